@@ -1,0 +1,23 @@
+//! What operator and agent agree on, as plain serde types.
+//!
+//! The operator writes a [`Profile`] under a [`ProfileName`] whose second half is the hash of its text; the agent
+//! reads it beside its own [`AgentFile`], runs it, and answers with a [`Report`]. Nothing here opens a file, a socket
+//! or a clock, and nothing here knows Kubernetes: the agent links this crate and runs on a bare machine too.
+#![forbid(unsafe_code)]
+
+mod agent_file;
+mod name;
+mod profile;
+mod report;
+mod span;
+
+pub use agent_file::{Agent, AgentFile, Watch};
+pub use name::{Assignment, NameError, ProfileName, text_hash};
+pub use profile::{
+    Clock, Flag, Mode, Profile, RateLimit, Restrict, Rtc, RtcMode, Serve, Step, Stratum, Thresholds, Upstream,
+};
+pub use report::{
+    ClockReport, ProfileError, Reason, Report, RtcHealth, RtcReport, ServerReport, SourceReport, SourceState,
+    StepReport, Transition, TransitionKind,
+};
+pub use span::{Span, SpanError, approximately};

@@ -1,0 +1,280 @@
+//! A profile: all that an agent needs to know of a policy, as the operator writes it and the agent reads it (TOML).
+//!
+//! Raw but typed: ranges and names are checked by the agent's `check`, which makes types that carry proof.
+use serde::{Deserialize, Serialize};
+
+use crate::Span;
+
+/// What one node is to do. Every field has a default but what nobody can guess: the upstreams.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Profile {
+    /// Whether the clock may be moved.
+    pub mode: Mode,
+    /// Where time comes from, at most 16.
+    pub upstreams: Vec<Upstream>,
+    /// Who may do what; empty means [`Restrict::safe_default`].
+    pub restrict: Vec<Restrict>,
+    /// Serving without upstreams.
+    pub stratum: Stratum,
+    /// The server on UDP 123.
+    pub serve: Serve,
+    /// How the clock may be moved.
+    pub clock: Clock,
+    /// What happens to the hardware clock.
+    pub rtc: Rtc,
+    /// From when on a deviation counts.
+    pub thresholds: Thresholds,
+}
+
+/// Whether the clock may be moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Measure, report, and steer the clock.
+    #[default]
+    Discipline,
+    /// Measure and report; move nothing.
+    Observe,
+}
+
+/// One NTP server to ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Name, unique within the profile.
+    pub name: String,
+    /// Host name or IP address.
+    pub server: String,
+    /// UDP port.
+    #[serde(default = "ntp_port")]
+    pub port: u16,
+    /// Send a burst when the server is not yet, or no longer, reached.
+    #[serde(default)]
+    pub iburst: bool,
+    /// Follow this one while it agrees with the majority.
+    #[serde(default)]
+    pub prefer: bool,
+    /// Shortest poll interval, log2 seconds, 0 to 17.
+    #[serde(default = "min_poll")]
+    pub min_poll: i8,
+    /// Longest poll interval, log2 seconds, 0 to 17.
+    #[serde(default = "max_poll")]
+    pub max_poll: i8,
+}
+
+fn ntp_port() -> u16 {
+    123
+}
+
+// 16 s to 64 s: with longer polls a jittery LAN does not reach 0.1 ms.
+fn min_poll() -> i8 {
+    4
+}
+
+fn max_poll() -> i8 {
+    6
+}
+
+/// One line of the access list; of all that cover an address the most specific alone supplies the flags.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restrict {
+    /// `default`, an IP address, or a CIDR without host bits.
+    pub source: String,
+    /// What is denied or limited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<Flag>,
+}
+
+impl Restrict {
+    /// What holds when nothing is said: time for everybody at a limited rate, everything for the node itself.
+    pub fn safe_default() -> Vec<Self> {
+        let entry = |source: &str, flags: &[Flag]| Self { source: source.to_owned(), flags: flags.to_vec() };
+        vec![
+            entry("default", &[Flag::Kod, Flag::Limited, Flag::Nomodify, Flag::Nopeer, Flag::Noquery]),
+            entry("127.0.0.1", &[]),
+            entry("::1", &[]),
+        ]
+    }
+}
+
+/// A flag of ntp.conf's `restrict`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Flag {
+    /// Drop every packet, replies of our own upstreams included.
+    Ignore,
+    /// Answer part of the excess with a kiss-o'-death; needs `limited`.
+    Kod,
+    /// Limit the rate per address.
+    Limited,
+    /// Taken and without effect: nothing can be modified over the network.
+    Nomodify,
+    /// Taken and without effect: no association is ever made from a packet.
+    Nopeer,
+    /// Taken and without effect yet: no query protocol is served.
+    Noquery,
+    /// Drop time requests.
+    Noserve,
+    /// Taken and without effect: there are no traps.
+    Notrap,
+    /// Drop requests that are not authenticated.
+    Notrust,
+    /// Drop packets of another NTP version than 4.
+    Version,
+    /// The entry is for packets from source port 123 only, and beats its like without this flag.
+    Ntpport,
+}
+
+/// Serving without upstreams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stratum {
+    /// While unsynchronised serve the local clock at this stratum, 1 to 15.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local: Option<u8>,
+}
+
+/// The server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Serve {
+    /// Whether time is served at all.
+    pub enabled: bool,
+    /// UDP port.
+    pub port: u16,
+    /// Limits for addresses whose entry says `limited`.
+    pub rate_limit: RateLimit,
+}
+
+impl Default for Serve {
+    fn default() -> Self {
+        Self { enabled: true, port: 123, rate_limit: RateLimit::default() }
+    }
+}
+
+/// A token bucket per address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RateLimit {
+    /// A token comes each 2^interval seconds; -6 to 12.
+    pub interval: i8,
+    /// Most tokens that an address can have saved; 1 to 255.
+    pub burst: u8,
+    /// One in 2^leak of the excess is answered all the same, so that a forger cannot silence a client; 1 to 4.
+    pub leak: u8,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self { interval: 3, burst: 8, leak: 2 }
+    }
+}
+
+/// How the clock may be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Clock {
+    /// Steps in the start phase.
+    pub step: Step,
+    /// Largest slew, parts per million, 1 to 100000.
+    pub max_slew_rate: u32,
+    /// Largest correction after the first synchronisation of this boot.
+    pub max_change: Span,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { step: Step::default(), max_slew_rate: 500, max_change: Span::from_secs(1000) }
+    }
+}
+
+/// Steps in the start phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Step {
+    /// A larger offset is stepped, a smaller one slewed.
+    pub threshold: Span,
+    /// So many steps per boot of the node; 0 for never.
+    pub limit: u32,
+}
+
+impl Default for Step {
+    fn default() -> Self {
+        Self { threshold: Span::from_millis(10), limit: 3 }
+    }
+}
+
+/// What happens to the hardware clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rtc {
+    /// Who writes it.
+    pub mode: RtcMode,
+}
+
+/// Who writes the hardware clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RtcMode {
+    /// The kernel, every 11 minutes while it believes the clock synchronised.
+    #[default]
+    Kernel,
+    /// The agent too, once synchronised and then whenever it is off, read back on the tick's edge.
+    Verified,
+}
+
+/// From when on a deviation counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Thresholds {
+    /// Of a node's offset.
+    pub offset: Span,
+    /// Of a node's error bound: beyond it the node is unsynchronised.
+    pub error_bound: Span,
+    /// Of the difference between nodes.
+    pub spread: Span,
+    /// For so long a deviation of offset or spread must last.
+    pub hold: Span,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            offset: Span::from_millis(50),
+            error_bound: Span::from_millis(200),
+            spread: Span::from_millis(50),
+            hold: Span::from_secs(60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_survives_toml() {
+        let text = r#"
+            [[upstreams]]
+            name = "a"
+            server = "192.0.2.10"
+            iburst = true
+            [[restrict]]
+            source = "10.0.0.0/8"
+            flags = ["ignore"]
+            [clock]
+            max_slew_rate = 5000
+        "#;
+        let profile: Profile = toml::from_str(text).unwrap();
+        assert_eq!((profile.upstreams[0].port, profile.upstreams[0].min_poll), (123, 4));
+        assert_eq!(profile.clock.step, Step::default());
+        let again: Profile = toml::from_str(&toml::to_string(&profile).unwrap()).unwrap();
+        assert_eq!(again, profile);
+    }
+
+    #[test]
+    fn an_unknown_field_is_an_error() {
+        let error = toml::from_str::<Profile>("[clock]\nmax_slewrate = 5").unwrap_err().to_string();
+        assert!(error.contains("max_slewrate"), "{error}");
+    }
+}

@@ -1,0 +1,351 @@
+//! The report: what an agent answers to `GET /status?after=N&wait=30s`, as JSON.
+//!
+//! Numbers are in seconds, ratios as such. Signs: an offset is this clock minus true time, so a positive one means
+//! that this clock is ahead, as chronyc prints it. Times are seconds since the Unix epoch by this node's clock.
+use serde::{Deserialize, Serialize};
+
+use crate::{Assignment, Mode, ProfileName};
+
+/// All that an agent says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The agent's version.
+    pub version: String,
+    /// The kernel's boot id (/proc/sys/kernel/random/boot_id).
+    pub boot_id: String,
+    /// Differs for each start of the agent: sequence and transition numbers begin anew with it.
+    pub instance: String,
+    /// Counts up with each change worth telling; `after=N` waits for a larger one.
+    pub sequence: u64,
+    /// What the annotation said when last read.
+    pub assignment: Assignment,
+    /// The running profile; none before the first, and after `none`.
+    pub profile: Option<ProfileName>,
+    /// Why the assigned profile is not the running one.
+    pub profile_error: Option<ProfileError>,
+    /// What the running profile allows; none if none runs.
+    pub mode: Option<Mode>,
+    /// The system clock.
+    pub clock: ClockReport,
+    /// The upstreams, in the profile's order.
+    pub sources: Vec<SourceReport>,
+    /// The hardware clock.
+    pub rtc: RtcReport,
+    /// The server.
+    pub server: ServerReport,
+    /// The newest transitions, oldest first, so that none is missed between two polls.
+    pub transitions: Vec<Transition>,
+}
+
+/// A profile that was refused; the one before it runs on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileError {
+    /// `ProfileMissing`, `HashMismatch` or `ProfileInvalid`.
+    pub reason: String,
+    /// What is wrong, for a reader.
+    pub message: String,
+}
+
+/// The system clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClockReport {
+    /// A majority was found, and the error bound is within the threshold.
+    pub synchronized: bool,
+    /// Why, in one word.
+    pub reason: Reason,
+    /// The same for a reader.
+    pub message: String,
+    /// 0 none, 1 insert, 2 delete, 3 unknown (RFC 5905 §7.3).
+    pub leap: u8,
+    /// 1 to 15; 16 while unsynchronised.
+    pub stratum: u8,
+    /// Name of the upstream that is followed.
+    pub reference: Option<String>,
+    /// This clock minus true time, as estimated; none before the first estimate.
+    pub offset: Option<f64>,
+    /// Standard deviation of the reference's samples.
+    pub jitter: Option<f64>,
+    /// Largest error that this clock can have: |offset|, root delay / 2, root dispersion and growth together.
+    pub error_bound: Option<f64>,
+    /// Round trip to the primary reference.
+    pub root_delay: f64,
+    /// Dispersion to the primary reference, now.
+    pub root_dispersion: f64,
+    /// The correction that keeps the clock right, parts per million; positive: the clock is sped up.
+    pub frequency_ppm: f64,
+    /// The kernel's frequency right now, slew included, parts per million.
+    pub kernel_frequency_ppm: f64,
+    /// Age of the last update, seconds.
+    pub last_update_age: Option<f64>,
+    /// Steps since the node's boot.
+    pub steps: u32,
+    /// The last of them since the agent's start.
+    pub last_step: Option<StepReport>,
+    /// Whether this boot's first synchronisation is still to come.
+    pub start_phase: bool,
+}
+
+/// Why a clock is, or is not, synchronised: reasons of the condition `Synchronized`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    /// A majority agrees and is reached.
+    Synchronized,
+    /// No source is reached; the clock runs on its last frequency, still within the bound.
+    Holdover,
+    /// No profile runs.
+    NoProfile,
+    /// The profile has no upstreams; the local clock is served, if at all.
+    NoUpstreams,
+    /// The first answers are awaited.
+    Starting,
+    /// No upstream answered yet.
+    Unreachable,
+    /// The sources contradict each other: no majority.
+    NoMajority,
+    /// The error bound is beyond the threshold.
+    ErrorBound,
+    /// A correction larger than `maxChange` would be needed.
+    MaxChange,
+    /// The clock was moved by somebody else.
+    UnexplainedJump,
+}
+
+impl Reason {
+    /// The word itself.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Synchronized => "Synchronized",
+            Self::Holdover => "Holdover",
+            Self::NoProfile => "NoProfile",
+            Self::NoUpstreams => "NoUpstreams",
+            Self::Starting => "Starting",
+            Self::Unreachable => "Unreachable",
+            Self::NoMajority => "NoMajority",
+            Self::ErrorBound => "ErrorBound",
+            Self::MaxChange => "MaxChange",
+            Self::UnexplainedJump => "UnexplainedJump",
+        }
+    }
+}
+
+/// A step of the clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// When, by the new time.
+    pub at: f64,
+    /// By how much; positive: forward.
+    pub by: f64,
+}
+
+/// One upstream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceReport {
+    /// Its name in the profile.
+    pub name: String,
+    /// The address that is asked; none while the name does not resolve.
+    pub address: Option<String>,
+    /// What selection made of it.
+    pub state: SourceState,
+    /// Why it is not used, or what is wrong; empty if nothing is.
+    pub message: String,
+    /// The last eight polls, a bit each, the newest lowest (RFC 5905 §9.2).
+    pub reach: u8,
+    /// Its stratum; 16 if unknown.
+    pub stratum: u8,
+    /// This clock minus its time, as estimated.
+    pub offset: Option<f64>,
+    /// Round trip of the newest sample.
+    pub delay: Option<f64>,
+    /// Standard deviation of its samples.
+    pub jitter: Option<f64>,
+    /// Poll interval, log2 seconds.
+    pub poll: i8,
+    /// Seconds since its last good answer.
+    pub last_answer_age: Option<f64>,
+    /// Requests sent.
+    pub sent: u64,
+    /// Answers used.
+    pub received: u64,
+    /// Answers refused.
+    pub rejected: u64,
+}
+
+/// What selection made of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SourceState {
+    /// The name does not resolve.
+    Unresolved,
+    /// No answer in the last eight polls.
+    Unreachable,
+    /// Too few samples yet.
+    Measuring,
+    /// Answers, but cannot be used (unsynchronised itself, too distant, a loop, a kiss).
+    Unusable,
+    /// Contradicts the majority.
+    Falseticker,
+    /// There is no majority that it could belong to.
+    NoMajority,
+    /// Agrees, and is not needed (a preferred one is there).
+    Agreeing,
+    /// Agrees, and is combined with the selected one.
+    Combined,
+    /// The one that is followed.
+    Selected,
+}
+
+impl SourceState {
+    /// Every state, for metrics with a series per state.
+    pub const ALL: [Self; 9] = [
+        Self::Unresolved,
+        Self::Unreachable,
+        Self::Measuring,
+        Self::Unusable,
+        Self::Falseticker,
+        Self::NoMajority,
+        Self::Agreeing,
+        Self::Combined,
+        Self::Selected,
+    ];
+
+    /// The word itself.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unresolved => "Unresolved",
+            Self::Unreachable => "Unreachable",
+            Self::Measuring => "Measuring",
+            Self::Unusable => "Unusable",
+            Self::Falseticker => "Falseticker",
+            Self::NoMajority => "NoMajority",
+            Self::Agreeing => "Agreeing",
+            Self::Combined => "Combined",
+            Self::Selected => "Selected",
+        }
+    }
+}
+
+/// The hardware clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RtcReport {
+    /// Whether there is one.
+    pub present: bool,
+    /// Its health in one word.
+    pub health: RtcHealth,
+    /// The same for a reader.
+    pub message: String,
+    /// RTC minus system clock when last read, seconds.
+    pub offset: Option<f64>,
+    /// Age of that reading, seconds.
+    pub read_age: Option<f64>,
+    /// Verified writes by us.
+    pub writes: u64,
+    /// Writes by us that failed.
+    pub write_failures: u64,
+}
+
+/// Reasons of the condition `RTCHealthy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RtcHealth {
+    /// Within a second of the system clock, or the system clock is not yet to be trusted.
+    Healthy,
+    /// The node has none: normal in many virtual machines.
+    Absent,
+    /// There is one, but it cannot be read (no right, or a fault).
+    Unreadable,
+    /// More than a second from a synchronised system clock.
+    Off,
+    /// A write failed or did not verify.
+    WriteFailed,
+}
+
+impl RtcHealth {
+    /// The word itself.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "Healthy",
+            Self::Absent => "Absent",
+            Self::Unreadable => "Unreadable",
+            Self::Off => "Off",
+            Self::WriteFailed => "WriteFailed",
+        }
+    }
+}
+
+/// The server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerReport {
+    /// Whether the port is open.
+    pub serving: bool,
+    /// Why not, if it should be: `PortTaken` and the like with the error; empty otherwise.
+    pub message: String,
+    /// Requests answered.
+    pub answered: u64,
+    /// Packets dropped.
+    pub dropped: u64,
+    /// Kisses sent.
+    pub kod: u64,
+}
+
+/// Something that happened, once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Transition {
+    /// Counts up from 1 per instance.
+    pub number: u64,
+    /// When.
+    pub at: f64,
+    /// What.
+    pub kind: TransitionKind,
+    /// For a reader.
+    pub message: String,
+}
+
+/// What can happen: reasons of Events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TransitionKind {
+    /// Became synchronised for the first time since the agent's start.
+    Synchronized,
+    /// Lost synchronisation.
+    SynchronizationLost,
+    /// Became synchronised again.
+    SynchronizationRegained,
+    /// All sources became unreachable.
+    UpstreamsUnreachable,
+    /// A source is reached again.
+    UpstreamsReachable,
+    /// The clock was stepped by us.
+    Stepped,
+    /// A correction beyond `maxChange` was refused.
+    CorrectionRefused,
+    /// The clock was moved by somebody else.
+    UnexplainedJump,
+    /// A profile was taken.
+    ProfileApplied,
+    /// A profile was refused.
+    ProfileRefused,
+    /// The server's port could not be opened.
+    ServingFailed,
+    /// The RTC was written and verified.
+    RTCWritten,
+    /// The RTC could not be written.
+    RTCWriteFailed,
+}
+
+impl TransitionKind {
+    /// The word itself.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Synchronized => "Synchronized",
+            Self::SynchronizationLost => "SynchronizationLost",
+            Self::SynchronizationRegained => "SynchronizationRegained",
+            Self::UpstreamsUnreachable => "UpstreamsUnreachable",
+            Self::UpstreamsReachable => "UpstreamsReachable",
+            Self::Stepped => "Stepped",
+            Self::CorrectionRefused => "CorrectionRefused",
+            Self::UnexplainedJump => "UnexplainedJump",
+            Self::ProfileApplied => "ProfileApplied",
+            Self::ProfileRefused => "ProfileRefused",
+            Self::ServingFailed => "ServingFailed",
+            Self::RTCWritten => "RTCWritten",
+            Self::RTCWriteFailed => "RTCWriteFailed",
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What goes into the engine and what comes out: events and actions, as data.
+use std::net::{IpAddr, SocketAddr};
+
+use crate::{Leap, NtpTimestamp, Wall};
+
+/// An upstream, for as long as it is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(pub u32);
+
+/// One request; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What happened at the rim.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event<'a> {
+    /// The time that `next_wakeup` named has come (or another reason to look).
+    Wakeup,
+    /// An answer to [`Action::Resolve`]; empty if the name does not resolve.
+    Resolved {
+        /// Whose name it was.
+        source: SourceId,
+        /// Its addresses, in the resolver's order.
+        addresses: &'a [IpAddr],
+    },
+    /// An answer to [`Action::Send`]: the request is on its way.
+    Sent {
+        /// Which request.
+        request: RequestId,
+        /// The random transmit timestamp that it carries (RFC 9109 and data minimisation): 64 bits of a
+        /// cryptographic generator, not zero. The reply must repeat it as its origin.
+        cookie: NtpTimestamp,
+        /// When it left, by the system clock, as late as could be known.
+        at: Wall,
+    },
+    /// The request could not be sent, or the network says that nobody listens.
+    SendFailed {
+        /// Which request.
+        request: RequestId,
+    },
+    /// A datagram came to the socket of a request. Whether it is an answer is for the engine to say.
+    Received {
+        /// The request whose socket it came to.
+        request: RequestId,
+        /// The whole datagram.
+        datagram: &'a [u8],
+        /// When it arrived, by the system clock, as early as could be known.
+        at: Wall,
+        /// The local address it came to, if known: for the test that a server does not follow ourselves.
+        local: Option<IpAddr>,
+    },
+}
+
+/// What the caller is to do, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Look the name up and answer with [`Event::Resolved`].
+    Resolve {
+        /// Whose name it is.
+        source: SourceId,
+        /// The name.
+        host: String,
+    },
+    /// Send a client request (`packet::client_request`) from a fresh port, answer with [`Event::Sent`], and keep
+    /// the socket until [`Action::Close`].
+    Send {
+        /// Names the request in events.
+        request: RequestId,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// The request is over: close its socket.
+    Close {
+        /// Which request.
+        request: RequestId,
+    },
+    /// Let the system clock run at `ppm` parts per million beyond its own rate; slew included. The engine assumes
+    /// that this happens at `now`.
+    SetFrequency {
+        /// The rate; positive is faster.
+        ppm: f64,
+    },
+    /// Step the system clock at once by so many seconds; positive is forward.
+    Step {
+        /// The seconds.
+        by: f64,
+    },
+    /// Tell the kernel how good its clock is (STA_UNSYNC, STA_INS/DEL, maxerror, esterror).
+    SetStatus {
+        /// Whether the clock is synchronised.
+        synchronized: bool,
+        /// Leap second announced for the end of this day.
+        leap: Leap,
+        /// Largest possible error, seconds.
+        max_error: f64,
+        /// Estimated error, seconds.
+        estimated_error: f64,
+    },
+    /// Keep this on disk over restarts and boots.
+    SaveDrift(Drift),
+    /// Keep this on disk for this boot.
+    SaveBoot(BootState),
+    /// Tell the user.
+    Announce(Transition),
+}
+
+/// The clock's own frequency error, as learned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Drift {
+    /// The correction that keeps the clock right, parts per million; positive speeds it up.
+    pub frequency_ppm: f64,
+    /// How uncertain that is, parts per million.
+    pub skew_ppm: f64,
+}
+
+/// What must outlive the agent, but not the boot: whether steps are still allowed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BootState {
+    /// Steps done since the node's boot.
+    pub steps: u32,
+    /// Whether the clock was synchronised since the node's boot: the start phase is over.
+    pub synchronized: bool,
+}
+
+/// Something worth telling, once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Transition {
+    /// Synchronised for the first time since the engine's start.
+    Synchronized,
+    /// Not any more.
+    SynchronizationLost,
+    /// Again.
+    SynchronizationRegained,
+    /// No source is reached.
+    UpstreamsUnreachable,
+    /// One is reached again.
+    UpstreamsReachable,
+    /// The clock was stepped by us.
+    Stepped {
+        /// Seconds; positive is forward.
+        by: f64,
+    },
+    /// A correction beyond `max_change` was refused.
+    CorrectionRefused {
+        /// This clock minus true time, seconds.
+        offset: f64,
+    },
+    /// The system clock jumped, and not by us.
+    UnexplainedJump {
+        /// Seconds; positive is forward.
+        by: f64,
+    },
+}

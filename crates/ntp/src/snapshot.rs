@@ -1,0 +1,147 @@
+//! What the engine knows at a moment, for metrics, report and server. Pure values; taken by the engine.
+use crate::{SourceId, Wall};
+use std::net::IpAddr;
+
+/// All of it. Signs: an offset is this clock minus true time, so a positive one means that this clock is ahead.
+/// Times are in seconds, frequencies in parts per million.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// When it was taken.
+    pub at: Wall,
+    /// A majority was found, and the error bound is within the threshold.
+    pub synchronized: bool,
+    /// Why, in one word.
+    pub reason: Reason,
+    /// Announced leap second; `Unknown` while unsynchronised.
+    pub leap: Leap,
+    /// 1 to 15; 16 while unsynchronised.
+    pub stratum: u8,
+    /// The source that is followed.
+    pub reference: Option<SourceId>,
+    /// As it stands in packets (RFC 5905 §7.3): IPv4 address of the source, or 4 octets of a hash of its IPv6 one.
+    pub reference_id: [u8; 4],
+    /// When the clock was last corrected.
+    pub reference_time: Option<Wall>,
+    /// This clock minus true time, what is still being slewed away included; none before the first estimate.
+    pub offset: Option<f64>,
+    /// Standard deviation of the followed source's samples.
+    pub jitter: Option<f64>,
+    /// Largest possible error: |offset| + root delay / 2 + root dispersion.
+    pub error_bound: Option<f64>,
+    /// Round trip to the primary reference.
+    pub root_delay: f64,
+    /// Dispersion to the primary reference, at `at`.
+    pub root_dispersion: f64,
+    /// How fast the dispersion grows, seconds per second.
+    pub dispersion_rate: f64,
+    /// The correction that keeps the clock right; positive speeds the clock up.
+    pub frequency_ppm: f64,
+    /// How uncertain that is.
+    pub skew_ppm: f64,
+    /// The rate that was last set, slew included.
+    pub kernel_frequency_ppm: f64,
+    /// Steps since the node's boot.
+    pub steps: u32,
+    /// Whether this boot's first synchronisation is still to come.
+    pub start_phase: bool,
+    /// The sources, in the configuration's order.
+    pub sources: Vec<SourceSnapshot>,
+}
+
+/// The leap indicator (RFC 5905 §7.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Leap {
+    /// None announced.
+    None = 0,
+    /// The last minute of the day has 61 seconds.
+    Insert = 1,
+    /// It has 59.
+    Delete = 2,
+    /// Unsynchronised.
+    #[default]
+    Unknown = 3,
+}
+
+/// Why the clock is, or is not, synchronised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A majority agrees and is reached.
+    Synchronized,
+    /// No source is reached; still within the bound.
+    Holdover,
+    /// There are no sources.
+    NoUpstreams,
+    /// The first answers are awaited.
+    Starting,
+    /// No source answered yet, or none for too long.
+    Unreachable,
+    /// The sources contradict each other.
+    NoMajority,
+    /// The error bound is beyond the threshold.
+    ErrorBound,
+    /// A correction beyond `max_change` would be needed.
+    MaxChange,
+    /// The clock was moved by somebody else, and no new estimate is there yet.
+    UnexplainedJump,
+}
+
+/// One source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceSnapshot {
+    /// Which.
+    pub id: SourceId,
+    /// Its name.
+    pub name: String,
+    /// The address that is asked.
+    pub address: Option<IpAddr>,
+    /// What selection made of it.
+    pub state: SourceState,
+    /// Why it is not used, for a reader; empty if it is.
+    pub why: String,
+    /// The last eight polls, the newest in the lowest bit.
+    pub reach: u8,
+    /// Its stratum; 16 if unknown.
+    pub stratum: u8,
+    /// Its reference id.
+    pub reference_id: [u8; 4],
+    /// This clock minus its time, estimated for now.
+    pub offset: Option<f64>,
+    /// Round trip of the newest sample.
+    pub delay: Option<f64>,
+    /// Standard deviation of its samples.
+    pub jitter: Option<f64>,
+    /// Current poll interval, log2 seconds.
+    pub poll: i8,
+    /// Seconds since its last good answer.
+    pub last_answer_age: Option<f64>,
+    /// Requests sent.
+    pub sent: u64,
+    /// Answers used.
+    pub received: u64,
+    /// Answers refused.
+    pub rejected: u64,
+}
+
+/// What selection made of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceState {
+    /// The name does not resolve.
+    Unresolved,
+    /// No answer in the last eight polls.
+    Unreachable,
+    /// Too few samples yet.
+    Measuring,
+    /// Answers, but cannot be used.
+    Unusable,
+    /// Contradicts the majority.
+    Falseticker,
+    /// There is no majority that it could belong to.
+    NoMajority,
+    /// Agrees, and is not needed.
+    Agreeing,
+    /// Agrees, and is combined with the selected one.
+    Combined,
+    /// The one that is followed.
+    Selected,
+}
