@@ -1,8 +1,9 @@
 //! NTP without I/O.
 //!
-//! The client's way: The engine holds one association per upstream; an answer becomes a sample, samples become an
-//! estimate (filter), estimates are voted on (select) and merged (combine), and the discipline turns the result into
-//! [`Action`]s for the caller to carry out. The server's way: restrict, rate limit, respond.
+//! The client's way: The engine holds one association per upstream; a datagram is judged (reply), a good answer
+//! becomes a sample, samples become an estimate (filter, by regression), estimates are voted on (select) and merged
+//! (combine), the discipline decides, and the model of the clock (slew) turns that into [`Action`]s for the caller to
+//! carry out. The server's way: restrict, rate limit, respond.
 //!
 //! Nothing here reads a clock, opens a socket, spawns, locks or draws a random number: time is an argument called
 //! `now`, wall time and monotonic time are different types, nonces come from the caller.
@@ -10,10 +11,43 @@
 
 mod actions;
 mod config;
-mod snapshot;
 mod time;
+
+mod md5;
+pub mod packet;
+mod reply;
+
+mod association;
+mod poll;
+
+mod filter;
+mod regression;
+
+mod select;
+
+mod combine;
+mod discipline;
+
+mod slew;
+
+mod engine;
+mod snapshot;
+mod standing;
+mod steer;
+
+mod restrict;
+
+mod rate_limit;
+mod response;
+
+#[cfg(test)]
+mod sim;
 
 pub use actions::{Action, BootState, Drift, Event, RequestId, SourceId, Transition};
 pub use config::{Config, Mode, Source};
+pub use engine::{Engine, Start};
+pub use rate_limit::{RateLimit, RateTable, RateVerdict};
+pub use response::{Answer, Decision, DropReason, Request, Served, Verdict, respond};
+pub use restrict::{Cidr, CidrError, RestrictEntry, RestrictFlags, RestrictTable};
 pub use snapshot::{Leap, Reason, Snapshot, SourceSnapshot, SourceState};
 pub use time::{Mono, Now, NtpTimestamp, Wall};

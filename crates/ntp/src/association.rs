@@ -1,0 +1,342 @@
+//! One upstream: its addresses, the one request that is on its way, its reach, and the history of its answers. Events
+//! of one source in, actions for it out; it knows nothing of other sources.
+use std::net::{IpAddr, SocketAddr};
+
+use crate::{
+    Action, Mono, NtpTimestamp, RequestId, Source, SourceId, SourceState, Wall,
+    filter::{History, Verdict},
+    poll::Schedule,
+    reply::{Answer, Exchange, Identity, Refusal, Server, judge},
+    slew::Change,
+};
+
+/// One upstream.
+#[derive(Clone, Debug)]
+pub(crate) struct Association {
+    pub(crate) id: SourceId,
+    pub(crate) source: Source,
+    pub(crate) schedule: Schedule,
+    pub(crate) history: History,
+    pub(crate) server: Option<Server>,
+    /// The last eight polls, the newest in the lowest bit (RFC 5905 §9.2).
+    pub(crate) reach: u8,
+    pub(crate) last_answer: Option<Mono>,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) rejected: u64,
+    /// What selection made of it, and why.
+    pub(crate) standing: (SourceState, String),
+    /// A sample came since the clock was last corrected.
+    pub(crate) fresh: bool,
+    /// Its host is a name, not an address.
+    named: bool,
+    addresses: Vec<IpAddr>,
+    address: Option<IpAddr>,
+    lookup: Option<Lookup>,
+    request: Option<Request>,
+    /// Polls since the last good answer.
+    unanswered: u32,
+    refusal: Option<Refusal>,
+    denied: bool,
+}
+
+/// A name that is to be looked up.
+#[derive(Clone, Copy, Debug)]
+struct Lookup {
+    at: Mono,
+    /// Seconds until the next try.
+    wait: f64,
+}
+
+/// The request that is on its way.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    id: RequestId,
+    deadline: Mono,
+    /// Cookie and corrected time of departure, once the caller told them.
+    left: Option<(NtpTimestamp, Wall)>,
+}
+
+/// What a datagram was good for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Received {
+    /// Nothing; only counters have changed.
+    Nothing,
+    /// The request is over, without a sample.
+    Over,
+    /// A sample came into the history.
+    Sample,
+}
+
+/// First wait after a failed lookup, seconds; doubled up to the longest.
+const FIRST_LOOKUP_WAIT: f64 = 2.0;
+const LONGEST_LOOKUP_WAIT: f64 = 64.0;
+
+/// An answer is waited for no longer than this, seconds, even if the next poll is far.
+const LONGEST_WAIT: f64 = 3.0;
+
+/// Polls without an answer after which a source counts as unreachable: the width of the reach register.
+const UNREACHABLE: u32 = 8;
+
+/// A refused client gives up after this many polls without an answer (a kiss is not authenticated).
+const DENIED_AFTER: u32 = 3;
+
+/// Quick requests to find a source again that was lost.
+const REGAIN: u8 = 4;
+
+impl Association {
+    /// A source that is asked from `first` on.
+    pub(crate) fn new(id: SourceId, source: Source, first: Mono) -> Self {
+        // Addresses in brackets are how URLs and chrony write IPv6.
+        let literal = source.host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+        let lookup = literal.is_none().then_some(Lookup { at: first, wait: FIRST_LOOKUP_WAIT });
+        Self {
+            id,
+            schedule: Schedule::new(source.min_poll, source.max_poll, source.iburst, first),
+            source,
+            history: History::default(),
+            server: None,
+            reach: 0,
+            last_answer: None,
+            sent: 0,
+            received: 0,
+            rejected: 0,
+            standing: (SourceState::Measuring, "No answer yet.".to_owned()),
+            fresh: false,
+            named: literal.is_none(),
+            addresses: literal.into_iter().collect(),
+            address: literal,
+            lookup,
+            request: None,
+            unanswered: 0,
+            refusal: None,
+            denied: false,
+        }
+    }
+
+    /// The address that is asked.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// Whether the last eight polls went unanswered; the eighth has had its time.
+    pub(crate) fn unreachable(&self) -> bool {
+        let waiting = u32::from(self.request.is_some());
+        self.denied || self.reach == 0 && self.unanswered.saturating_sub(waiting) >= UNREACHABLE
+    }
+
+    /// Whether the next seconds may bring the samples that are missing for an estimate.
+    pub(crate) fn measuring(&self) -> bool {
+        self.history.estimate().is_none() && !self.unreachable()
+    }
+
+    /// Why no estimate of it can be used, whatever others say; none if it can.
+    pub(crate) fn obstacle(&self) -> Option<(SourceState, String)> {
+        if self.address.is_none() {
+            let why = format!("The name {} does not resolve.", self.source.host);
+            return Some((SourceState::Unresolved, why));
+        }
+        if self.denied {
+            return Some((SourceState::Unusable, "It refuses to serve us (DENY).".to_owned()));
+        }
+        if let Some(why) = self.refusal.filter(|_| self.reach == 0).map(Refusal::why) {
+            return Some((SourceState::Unusable, why.to_owned()));
+        }
+        if self.unreachable() {
+            return Some((SourceState::Unreachable, "The last eight polls went unanswered.".to_owned()));
+        }
+        if self.received == 0 {
+            return Some((SourceState::Measuring, "No answer yet.".to_owned()));
+        }
+        if self.history.estimate().is_none() {
+            return Some((SourceState::Measuring, format!("{} of 3 samples yet.", self.history.count())));
+        }
+        None
+    }
+
+    /// When `poll` has something to do.
+    pub(crate) fn next_wakeup(&self) -> Mono {
+        let lookup = self.lookup.map(|lookup| lookup.at);
+        let poll = self.address.map(|_| self.schedule.next());
+        let deadline = self.request.map(|request| request.deadline);
+        [lookup, poll, deadline].into_iter().flatten().min().unwrap_or(Mono(i64::MAX))
+    }
+
+    /// Does what is due: gives up the request that stayed unanswered, looks the name up, sends the next request.
+    /// `spread` is random, -1 to 1.
+    pub(crate) fn poll(&mut self, now: Mono, request: RequestId, spread: f64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.request.is_some_and(|request| request.deadline <= now) {
+            actions.extend(self.close());
+        }
+        if let Some(lookup) = &mut self.lookup
+            && lookup.at <= now
+        {
+            actions.push(Action::Resolve { source: self.id, host: self.source.host.clone() });
+            lookup.at = now.plus(lookup.wait);
+            lookup.wait = (2.0 * lookup.wait).min(LONGEST_LOOKUP_WAIT);
+        }
+        if let Some(address) = self.address
+            && self.schedule.next() <= now
+        {
+            actions.extend(self.close());
+            actions.push(Action::Send { request, to: SocketAddr::new(address, self.source.port) });
+            self.begin(now, request, spread);
+        }
+        actions
+    }
+
+    fn begin(&mut self, now: Mono, request: RequestId, spread: f64) {
+        self.sent += 1;
+        self.reach <<= 1;
+        self.unanswered = self.unanswered.saturating_add(1);
+        if self.unanswered == UNREACHABLE {
+            self.schedule.restart();
+            if self.named && self.lookup.is_none() {
+                self.lookup = Some(Lookup { at: now, wait: FIRST_LOOKUP_WAIT });
+            }
+        }
+        let wait = self.schedule.sent(now, spread);
+        self.request = Some(Request { id: request, deadline: now.plus(wait.min(LONGEST_WAIT)), left: None });
+    }
+
+    /// Ends the request, if there is one.
+    pub(crate) fn close(&mut self) -> Option<Action> {
+        self.request.take().map(|request| Action::Close { request: request.id })
+    }
+
+    /// Whether this request is the one that is on its way.
+    pub(crate) fn owns(&self, request: RequestId) -> bool {
+        self.request.is_some_and(|own| own.id == request)
+    }
+
+    /// The resolver's answer; empty if there is none.
+    pub(crate) fn resolved(&mut self, addresses: &[IpAddr], now: Mono) -> Option<Action> {
+        if self.lookup.is_none() || addresses.is_empty() {
+            return None;
+        }
+        self.addresses = addresses.to_vec();
+        self.lookup = None;
+        if self.address.is_some() && self.reach != 0 {
+            return None;
+        }
+        if self.address.is_some() {
+            // Not reached so far: asked again later, since names move.
+            self.lookup = Some(Lookup { at: now.plus(LONGEST_LOOKUP_WAIT), wait: LONGEST_LOOKUP_WAIT });
+        }
+        self.next_address(now)
+    }
+
+    /// Turns to the address after the current one. What another server said is forgotten.
+    fn next_address(&mut self, now: Mono) -> Option<Action> {
+        let current = self.addresses.iter().position(|address| Some(*address) == self.address);
+        let next = self.addresses.get(current.map_or(0, |index| (index + 1) % self.addresses.len())).copied();
+        if next == self.address {
+            return None;
+        }
+        self.address = next;
+        (self.denied, self.refusal, self.server) = (false, None, None);
+        self.history.clear();
+        self.schedule.hurry(1, now);
+        self.close()
+    }
+
+    /// The request has left at corrected time `at`.
+    pub(crate) fn left(&mut self, cookie: NtpTimestamp, at: Wall) {
+        if let Some(request) = &mut self.request {
+            request.left = Some((cookie, at));
+        }
+    }
+
+    /// The request did not leave, or nobody listens there.
+    pub(crate) fn failed(&mut self, now: Mono) -> Option<Action> {
+        let close = self.close();
+        if self.reach == 0 && self.unanswered < UNREACHABLE && self.addresses.len() > 1 {
+            // An address of a family that this node has no route for, most likely.
+            self.next_address(now);
+        }
+        close
+    }
+
+    /// A datagram came for the request, at corrected time `at`.
+    pub(crate) fn received(
+        &mut self,
+        datagram: &[u8],
+        (at, local): (Wall, Option<IpAddr>),
+        us: &Identity,
+        now: Mono,
+    ) -> Received {
+        let Some((cookie, sent)) = self.request.and_then(|request| request.left) else {
+            self.rejected += 1;
+            return Received::Nothing;
+        };
+        match judge(datagram, &Exchange { cookie, sent, received: at, local }, us) {
+            Ok(Answer::Time(sample, server)) => {
+                self.accept(server, now);
+                let distance = sample.distance();
+                match self.history.add(sample) {
+                    Verdict::Suspected => self.schedule.hurry(2, now),
+                    Verdict::Used { error } => {
+                        let samples = self.history.estimate().map_or(0, |estimate| estimate.count);
+                        self.schedule.answered(samples, error, distance);
+                        self.fresh = true;
+                    }
+                }
+                return Received::Sample;
+            }
+            Ok(Answer::Slower(wish)) => self.schedule.slow_down(wish, now),
+            Ok(Answer::Denied) if self.reach == 0 && self.unanswered >= DENIED_AFTER => {
+                self.denied = true;
+                self.schedule.give_up(now);
+            }
+            Ok(Answer::Denied) => {}
+            Err(refusal) => {
+                self.rejected += 1;
+                if refusal == Refusal::Stray {
+                    return Received::Nothing;
+                }
+                self.refusal = Some(refusal);
+                return Received::Over;
+            }
+        }
+        self.rejected += 1;
+        Received::Over
+    }
+
+    fn accept(&mut self, server: Server, now: Mono) {
+        if self.reach == 0 && self.received > 0 && self.source.iburst {
+            self.schedule.hurry(REGAIN, now);
+        }
+        self.received += 1;
+        self.reach |= 1;
+        self.unanswered = 0;
+        self.denied = false;
+        self.refusal = None;
+        self.lookup = None;
+        self.last_answer = Some(now);
+        self.server = Some(server);
+    }
+
+    /// Follows a change of the clock.
+    pub(crate) fn transform(&mut self, change: &Change) {
+        self.history.transform(change.at, change.frequency, change.offset);
+        if let Some((_, at)) = self.request.as_mut().and_then(|request| request.left.as_mut()) {
+            *at = at.plus((change.at - *at) * change.frequency - change.offset);
+        }
+    }
+
+    /// Drops all samples, after a jump of the clock, and asks again soon.
+    pub(crate) fn forget(&mut self, now: Mono) -> Option<Action> {
+        self.history.clear();
+        self.fresh = false;
+        self.schedule.restart();
+        self.schedule.hurry(REGAIN, now);
+        self.close()
+    }
+
+    /// Takes over new orders for the same server.
+    pub(crate) fn reconfigure(&mut self, source: Source, now: Mono) {
+        self.schedule.limit(source.min_poll, source.max_poll, now);
+        self.source = source;
+    }
+}

@@ -1,0 +1,288 @@
+//! The engine: holds the order of the steps and nothing else. Events and the time go in, actions come out:
+//! association → filter → select → combine → discipline → slew. What a caller can see of it is made in `standing`.
+use std::collections::VecDeque;
+
+use crate::{
+    Action, BootState, Config, Drift, Event, Mode, Mono, Now, RequestId, SourceId, Transition,
+    association::{Association, Received},
+    discipline::Discipline,
+    select::Selector,
+    slew::Clock,
+    standing::{Announced, Ballot},
+};
+
+/// What the caller knows when it starts the engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// What is known of this boot.
+    pub boot: BootState,
+    /// The frequency learned earlier; used if a clock can have it (at most 500 ppm).
+    pub drift: Option<Drift>,
+    /// Spreads the polls of many nodes in time. Never used for anything secret.
+    pub seed: u64,
+}
+
+/// An NTP client without clock and sockets. The caller reports what happens as [`Event`]s and does what the
+/// [`Action`]s say, in their order.
+///
+/// Every verb takes `now`, both clocks read together. Read them so that a preemption between the two is noticed: a
+/// difference that changes by more than 1 ms twice in a row is taken for a step by somebody else.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) config: Config,
+    pub(crate) associations: Vec<Association>,
+    pub(crate) clock: Clock,
+    pub(crate) discipline: Discipline,
+    pub(crate) selector: Selector,
+    pub(crate) ballot: Ballot,
+    pub(crate) announced: Announced,
+    /// The clock jumped, and no estimate was used since.
+    pub(crate) jumped: bool,
+    /// Sources are sought since then: at the start, after a jump, after a reload.
+    pub(crate) seeking: Mono,
+    started: bool,
+    /// The system clock minus the monotonic one, nanoseconds.
+    pub(crate) apart: i64,
+    /// They were found apart by so much more; a second look decides.
+    suspected_jump: Option<i64>,
+    next_source: u32,
+    next_request: u64,
+    next_vote: Mono,
+    random: u64,
+}
+
+/// The error bound is judged, and the vote repeated, this often, seconds.
+const TICK: f64 = 1.0;
+
+/// The monotonic clock follows every slew, so only a step can part the two. Less than this is not worth the alarm,
+/// and may be the time between reading the two, nanoseconds.
+const JUMP: u64 = 1_000_000;
+
+/// Sources are asked one after the other, seconds apart, so that their answers do not meet in one queue.
+const SPACING: f64 = 0.02;
+
+impl Engine {
+    /// An engine that has done nothing yet. The first [`Engine::handle`] sets the clock's rate (unless it observes)
+    /// and sends the first requests.
+    pub fn new(config: Config, start: Start, now: Now) -> Self {
+        let (discipline, base) = Discipline::new(start.boot, start.drift);
+        let mut engine = Self {
+            associations: Vec::new(),
+            clock: Clock::new(base, config.max_slew_rate, now),
+            discipline,
+            selector: Selector::default(),
+            ballot: Ballot::Open,
+            announced: Announced::default(),
+            jumped: false,
+            seeking: now.mono,
+            started: false,
+            apart: now.wall.0.saturating_sub(now.mono.0),
+            suspected_jump: None,
+            next_source: 0,
+            next_request: 0,
+            next_vote: now.mono,
+            // Zero would stay zero.
+            random: start.seed | 1,
+            config,
+        };
+        engine.associate(now);
+        engine
+    }
+
+    /// Takes over other orders, all at once. A source with the same name, host and port keeps its history; requests
+    /// to others are closed. From Discipline to Observe the slew ends; the other way, all is measured anew, since
+    /// somebody else may have set the clock's rate.
+    pub fn reconfigure(&mut self, config: Config, now: Now) -> Vec<Action> {
+        let before = std::mem::replace(&mut self.config, config);
+        let mut actions = Vec::new();
+        if before.mode != self.config.mode {
+            self.change_mode(now, &mut actions);
+        }
+        self.clock.limit_slew(self.config.max_slew_rate);
+        actions.extend(self.associate(now));
+        self.vote(now);
+        self.finish(now, &mut actions);
+        actions
+    }
+
+    fn change_mode(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let change = self.clock.abandon(now);
+        actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+        self.transform(&change);
+        self.discipline.refused = false;
+        if self.config.mode == Mode::Discipline {
+            self.restart(now, actions);
+        } else if let Some(reference) = &mut self.discipline.reference {
+            // Corrected time is the system clock's again, so what was still to be slewed is an offset now.
+            reference.offset -= change.offset;
+        }
+    }
+
+    /// Makes the associations match the configuration; answers how to end those that are gone.
+    fn associate(&mut self, now: Now) -> Vec<Action> {
+        let mut old: VecDeque<Association> = std::mem::take(&mut self.associations).into();
+        let mut first = now.mono;
+        for source in self.config.sources.clone() {
+            let same = |a: &Association| {
+                a.source.name == source.name && a.source.host == source.host && a.source.port == source.port
+            };
+            let association = match old.iter().position(same).and_then(|index| old.remove(index)) {
+                Some(mut kept) => {
+                    kept.reconfigure(source, now.mono);
+                    kept
+                }
+                None => {
+                    let id = SourceId(self.next_source);
+                    self.next_source += 1;
+                    self.seeking = now.mono;
+                    let new = Association::new(id, source, first);
+                    first = first.plus(SPACING);
+                    new
+                }
+            };
+            self.associations.push(association);
+        }
+        old.iter_mut().filter_map(Association::close).collect()
+    }
+
+    /// Takes an event, does what is due at `now`, and answers what the caller is to do. Call it for every event, and
+    /// with [`Event::Wakeup`] when [`Engine::next_wakeup`] says so.
+    pub fn handle(&mut self, event: Event<'_>, now: Now) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if !std::mem::replace(&mut self.started, true) && self.config.mode == Mode::Discipline {
+            actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+        }
+        let steady = self.watch_for_jumps(now, &mut actions);
+        if self.clock.tick(now) {
+            actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+        }
+        // Not in answer to a Send: the caller may still be busy with the actions of the call before, and a step
+        // would come out of order.
+        let turn = matches!(event, Event::Wakeup) && self.next_vote <= now.mono;
+        let sampled = self.take(event, steady, now, &mut actions);
+        let mut now = now;
+        if sampled || turn {
+            self.next_vote = now.mono.plus(TICK);
+            self.vote(now);
+            now = self.steer(now, &mut actions);
+        }
+        for index in 0..self.associations.len() {
+            let (request, spread) = (RequestId(self.next_request), self.spread());
+            let association = &mut self.associations[index];
+            let sent = association.sent;
+            actions.extend(association.poll(now.mono, request, spread));
+            self.next_request += association.sent - sent;
+        }
+        self.finish(now, &mut actions);
+        actions
+    }
+
+    /// When to call [`Engine::handle`] at the latest. The answer changes with every call of a verb that takes
+    /// `&mut self`, and with time it is never more than a second ahead, since the error bound grows by itself.
+    pub fn next_wakeup(&self, now: Now) -> Mono {
+        if self.suspected_jump.is_some() {
+            return now.mono;
+        }
+        let sources = self.associations.iter().map(Association::next_wakeup);
+        let next = sources.chain(self.clock.until()).chain([self.next_vote]).min();
+        next.map_or(now.mono, |next| next.clamp(now.mono, now.mono.plus(TICK)))
+    }
+
+    /// Leaves a sane clock behind: no slew, the kernel told the truth, the drift kept, all requests closed.
+    pub fn shut_down(&mut self, now: Now) -> Vec<Action> {
+        let mut actions: Vec<Action> = self.associations.iter_mut().filter_map(Association::close).collect();
+        if self.config.mode == Mode::Discipline {
+            self.clock.stop(now);
+            actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+            actions.extend(self.discipline.drift(self.clock.base_ppm()).map(Action::SaveDrift));
+            actions.push(self.status(now));
+        }
+        actions
+    }
+
+    /// Whether the two clocks still go together. A jump is believed at the second look, since the two cannot be read
+    /// at once; until then stamps are not trusted.
+    fn watch_for_jumps(&mut self, now: Now, actions: &mut Vec<Action>) -> bool {
+        let apart = now.wall.0.saturating_sub(now.mono.0);
+        let moved = apart.saturating_sub(self.apart);
+        if moved.unsigned_abs() <= JUMP {
+            self.suspected_jump = None;
+            self.apart = apart;
+            return true;
+        }
+        let same = self.suspected_jump.is_some_and(|jump| jump.abs_diff(moved) <= JUMP);
+        if !same {
+            self.suspected_jump = Some(moved);
+            return false;
+        }
+        self.suspected_jump = None;
+        self.apart = apart;
+        self.jumped = true;
+        self.discipline.reference = None;
+        self.clock.abandon(now);
+        if self.config.mode == Mode::Discipline {
+            actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+        }
+        self.restart(now, actions);
+        actions.push(Action::Announce(Transition::UnexplainedJump { by: moved as f64 / 1e9 }));
+        true
+    }
+
+    /// Drops what was measured, and measures anew.
+    fn restart(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.seeking = now.mono;
+        self.ballot = Ballot::Open;
+        actions.extend(self.associations.iter_mut().filter_map(|a| a.forget(now.mono)));
+    }
+
+    /// Gives the event to its association. Answers whether a sample came of it.
+    fn take(&mut self, event: Event<'_>, steady: bool, now: Now, actions: &mut Vec<Action>) -> bool {
+        match event {
+            Event::Wakeup => {}
+            Event::Resolved { source, addresses } => {
+                let association = self.associations.iter_mut().find(|a| a.id == source);
+                actions.extend(association.and_then(|a| a.resolved(addresses, now.mono)));
+            }
+            Event::Sent { request, cookie, at } => {
+                let at = self.clock.corrected(at);
+                self.with_request(request, |a| {
+                    if steady {
+                        a.left(cookie, at);
+                    }
+                });
+            }
+            Event::SendFailed { request } => {
+                actions.extend(self.with_request(request, |a| a.failed(now.mono)).flatten());
+            }
+            Event::Received { request, datagram, at, local } => {
+                let at = self.clock.corrected(at);
+                let us = self.identity();
+                let judged = |a: &mut Association| {
+                    let received = if steady {
+                        a.received(datagram, (at, local), &us, now.mono)
+                    } else {
+                        Received::Over
+                    };
+                    let close = if received == Received::Nothing { None } else { a.close() };
+                    (received == Received::Sample, close)
+                };
+                let (sampled, close) = self.with_request(request, judged).unwrap_or_default();
+                actions.extend(close);
+                return sampled;
+            }
+        }
+        false
+    }
+
+    fn with_request<T>(&mut self, request: RequestId, act: impl FnOnce(&mut Association) -> T) -> Option<T> {
+        self.associations.iter_mut().find(|a| a.owns(request)).map(act)
+    }
+
+    /// Random, -1 to 1 (xorshift).
+    fn spread(&mut self) -> f64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
+    }
+}

@@ -1,0 +1,284 @@
+//! Whether a datagram is the answer to our request, and what it says. The cookie is compared before anything else:
+//! who did not see the request can change nothing but a counter.
+use std::net::IpAddr;
+
+use crate::{
+    Leap, NtpTimestamp, Wall,
+    filter::{PRECISION, Sample},
+    md5,
+    packet::{self, Header, MODE_SERVER, NtpShort},
+};
+
+/// A request that was sent, and the arrival of something that may answer it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exchange {
+    pub(crate) cookie: NtpTimestamp,
+    /// T1, in corrected time.
+    pub(crate) sent: Wall,
+    /// T4, in corrected time.
+    pub(crate) received: Wall,
+    /// The address it came to.
+    pub(crate) local: Option<IpAddr>,
+}
+
+/// How we show ourselves to our clients, to recognise ourselves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Identity {
+    pub(crate) stratum: u8,
+    pub(crate) reference_id: [u8; 4],
+    pub(crate) root_delay: f64,
+    pub(crate) reference_time: Option<Wall>,
+}
+
+/// What an answer says about its server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Server {
+    pub(crate) leap: Leap,
+    pub(crate) stratum: u8,
+    pub(crate) reference_id: [u8; 4],
+}
+
+/// A good answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    Time(Sample, Server),
+    /// RATE: ask less often; the server's own idea of how often, log2 seconds.
+    Slower(i8),
+    /// DENY or RSTR.
+    Denied,
+}
+
+/// Why a datagram is no good answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Not an answer to this request. Nothing is known about who sent it.
+    Stray,
+    /// The server's, but not of a form that we can use.
+    Malformed,
+    /// The server says that it has no time to give.
+    Unsynchronized,
+    /// The server itself is too far from true time.
+    TooFar,
+    /// It took too long on the way, or in the server.
+    TooSlow,
+    /// The server follows us, or is us.
+    Loop,
+}
+
+impl Refusal {
+    /// For a reader of the source's state.
+    pub(crate) fn why(self) -> &'static str {
+        match self {
+            Self::Stray => "Only answers to other requests come.",
+            Self::Malformed => "Its answers are malformed.",
+            Self::Unsynchronized => "It says that it is not synchronised.",
+            Self::TooFar => "Its root distance is 16 s or more.",
+            Self::TooSlow => "Its answers take too long.",
+            Self::Loop => "It follows this clock.",
+        }
+    }
+}
+
+/// Root distance at which a server counts as unsynchronised (RFC 5905 §7.2, MAXDISP).
+const LARGEST_ROOT_DISTANCE: f64 = 16.0;
+
+/// Longest round trip, seconds. Such an answer is uncertain by half of it.
+const LONGEST_DELAY: f64 = 3.0;
+
+/// Longest time that a server may keep a request, seconds.
+const LONGEST_PROCESSING: f64 = 4.0;
+
+/// By how much a server may claim to have spent more time than the round trip took, seconds: clocks that run
+/// differently, not more.
+const SMALLEST_DELAY: f64 = -1e-3;
+
+/// Judges a datagram; the order of the tests matters.
+pub(crate) fn judge(datagram: &[u8], exchange: &Exchange, us: &Identity) -> Result<Answer, Refusal> {
+    let Ok(header) = packet::decode(datagram) else { return Err(Refusal::Stray) };
+    if exchange.cookie.is_zero() || header.origin != exchange.cookie || header.mode != MODE_SERVER {
+        return Err(Refusal::Stray);
+    }
+    if !(1..=4).contains(&header.version) {
+        return Err(Refusal::Malformed);
+    }
+    if header.stratum == 0 {
+        // A kiss (RFC 5905 §7.4). Other codes than these ask for nothing.
+        return match &header.reference_id {
+            b"RATE" => Ok(Answer::Slower(header.poll)),
+            b"DENY" | b"RSTR" => Ok(Answer::Denied),
+            _ => Err(Refusal::Unsynchronized),
+        };
+    }
+    if header.receive.is_zero() || header.transmit.is_zero() {
+        return Err(Refusal::Malformed);
+    }
+    if header.leap == Leap::Unknown || header.stratum > 15 {
+        return Err(Refusal::Unsynchronized);
+    }
+    let (root_delay, root_dispersion) = (header.root_delay.seconds(), header.root_dispersion.seconds());
+    if root_delay / 2.0 + root_dispersion >= LARGEST_ROOT_DISTANCE {
+        return Err(Refusal::TooFar);
+    }
+    let sample = measure(&header, exchange)?;
+    if follows_us(&header, exchange.local, us) {
+        return Err(Refusal::Loop);
+    }
+    let server = Server { leap: header.leap, stratum: header.stratum, reference_id: header.reference_id };
+    Ok(Answer::Time(sample, server))
+}
+
+/// Offset and delay (RFC 5905 §8); the offset with our sign, this clock minus the server's.
+fn measure(header: &Header, exchange: &Exchange) -> Result<Sample, Refusal> {
+    let (received, sent_back) = (header.receive.to_wall(), header.transmit.to_wall());
+    let round_trip = exchange.received - exchange.sent;
+    let processing = sent_back - received;
+    let delay = round_trip - processing;
+    if !(0.0..=LONGEST_PROCESSING).contains(&processing) || !(SMALLEST_DELAY..=LONGEST_DELAY).contains(&delay)
+    {
+        return Err(Refusal::TooSlow);
+    }
+    // In nanoseconds as integers: a clock may be off by decades, and the microseconds still count.
+    let nanos = |to: Wall, from: Wall| i128::from(to.0) - i128::from(from.0);
+    let twice = nanos(exchange.sent, received) + nanos(exchange.received, sent_back);
+    let precision = 2.0_f64.powi(i32::from(header.precision).clamp(-30, 4));
+    Ok(Sample {
+        at: exchange.sent.plus(round_trip / 2.0),
+        offset: twice as f64 / 2e9,
+        delay: delay.max(PRECISION),
+        dispersion: precision.max(PRECISION) + round_trip.max(0.0) * CLOCK_ERROR,
+        root_delay: header.root_delay.seconds(),
+        root_dispersion: header.root_dispersion.seconds(),
+    })
+}
+
+/// How wrong a disciplined clock may run during one exchange (PHI of RFC 5905 §4).
+const CLOCK_ERROR: f64 = 15e-6;
+
+/// Loop test: the server's reference is us as it sees us, or the server tells exactly what we tell.
+fn follows_us(header: &Header, local: Option<IpAddr>, us: &Identity) -> bool {
+    let names_us = local.is_some_and(|local| reference_id_of(local) == header.reference_id);
+    // Siblings with the same reference differ in the time of their last correction. A server may make that a little
+    // older than it is, up to a second.
+    let is_us = us.reference_time.is_some_and(|time| {
+        header.stratum == us.stratum
+            && header.reference_id == us.reference_id
+            && header.root_delay == NtpShort::from_seconds(us.root_delay)
+            && (0.0..1.0).contains(&(time - header.reference_time.to_wall()))
+    });
+    header.stratum > 1 && (names_us || is_us)
+}
+
+/// How a server at `address` stands in its clients' packets (RFC 5905 §7.3).
+pub(crate) fn reference_id_of(address: IpAddr) -> [u8; 4] {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = md5::digest(&address.octets());
+            [a, b, c, d]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Wall = Wall(1_800_000_000_000_000_000);
+    const COOKIE: NtpTimestamp = NtpTimestamp(0xdead_beef_0123_4567);
+
+    fn exchange() -> Exchange {
+        let local = Some(IpAddr::from([10, 0, 0, 7]));
+        Exchange { cookie: COOKIE, sent: NOW, received: NOW + 0.004, local }
+    }
+
+    /// A server that is 1 s ahead, 1 ms away and takes 2 ms.
+    fn reply() -> Header {
+        Header {
+            leap: Leap::None,
+            version: 4,
+            mode: MODE_SERVER,
+            stratum: 2,
+            precision: -24,
+            reference_id: [192, 0, 2, 1],
+            reference_time: NtpTimestamp::from_wall(NOW),
+            origin: COOKIE,
+            receive: NtpTimestamp::from_wall(NOW + 1.001),
+            transmit: NtpTimestamp::from_wall(NOW + 1.003),
+            ..Header::default()
+        }
+    }
+
+    fn check(change: impl Fn(&mut Header), expected: Option<Refusal>) {
+        let mut header = reply();
+        change(&mut header);
+        let got = judge(&header.encode(), &exchange(), &Identity::default());
+        assert_eq!(got.as_ref().err().copied(), expected, "{header:?} gave {got:?}");
+    }
+
+    #[test]
+    fn a_good_answer_is_measured() {
+        let Ok(Answer::Time(sample, _)) = judge(&reply().encode(), &exchange(), &Identity::default()) else {
+            panic!("a good answer was refused");
+        };
+        assert!((sample.offset + 1.0).abs() < 2e-9, "{sample:?}");
+        assert!((sample.delay - 0.002).abs() < 2e-9, "{sample:?}");
+    }
+
+    #[test]
+    fn bad_answers_are_refused() {
+        check(|_| {}, None);
+        check(|h| h.origin = NtpTimestamp(0), Some(Refusal::Stray));
+        check(|h| h.origin = NtpTimestamp(COOKIE.0 + 1), Some(Refusal::Stray));
+        for mode in [0, 1, 2, 3, 5, 6, 7] {
+            check(|h| h.mode = mode, Some(Refusal::Stray));
+        }
+        check(|h| h.version = 0, Some(Refusal::Malformed));
+        check(|h| h.version = 5, Some(Refusal::Malformed));
+        check(|h| h.receive = NtpTimestamp(0), Some(Refusal::Malformed));
+        check(|h| h.transmit = NtpTimestamp(0), Some(Refusal::Malformed));
+        check(|h| h.leap = Leap::Unknown, Some(Refusal::Unsynchronized));
+        check(|h| h.stratum = 16, Some(Refusal::Unsynchronized));
+        check(|h| (h.stratum, h.reference_id) = (0, *b"INIT"), Some(Refusal::Unsynchronized));
+        check(|h| h.root_dispersion = NtpShort::from_seconds(16.0), Some(Refusal::TooFar));
+        check(|h| h.root_delay = NtpShort::from_seconds(32.0), Some(Refusal::TooFar));
+        check(|h| h.transmit = NtpTimestamp::from_wall(NOW + 1.0), Some(Refusal::TooSlow));
+        check(|h| h.transmit = NtpTimestamp::from_wall(NOW + 1.9), Some(Refusal::TooSlow));
+        check(|h| h.reference_id = [10, 0, 0, 7], Some(Refusal::Loop));
+        check(|h| (h.stratum, h.reference_id) = (1, [10, 0, 0, 7]), None);
+    }
+
+    #[test]
+    fn short_and_silent_requests_are_not_answered() {
+        let octets = reply().encode();
+        for length in 0..octets.len() {
+            let got = judge(&octets[..length], &exchange(), &Identity::default());
+            assert_eq!(got.err(), Some(Refusal::Stray));
+        }
+        let zero = Exchange { cookie: NtpTimestamp(0), ..exchange() };
+        let header = Header { origin: NtpTimestamp(0), ..reply() };
+        assert_eq!(judge(&header.encode(), &zero, &Identity::default()).err(), Some(Refusal::Stray));
+    }
+
+    #[test]
+    fn we_do_not_follow_ourselves() {
+        let us = Identity {
+            stratum: 2,
+            reference_id: [192, 0, 2, 1],
+            root_delay: 0.0,
+            reference_time: Some(NOW + 0.5),
+        };
+        assert_eq!(judge(&reply().encode(), &exchange(), &us).err(), Some(Refusal::Loop));
+        let sibling = Identity { reference_time: Some(NOW + 3.0), ..us };
+        assert!(judge(&reply().encode(), &exchange(), &sibling).is_ok());
+    }
+
+    #[test]
+    fn ipv6_addresses_are_hashed() {
+        // The first octets of `md5sum` over the 16 of 2001:db8::1.
+        let id = reference_id_of(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]));
+        assert_eq!(id, IPV6_ID);
+        assert_eq!(reference_id_of("::ffff:192.0.2.7".parse().expect("an address")), [192, 0, 2, 7]);
+    }
+
+    const IPV6_ID: [u8; 4] = [0x39, 0xab, 0x9b, 0x37];
+}

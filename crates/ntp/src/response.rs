@@ -1,0 +1,353 @@
+//! What to answer: a datagram in; a reply, a kiss or silence out, each way out with its reason.
+//!
+//! Modes 3 and 1 are answered (RFC 5905 §7.3, without any state of an association), nothing else, and never with more
+//! octets than were asked with. Replies leave a slot for the transmit time, which the caller fills as late as it can.
+use std::net::{IpAddr, SocketAddr};
+
+use crate::{
+    Leap, Mono, NtpTimestamp, RateLimit, RateTable, RateVerdict, RestrictTable, Snapshot, Wall,
+    packet::{self, HEADER_LEN, Header, MODE_CLIENT, MODE_SERVER, NtpShort},
+};
+
+const MODE_SYMMETRIC_ACTIVE: u8 = 1;
+const MODE_SYMMETRIC_PASSIVE: u8 = 2;
+
+/// A datagram that came.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// All of it.
+    pub datagram: &'a [u8],
+    /// Its sender.
+    pub from: SocketAddr,
+    /// When it came, as early as could be known.
+    pub received: Wall,
+    /// The monotonic time now, for the rate limit.
+    pub now: Mono,
+}
+
+/// What is served: our clock's quality at a moment. Seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Served {
+    /// `Unknown` for a clock that is not synchronised.
+    pub leap: Leap,
+    /// 1 to 15; 16 for a clock that is not synchronised.
+    pub stratum: u8,
+    /// As it stands in packets.
+    pub reference_id: [u8; 4],
+    /// When the clock was last corrected.
+    pub reference_time: Option<Wall>,
+    /// Round trip to the primary reference.
+    pub root_delay: f64,
+    /// Dispersion to the primary reference, at `since`.
+    pub root_dispersion: f64,
+    /// When this was so.
+    pub since: Wall,
+    /// How fast the dispersion grows, seconds per second.
+    pub dispersion_rate: f64,
+    /// Precision of the clock, log2 seconds.
+    pub precision: i8,
+}
+
+/// log2 of what a reading of the clock is good for: about 60 ns, a reading's cost on the machines that we know.
+const PRECISION: i8 = -24;
+
+impl Served {
+    /// A clock of which nothing is known: LI 3, stratum 0 on the wire, `INIT` (RFC 5905 §7.4).
+    pub const UNSYNCHRONIZED: Self = Self {
+        leap: Leap::Unknown,
+        stratum: 16,
+        reference_id: *b"INIT",
+        reference_time: None,
+        root_delay: 0.0,
+        root_dispersion: 0.0,
+        since: Wall(0),
+        dispersion_rate: 0.0,
+        precision: PRECISION,
+    };
+
+    /// What to serve in the state of `snapshot`. While it is not synchronised, and there is a `local_stratum`, the
+    /// local clock is served at it as if it were right, as ntp.conf's 127.127.1.1 does.
+    pub fn from_snapshot(snapshot: &Snapshot, local_stratum: Option<u8>) -> Self {
+        if snapshot.synchronized && snapshot.stratum < 16 && snapshot.leap != Leap::Unknown {
+            return Self {
+                leap: snapshot.leap,
+                stratum: snapshot.stratum,
+                reference_id: snapshot.reference_id,
+                reference_time: snapshot.reference_time,
+                root_delay: snapshot.root_delay,
+                root_dispersion: snapshot.root_dispersion,
+                since: snapshot.at,
+                dispersion_rate: snapshot.dispersion_rate,
+                precision: PRECISION,
+            };
+        }
+        match local_stratum {
+            Some(stratum @ 1..=15) => Self {
+                leap: Leap::None,
+                stratum,
+                reference_id: [127, 127, 1, 1],
+                reference_time: Some(snapshot.at),
+                since: snapshot.at,
+                ..Self::UNSYNCHRONIZED
+            },
+            _ => Self {
+                root_delay: snapshot.root_delay,
+                root_dispersion: snapshot.root_dispersion,
+                since: snapshot.at,
+                dispersion_rate: snapshot.dispersion_rate,
+                ..Self::UNSYNCHRONIZED
+            },
+        }
+    }
+
+    /// The dispersion at `now`; a clock that went back since adds nothing.
+    fn dispersion_at(&self, now: Wall) -> f64 {
+        self.root_dispersion + self.dispersion_rate * (now - self.since).max(0.0)
+    }
+}
+
+/// The decision about a datagram.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Decision {
+    /// The version that it says it is of, 0 to 7; none if it is empty. For counters.
+    pub version: Option<u8>,
+    /// What to do.
+    pub verdict: Verdict,
+}
+
+/// What to do with a datagram.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Verdict {
+    /// Send this, stamped.
+    Answer(Answer),
+    /// Send this kiss-o'-death (RATE), which tells no time.
+    Kiss([u8; HEADER_LEN]),
+    /// Send nothing.
+    Drop(DropReason),
+}
+
+/// A reply that still lacks its transmit time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answer {
+    header: Header,
+    received: Wall,
+    reference_time: Option<Wall>,
+}
+
+impl Answer {
+    /// The octets, sent at `transmit`: read the clock right before sending. Neither the time of reception nor the
+    /// reference time is later than the transmit time that this writes.
+    pub fn at(self, transmit: Wall) -> [u8; HEADER_LEN] {
+        // A clock that is stepped back meanwhile must not give a negative processing time.
+        let transmit = transmit.max(self.received);
+        let reference_time =
+            self.reference_time.map_or(NtpTimestamp(0), |time| NtpTimestamp::from_wall(time.min(transmit)));
+        Header { reference_time, transmit: NtpTimestamp::from_wall(transmit), ..self.header }.encode()
+    }
+}
+
+/// Why a datagram gets no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// From port 0, or from an address that nobody can have alone (unspecified, multicast, broadcast).
+    Source,
+    /// The entry for its address says `ignore`.
+    Ignore,
+    /// Shorter than a header, or what follows the header is neither extension fields nor a MAC.
+    Malformed,
+    /// Version 0 or above 4.
+    UnknownVersion,
+    /// Not a request: mode 2, 4, 5, 6, 7 or 0.
+    Mode,
+    /// The entry says `noserve`.
+    Noserve,
+    /// The entry says `version`, and it is not 4.
+    Version,
+    /// It asks for an authenticated answer, or the entry says `notrust`; there are no keys.
+    Unauthenticated,
+    /// The entry says `limited`, and it is too much.
+    RateLimited,
+}
+
+impl DropReason {
+    /// Every reason, for counters.
+    pub const ALL: [Self; 9] = [
+        Self::Source,
+        Self::Ignore,
+        Self::Malformed,
+        Self::UnknownVersion,
+        Self::Mode,
+        Self::Noserve,
+        Self::Version,
+        Self::Unauthenticated,
+        Self::RateLimited,
+    ];
+
+    /// A word for it, for labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Ignore => "ignore",
+            Self::Malformed => "malformed",
+            Self::UnknownVersion => "unknown_version",
+            Self::Mode => "mode",
+            Self::Noserve => "noserve",
+            Self::Version => "version",
+            Self::Unauthenticated => "unauthenticated",
+            Self::RateLimited => "rate_limited",
+        }
+    }
+}
+
+/// Decides about a datagram. Changes nothing but the rate table, and that only for requests that would be answered.
+pub fn respond(
+    request: &Request<'_>,
+    served: &Served,
+    rules: &RestrictTable,
+    limit: &RateLimit,
+    clients: &mut RateTable,
+) -> Decision {
+    let version = request.datagram.first().map(|octet| octet >> 3 & 7);
+    let verdict = decide(request, served, rules, limit, clients).unwrap_or_else(Verdict::Drop);
+    Decision { version, verdict }
+}
+
+fn decide(
+    request: &Request<'_>,
+    served: &Served,
+    rules: &RestrictTable,
+    limit: &RateLimit,
+    clients: &mut RateTable,
+) -> Result<Verdict, DropReason> {
+    let (address, port) = (request.from.ip(), request.from.port());
+    if port == 0 || !is_one_host(address) {
+        return Err(DropReason::Source);
+    }
+    let flags = rules.flags(address, port);
+    if flags.ignore {
+        return Err(DropReason::Ignore);
+    }
+    let asked = packet::decode(request.datagram).map_err(|_| DropReason::Malformed)?;
+    if !(1..=4).contains(&asked.version) {
+        return Err(DropReason::UnknownVersion);
+    }
+    let mode = reply_mode(&asked, port).ok_or(DropReason::Mode)?;
+    if flags.noserve {
+        return Err(DropReason::Noserve);
+    }
+    if flags.version && asked.version != packet::VERSION {
+        return Err(DropReason::Version);
+    }
+    match trailer(asked.version, &request.datagram[HEADER_LEN..]) {
+        Trailer::Unreadable => return Err(DropReason::Malformed),
+        Trailer::Authentication => return Err(DropReason::Unauthenticated),
+        Trailer::Plain if flags.notrust => return Err(DropReason::Unauthenticated),
+        Trailer::Plain => {}
+    }
+    // A client told to poll no faster than the limit allows is never limited.
+    let poll = asked.poll.max(if flags.limited { limit.interval } else { i8::MIN }).min(MAX_POLL);
+    if flags.limited {
+        match clients.judge(address, request.now, limit) {
+            RateVerdict::Pass => {}
+            RateVerdict::Kiss if flags.kod => return Ok(Verdict::Kiss(kiss(&asked, mode, poll))),
+            RateVerdict::Kiss | RateVerdict::Drop => return Err(DropReason::RateLimited),
+        }
+    }
+    Ok(Verdict::Answer(answer(&asked, mode, poll, served, request.received)))
+}
+
+/// Largest poll exponent (RFC 5905 §7.2, MAXPOLL).
+const MAX_POLL: i8 = 17;
+
+fn is_one_host(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    !address.is_unspecified() && !address.is_multicast() && address != IpAddr::from([255; 4])
+}
+
+/// The reply's mode; none for what is not to be answered. Version 1 had no mode field: zero there is a client's
+/// request, unless it comes from another daemon's port (RFC 1305 appendix, ntpd).
+fn reply_mode(asked: &Header, port: u16) -> Option<u8> {
+    match (asked.version, asked.mode) {
+        (_, MODE_CLIENT) => Some(MODE_SERVER),
+        (_, MODE_SYMMETRIC_ACTIVE) => Some(MODE_SYMMETRIC_PASSIVE),
+        (1, 0) if port != 123 => Some(MODE_SERVER),
+        _ => None,
+    }
+}
+
+/// What stands behind the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trailer {
+    /// Nothing, or extension fields that need no answer.
+    Plain,
+    /// A MAC, or the fields of Network Time Security.
+    Authentication,
+    /// Neither.
+    Unreadable,
+}
+
+/// Largest MAC of a version 4 packet: key id and 20 octets (RFC 7822 §7.5).
+const LARGEST_MAC: usize = 24;
+
+/// Shortest extension field (RFC 7822 §7.5.1).
+const SHORTEST_FIELD: usize = 16;
+
+/// NTS cookie and authenticator (RFC 8915 §7.6).
+const NTS_FIELDS: [u16; 2] = [0x0204, 0x0404];
+
+fn trailer(version: u8, mut rest: &[u8]) -> Trailer {
+    // Key id and digest of 16 to 64 octets, or the 4 octets of a crypto-NAK; 72 for Microsoft's long form.
+    let is_mac = |len: usize| matches!(len, 4 | 20 | 24 | 36 | 52 | 68 | 72);
+    let mut authenticated = false;
+    while !rest.is_empty() {
+        if version < 4 || rest.len() <= LARGEST_MAC {
+            return if is_mac(rest.len()) { Trailer::Authentication } else { Trailer::Unreadable };
+        }
+        let kind = u16::from_be_bytes([rest[0], rest[1]]);
+        let len = usize::from(u16::from_be_bytes([rest[2], rest[3]]));
+        if len < SHORTEST_FIELD || len % 4 != 0 || len > rest.len() {
+            return if is_mac(rest.len()) { Trailer::Authentication } else { Trailer::Unreadable };
+        }
+        authenticated |= NTS_FIELDS.contains(&kind);
+        rest = &rest[len..];
+    }
+    if authenticated { Trailer::Authentication } else { Trailer::Plain }
+}
+
+fn answer(asked: &Header, mode: u8, poll: i8, served: &Served, received: Wall) -> Answer {
+    let synchronized = served.stratum < 16 && served.leap != Leap::Unknown;
+    let header = Header {
+        leap: if synchronized { served.leap } else { Leap::Unknown },
+        version: asked.version,
+        mode,
+        // 16 is "unsynchronised" inside a program, and 0 on the wire (RFC 5905 §7.3).
+        stratum: if synchronized { served.stratum } else { 0 },
+        poll,
+        precision: served.precision,
+        root_delay: NtpShort::from_seconds(served.root_delay),
+        root_dispersion: NtpShort::from_seconds(served.dispersion_at(received)),
+        reference_id: served.reference_id,
+        origin: asked.transmit,
+        receive: NtpTimestamp::from_wall(received),
+        ..Header::default()
+    };
+    Answer { header, received, reference_time: served.reference_time }
+}
+
+/// Only what the client said itself comes back, so a kiss tells no time (RFC 5905 §7.4).
+fn kiss(asked: &Header, mode: u8, poll: i8) -> [u8; HEADER_LEN] {
+    let kiss = Header {
+        leap: Leap::Unknown,
+        mode,
+        stratum: 0,
+        poll,
+        reference_id: *b"RATE",
+        origin: asked.transmit,
+        receive: asked.transmit,
+        ..*asked
+    };
+    kiss.encode()
+}
+
+#[cfg(test)]
+mod tests;

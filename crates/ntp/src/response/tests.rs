@@ -1,0 +1,279 @@
+//! Requests in, replies out; no clock, no socket.
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Reason, RestrictEntry, RestrictFlags, packet::client_request};
+
+const NOW: Wall = Wall(1_800_000_000_000_000_000);
+const LIMIT: RateLimit = RateLimit { interval: 3, burst: 8, leak: 2 };
+const COOKIE: NtpTimestamp = NtpTimestamp(0x0123_4567_89ab_cdef);
+
+fn good() -> Served {
+    Served {
+        leap: Leap::None,
+        stratum: 3,
+        reference_id: [192, 0, 2, 10],
+        reference_time: Some(NOW + -10.0),
+        root_delay: 0.010,
+        root_dispersion: 0.002,
+        since: NOW + -100.0,
+        dispersion_rate: 20e-6,
+        precision: -24,
+    }
+}
+
+fn rules(flags: RestrictFlags) -> RestrictTable {
+    let entry =
+        |network: &str, flags| RestrictEntry { network: network.parse().unwrap(), ntpport: false, flags };
+    RestrictTable::new(&[entry("0.0.0.0/0", flags), entry("::/0", flags)])
+}
+
+fn ask(datagram: &[u8], from: &str, served: &Served, flags: RestrictFlags) -> Verdict {
+    let request = Request { datagram, from: from.parse().unwrap(), received: NOW, now: Mono(0) };
+    respond(&request, served, &rules(flags), &LIMIT, &mut RateTable::new(64, 1)).verdict
+}
+
+const CLIENT: &str = "192.0.2.99:40000";
+
+/// A request of a version and mode, with `more` octets behind the header.
+fn asked(version: u8, mode: u8, more: &[u8]) -> Vec<u8> {
+    let header = Header { version, mode, poll: 4, transmit: COOKIE, ..Header::default() };
+    [&header.encode()[..], more].concat()
+}
+
+fn reply(verdict: Verdict) -> Header {
+    match verdict {
+        Verdict::Answer(answer) => packet::decode(&answer.at(NOW + 0.000_050)).unwrap(),
+        other => panic!("no answer: {other:?}"),
+    }
+}
+
+#[test]
+fn a_synchronised_clock_answers() {
+    let header = reply(ask(&client_request(COOKIE), CLIENT, &good(), RestrictFlags::default()));
+    assert_eq!((header.leap, header.version, header.mode, header.stratum), (Leap::None, 4, 4, 3));
+    assert_eq!((header.origin, header.receive.to_wall()), (COOKIE, NOW));
+    assert_eq!(header.transmit.to_wall(), NOW + 0.000_050);
+    assert_eq!((header.reference_id, header.reference_time.to_wall()), ([192, 0, 2, 10], NOW + -10.0));
+    // 2 ms, and 20 ppm of the 100 s since: computed for this reply.
+    assert!((header.root_dispersion.seconds() - 0.004).abs() < 2e-5, "{:?}", header.root_dispersion);
+    assert!((header.root_delay.seconds() - 0.010).abs() < 2e-5);
+    assert_eq!((header.precision, header.poll), (-24, 0));
+}
+
+#[test]
+fn an_unsynchronised_one_says_so() {
+    for served in
+        [Served::UNSYNCHRONIZED, Served { leap: Leap::Unknown, ..good() }, Served { stratum: 16, ..good() }]
+    {
+        let header = reply(ask(&client_request(COOKIE), CLIENT, &served, RestrictFlags::default()));
+        assert_eq!((header.leap, header.stratum, header.mode), (Leap::Unknown, 0, 4));
+    }
+    let header =
+        reply(ask(&client_request(COOKIE), CLIENT, &Served::UNSYNCHRONIZED, RestrictFlags::default()));
+    assert_eq!((header.reference_id, header.reference_time), (*b"INIT", NtpTimestamp(0)));
+}
+
+#[test]
+fn stamps_are_in_order_even_if_the_clock_is_not() {
+    let served = Served { reference_time: Some(NOW + 5.0), ..good() };
+    let Verdict::Answer(answer) = ask(&client_request(COOKIE), CLIENT, &served, RestrictFlags::default())
+    else {
+        panic!("no answer");
+    };
+    let header = packet::decode(&answer.at(NOW + -3.0)).unwrap();
+    assert_eq!((header.transmit, header.reference_time), (header.receive, header.receive));
+}
+
+#[test]
+fn versions_and_modes() {
+    let check = |version: u8, mode: u8, from: &str, expected: Result<u8, DropReason>| {
+        let verdict = ask(&asked(version, mode, &[]), from, &good(), RestrictFlags::default());
+        match expected {
+            Ok(mode) => assert_eq!((reply(verdict).version, reply(verdict).mode), (version, mode)),
+            Err(reason) => assert_eq!(verdict, Verdict::Drop(reason), "{version} {mode} {from}"),
+        }
+    };
+    for version in 1..=4 {
+        check(version, 3, CLIENT, Ok(4));
+        check(version, 3, "192.0.2.99:123", Ok(4));
+        check(version, 1, "192.0.2.99:123", Ok(2));
+        for mode in [2, 4, 5, 6, 7] {
+            check(version, mode, CLIENT, Err(DropReason::Mode));
+        }
+    }
+    check(1, 0, CLIENT, Ok(4));
+    check(1, 0, "192.0.2.99:123", Err(DropReason::Mode));
+    check(2, 0, CLIENT, Err(DropReason::Mode));
+    for version in [0, 5, 6, 7] {
+        check(version, 3, CLIENT, Err(DropReason::UnknownVersion));
+    }
+    for from in
+        ["192.0.2.99:0", "224.0.1.1:123", "255.255.255.255:123", "[ff02::101]:123", "0.0.0.0:5", "[::]:5"]
+    {
+        check(4, 3, from, Err(DropReason::Source));
+    }
+}
+
+#[test]
+fn flags_count() {
+    let check = |version: u8, flags: RestrictFlags, expected: Option<DropReason>| {
+        let verdict = ask(&asked(version, 3, &[]), CLIENT, &good(), flags);
+        match expected {
+            Some(reason) => assert_eq!(verdict, Verdict::Drop(reason), "{flags:?}"),
+            None => drop(reply(verdict)),
+        }
+    };
+    let none = RestrictFlags::default();
+    check(4, RestrictFlags { ignore: true, ..none }, Some(DropReason::Ignore));
+    check(4, RestrictFlags { noserve: true, ..none }, Some(DropReason::Noserve));
+    check(4, RestrictFlags { notrust: true, ..none }, Some(DropReason::Unauthenticated));
+    check(3, RestrictFlags { version: true, ..none }, Some(DropReason::Version));
+    check(4, RestrictFlags { version: true, ..none }, None);
+    check(4, RestrictFlags { kod: true, ..none }, None);
+    check(4, RestrictFlags { limited: true, ..none }, None);
+}
+
+#[test]
+fn what_follows_the_header() {
+    let check = |version: u8, more: &[u8], expected: Trailer| {
+        assert_eq!(trailer(version, more), expected, "version {version}, {} octets", more.len());
+    };
+    let field = |kind: u16, len: u16| {
+        let mut field = vec![0; usize::from(len)];
+        field[..2].copy_from_slice(&kind.to_be_bytes());
+        field[2..4].copy_from_slice(&len.to_be_bytes());
+        field
+    };
+    check(4, &[], Trailer::Plain);
+    check(3, &[], Trailer::Plain);
+    for mac in [4, 20, 24, 68, 72] {
+        check(3, &vec![0; mac], Trailer::Authentication);
+        check(4, &vec![0; mac], Trailer::Authentication);
+    }
+    check(3, &[0; 28], Trailer::Unreadable);
+    check(4, &[0; 5], Trailer::Unreadable);
+    check(4, &[0; 28], Trailer::Unreadable);
+    check(4, &field(0xf323, 28), Trailer::Plain);
+    check(4, &[field(0xf323, 28), vec![0; 20]].concat(), Trailer::Authentication);
+    check(4, &[field(0x0104, 36), field(0x0204, 100), field(0x0404, 40)].concat(), Trailer::Authentication);
+    check(4, &[field(0x0204, 100), field(0xf323, 28)].concat(), Trailer::Authentication);
+    let mut long = field(0xf323, 28);
+    long[3] = 32;
+    check(4, &long, Trailer::Unreadable);
+}
+
+#[test]
+fn the_excess_gets_kisses_and_silence() {
+    let flags = RestrictFlags { limited: true, kod: true, ..RestrictFlags::default() };
+    let (rules, mut clients) = (rules(flags), RateTable::new(64, 1));
+    let (mut kisses, mut answers, mut dropped) = (0, 0, 0);
+    for _ in 0..1_000 {
+        let datagram = asked(3, 3, &[]);
+        let from = CLIENT.parse().unwrap();
+        let request = Request { datagram: &datagram, from, received: NOW, now: Mono(0) };
+        match respond(&request, &good(), &rules, &LIMIT, &mut clients).verdict {
+            Verdict::Answer(_) => answers += 1,
+            Verdict::Drop(reason) => {
+                assert_eq!(reason, DropReason::RateLimited);
+                dropped += 1;
+            }
+            Verdict::Kiss(octets) => {
+                kisses += 1;
+                let header = packet::decode(&octets).unwrap();
+                assert_eq!((header.leap, header.stratum, header.mode), (Leap::Unknown, 0, 4));
+                assert_eq!((header.reference_id, header.version, header.poll), (*b"RATE", 3, 4));
+                assert_eq!([header.origin, header.receive, header.transmit], [COOKIE; 3]);
+            }
+        }
+    }
+    assert!(answers > 200 && answers < 320 && kisses > 130 && dropped > 400, "{answers} {kisses} {dropped}");
+    // A poll below the limit is answered with the limit.
+    let verdict = ask(&client_request(COOKIE), CLIENT, &good(), flags);
+    assert_eq!(reply(verdict).poll, 3);
+}
+
+fn snapshot(synchronized: bool) -> Snapshot {
+    Snapshot {
+        at: NOW,
+        synchronized,
+        reason: if synchronized { Reason::Synchronized } else { Reason::Unreachable },
+        leap: if synchronized { Leap::Insert } else { Leap::Unknown },
+        stratum: if synchronized { 2 } else { 16 },
+        reference: None,
+        reference_id: [192, 0, 2, 1],
+        reference_time: Some(NOW),
+        offset: None,
+        jitter: None,
+        error_bound: None,
+        root_delay: 0.5,
+        root_dispersion: 1.5,
+        dispersion_rate: 1e-5,
+        frequency_ppm: 0.0,
+        skew_ppm: 0.0,
+        kernel_frequency_ppm: 0.0,
+        steps: 0,
+        start_phase: false,
+        sources: Vec::new(),
+    }
+}
+
+#[test]
+fn the_snapshot_decides_what_is_served() {
+    let served = Served::from_snapshot(&snapshot(true), Some(10));
+    assert_eq!((served.leap, served.stratum, served.reference_id), (Leap::Insert, 2, [192, 0, 2, 1]));
+    let served = Served::from_snapshot(&snapshot(false), None);
+    assert_eq!((served.leap, served.stratum, served.reference_id), (Leap::Unknown, 16, *b"INIT"));
+    let served = Served::from_snapshot(&snapshot(false), Some(10));
+    assert_eq!((served.leap, served.stratum, served.reference_id), (Leap::None, 10, [127, 127, 1, 1]));
+    assert_eq!((served.root_delay, served.root_dispersion, served.dispersion_rate), (0.0, 0.0, 0.0));
+    assert!(served.reference_time.is_some());
+    assert_eq!(Served::from_snapshot(&snapshot(false), Some(16)).stratum, 16);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn any_octets_get_at_most_as_many_back(
+        datagram in proptest::collection::vec(any::<u8>(), 0..160),
+        first in prop_oneof![Just(0x23_u8), Just(0x1b), Just(0x21), any::<u8>()],
+        from: SocketAddr,
+        received: i64,
+        now: i64,
+        flags: [bool; 6],
+        (delay, dispersion, rate) in (any::<f64>(), any::<f64>(), any::<f64>()),
+        (stratum, reference) in (any::<u8>(), any::<i64>()),
+        limit: (i8, u8, u8),
+    ) {
+        let mut datagram = datagram;
+        if let Some(octet) = datagram.first_mut() {
+            *octet = first;
+        }
+        let [ignore, noserve, notrust, version, limited, kod] = flags;
+        let rules = rules(RestrictFlags { ignore, noserve, notrust, version, limited, kod });
+        let served = Served {
+            stratum,
+            root_delay: delay,
+            root_dispersion: dispersion,
+            dispersion_rate: rate,
+            reference_time: Some(Wall(reference)),
+            ..good()
+        };
+        let limit = RateLimit { interval: limit.0, burst: limit.1, leak: limit.2 };
+        let request = Request { datagram: &datagram, from, received: Wall(received), now: Mono(now) };
+        let mut clients = RateTable::new(8, 1);
+        for _ in 0..4 {
+            let octets = match respond(&request, &served, &rules, &limit, &mut clients).verdict {
+                Verdict::Answer(answer) => answer.at(Wall(received)),
+                Verdict::Kiss(octets) => octets,
+                Verdict::Drop(_) => continue,
+            };
+            prop_assert!(octets.len() <= datagram.len());
+            // Never a request again, so two servers cannot play ping-pong.
+            let header = packet::decode(&octets).unwrap();
+            prop_assert!(header.mode == 4 || header.mode == 2);
+            prop_assert_eq!(header.version, datagram[0] >> 3 & 7);
+            prop_assert_eq!(header.origin.0.to_be_bytes(), &datagram[40..48]);
+        }
+    }
+}

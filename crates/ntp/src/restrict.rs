@@ -1,0 +1,370 @@
+//! Who may ask: an address and a source port in, the flags that hold for them out (ntp.conf's `restrict`).
+//!
+//! The longest prefix that covers the address wins and alone supplies the flags; nothing is inherited from shorter
+//! ones. IPv4 and IPv6 have a table each.
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
+
+/// The port that marks a packet as another daemon's rather than a client's.
+const NTP_PORT: u16 = 123;
+
+/// What is denied to, or limited for, an address. Flags of ntp.conf that change nothing here (`nomodify`, `nopeer`,
+/// `noquery`, `notrap`: there is nothing to modify, to mobilise, to query or to trap) have no field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RestrictFlags {
+    /// Drop everything.
+    pub ignore: bool,
+    /// Drop time requests.
+    pub noserve: bool,
+    /// Drop requests without valid authentication; since there are no keys, all.
+    pub notrust: bool,
+    /// Drop requests of another version than 4.
+    pub version: bool,
+    /// Limit the rate per address.
+    pub limited: bool,
+    /// Answer part of the excess with a kiss; nothing without `limited`.
+    pub kod: bool,
+}
+
+impl RestrictFlags {
+    fn merged(self, other: Self) -> Self {
+        Self {
+            ignore: self.ignore || other.ignore,
+            noserve: self.noserve || other.noserve,
+            notrust: self.notrust || other.notrust,
+            version: self.version || other.version,
+            limited: self.limited || other.limited,
+            kod: self.kod || other.kod,
+        }
+    }
+}
+
+/// A line of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestrictEntry {
+    /// Whom it is about. `default` without a family is two entries, [`Cidr::ALL_V4`] and [`Cidr::ALL_V6`].
+    pub network: Cidr,
+    /// For packets from source port 123 only; such an entry beats one for the same network without this.
+    pub ntpport: bool,
+    /// What holds.
+    pub flags: RestrictFlags,
+}
+
+/// All lines, in the order in which they are tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestrictTable {
+    v4: Vec<Line>,
+    v6: Vec<Line>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Line {
+    prefix: u128,
+    bits: u8,
+    ntpport: bool,
+    flags: RestrictFlags,
+}
+
+impl RestrictTable {
+    /// A table of `entries`, in any order; those for the same network and port are merged, their flags together.
+    /// A family without a default entry gets one that limits the rate and may send kisses.
+    pub fn new(entries: &[RestrictEntry]) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let table = if entry.network.address.is_ipv4() { &mut v4 } else { &mut v6 };
+            add(table, entry);
+        }
+        let guarded = RestrictFlags { limited: true, kod: true, ..RestrictFlags::default() };
+        for (table, all) in [(&mut v4, Cidr::ALL_V4), (&mut v6, Cidr::ALL_V6)] {
+            if !table.iter().any(|line| line.bits == 0 && !line.ntpport) {
+                add(table, &RestrictEntry { network: all, ntpport: false, flags: guarded });
+            }
+            // Longest prefix first, and `ntpport` before its like without.
+            table.sort_by_key(|line| (u8::MAX - line.bits, !line.ntpport));
+        }
+        Self { v4, v6 }
+    }
+
+    /// The flags for a packet from `address` and `port`. An IPv4 address in IPv6 clothes is taken as IPv4.
+    pub fn flags(&self, address: IpAddr, port: u16) -> RestrictFlags {
+        let address = address.to_canonical();
+        let table = if address.is_ipv4() { &self.v4 } else { &self.v6 };
+        let number = left_aligned(address);
+        let line = table
+            .iter()
+            .find(|line| number & mask(line.bits) == line.prefix && (!line.ntpport || port == NTP_PORT));
+        // There is always one: each table ends with its default entry. If not, nobody would be answered.
+        line.map_or(RestrictFlags { ignore: true, ..RestrictFlags::default() }, |line| line.flags)
+    }
+}
+
+fn add(table: &mut Vec<Line>, entry: &RestrictEntry) {
+    let (prefix, bits) = (left_aligned(entry.network.address), entry.network.bits);
+    let same = |line: &&mut Line| (line.prefix, line.bits, line.ntpport) == (prefix, bits, entry.ntpport);
+    match table.iter_mut().find(same) {
+        Some(line) => line.flags = line.flags.merged(entry.flags),
+        None => table.push(Line { prefix, bits, ntpport: entry.ntpport, flags: entry.flags }),
+    }
+}
+
+/// The address as a number whose highest bit is the address's first, for both families.
+fn left_aligned(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+fn mask(bits: u8) -> u128 {
+    u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0)
+}
+
+/// A network: an address whose host bits are zero, and how many leading bits count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cidr {
+    address: IpAddr,
+    bits: u8,
+}
+
+impl Cidr {
+    /// Every IPv4 address.
+    pub const ALL_V4: Self = Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), bits: 0 };
+
+    /// Every IPv6 address.
+    pub const ALL_V6: Self = Self { address: IpAddr::V6(Ipv6Addr::UNSPECIFIED), bits: 0 };
+
+    /// The network of `address` with `bits` leading bits.
+    ///
+    /// # Errors
+    /// If there are more bits than the family has, if a host bit is set, or if an IPv4 address is written as IPv6.
+    pub fn new(address: IpAddr, bits: u8) -> Result<Self, CidrError> {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        if bits > most {
+            return Err(CidrError::TooManyBits { most });
+        }
+        if address.to_canonical() != address {
+            return Err(CidrError::MappedAddress);
+        }
+        if left_aligned(address) & !mask(bits) != 0 {
+            return Err(CidrError::HostBits);
+        }
+        Ok(Self { address, bits })
+    }
+
+    /// Its first address.
+    pub fn address(self) -> IpAddr {
+        self.address
+    }
+
+    /// How many leading bits count.
+    pub fn bits(self) -> u8 {
+        self.bits
+    }
+
+    /// Whether `address` is in it; an IPv4 address in IPv6 clothes is taken as IPv4.
+    pub fn contains(self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_ipv4() == self.address.is_ipv4()
+            && left_aligned(address) & mask(self.bits) == left_aligned(self.address)
+    }
+}
+
+/// Why something is not a [`Cidr`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CidrError {
+    /// Not an address, or not an address and a number of bits.
+    Malformed,
+    /// More bits than the family has.
+    TooManyBits {
+        /// How many it has.
+        most: u8,
+    },
+    /// A bit beyond the prefix is set.
+    HostBits,
+    /// `::ffff:a.b.c.d`.
+    MappedAddress,
+}
+
+impl fmt::Display for CidrError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("is neither an IP address nor a CIDR"),
+            Self::TooManyBits { most } => write!(f, "has more than {most} prefix bits"),
+            Self::HostBits => f.write_str("has bits set beyond its prefix"),
+            Self::MappedAddress => f.write_str("is an IPv4 address in IPv6 notation: write it as IPv4"),
+        }
+    }
+}
+
+impl std::error::Error for CidrError {}
+
+impl FromStr for Cidr {
+    type Err = CidrError;
+
+    /// Reads `10.0.0.0/8`, `2001:db8::/32`, or a lone address, which is a network of one.
+    fn from_str(text: &str) -> Result<Self, CidrError> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| CidrError::Malformed)?;
+        let bits = match bits {
+            None if address.is_ipv4() => 32,
+            None => 128,
+            // Digits alone: `parse` would take a sign.
+            Some(bits) if bits.bytes().all(|octet| octet.is_ascii_digit()) => {
+                bits.parse().map_err(|_| CidrError::Malformed)?
+            }
+            Some(_) => return Err(CidrError::Malformed),
+        };
+        Self::new(address, bits)
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(network: &str, ntpport: bool, flags: RestrictFlags) -> RestrictEntry {
+        RestrictEntry { network: network.parse().unwrap(), ntpport, flags }
+    }
+
+    const NONE: RestrictFlags = RestrictFlags {
+        ignore: false,
+        noserve: false,
+        notrust: false,
+        version: false,
+        limited: false,
+        kod: false,
+    };
+    const IGNORE: RestrictFlags = RestrictFlags { ignore: true, ..NONE };
+    const LIMITED: RestrictFlags = RestrictFlags { limited: true, ..NONE };
+    const NOSERVE: RestrictFlags = RestrictFlags { noserve: true, ..NONE };
+
+    #[test]
+    fn the_longest_prefix_alone_counts() {
+        let table = RestrictTable::new(&[
+            entry("0.0.0.0/0", false, IGNORE),
+            entry("10.0.0.0/8", false, NONE),
+            entry("10.1.0.0/16", false, LIMITED),
+            entry("10.1.2.3", false, IGNORE),
+            entry("10.1.2.3", false, LIMITED),
+            entry("10.1.0.0/16", true, NOSERVE),
+            entry("2001:db8::/32", false, NONE),
+        ]);
+        let check = |address: &str, port: u16, expected: RestrictFlags| {
+            assert_eq!(table.flags(address.parse().unwrap(), port), expected, "{address} {port}");
+        };
+        check("192.0.2.1", 40_000, IGNORE);
+        check("10.9.9.9", 40_000, NONE);
+        check("10.1.9.9", 40_000, LIMITED);
+        check("10.1.9.9", 123, NOSERVE);
+        check("10.1.2.3", 40_000, RestrictFlags { ignore: true, limited: true, ..NONE });
+        // More specific than the entry for the port.
+        check("10.1.2.3", 123, RestrictFlags { ignore: true, limited: true, ..NONE });
+        check("::ffff:10.1.9.9", 40_000, LIMITED);
+        check("2001:db8::7", 123, NONE);
+        // No default was given for IPv6.
+        check("2001:db9::7", 123, RestrictFlags { limited: true, kod: true, ..NONE });
+    }
+
+    #[test]
+    fn what_is_no_network() {
+        let check =
+            |text: &str, expected: CidrError| assert_eq!(text.parse::<Cidr>(), Err(expected), "{text}");
+        check("10.0.0.1/8", CidrError::HostBits);
+        check("2001:db8::1/64", CidrError::HostBits);
+        check("10.0.0.0/33", CidrError::TooManyBits { most: 32 });
+        check("::/129", CidrError::TooManyBits { most: 128 });
+        check("::ffff:10.0.0.0/104", CidrError::MappedAddress);
+        for text in
+            ["", "/", "10.0.0.0/", "10.0.0/8", "010.0.0.0/8", "10.0.0.0/+8", "10.0.0.0/256", "a/8", "::/0/0"]
+        {
+            check(text, CidrError::Malformed);
+        }
+        assert_eq!("10.0.0.0/8".parse::<Cidr>().unwrap().to_string(), "10.0.0.0/8");
+        assert_eq!("0.0.0.0/0".parse(), Ok(Cidr::ALL_V4));
+        assert_eq!("::/0".parse(), Ok(Cidr::ALL_V6));
+        assert_eq!("::1".parse::<Cidr>().unwrap().bits(), 128);
+    }
+
+    /// As the rule is written, with text for bits: every entry is looked at, none is prepared.
+    fn slowly(entries: &[RestrictEntry], address: IpAddr, port: u16) -> Option<RestrictFlags> {
+        let text = |address: IpAddr| match address {
+            IpAddr::V4(v4) => format!("4{:032b}", v4.to_bits()),
+            IpAddr::V6(v6) => format!("6{:0128b}", v6.to_bits()),
+        };
+        let wanted = text(address);
+        let rank = |entry: &RestrictEntry| (entry.network.bits, entry.ntpport);
+        let covers = |entry: &&RestrictEntry| {
+            let prefix = &text(entry.network.address)[..1 + usize::from(entry.network.bits)];
+            wanted.starts_with(prefix) && (!entry.ntpport || port == 123)
+        };
+        let best = entries.iter().filter(covers).map(rank).max()?;
+        let winners = entries.iter().filter(covers).filter(|entry| rank(entry) == best);
+        Some(winners.fold(NONE, |flags, entry| flags.merged(entry.flags)))
+    }
+
+    fn flags() -> impl Strategy<Value = RestrictFlags> {
+        any::<[bool; 6]>().prop_map(|[ignore, noserve, notrust, version, limited, kod]| RestrictFlags {
+            ignore,
+            noserve,
+            notrust,
+            version,
+            limited,
+            kod,
+        })
+    }
+
+    /// Addresses of few bits, so that prefixes are hit, nested and equal often.
+    fn address() -> impl Strategy<Value = IpAddr> {
+        prop_oneof![
+            any::<u8>().prop_map(|n| IpAddr::V4(Ipv4Addr::from_bits(u32::from(n) * 0x0101_0101))),
+            any::<u8>().prop_map(|n| {
+                IpAddr::V6(Ipv6Addr::from_bits((0x2000 << 112) | (u128::from(n) * 0x0101_0101_0101_0101)))
+            }),
+        ]
+    }
+
+    fn entries() -> impl Strategy<Value = Vec<RestrictEntry>> {
+        let one =
+            (address(), 0_u8..=128, any::<bool>(), flags()).prop_map(|(address, bits, ntpport, flags)| {
+                let bits = if address.is_ipv4() { bits % 33 } else { bits };
+                let number = left_aligned(address) & mask(bits);
+                let address = match address {
+                    IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits((number >> 96) as u32)),
+                    IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(number)),
+                };
+                RestrictEntry { network: Cidr::new(address, bits).unwrap(), ntpport, flags }
+            });
+        proptest::collection::vec(one, 0..12)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn it_is_what_a_slow_reference_says(entries in entries(), address in address(), port in 122_u16..124) {
+            let expected = slowly(&entries, address, port)
+                .unwrap_or(RestrictFlags { limited: true, kod: true, ..NONE });
+            prop_assert_eq!(RestrictTable::new(&entries).flags(address, port), expected);
+        }
+
+        #[test]
+        fn networks_survive_text(address in address(), bits in 0_u8..=128) {
+            if let Ok(cidr) = Cidr::new(address, bits) {
+                prop_assert_eq!(cidr.to_string().parse(), Ok(cidr));
+            }
+        }
+    }
+}

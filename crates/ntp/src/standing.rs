@@ -1,0 +1,242 @@
+//! Where we stand: synchronised or not, and why; what is announced when that changes; the snapshot.
+use crate::{
+    Action, Leap, Mode, Mono, Now, Reason, Snapshot, SourceSnapshot, SourceState, Transition,
+    association::Association, engine::Engine, reply::Identity,
+};
+
+/// How the last vote ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ballot {
+    /// Nobody could be voted on, or more are waited for.
+    Open,
+    NoMajority,
+    Majority,
+}
+
+/// What the user and the kernel were told last.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Announced {
+    /// None before the first synchronisation since the engine's start.
+    synchronized: Option<bool>,
+    unreachable: bool,
+    /// What the kernel was told, and when.
+    status: Option<(bool, Leap, Mono)>,
+}
+
+/// The kernel adds 500 µs to maxerror each second, so it hears from us this often, seconds.
+const STATUS_INTERVAL: f64 = 1.0;
+
+/// What the kernel is told when nothing is known, seconds; at this it sets STA_UNSYNC itself (NTP_PHASE_LIMIT).
+const UNKNOWN_ERROR: f64 = 16.0;
+
+/// A source whose name was not resolved for so many seconds counts as not reached.
+const RESOLVE_PATIENCE: f64 = 10.0;
+
+impl Engine {
+    /// The last step of every verb that can change something: judges, announces, tells the kernel.
+    pub(crate) fn finish(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let unreachable = self.unreachable(now);
+        if unreachable != self.announced.unreachable && !self.associations.is_empty() {
+            self.announced.unreachable = unreachable;
+            actions.push(Action::Announce(if unreachable {
+                Transition::UpstreamsUnreachable
+            } else {
+                Transition::UpstreamsReachable
+            }));
+        }
+        let (synchronized, reason) = self.standing(now);
+        let transition = match (self.announced.synchronized, synchronized) {
+            (None, true) => Some(Transition::Synchronized),
+            (Some(false), true) => Some(Transition::SynchronizationRegained),
+            (Some(true), false) => Some(Transition::SynchronizationLost),
+            _ => None,
+        };
+        if let Some(transition) = transition {
+            self.announced.synchronized = Some(synchronized);
+            actions.push(Action::Announce(transition));
+        }
+        let settled = !self.offset(now).is_some_and(|offset| self.could_step(offset));
+        if synchronized && settled && !self.discipline.boot.synchronized {
+            self.discipline.boot.synchronized = true;
+            actions.push(Action::SaveBoot(self.discipline.boot));
+        }
+        if self.config.mode == Mode::Discipline {
+            self.tell_kernel(synchronized, reason, now, actions);
+        }
+    }
+
+    fn tell_kernel(&mut self, synchronized: bool, reason: Reason, now: Now, actions: &mut Vec<Action>) {
+        // After a restart of the agent the kernel still holds what the last one said, and maxerror grows honestly:
+        // the node need not count as unsynchronised for the seconds that a measurement takes.
+        if self.announced.status.is_none() && reason == Reason::Starting && self.discipline.boot.synchronized
+        {
+            return;
+        }
+        let leap = self.leap(synchronized);
+        let due = self.announced.status.is_none_or(|(told, told_leap, at)| {
+            told != synchronized
+                || told_leap != leap
+                || synchronized && now.mono - at >= STATUS_INTERVAL - STATUS_SLACK
+        });
+        if due {
+            self.announced.status = Some((synchronized, leap, now.mono));
+            actions.push(self.status(now));
+        }
+    }
+
+    /// What is true of the kernel's clock.
+    pub(crate) fn status(&self, now: Now) -> Action {
+        let (synchronized, _) = self.standing(now);
+        let offset = self.offset(now).map_or(UNKNOWN_ERROR, f64::abs);
+        let noise = self.discipline.reference.map_or(0.0, |reference| reference.offset_error);
+        Action::SetStatus {
+            synchronized,
+            leap: self.leap(synchronized),
+            max_error: self.error_bound(now).unwrap_or(UNKNOWN_ERROR),
+            estimated_error: offset.max(noise),
+        }
+    }
+
+    fn leap(&self, synchronized: bool) -> Leap {
+        self.discipline.reference.filter(|_| synchronized).map_or(Leap::Unknown, |reference| reference.leap)
+    }
+
+    /// The leap second that more than half of those announce who agree with the majority.
+    pub(crate) fn announced_leap(&self) -> Leap {
+        let agreeing = [SourceState::Selected, SourceState::Combined, SourceState::Agreeing];
+        let voters = self.associations.iter().filter(|a| agreeing.contains(&a.standing.0));
+        let leaps: Vec<Leap> = voters.filter_map(|a| a.server).map(|server| server.leap).collect();
+        let half = leaps.len() / 2;
+        let wanted = |leap: Leap| leaps.iter().filter(|l| **l == leap).count() > half;
+        [Leap::Insert, Leap::Delete].into_iter().find(|leap| wanted(*leap)).unwrap_or(Leap::None)
+    }
+
+    /// Whether we are synchronised, and the reason.
+    pub(crate) fn standing(&self, now: Now) -> (bool, Reason) {
+        if self.associations.is_empty() {
+            return (false, Reason::NoUpstreams);
+        }
+        if self.discipline.refused {
+            return (false, Reason::MaxChange);
+        }
+        if self.ballot == Ballot::NoMajority {
+            return (false, Reason::NoMajority);
+        }
+        let Some(bound) = self.error_bound(now) else {
+            let reason = match (self.jumped, self.unreachable(now)) {
+                (true, _) => Reason::UnexplainedJump,
+                (_, true) => Reason::Unreachable,
+                _ => Reason::Starting,
+            };
+            return (false, reason);
+        };
+        let within = bound <= self.config.error_bound_threshold;
+        match (within, self.unreachable(now)) {
+            (true, false) => (true, Reason::Synchronized),
+            (true, true) => (true, Reason::Holdover),
+            (false, false) => (false, Reason::ErrorBound),
+            (false, true) => (false, Reason::Unreachable),
+        }
+    }
+
+    /// Whether no source is reached, and was not for as long as it takes to know.
+    fn unreachable(&self, now: Now) -> bool {
+        let resolving = now.mono - self.seeking < RESOLVE_PATIENCE;
+        self.associations.iter().all(|a| a.unreachable() || a.address().is_none() && !resolving)
+    }
+
+    /// This clock minus true time, seconds: what is measured, and what is still being slewed away.
+    pub(crate) fn offset(&self, now: Now) -> Option<f64> {
+        let reference = self.discipline.reference?;
+        Some(reference.offset_at(now.mono) - self.clock.pending(now.wall))
+    }
+
+    /// |offset| + root delay / 2 + root dispersion.
+    fn error_bound(&self, now: Now) -> Option<f64> {
+        let reference = self.discipline.reference?;
+        Some(self.offset(now)?.abs() + reference.root_delay / 2.0 + reference.root_dispersion_at(now.mono))
+    }
+
+    fn could_step(&self, offset: f64) -> bool {
+        self.discipline.boot.steps < self.config.step_limit && offset.abs() > self.config.step_threshold
+    }
+
+    /// How we show ourselves.
+    pub(crate) fn identity(&self) -> Identity {
+        self.discipline.reference.map_or_else(Identity::default, |reference| Identity {
+            stratum: reference.stratum,
+            reference_id: reference.id,
+            root_delay: reference.root_delay,
+            reference_time: Some(reference.time),
+        })
+    }
+
+    /// What is known at `now`. The answer changes with every event, and slowly by itself: bounds grow, a slew goes
+    /// on.
+    pub fn snapshot(&self, now: Now) -> Snapshot {
+        let (synchronized, reason) = self.standing(now);
+        let reference = self.discipline.reference;
+        let followed =
+            reference.filter(|_| self.ballot != Ballot::NoMajority).map(|reference| reference.source);
+        let growth = reference.map_or(self.discipline.growth(), |reference| reference.growth);
+        let mut frequency_ppm = self.clock.base_ppm();
+        let mut kernel_frequency_ppm = self.clock.rate_ppm();
+        if self.config.mode == Mode::Observe {
+            // We set nothing; the correction that would keep the clock right is what it gains, taken back.
+            frequency_ppm = reference.map_or(0.0, |reference| -1e6 * reference.frequency);
+            kernel_frequency_ppm = 0.0;
+        }
+        Snapshot {
+            at: now.wall,
+            synchronized,
+            reason,
+            leap: self.leap(synchronized),
+            stratum: reference.filter(|_| synchronized).map_or(16, |reference| reference.stratum.min(16)),
+            reference: followed.filter(|id| self.associations.iter().any(|a| a.id == *id)),
+            reference_id: reference.filter(|_| synchronized).map_or([0; 4], |reference| reference.id),
+            reference_time: reference.map(|reference| reference.time),
+            offset: self.offset(now),
+            jitter: reference.map(|reference| reference.jitter),
+            error_bound: self.error_bound(now),
+            root_delay: reference.map_or(0.0, |reference| reference.root_delay),
+            root_dispersion: reference.map_or(0.0, |reference| reference.root_dispersion_at(now.mono)),
+            dispersion_rate: growth,
+            frequency_ppm,
+            skew_ppm: 1e6 * reference.map_or(self.discipline.skew(), |reference| reference.skew),
+            kernel_frequency_ppm,
+            steps: self.discipline.boot.steps,
+            start_phase: !self.discipline.boot.synchronized,
+            sources: self.associations.iter().map(|association| self.source(association, now)).collect(),
+        }
+    }
+
+    fn source(&self, association: &Association, now: Now) -> SourceSnapshot {
+        let at = self.clock.corrected(now.wall);
+        let pending = self.clock.pending(now.wall);
+        let estimate = association.history.estimate();
+        let newest = association.history.newest();
+        // Corrected time is ahead of the system clock by what is pending.
+        let offset = estimate.map(|estimate| estimate.offset_at(at)).or(newest.map(|sample| sample.offset));
+        SourceSnapshot {
+            id: association.id,
+            name: association.source.name.clone(),
+            address: association.address(),
+            state: association.standing.0,
+            why: association.standing.1.clone(),
+            reach: association.reach,
+            stratum: association.server.map_or(16, |server| server.stratum),
+            reference_id: association.server.map_or([0; 4], |server| server.reference_id),
+            offset: offset.map(|offset| offset - pending),
+            delay: newest.map(|sample| sample.delay),
+            jitter: estimate.map(|estimate| estimate.deviation),
+            poll: association.schedule.poll(),
+            last_answer_age: association.last_answer.map(|at| now.mono - at),
+            sent: association.sent,
+            received: association.received,
+            rejected: association.rejected,
+        }
+    }
+}
+
+/// A second between two wake-ups is rarely a whole one.
+const STATUS_SLACK: f64 = 0.05;

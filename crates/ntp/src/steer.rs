@@ -1,0 +1,215 @@
+//! From the sources' estimates to a corrected clock: vote, merge, decide, act. The part of the engine that moves time.
+use crate::{
+    Action, Now, SourceState, Transition, Wall,
+    association::Association,
+    combine::{Estimated, combinable, combine},
+    discipline::{Decision, Reference},
+    engine::Engine,
+    reply::reference_id_of,
+    select::{Candidate, Outcome},
+    slew::Change,
+    standing::Ballot,
+};
+
+/// While sources are sought, a vote waits so many seconds for those that may still answer: the first to answer could
+/// be the liar. Three answers of a burst take 1.4 s.
+const PATIENCE: f64 = 4.0;
+
+/// Root distance beyond which a source says too little to be voted on, seconds (as ntpd; RFC 5905 has 1 s).
+const MAX_DISTANCE: f64 = 1.5;
+
+impl Engine {
+    /// Compares the sources, and writes down what came of each.
+    pub(crate) fn vote(&mut self, now: Now) {
+        let at = self.clock.corrected(now.wall);
+        for association in &mut self.associations {
+            if let Some(standing) = association.obstacle() {
+                association.standing = standing;
+            }
+        }
+        let patient = now.mono - self.seeking < PATIENCE && self.discipline.reference.is_none();
+        if patient && self.associations.iter().any(Association::measuring) {
+            self.ballot = Ballot::Open;
+            return;
+        }
+        let candidates: Vec<Candidate> = self.candidates(at);
+        let verdicts = match self.selector.select(&candidates) {
+            // Silence does not settle a contradiction.
+            Outcome::Nobody if self.ballot == Ballot::NoMajority => return,
+            Outcome::Nobody => {
+                self.ballot = Ballot::Open;
+                return;
+            }
+            Outcome::NoMajority(verdicts) => {
+                self.ballot = Ballot::NoMajority;
+                verdicts
+            }
+            Outcome::Majority { verdicts, .. } => {
+                self.ballot = Ballot::Majority;
+                verdicts
+            }
+        };
+        for (id, state, why) in verdicts {
+            if let Some(association) = self.associations.iter_mut().find(|a| a.id == id) {
+                association.standing = (state, why);
+            }
+        }
+    }
+
+    /// The sources that can be voted on. One that is not reached any more takes part while it was heard later than
+    /// the oldest sample of one that is: the last sources to answer should not win by default.
+    fn candidates(&mut self, at: Wall) -> Vec<Candidate> {
+        let reached = self.associations.iter().filter(|a| a.obstacle().is_none());
+        let oldest = reached.filter_map(|a| a.history.oldest_used()).min();
+        let mut candidates = Vec::new();
+        for association in &mut self.associations {
+            let heard = association.history.newest().map(|sample| sample.at);
+            let recent =
+                association.reach != 0 || oldest.is_some_and(|oldest| heard.is_some_and(|at| at > oldest));
+            let (Some(estimate), Some(server)) = (association.history.estimate(), association.server) else {
+                continue;
+            };
+            if !recent {
+                continue;
+            }
+            let (offset, distance) = estimate.interval_at(at);
+            if distance > MAX_DISTANCE {
+                let why = format!("Its time is uncertain by {distance:.3} s, more than {MAX_DISTANCE} s.");
+                association.standing = (SourceState::Unusable, why);
+                continue;
+            }
+            candidates.push(Candidate {
+                id: association.id,
+                offset,
+                distance,
+                stratum: server.stratum,
+                prefer: association.source.prefer,
+                fresh: association.fresh,
+            });
+        }
+        candidates
+    }
+
+    /// Corrects the clock by what the selected source and those that agree with it say, if they say something new.
+    /// Answers the time by the corrected clock.
+    pub(crate) fn steer(&mut self, now: Now, actions: &mut Vec<Action>) -> Now {
+        let Some((estimate, reference)) = self.estimate(now) else { return now };
+        for association in &mut self.associations {
+            association.fresh = false;
+        }
+        let pending = self.clock.pending(now.wall);
+        let refused = self.discipline.refused;
+        match self.discipline.decide(&estimate, pending, now.mono, &self.config) {
+            Decision::Watch => self.discipline.refer(reference, &estimate, false),
+            Decision::Refuse => {
+                if !refused {
+                    let offset = estimate.offset - pending;
+                    actions.push(Action::Announce(Transition::CorrectionRefused { offset }));
+                }
+                self.discipline.refer(reference, &estimate, false);
+            }
+            Decision::Step => return self.step(&estimate, now, actions),
+            Decision::Slew { frequency, area } => {
+                let before = self.clock.rate_ppm();
+                let change = self.clock.correct(now, frequency, estimate.offset, area);
+                self.transform(&change);
+                if before != self.clock.rate_ppm() {
+                    actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+                }
+                self.discipline.refer(reference, &estimate, true);
+                let drift = self.discipline.drift_due(self.clock.base_ppm(), now.mono);
+                actions.extend(drift.map(Action::SaveDrift));
+            }
+        }
+        self.jumped = false;
+        now
+    }
+
+    /// Steps the clock. The reference is set by the next sample, which shows whether the step was done.
+    fn step(&mut self, estimate: &Estimated, now: Now, actions: &mut Vec<Action>) -> Now {
+        let (change, by) = self.clock.step(now, 0.0, estimate.offset);
+        self.transform(&change);
+        self.discipline.boot.steps += 1;
+        self.discipline.reference = None;
+        let nanos = (by * 1e9).round() as i64;
+        self.apart = self.apart.saturating_add(nanos);
+        // Answers on their way have stamps from before and after the step.
+        for association in &mut self.associations {
+            actions.extend(association.close());
+            association.schedule.hurry(2, now.mono);
+        }
+        // The count first: an agent that dies in between must not step once more.
+        actions.push(Action::SaveBoot(self.discipline.boot));
+        actions.push(Action::Step { by });
+        actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+        actions.push(Action::Announce(Transition::Stepped { by }));
+        Now { wall: now.wall.plus(by), mono: now.mono }
+    }
+
+    /// What the selected source and its companions say, if the selected one says something new.
+    fn estimate(&mut self, now: Now) -> Option<(Estimated, Reference)> {
+        let at = self.clock.corrected(now.wall);
+        let selected = self.selector.selected().filter(|_| matches!(self.ballot, Ballot::Majority))?;
+        let lead = self.associations.iter().find(|a| a.id == selected && a.fresh)?;
+        let (address, server) = (lead.address()?, lead.server?);
+        let (leading, deviation, root_delay) = {
+            let estimate = lead.history.estimate()?;
+            let best = &estimate.best;
+            (estimated(lead, at)?, estimate.deviation, best.root_delay + best.delay)
+        };
+        let mut estimates = vec![leading];
+        for association in &mut self.associations {
+            if association.standing.0 != SourceState::Combined {
+                continue;
+            }
+            match estimated(association, at) {
+                Some(other) if !association.unreachable() && combinable(&leading, &other) => {
+                    estimates.push(other)
+                }
+                _ => {
+                    let why = "It is much less certain than the selected one, or runs differently.";
+                    association.standing = (SourceState::Agreeing, why.to_owned());
+                }
+            }
+        }
+        let combined = combine(&estimates)?;
+        let reference = Reference {
+            source: selected,
+            id: reference_id_of(address),
+            stratum: server.stratum.saturating_add(1),
+            leap: self.announced_leap(),
+            at: now.mono,
+            time: now.wall,
+            root_delay,
+            root_dispersion: combined.distance - root_delay / 2.0 + combined.offset_error,
+            growth: 0.0,
+            offset: 0.0,
+            frequency: 0.0,
+            skew: 0.0,
+            offset_error: combined.offset_error,
+            jitter: deviation,
+        };
+        Some((combined, reference))
+    }
+
+    pub(crate) fn transform(&mut self, change: &Change) {
+        for association in &mut self.associations {
+            association.transform(change);
+        }
+    }
+}
+
+/// What a source says now. Its distance covers what the estimate differs from the best sample by.
+fn estimated(association: &Association, at: Wall) -> Option<Estimated> {
+    let estimate = association.history.estimate()?;
+    let (best, distance) = estimate.interval_at(at);
+    let offset = estimate.offset_at(at);
+    Some(Estimated {
+        offset,
+        offset_error: estimate.offset_error,
+        frequency: estimate.usable_frequency(),
+        frequency_error: estimate.frequency_error,
+        skew: estimate.skew,
+        distance: distance + (offset - best).abs(),
+    })
+}
