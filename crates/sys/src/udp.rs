@@ -1,0 +1,206 @@
+//! UDP sockets that know when a datagram came and to which of our addresses.
+//!
+//! Datagrams out and in, one system call each. Made without flag bits and read by one `recvmsg` with one buffer and a
+//! large control buffer, so that a simulator in front of libc can follow.
+use std::{
+    mem::MaybeUninit,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    ptr,
+};
+
+use crate::{Error, clock};
+
+mod address;
+mod control;
+
+/// A datagram that came, without its octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// How many octets of the buffer are its.
+    pub len: usize,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// The address of ours that it came to, if the kernel told.
+    pub local: Option<IpAddr>,
+    /// When it came, nanoseconds of CLOCK_REALTIME: the kernel's stamp, or the time right after reading it.
+    pub at_ns: i64,
+}
+
+/// A bound or connected UDP socket that does not block.
+#[derive(Debug)]
+pub struct UdpSocket {
+    descriptor: OwnedFd,
+}
+
+impl UdpSocket {
+    /// A server's socket on `address`, for itself alone: no address reuse, so that a second daemon on the port is
+    /// noticed. With an IPv6 address it takes IPv6 only.
+    ///
+    /// # Errors
+    /// [`Error::in_use`], [`Error::not_permitted`] (ports below 1024), [`Error::no_such_family`] and others.
+    pub fn bind(address: SocketAddr) -> Result<Self, Error> {
+        let socket = Self::open(&address)?;
+        match address {
+            SocketAddr::V4(_) => socket.switch_on(libc::IPPROTO_IP, libc::IP_PKTINFO)?,
+            SocketAddr::V6(_) => {
+                socket.switch_on(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)?;
+                socket.switch_on(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
+            }
+        }
+        let (storage, len) = address::encode(&address);
+        // SAFETY: the pointer and the length are those of a live socket address.
+        let result = unsafe { libc::bind(socket.raw(), (&raw const storage).cast(), len) };
+        Error::check("bind", result)?;
+        Ok(socket)
+    }
+
+    /// A client's socket to one server, on a fresh port (RFC 9109): it hears nobody else, and it hears when nobody
+    /// listens there ([`Error::refused`]).
+    ///
+    /// # Errors
+    /// When there is no way to `server`, or no such family.
+    pub fn connect(server: SocketAddr) -> Result<Self, Error> {
+        let socket = Self::open(&server)?;
+        let (family, info) = match server {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+        };
+        socket.switch_on(family, info)?;
+        let (storage, len) = address::encode(&server);
+        // SAFETY: the pointer and the length are those of a live socket address.
+        let result = unsafe { libc::connect(socket.raw(), (&raw const storage).cast(), len) };
+        Error::check("connect", result)?;
+        Ok(socket)
+    }
+
+    fn open(address: &SocketAddr) -> Result<Self, Error> {
+        let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        // SAFETY: socket takes no pointer; the descriptor that it returns belongs to nobody else.
+        let descriptor = unsafe {
+            let raw = Error::check("socket", libc::socket(family, libc::SOCK_DGRAM, 0))?;
+            OwnedFd::from_raw_fd(raw)
+        };
+        let socket = Self { descriptor };
+        socket.set_descriptor_flag(libc::F_SETFD, libc::FD_CLOEXEC)?;
+        socket.set_descriptor_flag(libc::F_SETFL, libc::O_NONBLOCK)?;
+        // Stamps are wanted, not needed: without them the time is read right after the datagram.
+        let stamps = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+        let _ = socket.set_option(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, stamps as libc::c_int);
+        Ok(socket)
+    }
+
+    /// Reads one datagram into `buffer`; what does not fit is lost. An error that came back for an earlier datagram
+    /// of a connected socket is reported here, once.
+    ///
+    /// # Errors
+    /// [`Error::would_block`] if none is there, [`Error::refused`] and the like on a connected socket.
+    pub fn receive(&self, buffer: &mut [u8]) -> Result<Received, Error> {
+        let mut from = address::blank();
+        let mut control = control::Buffer::new();
+        let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        let mut message = blank_message();
+        message.msg_name = (&raw mut from).cast();
+        message.msg_namelen = size_of_val(&from) as libc::socklen_t;
+        message.msg_iov = &raw mut vector;
+        message.msg_iovlen = 1;
+        control.attach(&mut message);
+        // SAFETY: every pointer in the message is to a live, exclusively borrowed object of the given length.
+        let got = unsafe { libc::recvmsg(self.raw(), &raw mut message, 0) };
+        let read_at = clock::realtime_ns();
+        let len = usize::try_from(got).map_err(|_| Error::last("recvmsg"))?;
+        // A datagram without a sender cannot be answered; a kernel does not deliver such over IP.
+        let from = address::decode(&from).ok_or(Error::new("recvmsg", libc::EAFNOSUPPORT))?;
+        let told = control.read(&message);
+        Ok(Received { len, from, local: told.local, at_ns: told.stamp_ns.unwrap_or(read_at) })
+    }
+
+    /// Sends `datagram` on a connected socket.
+    ///
+    /// # Errors
+    /// Also what came back for an earlier datagram ([`Error::refused`]).
+    pub fn send(&self, datagram: &[u8]) -> Result<(), Error> {
+        self.transmit(datagram, None, None)
+    }
+
+    /// Sends `datagram` to `to`, with `local` as its source address if given.
+    ///
+    /// # Errors
+    /// When there is no way to `to`, or `local` is no longer ours.
+    pub fn send_from(&self, local: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) -> Result<(), Error> {
+        self.transmit(datagram, Some(to), local)
+    }
+
+    fn transmit(&self, datagram: &[u8], to: Option<SocketAddr>, local: Option<IpAddr>) -> Result<(), Error> {
+        let name = to.as_ref().map(address::encode);
+        let mut control = control::Buffer::new();
+        let mut vector =
+            libc::iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() };
+        let mut message = blank_message();
+        if let Some((storage, len)) = &name {
+            message.msg_name = ptr::from_ref(storage).cast_mut().cast();
+            message.msg_namelen = *len;
+        }
+        message.msg_iov = &raw mut vector;
+        message.msg_iovlen = 1;
+        if let Some(local) = local {
+            control.write_source(&mut message, local);
+        }
+        // SAFETY: every pointer in the message is to a live object of the given length; sendmsg writes to none.
+        let sent = unsafe { libc::sendmsg(self.raw(), &raw const message, libc::MSG_NOSIGNAL) };
+        if sent < 0 { Err(Error::last("sendmsg")) } else { Ok(()) }
+    }
+
+    /// Our end.
+    ///
+    /// # Errors
+    /// Hardly any.
+    pub fn local_address(&self) -> Result<SocketAddr, Error> {
+        let mut storage = address::blank();
+        let mut len = size_of_val(&storage) as libc::socklen_t;
+        // SAFETY: the pointers are to a live storage and its length.
+        let result = unsafe { libc::getsockname(self.raw(), (&raw mut storage).cast(), &raw mut len) };
+        Error::check("getsockname", result)?;
+        address::decode(&storage).ok_or(Error::new("getsockname", libc::EAFNOSUPPORT))
+    }
+
+    fn set_descriptor_flag(&self, command: libc::c_int, flag: libc::c_int) -> Result<(), Error> {
+        // SAFETY: both commands take an int.
+        let result = unsafe { libc::fcntl(self.raw(), command, flag) };
+        Error::check("fcntl", result).map(drop)
+    }
+
+    fn switch_on(&self, level: libc::c_int, option: libc::c_int) -> Result<(), Error> {
+        self.set_option(level, option, 1)
+    }
+
+    fn set_option(&self, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> Result<(), Error> {
+        let len = size_of_val(&value) as libc::socklen_t;
+        // SAFETY: the pointer and the length are those of a live int, which is what these options take.
+        let result = unsafe { libc::setsockopt(self.raw(), level, option, (&raw const value).cast(), len) };
+        Error::check("setsockopt", result).map(drop)
+    }
+
+    fn raw(&self) -> libc::c_int {
+        self.descriptor.as_raw_fd()
+    }
+}
+
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+fn blank_message() -> libc::msghdr {
+    // SAFETY: msghdr is a plain structure; all zeros is one without name, buffers or control data.
+    unsafe { MaybeUninit::zeroed().assume_init() }
+}
+
+/// `::` and `0.0.0.0`: every address of the family.
+pub fn any_address(ipv6: bool, port: u16) -> SocketAddr {
+    if ipv6 { (Ipv6Addr::UNSPECIFIED, port).into() } else { (Ipv4Addr::UNSPECIFIED, port).into() }
+}
+
+#[cfg(test)]
+mod tests;

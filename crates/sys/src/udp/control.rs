@@ -1,0 +1,108 @@
+//! Control messages beside a datagram: when it came, to which address of ours, and from which one to send.
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ptr,
+};
+
+/// Room for them; 256 octets, of which a stamp (64) and an address (32) need less, aligned as `cmsghdr` must be.
+#[repr(C, align(8))]
+pub(super) struct Buffer([u8; 256]);
+
+/// What came with a datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// When it came, nanoseconds of CLOCK_REALTIME.
+    pub(super) stamp_ns: Option<i64>,
+    /// To which address of ours.
+    pub(super) local: Option<IpAddr>,
+}
+
+impl Buffer {
+    pub(super) fn new() -> Self {
+        Self([0; 256])
+    }
+
+    /// Lets `message` be received with this buffer, which must outlive the call.
+    pub(super) fn attach(&mut self, message: &mut libc::msghdr) {
+        message.msg_control = self.0.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&self.0) as _;
+    }
+
+    /// What `message`, received with this buffer, brought.
+    pub(super) fn read(&self, message: &libc::msghdr) -> Told {
+        let mut told = Told::default();
+        debug_assert!(ptr::eq(message.msg_control.cast(), self.0.as_ptr()));
+        // SAFETY: the kernel filled msg_controllen octets of this buffer with a chain of control messages; the CMSG
+        // functions stay within it, and each message is only read as what its level and type say that it is. The
+        // data of a message may be less aligned than its type, hence read_unaligned.
+        unsafe {
+            let mut header = libc::CMSG_FIRSTHDR(message);
+            while !header.is_null() {
+                let data = libc::CMSG_DATA(header);
+                let len = ((*header).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+                match ((*header).cmsg_level, (*header).cmsg_type) {
+                    (libc::SOL_SOCKET, libc::SO_TIMESTAMPING) if len >= size_of::<libc::timespec>() => {
+                        // Three stamps: software, none, hardware. Only the first was asked for.
+                        let stamp = data.cast::<libc::timespec>().read_unaligned();
+                        let nanos = stamp.tv_sec * 1_000_000_000 + stamp.tv_nsec;
+                        told.stamp_ns = Some(nanos).filter(|&nanos| nanos != 0);
+                    }
+                    (libc::IPPROTO_IP, libc::IP_PKTINFO) if len >= size_of::<libc::in_pktinfo>() => {
+                        let info = data.cast::<libc::in_pktinfo>().read_unaligned();
+                        told.local = local_of(info).map(IpAddr::V4);
+                    }
+                    (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if len >= size_of::<libc::in6_pktinfo>() => {
+                        let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
+                        told.local = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                    }
+                    _ => {}
+                }
+                header = libc::CMSG_NXTHDR(message, header);
+            }
+        }
+        told
+    }
+
+    /// Lets `message` be sent from `local`, by this buffer, which must outlive the call.
+    pub(super) fn write_source(&mut self, message: &mut libc::msghdr, local: IpAddr) {
+        match local {
+            IpAddr::V4(v4) => {
+                let address = libc::in_addr { s_addr: u32::from_ne_bytes(v4.octets()) };
+                let info = libc::in_pktinfo {
+                    ipi_ifindex: 0,
+                    ipi_spec_dst: address,
+                    ipi_addr: libc::in_addr { s_addr: 0 },
+                };
+                self.write(message, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+            }
+            IpAddr::V6(v6) => {
+                let address = libc::in6_addr { s6_addr: v6.octets() };
+                let info = libc::in6_pktinfo { ipi6_addr: address, ipi6_ifindex: 0 };
+                self.write(message, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+            }
+        }
+    }
+
+    fn write<T>(&mut self, message: &mut libc::msghdr, level: libc::c_int, kind: libc::c_int, info: T) {
+        let size = size_of::<T>() as libc::c_uint;
+        self.attach(message);
+        // SAFETY: both structures fit into 256 octets with their header; CMSG_FIRSTHDR is not null since the length
+        // attached above is larger than a header.
+        unsafe {
+            message.msg_controllen = libc::CMSG_SPACE(size) as _;
+            let header = libc::CMSG_FIRSTHDR(message);
+            (*header).cmsg_level = level;
+            (*header).cmsg_type = kind;
+            (*header).cmsg_len = libc::CMSG_LEN(size) as _;
+            libc::CMSG_DATA(header).cast::<T>().write_unaligned(info);
+        }
+    }
+}
+
+/// The address to answer from (`ipi_spec_dst`: for a broadcast it is the interface's own), or the one in the header.
+fn local_of(info: libc::in_pktinfo) -> Option<Ipv4Addr> {
+    [info.ipi_spec_dst, info.ipi_addr]
+        .into_iter()
+        .map(|address| Ipv4Addr::from(address.s_addr.to_ne_bytes()))
+        .find(|address| !address.is_unspecified())
+}

@@ -1,0 +1,66 @@
+//! Loopback only.
+use std::{net::SocketAddr, os::fd::AsFd, time::Duration};
+
+use super::{UdpSocket, any_address};
+use crate::{clock, poll};
+
+fn wait(socket: &UdpSocket) {
+    assert_eq!(poll::readable(&[socket.as_fd()], Some(Duration::from_secs(10))).unwrap(), [true]);
+}
+
+/// A server on every address of the family, asked at `host`.
+fn ask_and_answer(ipv6: bool, host: &str) {
+    let server = UdpSocket::bind(any_address(ipv6, 0)).unwrap();
+    let port = server.local_address().unwrap().port();
+    let client = UdpSocket::connect(SocketAddr::new(host.parse().unwrap(), port)).unwrap();
+    let mut buffer = [0; 64];
+    assert!(server.receive(&mut buffer).unwrap_err().would_block());
+
+    let before = clock::realtime_ns();
+    client.send(b"question").unwrap();
+    wait(&server);
+    // Read late: the kernel's stamp must say when it came, not when it was read.
+    std::thread::sleep(Duration::from_millis(30));
+    let question = server.receive(&mut buffer).unwrap();
+    assert_eq!(&buffer[..question.len], b"question");
+    assert_eq!(question.from, client.local_address().unwrap());
+    assert_eq!(question.local, Some(host.parse().unwrap()));
+    assert!(question.at_ns >= before && question.at_ns < before + 25_000_000, "{}", question.at_ns - before);
+
+    server.send_from(question.local, question.from, b"answer").unwrap();
+    wait(&client);
+    let answer = client.receive(&mut buffer).unwrap();
+    assert_eq!((&buffer[..answer.len], answer.from.port()), (&b"answer"[..], port));
+    assert_eq!(answer.local, Some(client.local_address().unwrap().ip()));
+}
+
+#[test]
+fn the_answer_comes_from_the_address_that_was_asked() {
+    // Not 127.0.0.1, so that a reply from the default address would not reach the connected client.
+    ask_and_answer(false, "127.0.0.77");
+}
+
+#[test]
+fn ipv6_too() {
+    match UdpSocket::bind("[::1]:0".parse().unwrap()) {
+        Ok(_) => ask_and_answer(true, "::1"),
+        Err(error) => assert!(error.no_such_family(), "{error}"),
+    }
+}
+
+#[test]
+fn a_closed_port_is_told() {
+    let gone = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap().local_address().unwrap();
+    let client = UdpSocket::connect(gone).unwrap();
+    client.send(b"x").unwrap();
+    wait(&client);
+    let error = client.receive(&mut [0; 8]).unwrap_err();
+    assert!(error.refused(), "{error}");
+}
+
+#[test]
+fn a_port_is_for_one() {
+    let first = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let error = UdpSocket::bind(first.local_address().unwrap()).unwrap_err();
+    assert!(error.in_use() && error.call() == "bind", "{error}");
+}
