@@ -1,2 +1,38 @@
-//! To be written.
+//! The Kubernetes API of timesync: group `timesync.dev`, version `v1alpha1`.
+//!
+//! [`TimeSyncPolicy`] is what a user writes: where the clocks of a set of nodes get their time from, who may ask them,
+//! and how a clock may be moved. [`NodeClock`] is what the operator writes: how the clock of one node is doing.
+//! Both are plain types; the CRDs under `crds/` are made from them by this crate's golden test. Every rule that the
+//! API server checks is in [`rules`] or beside its field; nothing here talks to a server.
+//!
+//! Offsets are this clock minus true time: positive means that the clock is ahead.
 #![forbid(unsafe_code)]
+
+#[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
+#[allow(clippy::duplicated_attributes, reason = "each column has a type of its own")]
+mod policy;
+#[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
+mod selector;
+
+#[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
+mod policy_status;
+
+#[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
+#[allow(clippy::duplicated_attributes, reason = "each column has a type of its own")]
+mod node_clock;
+
+pub mod rules;
+
+mod crds;
+
+pub use crds::crds;
+pub use node_clock::{
+    AgentStatus, LastStep, NodeClock, NodeClockFields, NodeClockStatus, ProfileStatus, RtcStatus,
+    ServerStatus, SourceStatus,
+};
+pub use policy::{
+    Clock, Flag, Mode, RateLimit, Restrict, Rtc, RtcMode, Serve, Step, Stratum, Thresholds, TimeSyncPolicy,
+    TimeSyncPolicySpec, Upstream,
+};
+pub use policy_status::{NodeCounts, TimeSyncPolicyStatus, WorstNode};
+pub use selector::{LabelSelector, LabelSelectorOperator, LabelSelectorRequirement};

@@ -1,0 +1,234 @@
+//! NodeClock: how the clock of one node is doing. The operator alone writes it, from the reports of the node's agent;
+//! it has no spec. Lengths of time are texts for readers (`-412us`); numbers for machines are in the agents' metrics.
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// Nothing is wanted of a NodeClock: it is an observation.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "timesync.dev",
+    version = "v1alpha1",
+    kind = "NodeClock",
+    plural = "nodeclocks",
+    shortname = "nclk",
+    category = "timesync",
+    status = "NodeClockStatus",
+    derive = "PartialEq",
+    no_spec,
+    doc = "NodeClock says how the clock of the node of the same name is doing. The operator writes it when something happens, and every 5 minutes; nobody else should.",
+    printcolumn(
+        name = "Policy",
+        type_ = "string",
+        json_path = ".status.policy",
+        description = "The policy in force"
+    ),
+    printcolumn(
+        name = "Sync",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Synchronized")].status"#,
+        description = "Whether the clock is synchronised; Unknown if its agent is not heard of"
+    ),
+    printcolumn(
+        name = "Stratum",
+        type_ = "integer",
+        json_path = ".status.stratum",
+        description = "Distance from a reference clock; 16 while unsynchronised"
+    ),
+    printcolumn(
+        name = "Source",
+        type_ = "string",
+        json_path = ".status.reference",
+        description = "The upstream that is followed"
+    ),
+    printcolumn(
+        name = "Offset",
+        type_ = "string",
+        json_path = ".status.offset",
+        description = "This clock minus true time"
+    ),
+    printcolumn(
+        name = "Bound",
+        type_ = "string",
+        json_path = ".status.errorBound",
+        description = "Largest error that this clock can have"
+    ),
+    printcolumn(
+        name = "RTC",
+        type_ = "string",
+        json_path = ".status.rtc.health",
+        description = "The hardware clock"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+pub struct NodeClockFields {}
+
+/// What is.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeClockStatus {
+    /// The policy in force on the node; absent if none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// What the node is to run, and what it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileStatus>,
+    /// Discipline if the running profile lets the agent move the clock, else Observe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Whether a majority of upstreams was found and the error bound is within the policy's threshold.
+    pub synchronized: bool,
+    /// Distance from a reference clock, 1 to 15; 16 while unsynchronised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stratum: Option<i32>,
+    /// Name of the upstream that is followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// This clock minus true time, as estimated: -412us is behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<String>,
+    /// Standard deviation of the measurements.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<String>,
+    /// Largest error that this clock can have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_bound: Option<String>,
+    /// The correction that keeps the clock right, as in -12.345ppm; positive: the clock is sped up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frequency: Option<String>,
+    /// Steps of the clock since the node's boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<i32>,
+    /// The last step since the agent's start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_step: Option<LastStep>,
+    /// The upstreams, as this node sees them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub sources: Vec<SourceStatus>,
+    /// The hardware clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtc: Option<RtcStatus>,
+    /// The node's NTP server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerStatus>,
+    /// The agent that all this comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentStatus>,
+    /// When the agent was last heard of before this was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reported_at: Option<Time>,
+    /// Synchronized: the clock is. UpstreamsReachable: at least one upstream answers. RTCHealthy: the hardware clock
+    /// is readable and within a second.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What the node is to run, and what it runs.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileStatus {
+    /// The profile that is assigned to the node, `<policy>.<hash>`, or `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<String>,
+    /// The profile that the agent runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running: Option<String>,
+    /// Why the wanted one does not run, as in `ProfileMissing: …`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A step of the clock.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastStep {
+    /// When, by the new time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// By how much; positive is forward.
+    pub by: String,
+}
+
+/// An upstream, as this node sees it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// Its name in the policy.
+    pub name: String,
+    /// The address that is asked; absent while the name does not resolve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// What came of it: Unresolved, Unreachable, Measuring, Unusable, Falseticker, NoMajority, Agreeing, Combined or
+    /// Selected.
+    pub state: String,
+    /// Why it is not used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The last eight polls as an octal number, as ntpq prints them: 377 means that all were answered.
+    pub reach: String,
+    /// Its stratum; 16 if unknown.
+    pub stratum: i32,
+    /// This clock minus its time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<String>,
+    /// Round trip.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay: Option<String>,
+    /// Standard deviation of its measurements.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<String>,
+    /// Interval between requests, as a power of two in seconds.
+    pub poll: i32,
+}
+
+/// The hardware clock.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RtcStatus {
+    /// Healthy, Absent, Unreadable, Off or WriteFailed.
+    pub health: String,
+    /// The same in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Hardware clock minus system clock when last read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<String>,
+    /// Writes by the agent that were read back right.
+    pub writes: i64,
+    /// Writes by the agent that failed.
+    pub write_failures: i64,
+}
+
+/// The node's NTP server.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerStatus {
+    /// Whether its port is open.
+    pub serving: bool,
+    /// Why not, if it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Requests answered.
+    pub answered: i64,
+    /// Packets dropped.
+    pub dropped: i64,
+    /// Clients told to slow down.
+    pub kod: i64,
+}
+
+/// The agent that a status comes from.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentStatus {
+    /// Its version.
+    pub version: String,
+    /// The node's boot, by the kernel's boot id.
+    #[serde(rename = "bootID")]
+    pub boot_id: String,
+    /// This run of the agent; numbers of transitions begin anew with it.
+    pub instance: String,
+    /// Number of the last transition that became an Event.
+    pub last_transition: i64,
+}

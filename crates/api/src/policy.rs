@@ -1,0 +1,377 @@
+//! TimeSyncPolicy: its spec, with the limits and rules of each field.
+//!
+//! Texts beside fields become `kubectl explain`. Defaults are written into the stored object by the API server and
+//! equal those of the profile (`contract`); a test of the operator compares them.
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::{LabelSelector, TimeSyncPolicyStatus, rules};
+
+/// What is wanted.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "timesync.dev",
+    version = "v1alpha1",
+    kind = "TimeSyncPolicy",
+    plural = "timesyncpolicies",
+    shortname = "tsp",
+    category = "timesync",
+    status = "TimeSyncPolicyStatus",
+    derive = "PartialEq",
+    doc = "TimeSyncPolicy says where the clocks of a set of nodes get their time from, who may ask them for it, and how a clock may be moved.",
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", description = "Discipline or Observe"),
+    printcolumn(
+        name = "Synced",
+        type_ = "integer",
+        json_path = ".status.nodes.synchronized",
+        description = "Nodes whose clock is synchronised"
+    ),
+    printcolumn(
+        name = "Nodes",
+        type_ = "integer",
+        json_path = ".status.nodes.matched",
+        description = "Nodes that the policy is in force for"
+    ),
+    printcolumn(
+        name = "Worst",
+        type_ = "string",
+        json_path = ".status.worst.offset",
+        description = "The largest offset of a synchronised node"
+    ),
+    printcolumn(
+        name = "Spread",
+        type_ = "string",
+        json_path = ".status.spread",
+        description = "The largest difference between two synchronised nodes"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new(rules::NAME_LENGTH).message("the name of a policy has at most 63 characters")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(rules::SOMETHING_TO_FOLLOW).message("mode Discipline needs at least one upstream, or stratum.local").field_path(".upstreams"),
+    validation = Rule::new(rules::ONE_PREFERRED).message("at most one upstream may be preferred").field_path(".upstreams"),
+    validation = Rule::new(rules::NO_SERVER_TWICE).message("a server may be listed once only: twice would give it two votes").field_path(".upstreams"),
+    validation = Rule::new(rules::UPSTREAM_NOT_IGNORED).message("an upstream is covered by a restrict entry with `ignore`, so its answers would be dropped").field_path(".restrict"),
+)]
+pub struct TimeSyncPolicySpec {
+    /// Nodes that this policy is for, by their labels. Absent: every node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(merge_strategy = StructMerge::Atomic)]
+    pub node_selector: Option<LabelSelector>,
+    /// Of several policies for one node the highest priority wins, then the oldest, then the first by name.
+    /// The others say in condition RolledOut how many nodes they lost. Default: 0.
+    #[serde(default)]
+    #[schemars(range(min = -1_000_000, max = 1_000_000))]
+    pub priority: i32,
+    /// Discipline moves the clock; Observe measures and reports, and moves nothing. Default: Discipline.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Where time comes from: NTP servers, at most 16. With three or more a lying one is outvoted.
+    /// Required in mode Discipline unless stratum.local is set. There is no default: name servers of your own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub upstreams: Option<Vec<Upstream>>,
+    /// Who may ask the agents for time, as `restrict` in ntp.conf. Of all entries that cover an address the most
+    /// specific one alone supplies the flags. Absent: everybody is served at a limited rate, the node itself freely.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 48))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["source".into()]))]
+    pub restrict: Option<Vec<Restrict>>,
+    /// What the agents say of themselves when no upstream tells them the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stratum: Option<Stratum>,
+    /// The NTP server on each node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serve: Option<Serve>,
+    /// How a clock may be moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Clock>,
+    /// The hardware clock, which keeps time while a node is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtc: Option<Rtc>,
+    /// From when on a deviation counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Thresholds>,
+}
+
+/// Whether clocks may be moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub enum Mode {
+    /// Measure, report, and steer the clock.
+    #[default]
+    Discipline,
+    /// Measure and report; move nothing.
+    Observe,
+}
+
+/// An NTP server to ask.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.minPoll <= self.maxPoll").message("minPoll must not be larger than maxPoll (absent, they are 4 and 6)").field_path(".minPoll"))]
+pub struct Upstream {
+    /// A name of your choice, unique in the policy: a label of metrics, and SOURCE in `kubectl get nclk`.
+    #[schemars(length(min = 1, max = 32), regex(pattern = rules::UPSTREAM_NAME))]
+    pub name: String,
+    /// Host name or IP address of the server. A name is looked up on each node, and again when it stops answering.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(rules::SERVER).message("server must be a host name, or an IP address in its usual form, as in ntp.example.com, 192.0.2.10 or 2001:db8::1"))]
+    pub server: String,
+    /// UDP port of the server. Default: 123.
+    #[serde(default = "ntp_port")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: i32,
+    /// Ask eight times in quick succession when the server is not, or no longer, reached: a clock is right within
+    /// seconds of the start instead of minutes. Default: false.
+    #[serde(default)]
+    pub iburst: bool,
+    /// Follow this server while it agrees with the majority. For one upstream at most. Default: false.
+    #[serde(default)]
+    pub prefer: bool,
+    /// Shortest interval between requests, as a power of two in seconds: 4 is 16 s. Default: 4.
+    #[serde(default = "min_poll")]
+    #[schemars(range(min = 0, max = 17))]
+    pub min_poll: i32,
+    /// Longest interval between requests, as a power of two in seconds: 6 is 64 s. Default: 6.
+    #[serde(default = "max_poll")]
+    #[schemars(range(min = 0, max = 17))]
+    pub max_poll: i32,
+}
+
+fn ntp_port() -> i32 {
+    123
+}
+
+fn min_poll() -> i32 {
+    4
+}
+
+fn max_poll() -> i32 {
+    6
+}
+
+/// An entry of the access list.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(rules::SOURCE_FORM).message("source must be `default`, an IP address or a CIDR").field_path(".source"),
+    validation = Rule::new(rules::NO_HOST_BITS).message("source has host bits set: write the network's own address, as in 10.0.0.0/8").field_path(".source"),
+)]
+pub struct Restrict {
+    /// Whom the entry is for: `default` (everybody whom no other entry covers), an IP address, or a CIDR.
+    #[schemars(length(min = 1, max = 64), regex(pattern = rules::SOURCE))]
+    pub source: String,
+    /// What is denied or limited; empty: nothing is. As in ntp.conf: ignore (drop every packet, answers of upstreams
+    /// included), noserve (no time), limited (limit the rate, see serve.rateLimit), kod (with limited: tell some of
+    /// the excess to slow down), notrust (drop what is not authenticated), version (drop NTP versions other than 4),
+    /// ntpport (the entry is for requests from port 123 only); nomodify, nopeer, noquery and notrap are taken and have
+    /// nothing to forbid.
+    #[serde(default)]
+    #[schemars(length(max = 11))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub flags: Vec<Flag>,
+}
+
+/// A flag of ntp.conf's `restrict`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Flag {
+    /// Drop every packet.
+    Ignore,
+    /// Answer part of the excess with a kiss-o'-death.
+    Kod,
+    /// Limit the rate per address.
+    Limited,
+    /// Without effect: nothing can be modified over the network.
+    Nomodify,
+    /// Without effect: no association is made from a packet.
+    Nopeer,
+    /// Without effect yet: no query protocol is served.
+    Noquery,
+    /// Drop time requests.
+    Noserve,
+    /// Without effect: there are no traps.
+    Notrap,
+    /// Drop requests that are not authenticated.
+    Notrust,
+    /// Drop packets of another NTP version than 4.
+    Version,
+    /// For packets from source port 123 only.
+    Ntpport,
+}
+
+/// Serving without upstreams.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stratum {
+    /// While no upstream tells the time, serve the node's own clock at this stratum, as `local stratum` of chrony:
+    /// for clusters without a way out. Absent: an agent that is not synchronised says so to its clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 15))]
+    pub local: Option<i32>,
+}
+
+/// The NTP server on each node.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Serve {
+    /// Whether time is served at all. Default: true.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// UDP port on every address of the node. Default: 123.
+    #[serde(default = "ntp_port")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: i32,
+    /// Limits for addresses whose restrict entry says `limited`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How much an address may ask: a token bucket.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimit {
+    /// One request in so much time is answered in the long run; a power of two in seconds: 3 is 8 s. Default: 3.
+    #[serde(default = "interval")]
+    #[schemars(range(min = -6, max = 12))]
+    pub interval: i32,
+    /// So many requests at once are answered after a silence. Default: 8.
+    #[serde(default = "burst")]
+    #[schemars(range(min = 1, max = 255))]
+    pub burst: i32,
+    /// Of the excess one request in 2^leak is answered all the same, so that a forger of addresses cannot cut a client
+    /// off. Default: 2.
+    #[serde(default = "leak")]
+    #[schemars(range(min = 1, max = 4))]
+    pub leak: i32,
+}
+
+fn interval() -> i32 {
+    3
+}
+
+fn burst() -> i32 {
+    8
+}
+
+fn leak() -> i32 {
+    2
+}
+
+/// How a clock may be moved.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(rules::STEP_WITHIN_MAX_CHANGE).message("step.threshold (10ms if absent) must not be larger than maxChange").field_path(".maxChange"))]
+pub struct Clock {
+    /// Jumps of the clock, from a node's boot until its first synchronisation only; later it is slewed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
+    /// How fast a clock may be slewed, in parts per million: 500 corrects 0.5 ms each second. Default: 500.
+    #[serde(default = "max_slew_rate")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_slew_rate: i32,
+    /// After the first synchronisation of a boot a larger correction is refused: the node says so and keeps its
+    /// clock. A duration, as in 1000s or 1h30m. Default: 1000s.
+    #[serde(default = "max_change")]
+    #[schemars(schema_with = "span")]
+    pub max_change: String,
+}
+
+fn max_slew_rate() -> i32 {
+    500
+}
+
+fn max_change() -> String {
+    "1000s".to_owned()
+}
+
+/// Jumps of the clock.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// A larger offset is stepped, a smaller one slewed. A duration, as in 10ms. Default: 10ms.
+    #[serde(default = "step_threshold")]
+    #[schemars(schema_with = "span")]
+    pub threshold: String,
+    /// At most so many steps per boot of the node, restarts of the agent included; 0: never step. Default: 3.
+    #[serde(default = "step_limit")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub limit: i32,
+}
+
+fn step_threshold() -> String {
+    "10ms".to_owned()
+}
+
+fn step_limit() -> i32 {
+    3
+}
+
+/// The hardware clock.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rtc {
+    /// Kernel: the kernel writes it every 11 minutes while the clock is synchronised. Verified: the agent writes it
+    /// too, as soon as the clock is synchronised and whenever it is off, and reads it back. Default: Kernel.
+    #[serde(default)]
+    pub mode: RtcMode,
+}
+
+/// Who writes the hardware clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub enum RtcMode {
+    /// The kernel, every 11 minutes.
+    #[default]
+    Kernel,
+    /// The agent too, and it reads back what it wrote.
+    Verified,
+}
+
+/// From when on a deviation counts. Each is a duration, as in 50ms.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(rules::HOLD_RANGE).message("hold must be between 1s and 24h").field_path(".hold"),
+    validation = Rule::new(rules::THRESHOLDS_POSITIVE).message("offset, errorBound and spread must be larger than 0s").field_path(".errorBound"),
+)]
+pub struct Thresholds {
+    /// Offset of a node; beyond it, for hold, the policy is not Synchronized. Default: 50ms.
+    #[serde(default = "deviation")]
+    #[schemars(schema_with = "span")]
+    pub offset: String,
+    /// Largest error that a node's clock can have; beyond it the node is unsynchronised, at once, and tells its own
+    /// clients so. Default: 200ms.
+    #[serde(default = "error_bound")]
+    #[schemars(schema_with = "span")]
+    pub error_bound: String,
+    /// Difference between two nodes; beyond it, for hold, the policy is not Synchronized. Default: 50ms.
+    #[serde(default = "deviation")]
+    #[schemars(schema_with = "span")]
+    pub spread: String,
+    /// For so long offset or spread must be beyond its threshold, 1s to 24h. Default: 1m.
+    #[serde(default = "hold")]
+    #[schemars(schema_with = "span")]
+    pub hold: String,
+}
+
+fn deviation() -> String {
+    "50ms".to_owned()
+}
+
+fn error_bound() -> String {
+    "200ms".to_owned()
+}
+
+fn hold() -> String {
+    "1m".to_owned()
+}
+
+fn span(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 2, "maxLength": 32, "pattern": rules::SPAN})
+}

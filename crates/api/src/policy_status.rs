@@ -1,0 +1,57 @@
+//! The status of a TimeSyncPolicy, which the operator alone writes.
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TimeSyncPolicyStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The profile made from the spec, `<policy>.<hash>`; of a refused spec: the last good one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// Nodes, counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodeCounts>,
+    /// The synchronised node that is furthest off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worst: Option<WorstNode>,
+    /// The largest difference between the offsets of two synchronised nodes, as in 207us.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spread: Option<String>,
+    /// Accepted: the spec can be carried out. RolledOut: every node runs it. Synchronized: every node's clock is
+    /// synchronised, and offsets and spread are within their thresholds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Nodes, counted.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeCounts {
+    /// Nodes that the selector matches and no other policy takes.
+    pub matched: i32,
+    /// Of them, nodes whose agent runs the profile.
+    pub applied: i32,
+    /// Of them, nodes whose clock is synchronised.
+    pub synchronized: i32,
+    /// Of them, nodes whose clock was stepped since their boot.
+    pub stepped: i32,
+}
+
+/// The synchronised node that is furthest off.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorstNode {
+    /// Its name.
+    pub node: String,
+    /// Its clock minus true time, as in -412us: negative is behind.
+    pub offset: String,
+    /// The largest error that its clock can have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_bound: Option<String>,
+}

@@ -1,0 +1,66 @@
+//! Rules over more than one field, in CEL, as the API server evaluates them before an object is stored; and the
+//! patterns of single fields. Each message says what to do. Names and shapes of fields are `policy`'s.
+//!
+//! The API server refuses a CRD whose rules could cost too much: that is why lists and strings have limits, and why
+//! a rule here is sometimes written in a roundabout way (`!(ip(a) == ip(b))` is a hundred times cheaper than `!=`).
+
+/// Spans of time: `10ms`, `1000s`, `1m30s`. Six digits at most, else CEL's `duration()` fails instead of judging.
+pub const SPAN: &str = r"^([0-9]{1,6}(\.[0-9]{1,6})?(us|ms|s|m|h)){1,4}$";
+
+/// The source of a `restrict` entry, roughly; the rule beside it says the rest.
+pub const SOURCE: &str = r"^(default|[0-9A-Fa-f:.]+(/[0-9]{1,3})?)$";
+
+/// Names of upstreams: a label in metrics, a key in lists.
+pub const UPSTREAM_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+/// The name becomes the first half of a profile's name, which is a file name and a ConfigMap key.
+pub const NAME_LENGTH: &str = "size(self.metadata.name) <= 63";
+
+/// Somebody has to say what time it is, if clocks are to be moved.
+pub const SOMETHING_TO_FOLLOW: &str = "self.mode != 'Discipline' || (has(self.upstreams) && size(self.upstreams) > 0) \
+     || (has(self.stratum) && has(self.stratum.local))";
+
+/// Two preferred upstreams would be none.
+pub const ONE_PREFERRED: &str = "!has(self.upstreams) || self.upstreams.filter(u, u.prefer).size() <= 1";
+
+/// A server that is listed twice would have two votes.
+pub const NO_SERVER_TWICE: &str = "!has(self.upstreams) || self.upstreams.all(u, \
+     self.upstreams.filter(v, v.server == u.server && v.port == u.port).size() == 1)";
+
+/// An address, or a host name whose last label begins with a letter. So `010.1.1.1` and `0x7f000001`, which resolvers
+/// read as other addresses than people do, are refused, and so is `::ffff:10.1.1.1`, which no socket of ours meets.
+pub const SERVER: &str = "isIP(self) || \
+     self.matches('^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.])*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?[.]?$')";
+
+/// Of all entries that cover an upstream's address the most specific one alone counts; it must not be `ignore`.
+/// Host names cannot be judged here.
+pub const UPSTREAM_NOT_IGNORED: &str = "!has(self.upstreams) || !has(self.restrict) \
+     || self.upstreams.all(u, !isIP(u.server) \
+     || self.restrict.exists(s, isIP(s.source) && ip(s.source) == ip(u.server) && !('ignore' in s.flags)) \
+     || self.restrict.all(r, !('ignore' in r.flags) \
+     || isIP(r.source) && !(ip(r.source) == ip(u.server)) \
+     || isCIDR(r.source) && !cidr(r.source).containsIP(ip(u.server)) \
+     || !isIP(r.source) && self.restrict.exists(s, isCIDR(s.source) && cidr(s.source).containsIP(ip(u.server)) \
+     && (r.source == 'default' || cidr(s.source).prefixLength() > cidr(r.source).prefixLength()))))";
+
+/// What a `restrict` entry may be for.
+pub const SOURCE_FORM: &str = "self.source == 'default' || isIP(self.source) || isCIDR(self.source)";
+
+/// `10.1.2.3/8` is a slip: somebody means either the host or the network.
+pub const NO_HOST_BITS: &str = "!isCIDR(self.source) || cidr(self.source) == cidr(self.source).masked()";
+
+/// Otherwise the first step would already be refused. An absent threshold is 10ms.
+pub const STEP_WITHIN_MAX_CHANGE: &str =
+    "duration(has(self.step) ? self.step.threshold : '10ms') <= duration(self.maxChange)";
+
+/// Shorter, and every blip is told; longer, and nothing is.
+pub const HOLD_RANGE: &str =
+    "duration(self.hold) >= duration('1s') && duration(self.hold) <= duration('24h')";
+
+/// With a bound of 0 no clock is ever synchronised.
+pub const THRESHOLDS_POSITIVE: &str = "duration(self.offset) > duration('0s') \
+     && duration(self.errorBound) > duration('0s') && duration(self.spread) > duration('0s')";
+
+/// As Kubernetes' own selectors.
+pub const SELECTOR_VALUES: &str = "self.operator in ['Exists', 'DoesNotExist'] \
+     ? !has(self.values) || size(self.values) == 0 : has(self.values) && size(self.values) > 0";

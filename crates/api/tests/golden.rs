@@ -1,0 +1,75 @@
+//! The committed CRDs are those of the types, in `crds/` and in the chart; `UPDATE_GOLDEN=1 cargo test -p timesync-api`
+//! writes them anew.
+use std::{fs, path::Path};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde_json::Value;
+
+const KEEP: &str = "helm.sh/resource-policy";
+
+/// The text of a CRD, as committed.
+fn yaml(crd: &CustomResourceDefinition) -> String {
+    let text = serde_norway::to_string(crd).expect("a CRD is YAML");
+    format!("# Made from crates/api by its golden test (UPDATE_GOLDEN=1); do not edit.\n{text}")
+}
+
+/// The same for the chart: `helm uninstall` must not take every policy of a cluster with it.
+fn chart_yaml(crd: &CustomResourceDefinition) -> String {
+    let mut crd = crd.clone();
+    crd.metadata.annotations.get_or_insert_default().insert(KEEP.to_owned(), "keep".to_owned());
+    yaml(&crd)
+}
+
+fn check(path: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, expected).expect("the folder is there");
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == expected,
+        "{} is not what the types say: run UPDATE_GOLDEN=1 cargo test -p timesync-api",
+        path.display()
+    );
+}
+
+#[test]
+fn crds_are_those_of_the_types() {
+    for (file, crd) in api::crds().unwrap() {
+        check(&format!("crds/{file}.yaml"), &yaml(&crd));
+    }
+}
+
+#[test]
+fn the_chart_has_the_same_crds_and_keeps_them() {
+    for (file, crd) in api::crds().unwrap() {
+        let text = chart_yaml(&crd);
+        assert!(!text.contains("{{"), "helm would take this for a template");
+        check(&format!("charts/timesync/templates/crds/{file}.yaml"), &text);
+    }
+}
+
+/// `kubectl explain` shows the descriptions; a field without one prints "<no description>".
+#[test]
+fn every_field_is_documented() {
+    for (_, crd) in api::crds().unwrap() {
+        let value = serde_json::to_value(&crd).unwrap();
+        let schema = &value["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let mut missing = Vec::new();
+        undocumented(schema, &crd.spec.names.kind, &mut missing);
+        assert_eq!(missing, Vec::<String>::new());
+    }
+}
+
+fn undocumented(schema: &Value, at: &str, missing: &mut Vec<String>) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let at = format!("{at}.{name}");
+        // The API server documents these itself.
+        let standard = ["apiVersion", "kind", "metadata"].contains(&name.as_str());
+        if property["description"].as_str().unwrap_or_default().is_empty() && !standard {
+            missing.push(at.clone());
+        }
+        undocumented(property, &at, missing);
+        undocumented(&property["items"], &at, missing);
+    }
+}

@@ -1,0 +1,49 @@
+//! The rules in CEL, evaluated without an API server, over the policies of `e2e/policies`: bad ones begin with a comment
+//! that says which message to expect. What the schema itself refuses (ranges, patterns, unknown fields), and what rules
+//! cost, only a real API server tells: the cluster tests send it the same files.
+use std::{fs, path::Path};
+
+use api::{TimeSyncPolicy, crds};
+
+/// Names and texts of the files in a folder of `e2e/policies`.
+fn files(folder: &str) -> Vec<(String, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../e2e/policies").join(folder);
+    let entries = fs::read_dir(path).expect("the folder is there");
+    let paths = entries.map(|entry| entry.expect("the folder is readable").path());
+    paths
+        .map(|path| (path.display().to_string(), fs::read_to_string(path).expect("a file is text")))
+        .collect()
+}
+
+/// All messages of a policy's broken rules, in one text; empty if none is broken.
+fn broken(text: &str) -> Result<String, serde_norway::Error> {
+    let policy: TimeSyncPolicy = serde_norway::from_str(text)?;
+    Ok(kube::core::cel::validate_cel(&policy).err().map(|errors| errors.to_string()).unwrap_or_default())
+}
+
+#[test]
+fn good_policies_break_no_rule() {
+    let files = files("good");
+    assert!(files.len() >= 5);
+    for (file, text) in files {
+        assert_eq!(broken(&text).unwrap(), "", "{file}");
+    }
+}
+
+#[test]
+fn bad_policies_break_the_rule_that_they_name() {
+    let crds = serde_json::to_string(&crds().unwrap().map(|(_, crd)| crd)).unwrap();
+    let mut judged = 0;
+    for (file, text) in files("bad") {
+        let expected =
+            text.lines().next().and_then(|line| line.strip_prefix("# expect: ")).expect("a first line");
+        let message = serde_json::to_string(expected).unwrap();
+        // Other messages are the API server's own.
+        if crds.contains(message.trim_matches('"')) {
+            let broken = broken(&text).unwrap();
+            assert!(broken.contains(expected), "{file}: {broken:?}");
+            judged += 1;
+        }
+    }
+    assert!(judged >= 20, "only {judged} files name a rule's message");
+}

@@ -1,0 +1,115 @@
+//! The fifth step: writes what was built, by server-side apply under one name: first the ConfigMap, then the annotations
+//! that name its keys. What comes back is the proof that it stands there; only from that is a status made.
+use std::collections::BTreeMap;
+
+use contract::{Assignment, ProfileName};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use tracing::info;
+
+use crate::{
+    build::{Prepared, PreparedNode, PreparedPolicy},
+    fetch::{AgentPod, CONFIG_MAP},
+};
+
+/// The one name under which the operator owns fields.
+pub(crate) const FIELD_MANAGER: &str = "timesync-operator";
+
+/// What stands in the cluster now.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    pub(crate) policies: Vec<PreparedPolicy>,
+    pub(crate) nodes: Vec<PreparedNode>,
+    /// The texts that the ConfigMap holds.
+    pub(crate) profiles: BTreeMap<ProfileName, String>,
+}
+
+/// What could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The ConfigMap.
+    #[error("cannot write ConfigMap {CONFIG_MAP}")]
+    ConfigMap(#[source] kube::Error),
+    /// An agent's annotation.
+    #[error("cannot annotate pod {pod}")]
+    Annotation { pod: String, source: kube::Error },
+}
+
+/// Writes everything that differs.
+///
+/// # Errors
+/// The first failure; whatever could be written was written, and the next round finds the rest.
+pub(crate) async fn apply(client: &Client, namespace: &str, prepared: Prepared) -> Result<Applied, Error> {
+    let Prepared { policies, nodes, profiles, profiles_differ, annotations } = prepared;
+    if profiles_differ {
+        write_profiles(client, namespace, &profiles).await.map_err(Error::ConfigMap)?;
+    }
+    let mut failed = None;
+    for (pod, assignment) in annotations {
+        match annotate(client, namespace, &pod, &assignment, None).await {
+            Ok(()) => info!(pod = pod.name, node = pod.node, profile = %assignment, "Profile assigned"),
+            Err(source) => failed = failed.or(Some(Error::Annotation { pod: pod.name, source })),
+        }
+    }
+    failed.map_or(Ok(Applied { policies, nodes, profiles }), Err)
+}
+
+async fn write_profiles(
+    client: &Client,
+    namespace: &str,
+    profiles: &BTreeMap<ProfileName, String>,
+) -> Result<(), kube::Error> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let data: BTreeMap<_, _> = profiles.iter().map(|(name, text)| (name.key(), text)).collect();
+    let wanted = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": CONFIG_MAP, "labels": {"app.kubernetes.io/managed-by": FIELD_MANAGER}},
+        "data": data,
+    });
+    // Force: a key that somebody edited by hand is theirs until we take it back.
+    let written =
+        api.patch(CONFIG_MAP, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&wanted)).await?;
+    info!(keys = data.len(), "Profiles written");
+    // Apply drops only what nobody else owns; a key that somebody touched by hand would stay for ever.
+    let surplus = written.data.unwrap_or_default().into_keys();
+    let surplus = surplus.filter(|key| ProfileName::from_key(key).is_some() && !data.contains_key(key));
+    let nulls: BTreeMap<_, Option<String>> = surplus.map(|key| (key, None)).collect();
+    if !nulls.is_empty() {
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        api.patch(CONFIG_MAP, &params, &Patch::Merge(json!({"data": nulls}))).await?;
+    }
+    Ok(())
+}
+
+/// Writes an agent's annotations; a pod that is gone needs none. `nudge` is any value that was not there before: its
+/// change makes the kubelet look at the pod's volumes again.
+pub(crate) async fn annotate(
+    client: &Client,
+    namespace: &str,
+    pod: &AgentPod,
+    assignment: &Assignment,
+    nudge: Option<u64>,
+) -> Result<(), kube::Error> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let mut annotations = BTreeMap::from([(Assignment::ANNOTATION, assignment.to_string())]);
+    annotations.extend(nudge.map(|nudge| (Assignment::NUDGE_ANNOTATION, nudge.to_string())));
+    // With the uid, apply never makes a pod, and never meets another one of the same name.
+    let wanted = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": pod.name, "uid": pod.uid, "annotations": annotations},
+    });
+    match api
+        .patch_metadata(&pod.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&wanted))
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,127 @@
+//! Conditions: their types and reasons, each a constant, and how one follows from the last. Pure.
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+
+/// Of a policy: the spec can be carried out.
+pub(crate) const ACCEPTED: &str = "Accepted";
+/// Of a policy: every node runs it.
+pub(crate) const ROLLED_OUT: &str = "RolledOut";
+/// Of a policy and of a node: the clock is, or all of them are.
+pub(crate) const SYNCHRONIZED: &str = "Synchronized";
+/// Of a node: at least one upstream answers.
+pub(crate) const UPSTREAMS_REACHABLE: &str = "UpstreamsReachable";
+/// Of a node: the hardware clock is readable and within a second.
+pub(crate) const RTC_HEALTHY: &str = "RTCHealthy";
+
+/// Reasons that are not an agent's own words.
+pub(crate) mod reason {
+    /// Accepted: nothing stands against it.
+    pub(crate) const VALID: &str = "Valid";
+    /// RolledOut: each node runs the profile.
+    pub(crate) const ALL_NODES: &str = "AllNodes";
+    /// RolledOut: some do not, yet.
+    pub(crate) const IN_PROGRESS: &str = "InProgress";
+    /// RolledOut: an agent has read the profile and cannot carry it out.
+    pub(crate) const PROFILE_REFUSED: &str = "ProfileRefused";
+    /// RolledOut, Synchronized: no node is under this policy.
+    pub(crate) const NO_NODES: &str = "NoNodes";
+    /// Synchronized, of a policy: all nodes are, within the thresholds.
+    pub(crate) const ALL_SYNCHRONIZED: &str = "AllSynchronized";
+    /// Synchronized, of a policy: some nodes are not.
+    pub(crate) const NODES_UNSYNCHRONIZED: &str = "NodesUnsynchronized";
+    /// Synchronized, of a policy: some nodes are not heard of.
+    pub(crate) const NODES_UNKNOWN: &str = "NodesUnknown";
+    /// Synchronized, of a policy: a node's offset was beyond the threshold for too long.
+    pub(crate) const OFFSET_EXCEEDED: &str = "OffsetExceeded";
+    /// Synchronized, of a policy: two nodes differed by more than the threshold for too long.
+    pub(crate) const SPREAD_EXCEEDED: &str = "SpreadExceeded";
+    /// UpstreamsReachable: all, or some, answer.
+    pub(crate) const REACHABLE: &str = "Reachable";
+    /// UpstreamsReachable: none answers.
+    pub(crate) const UNREACHABLE: &str = "Unreachable";
+    /// UpstreamsReachable: there are none.
+    pub(crate) const NO_UPSTREAMS: &str = "NoUpstreams";
+    /// Any, of a node: its agent has not been heard of for 90 s.
+    pub(crate) const AGENT_UNREACHABLE: &str = "AgentUnreachable";
+    /// Any, of a node: there is no agent on it.
+    pub(crate) const NO_AGENT: &str = "NoAgent";
+    /// Any, of a node: its agent has not been heard of yet.
+    pub(crate) const WAITING: &str = "Waiting";
+}
+
+/// What a condition says now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// True, False, or unknown.
+    pub(crate) status: Option<bool>,
+    /// One word.
+    pub(crate) reason: &'static str,
+    /// A sentence.
+    pub(crate) message: String,
+}
+
+impl Finding {
+    pub(crate) fn new(status: Option<bool>, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status, reason, message: message.into() }
+    }
+}
+
+/// The condition that follows from a finding: its time changes only when its status does.
+pub(crate) fn condition(
+    type_: &str,
+    finding: Finding,
+    previous: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let status = match finding.status {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    };
+    let before = previous.iter().find(|condition| condition.type_ == type_ && condition.status == status);
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: finding.reason.to_owned(),
+        message: finding.message,
+        observed_generation: generation,
+        last_transition_time: before.map_or(Time(now), |condition| condition.last_transition_time.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_that_of_the_last_change_of_status() {
+        let at = |secs| Timestamp::from_second(secs).unwrap();
+        let unsynchronized = |reason| Finding::new(Some(false), reason, "");
+        let first = condition(SYNCHRONIZED, unsynchronized(reason::UNREACHABLE), &[], None, at(1));
+        let second = condition(
+            SYNCHRONIZED,
+            unsynchronized(reason::NO_UPSTREAMS),
+            std::slice::from_ref(&first),
+            None,
+            at(2),
+        );
+        assert_eq!((second.reason.as_str(), second.last_transition_time.0), (reason::NO_UPSTREAMS, at(1)));
+        let third = condition(SYNCHRONIZED, Finding::new(None, reason::NO_AGENT, ""), &[second], None, at(3));
+        assert_eq!((third.status.as_str(), third.last_transition_time.0), ("Unknown", at(3)));
+    }
+
+    /// Users look reasons up: each constant of this file stands in docs/api.md.
+    #[test]
+    fn every_reason_is_documented() {
+        let docs = include_str!("../../docs/api.md");
+        let words = include_str!("condition.rs").lines().filter_map(|line| line.split_once(": &str = \""));
+        let words: Vec<_> = words.filter_map(|(_, word)| word.strip_suffix("\";")).collect();
+        assert!(words.len() > 15);
+        for word in words {
+            assert!(docs.contains(&format!("`{word}`")), "{word} is not in docs/api.md");
+        }
+    }
+}

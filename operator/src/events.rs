@@ -1,0 +1,166 @@
+//! Events: what happened on a node, or to a policy, told once. An Event's name is made of what it tells, so that the API
+//! server itself refuses a second one, whoever sends it and after whatever restart.
+use api::NodeClockStatus;
+use contract::{Report, Transition, TransitionKind, text_hash};
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{Api, Client, api::PostParams};
+
+use crate::{
+    apply::FIELD_MANAGER, build::PreparedNode, condition::ACCEPTED, status::PolicyStatus, validate::Policy,
+};
+
+/// Events of objects without a namespace go here, as kubectl expects.
+const NAMESPACE: &str = "default";
+/// The API server takes 1024 bytes.
+const LONGEST_NOTE: usize = 1000;
+
+/// Transitions of the report that nobody was told of yet. `told` is the last number that was told, of this instance.
+pub(crate) fn untold(report: &Report, stored: &NodeClockStatus, told: Option<u64>) -> Vec<Transition> {
+    let same = stored.agent.as_ref().filter(|agent| agent.instance == report.instance);
+    let stored = same.and_then(|agent| u64::try_from(agent.last_transition).ok()).unwrap_or(0);
+    let last = told.unwrap_or(0).max(stored);
+    report.transitions.iter().filter(|transition| transition.number > last).cloned().collect()
+}
+
+/// The Event of a transition; none for those that are everyday business.
+pub(crate) fn of_transition(
+    node: &PreparedNode,
+    instance: &str,
+    transition: &Transition,
+    now: Timestamp,
+) -> Option<Event> {
+    let (type_, action) = match transition.kind {
+        TransitionKind::Synchronized | TransitionKind::SynchronizationRegained => ("Normal", "Synchronize"),
+        TransitionKind::SynchronizationLost => ("Warning", "Synchronize"),
+        TransitionKind::UpstreamsUnreachable => ("Warning", "Measure"),
+        TransitionKind::UpstreamsReachable => ("Normal", "Measure"),
+        TransitionKind::Stepped => ("Normal", "Step"),
+        TransitionKind::CorrectionRefused => ("Warning", "Correct"),
+        TransitionKind::UnexplainedJump => ("Warning", "Watch"),
+        TransitionKind::ProfileRefused => ("Warning", "Configure"),
+        TransitionKind::ServingFailed => ("Warning", "Serve"),
+        TransitionKind::RTCWriteFailed => ("Warning", "WriteRTC"),
+        TransitionKind::ProfileApplied | TransitionKind::RTCWritten => return None,
+    };
+    let reference = ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Node".to_owned()),
+        name: Some(node.name.clone()),
+        uid: Some(node.uid.clone()),
+        ..ObjectReference::default()
+    };
+    let name = format!("{}.{}.{}", node.name, text_hash(instance), transition.number);
+    Some(event(name, reference, type_, transition.kind.as_str(), action, &transition.message, now))
+}
+
+/// The Event of a policy that has just been refused.
+pub(crate) fn of_refusal(policy: &Policy, new: &PolicyStatus, now: Timestamp) -> Option<Event> {
+    let accepted = |status: &api::TimeSyncPolicyStatus| {
+        let mut all = status.conditions.iter();
+        all.find(|each| each.type_ == ACCEPTED).map(|each| (each.status.clone(), each.message.clone()))
+    };
+    let refused = accepted(&new.status).filter(|(status, _)| status == "False")?;
+    if accepted(&policy.status).as_ref() == Some(&refused) {
+        return None;
+    }
+    let generation = policy.generation.unwrap_or_default();
+    let name = format!("{}.{}.{generation}", policy.name, text_hash(&refused.1));
+    Some(event(name, policy.reference.clone(), "Warning", "PolicyRefused", "Validate", &refused.1, now))
+}
+
+fn event(
+    name: String,
+    regarding: ObjectReference,
+    type_: &str,
+    reason: &str,
+    action: &str,
+    note: &str,
+    now: Timestamp,
+) -> Event {
+    Event {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: Some(NAMESPACE.to_owned()),
+            ..ObjectMeta::default()
+        },
+        regarding: Some(regarding),
+        type_: Some(type_.to_owned()),
+        reason: Some(reason.to_owned()),
+        action: Some(action.to_owned()),
+        note: Some(note.chars().take(LONGEST_NOTE / 4).collect()),
+        event_time: Some(MicroTime(now)),
+        reporting_controller: Some(FIELD_MANAGER.to_owned()),
+        reporting_instance: Some(FIELD_MANAGER.to_owned()),
+        ..Event::default()
+    }
+}
+
+/// Sends an Event; one that is there already was told by somebody.
+pub(crate) async fn tell(client: &Client, event: &Event) -> Result<(), kube::Error> {
+    let api: Api<Event> = Api::namespaced(client.clone(), NAMESPACE);
+    match api.create(&PostParams::default(), event).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::AgentStatus;
+    use contract::Assignment;
+
+    use super::*;
+    use crate::fixtures::report;
+
+    fn transition(number: u64, kind: TransitionKind) -> Transition {
+        Transition { number, at: 0.0, kind, message: "Stepped by 3.000s.".to_owned() }
+    }
+
+    #[test]
+    fn each_transition_is_told_once() {
+        let mut report = report();
+        report.transitions = (1..=4).map(|number| transition(number, TransitionKind::Stepped)).collect();
+        let stored = |instance: &str, last| NodeClockStatus {
+            agent: Some(AgentStatus {
+                instance: instance.to_owned(),
+                last_transition: last,
+                ..AgentStatus::default()
+            }),
+            ..NodeClockStatus::default()
+        };
+        let numbers = |stored: &NodeClockStatus, told| {
+            untold(&report, stored, told).iter().map(|transition| transition.number).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(&NodeClockStatus::default(), None), [1, 2, 3, 4]);
+        assert_eq!(numbers(&stored("i1", 3), None), [4], "after a restart of the operator");
+        assert_eq!(numbers(&stored("i1", 1), Some(4)), [0; 0], "told, and not written yet");
+        assert_eq!(numbers(&stored("i0", 9), None), [1, 2, 3, 4], "the agent is a new one");
+    }
+
+    #[test]
+    fn an_event_names_what_it_tells() {
+        let node = PreparedNode {
+            name: "n1".to_owned(),
+            uid: "u".to_owned(),
+            agents: vec![],
+            wanted: Assignment::None,
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let event =
+            of_transition(&node, "i1", &transition(4, TransitionKind::SynchronizationLost), now).unwrap();
+        assert_eq!(event.reason.as_deref(), Some("SynchronizationLost"));
+        assert_eq!(event.type_.as_deref(), Some("Warning"));
+        let again =
+            of_transition(&node, "i1", &transition(4, TransitionKind::SynchronizationLost), now).unwrap();
+        assert_eq!(event.metadata.name, again.metadata.name);
+        let other =
+            of_transition(&node, "i2", &transition(4, TransitionKind::SynchronizationLost), now).unwrap();
+        assert_ne!(event.metadata.name, other.metadata.name);
+        assert!(of_transition(&node, "i1", &transition(5, TransitionKind::ProfileApplied), now).is_none());
+    }
+}

@@ -1,0 +1,169 @@
+//! Leader election on a Lease: of all replicas one works, the others wait. A Lease has expired when it was not seen to
+//! change for its duration by *our monotonic clock*; the times written in it are never compared with ours, because wall
+//! clocks are what this program moves. Writes carry the resourceVersion, so that of two replicas one loses.
+use std::time::{Duration, Instant};
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{Api, Client, api::PostParams};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+/// The Lease, in the operator's namespace.
+pub(crate) const LEASE: &str = "timesync-operator";
+/// Others wait for so long after the last sign of life.
+const DURATION: Duration = Duration::from_secs(15);
+/// A leader that could not renew for so long stands back, well before others may take over.
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// Between two looks at the Lease.
+const RETRY: Duration = Duration::from_secs(2);
+/// Of one request, so that a hanging API server does not eat the deadline.
+const REQUEST: Duration = Duration::from_secs(3);
+
+/// One replica's view of the Lease.
+pub(crate) struct Leader {
+    leases: Api<Lease>,
+    identity: String,
+    seen: Option<Seen>,
+}
+
+/// A state of the Lease and when we first saw it.
+struct Seen {
+    version: Option<String>,
+    since: Instant,
+}
+
+/// Why a try failed.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("no answer in time")]
+    Timeout,
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+}
+
+impl Leader {
+    /// `identity` must differ between replicas: the pod's name.
+    pub(crate) fn new(client: Client, namespace: &str, identity: String) -> Self {
+        Self { leases: Api::namespaced(client, namespace), identity, seen: None }
+    }
+
+    /// Waits until this replica leads. The answer changes when the Lease is free, released or expired.
+    pub(crate) async fn acquire(&mut self) {
+        let mut complained = false;
+        loop {
+            match self.attempt().await {
+                Ok(true) => {
+                    info!(identity = self.identity, "Leading");
+                    return;
+                }
+                Ok(false) => complained = false,
+                Err(error) if !complained => {
+                    warn!(%error, "Cannot read or write the Lease; trying again");
+                    complained = true;
+                }
+                Err(_) => {}
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    /// Renews until that has failed for too long, or somebody else leads.
+    pub(crate) async fn keep(&mut self) {
+        let mut renewed = Instant::now();
+        while renewed.elapsed() < RENEW_DEADLINE {
+            sleep(RETRY).await;
+            match self.attempt().await {
+                Ok(true) => renewed = Instant::now(),
+                Ok(false) => return,
+                Err(error) => warn!(%error, "Cannot renew the Lease"),
+            }
+        }
+    }
+
+    /// Gives the Lease back, so that another replica need not wait for its end.
+    pub(crate) async fn release(&mut self) {
+        let released = async {
+            let Some(mut lease) = self.leases.get_opt(LEASE).await? else {
+                return Ok(());
+            };
+            if holder(&lease) == Some(self.identity.as_str()) {
+                let spec = lease.spec.get_or_insert_default();
+                spec.holder_identity = None;
+                spec.renew_time = Some(MicroTime(Timestamp::now()));
+                self.leases.replace(LEASE, &PostParams::default(), &lease).await?;
+            }
+            Ok::<_, kube::Error>(())
+        };
+        if let Ok(Err(error)) = timeout(REQUEST, released).await {
+            warn!(%error, "Cannot release the Lease");
+        }
+    }
+
+    /// Looks at the Lease, and takes or renews it if that is right; whether we lead.
+    async fn attempt(&mut self) -> Result<bool, Error> {
+        let Some(lease) = self.request(self.leases.get_opt(LEASE)).await? else {
+            return self.write(None).await;
+        };
+        let version = lease.metadata.resource_version.clone();
+        if self.seen.as_ref().is_none_or(|seen| seen.version != version) {
+            self.seen = Some(Seen { version, since: Instant::now() });
+        }
+        let unchanged = self.seen.as_ref().map_or(Duration::ZERO, |seen| seen.since.elapsed());
+        match holder(&lease) {
+            Some(holder) if holder != self.identity && unchanged < duration(&lease) => Ok(false),
+            _ => self.write(Some(lease)).await,
+        }
+    }
+
+    async fn write(&mut self, lease: Option<Lease>) -> Result<bool, Error> {
+        let now = MicroTime(Timestamp::now());
+        let before = lease.as_ref().and_then(|lease| lease.spec.clone()).unwrap_or_default();
+        let ours = before.holder_identity.as_deref() == Some(self.identity.as_str());
+        let spec = LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            acquire_time: if ours { before.acquire_time } else { Some(now.clone()) },
+            renew_time: Some(now),
+            lease_transitions: Some(before.lease_transitions.unwrap_or(0).saturating_add(i32::from(!ours))),
+            ..LeaseSpec::default()
+        };
+        let params = PostParams::default();
+        let written = match lease {
+            Some(mut lease) => {
+                lease.spec = Some(spec);
+                self.request(self.leases.replace(LEASE, &params, &lease)).await
+            }
+            None => {
+                let metadata = ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() };
+                let lease = Lease { metadata, spec: Some(spec) };
+                self.request(self.leases.create(&params, &lease)).await
+            }
+        };
+        match written {
+            Ok(lease) => {
+                self.seen = Some(Seen { version: lease.metadata.resource_version, since: Instant::now() });
+                Ok(true)
+            }
+            // Somebody else wrote first: the next look tells whether they lead now.
+            Err(Error::Api(kube::Error::Api(status))) if status.code == 409 && !ours => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn request<T>(&self, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
+        Ok(timeout(REQUEST, call).await.map_err(|_| Error::Timeout)??)
+    }
+}
+
+fn holder(lease: &Lease) -> Option<&str> {
+    lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+}
+
+fn duration(lease: &Lease) -> Duration {
+    let secs = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
+    secs.and_then(|secs| u64::try_from(secs).ok()).map_or(DURATION, Duration::from_secs)
+}

@@ -1,0 +1,111 @@
+//! When to nudge the kubelet of a node whose agent does not run what its annotation says. A volume can lag behind a
+//! pod's annotations by a minute; any further change of them makes the kubelet look again. Pure: time is an argument.
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use contract::{Assignment, Report};
+
+/// A kubelet that is going to deliver by itself has done so by then.
+const FIRST: Duration = Duration::from_secs(2);
+/// The kubelet's own round is about as long.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Agents that lag behind, by the pod's uid.
+#[derive(Debug, Default)]
+pub(crate) struct Nudges {
+    waiting: BTreeMap<String, Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    wanted: Assignment,
+    next: Instant,
+    interval: Duration,
+}
+
+impl Nudges {
+    /// Whether the pod is to be nudged now. `report` is the agent's newest; without one there is nothing to judge by.
+    pub(crate) fn due(
+        &mut self,
+        pod: &str,
+        wanted: &Assignment,
+        report: Option<&Report>,
+        now: Instant,
+    ) -> bool {
+        if report.is_none_or(|report| !lags(wanted, report)) {
+            self.waiting.remove(pod);
+            return false;
+        }
+        let waiting = self.waiting.entry(pod.to_owned()).or_insert_with(|| Waiting::start(wanted, now));
+        if waiting.wanted != *wanted {
+            *waiting = Waiting::start(wanted, now);
+        }
+        let due = now >= waiting.next;
+        if due {
+            waiting.next = now + waiting.interval;
+            waiting.interval = (waiting.interval * 2).min(LONGEST);
+        }
+        due
+    }
+
+    /// Forgets pods that are gone.
+    pub(crate) fn retain(&mut self, there: impl Fn(&str) -> bool) {
+        self.waiting.retain(|pod, _| there(pod));
+    }
+}
+
+impl Waiting {
+    fn start(wanted: &Assignment, now: Instant) -> Self {
+        Self { wanted: wanted.clone(), next: now + FIRST, interval: FIRST * 2 }
+    }
+}
+
+/// Whether a look at the volume could help: not if the agent has read the profile and refuses it.
+fn lags(wanted: &Assignment, report: &Report) -> bool {
+    match wanted {
+        Assignment::Unassigned => false,
+        Assignment::None => report.assignment != Assignment::None,
+        Assignment::Profile(profile) => {
+            let refused = report.assignment == *wanted
+                && report.profile_error.as_ref().is_some_and(|error| error.reason == "ProfileInvalid");
+            report.profile.as_ref() != Some(profile) && !refused
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::{ProfileError, ProfileName};
+
+    use super::*;
+    use crate::fixtures::report;
+
+    #[test]
+    fn a_lagging_agent_is_nudged_more_and_more_rarely() {
+        let mut nudges = Nudges::default();
+        let wanted = Assignment::Profile(ProfileName::of("p", "new"));
+        let mut report = report();
+        report.profile = Some(ProfileName::of("p", "old"));
+        let start = Instant::now();
+        let at =
+            (0..200).filter(|s| nudges.due("u", &wanted, Some(&report), start + Duration::from_secs(*s)));
+        assert_eq!(at.collect::<Vec<_>>(), [2, 6, 14, 30, 62, 122, 182]);
+        report.profile = Some(ProfileName::of("p", "new"));
+        assert!(!nudges.due("u", &wanted, Some(&report), start + Duration::from_secs(300)));
+        assert!(nudges.waiting.is_empty());
+    }
+
+    #[test]
+    fn a_refused_profile_is_no_reason_to_nudge() {
+        let mut report = report();
+        let wanted = Assignment::Profile(ProfileName::of("p", "new"));
+        report.assignment = wanted.clone();
+        report.profile = None;
+        assert!(lags(&wanted, &report));
+        report.profile_error =
+            Some(ProfileError { reason: "ProfileInvalid".to_owned(), message: String::new() });
+        assert!(!lags(&wanted, &report));
+    }
+}

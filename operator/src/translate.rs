@@ -1,0 +1,235 @@
+//! From the vocabulary of the API to that of the profile, and nowhere else: a policy's spec in, a [`contract::Profile`]
+//! or the reason of a refusal out. No client, no clock. Absent fields keep the profile's own defaults.
+use contract::{Profile, Span};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+use kube::core::Selector;
+
+/// Why a field cannot be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("spec.{field}: {problem}")]
+pub(crate) struct FieldError {
+    field: String,
+    problem: String,
+}
+
+impl FieldError {
+    /// An error at `field`, named from `spec` on.
+    pub(crate) fn new(field: impl Into<String>, problem: impl ToString) -> Self {
+        Self { field: field.into(), problem: problem.to_string() }
+    }
+}
+
+/// The profile that a spec asks for. Ranges are the API server's to check; an object that was stored under older rules
+/// is told apart here.
+pub(crate) fn profile(spec: &api::TimeSyncPolicySpec) -> Result<Profile, FieldError> {
+    let api::TimeSyncPolicySpec {
+        node_selector: _,
+        priority: _,
+        mode,
+        upstreams,
+        restrict,
+        stratum,
+        serve: serving,
+        clock: moving,
+        rtc,
+        thresholds: limits,
+    } = spec;
+    let listed = upstreams.iter().flatten().enumerate();
+    Ok(Profile {
+        mode: match mode {
+            api::Mode::Discipline => contract::Mode::Discipline,
+            api::Mode::Observe => contract::Mode::Observe,
+        },
+        upstreams: listed.map(|(index, each)| upstream(index, each)).collect::<Result<_, _>>()?,
+        restrict: restrict.iter().flatten().map(entry).collect(),
+        stratum: contract::Stratum {
+            local: match stratum.as_ref().and_then(|stratum| stratum.local) {
+                Some(local) => Some(fit("stratum.local", local)?),
+                None => None,
+            },
+        },
+        serve: serving.as_ref().map_or(Ok(contract::Serve::default()), serve)?,
+        clock: moving.as_ref().map_or(Ok(contract::Clock::default()), clock)?,
+        rtc: contract::Rtc {
+            mode: match rtc.as_ref().map(|rtc| rtc.mode).unwrap_or_default() {
+                api::RtcMode::Kernel => contract::RtcMode::Kernel,
+                api::RtcMode::Verified => contract::RtcMode::Verified,
+            },
+        },
+        thresholds: limits.as_ref().map_or(Ok(contract::Thresholds::default()), thresholds)?,
+    })
+}
+
+fn upstream(index: usize, upstream: &api::Upstream) -> Result<contract::Upstream, FieldError> {
+    let api::Upstream { name, server, port, iburst, prefer, min_poll, max_poll } = upstream;
+    let field = |name: &str| format!("upstreams[{index}].{name}");
+    Ok(contract::Upstream {
+        name: name.clone(),
+        server: server.clone(),
+        port: fit(&field("port"), *port)?,
+        iburst: *iburst,
+        prefer: *prefer,
+        min_poll: fit(&field("minPoll"), *min_poll)?,
+        max_poll: fit(&field("maxPoll"), *max_poll)?,
+    })
+}
+
+fn entry(entry: &api::Restrict) -> contract::Restrict {
+    let api::Restrict { source, flags } = entry;
+    let mut flags: Vec<_> = flags.iter().copied().map(flag).collect();
+    // A set in the API: its order must not make another profile.
+    flags.sort_unstable();
+    contract::Restrict { source: source.clone(), flags }
+}
+
+fn flag(flag: api::Flag) -> contract::Flag {
+    match flag {
+        api::Flag::Ignore => contract::Flag::Ignore,
+        api::Flag::Kod => contract::Flag::Kod,
+        api::Flag::Limited => contract::Flag::Limited,
+        api::Flag::Nomodify => contract::Flag::Nomodify,
+        api::Flag::Nopeer => contract::Flag::Nopeer,
+        api::Flag::Noquery => contract::Flag::Noquery,
+        api::Flag::Noserve => contract::Flag::Noserve,
+        api::Flag::Notrap => contract::Flag::Notrap,
+        api::Flag::Notrust => contract::Flag::Notrust,
+        api::Flag::Version => contract::Flag::Version,
+        api::Flag::Ntpport => contract::Flag::Ntpport,
+    }
+}
+
+fn serve(serve: &api::Serve) -> Result<contract::Serve, FieldError> {
+    let api::Serve { enabled, port, rate_limit } = serve;
+    Ok(contract::Serve {
+        enabled: *enabled,
+        port: fit("serve.port", *port)?,
+        rate_limit: match rate_limit {
+            Some(api::RateLimit { interval, burst, leak }) => contract::RateLimit {
+                interval: fit("serve.rateLimit.interval", *interval)?,
+                burst: fit("serve.rateLimit.burst", *burst)?,
+                leak: fit("serve.rateLimit.leak", *leak)?,
+            },
+            None => contract::RateLimit::default(),
+        },
+    })
+}
+
+fn clock(clock: &api::Clock) -> Result<contract::Clock, FieldError> {
+    let api::Clock { step, max_slew_rate, max_change } = clock;
+    Ok(contract::Clock {
+        step: match step {
+            Some(api::Step { threshold, limit }) => contract::Step {
+                threshold: span("clock.step.threshold", threshold)?,
+                limit: fit("clock.step.limit", *limit)?,
+            },
+            None => contract::Step::default(),
+        },
+        max_slew_rate: fit("clock.maxSlewRate", *max_slew_rate)?,
+        max_change: span("clock.maxChange", max_change)?,
+    })
+}
+
+fn thresholds(thresholds: &api::Thresholds) -> Result<contract::Thresholds, FieldError> {
+    let api::Thresholds { offset, error_bound, spread, hold } = thresholds;
+    Ok(contract::Thresholds {
+        offset: span("thresholds.offset", offset)?,
+        error_bound: span("thresholds.errorBound", error_bound)?,
+        spread: span("thresholds.spread", spread)?,
+        hold: span("thresholds.hold", hold)?,
+    })
+}
+
+fn fit<T: TryFrom<i32>>(field: &str, number: i32) -> Result<T, FieldError> {
+    T::try_from(number).map_err(|_| FieldError::new(field, format!("{number} is out of range")))
+}
+
+fn span(field: &str, text: &str) -> Result<Span, FieldError> {
+    text.parse().map_err(|error| FieldError::new(field, error))
+}
+
+/// The selector that a spec asks for; an absent one takes every node.
+pub(crate) fn selector(spec: &api::TimeSyncPolicySpec) -> Result<Selector, FieldError> {
+    let Some(api::LabelSelector { match_labels, match_expressions }) = &spec.node_selector else {
+        return Ok(Selector::default());
+    };
+    let requirement = |each: &api::LabelSelectorRequirement| meta::LabelSelectorRequirement {
+        key: each.key.clone(),
+        operator: format!("{:?}", each.operator),
+        values: each.values.clone(),
+    };
+    let selector = meta::LabelSelector {
+        match_labels: match_labels.clone(),
+        match_expressions: match_expressions.as_ref().map(|all| all.iter().map(requirement).collect()),
+    };
+    Selector::try_from(selector).map_err(|error| FieldError::new("nodeSelector", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn translated(yaml: &str) -> Profile {
+        profile(&serde_norway::from_str(yaml).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_empty_spec_is_the_default_profile() {
+        assert_eq!(translated("{}"), Profile::default());
+    }
+
+    /// The API's defaults stand in the CRD, the profile's in `contract`: they must be the same.
+    #[test]
+    fn both_sets_of_defaults_agree() {
+        let empty = "{stratum: {}, serve: {rateLimit: {}}, clock: {step: {}}, rtc: {}, thresholds: {}}";
+        assert_eq!(translated(empty), Profile::default());
+        let upstream = translated("{upstreams: [{name: a, server: b}]}").upstreams.remove(0);
+        assert_eq!(upstream, toml::from_str("name = 'a'\nserver = 'b'").unwrap());
+    }
+
+    #[test]
+    fn every_field_arrives() {
+        let profile = translated(
+            "{mode: Observe, upstreams: [{name: a, server: h, port: 1, iburst: true, prefer: true, minPoll: 0, maxPoll: 1}],
+              restrict: [{source: default, flags: [limited, kod]}], stratum: {local: 10},
+              serve: {enabled: false, port: 1123, rateLimit: {interval: -2, burst: 20, leak: 1}},
+              clock: {step: {threshold: 1s, limit: 0}, maxSlewRate: 5000, maxChange: 1h}, rtc: {mode: Verified},
+              thresholds: {offset: 1ms, errorBound: 2ms, spread: 3ms, hold: 4s}}",
+        );
+        let text = toml::to_string(&profile).unwrap();
+        for part in [
+            "mode = \"Observe\"",
+            "port = 1\n",
+            "prefer = true",
+            "max_poll = 1",
+            "[\"kod\", \"limited\"]",
+            "local = 10",
+            "enabled = false",
+            "port = 1123",
+            "interval = -2",
+            "burst = 20",
+            "leak = 1",
+            "threshold = \"1s\"",
+            "limit = 0",
+            "max_slew_rate = 5000",
+            "max_change = \"3600s\"",
+            "mode = \"Verified\"",
+            "offset = \"1ms\"",
+            "error_bound = \"2ms\"",
+            "spread = \"3ms\"",
+            "hold = \"4s\"",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_older_rules_let_through_is_refused_by_name() {
+        let spec = serde_norway::from_str("{serve: {rateLimit: {burst: 256}}}").unwrap();
+        assert_eq!(
+            profile(&spec).unwrap_err().to_string(),
+            "spec.serve.rateLimit.burst: 256 is out of range"
+        );
+        let spec = serde_norway::from_str("{clock: {maxChange: soon}}").unwrap();
+        assert!(profile(&spec).unwrap_err().to_string().starts_with("spec.clock.maxChange: \"soon\" is not"));
+    }
+}

@@ -1,0 +1,192 @@
+//! The second step: which policies can be carried out. The API server has checked the most; here an object that cannot
+//! be read, or that asks for what its rules cannot see, is refused with a reason. Pure: a picture in, a picture with
+//! proof out. A refused policy stays in the list, since its last good profile goes on.
+use std::collections::BTreeMap;
+
+use api::TimeSyncPolicy;
+use contract::{Flag, Profile, ProfileName};
+use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
+use kube::{
+    Resource, ResourceExt,
+    core::{DeserializeGuard, Selector},
+};
+
+use crate::{
+    fetch::{AgentPod, Fetched, NodeFacts},
+    node_clock::Known,
+    translate::{self, FieldError},
+};
+
+/// A picture of the cluster in which every policy is either good or refused.
+#[derive(Debug)]
+pub(crate) struct Validated {
+    /// In order of precedence: highest priority, then oldest, then first by name.
+    pub(crate) policies: Vec<Policy>,
+    pub(crate) nodes: Vec<NodeFacts>,
+    pub(crate) agents: Vec<AgentPod>,
+    pub(crate) profiles: BTreeMap<String, String>,
+    pub(crate) node_clocks: BTreeMap<String, Known>,
+}
+
+/// A policy.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    pub(crate) name: String,
+    pub(crate) generation: Option<i64>,
+    pub(crate) reference: ObjectReference,
+    pub(crate) priority: i32,
+    created: Option<Timestamp>,
+    /// None if the policy cannot even be read: then it keeps the nodes that it has.
+    pub(crate) selector: Option<Selector>,
+    /// What it asks for.
+    pub(crate) wish: Result<Profile, Refusal>,
+    /// Its status as stored.
+    pub(crate) status: api::TimeSyncPolicyStatus,
+}
+
+impl Policy {
+    /// The profile that ran before the policy was refused.
+    pub(crate) fn last_good(&self) -> Option<ProfileName> {
+        self.status.profile.as_ref()?.parse().ok()
+    }
+}
+
+/// Why a policy is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The object does not have the shape of a policy.
+    #[error("the object cannot be read: {0}")]
+    Unreadable(String),
+    /// A field cannot be carried out.
+    #[error(transparent)]
+    InvalidField(#[from] FieldError),
+    /// No answer could ever be taken.
+    #[error(
+        "upstream {0} is given by name, and every restrict entry says `ignore`: its answers would be dropped"
+    )]
+    UpstreamIgnored(String),
+}
+
+impl Refusal {
+    /// One word, for the condition.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "Unreadable",
+            Self::InvalidField(_) => "InvalidField",
+            Self::UpstreamIgnored(_) => "UpstreamIgnored",
+        }
+    }
+}
+
+/// Sorts the policies into good and refused ones, and by precedence.
+pub(crate) fn validate(fetched: Fetched) -> Validated {
+    let Fetched { policies, nodes, agents, profiles, node_clocks } = fetched;
+    // A policy that is being deleted is gone, whatever finalizer others put on it.
+    let alive = policies.iter().filter(|policy| policy.meta().deletion_timestamp.is_none());
+    let mut policies: Vec<Policy> = alive.map(|policy| judge(policy)).collect();
+    policies.sort_by(|a, b| {
+        b.priority.cmp(&a.priority).then_with(|| a.created.cmp(&b.created)).then_with(|| a.name.cmp(&b.name))
+    });
+    let node_clocks = node_clocks.into_iter().map(|(name, clock)| (name, Known::of(&clock))).collect();
+    Validated { policies, nodes, agents, profiles, node_clocks }
+}
+
+fn judge(guard: &DeserializeGuard<TimeSyncPolicy>) -> Policy {
+    let meta = guard.meta();
+    let mut policy = Policy {
+        name: guard.name_any(),
+        generation: meta.generation,
+        reference: guard.object_ref(&()),
+        priority: 0,
+        created: meta.creation_timestamp.as_ref().map(|time| time.0),
+        selector: None,
+        wish: Ok(Profile::default()),
+        status: api::TimeSyncPolicyStatus::default(),
+    };
+    match &guard.0 {
+        Err(invalid) => policy.wish = Err(Refusal::Unreadable(invalid.error.clone())),
+        Ok(object) => {
+            policy.priority = object.spec.priority;
+            policy.status = object.status.clone().unwrap_or_default();
+            match translate::selector(&object.spec) {
+                Ok(selector) => {
+                    policy.selector = Some(selector);
+                    policy.wish = wish(object);
+                }
+                Err(error) => policy.wish = Err(error.into()),
+            }
+        }
+    }
+    policy
+}
+
+fn wish(policy: &TimeSyncPolicy) -> Result<Profile, Refusal> {
+    // The name becomes half of a file's name; the API server holds it to 63 characters of DNS, an older one may not.
+    if ProfileName::of(&policy.name_any(), "").to_string().parse::<ProfileName>().is_err() {
+        return Err(FieldError::new("metadata.name", "it cannot be part of a file name").into());
+    }
+    let profile = translate::profile(&policy.spec)?;
+    let unanswered =
+        !profile.restrict.is_empty() && profile.restrict.iter().all(|e| e.flags.contains(&Flag::Ignore));
+    match profile.upstreams.iter().find(|each| each.server.parse::<std::net::IpAddr>().is_err()) {
+        Some(upstream) if unanswered => Err(Refusal::UpstreamIgnored(upstream.name.clone())),
+        _ => Ok(profile),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn validated(yamls: &[&str]) -> Validated {
+        let read = |yaml: &&str| Arc::new(serde_norway::from_str(yaml).unwrap());
+        validate(Fetched { policies: yamls.iter().map(read).collect(), ..Fetched::default() })
+    }
+
+    #[test]
+    fn precedence_is_priority_then_age_then_name() {
+        let policy = |name: &str, priority: i32, created: &str| {
+            format!(
+                "{{metadata: {{name: {name}, creationTimestamp: '{created}'}}, spec: {{priority: {priority}}}}}"
+            )
+        };
+        let all = [
+            policy("c", 0, "2026-01-02T00:00:00Z"),
+            policy("b", 0, "2026-01-01T00:00:00Z"),
+            policy("a", 0, "2026-01-02T00:00:00Z"),
+            policy("d", 1, "2026-01-03T00:00:00Z"),
+        ];
+        let all: Vec<_> = all.iter().map(String::as_str).collect();
+        let names: Vec<_> = validated(&all).policies.into_iter().map(|policy| policy.name).collect();
+        assert_eq!(names, ["d", "b", "a", "c"]);
+    }
+
+    #[test]
+    fn a_bad_policy_is_refused_and_the_others_stay() {
+        let check = |yaml: &str, reason: &str, message: &str| {
+            let validated = validated(&[yaml, "{metadata: {name: z}, spec: {stratum: {local: 10}}}"]);
+            assert!(validated.policies[1].wish.is_ok());
+            let refusal = validated.policies[0].wish.clone().unwrap_err();
+            assert_eq!(refusal.reason(), reason);
+            assert!(refusal.to_string().contains(message), "{refusal}");
+        };
+        check("{metadata: {name: a}, spec: {mode: Later}}", "Unreadable", "Later");
+        check(
+            "{metadata: {name: a}, spec: {stratum: {local: 1000}}}",
+            "InvalidField",
+            "spec.stratum.local: 1000",
+        );
+        check(
+            "{metadata: {name: a}, spec: {upstreams: [{name: u, server: h}], restrict: [{source: default, flags: [ignore]}]}}",
+            "UpstreamIgnored",
+            "upstream u",
+        );
+        check(
+            "{metadata: {name: a}, spec: {nodeSelector: {matchExpressions: [{key: k, operator: In}]}}}",
+            "InvalidField",
+            "nodeSelector",
+        );
+    }
+}
