@@ -1,2 +1,66 @@
-//! To be written.
-fn main() {}
+//! The node agent: an NTP daemon that takes its orders from a file.
+//!
+//! The way of the data: `load` finds what is wanted, `check` looks at every field, `assemble` makes the engine's words
+//! of it, `engine` runs the pure engine on the system `clock` and asks the network (`resolve` for names, `state` for
+//! what outlives it), `server` answers others, `rtc` looks after the hardware clock, `report` collects what all of
+//! them know, `metrics` and `http` show it. `reload` holds the order; `cli` is the way in.
+#![forbid(unsafe_code)]
+
+mod cli;
+
+mod reload;
+
+mod load;
+
+mod check;
+
+mod assemble;
+
+mod engine;
+
+mod clock;
+mod resolve;
+mod state;
+
+mod server;
+
+mod rtc;
+
+mod report;
+
+mod metrics;
+
+mod liveness;
+
+mod http;
+
+#[cfg(test)]
+mod scratch;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use cli::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = match EnvFilter::try_new(&cli.log_level) {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("--log-level: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // Stamped by the system clock in UTC, so that one event on two nodes can be compared.
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    match cli.act() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("timesync-agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

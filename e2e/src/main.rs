@@ -1,2 +1,120 @@
-//! To be written.
-fn main() {}
+//! `e2e`: brings up a real Kubernetes cluster whose nodes have clocks of their own, shows the project's main job on it
+//! (`demo`), and tests it (`test`). In: the command line. Out: progress on standard error, results on standard output,
+//! the exit code. It must never move the clock of the machine it runs on: what it starts has no CAP_SYS_TIME.
+#![forbid(unsafe_code)]
+
+mod agent_http;
+mod calendar;
+mod cases;
+mod checkout;
+mod cluster;
+mod control_plane;
+mod cpio;
+mod demo;
+mod demo_context;
+mod event;
+mod image;
+mod install;
+mod interrupt;
+mod kernel;
+mod kubectl;
+mod liar;
+mod network;
+mod node;
+mod ntp_query;
+mod packages;
+mod pki;
+mod process;
+mod qmp;
+mod tools;
+mod truth;
+mod upstream;
+mod vm;
+mod vm_image;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "e2e", about = "A real cluster for demo and tests")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Installs the Debian packages that are missing (as root), or lists them.
+    Packages,
+    /// Builds Kubernetes, containerd and helm into the cache.
+    Tools {
+        /// Only these programs, e.g. `helm`.
+        names: Vec<String>,
+        /// Print where this program lies, and build nothing.
+        #[arg(long, conflicts_with = "names")]
+        path: Option<String>,
+    },
+    /// Builds the images into target/images.
+    Images,
+    /// Brings a cluster up and leaves it.
+    Up {
+        /// With clocks some seconds off, and hardware clocks in 2020.
+        #[arg(long)]
+        wrong: bool,
+    },
+    /// Takes the cluster down; nothing happens if there is none.
+    Down,
+    /// Shows how a cluster's clocks come right; leaves the cluster up.
+    Demo(demo::Options),
+    /// Takes down what `demo` left.
+    DemoDown,
+    /// Runs the cluster tests of these names, or all of them.
+    Test {
+        names: Vec<String>,
+        /// Leave the cluster up after a failure.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Prints the names of the cluster tests.
+    List,
+    /// Prints offset and RTC of each virtual machine, measured from outside.
+    Truth,
+    /// An NTP server whose time can be bent (started by the harness itself).
+    #[command(hide = true)]
+    ServeNtp(liar::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("e2e: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> anyhow::Result<()> {
+    interrupt::watch()?;
+    match verb {
+        Verb::Packages => packages::ensure(),
+        Verb::Tools { path: Some(name), .. } => {
+            println!("{}", tools::path(&name)?.display());
+            Ok(())
+        }
+        Verb::Tools { names, path: None } => tools::build(&names),
+        Verb::Images => image::build_all(),
+        Verb::Up { wrong } => cluster::up_and_leave(wrong),
+        Verb::Down | Verb::DemoDown => cluster::down(),
+        Verb::Demo(options) => demo::run(&options),
+        Verb::Test { names, keep } => cases::run(&names, keep),
+        Verb::List => {
+            cases::list();
+            Ok(())
+        }
+        Verb::Truth => cluster::print_truth(),
+        Verb::ServeNtp(options) => liar::serve(&options),
+    }
+}

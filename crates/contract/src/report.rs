@@ -37,10 +37,10 @@ pub struct Report {
     pub transitions: Vec<Transition>,
 }
 
-/// A profile that was refused; the one before it runs on.
+/// A profile that was refused, so that the one before it runs on, or that runs with less than it asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileError {
-    /// `ProfileMissing`, `HashMismatch` or `ProfileInvalid`.
+    /// `ProfileMissing`, `HashMismatch`, `ProfileInvalid`; or `NotPermitted`: it runs, but only observes.
     pub reason: String,
     /// What is wrong, for a reader.
     pub message: String,

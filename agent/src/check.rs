@@ -1,0 +1,404 @@
+//! Profile → checked values: every field is looked at, every problem is named with its field, and what passes cannot
+//! be refused later. Reads nothing but its argument.
+use std::{collections::BTreeSet, fmt, net::IpAddr};
+
+use contract::{
+    Clock, Flag, Mode, Profile, RateLimit, Restrict, RtcMode, Serve, Stratum, Thresholds, Upstream,
+};
+use ntp::Cidr;
+
+use crate::assemble;
+
+/// A profile that passed. Only [`check`] makes one.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Checked {
+    /// Whether the clock may be moved.
+    pub(crate) mode: Mode,
+    /// Unique names, sound hosts, `min_poll` ≤ `max_poll`.
+    pub(crate) upstreams: Vec<Upstream>,
+    /// The access list; never empty.
+    pub(crate) access: Vec<Access>,
+    /// 1 to 15.
+    pub(crate) local_stratum: Option<u8>,
+    /// The server; limits within their ranges.
+    pub(crate) serve: Serve,
+    /// How the clock may be moved; rates within their ranges.
+    pub(crate) clock: Clock,
+    /// Who writes the RTC.
+    pub(crate) rtc: RtcMode,
+    /// From when on a deviation counts.
+    pub(crate) thresholds: Thresholds,
+    /// What is allowed and yet probably not meant, for a reader.
+    pub(crate) hints: Vec<String>,
+}
+
+/// One line of the access list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Access {
+    /// One network; two (one per family) for `default`.
+    pub(crate) networks: Vec<Cidr>,
+    /// What is denied or limited there.
+    pub(crate) flags: BTreeSet<Flag>,
+}
+
+/// What is wrong with a profile: one problem per field, in the profile's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Error(Vec<Problem>);
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Problem {
+    field: String,
+    message: String,
+}
+
+impl Error {
+    /// The same, for a profile that is part of a larger file.
+    pub(crate) fn within(mut self, table: &str) -> Self {
+        for problem in &mut self.0 {
+            problem.field = format!("{table}.{}", problem.field);
+        }
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, problem) in self.0.iter().enumerate() {
+            write!(f, "{}{}: {}", if n == 0 { "" } else { "; " }, problem.field, problem.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Looks at every field of `profile`.
+///
+/// # Errors
+/// All problems, each with its field.
+pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
+    // Without `..`: a new field that nobody checks does not compile.
+    let Profile { mode, upstreams, restrict, stratum, serve, clock, rtc, thresholds } = profile;
+    let mut notes = Notes::default();
+    check_upstreams(upstreams, &mut notes);
+    let safe_default;
+    let restrict = if restrict.is_empty() {
+        safe_default = Restrict::safe_default();
+        &safe_default
+    } else {
+        restrict
+    };
+    let access = check_restrict(restrict, &mut notes);
+    check_reachable(upstreams, &access, &mut notes);
+    let Stratum { local } = *stratum;
+    if let Some(local) = local {
+        notes.range("stratum.local", local, 1, 15);
+    }
+    if *mode == Mode::Discipline && upstreams.is_empty() && local.is_none() {
+        notes.wrong(
+            "upstreams",
+            "mode Discipline needs an upstream, or stratum.local to serve the node's own clock",
+        );
+    }
+    check_serve(serve, &mut notes);
+    check_clock(clock, &mut notes);
+    check_thresholds(thresholds, &mut notes);
+    if !notes.problems.is_empty() {
+        return Err(Error(notes.problems));
+    }
+    Ok(Checked {
+        mode: *mode,
+        upstreams: upstreams.clone(),
+        access,
+        local_stratum: local,
+        serve: *serve,
+        clock: *clock,
+        rtc: rtc.mode,
+        thresholds: *thresholds,
+        hints: notes.hints,
+    })
+}
+
+/// What was found on the way.
+#[derive(Default)]
+struct Notes {
+    problems: Vec<Problem>,
+    hints: Vec<String>,
+}
+
+impl Notes {
+    fn wrong(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(Problem { field: field.into(), message: message.into() });
+    }
+
+    fn range<T: PartialOrd + fmt::Display>(&mut self, field: impl Into<String>, value: T, least: T, most: T) {
+        if value < least || value > most {
+            self.wrong(field, format!("{value} is not within {least} to {most}"));
+        }
+    }
+}
+
+/// So many upstreams a policy may name (DESIGN: 1 to 16).
+const MOST_UPSTREAMS: usize = 16;
+
+fn check_upstreams(upstreams: &[Upstream], notes: &mut Notes) {
+    if upstreams.len() > MOST_UPSTREAMS {
+        notes.wrong("upstreams", format!("{} are too many: at most {MOST_UPSTREAMS}", upstreams.len()));
+    }
+    let mut names = BTreeSet::new();
+    for (n, upstream) in upstreams.iter().enumerate() {
+        let Upstream { name, server, port, iburst: _, prefer: _, min_poll, max_poll } = upstream;
+        let field = |part: &str| format!("upstreams[{n}].{part}");
+        if !is_name(name) {
+            notes.wrong(
+                field("name"),
+                format!("{name:?} is no name: 1 to 63 letters, digits, '.', '-' or '_'"),
+            );
+        }
+        if !names.insert(name) {
+            notes.wrong(field("name"), format!("{name:?} is there twice"));
+        }
+        if let Err(why) = check_host(server) {
+            notes.wrong(field("server"), format!("{server:?} {why}"));
+        }
+        if *port == 0 {
+            notes.wrong(field("port"), "0 is no port");
+        }
+        notes.range(field("min_poll"), *min_poll, 0, 17);
+        notes.range(field("max_poll"), *max_poll, 0, 17);
+        if min_poll > max_poll {
+            notes.wrong(field("min_poll"), format!("{min_poll} is larger than max_poll {max_poll}"));
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
+}
+
+/// Whether `host` is an address, or a name that could resolve (RFC 1123 §2.1; `_` is met in practice).
+fn check_host(host: &str) -> Result<(), &'static str> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return check_family(address);
+    }
+    let labels: Vec<_> = host.strip_suffix('.').unwrap_or(host).split('.').collect();
+    let sound = |label: &&str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if host.len() > 253 || !labels.iter().all(sound) {
+        return Err("is neither an IP address nor a host name");
+    }
+    // "010.1.1.1" or "1.2.3" would be read as an address by some resolvers, and as another one by others.
+    if labels.last().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
+        return Err("looks like an IP address and is none");
+    }
+    Ok(())
+}
+
+/// An IPv4 address in IPv6 clothes would be matched by neither family's rules as its writer expects.
+fn check_family(address: IpAddr) -> Result<(), &'static str> {
+    match address {
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err("is an IPv4 address: write it as such"),
+        _ => Ok(()),
+    }
+}
+
+/// So many lines of access the API takes (CEL cost); the table is searched for each packet.
+const MOST_RESTRICT: usize = 48;
+
+fn check_restrict(restrict: &[Restrict], notes: &mut Notes) -> Vec<Access> {
+    if restrict.len() > MOST_RESTRICT {
+        notes.wrong("restrict", format!("{} are too many: at most {MOST_RESTRICT}", restrict.len()));
+    }
+    let mut access = Vec::new();
+    for (n, Restrict { source, flags }) in restrict.iter().enumerate() {
+        match parse_source(source) {
+            Ok(networks) => access.push(Access { networks, flags: flags.iter().copied().collect() }),
+            Err(why) => notes.wrong(format!("restrict[{n}].source"), format!("{source:?} {why}")),
+        }
+        if flags.contains(&Flag::Kod) && !flags.contains(&Flag::Limited) {
+            notes.hints.push(format!("restrict[{n}].flags: kod does nothing without limited"));
+        }
+    }
+    access
+}
+
+/// `default`, an address, or a network, as networks.
+fn parse_source(source: &str) -> Result<Vec<Cidr>, String> {
+    if source == "default" {
+        return Ok(vec![Cidr::ALL_V4, Cidr::ALL_V6]);
+    }
+    source.parse().map(|network| vec![network]).map_err(|error: ntp::CidrError| error.to_string())
+}
+
+/// An upstream whose replies the access list drops would never be reached. Host names can only be judged once they
+/// are resolved.
+fn check_reachable(upstreams: &[Upstream], access: &[Access], notes: &mut Notes) {
+    let table = assemble::restrict_table(access);
+    for (n, upstream) in upstreams.iter().enumerate() {
+        let Ok(address) = upstream.server.parse::<IpAddr>() else { continue };
+        if table.flags(address, upstream.port).ignore {
+            notes.wrong(
+                format!("upstreams[{n}].server"),
+                format!("{address} is covered by a restrict line with ignore: its replies would be dropped"),
+            );
+        }
+    }
+}
+
+fn check_serve(serve: &Serve, notes: &mut Notes) {
+    let Serve { enabled: _, port, rate_limit: RateLimit { interval, burst, leak } } = *serve;
+    if port == 0 {
+        notes.wrong("serve.port", "0 is no port");
+    }
+    notes.range("serve.rate_limit.interval", interval, -6, 12);
+    notes.range("serve.rate_limit.burst", burst, 1, 255);
+    notes.range("serve.rate_limit.leak", leak, 1, 4);
+}
+
+fn check_clock(clock: &Clock, notes: &mut Notes) {
+    let Clock { step, max_slew_rate, max_change } = *clock;
+    notes.range("clock.max_slew_rate", max_slew_rate, 1, 100_000);
+    if step.threshold.as_secs_f64() <= 0.0 {
+        notes.wrong(
+            "clock.step.threshold",
+            "must be more than 0s; for no steps at all set clock.step.limit = 0",
+        );
+    }
+    if max_change.as_secs_f64() <= 0.0 {
+        notes.wrong("clock.max_change", "must be more than 0s");
+    }
+}
+
+fn check_thresholds(thresholds: &Thresholds, notes: &mut Notes) {
+    let Thresholds { offset, error_bound, spread, hold: _ } = *thresholds;
+    for (field, span) in [("offset", offset), ("error_bound", error_bound), ("spread", spread)] {
+        if span.as_secs_f64() <= 0.0 {
+            notes.wrong(format!("thresholds.{field}"), "must be more than 0s");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "[[upstreams]]\nname = \"a\"\nserver = \"192.0.2.1\"\n";
+
+    fn outcome(text: &str) -> Result<Checked, String> {
+        check(&toml::from_str(text).unwrap()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_small_profile_passes() {
+        let checked = outcome(A).unwrap();
+        assert_eq!((checked.upstreams.len(), checked.access.len()), (1, 3));
+        assert!(checked.hints.is_empty());
+    }
+
+    #[test]
+    fn problems_name_the_field() {
+        let check = |text: &str, expected: &str| assert_eq!(outcome(text).unwrap_err(), expected, "{text}");
+        let with = |line: &str| format!("{A}{line}");
+        check(&with("min_poll = 9"), "upstreams[0].min_poll: 9 is larger than max_poll 6");
+        check(
+            &with("min_poll = -1\nmax_poll = 18"),
+            "upstreams[0].min_poll: -1 is not within 0 to 17; upstreams[0].max_poll: 18 is not within 0 to 17",
+        );
+        check(&format!("{A}{A}"), "upstreams[1].name: \"a\" is there twice");
+        check(&with("port = 0"), "upstreams[0].port: 0 is no port");
+        check(
+            "",
+            "upstreams: mode Discipline needs an upstream, or stratum.local to serve the node's own clock",
+        );
+        check(&with("[stratum]\nlocal = 16"), "stratum.local: 16 is not within 1 to 15");
+        check(&with("[clock]\nmax_slew_rate = 0"), "clock.max_slew_rate: 0 is not within 1 to 100000");
+        check(&with("[clock]\nmax_change = \"0s\""), "clock.max_change: must be more than 0s");
+        check(&with("[serve.rate_limit]\nleak = 0"), "serve.rate_limit.leak: 0 is not within 1 to 4");
+        check(
+            &with("[serve.rate_limit]\ninterval = 13"),
+            "serve.rate_limit.interval: 13 is not within -6 to 12",
+        );
+        check(&with("[thresholds]\nerror_bound = \"0s\""), "thresholds.error_bound: must be more than 0s");
+    }
+
+    #[test]
+    fn hosts() {
+        let check = |host: &str, sound: bool| assert_eq!(check_host(host).is_ok(), sound, "{host}");
+        for host in ["192.0.2.1", "2001:db8::1", "ntp.example.com", "ntp1", "a_b.example", "ntp.example.com."]
+        {
+            check(host, true);
+        }
+        for host in [
+            "",
+            ".",
+            "010.1.1.1",
+            "1.2.3",
+            "::ffff:10.1.1.1",
+            "a b",
+            "-a.example",
+            "a..b",
+            "x/y",
+            "ü.example",
+        ] {
+            check(host, false);
+        }
+    }
+
+    #[test]
+    fn sources_of_restrict_lines() {
+        let check = |source: &str, expected: Result<usize, &str>| match (parse_source(source), expected) {
+            (Ok(networks), Ok(count)) => assert_eq!(networks.len(), count, "{source}"),
+            (Err(why), Err(part)) => assert!(why.contains(part), "{source}: {why}"),
+            (outcome, _) => panic!("{source}: {outcome:?}"),
+        };
+        check("default", Ok(2));
+        check("10.0.0.0/8", Ok(1));
+        check("0.0.0.0/0", Ok(1));
+        check("::/0", Ok(1));
+        check("fd00::/8", Ok(1));
+        check("127.0.0.1", Ok(1));
+        check("10.1.0.0/8", Err("beyond its prefix"));
+        check("fd00::1/64", Err("beyond its prefix"));
+        check("10.0.0.0/33", Err("more than 32 prefix bits"));
+        check("10.0.0.0/+8", Err("neither"));
+        check("10.0.0.0/", Err("neither"));
+        check("example.com", Err("neither"));
+        check("::ffff:10.0.0.0/104", Err("IPv4"));
+    }
+
+    #[test]
+    fn an_upstream_under_ignore_is_an_error() {
+        let refused = |restrict: &str| match outcome(&format!("{A}{restrict}")) {
+            Ok(_) => false,
+            Err(why) => {
+                why.starts_with("upstreams[0].server: 192.0.2.1 is covered by a restrict line with ignore")
+            }
+        };
+        let line =
+            |source: &str, flags: &str| format!("[[restrict]]\nsource = \"{source}\"\nflags = [{flags}]\n");
+        assert!(refused(&line("192.0.2.0/24", "\"ignore\"")));
+        assert!(refused(&line("default", "\"ignore\"")));
+        assert!(refused(&line("192.0.2.1", "\"ignore\", \"ntpport\"")));
+        assert!(
+            refused(&(line("192.0.2.1", "\"ignore\"") + &line("192.0.2.1", ""))),
+            "duplicates are merged"
+        );
+        assert!(
+            !refused(&(line("default", "\"ignore\"") + &line("192.0.2.1", ""))),
+            "the most specific one wins"
+        );
+        assert!(!refused(&(line("default", "\"ignore\"") + &line("192.0.2.1", "\"ntpport\""))));
+        assert!(!refused(&line("198.51.100.0/24", "\"ignore\"")));
+    }
+
+    #[test]
+    fn kod_without_limited_is_a_hint() {
+        let checked = outcome(&format!("{A}[[restrict]]\nsource = \"default\"\nflags = [\"kod\"]")).unwrap();
+        assert_eq!(checked.hints, ["restrict[0].flags: kod does nothing without limited"]);
+    }
+}

@@ -1,0 +1,139 @@
+//! The command line: one file per subcommand, each of which returns whether it found things well.
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+mod ask;
+mod check;
+mod query;
+mod rtc;
+mod run;
+mod sources;
+mod status;
+
+const EXAMPLES: &str = "\
+Examples:
+  timesync-agent check /etc/timesync/agent.toml     is the file right, field by field?
+  timesync-agent run --config /etc/timesync/agent.toml
+  timesync-agent status                             how right is this node's clock?
+  timesync-agent sources                            what does it think of each upstream?
+  timesync-agent query ntp.example.com              how far is this clock from that server?
+
+Offsets are this clock minus true time: positive means that this clock is ahead.";
+
+/// Keeps this node's clock right: an NTP client and server that takes its orders from a file.
+#[derive(Debug, Parser)]
+#[command(name = "timesync-agent", version, after_help = EXAMPLES, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// What is logged, to standard error: error, warn, info, debug, or a filter as in RUST_LOG
+    #[arg(long, global = true, env = "RUST_LOG", default_value = "info", value_name = "LEVEL")]
+    pub(crate) log_level: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent
+    #[command(after_help = "\
+Example:
+  timesync-agent run --config /etc/timesync/agent.toml
+
+The file says where things are, and either what to run ([profile]) or where profiles are handed over ([agent.watch]).
+A changed profile is taken while the agent runs; a bad one is refused, and the one before goes on. Without CAP_SYS_TIME
+the agent observes. SIGTERM leaves the clock on its last good frequency and ends with 0.")]
+    Run(run::Run),
+    /// Check an agent's file or a profile, and say which field is wrong
+    #[command(after_help = "\
+Example:
+  $ timesync-agent check agent.toml
+  agent.toml: profile.upstreams[1].min_poll: 9 is larger than max_poll 6
+
+Exit code 0 if the file is right, 1 if not.")]
+    Check {
+        /// An agent's file, or a profile alone
+        file: PathBuf,
+    },
+    /// Ask an NTP server four times, and compare
+    #[command(after_help = "\
+Examples:
+  timesync-agent query ntp.example.com
+  timesync-agent query 192.0.2.10:1123
+  timesync-agent query [2001:db8::1]:123
+
+Exit code 0 only if a synchronised server answered.")]
+    Query {
+        /// HOST or HOST:PORT; an IPv6 address with a port needs brackets
+        host: String,
+    },
+    /// Show how right this node's clock is, as the running agent knows it
+    #[command(after_help = "Exit code 0 if the clock is synchronised, 1 if not, or if no agent answers.")]
+    Status(View),
+    /// Show every upstream, as the running agent sees it
+    #[command(after_help = "\
+Marks: * selected, + combined, - agrees and is not needed, x falseticker, ? unreachable or not usable,
+~ no majority. Exit code 0 if one is selected.")]
+    Sources(View),
+    /// Read or write the hardware clock
+    #[command(after_help = "\
+Examples:
+  timesync-agent rtc read
+  timesync-agent rtc write      needs root, and a system clock that is right")]
+    Rtc(rtc::Rtc),
+}
+
+/// Where the running agent is found.
+#[derive(Debug, Args)]
+pub(crate) struct View {
+    /// The running agent's file: its address and token are taken from there
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    config: PathBuf,
+    /// Ask here instead of at the file's address
+    #[arg(long, value_name = "ADDRESS:PORT", env = "TIMESYNC_HTTP_ADDRESS")]
+    http_address: Option<String>,
+    /// Print the report itself
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where packages and the chart put the agent's file.
+const DEFAULT_FILE: &str = "/etc/timesync/agent.toml";
+
+impl Cli {
+    /// Does what was asked; `false` if it found things not well.
+    ///
+    /// # Errors
+    /// When it could not be done.
+    pub(crate) fn act(self) -> Result<bool, Error> {
+        Ok(match self.command {
+            Command::Run(run) => run.act().map(|()| true)?,
+            Command::Check { file } => check::act(&file),
+            Command::Query { host } => query::act(&host)?,
+            Command::Status(view) => status::act(&view)?,
+            Command::Sources(view) => sources::act(&view)?,
+            Command::Rtc(rtc) => rtc.act()?,
+        })
+    }
+}
+
+/// Why a subcommand could not do its work: each one's own reasons.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// `run`.
+    #[error(transparent)]
+    Run(#[from] run::Error),
+    /// `query`.
+    #[error(transparent)]
+    Query(#[from] query::Error),
+    /// `status` and `sources`.
+    #[error(transparent)]
+    Ask(#[from] ask::Error),
+    /// `rtc`.
+    #[error(transparent)]
+    Rtc(#[from] crate::rtc::Error),
+}
+
+/// An address given on the command line.
+fn http_address(text: &str) -> Result<SocketAddr, String> {
+    crate::load::socket_address(text).ok_or_else(|| "must be ADDRESS:PORT, as in 127.0.0.1:9817".to_owned())
+}

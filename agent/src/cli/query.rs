@@ -1,0 +1,205 @@
+//! `query HOST[:PORT]`: four requests to one server, and what follows from the best of the answers. Moves nothing.
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    os::fd::AsFd,
+    thread,
+    time::{Duration, Instant},
+};
+
+use contract::approximately;
+use ntp::{
+    Leap, NtpTimestamp, Wall,
+    packet::{self, Header},
+};
+use sys::{clock, poll, udp::UdpSocket};
+
+/// Why nothing could be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The name does not resolve.
+    #[error("{host}: {source}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// The resolver's reason.
+        source: io::Error,
+    },
+    /// Nothing came back.
+    #[error("{server}: {why}")]
+    NoAnswer {
+        /// Who was asked.
+        server: SocketAddr,
+        /// The last reason.
+        why: String,
+    },
+}
+
+/// One answer.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    reply: Header,
+    /// This clock minus the server's.
+    offset: f64,
+    delay: f64,
+}
+
+const SAMPLES: usize = 4;
+
+/// Long enough for any path on Earth.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A server that limits its clients counts so many requests at once as a burst, not as a flood.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Prints what a server says; whether a synchronised one answered.
+pub(super) fn act(host: &str) -> Result<bool, Error> {
+    let server = resolve(host)?;
+    let (mut samples, mut why) = (Vec::new(), String::new());
+    for n in 0..SAMPLES {
+        if n > 0 {
+            thread::sleep(PAUSE);
+        }
+        match ask(server) {
+            Ok(sample) => samples.push(sample),
+            Err(reason) => why = reason,
+        }
+    }
+    // The one with the shortest round trip was disturbed least.
+    let Some(best) = samples.iter().min_by(|a, b| a.delay.total_cmp(&b.delay)) else {
+        return Err(Error::NoAnswer { server, why });
+    };
+    let good = is_good(&best.reply);
+    print!("{}", description(server, best, &samples));
+    if !good {
+        println!("  The server is not synchronised: its time means nothing.");
+    }
+    Ok(good)
+}
+
+fn resolve(host: &str) -> Result<SocketAddr, Error> {
+    const NTP_PORT: u16 = 123;
+    let failed = |source| Error::Resolve { host: host.to_owned(), source };
+    // An IPv6 address without brackets has colons and no port.
+    let bare = host.parse::<std::net::IpAddr>().is_ok();
+    let found = if !bare && host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        host.to_socket_addrs()
+    } else {
+        (host.trim_matches(['[', ']']), NTP_PORT).to_socket_addrs()
+    };
+    found.map_err(failed)?.next().ok_or_else(|| failed(io::Error::other("no address")))
+}
+
+fn ask(server: SocketAddr) -> Result<Sample, String> {
+    let said = |error: sys::Error| error.to_string();
+    let socket = UdpSocket::connect(server).map_err(said)?;
+    let cookie = NtpTimestamp(sys::random::word().map_err(said)?);
+    let datagram = packet::client_request(cookie);
+    let sent = Wall(clock::realtime_ns());
+    socket.send(&datagram).map_err(said)?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut buffer = [0; 1024];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err("no answer".to_owned());
+        }
+        if !poll::readable(&[socket.as_fd()], Some(left)).map_err(said)?[0] {
+            continue;
+        }
+        let came = match socket.receive(&mut buffer) {
+            Ok(came) => came,
+            Err(error) if error.would_block() => continue,
+            Err(error) if error.refused() => return Err("nobody listens on that port".to_owned()),
+            Err(error) => return Err(error.to_string()),
+        };
+        if let Ok(reply) = packet::decode(&buffer[..came.len])
+            && reply.mode == packet::MODE_SERVER
+            && reply.origin == cookie
+        {
+            return Ok(sample(reply, sent, Wall(came.at_ns)));
+        }
+    }
+}
+
+/// RFC 5905 §8, with our sign: this clock minus the server's.
+fn sample(reply: Header, sent: Wall, received: Wall) -> Sample {
+    let (t2, t3) = (reply.receive.to_wall(), reply.transmit.to_wall());
+    let offset = -((t2 - sent) + (t3 - received)) / 2.0;
+    let delay = ((received - sent) - (t3 - t2)).max(0.0);
+    Sample { reply, offset, delay }
+}
+
+fn is_good(reply: &Header) -> bool {
+    reply.leap != Leap::Unknown && (1..=15).contains(&reply.stratum)
+}
+
+fn description(server: SocketAddr, best: &Sample, samples: &[Sample]) -> String {
+    let reply = &best.reply;
+    let leap = match reply.leap {
+        Leap::None => "none",
+        Leap::Insert => "insert a second",
+        Leap::Delete => "delete a second",
+        Leap::Unknown => "unsynchronised",
+    };
+    let bound = best.delay / 2.0 + reply.root_delay.seconds() / 2.0 + reply.root_dispersion.seconds();
+    format!(
+        "{server}: version {}, stratum {}, refid {}, leap {leap}, {} of {SAMPLES} answered\n  \
+         offset {} +- {} (positive: this clock is ahead), delay {}\n",
+        reply.version,
+        reply.stratum,
+        reference(reply),
+        samples.len(),
+        approximately(best.offset),
+        approximately(bound),
+        approximately(best.delay),
+    )
+}
+
+/// A code for a primary server or a kiss, an address otherwise (RFC 5905 §7.3).
+fn reference(reply: &Header) -> String {
+    let id = reply.reference_id;
+    if reply.stratum > 1 {
+        return std::net::Ipv4Addr::from(id).to_string();
+    }
+    let code: String = id.iter().filter(|o| o.is_ascii_graphic()).map(|&o| char::from(o)).collect();
+    if code.is_empty() { "none".to_owned() } else { code }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_ahead_has_a_positive_offset() {
+        // Ours is 1 s ahead; 10 ms each way, 2 ms at the server.
+        let base = 1_800_000_000_000_000_000;
+        let server = |millis: i64| NtpTimestamp::from_wall(Wall(base + millis * 1_000_000));
+        let reply = Header { receive: server(10), transmit: server(12), ..Header::default() };
+        let sample = sample(reply, Wall(base + 1_000_000_000), Wall(base + 1_022_000_000));
+        assert!((sample.offset - 1.0).abs() < 1e-6, "{sample:?}");
+        assert!((sample.delay - 0.02).abs() < 1e-6, "{sample:?}");
+    }
+
+    #[test]
+    fn hosts_with_and_without_a_port() {
+        let check = |host: &str, expected: &str| assert_eq!(resolve(host).unwrap().to_string(), expected);
+        check("192.0.2.1", "192.0.2.1:123");
+        check("192.0.2.1:1123", "192.0.2.1:1123");
+        check("2001:db8::1", "[2001:db8::1]:123");
+        check("[2001:db8::1]", "[2001:db8::1]:123");
+        check("[2001:db8::1]:1123", "[2001:db8::1]:1123");
+        assert!(resolve("no.such.name.invalid").is_err());
+    }
+
+    #[test]
+    fn reference_ids() {
+        let check = |stratum: u8, reference_id: [u8; 4], expected: &str| {
+            assert_eq!(reference(&Header { stratum, reference_id, ..Header::default() }), expected);
+        };
+        check(1, *b"GPS\0", "GPS");
+        check(0, *b"RATE", "RATE");
+        check(2, [192, 0, 2, 1], "192.0.2.1");
+        check(0, [0; 4], "none");
+    }
+}

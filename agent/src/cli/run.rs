@@ -1,0 +1,277 @@
+//! `run`: starts the parts, keeps house until SIGTERM, ends them in order. With `--engine-only` one thread does it all.
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use clap::Args;
+use contract::{Agent, AgentFile, Mode, RtcMode};
+use ntp::{Served, Snapshot, Transition, Wall};
+use sys::signal;
+use tokio::time;
+use tracing::{error, info, warn};
+
+use crate::{
+    assemble, clock,
+    engine::{self, Order, Orders, OwnServer, Sink},
+    http,
+    liveness::Liveness,
+    load::{self, Origin, Wanted},
+    metrics::Metrics,
+    reload::{self, Reloader},
+    report::Journal,
+    rtc::{RtcKeeper, RtcPolicy},
+    server::{Family, Server, ServerSocket},
+    state::State,
+};
+
+/// What to run.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The agent's file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Listen here instead of at the file's address
+    #[arg(long, value_name = "ADDRESS:PORT", env = "TIMESYNC_HTTP_ADDRESS")]
+    http_address: Option<String>,
+    /// One thread that steers the clock and serves IPv4: no HTTP, no RTC, no reload; for a simulator
+    #[arg(long)]
+    engine_only: bool,
+}
+
+/// Why the agent did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Its file, or the profile in it.
+    #[error(transparent)]
+    File(#[from] load::Error),
+    /// An address on the command line.
+    #[error("--http-address: {0}")]
+    Address(String),
+    /// `--engine-only` watches no folder.
+    #[error("--engine-only needs a [profile] in the file")]
+    NothingToRun,
+    /// The system has no thread, descriptor, or random number left.
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+    /// A mistake of ours.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// A mistake of ours.
+    #[error("the engine ended by itself")]
+    EngineEnded,
+}
+
+impl Run {
+    /// Runs until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// When it cannot start, or a thread ended by itself.
+    pub(super) fn act(self) -> Result<(), Error> {
+        let AgentFile { mut agent, profile } = load::agent_file(&self.config)?;
+        if self.http_address.is_some() {
+            agent.http_address = self.http_address;
+        }
+        let origin = match agent.watch.clone() {
+            Some(watch) => Origin::Watch(watch),
+            None => Origin::File(self.config),
+        };
+        if profile.is_some() {
+            // At the start there is no good profile yet that could go on.
+            load::judge(&origin, &load::find(&origin)).wanted?;
+        }
+        info!(version = VERSION, "Agent starts");
+        if self.engine_only {
+            alone(&agent, &origin)?;
+        } else {
+            together(agent, origin)?;
+        }
+        info!("Agent ends");
+        Ok(())
+    }
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Engine and one server socket in this thread.
+fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
+    let Ok(Wanted::Profile(candidate)) = load::judge(origin, &load::find(origin)).wanted else {
+        return Err(Error::NothingToRun);
+    };
+    signal::stop_on_signals(None).map_err(io::Error::other)?;
+    let state = Arc::new(State::open(&agent.state_directory, &boot_id()));
+    let serve = assemble::serve_config(&candidate.checked);
+    let server = serve.enabled.then(|| ServerSocket::open(Family::V4, serve.port));
+    let server = match server.transpose() {
+        Ok(socket) => socket.map(|socket| OwnServer { socket, config: serve }),
+        Err(error) => {
+            warn!(%error, "Cannot serve time");
+            None
+        }
+    };
+    let config = assemble::engine_config(&candidate.checked, clock::may_set());
+    let rules = assemble::restrict_table(&candidate.checked.access);
+    engine::run_alone(config, rules, state, server).map_err(io::Error::other)?;
+    Ok(())
+}
+
+/// All parts, each in its thread; this one keeps house.
+fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
+    signal::stop_on_signals(None).map_err(io::Error::other)?;
+    let boot_id = boot_id();
+    let state = Arc::new(State::open(&agent.state_directory, &boot_id));
+    let may_set_clock = clock::may_set();
+    if !may_set_clock {
+        info!("No right to set the clock (CAP_SYS_TIME): mode Discipline is run as Observe");
+    }
+    if state.time().is_some_and(|last| last > clock::now().wall) {
+        warn!("The clock is behind the last time known to be right: the RTC lost its time");
+    }
+    let instance = format!("{:016x}", sys::random::word().map_err(io::Error::other)?);
+    let journal = Arc::new(Journal::new(VERSION, boot_id, instance));
+    let server = Arc::new(Server::start(assemble::serve_nothing()).map_err(io::Error::other)?);
+    let rtc = RtcKeeper::start(agent.rtc_device)?;
+    let liveness = Arc::new(Liveness::new());
+    let publisher = Publisher {
+        journal: Arc::clone(&journal),
+        server: Arc::clone(&server),
+        liveness: Arc::clone(&liveness),
+    };
+    let (orders, engine) = engine::start(Arc::clone(&state), Box::new(publisher))?;
+    let metrics = Arc::new(Metrics::new()?);
+    let http_address = agent.http_address.map(|address| super::http_address(&address));
+    let http_address = http_address.transpose().map_err(Error::Address)?;
+    let shared = http::Shared {
+        journal: Arc::clone(&journal),
+        metrics: Arc::clone(&metrics),
+        server: Arc::clone(&server),
+        liveness,
+        token_file: agent.token_file,
+    };
+    let house = House {
+        reloader: Reloader {
+            origin,
+            may_set_clock,
+            state: Arc::clone(&state),
+            journal: Arc::clone(&journal),
+            metrics,
+            orders: orders.clone(),
+            server: Arc::clone(&server),
+            running: None,
+            found: None,
+            error: None,
+        },
+        journal,
+        server,
+        rtc,
+        state,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(house.keep(http_address, Arc::new(shared), &engine));
+    end(&orders, engine)?;
+    outcome
+}
+
+/// Lets the engine leave a sane clock.
+fn end(orders: &Orders, engine: JoinHandle<()>) -> Result<(), Error> {
+    orders.give(Order::Stop);
+    engine.join().map_err(|_| Error::EngineEnded)
+}
+
+/// What is looked after beside the engine.
+struct House {
+    reloader: Reloader,
+    journal: Arc<Journal>,
+    server: Arc<Server>,
+    rtc: RtcKeeper,
+    state: Arc<State>,
+}
+
+/// How often the time is kept on disk: what a boot without RTC is compared with.
+const KEEP_TIME: Duration = Duration::from_secs(60);
+
+impl House {
+    async fn keep(
+        mut self,
+        address: Option<SocketAddr>,
+        shared: Arc<http::Shared>,
+        engine: &JoinHandle<()>,
+    ) -> Result<(), Error> {
+        let http = address.map(|address| tokio::spawn(http::serve(address, shared)));
+        let mut ticks = time::interval(reload::INTERVAL);
+        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let mut kept = time::Instant::now();
+        loop {
+            ticks.tick().await;
+            if signal::stop_requested() {
+                self.keep_time();
+                return Ok(());
+            }
+            if engine.is_finished() {
+                return Err(Error::EngineEnded);
+            }
+            if http.as_ref().is_some_and(tokio::task::JoinHandle::is_finished) {
+                error!("HTTP task ended; the clock is steered on");
+                return Err(Error::Start(io::Error::other("HTTP ended")));
+            }
+            self.reloader.look();
+            self.look_round();
+            if kept.elapsed() >= KEEP_TIME {
+                self.keep_time();
+                kept = time::Instant::now();
+            }
+        }
+    }
+
+    /// Brings the report up to date with what is not the engine's.
+    fn look_round(&self) {
+        let now = clock::now().wall;
+        self.journal.server(now, self.server.report());
+        self.rtc.apply(rtc_policy(&self.reloader));
+        self.rtc.set_synchronized(self.journal.synchronized());
+        self.journal.rtc(now, self.rtc.report());
+    }
+
+    fn keep_time(&self) {
+        if self.journal.synchronized() {
+            self.state.save_time(clock::now().wall);
+        }
+    }
+}
+
+/// We write the RTC if the profile says so and its clock is ours to set.
+fn rtc_policy(reloader: &Reloader) -> RtcPolicy {
+    let checked = reloader.running.as_ref().map(|running| &running.checked);
+    match checked {
+        Some(c) if c.rtc == RtcMode::Verified && c.mode == Mode::Discipline && reloader.may_set_clock => {
+            RtcPolicy::Verified
+        }
+        _ => RtcPolicy::Observe,
+    }
+}
+
+/// Hands the engine's view to those who show and serve it.
+struct Publisher {
+    journal: Arc<Journal>,
+    server: Arc<Server>,
+    liveness: Arc<Liveness>,
+}
+
+impl Sink for Publisher {
+    fn publish(&mut self, snapshot: Option<Snapshot>, transitions: &[Transition], served: Served) {
+        let now: Wall = clock::now().wall;
+        self.liveness.mark();
+        self.server.publish(served);
+        self.journal.engine(now, snapshot, transitions);
+    }
+}
+
+/// The kernel's name of this boot.
+fn boot_id() -> String {
+    fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"))
+        .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+}

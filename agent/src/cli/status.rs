@@ -1,0 +1,99 @@
+//! `status`: the report's clock, as `chronyc tracking` would show it.
+use contract::{Mode, Report, approximately};
+
+use super::{View, ask};
+
+/// Prints it; whether the clock is synchronised.
+pub(super) fn act(view: &View) -> Result<bool, ask::Error> {
+    let (report, text) = ask::report(view)?;
+    if view.json {
+        println!("{text}");
+    } else {
+        print!("{}", table(&report));
+    }
+    Ok(report.clock.synchronized)
+}
+
+fn table(report: &Report) -> String {
+    let clock = &report.clock;
+    let seconds = |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), approximately);
+    let profile = report.profile.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+    let mode = report.mode.map_or_else(String::new, |mode| format!(" ({mode:?})"));
+    let leap = ["none", "insert a second", "delete a second", "unsynchronised"];
+    let mut lines = vec![
+        ("Profile", format!("{profile}{mode}")),
+        ("Synchronized", format!("{} ({})", if clock.synchronized { "yes" } else { "no" }, clock.message)),
+        ("Reference", clock.reference.clone().unwrap_or_else(|| "none".to_owned())),
+        ("Stratum", clock.stratum.to_string()),
+        ("Leap", (*leap.get(usize::from(clock.leap)).unwrap_or(&"unknown")).to_owned()),
+        ("Offset", format!("{} (positive: this clock is ahead)", seconds(clock.offset))),
+        ("Error bound", seconds(clock.error_bound)),
+        ("Jitter", seconds(clock.jitter)),
+        ("Root delay", approximately(clock.root_delay)),
+        ("Root dispersion", approximately(clock.root_dispersion)),
+        ("Frequency", format!("{:+.3} ppm", clock.frequency_ppm)),
+        ("Slewing at", slew(report)),
+        (
+            "Last update",
+            clock.last_update_age.map_or_else(|| "never".to_owned(), |age| format!("{age:.1}s ago")),
+        ),
+        ("Steps this boot", clock.steps.to_string()),
+        ("RTC", rtc(report)),
+        ("Server", server(report)),
+    ];
+    if let Some(error) = &report.profile_error {
+        lines.push(("Profile error", format!("{}: {}", error.reason, error.message)));
+    }
+    lines.into_iter().map(|(name, value)| format!("{name:<16}: {value}\n")).collect()
+}
+
+/// What is added to the frequency to take an offset away; nothing where the clock is not ours.
+fn slew(report: &Report) -> String {
+    match report.mode {
+        Some(Mode::Discipline) => {
+            format!("{:+.3} ppm", report.clock.kernel_frequency_ppm - report.clock.frequency_ppm)
+        }
+        Some(Mode::Observe) | None => "not steered".to_owned(),
+    }
+}
+
+fn rtc(report: &Report) -> String {
+    let health = report.rtc.health.as_str();
+    report
+        .rtc
+        .offset
+        .map_or_else(|| health.to_owned(), |offset| format!("{health}, {}", approximately(offset)))
+}
+
+fn server(report: &Report) -> String {
+    let server = &report.server;
+    let state = match (server.serving, server.message.as_str()) {
+        (true, _) => "serving",
+        (false, "") => "not serving",
+        (false, message) => message,
+    };
+    format!("{state}, {} answered, {} dropped, {} kisses", server.answered, server.dropped, server.kod)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Journal, tests::snapshot};
+
+    #[test]
+    fn a_line_per_fact() {
+        let journal = Journal::new("0.0.0", "boot".to_owned(), "instance".to_owned());
+        journal.engine(ntp::Wall(0), Some(snapshot()), &[]);
+        let table = table(&journal.report());
+        for line in [
+            "Synchronized    : yes (Follows a)\n",
+            "Offset          : -12us (positive: this clock is ahead)\n",
+            "Frequency       : +20.000 ppm\n",
+            "Slewing at      : not steered\n",
+            "Last update     : 10.0s ago\n",
+            "Server          : not serving, 0 answered, 0 dropped, 0 kisses\n",
+        ] {
+            assert!(table.contains(line), "{line} is not in\n{table}");
+        }
+    }
+}

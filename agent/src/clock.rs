@@ -1,0 +1,78 @@
+//! The system clock behind the engine's actions. A call that fails is logged when its failure begins, not each time;
+//! the engine finds out by measuring.
+use ntp::{Leap, Mono, Now, Wall};
+use sys::clock::{self, LeapSecond};
+use tracing::{error, info};
+
+/// The system clock of this node.
+#[derive(Debug, Default)]
+pub(crate) struct SystemClock {
+    failure: Option<sys::Error>,
+}
+
+/// Whether this process may set the clock. Without CAP_SYS_TIME the agent observes.
+pub(crate) fn may_set() -> bool {
+    clock::may_set_clock()
+}
+
+impl SystemClock {
+    /// Both clocks.
+    pub(crate) fn now(&self) -> Now {
+        now()
+    }
+
+    /// Ends what another program left running in the kernel, so that we alone steer.
+    pub(crate) fn take_over(&mut self) {
+        self.note(clock::take_over());
+    }
+
+    /// Lets the clock run `ppm` faster than its oscillator.
+    pub(crate) fn set_frequency(&mut self, ppm: f64) {
+        self.note(clock::set_frequency(ppm).map(drop));
+    }
+
+    /// Moves the clock by so many seconds at once.
+    pub(crate) fn step(&mut self, by: f64) {
+        self.note(clock::step(by));
+    }
+
+    /// Tells the kernel how good its clock is.
+    pub(crate) fn set_status(
+        &mut self,
+        synchronized: bool,
+        leap: Leap,
+        max_error: f64,
+        estimated_error: f64,
+    ) {
+        let leap = match leap {
+            Leap::Insert => LeapSecond::Insert,
+            Leap::Delete => LeapSecond::Delete,
+            Leap::None | Leap::Unknown => LeapSecond::None,
+        };
+        self.note(clock::set_status(synchronized, leap, max_error, estimated_error));
+    }
+
+    fn note(&mut self, outcome: Result<(), sys::Error>) {
+        match outcome {
+            Err(error) if self.failure != Some(error) => {
+                error!(%error, "Clock refused an adjustment");
+                self.failure = Some(error);
+            }
+            Ok(()) if self.failure.is_some() => {
+                info!("Clock takes adjustments again");
+                self.failure = None;
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+/// The system clock and the monotonic clock, read one right after the other.
+pub(crate) fn now() -> Now {
+    Now { wall: Wall(clock::realtime_ns()), mono: Mono(clock::monotonic_ns()) }
+}
+
+/// `wall` in seconds since the Unix epoch.
+pub(crate) fn unix_seconds(wall: Wall) -> f64 {
+    wall.0 as f64 / 1e9
+}

@@ -1,0 +1,299 @@
+//! The loop's body: clock readings, sockets of outstanding requests, and actions carried out in their order.
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use ntp::{
+    Action, BootState, Drift, Engine, Event, Mono, RequestId, RestrictTable, Served, Snapshot, SourceId, Start, Transition,
+    packet,
+};
+use sys::{poll, udp::UdpSocket};
+use tracing::{debug, error, info, warn};
+
+use super::Sink;
+use crate::{
+    clock::SystemClock,
+    resolve::{self, Answer, Question},
+    state::State,
+};
+
+/// The loop's belongings.
+pub(super) struct Rim {
+    engine: Option<Engine>,
+    /// Counts engines, so that an answer for a former one is known as such.
+    epoch: u64,
+    disciplines: bool,
+    boot: BootState,
+    drift: Option<Drift>,
+    local_stratum: Option<u8>,
+    rules: RestrictTable,
+    seed: u64,
+    clock: SystemClock,
+    state: Arc<State>,
+    sockets: BTreeMap<RequestId, UdpSocket>,
+    questions: Option<mpsc::Sender<Question>>,
+    announced: Vec<Transition>,
+    sink: Option<Box<dyn Sink>>,
+}
+
+/// What `poll` found.
+#[derive(Default)]
+pub(super) struct Ready {
+    /// What was waited for beside requests is readable.
+    pub(super) other: bool,
+    /// These requests' sockets are.
+    pub(super) requests: Vec<RequestId>,
+}
+
+/// Larger than any reply that we can use; what is longer is cut, and its header still read.
+const DATAGRAM: usize = 1024;
+
+impl Rim {
+    pub(super) fn new(
+        state: Arc<State>,
+        sink: Option<Box<dyn Sink>>,
+        questions: Option<mpsc::Sender<Question>>,
+    ) -> Result<Self, sys::Error> {
+        let (boot, drift) = (state.boot(), state.drift());
+        let seed = sys::random::word()?;
+        Ok(Self {
+            engine: None,
+            epoch: 0,
+            disciplines: false,
+            boot,
+            drift,
+            local_stratum: None,
+            rules: RestrictTable::new(&[]),
+            seed,
+            clock: SystemClock::default(),
+            state,
+            sockets: BTreeMap::new(),
+            questions,
+            announced: Vec::new(),
+            sink,
+        })
+    }
+
+    /// Takes a configuration, with a new engine if none runs.
+    pub(super) fn run(&mut self, config: ntp::Config, rules: RestrictTable) {
+        self.rules = rules;
+        let disciplines = config.mode == ntp::Mode::Discipline;
+        if disciplines && !self.disciplines {
+            self.clock.take_over();
+        }
+        self.disciplines = disciplines;
+        self.local_stratum = config.local_stratum;
+        let now = self.clock.now();
+        if let Some(engine) = &mut self.engine {
+            let actions = engine.reconfigure(config, now);
+            self.carry_out(actions);
+        } else {
+            let start =
+                Start { boot: self.boot, drift: self.drift, seed: self.seed.wrapping_add(self.epoch) };
+            self.engine = Some(Engine::new(config, start, now));
+        }
+        self.publish();
+    }
+
+    /// Leaves a sane clock and asks nobody any more.
+    pub(super) fn rest(&mut self) {
+        let now = self.clock.now();
+        if let Some(mut engine) = self.engine.take() {
+            let actions = engine.shut_down(now);
+            self.carry_out(actions);
+        }
+        self.sockets.clear();
+        self.epoch += 1;
+        self.disciplines = false;
+        self.publish();
+    }
+
+    /// Tells the engine that its time has come, if it has.
+    pub(super) fn wake_up(&mut self) {
+        let now = self.clock.now();
+        let due = self.engine.as_ref().is_some_and(|engine| engine.next_wakeup(now) <= now.mono);
+        if due {
+            self.handle(Event::Wakeup);
+        }
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        let transitions = std::mem::take(&mut self.announced);
+        let snapshot = self.snapshot();
+        let served = self.served_from(snapshot.as_ref());
+        if let Some(sink) = &mut self.sink {
+            sink.publish(snapshot, &transitions, served);
+        }
+    }
+
+    /// What is to be served now.
+    pub(super) fn served(&self) -> Served {
+        self.served_from(self.snapshot().as_ref())
+    }
+
+    fn served_from(&self, snapshot: Option<&Snapshot>) -> Served {
+        snapshot
+            .map_or(Served::UNSYNCHRONIZED, |snapshot| Served::from_snapshot(snapshot, self.local_stratum))
+    }
+
+    fn snapshot(&self) -> Option<Snapshot> {
+        let now = self.clock.now();
+        self.engine.as_ref().map(|engine| engine.snapshot(now))
+    }
+
+    /// Waits for a datagram, for `other` to become readable, for the engine's time, at most for `limit`.
+    pub(super) fn wait(&self, other: Option<BorrowedFd<'_>>, limit: Option<Duration>) -> Ready {
+        let now = self.clock.now();
+        let until = self.engine.as_ref().map(|engine| duration_between(now.mono, engine.next_wakeup(now)));
+        let timeout = until.into_iter().chain(limit).min();
+        let descriptors: Vec<_> = other.into_iter().chain(self.sockets.values().map(AsFd::as_fd)).collect();
+        match poll::readable(&descriptors, timeout) {
+            Ok(mut ready) => {
+                let other = other.is_some() && ready.remove(0);
+                let requests = self.sockets.keys().zip(ready).filter(|(_, ready)| *ready).map(|(id, _)| *id);
+                Ready { other, requests: requests.collect() }
+            }
+            Err(error) if error.interrupted() => Ready::default(),
+            Err(error) => {
+                error!(%error, "Waiting failed");
+                // Not to be met in practice; were it, the loop must not spin.
+                thread::sleep(Duration::from_millis(100));
+                Ready::default()
+            }
+        }
+    }
+
+    /// Takes one datagram from each of these requests' sockets.
+    pub(super) fn receive(&mut self, ready: &mut Vec<RequestId>) {
+        let mut buffer = [0; DATAGRAM];
+        for request in ready.drain(..) {
+            // An earlier datagram's actions may have closed it.
+            let Some(socket) = self.sockets.get(&request) else { continue };
+            match socket.receive(&mut buffer) {
+                // `ignore` holds for replies of our own upstreams, too.
+                Ok(received) if self.rules.flags(received.from.ip(), received.from.port()).ignore => {}
+                Ok(received) => self.handle(Event::Received {
+                    request,
+                    datagram: &buffer[..received.len],
+                    at: ntp::Wall(received.at_ns),
+                    local: received.local,
+                }),
+                Err(error) if error.would_block() || error.interrupted() => {}
+                Err(error) => {
+                    debug!(%error, request = request.0, "Request failed");
+                    self.sockets.remove(&request);
+                    self.handle(Event::SendFailed { request });
+                }
+            }
+        }
+    }
+
+    pub(super) fn resolved(&mut self, answer: &Answer) {
+        if answer.epoch == self.epoch {
+            self.handle(Event::Resolved { source: answer.source, addresses: &answer.addresses });
+        }
+    }
+
+    fn handle(&mut self, event: Event<'_>) {
+        let now = self.clock.now();
+        if let Some(engine) = &mut self.engine {
+            let actions = engine.handle(event, now);
+            self.carry_out(actions);
+        }
+    }
+
+    /// Carries out actions in their order; what the engine wants in answer to their outcome comes after them.
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        let mut open: VecDeque<Action> = actions.into();
+        while let Some(action) = open.pop_front() {
+            match action {
+                Action::Resolve { source, host } => open.extend(self.resolve(source, host)),
+                Action::Send { request, to } => open.extend(self.send(request, to)),
+                Action::Close { request } => drop(self.sockets.remove(&request)),
+                Action::SetFrequency { ppm } => self.clock.set_frequency(ppm),
+                Action::Step { by } => self.clock.step(by),
+                Action::SetStatus { synchronized, leap, max_error, estimated_error } => {
+                    self.clock.set_status(synchronized, leap, max_error, estimated_error);
+                }
+                Action::SaveDrift(drift) => {
+                    self.drift = Some(drift);
+                    self.state.save_drift(drift);
+                }
+                Action::SaveBoot(boot) => {
+                    self.boot = boot;
+                    self.state.save_boot(boot);
+                }
+                Action::Announce(transition) => {
+                    log(&transition);
+                    self.announced.push(transition);
+                }
+            }
+        }
+    }
+
+    fn resolve(&mut self, source: SourceId, host: String) -> Vec<Action> {
+        if let Some(questions) = &self.questions {
+            // The thread lives as long as we hold its sender.
+            let _ = questions.send(Question { epoch: self.epoch, source, host });
+            return Vec::new();
+        }
+        let addresses = resolve::look_up(&host);
+        let now = self.clock.now();
+        let event = Event::Resolved { source, addresses: &addresses };
+        self.engine.as_mut().map(|engine| engine.handle(event, now)).unwrap_or_default()
+    }
+
+    /// Sends a request from a fresh port and tells the engine how that went.
+    fn send(&mut self, request: RequestId, to: SocketAddr) -> Vec<Action> {
+        let event = match send_request(to) {
+            Ok((socket, cookie, at)) => {
+                self.sockets.insert(request, socket);
+                Event::Sent { request, cookie, at }
+            }
+            Err(error) => {
+                debug!(%error, %to, "Request not sent");
+                Event::SendFailed { request }
+            }
+        };
+        let now = self.clock.now();
+        self.engine.as_mut().map(|engine| engine.handle(event, now)).unwrap_or_default()
+    }
+}
+
+/// A request on its way: its socket, its cookie, and when it left.
+fn send_request(to: SocketAddr) -> Result<(UdpSocket, ntp::NtpTimestamp, ntp::Wall), sys::Error> {
+    let socket = UdpSocket::connect(to)?;
+    let cookie = ntp::NtpTimestamp(sys::random::word()?);
+    let datagram = packet::client_request(cookie);
+    // Before the call: on the way out it takes the path through the stack that a stamp after it would miss when
+    // another thread, or on loopback the receiver itself, runs first.
+    let at = ntp::Wall(sys::clock::realtime_ns());
+    socket.send(&datagram)?;
+    Ok((socket, cookie, at))
+}
+
+fn duration_between(now: Mono, later: Mono) -> Duration {
+    Duration::from_nanos(u64::try_from(later.0.saturating_sub(now.0)).unwrap_or(0))
+}
+
+/// Each transition, once, with its facts.
+fn log(transition: &Transition) {
+    match transition {
+        Transition::Synchronized => info!("Clock synchronized"),
+        Transition::SynchronizationLost => warn!("Synchronization lost"),
+        Transition::SynchronizationRegained => info!("Synchronization regained"),
+        Transition::UpstreamsUnreachable => warn!("No upstream is reached"),
+        Transition::UpstreamsReachable => info!("Upstream reached"),
+        Transition::Stepped { by } => warn!(by_s = by, "Clock stepped"),
+        Transition::CorrectionRefused { offset } => {
+            error!(offset_s = offset, "Correction beyond max_change refused")
+        }
+        Transition::UnexplainedJump { by } => error!(by_s = by, "Clock was moved by somebody else"),
+    }
+}

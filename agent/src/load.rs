@@ -1,0 +1,360 @@
+//! The agent's file, and the watched folder: what is wanted now. Reads files, verifies a profile's hash, parses and
+//! has it checked; decides nothing, changes nothing.
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use contract::{AgentFile, Assignment, Profile, ProfileError, ProfileName, Watch};
+
+use crate::check::{self, Checked};
+
+/// What is wrong with a file or with what it says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no TOML, or has a field that does not exist.
+    #[error("{}: {message}", path.display())]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Line, and what is wrong there.
+        message: String,
+    },
+    /// The agent's file asks for what does not go together.
+    #[error("{}: {message}", path.display())]
+    AgentFile {
+        /// Which.
+        path: PathBuf,
+        /// The field, and what is wrong with it.
+        message: String,
+    },
+    /// The annotation names a profile that is not there (yet).
+    #[error("{0} is not there yet")]
+    Missing(String),
+    /// The text is not what its name stands for.
+    #[error("the text of {name} hashes to {actual}: it was changed on its way, or by hand")]
+    HashMismatch {
+        /// The name.
+        name: ProfileName,
+        /// What the text hashes to.
+        actual: String,
+    },
+    /// It does not parse, or a field is wrong.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl Error {
+    /// The reason word in [`ProfileError`].
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "ProfileMissing",
+            Self::HashMismatch { .. } => "HashMismatch",
+            Self::Read { .. } | Self::Parse { .. } | Self::AgentFile { .. } | Self::Invalid(_) => {
+                "ProfileInvalid"
+            }
+        }
+    }
+}
+
+impl From<&Error> for ProfileError {
+    fn from(error: &Error) -> Self {
+        Self { reason: error.reason().to_owned(), message: error.to_string() }
+    }
+}
+
+/// Where profiles come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    /// The agent's own file holds the only one.
+    File(PathBuf),
+    /// They are handed over in a folder, with an assignment beside them.
+    Watch(Watch),
+}
+
+/// What lies there, not judged yet. While it stays the same, so does what follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    assignment: Assignment,
+    text: Option<FoundText>,
+}
+
+/// The file that is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum FoundText {
+    Is(String),
+    Missing,
+    Unreadable(String),
+}
+
+/// What follows from it.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// The annotation, as last read.
+    pub(crate) assignment: Assignment,
+    /// What follows from it.
+    pub(crate) wanted: Result<Wanted, Error>,
+}
+
+/// What is to run.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// Not said: keep what runs.
+    Keep,
+    /// Nothing.
+    Nothing,
+    /// This.
+    Profile(Box<Candidate>),
+}
+
+/// A profile that passed hash and checks.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    /// Its name; in file mode `local` and the hash of the file.
+    pub(crate) name: ProfileName,
+    /// Its text.
+    pub(crate) text: String,
+    /// Its values.
+    pub(crate) checked: Checked,
+}
+
+/// Reads what lies at `origin` now.
+pub(crate) fn find(origin: &Origin) -> Found {
+    match origin {
+        Origin::File(path) => Found { assignment: Assignment::Unassigned, text: Some(FoundText::of(path)) },
+        Origin::Watch(watch) => {
+            // The kubelet swaps the link `..data` at once for all files; through its target both files are of one
+            // generation even if the swap comes between the two reads.
+            let folder = watch.directory.join("..data");
+            let folder = folder.canonicalize().unwrap_or_else(|_| watch.directory.clone());
+            let value = read(&folder.join(&watch.assignment)).unwrap_or_default();
+            let assignment = Assignment::from_annotation(&value);
+            let text = match &assignment {
+                Assignment::Profile(name) => Some(FoundText::of(&folder.join(name.key()))),
+                Assignment::Unassigned | Assignment::None => None,
+            };
+            Found { assignment, text }
+        }
+    }
+}
+
+impl FoundText {
+    fn of(path: &Path) -> Self {
+        match read(path) {
+            Ok(text) => Self::Is(text),
+            Err(Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Self::Missing,
+            Err(error) => Self::Unreadable(error.to_string()),
+        }
+    }
+}
+
+/// What follows from what was found at `origin`.
+pub(crate) fn judge(origin: &Origin, found: &Found) -> Loaded {
+    let wanted = match (origin, &found.assignment, &found.text) {
+        (Origin::Watch(_), Assignment::None, _) => Ok(Wanted::Nothing),
+        (_, _, Some(FoundText::Unreadable(why))) => Err(Error::Invalid(why.clone())),
+        (Origin::File(path), _, Some(FoundText::Is(text))) => {
+            local_profile(path, text).map(|candidate| Wanted::Profile(Box::new(candidate)))
+        }
+        (Origin::Watch(_), Assignment::Profile(name), Some(FoundText::Is(text))) => {
+            candidate(name.clone(), text.clone()).map(|candidate| Wanted::Profile(Box::new(candidate)))
+        }
+        (Origin::Watch(_), Assignment::Profile(name), _) => Err(Error::Missing(name.key())),
+        (Origin::File(path), _, _) => Err(Error::Missing(path.display().to_string())),
+        (Origin::Watch(_), Assignment::Unassigned, _) => Ok(Wanted::Keep),
+    };
+    let assignment = match (origin, &wanted) {
+        // The file assigns its own profile.
+        (Origin::File(_), Ok(Wanted::Profile(candidate))) => Assignment::Profile(candidate.name.clone()),
+        _ => found.assignment.clone(),
+    };
+    Loaded { assignment, wanted }
+}
+
+/// `text` as the profile `name`, verified, parsed and checked.
+///
+/// # Errors
+/// [`Error::HashMismatch`] and [`Error::Invalid`].
+pub(crate) fn candidate(name: ProfileName, text: String) -> Result<Candidate, Error> {
+    if !name.names(&text) {
+        return Err(Error::HashMismatch { name, actual: contract::text_hash(&text) });
+    }
+    let profile: Profile = toml::from_str(&text).map_err(|e| Error::Invalid(located(&text, &e)))?;
+    let checked = check::check(&profile).map_err(|e| Error::Invalid(e.to_string()))?;
+    Ok(Candidate { name, text, checked })
+}
+
+/// The profile in the agent's own file.
+fn local_profile(path: &Path, text: &str) -> Result<Candidate, Error> {
+    let profile = parse_agent_file(path, text)?.profile.unwrap_or_default();
+    let checked = check::check(&profile)
+        .map_err(|e| Error::Invalid(format!("{}: {}", path.display(), e.within("profile"))))?;
+    Ok(Candidate { name: ProfileName::of("local", text), text: text.to_owned(), checked })
+}
+
+/// Reads the agent's own file.
+///
+/// # Errors
+/// It cannot be read, does not parse, or names both or neither of a profile and a folder.
+pub(crate) fn agent_file(path: &Path) -> Result<AgentFile, Error> {
+    parse_agent_file(path, &read(path)?)
+}
+
+fn parse_agent_file(path: &Path, text: &str) -> Result<AgentFile, Error> {
+    let file: AgentFile = toml::from_str(text)
+        .map_err(|e| Error::Parse { path: path.to_owned(), message: located(text, &e) })?;
+    let wrong = |message: &str| Err(Error::AgentFile { path: path.to_owned(), message: message.to_owned() });
+    match (&file.profile, &file.agent.watch) {
+        (Some(_), Some(_)) => wrong("profile: excludes agent.watch; one of the two says what to run"),
+        (None, None) => wrong("profile: missing, and so is agent.watch; one of the two says what to run"),
+        _ if file.agent.http_address.as_deref().is_some_and(|a| socket_address(a).is_none()) => {
+            wrong("agent.http_address: must be ADDRESS:PORT, as in 127.0.0.1:9817")
+        }
+        _ => Ok(file),
+    }
+}
+
+/// `ADDRESS:PORT`; an IPv6 address may go without brackets, as it does where a template puts the two together.
+pub(crate) fn socket_address(text: &str) -> Option<std::net::SocketAddr> {
+    text.parse().ok().or_else(|| {
+        let (address, port) = text.rsplit_once(':')?;
+        Some((address.parse::<std::net::Ipv6Addr>().ok()?, port.parse().ok()?).into())
+    })
+}
+
+/// An error of the parser on one line, with the line it speaks of.
+pub(crate) fn located(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', ", ");
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
+    }
+}
+
+/// No key of a ConfigMap is larger: the API server's limit for the whole object.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// The text of a file.
+///
+/// # Errors
+/// It cannot be read, is larger than 1 MiB, or is not UTF-8.
+pub(crate) fn read(path: &Path) -> Result<String, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let mut text = String::new();
+    File::open(path).and_then(|f| f.take(MOST_BYTES + 1).read_to_string(&mut text)).map_err(failed)?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(failed(io::Error::other("larger than 1 MiB")));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::scratch::Scratch;
+
+    const GOOD: &str = "[[upstreams]]\nname = \"a\"\nserver = \"192.0.2.1\"\n";
+
+    fn load(origin: &Origin) -> Loaded {
+        judge(origin, &find(origin))
+    }
+
+    fn watch(folder: &Scratch) -> Origin {
+        Origin::Watch(Watch { directory: folder.path().to_owned(), assignment: "assignment".into() })
+    }
+
+    /// What a folder with this assignment and this file leads to, in a word.
+    fn outcome(assignment: Option<&str>, file: Option<(&str, &str)>) -> String {
+        let folder = Scratch::new();
+        if let Some(value) = assignment {
+            fs::write(folder.path().join("assignment"), value).unwrap();
+        }
+        if let Some((name, text)) = file {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        match load(&watch(&folder)).wanted {
+            Ok(Wanted::Keep) => "Keep".to_owned(),
+            Ok(Wanted::Nothing) => "Nothing".to_owned(),
+            Ok(Wanted::Profile(candidate)) => candidate.name.to_string(),
+            Err(error) => format!("{}: {error}", error.reason()),
+        }
+    }
+
+    #[test]
+    fn assignments() {
+        let name = ProfileName::of("p", GOOD);
+        assert_eq!(outcome(None, None), "Keep");
+        assert_eq!(outcome(Some(""), None), "Keep");
+        assert_eq!(outcome(Some("none"), None), "Nothing");
+        assert_eq!(outcome(Some(&name.to_string()), Some((&name.key(), GOOD))), name.to_string());
+        assert_eq!(
+            outcome(Some(&name.to_string()), None),
+            format!("ProfileMissing: {name}.toml is not there yet")
+        );
+        let changed = GOOD.replace('1', "2");
+        let refused = outcome(Some(&name.to_string()), Some((&name.key(), &changed)));
+        assert!(refused.starts_with("HashMismatch: "), "{refused}");
+    }
+
+    #[test]
+    fn a_bad_profile_is_named_with_its_line_or_field() {
+        let check = |text: &str, expected: &str| {
+            let name = ProfileName::of("p", text);
+            let refused = outcome(Some(&name.to_string()), Some((&name.key(), text)));
+            assert!(refused.starts_with("ProfileInvalid: ") && refused.contains(expected), "{refused}");
+        };
+        check(&format!("{GOOD}min_poll = 9"), "upstreams[0].min_poll: 9 is larger than max_poll 6");
+        check(&format!("{GOOD}nonsense = 9"), "line 4: unknown field `nonsense`");
+        check("[[upstreams]\n", "line 1");
+    }
+
+    #[test]
+    fn both_files_come_from_one_generation() {
+        let folder = Scratch::new();
+        let name = ProfileName::of("p", GOOD);
+        fs::create_dir(folder.path().join("..g1")).unwrap();
+        fs::write(folder.path().join("..g1/assignment"), name.to_string()).unwrap();
+        fs::write(folder.path().join("..g1").join(name.key()), GOOD).unwrap();
+        std::os::unix::fs::symlink("..g1", folder.path().join("..data")).unwrap();
+        // What lies in the folder itself is not looked at.
+        fs::write(folder.path().join("assignment"), "none").unwrap();
+        assert!(matches!(load(&watch(&folder)).wanted, Ok(Wanted::Profile(_))));
+    }
+
+    #[test]
+    fn the_agents_own_file() {
+        let folder = Scratch::new();
+        let path = folder.path().join("agent.toml");
+        let check = |text: &str, expected: &str| {
+            fs::write(&path, text).unwrap();
+            let outcome = agent_file(&path).map(|_| "ok".to_owned()).unwrap_or_else(|e| e.to_string());
+            assert!(outcome.contains(expected), "{outcome}");
+        };
+        check("", "profile: missing");
+        check("[profile]\nmode = \"Observe\"", "ok");
+        check("[profile]\n[agent.watch]\ndirectory = \"/x\"", "profile: excludes agent.watch");
+        check("[agent]\nhttp_address = \"x\"\n[profile]", "agent.http_address: must be ADDRESS:PORT");
+        check("[agent]\nhttp = 1", "line 2: unknown field `http`");
+    }
+
+    #[test]
+    fn addresses_of_both_families() {
+        let check =
+            |text: &str, expected: &str| assert_eq!(socket_address(text).unwrap().to_string(), expected);
+        check("127.0.0.1:9817", "127.0.0.1:9817");
+        check("[::1]:9817", "[::1]:9817");
+        check("fd00::1:9817", "[fd00::1]:9817");
+        assert_eq!(socket_address("9817"), None);
+    }
+}

@@ -1,0 +1,516 @@
+//! Snapshot and state → the report: what `/status` answers. Numbers transitions, keeps the newest, and counts up the
+//! sequence with each change worth telling. Reads no clock and no file; every part is handed to it.
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use contract::{
+    Assignment, ClockReport, Mode, ProfileError, ProfileName, Reason, Report, RtcHealth, RtcReport,
+    ServerReport, SourceReport, SourceState, StepReport, Transition, TransitionKind,
+};
+use ntp::{Snapshot, Wall};
+use tokio::sync::watch;
+
+use crate::clock::unix_seconds;
+
+/// Collects the parts of the report; shared by all threads.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    version: &'static str,
+    boot_id: String,
+    instance: String,
+    parts: Mutex<Parts>,
+    sequence: watch::Sender<u64>,
+}
+
+/// What the supervisor knows of the profile.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ProfileStatus {
+    /// What the annotation says.
+    pub(crate) assignment: Assignment,
+    /// What runs.
+    pub(crate) running: Option<ProfileName>,
+    /// How it runs.
+    pub(crate) mode: Option<Mode>,
+    /// Why the assigned one does not, or not as it asks.
+    pub(crate) error: Option<ProfileError>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    snapshot: Option<Snapshot>,
+    last_step: Option<StepReport>,
+    profile: ProfileStatus,
+    rtc: RtcReport,
+    server: ServerReport,
+    transitions: VecDeque<Transition>,
+    last_number: u64,
+    told: Option<Told>,
+}
+
+/// What makes a new sequence number when it changes. Offsets and ages are not in it: they always change.
+#[derive(Debug, PartialEq)]
+struct Told {
+    last_number: u64,
+    profile: ProfileStatus,
+    reason: Reason,
+    reference: Option<String>,
+    sources: Vec<(String, SourceState, bool, Option<IpAddr>)>,
+    rtc: (bool, RtcHealth),
+    server: (bool, String),
+}
+
+/// So many transitions a report carries: at a poll every 30 s, two each second would be none missed.
+const KEPT: usize = 64;
+
+impl Journal {
+    /// An empty one for this boot and this start of the agent.
+    pub(crate) fn new(version: &'static str, boot_id: String, instance: String) -> Self {
+        let parts = Parts {
+            snapshot: None,
+            last_step: None,
+            profile: ProfileStatus {
+                assignment: Assignment::Unassigned,
+                running: None,
+                mode: None,
+                error: None,
+            },
+            rtc: RtcReport {
+                present: false,
+                health: RtcHealth::Absent,
+                message: String::new(),
+                offset: None,
+                read_age: None,
+                writes: 0,
+                write_failures: 0,
+            },
+            server: ServerReport::default(),
+            transitions: VecDeque::new(),
+            last_number: 0,
+            told: None,
+        };
+        Self { version, boot_id, instance, parts: Mutex::new(parts), sequence: watch::Sender::new(1) }
+    }
+
+    /// Takes the engine's view and what it announced.
+    pub(crate) fn engine(&self, now: Wall, snapshot: Option<Snapshot>, announced: &[ntp::Transition]) {
+        let mut parts = self.parts();
+        parts.snapshot = snapshot;
+        for transition in announced {
+            if let ntp::Transition::Stepped { by } = transition {
+                parts.last_step = Some(StepReport { at: unix_seconds(now), by: *by });
+            }
+            let (kind, message) = described(transition);
+            parts.record(now, kind, message);
+        }
+        self.tell(parts);
+    }
+
+    /// Takes what the supervisor knows, and what it did.
+    pub(crate) fn profile(&self, now: Wall, status: ProfileStatus, done: Option<(TransitionKind, String)>) {
+        let mut parts = self.parts();
+        parts.profile = status;
+        if let Some((kind, message)) = done {
+            parts.record(now, kind, message);
+        }
+        self.tell(parts);
+    }
+
+    /// Takes the RTC's report; writes and failures since the last one become transitions.
+    pub(crate) fn rtc(&self, now: Wall, rtc: RtcReport) {
+        let mut parts = self.parts();
+        if rtc.writes > parts.rtc.writes {
+            parts.record(now, TransitionKind::RTCWritten, "The RTC was written and read back".to_owned());
+        }
+        if rtc.write_failures > parts.rtc.write_failures {
+            parts.record(now, TransitionKind::RTCWriteFailed, rtc.message.clone());
+        }
+        parts.rtc = rtc;
+        self.tell(parts);
+    }
+
+    /// Takes the server's report; a new trouble becomes a transition.
+    pub(crate) fn server(&self, now: Wall, server: ServerReport) {
+        let mut parts = self.parts();
+        if !server.message.is_empty() && server.message != parts.server.message {
+            parts.record(now, TransitionKind::ServingFailed, server.message.clone());
+        }
+        parts.server = server;
+        self.tell(parts);
+    }
+
+    /// Whether the clock is synchronised.
+    pub(crate) fn synchronized(&self) -> bool {
+        self.parts().snapshot.as_ref().is_some_and(|snapshot| snapshot.synchronized)
+    }
+
+    /// Changes with each change worth telling.
+    pub(crate) fn sequence(&self) -> watch::Receiver<u64> {
+        self.sequence.subscribe()
+    }
+
+    /// The report as of now.
+    pub(crate) fn report(&self) -> Report {
+        let parts = self.parts();
+        Report {
+            version: self.version.to_owned(),
+            boot_id: self.boot_id.clone(),
+            instance: self.instance.clone(),
+            sequence: *self.sequence.borrow(),
+            assignment: parts.profile.assignment.clone(),
+            profile: parts.profile.running.clone(),
+            profile_error: parts.profile.error.clone(),
+            mode: parts.profile.mode,
+            clock: clock_report(&parts),
+            sources: parts.snapshot.iter().flat_map(|s| &s.sources).map(source_report).collect(),
+            rtc: parts.rtc.clone(),
+            server: parts.server.clone(),
+            transitions: parts.transitions.iter().cloned().collect(),
+        }
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        // Parts are replaced whole, so those of a thread that panicked are still sound.
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, mut parts: MutexGuard<'_, Parts>) {
+        let told = Some(Told::of(&parts));
+        if parts.told != told {
+            parts.told = told;
+            self.sequence.send_modify(|sequence| *sequence += 1);
+        }
+    }
+}
+
+impl Parts {
+    fn record(&mut self, now: Wall, kind: TransitionKind, message: String) {
+        self.last_number += 1;
+        if self.transitions.len() == KEPT {
+            self.transitions.pop_front();
+        }
+        self.transitions.push_back(Transition {
+            number: self.last_number,
+            at: unix_seconds(now),
+            kind,
+            message,
+        });
+    }
+}
+
+impl Told {
+    fn of(parts: &Parts) -> Self {
+        let snapshot = parts.snapshot.as_ref();
+        let sources = snapshot.map(|snapshot| snapshot.sources.iter()).into_iter().flatten();
+        Self {
+            last_number: parts.last_number,
+            profile: parts.profile.clone(),
+            reason: snapshot.map_or(Reason::NoProfile, |snapshot| reason(snapshot.reason)),
+            reference: snapshot.and_then(reference),
+            sources: sources
+                .map(|s| (s.name.clone(), source_state(s.state), s.reach != 0, s.address))
+                .collect(),
+            rtc: (parts.rtc.present, parts.rtc.health),
+            server: (parts.server.serving, parts.server.message.clone()),
+        }
+    }
+}
+
+fn clock_report(parts: &Parts) -> ClockReport {
+    let Some(snapshot) = &parts.snapshot else {
+        return ClockReport {
+            synchronized: false,
+            reason: Reason::NoProfile,
+            message: "No profile runs".to_owned(),
+            leap: 3,
+            stratum: 16,
+            reference: None,
+            offset: None,
+            jitter: None,
+            error_bound: None,
+            root_delay: 0.0,
+            root_dispersion: 0.0,
+            frequency_ppm: 0.0,
+            kernel_frequency_ppm: 0.0,
+            last_update_age: None,
+            steps: 0,
+            last_step: parts.last_step.clone(),
+            start_phase: false,
+        };
+    };
+    let reference = reference(snapshot);
+    ClockReport {
+        synchronized: snapshot.synchronized,
+        reason: reason(snapshot.reason),
+        message: message(snapshot.reason, reference.as_deref()),
+        leap: snapshot.leap as u8,
+        stratum: snapshot.stratum,
+        reference,
+        offset: finite(snapshot.offset),
+        jitter: finite(snapshot.jitter),
+        error_bound: finite(snapshot.error_bound),
+        root_delay: finite(Some(snapshot.root_delay)).unwrap_or_default(),
+        root_dispersion: finite(Some(snapshot.root_dispersion)).unwrap_or_default(),
+        frequency_ppm: snapshot.frequency_ppm,
+        kernel_frequency_ppm: snapshot.kernel_frequency_ppm,
+        last_update_age: snapshot.reference_time.map(|at| (snapshot.at - at).max(0.0)),
+        steps: snapshot.steps,
+        last_step: parts.last_step.clone(),
+        start_phase: snapshot.start_phase,
+    }
+}
+
+/// What JSON can say: for the others it has no word, and a reader of a number would refuse the whole report.
+fn finite(value: Option<f64>) -> Option<f64> {
+    value.filter(|value| value.is_finite())
+}
+
+/// The name of the source that is followed.
+fn reference(snapshot: &Snapshot) -> Option<String> {
+    let id = snapshot.reference?;
+    snapshot.sources.iter().find(|source| source.id == id).map(|source| source.name.clone())
+}
+
+/// The reason as a sentence. Without numbers that change by themselves: it becomes the message of a condition.
+fn message(reason: ntp::Reason, reference: Option<&str>) -> String {
+    match reason {
+        ntp::Reason::Synchronized => {
+            return reference.map_or_else(
+                || "A majority of the upstreams agrees".to_owned(),
+                |name| format!("Follows {name}"),
+            );
+        }
+        ntp::Reason::Holdover => "No upstream is reached; the clock runs on its last frequency",
+        ntp::Reason::NoUpstreams => "The profile has no upstreams",
+        ntp::Reason::Starting => "The first answers are awaited",
+        ntp::Reason::Unreachable => "No upstream answers",
+        ntp::Reason::NoMajority => "The upstreams contradict each other: no majority",
+        ntp::Reason::ErrorBound => "The error bound is beyond thresholds.errorBound",
+        ntp::Reason::MaxChange => "A correction beyond clock.maxChange would be needed",
+        ntp::Reason::UnexplainedJump => {
+            "The clock was moved by somebody else, and no new estimate is there yet"
+        }
+    }
+    .to_owned()
+}
+
+fn reason(reason: ntp::Reason) -> Reason {
+    match reason {
+        ntp::Reason::Synchronized => Reason::Synchronized,
+        ntp::Reason::Holdover => Reason::Holdover,
+        ntp::Reason::NoUpstreams => Reason::NoUpstreams,
+        ntp::Reason::Starting => Reason::Starting,
+        ntp::Reason::Unreachable => Reason::Unreachable,
+        ntp::Reason::NoMajority => Reason::NoMajority,
+        ntp::Reason::ErrorBound => Reason::ErrorBound,
+        ntp::Reason::MaxChange => Reason::MaxChange,
+        ntp::Reason::UnexplainedJump => Reason::UnexplainedJump,
+    }
+}
+
+fn source_report(source: &ntp::SourceSnapshot) -> SourceReport {
+    SourceReport {
+        name: source.name.clone(),
+        address: source.address.map(|address| address.to_string()),
+        state: source_state(source.state),
+        message: source.why.clone(),
+        reach: source.reach,
+        stratum: source.stratum,
+        offset: finite(source.offset),
+        delay: finite(source.delay),
+        jitter: finite(source.jitter),
+        poll: source.poll,
+        last_answer_age: source.last_answer_age,
+        sent: source.sent,
+        received: source.received,
+        rejected: source.rejected,
+    }
+}
+
+fn source_state(state: ntp::SourceState) -> SourceState {
+    match state {
+        ntp::SourceState::Unresolved => SourceState::Unresolved,
+        ntp::SourceState::Unreachable => SourceState::Unreachable,
+        ntp::SourceState::Measuring => SourceState::Measuring,
+        ntp::SourceState::Unusable => SourceState::Unusable,
+        ntp::SourceState::Falseticker => SourceState::Falseticker,
+        ntp::SourceState::NoMajority => SourceState::NoMajority,
+        ntp::SourceState::Agreeing => SourceState::Agreeing,
+        ntp::SourceState::Combined => SourceState::Combined,
+        ntp::SourceState::Selected => SourceState::Selected,
+    }
+}
+
+fn described(transition: &ntp::Transition) -> (TransitionKind, String) {
+    match transition {
+        ntp::Transition::Synchronized => {
+            (TransitionKind::Synchronized, "The clock is synchronized".to_owned())
+        }
+        ntp::Transition::SynchronizationLost => {
+            (TransitionKind::SynchronizationLost, "The clock is no longer synchronized".to_owned())
+        }
+        ntp::Transition::SynchronizationRegained => {
+            (TransitionKind::SynchronizationRegained, "The clock is synchronized again".to_owned())
+        }
+        ntp::Transition::UpstreamsUnreachable => {
+            (TransitionKind::UpstreamsUnreachable, "No upstream is reached".to_owned())
+        }
+        ntp::Transition::UpstreamsReachable => {
+            (TransitionKind::UpstreamsReachable, "An upstream is reached".to_owned())
+        }
+        ntp::Transition::Stepped { by } => {
+            (TransitionKind::Stepped, format!("The clock was stepped by {}", contract::approximately(*by)))
+        }
+        ntp::Transition::CorrectionRefused { offset } => (
+            TransitionKind::CorrectionRefused,
+            format!(
+                "The clock is off by {}: beyond clock.maxChange, not corrected",
+                contract::approximately(*offset)
+            ),
+        ),
+        ntp::Transition::UnexplainedJump { by } => (
+            TransitionKind::UnexplainedJump,
+            format!("The clock was moved by {} by somebody else", contract::approximately(*by)),
+        ),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use ntp::{SourceId, SourceSnapshot};
+
+    use super::*;
+
+    /// A synchronised clock with one source.
+    pub(crate) fn snapshot() -> Snapshot {
+        Snapshot {
+            at: Wall(1_800_000_000_000_000_000),
+            synchronized: true,
+            reason: ntp::Reason::Synchronized,
+            leap: ntp::Leap::None,
+            stratum: 3,
+            reference: Some(SourceId(4)),
+            reference_id: [192, 0, 2, 1],
+            reference_time: Some(Wall(1_799_999_990_000_000_000)),
+            offset: Some(-12e-6),
+            jitter: Some(3e-6),
+            error_bound: Some(1e-3),
+            root_delay: 1e-3,
+            root_dispersion: 4e-4,
+            dispersion_rate: 1e-6,
+            frequency_ppm: 20.0,
+            skew_ppm: 0.1,
+            kernel_frequency_ppm: 21.0,
+            steps: 1,
+            start_phase: false,
+            sources: vec![SourceSnapshot {
+                id: SourceId(4),
+                name: "a".to_owned(),
+                address: Some("192.0.2.1".parse().unwrap()),
+                state: ntp::SourceState::Selected,
+                why: String::new(),
+                reach: 0o377,
+                stratum: 2,
+                reference_id: [0; 4],
+                offset: Some(-11e-6),
+                delay: Some(2e-4),
+                jitter: Some(3e-6),
+                poll: 4,
+                last_answer_age: Some(3.0),
+                sent: 9,
+                received: 8,
+                rejected: 1,
+            }],
+        }
+    }
+
+    fn journal() -> Journal {
+        Journal::new("0.0.0", "boot".to_owned(), "instance".to_owned())
+    }
+
+    const NOW: Wall = Wall(1_800_000_000_000_000_000);
+
+    #[test]
+    fn without_an_engine_there_is_no_profile() {
+        let report = journal().report();
+        assert_eq!((report.clock.reason, report.clock.stratum, report.sequence), (Reason::NoProfile, 16, 1));
+    }
+
+    #[test]
+    fn a_snapshot_becomes_a_report() {
+        let journal = journal();
+        journal.engine(NOW, Some(snapshot()), &[ntp::Transition::Stepped { by: 2.5 }]);
+        let report = journal.report();
+        assert_eq!(report.clock.reference.as_deref(), Some("a"));
+        assert_eq!((report.clock.message.as_str(), report.clock.last_update_age), ("Follows a", Some(10.0)));
+        assert_eq!(report.clock.last_step, Some(StepReport { at: 1.8e9, by: 2.5 }));
+        assert_eq!(report.transitions[0].message, "The clock was stepped by 2.500s");
+        assert_eq!(report.sources[0].address.as_deref(), Some("192.0.2.1"));
+    }
+
+    #[test]
+    fn transitions_are_numbered_without_a_gap_and_the_newest_are_kept() {
+        let journal = journal();
+        for _ in 0..70 {
+            journal.engine(NOW, None, &[ntp::Transition::SynchronizationLost]);
+        }
+        let numbers: Vec<_> = journal.report().transitions.iter().map(|t| t.number).collect();
+        assert_eq!(numbers, (7..=70).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_sequence_counts_changes_and_nothing_else() {
+        let journal = journal();
+        let sequence = || journal.report().sequence;
+        let check = |change: &dyn Fn(), counts: bool| {
+            let before = sequence();
+            change();
+            assert_eq!(sequence() > before, counts);
+        };
+        let with = |change: fn(&mut Snapshot)| {
+            let mut snapshot = snapshot();
+            change(&mut snapshot);
+            journal.engine(NOW, Some(snapshot), &[]);
+        };
+        check(&|| with(|_| {}), true);
+        check(&|| with(|s| s.offset = Some(1.0)), false);
+        check(&|| with(|s| s.sources[0].reach = 1), false);
+        check(&|| with(|s| s.sources[0].reach = 0), true);
+        check(&|| with(|s| s.sources[0].state = ntp::SourceState::Unreachable), true);
+        check(&|| with(|s| s.reason = ntp::Reason::Holdover), true);
+        check(&|| with(|s| s.reference = None), true);
+        let status = |error: Option<&str>| ProfileStatus {
+            assignment: Assignment::None,
+            running: None,
+            mode: None,
+            error: error.map(|message| ProfileError { reason: "R".to_owned(), message: message.to_owned() }),
+        };
+        check(&|| journal.profile(NOW, status(None), None), true);
+        check(&|| journal.profile(NOW, status(None), None), false);
+        check(&|| journal.profile(NOW, status(Some("m")), None), true);
+        check(&|| journal.server(NOW, ServerReport { serving: true, ..ServerReport::default() }), true);
+        check(
+            &|| journal.server(NOW, ServerReport { serving: true, answered: 9, ..ServerReport::default() }),
+            false,
+        );
+    }
+
+    #[test]
+    fn troubles_of_server_and_rtc_are_told_once() {
+        let journal = journal();
+        let kinds = || journal.report().transitions.iter().map(|t| t.kind).collect::<Vec<_>>();
+        let taken = ServerReport { message: "PortTaken: bind: in use".to_owned(), ..ServerReport::default() };
+        journal.server(NOW, taken.clone());
+        journal.server(NOW, taken);
+        assert_eq!(kinds(), [TransitionKind::ServingFailed]);
+        let rtc = |writes, write_failures| RtcReport { writes, write_failures, ..journal.report().rtc };
+        journal.rtc(NOW, rtc(1, 0));
+        journal.rtc(NOW, rtc(1, 0));
+        journal.rtc(NOW, rtc(1, 1));
+        let expected =
+            [TransitionKind::ServingFailed, TransitionKind::RTCWritten, TransitionKind::RTCWriteFailed];
+        assert_eq!(kinds(), expected);
+    }
+}

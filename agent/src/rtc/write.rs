@@ -1,0 +1,121 @@
+//! Setting the hardware clock at the right moment, and reading it back at its tick.
+use std::{hint, thread, time::Duration};
+
+use ntp::Wall;
+use sys::{clock, rtc::Rtc};
+
+use super::{Error, RtcReading, tick};
+
+/// How a driver's clock takes a new time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Manner {
+    /// So long after a second began it must be written, so that the tick falls where it should. An MC146818 begins
+    /// its next second half a second after the write; other chips, a whole one.
+    delay: Duration,
+    /// How far off it may be when read back, seconds; I2C chips need milliseconds for each transfer.
+    tolerance: f64,
+}
+
+impl Manner {
+    /// The manner of a driver; of one unknown, that of the MC146818, as hwclock has it.
+    pub(super) fn of(driver: Option<&str>) -> Self {
+        match driver {
+            None | Some("rtc_cmos") => Self { delay: Duration::from_millis(500), tolerance: 0.020 },
+            Some(_) => Self { delay: Duration::ZERO, tolerance: 0.050 },
+        }
+    }
+}
+
+/// Sets the clock and reads it back; once more if it does not show what it should.
+///
+/// # Errors
+/// [`Error::Write`], [`Error::TooLate`], [`Error::NotVerified`] and those of reading.
+pub(super) fn verified(rtc: &Rtc, manner: &Manner) -> Result<RtcReading, Error> {
+    let mut failure = Error::NoTick;
+    for _ in 0..2 {
+        set(rtc, manner)?;
+        // A reading can only be late, and a busy machine makes it so: hence a second look before it counts.
+        for _ in 0..2 {
+            let reading = tick::next(rtc)?;
+            if reading.offset().abs() <= manner.tolerance {
+                return Ok(reading);
+            }
+            failure = Error::NotVerified { offset: reading.offset() };
+        }
+    }
+    Err(failure)
+}
+
+/// What counts as late grows with each second that was missed: a machine that is never in time is served at last.
+const LATENESS: [Duration; 5] = [
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(4),
+    Duration::from_millis(8),
+    Duration::from_millis(16),
+];
+
+fn set(rtc: &Rtc, manner: &Manner) -> Result<(), Error> {
+    for lateness in LATENESS {
+        let (second, moment) = next_moment(Wall(clock::realtime_ns()), manner.delay);
+        if wait_until(moment) <= lateness {
+            return rtc.set_seconds(second).map_err(Error::Write);
+        }
+    }
+    Err(Error::TooLate)
+}
+
+/// The next second to write, and when to write it.
+fn next_moment(now: Wall, delay: Duration) -> (i64, Wall) {
+    const SECOND: i64 = 1_000_000_000;
+    // Time to get ready for it.
+    const LEAD: i64 = 2_000_000;
+    let delay = delay.as_nanos() as i64;
+    let second = (now.0 + LEAD - delay).div_euclid(SECOND) + 1;
+    (second, Wall(second * SECOND + delay))
+}
+
+/// Sleeps, then spins for the last millisecond, and says how late it is.
+fn wait_until(moment: Wall) -> Duration {
+    const SPIN: i64 = 1_000_000;
+    loop {
+        let left = moment.0 - clock::realtime_ns();
+        if left <= 0 {
+            return Duration::from_nanos(left.unsigned_abs());
+        }
+        if left > SPIN {
+            thread::sleep(Duration::from_nanos((left - SPIN).unsigned_abs()));
+        } else {
+            hint::spin_loop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_moment_depends_on_the_chip() {
+        let check = |driver: Option<&str>, now: i64, expected: (i64, i64)| {
+            let (second, moment) = next_moment(Wall(now), Manner::of(driver).delay);
+            assert_eq!((second, moment.0), expected, "{driver:?} {now}");
+        };
+        check(Some("rtc_cmos"), 10_200_000_000, (10, 10_500_000_000));
+        check(Some("rtc_cmos"), 10_500_000_000, (11, 11_500_000_000));
+        check(Some("rtc_cmos"), 10_900_000_000, (11, 11_500_000_000));
+        // Too near to get ready.
+        check(Some("rtc_cmos"), 10_499_000_000, (11, 11_500_000_000));
+        check(None, 10_200_000_000, (10, 10_500_000_000));
+        check(Some("rtc-ds1307"), 10_200_000_000, (11, 11_000_000_000));
+        check(Some("rtc-ds1307"), 11_000_000_000, (12, 12_000_000_000));
+    }
+
+    #[test]
+    fn a_wait_ends_not_before_its_moment() {
+        let moment = Wall(clock::realtime_ns()) + 0.020;
+        wait_until(moment);
+        assert!(clock::realtime_ns() >= moment.0);
+        assert!(wait_until(moment) > Duration::ZERO);
+    }
+}

@@ -1,0 +1,216 @@
+//! The server: requests on UDP 123 in, replies out, by one thread per address family.
+//!
+//! The threads decide nothing themselves, `ntp::respond` does. Rules, limits and what is served can be replaced at any
+//! time; a port that cannot be opened is reported and tried again, and stops nothing else.
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{Builder, JoinHandle},
+};
+
+use contract::ServerReport;
+use ntp::{RateLimit, RestrictTable, Served};
+use sys::poll::Waker;
+
+mod counters;
+mod socket;
+mod worker;
+
+pub(crate) use counters::ServerCounters;
+pub(crate) use socket::ServerSocket;
+
+/// What is to be served to whom; not the time itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServeConfig {
+    /// Whether the port is to be open at all.
+    pub(crate) enabled: bool,
+    /// UDP port.
+    pub(crate) port: u16,
+    /// For addresses whose entry says `limited`.
+    pub(crate) limit: RateLimit,
+    /// Who may ask.
+    pub(crate) rules: RestrictTable,
+}
+
+/// The running server. Its threads end when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    shared: Arc<Shared>,
+    workers: Vec<Worker>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    waker: Arc<Waker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Why the server could not be started; has nothing to do with its port.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot make a waker for the server: {0}")]
+    Waker(#[source] sys::Error),
+    #[error("cannot start a server thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+impl Server {
+    /// Starts the threads; until the first [`Server::publish`] they say that the clock is not synchronised.
+    ///
+    /// # Errors
+    /// When the system has no descriptor or thread left.
+    pub(crate) fn start(config: ServeConfig) -> Result<Self, Error> {
+        let mut server = Self { shared: Arc::new(Shared::new(config)), workers: Vec::new() };
+        for family in Family::ALL {
+            let waker = Arc::new(Waker::new().map_err(Error::Waker)?);
+            let (shared, rung) = (Arc::clone(&server.shared), Arc::clone(&waker));
+            let thread = Builder::new()
+                .name(format!("server-{}", family.as_str()))
+                .spawn(move || worker::run(&shared, family, &rung))
+                .map_err(Error::Thread)?;
+            server.workers.push(Worker { waker, thread: Some(thread) });
+        }
+        Ok(server)
+    }
+
+    /// Serves by `config` from now on; opens, closes or moves the port if need be.
+    pub(crate) fn apply(&self, config: ServeConfig) {
+        self.shared.orders().config = Arc::new(config);
+        self.shared.generation.fetch_add(1, Ordering::Release);
+        self.wake();
+    }
+
+    /// Serves `served` from now on. Cheap: nobody is woken.
+    pub(crate) fn publish(&self, served: Served) {
+        self.shared.orders().served = served;
+        self.shared.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether the port is open, and what was done.
+    pub(crate) fn report(&self) -> ServerReport {
+        let (serving, message) = serving(self.shared.states().as_slice());
+        let counters = &self.shared.counters;
+        ServerReport {
+            serving,
+            message,
+            answered: counters.answered(),
+            dropped: counters.dropped().map(|(_, count)| count).sum(),
+            kod: counters.kisses(),
+        }
+    }
+
+    /// What was done, in full.
+    pub(crate) fn counters(&self) -> &ServerCounters {
+        &self.shared.counters
+    }
+
+    fn wake(&self) {
+        for worker in &self.workers {
+            worker.waker.wake();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.wake();
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                // A worker that panicked has said so on standard error; there is nothing to add.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// What the threads share.
+#[derive(Debug)]
+struct Shared {
+    orders: Mutex<Orders>,
+    /// Counts changes of the orders, so that a worker need not lock for each packet.
+    generation: AtomicU64,
+    states: Mutex<[ServingState; Family::ALL.len()]>,
+    counters: ServerCounters,
+    stop: AtomicBool,
+}
+
+#[derive(Clone, Debug)]
+struct Orders {
+    config: Arc<ServeConfig>,
+    served: Served,
+}
+
+impl Shared {
+    fn new(config: ServeConfig) -> Self {
+        Self {
+            orders: Mutex::new(Orders { config: Arc::new(config), served: Served::UNSYNCHRONIZED }),
+            generation: AtomicU64::new(0),
+            states: Mutex::default(),
+            counters: ServerCounters::default(),
+            stop: AtomicBool::new(false),
+        }
+    }
+
+    // Both are whole at every moment, so a thread that panicked while it held them left nothing half done.
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn states(&self) -> MutexGuard<'_, [ServingState; Family::ALL.len()]> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// 0.0.0.0.
+    V4,
+    /// `[::]`, for IPv6 alone.
+    V6,
+}
+
+impl Family {
+    const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+}
+
+/// How it stands with the port of a family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum ServingState {
+    /// Not yet tried, or not wanted.
+    #[default]
+    Closed,
+    /// Requests are answered.
+    Open,
+    /// The node has no such family.
+    NoFamily,
+    /// It could not be opened; a word and the system's reason.
+    Failed(String),
+}
+
+/// Whether all is served that can be, and why not.
+fn serving(states: &[ServingState]) -> (bool, String) {
+    let failures: Vec<&str> = states
+        .iter()
+        .filter_map(|state| match state {
+            ServingState::Failed(why) => Some(why.as_str()),
+            ServingState::Closed | ServingState::Open | ServingState::NoFamily => None,
+        })
+        .collect();
+    let open = states.contains(&ServingState::Open) && !states.contains(&ServingState::Closed);
+    (failures.is_empty() && open, failures.join("; "))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! The server on loopback, on a port of its own.
+use std::{
+    net::UdpSocket,
+    time::{Duration, Instant},
+};
+
+use ntp::{Leap, NtpTimestamp, RestrictEntry, RestrictFlags, Wall, packet};
+
+use super::*;
+
+const COOKIE: NtpTimestamp = NtpTimestamp(0x1234_5678_9abc_def0);
+
+fn config(port: u16, flags: RestrictFlags) -> ServeConfig {
+    let entry = |network: &str| RestrictEntry { network: network.parse().unwrap(), ntpport: false, flags };
+    ServeConfig {
+        enabled: true,
+        port,
+        limit: RateLimit { interval: 3, burst: 8, leak: 2 },
+        rules: RestrictTable::new(&[entry("0.0.0.0/0"), entry("::/0")]),
+    }
+}
+
+/// A port that nobody has: the system's choice for a socket that is gone again.
+fn free_port() -> u16 {
+    ServerSocket::open(Family::V4, 0).unwrap().local_port()
+}
+
+fn started(port: u16) -> Server {
+    let server = Server::start(config(port, RestrictFlags::default())).unwrap();
+    wait(|| server.report().serving);
+    server
+}
+
+fn wait(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited too long");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Asks `host` and returns the reply's header; none if there is none within the time.
+fn ask(host: &str, port: u16, patience: Duration) -> Option<packet::Header> {
+    let local = if host.contains(':') { "[::1]:0" } else { "127.0.0.1:0" };
+    let socket = UdpSocket::bind(local).unwrap();
+    socket.connect((host, port)).unwrap();
+    socket.set_read_timeout(Some(patience)).unwrap();
+    socket.send(&packet::client_request(COOKIE)).unwrap();
+    let mut buffer = [0; 512];
+    let len = socket.recv(&mut buffer).ok()?;
+    assert_eq!(len, packet::HEADER_LEN);
+    Some(packet::decode(&buffer[..len]).unwrap())
+}
+
+const LONG: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(200);
+
+#[test]
+fn time_is_served_and_what_is_published_counts() {
+    let port = free_port();
+    let server = started(port);
+    let reply = ask("127.0.0.1", port, LONG).unwrap();
+    assert_eq!((reply.leap, reply.stratum, reply.mode), (Leap::Unknown, 0, 4));
+
+    let now = Wall(sys::clock::realtime_ns());
+    server.publish(Served {
+        leap: Leap::None,
+        stratum: 2,
+        reference_id: [192, 0, 2, 1],
+        reference_time: Some(now),
+        since: now,
+        ..Served::UNSYNCHRONIZED
+    });
+    // Another of our addresses, so that the reply's source matters.
+    let reply = ask("127.0.0.9", port, LONG).unwrap();
+    assert_eq!((reply.leap, reply.stratum, reply.origin), (Leap::None, 2, COOKIE));
+    let (receive, transmit) = (reply.receive.to_wall(), reply.transmit.to_wall());
+    assert!(now <= receive && receive <= transmit && transmit <= Wall(sys::clock::realtime_ns()));
+    assert!(reply.reference_time.to_wall() <= transmit);
+    // A reply is counted once it is sent, so it may be here before its count.
+    wait(|| server.report().answered == 2);
+    assert_eq!((server.report().dropped, server.report().message.as_str()), (0, ""));
+    assert!(server.counters().requests().any(|count| count == ("4", 2)));
+}
+
+#[test]
+fn ipv6_is_served_where_there_is_any() {
+    let port = free_port();
+    let server = started(port);
+    wait(|| server.shared.states()[Family::V6 as usize] != ServingState::Closed);
+    let state = server.shared.states()[Family::V6 as usize].clone();
+    match state {
+        ServingState::Open => assert_eq!(ask("::1", port, LONG).unwrap().mode, 4),
+        other => assert_eq!(other, ServingState::NoFamily),
+    }
+}
+
+#[test]
+fn rules_are_replaced_while_it_runs() {
+    let port = free_port();
+    let server = started(port);
+    server.apply(config(port, RestrictFlags { ignore: true, ..RestrictFlags::default() }));
+    // An answer may be under way by the old rules; from the first drop on there is none.
+    wait(|| ask("127.0.0.1", port, SHORT).is_none());
+    assert!(server.counters().dropped().any(|(reason, count)| reason == "ignore" && count > 0));
+    server.apply(config(port, RestrictFlags::default()));
+    wait(|| ask("127.0.0.1", port, SHORT).is_some());
+}
+
+#[test]
+fn a_taken_port_is_told_and_another_is_taken() {
+    let holder = ServerSocket::open(Family::V4, 0).unwrap();
+    let server = Server::start(config(holder.local_port(), RestrictFlags::default())).unwrap();
+    wait(|| server.report().message.contains("PortTaken: IPv4"));
+    assert!(!server.report().serving);
+
+    let port = free_port();
+    server.apply(config(port, RestrictFlags::default()));
+    wait(|| server.report().serving);
+    assert!(ask("127.0.0.1", port, LONG).is_some());
+    assert_eq!(server.report().message, "");
+
+    server.apply(ServeConfig { enabled: false, ..config(port, RestrictFlags::default()) });
+    // The two families close one after the other.
+    wait(|| *server.shared.states() == [ServingState::Closed, ServingState::Closed]);
+    assert!(ask("127.0.0.1", port, SHORT).is_none());
+}
+
+#[test]
+fn a_taken_port_is_tried_again() {
+    let holder = ServerSocket::open(Family::V4, 0).unwrap();
+    let port = holder.local_port();
+    let server = Server::start(config(port, RestrictFlags::default())).unwrap();
+    wait(|| server.report().message.contains("PortTaken"));
+    drop(holder);
+    wait(|| server.report().serving);
+    assert!(ask("127.0.0.1", port, LONG).is_some());
+}
+
+#[test]
+fn a_flood_is_limited_and_counted() {
+    let port = free_port();
+    let server = started(port);
+    let limited = RestrictFlags { limited: true, kod: true, ..RestrictFlags::default() };
+    server.apply(config(port, limited));
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(("127.0.0.1", port)).unwrap();
+    let done = |server: &Server| {
+        let report = server.report();
+        report.answered + report.dropped + report.kod
+    };
+    for n in 1..=300_u64 {
+        socket.send(&packet::client_request(COOKIE)).unwrap();
+        wait(|| done(&server) == n);
+    }
+    let report = server.report();
+    assert!(report.answered < 150 && report.kod > 20 && report.dropped > 100, "{report:?}");
+    assert_eq!(server.counters().rate_entries(), 1);
+}
+
+#[test]
+fn reports_of_two_families() {
+    let failed = |text: &str| ServingState::Failed(text.to_owned());
+    let check = |states: [ServingState; 2], expected: (bool, &str)| {
+        let (serving, message) = serving(&states);
+        assert_eq!((serving, message.as_str()), expected);
+    };
+    check([ServingState::Closed, ServingState::Closed], (false, ""));
+    check([ServingState::Open, ServingState::NoFamily], (true, ""));
+    check([ServingState::Closed, ServingState::Open], (false, ""));
+    check([ServingState::Open, failed("b")], (false, "b"));
+    check([failed("a"), failed("b")], (false, "a; b"));
+}

@@ -1,0 +1,239 @@
+//! What outlives the agent, in its state directory: drift, boot guard, last good profile, last known time.
+//!
+//! Each is one small text file, replaced as a whole: a reader finds the old one or the new one, never half of one.
+//! A directory that cannot be written costs a warning, not the service.
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use contract::ProfileName;
+use ntp::{BootState, Drift, Wall};
+use tracing::warn;
+
+/// The state directory.
+#[derive(Debug)]
+pub(crate) struct State {
+    directory: PathBuf,
+    boot_id: String,
+}
+
+/// A file that could not be written or removed.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub(crate) struct Error {
+    path: PathBuf,
+    source: io::Error,
+}
+
+const DRIFT: &str = "drift";
+const BOOT: &str = "boot";
+const PROFILE: &str = "profile";
+const TIME: &str = "time";
+
+impl State {
+    /// The state of the node whose boot is `boot_id`, in `directory`, which is made if it is not there.
+    pub(crate) fn open(directory: &Path, boot_id: &str) -> Self {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(directory);
+        let state = Self { directory: directory.to_owned(), boot_id: boot_id.to_owned() };
+        let usable = made
+            .map_err(|source| Error { path: directory.to_owned(), source })
+            .and_then(|()| state.write("probe", "").and_then(|()| state.remove("probe")));
+        if let Err(error) = usable {
+            warn!(%error, "State directory cannot be written: drift, step guard and profile do not outlive the agent");
+        }
+        state
+    }
+
+    /// The learned frequency error, if known.
+    pub(crate) fn drift(&self) -> Option<Drift> {
+        let text = self.read(DRIFT)?;
+        let mut numbers =
+            text.split_whitespace().map(|word| word.parse::<f64>().ok().filter(|n| n.is_finite()));
+        let (frequency_ppm, skew_ppm) = (numbers.next()??, numbers.next()??);
+        Some(Drift { frequency_ppm, skew_ppm })
+    }
+
+    /// Keeps the learned frequency error.
+    pub(crate) fn save_drift(&self, drift: Drift) {
+        self.keep(DRIFT, &format!("{:.6} {:.6}\n", drift.frequency_ppm, drift.skew_ppm));
+    }
+
+    /// What was done to the clock since the node's boot; nothing if the file speaks of another boot.
+    pub(crate) fn boot(&self) -> BootState {
+        let text = self.read(BOOT).unwrap_or_default();
+        let words: Vec<_> = text.split_whitespace().collect();
+        match words[..] {
+            [boot_id, steps, synchronized] if boot_id == self.boot_id => BootState {
+                // An unreadable count closes the start phase rather than opens it again.
+                steps: steps.parse().unwrap_or(u32::MAX),
+                synchronized: synchronized != "0",
+            },
+            _ => BootState::default(),
+        }
+    }
+
+    /// Keeps what was done to the clock since the node's boot.
+    pub(crate) fn save_boot(&self, boot: BootState) {
+        self.keep(BOOT, &format!("{} {} {}\n", self.boot_id, boot.steps, u8::from(boot.synchronized)));
+    }
+
+    /// The last profile that ran: its name, and the text, which the caller verifies.
+    pub(crate) fn profile(&self) -> Option<(ProfileName, String)> {
+        let text = self.read(PROFILE)?;
+        let (name, text) = text.split_once('\n')?;
+        Some((name.parse().ok()?, text.to_owned()))
+    }
+
+    /// Keeps the profile that runs.
+    pub(crate) fn save_profile(&self, name: &ProfileName, text: &str) {
+        self.keep(PROFILE, &format!("{name}\n{text}"));
+    }
+
+    /// No profile is to run any more, after a restart neither.
+    pub(crate) fn forget_profile(&self) {
+        if let Err(error) = self.remove(PROFILE) {
+            warn!(%error, "State not removed");
+        }
+    }
+
+    /// The last time that was known to be right.
+    pub(crate) fn time(&self) -> Option<Wall> {
+        self.read(TIME)?.trim().parse().ok().map(Wall)
+    }
+
+    /// Keeps a time that is known to be right.
+    pub(crate) fn save_time(&self, time: Wall) {
+        self.keep(TIME, &format!("{}\n", time.0));
+    }
+
+    fn keep(&self, name: &str, text: &str) {
+        if let Err(error) = self.write(name, text) {
+            warn!(%error, "State not saved");
+        }
+    }
+
+    /// The text of a file of ours; none if it is not there, not a plain file, or not readable.
+    fn read(&self, name: &str) -> Option<String> {
+        let path = self.directory.join(name);
+        let is_file = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
+        is_file.then(|| crate::load::read(&path).ok()).flatten()
+    }
+
+    /// Writes beside the file, flushes to the disk, and renames.
+    fn write(&self, name: &str, text: &str) -> Result<(), Error> {
+        let path = self.directory.join(name);
+        let beside = self.directory.join(format!(".{name}.new"));
+        let written = create_new(&beside)
+            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+            .and_then(|()| fs::rename(&beside, &path))
+            .and_then(|()| File::open(&self.directory)?.sync_all());
+        written.map_err(|source| Error { path, source })
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Error> {
+        let path = self.directory.join(name);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error { path, source }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A new file at `path` (O_EXCL, which follows no link); one that a crash left behind goes first.
+fn create_new(path: &Path) -> io::Result<File> {
+    let open = || OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            open()
+        }
+        outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn what_is_saved_comes_back() {
+        let folder = Scratch::new();
+        let state = State::open(&folder.path().join("made/here"), "boot-1");
+        assert_eq!(
+            (state.drift(), state.boot(), state.profile(), state.time()),
+            (None, BootState::default(), None, None)
+        );
+        let (drift, boot) =
+            (Drift { frequency_ppm: -12.5, skew_ppm: 0.25 }, BootState { steps: 2, synchronized: true });
+        let name = ProfileName::of("p", "text\nof two lines\n");
+        state.save_drift(drift);
+        state.save_boot(boot);
+        state.save_profile(&name, "text\nof two lines\n");
+        state.save_time(Wall(17));
+        assert_eq!((state.drift(), state.boot(), state.time()), (Some(drift), boot, Some(Wall(17))));
+        assert_eq!(state.profile(), Some((name, "text\nof two lines\n".to_owned())));
+        state.forget_profile();
+        state.forget_profile();
+        assert_eq!(state.profile(), None);
+    }
+
+    #[test]
+    fn another_boot_opens_the_start_phase_again() {
+        let folder = Scratch::new();
+        State::open(folder.path(), "boot-1").save_boot(BootState { steps: 3, synchronized: true });
+        assert_eq!(State::open(folder.path(), "boot-1").boot().steps, 3);
+        assert_eq!(State::open(folder.path(), "boot-2").boot(), BootState::default());
+    }
+
+    #[test]
+    fn a_link_is_neither_followed_nor_written_through() {
+        let folder = Scratch::new();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "1 1\n").unwrap();
+        let state = State::open(&folder.path().join("state"), "b");
+        for name in ["drift", ".drift.new"] {
+            symlink(&victim, folder.path().join("state").join(name)).unwrap();
+        }
+        assert_eq!(state.drift(), None);
+        state.save_drift(Drift { frequency_ppm: 5.0, skew_ppm: 1.0 });
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "1 1\n");
+        assert_eq!(state.drift().unwrap().frequency_ppm, 5.0);
+    }
+
+    #[test]
+    fn an_interrupted_write_leaves_the_old_file() {
+        let folder = Scratch::new();
+        let state = State::open(folder.path(), "b");
+        state.save_time(Wall(1));
+        fs::write(folder.path().join(".time.new"), "half of a numb").unwrap();
+        assert_eq!(state.time(), Some(Wall(1)));
+        state.save_time(Wall(2));
+        assert_eq!(state.time(), Some(Wall(2)));
+    }
+
+    #[test]
+    fn nonsense_is_no_state() {
+        let folder = Scratch::new();
+        let state = State::open(folder.path(), "b");
+        for name in ["drift", "boot", "profile", "time"] {
+            fs::write(folder.path().join(name), "NaN inf\n\u{0}").unwrap();
+        }
+        assert_eq!(
+            (state.drift(), state.boot(), state.profile(), state.time()),
+            (None, BootState::default(), None, None)
+        );
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_survived() {
+        let state = State::open(Path::new("/proc/no-such-directory"), "b");
+        state.save_time(Wall(1));
+        assert_eq!(state.time(), None);
+    }
+}

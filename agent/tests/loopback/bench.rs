@@ -1,0 +1,261 @@
+//! Processes and folders of a test, which end with it. Every process is started without the right to set the clock.
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use contract::Report;
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Waits until it is so.
+pub(crate) fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited too long: {what}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A port that nobody has.
+pub(crate) fn free_udp_port() -> u16 {
+    UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A command that cannot set the clock, whoever runs the test.
+fn harmless(program: &str) -> Command {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let is_root = status.lines().any(|line| line.starts_with("Uid:\t0\t"));
+    if !is_root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-sys_time", "--inh-caps", "-sys_time", program]);
+    command
+}
+
+/// Runs the agent's program to its end.
+pub(crate) fn run(arguments: &[&str]) -> (i32, String) {
+    ended(harmless(env!("CARGO_BIN_EXE_timesync-agent")).args(arguments).output().unwrap())
+}
+
+fn ended(output: Output) -> (i32, String) {
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A folder of its own.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let name =
+            format!("timesync-loopback-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A projected volume in it, empty.
+    pub(crate) fn volume(&self) -> Volume {
+        let volume = Volume(self.0.join("volume"));
+        fs::create_dir(volume.path()).unwrap();
+        volume.swap("", &[]);
+        volume
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A folder as the kubelet keeps it: files behind a link that is swapped.
+pub(crate) struct Volume(PathBuf);
+
+impl Volume {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Replaces all files at once.
+    pub(crate) fn swap(&self, assignment: &str, files: &[(&str, &str)]) {
+        let generation = format!("..{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = self.0.join(&generation);
+        fs::create_dir(&folder).unwrap();
+        for (name, text) in files.iter().chain(&[("assignment", assignment)]) {
+            fs::write(folder.join(name), text).unwrap();
+        }
+        let (link, beside) = (self.0.join("..data"), self.0.join("..data_tmp"));
+        let former = fs::read_link(&link);
+        symlink(&generation, &beside).unwrap();
+        fs::rename(&beside, &link).unwrap();
+        if let Ok(former) = former {
+            fs::remove_dir_all(self.0.join(former)).unwrap();
+        }
+    }
+}
+
+/// A process that is killed with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Debian's chronyd as a server whose clock is the system's.
+pub(crate) struct Chronyd {
+    pub(crate) port: u16,
+    _process: Process,
+}
+
+impl Chronyd {
+    pub(crate) fn start(folder: &Folder, stratum: u8) -> Self {
+        let (port, path) = (free_udp_port(), folder.path().join("chrony.conf"));
+        let text = format!(
+            "port {port}\ncmdport 0\nbindaddress 127.0.0.1\nallow 127.0.0.0/8\nlocal stratum {stratum}\npidfile {}\n",
+            folder.path().join("chronyd.pid").display()
+        );
+        fs::write(&path, text).unwrap();
+        let child = harmless("/usr/sbin/chronyd")
+            .args(["-x", "-U", "-u", "root", "-d", "-f"])
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("these tests need Debian's package chrony");
+        Self { port, _process: Process(child) }
+    }
+}
+
+/// A running agent.
+pub(crate) struct Agent {
+    process: Process,
+    http: String,
+    file: PathBuf,
+}
+
+impl Agent {
+    /// Starts one with `text` as its file; `STATE` and `HTTP` in it are filled in.
+    pub(crate) fn start(folder: &Folder, text: &str) -> Self {
+        Self::start_with(folder, text, &[])
+    }
+
+    /// The same, with more arguments.
+    pub(crate) fn start_with(folder: &Folder, text: &str, arguments: &[&str]) -> Self {
+        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let file = write_file(folder, text, &http);
+        let log = fs::File::create(folder.path().join("agent.log")).unwrap();
+        let child = harmless(env!("CARGO_BIN_EXE_timesync-agent"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .args(arguments)
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { process: Process(child), http, file }
+    }
+
+    /// Starts one that ends by itself: its code, and what it said.
+    pub(crate) fn fails_with(folder: &Folder, text: &str, arguments: &[&str]) -> (i32, String) {
+        let file = write_file(folder, text, "127.0.0.1:1");
+        run(&[&["run", "--config", file.to_str().unwrap()], arguments].concat())
+    }
+
+    /// Gives it another file.
+    pub(crate) fn rewrite(&self, text: &str) {
+        let folder = self.file.parent().unwrap();
+        let beside = folder.join("agent.toml.new");
+        fs::write(&beside, filled_in(folder, text, &self.http)).unwrap();
+        fs::rename(&beside, &self.file).unwrap();
+    }
+
+    /// What it reports; asks until it answers.
+    pub(crate) fn report(&self) -> Report {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let (code, body) = self.get("/status", None);
+            if code == 200 {
+                return serde_json::from_str(&body).unwrap();
+            }
+            assert!(Instant::now() < deadline, "no report: {code} {body}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The reason of the profile's error, or nothing.
+    pub(crate) fn error(&self) -> String {
+        self.report().profile_error.map(|error| error.reason).unwrap_or_default()
+    }
+
+    /// Status code and body; 0 if nobody listens (yet).
+    pub(crate) fn get(&self, path: &str, token: Option<&str>) -> (u16, String) {
+        let Ok(mut stream) = TcpStream::connect(&self.http) else { return (0, String::new()) };
+        let authorization = token.map(|t| format!("Authorization: Bearer {t}\r\n")).unwrap_or_default();
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: agent\r\n{authorization}\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        (head.split(' ').nth(1).unwrap_or_default().parse().unwrap_or(0), body.to_owned())
+    }
+
+    /// A subcommand that is told of this agent's file.
+    pub(crate) fn command(&self, arguments: &[&str]) -> (i32, String) {
+        self.run(&[arguments, &["--config", self.file.to_str().unwrap()]].concat())
+    }
+
+    /// A subcommand.
+    pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String) {
+        run(arguments)
+    }
+
+    /// Its child processes, of all of its threads.
+    pub(crate) fn children(&self) -> String {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.0.id())).unwrap();
+        tasks.map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap()).collect()
+    }
+
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.process.0.id())).unwrap().count()
+    }
+
+    /// Ends it with SIGTERM; its exit code.
+    pub(crate) fn stop(mut self) -> i32 {
+        let id = self.process.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(status) = self.process.0.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn write_file(folder: &Folder, text: &str, http: &str) -> PathBuf {
+    let file = folder.path().join("agent.toml");
+    fs::write(&file, filled_in(folder.path(), text, http)).unwrap();
+    file
+}
+
+fn filled_in(folder: &Path, text: &str, http: &str) -> String {
+    text.replace("STATE", folder.join("state").to_str().unwrap()).replace("HTTP", http)
+}

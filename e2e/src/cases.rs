@@ -1,0 +1,127 @@
+//! The cluster tests: one cluster for most of them, in the order of the list, so that each finds the clocks as the one
+//! before left them: right. Out: a line per test, and an error if one failed.
+mod lab;
+
+mod follow;
+
+mod reload;
+
+mod liars;
+
+mod silence;
+
+mod refusal;
+
+mod access;
+
+mod content;
+
+mod restart;
+
+mod demo_fails;
+
+use std::time::Instant;
+
+use anyhow::bail;
+
+use crate::{cluster, image, install, interrupt, upstream};
+
+struct Case {
+    name: &'static str,
+    about: &'static str,
+    run: fn() -> anyhow::Result<()>,
+}
+
+const fn case(name: &'static str, about: &'static str, run: fn() -> anyhow::Result<()>) -> Case {
+    Case { name, about, run }
+}
+
+/// On the common cluster, in this order: the last one uninstalls the chart.
+const COMMON: &[Case] = &[
+    case("follow", "apply, both clocks right; +100 ms without a step; 80 ppm", follow::run),
+    case("reload", "an edited policy runs within 5 s; clients of an agent", reload::run),
+    case("liars", "a preferred liar; two against two", liars::run),
+    case("silence", "all upstreams silent: holdover, unsynchronised, and back", silence::run),
+    case("refusal", "a bad policy; a hand-edited profile", refusal::run),
+    case("access", "restrict … ignore gets no answer", access::run),
+    case("content", "one process, one binary; what NodeClock says is true", content::run),
+    case("restart", "agent and operator killed; policy deleted; uninstall", restart::run),
+];
+
+/// With clusters of their own.
+const APART: &[Case] =
+    &[case("demo-fails", "the demo fails in Observe mode and without upstream", demo_fails::run)];
+
+/// Prints the names.
+pub(crate) fn list() {
+    for case in COMMON.iter().chain(APART) {
+        println!("{:12} {}", case.name, case.about);
+    }
+}
+
+/// Runs the tests of these names, or all. `keep` leaves the cluster up after a failure.
+pub(crate) fn run(names: &[String], keep: bool) -> anyhow::Result<()> {
+    let all: Vec<_> = COMMON.iter().chain(APART).collect();
+    if let Some(wrong) = names.iter().find(|name| all.iter().all(|case| case.name != **name)) {
+        bail!("there is no test {wrong}; `e2e list` prints them");
+    }
+    let wanted = |case: &&Case| names.is_empty() || names.iter().any(|name| name == case.name);
+    image::build_all()?;
+    let common: Vec<_> = COMMON.iter().filter(wanted).collect();
+    let mut failed = Vec::new();
+    if !common.is_empty() {
+        failed = run_common(&common, keep)?;
+    }
+    if failed.is_empty() || !keep {
+        for case in APART.iter().filter(wanted) {
+            failed.extend(run_one(case)?);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    println!("cluster tests: all {} passed", all.iter().filter(|case| wanted(case)).count());
+    Ok(())
+}
+
+fn run_common(cases: &[&Case], keep: bool) -> anyhow::Result<Vec<&'static str>> {
+    cluster::up(cluster::IN_2020)?;
+    let mut failed = Vec::new();
+    let result = (|| {
+        cluster::set_clocks_off()?;
+        install::chart(&[])?;
+        for case in cases {
+            failed.extend(run_one(case)?);
+            upstream::bend_all(upstream::HONESTLY)?;
+        }
+        Ok(())
+    })();
+    if keep && (result.is_err() || !failed.is_empty()) {
+        eprintln!("the cluster is left up; `e2e down` removes it");
+    } else if result.is_err() || !failed.is_empty() {
+        cluster::give_up();
+    } else {
+        cluster::down()?;
+    }
+    result.map(|()| failed)
+}
+
+/// The name of the test if it failed; an error only if we were interrupted.
+fn run_one(case: &Case) -> anyhow::Result<Option<&'static str>> {
+    interrupt::check()?;
+    eprintln!("test {}: {}", case.name, case.about);
+    let begun = Instant::now();
+    let result = (case.run)();
+    let took = begun.elapsed().as_secs_f64();
+    interrupt::check()?;
+    match result {
+        Ok(()) => {
+            println!("ok   {:12} {took:6.1} s  {}", case.name, case.about);
+            Ok(None)
+        }
+        Err(error) => {
+            println!("FAIL {:12} {took:6.1} s  {error:#}", case.name);
+            Ok(Some(case.name))
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Clocks follow the upstreams: to the truth by a step, to +100 ms by slewing alone, to 80 ppm by frequency.
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::ensure;
+
+use super::lab::{self, MS};
+use crate::{interrupt, truth, upstream, vm};
+
+pub(super) fn run() -> anyhow::Result<()> {
+    lab::settle()?;
+    let steps: Vec<_> =
+        vm::VMS.iter().map(|vm| Ok(lab::report(*vm)?.clock.steps)).collect::<anyhow::Result<_>>()?;
+
+    let target = upstream::bend_all("offset=0.1")?;
+    follow_without_step(target)?;
+    for (vm, before) in vm::VMS.into_iter().zip(&steps) {
+        let now = lab::report(vm)?.clock.steps;
+        ensure!(now == *before, "{} stepped: {before} steps before, {now} after", vm.name());
+    }
+
+    let before = frequencies()?;
+    upstream::bend_all("ppm=80")?;
+    crate::wait::until(
+        "the kernels' frequencies to follow by 80 ± 2 ppm",
+        "60 s",
+        Duration::from_secs(240),
+        || {
+            let now = frequencies()?;
+            let gained: Vec<_> = now.iter().zip(&before).map(|(now, before)| now - before).collect();
+            eprintln!("    gained {gained:.2?} ppm");
+            Ok(gained.iter().all(|gain| (gain - 80.0).abs() <= 2.0).then_some(()))
+        },
+    )?;
+    // Back to where the next test starts.
+    lab::settle()
+}
+
+/// Watches both clocks on their way: they get there, and never faster than the policy's slew rate allows.
+fn follow_without_step(target: i64) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let mut last = Vec::new();
+    for vm in vm::VMS {
+        last.push((truth::nanoseconds()?, vm.probe()?.offset()?.offset));
+    }
+    loop {
+        interrupt::check()?;
+        ensure!(
+            begun.elapsed() < Duration::from_secs(120),
+            "the clocks did not follow to +100 ms within 120 s: {last:?}"
+        );
+        let mut there = true;
+        for (vm, last) in vm::VMS.into_iter().zip(&mut last) {
+            let (now, offset) = (truth::nanoseconds()?, vm.probe()?.offset()?.offset);
+            // 5000 ppm of slew, some for the crystal, and a millisecond for the measurement.
+            let most = (now - last.0) * 6 / 1000 + MS;
+            ensure!(
+                (offset - last.1).abs() <= most,
+                "{} moved by {} within {}: a step",
+                vm.name(),
+                truth::shown(offset - last.1),
+                truth::shown(now - last.0)
+            );
+            *last = (now, offset);
+            there &= (offset - target).abs() < MS;
+        }
+        if there {
+            eprintln!("  both at +100 ms after {:.1} s, by slewing", begun.elapsed().as_secs_f64());
+            return lab::wait_within(MS, target, Duration::from_secs(30));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The kernels' frequencies, ppm: the median of 15 over 7 s, because slews are part of it.
+fn frequencies() -> anyhow::Result<Vec<f64>> {
+    let mut all = vec![Vec::new(), Vec::new()];
+    for _ in 0..15 {
+        interrupt::check()?;
+        for (vm, readings) in vm::VMS.into_iter().zip(&mut all) {
+            readings.push(vm.probe()?.kernel()?.frequency_ppm);
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+    Ok(all
+        .into_iter()
+        .map(|mut readings| {
+            readings.sort_by(f64::total_cmp);
+            readings[7]
+        })
+        .collect())
+}

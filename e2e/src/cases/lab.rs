@@ -1,0 +1,170 @@
+//! What the tests share: the policy under test, and questions asked of nodes in one line each.
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use contract::Report;
+
+use crate::{
+    agent_http::Agent,
+    demo, kubectl,
+    truth::{self, Reading},
+    upstream,
+    vm::{self, Vm},
+    wait,
+};
+
+/// Nanoseconds in a millisecond.
+pub(crate) const MS: i64 = 1_000_000;
+
+/// The policy under test is called so; it takes the virtual machines. node1 is observed by another.
+pub(crate) const POLICY: &str = "main";
+
+/// Applies the policy under test: its spec but for the upstreams' common part, in YAML, each line indented by two.
+/// Clients on the bridge are not limited in rate, so that tests may ask as often as they like.
+pub(crate) fn apply(upstreams: &[&str], spec: &str) -> anyhow::Result<()> {
+    let listed: String = upstreams
+        .iter()
+        .map(|entry| format!("  - {{{entry}, iburst: true, minPoll: 0, maxPoll: 1}}\n"))
+        .collect();
+    let restrict = "  restrict:\n  - {source: default}\n";
+    let restrict = if spec.contains("restrict:") { "" } else { restrict };
+    kubectl::apply(&demo::observe_node1())?;
+    kubectl::apply(&format!(
+        "apiVersion: timesync.dev/v1alpha1\nkind: TimeSyncPolicy\nmetadata: {{name: {POLICY}}}\nspec:\n  \
+         upstreams:\n{listed}{restrict}{spec}"
+    ))?;
+    Ok(())
+}
+
+/// The four servers that can be bent, as upstreams `a` to `d`.
+pub(crate) fn four() -> Vec<String> {
+    ["a", "b", "c", "d"]
+        .iter()
+        .zip(upstream::BENT)
+        .map(|(name, server)| format!("name: {name}, server: {server}"))
+        .collect()
+}
+
+/// Applies the policy with the four servers, fast slewing, and whatever else is given.
+pub(crate) fn apply_four(spec: &str) -> anyhow::Result<()> {
+    let four = four();
+    let entries: Vec<_> = four.iter().map(String::as_str).collect();
+    apply(&entries, &format!("  clock: {{maxSlewRate: 5000}}\n{spec}"))
+}
+
+/// All servers right, the plain policy, and both clocks right: what each test may start from.
+pub(crate) fn settle() -> anyhow::Result<()> {
+    upstream::bend_all(upstream::HONESTLY)?;
+    apply_four("")?;
+    wait_within(MS, 0, Duration::from_secs(120))?;
+    wait_for_profile(Duration::from_secs(60))?;
+    for vm in vm::VMS {
+        wait_for_report(vm, "to be synchronised", Duration::from_secs(60), |report| {
+            report.clock.synchronized
+        })?;
+    }
+    Ok(())
+}
+
+/// Waits until the clocks of both machines are within `limit` of `target`: nanoseconds from this machine's clock.
+pub(crate) fn wait_within(limit: i64, target: i64, time: Duration) -> anyhow::Result<()> {
+    let what = format!("both clocks within {} of {}", truth::shown(limit), truth::shown(target));
+    wait::until(&what, "20 s", time, || {
+        for vm in vm::VMS {
+            if (vm.probe()?.offset()?.offset - target).abs() > limit {
+                return Ok(None);
+            }
+        }
+        for vm in vm::VMS {
+            if (median(vm)?.offset - target).abs() > limit {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
+}
+
+/// The median of ten readings of a machine's clock.
+pub(crate) fn median(vm: Vm) -> anyhow::Result<Reading> {
+    vm.probe()?.median_of_10()
+}
+
+/// An error if a clock is further than `limit` from `target`.
+pub(crate) fn expect_within(vm: Vm, limit: i64, target: i64) -> anyhow::Result<()> {
+    let offset = vm.probe()?.offset()?.offset - target;
+    ensure!(offset.abs() <= limit, "{} is {} off", vm.name(), truth::shown(offset));
+    Ok(())
+}
+
+/// What a machine's agent says.
+pub(crate) fn report(vm: Vm) -> anyhow::Result<Report> {
+    Agent::at(&vm.address())?.report()
+}
+
+/// Waits until an agent's report is as wanted.
+pub(crate) fn wait_for_report(
+    vm: Vm,
+    what: &str,
+    limit: Duration,
+    wanted: impl Fn(&Report) -> bool,
+) -> anyhow::Result<Report> {
+    let agent = Agent::at(&vm.address())?;
+    let mut last = None;
+    let result = wait::until(&format!("{} {what}", vm.name()), "", limit, || {
+        // An agent that is just being replaced does not answer.
+        let Ok(report) = agent.report() else { return Ok(None) };
+        let found = wanted(&report);
+        last = Some(report.clone());
+        Ok(found.then_some(report))
+    });
+    result.with_context(|| match last {
+        Some(report) => format!(
+            "its last report: {} ({}), profile {:?}, error {:?}",
+            report.clock.reason.as_str(),
+            report.clock.message,
+            report.profile,
+            report.profile_error
+        ),
+        None => "it never answered".to_owned(),
+    })
+}
+
+/// Waits until both machines run the profile that the policy's status names; the seconds it took.
+pub(crate) fn wait_for_profile(limit: Duration) -> anyhow::Result<f64> {
+    let agents = vm::VMS.iter().map(|vm| Agent::at(&vm.address())).collect::<anyhow::Result<Vec<_>>>()?;
+    let begun = std::time::Instant::now();
+    wait::until("the new profile on both machines", "2 s", limit, || {
+        let policy = kubectl::policy(POLICY)?;
+        let Some(status) = policy.status else { return Ok(None) };
+        if status.observed_generation != policy.metadata.generation {
+            return Ok(None);
+        }
+        for agent in &agents {
+            let Ok(report) = agent.report() else { return Ok(None) };
+            if report.profile.map(|name| name.to_string()) != status.profile {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })?;
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+/// Waits until a node's condition has this status and reason.
+pub(crate) fn wait_for_condition(
+    vm: Vm,
+    type_: &str,
+    status: &str,
+    reason: &str,
+    limit: Duration,
+) -> anyhow::Result<()> {
+    let mut last = None;
+    let result = wait::until(&format!("{type_}={status} ({reason}) of {}", vm.name()), "", limit, || {
+        last = kubectl::condition(&vm.name(), type_)?;
+        Ok(last.as_ref().filter(|found| found.0 == status && found.1 == reason).map(|_| ()))
+    });
+    if let Err(error) = result {
+        bail!("{error:#}; it is {last:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Things are killed, and clocks stay right: an agent, the operator in the middle of an edit; a policy is deleted; the
+//! chart is uninstalled.
+use std::time::Duration;
+
+use anyhow::ensure;
+use contract::{Assignment, Report};
+
+use super::lab::{self, MS};
+use crate::{
+    install::{self, NAMESPACE},
+    kubectl, upstream, vm, wait,
+};
+
+pub(super) fn run() -> anyhow::Result<()> {
+    lab::settle()?;
+    agent_comes_back_without_a_step()?;
+    operator_finishes_an_edit_after_its_restart()?;
+    deleted_policy_means_none()?;
+    uninstall_leaves_the_crds()
+}
+
+fn agent_comes_back_without_a_step() -> anyhow::Result<()> {
+    let vm = vm::VMS[0];
+    let before = lab::report(vm)?;
+    let pod = install::agent_on(&vm.name())?;
+    kubectl::sh(&format!("delete pod {pod} -n {NAMESPACE} --wait=false"))?;
+    wait::until(
+        "the agent to come back, its clock right all the time",
+        "15 s",
+        Duration::from_secs(120),
+        || {
+            lab::expect_within(vm, 2 * MS, 0)?;
+            let Ok(report) = lab::report(vm) else { return Ok(None) };
+            Ok((report.instance != before.instance && report.clock.synchronized).then_some(()))
+        },
+    )?;
+    let after = lab::report(vm)?;
+    ensure!(
+        after.clock.steps == before.clock.steps && after.clock.last_step.is_none(),
+        "it stepped: {:?}",
+        after.clock
+    );
+    ensure!(after.profile == before.profile, "it runs {:?}, not {:?}", after.profile, before.profile);
+    Ok(())
+}
+
+fn operator_finishes_an_edit_after_its_restart() -> anyhow::Result<()> {
+    lab::apply(&[&format!("name: late, server: {}", upstream::BENT[3])], "")?;
+    kubectl::sh(&format!(
+        "delete pod -n {NAMESPACE} -l app.kubernetes.io/component=operator --force --grace-period=0"
+    ))?;
+    lab::wait_for_profile(Duration::from_secs(90))?;
+    for vm in vm::VMS {
+        let sources = lab::report(vm)?.sources;
+        ensure!(sources.len() == 1 && sources[0].name == "late", "{} asks {sources:?}", vm.name());
+    }
+    install::wait_for_pods()
+}
+
+fn deleted_policy_means_none() -> anyhow::Result<()> {
+    kubectl::sh(&format!("delete tsp {}", lab::POLICY))?;
+    let none = |report: &Report| report.assignment == Assignment::None && report.profile.is_none();
+    for vm in vm::VMS {
+        lab::wait_for_report(vm, "to run no profile", Duration::from_secs(30), none)?;
+        lab::expect_within(vm, 5 * MS, 0)?;
+    }
+    Ok(())
+}
+
+fn uninstall_leaves_the_crds() -> anyhow::Result<()> {
+    kubectl::helm(&["uninstall", "timesync", "--namespace", NAMESPACE])?;
+    wait::until("the agents to go", "10 s", Duration::from_secs(90), || {
+        Ok((kubectl::get(&format!("pods -n {NAMESPACE}"))?["items"].as_array().is_some_and(Vec::is_empty))
+            .then_some(()))
+    })?;
+    for name in ["timesyncpolicies.timesync.dev", "nodeclocks.timesync.dev"] {
+        kubectl::sh(&format!("get crd {name}"))?;
+    }
+    // Clocks run on as they are.
+    for vm in vm::VMS {
+        lab::expect_within(vm, 10 * MS, 0)?;
+    }
+    Ok(())
+}

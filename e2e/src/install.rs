@@ -1,0 +1,54 @@
+//! Installs the chart into our cluster and takes it out again.
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::{checkout, kubectl, wait};
+
+/// The release's namespace.
+pub(crate) const NAMESPACE: &str = "timesync-system";
+
+/// `helm install`; every agent and one operator run afterwards. `settings` are more values, as for `--set`.
+pub(crate) fn chart(settings: &[&str]) -> anyhow::Result<()> {
+    kubectl::apply(&format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n  labels:\n    \
+         pod-security.kubernetes.io/enforce: privileged\n"
+    ))?;
+    let chart = checkout::root().join("charts/timesync").display().to_string();
+    // The operator's image is on node1 only: a virtual machine has little memory. All agents may go at once.
+    let mut words = vec!["install", "timesync", &chart, "--namespace", NAMESPACE];
+    for setting in ["operator.nodeSelector.kubernetes\\.io/hostname=node1"].iter().chain(settings) {
+        words.extend(["--set", setting]);
+    }
+    kubectl::helm(&words)?;
+    wait_for_pods()
+}
+
+/// Waits until all pods of the release run and are ready.
+pub(crate) fn wait_for_pods() -> anyhow::Result<()> {
+    let what = format!("get ds,deploy -n {NAMESPACE} -o json");
+    wait::until("agents and operator", "15 s", Duration::from_secs(180), || {
+        let all: serde_json::Value = serde_json::from_str(&kubectl::sh(&what)?)?;
+        let done = all["items"].as_array().context("a list")?.iter().all(|item| {
+            let (status, kind) = (&item["status"], item["kind"].as_str());
+            let seen = status["observedGeneration"] == item["metadata"]["generation"];
+            let (wanted, ready) = match kind {
+                Some("DaemonSet") => (&status["desiredNumberScheduled"], &status["numberReady"]),
+                _ => (&item["spec"]["replicas"], &status["readyReplicas"]),
+            };
+            seen && wanted.as_i64().is_some_and(|wanted| wanted > 0 && ready.as_i64() == Some(wanted))
+        });
+        Ok(done.then_some(()))
+    })
+}
+
+/// The name of the agent's pod on a node.
+pub(crate) fn agent_on(node: &str) -> anyhow::Result<String> {
+    let pods = kubectl::get(&format!(
+        "pods -n {NAMESPACE} -l app.kubernetes.io/component=agent --field-selector spec.nodeName={node}"
+    ))?;
+    let live =
+        pods["items"].as_array().into_iter().flatten().find(|p| p["metadata"]["deletionTimestamp"].is_null());
+    let name = live.and_then(|pod| pod["metadata"]["name"].as_str());
+    Ok(name.with_context(|| format!("no agent on {node}"))?.to_owned())
+}

@@ -1,0 +1,93 @@
+//! Certificates of a cluster, dated 1970 to 2099, so that nodes with wrong clocks can join. Made by openssl.
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::json;
+
+use crate::{checkout, network, process};
+
+/// Nodes of the cluster; each has a certificate of its name.
+pub(crate) const NODES: [&str; 3] = ["node1", "vm1", "vm2"];
+
+/// The folder with the certificates.
+pub(crate) fn folder() -> PathBuf {
+    checkout::state().join("pki")
+}
+
+/// Makes the authority and every certificate.
+pub(crate) fn make() -> anyhow::Result<()> {
+    let pki = folder();
+    fs::create_dir_all(&pki)?;
+    let here = pki.display();
+    fs::write(
+        pki.join("ca.cnf"),
+        format!(
+            "[ca]\ndefault_ca=d\n[d]\nnew_certs_dir={here}\ndatabase={here}/index.txt\nserial={here}/serial\n\
+             default_md=sha256\npolicy=p\nunique_subject=no\n[p]\ncommonName=supplied\norganizationName=optional\n"
+        ),
+    )?;
+    fs::write(pki.join("index.txt"), "")?;
+    fs::write(pki.join("serial"), "01")?;
+    request("ca", "/CN=timesync-e2e")?;
+    sign("ca", "basicConstraints=critical,CA:TRUE", true)?;
+    let names = format!(
+        "subjectAltName=IP:127.0.0.1,IP:10.96.0.1,IP:{},DNS:kubernetes.default.svc,DNS:localhost",
+        network::HOST
+    );
+    certificate("apiserver", "/CN=kube-apiserver", &names)?;
+    let leaf = "basicConstraints=CA:FALSE";
+    certificate("admin", "/O=system:masters/CN=admin", leaf)?;
+    certificate("controller-manager", "/CN=system:kube-controller-manager", leaf)?;
+    certificate("scheduler", "/CN=system:kube-scheduler", leaf)?;
+    certificate("kubelet-client", "/O=system:masters/CN=apiserver-kubelet-client", leaf)?;
+    for node in NODES {
+        certificate(node, &format!("/O=system:nodes/CN=system:node:{node}"), leaf)?;
+    }
+    openssl("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out sa.key")?;
+    openssl("pkey -in sa.key -pubout -out sa.pub")
+}
+
+fn certificate(name: &str, subject: &str, extension: &str) -> anyhow::Result<()> {
+    request(name, subject)?;
+    sign(name, extension, false)
+}
+
+fn request(name: &str, subject: &str) -> anyhow::Result<()> {
+    openssl(&format!(
+        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr -subj {subject}"
+    ))
+}
+
+fn sign(name: &str, extension: &str, own: bool) -> anyhow::Result<()> {
+    fs::write(folder().join(format!("{name}.ext")), extension)?;
+    let by = if own { "-selfsign" } else { "-cert ca.crt" };
+    openssl(&format!(
+        "ca -batch -config ca.cnf {by} -keyfile ca.key -in {name}.csr -out {name}.crt -startdate 19700101000000Z \
+         -enddate 20991231235959Z -notext -extfile {name}.ext"
+    ))
+}
+
+fn openssl(words: &str) -> anyhow::Result<()> {
+    process::run(Command::new("openssl").args(words.split_whitespace()).current_dir(folder()))?;
+    Ok(())
+}
+
+/// A kubeconfig whose certificates lie in `folder` as seen by its reader.
+pub(crate) fn kubeconfig(name: &str, folder: &Path) -> String {
+    let file = |suffix: &str| folder.join(suffix).display().to_string();
+    // JSON is YAML.
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "timesync-e2e", "cluster": {
+            "server": format!("https://{}:6443", network::HOST), "certificate-authority": file("ca.crt")}}],
+        "users": [{"name": name, "user": {
+            "client-certificate": file(&format!("{name}.crt")), "client-key": file(&format!("{name}.key"))}}],
+        "contexts": [{"name": "timesync-e2e", "context": {"cluster": "timesync-e2e", "user": name}}],
+        "current-context": "timesync-e2e",
+    })
+    .to_string()
+}

@@ -1,0 +1,89 @@
+//! The upstream servers, in a namespace of their own: Debian's chronyd, which serves this machine's clock and never sets
+//! it, and four servers whose time we can bend.
+use std::{env, fs, path::PathBuf, process::Command, time::Duration};
+
+use crate::{
+    checkout, liar, network,
+    process::{self, Daemon},
+    wait,
+};
+
+/// chronyd.
+pub(crate) const HONEST: &str = "172.30.0.201";
+/// The servers that can be bent.
+pub(crate) const BENT: [&str; 4] = ["172.30.0.211", "172.30.0.212", "172.30.0.213", "172.30.0.214"];
+
+/// The order that makes a server right again.
+pub(crate) const HONESTLY: &str = "offset=0 ppm=0 stratum=1 leap=0 silent=0 dispersion=0.0001";
+
+/// Makes the namespace and starts all servers.
+pub(crate) fn up() -> anyhow::Result<()> {
+    fs::create_dir_all(checkout::state().join("upstream"))?;
+    let addresses: Vec<_> = [HONEST].into_iter().chain(BENT).collect();
+    network::namespace(network::UPSTREAMS, &addresses)?;
+    start_honest()?;
+    for address in BENT {
+        Daemon::new(&format!("ntp-{address}"), env::current_exe()?)
+            .wrap(&network::inside(network::UPSTREAMS))
+            .wrap(at_once())
+            .args(&format!("serve-ntp --listen {address}:123 --control {}", control(address).display()))
+            .start()?;
+    }
+    wait::until("the upstream servers", "", Duration::from_secs(20), || {
+        process::expect_running("chronyd")?;
+        Ok(BENT.iter().all(|address| liar::order(&control(address), "").is_ok()).then_some(()))
+    })
+}
+
+/// Starts chronyd.
+pub(crate) fn start_honest() -> anyhow::Result<()> {
+    let folder = checkout::state().join("upstream");
+    let here = folder.display();
+    let configuration = format!(
+        "local stratum 1\nallow 172.30.0.0/24\nbindaddress {HONEST}\ncmdport 0\nbindcmdaddress {here}/chronyd.sock\n\
+         pidfile {here}/chronyd.pid\n"
+    );
+    fs::write(folder.join("chronyd.conf"), configuration)?;
+    Daemon::new("chronyd", "chronyd")
+        .wrap(&network::inside(network::UPSTREAMS))
+        .wrap(at_once())
+        .args(&format!("-x -d -u root -f {here}/chronyd.conf"))
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .start()?;
+    Ok(())
+}
+
+/// Ends chronyd.
+pub(crate) fn stop_honest() -> anyhow::Result<()> {
+    process::end("chronyd", "-TERM")
+}
+
+/// Bends all four servers alike: `offset=0.1`, `ppm=80`, `silent=1` and so on. Returns their offset in nanoseconds.
+pub(crate) fn bend_all(words: &str) -> anyhow::Result<i64> {
+    let mut offset = 0;
+    for number in 0..BENT.len() {
+        offset = bend(number, words)?;
+    }
+    Ok(offset)
+}
+
+/// Bends one server, 0 to 3.
+pub(crate) fn bend(number: usize, words: &str) -> anyhow::Result<i64> {
+    liar::order(&control(BENT[number]), words)
+}
+
+fn control(address: &str) -> PathBuf {
+    checkout::state().join("upstream").join(format!("{address}.sock"))
+}
+
+/// Words that run a server ahead of everything else, where the machine allows it: a server that waits for a busy core
+/// stamps its packets late, and its clients would be late as well.
+fn at_once() -> &'static str {
+    if process::output(Command::new("chrt").args(["--rr", "10", "true"]))
+        .is_ok_and(|output| output.status.success())
+    {
+        "chrt --rr 10"
+    } else {
+        "nice -n -15"
+    }
+}

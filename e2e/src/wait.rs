@@ -1,0 +1,90 @@
+//! Waiting for conditions, never for a time: says what is waited for and how long it usually takes, gives up at a
+//! generous limit, ends early on Ctrl-C.
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::bail;
+
+use crate::interrupt;
+
+/// Asks `poll` until it has something; `what` is shown, with a tick each 15 s. Errors of `poll` end the wait.
+pub(crate) fn until<T>(
+    what: &str,
+    usually: &str,
+    limit: Duration,
+    mut poll: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    let mut ticks = Ticks::start(what, usually);
+    loop {
+        interrupt::check()?;
+        if let Some(found) = poll()? {
+            ticks.done();
+            return Ok(found);
+        }
+        if ticks.begun.elapsed() > limit {
+            bail!("{what}: not within {} s", limit.as_secs());
+        }
+        ticks.tick();
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Checks that a condition, asked again and again, holds all the time; `poll` says why it does not.
+pub(crate) fn holds_for(
+    what: &str,
+    span: Duration,
+    mut poll: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut ticks = Ticks::start(&format!("that {what} for {} s", span.as_secs()), "");
+    while ticks.begun.elapsed() < span {
+        interrupt::check()?;
+        poll()?;
+        ticks.tick();
+        thread::sleep(Duration::from_millis(200));
+    }
+    ticks.done();
+    Ok(())
+}
+
+/// Shows that something goes on.
+pub(crate) struct Ticks {
+    what: String,
+    usually: String,
+    shown: bool,
+    next: Duration,
+    pub(crate) begun: Instant,
+}
+
+impl Ticks {
+    /// Begins; nothing is printed before [`Self::tick`] finds that it takes more than half a second.
+    pub(crate) fn start(what: &str, usually: &str) -> Self {
+        let usually = if usually.is_empty() { String::new() } else { format!(" (usually {usually})") };
+        Self {
+            what: what.to_owned(),
+            usually,
+            shown: false,
+            next: Duration::from_secs(15),
+            begun: Instant::now(),
+        }
+    }
+
+    /// Prints the first line after half a second, then one each 15 s.
+    pub(crate) fn tick(&mut self) {
+        let elapsed = self.begun.elapsed();
+        if !self.shown && elapsed > Duration::from_millis(500) {
+            eprintln!("  {}{} …", self.what, self.usually);
+            self.shown = true;
+        }
+        if elapsed > self.next {
+            eprintln!("    … {} s", elapsed.as_secs());
+            self.next += Duration::from_secs(15);
+        }
+    }
+
+    /// Prints how long it took.
+    pub(crate) fn done(&self) {
+        eprintln!("  {}: {:.1} s", self.what, self.begun.elapsed().as_secs_f64());
+    }
+}
