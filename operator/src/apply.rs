@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use contract::{Assignment, ProfileName};
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{
     Api, Client,
@@ -18,6 +19,9 @@ use crate::{
 
 /// The one name under which the operator owns fields.
 pub(crate) const FIELD_MANAGER: &str = "timesync-operator";
+
+/// So many annotations are under way together: a thousand nodes take seconds, and the API server does not notice.
+const AT_ONCE: usize = 16;
 
 /// What stands in the cluster now.
 #[derive(Debug)]
@@ -48,14 +52,18 @@ pub(crate) async fn apply(client: &Client, namespace: &str, prepared: Prepared) 
     if profiles_differ {
         write_profiles(client, namespace, &profiles).await.map_err(Error::ConfigMap)?;
     }
-    let mut failed = None;
-    for (pod, assignment) in annotations {
-        match annotate(client, namespace, &pod, &assignment, None).await {
-            Ok(()) => info!(pod = pod.name, node = pod.node, profile = %assignment, "Profile assigned"),
-            Err(source) => failed = failed.or(Some(Error::Annotation { pod: pod.name, source })),
-        }
-    }
-    failed.map_or(Ok(Applied { policies, nodes, profiles }), Err)
+    let written = stream::iter(annotations)
+        .map(|(pod, assignment)| async move {
+            let written = annotate(client, namespace, &pod, &assignment, None).await;
+            if written.is_ok() {
+                info!(pod = pod.name, node = pod.node, profile = %assignment, "Profile assigned");
+            }
+            written.map_err(|source| Error::Annotation { pod: pod.name, source })
+        })
+        .buffer_unordered(AT_ONCE);
+    let results: Vec<_> = written.collect().await;
+    results.into_iter().collect::<Result<(), _>>()?;
+    Ok(Applied { policies, nodes, profiles })
 }
 
 async fn write_profiles(

@@ -227,3 +227,83 @@ impl Drop for Connection {
         self.driver.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use axum::{
+        Router,
+        extract::RawQuery,
+        http::HeaderMap,
+        response::{IntoResponse, Response},
+        routing::get,
+    };
+    use tokio::{net::TcpListener, sync::mpsc};
+
+    use super::*;
+    use crate::fixtures::report;
+
+    /// Polls an agent that answers by `answer`, and gives its first two results; `asked` takes the queries.
+    async fn polled(
+        answer: fn() -> Response,
+        asked: Arc<Mutex<Vec<String>>>,
+    ) -> Vec<Result<u64, &'static str>> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let status = async move |RawQuery(query): RawQuery, headers: HeaderMap| {
+            asked.lock().unwrap().push(query.unwrap_or_default());
+            match headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
+                Some("Bearer sesame") => answer(),
+                _ => StatusCode::UNAUTHORIZED.into_response(),
+            }
+        };
+        let agent = Router::new().route("/status", get(status));
+        let server = tokio::spawn(async move { axum::serve(listener, agent).await });
+        let token_file = std::env::temp_dir().join(format!("timesync-token-{}-{port}", std::process::id()));
+        std::fs::write(&token_file, "sesame\n").unwrap();
+        let (answers, mut received) = mpsc::channel(8);
+        let mut collector = Collector::new(token_file.clone(), answers);
+        let pod = AgentPod {
+            name: "agent".to_owned(),
+            uid: "u".to_owned(),
+            node: "n1".to_owned(),
+            created: None,
+            address: Some(("127.0.0.1".to_owned(), port)),
+            annotation: None,
+        };
+        collector.follow([&pod].into_iter());
+        let mut results = Vec::new();
+        for _ in 0..2 {
+            let answer = timeout(Duration::from_secs(10), received.recv()).await.unwrap().unwrap();
+            assert_eq!((answer.node.as_str(), answer.pod.as_str()), ("n1", "u"));
+            results.push(answer.result.map(|report| report.sequence).map_err(|failure| failure.reason()));
+        }
+        collector.follow([].into_iter());
+        assert!(collector.polls.is_empty());
+        server.abort();
+        std::fs::remove_file(token_file).unwrap();
+        results
+    }
+
+    #[tokio::test]
+    async fn a_report_is_followed_by_a_wait_for_the_next() {
+        let asked = Arc::default();
+        let answer = || serde_json::to_string(&report()).unwrap().into_response();
+        assert_eq!(polled(answer, Arc::clone(&asked)).await, [Ok(7), Ok(7)]);
+        assert_eq!(asked.lock().unwrap()[..2], ["after=0&wait=30s", "after=7&wait=30s"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_report_is_a_reason() {
+        let check = async |answer: fn() -> Response, reason: &'static str| {
+            let asked = Arc::default();
+            assert_eq!(polled(answer, Arc::clone(&asked)).await, [Err(reason), Err(reason)]);
+            assert_eq!(asked.lock().unwrap()[1], "after=0&wait=30s", "a failure begins a new session");
+        };
+        check(|| "<html>".into_response(), "Decode").await;
+        check(|| vec![b' '; LARGEST_REPORT + 1].into_response(), "Decode").await;
+        check(|| StatusCode::UNAUTHORIZED.into_response(), "Unauthorized").await;
+        check(|| StatusCode::SERVICE_UNAVAILABLE.into_response(), "Status").await;
+    }
+}

@@ -16,7 +16,7 @@ use crate::{
 /// Events of objects without a namespace go here, as kubectl expects.
 const NAMESPACE: &str = "default";
 /// The API server takes 1024 bytes.
-const LONGEST_NOTE: usize = 1000;
+const LONGEST_NOTE: usize = 1024;
 
 /// Transitions of the report that nobody was told of yet. `told` is the last number that was told, of this instance.
 pub(crate) fn untold(report: &Report, stored: &NodeClockStatus, told: Option<u64>) -> Vec<Transition> {
@@ -91,7 +91,7 @@ fn event(
         type_: Some(type_.to_owned()),
         reason: Some(reason.to_owned()),
         action: Some(action.to_owned()),
-        note: Some(note.chars().take(LONGEST_NOTE / 4).collect()),
+        note: Some(note[..note.floor_char_boundary(LONGEST_NOTE)].to_owned()),
         event_time: Some(MicroTime(now)),
         reporting_controller: Some(FIELD_MANAGER.to_owned()),
         reporting_instance: Some(FIELD_MANAGER.to_owned()),
