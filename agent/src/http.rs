@@ -15,6 +15,10 @@ use tracing::{error, info};
 
 use crate::{liveness::Liveness, load, metrics::Metrics, report::Journal, server::Server};
 
+mod listener;
+
+use listener::{Limited, Peer};
+
 /// What the handlers look at.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -38,10 +42,10 @@ pub(crate) async fn serve(address: SocketAddr, shared: Arc<Shared>) {
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .with_state(shared)
-        .into_make_service_with_connect_info::<SocketAddr>();
+        .into_make_service_with_connect_info::<Peer>();
     let listener = listen(address).await;
     info!(%address, "HTTP is served");
-    if let Err(error) = axum::serve(listener, router).await {
+    if let Err(error) = axum::serve(Limited::new(listener), router).await {
         error!(%error, "HTTP ended");
     }
 }
@@ -91,7 +95,7 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn status(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
     Query(query): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {

@@ -32,7 +32,7 @@ pub(crate) struct Options {
     #[arg(long, env = "DEMO_CONTEXT")]
     context: Option<String>,
     #[command(flatten)]
-    own: demo_context::Options,
+    own: demo_context::OwnCluster,
 }
 
 /// Shows it.

@@ -13,7 +13,7 @@ use crate::{checkout, install::NAMESPACE, process, tools, wait};
 
 /// What it needs to know of the cluster.
 #[derive(clap::Args)]
-pub(crate) struct Options {
+pub(crate) struct OwnCluster {
     /// Upstream servers for a cluster of your own, with commas between.
     #[arg(long, env = "DEMO_UPSTREAMS", value_delimiter = ',')]
     upstreams: Vec<String>,
@@ -26,7 +26,7 @@ pub(crate) struct Options {
 }
 
 /// Shows it; the cluster keeps chart and policy.
-pub(crate) fn run(context: &str, options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run(context: &str, options: &OwnCluster) -> anyhow::Result<()> {
     if options.upstreams.is_empty() {
         bail!("DEMO_UPSTREAMS=host,host,… names the servers that the nodes of {context} are to ask");
     }

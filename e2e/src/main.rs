@@ -118,3 +118,13 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::ServeNtp(options) => liar::serve(&options),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

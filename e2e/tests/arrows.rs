@@ -36,8 +36,11 @@ fn seven_arrows_and_no_other() {
 fn ntp_has_no_dependency() {
     let metadata = metadata();
     let package = &members(&metadata)["timesync-ntp"];
-    let needed: Vec<_> =
-        array(package, "dependencies").iter().filter(|d| d["kind"].is_null()).map(|d| d["name"].clone()).collect();
+    let needed: Vec<_> = array(package, "dependencies")
+        .iter()
+        .filter(|d| d["kind"].is_null())
+        .map(|d| d["name"].clone())
+        .collect();
     assert!(needed.is_empty(), "{needed:?}");
 }
 
@@ -90,7 +93,14 @@ fn linked_by(package: &str) -> BTreeSet<String> {
 
 fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", "x86_64-unknown-linux-gnu"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--locked",
+            "--filter-platform",
+            "x86_64-unknown-linux-gnu",
+        ])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -54,9 +54,15 @@ fn nothing_speaks_of_the_machine_it_was_made_on() {
     for path in tracked() {
         let Ok(text) = fs::read_to_string(&path) else { continue };
         // Spelled in two halves, so that this file does not find itself.
-        for (left, right) in [("/wo", "rk/"), ("/ro", "ot/."), ("proxy.golang", ".org"), ("index.crates", ".io")] {
+        for (left, right) in
+            [("/wo", "rk/"), ("/ro", "ot/."), ("proxy.golang", ".org"), ("index.crates", ".io")]
+        {
             let is_sum = path.ends_with("go.sum") || path.ends_with("Cargo.lock");
-            assert!(is_sum || !text.contains(&format!("{left}{right}")), "{} holds {left}{right}", path.display());
+            assert!(
+                is_sum || !text.contains(&format!("{left}{right}")),
+                "{} holds {left}{right}",
+                path.display()
+            );
         }
     }
 }

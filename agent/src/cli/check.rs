@@ -99,6 +99,42 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_names_every_field() {
+        let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/agent.md");
+        let reference = fs::read_to_string(reference).unwrap();
+        let file: AgentFile = toml::from_str(
+            "[agent]\ntoken_file = \"t\"\n[agent.watch]\ndirectory = \"d\"\n[profile.stratum]\nlocal = 1\n\
+             [[profile.upstreams]]\nname = \"a\"\nserver = \"b\"\n[[profile.restrict]]\nsource = \"default\"\n\
+             flags = [\"kod\"]",
+        )
+        .unwrap();
+        let mut fields = Vec::new();
+        gather(&toml::Value::try_from(file).unwrap(), &mut fields);
+        assert!(fields.len() > 30, "{fields:?}");
+        for field in fields {
+            let named =
+                [format!("`{field}`"), format!(".{field}`"), format!(".{field}]"), format!("[{field}]")];
+            assert!(named.iter().any(|name| reference.contains(name)), "docs/agent.md does not name {field}");
+        }
+    }
+
+    /// The names of all fields that hold something else than a table.
+    fn gather(value: &toml::Value, fields: &mut Vec<String>) {
+        match value {
+            toml::Value::Table(table) => {
+                for (name, value) in table {
+                    if !value.is_table() {
+                        fields.push(name.clone());
+                    }
+                    gather(value, fields);
+                }
+            }
+            toml::Value::Array(values) => values.iter().for_each(|value| gather(value, fields)),
+            _ => {}
+        }
+    }
+
+    #[test]
     fn the_example_is_right() {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/agent.toml");
         let lines = examine(&example).unwrap();

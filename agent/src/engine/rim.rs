@@ -9,8 +9,8 @@ use std::{
 };
 
 use ntp::{
-    Action, BootState, Drift, Engine, Event, Mono, RequestId, RestrictTable, Served, Snapshot, SourceId, Start, Transition,
-    packet,
+    Action, BootState, Drift, Engine, Event, Mono, RequestId, RestrictTable, Served, Snapshot, SourceId,
+    Start, Transition, packet,
 };
 use sys::{poll, udp::UdpSocket};
 use tracing::{debug, error, info, warn};

@@ -230,6 +230,16 @@ impl Agent {
         tasks.map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap()).collect()
     }
 
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.process.0.id())).unwrap().count()
+    }
+
+    /// A connection to its HTTP port on which nothing is said.
+    pub(crate) fn connect(&self) -> TcpStream {
+        TcpStream::connect(&self.http).unwrap()
+    }
+
     /// How many threads it has.
     pub(crate) fn threads(&self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.process.0.id())).unwrap().count()

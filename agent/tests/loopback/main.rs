@@ -74,7 +74,8 @@ fn an_ignored_range_is_not_heard_though_we_asked_it() {
     let folder = Folder::new();
     let upstream = Chronyd::start(&folder, 3);
     // By name: an address under `ignore` would be refused at once.
-    let text = files::alone(upstream.port, free_udp_port()).replace("\"127.0.0.1\"\nport", "\"localhost\"\nport");
+    let text =
+        files::alone(upstream.port, free_udp_port()).replace("\"127.0.0.1\"\nport", "\"localhost\"\nport");
     let agent = Agent::start(&folder, &text);
     wait_for("synchronized", || agent.report().clock.synchronized);
     agent.rewrite(&format!("{text}[[profile.restrict]]\nsource = \"127.0.0.0/8\"\nflags = [\"ignore\"]\n"));
@@ -245,6 +246,20 @@ fn status_needs_the_token_of_the_moment() {
     assert!(text.contains("Profile"), "the command line knows the token: {text}");
     std::fs::remove_file(&token).unwrap();
     assert_eq!(agent.get("/status", Some("second")).0, 503);
+}
+
+#[test]
+fn strangers_get_a_limited_number_of_connections() {
+    let folder = Folder::new();
+    let agent = Agent::start(&folder, &files::watching(&folder.volume()));
+    wait_for("HTTP", || agent.get("/healthz", None).0 == 200);
+    let before = agent.descriptors();
+    let held: Vec<_> = (0..100).map(|_| agent.connect()).collect();
+    wait_for("many connections", || agent.descriptors() >= before + 60);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(agent.descriptors() <= before + 64, "{} then {}", before, agent.descriptors());
+    drop(held);
+    wait_for("HTTP again", || agent.get("/healthz", None).0 == 200);
 }
 
 #[test]

@@ -73,7 +73,8 @@ mod tests {
             toml::from_str("[[profile.upstreams]]\nname = \"a\"\nserver = \"192.0.2.1\"").unwrap();
         assert_eq!(alone.agent, Agent::default());
         assert_eq!(alone.profile.unwrap().upstreams.len(), 1);
-        let watching: AgentFile = toml::from_str("[agent.watch]\ndirectory = \"/etc/timesync/profiles\"").unwrap();
+        let watching: AgentFile =
+            toml::from_str("[agent.watch]\ndirectory = \"/etc/timesync/profiles\"").unwrap();
         assert_eq!(watching.agent.watch.unwrap().assignment, PathBuf::from("assignment"));
     }
 }

@@ -45,7 +45,8 @@ impl ProfileName {
 /// FNV-1a, 32 bits, as eight hexadecimal digits: the hash that Kubernetes itself puts into names (pod templates).
 /// It tells one text from another; it is no protection against somebody who may write the ConfigMap.
 pub fn text_hash(text: &str) -> String {
-    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash =
+        text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     format!("{hash:08x}")
 }
 
@@ -73,7 +74,8 @@ impl FromStr for ProfileName {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let wrong = || NameError(text.to_owned());
         let (policy, hash) = text.rsplit_once('.').ok_or_else(wrong)?;
-        let hash_fits = hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let hash_fits =
+            hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         // The policy becomes part of a file name: only what Kubernetes allows in an object's name.
         let policy_fits = !policy.is_empty()
             && policy.len() <= 253
@@ -159,7 +161,16 @@ mod tests {
 
     #[test]
     fn strange_names_are_refused() {
-        for text in ["", "none", "a.1234567", "a.1234567G", ".12345678", "../x.12345678", "A.12345678", "a/b.12345678"] {
+        for text in [
+            "",
+            "none",
+            "a.1234567",
+            "a.1234567G",
+            ".12345678",
+            "../x.12345678",
+            "A.12345678",
+            "a/b.12345678",
+        ] {
             assert!(text.parse::<ProfileName>().is_err(), "{text}");
         }
     }

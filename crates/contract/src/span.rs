@@ -36,7 +36,11 @@ pub struct SpanError(String);
 
 impl fmt::Display for SpanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is not a duration: write numbers with a unit each, of us, ms, s, m or h, as in 10ms", self.0)
+        write!(
+            f,
+            "{:?} is not a duration: write numbers with a unit each, of us, ms, s, m or h, as in 10ms",
+            self.0
+        )
     }
 }
 
@@ -71,7 +75,12 @@ impl FromStr for Span {
 /// `number` (decimal, at most nine digits on each side of a point) times `nanos`, exactly.
 fn scaled(number: &str, nanos: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    if whole.is_empty() || whole.len() > 9 || fraction.is_empty() || fraction.len() > 9 || fraction.contains('.') {
+    if whole.is_empty()
+        || whole.len() > 9
+        || fraction.is_empty()
+        || fraction.len() > 9
+        || fraction.contains('.')
+    {
         return None;
     }
     let fraction_nanos = u128::from(fraction.parse::<u64>().ok()?) * u128::from(nanos);

@@ -75,7 +75,8 @@ impl Served {
                 reference_id: snapshot.reference_id,
                 reference_time: snapshot.reference_time,
                 root_delay: snapshot.root_delay,
-                root_dispersion: snapshot.root_dispersion,
+                // What this clock is known to be off, and is still to be slewed, is part of what a client may err.
+                root_dispersion: snapshot.root_dispersion + snapshot.offset.unwrap_or(0.0).abs(),
                 since: snapshot.at,
                 dispersion_rate: snapshot.dispersion_rate,
                 precision: PRECISION,

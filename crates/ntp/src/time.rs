@@ -25,7 +25,11 @@ macro_rules! clock_arithmetic {
             /// This reading moved by `seconds`; saturates, and a non-finite number of seconds moves nothing.
             #[must_use]
             pub fn plus(self, seconds: f64) -> Self {
-                Self(self.0.saturating_add(if seconds.is_finite() { (seconds * 1e9).round() as i64 } else { 0 }))
+                Self(self.0.saturating_add(if seconds.is_finite() {
+                    (seconds * 1e9).round() as i64
+                } else {
+                    0
+                }))
             }
 
             /// Seconds from `earlier` to this reading, negative if it is the earlier one.
