@@ -10,8 +10,7 @@ use anyhow::{Context, ensure};
 use crate::{
     agent_http::Agent,
     cases::lab::{self, MS},
-    checkout, cluster, image, install, interrupt, kubectl, node, pki, process, upstream,
-    vm, wait,
+    checkout, cluster, image, install, interrupt, kubectl, node, pki, upstream, vm, wait,
 };
 
 /// Rounds of each measurement that can be repeated.

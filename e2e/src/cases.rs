@@ -1,6 +1,6 @@
 //! The cluster tests: one cluster for most of them, in the order of the list, so that each finds the clocks as the one
 //! before left them: right. Out: a line per test, and an error if one failed.
-mod lab;
+pub(crate) mod lab;
 
 mod follow;
 
@@ -10,11 +10,19 @@ mod liars;
 
 mod silence;
 
+mod policies;
+
 mod refusal;
 
 mod access;
 
 mod content;
+
+mod dashboard;
+
+mod operator_restart;
+
+mod upgrade;
 
 mod restart;
 
@@ -42,9 +50,17 @@ const COMMON: &[Case] = &[
     case("reload", "an edited policy runs within 5 s; clients of an agent", reload::run),
     case("liars", "a preferred liar; two against two", liars::run),
     case("silence", "all upstreams silent: holdover, unsynchronised, and back", silence::run),
+    case("policies", "bad policies are refused with readable messages, good ones are taken", policies::run),
     case("refusal", "a bad policy; a hand-edited profile", refusal::run),
     case("access", "restrict … ignore gets no answer", access::run),
     case("content", "one process, one binary; what NodeClock says is true", content::run),
+    case("dashboard", "each query of the dashboard has data in a real Prometheus", dashboard::run),
+    case(
+        "operator-restart",
+        "a restart of the operators changes nothing on the nodes",
+        operator_restart::run,
+    ),
+    case("upgrade", "helm test, upgrade, uninstall and install again", upgrade::run),
     case("restart", "agent and operator killed; policy deleted; uninstall", restart::run),
 ];
 
@@ -55,7 +71,7 @@ const APART: &[Case] =
 /// Prints the names.
 pub(crate) fn list() {
     for case in COMMON.iter().chain(APART) {
-        println!("{:12} {}", case.name, case.about);
+        println!("{:16} {}", case.name, case.about);
     }
 }
 
@@ -77,10 +93,11 @@ pub(crate) fn run(names: &[String], keep: bool) -> anyhow::Result<()> {
             failed.extend(run_one(case)?);
         }
     }
+    let count = all.iter().filter(|case| wanted(case)).count();
+    println!("{} passed, {} failed", count - failed.len(), failed.len());
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
-    println!("cluster tests: all {} passed", all.iter().filter(|case| wanted(case)).count());
     Ok(())
 }
 
@@ -116,11 +133,11 @@ fn run_one(case: &Case) -> anyhow::Result<Option<&'static str>> {
     interrupt::check()?;
     match result {
         Ok(()) => {
-            println!("ok   {:12} {took:6.1} s  {}", case.name, case.about);
+            println!("ok   {:16} {took:6.1} s  {}", case.name, case.about);
             Ok(None)
         }
         Err(error) => {
-            println!("FAIL {:12} {took:6.1} s  {error:#}", case.name);
+            println!("FAIL {:16} {took:6.1} s  {error:#}", case.name);
             Ok(Some(case.name))
         }
     }

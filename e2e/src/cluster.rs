@@ -86,6 +86,9 @@ pub(crate) fn wait_for_nodes() -> anyhow::Result<()> {
         for vm in vm::VMS {
             process::expect_running(&vm.name())?;
         }
+        for daemon in ["node1-containerd", "node1-kubelet", "node1-proxy"] {
+            process::expect_running(daemon)?;
+        }
         let nodes = kubectl::get("nodes")?;
         let ready = nodes["items"].as_array().into_iter().flatten().filter(|node| {
             let conditions = node["status"]["conditions"].as_array();

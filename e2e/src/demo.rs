@@ -11,7 +11,10 @@ use anyhow::bail;
 use crate::{
     calendar, checkout, cluster, control_plane, demo_context, event, image, install, interrupt, kubectl,
 };
-use crate::{pki, truth, upstream, vm, wait::Ticks};
+use crate::{
+    pki, truth, upstream, vm,
+    wait::{self, Ticks},
+};
 
 /// Command line of the demo.
 #[derive(clap::Args)]
@@ -91,6 +94,10 @@ fn show(options: &Options) -> anyhow::Result<String> {
     heading("helm install timesync charts/timesync");
     install::chart(&[])?;
     print!("{}", kubectl::sh(&format!("get pods -n {} -o wide", install::NAMESPACE))?);
+    wait::until("a NodeClock per node", "3 s", Duration::from_secs(60), || {
+        let clocks = kubectl::get("nclk")?;
+        Ok((clocks["items"].as_array().map_or(0, Vec::len) == pki::NODES.len()).then_some(()))
+    })?;
     heading("kubectl get tsp,nclk");
     print!("{}", kubectl::sh("get tsp,nclk")?);
     print_truth()?;

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::{checkout, kubectl, wait};
+use crate::{checkout, kubectl, node, vm, wait};
 
 /// The release's namespace.
 pub(crate) const NAMESPACE: &str = "timesync-system";
@@ -32,14 +32,25 @@ pub(crate) fn wait_for_pods() -> anyhow::Result<()> {
         let done = all["items"].as_array().context("a list")?.iter().all(|item| {
             let (status, kind) = (&item["status"], item["kind"].as_str());
             let seen = status["observedGeneration"] == item["metadata"]["generation"];
-            let (wanted, ready) = match kind {
-                Some("DaemonSet") => (&status["desiredNumberScheduled"], &status["numberReady"]),
-                _ => (&item["spec"]["replicas"], &status["readyReplicas"]),
+            let (wanted, counts) = match kind {
+                Some("DaemonSet") => (
+                    &status["desiredNumberScheduled"],
+                    [&status["updatedNumberScheduled"], &status["numberReady"]],
+                ),
+                _ => (&item["spec"]["replicas"], [&status["updatedReplicas"], &status["readyReplicas"]]),
             };
-            seen && wanted.as_i64().is_some_and(|wanted| wanted > 0 && ready.as_i64() == Some(wanted))
+            seen && wanted
+                .as_i64()
+                .is_some_and(|wanted| wanted > 0 && counts.iter().all(|count| count.as_i64() == Some(wanted)))
         });
         Ok(done.then_some(()))
     })
+}
+
+/// The address of a node.
+pub(crate) fn address(node: &str) -> String {
+    let machine = vm::VMS.into_iter().find(|vm| vm.name() == node);
+    machine.map_or_else(|| node::ADDRESS.to_owned(), vm::Vm::address)
 }
 
 /// The name of the agent's pod on a node.

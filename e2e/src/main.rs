@@ -3,35 +3,40 @@
 //! the exit code. It must never move the clock of the machine it runs on: what it starts has no CAP_SYS_TIME.
 #![forbid(unsafe_code)]
 
-mod agent_http;
-mod calendar;
-mod cases;
 mod checkout;
-mod cluster;
-mod control_plane;
+mod interrupt;
+mod wait;
+mod process;
+
+mod packages;
+mod tools;
+mod image;
+mod kernel;
 mod cpio;
+mod vm_image;
+
+mod pki;
+mod network;
+mod upstream;
+mod liar;
+mod control_plane;
+mod node;
+mod vm;
+mod qmp;
+mod cluster;
+
+mod truth;
+mod calendar;
+mod kubectl;
+mod agent_http;
+mod ntp_query;
+mod install;
+mod event;
+
 mod demo;
 mod demo_context;
-mod event;
-mod image;
-mod install;
-mod interrupt;
-mod kernel;
-mod kubectl;
-mod liar;
-mod network;
-mod node;
-mod ntp_query;
-mod packages;
-mod pki;
-mod process;
-mod qmp;
-mod tools;
-mod truth;
-mod upstream;
-mod vm;
-mod vm_image;
-mod wait;
+mod cases;
+mod bench;
 
 use std::process::ExitCode;
 
@@ -79,6 +84,8 @@ enum Verb {
     },
     /// Prints the names of the cluster tests.
     List,
+    /// Measures, and writes docs/benchmarks.md.
+    Bench,
     /// Prints offset and RTC of each virtual machine, measured from outside.
     Truth,
     /// An NTP server whose time can be bent (started by the harness itself).
@@ -114,6 +121,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             cases::list();
             Ok(())
         }
+        Verb::Bench => bench::run(),
         Verb::Truth => cluster::print_truth(),
         Verb::ServeNtp(options) => liar::serve(&options),
     }

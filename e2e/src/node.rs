@@ -1,6 +1,6 @@
 //! A node that shares this machine's kernel and clock: containerd, kubelet and kube-proxy in a network namespace and a
 //! mount namespace of their own, without CAP_SYS_TIME. Ready in about 3 s, about 140 MB.
-use std::{fs, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::Context;
 
@@ -10,7 +10,8 @@ use crate::{
     tools, wait,
 };
 
-const ADDRESS: &str = "172.30.0.11";
+/// The node's address.
+pub(crate) const ADDRESS: &str = "172.30.0.11";
 
 /// Starts the node.
 pub(crate) fn up() -> anyhow::Result<()> {
@@ -40,6 +41,7 @@ pub(crate) fn up() -> anyhow::Result<()> {
     for archive in image::archives() {
         ctr(&socket, &["-n", "k8s.io", "images", "import", &archive.display().to_string()])?;
     }
+    keep_sysctls(&home)?;
     let containerd = process::id("node1-containerd").context("containerd has a process id")?;
     Daemon::new("node1-kubelet", "kubelet")
         .wrap(&format!("{net} --mount=/proc/{containerd}/ns/mnt"))
@@ -51,7 +53,10 @@ pub(crate) fn up() -> anyhow::Result<()> {
         .start()?;
     Daemon::new("node1-proxy", tools::path("kube-proxy")?)
         .wrap(&net)
-        .args(&format!("--kubeconfig={here}/kubelet.conf --hostname-override=node1 --proxy-mode=nftables"))
+        .args(&format!("--kubeconfig={here}/proxy.conf --hostname-override=node1 --proxy-mode=nftables"))
+        // 0: leave this machine's limits alone; it may not change them, and would end.
+        .args("--conntrack-max-per-core=0 --conntrack-min=0")
+        .args("--conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0")
         .start()?;
     Ok(())
 }
@@ -67,7 +72,28 @@ pub(crate) fn down() -> anyhow::Result<()> {
             let _ = ctr(&socket, &["-n", "k8s.io", "tasks", "rm", "-f", task]);
         }
     }
-    process::end("node1-containerd", "-KILL")
+    process::end("node1-containerd", "-KILL")?;
+    restore_sysctls(&checkout::state().join("node1"))
+}
+
+/// What kubelet changes in the kernel, which here is this machine's.
+const SYSCTLS: [&str; 3] = ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops"];
+
+fn keep_sysctls(home: &Path) -> anyhow::Result<()> {
+    for (number, name) in SYSCTLS.iter().enumerate() {
+        fs::write(home.join(format!("sysctl-{number}")), fs::read(Path::new("/proc/sys").join(name))?)?;
+    }
+    Ok(())
+}
+
+fn restore_sysctls(home: &Path) -> anyhow::Result<()> {
+    for (number, name) in SYSCTLS.iter().enumerate() {
+        let kept = home.join(format!("sysctl-{number}"));
+        if kept.exists() {
+            fs::write(Path::new("/proc/sys").join(name), fs::read(kept)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Process ids of a container of this node.
@@ -120,6 +146,7 @@ fn write_files() -> anyhow::Result<()> {
     );
     fs::write(home.join("kubelet.yaml"), kubelet)?;
     fs::write(home.join("kubelet.conf"), pki::kubeconfig("node1", &keys))?;
+    fs::write(home.join("proxy.conf"), pki::kubeconfig("proxy", &keys))?;
     Ok(())
 }
 

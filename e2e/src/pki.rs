@@ -42,6 +42,7 @@ pub(crate) fn make() -> anyhow::Result<()> {
     certificate("admin", "/O=system:masters/CN=admin", leaf)?;
     certificate("controller-manager", "/CN=system:kube-controller-manager", leaf)?;
     certificate("scheduler", "/CN=system:kube-scheduler", leaf)?;
+    certificate("proxy", "/CN=system:kube-proxy", leaf)?;
     certificate("kubelet-client", "/O=system:masters/CN=apiserver-kubelet-client", leaf)?;
     for node in NODES {
         certificate(node, &format!("/O=system:nodes/CN=system:node:{node}"), leaf)?;

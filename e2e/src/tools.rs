@@ -1,9 +1,11 @@
 //! Kubernetes, containerd and helm, built from the Go modules pinned in e2e/tools. In: go.mod and go.sum. Out: programs
 //! in the cache, under the hash of their pins, of the flags and of Go's version, so that each is built once.
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::Context;
@@ -96,8 +98,19 @@ fn linker_flags(module: &str) -> String {
     format!("-s -w {version}")
 }
 
-/// The cache folder of a module's programs.
-fn folder(module: &str) -> anyhow::Result<PathBuf> {
+/// The cache folder of a module's programs; hashed once per run.
+fn folder(module: &'static str) -> anyhow::Result<PathBuf> {
+    static KNOWN: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(folder) = known.get(module) {
+        return Ok(folder.clone());
+    }
+    let folder = checkout::cache().join(format!("{module}-{}", &hash(module)?[..16]));
+    known.insert(module, folder.clone());
+    Ok(folder)
+}
+
+fn hash(module: &str) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
     for name in ["go.mod", "go.sum"] {
         let path = sources(module).join(name);
@@ -109,6 +122,5 @@ fn folder(module: &str) -> anyhow::Result<PathBuf> {
         process::run(Command::new("go").args(["env", "GOVERSION", "GOARCH"]).current_dir(sources(module)))
             .context("Go is needed to build Kubernetes")?;
     hash.update(go);
-    let hash = format!("{:x}", hash.finalize());
-    Ok(checkout::cache().join(format!("{module}-{}", &hash[..16])))
+    Ok(format!("{:x}", hash.finalize()))
 }

@@ -36,6 +36,8 @@ pub(crate) struct Reading {
     pub(crate) offset: i64,
     /// The truth is within so much of it: half the round trip.
     pub(crate) uncertainty: i64,
+    /// When it was taken, by this machine's clock.
+    pub(crate) at: i64,
 }
 
 /// What the guest's kernel says of its clock.
@@ -135,7 +137,8 @@ impl Probe {
         if error != 0 {
             bail!("the guest's kernel refuses: errno {error}");
         }
-        let reading = Reading { offset: realtime - (before + after) / 2, uncertainty: (after - before) / 2 };
+        let at = before.midpoint(after);
+        let reading = Reading { offset: realtime - at, uncertainty: (after - before) / 2, at };
         Ok(Answer { reading, frequency: field(3), tick: field(4), status: field(5) })
     }
 

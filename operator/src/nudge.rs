@@ -68,9 +68,11 @@ fn lags(wanted: &Assignment, report: &Report) -> bool {
         Assignment::Unassigned => false,
         Assignment::None => report.assignment != Assignment::None,
         Assignment::Profile(profile) => {
-            let refused = report.assignment == *wanted
-                && report.profile_error.as_ref().is_some_and(|error| error.reason == "ProfileInvalid");
-            report.profile.as_ref() != Some(profile) && !refused
+            let error = report.profile_error.as_ref().map(|error| error.reason.as_str());
+            let refused = report.assignment == *wanted && error == Some("ProfileInvalid");
+            // A key that was edited by hand is repaired in the ConfigMap long before the node's copy of it is.
+            let spoilt = error == Some("HashMismatch");
+            spoilt || (report.profile.as_ref() != Some(profile) && !refused)
         }
     }
 }
@@ -95,6 +97,17 @@ mod tests {
         report.profile = Some(ProfileName::of("p", "new"));
         assert!(!nudges.due("u", &wanted, Some(&report), start + Duration::from_secs(300)));
         assert!(nudges.waiting.is_empty());
+    }
+
+    #[test]
+    fn a_spoilt_copy_on_the_node_is_refreshed_even_while_the_good_profile_runs() {
+        let mut report = report();
+        let wanted = Assignment::Profile(ProfileName::of("p", "text"));
+        (report.assignment, report.profile) = (wanted.clone(), Some(ProfileName::of("p", "text")));
+        assert!(!lags(&wanted, &report));
+        report.profile_error =
+            Some(ProfileError { reason: "HashMismatch".to_owned(), message: String::new() });
+        assert!(lags(&wanted, &report));
     }
 
     #[test]

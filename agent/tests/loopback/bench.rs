@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU16, AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use contract::Report;
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Waits until it is so.
-pub(crate) fn wait_for(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "waited too long: {what}");
@@ -26,7 +26,15 @@ pub(crate) fn wait_for(what: &str, condition: impl Fn() -> bool) {
 
 /// A port that nobody has.
 pub(crate) fn free_udp_port() -> u16 {
-    UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        // Below the ports that the system gives to clients, so that no client takes it meanwhile.
+        let number = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + std::process::id() * 97;
+        let port = 10_000 + u16::try_from(number % 20_000).unwrap();
+        if UdpSocket::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A command that cannot set the clock, whoever runs the test.

@@ -236,11 +236,22 @@ impl History {
         self.samples.iter().map(point).collect()
     }
 
+    /// The sample that bounds the error best. What the server says of its own error now counts for older samples
+    /// too, if it is more than it said then: so what we tell our clients follows what it tells us.
     fn best(&self, now: Wall, line: &Line) -> Option<Sample> {
+        let newest = self.samples.back()?;
         let skew = line.skew().min(LARGEST_SKEW);
         let distance = |sample: &Sample| sample.root_distance() + (now - sample.at) * skew;
-        let used = self.samples.iter().skip(line.first);
-        used.copied().min_by(|a, b| distance(a).total_cmp(&distance(b)))
+        let claimed = |sample: &Sample| sample.root_distance() - sample.distance();
+        let revised = |sample: &Sample| {
+            if claimed(newest) > claimed(sample) {
+                Sample { root_delay: newest.root_delay, root_dispersion: newest.root_dispersion, ..*sample }
+            } else {
+                *sample
+            }
+        };
+        let used = self.samples.iter().skip(line.first).map(revised);
+        used.min_by(|a, b| distance(a).total_cmp(&distance(b)))
     }
 }
 
@@ -291,6 +302,16 @@ mod tests {
         let estimate = history.estimate().expect("three samples");
         assert!((estimate.offset - 0.1).abs() < 1e-9, "{estimate:?}");
         assert_eq!(estimate.count, 3);
+    }
+
+    #[test]
+    fn what_the_server_says_of_its_error_is_followed_up_and_down() {
+        let mut history = history(20, |_| 0.0);
+        let claim = |history: &History| history.estimate().expect("samples").best.root_dispersion;
+        history.add(Sample { root_dispersion: 0.03, ..sample(20, 0.0) });
+        assert!((claim(&history) - 0.03).abs() < 1e-9);
+        history.add(sample(21, 0.0));
+        assert!(claim(&history) < 1e-9);
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub enum Reason {
     NoUpstreams,
     /// The first answers are awaited.
     Starting,
-    /// No source answered yet, or none for too long.
+    /// No source answered yet.
     Unreachable,
     /// The sources contradict each other.
     NoMajority,

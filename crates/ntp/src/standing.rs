@@ -134,8 +134,7 @@ impl Engine {
         match (within, self.unreachable(now)) {
             (true, false) => (true, Reason::Synchronized),
             (true, true) => (true, Reason::Holdover),
-            (false, false) => (false, Reason::ErrorBound),
-            (false, true) => (false, Reason::Unreachable),
+            (false, _) => (false, Reason::ErrorBound),
         }
     }
 

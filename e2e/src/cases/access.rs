@@ -4,7 +4,7 @@ use std::{process::Command, time::Duration};
 use anyhow::ensure;
 
 use super::lab;
-use crate::{network, process, vm};
+use crate::{checkout, network, process, vm};
 
 /// Two clients; the second one's range is ignored.
 const CLIENTS: [(&str, &str); 2] = [("tse2e-open", "172.30.0.220"), ("tse2e-shut", "172.30.0.222")];
@@ -25,12 +25,14 @@ pub(super) fn run() -> anyhow::Result<()> {
 
 /// Whether chronyd, asked to look once, got an answer.
 fn answered(namespace: &str, server: &str) -> anyhow::Result<bool> {
+    // A file of our own: chronyd removes what it is told to write its process id to.
+    let pid_file = format!("pidfile {}", checkout::state().join("query.pid").display());
     let mut command = Command::new("setpriv");
     command
         .args(["--bounding-set", "-sys_time", "--inh-caps", "-sys_time"])
         .args(network::inside(namespace).split(' '))
-        .args(["/usr/sbin/chronyd", "-Q", "-x", "-t", "6", "-u", "root", "-f", "/dev/null"])
-        .args([&format!("server {server} iburst"), "cmdport 0", "pidfile /dev/null"]);
+        .args(["/usr/sbin/chronyd", "-Q", "-x", "-t", "6", "-u", "root"])
+        .args([&format!("server {server} iburst"), "cmdport 0", &pid_file]);
     let output = process::output(&mut command)?;
     let text =
         String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);

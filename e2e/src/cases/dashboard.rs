@@ -37,14 +37,20 @@ pub(super) fn run() -> anyhow::Result<()> {
 
 /// Agents by their nodes' addresses, operators by their pods'.
 fn configuration() -> anyhow::Result<String> {
-    let mut text = "global: {scrape_interval: 2s}\nscrape_configs:\n- job_name: timesync-agent\n  static_configs:\n".to_owned();
+    let mut text =
+        "global: {scrape_interval: 2s}\nscrape_configs:\n- job_name: timesync-agent\n  static_configs:\n"
+            .to_owned();
     for node in pki::NODES {
         text += &format!("  - {{targets: ['{}:9817'], labels: {{node: {node}}}}}\n", install::address(node));
     }
     text += "- job_name: timesync-operator\n  static_configs:\n";
-    let pods = kubectl::get(&format!("pods -n {} -l app.kubernetes.io/component=operator", install::NAMESPACE))?;
+    let pods =
+        kubectl::get(&format!("pods -n {} -l app.kubernetes.io/component=operator", install::NAMESPACE))?;
     for pod in pods["items"].as_array().context("a list")? {
-        let (Some(ip), Some(name)) = (pod["status"]["podIP"].as_str(), pod["metadata"]["name"].as_str()) else { continue };
+        let (Some(ip), Some(name)) = (pod["status"]["podIP"].as_str(), pod["metadata"]["name"].as_str())
+        else {
+            continue;
+        };
         text += &format!("  - {{targets: ['{ip}:8080'], labels: {{pod: {name}}}}}\n");
     }
     Ok(text)
@@ -57,8 +63,7 @@ fn check_queries() -> anyhow::Result<()> {
     ensure!(queries.len() >= 7, "the dashboard has only {} queries", queries.len());
     for query in &queries {
         // As Grafana fills them in, with every node chosen.
-        let filled = query
-            .replace("$node", ".*");
+        let filled = query.replace("$node", ".*");
         ensure!(!filled.contains('$'), "a variable that this test does not know: {query}");
         wait::until(&format!("data for {query}"), "5 s", Duration::from_secs(90), || {
             process::expect_running("prometheus")?;

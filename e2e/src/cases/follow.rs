@@ -43,7 +43,7 @@ fn follow_without_step(target: i64) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut last = Vec::new();
     for vm in vm::VMS {
-        last.push((truth::nanoseconds()?, vm.probe()?.offset()?.offset));
+        last.push(vm.probe()?.offset()?);
     }
     loop {
         interrupt::check()?;
@@ -53,18 +53,19 @@ fn follow_without_step(target: i64) -> anyhow::Result<()> {
         );
         let mut there = true;
         for (vm, last) in vm::VMS.into_iter().zip(&mut last) {
-            let (now, offset) = (truth::nanoseconds()?, vm.probe()?.offset()?.offset);
-            // 5000 ppm of slew, some for the crystal, and a millisecond for the measurement.
-            let most = (now - last.0) * 6 / 1000 + MS;
+            let reading = vm.probe()?.offset()?;
+            let (moved, passed) = (reading.offset - last.offset, reading.at - last.at);
+            // 5000 ppm of slew, some for the crystal, a millisecond, and what either measurement leaves open.
+            let most = passed * 6 / 1000 + MS + reading.uncertainty + last.uncertainty;
             ensure!(
-                (offset - last.1).abs() <= most,
+                moved.abs() <= most,
                 "{} moved by {} within {}: a step",
                 vm.name(),
-                truth::shown(offset - last.1),
-                truth::shown(now - last.0)
+                truth::shown(moved),
+                truth::shown(passed)
             );
-            *last = (now, offset);
-            there &= (offset - target).abs() < MS;
+            *last = reading;
+            there &= (reading.offset - target).abs() < MS;
         }
         if there {
             eprintln!("  both at +100 ms after {:.1} s, by slewing", begun.elapsed().as_secs_f64());

@@ -201,7 +201,7 @@ fn silence_is_holdover_then_unsynchronised_then_regained() {
         if !snapshot.synchronized {
             assert_eq!(
                 (snapshot.reason, snapshot.leap, snapshot.stratum),
-                (Reason::Unreachable, Leap::Unknown, 16)
+                (Reason::ErrorBound, Leap::Unknown, 16)
             );
             assert!(matches!(sim.status, Some((false, Leap::Unknown, _))));
             unsynchronized.get_or_insert(sim.now);
