@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod checkout;
+mod alone;
 mod interrupt;
 mod wait;
 mod process;
@@ -105,6 +106,11 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> anyhow::Result<()> {
     interrupt::watch()?;
+    let shared = matches!(
+        verb,
+        Verb::Truth | Verb::ServeNtp(_) | Verb::List | Verb::Tools { .. } | Verb::Packages | Verb::Images
+    );
+    let _alone = if shared { None } else { alone::lock()? };
     match verb {
         Verb::Packages => packages::ensure(),
         Verb::Tools { path: Some(name), .. } => {

@@ -1,5 +1,6 @@
 //! The shape of the workspace, asked of `cargo metadata`: seven arrows between crates and no other, a pure `ntp`,
 //! an agent without Kubernetes.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 use std::{
     collections::{BTreeMap, BTreeSet},
     process::Command,

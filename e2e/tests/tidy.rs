@@ -1,5 +1,6 @@
 //! Rules of CONTRIBUTING.md that a program can check: each file says what it is, stays short, and the map in
 //! ARCHITECTURE.md names what is there.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -17,7 +18,9 @@ fn each_file_says_what_it_is() {
 fn no_file_is_longer_than_400_lines() {
     for (path, text) in sources() {
         let code = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
-        let is_test = path.components().any(|part| part.as_os_str() == "tests");
+        let is_test = path
+            .components()
+            .any(|part| ["tests", "tests.rs", "sim"].iter().any(|name| part.as_os_str() == *name));
         assert!(code <= 400 || is_test, "{}: {code} lines before its tests", path.display());
     }
 }
@@ -42,7 +45,7 @@ fn the_map_names_every_step() {
         let parts: Vec<_> = shown.iter().map(|part| part.to_str().unwrap()).collect();
         let in_programs = parts.first().is_some_and(|first| ["operator", "agent", "crates"].contains(first));
         let stem = path.file_stem().unwrap().to_str().unwrap();
-        if !in_programs || parts.contains(&"tests") || ["lib", "main", "mod", "build"].contains(&stem) {
+        if !in_programs || parts.contains(&"tests") || ["lib", "main", "mod", "tests"].contains(&stem) {
             continue;
         }
         assert!(map.contains(&format!("`{stem}`")), "ARCHITECTURE.md does not name {}", shown.display());

@@ -7,7 +7,7 @@ use std::{
 use anyhow::ensure;
 
 use super::lab::{self, MS};
-use crate::{interrupt, truth, upstream, vm};
+use crate::{interrupt, truth, upstream, vm, wait};
 
 pub(super) fn run() -> anyhow::Result<()> {
     lab::settle()?;
@@ -21,9 +21,9 @@ pub(super) fn run() -> anyhow::Result<()> {
         ensure!(now == *before, "{} stepped: {before} steps before, {now} after", vm.name());
     }
 
-    let before = frequencies()?;
+    let before = settled_frequencies()?;
     upstream::bend_all("ppm=80")?;
-    crate::wait::until(
+    wait::until(
         "the kernels' frequencies to follow by 80 ± 2 ppm",
         "60 s",
         Duration::from_secs(240),
@@ -73,6 +73,17 @@ fn follow_without_step(target: i64) -> anyhow::Result<()> {
         }
         thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// The kernels' frequencies once two readings in a row agree within 1 ppm.
+fn settled_frequencies() -> anyhow::Result<Vec<f64>> {
+    let mut last = vec![f64::NAN; vm::VMS.len()];
+    wait::until("the kernels' frequencies to settle", "15 s", Duration::from_secs(240), || {
+        let now = frequencies()?;
+        let settled = now.iter().zip(&last).all(|(now, last)| (now - last).abs() < 1.0);
+        last.clone_from(&now);
+        Ok(settled.then_some(now))
+    })
 }
 
 /// The kernels' frequencies, ppm: the median of 15 over 7 s, because slews are part of it.

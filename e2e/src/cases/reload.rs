@@ -1,5 +1,10 @@
 //! An edited policy runs everywhere within 5 s; chronyd follows an agent; an agent's replies say what its upstream says.
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::ensure;
 
@@ -54,6 +59,8 @@ fn replies_track_the_upstream() -> anyhow::Result<()> {
 fn chronyd_follows_an_agent() -> anyhow::Result<()> {
     let (folder, agent) = (checkout::state().join("client"), vm::VMS[0].address());
     fs::create_dir_all(&folder)?;
+    // chronyd opens no command socket in a folder that others may read.
+    fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
     let here = folder.display();
     let lines = format!(
         "server {agent} iburst minpoll 0 maxpoll 1\ncmdport 0\nport 0\nbindcmdaddress {here}/chronyd.sock\npidfile {here}/pid\n"

@@ -1,0 +1,28 @@
+//! One `e2e` at a time has the cluster: a lock beside the cluster's state. A child that the holder starts may pass.
+use std::{
+    env,
+    fs::{File, TryLockError},
+};
+
+use anyhow::{Context, bail};
+
+use crate::checkout;
+
+/// Tells a child that its parent holds the lock.
+pub(crate) const HELD: &str = "TIMESYNC_E2E_LOCK_HELD";
+
+/// The lock, held until it is dropped or the program ends; an error if another `e2e` has it.
+pub(crate) fn lock() -> anyhow::Result<Option<File>> {
+    if env::var_os(HELD).is_some() {
+        return Ok(None);
+    }
+    let path = checkout::state().with_extension("lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another e2e is using the cluster ({} is locked)", path.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).context("the lock"),
+    }
+}
