@@ -24,7 +24,6 @@ const NEEDED: &[(&str, &str)] = &[
     ("iptables", "iptables"),
     ("libc6-dev", "/usr/include/stdio.h"),
     ("nftables", "nft"),
-    ("ntpsec-ntpdig", "ntpdig"),
     ("openssl", "openssl"),
     ("procps", "sysctl"),
     ("prometheus", "prometheus"),

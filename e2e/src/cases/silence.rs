@@ -49,7 +49,7 @@ pub(super) fn run() -> anyhow::Result<()> {
             "Synchronized",
             "False",
             Reason::ErrorBound.as_str(),
-            Duration::from_secs(900),
+            Duration::from_secs(600),
         )?;
         ensure!(!lab::report(vm)?.clock.synchronized, "the condition is not what the agent says");
         ensure!(
