@@ -115,6 +115,9 @@ fn show(options: &Options) -> anyhow::Result<String> {
     let applied = Instant::now();
     kubectl::apply(&policy)?;
     let result = wait_until_right(applied, Duration::from_secs(options.within));
+    if result.is_ok() {
+        wait_until_told()?;
+    }
 
     heading("kubectl get tsp,nclk");
     print!("{}", kubectl::sh("get tsp,nclk")?);
@@ -160,6 +163,19 @@ fn wait_until_right(applied: Instant, within: Duration) -> anyhow::Result<(Vec<S
         ticks.tick();
         thread::sleep(Duration::from_millis(250));
     }
+}
+
+/// Waits until the NodeClocks say what was measured: they are written a moment later.
+fn wait_until_told() -> anyhow::Result<()> {
+    wait::until("NodeClock to say the same", "10 s", Duration::from_secs(90), || {
+        for vm in vm::VMS {
+            let status = kubectl::node_clock(&vm.name())?.and_then(|clock| clock.status).unwrap_or_default();
+            if !status.synchronized || status.rtc.is_none_or(|rtc| rtc.health != "Healthy") {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
 }
 
 /// A policy for the node that shares this machine's clock.
