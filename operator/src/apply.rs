@@ -76,7 +76,8 @@ async fn write_profiles(
     let wanted = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": CONFIG_MAP, "labels": {"app.kubernetes.io/managed-by": FIELD_MANAGER}},
+        // No labels: they are the chart's, and helm refuses to upgrade what somebody else labels too.
+        "metadata": {"name": CONFIG_MAP},
         "data": data,
     });
     // Force: a key that somebody edited by hand is theirs until we take it back.
