@@ -11,9 +11,14 @@ use crate::checkout;
 /// Tells a child that its parent holds the lock.
 pub(crate) const HELD: &str = "TIMESYNC_E2E_LOCK_HELD";
 
+/// Whether we are such a child.
+pub(crate) fn held_by_parent() -> bool {
+    env::var_os(HELD).is_some()
+}
+
 /// The lock, held until it is dropped or the program ends; an error if another `e2e` has it.
 pub(crate) fn lock() -> anyhow::Result<Option<File>> {
-    if env::var_os(HELD).is_some() {
+    if held_by_parent() {
         return Ok(None);
     }
     let path = checkout::state().with_extension("lock");

@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context, bail};
 
 use crate::{
-    calendar, checkout, control_plane, image, interrupt, kubectl, network, node, packages, pki, process,
-    tools, truth, upstream, vm, vm_image, wait,
+    alone, calendar, checkout, control_plane, image, interrupt, kubectl, network, node, packages, pki,
+    process, tools, truth, upstream, vm, vm_image, wait,
 };
 
 /// What the hardware clocks of vm1 and vm2 say when they are switched on: `utc`, or a date.
@@ -101,9 +101,12 @@ pub(crate) fn wait_for_nodes() -> anyhow::Result<()> {
 /// After a failure: keeps the logs, takes everything down. The failure itself is what the caller reports.
 pub(crate) fn give_up() {
     interrupt::forgive();
-    match keep_logs() {
-        Ok(folder) => eprintln!("cluster: logs are in {folder}"),
-        Err(error) => eprintln!("cluster: no logs kept: {error:#}"),
+    // A demo that a test wants to fail must not replace the logs of a test that failed.
+    if !alone::held_by_parent() {
+        match keep_logs() {
+            Ok(folder) => eprintln!("cluster: logs are in {folder}"),
+            Err(error) => eprintln!("cluster: no logs kept: {error:#}"),
+        }
     }
     if let Err(error) = down() {
         eprintln!("cluster: not taken down wholly: {error:#}");

@@ -168,3 +168,14 @@ pub(crate) fn wait_for_condition(
     }
     Ok(())
 }
+
+/// Waits until an Event with this reason speaks of the node.
+pub(crate) fn wait_for_event(vm: Vm, reason: &str) -> anyhow::Result<()> {
+    wait::until(&format!("an Event {reason} of {}", vm.name()), "", Duration::from_secs(30), || {
+        let events = kubectl::get("events -n default")?;
+        let found = events["items"].as_array().into_iter().flatten().any(|event| {
+            event["involvedObject"]["name"].as_str() == Some(&vm.name()) && event["reason"] == reason
+        });
+        Ok(found.then_some(()))
+    })
+}

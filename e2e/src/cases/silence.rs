@@ -77,5 +77,9 @@ pub(super) fn run() -> anyhow::Result<()> {
         ensure!(ntp_query::ask(&vm.address())?.leap == 0, "synchronised again, and the wire says otherwise");
         ensure!(vm.probe()?.kernel()?.synchronized, "synchronised again, and the kernel is told otherwise");
     }
+    for vm in vm::VMS {
+        lab::wait_for_event(vm, "SynchronizationLost")?;
+        lab::wait_for_event(vm, "SynchronizationRegained")?;
+    }
     lab::settle()
 }
