@@ -19,7 +19,7 @@ pub(super) fn run() -> anyhow::Result<()> {
         }
         Ok(())
     })?;
-    let threshold = format!("{}us", (bound * 1e6).ceil() + 400.0);
+    let threshold = format!("{}us", (bound * 1e6).ceil() + 500.0);
     eprintln!("  error bound {:.1} ms, threshold {threshold}", bound * 1e3);
     lab::apply_four(&format!("  thresholds: {{errorBound: {threshold}}}\n"))?;
     lab::wait_for_profile(Duration::from_secs(30))?;
@@ -34,12 +34,10 @@ pub(super) fn run() -> anyhow::Result<()> {
         lab::wait_for_condition(vm, "UpstreamsReachable", "False", "Unreachable", Duration::from_secs(60))?;
     }
     let held = vm::VMS[0];
-    let report = lab::report(held)?;
-    ensure!(
-        report.clock.synchronized && report.clock.reason == Reason::Holdover,
-        "no holdover: {:?}",
-        report.clock
-    );
+    // The eighth poll has been sent; the engine gives its answer a second or two before it counts.
+    let in_holdover =
+        |report: &contract::Report| report.clock.synchronized && report.clock.reason == Reason::Holdover;
+    lab::wait_for_report(held, "to be in holdover", Duration::from_secs(20), in_holdover)?;
     let reply = ntp_query::ask(&held.address())?;
     ensure!(reply.leap == 0 && reply.stratum == 2, "in holdover the wire says {reply:?}");
 
