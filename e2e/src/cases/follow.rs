@@ -30,7 +30,7 @@ pub(super) fn run() -> anyhow::Result<()> {
     wait::until(
         "the kernels' frequencies to follow by 80 ± 2 ppm",
         "60 s",
-        Duration::from_secs(240),
+        Duration::from_secs(300),
         || {
             let now = frequencies()?;
             let gained: Vec<_> = now.iter().zip(&before).map(|(now, before)| now - before).collect();
@@ -82,7 +82,7 @@ fn follow_without_step(target: i64) -> anyhow::Result<()> {
 /// The kernels' frequencies once two readings in a row agree within 1 ppm.
 fn settled_frequencies() -> anyhow::Result<Vec<f64>> {
     let mut last = vec![f64::NAN; vm::VMS.len()];
-    wait::until("the kernels' frequencies to settle", "15 s", Duration::from_secs(240), || {
+    wait::until("the kernels' frequencies to settle", "30 s", Duration::from_secs(300), || {
         let now = frequencies()?;
         let settled = now.iter().zip(&last).all(|(now, last)| (now - last).abs() < 1.0);
         last.clone_from(&now);
@@ -90,10 +90,10 @@ fn settled_frequencies() -> anyhow::Result<Vec<f64>> {
     })
 }
 
-/// The kernels' frequencies, ppm: the median of 15 over 7 s, because slews are part of it.
+/// The kernels' frequencies, ppm: the median of 31 over 15 s, because slews are part of it.
 fn frequencies() -> anyhow::Result<Vec<f64>> {
     let mut all = vec![Vec::new(), Vec::new()];
-    for _ in 0..15 {
+    for _ in 0..31 {
         interrupt::check()?;
         for (vm, readings) in vm::VMS.into_iter().zip(&mut all) {
             readings.push(vm.probe()?.kernel()?.frequency_ppm);
@@ -104,7 +104,7 @@ fn frequencies() -> anyhow::Result<Vec<f64>> {
         .into_iter()
         .map(|mut readings| {
             readings.sort_by(f64::total_cmp);
-            readings[7]
+            readings[15]
         })
         .collect())
 }
