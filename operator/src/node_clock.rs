@@ -154,7 +154,7 @@ fn upstreams(sources: &[SourceReport]) -> Finding {
 fn rtc(report: &Report) -> Finding {
     let healthy = match report.rtc.health {
         RtcHealth::Healthy => Some(true),
-        RtcHealth::Absent => None,
+        RtcHealth::Unknown | RtcHealth::Absent => None,
         RtcHealth::Unreadable | RtcHealth::Off | RtcHealth::WriteFailed => Some(false),
     };
     Finding::new(healthy, report.rtc.health.as_str(), &report.rtc.message)

@@ -227,10 +227,11 @@ fn report(found: &Found, synchronized: bool, now: Instant) -> RtcReport {
         Ok(reading) => {
             report.present = true;
             report.offset = Some(reading.offset());
-            report.health = match (is_off(found, synchronized), found.write_failure) {
-                (_, Some(_)) => RtcHealth::WriteFailed,
-                (true, None) => RtcHealth::Off,
-                (false, None) => RtcHealth::Healthy,
+            report.health = match found.write_failure {
+                Some(_) => RtcHealth::WriteFailed,
+                None if !synchronized => RtcHealth::Unknown,
+                None if is_off(found, synchronized) => RtcHealth::Off,
+                None => RtcHealth::Healthy,
             };
         }
     }
@@ -241,7 +242,7 @@ fn report(found: &Found, synchronized: bool, now: Instant) -> RtcReport {
 fn blank(message: &str) -> RtcReport {
     RtcReport {
         present: false,
-        health: RtcHealth::Healthy,
+        health: RtcHealth::Unknown,
         message: message.to_owned(),
         offset: None,
         read_age: None,
@@ -287,13 +288,13 @@ mod tests {
             let report = report(&found, synchronized, Instant::now());
             assert_eq!((report.health, report.present, report.message.as_str()), (health, present, message));
         };
-        check(Found::default(), true, RtcHealth::Healthy, false, "not read yet");
+        check(Found::default(), true, RtcHealth::Unknown, false, "not read yet");
         check(failed(Error::Absent), true, RtcHealth::Absent, false, "there is no RTC");
         check(failed(Error::NoTick), true, RtcHealth::Unreadable, true, "the RTC does not tick");
         check(found(0.003), true, RtcHealth::Healthy, true, "3.0ms ahead of the system clock");
         check(found(-9e7), true, RtcHealth::Off, true, "90000000.000s behind the system clock");
         let unsynchronised = "90000000.000s behind the system clock, which is not synchronised";
-        check(found(-9e7), false, RtcHealth::Healthy, true, unsynchronised);
+        check(found(-9e7), false, RtcHealth::Unknown, true, unsynchronised);
         let bad = Found { write_failure: Some(Error::TooLate), write_failures: 1, ..found(0.3) };
         check(bad, true, RtcHealth::WriteFailed, true, &Error::TooLate.to_string());
     }

@@ -187,7 +187,7 @@ pub struct SourceStatus {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RtcStatus {
-    /// Healthy, Absent, Unreadable, Off or WriteFailed.
+    /// Unknown (not read, or nothing to compare it with), Healthy, Absent, Unreadable, Off or WriteFailed.
     pub health: String,
     /// The same in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]

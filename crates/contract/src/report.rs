@@ -245,7 +245,9 @@ pub struct RtcReport {
 /// Reasons of the condition `RTCHealthy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RtcHealth {
-    /// Within a second of the system clock, or the system clock is not yet to be trusted.
+    /// Nothing can be said: it was not read yet, or the system clock is not synchronised.
+    Unknown,
+    /// Within a second of a synchronised system clock.
     Healthy,
     /// The node has none: normal in many virtual machines.
     Absent,
@@ -261,6 +263,7 @@ impl RtcHealth {
     /// The word itself.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Unknown => "Unknown",
             Self::Healthy => "Healthy",
             Self::Absent => "Absent",
             Self::Unreadable => "Unreadable",

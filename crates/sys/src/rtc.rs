@@ -1,10 +1,11 @@
-//! The hardware clock (rtc(4)): whole seconds in UTC, and the interrupt at each of its ticks.
+//! The hardware clock (rtc(4)): whole seconds in UTC, read and set. Its interrupts are left alone, on purpose: while one
+//! is on, a jump of the clock by years makes the kernel count every second of it with the processor held.
 use std::{
     ffi::CString,
     fs,
     mem::MaybeUninit,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
@@ -19,8 +20,6 @@ pub struct Rtc {
 }
 
 // linux/rtc.h, for architectures with the generic encoding of ioctl numbers (x86, ARM, RISC-V).
-const UPDATE_INTERRUPT_ON: libc::c_ulong = 0x7003;
-const UPDATE_INTERRUPT_OFF: libc::c_ulong = 0x7004;
 const READ_TIME: libc::c_ulong = 0x8024_7009;
 const SET_TIME: libc::c_ulong = 0x4024_700a;
 
@@ -81,45 +80,8 @@ impl Rtc {
         Error::check("ioctl RTC_SET_TIME", result).map(drop)
     }
 
-    /// Asks for an interrupt at each tick: the device is then readable from a tick on, until
-    /// [`Rtc::take_interrupts`].
-    ///
-    /// # Errors
-    /// EINVAL, ENOTTY or the like where the clock cannot; poll [`Rtc::seconds`] then.
-    pub fn update_interrupt(&self, on: bool) -> Result<(), Error> {
-        let (call, command) = if on {
-            ("ioctl RTC_UIE_ON", UPDATE_INTERRUPT_ON)
-        } else {
-            ("ioctl RTC_UIE_OFF", UPDATE_INTERRUPT_OFF)
-        };
-        // SAFETY: both commands take no argument.
-        let result = unsafe { libc::ioctl(self.raw(), command as libc::Ioctl, 0) };
-        Error::check(call, result).map(drop)
-    }
-
-    /// How many interrupts came since the last call.
-    ///
-    /// # Errors
-    /// [`Error::would_block`] if none came.
-    pub fn take_interrupts(&self) -> Result<u64, Error> {
-        let mut data: libc::c_ulong = 0;
-        // SAFETY: as many octets as a long has are read into a live one.
-        let got = unsafe { libc::read(self.raw(), (&raw mut data).cast(), size_of_val(&data)) };
-        if got < 0 {
-            return Err(Error::last("read"));
-        }
-        // The lowest octet says which kinds of interrupt came (rtc(4)).
-        Ok(data >> 8)
-    }
-
     fn raw(&self) -> libc::c_int {
         self.descriptor.as_raw_fd()
-    }
-}
-
-impl AsFd for Rtc {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_fd()
     }
 }
 
