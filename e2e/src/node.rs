@@ -16,7 +16,7 @@ pub(crate) const ADDRESS: &str = "172.30.0.11";
 /// Starts the node.
 pub(crate) fn up() -> anyhow::Result<()> {
     let home = checkout::state().join("node1");
-    for folder in ["cni", "varlib"] {
+    for folder in ["cni", "varlib", "netns"] {
         fs::create_dir_all(home.join(folder))?;
     }
     network::namespace(network::NODE1, &[ADDRESS])?;
@@ -24,13 +24,17 @@ pub(crate) fn up() -> anyhow::Result<()> {
     write_files()?;
     let (here, bin) = (home.display(), programs()?);
     let net = network::inside(network::NODE1);
-    // A mount namespace of its own: mounts of pods end with it, and the agent's state folder is not this machine's.
+    // A mount namespace of its own: mounts of pods end with it, and neither the agent's state folder nor the names of the
+    // pods' network namespaces are this machine's.
     let state = format!("{here}/varlib");
     fs::create_dir_all("/var/lib/timesync")?;
     Daemon::new("node1-containerd", "unshare")
         .wrap(&net)
         .args("--mount --propagation private sh -c")
-        .arg(format!("mount --bind {state} /var/lib/timesync && exec containerd -c {here}/containerd.toml"))
+        .arg(format!(
+            "mount --bind {state} /var/lib/timesync && mount --bind {here}/netns /run/netns && \
+             exec containerd -c {here}/containerd.toml"
+        ))
         .env("PATH", &bin)
         .start()?;
     let socket = format!("{here}/containerd.sock");
