@@ -109,8 +109,11 @@ fn rules_are_replaced_while_it_runs() {
     let server = started(port);
     server.apply(config(port, RestrictFlags { ignore: true, ..RestrictFlags::default() }));
     // An answer may be under way by the old rules; from the first drop on there is none.
-    wait(|| ask("127.0.0.1", port, SHORT).is_none());
-    assert!(server.counters().dropped().any(|(reason, count)| reason == "ignore" && count > 0));
+    wait(|| {
+        ask("127.0.0.1", port, SHORT);
+        server.counters().dropped().any(|(reason, count)| reason == "ignore" && count > 0)
+    });
+    assert!(ask("127.0.0.1", port, SHORT).is_none());
     server.apply(config(port, RestrictFlags::default()));
     wait(|| ask("127.0.0.1", port, SHORT).is_some());
 }
