@@ -10,7 +10,7 @@ use std::{
 
 use ntp::{
     Action, BootState, Drift, Engine, Event, Mono, RequestId, RestrictTable, Served, Snapshot, SourceId,
-    Start, Transition, packet,
+    Start, Transition, packet::Header,
 };
 use sys::{poll, udp::UdpSocket};
 use tracing::{debug, error, info, warn};
@@ -214,7 +214,9 @@ impl Rim {
         while let Some(action) = open.pop_front() {
             match action {
                 Action::Resolve { source, host } => open.extend(self.resolve(source, host)),
-                Action::Send { request, to } => open.extend(self.send(request, to)),
+                Action::Send { request, source: _, to, header } => {
+                    open.extend(self.send(request, to, header))
+                }
                 Action::Close { request } => drop(self.sockets.remove(&request)),
                 Action::SetFrequency { ppm } => self.clock.set_frequency(ppm),
                 Action::Step { by } => self.clock.step(by),
@@ -250,8 +252,8 @@ impl Rim {
     }
 
     /// Sends a request from a fresh port and tells the engine how that went.
-    fn send(&mut self, request: RequestId, to: SocketAddr) -> Vec<Action> {
-        let event = match send_request(to) {
+    fn send(&mut self, request: RequestId, to: SocketAddr, header: Header) -> Vec<Action> {
+        let event = match send_request(to, header) {
             Ok((socket, cookie, at)) => {
                 self.sockets.insert(request, socket);
                 Event::Sent { request, cookie, at }
@@ -267,10 +269,13 @@ impl Rim {
 }
 
 /// A request on its way: its socket, its cookie, and when it left.
-fn send_request(to: SocketAddr) -> Result<(UdpSocket, ntp::NtpTimestamp, ntp::Wall), sys::Error> {
+fn send_request(
+    to: SocketAddr,
+    header: Header,
+) -> Result<(UdpSocket, ntp::NtpTimestamp, ntp::Wall), sys::Error> {
     let socket = UdpSocket::connect(to)?;
     let cookie = ntp::NtpTimestamp(sys::random::word()?);
-    let datagram = packet::client_request(cookie);
+    let datagram = Header { transmit: cookie, ..header }.encode();
     // Before the call: on the way out it takes the path through the stack that a stamp after it would miss when
     // another thread, or on loopback the receiver itself, runs first.
     let at = ntp::Wall(sys::clock::realtime_ns());

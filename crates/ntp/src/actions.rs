@@ -1,7 +1,7 @@
 //! What goes into the engine and what comes out: events and actions, as data.
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{Leap, NtpTimestamp, Wall};
+use crate::{Leap, NtpTimestamp, Wall, packet::Header};
 
 /// An upstream, for as long as it is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,13 +61,17 @@ pub enum Action {
         /// The name.
         host: String,
     },
-    /// Send a client request (`packet::client_request`) from a fresh port, answer with [`Event::Sent`], and keep
-    /// the socket until [`Action::Close`].
+    /// Send this request from a fresh port, with a cookie as its transmit timestamp; answer with [`Event::Sent`],
+    /// and keep the socket until [`Action::Close`].
     Send {
         /// Names the request in events.
         request: RequestId,
+        /// Whom it asks.
+        source: SourceId,
         /// Where to.
         to: SocketAddr,
+        /// All of it but the transmit timestamp.
+        header: Header,
     },
     /// The request is over: close its socket.
     Close {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::{
     Action, Mono, NtpTimestamp, RequestId, Source, SourceId, SourceState, Wall,
     filter::{History, Verdict},
+    packet,
     poll::Schedule,
     reply::{Answer, Exchange, Identity, Refusal, Server, judge},
     slew::Change,
@@ -180,7 +181,12 @@ impl Association {
             && self.schedule.next() <= now
         {
             actions.extend(self.close());
-            actions.push(Action::Send { request, to: SocketAddr::new(address, self.source.port) });
+            actions.push(Action::Send {
+                request,
+                source: self.id,
+                to: SocketAddr::new(address, self.source.port),
+                header: packet::client_header(),
+            });
             self.begin(now, request, spread);
         }
         actions

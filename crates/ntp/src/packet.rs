@@ -107,15 +107,12 @@ fn timestamp(octets: &[u8; HEADER_LEN], at: usize) -> NtpTimestamp {
 /// A client's request that says nothing about the client (draft-ietf-ntp-data-minimization): version 4, mode 3, a
 /// precision of 32, and `cookie`, 64 random bits, where the transmit timestamp would be.
 pub fn client_request(cookie: NtpTimestamp) -> [u8; HEADER_LEN] {
-    let minimal = Header {
-        leap: Leap::None,
-        version: VERSION,
-        mode: MODE_CLIENT,
-        precision: 32,
-        transmit: cookie,
-        ..Header::default()
-    };
-    minimal.encode()
+    Header { transmit: cookie, ..client_header() }.encode()
+}
+
+/// The same without a cookie.
+pub fn client_header() -> Header {
+    Header { leap: Leap::None, version: VERSION, mode: MODE_CLIENT, precision: 32, ..Header::default() }
 }
 
 /// A duration in the NTP short format: 16 bits of seconds, 16 bits of fraction (RFC 5905 §6).

@@ -244,7 +244,7 @@ impl Sim {
                     let names = self.names.clone();
                     self.give(Event::Resolved { source, addresses: &names });
                 }
-                Action::Send { request, to } => self.send(request, to),
+                Action::Send { request, to, .. } => self.send(request, to),
                 Action::Close { request } => self.open.retain(|open| *open != request),
                 Action::SetFrequency { ppm } => {
                     assert!(self.config.mode == Mode::Discipline, "an observer set the frequency");
