@@ -22,12 +22,27 @@ pub(crate) fn engine_config(checked: &Checked, may_set_clock: bool) -> ntp::Conf
         max_change: checked.clock.max_change.as_secs_f64(),
         error_bound_threshold: checked.thresholds.error_bound.as_secs_f64(),
         local_stratum: checked.local_stratum,
+        min_sources: 1,
+        leap: ntp::LeapMode::Kernel,
+        smeared: false,
     }
 }
 
 fn source(upstream: &contract::Upstream) -> ntp::Source {
     let contract::Upstream { name, server, port, iburst, prefer, min_poll, max_poll } = upstream.clone();
-    ntp::Source { name, host: server, port, iburst, prefer, min_poll, max_poll }
+    ntp::Source {
+        name,
+        upstream: ntp::Upstream::Server { host: server, port },
+        auth: ntp::Auth::None,
+        iburst,
+        burst: false,
+        prefer,
+        trust: false,
+        require: false,
+        noselect: false,
+        min_poll,
+        max_poll,
+    }
 }
 
 /// What is served to whom.
@@ -100,10 +115,14 @@ mod tests {
             config.sources,
             [ntp::Source {
                 name: "a".to_owned(),
-                host: "ntp.example.com".to_owned(),
-                port: 123,
+                upstream: ntp::Upstream::Server { host: "ntp.example.com".to_owned(), port: 123 },
+                auth: ntp::Auth::None,
                 iburst: true,
+                burst: false,
                 prefer: true,
+                trust: false,
+                require: false,
+                noselect: false,
                 min_poll: 1,
                 max_poll: 6,
             }]

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    Action, Mono, NtpTimestamp, RequestId, Source, SourceId, SourceState, Wall,
+    Action, Mono, NtpTimestamp, RequestId, Source, SourceId, SourceState, Upstream, Wall,
     filter::{History, Verdict},
     packet,
     poll::Schedule,
@@ -29,6 +29,8 @@ pub(crate) struct Association {
     pub(crate) standing: (SourceState, String),
     /// A sample came since the clock was last corrected.
     pub(crate) fresh: bool,
+    host: String,
+    port: u16,
     /// Its host is a name, not an address.
     named: bool,
     addresses: Vec<IpAddr>,
@@ -89,7 +91,11 @@ impl Association {
     /// A source that is asked from `first` on.
     pub(crate) fn new(id: SourceId, source: Source, first: Mono) -> Self {
         // Addresses in brackets are how URLs and chrony write IPv6.
-        let literal = source.host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+        let (host, port) = match &source.upstream {
+            Upstream::Server { host, port } | Upstream::Pool { host, port, .. } => (host.clone(), *port),
+            Upstream::Device { path } => (path.clone(), 0),
+        };
+        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
         let lookup = literal.is_none().then_some(Lookup { at: first, wait: FIRST_LOOKUP_WAIT });
         Self {
             id,
@@ -104,6 +110,8 @@ impl Association {
             rejected: 0,
             standing: (SourceState::Measuring, "No answer yet.".to_owned()),
             fresh: false,
+            host,
+            port,
             named: literal.is_none(),
             addresses: literal.into_iter().collect(),
             address: literal,
@@ -134,7 +142,7 @@ impl Association {
     /// Why no estimate of it can be used, whatever others say; none if it can.
     pub(crate) fn obstacle(&self) -> Option<(SourceState, String)> {
         if self.address.is_none() {
-            let why = format!("The name {} does not resolve.", self.source.host);
+            let why = format!("The name {} does not resolve.", self.host);
             return Some((SourceState::Unresolved, why));
         }
         if self.denied {
@@ -173,7 +181,7 @@ impl Association {
         if let Some(lookup) = &mut self.lookup
             && lookup.at <= now
         {
-            actions.push(Action::Resolve { source: self.id, host: self.source.host.clone() });
+            actions.push(Action::Resolve { source: self.id, host: self.host.clone() });
             lookup.at = now.plus(lookup.wait);
             lookup.wait = (2.0 * lookup.wait).min(LONGEST_LOOKUP_WAIT);
         }
@@ -184,7 +192,7 @@ impl Association {
             actions.push(Action::Send {
                 request,
                 source: self.id,
-                to: SocketAddr::new(address, self.source.port),
+                to: SocketAddr::new(address, self.port),
                 header: packet::client_header(),
             });
             self.begin(now, request, spread);

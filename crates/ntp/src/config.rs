@@ -19,6 +19,25 @@ pub struct Config {
     pub error_bound_threshold: f64,
     /// Stratum to serve the local clock at while unsynchronised, 1 to 15.
     pub local_stratum: Option<u8>,
+    /// So many sources must agree before the clock is moved.
+    pub min_sources: usize,
+    /// What is done about leap seconds.
+    pub leap: LeapMode,
+    /// The upstreams smear leap seconds: they announce none, and those that do are not of the same kind.
+    pub smeared: bool,
+}
+
+/// What is done about an announced leap second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeapMode {
+    /// The kernel inserts or deletes it.
+    Kernel,
+    /// The agent steps the clock.
+    Step,
+    /// The agent slews it away afterwards.
+    Slew,
+    /// Nothing; the offset is corrected when it is seen.
+    Ignore,
 }
 
 /// Whether the clock may be moved.
@@ -30,21 +49,69 @@ pub enum Mode {
     Observe,
 }
 
-/// One NTP server to ask.
+/// Where time comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// Name, unique within the configuration.
     pub name: String,
-    /// Host name or IP address, as the user wrote it.
-    pub host: String,
-    /// UDP port.
-    pub port: u16,
+    /// Whom or what to ask.
+    pub upstream: Upstream,
+    /// Whether and how answers prove who gave them.
+    pub auth: Auth,
     /// Eight quick requests while unreached.
     pub iburst: bool,
+    /// Several quick requests at each poll.
+    pub burst: bool,
     /// Followed while it agrees with the majority.
     pub prefer: bool,
+    /// Known to tell the truth: others must agree with it.
+    pub trust: bool,
+    /// Without one of those that are required, nothing is followed.
+    pub require: bool,
+    /// Measured, and never followed.
+    pub noselect: bool,
     /// Shortest poll interval, log2 seconds.
     pub min_poll: i8,
     /// Longest poll interval, log2 seconds; not below `min_poll`.
     pub max_poll: i8,
+}
+
+/// Whom or what to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// One NTP server.
+    Server {
+        /// Host name or IP address, as the user wrote it.
+        host: String,
+        /// UDP port.
+        port: u16,
+    },
+    /// Several of the servers that a name stands for.
+    Pool {
+        /// Host name.
+        host: String,
+        /// UDP port.
+        port: u16,
+        /// So many of them at most.
+        max_sources: usize,
+    },
+    /// A hardware clock that keeps time for us.
+    Device {
+        /// Such as /dev/ptp0.
+        path: String,
+    },
+}
+
+/// Whether and how answers prove who gave them. The engine only passes it on: proofs are made and tested at the rim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Not at all.
+    None,
+    /// By a shared key (RFC 5905 §7.3, RFC 8573); the name of the file that holds it.
+    Key(String),
+    /// By Network Time Security (RFC 8915); the name of a file with certificates to trust instead of the usual ones.
+    Nts {
+        /// The file's name.
+        ca: Option<String>,
+    },
 }

@@ -238,6 +238,9 @@ mod tests {
             max_change: 1000.0,
             error_bound_threshold: 0.2,
             local_stratum: None,
+            min_sources: 1,
+            leap: crate::LeapMode::Kernel,
+            smeared: false,
         }
     }
 

@@ -123,9 +123,7 @@ impl Engine {
         let mut old: VecDeque<Association> = std::mem::take(&mut self.associations).into();
         let mut first = now.mono;
         for source in self.config.sources.clone() {
-            let same = |a: &Association| {
-                a.source.name == source.name && a.source.host == source.host && a.source.port == source.port
-            };
+            let same = |a: &Association| a.source.name == source.name && a.source.upstream == source.upstream;
             let association = match old.iter().position(same).and_then(|index| old.remove(index)) {
                 Some(mut kept) => {
                     kept.reconfigure(source, now.mono);

@@ -44,7 +44,7 @@ mod response;
 mod sim;
 
 pub use actions::{Action, BootState, Drift, Event, RequestId, SourceId, Transition};
-pub use config::{Config, Mode, Source};
+pub use config::{Auth, Config, LeapMode, Mode, Source, Upstream};
 pub use engine::{Engine, Start};
 pub use rate_limit::{RateLimit, RateTable, RateVerdict};
 pub use response::{Answer, Decision, DropReason, Request, Served, Verdict, respond};

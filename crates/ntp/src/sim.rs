@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::{
-    Action, BootState, Config, Drift, Engine, Event, Leap, Mode, Mono, Now, NtpTimestamp, RequestId,
-    Snapshot, Source, Start, Transition, Wall,
+    Action, Auth, BootState, Config, Drift, Engine, Event, Leap, LeapMode, Mode, Mono, Now, NtpTimestamp,
+    RequestId, Snapshot, Source, Start, Transition, Upstream, Wall,
     packet::{self, Header, NtpShort},
 };
 
@@ -78,10 +78,14 @@ const EPOCH: Wall = Wall(1_800_000_000_000_000_000);
 pub(crate) fn config(sources: usize) -> Config {
     let source = |index: usize| Source {
         name: format!("s{index}"),
-        host: format!("192.0.2.{}", index + 1),
-        port: 123,
+        upstream: Upstream::Server { host: format!("192.0.2.{}", index + 1), port: 123 },
+        auth: Auth::None,
         iburst: true,
+        burst: false,
         prefer: false,
+        trust: false,
+        require: false,
+        noselect: false,
         min_poll: 4,
         max_poll: 6,
     };
@@ -94,6 +98,9 @@ pub(crate) fn config(sources: usize) -> Config {
         max_change: 1000.0,
         error_bound_threshold: 0.2,
         local_stratum: None,
+        min_sources: 1,
+        leap: LeapMode::Kernel,
+        smeared: false,
     }
 }
 

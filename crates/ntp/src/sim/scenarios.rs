@@ -5,10 +5,14 @@ use proptest::prelude::*;
 
 use crate::{
     Action, BootState, Engine, Event, Leap, Mode, Mono, Now, NtpTimestamp, Reason, RequestId, SourceId,
-    SourceState, Start, Transition, Wall,
+    SourceState, Start, Transition, Upstream, Wall,
     packet::{self, Header},
     sim::{Behaviour, HONEST, LAN, Path, Script, Sim, config},
 };
+
+fn named(host: &str) -> Upstream {
+    Upstream::Server { host: host.to_owned(), port: 123 }
+}
 
 fn honest() -> Script {
     Box::new(|_| HONEST)
@@ -370,7 +374,7 @@ fn another_upstream_takes_over_while_the_clock_goes_on() {
 #[test]
 fn a_name_is_looked_up_until_it_resolves_and_again_when_it_is_lost() {
     let mut orders = config(2);
-    orders.sources[0].host = "ntp.example".to_owned();
+    orders.sources[0].upstream = named("ntp.example");
     let silent: Script = Box::new(|now| Behaviour { silent: now > 400.0, ..HONEST });
     let mut sim = Sim::new(orders, 0.0, vec![silent, honest()]);
     sim.run(31.0);
@@ -391,7 +395,7 @@ fn a_name_is_looked_up_until_it_resolves_and_again_when_it_is_lost() {
 #[test]
 fn an_address_without_a_route_gives_way_to_the_next() {
     let mut orders = config(1);
-    orders.sources[0].host = "ntp.example".to_owned();
+    orders.sources[0].upstream = named("ntp.example");
     let mut sim = Sim::new(orders, 1.0, vec![honest()]);
     sim.names = vec![IpAddr::from([192, 0, 2, 250]), IpAddr::from([192, 0, 2, 1])];
     sim.run(10.0);
@@ -489,7 +493,7 @@ proptest! {
     ) {
         let boot = BootState { steps: 0, synchronized: started };
         let mut orders = config(3);
-        orders.sources[2].host = "name.example".to_owned();
+        orders.sources[2].upstream = named("name.example");
         let now = Now { wall: Wall(1_800_000_000_000_000_000), mono: Mono(0) };
         let engine = Engine::new(orders, Start { boot, drift: None, seed: 1 }, now);
         let mut stranger = Stranger { engine, now, requests: Vec::new(), steps: 0 };
