@@ -92,6 +92,10 @@ const LONGEST_PROCESSING: f64 = 4.0;
 /// differently, not more.
 const SMALLEST_DELAY: f64 = -1e-3;
 
+/// A reply may seem to have left before its request came, by so many seconds: servers fill the bits below their
+/// precision with random ones (RFC 5905 §6), and one that answers at once may draw less for the second stamp.
+const SMALLEST_PROCESSING: f64 = -1e-3;
+
 /// Judges a datagram; the order of the tests matters.
 pub(crate) fn judge(datagram: &[u8], exchange: &Exchange, us: &Identity) -> Result<Answer, Refusal> {
     let Ok(header) = packet::decode(datagram) else { return Err(Refusal::Stray) };
@@ -133,7 +137,8 @@ fn measure(header: &Header, exchange: &Exchange) -> Result<Sample, Refusal> {
     let round_trip = exchange.received - exchange.sent;
     let processing = sent_back - received;
     let delay = round_trip - processing;
-    if !(0.0..=LONGEST_PROCESSING).contains(&processing) || !(SMALLEST_DELAY..=LONGEST_DELAY).contains(&delay)
+    if !(SMALLEST_PROCESSING..=LONGEST_PROCESSING).contains(&processing)
+        || !(SMALLEST_DELAY..=LONGEST_DELAY).contains(&delay)
     {
         return Err(Refusal::TooSlow);
     }
