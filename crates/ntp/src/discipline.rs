@@ -214,9 +214,9 @@ impl Discipline {
     }
 }
 
-/// Half of the ratio (3) of the time that a correction takes to the time between updates, for an offset of one
-/// standard error. Smaller follows noise, larger lags behind.
-const CORRECTION_TIME: f64 = 1.5;
+/// How much of the time between updates a correction of one standard error takes. Larger (chrony has 1.5) lags behind,
+/// smaller than this gains nothing and moves the clock faster for it.
+const CORRECTION_TIME: f64 = 0.3;
 
 /// Updates farther apart count as this far, seconds.
 const LONGEST_UPDATE: f64 = 131_072.0;

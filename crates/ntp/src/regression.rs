@@ -44,8 +44,12 @@ pub(crate) const FEWEST: usize = 3;
 /// Fewest points that the runs test may leave. Fewer would follow the noise.
 const FEWEST_TESTED: usize = 6;
 
-/// The line through the newest points, as many as lie on one: while the residuals change sign too rarely for noise,
-/// the oldest point is dropped. The first `older` points serve only as witnesses in that test: they were dropped
+/// A bend so many standard errors large is none of the noise. Smaller limits shorten the window for nothing, larger
+/// ones lag behind an oscillator that follows its temperature: 2 to 2.5 were equally good in simulation.
+const LARGEST_BEND: f64 = 2.3;
+
+/// The line through the newest points, as many as lie on one: while the residuals change sign too rarely for noise, or
+/// a parabola fits them better than noise allows, the oldest point is dropped. The first `older` points serve only as witnesses in that test: they were dropped
 /// before. None below three other points, or if the numbers are no use.
 pub(crate) fn fit_newest(points: &[Point], older: usize) -> Option<Line> {
     let mut first = older;
@@ -55,7 +59,9 @@ pub(crate) fn fit_newest(points: &[Point], older: usize) -> Option<Line> {
         // As many older points again take part in the test: they show that a line is bent sooner.
         let witnesses = points.len().saturating_sub(2 * window.len());
         let tested = &points[witnesses..];
-        if window.len() <= FEWEST_TESTED || runs(tested, &line) > critical_runs(tested.len()) {
+        let straight =
+            runs(tested, &line) > critical_runs(tested.len()) && bend(window, &line) < LARGEST_BEND;
+        if window.len() <= FEWEST_TESTED || straight {
             return Some(Line { first, ..line });
         }
         first += 1;
@@ -86,6 +92,27 @@ fn fit(points: &[Point]) -> Option<Line> {
     let deviation = (variance * count as f64 / weights).sqrt();
     let line = Line { offset: base + offset, slope, offset_error, slope_error, deviation, first: 0, count };
     [line.offset, slope, offset_error, slope_error, deviation].iter().all(|v| v.is_finite()).then_some(line)
+}
+
+/// How bent the points are: the quadratic term beyond the line, in its own standard errors. It notices a frequency
+/// that changes slowly long before the signs of the residuals do.
+fn bend(points: &[Point], line: &Line) -> f64 {
+    let sum = |term: &dyn Fn(&Point) -> f64| points.iter().map(term).sum::<f64>();
+    let weights = sum(&|p| p.weight);
+    let mean_x = sum(&|p| p.weight * p.x) / weights;
+    let square = |p: &Point| (p.x - mean_x).powi(2);
+    let spread = sum(&|p| p.weight * square(p));
+    let skewness = sum(&|p| p.weight * (p.x - mean_x) * square(p)) / spread;
+    // The part of the square that no line explains.
+    let bow = |p: &Point| square(p) - spread / weights - skewness * (p.x - mean_x);
+    let residual = |p: &Point| p.y - line.offset - line.slope * p.x;
+    let size = sum(&|p| p.weight * bow(p).powi(2));
+    let curve = sum(&|p| p.weight * bow(p) * residual(p)) / size;
+    let rest = sum(&|p| p.weight * (residual(p) - curve * bow(p)).powi(2));
+    let error = (rest / (points.len().saturating_sub(3).max(1) as f64) / size).sqrt();
+    // Points on one line to the last digit are not bent, whatever the quotient of two zeros is.
+    let bend = curve.abs() / error;
+    if bend.is_finite() { bend } else { 0.0 }
 }
 
 /// How many runs of equal sign the residuals have.
@@ -151,6 +178,20 @@ mod tests {
     fn a_bent_line_is_used_from_the_bend_on() {
         let line = fit_newest(&line_with_noise(40, 20), 0).expect("40 points");
         assert!((12..26).contains(&line.count), "{line:?}");
+    }
+
+    #[test]
+    fn a_frequency_that_changes_slowly_is_followed() {
+        let mut seed = 7;
+        let points: Vec<_> = (0..60)
+            .map(|i| {
+                let x = (f64::from(i) - 59.0) * 16.0;
+                Point { x, y: 2e-9 * x * x + 1e-5 * noise(&mut seed), weight: 1.0 }
+            })
+            .collect();
+        let line = fit_newest(&points, 0).expect("60 points");
+        assert!((6..20).contains(&line.count), "{line:?}");
+        assert!(line.offset.abs() < 2e-5 && line.slope.abs() < 0.5e-6, "{line:?}");
     }
 
     #[test]

@@ -94,7 +94,7 @@ const SMALLEST_DELAY: f64 = -1e-3;
 
 /// A reply may seem to have left before its request came, by so many seconds: servers fill the bits below their
 /// precision with random ones (RFC 5905 §6), and one that answers at once may draw less for the second stamp.
-const SMALLEST_PROCESSING: f64 = -1e-3;
+const SMALLEST_PROCESSING: f64 = -1e-4;
 
 /// Judges a datagram; the order of the tests matters.
 pub(crate) fn judge(datagram: &[u8], exchange: &Exchange, us: &Identity) -> Result<Answer, Refusal> {
