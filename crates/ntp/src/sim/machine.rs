@@ -1,0 +1,93 @@
+//! The machine: an oscillator that wanders, the system clock and the monotonic clock that it drives, and what somebody
+//! else does to them. True time goes in, readings come out.
+use super::{Random, Sim};
+use crate::{Mono, Now, Wall};
+
+/// True time at the beginning.
+pub(crate) const EPOCH: Wall = Wall(1_800_000_000_000_000_000);
+
+/// The monotonic clock began so many seconds before.
+const UPTIME: f64 = 1e4;
+
+/// How the temperature moves a frequency: a sine over a period.
+#[derive(Clone, Copy, Debug)]
+pub struct Swing {
+    /// Largest deviation, seconds per second.
+    pub size: f64,
+    /// Seconds from one warmest moment to the next.
+    pub period: f64,
+}
+
+/// What is random in an oscillator: a step of its walk at each second of true time, so that it is the same whatever
+/// happens in between.
+pub(super) struct Oscillator {
+    random: Random,
+    next: f64,
+}
+
+impl Oscillator {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { random: Random::new(seed, 0), next: 1.0 }
+    }
+}
+
+/// Both clocks at `now`, with this much of an offset, and this much of it by steps.
+pub(super) fn read(now: f64, offset: f64, stepped: f64) -> Now {
+    let mono = UPTIME + now + (offset - stepped);
+    Now { wall: EPOCH.plus(offset + now), mono: Mono(0).plus(mono) }
+}
+
+impl Sim {
+    /// Both clocks now.
+    pub fn clocks(&self) -> Now {
+        read(self.now, self.offset, self.stepped)
+    }
+
+    /// Somebody else moves the clock.
+    pub fn jump(&mut self, by: f64) {
+        self.offset += by;
+        self.stepped += by;
+    }
+
+    /// The machine stands still for `seconds`, and its monotonic clock with it. The system clock stands still too, as
+    /// in a virtual machine that is held, or it is set on by a clock that is off by `error` in all.
+    pub fn pause(&mut self, seconds: f64, error: Option<f64>) {
+        self.now += seconds;
+        self.offset -= seconds;
+        while self.walk.next <= self.now {
+            self.wander_on();
+        }
+        if let Some(error) = error {
+            self.jump(seconds + error);
+        }
+    }
+
+    /// What the system clock gains, as a factor.
+    pub(super) fn rate(&self) -> f64 {
+        (1.0 + self.frequency()) * (1.0 + self.kernel_ppm * 1e-6)
+    }
+
+    /// The oscillator's frequency error at this moment, seconds per second.
+    pub(super) fn frequency(&self) -> f64 {
+        let swing = |swing: Swing| swing.size * (std::f64::consts::TAU * self.now / swing.period).sin();
+        self.oscillator + self.swing.map_or(0.0, swing)
+    }
+
+    /// Lets true time pass until `end` without an event.
+    pub(super) fn pass(&mut self, end: f64) {
+        while self.now < end {
+            let next = self.walk.next.min(end);
+            self.offset += (next - self.now) * (self.rate() - 1.0);
+            self.now = next;
+            if next >= self.walk.next {
+                self.wander_on();
+            }
+        }
+        self.track.push((self.now, self.offset));
+    }
+
+    fn wander_on(&mut self) {
+        self.walk.next += 1.0;
+        self.oscillator += self.wander * self.walk.random.normal();
+    }
+}
