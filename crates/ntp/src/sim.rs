@@ -26,9 +26,9 @@ use network::Network;
 pub use network::{Bursts, CALM, LAN, Path, Trouble};
 use random::Random;
 pub use scenarios::{DEFAULT_POLLS, Happening, Polls, SCENARIOS, Scenario};
-pub use servers::{Behaviour, HONEST, Script};
+pub use servers::{Behaviour, HONEST, Script, ahead, honest};
 pub use {
-    measure::{Figures, Run, run, summarize},
+    measure::{Figures, run, summarize},
     table::{HEADING, explanation, row},
 };
 
@@ -53,7 +53,7 @@ pub struct Sim {
     pub swing: Option<Swing>,
     /// The rate that the engine has set.
     pub kernel_ppm: f64,
-    /// Who can be asked: 192.0.2.1, 192.0.2.2 and so on.
+    /// Who can be asked: the first at any address that ends in 1, and so on.
     pub servers: Vec<Script>,
     /// The way to all of them.
     pub path: Path,
@@ -265,8 +265,11 @@ impl Sim {
     fn send(&mut self, request: RequestId, to: SocketAddr) {
         self.open.push(request);
         self.sent.push((self.now, request));
-        let IpAddr::V4(address) = to.ip() else { panic!("the simulation has IPv4 only") };
-        let index = usize::from(address.octets()[3]) - 1;
+        let last = match to.ip() {
+            IpAddr::V4(address) => address.octets()[3],
+            IpAddr::V6(address) => address.octets()[15],
+        };
+        let index = usize::from(last) - 1;
         if index >= self.servers.len() {
             return self.give(Event::SendFailed { request });
         }

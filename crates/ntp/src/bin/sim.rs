@@ -3,7 +3,9 @@
 //! seeds run side by side.
 use std::{env, process::ExitCode, thread};
 
-use ntp::sim::{DEFAULT_POLLS, HEADING, Polls, Run, SCENARIOS, Scenario, explanation, row, run, summarize};
+use ntp::sim::{
+    DEFAULT_POLLS, Figures, HEADING, Polls, SCENARIOS, Scenario, explanation, row, run, summarize,
+};
 
 const USAGE: &str = "usage: timesync-sim [SCENARIO [POLLS]] [--seeds N]";
 
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
         for polls in &polls {
             let figures = summarize(&runs(scenario, *polls, wanted.seeds));
             println!("{}", row(scenario, *polls, &figures));
-            if figures.all.misled > 0 {
+            if figures.misled > 0 {
                 misled.push(scenario.name);
             }
         }
@@ -53,7 +55,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn runs(scenario: &Scenario, polls: Polls, seeds: u64) -> Vec<Run> {
+fn runs(scenario: &Scenario, polls: Polls, seeds: u64) -> Vec<Figures> {
     let workers = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         let work = |worker: usize| {

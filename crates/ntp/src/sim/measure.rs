@@ -3,9 +3,10 @@
 use super::{Happening, Polls, Scenario, Sim, config};
 use crate::{BootState, SourceState, Start};
 
-/// What one seed gave. Times in seconds, frequencies in seconds per second; errors are those of the settled part.
+/// What one seed gave, or many together. Times in seconds, frequencies in seconds per second; errors are those of the
+/// settled part.
 #[derive(Clone, Copy, Debug)]
-pub struct Run {
+pub struct Figures {
     /// Root of the mean square of the error.
     pub rms: f64,
     /// Of 95 % of all seconds it was no larger than this.
@@ -28,15 +29,6 @@ pub struct Run {
     pub misled: u32,
 }
 
-/// What all seeds gave: medians, but for `largest` (of all), and the sums.
-#[derive(Clone, Copy, Debug)]
-pub struct Figures {
-    /// Medians of the runs; sums of their counts.
-    pub all: Run,
-    /// The worst seed's root of the mean square.
-    pub worst: f64,
-}
-
 /// An error has to stay under 1 ms for so many seconds.
 const STAY: f64 = 60.0;
 
@@ -44,7 +36,7 @@ const STAY: f64 = 60.0;
 const BEGINNING: f64 = 120.0;
 
 /// Runs a scenario.
-pub fn run(scenario: &Scenario, polls: Polls, seed: u64) -> Run {
+pub fn run(scenario: &Scenario, polls: Polls, seed: u64) -> Figures {
     let mut sim = prepare(scenario, polls, seed);
     let mut watch = Watch::default();
     let mut happening = scenario.happening;
@@ -126,13 +118,13 @@ impl Watch {
         }
     }
 
-    fn sum_up(mut self, sim: &Sim, scenario: &Scenario) -> Run {
+    fn sum_up(mut self, sim: &Sim, scenario: &Scenario) -> Figures {
         let count = self.errors.len() as f64;
         let mean_square = self.errors.iter().map(|error| error * error).sum::<f64>() / count;
         self.errors.sort_by(f64::total_cmp);
         let part = |share: f64| self.errors[((self.errors.len() - 1) as f64 * share) as usize];
         let mean_bound = self.bounds.iter().sum::<f64>() / self.bounds.len() as f64;
-        Run {
+        Figures {
             rms: mean_square.sqrt(),
             most: part(0.95),
             largest: part(1.0),
@@ -147,19 +139,18 @@ impl Watch {
     }
 }
 
-/// What many seeds gave together; `runs` is not empty.
-pub fn summarize(runs: &[Run]) -> Figures {
-    let median = |figure: fn(&Run) -> f64| {
+/// What many seeds gave together: medians, but the largest error of all, and sums of the counts. There must be a run.
+pub fn summarize(runs: &[Figures]) -> Figures {
+    let median = |figure: fn(&Figures) -> f64| {
         let mut sorted: Vec<f64> = runs.iter().map(figure).collect();
         sorted.sort_by(f64::total_cmp);
         (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
     };
-    let largest = |figure: fn(&Run) -> f64| runs.iter().map(figure).fold(0.0, f64::max);
     let right_after = median(|run| run.right_after.unwrap_or(f64::INFINITY));
-    let all = Run {
+    Figures {
         rms: median(|run| run.rms),
         most: median(|run| run.most),
-        largest: largest(|run| run.largest),
+        largest: runs.iter().map(|run| run.largest).fold(0.0, f64::max),
         frequency: median(|run| run.frequency),
         right_after: Some(right_after).filter(|seconds| seconds.is_finite()),
         packets: median(|run| run.packets),
@@ -167,6 +158,5 @@ pub fn summarize(runs: &[Run]) -> Figures {
         held: runs.iter().map(|run| run.held).sum(),
         looseness: median(|run| run.looseness),
         misled: runs.iter().map(|run| run.misled).sum(),
-    };
-    Figures { all, worst: largest(|run| run.rms) }
+    }
 }

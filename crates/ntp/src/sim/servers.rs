@@ -30,6 +30,16 @@ pub const HONEST: Behaviour =
 /// A server's behaviour over true time, seconds since the beginning.
 pub type Script = Box<dyn Fn(f64) -> Behaviour>;
 
+/// A server that always does what it should.
+pub fn honest() -> Script {
+    Box::new(|_| HONEST)
+}
+
+/// A server whose clock is `offset` seconds ahead.
+pub fn ahead(offset: f64) -> Script {
+    Box::new(move |_| Behaviour { offset, ..HONEST })
+}
+
 /// Seconds from a request's arrival to the answer's departure.
 const PROCESSING: f64 = 20e-6;
 

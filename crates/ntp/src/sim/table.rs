@@ -33,23 +33,22 @@ pub const HEADING: &str = "\
 
 /// One row.
 pub fn row(scenario: &Scenario, polls: Polls, figures: &Figures) -> String {
-    let all = &figures.all;
     let theirs = if polls == OUR_DEFAULT { ITS_DEFAULT } else { polls };
     let chronyd = CHRONYD.iter().find(|known| (known.0, known.1) == (scenario.name, theirs));
     format!(
         "| {} | {} | {} | {} | {} | {:.3} ppm | {} | {:.0} | {} | {:.2} | {} | {} |",
         scenario.name,
         interval(polls),
-        span(all.rms),
-        span(all.most),
-        span(all.largest),
-        all.frequency * 1e6,
-        all.right_after.map_or("–".to_owned(), |seconds| format!("{seconds:.1} s")),
-        all.packets,
-        share(all.held, all.bounded),
-        all.looseness,
+        span(figures.rms),
+        span(figures.most),
+        span(figures.largest),
+        figures.frequency * 1e6,
+        figures.right_after.map_or("–".to_owned(), |seconds| format!("{seconds:.1} s")),
+        figures.packets,
+        share(figures.held, figures.bounded),
+        figures.looseness,
         chronyd.map_or("–".to_owned(), |known| span(known.2)),
-        chronyd.map_or("–".to_owned(), |known| format!("{:.2}", all.rms / known.2)),
+        chronyd.map_or("–".to_owned(), |known| format!("{:.2}", figures.rms / known.2)),
     )
 }
 
