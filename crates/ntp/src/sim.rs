@@ -29,7 +29,7 @@ pub use scenarios::{DEFAULT_POLLS, Happening, Polls, SCENARIOS, Scenario};
 pub use servers::{Behaviour, HONEST, Script, ahead, honest};
 pub use {
     measure::{Figures, run, summarize},
-    table::{HEADING, explanation, row},
+    table::{HEADING, explanation, row, summary},
 };
 
 /// What is changed in a datagram on its way back, and how often it arrives.

@@ -91,3 +91,67 @@ impl Sim {
         self.oscillator += self.wander * self.walk.random.normal();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BootState, sim::config};
+
+    /// A machine without servers, so that nothing is corrected.
+    fn alone(seed: u64) -> Sim {
+        let mut sim = Sim::booted(config(0), 0.5, Vec::new(), BootState::default(), seed);
+        (sim.oscillator, sim.wander) = (50e-6, 0.0);
+        sim
+    }
+
+    #[test]
+    fn a_fast_oscillator_gains_on_both_clocks() {
+        let mut sim = alone(1);
+        let before = sim.clocks();
+        sim.run(1000.0);
+        let after = sim.clocks();
+        assert!((sim.offset - 0.55).abs() < 1e-9, "{}", sim.offset);
+        assert!((after.wall - before.wall - 1000.05).abs() < 3e-9);
+        assert!((after.mono - before.mono - 1000.05).abs() < 3e-9);
+    }
+
+    #[test]
+    fn only_a_jump_parts_the_clocks() {
+        for (error, wall, offset) in [(Some(0.02), 1200.02, 0.52), (None, 0.0, -1199.5)] {
+            let mut sim = alone(1);
+            let before = sim.clocks();
+            sim.pause(1200.0, error);
+            let after = sim.clocks();
+            assert!((after.mono - before.mono).abs() < 3e-9, "it stood still");
+            assert!((after.wall - before.wall - wall).abs() < 3e-9);
+            assert!((sim.offset - offset).abs() < 1e-9, "{}", sim.offset);
+        }
+    }
+
+    #[test]
+    fn the_walk_is_the_same_whatever_happens_and_as_long_as_ordered() {
+        let walked = |seed: u64, part: f64| {
+            let mut sim = alone(seed);
+            sim.wander = 1e-8;
+            while sim.now < 1000.0 {
+                sim.pass(sim.now + part);
+            }
+            sim.oscillator - 50e-6
+        };
+        assert_eq!(walked(1, 0.125), walked(1, 50.0));
+        let squares: f64 = (0..200).map(|seed| walked(seed, 50.0).powi(2)).sum();
+        let deviation = (squares / 200.0).sqrt();
+        assert!((deviation / (1e-8 * 1000_f64.sqrt()) - 1.0).abs() < 0.15, "{deviation}");
+    }
+
+    #[test]
+    fn the_temperature_comes_back() {
+        let mut sim = alone(1);
+        sim.oscillator = 0.0;
+        sim.swing = Some(Swing { size: 3e-6, period: 3600.0 });
+        sim.pass(900.0);
+        assert!((sim.frequency() - 3e-6).abs() < 1e-12);
+        sim.pass(3600.0);
+        assert!((sim.offset - 0.5).abs() < 1e-7, "{}", sim.offset);
+    }
+}

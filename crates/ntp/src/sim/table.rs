@@ -45,7 +45,7 @@ pub fn row(scenario: &Scenario, polls: Polls, figures: &Figures) -> String {
         figures.frequency * 1e6,
         figures.right_after.map_or("–".to_owned(), |seconds| format!("{seconds:.1} s")),
         figures.packets,
-        share(figures.held, figures.bounded),
+        share(figures.held.into(), figures.bounded.into()),
         figures.looseness,
         chronyd.map_or("–".to_owned(), |known| span(known.2)),
         chronyd.map_or("–".to_owned(), |known| format!("{:.2}", figures.rms / known.2)),
@@ -73,6 +73,16 @@ pub fn explanation(seeds: u64) -> String {
     )
 }
 
+/// What stands after it: what holds for all rows together.
+pub fn summary(rows: &[Figures]) -> String {
+    let sum = |figure: fn(&Figures) -> u32| rows.iter().map(|row| u64::from(figure(row))).sum::<u64>();
+    let bound = share(sum(|row| row.held), sum(|row| row.bounded));
+    let misled = sum(|row| row.misled);
+    format!(
+        "The bound held in {bound} of all these seconds. Servers that lie were followed for {misled} seconds."
+    )
+}
+
 /// How polls are written: 6, or 4..6.
 fn interval((shortest, longest): Polls) -> String {
     if shortest == longest { shortest.to_string() } else { format!("{shortest}..{longest}") }
@@ -91,11 +101,11 @@ fn span(seconds: f64) -> String {
 }
 
 /// A share in percent, cut and not rounded: 100 % is all.
-fn share(part: u32, whole: u32) -> String {
+fn share(part: u64, whole: u64) -> String {
     if part == whole {
         return "100 %".to_owned();
     }
-    format!("{:.3} %", (f64::from(part) / f64::from(whole.max(1)) * 1e5).floor() / 1e3)
+    format!("{:.3} %", (part as f64 / whole.max(1) as f64 * 1e5).floor() / 1e3)
 }
 
 #[cfg(test)]
