@@ -81,8 +81,12 @@ pub struct Sim {
     pub resolved: u32,
     /// Pairs of time and offset at every event.
     pub track: Vec<(f64, f64)>,
+    /// What the oscillator has counted, seconds: the raw monotonic clock.
+    pub raw: f64,
     /// The part of the offset that the monotonic clock does not have.
     stepped: f64,
+    /// The kernel did its leap second, and was not told yet that it is over.
+    leapt: bool,
     arrivals: Vec<(f64, RequestId, Vec<u8>)>,
     open: Vec<RequestId>,
     network: Network,
@@ -161,7 +165,9 @@ impl Sim {
             names: Vec::new(),
             resolved: 0,
             track: Vec::new(),
+            raw: 0.0,
             stepped: offset,
+            leapt: false,
             arrivals: Vec::new(),
             open: Vec::new(),
             network: Network::new(seed),
@@ -205,7 +211,7 @@ impl Sim {
             let wait = (self.engine.next_wakeup(now) - now.mono).max(0.0) + LATENESS * self.host.uniform();
             let arrival = self.arrivals.iter().map(|arrival| arrival.0).fold(f64::INFINITY, f64::min);
             let wakeup = self.now + wait / self.rate();
-            self.pass(wakeup.min(arrival).min(end));
+            self.pass_until(wakeup.min(arrival).min(end));
             if let Some(index) = self.arrivals.iter().position(|arrival| arrival.0 <= self.now) {
                 let (_, request, datagram) = self.arrivals.swap_remove(index);
                 self.receive(request, &datagram);
@@ -254,6 +260,7 @@ impl Sim {
                 Action::SetStatus { synchronized, leap, max_error, .. } => {
                     assert!(self.config.mode == Mode::Discipline, "an observer set the status");
                     self.status = Some((synchronized, leap, max_error));
+                    self.leapt &= matches!(leap, Leap::Insert | Leap::Delete);
                 }
                 Action::SaveDrift(drift) => self.drift = Some(drift),
                 Action::SaveBoot(boot) => self.saved_boots.push(boot),

@@ -1,13 +1,16 @@
 //! The machine: an oscillator that wanders, the system clock and the monotonic clock that it drives, and what somebody
 //! else does to them. True time goes in, readings come out.
 use super::{Random, Sim};
-use crate::{Mono, Now, Wall};
+use crate::{Leap, Mono, Now, Wall};
 
 /// True time at the beginning.
 pub(crate) const EPOCH: Wall = Wall(1_800_000_000_000_000_000);
 
 /// The monotonic clock began so many seconds before.
 const UPTIME: f64 = 1e4;
+
+/// In nanoseconds, leap seconds not counted.
+const DAY: i64 = 86_400_000_000_000;
 
 /// How the temperature moves a frequency: a sine over a period.
 #[derive(Clone, Copy, Debug)]
@@ -73,17 +76,41 @@ impl Sim {
         self.oscillator + self.swing.map_or(0.0, swing)
     }
 
+    /// Lets `seconds` of true time pass in which nobody looks after the clock.
+    pub fn pass(&mut self, seconds: f64) {
+        self.pass_until(self.now + seconds);
+    }
+
     /// Lets true time pass until `end` without an event.
-    pub(super) fn pass(&mut self, end: f64) {
+    pub(super) fn pass_until(&mut self, end: f64) {
         while self.now < end {
-            let next = self.walk.next.min(end);
-            self.offset += (next - self.now) * (self.rate() - 1.0);
+            let leap = self.kernel_leap();
+            let next = self.walk.next.min(end).min(leap.map_or(f64::INFINITY, |(at, _)| at));
+            let part = next - self.now;
+            self.offset += part * (self.rate() - 1.0);
+            self.raw += part * (1.0 + self.frequency());
             self.now = next;
+            if let Some((_, by)) = leap.filter(|(at, _)| *at <= next) {
+                self.leapt = true;
+                self.jump(by);
+            }
             if next >= self.walk.next {
                 self.wander_on();
             }
         }
         self.track.push((self.now, self.offset));
+    }
+
+    /// The leap second that the kernel was told of: at what true time, and by how much the clock will move.
+    fn kernel_leap(&self) -> Option<(f64, f64)> {
+        let (_, leap, _) = self.status.filter(|_| !self.leapt)?;
+        let (early, by) = match leap {
+            Leap::Insert => (0.0, -1.0),
+            Leap::Delete => (1.0, 1.0),
+            Leap::None | Leap::Unknown => return None,
+        };
+        let left = (DAY - self.clocks().wall.0.rem_euclid(DAY)) as f64 / 1e9 - early;
+        Some((self.now + left.max(1e-9), by))
     }
 
     fn wander_on(&mut self) {
@@ -134,7 +161,7 @@ mod tests {
             let mut sim = alone(seed);
             sim.wander = 1e-8;
             while sim.now < 1000.0 {
-                sim.pass(sim.now + part);
+                sim.pass(part);
             }
             sim.oscillator - 50e-6
         };
@@ -145,13 +172,26 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_does_its_leap_second_once_at_midnight() {
+        for (leap, by) in [(Leap::Insert, -1.0), (Leap::Delete, 1.0), (Leap::None, 0.0)] {
+            let mut sim = alone(1);
+            sim.oscillator = 0.0;
+            sim.pass((DAY - EPOCH.0 % DAY) as f64 / 1e9 - 2.0);
+            sim.status = Some((true, leap, 0.0));
+            assert!((sim.offset - 0.5).abs() < 1e-9);
+            sim.pass(10.0);
+            assert!((sim.offset - 0.5 - by).abs() < 1e-9, "{leap:?}: {}", sim.offset);
+        }
+    }
+
+    #[test]
     fn the_temperature_comes_back() {
         let mut sim = alone(1);
         sim.oscillator = 0.0;
         sim.swing = Some(Swing { size: 3e-6, period: 3600.0 });
         sim.pass(900.0);
         assert!((sim.frequency() - 3e-6).abs() < 1e-12);
-        sim.pass(3600.0);
+        sim.pass(2700.0);
         assert!((sim.offset - 0.5).abs() < 1e-7, "{}", sim.offset);
     }
 }

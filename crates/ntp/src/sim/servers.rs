@@ -17,6 +17,10 @@ pub struct Behaviour {
     pub silent: bool,
     /// The code of a kiss instead of time.
     pub kiss: Option<[u8; 4]>,
+    /// The leap second that it announces.
+    pub leap: Leap,
+    /// Whom it follows.
+    pub reference_id: [u8; 4],
     /// Its answer leaves so many seconds later than it says.
     pub late: f64,
     /// It answers once more after this many seconds.
@@ -24,8 +28,16 @@ pub struct Behaviour {
 }
 
 /// What a server should do.
-pub const HONEST: Behaviour =
-    Behaviour { offset: 0.0, stratum: 1, silent: false, kiss: None, late: 0.0, again: None };
+pub const HONEST: Behaviour = Behaviour {
+    offset: 0.0,
+    stratum: 1,
+    silent: false,
+    kiss: None,
+    leap: Leap::None,
+    reference_id: *b"GPS\0",
+    late: 0.0,
+    again: None,
+};
 
 /// A server's behaviour over true time, seconds since the beginning.
 pub type Script = Box<dyn Fn(f64) -> Behaviour>;
@@ -55,7 +67,7 @@ pub(super) fn answer(
     }
     let stamp = |seconds: f64| NtpTimestamp::from_wall(EPOCH.plus(seconds + behaviour.offset));
     let header = Header {
-        leap: Leap::None,
+        leap: behaviour.leap,
         version: 4,
         mode: packet::MODE_SERVER,
         stratum: if behaviour.kiss.is_some() { 0 } else { behaviour.stratum },
@@ -63,7 +75,7 @@ pub(super) fn answer(
         precision: -24,
         root_delay: NtpShort(0),
         root_dispersion: NtpShort(1),
-        reference_id: behaviour.kiss.unwrap_or(*b"GPS\0"),
+        reference_id: behaviour.kiss.unwrap_or(behaviour.reference_id),
         reference_time: stamp(now - 3.0),
         origin: cookie,
         receive: stamp(now + trip.there),
