@@ -8,6 +8,7 @@ CLIPPY_FLAGS := -- -D warnings
 endif
 
 E2E := cargo run --quiet --package timesync-e2e --bin e2e --
+SIM := cargo run --quiet --release --package timesync-ntp --features sim --bin timesync-sim --
 
 .PHONY: help
 help: ## Lists the commands
@@ -36,6 +37,7 @@ check: harness ## The tests that need no cluster (under 3 minutes once the depen
 	@cargo fmt --all --check
 	@echo "check: lints"
 	@cargo clippy --workspace --all-targets $(CLIPPY_FLAGS)
+	@cargo clippy --quiet -p timesync-ntp --all-targets --features sim $(CLIPPY_FLAGS)
 	@$(E2E) packages
 	@echo "check: unit, property, golden and loopback tests"
 	@cargo test --workspace --no-run
@@ -51,6 +53,11 @@ images: harness ## The two images, as OCI archives in target/images
 .PHONY: bench
 bench: harness ## Measures, and writes docs/benchmarks.md
 	@$(E2E) bench
+
+.PHONY: sim
+sim: harness ## Runs the engine in simulation, all scenarios, and writes the table in docs/benchmarks.md (minutes)
+	@cargo build --release -p timesync-ntp --features sim --bin timesync-sim
+	@set -e -o pipefail; table=$$(mktemp); trap 'rm -f "$$table"' EXIT; $(SIM) | tee "$$table"; $(E2E) page sim < "$$table"
 
 .PHONY: golden
 golden: harness ## Writes the generated files anew: CRDs, the chart's copies, golden files

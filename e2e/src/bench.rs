@@ -1,4 +1,4 @@
-//! Measures, on a cluster of its own, and writes docs/benchmarks.md: bring-up, how long an apply takes to run on all
+//! Measures, on a cluster of its own, and writes its part of docs/benchmarks.md: bring-up, how long an apply takes to run on all
 //! nodes, how long a clock takes from the first answer to within a millisecond, what an agent costs at rest.
 use std::{
     fs, thread,
@@ -10,13 +10,13 @@ use anyhow::{Context, ensure};
 use crate::{
     agent_http::Agent,
     cases::lab::{self, MS},
-    checkout, cluster, image, install, interrupt, kubectl, node, pki, upstream, vm, wait,
+    cluster, image, install, interrupt, kubectl, node, page, pki, upstream, vm, wait,
 };
 
 /// Rounds of each measurement that can be repeated.
 const ROUNDS: usize = 6;
 
-/// Brings a cluster up, measures, takes it down, writes the page.
+/// Brings a cluster up, measures, takes it down, writes the page's part.
 pub(crate) fn run() -> anyhow::Result<()> {
     image::build_all()?;
     let begun = Instant::now();
@@ -28,11 +28,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     } else {
         cluster::down()?;
     }
-    let page = result?;
-    let path = checkout::root().join("docs/benchmarks.md");
-    fs::write(&path, &page).with_context(|| format!("cannot write {}", path.display()))?;
-    print!("{page}");
-    Ok(())
+    let part = result?;
+    print!("{part}");
+    page::put("bench", &part)
 }
 
 fn measure(up: f64) -> anyhow::Result<String> {
@@ -45,7 +43,7 @@ fn measure(up: f64) -> anyhow::Result<String> {
     let edits = (0..ROUNDS).map(edit_runs_everywhere).collect::<anyhow::Result<Vec<_>>>()?;
     lab::settle()?;
     let rest = at_rest()?;
-    Ok(page(up, installed, &starts, &edits, &rest))
+    Ok(part(up, installed, &starts, &edits, &rest))
 }
 
 /// Seconds from the first answer that an agent used to its clock within 1 ms of the truth, for each virtual machine,
@@ -119,7 +117,7 @@ fn processor_seconds(pid: &str) -> anyhow::Result<f64> {
     Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / 100.0)
 }
 
-fn page(up: f64, installed: f64, starts: &[f64], edits: &[f64], rest: &Rest) -> String {
+fn part(up: f64, installed: f64, starts: &[f64], edits: &[f64], rest: &Rest) -> String {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let slowest = starts.iter().copied().fold(0.0, f64::max);
     let mut sorted = edits.to_vec();
@@ -127,7 +125,7 @@ fn page(up: f64, installed: f64, starts: &[f64], edits: &[f64], rest: &Rest) -> 
     let (least, median, most) = (sorted[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
     let missed = if rest.megabytes > 12.0 { " **missed**" } else { "" };
     format!(
-        "# What was measured\n\n`make bench` writes this page. The last run was on a machine with {cores} cores and no KVM, which carried \
+        "`make bench` writes this part. The last run was on a machine with {cores} cores and no KVM, which carried \
          the control plane,\none node in a namespace and two nodes in emulated virtual machines at once: take the figures as upper \
          bounds.\n\n| what | figure | aim |\n|---|---|---|\n\
          | cluster: nothing to three nodes Ready | {up:.0} s | – |\n\

@@ -38,6 +38,7 @@ mod demo;
 mod demo_context;
 mod cases;
 mod bench;
+mod page;
 
 use std::process::ExitCode;
 
@@ -85,8 +86,11 @@ enum Verb {
     },
     /// Prints the names of the cluster tests.
     List,
-    /// Measures, and writes docs/benchmarks.md.
+    /// Measures, and writes its part of docs/benchmarks.md.
     Bench,
+    /// Writes standard input into this part of docs/benchmarks.md (for `make sim`).
+    #[command(hide = true)]
+    Page { part: String },
     /// Prints offset and RTC of each virtual machine, measured from outside.
     Truth,
     /// An NTP server whose time can be bent (started by the harness itself).
@@ -108,7 +112,13 @@ fn run(verb: Verb) -> anyhow::Result<()> {
     interrupt::watch()?;
     let shared = matches!(
         verb,
-        Verb::Truth | Verb::ServeNtp(_) | Verb::List | Verb::Tools { .. } | Verb::Packages | Verb::Images
+        Verb::Truth
+            | Verb::ServeNtp(_)
+            | Verb::List
+            | Verb::Tools { .. }
+            | Verb::Packages
+            | Verb::Images
+            | Verb::Page { .. }
     );
     let _alone = if shared { None } else { alone::lock()? };
     match verb {
@@ -128,6 +138,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             Ok(())
         }
         Verb::Bench => bench::run(),
+        Verb::Page { part } => page::read(&part),
         Verb::Truth => cluster::print_truth(),
         Verb::ServeNtp(options) => liar::serve(&options),
     }

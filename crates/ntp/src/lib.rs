@@ -40,8 +40,8 @@ mod restrict;
 mod rate_limit;
 mod response;
 
-#[cfg(test)]
-mod sim;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 
 pub use actions::{Action, BootState, Drift, Event, RequestId, SourceId, Transition};
 pub use config::{Auth, Config, LeapMode, Mode, Source, Upstream};

@@ -1,81 +1,102 @@
 //! A machine with a clock, a network with servers, and the real engine between them: virtual hours in milliseconds.
-//! Only for tests. The clock drifts and wanders, delays are exponential, servers follow a script.
+//! For tests, and with the feature `sim` for the table that `make sim` prints. Every run repeats for its seed.
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::{
-    Action, Auth, BootState, Config, Drift, Engine, Event, Leap, LeapMode, Mode, Mono, Now, NtpTimestamp,
-    RequestId, Snapshot, Source, Start, Transition, Upstream, Wall,
-    packet::{self, Header, NtpShort},
+    Action, Auth, BootState, Config, Drift, Engine, Event, Leap, LeapMode, Mode, NtpTimestamp, RequestId,
+    Snapshot, Source, Start, Transition, Upstream,
 };
 
+mod random;
+
+mod machine;
+mod network;
+mod servers;
+
+mod measure;
 mod scenarios;
+mod table;
 
-/// What a server does at a moment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Behaviour {
-    /// Its clock minus true time, seconds.
-    pub(crate) offset: f64,
-    pub(crate) stratum: u8,
-    pub(crate) silent: bool,
-    /// The code of a kiss instead of time.
-    pub(crate) kiss: Option<[u8; 4]>,
-}
+#[cfg(test)]
+mod stories;
 
-pub(crate) const HONEST: Behaviour = Behaviour { offset: 0.0, stratum: 1, silent: false, kiss: None };
-
-/// A path with a shortest delay and an exponential rest, each way, seconds; and the share of packets lost.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Path {
-    pub(crate) delay: f64,
-    pub(crate) jitter: f64,
-    pub(crate) loss: f64,
-}
-
-pub(crate) const LAN: Path = Path { delay: 100e-6, jitter: 100e-6, loss: 0.0 };
-
-type Script = Box<dyn Fn(f64) -> Behaviour>;
+use machine::Oscillator;
+pub use machine::Swing;
+use network::Network;
+pub use network::{Bursts, CALM, LAN, Path, Trouble};
+use random::Random;
+pub use scenarios::{DEFAULT_POLLS, Happening, Polls, SCENARIOS, Scenario};
+pub use servers::{Behaviour, HONEST, Script, ahead, honest};
+pub use {
+    measure::{Figures, run, summarize},
+    table::{HEADING, explanation, row, summary},
+};
 
 /// What is changed in a datagram on its way back, and how often it arrives.
-type Tamper = Box<dyn FnMut(&mut Vec<u8>) -> Vec<Vec<u8>>>;
+pub type Tamper = Box<dyn FnMut(&mut Vec<u8>) -> Vec<Vec<u8>>>;
 
 /// The machine, its network, and what has happened.
-pub(crate) struct Sim {
-    pub(crate) engine: Engine,
-    pub(crate) config: Config,
+pub struct Sim {
+    /// What is being tried.
+    pub engine: Engine,
+    /// Its orders.
+    pub config: Config,
     /// True time since the beginning, seconds.
-    pub(crate) now: f64,
+    pub now: f64,
     /// This clock minus true time, seconds.
-    pub(crate) offset: f64,
+    pub offset: f64,
     /// The oscillator's own frequency error, seconds per second.
-    pub(crate) oscillator: f64,
+    pub oscillator: f64,
     /// Its random walk, per root of a second.
-    pub(crate) wander: f64,
-    pub(crate) kernel_ppm: f64,
-    pub(crate) servers: Vec<Script>,
-    pub(crate) path: Path,
-    pub(crate) tamper: Option<Tamper>,
-    pub(crate) steps: Vec<f64>,
-    pub(crate) told: Vec<(f64, Transition)>,
-    pub(crate) saved_boots: Vec<BootState>,
-    pub(crate) drift: Option<Drift>,
-    pub(crate) status: Option<(bool, Leap, f64)>,
+    pub wander: f64,
+    /// What the temperature adds to it.
+    pub swing: Option<Swing>,
+    /// The rate that the engine has set.
+    pub kernel_ppm: f64,
+    /// Who can be asked: the first at any address that ends in 1, and so on.
+    pub servers: Vec<Script>,
+    /// The way to all of them.
+    pub path: Path,
+    /// What is wrong with it.
+    pub trouble: Trouble,
+    /// What is done to answers, if anything.
+    pub tamper: Option<Tamper>,
+    /// Steps that were made, seconds.
+    pub steps: Vec<f64>,
+    /// What the user was told, and when.
+    pub told: Vec<(f64, Transition)>,
+    /// What was kept for this boot.
+    pub saved_boots: Vec<BootState>,
+    /// What was kept of the drift.
+    pub drift: Option<Drift>,
+    /// What the kernel was told last: synchronised, leap second, largest error.
+    pub status: Option<(bool, Leap, f64)>,
     /// Every rate that was set, parts per million.
-    pub(crate) rates: Vec<f64>,
-    pub(crate) sent: Vec<(f64, RequestId)>,
-    pub(crate) names: Vec<IpAddr>,
-    pub(crate) resolved: u32,
-    /// Samples of (time, offset) at every event.
-    pub(crate) track: Vec<(f64, f64)>,
+    pub rates: Vec<f64>,
+    /// Every request, and when it was sent.
+    pub sent: Vec<(f64, RequestId)>,
+    /// What any name resolves to.
+    pub names: Vec<IpAddr>,
+    /// So many names were asked for.
+    pub resolved: u32,
+    /// Pairs of time and offset at every event.
+    pub track: Vec<(f64, f64)>,
+    /// What the oscillator has counted, seconds: the raw monotonic clock.
+    pub raw: f64,
+    /// The part of the offset that the monotonic clock does not have.
+    stepped: f64,
+    /// The kernel did its leap second, and was not told yet that it is over.
+    leapt: bool,
     arrivals: Vec<(f64, RequestId, Vec<u8>)>,
     open: Vec<RequestId>,
-    stepped: f64,
-    random: u64,
+    network: Network,
+    walk: Oscillator,
+    /// How late a wake-up is, and what the cookies are.
+    host: Random,
 }
 
-/// True time at the beginning.
-const EPOCH: Wall = Wall(1_800_000_000_000_000_000);
-
-pub(crate) fn config(sources: usize) -> Config {
+/// Orders for so many sources, all of them servers, otherwise as a profile has them that says nothing.
+pub fn config(sources: usize) -> Config {
     let source = |index: usize| Source {
         name: format!("s{index}"),
         upstream: Upstream::Server { host: format!("192.0.2.{}", index + 1), port: 123 },
@@ -104,30 +125,35 @@ pub(crate) fn config(sources: usize) -> Config {
     }
 }
 
+/// A wake-up is late by up to so many seconds.
+const LATENESS: f64 = 2e-4;
+
 impl Sim {
-    pub(crate) fn new(config: Config, offset: f64, servers: Vec<Script>) -> Self {
+    /// A machine whose clock is `offset` ahead of true time, in a boot of which nothing is known.
+    pub fn new(config: Config, offset: f64, servers: Vec<Script>) -> Self {
         Self::booted(config, offset, servers, BootState::default(), 1)
     }
 
-    pub(crate) fn booted(
-        config: Config,
-        offset: f64,
-        servers: Vec<Script>,
-        boot: BootState,
-        seed: u64,
-    ) -> Self {
-        let start = Start { boot, drift: None, seed };
-        let now = Now { wall: EPOCH.plus(offset), mono: Mono(0).plus(1e4) };
+    /// The same with what is known of the boot, and with a seed.
+    pub fn booted(config: Config, offset: f64, servers: Vec<Script>, boot: BootState, seed: u64) -> Self {
+        Self::started(config, offset, servers, Start { boot, drift: None, seed })
+    }
+
+    /// The same with all that an engine is told at its start.
+    pub fn started(config: Config, offset: f64, servers: Vec<Script>, start: Start) -> Self {
+        let seed = start.seed;
         Self {
-            engine: Engine::new(config.clone(), start, now),
+            engine: Engine::new(config.clone(), start, machine::read(0.0, offset, offset)),
             config,
             now: 0.0,
             offset,
             oscillator: 30e-6,
             wander: 1e-9,
+            swing: None,
             kernel_ppm: 0.0,
             servers,
             path: LAN,
+            trouble: CALM,
             tamper: None,
             steps: Vec::new(),
             told: Vec::new(),
@@ -139,31 +165,24 @@ impl Sim {
             names: Vec::new(),
             resolved: 0,
             track: Vec::new(),
+            raw: 0.0,
+            stepped: offset,
+            leapt: false,
             arrivals: Vec::new(),
             open: Vec::new(),
-            stepped: offset,
-            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            network: Network::new(seed),
+            walk: Oscillator::new(seed),
+            host: Random::new(seed, 1),
         }
     }
 
-    /// Both clocks now.
-    pub(crate) fn clocks(&self) -> Now {
-        let mono = self.now + self.offset - self.stepped;
-        Now { wall: EPOCH.plus(self.now).plus(self.offset), mono: Mono(0).plus(1e4).plus(mono) }
-    }
-
-    pub(crate) fn snapshot(&self) -> Snapshot {
+    /// What the engine knows now.
+    pub fn snapshot(&self) -> Snapshot {
         self.engine.snapshot(self.clocks())
     }
 
-    /// Somebody else moves the clock.
-    pub(crate) fn jump(&mut self, by: f64) {
-        self.offset += by;
-        self.stepped += by;
-    }
-
     /// Another agent in the same boot, or in the next one.
-    pub(crate) fn restart(&mut self, boot: BootState) {
+    pub fn restart(&mut self, boot: BootState) {
         let actions = self.engine.shut_down(self.clocks());
         self.act(actions);
         let start = Start { boot, drift: self.drift, seed: 7 };
@@ -172,70 +191,43 @@ impl Sim {
         self.arrivals.clear();
     }
 
-    pub(crate) fn reconfigure(&mut self, config: Config) {
+    /// Other orders for the engine.
+    pub fn reconfigure(&mut self, config: Config) {
         self.config = config.clone();
         let actions = self.engine.reconfigure(config, self.clocks());
         self.act(actions);
     }
 
-    /// Does what a change of mode says about the rate, though it is an observer that says it.
-    pub(crate) fn act_rate(&mut self, actions: &[Action]) {
-        for action in actions {
-            if let Action::SetFrequency { ppm } = action {
-                self.kernel_ppm = *ppm;
-            }
-        }
+    /// Lets `seconds` of true time pass, and has the engine look at the end.
+    pub fn run(&mut self, seconds: f64) {
+        self.advance(self.now + seconds);
+        self.give(Event::Wakeup);
     }
 
-    /// Lets `seconds` of true time pass.
-    pub(crate) fn run(&mut self, seconds: f64) {
-        let end = self.now + seconds;
+    /// Lets true time pass until `end`.
+    pub(crate) fn advance(&mut self, end: f64) {
         while self.now < end {
-            let late = 2e-4 * self.uniform();
             let now = self.clocks();
-            let wait = (self.engine.next_wakeup(now) - now.mono).max(0.0) + late;
+            let wait = (self.engine.next_wakeup(now) - now.mono).max(0.0) + LATENESS * self.host.uniform();
             let arrival = self.arrivals.iter().map(|arrival| arrival.0).fold(f64::INFINITY, f64::min);
-            let next = arrival.min(self.now + wait / self.rate());
-            self.pass((next.min(end) - self.now).max(0.0));
-            let due = self.arrivals.iter().position(|arrival| arrival.0 <= self.now);
-            if let Some(index) = due {
+            let wakeup = self.now + wait / self.rate();
+            self.pass_until(wakeup.min(arrival).min(end));
+            if let Some(index) = self.arrivals.iter().position(|arrival| arrival.0 <= self.now) {
                 let (_, request, datagram) = self.arrivals.swap_remove(index);
-                if self.open.contains(&request) {
-                    let now = self.clocks();
-                    let local = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200)));
-                    let event = Event::Received { request, datagram: &datagram, at: now.wall, local };
-                    self.give(event);
-                }
-            } else {
+                self.receive(request, &datagram);
+            } else if wakeup <= self.now {
                 self.give(Event::Wakeup);
             }
         }
     }
 
-    /// Runs, and answers the root of the mean square and the largest size of the clock's offset meanwhile.
-    pub(crate) fn error_over(&mut self, seconds: f64) -> (f64, f64) {
-        self.track.clear();
-        self.run(seconds);
-        let squares = self.track.iter().map(|(_, offset)| offset * offset).sum::<f64>();
-        let largest = self.track.iter().map(|(_, offset)| offset.abs()).fold(0.0, f64::max);
-        ((squares / self.track.len().max(1) as f64).sqrt(), largest)
-    }
-
-    fn rate(&self) -> f64 {
-        (1.0 + self.oscillator) * (1.0 + self.kernel_ppm * 1e-6)
-    }
-
-    fn pass(&mut self, seconds: f64) {
-        let mut left = seconds;
-        while left > 0.0 {
-            let part = left.min(0.25);
-            self.offset += part * (self.rate() - 1.0);
-            self.now += part;
-            let normal = (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0;
-            self.oscillator += self.wander * part.sqrt() * normal;
-            left -= part;
+    /// A datagram has come. Its stamp is the kernel's: the time of arrival, however late the program reads.
+    fn receive(&mut self, request: RequestId, datagram: &[u8]) {
+        if self.open.contains(&request) {
+            let local = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200)));
+            let at = self.clocks().wall;
+            self.give(Event::Received { request, datagram, at, local });
         }
-        self.track.push((self.now, self.offset));
     }
 
     fn give(&mut self, event: Event<'_>) {
@@ -268,6 +260,7 @@ impl Sim {
                 Action::SetStatus { synchronized, leap, max_error, .. } => {
                     assert!(self.config.mode == Mode::Discipline, "an observer set the status");
                     self.status = Some((synchronized, leap, max_error));
+                    self.leapt &= matches!(leap, Leap::Insert | Leap::Delete);
                 }
                 Action::SaveDrift(drift) => self.drift = Some(drift),
                 Action::SaveBoot(boot) => self.saved_boots.push(boot),
@@ -279,59 +272,25 @@ impl Sim {
     fn send(&mut self, request: RequestId, to: SocketAddr) {
         self.open.push(request);
         self.sent.push((self.now, request));
-        let IpAddr::V4(address) = to.ip() else { panic!("the simulation has IPv4 only") };
-        let index = usize::from(address.octets()[3]) - 1;
+        let last = match to.ip() {
+            IpAddr::V4(address) => address.octets()[3],
+            IpAddr::V6(address) => address.octets()[15],
+        };
+        let index = usize::from(last) - 1;
         if index >= self.servers.len() {
             return self.give(Event::SendFailed { request });
         }
-        let cookie = NtpTimestamp(self.bits() | 1);
+        let cookie = NtpTimestamp(self.host.bits() | 1);
         let at = self.clocks().wall;
         self.give(Event::Sent { request, cookie, at });
-        let (there, back) = (self.delay(), self.delay());
-        let lost = self.uniform() < self.path.loss || self.uniform() < self.path.loss;
-        let processing = 20e-6;
-        let behaviour = (self.servers[index])(self.now + there);
-        if behaviour.silent || lost {
-            return;
+        let Some(trip) = self.network.trip(index, self.now, &self.path, &self.trouble) else { return };
+        let behaviour = (self.servers[index])(self.now + trip.there);
+        for (at, mut datagram) in servers::answer(&behaviour, cookie, self.now, &trip) {
+            let datagrams = match &mut self.tamper {
+                Some(tamper) => tamper(&mut datagram),
+                None => vec![datagram],
+            };
+            self.arrivals.extend(datagrams.into_iter().map(|datagram| (at, request, datagram)));
         }
-        let stamp = |seconds: f64| NtpTimestamp::from_wall(EPOCH.plus(seconds).plus(behaviour.offset));
-        let header = Header {
-            leap: Leap::None,
-            version: 4,
-            mode: packet::MODE_SERVER,
-            stratum: if behaviour.kiss.is_some() { 0 } else { behaviour.stratum },
-            poll: 6,
-            precision: -24,
-            root_delay: NtpShort(0),
-            root_dispersion: NtpShort(1),
-            reference_id: behaviour.kiss.unwrap_or(*b"GPS\0"),
-            reference_time: stamp(self.now - 3.0),
-            origin: cookie,
-            receive: stamp(self.now + there),
-            transmit: stamp(self.now + there + processing),
-        };
-        let mut datagram = header.encode().to_vec();
-        let datagrams = match &mut self.tamper {
-            Some(tamper) => tamper(&mut datagram),
-            None => vec![datagram],
-        };
-        for datagram in datagrams {
-            self.arrivals.push((self.now + there + processing + back, request, datagram));
-        }
-    }
-
-    fn delay(&mut self) -> f64 {
-        self.path.delay - self.path.jitter * self.uniform().max(1e-12).ln()
-    }
-
-    fn bits(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
-    }
-
-    fn uniform(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }

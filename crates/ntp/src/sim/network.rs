@@ -1,0 +1,146 @@
+//! The network between the machine and its servers: how long a request and its answer take, or that one is lost.
+use super::Random;
+
+/// A path with a shortest delay and an exponential rest, each way, seconds; and the share of packets lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// The least that a packet takes.
+    pub delay: f64,
+    /// The mean of what it takes beyond that.
+    pub jitter: f64,
+    /// Of all packets, each way.
+    pub loss: f64,
+}
+
+/// A switch or two.
+pub const LAN: Path = Path { delay: 100e-6, jitter: 100e-6, loss: 0.0 };
+
+/// What is wrong with a path beyond that.
+#[derive(Clone, Copy, Debug)]
+pub struct Trouble {
+    /// The way back takes so many seconds more than the way there.
+    pub longer_back: f64,
+    /// The jitter's tail falls with this power, above 1, instead of exponentially.
+    pub tail: Option<f64>,
+    /// This share of packets takes an exponential time more, with this mean.
+    pub spikes: (f64, f64),
+    /// Queues that come and go.
+    pub bursts: Option<Bursts>,
+}
+
+/// Now and then a queue stands on the way there, and none on the way back: somebody uploads.
+#[derive(Clone, Copy, Debug)]
+pub struct Bursts {
+    /// Mean seconds from the end of one to the next.
+    pub apart: f64,
+    /// Mean seconds that one lasts.
+    pub last: f64,
+    /// Mean seconds that a packet waits in it.
+    pub wait: f64,
+}
+
+/// Nothing is wrong.
+pub const CALM: Trouble = Trouble { longer_back: 0.0, tail: None, spikes: (0.0, 0.0), bursts: None };
+
+/// How long a request and its answer take, seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trip {
+    pub(super) there: f64,
+    pub(super) back: f64,
+}
+
+/// What is random in the network. Every path has a stream of its own.
+pub(super) struct Network {
+    seed: u64,
+    paths: Vec<Random>,
+    weather: Random,
+    /// The burst that is now, or comes next: begin and end.
+    burst: Option<(f64, f64)>,
+}
+
+impl Network {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, paths: Vec::new(), weather: Random::new(seed, 2), burst: None }
+    }
+
+    /// How long it takes to the server of this number and back; none if a packet is lost.
+    pub(super) fn trip(&mut self, server: usize, now: f64, path: &Path, trouble: &Trouble) -> Option<Trip> {
+        let queue = trouble.bursts.filter(|bursts| self.in_burst(bursts, now));
+        while self.paths.len() <= server {
+            self.paths.push(Random::new(self.seed, 16 + self.paths.len() as u64));
+        }
+        let random = &mut self.paths[server];
+        let mut there = delay(random, path, trouble);
+        let back = delay(random, path, trouble) + trouble.longer_back;
+        if let Some(queue) = queue {
+            there += random.exponential(queue.wait);
+        }
+        // Both are drawn, so that what follows is the same however the first one falls.
+        let lost = [random.uniform(), random.uniform()];
+        lost.iter().all(|drawn| *drawn >= path.loss).then_some(Trip { there, back })
+    }
+
+    fn in_burst(&mut self, bursts: &Bursts, now: f64) -> bool {
+        let (mut begin, mut end) = self.burst.unwrap_or_default();
+        while end <= now {
+            begin = end + self.weather.exponential(bursts.apart);
+            end = begin + self.weather.exponential(bursts.last);
+        }
+        self.burst = Some((begin, end));
+        begin <= now
+    }
+}
+
+fn delay(random: &mut Random, path: &Path, trouble: &Trouble) -> f64 {
+    let jitter = match trouble.tail {
+        Some(shape) => random.pareto(path.jitter, shape),
+        None => random.exponential(path.jitter),
+    };
+    let (share, mean) = trouble.spikes;
+    let spike = if share > 0.0 && random.uniform() < share { random.exponential(mean) } else { 0.0 };
+    path.delay + jitter + spike
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trips(path: &Path, trouble: &Trouble) -> Vec<Option<Trip>> {
+        let mut network = Network::new(1);
+        (0..20_000).map(|second| network.trip(0, f64::from(second), path, trouble)).collect()
+    }
+
+    fn mean(values: impl Iterator<Item = f64>) -> f64 {
+        let values: Vec<f64> = values.collect();
+        values.iter().sum::<f64>() / values.len() as f64
+    }
+
+    #[test]
+    fn delays_and_losses_are_as_ordered() {
+        let path = Path { delay: 10e-3, jitter: 1e-3, loss: 0.5 };
+        let trips: Vec<_> = trips(&path, &Trouble { longer_back: 1e-3, ..CALM });
+        let arrived: Vec<Trip> = trips.iter().flatten().copied().collect();
+        assert!((arrived.len() as f64 / trips.len() as f64 - 0.25).abs() < 0.01, "{}", arrived.len());
+        assert!((mean(arrived.iter().map(|trip| trip.there)) - 11e-3).abs() < 5e-5);
+        assert!((mean(arrived.iter().map(|trip| trip.back)) - 12e-3).abs() < 5e-5);
+        assert!(arrived.iter().all(|trip| trip.there >= 10e-3 && trip.back >= 11e-3));
+    }
+
+    #[test]
+    fn bursts_are_on_the_way_there_and_take_their_share() {
+        let bursts = Some(Bursts { apart: 90.0, last: 30.0, wait: 1.0 });
+        let trips: Vec<_> = trips(&LAN, &Trouble { bursts, ..CALM });
+        let there = mean(trips.iter().flatten().map(|trip| trip.there));
+        assert!((there - 0.25).abs() < 0.05, "{there}");
+        assert!(trips.iter().flatten().all(|trip| trip.back < 0.1));
+    }
+
+    #[test]
+    fn spikes_and_tails_are_seen() {
+        let spikes = trips(&LAN, &Trouble { spikes: (0.05, 0.1), ..CALM });
+        let long = spikes.iter().flatten().filter(|trip| trip.there > 0.01).count() as f64 / 20_000.0;
+        assert!((long - 0.045).abs() < 0.005, "{long}");
+        let tail = trips(&LAN, &Trouble { tail: Some(1.5), ..CALM });
+        assert!(tail.iter().flatten().any(|trip| trip.there > 10e-3), "no tail");
+    }
+}

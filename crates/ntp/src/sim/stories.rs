@@ -1,0 +1,46 @@
+//! What must hold, as stories: each runs the real engine through the simulation and asserts bounds. A file per
+//! theme.
+use crate::{Action, BootState, Transition, Upstream, sim::Sim};
+
+mod start;
+
+mod upstreams;
+
+mod liars;
+
+mod accuracy;
+mod jumps;
+
+mod orders;
+mod strangers;
+
+/// A boot whose start phase is over.
+const STARTED: BootState = BootState { steps: 0, synchronized: true };
+
+fn named(host: &str) -> Upstream {
+    Upstream::Server { host: host.to_owned(), port: 123 }
+}
+
+fn count(sim: &Sim, wanted: &Transition) -> usize {
+    sim.told.iter().filter(|(_, told)| told == wanted).count()
+}
+
+impl Sim {
+    /// Runs, and answers the root of the mean square and the largest size of the clock's offset meanwhile.
+    fn error_over(&mut self, seconds: f64) -> (f64, f64) {
+        self.track.clear();
+        self.run(seconds);
+        let squares = self.track.iter().map(|(_, offset)| offset * offset).sum::<f64>();
+        let largest = self.track.iter().map(|(_, offset)| offset.abs()).fold(0.0, f64::max);
+        ((squares / self.track.len().max(1) as f64).sqrt(), largest)
+    }
+
+    /// Does what a change of mode says about the rate, though it is an observer that says it.
+    fn act_rate(&mut self, actions: &[Action]) {
+        for action in actions {
+            if let Action::SetFrequency { ppm } = action {
+                self.kernel_ppm = *ppm;
+            }
+        }
+    }
+}
