@@ -81,6 +81,9 @@ const LONGEST_WAIT: f64 = 3.0;
 /// Polls without an answer after which a source counts as unreachable: the width of the reach register.
 const UNREACHABLE: u32 = 8;
 
+/// A source that was silent for more polls says nothing any more (chrony's `maxunreach` is as long as one wants).
+const LONGEST_SILENCE: u32 = 100;
+
 /// A refused client gives up after this many polls without an answer (a kiss is not authenticated).
 const DENIED_AFTER: u32 = 3;
 
@@ -136,7 +139,12 @@ impl Association {
 
     /// Whether the next seconds may bring the samples that are missing for an estimate.
     pub(crate) fn measuring(&self) -> bool {
-        self.history.estimate().is_none() && !self.unreachable()
+        self.history.estimate().is_none() && !self.unreachable() && !self.source.noselect
+    }
+
+    /// Whether it may still be voted on though it is not reached: for a hundred polls, if it was not refused.
+    pub(crate) fn remembered(&self) -> bool {
+        self.unreachable() && !self.denied && self.refusal.is_none() && self.unanswered <= LONGEST_SILENCE
     }
 
     /// Why no estimate of it can be used, whatever others say; none if it can.
@@ -159,6 +167,9 @@ impl Association {
         }
         if self.history.estimate().is_none() {
             return Some((SourceState::Measuring, format!("{} of 3 samples yet.", self.history.count())));
+        }
+        if self.source.noselect {
+            return Some((SourceState::Noselect, "It is measured only: the option noselect.".to_owned()));
         }
         None
     }

@@ -122,7 +122,7 @@ impl Engine {
     fn associate(&mut self, now: Now) -> Vec<Action> {
         let mut old: VecDeque<Association> = std::mem::take(&mut self.associations).into();
         let mut first = now.mono;
-        for source in self.config.sources.clone() {
+        for source in self.config.sources_in_force() {
             let same = |a: &Association| a.source.name == source.name && a.source.upstream == source.upstream;
             let association = match old.iter().position(same).and_then(|index| old.remove(index)) {
                 Some(mut kept) => {

@@ -9,6 +9,7 @@ use crate::{
 };
 
 mod scenarios;
+mod selection;
 
 /// What a server does at a moment.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,18 @@ pub(crate) enum Ballot {
     /// Nobody could be voted on, or more are waited for.
     Open,
     NoMajority,
+    /// Fewer agree than are asked for.
+    TooFew,
+    /// No required source agrees.
+    RequiredMissing,
     Majority,
+}
+
+impl Ballot {
+    /// Whether there were sources, and none of them may be followed.
+    pub(crate) fn failed(self) -> bool {
+        matches!(self, Self::NoMajority | Self::TooFew | Self::RequiredMissing)
+    }
 }
 
 /// What the user and the kernel were told last.
@@ -36,7 +47,7 @@ impl Engine {
     /// The last step of every verb that can change something: judges, announces, tells the kernel.
     pub(crate) fn finish(&mut self, now: Now, actions: &mut Vec<Action>) {
         let unreachable = self.unreachable(now);
-        if unreachable != self.announced.unreachable && !self.associations.is_empty() {
+        if unreachable != self.announced.unreachable && self.electable().next().is_some() {
             self.announced.unreachable = unreachable;
             actions.push(Action::Announce(if unreachable {
                 Transition::UpstreamsUnreachable
@@ -113,14 +124,17 @@ impl Engine {
 
     /// Whether we are synchronised, and the reason.
     pub(crate) fn standing(&self, now: Now) -> (bool, Reason) {
-        if self.associations.is_empty() {
+        if self.electable().next().is_none() {
             return (false, Reason::NoUpstreams);
         }
         if self.discipline.refused {
             return (false, Reason::MaxChange);
         }
-        if self.ballot == Ballot::NoMajority {
-            return (false, Reason::NoMajority);
+        match self.ballot {
+            Ballot::NoMajority => return (false, Reason::NoMajority),
+            Ballot::TooFew => return (false, Reason::TooFewSources),
+            Ballot::RequiredMissing => return (false, Reason::RequiredMissing),
+            Ballot::Open | Ballot::Majority => {}
         }
         let Some(bound) = self.error_bound(now) else {
             let reason = match (self.jumped, self.unreachable(now)) {
@@ -141,7 +155,12 @@ impl Engine {
     /// Whether no source is reached, and was not for as long as it takes to know.
     fn unreachable(&self, now: Now) -> bool {
         let resolving = now.mono - self.seeking < RESOLVE_PATIENCE;
-        self.associations.iter().all(|a| a.unreachable() || a.address().is_none() && !resolving)
+        self.electable().all(|a| a.unreachable() || a.address().is_none() && !resolving)
+    }
+
+    /// The sources that are not for measuring only.
+    fn electable(&self) -> impl Iterator<Item = &Association> {
+        self.associations.iter().filter(|a| !a.source.noselect)
     }
 
     /// This clock minus true time, seconds: what is measured, and what is still being slewed away.
@@ -175,8 +194,7 @@ impl Engine {
     pub fn snapshot(&self, now: Now) -> Snapshot {
         let (synchronized, reason) = self.standing(now);
         let reference = self.discipline.reference;
-        let followed =
-            reference.filter(|_| self.ballot != Ballot::NoMajority).map(|reference| reference.source);
+        let followed = reference.filter(|_| !self.ballot.failed()).map(|reference| reference.source);
         let growth = reference.map_or(self.discipline.growth(), |reference| reference.growth);
         let mut frequency_ppm = self.clock.base_ppm();
         let mut kernel_frequency_ppm = self.clock.rate_ppm();
