@@ -1,11 +1,10 @@
 //! The engine: holds the order of the steps and nothing else. Events and the time go in, actions come out:
 //! association → filter → select → combine → discipline → slew. What a caller can see of it is made in `standing`.
-use std::collections::VecDeque;
-
 use crate::{
-    Action, BootState, Config, Drift, Event, Mode, Mono, Now, RequestId, SourceId, Transition,
+    Action, BootState, Config, Drift, Event, Mode, Mono, Now, RequestId, Source, SourceId, Transition,
     association::{Association, Received},
     discipline::Discipline,
+    pool::Pool,
     select::Selector,
     slew::Clock,
     standing::{Announced, Ballot},
@@ -31,6 +30,7 @@ pub struct Start {
 pub struct Engine {
     pub(crate) config: Config,
     pub(crate) associations: Vec<Association>,
+    pub(crate) pools: Vec<Pool>,
     pub(crate) clock: Clock,
     pub(crate) discipline: Discipline,
     pub(crate) selector: Selector,
@@ -68,6 +68,7 @@ impl Engine {
         let (discipline, base) = Discipline::new(start.boot, start.drift);
         let mut engine = Self {
             associations: Vec::new(),
+            pools: Vec::new(),
             clock: Clock::new(base, config.max_slew_rate, now),
             discipline,
             selector: Selector::default(),
@@ -120,27 +121,43 @@ impl Engine {
 
     /// Makes the associations match the configuration; answers how to end those that are gone.
     fn associate(&mut self, now: Now) -> Vec<Action> {
-        let mut old: VecDeque<Association> = std::mem::take(&mut self.associations).into();
+        let mut old = std::mem::take(&mut self.associations);
         let mut first = now.mono;
+        let mut pools = std::mem::take(&mut self.pools);
         for source in self.config.sources_in_force() {
-            let same = |a: &Association| a.source.name == source.name && a.source.upstream == source.upstream;
-            let association = match old.iter().position(same).and_then(|index| old.remove(index)) {
-                Some(mut kept) => {
-                    kept.reconfigure(source, now.mono);
-                    kept
-                }
-                None => {
-                    let id = SourceId(self.next_source);
-                    self.next_source += 1;
-                    self.seeking = now.mono;
-                    let new = Association::new(id, source, first);
-                    first = first.plus(SPACING);
-                    new
-                }
+            let pool = match pools.iter().position(|pool| pool.serves(&source)) {
+                Some(kept) => Some(pools.swap_remove(kept).with(&source)),
+                None => Pool::new(SourceId(self.next_source), &source, first),
             };
-            self.associations.push(association);
+            let id = pool.as_ref().map(|pool| pool.id);
+            let same = |a: &Association| a.source.name == source.name && a.source.upstream == source.upstream;
+            let belongs = |a: &Association| a.pool == id && (id.is_some() || same(a));
+            let (kept, rest): (Vec<_>, Vec<_>) = old.into_iter().partition(belongs);
+            old = rest;
+            let known = !kept.is_empty();
+            for mut association in kept {
+                let name = association.source.name.clone();
+                association.reconfigure(Source { name, ..source.clone() }, now.mono);
+                self.associations.push(association);
+            }
+            if !known {
+                self.seeking = now.mono;
+                let orders = pool.as_ref().map_or(source, |pool| pool.member(1));
+                let own = self.new_source();
+                let mut new = Association::new(id.map_or(own, |_| self.new_source()), orders, first);
+                new.pool = id;
+                self.associations.push(new);
+                first = first.plus(SPACING);
+            }
+            self.pools.extend(pool);
         }
         old.iter_mut().filter_map(Association::close).collect()
+    }
+
+    pub(crate) fn new_source(&mut self) -> SourceId {
+        let id = SourceId(self.next_source);
+        self.next_source += 1;
+        id
     }
 
     /// Takes an event, does what is due at `now`, and answers what the caller is to do. Call it for every event, and
@@ -163,6 +180,9 @@ impl Engine {
             self.next_vote = now.mono.plus(TICK);
             self.vote(now);
             now = self.steer(now, &mut actions);
+        }
+        if turn || matches!(event, Event::Resolved { .. }) {
+            self.tend_pools(now, &mut actions);
         }
         for index in 0..self.associations.len() {
             let (request, spread) = (RequestId(self.next_request), self.spread());
@@ -237,6 +257,7 @@ impl Engine {
     fn take(&mut self, event: Event<'_>, steady: bool, now: Now, actions: &mut Vec<Action>) -> bool {
         match event {
             Event::Wakeup => {}
+            Event::Resolved { source, addresses } if self.pool_resolved(source, addresses) => {}
             Event::Resolved { source, addresses } => {
                 let association = self.associations.iter_mut().find(|a| a.id == source);
                 actions.extend(association.and_then(|a| a.resolved(addresses, now.mono)));

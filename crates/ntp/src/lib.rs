@@ -19,6 +19,7 @@ mod reply;
 
 mod association;
 mod poll;
+mod pool;
 
 mod filter;
 mod regression;

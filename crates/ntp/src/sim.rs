@@ -280,8 +280,11 @@ impl Sim {
     fn send(&mut self, request: RequestId, to: SocketAddr) {
         self.open.push(request);
         self.sent.push((self.now, request));
-        let IpAddr::V4(address) = to.ip() else { panic!("the simulation has IPv4 only") };
-        let index = usize::from(address.octets()[3]) - 1;
+        let last = match to.ip() {
+            IpAddr::V4(address) => address.octets()[3],
+            IpAddr::V6(address) => address.octets()[15],
+        };
+        let index = usize::from(last) - 1;
         if index >= self.servers.len() {
             return self.give(Event::SendFailed { request });
         }
