@@ -369,6 +369,10 @@ fn described(transition: &ntp::Transition) -> (TransitionKind, String) {
         ntp::Transition::Stepped { by } => {
             (TransitionKind::Stepped, format!("The clock was stepped by {}", contract::approximately(*by)))
         }
+        ntp::Transition::LeapSecond { by } => (
+            TransitionKind::LeapSecond,
+            format!("A leap second was {}", if *by < 0.0 { "inserted" } else { "left out" }),
+        ),
         ntp::Transition::CorrectionRefused { offset } => (
             TransitionKind::CorrectionRefused,
             format!(

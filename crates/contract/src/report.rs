@@ -330,6 +330,8 @@ pub enum TransitionKind {
     UpstreamsReachable,
     /// The clock was stepped by us.
     Stepped,
+    /// A leap second was done, or its slew began.
+    LeapSecond,
     /// A correction beyond `maxChange` was refused.
     CorrectionRefused,
     /// The clock was moved by somebody else.
@@ -356,6 +358,7 @@ impl TransitionKind {
             Self::UpstreamsUnreachable => "UpstreamsUnreachable",
             Self::UpstreamsReachable => "UpstreamsReachable",
             Self::Stepped => "Stepped",
+            Self::LeapSecond => "LeapSecond",
             Self::CorrectionRefused => "CorrectionRefused",
             Self::UnexplainedJump => "UnexplainedJump",
             Self::ProfileApplied => "ProfileApplied",

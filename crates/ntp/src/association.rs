@@ -29,6 +29,8 @@ pub(crate) struct Association {
     pub(crate) rejected: u64,
     /// What selection made of it, and why.
     pub(crate) standing: (SourceState, String),
+    /// Why it does not go with the others' way of leap seconds, if it does not.
+    pub(crate) mixture: Option<String>,
     /// A sample came since the clock was last corrected.
     pub(crate) fresh: bool,
     host: String,
@@ -120,6 +122,7 @@ impl Association {
             received: 0,
             rejected: 0,
             standing: (SourceState::Measuring, "No answer yet.".to_owned()),
+            mixture: None,
             fresh: false,
             host,
             port,
@@ -153,7 +156,11 @@ impl Association {
 
     /// Whether it may still be voted on though it is not reached: for a hundred polls, if it was not refused.
     pub(crate) fn remembered(&self) -> bool {
-        self.unreachable() && !self.denied && self.refusal.is_none() && self.unanswered <= LONGEST_SILENCE
+        self.unreachable()
+            && !self.denied
+            && self.refusal.is_none()
+            && self.mixture.is_none()
+            && self.unanswered <= LONGEST_SILENCE
     }
 
     /// Why no estimate of it can be used, whatever others say; none if it can.
@@ -176,6 +183,9 @@ impl Association {
         }
         if self.history.estimate().is_none() {
             return Some((SourceState::Measuring, format!("{} of 3 samples yet.", self.history.count())));
+        }
+        if let Some(why) = &self.mixture {
+            return Some((SourceState::Unusable, why.clone()));
         }
         if self.source.noselect {
             return Some((SourceState::Noselect, "It is measured only: the option noselect.".to_owned()));

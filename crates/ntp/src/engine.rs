@@ -1,9 +1,11 @@
 //! The engine: holds the order of the steps and nothing else. Events and the time go in, actions come out:
 //! association → filter → select → combine → discipline → slew. What a caller can see of it is made in `standing`.
 use crate::{
-    Action, BootState, Config, Drift, Event, Mode, Mono, Now, RequestId, Source, SourceId, Transition,
+    Action, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, RequestId, Source, SourceId,
+    Transition,
     association::{Association, Received},
     discipline::Discipline,
+    leap::LeapWatch,
     pool::Pool,
     select::Selector,
     slew::Clock,
@@ -36,6 +38,8 @@ pub struct Engine {
     pub(crate) selector: Selector,
     pub(crate) ballot: Ballot,
     pub(crate) announced: Announced,
+    pub(crate) leap: LeapWatch,
+    pub(crate) leap_table: Option<LeapTable>,
     /// The clock jumped, and no estimate was used since.
     pub(crate) jumped: bool,
     /// Sources are sought since then: at the start, after a jump, after a reload.
@@ -74,6 +78,8 @@ impl Engine {
             selector: Selector::default(),
             ballot: Ballot::Open,
             announced: Announced::default(),
+            leap: LeapWatch::default(),
+            leap_table: None,
             jumped: false,
             seeking: now.mono,
             started: false,
@@ -88,6 +94,12 @@ impl Engine {
         };
         engine.associate(now);
         engine
+    }
+
+    /// Takes a table of TAI minus UTC, for the kernel to be told while the clock is synchronised. Without one, or
+    /// after its expiry, what the kernel holds is left alone.
+    pub fn learn_leap_table(&mut self, table: LeapTable) {
+        self.leap_table = Some(table);
     }
 
     /// Takes over other orders, all at once. A source with the same name, host and port keeps its history; requests
@@ -167,15 +179,19 @@ impl Engine {
         if !std::mem::replace(&mut self.started, true) && self.config.mode == Mode::Discipline {
             actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
         }
-        let steady = self.watch_for_jumps(now, &mut actions);
+        let mut now = now;
+        let mut steady = self.watch_for_jumps(now, &mut actions);
+        // Not in answer to a Send: the caller may still be busy with the actions of the call before, and a step
+        // would come out of order.
+        if matches!(event, Event::Wakeup | Event::Received { .. }) {
+            let (later, still) = self.leap(now, &mut actions);
+            (now, steady) = (later, steady && still);
+        }
         if self.clock.tick(now) {
             actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
         }
-        // Not in answer to a Send: the caller may still be busy with the actions of the call before, and a step
-        // would come out of order.
         let turn = matches!(event, Event::Wakeup) && self.next_vote <= now.mono;
         let sampled = self.take(event, steady, now, &mut actions);
-        let mut now = now;
         if sampled || turn {
             self.next_vote = now.mono.plus(TICK);
             self.vote(now);
@@ -202,7 +218,8 @@ impl Engine {
             return now.mono;
         }
         let sources = self.associations.iter().map(Association::next_wakeup);
-        let next = sources.chain(self.clock.until()).chain([self.next_vote]).min();
+        let leap = self.leap.at().filter(|at| *at > now.wall).map(|at| now.mono.plus(at - now.wall));
+        let next = sources.chain(self.clock.until()).chain(leap).chain([self.next_vote]).min();
         next.map_or(now.mono, |next| next.clamp(now.mono, now.mono.plus(TICK)))
     }
 
@@ -227,6 +244,11 @@ impl Engine {
             self.suspected_jump = None;
             self.apart = apart;
             return true;
+        }
+        if self.kernel_leapt(moved, now, actions) {
+            self.suspected_jump = None;
+            self.apart = apart;
+            return false;
         }
         let same = self.suspected_jump.is_some_and(|jump| jump.abs_diff(moved) <= JUMP);
         if !same {

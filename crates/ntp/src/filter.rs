@@ -196,6 +196,17 @@ impl History {
         }
     }
 
+    /// This clock and the server's moved together by so many seconds.
+    pub(crate) fn shift(&mut self, by: f64) {
+        for sample in self.samples.iter_mut().chain(&mut self.suspects) {
+            sample.at = sample.at.plus(by);
+        }
+        if let Some(estimate) = &mut self.estimate {
+            estimate.at = estimate.at.plus(by);
+            estimate.best.at = estimate.best.at.plus(by);
+        }
+    }
+
     fn renew(&mut self) {
         let Some(newest) = self.samples.back().copied() else { return };
         self.estimate = None;

@@ -28,6 +28,8 @@ mod select;
 
 mod combine;
 mod discipline;
+mod leap;
+mod leap_table;
 
 mod slew;
 
@@ -47,6 +49,7 @@ mod sim;
 pub use actions::{Action, BootState, Drift, Event, RequestId, SourceId, Transition};
 pub use config::{Auth, Config, LeapMode, Mode, Source, Upstream};
 pub use engine::{Engine, Start};
+pub use leap_table::{LeapTable, LeapTableError};
 pub use rate_limit::{RateLimit, RateTable, RateVerdict};
 pub use response::{Answer, Decision, DropReason, Request, Served, Verdict, respond};
 pub use restrict::{Cidr, CidrError, RestrictEntry, RestrictFlags, RestrictTable};

@@ -20,9 +20,18 @@ pub(crate) struct Behaviour {
     pub(crate) silent: bool,
     /// The code of a kiss instead of time.
     pub(crate) kiss: Option<[u8; 4]>,
+    pub(crate) leap: Leap,
+    pub(crate) reference_id: [u8; 4],
 }
 
-pub(crate) const HONEST: Behaviour = Behaviour { offset: 0.0, stratum: 1, silent: false, kiss: None };
+pub(crate) const HONEST: Behaviour = Behaviour {
+    offset: 0.0,
+    stratum: 1,
+    silent: false,
+    kiss: None,
+    leap: Leap::None,
+    reference_id: *b"GPS\0",
+};
 
 /// A path with a shortest delay and an exponential rest, each way, seconds; and the share of packets lost.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +69,8 @@ pub(crate) struct Sim {
     pub(crate) saved_boots: Vec<BootState>,
     pub(crate) drift: Option<Drift>,
     pub(crate) status: Option<(bool, Leap, f64)>,
+    /// TAI minus UTC as the kernel was told.
+    pub(crate) tai: Option<i32>,
     /// Every rate that was set, parts per million.
     pub(crate) rates: Vec<f64>,
     pub(crate) sent: Vec<(f64, RequestId)>,
@@ -70,6 +81,8 @@ pub(crate) struct Sim {
     arrivals: Vec<(f64, RequestId, Vec<u8>)>,
     open: Vec<RequestId>,
     stepped: f64,
+    /// The kernel did its leap second, and was not told yet that it is over.
+    leapt: bool,
     random: u64,
 }
 
@@ -135,6 +148,7 @@ impl Sim {
             saved_boots: Vec::new(),
             drift: None,
             status: None,
+            tai: None,
             rates: Vec::new(),
             sent: Vec::new(),
             names: Vec::new(),
@@ -143,6 +157,7 @@ impl Sim {
             arrivals: Vec::new(),
             open: Vec::new(),
             stepped: offset,
+            leapt: false,
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
         }
     }
@@ -229,14 +244,32 @@ impl Sim {
     fn pass(&mut self, seconds: f64) {
         let mut left = seconds;
         while left > 0.0 {
-            let part = left.min(0.25);
+            let leap = self.kernel_leap();
+            let part = left.min(0.25).min(leap.map_or(0.25, |(seconds, _)| seconds));
             self.offset += part * (self.rate() - 1.0);
             self.now += part;
             let normal = (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0;
             self.oscillator += self.wander * part.sqrt() * normal;
             left -= part;
+            if let Some((_, by)) = leap.filter(|(seconds, _)| *seconds <= part) {
+                self.leapt = true;
+                self.jump(by);
+            }
         }
         self.track.push((self.now, self.offset));
+    }
+
+    /// The leap second that the kernel was told of: in how many seconds, and by how much the clock will move.
+    fn kernel_leap(&self) -> Option<(f64, f64)> {
+        let (_, leap, _) = self.status.filter(|_| !self.leapt)?;
+        let (early, by) = match leap {
+            Leap::Insert => (0.0, -1.0),
+            Leap::Delete => (1.0, 1.0),
+            Leap::None | Leap::Unknown => return None,
+        };
+        let day = 86_400_000_000_000;
+        let left = (day - self.clocks().wall.0.rem_euclid(day)) as f64 / 1e9 - early;
+        Some((left.max(1e-9), by))
     }
 
     fn give(&mut self, event: Event<'_>) {
@@ -262,13 +295,22 @@ impl Sim {
                 Action::Step { by } => {
                     assert!(self.config.mode == Mode::Discipline, "an observer stepped");
                     let saved = self.saved_boots.last().map_or(0, |boot| boot.steps);
-                    assert!(saved as usize > self.steps.len(), "a step was not counted before it was done");
+                    let leap = self.config.leap == LeapMode::Step && by.abs() == 1.0;
+                    assert!(
+                        leap || saved as usize > self.steps.len(),
+                        "a step was not counted before it was done"
+                    );
                     self.steps.push(by);
                     self.jump(by);
                 }
                 Action::SetStatus { synchronized, leap, max_error, .. } => {
                     assert!(self.config.mode == Mode::Discipline, "an observer set the status");
                     self.status = Some((synchronized, leap, max_error));
+                    self.leapt &= matches!(leap, Leap::Insert | Leap::Delete);
+                }
+                Action::SetTai { seconds } => {
+                    assert!(self.config.mode == Mode::Discipline, "an observer set TAI");
+                    self.tai = Some(seconds);
                 }
                 Action::SaveDrift(drift) => self.drift = Some(drift),
                 Action::SaveBoot(boot) => self.saved_boots.push(boot),
@@ -300,7 +342,7 @@ impl Sim {
         }
         let stamp = |seconds: f64| NtpTimestamp::from_wall(EPOCH.plus(seconds).plus(behaviour.offset));
         let header = Header {
-            leap: Leap::None,
+            leap: behaviour.leap,
             version: 4,
             mode: packet::MODE_SERVER,
             stratum: if behaviour.kiss.is_some() { 0 } else { behaviour.stratum },
@@ -308,7 +350,7 @@ impl Sim {
             precision: -24,
             root_delay: NtpShort(0),
             root_dispersion: NtpShort(1),
-            reference_id: behaviour.kiss.unwrap_or(*b"GPS\0"),
+            reference_id: behaviour.kiss.unwrap_or(behaviour.reference_id),
             reference_time: stamp(self.now - 3.0),
             origin: cookie,
             receive: stamp(self.now + there),

@@ -1,6 +1,6 @@
 //! Where we stand: synchronised or not, and why; what is announced when that changes; the snapshot.
 use crate::{
-    Action, Leap, Mode, Mono, Now, Reason, Snapshot, SourceSnapshot, SourceState, Transition,
+    Action, Leap, LeapMode, Mode, Mono, Now, Reason, Snapshot, SourceSnapshot, Transition,
     association::Association, engine::Engine, reply::Identity,
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct Announced {
     unreachable: bool,
     /// What the kernel was told, and when.
     status: Option<(bool, Leap, Mono)>,
+    /// TAI minus UTC as the kernel was told.
+    tai: Option<i32>,
 }
 
 /// The kernel adds 500 µs to maxerror each second, so it hears from us this often, seconds.
@@ -73,6 +75,9 @@ impl Engine {
         }
         if self.config.mode == Mode::Discipline {
             self.tell_kernel(synchronized, reason, now, actions);
+            if synchronized {
+                self.tell_tai(now, actions);
+            }
         }
     }
 
@@ -83,7 +88,7 @@ impl Engine {
         {
             return;
         }
-        let leap = self.leap(synchronized);
+        let leap = self.kernel_leap(synchronized);
         let due = self.announced.status.is_none_or(|(told, told_leap, at)| {
             told != synchronized
                 || told_leap != leap
@@ -102,24 +107,32 @@ impl Engine {
         let noise = self.discipline.reference.map_or(0.0, |reference| reference.offset_error);
         Action::SetStatus {
             synchronized,
-            leap: self.leap(synchronized),
+            leap: self.kernel_leap(synchronized),
             max_error: self.error_bound(now).unwrap_or(UNKNOWN_ERROR),
             estimated_error: offset.max(noise),
         }
     }
 
-    fn leap(&self, synchronized: bool) -> Leap {
-        self.discipline.reference.filter(|_| synchronized).map_or(Leap::Unknown, |reference| reference.leap)
+    /// The leap second that we announce.
+    fn indicator(&self, synchronized: bool) -> Leap {
+        if synchronized { self.leap.announced() } else { Leap::Unknown }
     }
 
-    /// The leap second that more than half of those announce who agree with the majority.
-    pub(crate) fn announced_leap(&self) -> Leap {
-        let agreeing = [SourceState::Selected, SourceState::Combined, SourceState::Agreeing];
-        let voters = self.associations.iter().filter(|a| agreeing.contains(&a.standing.0));
-        let leaps: Vec<Leap> = voters.filter_map(|a| a.server).map(|server| server.leap).collect();
-        let half = leaps.len() / 2;
-        let wanted = |leap: Leap| leaps.iter().filter(|l| **l == leap).count() > half;
-        [Leap::Insert, Leap::Delete].into_iter().find(|leap| wanted(*leap)).unwrap_or(Leap::None)
+    /// The leap second that the kernel is to do.
+    fn kernel_leap(&self, synchronized: bool) -> Leap {
+        match self.config.leap {
+            LeapMode::Kernel => self.indicator(synchronized),
+            LeapMode::Step | LeapMode::Slew | LeapMode::Ignore => Leap::None,
+        }
+    }
+
+    /// Tells the kernel how far TAI is ahead, when that is known and has changed.
+    fn tell_tai(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let tai = self.leap_table.as_ref().and_then(|table| table.tai_minus_utc(now.wall));
+        if let Some(seconds) = tai.filter(|tai| self.announced.tai != Some(*tai)) {
+            self.announced.tai = Some(seconds);
+            actions.push(Action::SetTai { seconds });
+        }
     }
 
     /// Whether we are synchronised, and the reason.
@@ -207,7 +220,7 @@ impl Engine {
             at: now.wall,
             synchronized,
             reason,
-            leap: self.leap(synchronized),
+            leap: self.indicator(synchronized),
             stratum: reference.filter(|_| synchronized).map_or(16, |reference| reference.stratum.min(16)),
             reference: followed.filter(|id| self.associations.iter().any(|a| a.id == *id)),
             reference_id: reference.filter(|_| synchronized).map_or([0; 4], |reference| reference.id),

@@ -1,10 +1,11 @@
 //! From the sources' estimates to a corrected clock: vote, merge, decide, act. The part of the engine that moves time.
 use crate::{
-    Action, Now, SourceState, Transition, Wall,
+    Action, Leap, Now, SourceState, Transition, Wall,
     association::Association,
     combine::{Estimated, combinable, combine},
     discipline::{Decision, Reference},
     engine::Engine,
+    leap::mixture,
     reply::reference_id_of,
     select::{Candidate, Demands, Outcome},
     slew::Change,
@@ -26,6 +27,7 @@ impl Engine {
     pub(crate) fn vote(&mut self, now: Now) {
         let at = self.clock.corrected(now.wall);
         for association in &mut self.associations {
+            association.mixture = association.server.and_then(|s| mixture(&s, self.config.smeared, now.wall));
             if let Some(standing) = association.obstacle() {
                 association.standing = standing;
             }
@@ -53,6 +55,18 @@ impl Engine {
                 association.standing = (state, why);
             }
         }
+        if ballot == Ballot::Majority {
+            self.leap.hear(self.announced_leap(), now.wall);
+        }
+    }
+
+    /// The leap second that more than half of those announce who agree with the majority.
+    fn announced_leap(&self) -> Leap {
+        let agreeing = [SourceState::Selected, SourceState::Combined, SourceState::Agreeing];
+        let voters = self.associations.iter().filter(|a| agreeing.contains(&a.standing.0));
+        let leaps: Vec<Leap> = voters.filter_map(|a| a.server).map(|server| server.leap).collect();
+        let wanted = |leap: Leap| 2 * leaps.iter().filter(|l| **l == leap).count() > leaps.len();
+        [Leap::Insert, Leap::Delete].into_iter().find(|leap| wanted(*leap)).unwrap_or(Leap::None)
     }
 
     /// The sources that can be voted on. One that is not reached any more takes part while it was heard later than
@@ -181,7 +195,6 @@ impl Engine {
             source: selected,
             id: reference_id_of(address),
             stratum: server.stratum.saturating_add(1),
-            leap: self.announced_leap(),
             at: now.mono,
             time: now.wall,
             root_delay,
