@@ -326,6 +326,18 @@ mod tests {
     }
 
     #[test]
+    fn a_leap_second_moves_the_stamps_and_not_the_offsets() {
+        let mut history = history(10, |second| 0.01 * second as f64);
+        history.shift(-1.0);
+        history.add(sample(9, 0.10));
+        let estimate = history.estimate().expect("eleven samples");
+        assert!(
+            (estimate.offset - 0.1).abs() < 1e-9 && (estimate.frequency - 0.01).abs() < 1e-9,
+            "{estimate:?}"
+        );
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let history = history(1000, |second| 1e-9 * (second % 7) as f64);
         assert!(history.samples.len() <= 2 * LARGEST_WINDOW);
