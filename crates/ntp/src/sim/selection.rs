@@ -21,7 +21,12 @@ fn silent_after(end: f64) -> Script {
 }
 
 fn states(sim: &Sim) -> Vec<SourceState> {
-    sim.snapshot().sources.iter().map(|source| source.state).collect()
+    let sources = sim.snapshot().sources;
+    for source in &sources {
+        let followed = matches!(source.state, SourceState::Selected | SourceState::Combined);
+        assert_eq!(source.why.is_empty(), followed, "{source:?}");
+    }
+    sources.iter().map(|source| source.state).collect()
 }
 
 #[test]
