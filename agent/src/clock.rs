@@ -36,6 +36,11 @@ impl SystemClock {
         self.note(clock::step(by));
     }
 
+    /// Tells the kernel how far TAI is ahead of UTC.
+    pub(crate) fn set_tai(&mut self, seconds: i32) {
+        self.note(clock::set_tai(seconds));
+    }
+
     /// Tells the kernel how good its clock is.
     pub(crate) fn set_status(
         &mut self,

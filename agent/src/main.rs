@@ -19,6 +19,7 @@ mod assemble;
 mod engine;
 
 mod clock;
+mod leap_table;
 mod resolve;
 mod state;
 

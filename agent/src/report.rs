@@ -287,6 +287,8 @@ fn message(reason: ntp::Reason, reference: Option<&str>) -> String {
         ntp::Reason::Starting => "The first answers are awaited",
         ntp::Reason::Unreachable => "No upstream answers",
         ntp::Reason::NoMajority => "The upstreams contradict each other: no majority",
+        ntp::Reason::TooFewSources => "Fewer upstreams agree than clock.minSources asks for",
+        ntp::Reason::RequiredMissing => "No upstream with the option require can be followed",
         ntp::Reason::ErrorBound => "The error bound is beyond thresholds.errorBound",
         ntp::Reason::MaxChange => "A correction beyond clock.maxChange would be needed",
         ntp::Reason::UnexplainedJump => {
@@ -304,6 +306,8 @@ fn reason(reason: ntp::Reason) -> Reason {
         ntp::Reason::Starting => Reason::Starting,
         ntp::Reason::Unreachable => Reason::Unreachable,
         ntp::Reason::NoMajority => Reason::NoMajority,
+        ntp::Reason::TooFewSources => Reason::TooFewSources,
+        ntp::Reason::RequiredMissing => Reason::RequiredMissing,
         ntp::Reason::ErrorBound => Reason::ErrorBound,
         ntp::Reason::MaxChange => Reason::MaxChange,
         ntp::Reason::UnexplainedJump => Reason::UnexplainedJump,
@@ -337,6 +341,8 @@ fn source_state(state: ntp::SourceState) -> SourceState {
         ntp::SourceState::Unusable => SourceState::Unusable,
         ntp::SourceState::Falseticker => SourceState::Falseticker,
         ntp::SourceState::NoMajority => SourceState::NoMajority,
+        ntp::SourceState::Untrusted => SourceState::Untrusted,
+        ntp::SourceState::Noselect => SourceState::Noselect,
         ntp::SourceState::Agreeing => SourceState::Agreeing,
         ntp::SourceState::Combined => SourceState::Combined,
         ntp::SourceState::Selected => SourceState::Selected,
@@ -363,6 +369,10 @@ fn described(transition: &ntp::Transition) -> (TransitionKind, String) {
         ntp::Transition::Stepped { by } => {
             (TransitionKind::Stepped, format!("The clock was stepped by {}", contract::approximately(*by)))
         }
+        ntp::Transition::LeapSecond { by } => (
+            TransitionKind::LeapSecond,
+            format!("A leap second was {}", if *by < 0.0 { "inserted" } else { "left out" }),
+        ),
         ntp::Transition::CorrectionRefused { offset } => (
             TransitionKind::CorrectionRefused,
             format!(

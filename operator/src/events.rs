@@ -39,6 +39,7 @@ pub(crate) fn of_transition(
         TransitionKind::UpstreamsUnreachable => ("Warning", "Measure"),
         TransitionKind::UpstreamsReachable => ("Normal", "Measure"),
         TransitionKind::Stepped => ("Normal", "Step"),
+        TransitionKind::LeapSecond => ("Normal", "Leap"),
         TransitionKind::CorrectionRefused => ("Warning", "Correct"),
         TransitionKind::UnexplainedJump => ("Warning", "Watch"),
         TransitionKind::ProfileRefused => ("Warning", "Configure"),

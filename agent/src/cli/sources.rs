@@ -60,6 +60,8 @@ fn mark(state: SourceState) -> char {
         SourceState::Unresolved
         | SourceState::Unreachable
         | SourceState::Measuring
+        | SourceState::Untrusted
+        | SourceState::Noselect
         | SourceState::Unusable => '?',
     }
 }

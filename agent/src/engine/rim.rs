@@ -18,6 +18,7 @@ use tracing::{debug, error, info, warn};
 use super::Sink;
 use crate::{
     clock::SystemClock,
+    leap_table,
     resolve::{self, Answer, Question},
     state::State,
 };
@@ -95,7 +96,11 @@ impl Rim {
         } else {
             let start =
                 Start { boot: self.boot, drift: self.drift, seed: self.seed.wrapping_add(self.epoch) };
-            self.engine = Some(Engine::new(config, start, now));
+            let mut engine = Engine::new(config, start, now);
+            if let Some(table) = leap_table::load() {
+                engine.learn_leap_table(table);
+            }
+            self.engine = Some(engine);
         }
         self.publish();
     }
@@ -220,6 +225,7 @@ impl Rim {
                 Action::Close { request } => drop(self.sockets.remove(&request)),
                 Action::SetFrequency { ppm } => self.clock.set_frequency(ppm),
                 Action::Step { by } => self.clock.step(by),
+                Action::SetTai { seconds } => self.clock.set_tai(seconds),
                 Action::SetStatus { synchronized, leap, max_error, estimated_error } => {
                     self.clock.set_status(synchronized, leap, max_error, estimated_error);
                 }
@@ -296,6 +302,7 @@ fn log(transition: &Transition) {
         Transition::UpstreamsUnreachable => warn!("No upstream is reached"),
         Transition::UpstreamsReachable => info!("Upstream reached"),
         Transition::Stepped { by } => warn!(by_s = by, "Clock stepped"),
+        Transition::LeapSecond { by } => info!(by_s = by, "Leap second passed"),
         Transition::CorrectionRefused { offset } => {
             error!(offset_s = offset, "Correction beyond max_change refused")
         }

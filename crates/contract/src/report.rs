@@ -102,6 +102,10 @@ pub enum Reason {
     Unreachable,
     /// The sources contradict each other: no majority.
     NoMajority,
+    /// Fewer sources agree than `minSources`.
+    TooFewSources,
+    /// No source with `require` can be followed.
+    RequiredMissing,
     /// The error bound is beyond the threshold.
     ErrorBound,
     /// A correction larger than `maxChange` would be needed.
@@ -121,6 +125,8 @@ impl Reason {
             Self::Starting => "Starting",
             Self::Unreachable => "Unreachable",
             Self::NoMajority => "NoMajority",
+            Self::TooFewSources => "TooFewSources",
+            Self::RequiredMissing => "RequiredMissing",
             Self::ErrorBound => "ErrorBound",
             Self::MaxChange => "MaxChange",
             Self::UnexplainedJump => "UnexplainedJump",
@@ -185,6 +191,10 @@ pub enum SourceState {
     Falseticker,
     /// There is no majority that it could belong to.
     NoMajority,
+    /// Does not lie within what the trusted sources say.
+    Untrusted,
+    /// Measured only (`noselect`).
+    Noselect,
     /// Agrees, and is not needed (a preferred one is there).
     Agreeing,
     /// Agrees, and is combined with the selected one.
@@ -195,13 +205,15 @@ pub enum SourceState {
 
 impl SourceState {
     /// Every state, for metrics with a series per state.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Unresolved,
         Self::Unreachable,
         Self::Measuring,
         Self::Unusable,
         Self::Falseticker,
         Self::NoMajority,
+        Self::Untrusted,
+        Self::Noselect,
         Self::Agreeing,
         Self::Combined,
         Self::Selected,
@@ -216,6 +228,8 @@ impl SourceState {
             Self::Unusable => "Unusable",
             Self::Falseticker => "Falseticker",
             Self::NoMajority => "NoMajority",
+            Self::Untrusted => "Untrusted",
+            Self::Noselect => "Noselect",
             Self::Agreeing => "Agreeing",
             Self::Combined => "Combined",
             Self::Selected => "Selected",
@@ -316,6 +330,8 @@ pub enum TransitionKind {
     UpstreamsReachable,
     /// The clock was stepped by us.
     Stepped,
+    /// A leap second was done, or its slew began.
+    LeapSecond,
     /// A correction beyond `maxChange` was refused.
     CorrectionRefused,
     /// The clock was moved by somebody else.
@@ -342,6 +358,7 @@ impl TransitionKind {
             Self::UpstreamsUnreachable => "UpstreamsUnreachable",
             Self::UpstreamsReachable => "UpstreamsReachable",
             Self::Stepped => "Stepped",
+            Self::LeapSecond => "LeapSecond",
             Self::CorrectionRefused => "CorrectionRefused",
             Self::UnexplainedJump => "UnexplainedJump",
             Self::ProfileApplied => "ProfileApplied",

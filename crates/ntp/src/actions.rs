@@ -89,11 +89,16 @@ pub enum Action {
         /// The seconds.
         by: f64,
     },
+    /// Tell the kernel how far TAI is ahead of UTC, seconds.
+    SetTai {
+        /// The seconds.
+        seconds: i32,
+    },
     /// Tell the kernel how good its clock is (STA_UNSYNC, STA_INS/DEL, maxerror, esterror).
     SetStatus {
         /// Whether the clock is synchronised.
         synchronized: bool,
-        /// Leap second announced for the end of this day.
+        /// Leap second for the kernel to do at the end of this day.
         leap: Leap,
         /// Largest possible error, seconds.
         max_error: f64,
@@ -142,6 +147,11 @@ pub enum Transition {
     /// The clock was stepped by us.
     Stepped {
         /// Seconds; positive is forward.
+        by: f64,
+    },
+    /// A leap second was done, or its slew began.
+    LeapSecond {
+        /// Seconds; negative if one was inserted.
         by: f64,
     },
     /// A correction beyond `max_change` was refused.

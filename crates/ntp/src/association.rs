@@ -11,11 +11,15 @@ use crate::{
     slew::Change,
 };
 
+mod obstacle;
+
 /// One upstream.
 #[derive(Clone, Debug)]
 pub(crate) struct Association {
     pub(crate) id: SourceId,
     pub(crate) source: Source,
+    /// The pool that it is a member of, and that gives it its address.
+    pub(crate) pool: Option<SourceId>,
     pub(crate) schedule: Schedule,
     pub(crate) history: History,
     pub(crate) server: Option<Server>,
@@ -27,6 +31,8 @@ pub(crate) struct Association {
     pub(crate) rejected: u64,
     /// What selection made of it, and why.
     pub(crate) standing: (SourceState, String),
+    /// Why it does not go with the others' way of leap seconds, if it does not.
+    pub(crate) mixture: Option<String>,
     /// A sample came since the clock was last corrected.
     pub(crate) fresh: bool,
     host: String,
@@ -41,6 +47,8 @@ pub(crate) struct Association {
     unanswered: u32,
     refusal: Option<Refusal>,
     denied: bool,
+    /// Its address is of a family that this node has no route for, most likely.
+    unroutable: bool,
 }
 
 /// A name that is to be looked up.
@@ -95,12 +103,16 @@ impl Association {
             Upstream::Server { host, port } | Upstream::Pool { host, port, .. } => (host.clone(), *port),
             Upstream::Device { path } => (path.clone(), 0),
         };
-        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
-        let lookup = literal.is_none().then_some(Lookup { at: first, wait: FIRST_LOOKUP_WAIT });
+        let pool = matches!(source.upstream, Upstream::Pool { .. });
+        let literal =
+            host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok().filter(|_| !pool);
+        let named = literal.is_none() && !pool;
+        let lookup = named.then_some(Lookup { at: first, wait: FIRST_LOOKUP_WAIT });
         Self {
             id,
             schedule: Schedule::new(source.min_poll, source.max_poll, source.iburst, first),
             source,
+            pool: None,
             history: History::default(),
             server: None,
             reach: 0,
@@ -109,10 +121,11 @@ impl Association {
             received: 0,
             rejected: 0,
             standing: (SourceState::Measuring, "No answer yet.".to_owned()),
+            mixture: None,
             fresh: false,
             host,
             port,
-            named: literal.is_none(),
+            named,
             addresses: literal.into_iter().collect(),
             address: literal,
             lookup,
@@ -120,47 +133,13 @@ impl Association {
             unanswered: 0,
             refusal: None,
             denied: false,
+            unroutable: false,
         }
     }
 
     /// The address that is asked.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.address
-    }
-
-    /// Whether the last eight polls went unanswered; the eighth has had its time.
-    pub(crate) fn unreachable(&self) -> bool {
-        let waiting = u32::from(self.request.is_some());
-        self.denied || self.reach == 0 && self.unanswered.saturating_sub(waiting) >= UNREACHABLE
-    }
-
-    /// Whether the next seconds may bring the samples that are missing for an estimate.
-    pub(crate) fn measuring(&self) -> bool {
-        self.history.estimate().is_none() && !self.unreachable()
-    }
-
-    /// Why no estimate of it can be used, whatever others say; none if it can.
-    pub(crate) fn obstacle(&self) -> Option<(SourceState, String)> {
-        if self.address.is_none() {
-            let why = format!("The name {} does not resolve.", self.host);
-            return Some((SourceState::Unresolved, why));
-        }
-        if self.denied {
-            return Some((SourceState::Unusable, "It refuses to serve us (DENY).".to_owned()));
-        }
-        if let Some(why) = self.refusal.filter(|_| self.reach == 0).map(Refusal::why) {
-            return Some((SourceState::Unusable, why.to_owned()));
-        }
-        if self.unreachable() {
-            return Some((SourceState::Unreachable, "The last eight polls went unanswered.".to_owned()));
-        }
-        if self.received == 0 {
-            return Some((SourceState::Measuring, "No answer yet.".to_owned()));
-        }
-        if self.history.estimate().is_none() {
-            return Some((SourceState::Measuring, format!("{} of 3 samples yet.", self.history.count())));
-        }
-        None
     }
 
     /// When `poll` has something to do.
@@ -210,6 +189,9 @@ impl Association {
                 self.lookup = Some(Lookup { at: now, wait: FIRST_LOOKUP_WAIT });
             }
         }
+        if self.source.burst && self.reach != 0 {
+            self.schedule.begin_burst();
+        }
         let wait = self.schedule.sent(now, spread);
         self.request = Some(Request { id: request, deadline: now.plus(wait.min(LONGEST_WAIT)), left: None });
     }
@@ -244,15 +226,33 @@ impl Association {
     /// Turns to the address after the current one. What another server said is forgotten.
     fn next_address(&mut self, now: Mono) -> Option<Action> {
         let current = self.addresses.iter().position(|address| Some(*address) == self.address);
-        let next = self.addresses.get(current.map_or(0, |index| (index + 1) % self.addresses.len())).copied();
-        if next == self.address {
+        let next =
+            self.addresses.get(current.map_or(0, |index| (index + 1) % self.addresses.len())).copied()?;
+        if Some(next) == self.address {
             return None;
         }
-        self.address = next;
-        (self.denied, self.refusal, self.server) = (false, None, None);
-        self.history.clear();
         self.schedule.hurry(1, now);
+        self.replace(next)
+    }
+
+    /// Asks another server from now on, as if it were a new source.
+    pub(crate) fn turn_to(&mut self, address: IpAddr, now: Mono) -> Option<Action> {
+        let Source { min_poll, max_poll, iburst, .. } = self.source;
+        self.schedule = Schedule::new(min_poll, max_poll, iburst, now);
+        (self.reach, self.unanswered, self.last_answer) = (0, 0, None);
+        self.replace(address)
+    }
+
+    fn replace(&mut self, address: IpAddr) -> Option<Action> {
+        self.address = Some(address);
+        (self.denied, self.refusal, self.server, self.unroutable) = (false, None, None, false);
+        self.history.clear();
         self.close()
+    }
+
+    /// Whether requests to it do not even leave this node.
+    pub(crate) fn unroutable(&self) -> bool {
+        self.unroutable
     }
 
     /// The request has left at corrected time `at`.
@@ -265,8 +265,8 @@ impl Association {
     /// The request did not leave, or nobody listens there.
     pub(crate) fn failed(&mut self, now: Mono) -> Option<Action> {
         let close = self.close();
-        if self.reach == 0 && self.unanswered < UNREACHABLE && self.addresses.len() > 1 {
-            // An address of a family that this node has no route for, most likely.
+        self.unroutable = self.reach == 0;
+        if self.unroutable && self.unanswered < UNREACHABLE && self.addresses.len() > 1 {
             self.next_address(now);
         }
         close
@@ -324,7 +324,7 @@ impl Association {
         self.received += 1;
         self.reach |= 1;
         self.unanswered = 0;
-        self.denied = false;
+        (self.denied, self.unroutable) = (false, false);
         self.refusal = None;
         self.lookup = None;
         self.last_answer = Some(now);

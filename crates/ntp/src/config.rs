@@ -27,6 +27,26 @@ pub struct Config {
     pub smeared: bool,
 }
 
+impl Config {
+    /// The sources with what their company makes of them. Where some prove who they are and others do not, those that
+    /// do are trusted and required, unless the user gave them either option: else a few forged answers could outvote
+    /// them. A device of this machine cannot be forged from afar, and counts with them.
+    pub(crate) fn sources_in_force(&self) -> Vec<Source> {
+        let proven = |source: &Source| source.auth != Auth::None;
+        let device = |source: &Source| matches!(source.upstream, Upstream::Device { .. });
+        let voters = || self.sources.iter().filter(|source| !source.noselect);
+        let mixed = voters().any(proven) && voters().any(|source| !proven(source) && !device(source));
+        let mut sources = self.sources.clone();
+        for source in &mut sources {
+            let asked = source.trust || source.require || source.noselect;
+            if mixed && !asked && (proven(source) || device(source)) {
+                (source.trust, source.require) = (true, true);
+            }
+        }
+        sources
+    }
+}
+
 /// What is done about an announced leap second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeapMode {
@@ -114,4 +134,35 @@ pub enum Auth {
         /// The file's name.
         ca: Option<String>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::config;
+
+    #[test]
+    fn the_proven_are_trusted_and_required_where_others_are_not() {
+        let check = |change: fn(&mut [Source]), expected: [bool; 3]| {
+            let mut orders = config(3);
+            change(&mut orders.sources);
+            let sources = orders.sources_in_force();
+            let got: Vec<bool> = sources.iter().map(|source| source.trust && source.require).collect();
+            assert_eq!(got, expected);
+        };
+        check(|_| {}, [false; 3]);
+        check(|all| all[0].auth = Auth::Nts { ca: None }, [true, false, false]);
+        check(|all| all.iter_mut().for_each(|source| source.auth = Auth::Key("k".to_owned())), [false; 3]);
+        check(
+            |all| (all[0].auth, all[0].prefer, all[1].trust) = (Auth::Nts { ca: None }, true, true),
+            [true, false, false],
+        );
+        check(|all| (all[0].auth, all[0].trust) = (Auth::Key("k".to_owned()), true), [false; 3]);
+        check(|all| (all[0].auth, all[0].noselect) = (Auth::Key("k".to_owned()), true), [false; 3]);
+        let device = |all: &mut [Source]| {
+            all[0].auth = Auth::Key("k".to_owned());
+            all[1].upstream = Upstream::Device { path: "/dev/ptp0".to_owned() };
+        };
+        check(device, [true, true, false]);
+    }
 }

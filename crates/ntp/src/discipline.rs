@@ -1,8 +1,6 @@
 //! What is to be done about an estimate: refuse, step, slew or only watch. Frequency and offset are corrected
 //! independently: the frequency by as much as the measurement is better than what is known, the offset as a whole.
-use crate::{
-    BootState, Config, Drift, Leap, Mode, Mono, SourceId, Wall, combine::Estimated, filter::PRECISION,
-};
+use crate::{BootState, Config, Drift, Mode, Mono, SourceId, Wall, combine::Estimated, filter::PRECISION};
 
 /// What is known of our own clock, and when it was last set right.
 #[derive(Clone, Debug)]
@@ -27,7 +25,6 @@ pub(crate) struct Reference {
     pub(crate) id: [u8; 4],
     /// Ours: one more than the source's.
     pub(crate) stratum: u8,
-    pub(crate) leap: Leap,
     /// When, by both clocks.
     pub(crate) at: Mono,
     pub(crate) time: Wall,

@@ -1,11 +1,12 @@
 //! The engine: holds the order of the steps and nothing else. Events and the time go in, actions come out:
 //! association → filter → select → combine → discipline → slew. What a caller can see of it is made in `standing`.
-use std::collections::VecDeque;
-
 use crate::{
-    Action, BootState, Config, Drift, Event, Mode, Mono, Now, RequestId, SourceId, Transition,
+    Action, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, RequestId, Source, SourceId,
+    Transition,
     association::{Association, Received},
     discipline::Discipline,
+    leap::LeapWatch,
+    pool::Pool,
     select::Selector,
     slew::Clock,
     standing::{Announced, Ballot},
@@ -31,11 +32,14 @@ pub struct Start {
 pub struct Engine {
     pub(crate) config: Config,
     pub(crate) associations: Vec<Association>,
+    pub(crate) pools: Vec<Pool>,
     pub(crate) clock: Clock,
     pub(crate) discipline: Discipline,
     pub(crate) selector: Selector,
     pub(crate) ballot: Ballot,
     pub(crate) announced: Announced,
+    pub(crate) leap: LeapWatch,
+    pub(crate) leap_table: Option<LeapTable>,
     /// The clock jumped, and no estimate was used since.
     pub(crate) jumped: bool,
     /// Sources are sought since then: at the start, after a jump, after a reload.
@@ -68,11 +72,14 @@ impl Engine {
         let (discipline, base) = Discipline::new(start.boot, start.drift);
         let mut engine = Self {
             associations: Vec::new(),
+            pools: Vec::new(),
             clock: Clock::new(base, config.max_slew_rate, now),
             discipline,
             selector: Selector::default(),
             ballot: Ballot::Open,
             announced: Announced::default(),
+            leap: LeapWatch::default(),
+            leap_table: None,
             jumped: false,
             seeking: now.mono,
             started: false,
@@ -87,6 +94,12 @@ impl Engine {
         };
         engine.associate(now);
         engine
+    }
+
+    /// Takes a table of TAI minus UTC, for the kernel to be told while the clock is synchronised. Without one, or
+    /// after its expiry, what the kernel holds is left alone.
+    pub fn learn_leap_table(&mut self, table: LeapTable) {
+        self.leap_table = Some(table);
     }
 
     /// Takes over other orders, all at once. A source with the same name, host and port keeps its history; requests
@@ -120,27 +133,43 @@ impl Engine {
 
     /// Makes the associations match the configuration; answers how to end those that are gone.
     fn associate(&mut self, now: Now) -> Vec<Action> {
-        let mut old: VecDeque<Association> = std::mem::take(&mut self.associations).into();
+        let mut old = std::mem::take(&mut self.associations);
         let mut first = now.mono;
-        for source in self.config.sources.clone() {
-            let same = |a: &Association| a.source.name == source.name && a.source.upstream == source.upstream;
-            let association = match old.iter().position(same).and_then(|index| old.remove(index)) {
-                Some(mut kept) => {
-                    kept.reconfigure(source, now.mono);
-                    kept
-                }
-                None => {
-                    let id = SourceId(self.next_source);
-                    self.next_source += 1;
-                    self.seeking = now.mono;
-                    let new = Association::new(id, source, first);
-                    first = first.plus(SPACING);
-                    new
-                }
+        let mut pools = std::mem::take(&mut self.pools);
+        for source in self.config.sources_in_force() {
+            let pool = match pools.iter().position(|pool| pool.serves(&source)) {
+                Some(kept) => Some(pools.swap_remove(kept).with(&source)),
+                None => Pool::new(SourceId(self.next_source), &source, first),
             };
-            self.associations.push(association);
+            let id = pool.as_ref().map(|pool| pool.id);
+            let same = |a: &Association| a.source.name == source.name && a.source.upstream == source.upstream;
+            let belongs = |a: &Association| a.pool == id && (id.is_some() || same(a));
+            let (kept, rest): (Vec<_>, Vec<_>) = old.into_iter().partition(belongs);
+            old = rest;
+            let known = !kept.is_empty();
+            for mut association in kept {
+                let name = association.source.name.clone();
+                association.reconfigure(Source { name, ..source.clone() }, now.mono);
+                self.associations.push(association);
+            }
+            if !known {
+                self.seeking = now.mono;
+                let orders = pool.as_ref().map_or(source, |pool| pool.member(1));
+                let own = self.new_source();
+                let mut new = Association::new(id.map_or(own, |_| self.new_source()), orders, first);
+                new.pool = id;
+                self.associations.push(new);
+                first = first.plus(SPACING);
+            }
+            self.pools.extend(pool);
         }
         old.iter_mut().filter_map(Association::close).collect()
+    }
+
+    pub(crate) fn new_source(&mut self) -> SourceId {
+        let id = SourceId(self.next_source);
+        self.next_source += 1;
+        id
     }
 
     /// Takes an event, does what is due at `now`, and answers what the caller is to do. Call it for every event, and
@@ -150,19 +179,26 @@ impl Engine {
         if !std::mem::replace(&mut self.started, true) && self.config.mode == Mode::Discipline {
             actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
         }
-        let steady = self.watch_for_jumps(now, &mut actions);
+        let mut now = now;
+        let mut steady = self.watch_for_jumps(now, &mut actions);
+        // Not in answer to a Send: the caller may still be busy with the actions of the call before, and a step
+        // would come out of order.
+        if matches!(event, Event::Wakeup | Event::Received { .. }) {
+            let (later, still) = self.leap(now, &mut actions);
+            (now, steady) = (later, steady && still);
+        }
         if self.clock.tick(now) {
             actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
         }
-        // Not in answer to a Send: the caller may still be busy with the actions of the call before, and a step
-        // would come out of order.
         let turn = matches!(event, Event::Wakeup) && self.next_vote <= now.mono;
         let sampled = self.take(event, steady, now, &mut actions);
-        let mut now = now;
         if sampled || turn {
             self.next_vote = now.mono.plus(TICK);
             self.vote(now);
             now = self.steer(now, &mut actions);
+        }
+        if turn || matches!(event, Event::Resolved { .. }) {
+            self.tend_pools(now, &mut actions);
         }
         for index in 0..self.associations.len() {
             let (request, spread) = (RequestId(self.next_request), self.spread());
@@ -182,7 +218,8 @@ impl Engine {
             return now.mono;
         }
         let sources = self.associations.iter().map(Association::next_wakeup);
-        let next = sources.chain(self.clock.until()).chain([self.next_vote]).min();
+        let leap = self.leap.at().filter(|at| *at > now.wall).map(|at| now.mono.plus(at - now.wall));
+        let next = sources.chain(self.clock.until()).chain(leap).chain([self.next_vote]).min();
         next.map_or(now.mono, |next| next.clamp(now.mono, now.mono.plus(TICK)))
     }
 
@@ -207,6 +244,11 @@ impl Engine {
             self.suspected_jump = None;
             self.apart = apart;
             return true;
+        }
+        if self.kernel_leapt(moved, now, actions) {
+            self.suspected_jump = None;
+            self.apart = apart;
+            return false;
         }
         let same = self.suspected_jump.is_some_and(|jump| jump.abs_diff(moved) <= JUMP);
         if !same {
@@ -237,6 +279,7 @@ impl Engine {
     fn take(&mut self, event: Event<'_>, steady: bool, now: Now, actions: &mut Vec<Action>) -> bool {
         match event {
             Event::Wakeup => {}
+            Event::Resolved { source, addresses } if self.pool_resolved(source, addresses) => {}
             Event::Resolved { source, addresses } => {
                 let association = self.associations.iter_mut().find(|a| a.id == source);
                 actions.extend(association.and_then(|a| a.resolved(addresses, now.mono)));

@@ -203,6 +203,17 @@ impl History {
         }
     }
 
+    /// This clock and the server's moved together by so many seconds.
+    pub(crate) fn shift(&mut self, by: f64) {
+        for sample in self.samples.iter_mut().chain(&mut self.suspects) {
+            sample.at = sample.at.plus(by);
+        }
+        if let Some(estimate) = &mut self.estimate {
+            estimate.at = estimate.at.plus(by);
+            estimate.best.at = estimate.best.at.plus(by);
+        }
+    }
+
     fn renew(&mut self) {
         let Some(newest) = self.samples.back().copied() else { return };
         self.estimate = None;
@@ -318,6 +329,18 @@ mod tests {
         assert!((claim(&history) - 0.03).abs() < 1e-9);
         history.add(sample(21, 0.0));
         assert!(claim(&history) < 1e-9);
+    }
+
+    #[test]
+    fn a_leap_second_moves_the_stamps_and_not_the_offsets() {
+        let mut history = history(10, |second| 0.01 * second as f64);
+        history.shift(-1.0);
+        history.add(sample(9, 0.10));
+        let estimate = history.estimate().expect("eleven samples");
+        assert!(
+            (estimate.offset - 0.1).abs() < 1e-9 && (estimate.frequency - 0.01).abs() < 1e-9,
+            "{estimate:?}"
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod reply;
 
 mod association;
 mod poll;
+mod pool;
 
 mod filter;
 mod regression;
@@ -27,6 +28,8 @@ mod select;
 
 mod combine;
 mod discipline;
+mod leap;
+mod leap_table;
 
 mod slew;
 
@@ -46,6 +49,7 @@ pub mod sim;
 pub use actions::{Action, BootState, Drift, Event, RequestId, SourceId, Transition};
 pub use config::{Auth, Config, LeapMode, Mode, Source, Upstream};
 pub use engine::{Engine, Start};
+pub use leap_table::{LeapTable, LeapTableError};
 pub use rate_limit::{RateLimit, RateTable, RateVerdict};
 pub use response::{Answer, Decision, DropReason, Request, Served, Verdict, respond};
 pub use restrict::{Cidr, CidrError, RestrictEntry, RestrictFlags, RestrictTable};

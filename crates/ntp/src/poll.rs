@@ -33,6 +33,9 @@ const QUICK_GAP: f64 = 0.7;
 /// Seconds between the others (RFC 5905 §7.1, BTIME).
 const GAP: f64 = 2.0;
 
+/// Requests in each poll with `burst`; as many as chrony sends.
+const LARGEST_BURST: f64 = 4.0;
+
 /// Samples that an estimate should be made of: the interval is chosen so that about so many lie on a line.
 const TARGET: f64 = 8.0;
 
@@ -61,6 +64,14 @@ impl Schedule {
         self.set(self.poll);
         let latest = now.plus(2.0_f64.powi(self.poll.into()));
         self.next = self.next.min(latest);
+    }
+
+    /// A poll of a source with `burst` begins, if none is under way: several requests, but no more than one in 8 s on
+    /// the whole, which is what servers with a limit serve for ever, and one alone to a server that wants fewer.
+    pub(crate) fn begin_burst(&mut self) {
+        if self.burst == 0 && self.floor.is_none() {
+            self.burst = (2.0_f64.powi(self.poll.into()) / 8.0).clamp(1.0, LARGEST_BURST) as u8;
+        }
     }
 
     /// A request was sent; `spread` is random, -1 to 1. Answers how long until the next one, seconds.
@@ -161,6 +172,30 @@ mod tests {
         assert_eq!(waits(&mut schedule, 9), [0.7, 0.7, 0.7, 2.0, 2.0, 2.0, 2.0, 16.0, 16.0]);
         let mut schedule = Schedule::new(0, 0, false, Mono(0));
         assert_eq!(waits(&mut schedule, 2), [1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_burst_at_each_poll_is_no_more_than_a_request_in_eight_seconds() {
+        let check = |poll: i8, expected: &[f64]| {
+            let mut schedule = Schedule::new(poll, poll, false, Mono(0));
+            let mut now = Mono(0);
+            let waits: Vec<f64> = (0..expected.len())
+                .map(|_| {
+                    schedule.begin_burst();
+                    let wait = schedule.sent(now, 0.0);
+                    now = now.plus(wait);
+                    wait
+                })
+                .collect();
+            assert_eq!(waits, expected);
+        };
+        check(3, &[8.0, 8.0]);
+        check(4, &[2.0, 16.0, 2.0, 16.0]);
+        check(6, &[2.0, 2.0, 2.0, 64.0, 2.0]);
+        let mut limited = Schedule::new(4, 10, false, Mono(0));
+        limited.slow_down(6, Mono(0));
+        limited.begin_burst();
+        assert_eq!(limited.sent(Mono(0), 0.0), 64.0);
     }
 
     #[test]

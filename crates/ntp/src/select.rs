@@ -1,6 +1,7 @@
 //! Which sources tell the truth, and which of them is followed. Each source claims an interval that contains true
 //! time; the truth lies where more than half of them overlap (RFC 5905 §11.2.1, with a strict majority). A lone liar
-//! loses whatever its merits, and where no majority is there is no answer.
+//! loses whatever its merits, and where no majority is there is no answer. Where some sources are trusted, they alone
+//! decide, and the others must lie within what they say.
 use crate::{SourceId, SourceState};
 
 /// A source that can be voted on.
@@ -13,8 +14,21 @@ pub(crate) struct Candidate {
     pub(crate) distance: f64,
     pub(crate) stratum: u8,
     pub(crate) prefer: bool,
+    pub(crate) trust: bool,
+    pub(crate) require: bool,
+    /// It answered one of the last eight polls.
+    pub(crate) reached: bool,
     /// A sample came since the last vote.
     pub(crate) fresh: bool,
+}
+
+/// What must be so beside a majority.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Demands {
+    /// So many sources must agree.
+    pub(crate) min_sources: usize,
+    /// One of those that are required must agree.
+    pub(crate) required: bool,
 }
 
 impl Candidate {
@@ -36,15 +50,22 @@ impl Candidate {
     }
 }
 
-/// The vote's result.
+/// What came of a candidate, and why; no reason if it is followed.
+pub(crate) type Finding = (SourceId, SourceState, String);
+
+/// The vote's result, with a finding for every candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outcome {
     /// Nobody could be voted on.
     Nobody,
     /// They contradict each other.
-    NoMajority(Vec<(SourceId, SourceState, String)>),
-    /// This one is followed; the verdicts are for all candidates.
-    Majority { selected: SourceId, verdicts: Vec<(SourceId, SourceState, String)> },
+    NoMajority(Vec<Finding>),
+    /// Fewer agree than are asked for.
+    TooFew(Vec<Finding>),
+    /// None of the required ones agrees.
+    RequiredMissing(Vec<Finding>),
+    /// One is followed.
+    Majority(Vec<Finding>),
 }
 
 /// Remembers whom we follow, so that two equals do not alternate.
@@ -68,37 +89,68 @@ impl Selector {
     }
 
     /// Votes.
-    pub(crate) fn select(&mut self, candidates: &[Candidate]) -> Outcome {
+    pub(crate) fn select(&mut self, candidates: &[Candidate], demands: Demands) -> Outcome {
         if candidates.is_empty() {
             self.selected = None;
             return Outcome::Nobody;
         }
-        let Some(truth) = agreement(candidates) else {
-            self.selected = None;
-            self.scores.clear();
-            return Outcome::NoMajority(candidates.iter().map(|c| contradicted(c, candidates)).collect());
+        let trusted: Vec<Candidate> = candidates.iter().filter(|c| c.trust).copied().collect();
+        let voters = if trusted.is_empty() { candidates } else { &trusted };
+        let Some(truth) = agreement(voters) else {
+            self.forget();
+            return Outcome::NoMajority(candidates.iter().map(|c| contradicted(c, voters)).collect());
         };
-        let agrees = |c: &Candidate| c.contains(truth) || (truth.0 <= c.low() && c.high() <= truth.1);
-        let survivors: Vec<&Candidate> = candidates.iter().filter(|c| agrees(c)).collect();
-        let preferred = survivors.iter().any(|c| c.prefer);
-        let eligible: Vec<&Candidate> = survivors.into_iter().filter(|c| c.prefer || !preferred).collect();
+        let believed = Believed::new(truth, voters, !trusted.is_empty());
+        let survivors: Vec<&Candidate> = candidates.iter().filter(|c| believed.doubts(c).is_none()).collect();
+        let unmet = |why: &str| {
+            let finding = |c: &Candidate| {
+                let (state, why) = believed.doubts(c).unwrap_or((SourceState::Agreeing, why.to_owned()));
+                (c.id, state, why)
+            };
+            candidates.iter().map(finding).collect()
+        };
+        if survivors.len() < demands.min_sources {
+            self.forget();
+            let (found, wanted) = (survivors.len(), demands.min_sources);
+            return Outcome::TooFew(unmet(&format!(
+                "It agrees, but with itself only {found} do; {wanted} must."
+            )));
+        }
+        if demands.required && !survivors.iter().any(|c| c.require) {
+            self.forget();
+            return Outcome::RequiredMissing(unmet("It agrees, but no required source does."));
+        }
+        // One that is not reached any more may vote, but says nothing new that could be followed.
+        let reached = survivors.iter().any(|c| c.reached);
+        let able: Vec<&Candidate> = survivors.into_iter().filter(|c| c.reached || !reached).collect();
+        let preferred = able.iter().any(|c| c.prefer);
+        let eligible: Vec<&Candidate> = able.into_iter().filter(|c| c.prefer || !preferred).collect();
         let Some(selected) = self.choose(&eligible) else {
             // The best overlap has members by its construction; without any there is nothing to follow.
             return Outcome::Nobody;
         };
         self.selected = Some(selected);
-        let verdict = |c: &Candidate| {
-            if c.id == selected {
-                (c.id, SourceState::Selected, String::new())
-            } else if !agrees(c) {
-                (c.id, SourceState::Falseticker, outside(c, truth))
+        let finding = |c: &Candidate| {
+            let (state, why) = if let Some(doubts) = believed.doubts(c) {
+                doubts
+            } else if c.id == selected {
+                (SourceState::Selected, String::new())
+            } else if !c.reached {
+                let why = "The last eight polls went unanswered; what it said before agrees.";
+                (SourceState::Unreachable, why.to_owned())
             } else if preferred && !c.prefer {
-                (c.id, SourceState::Agreeing, "A preferred source is followed.".to_owned())
+                (SourceState::Agreeing, "A preferred source is followed.".to_owned())
             } else {
-                (c.id, SourceState::Combined, String::new())
-            }
+                (SourceState::Combined, String::new())
+            };
+            (c.id, state, why)
         };
-        Outcome::Majority { selected, verdicts: candidates.iter().map(verdict).collect() }
+        Outcome::Majority(candidates.iter().map(finding).collect())
+    }
+
+    fn forget(&mut self) {
+        self.selected = None;
+        self.scores.clear();
     }
 
     /// The one to follow: the one we follow already, unless another is better for some time.
@@ -153,24 +205,59 @@ fn agreement(candidates: &[Candidate]) -> Option<(f64, f64)> {
     Some((low, high))
 }
 
-fn outside(candidate: &Candidate, truth: (f64, f64)) -> String {
-    format!(
-        "It says {} ± {}; the majority says {} to {}.",
-        Seconds(candidate.offset),
-        Seconds(candidate.distance),
-        Seconds(truth.0),
-        Seconds(truth.1)
-    )
+/// What the majority says, and so who belongs to it.
+struct Believed {
+    /// Where true time is.
+    truth: (f64, f64),
+    /// All that the trusted ones among the majority claim, if some are trusted.
+    trusted: Option<(f64, f64)>,
 }
 
-fn contradicted(candidate: &Candidate, all: &[Candidate]) -> (SourceId, SourceState, String) {
+impl Believed {
+    fn new(truth: (f64, f64), voters: &[Candidate], trusting: bool) -> Self {
+        let agreeing = || voters.iter().filter(|c| agrees(c, truth));
+        let low = agreeing().map(Candidate::low).fold(truth.0, f64::min);
+        let high = agreeing().map(Candidate::high).fold(truth.1, f64::max);
+        Self { truth, trusted: trusting.then_some((low, high)) }
+    }
+
+    /// Why the candidate does not belong to the majority; nothing if it does.
+    fn doubts(&self, candidate: &Candidate) -> Option<(SourceState, String)> {
+        let says = |by: &str, (low, high): (f64, f64)| {
+            format!(
+                "It says {} ± {}; {by} {} to {}.",
+                Seconds(candidate.offset),
+                Seconds(candidate.distance),
+                Seconds(low),
+                Seconds(high)
+            )
+        };
+        match self.trusted.filter(|_| !candidate.trust) {
+            None if agrees(candidate, self.truth) => None,
+            None => Some((SourceState::Falseticker, says("the majority says", self.truth))),
+            Some((low, high)) if low <= candidate.low() && candidate.high() <= high => None,
+            Some(span @ (low, high)) if low <= candidate.high() && candidate.low() <= high => {
+                Some((SourceState::Untrusted, says("it must lie within what trusted sources say,", span)))
+            }
+            Some(span) => Some((SourceState::Falseticker, says("the trusted sources say", span))),
+        }
+    }
+}
+
+/// Whether the candidate's interval contains the truth, or lies within it.
+fn agrees(candidate: &Candidate, truth: (f64, f64)) -> bool {
+    candidate.contains(truth) || (truth.0 <= candidate.low() && candidate.high() <= truth.1)
+}
+
+fn contradicted(candidate: &Candidate, voters: &[Candidate]) -> Finding {
     let meets = |other: &&Candidate| other.low() <= candidate.high() && candidate.low() <= other.high();
+    let trusted = if voters.iter().any(|voter| voter.trust) { "trusted " } else { "" };
     let why = format!(
-        "It says {} ± {}, and {} of {} sources agree with that; more than half are needed.",
+        "It says {} ± {}, and {} of {} {trusted}sources agree with that; more than half are needed.",
         Seconds(candidate.offset),
         Seconds(candidate.distance),
-        all.iter().filter(meets).count(),
-        all.len()
+        voters.iter().filter(meets).count(),
+        voters.len()
     );
     (candidate.id, SourceState::NoMajority, why)
 }
@@ -201,6 +288,9 @@ mod tests {
             distance,
             stratum: 1,
             prefer: false,
+            trust: false,
+            require: false,
+            reached: true,
             fresh: true,
         };
         intervals.iter().enumerate().map(candidate).collect()
@@ -208,19 +298,76 @@ mod tests {
 
     /// `expected` has a letter per source: s selected, c combined, x falseticker, n no majority.
     fn check(intervals: &[(f64, f64)], expected: &str) {
-        let verdicts = match Selector::default().select(&candidates(intervals)) {
-            Outcome::Majority { verdicts, .. } | Outcome::NoMajority(verdicts) => verdicts,
+        assert_eq!(vote(&candidates(intervals), FEW), expected, "{intervals:?}");
+    }
+
+    const FEW: Demands = Demands { min_sources: 1, required: false };
+
+    /// A letter per source; and every one that is not followed has a reason.
+    fn vote(candidates: &[Candidate], demands: Demands) -> String {
+        let findings = match Selector::default().select(candidates, demands) {
+            Outcome::Majority(findings)
+            | Outcome::NoMajority(findings)
+            | Outcome::TooFew(findings)
+            | Outcome::RequiredMissing(findings) => findings,
             Outcome::Nobody => Vec::new(),
         };
-        let letter = |state: &SourceState| match state {
-            SourceState::Selected => 's',
-            SourceState::Combined => 'c',
-            SourceState::Falseticker => 'x',
-            SourceState::NoMajority => 'n',
-            _ => '?',
+        let letter = |(_, state, why): &Finding| {
+            let (letter, reason) = match state {
+                SourceState::Selected => ('s', false),
+                SourceState::Combined => ('c', false),
+                SourceState::Falseticker => ('x', true),
+                SourceState::NoMajority => ('n', true),
+                SourceState::Agreeing => ('a', true),
+                SourceState::Untrusted => ('t', true),
+                SourceState::Unreachable => ('u', true),
+                _ => ('?', true),
+            };
+            assert_eq!(why.is_empty(), !reason, "{state:?} {why}");
+            letter
         };
-        let got: String = verdicts.iter().map(|(_, state, _)| letter(state)).collect();
-        assert_eq!(got, expected, "{intervals:?}");
+        findings.iter().map(letter).collect()
+    }
+
+    /// With options: p preferred, t trusted, r required, u unreachable.
+    fn check_options(all: &[(f64, f64, &str)], demands: Demands, expected: &str) {
+        let intervals: Vec<(f64, f64)> =
+            all.iter().map(|(offset, distance, _)| (*offset, *distance)).collect();
+        let mut candidates = candidates(&intervals);
+        for (candidate, (_, _, options)) in candidates.iter_mut().zip(all) {
+            candidate.prefer = options.contains('p');
+            candidate.trust = options.contains('t');
+            candidate.require = options.contains('r');
+            candidate.reached = !options.contains('u');
+        }
+        assert_eq!(vote(&candidates, demands), expected, "{all:?}");
+    }
+
+    #[test]
+    fn the_trusted_decide_and_others_lie_within_what_they_say() {
+        check_options(&[(0.0, 0.1, "t"), (5.0, 0.1, ""), (5.0, 0.1, "")], FEW, "sxx");
+        check_options(&[(0.0, 0.1, "t"), (0.01, 0.05, ""), (0.0, 0.2, "")], FEW, "cst");
+        check_options(&[(0.0, 0.1, "t"), (5.0, 0.1, "t"), (0.0, 0.1, "")], FEW, "nnn");
+        check_options(&[(0.0, 0.1, "t"), (0.1, 0.1, "t"), (5.0, 0.1, "t"), (0.15, 0.01, "")], FEW, "ccxs");
+    }
+
+    #[test]
+    fn without_what_is_demanded_nothing_is_followed() {
+        let two = Demands { min_sources: 2, ..FEW };
+        check_options(&[(0.0, 0.1, "")], two, "a");
+        check_options(&[(0.0, 0.1, ""), (0.0, 0.2, "")], two, "sc");
+        check_options(&[(0.0, 0.1, "t"), (5.0, 0.1, "")], two, "ax");
+        let required = Demands { required: true, ..FEW };
+        check_options(&[(0.0, 0.1, ""), (0.0, 0.2, "")], required, "aa");
+        check_options(&[(0.0, 0.1, ""), (0.0, 0.2, "r")], required, "sc");
+        check_options(&[(0.0, 0.1, ""), (0.0, 0.2, ""), (5.0, 0.2, "r")], required, "aax");
+    }
+
+    #[test]
+    fn the_unreachable_vote_and_are_not_followed() {
+        check_options(&[(0.0, 0.01, "u"), (0.0, 0.2, ""), (5.0, 0.1, "")], FEW, "usx");
+        check_options(&[(0.0, 0.01, "pu"), (0.0, 0.2, "")], FEW, "us");
+        check_options(&[(0.0, 0.01, "u"), (0.0, 0.2, "u")], FEW, "su");
     }
 
     #[test]
@@ -240,10 +387,8 @@ mod tests {
     fn preference_counts_only_within_the_majority() {
         let mut all = candidates(&[(0.0, 0.1), (0.01, 0.1), (0.02, 0.2), (5.0, 0.001)]);
         all[3].prefer = true;
-        let Outcome::Majority { selected, verdicts } = Selector::default().select(&all) else {
-            panic!("a majority")
-        };
-        assert_eq!(selected, SourceId(0));
+        let Outcome::Majority(verdicts) = Selector::default().select(&all, FEW) else { panic!("a majority") };
+        assert_eq!(verdicts[0].1, SourceState::Selected);
         assert_eq!(verdicts[3].1, SourceState::Falseticker);
         assert!(
             verdicts[3].2.starts_with("It says 5.000 s ± 1.000 ms; the majority says"),
@@ -251,10 +396,8 @@ mod tests {
             verdicts[3].2
         );
         all[2].prefer = true;
-        let Outcome::Majority { selected, verdicts } = Selector::default().select(&all) else {
-            panic!("a majority")
-        };
-        assert_eq!(selected, SourceId(2));
+        let Outcome::Majority(verdicts) = Selector::default().select(&all, FEW) else { panic!("a majority") };
+        assert_eq!(verdicts[2].1, SourceState::Selected);
         assert_eq!(verdicts[0].1, SourceState::Agreeing);
     }
 
@@ -262,14 +405,14 @@ mod tests {
     fn a_slightly_better_source_is_not_switched_to() {
         let mut selector = Selector::default();
         let mut all = candidates(&[(0.0, 1.00e-3), (0.0, 1.01e-3)]);
-        selector.select(&all);
+        selector.select(&all, FEW);
         all[1].distance = 0.95e-3;
         for _ in 0..1000 {
-            selector.select(&all);
+            selector.select(&all, FEW);
         }
         assert_eq!(selector.selected(), Some(SourceId(0)));
         all[0].distance = 50e-3;
-        selector.select(&all);
+        selector.select(&all, FEW);
         assert_eq!(selector.selected(), Some(SourceId(1)));
     }
 
@@ -279,7 +422,9 @@ mod tests {
             intervals in proptest::collection::vec((-1.0..1.0, 0.0..1.0), 1..10),
         ) {
             let all = candidates(&intervals);
-            if let Outcome::Majority { selected, .. } = Selector::default().select(&all) {
+            let mut selector = Selector::default();
+            selector.select(&all, FEW);
+            if let Some(selected) = selector.selected() {
                 let chosen = all[selected.0 as usize];
                 let meets = |c: &&Candidate| c.low() <= chosen.high() && chosen.low() <= c.high();
                 prop_assert!(2 * all.iter().filter(meets).count() > all.len());

@@ -125,6 +125,20 @@ impl Clock {
         self.halt();
     }
 
+    /// The clock itself was moved by so many seconds, and what it is to show with it; the slew goes on.
+    pub(crate) fn shift(&mut self, by: f64) {
+        self.since = self.since.plus(by);
+    }
+
+    /// What the clock is to show moved by so many seconds, and the clock did not: they are slewed away, as fast as is
+    /// allowed.
+    pub(crate) fn owe(&mut self, now: Now, by: f64) {
+        self.stop(now);
+        self.pending += by;
+        self.area = 0.0;
+        self.plan(now.mono);
+    }
+
     /// Ends the running slew and forgets the rest of it.
     pub(crate) fn abandon(&mut self, now: Now) -> Change {
         let pending = self.pending(now.wall);

@@ -78,6 +78,10 @@ pub enum Reason {
     Unreachable,
     /// The sources contradict each other.
     NoMajority,
+    /// Fewer sources agree than `min_sources`.
+    TooFewSources,
+    /// No required source can be followed.
+    RequiredMissing,
     /// The error bound is beyond the threshold.
     ErrorBound,
     /// A correction beyond `max_change` would be needed.
@@ -138,6 +142,10 @@ pub enum SourceState {
     Falseticker,
     /// There is no majority that it could belong to.
     NoMajority,
+    /// Does not lie within what the trusted sources say.
+    Untrusted,
+    /// Measured only, as the configuration asks.
+    Noselect,
     /// Agrees, and is not needed.
     Agreeing,
     /// Agrees, and is combined with the selected one.

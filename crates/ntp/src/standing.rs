@@ -1,6 +1,6 @@
 //! Where we stand: synchronised or not, and why; what is announced when that changes; the snapshot.
 use crate::{
-    Action, Leap, Mode, Mono, Now, Reason, Snapshot, SourceSnapshot, SourceState, Transition,
+    Action, Leap, LeapMode, Mode, Mono, Now, Reason, Snapshot, SourceSnapshot, Transition,
     association::Association, engine::Engine, reply::Identity,
 };
 
@@ -10,7 +10,18 @@ pub(crate) enum Ballot {
     /// Nobody could be voted on, or more are waited for.
     Open,
     NoMajority,
+    /// Fewer agree than are asked for.
+    TooFew,
+    /// No required source agrees.
+    RequiredMissing,
     Majority,
+}
+
+impl Ballot {
+    /// Whether there were sources, and none of them may be followed.
+    pub(crate) fn failed(self) -> bool {
+        matches!(self, Self::NoMajority | Self::TooFew | Self::RequiredMissing)
+    }
 }
 
 /// What the user and the kernel were told last.
@@ -21,6 +32,8 @@ pub(crate) struct Announced {
     unreachable: bool,
     /// What the kernel was told, and when.
     status: Option<(bool, Leap, Mono)>,
+    /// TAI minus UTC as the kernel was told.
+    tai: Option<i32>,
 }
 
 /// The kernel adds 500 µs to maxerror each second, so it hears from us this often, seconds.
@@ -36,7 +49,7 @@ impl Engine {
     /// The last step of every verb that can change something: judges, announces, tells the kernel.
     pub(crate) fn finish(&mut self, now: Now, actions: &mut Vec<Action>) {
         let unreachable = self.unreachable(now);
-        if unreachable != self.announced.unreachable && !self.associations.is_empty() {
+        if unreachable != self.announced.unreachable && self.electable().next().is_some() {
             self.announced.unreachable = unreachable;
             actions.push(Action::Announce(if unreachable {
                 Transition::UpstreamsUnreachable
@@ -62,6 +75,9 @@ impl Engine {
         }
         if self.config.mode == Mode::Discipline {
             self.tell_kernel(synchronized, reason, now, actions);
+            if synchronized {
+                self.tell_tai(now, actions);
+            }
         }
     }
 
@@ -72,7 +88,7 @@ impl Engine {
         {
             return;
         }
-        let leap = self.leap(synchronized);
+        let leap = self.kernel_leap(synchronized);
         let due = self.announced.status.is_none_or(|(told, told_leap, at)| {
             told != synchronized
                 || told_leap != leap
@@ -91,36 +107,47 @@ impl Engine {
         let noise = self.discipline.reference.map_or(0.0, |reference| reference.offset_error);
         Action::SetStatus {
             synchronized,
-            leap: self.leap(synchronized),
+            leap: self.kernel_leap(synchronized),
             max_error: self.error_bound(now).unwrap_or(UNKNOWN_ERROR),
             estimated_error: offset.max(noise),
         }
     }
 
-    fn leap(&self, synchronized: bool) -> Leap {
-        self.discipline.reference.filter(|_| synchronized).map_or(Leap::Unknown, |reference| reference.leap)
+    /// The leap second that we announce.
+    fn indicator(&self, synchronized: bool) -> Leap {
+        if synchronized { self.leap.announced() } else { Leap::Unknown }
     }
 
-    /// The leap second that more than half of those announce who agree with the majority.
-    pub(crate) fn announced_leap(&self) -> Leap {
-        let agreeing = [SourceState::Selected, SourceState::Combined, SourceState::Agreeing];
-        let voters = self.associations.iter().filter(|a| agreeing.contains(&a.standing.0));
-        let leaps: Vec<Leap> = voters.filter_map(|a| a.server).map(|server| server.leap).collect();
-        let half = leaps.len() / 2;
-        let wanted = |leap: Leap| leaps.iter().filter(|l| **l == leap).count() > half;
-        [Leap::Insert, Leap::Delete].into_iter().find(|leap| wanted(*leap)).unwrap_or(Leap::None)
+    /// The leap second that the kernel is to do.
+    fn kernel_leap(&self, synchronized: bool) -> Leap {
+        match self.config.leap {
+            LeapMode::Kernel => self.indicator(synchronized),
+            LeapMode::Step | LeapMode::Slew | LeapMode::Ignore => Leap::None,
+        }
+    }
+
+    /// Tells the kernel how far TAI is ahead, when that is known and has changed.
+    fn tell_tai(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let tai = self.leap_table.as_ref().and_then(|table| table.tai_minus_utc(now.wall));
+        if let Some(seconds) = tai.filter(|tai| self.announced.tai != Some(*tai)) {
+            self.announced.tai = Some(seconds);
+            actions.push(Action::SetTai { seconds });
+        }
     }
 
     /// Whether we are synchronised, and the reason.
     pub(crate) fn standing(&self, now: Now) -> (bool, Reason) {
-        if self.associations.is_empty() {
+        if self.electable().next().is_none() {
             return (false, Reason::NoUpstreams);
         }
         if self.discipline.refused {
             return (false, Reason::MaxChange);
         }
-        if self.ballot == Ballot::NoMajority {
-            return (false, Reason::NoMajority);
+        match self.ballot {
+            Ballot::NoMajority => return (false, Reason::NoMajority),
+            Ballot::TooFew => return (false, Reason::TooFewSources),
+            Ballot::RequiredMissing => return (false, Reason::RequiredMissing),
+            Ballot::Open | Ballot::Majority => {}
         }
         let Some(bound) = self.error_bound(now) else {
             let reason = match (self.jumped, self.unreachable(now)) {
@@ -141,7 +168,12 @@ impl Engine {
     /// Whether no source is reached, and was not for as long as it takes to know.
     fn unreachable(&self, now: Now) -> bool {
         let resolving = now.mono - self.seeking < RESOLVE_PATIENCE;
-        self.associations.iter().all(|a| a.unreachable() || a.address().is_none() && !resolving)
+        self.electable().all(|a| a.unreachable() || a.address().is_none() && !resolving)
+    }
+
+    /// The sources that are not for measuring only.
+    fn electable(&self) -> impl Iterator<Item = &Association> {
+        self.associations.iter().filter(|a| !a.source.noselect)
     }
 
     /// This clock minus true time, seconds: what is measured, and what is still being slewed away.
@@ -175,8 +207,7 @@ impl Engine {
     pub fn snapshot(&self, now: Now) -> Snapshot {
         let (synchronized, reason) = self.standing(now);
         let reference = self.discipline.reference;
-        let followed =
-            reference.filter(|_| self.ballot != Ballot::NoMajority).map(|reference| reference.source);
+        let followed = reference.filter(|_| !self.ballot.failed()).map(|reference| reference.source);
         let growth = reference.map_or(self.discipline.growth(), |reference| reference.growth);
         let mut frequency_ppm = self.clock.base_ppm();
         let mut kernel_frequency_ppm = self.clock.rate_ppm();
@@ -189,7 +220,7 @@ impl Engine {
             at: now.wall,
             synchronized,
             reason,
-            leap: self.leap(synchronized),
+            leap: self.indicator(synchronized),
             stratum: reference.filter(|_| synchronized).map_or(16, |reference| reference.stratum.min(16)),
             reference: followed.filter(|id| self.associations.iter().any(|a| a.id == *id)),
             reference_id: reference.filter(|_| synchronized).map_or([0; 4], |reference| reference.id),

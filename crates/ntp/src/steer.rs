@@ -1,12 +1,13 @@
 //! From the sources' estimates to a corrected clock: vote, merge, decide, act. The part of the engine that moves time.
 use crate::{
-    Action, Now, SourceState, Transition, Wall,
+    Action, Leap, Now, SourceState, Transition, Wall,
     association::Association,
     combine::{Estimated, combinable, combine},
     discipline::{Decision, Reference},
     engine::Engine,
+    leap::mixture,
     reply::reference_id_of,
-    select::{Candidate, Outcome},
+    select::{Candidate, Demands, Outcome},
     slew::Change,
     standing::Ballot,
 };
@@ -18,11 +19,15 @@ const PATIENCE: f64 = 4.0;
 /// Root distance beyond which a source says too little to be voted on, seconds (as ntpd; RFC 5905 has 1 s).
 const MAX_DISTANCE: f64 = 1.5;
 
+/// Standard deviation of the samples beyond which they say nothing, seconds (chrony's `maxjitter`).
+const MAX_JITTER: f64 = 1.0;
+
 impl Engine {
     /// Compares the sources, and writes down what came of each.
     pub(crate) fn vote(&mut self, now: Now) {
         let at = self.clock.corrected(now.wall);
         for association in &mut self.associations {
+            association.mixture = association.server.and_then(|s| mixture(&s, self.config.smeared, now.wall));
             if let Some(standing) = association.obstacle() {
                 association.standing = standing;
             }
@@ -33,27 +38,35 @@ impl Engine {
             return;
         }
         let candidates: Vec<Candidate> = self.candidates(at);
-        let verdicts = match self.selector.select(&candidates) {
-            // Silence does not settle a contradiction.
-            Outcome::Nobody if self.ballot == Ballot::NoMajority => return,
-            Outcome::Nobody => {
-                self.ballot = Ballot::Open;
-                return;
-            }
-            Outcome::NoMajority(verdicts) => {
-                self.ballot = Ballot::NoMajority;
-                verdicts
-            }
-            Outcome::Majority { verdicts, .. } => {
-                self.ballot = Ballot::Majority;
-                verdicts
-            }
+        let required = self.associations.iter().any(|a| a.source.require && !a.source.noselect);
+        let demands = Demands { min_sources: self.config.min_sources, required };
+        let (ballot, findings) = match self.selector.select(&candidates, demands) {
+            // Silence settles no contradiction.
+            Outcome::Nobody if self.ballot.failed() => return,
+            Outcome::Nobody => (Ballot::Open, Vec::new()),
+            Outcome::NoMajority(findings) => (Ballot::NoMajority, findings),
+            Outcome::TooFew(findings) => (Ballot::TooFew, findings),
+            Outcome::RequiredMissing(findings) => (Ballot::RequiredMissing, findings),
+            Outcome::Majority(findings) => (Ballot::Majority, findings),
         };
-        for (id, state, why) in verdicts {
+        self.ballot = ballot;
+        for (id, state, why) in findings {
             if let Some(association) = self.associations.iter_mut().find(|a| a.id == id) {
                 association.standing = (state, why);
             }
         }
+        if ballot == Ballot::Majority {
+            self.leap.hear(self.announced_leap(), now.wall);
+        }
+    }
+
+    /// The leap second that more than half of those announce who agree with the majority.
+    fn announced_leap(&self) -> Leap {
+        let agreeing = [SourceState::Selected, SourceState::Combined, SourceState::Agreeing];
+        let voters = self.associations.iter().filter(|a| agreeing.contains(&a.standing.0));
+        let leaps: Vec<Leap> = voters.filter_map(|a| a.server).map(|server| server.leap).collect();
+        let wanted = |leap: Leap| 2 * leaps.iter().filter(|l| **l == leap).count() > leaps.len();
+        [Leap::Insert, Leap::Delete].into_iter().find(|leap| wanted(*leap)).unwrap_or(Leap::None)
     }
 
     /// The sources that can be voted on. One that is not reached any more takes part while it was heard later than
@@ -64,17 +77,21 @@ impl Engine {
         let mut candidates = Vec::new();
         for association in &mut self.associations {
             let heard = association.history.newest().map(|sample| sample.at);
-            let recent =
-                association.reach != 0 || oldest.is_some_and(|oldest| heard.is_some_and(|at| at > oldest));
-            let (Some(estimate), Some(server)) = (association.history.estimate(), association.server) else {
+            let recent = oldest.is_some_and(|oldest| heard.is_some_and(|at| at > oldest));
+            let reached = association.obstacle().is_none();
+            let votes = reached || recent && association.remembered() && !association.source.noselect;
+            let (Some(estimate), Some(server), true) =
+                (association.history.estimate(), association.server, votes)
+            else {
                 continue;
             };
-            if !recent {
-                continue;
-            }
             let (offset, distance) = estimate.interval_at(at);
-            if distance > MAX_DISTANCE {
-                let why = format!("Its time is uncertain by {distance:.3} s, more than {MAX_DISTANCE} s.");
+            let limits = [
+                ("time is uncertain", distance, MAX_DISTANCE),
+                ("samples vary", estimate.deviation, MAX_JITTER),
+            ];
+            if let Some((what, size, limit)) = limits.into_iter().find(|(_, size, limit)| size > limit) {
+                let why = format!("Its {what} by {size:.3} s, more than {limit} s.");
                 association.standing = (SourceState::Unusable, why);
                 continue;
             }
@@ -84,6 +101,9 @@ impl Engine {
                 distance,
                 stratum: server.stratum,
                 prefer: association.source.prefer,
+                trust: association.source.trust,
+                require: association.source.require,
+                reached,
                 fresh: association.fresh,
             });
         }
@@ -163,9 +183,7 @@ impl Engine {
                 continue;
             }
             match estimated(association, at) {
-                Some(other) if !association.unreachable() && combinable(&leading, &other) => {
-                    estimates.push(other)
-                }
+                Some(other) if combinable(&leading, &other) => estimates.push(other),
                 _ => {
                     let why = "It is much less certain than the selected one, or runs differently.";
                     association.standing = (SourceState::Agreeing, why.to_owned());
@@ -177,7 +195,6 @@ impl Engine {
             source: selected,
             id: reference_id_of(address),
             stratum: server.stratum.saturating_add(1),
-            leap: self.announced_leap(),
             at: now.mono,
             time: now.wall,
             root_delay,

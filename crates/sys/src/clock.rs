@@ -137,6 +137,18 @@ fn whole_and_nanos(seconds: f64) -> Option<(libc::time_t, libc::suseconds_t)> {
     Some((total.div_euclid(1_000_000_000), total.rem_euclid(1_000_000_000)))
 }
 
+/// Tells the kernel how far TAI is ahead of UTC, seconds: what CLOCK_TAI adds to the system clock.
+///
+/// # Errors
+/// Without CAP_SYS_TIME; EINVAL for a negative one.
+pub fn set_tai(seconds: i32) -> Result<(), Error> {
+    let constant = u32::try_from(seconds).map_err(|_| Error::new("clock_adjtime (TAI)", libc::EINVAL))?;
+    let mut timex = blank();
+    timex.modes = libc::ADJ_TAI;
+    timex.constant = libc::c_long::from(constant);
+    adjust("clock_adjtime (TAI)", &mut timex)
+}
+
 /// A leap second at the end of this day, for the kernel to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeapSecond {

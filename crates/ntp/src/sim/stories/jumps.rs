@@ -29,9 +29,9 @@ fn a_foreign_jump_is_named_and_slewed_away_after_the_start() {
     let mut sim = Sim::new(config(3), 0.0, vec![honest(), honest(), honest()]);
     sim.run(300.0);
     sim.jump(0.05);
-    sim.run(0.2);
+    // It is looked at every second.
+    sim.run(1.1);
     assert_eq!(sim.snapshot().reason, Reason::UnexplainedJump);
-    sim.run(1.5);
     let jump = sim.told.iter().find_map(|(_, told)| match told {
         Transition::UnexplainedJump { by } => Some(*by),
         _ => None,

@@ -1,0 +1,49 @@
+//! The host's table of leap seconds, if it has one: a file of the time zone data, read when an engine begins. It only
+//! tells the kernel how far TAI is ahead; nothing else depends on it.
+use std::{fs, io, path::Path};
+
+use ntp::LeapTable;
+use tracing::{debug, warn};
+
+/// Where the packages of time zone data put it.
+const PATH: &str = "/usr/share/zoneinfo/leap-seconds.list";
+
+/// The host's table; none if there is none, or none that can be read.
+pub(crate) fn load() -> Option<LeapTable> {
+    read(Path::new(PATH))
+}
+
+fn read(path: &Path) -> Option<LeapTable> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            debug!(path = %path.display(), "No table of leap seconds");
+            return None;
+        }
+        Err(error) => {
+            warn!(path = %path.display(), %error, "Table of leap seconds cannot be read");
+            return None;
+        }
+    };
+    LeapTable::parse(&text)
+        .inspect_err(|error| warn!(path = %path.display(), %error, "Table of leap seconds is not usable"))
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn a_table_is_read_if_it_is_there_and_sound() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("list");
+        assert_eq!(read(&path), None);
+        fs::write(&path, "nonsense\n").unwrap();
+        assert_eq!(read(&path), None);
+        fs::write(&path, "#@ 3991593600\n3692217600 37\n").unwrap();
+        let table = read(&path).unwrap();
+        assert_eq!(table.tai_minus_utc(ntp::Wall(1_600_000_000_000_000_000)), Some(37));
+    }
+}

@@ -1,0 +1,61 @@
+//! Whether a source can be voted on, by what is known of it alone; and if not, why not.
+use crate::{
+    SourceState,
+    association::{Association, UNREACHABLE},
+    reply::Refusal,
+};
+
+/// A source that was silent for more polls says nothing any more (chrony's `maxunreach` is as long as one wants).
+const LONGEST_SILENCE: u32 = 100;
+
+impl Association {
+    /// Whether the last eight polls went unanswered; the eighth has had its time.
+    pub(crate) fn unreachable(&self) -> bool {
+        let waiting = u32::from(self.request.is_some());
+        self.denied || self.reach == 0 && self.unanswered.saturating_sub(waiting) >= UNREACHABLE
+    }
+
+    /// Whether the next seconds may bring the samples that are missing for an estimate.
+    pub(crate) fn measuring(&self) -> bool {
+        self.history.estimate().is_none() && !self.unreachable() && !self.source.noselect
+    }
+
+    /// Whether it may still be voted on though it is not reached: for a hundred polls, if it was not refused.
+    pub(crate) fn remembered(&self) -> bool {
+        self.unreachable()
+            && !self.denied
+            && self.refusal.is_none()
+            && self.mixture.is_none()
+            && self.unanswered <= LONGEST_SILENCE
+    }
+
+    /// Why no estimate of it can be used, whatever others say; none if it can.
+    pub(crate) fn obstacle(&self) -> Option<(SourceState, String)> {
+        if self.address.is_none() {
+            let why = format!("The name {} does not resolve.", self.host);
+            return Some((SourceState::Unresolved, why));
+        }
+        if self.denied {
+            return Some((SourceState::Unusable, "It refuses to serve us (DENY).".to_owned()));
+        }
+        if let Some(why) = self.refusal.filter(|_| self.reach == 0).map(Refusal::why) {
+            return Some((SourceState::Unusable, why.to_owned()));
+        }
+        if self.unreachable() {
+            return Some((SourceState::Unreachable, "The last eight polls went unanswered.".to_owned()));
+        }
+        if self.last_answer.is_none() {
+            return Some((SourceState::Measuring, "No answer yet.".to_owned()));
+        }
+        if self.history.estimate().is_none() {
+            return Some((SourceState::Measuring, format!("{} of 3 samples yet.", self.history.count())));
+        }
+        if let Some(why) = &self.mixture {
+            return Some((SourceState::Unusable, why.clone()));
+        }
+        if self.source.noselect {
+            return Some((SourceState::Noselect, "It is measured only: the option noselect.".to_owned()));
+        }
+        None
+    }
+}

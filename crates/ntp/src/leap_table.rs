@@ -1,0 +1,110 @@
+//! When TAI minus UTC changed: the text of `leap-seconds.list` in, the difference at a time out. It is asked for the
+//! kernel's TAI clock alone; whether a leap second comes is for the upstreams to say.
+use std::fmt;
+
+use crate::{NtpTimestamp, Wall};
+
+/// A table that was valid when it was read, and says until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeapTable {
+    expires: Wall,
+    /// Beginnings, and TAI minus UTC in seconds from then on; ascending.
+    entries: Vec<(Wall, i32)>,
+}
+
+/// Why a text is no table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeapTableError {
+    /// There is no line `#@` with the time at which it expires.
+    NoExpiry,
+    /// There is no entry.
+    Empty,
+    /// A line is neither comment nor entry, or not in order; its number.
+    Line(usize),
+}
+
+impl fmt::Display for LeapTableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoExpiry => write!(f, "no expiry (a line that begins with #@)"),
+            Self::Empty => write!(f, "no entries"),
+            Self::Line(number) => write!(f, "line {number} is no entry, or not in order"),
+        }
+    }
+}
+
+impl std::error::Error for LeapTableError {}
+
+impl LeapTable {
+    /// Reads the format in which IERS and NIST publish it: seconds since 1900 and TAI minus UTC on each line, after
+    /// `#` a comment, and after `#@` the time at which it expires.
+    ///
+    /// # Errors
+    /// When the text is of another form.
+    pub fn parse(text: &str) -> Result<Self, LeapTableError> {
+        let (mut expires, mut entries) = (None, Vec::<(Wall, i32)>::new());
+        for (index, line) in text.lines().enumerate() {
+            let wrong = LeapTableError::Line(index + 1);
+            if let Some(expiry) = line.strip_prefix("#@") {
+                expires = Some(since_1900(expiry.trim()).ok_or(wrong)?);
+                continue;
+            }
+            let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+            let Some(begins) = words.next() else { continue };
+            let tai = words.next().and_then(|word| word.parse().ok()).filter(|tai| (0..1000).contains(tai));
+            let (Some(begins), Some(tai)) = (since_1900(begins), tai) else { return Err(wrong) };
+            if entries.last().is_some_and(|(last, _)| *last >= begins) {
+                return Err(wrong);
+            }
+            entries.push((begins, tai));
+        }
+        let expires = expires.ok_or(LeapTableError::NoExpiry)?;
+        if entries.is_empty() { Err(LeapTableError::Empty) } else { Ok(Self { expires, entries }) }
+    }
+
+    /// TAI minus UTC at `now`, seconds; nothing once the table has expired, or before it begins.
+    pub fn tai_minus_utc(&self, now: Wall) -> Option<i32> {
+        let entry = self.entries.iter().rev().find(|(begins, _)| *begins <= now)?;
+        (now < self.expires).then_some(entry.1)
+    }
+}
+
+/// Seconds since 1900; beyond 2^32 they go on, unlike those in packets.
+fn since_1900(word: &str) -> Option<Wall> {
+    let seconds: i64 = word.parse().ok().filter(|seconds| (0..1 << 34).contains(seconds))?;
+    let epoch = NtpTimestamp::from_wall(Wall(0)).0 >> 32;
+    Some(Wall((seconds - i64::try_from(epoch).ok()?) * 1_000_000_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# a comment\n#$\t3960835200\n#@\t3991593600\n2272060800\t10\t# 1 Jan 1972\n\n\
+                        3644697600      36      # 1 Jul 2015\n3692217600      37      # 1 Jan 2017\n#h 1 2 3\n";
+
+    #[test]
+    fn the_published_form_is_read() {
+        let table = LeapTable::parse(TEXT).expect("it is a table");
+        let check =
+            |unix: i64, expected| assert_eq!(table.tai_minus_utc(Wall(unix * 1_000_000_000)), expected);
+        check(0, None);
+        check(63_072_000, Some(10));
+        check(1_483_228_799, Some(36));
+        check(1_483_228_800, Some(37));
+        check(3_991_593_599 - 2_208_988_800, Some(37));
+        check(3_991_593_600 - 2_208_988_800, None);
+    }
+
+    #[test]
+    fn what_is_no_table_is_refused() {
+        let check = |text: &str, error| assert_eq!(LeapTable::parse(text), Err(error));
+        check("", LeapTableError::NoExpiry);
+        check("#@ 3991593600", LeapTableError::Empty);
+        check("#@ soon", LeapTableError::Line(1));
+        check("#@ 3991593600\n3692217600", LeapTableError::Line(2));
+        check("#@ 3991593600\n3692217600 -1", LeapTableError::Line(2));
+        check("#@ 3991593600\n3692217600 37\n3644697600 36", LeapTableError::Line(3));
+        check("99999999999999999999 37", LeapTableError::Line(1));
+    }
+}
