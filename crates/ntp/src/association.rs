@@ -89,6 +89,9 @@ const LONGEST_WAIT: f64 = 3.0;
 /// Polls without an answer after which a source counts as unreachable: the width of the reach register.
 const UNREACHABLE: u32 = 8;
 
+/// Polls without an answer after which a source is asked less and less often: it is most likely gone.
+const LONG_SILENCE: u32 = 3 * UNREACHABLE;
+
 /// A refused client gives up after this many polls without an answer (a kiss is not authenticated).
 const DENIED_AFTER: u32 = 3;
 
@@ -188,6 +191,9 @@ impl Association {
             if self.named && self.lookup.is_none() {
                 self.lookup = Some(Lookup { at: now, wait: FIRST_LOOKUP_WAIT });
             }
+        }
+        if self.unanswered > LONG_SILENCE {
+            self.schedule.tire();
         }
         if self.source.burst && self.reach != 0 {
             self.schedule.begin_burst();
@@ -318,7 +324,7 @@ impl Association {
     }
 
     fn accept(&mut self, server: Server, now: Mono) {
-        if self.reach == 0 && self.received > 0 && self.source.iburst {
+        if self.reach == 0 && self.source.iburst {
             self.schedule.hurry(REGAIN, now);
         }
         self.received += 1;

@@ -101,6 +101,9 @@ pub(crate) struct History {
 /// noise on a quiet oscillator, but each sample costs a pass over all of them.
 const LARGEST_WINDOW: usize = 100;
 
+/// What clocks gain or lose before they are disciplined: crystals are sold with 20 to 100 ppm.
+const USUAL_DRIFT: f64 = 100e-6;
+
 /// What is uncertain of a sample without excess delay, as a share of the median excess. Given its excess, a sample of
 /// a path with exponential delays is wrong by anything up to half of it, either way, and by nothing else; the smallest
 /// delay seen is a little above the smallest there is. Found in simulation: 0.15 to 0.35 are equally good, and 1.4
@@ -220,9 +223,10 @@ impl History {
         if self.count() < FEWEST {
             return;
         }
-        let points = self.points(newest.at);
+        let (points, noise) = self.points(newest.at);
         let Some(line) = fit_newest(&points, self.older) else { return };
         self.older = line.first;
+        let line = line.tempered(USUAL_DRIFT, noise);
         self.estimate = self.best(newest.at, &line).map(|best| Estimate {
             at: newest.at,
             offset: line.offset,
@@ -237,8 +241,8 @@ impl History {
     }
 
     /// The samples as points, weighted: a sample counts less the more its distance exceeds the smallest one,
-    /// measured in what is usual for this path.
-    fn points(&self, newest: Wall) -> Vec<Point> {
+    /// measured in what is usual for this path. Beside them the standard error of one that counts fully.
+    fn points(&self, newest: Wall) -> (Vec<Point>, f64) {
         let used = self.samples.iter().skip(self.older);
         let mut distances: Vec<f64> = used.map(Sample::distance).collect();
         distances.sort_by(f64::total_cmp);
@@ -250,7 +254,8 @@ impl History {
             (1.0 + excess / usual).powi(-2)
         };
         let point = |s: &Sample| Point { x: s.at - newest, y: s.offset, weight: weight(s) };
-        self.samples.iter().map(point).collect()
+        // An error that is equally likely anywhere within ± usual.
+        (self.samples.iter().map(point).collect(), usual / 3.0_f64.sqrt())
     }
 
     /// The sample that bounds the error best. What the server says of its own error now counts for older samples

@@ -13,6 +13,8 @@ pub(crate) struct Schedule {
     burst: u8,
     /// So many of them close together.
     quick: u8,
+    /// The gaps of this burst grow.
+    growing: bool,
     /// The server asked for no less than this, for so many good answers more.
     floor: Option<(i8, u8)>,
     next: Mono,
@@ -30,7 +32,8 @@ const QUICK: u8 = 4;
 /// count requests only, and four of eight are no more at 0.7 s.
 const QUICK_GAP: f64 = 0.7;
 
-/// Seconds between the others (RFC 5905 §7.1, BTIME).
+/// Seconds between the others (RFC 5905 §7.1, BTIME). At the start each gap is twice the one before: the same number
+/// of requests then spans half a minute, and the frequency is known four times better.
 const GAP: f64 = 2.0;
 
 /// Requests in each poll with `burst`; as many as chrony sends.
@@ -45,7 +48,7 @@ const LONGEST_WISH: i8 = 10;
 impl Schedule {
     pub(crate) fn new(min: i8, max: i8, iburst: bool, first: Mono) -> Self {
         let (burst, quick) = if iburst { (BURST, QUICK) } else { (0, 0) };
-        Self { min, max, poll: min, score: 0.0, burst, quick, floor: None, next: first }
+        Self { min, max, poll: min, score: 0.0, burst, quick, growing: iburst, floor: None, next: first }
     }
 
     /// When to ask next.
@@ -82,9 +85,13 @@ impl Schedule {
         let wait = match (self.burst, self.quick) {
             // 2 % at random, so that the sources of many nodes do not fall into step.
             (0, _) => interval * (1.0 + 0.01 * spread),
+            (left, 0) if self.growing => {
+                interval.min(GAP * 2.0_f64.powi(i32::from(BURST - QUICK) - i32::from(left)))
+            }
             (_, 0) => interval.min(GAP),
             _ => interval.min(QUICK_GAP),
         };
+        self.growing &= self.burst > 0;
         self.next = now.plus(wait);
         wait
     }
@@ -123,6 +130,11 @@ impl Schedule {
     pub(crate) fn restart(&mut self) {
         self.score = 0.0;
         self.set(self.min);
+    }
+
+    /// Nobody has answered for long: the interval doubles.
+    pub(crate) fn tire(&mut self) {
+        self.set(self.poll.saturating_add(1));
     }
 
     /// Asks `count` times soon, beginning at `now` or, if the last request was just sent, a little later.
@@ -169,7 +181,7 @@ mod tests {
     #[test]
     fn a_burst_is_eight_requests_that_limited_servers_serve() {
         let mut schedule = Schedule::new(4, 6, true, Mono(0));
-        assert_eq!(waits(&mut schedule, 9), [0.7, 0.7, 0.7, 2.0, 2.0, 2.0, 2.0, 16.0, 16.0]);
+        assert_eq!(waits(&mut schedule, 9), [0.7, 0.7, 0.7, 2.0, 4.0, 8.0, 16.0, 16.0, 16.0]);
         let mut schedule = Schedule::new(0, 0, false, Mono(0));
         assert_eq!(waits(&mut schedule, 2), [1.0, 1.0]);
     }

@@ -25,6 +25,9 @@ pub(crate) struct Line {
     pub(crate) slope_error: f64,
     /// Standard deviation of the points around the line.
     pub(crate) deviation: f64,
+    /// Weighted mean of the points' x, and the weighted sum of squares around it.
+    pub(crate) center: f64,
+    pub(crate) spread: f64,
     /// Index of the oldest point used.
     pub(crate) first: usize,
     /// Points used.
@@ -35,6 +38,22 @@ impl Line {
     /// Bound of the slope's error: the standard error times Student's t, so that it holds for few points too.
     pub(crate) fn skew(&self) -> f64 {
         self.slope_error * student_t(self.count - 2)
+    }
+}
+
+impl Line {
+    /// The line for one who knows beforehand that slopes are `usual` (standard deviation), and that a point of weight 1
+    /// is no better than `noise`: what few noisy points say of the slope is taken back, and the offset turns with it
+    /// around the points' centre. With many points nothing changes.
+    pub(crate) fn tempered(self, usual: f64, noise: f64) -> Self {
+        let error = self.slope_error.max(noise / self.spread.sqrt());
+        let trust = usual.powi(2) / (usual.powi(2) + error.powi(2));
+        let slope = self.slope * trust;
+        let level_error = self.offset_error.powi(2) - (self.center * self.slope_error).powi(2);
+        let slope_error = error * trust.sqrt();
+        let offset_error = (level_error.max(0.0) + (self.center * slope_error).powi(2)).sqrt();
+        let offset = self.offset + (self.slope - slope) * self.center;
+        Self { slope, offset, offset_error, ..self }
     }
 }
 
@@ -90,7 +109,17 @@ fn fit(points: &[Point]) -> Option<Line> {
     let slope_error = (variance / spread).sqrt();
     let offset_error = (variance / weights + (mean_x * slope_error).powi(2)).sqrt();
     let deviation = (variance * count as f64 / weights).sqrt();
-    let line = Line { offset: base + offset, slope, offset_error, slope_error, deviation, first: 0, count };
+    let line = Line {
+        offset: base + offset,
+        slope,
+        offset_error,
+        slope_error,
+        deviation,
+        center: mean_x,
+        spread,
+        first: 0,
+        count,
+    };
     [line.offset, slope, offset_error, slope_error, deviation].iter().all(|v| v.is_finite()).then_some(line)
 }
 

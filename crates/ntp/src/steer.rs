@@ -216,17 +216,30 @@ impl Engine {
     }
 }
 
-/// What a source says now. Its distance covers what the estimate differs from the best sample by.
+/// What a source says now. Its distance covers what the estimate differs from the best sample by; or from the newest,
+/// if that one's delay does not explain the difference: then an oscillator has changed its frequency, and what the best
+/// sample said is history.
 fn estimated(association: &Association, at: Wall) -> Option<Estimated> {
     let estimate = association.history.estimate()?;
-    let (best, distance) = estimate.interval_at(at);
+    let newest = association.history.newest()?;
     let offset = estimate.offset_at(at);
+    let (best, certain) = estimate.interval_at(at);
+    let late = (newest.root_distance() - estimate.best.root_distance()).max(0.0);
+    let apart = (newest.offset - estimate.offset_at(newest.at)).abs();
+    let distance = if apart > late + SURPRISE * estimate.offset_error {
+        newest.root_distance() + apart
+    } else {
+        certain + (offset - best).abs()
+    };
     Some(Estimated {
         offset,
         offset_error: estimate.offset_error,
         frequency: estimate.usable_frequency(),
         frequency_error: estimate.frequency_error,
         skew: estimate.skew,
-        distance: distance + (offset - best).abs(),
+        distance,
     })
 }
+
+/// Standard errors of the estimate by which the newest sample may miss it without meaning anything.
+const SURPRISE: f64 = 4.0;

@@ -64,14 +64,14 @@ fn fewer_than_asked_for_are_not_followed() {
     sim.run(600.0);
     assert_eq!(sim.snapshot().reason, Reason::Synchronized);
     assert!(sim.offset.abs() < 1e-3, "{}", sim.offset);
-    // What the third said counts for a hundred polls, which come each 16 s now.
+    // What the third said counts for a hundred polls, which come each 64 s by and by.
     sim.run(900.0);
     let snapshot = sim.snapshot();
     assert_eq!(
         (snapshot.reason, snapshot.sources[2].state),
         (Reason::Synchronized, SourceState::Unreachable)
     );
-    sim.run(1600.0);
+    sim.run(6400.0);
     let snapshot = sim.snapshot();
     assert_eq!((snapshot.synchronized, snapshot.reason), (false, Reason::TooFewSources), "{snapshot:?}");
     assert!(snapshot.sources[0].why.contains("only 1"), "{snapshot:?}");

@@ -83,7 +83,7 @@ fn silence_is_holdover_then_unsynchronised_then_regained() {
         }
     }
     assert!(unsynchronized.is_some(), "{:?}", sim.snapshot());
-    sim.run(40.0);
+    sim.run(90.0);
     assert_eq!(sim.snapshot().reason, Reason::Synchronized);
     assert_eq!(count(&sim, &Transition::SynchronizationRegained), 1);
     assert_eq!(count(&sim, &Transition::UpstreamsReachable), 1);
