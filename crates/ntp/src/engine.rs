@@ -3,7 +3,7 @@
 use crate::{
     Action, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, RequestId, Source, SourceId,
     Transition,
-    association::{Association, Received},
+    association::{Association, Reading, Received},
     discipline::Discipline,
     leap::LeapWatch,
     pool::Pool,
@@ -310,6 +310,15 @@ impl Engine {
                 let (sampled, close) = self.with_request(request, judged).unwrap_or_default();
                 actions.extend(close);
                 return sampled;
+            }
+            Event::Measured { request, at, offset, dispersion } => {
+                let pending = self.clock.pending(at);
+                let reading = Reading { at: at.plus(pending), offset: offset + pending, dispersion };
+                let reading = Some(reading).filter(|_| steady);
+                if self.with_request(request, |a| a.measured(reading, now.mono)) == Some(true) {
+                    // In answer to an action, so the vote has to wait for the next call.
+                    self.next_vote = now.mono;
+                }
             }
         }
         false

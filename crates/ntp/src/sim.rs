@@ -11,6 +11,7 @@ mod random;
 
 mod machine;
 mod network;
+mod devices;
 mod servers;
 
 mod measure;
@@ -22,6 +23,7 @@ mod selection;
 #[cfg(test)]
 mod stories;
 
+pub use devices::Shown;
 use machine::Oscillator;
 pub use machine::Swing;
 use network::Network;
@@ -57,7 +59,9 @@ pub struct Sim {
     pub kernel_ppm: f64,
     /// Who can be asked: the first at any address that ends in 1, and so on.
     pub servers: Vec<Script>,
-    /// The way to all of them.
+    /// Devices by path, and what they show.
+    pub devices: Vec<(&'static str, Shown)>,
+    /// The way to all servers.
     pub path: Path,
     /// What is wrong with it.
     pub trouble: Trouble,
@@ -156,6 +160,7 @@ impl Sim {
             swing: None,
             kernel_ppm: 0.0,
             servers,
+            devices: Vec::new(),
             path: LAN,
             trouble: CALM,
             tamper: None,
@@ -249,6 +254,7 @@ impl Sim {
                     self.give(Event::Resolved { source, addresses: &names });
                 }
                 Action::Send { request, to, .. } => self.send(request, to),
+                Action::Read { request, path, .. } => self.read(request, &path),
                 Action::Close { request } => self.open.retain(|open| *open != request),
                 Action::SetFrequency { ppm } => {
                     assert!(self.config.mode == Mode::Discipline, "an observer set the frequency");

@@ -6,7 +6,6 @@ use crate::{
     discipline::{Decision, Reference},
     engine::Engine,
     leap::mixture,
-    reply::reference_id_of,
     select::{Candidate, Demands, Outcome},
     slew::Change,
     standing::Ballot,
@@ -171,7 +170,7 @@ impl Engine {
         let at = self.clock.corrected(now.wall);
         let selected = self.selector.selected().filter(|_| matches!(self.ballot, Ballot::Majority))?;
         let lead = self.associations.iter().find(|a| a.id == selected && a.fresh)?;
-        let (address, server) = (lead.address()?, lead.server?);
+        let (id, server) = (lead.reference_id()?, lead.server?);
         let (leading, deviation, root_delay) = {
             let estimate = lead.history.estimate()?;
             let best = &estimate.best;
@@ -193,7 +192,7 @@ impl Engine {
         let combined = combine(&estimates)?;
         let reference = Reference {
             source: selected,
-            id: reference_id_of(address),
+            id,
             stratum: server.stratum.saturating_add(1),
             at: now.mono,
             time: now.wall,

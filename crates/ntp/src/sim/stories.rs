@@ -9,6 +9,7 @@ mod upstreams;
 mod liars;
 
 mod accuracy;
+mod devices;
 mod jumps;
 
 mod orders;
