@@ -17,7 +17,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{Sink, devices::Devices};
 use crate::{
-    clock::SystemClock,
+    clock::{self, SystemClock},
     leap_table,
     resolve::{self, Answer, Question},
     state::State,
@@ -96,8 +96,12 @@ impl Rim {
             let actions = engine.reconfigure(config, now);
             self.carry_out(actions);
         } else {
-            let start =
-                Start { boot: self.boot, drift: self.drift, seed: self.seed.wrapping_add(self.epoch) };
+            let start = Start {
+                boot: self.boot,
+                drift: self.drift,
+                samples: self.state.samples(clock::clocks()),
+                seed: self.seed.wrapping_add(self.epoch),
+            };
             let mut engine = Engine::new(config, start, now);
             if let Some(table) = leap_table::load() {
                 engine.learn_leap_table(table);
@@ -237,6 +241,7 @@ impl Rim {
                     self.drift = Some(drift);
                     self.state.save_drift(drift);
                 }
+                Action::SaveSamples(samples) => self.state.save_samples(samples, clock::clocks()),
                 Action::SaveBoot(boot) => {
                     self.boot = boot;
                     self.state.save_boot(boot);

@@ -1,7 +1,7 @@
 //! What goes into the engine and what comes out: events and actions, as data.
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{Leap, NtpTimestamp, Wall, packet::Header};
+use crate::{Leap, NtpTimestamp, Samples, Wall, packet::Header};
 
 /// An upstream, for as long as it is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,6 +127,8 @@ pub enum Action {
     },
     /// Keep this on disk over restarts and boots.
     SaveDrift(Drift),
+    /// Keep this on disk for this boot, with a reading of the clocks beside it ([`Samples::carry`]).
+    SaveSamples(Samples),
     /// Keep this on disk for this boot.
     SaveBoot(BootState),
     /// Tell the user.

@@ -13,8 +13,9 @@ use crate::{
 
 mod device;
 mod obstacle;
+mod recall;
 
-pub(crate) use device::Reading;
+pub(crate) use {device::Reading, recall::known_first};
 
 /// One upstream.
 #[derive(Clone, Debug)]

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::{
-    Action, Auth, BootState, Config, Drift, Engine, Event, Leap, LeapMode, Mode, NtpTimestamp, RequestId,
-    Snapshot, Source, Start, Transition, Upstream,
+    Action, Auth, BootState, Clocks, Config, Drift, Engine, Event, Leap, LeapMode, Mode, NtpTimestamp,
+    RequestId, Samples, Snapshot, Source, Start, Transition, Upstream,
 };
 
 mod random;
@@ -75,6 +75,8 @@ pub struct Sim {
     pub saved_boots: Vec<BootState>,
     /// What was kept of the drift.
     pub drift: Option<Drift>,
+    /// What was kept of the samples, and the clocks' readings then.
+    pub samples: Option<(Samples, Clocks)>,
     /// What the kernel was told last: synchronised, leap second, largest error.
     pub status: Option<(bool, Leap, f64)>,
     /// TAI minus UTC as the kernel was told.
@@ -144,7 +146,7 @@ impl Sim {
 
     /// The same with what is known of the boot, and with a seed.
     pub fn booted(config: Config, offset: f64, servers: Vec<Script>, boot: BootState, seed: u64) -> Self {
-        Self::started(config, offset, servers, Start { boot, drift: None, seed })
+        Self::started(config, offset, servers, Start { boot, drift: None, samples: None, seed })
     }
 
     /// The same with all that an engine is told at its start.
@@ -168,6 +170,7 @@ impl Sim {
             told: Vec::new(),
             saved_boots: Vec::new(),
             drift: None,
+            samples: None,
             status: None,
             tai: None,
             rates: Vec::new(),
@@ -195,7 +198,7 @@ impl Sim {
     pub fn restart(&mut self, boot: BootState) {
         let actions = self.engine.shut_down(self.clocks());
         self.act(actions);
-        let start = Start { boot, drift: self.drift, seed: 7 };
+        let start = Start { boot, drift: self.drift, samples: None, seed: 7 };
         self.engine = Engine::new(self.config.clone(), start, self.clocks());
         self.open.clear();
         self.arrivals.clear();
@@ -282,6 +285,7 @@ impl Sim {
                     self.tai = Some(seconds);
                 }
                 Action::SaveDrift(drift) => self.drift = Some(drift),
+                Action::SaveSamples(samples) => self.samples = Some((samples, self.all_clocks())),
                 Action::SaveBoot(boot) => self.saved_boots.push(boot),
                 Action::Announce(transition) => self.told.push((self.now, transition)),
             }

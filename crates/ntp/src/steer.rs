@@ -78,7 +78,9 @@ impl Engine {
             let heard = association.history.newest().map(|sample| sample.at);
             let recent = oldest.is_some_and(|oldest| heard.is_some_and(|at| at > oldest));
             let reached = association.obstacle().is_none();
-            let votes = reached || recent && association.remembered() && !association.source.noselect;
+            let votes = reached
+                || association.awaited()
+                || recent && association.remembered() && !association.source.noselect;
             let (Some(estimate), Some(server), true) =
                 (association.history.estimate(), association.server, votes)
             else {
@@ -211,6 +213,9 @@ impl Engine {
     pub(crate) fn transform(&mut self, change: &Change) {
         for association in &mut self.associations {
             association.transform(change);
+        }
+        for recalled in &mut self.recalled {
+            recalled.history.transform(change.at, change.frequency, change.offset);
         }
     }
 }

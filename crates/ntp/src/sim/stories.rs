@@ -11,6 +11,7 @@ mod liars;
 mod accuracy;
 mod devices;
 mod jumps;
+mod restarts;
 
 mod orders;
 mod strangers;
