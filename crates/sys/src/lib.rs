@@ -11,6 +11,7 @@ pub mod phc;
 pub mod poll;
 pub mod random;
 pub mod rtc;
+pub mod shared;
 pub mod signal;
 pub mod udp;
 
