@@ -20,6 +20,7 @@ use crate::{
     state::State,
 };
 
+mod devices;
 mod rim;
 
 use rim::Rim;

@@ -31,6 +31,8 @@ mod report;
 
 mod metrics;
 
+mod clock_bound;
+
 mod liveness;
 
 mod http;

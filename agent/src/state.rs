@@ -1,4 +1,4 @@
-//! What outlives the agent, in its state directory: drift, boot guard, last good profile, last known time.
+//! What outlives the agent, in its state directory: drift, boot guard, samples, last good profile, last known time.
 //!
 //! Each is one small text file, replaced as a whole: a reader finds the old one or the new one, never half of one.
 //! A directory that cannot be written costs a warning, not the service.
@@ -10,8 +10,12 @@ use std::{
 };
 
 use contract::ProfileName;
-use ntp::{BootState, Drift, Wall};
-use tracing::warn;
+use ntp::{BootState, Clocks, Drift, Samples, Wall};
+use tracing::{info, warn};
+
+mod samples;
+
+use samples::Saved;
 
 /// The state directory.
 #[derive(Debug)]
@@ -30,6 +34,7 @@ pub(crate) struct Error {
 
 const DRIFT: &str = "drift";
 const BOOT: &str = "boot";
+const SAMPLES: &str = "samples";
 const PROFILE: &str = "profile";
 const TIME: &str = "time";
 
@@ -80,6 +85,34 @@ impl State {
         self.keep(BOOT, &format!("{} {} {}\n", self.boot_id, boot.steps, u8::from(boot.synchronized)));
     }
 
+    /// What was measured in this boot, carried to `now`; none if it does not hold any more.
+    pub(crate) fn samples(&self, now: Clocks) -> Option<Samples> {
+        let text = self.read(SAMPLES)?;
+        let Some(Saved { boot_id, clocks, samples }) = samples::from_text(&text) else {
+            warn!("Saved samples are damaged; measuring anew");
+            return None;
+        };
+        if boot_id != self.boot_id {
+            return None;
+        }
+        match samples.carry(clocks, now) {
+            Ok(samples) => Some(samples),
+            Err(stale) => {
+                info!(why = stale.why(), "Saved samples are not used");
+                None
+            }
+        }
+    }
+
+    /// Keeps what was measured in this boot, and the clocks' readings beside it.
+    pub(crate) fn save_samples(&self, samples: Samples, clocks: Clocks) {
+        let saved = Saved { boot_id: self.boot_id.clone(), clocks, samples };
+        // Worthless after a crash of the node, so the disk need not be waited for.
+        if let Err(error) = self.replace(SAMPLES, &samples::to_text(&saved), false) {
+            warn!(%error, "State not saved");
+        }
+    }
+
     /// The last profile that ran: its name, and the text, which the caller verifies.
     pub(crate) fn profile(&self) -> Option<(ProfileName, String)> {
         let text = self.read(PROFILE)?;
@@ -122,14 +155,19 @@ impl State {
         is_file.then(|| crate::load::read(&path).ok()).flatten()
     }
 
-    /// Writes beside the file, flushes to the disk, and renames.
     fn write(&self, name: &str, text: &str) -> Result<(), Error> {
+        self.replace(name, text, true)
+    }
+
+    /// Writes beside the file, flushes to the disk if it is to outlive a crash of the node, and renames.
+    fn replace(&self, name: &str, text: &str, durable: bool) -> Result<(), Error> {
+        let sync = |file: &File| if durable { file.sync_all() } else { Ok(()) };
         let path = self.directory.join(name);
         let beside = self.directory.join(format!(".{name}.new"));
         let written = create_new(&beside)
-            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| sync(&file)))
             .and_then(|()| fs::rename(&beside, &path))
-            .and_then(|()| File::open(&self.directory)?.sync_all());
+            .and_then(|()| sync(&File::open(&self.directory)?));
         written.map_err(|source| Error { path, source })
     }
 
@@ -159,7 +197,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::scratch::Scratch;
+    use crate::{clock, scratch::Scratch};
 
     #[test]
     fn what_is_saved_comes_back() {
@@ -221,13 +259,33 @@ mod tests {
     fn nonsense_is_no_state() {
         let folder = Scratch::new();
         let state = State::open(folder.path(), "b");
-        for name in ["drift", "boot", "profile", "time"] {
+        for name in ["drift", "boot", "samples", "profile", "time"] {
             fs::write(folder.path().join(name), "NaN inf\n\u{0}").unwrap();
         }
         assert_eq!(
             (state.drift(), state.boot(), state.profile(), state.time()),
             (None, BootState::default(), None, None)
         );
+        assert_eq!(state.samples(clock::clocks()), None);
+    }
+
+    #[test]
+    fn samples_hold_for_their_boot_and_while_nobody_steps() {
+        let folder = Scratch::new();
+        let state = State::open(folder.path(), "boot-1");
+        let clocks = clock::clocks();
+        let drift = Drift { frequency_ppm: 0.25, skew_ppm: 0.125 };
+        let saved = Samples { drift, sources: Vec::new() };
+        assert_eq!(state.samples(clocks), None);
+        state.save_samples(saved.clone(), clocks);
+        assert_eq!(state.samples(clocks), Some(saved.clone()));
+        assert_eq!(State::open(folder.path(), "boot-2").samples(clocks), None);
+        let mut stepped = clocks;
+        stepped.now.wall = stepped.now.wall.plus(0.01);
+        assert_eq!(state.samples(stepped), None);
+        let text = fs::read_to_string(folder.path().join("samples")).unwrap();
+        fs::write(folder.path().join("samples"), text.trim_end()).unwrap();
+        assert_eq!(state.samples(clocks), None);
     }
 
     #[test]

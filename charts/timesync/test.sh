@@ -98,6 +98,7 @@ refused /agent/httpPort --set agent.httpPort=65536
 refused /agent/stateDirectory --set agent.stateDirectory=var/lib/timesync
 refused /agent/stateDirectory --set agent.stateDirectory=/
 refused /agent/stateDirectory --set agent.stateDirectory=/var/../etc
+refused /agent/clockBound/enabled --set-string agent.clockBound.enabled=yes
 refused /agent/maxUnavailable --set agent.maxUnavailable=0
 refused /agent/maxUnavailable --set-string agent.maxUnavailable=0%
 refused /agent/maxUnavailable --set-string agent.maxUnavailable=101%

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     assemble, clock,
+    clock_bound::ClockBound,
     engine::{self, Order, Orders, OwnServer, Sink},
     http,
     liveness::Liveness,
@@ -136,7 +137,13 @@ fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
     let server = Arc::new(Server::start(assemble::serve_nothing()).map_err(io::Error::other)?);
     let rtc = RtcKeeper::start(agent.rtc_device)?;
     let liveness = Arc::new(Liveness::new());
+    let clock_bound = agent.clock_bound_segment.as_deref().map(ClockBound::open).transpose();
+    let clock_bound = clock_bound.unwrap_or_else(|error| {
+        error!(%error, "ClockBound segment cannot be written; the clock is steered all the same");
+        None
+    });
     let publisher = Publisher {
+        clock_bound,
         journal: Arc::clone(&journal),
         server: Arc::clone(&server),
         liveness: Arc::clone(&liveness),
@@ -256,6 +263,7 @@ fn rtc_policy(reloader: &Reloader) -> RtcPolicy {
 
 /// Hands the engine's view to those who show and serve it.
 struct Publisher {
+    clock_bound: Option<ClockBound>,
     journal: Arc<Journal>,
     server: Arc<Server>,
     liveness: Arc<Liveness>,
@@ -265,6 +273,9 @@ impl Sink for Publisher {
     fn publish(&mut self, snapshot: Option<Snapshot>, transitions: &[Transition], served: Served) {
         let now: Wall = clock::now().wall;
         self.liveness.mark();
+        if let (Some(clock_bound), Some(snapshot)) = (&mut self.clock_bound, &snapshot) {
+            clock_bound.publish(snapshot, now.0.saturating_sub(snapshot.at.0));
+        }
         self.server.publish(served);
         self.journal.engine(now, snapshot, transitions);
     }

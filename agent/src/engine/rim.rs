@@ -15,9 +15,9 @@ use ntp::{
 use sys::{poll, udp::UdpSocket};
 use tracing::{debug, error, info, warn};
 
-use super::Sink;
+use super::{Sink, devices::Devices};
 use crate::{
-    clock::SystemClock,
+    clock::{self, SystemClock},
     leap_table,
     resolve::{self, Answer, Question},
     state::State,
@@ -37,6 +37,7 @@ pub(super) struct Rim {
     clock: SystemClock,
     state: Arc<State>,
     sockets: BTreeMap<RequestId, UdpSocket>,
+    devices: Devices,
     questions: Option<mpsc::Sender<Question>>,
     announced: Vec<Transition>,
     sink: Option<Box<dyn Sink>>,
@@ -74,6 +75,7 @@ impl Rim {
             clock: SystemClock::default(),
             state,
             sockets: BTreeMap::new(),
+            devices: Devices::default(),
             questions,
             announced: Vec::new(),
             sink,
@@ -94,8 +96,12 @@ impl Rim {
             let actions = engine.reconfigure(config, now);
             self.carry_out(actions);
         } else {
-            let start =
-                Start { boot: self.boot, drift: self.drift, seed: self.seed.wrapping_add(self.epoch) };
+            let start = Start {
+                boot: self.boot,
+                drift: self.drift,
+                samples: self.state.samples(clock::clocks()),
+                seed: self.seed.wrapping_add(self.epoch),
+            };
             let mut engine = Engine::new(config, start, now);
             if let Some(table) = leap_table::load() {
                 engine.learn_leap_table(table);
@@ -113,6 +119,7 @@ impl Rim {
             self.carry_out(actions);
         }
         self.sockets.clear();
+        self.devices.close();
         self.epoch += 1;
         self.disciplines = false;
         self.publish();
@@ -222,6 +229,7 @@ impl Rim {
                 Action::Send { request, source: _, to, header } => {
                     open.extend(self.send(request, to, header))
                 }
+                Action::Read { request, source: _, path } => open.extend(self.read(request, &path)),
                 Action::Close { request } => drop(self.sockets.remove(&request)),
                 Action::SetFrequency { ppm } => self.clock.set_frequency(ppm),
                 Action::Step { by } => self.clock.step(by),
@@ -233,6 +241,7 @@ impl Rim {
                     self.drift = Some(drift);
                     self.state.save_drift(drift);
                 }
+                Action::SaveSamples(samples) => self.state.save_samples(samples, clock::clocks()),
                 Action::SaveBoot(boot) => {
                     self.boot = boot;
                     self.state.save_boot(boot);
@@ -254,6 +263,22 @@ impl Rim {
         let addresses = resolve::look_up(&host);
         let now = self.clock.now();
         let event = Event::Resolved { source, addresses: &addresses };
+        self.engine.as_mut().map(|engine| engine.handle(event, now)).unwrap_or_default()
+    }
+
+    /// Compares a device with the system clock and tells the engine what came of it.
+    fn read(&mut self, request: RequestId, path: &str) -> Vec<Action> {
+        let event = match self.devices.read(path) {
+            Some(reading) => Event::Measured {
+                request,
+                at: ntp::Wall(reading.system_ns),
+                // Both are nanoseconds since 1970, so the difference of two of them has room.
+                offset: reading.system_ns.saturating_sub(reading.device_ns) as f64 / 1e9,
+                dispersion: reading.window_ns as f64 / 2e9,
+            },
+            None => Event::SendFailed { request },
+        };
+        let now = self.clock.now();
         self.engine.as_mut().map(|engine| engine.handle(event, now)).unwrap_or_default()
     }
 
@@ -307,5 +332,82 @@ fn log(transition: &Transition) {
             error!(offset_s = offset, "Correction beyond max_change refused")
         }
         Transition::UnexplainedJump { by } => error!(by_s = by, "Clock was moved by somebody else"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ntp::{Auth, LeapMode, Mode, Source, SourceState, Upstream};
+
+    use super::*;
+    use crate::{engine::devices::tests::Fake, scratch::Scratch};
+
+    fn observing(path: &str) -> ntp::Config {
+        let device = Source {
+            name: "phc".to_owned(),
+            upstream: Upstream::Device { path: path.to_owned() },
+            auth: Auth::None,
+            iburst: true,
+            burst: false,
+            prefer: false,
+            trust: false,
+            require: false,
+            noselect: false,
+            min_poll: 0,
+            max_poll: 0,
+        };
+        ntp::Config {
+            mode: Mode::Observe,
+            sources: vec![device],
+            step_threshold: 0.01,
+            step_limit: 3,
+            max_slew_rate: 500e-6,
+            max_change: 1000.0,
+            error_bound_threshold: 1.0,
+            local_stratum: None,
+            min_sources: 1,
+            leap: LeapMode::Kernel,
+            smeared: false,
+        }
+    }
+
+    /// Turns the loop until `enough`, for a minute at most.
+    fn turn(rim: &mut Rim, enough: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        let begin = sys::clock::monotonic_ns();
+        loop {
+            rim.wake_up();
+            let snapshot = rim.snapshot().unwrap();
+            if enough(&snapshot) {
+                return snapshot;
+            }
+            let waited = sys::clock::monotonic_ns() - begin;
+            assert!(waited < 60_000_000_000, "not within a minute: {snapshot:?}");
+            let mut ready = rim.wait(None, Some(Duration::from_millis(200)));
+            rim.receive(&mut ready.requests);
+        }
+    }
+
+    #[test]
+    fn a_device_is_followed_while_it_can_be_read() {
+        let folder = Scratch::new();
+        let state = Arc::new(State::open(folder.path(), "boot"));
+        let mut rim = Rim::new(state, None, None).unwrap();
+        let fake = Fake { offset_ns: 1_500_000, ..Fake::default() };
+        rim.devices = fake.devices();
+        rim.run(observing("/dev/ptp7"), RestrictTable::new(&[]));
+        let snapshot = turn(&mut rim, |snapshot| snapshot.synchronized);
+        assert_eq!((snapshot.stratum, &snapshot.reference_id), (1, b"PHC0"));
+        let offset = snapshot.offset.unwrap();
+        assert!((offset - 1.5e-3).abs() < 1e-4, "{offset}");
+        assert_eq!(snapshot.sources[0].state, SourceState::Selected);
+        assert_eq!(fake.opened.lock().unwrap()[..], [std::path::PathBuf::from("/dev/ptp7")]);
+
+        *fake.broken.lock().unwrap() = true;
+        turn(&mut rim, |snapshot| snapshot.sources[0].reach & 1 == 0);
+        *fake.broken.lock().unwrap() = false;
+        turn(&mut rim, |snapshot| snapshot.sources[0].reach & 1 == 1);
+        assert_eq!(fake.opened.lock().unwrap().len(), 2);
+        rim.rest();
+        assert!(rim.sockets.is_empty());
     }
 }

@@ -31,6 +31,9 @@ pub struct Agent {
     pub token_file: Option<PathBuf>,
     /// The hardware clock.
     pub rtc_device: PathBuf,
+    /// Where to show the error bound to programs of this node, in shared memory as ClockBound does; absent: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_bound_segment: Option<PathBuf>,
     /// Where profiles are handed over (Kubernetes).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch: Option<Watch>,
@@ -43,6 +46,7 @@ impl Default for Agent {
             http_address: Some("127.0.0.1:9817".to_owned()),
             token_file: None,
             rtc_device: PathBuf::from("/dev/rtc0"),
+            clock_bound_segment: None,
             watch: None,
         }
     }

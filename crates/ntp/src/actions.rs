@@ -1,7 +1,7 @@
 //! What goes into the engine and what comes out: events and actions, as data.
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{Leap, NtpTimestamp, Wall, packet::Header};
+use crate::{Leap, NtpTimestamp, Samples, Wall, packet::Header};
 
 /// An upstream, for as long as it is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +49,17 @@ pub enum Event<'a> {
         /// The local address it came to, if known: for the test that a server does not follow ourselves.
         local: Option<IpAddr>,
     },
+    /// An answer to [`Action::Read`]; [`Event::SendFailed`] is the other one.
+    Measured {
+        /// Which request.
+        request: RequestId,
+        /// When the two were compared, by the system clock.
+        at: Wall,
+        /// The system clock minus the device, seconds.
+        offset: f64,
+        /// Largest error of that, seconds: half of the window in which the device was read.
+        dispersion: f64,
+    },
 }
 
 /// What the caller is to do, in this order.
@@ -72,6 +83,15 @@ pub enum Action {
         to: SocketAddr,
         /// All of it but the transmit timestamp.
         header: Header,
+    },
+    /// Compare the device with the system clock at once, and answer with [`Event::Measured`].
+    Read {
+        /// Names the request in events.
+        request: RequestId,
+        /// Whose device it is.
+        source: SourceId,
+        /// Such as /dev/ptp0.
+        path: String,
     },
     /// The request is over: close its socket.
     Close {
@@ -107,6 +127,8 @@ pub enum Action {
     },
     /// Keep this on disk over restarts and boots.
     SaveDrift(Drift),
+    /// Keep this on disk for this boot, with a reading of the clocks beside it ([`Samples::carry`]).
+    SaveSamples(Samples),
     /// Keep this on disk for this boot.
     SaveBoot(BootState),
     /// Tell the user.

@@ -4,14 +4,18 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::{
     Action, Mono, NtpTimestamp, RequestId, Source, SourceId, SourceState, Upstream, Wall,
-    filter::{History, Verdict},
+    filter::{History, Sample, Verdict},
     packet,
     poll::Schedule,
     reply::{Answer, Exchange, Identity, Refusal, Server, judge},
     slew::Change,
 };
 
+mod device;
 mod obstacle;
+mod recall;
+
+pub(crate) use {device::Reading, recall::known_first};
 
 /// One upstream.
 #[derive(Clone, Debug)]
@@ -37,6 +41,8 @@ pub(crate) struct Association {
     pub(crate) fresh: bool,
     host: String,
     port: u16,
+    /// Its host is the path of a device.
+    device: bool,
     /// Its host is a name, not an address.
     named: bool,
     addresses: Vec<IpAddr>,
@@ -109,7 +115,8 @@ impl Association {
         let pool = matches!(source.upstream, Upstream::Pool { .. });
         let literal =
             host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok().filter(|_| !pool);
-        let named = literal.is_none() && !pool;
+        let device = matches!(source.upstream, Upstream::Device { .. });
+        let named = literal.is_none() && !pool && !device;
         let lookup = named.then_some(Lookup { at: first, wait: FIRST_LOOKUP_WAIT });
         Self {
             id,
@@ -128,6 +135,7 @@ impl Association {
             fresh: false,
             host,
             port,
+            device,
             named,
             addresses: literal.into_iter().collect(),
             address: literal,
@@ -148,7 +156,7 @@ impl Association {
     /// When `poll` has something to do.
     pub(crate) fn next_wakeup(&self) -> Mono {
         let lookup = self.lookup.map(|lookup| lookup.at);
-        let poll = self.address.map(|_| self.schedule.next());
+        let poll = self.placed().then(|| self.schedule.next());
         let deadline = self.request.map(|request| request.deadline);
         [lookup, poll, deadline].into_iter().flatten().min().unwrap_or(Mono(i64::MAX))
     }
@@ -167,19 +175,26 @@ impl Association {
             lookup.at = now.plus(lookup.wait);
             lookup.wait = (2.0 * lookup.wait).min(LONGEST_LOOKUP_WAIT);
         }
-        if let Some(address) = self.address
-            && self.schedule.next() <= now
+        if self.schedule.next() <= now
+            && let Some(question) = self.question(request)
         {
             actions.extend(self.close());
-            actions.push(Action::Send {
-                request,
-                source: self.id,
-                to: SocketAddr::new(address, self.port),
-                header: packet::client_header(),
-            });
+            actions.push(question);
             self.begin(now, request, spread);
         }
         actions
+    }
+
+    fn question(&self, request: RequestId) -> Option<Action> {
+        if self.device {
+            return Some(Action::Read { request, source: self.id, path: self.host.clone() });
+        }
+        self.address.map(|address| Action::Send {
+            request,
+            source: self.id,
+            to: SocketAddr::new(address, self.port),
+            header: packet::client_header(),
+        })
     }
 
     fn begin(&mut self, now: Mono, request: RequestId, spread: f64) {
@@ -271,6 +286,10 @@ impl Association {
     /// The request did not leave, or nobody listens there.
     pub(crate) fn failed(&mut self, now: Mono) -> Option<Action> {
         let close = self.close();
+        if self.device {
+            self.refusal = Some(Refusal::Unreadable);
+            return None;
+        }
         self.unroutable = self.reach == 0;
         if self.unroutable && self.unanswered < UNREACHABLE && self.addresses.len() > 1 {
             self.next_address(now);
@@ -293,15 +312,7 @@ impl Association {
         match judge(datagram, &Exchange { cookie, sent, received: at, local }, us) {
             Ok(Answer::Time(sample, server)) => {
                 self.accept(server, now);
-                let distance = sample.distance();
-                match self.history.add(sample) {
-                    Verdict::Suspected => self.schedule.hurry(2, now),
-                    Verdict::Used { error } => {
-                        let samples = self.history.estimate().map_or(0, |estimate| estimate.count);
-                        self.schedule.answered(samples, error, distance);
-                        self.fresh = true;
-                    }
-                }
+                self.add(sample, now);
                 return Received::Sample;
             }
             Ok(Answer::Slower(wish)) => self.schedule.slow_down(wish, now),
@@ -321,6 +332,18 @@ impl Association {
         }
         self.rejected += 1;
         Received::Over
+    }
+
+    fn add(&mut self, sample: Sample, now: Mono) {
+        let distance = sample.distance();
+        match self.history.add(sample) {
+            Verdict::Suspected => self.schedule.hurry(2, now),
+            Verdict::Used { error } => {
+                let samples = self.history.estimate().map_or(0, |estimate| estimate.count);
+                self.schedule.answered(samples, error, distance);
+                self.fresh = true;
+            }
+        }
     }
 
     fn accept(&mut self, server: Server, now: Mono) {

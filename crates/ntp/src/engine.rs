@@ -1,24 +1,27 @@
 //! The engine: holds the order of the steps and nothing else. Events and the time go in, actions come out:
 //! association → filter → select → combine → discipline → slew. What a caller can see of it is made in `standing`.
 use crate::{
-    Action, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, RequestId, Source, SourceId,
-    Transition,
-    association::{Association, Received},
+    Action, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, RequestId, Samples, Source,
+    SourceId, Transition,
+    association::{Association, Reading, Received, known_first},
     discipline::Discipline,
     leap::LeapWatch,
     pool::Pool,
+    samples::{Recalled, SAVE_INTERVAL},
     select::Selector,
     slew::Clock,
     standing::{Announced, Ballot},
 };
 
 /// What the caller knows when it starts the engine.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Start {
     /// What is known of this boot.
     pub boot: BootState,
     /// The frequency learned earlier; used if a clock can have it (at most 500 ppm).
     pub drift: Option<Drift>,
+    /// What an engine of this boot knew before, carried to now; goes before the drift.
+    pub samples: Option<Samples>,
     /// Spreads the polls of many nodes in time. Never used for anything secret.
     pub seed: u64,
 }
@@ -33,6 +36,8 @@ pub struct Engine {
     pub(crate) config: Config,
     pub(crate) associations: Vec<Association>,
     pub(crate) pools: Vec<Pool>,
+    /// What was known before the restart, of sources that have no address yet.
+    pub(crate) recalled: Vec<Recalled>,
     pub(crate) clock: Clock,
     pub(crate) discipline: Discipline,
     pub(crate) selector: Selector,
@@ -52,6 +57,7 @@ pub struct Engine {
     next_source: u32,
     next_request: u64,
     next_vote: Mono,
+    pub(crate) next_save: Mono,
     random: u64,
 }
 
@@ -69,10 +75,14 @@ impl Engine {
     /// An engine that has done nothing yet. The first [`Engine::handle`] sets the clock's rate (unless it observes)
     /// and sends the first requests.
     pub fn new(config: Config, start: Start, now: Now) -> Self {
-        let (discipline, base) = Discipline::new(start.boot, start.drift);
+        let samples = start.samples.filter(|_| config.mode == Mode::Discipline);
+        let drift = samples.as_ref().map(|samples| samples.drift).or(start.drift);
+        let (discipline, base) = Discipline::new(start.boot, drift);
+        let recalled = samples.map(|samples| samples.recall(base, now.wall)).unwrap_or_default();
         let mut engine = Self {
             associations: Vec::new(),
             pools: Vec::new(),
+            recalled,
             clock: Clock::new(base, config.max_slew_rate, now),
             discipline,
             selector: Selector::default(),
@@ -88,6 +98,7 @@ impl Engine {
             next_source: 0,
             next_request: 0,
             next_vote: now.mono,
+            next_save: now.mono.plus(SAVE_INTERVAL),
             // Zero would stay zero.
             random: start.seed | 1,
             config,
@@ -163,6 +174,7 @@ impl Engine {
             }
             self.pools.extend(pool);
         }
+        self.remember();
         old.iter_mut().filter_map(Association::close).collect()
     }
 
@@ -199,6 +211,7 @@ impl Engine {
         }
         if turn || matches!(event, Event::Resolved { .. }) {
             self.tend_pools(now, &mut actions);
+            self.remember();
         }
         for index in 0..self.associations.len() {
             let (request, spread) = (RequestId(self.next_request), self.spread());
@@ -208,6 +221,7 @@ impl Engine {
             self.next_request += association.sent - sent;
         }
         self.finish(now, &mut actions);
+        self.save_if_due(now, &mut actions);
         actions
     }
 
@@ -231,6 +245,7 @@ impl Engine {
             actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
             actions.extend(self.discipline.drift(self.clock.base_ppm()).map(Action::SaveDrift));
             actions.push(self.status(now));
+            actions.extend(self.samples(now).map(Action::SaveSamples));
         }
         actions
     }
@@ -272,6 +287,7 @@ impl Engine {
     fn restart(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.seeking = now.mono;
         self.ballot = Ballot::Open;
+        self.recalled.clear();
         actions.extend(self.associations.iter_mut().filter_map(|a| a.forget(now.mono)));
     }
 
@@ -279,10 +295,12 @@ impl Engine {
     fn take(&mut self, event: Event<'_>, steady: bool, now: Now, actions: &mut Vec<Action>) -> bool {
         match event {
             Event::Wakeup => {}
-            Event::Resolved { source, addresses } if self.pool_resolved(source, addresses) => {}
             Event::Resolved { source, addresses } => {
-                let association = self.associations.iter_mut().find(|a| a.id == source);
-                actions.extend(association.and_then(|a| a.resolved(addresses, now.mono)));
+                let addresses = known_first(addresses, &self.recalled);
+                if !self.pool_resolved(source, &addresses) {
+                    let association = self.associations.iter_mut().find(|a| a.id == source);
+                    actions.extend(association.and_then(|a| a.resolved(&addresses, now.mono)));
+                }
             }
             Event::Sent { request, cookie, at } => {
                 let at = self.clock.corrected(at);
@@ -310,6 +328,15 @@ impl Engine {
                 let (sampled, close) = self.with_request(request, judged).unwrap_or_default();
                 actions.extend(close);
                 return sampled;
+            }
+            Event::Measured { request, at, offset, dispersion } => {
+                let pending = self.clock.pending(at);
+                let reading = Reading { at: at.plus(pending), offset: offset + pending, dispersion };
+                let reading = Some(reading).filter(|_| steady);
+                if self.with_request(request, |a| a.measured(reading, now.mono)) == Some(true) {
+                    // In answer to an action, so the vote has to wait for the next call.
+                    self.next_vote = now.mono;
+                }
             }
         }
         false

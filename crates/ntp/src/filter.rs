@@ -138,6 +138,21 @@ impl History {
         self.samples.get(self.older).map(|sample| sample.at)
     }
 
+    /// The samples that the estimate uses, the oldest first.
+    pub(crate) fn samples(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().skip(self.older)
+    }
+
+    /// A history of samples that were taken earlier, the oldest first.
+    pub(crate) fn restore(samples: impl Iterator<Item = Sample>) -> Self {
+        let mut history = Self { samples: samples.collect(), ..Self::default() };
+        while history.count() > LARGEST_WINDOW {
+            history.samples.pop_front();
+        }
+        history.renew();
+        history
+    }
+
     /// How many samples there are for the estimate.
     pub(crate) fn count(&self) -> usize {
         self.samples.len() - self.older

@@ -168,6 +168,9 @@ impl Engine {
         for association in &mut self.associations {
             association.history.shift(second.by);
         }
+        for recalled in &mut self.recalled {
+            recalled.history.shift(second.by);
+        }
         // Answers on their way have stamps from before and after.
         actions.extend(self.associations.iter_mut().filter_map(Association::close));
         if let Some(reference) = &mut self.discipline.reference {

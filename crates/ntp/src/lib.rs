@@ -34,6 +34,7 @@ mod leap_table;
 mod slew;
 
 mod engine;
+mod samples;
 mod snapshot;
 mod standing;
 mod steer;
@@ -53,5 +54,6 @@ pub use leap_table::{LeapTable, LeapTableError};
 pub use rate_limit::{RateLimit, RateTable, RateVerdict};
 pub use response::{Answer, Decision, DropReason, Request, Served, Verdict, respond};
 pub use restrict::{Cidr, CidrError, RestrictEntry, RestrictFlags, RestrictTable};
+pub use samples::{Clocks, Samples, SavedSample, SourceSamples, Stale};
 pub use snapshot::{Leap, Reason, Snapshot, SourceSnapshot, SourceState};
 pub use time::{Mono, Now, NtpTimestamp, Wall};

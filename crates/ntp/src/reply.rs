@@ -63,6 +63,10 @@ pub(crate) enum Refusal {
     TooSlow,
     /// The server follows us, or is us.
     Loop,
+    /// A device that could not be read.
+    Unreadable,
+    /// A device that shows a time before 2000.
+    Unset,
 }
 
 impl Refusal {
@@ -75,6 +79,8 @@ impl Refusal {
             Self::TooFar => "Its root distance is 16 s or more.",
             Self::TooSlow => "Its answers take too long.",
             Self::Loop => "It follows this clock.",
+            Self::Unreadable => "It cannot be read; the agent's log says why.",
+            Self::Unset => "It shows a time before the year 2000: nobody has set it.",
         }
     }
 }

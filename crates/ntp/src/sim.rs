@@ -3,14 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::{
-    Action, Auth, BootState, Config, Drift, Engine, Event, Leap, LeapMode, Mode, NtpTimestamp, RequestId,
-    Snapshot, Source, Start, Transition, Upstream,
+    Action, Auth, BootState, Clocks, Config, Drift, Engine, Event, Leap, LeapMode, Mode, NtpTimestamp,
+    RequestId, Samples, Snapshot, Source, Start, Transition, Upstream,
 };
 
 mod random;
 
 mod machine;
 mod network;
+mod devices;
 mod servers;
 
 mod measure;
@@ -22,6 +23,7 @@ mod selection;
 #[cfg(test)]
 mod stories;
 
+pub use devices::Shown;
 use machine::Oscillator;
 pub use machine::Swing;
 use network::Network;
@@ -57,7 +59,9 @@ pub struct Sim {
     pub kernel_ppm: f64,
     /// Who can be asked: the first at any address that ends in 1, and so on.
     pub servers: Vec<Script>,
-    /// The way to all of them.
+    /// Devices by path, and what they show.
+    pub devices: Vec<(&'static str, Shown)>,
+    /// The way to all servers.
     pub path: Path,
     /// What is wrong with it.
     pub trouble: Trouble,
@@ -71,6 +75,8 @@ pub struct Sim {
     pub saved_boots: Vec<BootState>,
     /// What was kept of the drift.
     pub drift: Option<Drift>,
+    /// What was kept of the samples, and the clocks' readings then.
+    pub samples: Option<(Samples, Clocks)>,
     /// What the kernel was told last: synchronised, leap second, largest error.
     pub status: Option<(bool, Leap, f64)>,
     /// TAI minus UTC as the kernel was told.
@@ -140,7 +146,7 @@ impl Sim {
 
     /// The same with what is known of the boot, and with a seed.
     pub fn booted(config: Config, offset: f64, servers: Vec<Script>, boot: BootState, seed: u64) -> Self {
-        Self::started(config, offset, servers, Start { boot, drift: None, seed })
+        Self::started(config, offset, servers, Start { boot, drift: None, samples: None, seed })
     }
 
     /// The same with all that an engine is told at its start.
@@ -156,6 +162,7 @@ impl Sim {
             swing: None,
             kernel_ppm: 0.0,
             servers,
+            devices: Vec::new(),
             path: LAN,
             trouble: CALM,
             tamper: None,
@@ -163,6 +170,7 @@ impl Sim {
             told: Vec::new(),
             saved_boots: Vec::new(),
             drift: None,
+            samples: None,
             status: None,
             tai: None,
             rates: Vec::new(),
@@ -190,7 +198,7 @@ impl Sim {
     pub fn restart(&mut self, boot: BootState) {
         let actions = self.engine.shut_down(self.clocks());
         self.act(actions);
-        let start = Start { boot, drift: self.drift, seed: 7 };
+        let start = Start { boot, drift: self.drift, samples: None, seed: 7 };
         self.engine = Engine::new(self.config.clone(), start, self.clocks());
         self.open.clear();
         self.arrivals.clear();
@@ -249,6 +257,7 @@ impl Sim {
                     self.give(Event::Resolved { source, addresses: &names });
                 }
                 Action::Send { request, to, .. } => self.send(request, to),
+                Action::Read { request, path, .. } => self.read(request, &path),
                 Action::Close { request } => self.open.retain(|open| *open != request),
                 Action::SetFrequency { ppm } => {
                     assert!(self.config.mode == Mode::Discipline, "an observer set the frequency");
@@ -276,6 +285,7 @@ impl Sim {
                     self.tai = Some(seconds);
                 }
                 Action::SaveDrift(drift) => self.drift = Some(drift),
+                Action::SaveSamples(samples) => self.samples = Some((samples, self.all_clocks())),
                 Action::SaveBoot(boot) => self.saved_boots.push(boot),
                 Action::Announce(transition) => self.told.push((self.now, transition)),
             }

@@ -168,7 +168,7 @@ impl Engine {
     /// Whether no source is reached, and was not for as long as it takes to know.
     fn unreachable(&self, now: Now) -> bool {
         let resolving = now.mono - self.seeking < RESOLVE_PATIENCE;
-        self.electable().all(|a| a.unreachable() || a.address().is_none() && !resolving)
+        self.electable().all(|a| a.unreachable() || !a.placed() && !resolving)
     }
 
     /// The sources that are not for measuring only.

@@ -6,7 +6,6 @@ use crate::{
     discipline::{Decision, Reference},
     engine::Engine,
     leap::mixture,
-    reply::reference_id_of,
     select::{Candidate, Demands, Outcome},
     slew::Change,
     standing::Ballot,
@@ -79,7 +78,9 @@ impl Engine {
             let heard = association.history.newest().map(|sample| sample.at);
             let recent = oldest.is_some_and(|oldest| heard.is_some_and(|at| at > oldest));
             let reached = association.obstacle().is_none();
-            let votes = reached || recent && association.remembered() && !association.source.noselect;
+            let votes = reached
+                || association.awaited()
+                || recent && association.remembered() && !association.source.noselect;
             let (Some(estimate), Some(server), true) =
                 (association.history.estimate(), association.server, votes)
             else {
@@ -171,7 +172,7 @@ impl Engine {
         let at = self.clock.corrected(now.wall);
         let selected = self.selector.selected().filter(|_| matches!(self.ballot, Ballot::Majority))?;
         let lead = self.associations.iter().find(|a| a.id == selected && a.fresh)?;
-        let (address, server) = (lead.address()?, lead.server?);
+        let (id, server) = (lead.reference_id()?, lead.server?);
         let (leading, deviation, root_delay) = {
             let estimate = lead.history.estimate()?;
             let best = &estimate.best;
@@ -193,7 +194,7 @@ impl Engine {
         let combined = combine(&estimates)?;
         let reference = Reference {
             source: selected,
-            id: reference_id_of(address),
+            id,
             stratum: server.stratum.saturating_add(1),
             at: now.mono,
             time: now.wall,
@@ -212,6 +213,9 @@ impl Engine {
     pub(crate) fn transform(&mut self, change: &Change) {
         for association in &mut self.associations {
             association.transform(change);
+        }
+        for recalled in &mut self.recalled {
+            recalled.history.transform(change.at, change.frequency, change.offset);
         }
     }
 }

@@ -71,6 +71,9 @@ const UNIX_EPOCH: i64 = 2_208_988_800;
 const PIVOT: i64 = 946_684_800;
 
 impl NtpTimestamp {
+    /// The earliest time that a timestamp can say: 2000-01-01.
+    pub(crate) const EARLIEST: Wall = Wall(PIVOT * 1_000_000_000);
+
     /// The timestamp for a reading of the system clock.
     pub fn from_wall(wall: Wall) -> Self {
         let seconds = wall.0.div_euclid(1_000_000_000) + UNIX_EPOCH;

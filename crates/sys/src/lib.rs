@@ -1,4 +1,4 @@
-//! Every unsafe line of the project: clocks, hardware clock, sockets with stamps, waiting, signals, randomness.
+//! Every unsafe line of the project: clocks, hardware clocks, sockets with stamps, waiting, signals, randomness.
 //!
 //! Thin: each function is one system call, or the few that only make sense together, and decides nothing. All go
 //! through libc's symbols and none by number, so that a simulator can stand in front of libc. Times are nanoseconds or
@@ -7,9 +7,11 @@
 
 pub mod clock;
 mod error;
+pub mod phc;
 pub mod poll;
 pub mod random;
 pub mod rtc;
+pub mod shared;
 pub mod signal;
 pub mod udp;
 

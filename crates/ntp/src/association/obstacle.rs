@@ -31,7 +31,7 @@ impl Association {
 
     /// Why no estimate of it can be used, whatever others say; none if it can.
     pub(crate) fn obstacle(&self) -> Option<(SourceState, String)> {
-        if self.address.is_none() {
+        if !self.placed() {
             let why = format!("The name {} does not resolve.", self.host);
             return Some((SourceState::Unresolved, why));
         }

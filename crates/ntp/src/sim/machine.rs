@@ -1,7 +1,7 @@
 //! The machine: an oscillator that wanders, the system clock and the monotonic clock that it drives, and what somebody
 //! else does to them. True time goes in, readings come out.
 use super::{Random, Sim};
-use crate::{Leap, Mono, Now, Wall};
+use crate::{Clocks, Leap, Mono, Now, Wall};
 
 /// True time at the beginning.
 pub(crate) const EPOCH: Wall = Wall(1_800_000_000_000_000_000);
@@ -44,6 +44,11 @@ impl Sim {
     /// Both clocks now.
     pub fn clocks(&self) -> Now {
         read(self.now, self.offset, self.stepped)
+    }
+
+    /// The oscillator's own count beside them.
+    pub(super) fn all_clocks(&self) -> Clocks {
+        Clocks { now: self.clocks(), raw: (1e9 * (UPTIME + self.raw)) as i64 }
     }
 
     /// Somebody else moves the clock.

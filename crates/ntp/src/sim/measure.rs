@@ -63,7 +63,7 @@ fn prepare(scenario: &Scenario, (min_poll, max_poll): Polls, seed: u64) -> Sim {
     for source in &mut orders.sources {
         (source.min_poll, source.max_poll) = (min_poll, max_poll);
     }
-    let start = Start { boot: BootState::default(), drift: scenario.drift, seed };
+    let start = Start { boot: BootState::default(), drift: scenario.drift, samples: None, seed };
     let mut sim = Sim::started(orders, scenario.offset, servers, start);
     sim.path = scenario.path;
     sim.trouble = scenario.trouble;

@@ -9,7 +9,9 @@ mod upstreams;
 mod liars;
 
 mod accuracy;
+mod devices;
 mod jumps;
+mod restarts;
 
 mod orders;
 mod strangers;

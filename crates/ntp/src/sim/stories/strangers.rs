@@ -46,7 +46,7 @@ proptest! {
         let mut orders = config(3);
         orders.sources[2].upstream = named("name.example");
         let now = Now { wall: Wall(1_800_000_000_000_000_000), mono: Mono(0) };
-        let engine = Engine::new(orders, Start { boot, drift: None, seed: 1 }, now);
+        let engine = Engine::new(orders, Start { boot, drift: None, samples: None, seed: 1 }, now);
         let mut stranger = Stranger { engine, now, requests: Vec::new(), steps: 0 };
         for (kind, value, octets) in events {
             stranger.act(kind, value, octets)?;

@@ -1,0 +1,205 @@
+//! Stories of an agent that is ended and started again in the same boot, with what it knew or without.
+use std::{collections::BTreeSet, net::IpAddr};
+
+use super::STARTED;
+use crate::{
+    BootState, Engine, Reason, SourceState, Stale, Start, Transition, Upstream,
+    sim::{Behaviour, HONEST, Script, Sim, config, honest},
+};
+
+impl Sim {
+    /// Ends the agent, as it should be or by a kill.
+    fn end(&mut self, killed: bool) {
+        let actions = self.engine.shut_down(self.clocks());
+        if !killed {
+            self.act(actions);
+        }
+        self.open.clear();
+        self.arrivals.clear();
+    }
+
+    /// Starts an agent with the drift, and with the samples if they are there and hold.
+    fn begin(&mut self) -> Option<Stale> {
+        let carried = self.samples.clone().map(|(samples, then)| samples.carry(then, self.all_clocks()));
+        let (samples, stale) = match carried {
+            Some(Ok(samples)) => (Some(samples), None),
+            Some(Err(stale)) => (None, Some(stale)),
+            None => (None, None),
+        };
+        let start = Start { boot: STARTED, drift: self.drift, samples, seed: 7 };
+        self.engine = Engine::new(self.config.clone(), start, self.clocks());
+        self.told.clear();
+        stale
+    }
+
+    /// Seconds until the agent says that it is synchronised.
+    fn time_to_synchronize(&mut self) -> f64 {
+        let begin = self.now;
+        while self.now < begin + 60.0 {
+            self.run(0.01);
+            if self.told.iter().any(|(_, told)| *told == Transition::Synchronized) {
+                return self.now - begin;
+            }
+        }
+        panic!("not within a minute: {:?}", self.snapshot());
+    }
+}
+
+/// A clock that has been followed for an hour, quietly.
+fn settled(seed: u64) -> Sim {
+    let servers = vec![honest(), honest(), honest()];
+    let mut sim = Sim::booted(config(3), 0.02, servers, BootState::default(), seed);
+    sim.run(3600.0);
+    sim
+}
+
+#[test]
+fn with_samples_a_restarted_agent_goes_on_from_the_first_answer() {
+    let (mut squares, mut squares_without) = (0.0, 0.0);
+    for seed in 1..=10 {
+        for keeps in [true, false] {
+            let mut sim = settled(seed);
+            let frequency = sim.snapshot().frequency_ppm;
+            sim.end(false);
+            sim.samples = sim.samples.filter(|_| keeps);
+            sim.pass(5.0);
+            assert_eq!(sim.begin(), None);
+            assert!((sim.snapshot().frequency_ppm - frequency).abs() < 1e-3);
+            let waited = sim.time_to_synchronize();
+            assert_eq!(waited < 0.1, keeps, "seed {seed}: {waited}");
+            let (rms, _) = sim.error_over(60.0);
+            let moved = (sim.snapshot().frequency_ppm - frequency).abs();
+            if keeps {
+                assert!(moved < 0.3, "seed {seed}: {moved} ppm");
+                squares += rms * rms;
+            } else {
+                squares_without += rms * rms;
+            }
+            assert!(sim.steps.len() <= 1);
+        }
+    }
+    let (with, without) = ((squares / 10.0_f64).sqrt(), (squares_without / 10.0_f64).sqrt());
+    println!(
+        "RMS of the minute after a restart: {:.1} us with samples, {:.1} us without",
+        with * 1e6,
+        without * 1e6
+    );
+    assert!(with < 60e-6 && with < without, "{with} {without}");
+}
+
+#[test]
+fn an_agent_that_is_killed_in_a_slew_loses_minutes_and_not_the_truth() {
+    for (killed_at, seed) in [(4.0, 1), (30.0, 2), (120.0, 3), (290.0, 4)] {
+        let mut sim = settled(seed);
+        // A truth that moves by 20 ms takes 40 s of slewing.
+        let moves = sim.now + 100.0;
+        let moved: fn(f64) -> Script =
+            |at| Box::new(move |now| Behaviour { offset: if now < at { 0.0 } else { 0.02 }, ..HONEST });
+        sim.servers = vec![moved(moves), moved(moves), moved(moves)];
+        sim.run(200.0);
+        // Saved in the middle of all that, whenever it was.
+        sim.run(killed_at);
+        assert!(sim.samples.is_some());
+        sim.end(true);
+        sim.pass(2.0);
+        assert_eq!(sim.begin(), None);
+        for _ in 0..1200 {
+            sim.run(0.5);
+            let error = (sim.offset - 0.02).abs();
+            if let Some(bound) = sim.snapshot().error_bound {
+                assert!(error <= bound, "killed after {killed_at}: {error} beyond {bound} at {}", sim.now);
+            }
+        }
+        assert!((sim.offset - 0.02).abs() < 300e-6, "killed after {killed_at}: {}", sim.offset);
+        assert_eq!(sim.steps.len(), 1);
+    }
+}
+
+#[test]
+fn the_first_to_answer_after_a_restart_does_not_win_by_default() {
+    let mut sim = settled(5);
+    sim.end(false);
+    let late: fn() -> Script = || Box::new(|now| Behaviour { silent: now < 3610.0, ..HONEST });
+    sim.servers = vec![Box::new(|_| Behaviour { offset: 0.5, ..HONEST }), late(), late()];
+    assert_eq!(sim.begin(), None);
+    for _ in 0..300 {
+        sim.run(0.2);
+        let liar = &sim.snapshot().sources[0];
+        let followed = sim.offset.abs() > 1e-3;
+        assert!(!followed, "{} at {}: {liar:?}", sim.offset, sim.now);
+    }
+    let snapshot = sim.snapshot();
+    assert_eq!(
+        (snapshot.reason, snapshot.sources[0].state),
+        (Reason::Synchronized, SourceState::Falseticker)
+    );
+}
+
+#[test]
+fn a_clock_that_others_stepped_is_measured_anew() {
+    let mut sim = settled(6);
+    sim.end(false);
+    sim.jump(0.05);
+    sim.pass(1.0);
+    assert_eq!(sim.begin(), Some(Stale::Stepped));
+    sim.time_to_synchronize();
+    sim.run(200.0);
+    assert!(sim.offset.abs() < 1e-3, "{}", sim.offset);
+
+    let mut sim = settled(6);
+    sim.samples = None;
+    sim.jump(0.05);
+    sim.end(false);
+    assert!(sim.samples.is_none(), "saved with a jump that was not seen yet");
+}
+
+#[test]
+fn another_daemon_that_slewed_meanwhile_is_followed() {
+    let mut sim = settled(7);
+    sim.end(false);
+    let ours = sim.kernel_ppm;
+    sim.kernel_ppm = ours + 400.0;
+    sim.pass(10.0);
+    sim.kernel_ppm = ours;
+    assert!(sim.offset > 3e-3);
+    assert_eq!(sim.begin(), None);
+    assert!(sim.time_to_synchronize() < 0.1);
+    let snapshot = sim.snapshot();
+    let known = snapshot.offset.expect("synchronised");
+    assert!((known - sim.offset).abs() < 300e-6, "{known} {}", sim.offset);
+    sim.run(60.0);
+    assert!(sim.offset.abs() < 300e-6, "{}", sim.offset);
+}
+
+#[test]
+fn names_that_resolve_otherwise_lose_their_history_and_nothing_else() {
+    let mut sim = settled(8);
+    sim.end(false);
+    sim.config.sources.rotate_left(1);
+    sim.config.sources[0].name = "renamed".to_owned();
+    assert_eq!(sim.begin(), None);
+    sim.run(5.0);
+    assert!(sim.snapshot().synchronized);
+    let (_, largest) = sim.error_over(60.0);
+    assert!(largest < 500e-6, "{largest}");
+}
+
+#[test]
+fn a_pools_members_are_found_again_in_whatever_order_the_name_resolves() {
+    let mut orders = config(1);
+    let host = "pool.example.com".to_owned();
+    orders.sources[0].upstream = Upstream::Pool { host, port: 123, max_sources: 3 };
+    let mut sim = Sim::booted(orders, 0.02, (0..5).map(|_| honest()).collect(), BootState::default(), 9);
+    sim.names = (1..=5).map(|last| IpAddr::from([192, 0, 2, last])).collect();
+    sim.run(1800.0);
+    let asked = |sim: &Sim| {
+        let sources = sim.snapshot().sources;
+        sources.iter().filter_map(|source| source.address).collect::<BTreeSet<_>>()
+    };
+    let before = asked(&sim);
+    sim.end(false);
+    sim.names.rotate_left(3);
+    assert_eq!(sim.begin(), None);
+    assert!(sim.time_to_synchronize() < 0.1);
+    assert_eq!(asked(&sim), before);
+}
