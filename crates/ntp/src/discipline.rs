@@ -85,7 +85,7 @@ const LARGEST_SKEW: f64 = 1e-3;
 
 /// What an oscillator's frequency may have changed by, unseen since the last answer, seconds per second. RFC 5905 §7.2
 /// has 15 ppm (PHI); chrony has 1 ppm, which a machine that wakes up from idling exceeds by far.
-const CLOCK_ERROR: f64 = 10e-6;
+pub(crate) const CLOCK_ERROR: f64 = 10e-6;
 
 /// So certain must a frequency be to be kept on disk for the first time, seconds per second.
 const GOOD_SKEW: f64 = 5e-6;

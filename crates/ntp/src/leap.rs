@@ -146,6 +146,10 @@ impl Engine {
             if let Some(reference) = &mut self.discipline.reference {
                 reference.offset -= second.by;
             }
+            // What was heard before says nothing of it.
+            for association in &mut self.associations {
+                association.fresh = false;
+            }
             self.leap.finish(second);
             return (now, true);
         }

@@ -3,7 +3,7 @@ use crate::{
     Action, Leap, Now, SourceState, Transition, Wall,
     association::Association,
     combine::{Estimated, combinable, combine},
-    discipline::{Decision, Reference},
+    discipline::{CLOCK_ERROR, Decision, Reference},
     engine::Engine,
     leap::mixture,
     select::{Candidate, Demands, Outcome},
@@ -234,7 +234,7 @@ fn estimated(association: &Association, at: Wall) -> Option<Estimated> {
         newest.root_distance() + apart
     } else {
         certain + (offset - best).abs()
-    };
+    } + (at - newest.at).max(0.0) * CLOCK_ERROR;
     Some(Estimated {
         offset,
         offset_error: estimate.offset_error,

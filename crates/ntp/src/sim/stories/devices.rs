@@ -29,7 +29,7 @@ fn a_device_alone_makes_a_primary_server_right_to_the_microsecond() {
         let snapshot = sim.snapshot();
         assert_eq!((snapshot.reason, snapshot.stratum), (Reason::Synchronized, 1));
         assert_eq!(&snapshot.reference_id, b"PHC0");
-        assert!(snapshot.error_bound.is_some_and(|bound| bound < 20e-6), "{snapshot:?}");
+        assert!(snapshot.error_bound.is_some_and(|bound| bound < 50e-6), "{snapshot:?}");
         assert!(snapshot.sources[0].reach == 0xff && snapshot.sources[0].address.is_none());
         assert_eq!(sim.steps.len(), usize::from(offset.abs() > 0.01));
     }

@@ -58,7 +58,7 @@ fn silence_is_holdover_then_unsynchronised_then_regained() {
     let silent: fn() -> Script =
         || Box::new(|now| Behaviour { silent: (600.0..3000.0).contains(&now), ..HONEST });
     let mut orders = config(2);
-    orders.error_bound_threshold = 0.002;
+    orders.error_bound_threshold = 0.01;
     let mut sim = Sim::new(orders, 1.0, vec![silent(), silent()]);
     sim.run(600.0);
     assert_eq!(sim.snapshot().reason, Reason::Synchronized);
@@ -71,7 +71,7 @@ fn silence_is_holdover_then_unsynchronised_then_regained() {
         sim.run(1.0);
         let snapshot = sim.snapshot();
         let bound = snapshot.error_bound.expect("an estimate was used");
-        assert_eq!(snapshot.synchronized, bound <= 0.002);
+        assert_eq!(snapshot.synchronized, bound <= 0.01);
         assert!(sim.offset.abs() <= bound);
         if !snapshot.synchronized {
             assert_eq!(
@@ -85,7 +85,7 @@ fn silence_is_holdover_then_unsynchronised_then_regained() {
     assert!(unsynchronized.is_some(), "{:?}", sim.snapshot());
     sim.run(90.0);
     assert_eq!(sim.snapshot().reason, Reason::Synchronized);
-    assert_eq!(count(&sim, &Transition::SynchronizationRegained), 1);
+    assert_eq!(count(&sim, &Transition::SynchronizationRegained), 1, "{:?}", sim.told);
     assert_eq!(count(&sim, &Transition::UpstreamsReachable), 1);
     assert_eq!(sim.steps.len(), 1);
 }
