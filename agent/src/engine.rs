@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod devices;
+mod requests;
 mod rim;
 
 use rim::Rim;
@@ -103,7 +104,7 @@ pub(crate) fn run_alone(
     rim.run(config, rules);
     while !signal::stop_requested() {
         rim.wake_up();
-        let mut ready = rim.wait(server.as_ref().map(|server| server.socket.as_fd()), None);
+        let ready = rim.wait(server.as_ref().map(|server| server.socket.as_fd()), None);
         if ready.other
             && let Some(OwnServer { socket, config }) = &mut server
             && let Err(error) = socket.serve_one(config, &rim.served(), &counters)
@@ -111,7 +112,7 @@ pub(crate) fn run_alone(
             warn!(%error, "Server socket broke; time is no longer served");
             server = None;
         }
-        rim.receive(&mut ready.requests);
+        rim.receive(&ready.requests);
     }
     rim.rest();
     Ok(())
@@ -130,8 +131,8 @@ fn obey(rim: &mut Rim, orders: &mpsc::Receiver<Order>, waker: &Waker) {
             }
         }
         rim.wake_up();
-        let mut ready = rim.wait(Some(waker.as_fd()), Some(HEARTBEAT));
-        rim.receive(&mut ready.requests);
+        let ready = rim.wait(Some(waker.as_fd()), Some(HEARTBEAT));
+        rim.receive(&ready.requests);
     }
 }
 

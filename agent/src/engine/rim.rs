@@ -1,8 +1,8 @@
 //! The loop's body: clock readings, sockets of outstanding requests, and actions carried out in their order.
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     net::SocketAddr,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::BorrowedFd,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -12,10 +12,10 @@ use ntp::{
     Action, BootState, Drift, Engine, Event, Mono, RequestId, RestrictTable, Served, Snapshot, SourceId,
     Start, Transition, packet::Header,
 };
-use sys::{poll, udp::UdpSocket};
+use sys::poll;
 use tracing::{debug, error, info, warn};
 
-use super::{Sink, devices::Devices};
+use super::{Sink, devices::Devices, requests::Requests};
 use crate::{
     clock::{self, SystemClock},
     leap_table,
@@ -36,7 +36,7 @@ pub(super) struct Rim {
     seed: u64,
     clock: SystemClock,
     state: Arc<State>,
-    sockets: BTreeMap<RequestId, UdpSocket>,
+    requests: Requests,
     devices: Devices,
     questions: Option<mpsc::Sender<Question>>,
     announced: Vec<Transition>,
@@ -48,8 +48,8 @@ pub(super) struct Rim {
 pub(super) struct Ready {
     /// What was waited for beside requests is readable.
     pub(super) other: bool,
-    /// These requests' sockets are.
-    pub(super) requests: Vec<RequestId>,
+    /// These requests' sockets have something.
+    pub(super) requests: Vec<(RequestId, poll::Ready)>,
 }
 
 /// Larger than any reply that we can use; what is longer is cut, and its header still read.
@@ -74,7 +74,7 @@ impl Rim {
             seed,
             clock: SystemClock::default(),
             state,
-            sockets: BTreeMap::new(),
+            requests: Requests::default(),
             devices: Devices::default(),
             questions,
             announced: Vec::new(),
@@ -118,7 +118,7 @@ impl Rim {
             let actions = engine.shut_down(now);
             self.carry_out(actions);
         }
-        self.sockets.clear();
+        self.requests.close_all();
         self.devices.close();
         self.epoch += 1;
         self.disciplines = false;
@@ -164,12 +164,11 @@ impl Rim {
         let now = self.clock.now();
         let until = self.engine.as_ref().map(|engine| duration_between(now.mono, engine.next_wakeup(now)));
         let timeout = until.into_iter().chain(limit).min();
-        let descriptors: Vec<_> = other.into_iter().chain(self.sockets.values().map(AsFd::as_fd)).collect();
-        match poll::readable(&descriptors, timeout) {
-            Ok(mut ready) => {
-                let other = other.is_some() && ready.remove(0);
-                let requests = self.sockets.keys().zip(ready).filter(|(_, ready)| *ready).map(|(id, _)| *id);
-                Ready { other, requests: requests.collect() }
+        let descriptors: Vec<_> = other.into_iter().chain(self.requests.descriptors()).collect();
+        match poll::ready(&descriptors, timeout) {
+            Ok(mut found) => {
+                let other = other.is_some() && found.remove(0).read;
+                Ready { other, requests: self.requests.ready(&found) }
             }
             Err(error) if error.interrupted() => Ready::default(),
             Err(error) => {
@@ -181,13 +180,19 @@ impl Rim {
         }
     }
 
-    /// Takes one datagram from each of these requests' sockets.
-    pub(super) fn receive(&mut self, ready: &mut Vec<RequestId>) {
+    /// Takes what these requests' sockets have: first the stamps of departures, since answers are measured by them,
+    /// then one datagram each.
+    pub(super) fn receive(&mut self, ready: &[(RequestId, poll::Ready)]) {
+        for &(request, _) in ready.iter().filter(|(_, found)| found.queue) {
+            if let Some(at) = self.requests.departure(request) {
+                self.handle(Event::Departed { request, at });
+            }
+        }
         let mut buffer = [0; DATAGRAM];
-        for request in ready.drain(..) {
+        for &(request, _) in ready.iter().filter(|(_, found)| found.read) {
             // An earlier datagram's actions may have closed it.
-            let Some(socket) = self.sockets.get(&request) else { continue };
-            match socket.receive(&mut buffer) {
+            let Some(outcome) = self.requests.receive(request, &mut buffer) else { continue };
+            match outcome {
                 // `ignore` holds for replies of our own upstreams, too.
                 Ok(received) if self.rules.flags(received.from.ip(), received.from.port()).ignore => {}
                 Ok(received) => self.handle(Event::Received {
@@ -199,7 +204,7 @@ impl Rim {
                 Err(error) if error.would_block() || error.interrupted() => {}
                 Err(error) => {
                     debug!(%error, request = request.0, "Request failed");
-                    self.sockets.remove(&request);
+                    self.requests.close(request);
                     self.handle(Event::SendFailed { request });
                 }
             }
@@ -230,7 +235,7 @@ impl Rim {
                     open.extend(self.send(request, to, header))
                 }
                 Action::Read { request, source: _, path } => open.extend(self.read(request, &path)),
-                Action::Close { request } => drop(self.sockets.remove(&request)),
+                Action::Close { request } => self.requests.close(request),
                 Action::SetFrequency { ppm } => self.clock.set_frequency(ppm),
                 Action::Step { by } => self.clock.step(by),
                 Action::SetTai { seconds } => self.clock.set_tai(seconds),
@@ -284,11 +289,8 @@ impl Rim {
 
     /// Sends a request from a fresh port and tells the engine how that went.
     fn send(&mut self, request: RequestId, to: SocketAddr, header: Header) -> Vec<Action> {
-        let event = match send_request(to, header) {
-            Ok((socket, cookie, at)) => {
-                self.sockets.insert(request, socket);
-                Event::Sent { request, cookie, at }
-            }
+        let event = match self.requests.send(request, to, header) {
+            Ok((cookie, at)) => Event::Sent { request, cookie, at },
             Err(error) => {
                 debug!(%error, %to, "Request not sent");
                 Event::SendFailed { request }
@@ -297,21 +299,6 @@ impl Rim {
         let now = self.clock.now();
         self.engine.as_mut().map(|engine| engine.handle(event, now)).unwrap_or_default()
     }
-}
-
-/// A request on its way: its socket, its cookie, and when it left.
-fn send_request(
-    to: SocketAddr,
-    header: Header,
-) -> Result<(UdpSocket, ntp::NtpTimestamp, ntp::Wall), sys::Error> {
-    let socket = UdpSocket::connect(to)?;
-    let cookie = ntp::NtpTimestamp(sys::random::word()?);
-    let datagram = Header { transmit: cookie, ..header }.encode();
-    // Before the call: on the way out it takes the path through the stack that a stamp after it would miss when
-    // another thread, or on loopback the receiver itself, runs first.
-    let at = ntp::Wall(sys::clock::realtime_ns());
-    socket.send(&datagram)?;
-    Ok((socket, cookie, at))
 }
 
 fn duration_between(now: Mono, later: Mono) -> Duration {
@@ -382,8 +369,8 @@ mod tests {
             }
             let waited = sys::clock::monotonic_ns() - begin;
             assert!(waited < 60_000_000_000, "not within a minute: {snapshot:?}");
-            let mut ready = rim.wait(None, Some(Duration::from_millis(200)));
-            rim.receive(&mut ready.requests);
+            let ready = rim.wait(None, Some(Duration::from_millis(200)));
+            rim.receive(&ready.requests);
         }
     }
 
@@ -408,6 +395,6 @@ mod tests {
         turn(&mut rim, |snapshot| snapshot.sources[0].reach & 1 == 1);
         assert_eq!(fake.opened.lock().unwrap().len(), 2);
         rim.rest();
-        assert!(rim.sockets.is_empty());
+        assert!(rim.requests.descriptors().next().is_none());
     }
 }

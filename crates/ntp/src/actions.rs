@@ -33,6 +33,13 @@ pub enum Event<'a> {
         /// When it left, by the system clock, as late as could be known.
         at: Wall,
     },
+    /// The kernel's own stamp of the request's departure, if there is one. It is worth something before the answer.
+    Departed {
+        /// Which request.
+        request: RequestId,
+        /// When it left, by the system clock.
+        at: Wall,
+    },
     /// The request could not be sent, or the network says that nobody listens.
     SendFailed {
         /// Which request.

@@ -7,7 +7,8 @@ use crate::{
     filter::{History, Sample, Verdict},
     packet,
     poll::Schedule,
-    reply::{Answer, Exchange, Identity, Refusal, Server, judge},
+    reply::{Answer, Identity, Refusal, Server, judge},
+    request::Request,
     slew::Change,
 };
 
@@ -63,15 +64,6 @@ struct Lookup {
     at: Mono,
     /// Seconds until the next try.
     wait: f64,
-}
-
-/// The request that is on its way.
-#[derive(Clone, Copy, Debug)]
-struct Request {
-    id: RequestId,
-    deadline: Mono,
-    /// Cookie and corrected time of departure, once the caller told them.
-    left: Option<(NtpTimestamp, Wall)>,
 }
 
 /// What a datagram was good for.
@@ -214,7 +206,7 @@ impl Association {
             self.schedule.begin_burst();
         }
         let wait = self.schedule.sent(now, spread);
-        self.request = Some(Request { id: request, deadline: now.plus(wait.min(LONGEST_WAIT)), left: None });
+        self.request = Some(Request::new(request, now.plus(wait.min(LONGEST_WAIT))));
     }
 
     /// Ends the request, if there is one.
@@ -279,7 +271,14 @@ impl Association {
     /// The request has left at corrected time `at`.
     pub(crate) fn left(&mut self, cookie: NtpTimestamp, at: Wall) {
         if let Some(request) = &mut self.request {
-            request.left = Some((cookie, at));
+            request.left(cookie, at);
+        }
+    }
+
+    /// The kernel's stamp of the request's departure, in corrected time.
+    pub(crate) fn departed(&mut self, at: Wall) {
+        if let Some(request) = &mut self.request {
+            request.stamped(at);
         }
     }
 
@@ -305,11 +304,11 @@ impl Association {
         us: &Identity,
         now: Mono,
     ) -> Received {
-        let Some((cookie, sent)) = self.request.and_then(|request| request.left) else {
+        let Some(exchange) = self.request.and_then(|request| request.exchange(at, local)) else {
             self.rejected += 1;
             return Received::Nothing;
         };
-        match judge(datagram, &Exchange { cookie, sent, received: at, local }, us) {
+        match judge(datagram, &exchange, us) {
             Ok(Answer::Time(sample, server)) => {
                 self.accept(server, now);
                 self.add(sample, now);
@@ -363,8 +362,8 @@ impl Association {
     /// Follows a change of the clock.
     pub(crate) fn transform(&mut self, change: &Change) {
         self.history.transform(change.at, change.frequency, change.offset);
-        if let Some((_, at)) = self.request.as_mut().and_then(|request| request.left.as_mut()) {
-            *at = at.plus((change.at - *at) * change.frequency - change.offset);
+        if let Some(request) = &mut self.request {
+            request.transform(change);
         }
     }
 

@@ -310,6 +310,14 @@ impl Engine {
                     }
                 });
             }
+            Event::Departed { request, at } => {
+                let at = self.clock.corrected(at);
+                self.with_request(request, |a| {
+                    if steady {
+                        a.departed(at);
+                    }
+                });
+            }
             Event::SendFailed { request } => {
                 actions.extend(self.with_request(request, |a| a.failed(now.mono)).flatten());
             }

@@ -20,6 +20,7 @@ mod reply;
 mod association;
 mod poll;
 mod pool;
+mod request;
 
 mod filter;
 mod regression;

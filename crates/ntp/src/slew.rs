@@ -34,6 +34,13 @@ pub(crate) struct Change {
     pub(crate) offset: f64,
 }
 
+impl Change {
+    /// What a reading of corrected time becomes by it.
+    pub(crate) fn moved(&self, at: Wall) -> Wall {
+        at.plus((self.at - at) * self.frequency - self.offset)
+    }
+}
+
 /// The kernel's adjustments end at ±10 % (tick and frequency together); so do ours.
 const LARGEST_RATE: f64 = 0.1;
 

@@ -6,6 +6,16 @@ use std::{
 
 use crate::Error;
 
+/// What `poll` found of one descriptor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// There may be something to read, or an error to report.
+    pub read: bool,
+    /// The error queue may hold something: a datagram's departure
+    /// ([`UdpSocket::departure`](crate::udp::UdpSocket::departure)).
+    pub queue: bool,
+}
+
 /// Waits until one of `descriptors` has something to read (or an error to report), the time is up, or a signal comes.
 /// The answer says for each of them, in their order, whether it is ready; all `false` when the time was up.
 ///
@@ -14,9 +24,32 @@ use crate::Error;
 /// # Errors
 /// [`Error::interrupted`] when a signal came; it is for the caller to look why.
 pub fn readable(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Result<Vec<bool>, Error> {
+    Ok(wait(descriptors, libc::POLLIN, timeout)?.iter().map(|events| *events != 0).collect())
+}
+
+/// The same, with error queues told apart. For sockets that stamp departures.
+///
+/// # Errors
+/// As [`readable`].
+pub fn ready(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Result<Vec<Ready>, Error> {
+    // The kernel answers POLLERR and POLLPRI together, whether the queue or another error is the reason, so both are to
+    // be looked at.
+    let told = |events: libc::c_short| Ready {
+        read: events & !libc::POLLPRI != 0,
+        queue: events & libc::POLLPRI != 0,
+    };
+    let events = wait(descriptors, libc::POLLIN | libc::POLLPRI, timeout)?;
+    Ok(events.into_iter().map(told).collect())
+}
+
+fn wait(
+    descriptors: &[BorrowedFd<'_>],
+    events: libc::c_short,
+    timeout: Option<Duration>,
+) -> Result<Vec<libc::c_short>, Error> {
     let mut polled: Vec<libc::pollfd> = descriptors
         .iter()
-        .map(|descriptor| libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 })
+        .map(|descriptor| libc::pollfd { fd: descriptor.as_raw_fd(), events, revents: 0 })
         .collect();
     // SAFETY: the pointer and the count are those of a live, exclusively borrowed vector, and the descriptors are
     // borrowed, so open, for the whole call.
@@ -24,7 +57,7 @@ pub fn readable(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Re
         libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout.map_or(-1, whole_milliseconds))
     };
     Error::check("poll", result)?;
-    Ok(polled.iter().map(|entry| entry.revents != 0).collect())
+    Ok(polled.iter().map(|entry| entry.revents).collect())
 }
 
 fn whole_milliseconds(timeout: Duration) -> libc::c_int {

@@ -1,4 +1,4 @@
-//! UDP sockets that know when a datagram came and to which of our addresses.
+//! UDP sockets that know when a datagram came and to which of our addresses, and if wanted when one left.
 //!
 //! Datagrams out and in, one system call each. Made without flag bits and read by one `recvmsg` with one buffer and a
 //! large control buffer, so that a simulator in front of libc can follow.
@@ -24,6 +24,15 @@ pub struct Received {
     /// The address of ours that it came to, if the kernel told.
     pub local: Option<IpAddr>,
     /// When it came, nanoseconds of CLOCK_REALTIME: the kernel's stamp, or the time right after reading it.
+    pub at_ns: i64,
+}
+
+/// A record of the error queue: a datagram of ours that has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// How many octets of the buffer are the frame's: headers of the link, of IP and UDP, and the datagram.
+    pub len: usize,
+    /// When it was given to the network device, nanoseconds of CLOCK_REALTIME.
     pub at_ns: i64,
 }
 
@@ -85,9 +94,38 @@ impl UdpSocket {
         socket.set_descriptor_flag(libc::F_SETFD, libc::FD_CLOEXEC)?;
         socket.set_descriptor_flag(libc::F_SETFL, libc::O_NONBLOCK)?;
         // Stamps are wanted, not needed: without them the time is read right after the datagram.
-        let stamps = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
-        let _ = socket.set_option(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, stamps as libc::c_int);
+        let _ = socket.stamp(libc::SOF_TIMESTAMPING_RX_SOFTWARE);
         Ok(socket)
+    }
+
+    fn stamp(&self, which: libc::c_uint) -> Result<(), Error> {
+        let stamps = which | libc::SOF_TIMESTAMPING_SOFTWARE;
+        self.set_option(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, stamps as libc::c_int)
+    }
+
+    /// From now on each datagram that leaves comes back by the error queue, with the time at which it left:
+    /// [`crate::poll::ready`] tells, [`UdpSocket::departure`] reads (Linux Documentation/networking/timestamping.rst).
+    ///
+    /// # Errors
+    /// When the kernel cannot.
+    pub fn stamp_departures(&self) -> Result<(), Error> {
+        // First, so that a queue that nobody is told of is never filled.
+        self.switch_on(libc::SOL_SOCKET, SO_SELECT_ERR_QUEUE)?;
+        self.stamp(libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_TX_SOFTWARE)
+    }
+
+    /// Reads one record of the error queue, the frame into `buffer`; what does not fit is lost. None if the record is
+    /// no stamp. Only to be called when [`crate::poll::ready`] says that there is one: a simulator would take a
+    /// datagram instead.
+    ///
+    /// # Errors
+    /// [`Error::would_block`] if none is there.
+    pub fn departure(&self, buffer: &mut [u8]) -> Result<Option<Departure>, Error> {
+        let mut control = control::Buffer::new();
+        let (message, len) = self.receive_message(buffer, None, &mut control, libc::MSG_ERRQUEUE)?;
+        let told = control.read(&message);
+        let left = message.msg_flags & libc::MSG_ERRQUEUE != 0;
+        Ok(told.stamp_ns.filter(|_| left).map(|at_ns| Departure { len, at_ns }))
     }
 
     /// Reads one datagram into `buffer`; what does not fit is lost. An error that came back for an earlier datagram
@@ -98,21 +136,36 @@ impl UdpSocket {
     pub fn receive(&self, buffer: &mut [u8]) -> Result<Received, Error> {
         let mut from = address::blank();
         let mut control = control::Buffer::new();
-        let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-        let mut message = blank_message();
-        message.msg_name = (&raw mut from).cast();
-        message.msg_namelen = size_of_val(&from) as libc::socklen_t;
-        message.msg_iov = &raw mut vector;
-        message.msg_iovlen = 1;
-        control.attach(&mut message);
-        // SAFETY: every pointer in the message is to a live, exclusively borrowed object of the given length.
-        let got = unsafe { libc::recvmsg(self.raw(), &raw mut message, 0) };
+        let received = self.receive_message(buffer, Some(&mut from), &mut control, 0);
         let read_at = clock::realtime_ns();
-        let len = usize::try_from(got).map_err(|_| Error::last("recvmsg"))?;
+        let (message, len) = received?;
         // A datagram without a sender cannot be answered; a kernel does not deliver such over IP.
         let from = address::decode(&from).ok_or(Error::new("recvmsg", libc::EAFNOSUPPORT))?;
         let told = control.read(&message);
         Ok(Received { len, from, local: told.local, at_ns: told.stamp_ns.unwrap_or(read_at) })
+    }
+
+    /// The message keeps pointers to what was lent: only its control part, `control`, may be looked at afterwards.
+    fn receive_message(
+        &self,
+        buffer: &mut [u8],
+        from: Option<&mut libc::sockaddr_storage>,
+        control: &mut control::Buffer,
+        flags: libc::c_int,
+    ) -> Result<(libc::msghdr, usize), Error> {
+        let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        let mut message = blank_message();
+        if let Some(from) = from {
+            message.msg_name = ptr::from_mut(from).cast();
+            message.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        }
+        message.msg_iov = &raw mut vector;
+        message.msg_iovlen = 1;
+        control.attach(&mut message);
+        // SAFETY: every pointer in the message is to a live, exclusively borrowed object of the given length.
+        let got = unsafe { libc::recvmsg(self.raw(), &raw mut message, flags) };
+        let len = usize::try_from(got).map_err(|_| Error::last("recvmsg"))?;
+        Ok((message, len))
     }
 
     /// Sends `datagram` on a connected socket.
@@ -191,6 +244,9 @@ impl AsFd for UdpSocket {
         self.descriptor.as_fd()
     }
 }
+
+/// From the kernel's include/uapi/asm-generic/socket.h: an error queue that is not empty is POLLPRI, too.
+const SO_SELECT_ERR_QUEUE: libc::c_int = 45;
 
 fn blank_message() -> libc::msghdr {
     // SAFETY: msghdr is a plain structure; all zeros is one without name, buffers or control data.

@@ -77,3 +77,57 @@ fn a_port_is_for_one() {
     let error = UdpSocket::bind(first.local_address().unwrap()).unwrap_err();
     assert!(error.in_use() && error.call() == "bind", "{error}");
 }
+
+#[test]
+fn a_departure_is_told_by_the_error_queue() {
+    let server = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let client = UdpSocket::connect(server.local_address().unwrap()).unwrap();
+    client.stamp_departures().unwrap();
+    let before = clock::realtime_ns();
+    client.send(b"a question").unwrap();
+    let after = clock::realtime_ns();
+    let found = poll::ready(&[client.as_fd()], Some(Duration::from_secs(10))).unwrap();
+    assert!(found[0].queue, "{found:?}");
+    let mut frame = [0; 256];
+    let left = client.departure(&mut frame).unwrap().expect("a stamp");
+    assert!(frame[..left.len].ends_with(b"a question"), "{:?}", &frame[..left.len]);
+    assert!((before..=after).contains(&left.at_ns), "{before} {} {after}", left.at_ns);
+    assert!(client.departure(&mut frame).unwrap_err().would_block());
+    assert!(client.receive(&mut frame).unwrap_err().would_block());
+
+    // An answer and a stamp at once are told apart, and read one by one.
+    wait(&server);
+    let question = server.receive(&mut frame).unwrap();
+    client.send(b"another one").unwrap();
+    server.send_from(question.local, question.from, b"answer").unwrap();
+    wait(&client);
+    let found = poll::ready(&[client.as_fd()], Some(Duration::from_secs(10))).unwrap();
+    assert_eq!(found, [poll::Ready { read: true, queue: true }]);
+    let answer = client.receive(&mut frame).unwrap();
+    assert_eq!(&frame[..answer.len], b"answer");
+    assert!(client.departure(&mut frame).unwrap().is_some());
+    let none = poll::ready(&[client.as_fd()], Some(Duration::ZERO)).unwrap();
+    assert_eq!(none, [poll::Ready::default()]);
+}
+
+#[test]
+fn a_closed_port_is_told_beside_a_departure() {
+    let gone = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap().local_address().unwrap();
+    let client = UdpSocket::connect(gone).unwrap();
+    client.stamp_departures().unwrap();
+    client.send(b"x").unwrap();
+    let mut frame = [0; 256];
+    let limit = Some(Duration::from_secs(10));
+    let (mut departed, mut refused) = (false, false);
+    // Which of the two is told first is the kernel's affair.
+    while !(departed && refused) {
+        let [found] = poll::ready(&[client.as_fd()], limit).unwrap()[..] else { panic!("one descriptor") };
+        assert_ne!(found, poll::Ready::default(), "nothing within ten seconds");
+        if found.queue {
+            departed |= client.departure(&mut frame).is_ok_and(|left| left.is_some());
+        }
+        if found.read {
+            refused |= client.receive(&mut frame).unwrap_err().refused();
+        }
+    }
+}

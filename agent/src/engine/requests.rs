@@ -1,0 +1,119 @@
+//! The requests that are on their way: a socket each, on a port of its own (RFC 9109), with what is needed to know
+//! the stamp of its departure. Datagrams out and in; what they mean is the engine's affair.
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use ntp::{NtpTimestamp, RequestId, Wall, packet::Header};
+use sys::{
+    poll::Ready,
+    udp::{Received, UdpSocket},
+};
+use tracing::debug;
+
+/// The sockets.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    open: BTreeMap<RequestId, Request>,
+}
+
+#[derive(Debug)]
+struct Request {
+    socket: UdpSocket,
+    cookie: NtpTimestamp,
+}
+
+impl Requests {
+    /// Sends a request; answers its cookie, and when it left as far as can be known before the kernel's stamp comes.
+    pub(super) fn send(
+        &mut self,
+        id: RequestId,
+        to: SocketAddr,
+        header: Header,
+    ) -> Result<(NtpTimestamp, Wall), sys::Error> {
+        let socket = UdpSocket::connect(to)?;
+        if let Err(error) = socket.stamp_departures() {
+            debug!(%error, "Kernel does not stamp departures");
+        }
+        let cookie = NtpTimestamp(sys::random::word()?);
+        let datagram = Header { transmit: cookie, ..header }.encode();
+        // Before the call: on the way out it takes the path through the stack that a stamp after it would miss when
+        // another thread, or on loopback the receiver itself, runs first.
+        let at = Wall(sys::clock::realtime_ns());
+        socket.send(&datagram)?;
+        self.open.insert(id, Request { socket, cookie });
+        Ok((cookie, at))
+    }
+
+    pub(super) fn close(&mut self, id: RequestId) {
+        self.open.remove(&id);
+    }
+
+    pub(super) fn close_all(&mut self) {
+        self.open.clear();
+    }
+
+    /// To be waited for, in the order of [`Requests::ready`].
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.open.values().map(|request| request.socket.as_fd())
+    }
+
+    /// Whose sockets those are.
+    pub(super) fn ready(&self, found: &[Ready]) -> Vec<(RequestId, Ready)> {
+        let all = self.open.keys().copied().zip(found.iter().copied());
+        all.filter(|(_, ready)| *ready != Ready::default()).collect()
+    }
+
+    /// The kernel's stamp of a request's departure. Only when its error queue is ready.
+    pub(super) fn departure(&self, id: RequestId) -> Option<Wall> {
+        let request = self.open.get(&id)?;
+        let mut frame = [0; FRAME];
+        let left = request.socket.departure(&mut frame).ok()??;
+        let cookie = request.cookie.0.to_be_bytes();
+        // By its content: the frame has headers of any length before it.
+        let own = frame[..left.len].windows(cookie.len()).any(|octets| octets == cookie);
+        own.then_some(Wall(left.at_ns))
+    }
+
+    /// One datagram that came for a request; none if the request is over.
+    pub(super) fn receive(&self, id: RequestId, buffer: &mut [u8]) -> Option<Result<Received, sys::Error>> {
+        self.open.get(&id).map(|request| request.socket.receive(buffer))
+    }
+}
+
+/// Room for the headers of link, IP and UDP, and for that part of the datagram that holds the cookie.
+const FRAME: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ntp::packet;
+    use sys::poll;
+
+    use super::*;
+
+    #[test]
+    fn a_requests_departure_is_known_before_its_answer() {
+        let server = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut requests = Requests::default();
+        let (id, to) = (RequestId(3), server.local_address().unwrap());
+        let (cookie, sent) = requests.send(id, to, packet::client_header()).unwrap();
+        let limit = Some(Duration::from_secs(10));
+        let found = poll::ready(&requests.descriptors().collect::<Vec<_>>(), limit).unwrap();
+        let [(found, ready)] = requests.ready(&found)[..] else { panic!("nothing within ten seconds") };
+        assert!(found == id && ready.queue);
+        let left = requests.departure(id).expect("a stamp");
+        assert!(sent <= left && left.0 <= sys::clock::realtime_ns(), "{sent:?} {left:?}");
+
+        assert_eq!(poll::readable(&[server.as_fd()], limit).unwrap(), [true]);
+        let mut buffer = [0; 64];
+        let request = server.receive(&mut buffer).unwrap();
+        assert_eq!(packet::decode(&buffer[..request.len]).unwrap().transmit, cookie);
+        assert!(left.0 <= request.at_ns, "{left:?} {request:?}");
+        requests.close(id);
+        assert!(requests.departure(id).is_none() && requests.receive(id, &mut buffer).is_none());
+    }
+}
