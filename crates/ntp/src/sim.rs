@@ -19,8 +19,6 @@ mod scenarios;
 mod table;
 
 #[cfg(test)]
-mod selection;
-#[cfg(test)]
 mod stories;
 
 pub use devices::Shown;

@@ -6,11 +6,13 @@ mod start;
 
 mod upstreams;
 
+mod choice;
 mod liars;
 
 mod accuracy;
 mod devices;
 mod jumps;
+mod leap_seconds;
 mod restarts;
 
 mod orders;
