@@ -31,6 +31,8 @@ pub struct Agent {
     pub token_file: Option<PathBuf>,
     /// The hardware clock.
     pub rtc_device: PathBuf,
+    /// The files that `key` and `nts.ca` of an upstream name.
+    pub keys_directory: PathBuf,
     /// Where profiles are handed over (Kubernetes).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch: Option<Watch>,
@@ -43,6 +45,7 @@ impl Default for Agent {
             http_address: Some("127.0.0.1:9817".to_owned()),
             token_file: None,
             rtc_device: PathBuf::from("/dev/rtc0"),
+            keys_directory: PathBuf::from("/etc/timesync/keys"),
             watch: None,
         }
     }
