@@ -17,11 +17,14 @@ use tracing::{debug, error, info, warn};
 
 use super::Sink;
 use crate::{
+    auth::Proofs,
     clock::SystemClock,
     leap_table,
     resolve::{self, Answer, Question},
     state::State,
 };
+
+mod proven;
 
 /// The loop's belongings.
 pub(super) struct Rim {
@@ -37,6 +40,7 @@ pub(super) struct Rim {
     clock: SystemClock,
     state: Arc<State>,
     sockets: BTreeMap<RequestId, UdpSocket>,
+    proofs: Proofs,
     questions: Option<mpsc::Sender<Question>>,
     announced: Vec<Transition>,
     sink: Option<Box<dyn Sink>>,
@@ -51,12 +55,14 @@ pub(super) struct Ready {
     pub(super) requests: Vec<RequestId>,
 }
 
-/// Larger than any reply that we can use; what is longer is cut, and its header still read.
-const DATAGRAM: usize = 1024;
+/// Larger than any reply that we can use: what goes through every network in one piece has 1232 octets, and a reply is
+/// no longer than its request. What is longer is cut, and its header still read.
+const DATAGRAM: usize = 2048;
 
 impl Rim {
     pub(super) fn new(
         state: Arc<State>,
+        proofs: Proofs,
         sink: Option<Box<dyn Sink>>,
         questions: Option<mpsc::Sender<Question>>,
     ) -> Result<Self, sys::Error> {
@@ -74,6 +80,7 @@ impl Rim {
             clock: SystemClock::default(),
             state,
             sockets: BTreeMap::new(),
+            proofs,
             questions,
             announced: Vec::new(),
             sink,
@@ -92,6 +99,7 @@ impl Rim {
         let now = self.clock.now();
         if let Some(engine) = &mut self.engine {
             let actions = engine.reconfigure(config, now);
+            self.proofs.keep(|source| engine.auth(source).is_some());
             self.carry_out(actions);
         } else {
             let start =
@@ -113,6 +121,7 @@ impl Rim {
             self.carry_out(actions);
         }
         self.sockets.clear();
+        self.proofs.keep(|_| false);
         self.epoch += 1;
         self.disciplines = false;
         self.publish();
@@ -183,16 +192,19 @@ impl Rim {
             match socket.receive(&mut buffer) {
                 // `ignore` holds for replies of our own upstreams, too.
                 Ok(received) if self.rules.flags(received.from.ip(), received.from.port()).ignore => {}
-                Ok(received) => self.handle(Event::Received {
-                    request,
-                    datagram: &buffer[..received.len],
-                    at: ntp::Wall(received.at_ns),
-                    local: received.local,
-                }),
+                Ok(received) => match self.proofs.verify(request, &buffer[..received.len]) {
+                    Ok(()) => self.handle(Event::Received {
+                        request,
+                        datagram: &buffer[..received.len],
+                        at: ntp::Wall(received.at_ns),
+                        local: received.local,
+                    }),
+                    Err(refused) => self.disbelieve(request, &refused),
+                },
                 Err(error) if error.would_block() || error.interrupted() => {}
                 Err(error) => {
                     debug!(%error, request = request.0, "Request failed");
-                    self.sockets.remove(&request);
+                    self.close(request);
                     self.handle(Event::SendFailed { request });
                 }
             }
@@ -219,10 +231,10 @@ impl Rim {
         while let Some(action) = open.pop_front() {
             match action {
                 Action::Resolve { source, host } => open.extend(self.resolve(source, host)),
-                Action::Send { request, source: _, to, header } => {
-                    open.extend(self.send(request, to, header))
+                Action::Send { request, source, to, header } => {
+                    open.extend(self.send(request, source, to, header))
                 }
-                Action::Close { request } => drop(self.sockets.remove(&request)),
+                Action::Close { request } => self.close(request),
                 Action::SetFrequency { ppm } => self.clock.set_frequency(ppm),
                 Action::Step { by } => self.clock.step(by),
                 Action::SetTai { seconds } => self.clock.set_tai(seconds),
@@ -245,7 +257,15 @@ impl Rim {
         }
     }
 
+    fn close(&mut self, request: RequestId) {
+        self.sockets.remove(&request);
+        self.proofs.close(request);
+    }
+
     fn resolve(&mut self, source: SourceId, host: String) -> Vec<Action> {
+        if let Some(actions) = self.exchange(source, &host) {
+            return actions;
+        }
         if let Some(questions) = &self.questions {
             // The thread lives as long as we hold its sender.
             let _ = questions.send(Question { epoch: self.epoch, source, host });
@@ -258,9 +278,13 @@ impl Rim {
     }
 
     /// Sends a request from a fresh port and tells the engine how that went.
-    fn send(&mut self, request: RequestId, to: SocketAddr, header: Header) -> Vec<Action> {
-        let event = match send_request(to, header) {
-            Ok((socket, cookie, at)) => {
+    fn send(&mut self, request: RequestId, source: SourceId, to: SocketAddr, header: Header) -> Vec<Action> {
+        let (cookie, datagram) = match self.prove(request, source, header) {
+            Ok(proven) => proven,
+            Err(actions) => return actions,
+        };
+        let event = match send_request(to, &datagram) {
+            Ok((socket, at)) => {
                 self.sockets.insert(request, socket);
                 Event::Sent { request, cookie, at }
             }
@@ -274,19 +298,14 @@ impl Rim {
     }
 }
 
-/// A request on its way: its socket, its cookie, and when it left.
-fn send_request(
-    to: SocketAddr,
-    header: Header,
-) -> Result<(UdpSocket, ntp::NtpTimestamp, ntp::Wall), sys::Error> {
+/// A request on its way: its socket, and when it left.
+fn send_request(to: SocketAddr, datagram: &[u8]) -> Result<(UdpSocket, ntp::Wall), sys::Error> {
     let socket = UdpSocket::connect(to)?;
-    let cookie = ntp::NtpTimestamp(sys::random::word()?);
-    let datagram = Header { transmit: cookie, ..header }.encode();
     // Before the call: on the way out it takes the path through the stack that a stamp after it would miss when
     // another thread, or on loopback the receiver itself, runs first.
     let at = ntp::Wall(sys::clock::realtime_ns());
-    socket.send(&datagram)?;
-    Ok((socket, cookie, at))
+    socket.send(datagram)?;
+    Ok((socket, at))
 }
 
 fn duration_between(now: Mono, later: Mono) -> Duration {

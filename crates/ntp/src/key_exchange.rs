@@ -118,9 +118,8 @@ pub fn read(octets: &[u8]) -> Result<Option<Established>, Error> {
             ERROR => return Err(Error::Refused(word(body)?)),
             WARNING => return Err(Error::Warned(word(body)?)),
             COOKIE => {
-                if (1..=LONGEST_COOKIE).contains(&length) && established.cookies.len() < COOKIES {
-                    established.cookies.push(body.to_vec());
-                }
+                let usable = (1..=LONGEST_COOKIE).contains(&length) && established.cookies.len() < COOKIES;
+                established.cookies.extend(usable.then(|| body.to_vec()));
             }
             SERVER if established.server.is_none() => established.server = Some(host(body)?),
             PORT if established.port.is_none() => established.port = Some(word(body)?),
