@@ -5,6 +5,7 @@
 use std::{
     io,
     os::fd::AsFd,
+    path::Path,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
@@ -15,6 +16,7 @@ use sys::{poll::Waker, signal};
 use tracing::warn;
 
 use crate::{
+    auth::{Proofs, exchange},
     resolve::{self, Answer},
     server::{ServeConfig, ServerCounters, ServerSocket},
     state::State,
@@ -42,6 +44,8 @@ pub(crate) enum Order {
     Rest,
     /// A name was looked up.
     Resolved(Answer),
+    /// Keys were exchanged, or not.
+    Exchanged(exchange::Answer),
     /// Leave a sane clock and end.
     Stop,
 }
@@ -62,17 +66,27 @@ impl Orders {
     }
 }
 
-/// Starts the loop in a thread of its own.
+/// Starts the loop in a thread of its own; keys are files in `keys`.
 ///
 /// # Errors
 /// When no thread, no descriptor or no random number can be had.
-pub(crate) fn start(state: Arc<State>, sink: Box<dyn Sink>) -> io::Result<(Orders, JoinHandle<()>)> {
+pub(crate) fn start(
+    state: Arc<State>,
+    keys: &Path,
+    sink: Box<dyn Sink>,
+) -> io::Result<(Orders, JoinHandle<()>)> {
     let waker = Arc::new(Waker::new().map_err(io::Error::other)?);
     let (sender, receiver) = mpsc::channel();
     let orders = Orders { sender, waker: Arc::clone(&waker) };
     let back = orders.clone();
     let questions = resolve::start(move |answer| back.give(Order::Resolved(answer)))?;
-    let mut rim = Rim::new(state, Some(sink), Some(questions)).map_err(io::Error::other)?;
+    let back = orders.clone();
+    let exchanger = move |question| {
+        let back = back.clone();
+        exchange::start(question, move |answer| back.give(Order::Exchanged(answer)));
+    };
+    let proofs = Proofs::new(keys, Some(Box::new(exchanger)));
+    let mut rim = Rim::new(state, proofs, Some(sink), Some(questions)).map_err(io::Error::other)?;
     let engine = thread::Builder::new().name("engine".to_owned()).stack_size(STACK);
     let thread = engine.spawn(move || obey(&mut rim, &receiver, &waker))?;
     Ok((orders, thread))
@@ -89,7 +103,8 @@ pub(crate) struct OwnServer {
     pub(crate) config: ServeConfig,
 }
 
-/// Runs `config` in this thread, without hearing whom `rules` ignore, until SIGTERM or SIGINT.
+/// Runs `config` in this thread, without hearing whom `rules` ignore, until SIGTERM or SIGINT; keys are files in `keys`,
+/// and there is no NTS.
 ///
 /// # Errors
 /// When no random number can be had.
@@ -97,9 +112,10 @@ pub(crate) fn run_alone(
     config: ntp::Config,
     rules: RestrictTable,
     state: Arc<State>,
+    keys: &Path,
     mut server: Option<OwnServer>,
 ) -> Result<(), sys::Error> {
-    let mut rim = Rim::new(state, None, None)?;
+    let mut rim = Rim::new(state, Proofs::new(keys, None), None, None)?;
     let counters = ServerCounters::default();
     rim.run(config, rules);
     while !signal::stop_requested() {
@@ -127,6 +143,7 @@ fn obey(rim: &mut Rim, orders: &mpsc::Receiver<Order>, waker: &Waker) {
                 Order::Run(config, rules) => rim.run(config, rules),
                 Order::Rest => rim.rest(),
                 Order::Resolved(answer) => rim.resolved(&answer),
+                Order::Exchanged(answer) => rim.exchanged(answer),
                 Order::Stop => return rim.rest(),
             }
         }

@@ -1,7 +1,7 @@
 //! The node agent: an NTP daemon that takes its orders from a file.
 //!
 //! The way of the data: `load` finds what is wanted, `check` looks at every field, `assemble` makes the engine's words
-//! of it, `engine` runs the pure engine on the system `clock` and asks the network (`resolve` for names, `state` for
+//! of it, `engine` runs the pure engine on the system `clock` and asks the network (`resolve` for names, `auth` for proof, `state` for
 //! what outlives it), `server` answers others, `rtc` looks after the hardware clock, `report` collects what all of
 //! them know, `metrics` and `http` show it. `reload` holds the order; `cli` is the way in.
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@ mod assemble;
 
 mod engine;
 
+mod auth;
 mod clock;
 mod leap_table;
 mod resolve;

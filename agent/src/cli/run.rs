@@ -56,6 +56,9 @@ pub(crate) enum Error {
     /// `--engine-only` watches no folder.
     #[error("--engine-only needs a [profile] in the file")]
     NothingToRun,
+    /// `--engine-only` has no thread for key exchanges.
+    #[error("upstream {0}: nts needs a second thread, which --engine-only forbids")]
+    NtsAlone(String),
     /// The system has no thread, descriptor, or random number left.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -103,6 +106,9 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
     let Ok(Wanted::Profile(candidate)) = load::judge(origin, &load::find(origin)).wanted else {
         return Err(Error::NothingToRun);
     };
+    if let Some(upstream) = candidate.checked.upstreams.iter().find(|upstream| upstream.nts.is_some()) {
+        return Err(Error::NtsAlone(upstream.name.clone()));
+    }
     signal::stop_on_signals(None).map_err(io::Error::other)?;
     let state = Arc::new(State::open(&agent.state_directory, &boot_id()));
     let serve = assemble::serve_config(&candidate.checked);
@@ -116,7 +122,7 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
     };
     let config = assemble::engine_config(&candidate.checked, clock::may_set());
     let rules = assemble::restrict_table(&candidate.checked.access);
-    engine::run_alone(config, rules, state, server).map_err(io::Error::other)?;
+    engine::run_alone(config, rules, state, &agent.keys_directory, server).map_err(io::Error::other)?;
     Ok(())
 }
 
@@ -148,7 +154,7 @@ fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
         server: Arc::clone(&server),
         liveness: Arc::clone(&liveness),
     };
-    let (orders, engine) = engine::start(Arc::clone(&state), Box::new(publisher))?;
+    let (orders, engine) = engine::start(Arc::clone(&state), &agent.keys_directory, Box::new(publisher))?;
     let metrics = Arc::new(Metrics::new()?);
     let http_address = agent.http_address.map(|address| super::http_address(&address));
     let http_address = http_address.transpose().map_err(Error::Address)?;

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-use ntp::{NtpTimestamp, RequestId, Wall, packet::Header};
+use ntp::{NtpTimestamp, RequestId, Wall};
 use sys::{
     poll::Ready,
     udp::{Received, UdpSocket},
@@ -26,25 +26,24 @@ struct Request {
 }
 
 impl Requests {
-    /// Sends a request; answers its cookie, and when it left as far as can be known before the kernel's stamp comes.
+    /// Sends a request that holds `cookie`; answers when it left, as far as can be known before the kernel's stamp comes.
     pub(super) fn send(
         &mut self,
         id: RequestId,
         to: SocketAddr,
-        header: Header,
-    ) -> Result<(NtpTimestamp, Wall), sys::Error> {
+        cookie: NtpTimestamp,
+        datagram: &[u8],
+    ) -> Result<Wall, sys::Error> {
         let socket = UdpSocket::connect(to)?;
         if let Err(error) = socket.stamp_departures() {
             debug!(%error, "Kernel does not stamp departures");
         }
-        let cookie = NtpTimestamp(sys::random::word()?);
-        let datagram = Header { transmit: cookie, ..header }.encode();
         // Before the call: on the way out it takes the path through the stack that a stamp after it would miss when
         // another thread, or on loopback the receiver itself, runs first.
         let at = Wall(sys::clock::realtime_ns());
-        socket.send(&datagram)?;
+        socket.send(datagram)?;
         self.open.insert(id, Request { socket, cookie });
-        Ok((cookie, at))
+        Ok(at)
     }
 
     pub(super) fn close(&mut self, id: RequestId) {
@@ -100,7 +99,8 @@ mod tests {
         let server = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let mut requests = Requests::default();
         let (id, to) = (RequestId(3), server.local_address().unwrap());
-        let (cookie, sent) = requests.send(id, to, packet::client_header()).unwrap();
+        let cookie = NtpTimestamp(0x0102_0304_0506_0708);
+        let sent = requests.send(id, to, cookie, &packet::client_request(cookie)).unwrap();
         let limit = Some(Duration::from_secs(10));
         let found = poll::ready(&requests.descriptors().collect::<Vec<_>>(), limit).unwrap();
         let [(found, ready)] = requests.ready(&found)[..] else { panic!("nothing within ten seconds") };

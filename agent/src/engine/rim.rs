@@ -17,11 +17,14 @@ use tracing::{debug, error, info, warn};
 
 use super::{Sink, devices::Devices, requests::Requests};
 use crate::{
+    auth::Proofs,
     clock::{self, SystemClock},
     leap_table,
     resolve::{self, Answer, Question},
     state::State,
 };
+
+mod proven;
 
 /// The loop's belongings.
 pub(super) struct Rim {
@@ -38,6 +41,7 @@ pub(super) struct Rim {
     state: Arc<State>,
     requests: Requests,
     devices: Devices,
+    proofs: Proofs,
     questions: Option<mpsc::Sender<Question>>,
     announced: Vec<Transition>,
     sink: Option<Box<dyn Sink>>,
@@ -52,12 +56,14 @@ pub(super) struct Ready {
     pub(super) requests: Vec<(RequestId, poll::Ready)>,
 }
 
-/// Larger than any reply that we can use; what is longer is cut, and its header still read.
-const DATAGRAM: usize = 1024;
+/// Larger than any reply that we can use: what goes through every network in one piece has 1232 octets, and a reply is
+/// no longer than its request. What is longer is cut, and its header still read.
+const DATAGRAM: usize = 2048;
 
 impl Rim {
     pub(super) fn new(
         state: Arc<State>,
+        proofs: Proofs,
         sink: Option<Box<dyn Sink>>,
         questions: Option<mpsc::Sender<Question>>,
     ) -> Result<Self, sys::Error> {
@@ -76,6 +82,7 @@ impl Rim {
             state,
             requests: Requests::default(),
             devices: Devices::default(),
+            proofs,
             questions,
             announced: Vec::new(),
             sink,
@@ -94,6 +101,7 @@ impl Rim {
         let now = self.clock.now();
         if let Some(engine) = &mut self.engine {
             let actions = engine.reconfigure(config, now);
+            self.proofs.keep(|source| engine.auth(source).is_some());
             self.carry_out(actions);
         } else {
             let start = Start {
@@ -120,6 +128,7 @@ impl Rim {
         }
         self.requests.close_all();
         self.devices.close();
+        self.proofs.keep(|_| false);
         self.epoch += 1;
         self.disciplines = false;
         self.publish();
@@ -195,16 +204,19 @@ impl Rim {
             match outcome {
                 // `ignore` holds for replies of our own upstreams, too.
                 Ok(received) if self.rules.flags(received.from.ip(), received.from.port()).ignore => {}
-                Ok(received) => self.handle(Event::Received {
-                    request,
-                    datagram: &buffer[..received.len],
-                    at: ntp::Wall(received.at_ns),
-                    local: received.local,
-                }),
+                Ok(received) => match self.proofs.verify(request, &buffer[..received.len]) {
+                    Ok(()) => self.handle(Event::Received {
+                        request,
+                        datagram: &buffer[..received.len],
+                        at: ntp::Wall(received.at_ns),
+                        local: received.local,
+                    }),
+                    Err(refused) => self.disbelieve(request, &refused),
+                },
                 Err(error) if error.would_block() || error.interrupted() => {}
                 Err(error) => {
                     debug!(%error, request = request.0, "Request failed");
-                    self.requests.close(request);
+                    self.close(request);
                     self.handle(Event::SendFailed { request });
                 }
             }
@@ -231,11 +243,11 @@ impl Rim {
         while let Some(action) = open.pop_front() {
             match action {
                 Action::Resolve { source, host } => open.extend(self.resolve(source, host)),
-                Action::Send { request, source: _, to, header } => {
-                    open.extend(self.send(request, to, header))
+                Action::Send { request, source, to, header } => {
+                    open.extend(self.send(request, source, to, header))
                 }
                 Action::Read { request, source: _, path } => open.extend(self.read(request, &path)),
-                Action::Close { request } => self.requests.close(request),
+                Action::Close { request } => self.close(request),
                 Action::SetFrequency { ppm } => self.clock.set_frequency(ppm),
                 Action::Step { by } => self.clock.step(by),
                 Action::SetTai { seconds } => self.clock.set_tai(seconds),
@@ -259,7 +271,15 @@ impl Rim {
         }
     }
 
+    fn close(&mut self, request: RequestId) {
+        self.requests.close(request);
+        self.proofs.close(request);
+    }
+
     fn resolve(&mut self, source: SourceId, host: String) -> Vec<Action> {
+        if let Some(actions) = self.exchange(source, &host) {
+            return actions;
+        }
         if let Some(questions) = &self.questions {
             // The thread lives as long as we hold its sender.
             let _ = questions.send(Question { epoch: self.epoch, source, host });
@@ -288,9 +308,13 @@ impl Rim {
     }
 
     /// Sends a request from a fresh port and tells the engine how that went.
-    fn send(&mut self, request: RequestId, to: SocketAddr, header: Header) -> Vec<Action> {
-        let event = match self.requests.send(request, to, header) {
-            Ok((cookie, at)) => Event::Sent { request, cookie, at },
+    fn send(&mut self, request: RequestId, source: SourceId, to: SocketAddr, header: Header) -> Vec<Action> {
+        let (cookie, datagram) = match self.prove(request, source, header) {
+            Ok(proven) => proven,
+            Err(actions) => return actions,
+        };
+        let event = match self.requests.send(request, to, cookie, &datagram) {
+            Ok(at) => Event::Sent { request, cookie, at },
             Err(error) => {
                 debug!(%error, %to, "Request not sent");
                 Event::SendFailed { request }
@@ -378,7 +402,7 @@ mod tests {
     fn a_device_is_followed_while_it_can_be_read() {
         let folder = Scratch::new();
         let state = Arc::new(State::open(folder.path(), "boot"));
-        let mut rim = Rim::new(state, None, None).unwrap();
+        let mut rim = Rim::new(state, Proofs::new(folder.path(), None), None, None).unwrap();
         let fake = Fake { offset_ns: 1_500_000, ..Fake::default() };
         rim.devices = fake.devices();
         rim.run(observing("/dev/ptp7"), RestrictTable::new(&[]));

@@ -23,6 +23,30 @@ pub enum Event<'a> {
         /// Its addresses, in the resolver's order.
         addresses: &'a [IpAddr],
     },
+    /// The answer to [`Action::Resolve`] of a source with NTS: keys were exchanged.
+    Keyed {
+        /// Whose keys.
+        source: SourceId,
+        /// Whom to ask with them.
+        addresses: &'a [IpAddr],
+        /// Its UDP port, if the exchange named one.
+        port: Option<u16>,
+    },
+    /// There is nothing to prove a source's answers with: no key, or an exchange failed, or its keys are of no use any
+    /// more. For a source with NTS this leads to another exchange.
+    Unproven {
+        /// Whose answers.
+        source: SourceId,
+        /// The reason, for a reader.
+        why: &'a str,
+    },
+    /// A datagram came to the socket of a request, and its proof fails.
+    Unauthentic {
+        /// The request whose socket it came to.
+        request: RequestId,
+        /// The reason, for a reader.
+        why: &'a str,
+    },
     /// An answer to [`Action::Send`]: the request is on its way.
     Sent {
         /// Which request.
@@ -45,7 +69,8 @@ pub enum Event<'a> {
         /// Which request.
         request: RequestId,
     },
-    /// A datagram came to the socket of a request. Whether it is an answer is for the engine to say.
+    /// A datagram came to the socket of a request, proven if the source's answers must be. Whether it is an answer is
+    /// for the engine to say.
     Received {
         /// The request whose socket it came to.
         request: RequestId,
@@ -72,7 +97,8 @@ pub enum Event<'a> {
 /// What the caller is to do, in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Look the name up and answer with [`Event::Resolved`].
+    /// Look the name up and answer with [`Event::Resolved`]. If the source has NTS: exchange keys with who has that
+    /// name, and answer with [`Event::Keyed`] or [`Event::Unproven`].
     Resolve {
         /// Whose name it is.
         source: SourceId,

@@ -14,8 +14,10 @@ use crate::{
 
 mod device;
 mod obstacle;
+mod proof;
 mod recall;
 
+use proof::Proof;
 pub(crate) use {device::Reading, recall::known_first};
 
 /// One upstream.
@@ -50,6 +52,7 @@ pub(crate) struct Association {
     address: Option<IpAddr>,
     lookup: Option<Lookup>,
     request: Option<Request>,
+    proof: Proof,
     /// Polls since the last good answer.
     unanswered: u32,
     refusal: Option<Refusal>,
@@ -105,9 +108,11 @@ impl Association {
             Upstream::Device { path } => (path.clone(), 0),
         };
         let pool = matches!(source.upstream, Upstream::Pool { .. });
-        let literal =
-            host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok().filter(|_| !pool);
+        let proof = Proof::new(&source.auth, first);
         let device = matches!(source.upstream, Upstream::Device { .. });
+        // Whom to ask with keys from an exchange is said there.
+        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+        let literal = literal.filter(|_| !pool && !proof.exchanges);
         let named = literal.is_none() && !pool && !device;
         let lookup = named.then_some(Lookup { at: first, wait: FIRST_LOOKUP_WAIT });
         Self {
@@ -133,10 +138,19 @@ impl Association {
             address: literal,
             lookup,
             request: None,
+            proof,
             unanswered: 0,
             refusal: None,
             denied: false,
             unroutable: false,
+        }
+    }
+
+    /// The port that is asked if nothing else is agreed on.
+    fn usual_port(&self) -> u16 {
+        match &self.source.upstream {
+            Upstream::Server { port, .. } | Upstream::Pool { port, .. } => *port,
+            Upstream::Device { .. } => 0,
         }
     }
 
@@ -164,8 +178,12 @@ impl Association {
             && lookup.at <= now
         {
             actions.push(Action::Resolve { source: self.id, host: self.host.clone() });
-            lookup.at = now.plus(lookup.wait);
-            lookup.wait = (2.0 * lookup.wait).min(LONGEST_LOOKUP_WAIT);
+            if self.proof.exchanges {
+                lookup.at = self.proof.begin_exchange(now);
+            } else {
+                lookup.at = now.plus(lookup.wait);
+                lookup.wait = (2.0 * lookup.wait).min(LONGEST_LOOKUP_WAIT);
+            }
         }
         if self.schedule.next() <= now
             && let Some(question) = self.question(request)
@@ -196,7 +214,8 @@ impl Association {
         if self.unanswered == UNREACHABLE {
             self.schedule.restart();
             if self.named && self.lookup.is_none() {
-                self.lookup = Some(Lookup { at: now, wait: FIRST_LOOKUP_WAIT });
+                let at = if self.proof.exchanges { self.proof.earliest_exchange(now) } else { now };
+                self.lookup = Some(Lookup { at, wait: FIRST_LOOKUP_WAIT });
             }
         }
         if self.unanswered > LONG_SILENCE {
@@ -354,6 +373,7 @@ impl Association {
         self.unanswered = 0;
         (self.denied, self.unroutable) = (false, false);
         self.refusal = None;
+        self.proof.proved();
         self.lookup = None;
         self.last_answer = Some(now);
         self.server = Some(server);

@@ -133,6 +133,8 @@ pub enum Auth {
     Nts {
         /// The file's name.
         ca: Option<String>,
+        /// TCP port of the key exchange.
+        port: u16,
     },
 }
 
@@ -151,10 +153,12 @@ mod tests {
             assert_eq!(got, expected);
         };
         check(|_| {}, [false; 3]);
-        check(|all| all[0].auth = Auth::Nts { ca: None }, [true, false, false]);
+        check(|all| all[0].auth = Auth::Nts { ca: None, port: 4460 }, [true, false, false]);
         check(|all| all.iter_mut().for_each(|source| source.auth = Auth::Key("k".to_owned())), [false; 3]);
         check(
-            |all| (all[0].auth, all[0].prefer, all[1].trust) = (Auth::Nts { ca: None }, true, true),
+            |all| {
+                (all[0].auth, all[0].prefer, all[1].trust) = (Auth::Nts { ca: None, port: 4460 }, true, true)
+            },
             [true, false, false],
         );
         check(|all| (all[0].auth, all[0].trust) = (Auth::Key("k".to_owned()), true), [false; 3]);

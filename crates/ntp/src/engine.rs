@@ -1,7 +1,7 @@
 //! The engine: holds the order of the steps and nothing else. Events and the time go in, actions come out:
 //! association → filter → select → combine → discipline → slew. What a caller can see of it is made in `standing`.
 use crate::{
-    Action, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, RequestId, Samples, Source,
+    Action, Auth, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, RequestId, Samples, Source,
     SourceId, Transition,
     association::{Association, Reading, Received, known_first},
     discipline::Discipline,
@@ -153,7 +153,9 @@ impl Engine {
                 None => Pool::new(SourceId(self.next_source), &source, first),
             };
             let id = pool.as_ref().map(|pool| pool.id);
-            let same = |a: &Association| a.source.name == source.name && a.source.upstream == source.upstream;
+            // Unproven answers are worth nothing to who wants proof, so another way of proof makes another source.
+            let what = (&source.name, &source.upstream, &source.auth);
+            let same = |a: &Association| (&a.source.name, &a.source.upstream, &a.source.auth) == what;
             let belongs = |a: &Association| a.pool == id && (id.is_some() || same(a));
             let (kept, rest): (Vec<_>, Vec<_>) = old.into_iter().partition(belongs);
             old = rest;
@@ -176,6 +178,11 @@ impl Engine {
         }
         self.remember();
         old.iter_mut().filter_map(Association::close).collect()
+    }
+
+    /// How a source's answers are to be proven; none if there is no such source.
+    pub fn auth(&self, source: SourceId) -> Option<&Auth> {
+        self.associations.iter().find(|a| a.id == source).map(|a| &a.source.auth)
     }
 
     pub(crate) fn new_source(&mut self) -> SourceId {
@@ -301,6 +308,17 @@ impl Engine {
                     let association = self.associations.iter_mut().find(|a| a.id == source);
                     actions.extend(association.and_then(|a| a.resolved(&addresses, now.mono)));
                 }
+            }
+            Event::Keyed { source, addresses, port } => {
+                let association = self.associations.iter_mut().find(|a| a.id == source);
+                actions.extend(association.and_then(|a| a.keyed(addresses, port, now.mono)));
+            }
+            Event::Unproven { source, why } => {
+                let association = self.associations.iter_mut().find(|a| a.id == source);
+                association.into_iter().for_each(|a| a.unproven(why, now.mono));
+            }
+            Event::Unauthentic { request, why } => {
+                self.with_request(request, |a| a.unauthentic(why));
             }
             Event::Sent { request, cookie, at } => {
                 let at = self.clock.corrected(at);

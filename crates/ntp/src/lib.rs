@@ -13,7 +13,12 @@ mod actions;
 mod config;
 mod time;
 
+pub mod key_exchange;
+
+pub mod extension;
+pub mod mac;
 mod md5;
+pub mod nts;
 pub mod packet;
 mod reply;
 

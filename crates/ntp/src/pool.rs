@@ -62,7 +62,8 @@ impl Pool {
 
     /// Whether the upstream is this pool.
     pub(crate) fn serves(&self, source: &Source) -> bool {
-        self.source.name == source.name && self.source.upstream == source.upstream
+        let own = &self.source;
+        own.name == source.name && own.upstream == source.upstream && own.auth == source.auth
     }
 
     /// Orders for the member with this number.

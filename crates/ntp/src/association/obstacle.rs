@@ -25,12 +25,16 @@ impl Association {
         self.unreachable()
             && !self.denied
             && self.refusal.is_none()
+            && self.proof.why.is_none()
             && self.mixture.is_none()
             && self.unanswered <= LONGEST_SILENCE
     }
 
     /// Why no estimate of it can be used, whatever others say; none if it can.
     pub(crate) fn obstacle(&self) -> Option<(SourceState, String)> {
+        if let Some(obstacle) = self.proof_obstacle() {
+            return Some(obstacle);
+        }
         if !self.placed() {
             let why = format!("The name {} does not resolve.", self.host);
             return Some((SourceState::Unresolved, why));

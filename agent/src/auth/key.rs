@@ -1,0 +1,225 @@
+//! Files with one shared key, as chrony's key file has it: a line `id type key`. Text in, a key out; whatever is wrong
+//! is said with its place. A file is read anew for each request, so that a key that is changed is used at once.
+use std::{
+    fmt,
+    fs::{self, File},
+    io::{self, Read},
+    path::Path,
+};
+
+use tracing::warn;
+
+/// A key, ready for use.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Key {
+    /// Its number, by which both sides mean the same key.
+    pub(crate) id: u32,
+    /// What is done with it.
+    pub(super) kind: Kind,
+    /// The key itself.
+    pub(super) secret: Vec<u8>,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key {{ id: {}, kind: {:?} }}", self.id, self.kind)
+    }
+}
+
+/// How a digest is made with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Md5,
+    Sha1,
+    Sha256,
+    Sha384,
+    Sha512,
+    Aes128,
+    Aes256,
+}
+
+/// As chrony names them.
+const KINDS: [(&str, Kind); 7] = [
+    ("MD5", Kind::Md5),
+    ("SHA1", Kind::Sha1),
+    ("SHA256", Kind::Sha256),
+    ("SHA384", Kind::Sha384),
+    ("SHA512", Kind::Sha512),
+    ("AES128", Kind::Aes128),
+    ("AES256", Kind::Aes256),
+];
+
+/// Why a file gives no key.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("{0}")]
+    Read(#[from] io::Error),
+    #[error("it holds no key")]
+    Empty,
+    #[error("line {line}: a second key; a file holds one")]
+    Several { line: usize },
+    #[error("line {line}: must be `id type key`, such as `1 AES128 HEX:...`")]
+    Shape { line: usize },
+    #[error("line {line}: the id must be a number from 1 to 4294967295")]
+    Id { line: usize },
+    #[error("line {line}: unknown type; known are MD5, SHA1, SHA256, SHA384, SHA512, AES128, AES256")]
+    Kind { line: usize },
+    #[error("line {line}: after HEX: there must be pairs of hexadecimal digits")]
+    Hex { line: usize },
+    #[error("line {line}: an {kind} key has {expected} octets, and this one {found}")]
+    Length { line: usize, kind: &'static str, expected: usize, found: usize },
+}
+
+/// A file as it was last read.
+#[derive(Debug, Default)]
+pub(super) struct KeyFile {
+    last: Option<Key>,
+}
+
+impl KeyFile {
+    /// The key that the file at `path` holds now. What is weak about it is logged once.
+    pub(super) fn key(&mut self, path: &Path) -> Result<Key, Error> {
+        let key = parse(&read(path)?)?;
+        if self.last.as_ref() != Some(&key) {
+            for weakness in key.weaknesses() {
+                warn!(file = %path.display(), key = key.id, weakness, "Key is weak");
+            }
+            self.last = Some(key.clone());
+        }
+        Ok(key)
+    }
+}
+
+/// A key of a thousand bits is one line of 300 octets; the rest is room for comments.
+const LARGEST_FILE: u64 = 64 * 1024;
+
+fn read(path: &Path) -> io::Result<String> {
+    // The engine's thread must not wait for the other end of a pipe.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a plain file"));
+    }
+    let mut text = String::new();
+    File::open(path)?.take(LARGEST_FILE).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Fewer bits than this can be guessed from one recorded packet.
+const FEWEST_BITS: usize = 80;
+
+impl Key {
+    fn weaknesses(&self) -> impl Iterator<Item = &'static str> {
+        let short = (8 * self.secret.len() < FEWEST_BITS).then_some("it has fewer than 80 bits");
+        let kind = match self.kind {
+            Kind::Md5 => Some("MD5 is broken: better use AES128 (RFC 8573)"),
+            Kind::Sha1 => Some("SHA1 is broken: better use AES128 (RFC 8573)"),
+            _ => None,
+        };
+        short.into_iter().chain(kind)
+    }
+}
+
+/// Reads a file's text. Empty lines and what begins with `#`, `!`, `;` or `%` are comments, as in chrony's.
+fn parse(text: &str) -> Result<Key, Error> {
+    let mut key = None;
+    for (index, content) in text.lines().enumerate() {
+        let content = content.trim();
+        if content.is_empty() || content.starts_with(['#', '!', ';', '%']) {
+            continue;
+        }
+        let line = index + 1;
+        if key.is_some() {
+            return Err(Error::Several { line });
+        }
+        key = Some(parse_line(content, line)?);
+    }
+    key.ok_or(Error::Empty)
+}
+
+fn parse_line(content: &str, line: usize) -> Result<Key, Error> {
+    let words: Vec<_> = content.split_whitespace().collect();
+    let [id, kind, secret] = words[..] else { return Err(Error::Shape { line }) };
+    let id = id.parse().ok().filter(|id| *id > 0).ok_or(Error::Id { line })?;
+    let known = KINDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(kind));
+    let &(name, kind) = known.ok_or(Error::Kind { line })?;
+    let secret = match secret.split_once(':') {
+        Some(("HEX", digits)) => from_hex(digits).ok_or(Error::Hex { line })?,
+        Some(("ASCII", text)) => text.as_bytes().to_vec(),
+        _ => secret.as_bytes().to_vec(),
+    };
+    let found = secret.len();
+    let expected = match kind {
+        Kind::Aes128 => Some(16),
+        Kind::Aes256 => Some(32),
+        _ => None,
+    };
+    match expected.filter(|expected| *expected != found) {
+        Some(expected) => Err(Error::Length { line, kind: name, expected, found }),
+        None if found == 0 => Err(Error::Shape { line }),
+        None => Ok(Key { id, kind, secret }),
+    }
+}
+
+fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    let digit = |octet: u8| char::from(octet).to_digit(16);
+    let octet = |pair: &[u8; 2]| u8::try_from(16 * digit(pair[0])? + digit(pair[1])?).ok();
+    if rest.is_empty() { pairs.iter().map(octet).collect() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Result<(u32, Kind, &[u8]), &str>) {
+        let got = parse(text).map_err(|error| error.to_string());
+        let got = got.as_ref().map(|key| (key.id, key.kind, &key.secret[..])).map_err(|e| &e[..]);
+        assert_eq!(got, expected, "{text:?}");
+    }
+
+    #[test]
+    fn lines() {
+        check("1 MD5 ASCII:secret\n", Ok((1, Kind::Md5, b"secret")));
+        check("# a comment\n\n  20 sha1 secret  \n", Ok((20, Kind::Sha1, b"secret")));
+        check("4294967295 SHA512 HEX:00ff", Ok((u32::MAX, Kind::Sha512, &[0, 255])));
+        check("3 AES128 HEX:000102030405060708090A0b0c0d0e0f", Ok((3, Kind::Aes128, &HEX)));
+        check("3 AES128 ASCII:0123456789abcdef", Ok((3, Kind::Aes128, b"0123456789abcdef")));
+    }
+
+    const HEX: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        check("", Err("it holds no key"));
+        check("# 1 MD5 x\n", Err("it holds no key"));
+        check("1 MD5 a\n2 MD5 b\n", Err("line 2: a second key; a file holds one"));
+        for text in ["1 secret", "1 MD5 a b", "1 MD5 HEX:", "1 MD5 ASCII:"] {
+            check(text, Err("line 1: must be `id type key`, such as `1 AES128 HEX:...`"));
+        }
+        for text in ["0 MD5 a", "x MD5 a", "4294967296 MD5 a", "-1 MD5 a"] {
+            check(text, Err("line 1: the id must be a number from 1 to 4294967295"));
+        }
+        let unknown = "line 1: unknown type; known are MD5, SHA1, SHA256, SHA384, SHA512, AES128, AES256";
+        check("1 DES a", Err(unknown));
+        for text in ["1 MD5 HEX:0", "1 MD5 HEX:0g", "1 MD5 HEX:+1", "1 MD5 HEX:üü"] {
+            check(text, Err("line 1: after HEX: there must be pairs of hexadecimal digits"));
+        }
+        check("1 AES128 short", Err("line 1: an AES128 key has 16 octets, and this one 5"));
+        check("1 AES256 HEX:00", Err("line 1: an AES256 key has 32 octets, and this one 1"));
+    }
+
+    #[test]
+    fn weak_keys_are_known() {
+        let check =
+            |text: &str, expected| assert_eq!(parse(text).unwrap().weaknesses().count(), expected, "{text}");
+        check("1 MD5 ASCII:short", 2);
+        check("1 SHA1 ASCII:0123456789", 1);
+        check("1 SHA256 ASCII:012345678", 1);
+        check("1 SHA256 ASCII:0123456789", 0);
+        check("1 AES128 HEX:000102030405060708090A0b0c0d0e0f", 0);
+    }
+
+    #[test]
+    fn a_key_is_not_printed() {
+        assert_eq!(format!("{:?}", parse("1 MD5 secret").unwrap()), "Key { id: 1, kind: Md5 }");
+    }
+}

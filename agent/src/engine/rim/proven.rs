@@ -1,0 +1,114 @@
+//! The part of the loop's body that is about proof: requests are completed, key exchanges asked for, and a datagram is
+//! believed or not, before the engine hears of it.
+use ntp::{Action, Auth, Event, NtpTimestamp, RequestId, SourceId, Wall, packet::Header};
+use tracing::{debug, info, warn};
+
+use super::Rim;
+use crate::auth::{
+    Refused,
+    exchange::{Agreed, Answer, Question, Validity},
+};
+
+/// The year in which this was written: no clock that is right says less than 2026.
+const EARLIEST: Wall = Wall(1_767_225_600_000_000_000);
+
+impl Rim {
+    /// Gives the request a cookie and its proof; if that cannot be, the engine is told, and answers what is to be done.
+    pub(super) fn prove(
+        &mut self,
+        request: RequestId,
+        source: SourceId,
+        header: Header,
+    ) -> Result<(NtpTimestamp, Vec<u8>), Vec<Action>> {
+        let cookie = match sys::random::word() {
+            Ok(word) => NtpTimestamp(word),
+            Err(error) => {
+                debug!(%error, "Request not sent");
+                return Err(self.tell(Event::SendFailed { request }));
+            }
+        };
+        let auth = self.auth(source);
+        let header = Header { transmit: cookie, ..header }.encode();
+        let why = match self.proofs.complete(request, source, &auth, header) {
+            Ok(datagram) => return Ok((cookie, datagram)),
+            Err(why) => why,
+        };
+        let mut actions = Vec::new();
+        if let Some(why) = &why {
+            actions.extend(self.tell(Event::Unproven { source, why }));
+        }
+        actions.extend(self.tell(Event::SendFailed { request }));
+        Err(actions)
+    }
+
+    /// The proof of a datagram for `request` fails.
+    pub(super) fn disbelieve(&mut self, request: RequestId, refused: &Refused) {
+        debug!(request = request.0, why = refused.why, "Datagram refused");
+        self.handle(Event::Unauthentic { request, why: &refused.why });
+        if let Some(source) = refused.lost {
+            self.handle(Event::Unproven { source, why: &refused.why });
+        }
+    }
+
+    /// Has keys exchanged for a source with NTS, instead of its name looked up; none for any other source.
+    pub(super) fn exchange(&mut self, source: SourceId, host: &str) -> Option<Vec<Action>> {
+        let Auth::Nts { ca, port } = self.auth(source) else { return None };
+        let question = Question {
+            epoch: self.epoch,
+            source,
+            host: host.to_owned(),
+            port,
+            ca: ca.map(|file| self.proofs.path(&file)),
+            validity: self.validity(source),
+        };
+        if self.proofs.exchange(question) {
+            return Some(Vec::new());
+        }
+        let why = "Network Time Security needs a thread, which --engine-only forbids.";
+        Some(self.tell(Event::Unproven { source, why }))
+    }
+
+    /// Certificates are tested by the system clock, or by the last time that was known to be right if that is later.
+    /// Once per source that is left open: when the clock is known to be wrong in this boot and is to be set by what the
+    /// source says. (A node without RTC that was off for long would refuse every new certificate for ever.)
+    fn validity(&self, source: SourceId) -> Validity {
+        let system = self.clock.now().wall;
+        let floor = self.state.time().unwrap_or(EARLIEST).max(EARLIEST);
+        if system < floor && !self.boot.synchronized && !self.proofs.has_session(source) {
+            warn!(
+                "The clock is behind the last time known to be right: a certificate's dates are not tested"
+            );
+            return Validity::Ever;
+        }
+        Validity::At(u64::try_from(system.max(floor).0 / 1_000_000_000).unwrap_or(0))
+    }
+
+    /// A key exchange is over.
+    pub(in crate::engine) fn exchanged(&mut self, answer: Answer) {
+        let Answer { epoch, source, outcome } = answer;
+        if epoch != self.epoch {
+            return;
+        }
+        match outcome {
+            Ok(Agreed { session, addresses, port }) => {
+                info!(source = source.0, server = ?addresses.first(), port, "Keys exchanged");
+                self.proofs.exchanged(source, Some(session));
+                self.handle(Event::Keyed { source, addresses: &addresses, port });
+            }
+            Err(why) => {
+                warn!(why, "No keys exchanged");
+                self.proofs.exchanged(source, None);
+                self.handle(Event::Unproven { source, why: &why });
+            }
+        }
+    }
+
+    fn auth(&self, source: SourceId) -> Auth {
+        self.engine.as_ref().and_then(|engine| engine.auth(source)).cloned().unwrap_or(Auth::None)
+    }
+
+    fn tell(&mut self, event: Event<'_>) -> Vec<Action> {
+        let now = self.clock.now();
+        self.engine.as_mut().map(|engine| engine.handle(event, now)).unwrap_or_default()
+    }
+}
