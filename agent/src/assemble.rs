@@ -29,11 +29,17 @@ pub(crate) fn engine_config(checked: &Checked, may_set_clock: bool) -> ntp::Conf
 }
 
 fn source(upstream: &contract::Upstream) -> ntp::Source {
-    let contract::Upstream { name, server, port, iburst, prefer, min_poll, max_poll } = upstream.clone();
+    let contract::Upstream { name, server, port, iburst, prefer, min_poll, max_poll, key, nts } =
+        upstream.clone();
+    let auth = match (key, nts) {
+        (Some(file), _) => ntp::Auth::Key(file),
+        (None, Some(contract::Nts { ca, port })) => ntp::Auth::Nts { ca, port },
+        (None, None) => ntp::Auth::None,
+    };
     ntp::Source {
         name,
         upstream: ntp::Upstream::Server { host: server, port },
-        auth: ntp::Auth::None,
+        auth,
         iburst,
         burst: false,
         prefer,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use contract::{
-    Clock, Flag, Mode, Profile, RateLimit, Restrict, RtcMode, Serve, Stratum, Thresholds, Upstream,
+    Clock, Flag, Mode, Nts, Profile, RateLimit, Restrict, RtcMode, Serve, Stratum, Thresholds, Upstream,
 };
 use ntp::Cidr;
 
@@ -148,7 +148,7 @@ fn check_upstreams(upstreams: &[Upstream], notes: &mut Notes) {
     }
     let mut names = BTreeSet::new();
     for (n, upstream) in upstreams.iter().enumerate() {
-        let Upstream { name, server, port, iburst: _, prefer: _, min_poll, max_poll } = upstream;
+        let Upstream { name, server, port, iburst: _, prefer: _, min_poll, max_poll, key, nts } = upstream;
         let field = |part: &str| format!("upstreams[{n}].{part}");
         if !is_name(name) {
             notes.wrong(
@@ -170,7 +170,27 @@ fn check_upstreams(upstreams: &[Upstream], notes: &mut Notes) {
         if min_poll > max_poll {
             notes.wrong(field("min_poll"), format!("{min_poll} is larger than max_poll {max_poll}"));
         }
+        if let Some(key) = key.as_ref().filter(|key| !is_file_name(key)) {
+            notes.wrong(field("key"), format!("{key:?} is no file name"));
+        }
+        if let Some(Nts { ca, port }) = nts {
+            if let Some(ca) = ca.as_ref().filter(|ca| !is_file_name(ca)) {
+                notes.wrong(field("nts.ca"), format!("{ca:?} is no file name"));
+            }
+            if *port == 0 {
+                notes.wrong(field("nts.port"), "0 is no port");
+            }
+            if key.is_some() {
+                notes.wrong(field("nts"), "excludes key");
+            }
+        }
     }
+}
+
+/// Whether `name` is a file in the keys' folder and nowhere else: what a key of a Secret can be called.
+fn is_file_name(name: &str) -> bool {
+    let sound = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+    (1..=253).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(sound)
 }
 
 fn is_name(name: &str) -> bool {
@@ -309,6 +329,9 @@ mod tests {
             &with("min_poll = -1\nmax_poll = 18"),
             "upstreams[0].min_poll: -1 is not within 0 to 17; upstreams[0].max_poll: 18 is not within 0 to 17",
         );
+        check(&with("key = \"../x\""), "upstreams[0].key: \"../x\" is no file name");
+        check(&with("nts = { ca = \"\" }"), "upstreams[0].nts.ca: \"\" is no file name");
+        check(&with("key = \"k\"\nnts = {}"), "upstreams[0].nts: excludes key");
         check(&format!("{A}{A}"), "upstreams[1].name: \"a\" is there twice");
         check(&with("port = 0"), "upstreams[0].port: 0 is no port");
         check(

@@ -71,6 +71,8 @@ fn upstream(index: usize, upstream: &api::Upstream) -> Result<contract::Upstream
         prefer: *prefer,
         min_poll: fit(&field("minPoll"), *min_poll)?,
         max_poll: fit(&field("maxPoll"), *max_poll)?,
+        key: None,
+        nts: None,
     })
 }
 

@@ -34,6 +34,8 @@ pub struct Agent {
     /// Where to show the error bound to programs of this node, in shared memory as ClockBound does; absent: nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_bound_segment: Option<PathBuf>,
+    /// The files that `key` and `nts.ca` of an upstream name.
+    pub keys_directory: PathBuf,
     /// Where profiles are handed over (Kubernetes).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch: Option<Watch>,
@@ -47,6 +49,7 @@ impl Default for Agent {
             token_file: None,
             rtc_device: PathBuf::from("/dev/rtc0"),
             clock_bound_segment: None,
+            keys_directory: PathBuf::from("/etc/timesync/keys"),
             watch: None,
         }
     }

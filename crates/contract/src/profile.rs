@@ -60,6 +60,30 @@ pub struct Upstream {
     /// Longest poll interval, log2 seconds, 0 to 17.
     #[serde(default = "max_poll")]
     pub max_poll: i8,
+    /// Its answers must prove that they know a shared key: the name of a file in the agent's `keys_directory`, with
+    /// one line `id type key` as in chrony's key file. Excludes `nts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Its answers must be proven by Network Time Security; `server` is who answers the key exchange then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nts: Option<Nts>,
+}
+
+/// Network Time Security (RFC 8915).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Nts {
+    /// A file in the agent's `keys_directory` with the only certificates (PEM) to trust; absent: the public ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// TCP port of the key exchange.
+    pub port: u16,
+}
+
+impl Default for Nts {
+    fn default() -> Self {
+        Self { ca: None, port: 4460 }
+    }
 }
 
 fn ntp_port() -> u16 {

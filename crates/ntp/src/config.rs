@@ -133,6 +133,8 @@ pub enum Auth {
     Nts {
         /// The file's name.
         ca: Option<String>,
+        /// TCP port of the key exchange.
+        port: u16,
     },
 }
 
