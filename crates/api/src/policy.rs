@@ -141,8 +141,8 @@ pub struct Upstream {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16))]
     pub max_sources: Option<i32>,
-    /// A PTP hardware clock of the node, such as /dev/ptp0, which something else keeps right: a network card that is
-    /// synchronised, or the host of a virtual machine.
+    /// A PTP hardware clock of the node, such as /dev/ptp0, which something else keeps right, in UTC: a network card that
+    /// is synchronised, or the host of a virtual machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 40), regex(pattern = rules::DEVICE))]
     pub device: Option<String>,
@@ -184,7 +184,8 @@ pub struct Upstream {
     /// public authorities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nts: Option<Nts>,
-    /// A key that is shared with the server: answers without it do not count.
+    /// A key that is shared with the server: answers that are not made with it do not count. The value is one line, as in
+    /// chrony's key file: `1 AES128 HEX:...` (id, type, key).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_ref: Option<SecretKey>,
 }
