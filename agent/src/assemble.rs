@@ -4,7 +4,7 @@ use contract::Flag;
 use ntp::{RestrictEntry, RestrictFlags, RestrictTable};
 
 use crate::{
-    check::{Access, Checked},
+    check::{Access, Checked, Place, Source},
     server::ServeConfig,
 };
 
@@ -22,30 +22,64 @@ pub(crate) fn engine_config(checked: &Checked, may_set_clock: bool) -> ntp::Conf
         max_change: checked.clock.max_change.as_secs_f64(),
         error_bound_threshold: checked.thresholds.error_bound.as_secs_f64(),
         local_stratum: checked.local_stratum,
-        min_sources: 1,
-        leap: ntp::LeapMode::Kernel,
-        smeared: false,
+        min_sources: min_sources(checked),
+        leap: match checked.clock.leap.mode {
+            contract::LeapMode::Kernel => ntp::LeapMode::Kernel,
+            contract::LeapMode::Step => ntp::LeapMode::Step,
+            contract::LeapMode::Slew => ntp::LeapMode::Slew,
+            contract::LeapMode::Ignore => ntp::LeapMode::Ignore,
+        },
+        smeared: match checked.clock.leap.smear {
+            contract::Smear::None => false,
+            contract::Smear::Upstream => true,
+        },
     }
 }
 
-fn source(upstream: &contract::Upstream) -> ntp::Source {
-    let contract::Upstream { name, server, port, iburst, prefer, min_poll, max_poll, key, nts } =
-        upstream.clone();
-    let auth = match (key, nts) {
-        (Some(file), _) => ntp::Auth::Key(file),
-        (None, Some(contract::Nts { ca, port })) => ntp::Auth::Nts { ca, port },
-        (None, None) => ntp::Auth::None,
-    };
+/// With one or two sources, one alone is better than none; with more, one alone may be the only liar that is left.
+fn min_sources(checked: &Checked) -> usize {
+    let votes: usize = checked.upstreams.iter().map(Source::votes).sum();
+    checked.clock.min_sources.map_or(if votes <= 2 { 1 } else { 2 }, usize::from)
+}
+
+fn source(source: &Source) -> ntp::Source {
+    let Source { place, upstream } = source.clone();
+    let contract::Upstream {
+        name,
+        server: _,
+        pool: _,
+        max_sources: _,
+        device: _,
+        port,
+        iburst,
+        burst,
+        prefer,
+        trust,
+        require,
+        noselect,
+        min_poll,
+        max_poll,
+        key,
+        nts,
+    } = upstream;
     ntp::Source {
         name,
-        upstream: ntp::Upstream::Server { host: server, port },
-        auth,
+        upstream: match place {
+            Place::Server { host } => ntp::Upstream::Server { host, port },
+            Place::Pool { host, max_sources } => ntp::Upstream::Pool { host, port, max_sources },
+            Place::Device { path } => ntp::Upstream::Device { path },
+        },
+        auth: match (key, nts) {
+            (Some(key), _) => ntp::Auth::Key(key),
+            (None, Some(contract::Nts { ca, port })) => ntp::Auth::Nts { ca, port },
+            (None, None) => ntp::Auth::None,
+        },
         iburst,
-        burst: false,
+        burst,
         prefer,
-        trust: false,
-        require: false,
-        noselect: false,
+        trust,
+        require,
+        noselect,
         min_poll,
         max_poll,
     }
@@ -134,6 +168,51 @@ mod tests {
             }]
         );
         assert_eq!(engine_config(&checked, false).mode, ntp::Mode::Observe);
+    }
+
+    #[test]
+    fn kinds_and_proofs() {
+        let profile: Profile = toml::from_str(
+            "[[upstreams]]\nname = 'p'\npool = 'p.example'\nmax_sources = 3\nnts = {}\nburst = true\n\
+             [[upstreams]]\nname = 'd'\ndevice = '/dev/ptp0'\ntrust = true\n\
+             [[upstreams]]\nname = 'k'\nserver = 'k.example'\nport = 124\nkey = 's_k'\nrequire = true\n\
+             [[upstreams]]\nname = 'n'\nserver = 'n.example'\nnts = { ca = 's_ca', port = 4461 }\nnoselect = true\n\
+             [clock]\nleap = { mode = 'Slew', smear = 'Upstream' }",
+        )
+        .unwrap();
+        let config = engine_config(&check::check(&profile).unwrap(), true);
+        let [pool, device, keyed, named] = config.sources.as_slice() else { panic!("{:?}", config.sources) };
+        let host = "p.example".to_owned();
+        assert_eq!(pool.upstream, ntp::Upstream::Pool { host, port: 123, max_sources: 3 });
+        assert_eq!((&pool.auth, pool.burst), (&ntp::Auth::Nts { ca: None, port: 4460 }, true));
+        assert_eq!(device.upstream, ntp::Upstream::Device { path: "/dev/ptp0".to_owned() });
+        assert_eq!((&device.auth, device.trust), (&ntp::Auth::None, true));
+        let host = "k.example".to_owned();
+        assert_eq!(keyed.upstream, ntp::Upstream::Server { host, port: 124 });
+        assert_eq!((&keyed.auth, keyed.require), (&ntp::Auth::Key("s_k".to_owned()), true));
+        assert_eq!(
+            (&named.auth, named.noselect),
+            (&ntp::Auth::Nts { ca: Some("s_ca".to_owned()), port: 4461 }, true)
+        );
+        assert_eq!((config.leap, config.smeared, config.min_sources), (ntp::LeapMode::Slew, true, 2));
+    }
+
+    #[test]
+    fn so_many_sources_must_agree() {
+        let check = |text: &str, expected: usize| {
+            let profile: Profile = toml::from_str(text).unwrap();
+            assert_eq!(engine_config(&check::check(&profile).unwrap(), true).min_sources, expected, "{text}");
+        };
+        let server = |name: &str| format!("[[upstreams]]\nname = '{name}'\nserver = '{name}.example'\n");
+        let two = server("a") + &server("b");
+        check(&server("a"), 1);
+        check(&two, 1);
+        check(&(two.clone() + &server("c")), 2);
+        check(&(two.clone() + &server("c") + "noselect = true"), 1);
+        check(&(two + "[clock]\nmin_sources = 2"), 2);
+        check("[[upstreams]]\nname = 'p'\npool = 'p.example'", 2);
+        check("[[upstreams]]\nname = 'p'\npool = 'p.example'\nmax_sources = 2", 1);
+        check("stratum.local = 10", 1);
     }
 
     #[test]

@@ -1,21 +1,21 @@
 //! Profile → checked values: every field is looked at, every problem is named with its field, and what passes cannot
 //! be refused later. Reads nothing but its argument.
-use std::{collections::BTreeSet, fmt, net::IpAddr};
+use std::{collections::BTreeSet, fmt};
 
-use contract::{
-    Clock, Flag, Mode, Nts, Profile, RateLimit, Restrict, RtcMode, Serve, Stratum, Thresholds, Upstream,
-};
+use contract::{Clock, Flag, Mode, Profile, RateLimit, Restrict, RtcMode, Serve, Stratum, Thresholds};
 use ntp::Cidr;
 
-use crate::assemble;
+mod upstreams;
+
+pub(crate) use upstreams::{Place, Source};
 
 /// A profile that passed. Only [`check`] makes one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Checked {
     /// Whether the clock may be moved.
     pub(crate) mode: Mode,
-    /// Unique names, sound hosts, `min_poll` ≤ `max_poll`.
-    pub(crate) upstreams: Vec<Upstream>,
+    /// Unique names, sound places, `min_poll` ≤ `max_poll`.
+    pub(crate) upstreams: Vec<Source>,
     /// The access list; never empty.
     pub(crate) access: Vec<Access>,
     /// 1 to 15.
@@ -81,7 +81,7 @@ pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
     // Without `..`: a new field that nobody checks does not compile.
     let Profile { mode, upstreams, restrict, stratum, serve, clock, rtc, thresholds } = profile;
     let mut notes = Notes::default();
-    check_upstreams(upstreams, &mut notes);
+    let sources = upstreams::check(upstreams, &mut notes);
     let safe_default;
     let restrict = if restrict.is_empty() {
         safe_default = Restrict::safe_default();
@@ -90,26 +90,27 @@ pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
         restrict
     };
     let access = check_restrict(restrict, &mut notes);
-    check_reachable(upstreams, &access, &mut notes);
+    upstreams::check_reachable(upstreams, &access, &mut notes);
+    let votes = (!upstreams.is_empty()).then(|| sources.iter().map(Source::votes).sum());
     let Stratum { local } = *stratum;
     if let Some(local) = local {
         notes.range("stratum.local", local, 1, 15);
     }
-    if *mode == Mode::Discipline && upstreams.is_empty() && local.is_none() {
+    if *mode == Mode::Discipline && upstreams.iter().all(|each| each.noselect) && local.is_none() {
         notes.wrong(
             "upstreams",
-            "mode Discipline needs an upstream, or stratum.local to serve the node's own clock",
+            "mode Discipline needs an upstream without noselect, or stratum.local to serve the node's own clock",
         );
     }
     check_serve(serve, &mut notes);
-    check_clock(clock, &mut notes);
+    check_clock(clock, votes, &mut notes);
     check_thresholds(thresholds, &mut notes);
     if !notes.problems.is_empty() {
         return Err(Error(notes.problems));
     }
     Ok(Checked {
         mode: *mode,
-        upstreams: upstreams.clone(),
+        upstreams: sources,
         access,
         local_stratum: local,
         serve: *serve,
@@ -136,94 +137,6 @@ impl Notes {
         if value < least || value > most {
             self.wrong(field, format!("{value} is not within {least} to {most}"));
         }
-    }
-}
-
-/// So many upstreams a policy may name (DESIGN: 1 to 16).
-const MOST_UPSTREAMS: usize = 16;
-
-fn check_upstreams(upstreams: &[Upstream], notes: &mut Notes) {
-    if upstreams.len() > MOST_UPSTREAMS {
-        notes.wrong("upstreams", format!("{} are too many: at most {MOST_UPSTREAMS}", upstreams.len()));
-    }
-    let mut names = BTreeSet::new();
-    for (n, upstream) in upstreams.iter().enumerate() {
-        let Upstream { name, server, port, iburst: _, prefer: _, min_poll, max_poll, key, nts } = upstream;
-        let field = |part: &str| format!("upstreams[{n}].{part}");
-        if !is_name(name) {
-            notes.wrong(
-                field("name"),
-                format!("{name:?} is no name: 1 to 63 letters, digits, '.', '-' or '_'"),
-            );
-        }
-        if !names.insert(name) {
-            notes.wrong(field("name"), format!("{name:?} is there twice"));
-        }
-        if let Err(why) = check_host(server) {
-            notes.wrong(field("server"), format!("{server:?} {why}"));
-        }
-        if *port == 0 {
-            notes.wrong(field("port"), "0 is no port");
-        }
-        notes.range(field("min_poll"), *min_poll, 0, 17);
-        notes.range(field("max_poll"), *max_poll, 0, 17);
-        if min_poll > max_poll {
-            notes.wrong(field("min_poll"), format!("{min_poll} is larger than max_poll {max_poll}"));
-        }
-        if let Some(key) = key.as_ref().filter(|key| !is_file_name(key)) {
-            notes.wrong(field("key"), format!("{key:?} is no file name"));
-        }
-        if let Some(Nts { ca, port }) = nts {
-            if let Some(ca) = ca.as_ref().filter(|ca| !is_file_name(ca)) {
-                notes.wrong(field("nts.ca"), format!("{ca:?} is no file name"));
-            }
-            if *port == 0 {
-                notes.wrong(field("nts.port"), "0 is no port");
-            }
-            if key.is_some() {
-                notes.wrong(field("nts"), "excludes key");
-            }
-        }
-    }
-}
-
-/// Whether `name` is a file in the keys' folder and nowhere else: what a key of a Secret can be called.
-fn is_file_name(name: &str) -> bool {
-    let sound = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
-    (1..=253).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(sound)
-}
-
-fn is_name(name: &str) -> bool {
-    (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
-}
-
-/// Whether `host` is an address, or a name that could resolve (RFC 1123 §2.1; `_` is met in practice).
-fn check_host(host: &str) -> Result<(), &'static str> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return check_family(address);
-    }
-    let labels: Vec<_> = host.strip_suffix('.').unwrap_or(host).split('.').collect();
-    let sound = |label: &&str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if host.len() > 253 || !labels.iter().all(sound) {
-        return Err("is neither an IP address nor a host name");
-    }
-    // "010.1.1.1" or "1.2.3" would be read as an address by some resolvers, and as another one by others.
-    if labels.last().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
-        return Err("looks like an IP address and is none");
-    }
-    Ok(())
-}
-
-/// An IPv4 address in IPv6 clothes would be matched by neither family's rules as its writer expects.
-fn check_family(address: IpAddr) -> Result<(), &'static str> {
-    match address {
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err("is an IPv4 address: write it as such"),
-        _ => Ok(()),
     }
 }
 
@@ -255,21 +168,6 @@ fn parse_source(source: &str) -> Result<Vec<Cidr>, String> {
     source.parse().map(|network| vec![network]).map_err(|error: ntp::CidrError| error.to_string())
 }
 
-/// An upstream whose replies the access list drops would never be reached. Host names can only be judged once they
-/// are resolved.
-fn check_reachable(upstreams: &[Upstream], access: &[Access], notes: &mut Notes) {
-    let table = assemble::restrict_table(access);
-    for (n, upstream) in upstreams.iter().enumerate() {
-        let Ok(address) = upstream.server.parse::<IpAddr>() else { continue };
-        if table.flags(address, upstream.port).ignore {
-            notes.wrong(
-                format!("upstreams[{n}].server"),
-                format!("{address} is covered by a restrict line with ignore: its replies would be dropped"),
-            );
-        }
-    }
-}
-
 fn check_serve(serve: &Serve, notes: &mut Notes) {
     let Serve { enabled: _, port, rate_limit: RateLimit { interval, burst, leak } } = *serve;
     if port == 0 {
@@ -280,8 +178,9 @@ fn check_serve(serve: &Serve, notes: &mut Notes) {
     notes.range("serve.rate_limit.leak", leak, 1, 4);
 }
 
-fn check_clock(clock: &Clock, notes: &mut Notes) {
-    let Clock { step, max_slew_rate, max_change } = *clock;
+/// `votes` is how many sources there can be at most; none without upstreams.
+fn check_clock(clock: &Clock, votes: Option<usize>, notes: &mut Notes) {
+    let Clock { step, max_slew_rate, max_change, min_sources, leap: _ } = *clock;
     notes.range("clock.max_slew_rate", max_slew_rate, 1, 100_000);
     if step.threshold.as_secs_f64() <= 0.0 {
         notes.wrong(
@@ -291,6 +190,15 @@ fn check_clock(clock: &Clock, notes: &mut Notes) {
     }
     if max_change.as_secs_f64() <= 0.0 {
         notes.wrong("clock.max_change", "must be more than 0s");
+    }
+    if let Some(least) = min_sources {
+        notes.range("clock.min_sources", least, 1, 16);
+        if let Some(votes) = votes.filter(|votes| usize::from(least) > (*votes).max(1)) {
+            notes.wrong(
+                "clock.min_sources",
+                format!("{least} can never agree: there are {votes} to be followed"),
+            );
+        }
     }
 }
 
@@ -329,14 +237,11 @@ mod tests {
             &with("min_poll = -1\nmax_poll = 18"),
             "upstreams[0].min_poll: -1 is not within 0 to 17; upstreams[0].max_poll: 18 is not within 0 to 17",
         );
-        check(&with("key = \"../x\""), "upstreams[0].key: \"../x\" is no file name");
-        check(&with("nts = { ca = \"\" }"), "upstreams[0].nts.ca: \"\" is no file name");
-        check(&with("key = \"k\"\nnts = {}"), "upstreams[0].nts: excludes key");
-        check(&format!("{A}{A}"), "upstreams[1].name: \"a\" is there twice");
+        check(&(A.to_owned() + &A.replace(".1", ".2")), "upstreams[1].name: \"a\" is there twice");
         check(&with("port = 0"), "upstreams[0].port: 0 is no port");
         check(
             "",
-            "upstreams: mode Discipline needs an upstream, or stratum.local to serve the node's own clock",
+            "upstreams: mode Discipline needs an upstream without noselect, or stratum.local to serve the node's own clock",
         );
         check(&with("[stratum]\nlocal = 16"), "stratum.local: 16 is not within 1 to 15");
         check(&with("[clock]\nmax_slew_rate = 0"), "clock.max_slew_rate: 0 is not within 1 to 100000");
@@ -350,26 +255,26 @@ mod tests {
     }
 
     #[test]
-    fn hosts() {
-        let check = |host: &str, sound: bool| assert_eq!(check_host(host).is_ok(), sound, "{host}");
-        for host in ["192.0.2.1", "2001:db8::1", "ntp.example.com", "ntp1", "a_b.example", "ntp.example.com."]
-        {
-            check(host, true);
-        }
-        for host in [
-            "",
-            ".",
-            "010.1.1.1",
-            "1.2.3",
-            "::ffff:10.1.1.1",
-            "a b",
-            "-a.example",
-            "a..b",
-            "x/y",
-            "ü.example",
-        ] {
-            check(host, false);
-        }
+    fn what_could_never_agree_is_refused() {
+        let check = |text: &str, expected: &str| match outcome(text) {
+            Ok(_) => assert_eq!(expected, "", "{text}"),
+            Err(why) => assert_eq!(why, expected, "{text}"),
+        };
+        check(&format!("{A}[clock]\nmin_sources = 1"), "");
+        check(
+            &format!("{A}[clock]\nmin_sources = 2"),
+            "clock.min_sources: 2 can never agree: there are 1 to be followed",
+        );
+        check("[[upstreams]]\nname = \"p\"\npool = \"p.example\"\n[clock]\nmin_sources = 4", "");
+        check("[stratum]\nlocal = 10\n[clock]\nmin_sources = 2", "");
+        check(&format!("{A}[clock]\nmin_sources = 0"), "clock.min_sources: 0 is not within 1 to 16");
+        check(
+            &format!("{A}noselect = true"),
+            "upstreams: mode Discipline needs an upstream without noselect, or stratum.local to serve the node's own clock",
+        );
+        check(&format!("mode = \"Observe\"\n{A}noselect = true"), "");
+        let two = format!("{A}prefer = true\n[[upstreams]]\nname = \"b\"\nserver = \"h\"\nprefer = true");
+        check(&two, "upstreams: 2 are preferred: at most one may be");
     }
 
     #[test]

@@ -1,20 +1,22 @@
-//! The fifth step: writes what was built, by server-side apply under one name: first the ConfigMap, then the annotations
-//! that name its keys. What comes back is the proof that it stands there; only from that is a status made.
-use std::collections::BTreeMap;
+//! The fifth step: writes what was built, by server-side apply under one name: first the Secret with the keys, then the
+//! ConfigMap, then the annotations that name a profile in it. What comes back is the proof that it stands there; only from that is a status made.
+use std::{collections::BTreeMap, fmt::Debug};
 
 use contract::{Assignment, ProfileName};
 use futures::{StreamExt, stream};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tracing::info;
 
 use crate::{
     build::{Prepared, PreparedNode, PreparedPolicy},
     fetch::{AgentPod, CONFIG_MAP},
+    keys::{self, Data},
 };
 
 /// The one name under which the operator owns fields.
@@ -35,6 +37,9 @@ pub(crate) struct Applied {
 /// What could not be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// The Secret with the keys.
+    #[error("cannot write Secret {name}", name = keys::SECRET)]
+    Secret(#[source] kube::Error),
     /// The ConfigMap.
     #[error("cannot write ConfigMap {CONFIG_MAP}")]
     ConfigMap(#[source] kube::Error),
@@ -48,7 +53,10 @@ pub(crate) enum Error {
 /// # Errors
 /// The first failure; whatever could be written was written, and the next round finds the rest.
 pub(crate) async fn apply(client: &Client, namespace: &str, prepared: Prepared) -> Result<Applied, Error> {
-    let Prepared { policies, nodes, profiles, profiles_differ, annotations } = prepared;
+    let Prepared { policies, nodes, profiles, profiles_differ, keys, keys_differ, annotations } = prepared;
+    if keys_differ {
+        write_keys(client, namespace, &keys).await.map_err(Error::Secret)?;
+    }
     if profiles_differ {
         write_profiles(client, namespace, &profiles).await.map_err(Error::ConfigMap)?;
     }
@@ -64,6 +72,22 @@ pub(crate) async fn apply(client: &Client, namespace: &str, prepared: Prepared) 
     let results: Vec<_> = written.collect().await;
     results.into_iter().collect::<Result<(), _>>()?;
     Ok(Applied { policies, nodes, profiles })
+}
+
+async fn write_keys(client: &Client, namespace: &str, keys: &Data) -> Result<(), kube::Error> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let data: BTreeMap<_, _> = keys.iter().map(|(file, content)| (file, &content.0)).collect();
+    let wanted = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": keys::SECRET},
+        "data": data,
+    });
+    let written =
+        api.patch(keys::SECRET, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&wanted)).await?;
+    info!(keys = keys.len(), "Keys written");
+    let surplus = written.data.unwrap_or_default().into_keys().filter(|key| !keys.contains_key(key));
+    drop_surplus(&api, keys::SECRET, surplus).await
 }
 
 async fn write_profiles(
@@ -84,13 +108,24 @@ async fn write_profiles(
     let written =
         api.patch(CONFIG_MAP, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&wanted)).await?;
     info!(keys = data.len(), "Profiles written");
-    // Apply drops only what nobody else owns; a key that somebody touched by hand would stay for ever.
     let surplus = written.data.unwrap_or_default().into_keys();
     let surplus = surplus.filter(|key| ProfileName::from_key(key).is_some() && !data.contains_key(key));
+    drop_surplus(&api, CONFIG_MAP, surplus).await
+}
+
+/// Apply drops only what nobody else owns; a key that somebody touched by hand would stay for ever.
+async fn drop_surplus<K>(
+    api: &Api<K>,
+    name: &str,
+    surplus: impl Iterator<Item = String>,
+) -> Result<(), kube::Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
     let nulls: BTreeMap<_, Option<String>> = surplus.map(|key| (key, None)).collect();
     if !nulls.is_empty() {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        api.patch(CONFIG_MAP, &params, &Patch::Merge(json!({"data": nulls}))).await?;
+        api.patch(name, &params, &Patch::Merge(json!({"data": nulls}))).await?;
     }
     Ok(())
 }

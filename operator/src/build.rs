@@ -1,11 +1,12 @@
-//! The fourth step: the objects that carry the plan out. Pure: texts of profiles, the ConfigMap, and the annotation of
-//! each agent's pod, and of these only what differs from what is there, so that a restart writes nothing.
+//! The fourth step: the objects that carry the plan out. Pure: texts of profiles, the ConfigMap, the Secret with the
+//! keys, and the annotation of each agent's pod, and of these only what differs from what is there, so that a restart writes nothing.
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{Assignment, Profile, ProfileName};
 
 use crate::{
     fetch::AgentPod,
+    keys::{self, Data},
     plan::{Choice, Plan, PlannedNode},
     validate::{Policy, Validated},
 };
@@ -19,6 +20,10 @@ pub(crate) struct Prepared {
     pub(crate) profiles: BTreeMap<ProfileName, String>,
     /// Whether the ConfigMap has to be written.
     pub(crate) profiles_differ: bool,
+    /// All that the Secret with the keys is to hold.
+    pub(crate) keys: Data,
+    /// Whether the Secret has to be written.
+    pub(crate) keys_differ: bool,
     /// Pods whose annotation has to be written, with its value.
     pub(crate) annotations: Vec<(AgentPod, Assignment)>,
 }
@@ -40,6 +45,8 @@ pub(crate) struct PreparedNode {
     pub(crate) uid: String,
     pub(crate) agents: Vec<AgentPod>,
     pub(crate) wanted: Assignment,
+    /// Whether a key that it needs is another one now.
+    pub(crate) keys_changed: bool,
 }
 
 impl PreparedNode {
@@ -69,8 +76,12 @@ pub(crate) fn build(
     reported: &BTreeSet<ProfileName>,
 ) -> Result<Prepared, Error> {
     let rendered = render(&validated.policies)?;
-    let nodes: Vec<_> = plan.nodes.into_iter().map(|node| assign(node, &rendered)).collect();
-    let profiles = keys(&validated, &nodes, &rendered, known, reported);
+    let mut nodes: Vec<_> = plan.nodes.into_iter().map(|node| assign(node, &rendered)).collect();
+    let profiles = texts(&validated, &nodes, &rendered, known, reported);
+    let files = files(&profiles);
+    let keys = key_files(&validated, files.values());
+    mark_changes(&mut nodes, &files, &validated.secrets.held, &keys);
+    let keys_differ = keys != validated.secrets.held;
     let mut lost = plan.lost;
     let prepare = |policy: Policy| {
         let profile = match rendered.get(&policy.name) {
@@ -87,17 +98,18 @@ pub(crate) fn build(
     let differing =
         differing.filter(|(agent, wanted)| agent.annotation.as_deref() != Some(&wanted.to_string()));
     let annotations = differing.map(|(agent, wanted)| (agent.clone(), wanted.clone())).collect();
-    Ok(Prepared { policies, nodes, profiles, profiles_differ, annotations })
+    Ok(Prepared { policies, nodes, profiles, profiles_differ, keys, keys_differ, annotations })
 }
 
-/// Name and text of each good policy's profile, by the policy's name.
+/// Name and text of the profile of each policy that nodes can be given, by the policy's name.
 fn render(policies: &[Policy]) -> Result<BTreeMap<String, (ProfileName, String)>, Error> {
-    let good = policies.iter().filter_map(|policy| Some((&policy.name, policy.wish.as_ref().ok()?)));
-    good.map(|(policy, profile)| {
-        let text = text(profile).map_err(|source| Error::Render { policy: policy.clone(), source })?;
-        Ok((policy.clone(), (ProfileName::of(policy, &text), text)))
-    })
-    .collect()
+    let ready = policies.iter().filter_map(|policy| Some((&policy.name, policy.ready()?)));
+    ready
+        .map(|(policy, profile)| {
+            let text = text(profile).map_err(|source| Error::Render { policy: policy.clone(), source })?;
+            Ok((policy.clone(), (ProfileName::of(policy, &text), text)))
+        })
+        .collect()
 }
 
 /// The same profile always has the same text: fields in the order of the struct, no map anywhere.
@@ -113,7 +125,13 @@ fn assign(node: PlannedNode, rendered: &BTreeMap<String, (ProfileName, String)>)
         }
         Choice::LastGood(profile) => Assignment::Profile(profile.clone()),
     };
-    PreparedNode { name: node.facts.name, uid: node.facts.uid, agents: node.agents, wanted }
+    PreparedNode {
+        name: node.facts.name,
+        uid: node.facts.uid,
+        agents: node.agents,
+        wanted,
+        keys_changed: false,
+    }
 }
 
 /// The profile of a refused policy that some node runs.
@@ -125,7 +143,7 @@ fn in_force(policy: &str, nodes: &[PreparedNode]) -> Option<ProfileName> {
 }
 
 /// What the ConfigMap is to hold: the profile of each good policy, and whatever an annotation or an agent still names.
-fn keys(
+fn texts(
     validated: &Validated,
     nodes: &[PreparedNode],
     rendered: &BTreeMap<String, (ProfileName, String)>,
@@ -140,22 +158,58 @@ fn keys(
         Assignment::None | Assignment::Unassigned => None,
     }));
     named.extend(
-        validated.policies.iter().filter(|policy| policy.wish.is_err()).filter_map(Policy::last_good),
+        validated.policies.iter().filter(|policy| policy.ready().is_none()).filter_map(Policy::last_good),
     );
-    let mut keys: BTreeMap<_, _> = rendered.values().cloned().collect();
+    let mut texts: BTreeMap<_, _> = rendered.values().cloned().collect();
     for name in named {
         // What somebody wrote under a name that does not fit is as good as gone.
         let there = validated.profiles.get(&name.key()).filter(|text| name.names(text));
         if let Some(text) = there.or_else(|| known.get(&name)).cloned() {
-            keys.entry(name).or_insert(text);
+            texts.entry(name).or_insert(text);
         }
     }
-    keys
+    texts
+}
+
+/// The files that each profile speaks of. One that cannot be read, of another version, needs what it has: nothing of
+/// it is known here.
+fn files(profiles: &BTreeMap<ProfileName, String>) -> BTreeMap<ProfileName, BTreeSet<String>> {
+    let read = |(name, text): (&ProfileName, &String)| {
+        let profile = toml::from_str::<Profile>(text).ok()?;
+        Some((name.clone(), keys::files(&profile)))
+    };
+    profiles.iter().filter_map(read).collect()
+}
+
+/// Every file that a policy asks for, or that an agent may still be using, with what it is to hold.
+fn key_files<'a>(validated: &Validated, in_use: impl Iterator<Item = &'a BTreeSet<String>>) -> Data {
+    let mut names: BTreeSet<String> = in_use.flatten().cloned().collect();
+    names.extend(
+        validated.policies.iter().filter_map(|policy| policy.wish.as_ref().ok()).flat_map(keys::files),
+    );
+    let content = |name: String| validated.secrets.content(&name).cloned().map(|content| (name, content));
+    names.into_iter().filter_map(content).collect()
+}
+
+/// Says of each node whether what it is to run needs a file that is to hold something else than before.
+fn mark_changes(
+    nodes: &mut [PreparedNode],
+    files: &BTreeMap<ProfileName, BTreeSet<String>>,
+    before: &Data,
+    now: &Data,
+) {
+    for node in nodes {
+        let Assignment::Profile(profile) = &node.wanted else { continue };
+        let mut needed = files.get(profile).into_iter().flatten();
+        node.keys_changed = needed.any(|file| before.get(file) != now.get(file));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use k8s_openapi::ByteString;
 
     use super::*;
     use crate::{
@@ -268,6 +322,77 @@ mod tests {
         assert!(prepared.profiles_differ);
         assert_eq!(prepared.profiles[&name], text);
         assert!(prepared.annotations.is_empty());
+    }
+
+    const KEYED: &str = "{metadata: {name: default}, spec: {upstreams: [{name: a, server: 192.0.2.10, keyRef: {name: s, key: k}}]}}";
+
+    /// With Secrets `name/key=text`, and what `timesync-keys` holds, `file=text`.
+    fn with_secrets(mut fetched: Fetched, named: &[&str], held: &[&str]) -> Fetched {
+        let content = |text: &str| keys::Content(ByteString(text.as_bytes().to_vec()));
+        for (place, text) in named.iter().map(|each| each.split_once('=').unwrap()) {
+            let (name, key) = place.split_once('/').unwrap();
+            let data = fetched.secrets.named.entry(name.to_owned()).or_default().get_or_insert_default();
+            data.insert(key.to_owned(), content(text));
+        }
+        let held = held.iter().map(|each| each.split_once('=').unwrap());
+        fetched.secrets.held = held.map(|(file, text)| (file.to_owned(), content(text))).collect();
+        fetched
+    }
+
+    fn held(prepared: &Prepared) -> Vec<String> {
+        let text = |(file, content): (&String, &keys::Content)| {
+            format!("{file}={}", std::str::from_utf8(&content.0.0).unwrap())
+        };
+        prepared.keys.iter().map(text).collect()
+    }
+
+    #[test]
+    fn keys_come_from_their_secrets() {
+        let prepared = built(with_secrets(fetched(Some(KEYED), None, &[]), &["s/k=one", "s/other=x"], &[]));
+        assert_eq!(held(&prepared), ["s_k=one"]);
+        assert!(prepared.keys_differ && prepared.nodes[0].keys_changed);
+        assert!(matches!(&prepared.annotations[0].1, Assignment::Profile(_)));
+        let (name, text) = prepared.profiles.first_key_value().unwrap();
+        assert!(text.contains("key = \"s_k\""), "{text}");
+        let settled = || fetched(Some(KEYED), Some(&name.to_string()), &[(&name.key(), text)]);
+        let same = built(with_secrets(settled(), &["s/k=one"], &["s_k=one"]));
+        assert!(!same.keys_differ && !same.nodes[0].keys_changed && same.annotations.is_empty());
+        let edited = built(with_secrets(settled(), &["s/k=two"], &["s_k=one"]));
+        assert_eq!(held(&edited), ["s_k=two"]);
+        assert!(edited.keys_differ && edited.nodes[0].keys_changed);
+        assert!(edited.annotations.is_empty(), "the profile is the same");
+        let mut deleted = with_secrets(settled(), &[], &["s_k=one"]);
+        deleted.secrets.named.insert("s".to_owned(), None);
+        let deleted = built(deleted);
+        assert!(!deleted.keys_differ && deleted.annotations.is_empty(), "what runs goes on");
+    }
+
+    #[test]
+    fn without_its_key_a_policy_waits_and_what_runs_goes_on() {
+        let (name, text) = good();
+        let waiting = |named: &[&str]| {
+            let fetched = fetched(Some(KEYED), Some(&name.to_string()), &[(&name.key(), &text)]);
+            built(with_secrets(fetched, named, &[]))
+        };
+        let prepared = waiting(&["s/other=x"]);
+        assert!(!prepared.keys_differ && !prepared.profiles_differ && prepared.annotations.is_empty());
+        assert_eq!(prepared.policies[0].profile, Some(name.clone()), "the one that runs");
+        let prepared = waiting(&["s/k=one"]);
+        assert_eq!(held(&prepared), ["s_k=one"]);
+        assert!(matches!(&prepared.annotations[0].1, Assignment::Profile(new) if *new != name));
+    }
+
+    #[test]
+    fn a_key_stays_while_an_agent_may_use_it() {
+        let old = "[[upstreams]]\nname = 'a'\nserver = 'h'\nkey = 'old_k'\n";
+        let name = ProfileName::of("default", old);
+        let keys = |reported: &[ProfileName]| {
+            let fetched =
+                with_secrets(fetched(Some(POLICY), None, &[(&name.key(), old)]), &[], &["old_k=one"]);
+            held(&built_with(fetched, &BTreeMap::new(), &reported.iter().cloned().collect()))
+        };
+        assert_eq!(keys(std::slice::from_ref(&name)), ["old_k=one"]);
+        assert_eq!(keys(&[]), [""; 0]);
     }
 
     #[test]

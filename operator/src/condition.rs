@@ -25,6 +25,8 @@ pub(crate) mod reason {
     pub(crate) const IN_PROGRESS: &str = "InProgress";
     /// RolledOut: an agent has read the profile and cannot carry it out.
     pub(crate) const PROFILE_REFUSED: &str = "ProfileRefused";
+    /// RolledOut: a Secret does not hold what the policy names.
+    pub(crate) const SECRET_MISSING: &str = "SecretMissing";
     /// RolledOut, Synchronized: no node is under this policy.
     pub(crate) const NO_NODES: &str = "NoNodes";
     /// Synchronized, of a policy: all nodes are, within the thresholds.

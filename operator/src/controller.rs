@@ -152,6 +152,7 @@ impl Controller {
         self.memory.learn(&fetched.profiles);
 
         let validated = validate(fetched);
+        self.watches.secrets.follow(&validated.secrets_named());
         self.memory.reports.listen_to(&validated.nodes.iter().map(|node| node.name.as_str()).collect(), now);
         let node_clocks = validated.node_clocks.clone();
         let reported = self.memory.reported(&node_clocks);
@@ -177,10 +178,13 @@ impl Controller {
         let Memory { nudges, reports, .. } = &mut self.memory;
         nudges.retain(|pod| there.contains(pod));
         for (node, agent) in agents {
+            if node.keys_changed {
+                nudges.keys_changed(&agent.uid, now);
+            }
             let report = reports.of_pod(&node.name, &agent.uid, now);
             if nudges.due(&agent.uid, &node.wanted, report, now) {
                 let value = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
-                info!(node = node.name, pod = agent.name, profile = %node.wanted, "Agent lags behind; nudging the kubelet");
+                info!(node = node.name, pod = agent.name, profile = %node.wanted, "Profile or key is late; nudging the kubelet");
                 annotate(&self.client, &self.namespace, agent, &node.wanted, Some(value))
                     .await
                     .map_err(|source| Error::Nudge { pod: agent.name.clone(), source })?;

@@ -150,6 +150,7 @@ mod tests {
             uid: "u".to_owned(),
             agents: vec![],
             wanted: Assignment::None,
+            keys_changed: false,
         };
         let now = Timestamp::UNIX_EPOCH;
         let event =

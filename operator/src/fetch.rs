@@ -1,12 +1,12 @@
-//! The first step: what is there. Watches keep policies, nodes, the agents' pods, our ConfigMap and the NodeClocks in
-//! memory; [`Watches::fetch`] takes a picture of all of them. Each change wakes the controller. One object that cannot
+//! The first step: what is there. Watches keep policies, nodes, the agents' pods, our ConfigMap, our Secret, those that
+//! policies name, and the NodeClocks in memory; [`Watches::fetch`] takes a picture of all of them. Each change wakes the controller. One object that cannot
 //! be read does not hide the others. Nothing is decided here.
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use api::{NodeClock, TimeSyncPolicy};
 use futures::{Stream, StreamExt};
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Node, Pod},
+    api::core::v1::{ConfigMap, Node, Pod, Secret},
     jiff::Timestamp,
 };
 use kube::{
@@ -24,6 +24,11 @@ use tracing::warn;
 
 use contract::Assignment;
 
+use crate::{
+    keys::{self, Secrets},
+    secrets::{self, SecretWatches},
+};
+
 /// The ConfigMap with the profiles, in the operator's namespace.
 pub(crate) const CONFIG_MAP: &str = "timesync-profiles";
 
@@ -35,6 +40,7 @@ pub(crate) struct Fetched {
     pub(crate) agents: Vec<AgentPod>,
     /// Keys and texts of our ConfigMap; empty if it is not there.
     pub(crate) profiles: BTreeMap<String, String>,
+    pub(crate) secrets: Secrets,
     pub(crate) node_clocks: BTreeMap<String, Arc<DeserializeGuard<NodeClock>>>,
 }
 
@@ -96,6 +102,9 @@ pub(crate) struct Watches {
     nodes: Store<PartialObjectMeta<Node>>,
     pods: Store<Pod>,
     config_maps: Store<ConfigMap>,
+    keys: Store<Secret>,
+    /// Those that policies name.
+    pub(crate) secrets: SecretWatches,
     node_clocks: Store<DeserializeGuard<NodeClock>>,
     agent_port: u16,
 }
@@ -126,6 +135,8 @@ impl Watches {
                 tasks,
             ),
             config_maps: keep(watch(own(client), ours), "ConfigMap timesync-profiles", wake, tasks),
+            keys: secrets::watch_one(client, namespace, keys::SECRET, wake, tasks),
+            secrets: SecretWatches::new(client.clone(), namespace, Arc::clone(wake)),
             node_clocks: keep(watch(Api::all(client.clone()), all), "NodeClocks", wake, tasks),
             agent_port,
         }
@@ -136,6 +147,7 @@ impl Watches {
         self.nodes.wait_until_ready().await?;
         self.pods.wait_until_ready().await?;
         self.config_maps.wait_until_ready().await?;
+        self.keys.wait_until_ready().await?;
         self.policies.wait_until_ready().await?;
         self.node_clocks.wait_until_ready().await
     }
@@ -157,11 +169,14 @@ impl Watches {
         let profiles = self.config_maps.state().first().and_then(|map| map.data.clone()).unwrap_or_default();
         let node_clocks =
             self.node_clocks.state().into_iter().map(|clock| (clock.name_any(), clock)).collect();
-        Fetched { policies, nodes, agents, profiles, node_clocks }
+        let held = secrets::data(&self.keys).unwrap_or_default();
+        let secrets = Secrets { named: self.secrets.fetch(), held };
+        Fetched { policies, nodes, agents, profiles, secrets, node_clocks }
     }
 }
 
-fn watch<K>(
+/// The events of a watch.
+pub(crate) fn watch<K>(
     api: Api<K>,
     config: watcher::Config,
 ) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send
@@ -172,7 +187,7 @@ where
 }
 
 /// Runs a watch for as long as the program, its objects in the store that comes back.
-fn keep<K>(
+pub(crate) fn keep<K>(
     events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
     what: &'static str,
     wake: &Arc<Notify>,

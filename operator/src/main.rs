@@ -10,7 +10,9 @@ mod leader;
 mod controller;
 
 mod fetch;
+mod secrets;
 
+mod keys;
 mod translate;
 mod validate;
 

@@ -284,6 +284,7 @@ mod tests {
             uid: "u".to_owned(),
             agents: vec![],
             wanted: Assignment::from_annotation("default.811c9dc5"),
+            keys_changed: false,
         }
     }
 

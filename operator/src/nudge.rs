@@ -1,4 +1,5 @@
-//! When to nudge the kubelet of a node whose agent does not run what its annotation says. A volume can lag behind a
+//! When to nudge the kubelet of a node whose agent does not run what its annotation says, or needs a key that was
+//! changed. A volume can lag behind a
 //! pod's annotations by a minute; any further change of them makes the kubelet look again. Pure: time is an argument.
 use std::{
     collections::BTreeMap,
@@ -12,10 +13,16 @@ const FIRST: Duration = Duration::from_secs(2);
 /// The kubelet's own round is about as long.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// After a change of a key, which no report speaks of: once the kubelet has seen the Secret change, and again in case
+/// that it had not.
+const AFTER_KEYS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
+
 /// Agents that lag behind, by the pod's uid.
 #[derive(Debug, Default)]
 pub(crate) struct Nudges {
     waiting: BTreeMap<String, Waiting>,
+    /// When to nudge because of a key, the next one last.
+    keys: BTreeMap<String, Vec<Instant>>,
 }
 
 #[derive(Debug)]
@@ -26,6 +33,11 @@ struct Waiting {
 }
 
 impl Nudges {
+    /// A key that the pod's agent needs was changed.
+    pub(crate) fn keys_changed(&mut self, pod: &str, now: Instant) {
+        self.keys.insert(pod.to_owned(), AFTER_KEYS.iter().rev().map(|delay| now + *delay).collect());
+    }
+
     /// Whether the pod is to be nudged now. `report` is the agent's newest; without one there is nothing to judge by.
     pub(crate) fn due(
         &mut self,
@@ -34,6 +46,20 @@ impl Nudges {
         report: Option<&Report>,
         now: Instant,
     ) -> bool {
+        let keys = self.keys_due(pod, now);
+        self.lag_due(pod, wanted, report, now) || keys
+    }
+
+    fn keys_due(&mut self, pod: &str, now: Instant) -> bool {
+        let Some(times) = self.keys.get_mut(pod) else { return false };
+        let due = times.pop_if(|next| *next <= now).is_some();
+        if times.is_empty() {
+            self.keys.remove(pod);
+        }
+        due
+    }
+
+    fn lag_due(&mut self, pod: &str, wanted: &Assignment, report: Option<&Report>, now: Instant) -> bool {
         if report.is_none_or(|report| !lags(wanted, report)) {
             self.waiting.remove(pod);
             return false;
@@ -53,6 +79,7 @@ impl Nudges {
     /// Forgets pods that are gone.
     pub(crate) fn retain(&mut self, there: impl Fn(&str) -> bool) {
         self.waiting.retain(|pod, _| there(pod));
+        self.keys.retain(|pod, _| there(pod));
     }
 }
 
@@ -97,6 +124,19 @@ mod tests {
         report.profile = Some(ProfileName::of("p", "new"));
         assert!(!nudges.due("u", &wanted, Some(&report), start + Duration::from_secs(300)));
         assert!(nudges.waiting.is_empty());
+    }
+
+    #[test]
+    fn a_changed_key_is_worth_three_nudges() {
+        let mut nudges = Nudges::default();
+        let start = Instant::now();
+        nudges.keys_changed("u", start);
+        let mut due = |pod, secs| nudges.due(pod, &Assignment::None, None, start + Duration::from_secs(secs));
+        assert!((0..60).all(|secs| !due("other", secs)));
+        assert_eq!((0..60).filter(|secs| due("u", *secs)).collect::<Vec<_>>(), [1, 5, 15]);
+        nudges.keys_changed("u", start);
+        nudges.retain(|_| false);
+        assert!(nudges.keys.is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The third step: which policy is in force on which node. Pure. Of the policies whose selector matches, the first in
-//! order of precedence wins. A refused policy takes no further node and gives none up: its last good profile stays
-//! where it is. For now every node gets its profile at once.
+//! order of precedence wins. A refused policy, or one whose keys are not there, takes no further node and gives none
+//! up: its last good profile stays where it is. For now every node gets its profile at once.
 use std::collections::BTreeMap;
 
 use contract::{Assignment, ProfileName};
@@ -35,7 +35,7 @@ pub(crate) enum Choice {
     Nothing,
     /// What the policy of this name asks for.
     Wish(String),
-    /// This profile of a policy that is refused in its present form.
+    /// This profile of a policy that is refused in its present form, or lacks a key.
     LastGood(ProfileName),
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn plan(validated: &Validated) -> Plan {
 /// What the policy would have the node run; none if it is not for this node.
 fn claim(policy: &Policy, node: &NodeFacts, agents: &[AgentPod]) -> Option<Choice> {
     let matches = policy.selector.as_ref().is_some_and(|selector| selector.matches(&node.labels));
-    if policy.wish.is_ok() {
+    if policy.ready().is_some() {
         return matches.then(|| Choice::Wish(policy.name.clone()));
     }
     // The spec is not to be trusted, selector included: what stands on the pod counts.

@@ -13,6 +13,7 @@ use crate::{
     apply::Applied,
     build::{PreparedNode, PreparedPolicy},
     condition::{ACCEPTED, Finding, ROLLED_OUT, SYNCHRONIZED, condition, reason},
+    keys::Supply,
     reports::{Heard, Reports},
 };
 
@@ -181,6 +182,9 @@ fn rolled_out(policy: &PreparedPolicy, nodes: &[Standing<'_>]) -> Finding {
         .iter()
         .map(|(winner, count)| format!(" Policy {winner} takes {} more.", plural(*count)))
         .collect();
+    if let Some(lack) = lack_of_keys(policy) {
+        return lack;
+    }
     if nodes.is_empty() {
         return Finding::new(None, reason::NO_NODES, format!("No node is under this policy.{lost}"));
     }
@@ -210,6 +214,23 @@ fn rolled_out(policy: &PreparedPolicy, nodes: &[Standing<'_>]) -> Finding {
     let waiting = some(waiting.iter().map(why));
     let message = format!("Runs on {running} of {}; not on {waiting}.{lost}", plural(nodes.len()));
     Finding::new(Some(false), reason, message)
+}
+
+/// What to say of a policy whose Secrets do not hold what it names.
+fn lack_of_keys(policy: &PreparedPolicy) -> Option<Finding> {
+    let goes_on = match &policy.profile {
+        Some(profile) => format!("Profile {profile} goes on"),
+        None => "Nothing runs".to_owned(),
+    };
+    let (reason, message) = match &policy.policy.supply {
+        Supply::Complete => return None,
+        Supply::Kept(why) => {
+            (reason::SECRET_MISSING, format!("{goes_on}, with what was there before: {why}."))
+        }
+        Supply::Missing(why) => (reason::SECRET_MISSING, format!("{goes_on}: {why}.")),
+        Supply::Unread(why) => (reason::IN_PROGRESS, format!("{goes_on}: {why}.")),
+    };
+    Some(Finding::new(Some(false), reason, message))
 }
 
 fn synchronized(
@@ -286,6 +307,7 @@ mod tests {
     use std::sync::Arc;
 
     use contract::Reason;
+    use k8s_openapi::ByteString;
 
     use super::*;
     use crate::{
@@ -293,6 +315,7 @@ mod tests {
         collect::{Answer, Failure},
         fetch::{AgentPod, Fetched, NodeFacts},
         fixtures::report,
+        keys::{Content, Secrets},
         plan::plan,
         validate::validate,
     };
@@ -313,6 +336,10 @@ mod tests {
             policies: vec![Arc::new(serde_norway::from_str(&policy).unwrap())],
             nodes: said.iter().map(|(name, _)| node(name)).collect(),
             agents: said.iter().map(|(name, _)| agent(name)).collect(),
+            secrets: Secrets {
+                named: BTreeMap::from([("gone".to_owned(), None)]),
+                held: BTreeMap::from([("gone_kept".to_owned(), Content(ByteString(vec![])))]),
+            },
             ..Fetched::default()
         });
         let plan = plan(&validated);
@@ -405,6 +432,27 @@ mod tests {
         let apart_too = with(|report| report.clock.offset = Some(-40e-3));
         let found = statuses(GOOD, &[("n1", apart), ("n2", apart_too)], Duration::from_secs(60));
         check(&found, "Synchronized", "False", "SpreadExceeded", "80ms, more than 50ms");
+    }
+
+    #[test]
+    fn a_missing_secret_is_named() {
+        let found = |name: &str, key: &str| {
+            let upstream = format!("{{name: a, server: h, keyRef: {{name: {name}, key: {key}}}}}");
+            statuses(&format!("{{upstreams: [{upstream}]}}"), &[("n1", with(|_| ()))], Duration::ZERO)
+        };
+        let missing = found("gone", "k");
+        check(&missing, "Accepted", "True", "Valid", "");
+        check(&missing, "RolledOut", "False", "SecretMissing", "Nothing runs: there is no Secret gone.");
+        let kept = found("gone", "kept");
+        check(
+            &kept,
+            "RolledOut",
+            "False",
+            "SecretMissing",
+            "goes on, with what was there before: there is no",
+        );
+        assert_eq!(kept.counts.applied, 1);
+        check(&found("late", "k"), "RolledOut", "False", "InProgress", "Secret late was not read yet");
     }
 
     #[test]

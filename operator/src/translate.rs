@@ -4,6 +4,8 @@ use contract::{Profile, Span};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use kube::core::Selector;
 
+use crate::keys;
+
 /// Why a field cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("spec.{field}: {problem}")]
@@ -61,19 +63,60 @@ pub(crate) fn profile(spec: &api::TimeSyncPolicySpec) -> Result<Profile, FieldEr
 }
 
 fn upstream(index: usize, upstream: &api::Upstream) -> Result<contract::Upstream, FieldError> {
-    let api::Upstream { name, server, port, iburst, prefer, min_poll, max_poll } = upstream;
+    let api::Upstream {
+        name,
+        server,
+        pool,
+        max_sources,
+        device,
+        port,
+        iburst,
+        burst,
+        prefer,
+        trust,
+        require,
+        noselect,
+        min_poll,
+        max_poll,
+        nts,
+        key_ref,
+    } = upstream;
     let field = |name: &str| format!("upstreams[{index}].{name}");
+    if [server, pool, device].iter().filter(|place| place.is_some()).count() != 1 {
+        return Err(FieldError::new(
+            field("server"),
+            "an upstream is exactly one of server, pool and device",
+        ));
+    }
     Ok(contract::Upstream {
         name: name.clone(),
         server: server.clone(),
+        pool: pool.clone(),
+        max_sources: max_sources.map(|most| fit(&field("maxSources"), most)).transpose()?,
+        device: device.clone(),
         port: fit(&field("port"), *port)?,
         iburst: *iburst,
+        burst: *burst,
         prefer: *prefer,
+        trust: *trust,
+        require: *require,
+        noselect: *noselect,
         min_poll: fit(&field("minPoll"), *min_poll)?,
         max_poll: fit(&field("maxPoll"), *max_poll)?,
-        key: None,
-        nts: None,
+        key: key_ref.as_ref().map(file),
+        nts: match nts {
+            Some(api::Nts { ca, port }) => {
+                Some(contract::Nts { ca: ca.as_ref().map(file), port: fit(&field("nts.port"), *port)? })
+            }
+            None => None,
+        },
     })
+}
+
+/// The file on the nodes that a Secret's value becomes.
+fn file(secret: &api::SecretKey) -> String {
+    let api::SecretKey { name, key } = secret;
+    keys::file_name(name, key)
 }
 
 fn entry(entry: &api::Restrict) -> contract::Restrict {
@@ -117,7 +160,7 @@ fn serve(serve: &api::Serve) -> Result<contract::Serve, FieldError> {
 }
 
 fn clock(clock: &api::Clock) -> Result<contract::Clock, FieldError> {
-    let api::Clock { step, max_slew_rate, max_change } = clock;
+    let api::Clock { step, max_slew_rate, max_change, min_sources, leap } = clock;
     Ok(contract::Clock {
         step: match step {
             Some(api::Step { threshold, limit }) => contract::Step {
@@ -128,7 +171,25 @@ fn clock(clock: &api::Clock) -> Result<contract::Clock, FieldError> {
         },
         max_slew_rate: fit("clock.maxSlewRate", *max_slew_rate)?,
         max_change: span("clock.maxChange", max_change)?,
+        min_sources: min_sources.map(|least| fit("clock.minSources", least)).transpose()?,
+        leap: leap.as_ref().map(leap_seconds).unwrap_or_default(),
     })
+}
+
+fn leap_seconds(leap: &api::Leap) -> contract::Leap {
+    let api::Leap { mode, smear } = leap;
+    contract::Leap {
+        mode: match mode {
+            api::LeapMode::Kernel => contract::LeapMode::Kernel,
+            api::LeapMode::Step => contract::LeapMode::Step,
+            api::LeapMode::Slew => contract::LeapMode::Slew,
+            api::LeapMode::Ignore => contract::LeapMode::Ignore,
+        },
+        smear: match smear {
+            api::Smear::None => contract::Smear::None,
+            api::Smear::Upstream => contract::Smear::Upstream,
+        },
+    }
 }
 
 fn thresholds(thresholds: &api::Thresholds) -> Result<contract::Thresholds, FieldError> {
@@ -182,7 +243,8 @@ mod tests {
     /// The API's defaults stand in the CRD, the profile's in `contract`: they must be the same.
     #[test]
     fn both_sets_of_defaults_agree() {
-        let empty = "{stratum: {}, serve: {rateLimit: {}}, clock: {step: {}}, rtc: {}, thresholds: {}}";
+        let empty =
+            "{stratum: {}, serve: {rateLimit: {}}, clock: {step: {}, leap: {}}, rtc: {}, thresholds: {}}";
         assert_eq!(translated(empty), Profile::default());
         let upstream = translated("{upstreams: [{name: a, server: b}]}").upstreams.remove(0);
         assert_eq!(upstream, toml::from_str("name = 'a'\nserver = 'b'").unwrap());
@@ -191,10 +253,13 @@ mod tests {
     #[test]
     fn every_field_arrives() {
         let profile = translated(
-            "{mode: Observe, upstreams: [{name: a, server: h, port: 1, iburst: true, prefer: true, minPoll: 0, maxPoll: 1}],
+            "{mode: Observe, upstreams: [{name: a, server: h, port: 1, iburst: true, burst: true, prefer: true, trust: true,
+              require: true, minPoll: 0, maxPoll: 1, keyRef: {name: n, key: k}}, {name: p, pool: many, maxSources: 3, nts: {}},
+              {name: c, server: s, nts: {port: 4461, ca: {name: n.m, key: ca_1}}}, {name: d, device: /dev/ptp0, noselect: true}],
               restrict: [{source: default, flags: [limited, kod]}], stratum: {local: 10},
               serve: {enabled: false, port: 1123, rateLimit: {interval: -2, burst: 20, leak: 1}},
-              clock: {step: {threshold: 1s, limit: 0}, maxSlewRate: 5000, maxChange: 1h}, rtc: {mode: Verified},
+              clock: {step: {threshold: 1s, limit: 0}, maxSlewRate: 5000, maxChange: 1h, minSources: 2,
+                      leap: {mode: Step, smear: Upstream}}, rtc: {mode: Verified},
               thresholds: {offset: 1ms, errorBound: 2ms, spread: 3ms, hold: 4s}}",
         );
         let text = toml::to_string(&profile).unwrap();
@@ -202,7 +267,21 @@ mod tests {
             "mode = \"Observe\"",
             "port = 1\n",
             "prefer = true",
+            "burst = true\nprefer",
+            "trust = true",
+            "require = true",
+            "noselect = true",
             "max_poll = 1",
+            "key = \"n_k\"",
+            "pool = \"many\"",
+            "max_sources = 3",
+            "[upstreams.nts]\nport = 4460",
+            "ca = \"n.m_ca_1\"",
+            "port = 4461",
+            "device = \"/dev/ptp0\"",
+            "min_sources = 2",
+            "mode = \"Step\"",
+            "smear = \"Upstream\"",
             "[\"kod\", \"limited\"]",
             "local = 10",
             "enabled = false",
@@ -230,6 +309,11 @@ mod tests {
         assert_eq!(
             profile(&spec).unwrap_err().to_string(),
             "spec.serve.rateLimit.burst: 256 is out of range"
+        );
+        let spec = serde_norway::from_str("{upstreams: [{name: a, server: h, pool: p}]}").unwrap();
+        assert_eq!(
+            profile(&spec).unwrap_err().to_string(),
+            "spec.upstreams[0].server: an upstream is exactly one of server, pool and device"
         );
         let spec = serde_norway::from_str("{clock: {maxChange: soon}}").unwrap();
         assert!(profile(&spec).unwrap_err().to_string().starts_with("spec.clock.maxChange: \"soon\" is not"));

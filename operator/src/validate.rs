@@ -1,7 +1,10 @@
 //! The second step: which policies can be carried out. The API server has checked the most; here an object that cannot
 //! be read, or that asks for what its rules cannot see, is refused with a reason. Pure: a picture in, a picture with
 //! proof out. A refused policy stays in the list, since its last good profile goes on.
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use api::TimeSyncPolicy;
 use contract::{Flag, Profile, ProfileName};
@@ -13,6 +16,7 @@ use kube::{
 
 use crate::{
     fetch::{AgentPod, Fetched, NodeFacts},
+    keys::{self, Secrets, Supply},
     node_clock::Known,
     translate::{self, FieldError},
 };
@@ -25,7 +29,15 @@ pub(crate) struct Validated {
     pub(crate) nodes: Vec<NodeFacts>,
     pub(crate) agents: Vec<AgentPod>,
     pub(crate) profiles: BTreeMap<String, String>,
+    pub(crate) secrets: Secrets,
     pub(crate) node_clocks: BTreeMap<String, Known>,
+}
+
+impl Validated {
+    /// The Secrets that good policies name.
+    pub(crate) fn secrets_named(&self) -> BTreeSet<String> {
+        self.policies.iter().filter_map(|policy| policy.wish.as_ref().ok()).flat_map(keys::secrets).collect()
+    }
 }
 
 /// A policy.
@@ -40,11 +52,19 @@ pub(crate) struct Policy {
     pub(crate) selector: Option<Selector>,
     /// What it asks for.
     pub(crate) wish: Result<Profile, Refusal>,
+    /// Whether the Secrets hold what that needs.
+    pub(crate) supply: Supply,
     /// Its status as stored.
     pub(crate) status: api::TimeSyncPolicyStatus,
 }
 
 impl Policy {
+    /// What nodes can be given: a good policy, and all that it needs.
+    pub(crate) fn ready(&self) -> Option<&Profile> {
+        let profile = self.wish.as_ref().ok()?;
+        matches!(self.supply, Supply::Complete | Supply::Kept(_)).then_some(profile)
+    }
+
     /// The profile that ran before the policy was refused.
     pub(crate) fn last_good(&self) -> Option<ProfileName> {
         self.status.profile.as_ref()?.parse().ok()
@@ -80,18 +100,18 @@ impl Refusal {
 
 /// Sorts the policies into good and refused ones, and by precedence.
 pub(crate) fn validate(fetched: Fetched) -> Validated {
-    let Fetched { policies, nodes, agents, profiles, node_clocks } = fetched;
+    let Fetched { policies, nodes, agents, profiles, secrets, node_clocks } = fetched;
     // A policy that is being deleted is gone, whatever finalizer others put on it.
     let alive = policies.iter().filter(|policy| policy.meta().deletion_timestamp.is_none());
-    let mut policies: Vec<Policy> = alive.map(|policy| judge(policy)).collect();
+    let mut policies: Vec<Policy> = alive.map(|policy| judge(policy, &secrets)).collect();
     policies.sort_by(|a, b| {
         b.priority.cmp(&a.priority).then_with(|| a.created.cmp(&b.created)).then_with(|| a.name.cmp(&b.name))
     });
     let node_clocks = node_clocks.into_iter().map(|(name, clock)| (name, Known::of(&clock))).collect();
-    Validated { policies, nodes, agents, profiles, node_clocks }
+    Validated { policies, nodes, agents, profiles, secrets, node_clocks }
 }
 
-fn judge(guard: &DeserializeGuard<TimeSyncPolicy>) -> Policy {
+fn judge(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) -> Policy {
     let meta = guard.meta();
     let mut policy = Policy {
         name: guard.name_any(),
@@ -101,6 +121,7 @@ fn judge(guard: &DeserializeGuard<TimeSyncPolicy>) -> Policy {
         created: meta.creation_timestamp.as_ref().map(|time| time.0),
         selector: None,
         wish: Ok(Profile::default()),
+        supply: Supply::Complete,
         status: api::TimeSyncPolicyStatus::default(),
     };
     match &guard.0 {
@@ -117,6 +138,9 @@ fn judge(guard: &DeserializeGuard<TimeSyncPolicy>) -> Policy {
             }
         }
     }
+    if let Ok(profile) = &policy.wish {
+        policy.supply = secrets.supply(profile);
+    }
     policy
 }
 
@@ -128,7 +152,10 @@ fn wish(policy: &TimeSyncPolicy) -> Result<Profile, Refusal> {
     let profile = translate::profile(&policy.spec)?;
     let unanswered =
         !profile.restrict.is_empty() && profile.restrict.iter().all(|e| e.flags.contains(&Flag::Ignore));
-    match profile.upstreams.iter().find(|each| each.server.parse::<std::net::IpAddr>().is_err()) {
+    let named = |each: &&contract::Upstream| {
+        each.pool.is_some() || each.server.as_ref().is_some_and(|server| server.parse::<IpAddr>().is_err())
+    };
+    match profile.upstreams.iter().find(named) {
         Some(upstream) if unanswered => Err(Refusal::UpstreamIgnored(upstream.name.clone())),
         _ => Ok(profile),
     }

@@ -104,8 +104,9 @@ mod tests {
         let reference = fs::read_to_string(reference).unwrap();
         let file: AgentFile = toml::from_str(
             "[agent]\ntoken_file = \"t\"\n[agent.watch]\ndirectory = \"d\"\n[profile.stratum]\nlocal = 1\n\
-             [[profile.upstreams]]\nname = \"a\"\nserver = \"b\"\nkey = \"k\"\n\
-             nts = { ca = \"c\" }\n[[profile.restrict]]\nsource = \"default\"\n\
+             [[profile.upstreams]]\nname = \"a\"\nserver = \"b\"\nkey = \"k\"\npool = \"p\"\nmax_sources = 1\n\
+             device = \"d\"\nburst = true\ntrust = true\nrequire = true\nnoselect = true\n\
+             nts = { ca = \"c\" }\n[profile.clock]\nmin_sources = 1\nleap.mode = \"Step\"\n[[profile.restrict]]\nsource = \"default\"\n\
              flags = [\"kod\"]",
         )
         .unwrap();

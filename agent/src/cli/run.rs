@@ -106,8 +106,10 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
     let Ok(Wanted::Profile(candidate)) = load::judge(origin, &load::find(origin)).wanted else {
         return Err(Error::NothingToRun);
     };
-    if let Some(upstream) = candidate.checked.upstreams.iter().find(|upstream| upstream.nts.is_some()) {
-        return Err(Error::NtsAlone(upstream.name.clone()));
+    if let Some(upstream) =
+        candidate.checked.upstreams.iter().find(|upstream| upstream.upstream.nts.is_some())
+    {
+        return Err(Error::NtsAlone(upstream.upstream.name.clone()));
     }
     signal::stop_on_signals(None).map_err(io::Error::other)?;
     let state = Arc::new(State::open(&agent.state_directory, &boot_id()));

@@ -31,8 +31,8 @@ pub use node_clock::{
     ServerStatus, SourceStatus,
 };
 pub use policy::{
-    Clock, Flag, Mode, RateLimit, Restrict, Rtc, RtcMode, Serve, Step, Stratum, Thresholds, TimeSyncPolicy,
-    TimeSyncPolicySpec, Upstream,
+    Clock, Flag, Leap, LeapMode, Mode, Nts, RateLimit, Restrict, Rtc, RtcMode, SecretKey, Serve, Smear, Step,
+    Stratum, Thresholds, TimeSyncPolicy, TimeSyncPolicySpec, Upstream,
 };
 pub use policy_status::{NodeCounts, TimeSyncPolicyStatus, WorstNode};
 pub use selector::{LabelSelector, LabelSelectorOperator, LabelSelectorRequirement};

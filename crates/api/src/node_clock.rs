@@ -155,13 +155,13 @@ pub struct LastStep {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceStatus {
-    /// Its name in the policy.
+    /// Its name in the policy; a server of a pool has a number behind it, as in pool#1.
     pub name: String,
     /// The address that is asked; absent while the name does not resolve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// What came of it: Unresolved, Unreachable, Measuring, Unusable, Falseticker, NoMajority, Agreeing, Combined or
-    /// Selected.
+    /// What came of it: Unresolved, Unreachable, Measuring, Unusable, Falseticker, NoMajority, Untrusted, Noselect,
+    /// Agreeing, Combined or Selected.
     pub state: String,
     /// Why it is not used.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -13,29 +13,72 @@ pub const SOURCE: &str = r"^(default|[0-9A-Fa-f:.]+(/[0-9]{1,3})?)$";
 /// Names of upstreams: a label in metrics, a key in lists.
 pub const UPSTREAM_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
+/// PTP clocks only: to open some other device, a watchdog for instance, is to start it.
+pub const DEVICE: &str = "^/dev/ptp[A-Za-z0-9_]{1,32}$";
+
+/// Names of Secrets, as Kubernetes has them.
+pub const SECRET_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// Keys in the data of a Secret, as Kubernetes has them. With the Secret's name and `_` before it a key names a file on
+/// the nodes, of 253 characters at most; no Secret's name has a `_`.
+pub const SECRET_KEY: &str = "^[-._a-zA-Z0-9]+$";
+
 /// The name becomes the first half of a profile's name, which is a file name and a ConfigMap key.
 pub const NAME_LENGTH: &str = "size(self.metadata.name) <= 63";
 
 /// Somebody has to say what time it is, if clocks are to be moved.
-pub const SOMETHING_TO_FOLLOW: &str = "self.mode != 'Discipline' || (has(self.upstreams) && size(self.upstreams) > 0) \
-     || (has(self.stratum) && has(self.stratum.local))";
+pub const SOMETHING_TO_FOLLOW: &str = "self.mode != 'Discipline' \
+     || (has(self.upstreams) && self.upstreams.exists(u, !u.noselect)) || (has(self.stratum) && has(self.stratum.local))";
 
 /// Two preferred upstreams would be none.
 pub const ONE_PREFERRED: &str = "!has(self.upstreams) || self.upstreams.filter(u, u.prefer).size() <= 1";
 
 /// A server that is listed twice would have two votes.
-pub const NO_SERVER_TWICE: &str = "!has(self.upstreams) || self.upstreams.all(u, \
-     self.upstreams.filter(v, v.server == u.server && v.port == u.port).size() == 1)";
+pub const NO_SERVER_TWICE: &str = "!has(self.upstreams) || self.upstreams.all(u, !has(u.server) || \
+     self.upstreams.filter(v, has(v.server) && v.server == u.server && v.port == u.port).size() == 1)";
+
+/// So would a pool, or a device.
+pub const NO_PLACE_TWICE: &str = "!has(self.upstreams) || self.upstreams.all(u, (!has(u.pool) || \
+     self.upstreams.filter(v, has(v.pool) && v.pool == u.pool && v.port == u.port).size() == 1) && (!has(u.device) || \
+     self.upstreams.filter(v, has(v.device) && v.device == u.device).size() == 1))";
+
+/// More than there are can never agree.
+pub const ENOUGH_SOURCES: &str = "!has(self.clock) || !has(self.clock.minSources) || !has(self.upstreams) \
+     || self.clock.minSources <= 1 || self.clock.minSources <= self.upstreams.filter(u, !u.noselect)\
+     .map(u, has(u.pool) ? (has(u.maxSources) ? u.maxSources : 4) : 1).sum()";
+
+/// Where an upstream's time comes from.
+pub const ONE_PLACE: &str =
+    "(has(self.server) ? 1 : 0) + (has(self.pool) ? 1 : 0) + (has(self.device) ? 1 : 0) == 1";
+
+/// A server or a device is one.
+pub const MAX_SOURCES_OF_POOL: &str = "!has(self.maxSources) || has(self.pool)";
+
+/// These three say how it is followed.
+pub const NOSELECT_ALONE: &str = "!self.noselect || !(self.prefer || self.trust || self.require)";
+
+/// One proof is enough.
+pub const ONE_PROOF: &str = "!has(self.nts) || !has(self.keyRef)";
+
+/// A device of the node cannot be forged from afar.
+pub const NO_PROOF_OF_DEVICE: &str = "!has(self.device) || !(has(self.nts) || has(self.keyRef))";
+
+/// A certificate proves a name.
+pub const NTS_NEEDS_NAME: &str = "!has(self.nts) || !has(self.server) || !isIP(self.server)";
 
 /// An address, or a host name whose last label begins with a letter. So `010.1.1.1` and `0x7f000001`, which resolvers
 /// read as other addresses than people do, are refused, and so is `::ffff:10.1.1.1`, which no socket of ours meets.
 pub const SERVER: &str = "isIP(self) || \
      self.matches('^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.])*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?[.]?$')";
 
+/// The same without addresses: one address is not several servers.
+pub const POOL: &str = "!isIP(self) && \
+     self.matches('^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.])*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?[.]?$')";
+
 /// Of all entries that cover an upstream's address the most specific one alone counts; it must not be `ignore`.
 /// Host names cannot be judged here.
 pub const UPSTREAM_NOT_IGNORED: &str = "!has(self.upstreams) || !has(self.restrict) \
-     || self.upstreams.all(u, !isIP(u.server) \
+     || self.upstreams.all(u, !has(u.server) || !isIP(u.server) \
      || self.restrict.exists(s, isIP(s.source) && ip(s.source) == ip(u.server) && !('ignore' in s.flags)) \
      || self.restrict.all(r, !('ignore' in r.flags) \
      || isIP(r.source) && !(ip(r.source) == ip(u.server)) \

@@ -37,23 +37,47 @@ pub enum Mode {
     Observe,
 }
 
-/// One NTP server to ask.
+/// Where time comes from: exactly one of `server`, `pool` and `device`.
+///
+/// What is not said is not written: so a profile keeps its text, and with it its name, when fields are added here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// Name, unique within the profile.
     pub name: String,
-    /// Host name or IP address.
-    pub server: String,
+    /// Host name or IP address of one server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// Host name that stands for several servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// So many servers of the pool at most, 1 to 16; absent: 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_sources: Option<u8>,
+    /// A hardware clock of the node, such as /dev/ptp0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// UDP port.
     #[serde(default = "ntp_port")]
     pub port: u16,
     /// Send a burst when the server is not yet, or no longer, reached.
     #[serde(default)]
     pub iburst: bool,
+    /// Send several requests at each poll.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub burst: bool,
     /// Follow this one while it agrees with the majority.
     #[serde(default)]
     pub prefer: bool,
+    /// Known to tell the truth: those that are not must agree with it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub trust: bool,
+    /// Without one of those that are required nothing is followed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub require: bool,
+    /// Measure and report it, and never follow it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub noselect: bool,
     /// Shortest poll interval, log2 seconds, 0 to 17.
     #[serde(default = "min_poll")]
     pub min_poll: i8,
@@ -62,10 +86,10 @@ pub struct Upstream {
     pub max_poll: i8,
     /// Its answers must prove that they know a shared key: the name of a file in the agent's `keys_directory`, with
     /// one line `id type key` as in chrony's key file. Excludes `nts`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// Its answers must be proven by Network Time Security; `server` is who answers the key exchange then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nts: Option<Nts>,
 }
 
@@ -84,6 +108,11 @@ impl Default for Nts {
     fn default() -> Self {
         Self { ca: None, port: 4460 }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn ntp_port() -> u16 {
@@ -205,12 +234,64 @@ pub struct Clock {
     pub max_slew_rate: u32,
     /// Largest correction after the first synchronisation of this boot.
     pub max_change: Span,
+    /// So many sources must agree before the clock is moved, 1 to 16; absent: 1 if there are one or two, else 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_sources: Option<u8>,
+    /// What is done about leap seconds.
+    #[serde(skip_serializing_if = "Leap::is_default")]
+    pub leap: Leap,
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { step: Step::default(), max_slew_rate: 500, max_change: Span::from_secs(1000) }
+        Self {
+            step: Step::default(),
+            max_slew_rate: 500,
+            max_change: Span::from_secs(1000),
+            min_sources: None,
+            leap: Leap::default(),
+        }
     }
+}
+
+/// What is done about leap seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Leap {
+    /// Who corrects the clock for one.
+    pub mode: LeapMode,
+    /// Whether the upstreams hide them.
+    pub smear: Smear,
+}
+
+impl Leap {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Who corrects the clock for a leap second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LeapMode {
+    /// The kernel, in the second itself.
+    #[default]
+    Kernel,
+    /// The agent, by a step.
+    Step,
+    /// The agent, by a slew afterwards.
+    Slew,
+    /// Nobody: the offset is corrected when it is seen.
+    Ignore,
+}
+
+/// Whether leap seconds are smeared: spread over hours in which a second is a little longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Smear {
+    /// Nobody smears.
+    #[default]
+    None,
+    /// All upstreams do, alike, and announce no leap second.
+    Upstream,
 }
 
 /// Steps in the start phase.
@@ -294,6 +375,47 @@ mod tests {
         assert_eq!(profile.clock.step, Step::default());
         let again: Profile = toml::from_str(&toml::to_string(&profile).unwrap()).unwrap();
         assert_eq!(again, profile);
+    }
+
+    #[test]
+    fn every_field_of_an_upstream_survives_toml() {
+        let text = r#"
+            [[upstreams]]
+            name = "p"
+            pool = "pool.example.com"
+            max_sources = 3
+            burst = true
+            trust = true
+            require = true
+            nts = { ca = "site_ca.pem" }
+            [[upstreams]]
+            name = "d"
+            device = "/dev/ptp0"
+            noselect = true
+            [[upstreams]]
+            name = "k"
+            server = "192.0.2.10"
+            key = "site_one"
+            [clock]
+            min_sources = 2
+            leap = { mode = "Slew", smear = "Upstream" }
+        "#;
+        let profile: Profile = toml::from_str(text).unwrap();
+        let again: Profile = toml::from_str(&toml::to_string(&profile).unwrap()).unwrap();
+        assert_eq!(again, profile);
+        assert_eq!(profile.clock.leap, Leap { mode: LeapMode::Slew, smear: Smear::Upstream });
+    }
+
+    /// A profile's name is the hash of its text: an upgrade must not give every profile another one.
+    #[test]
+    fn what_is_not_said_is_not_written() {
+        let profile: Profile = toml::from_str("[[upstreams]]\nname = \"a\"\nserver = \"b\"").unwrap();
+        let text = toml::to_string(&profile).unwrap();
+        for word in
+            ["pool", "device", "key", "nts", "burst = false\nt", "trust", "noselect", "leap", "min_sources"]
+        {
+            assert!(!text.contains(word), "{word} in\n{text}");
+        }
     }
 
     #[test]

@@ -1,0 +1,336 @@
+//! The upstreams of a profile: what each of them is, whether its options agree, and whether its answers could be heard.
+//! Notes what is wrong; reads nothing but its arguments.
+use std::{collections::BTreeSet, fmt, net::IpAddr};
+
+use contract::{Nts, Upstream};
+
+use crate::assemble;
+
+use super::{Access, Notes};
+
+/// An upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// Whom or what to ask.
+    pub(crate) place: Place,
+    /// All else that is said of it; a key or `nts`, not both.
+    pub(crate) upstream: Upstream,
+}
+
+impl Source {
+    /// So many votes it can have.
+    pub(crate) fn votes(&self) -> usize {
+        match &self.place {
+            _ if self.upstream.noselect => 0,
+            Place::Pool { max_sources, .. } => *max_sources,
+            Place::Server { .. } | Place::Device { .. } => 1,
+        }
+    }
+}
+
+/// Whom or what to ask: what is left when the others of `server`, `pool` and `device` are known to be absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// An IP address or a host name.
+    Server { host: String },
+    /// A host name.
+    Pool { host: String, max_sources: usize },
+    /// A path under /dev.
+    Device { path: String },
+}
+
+/// So many upstreams a policy may name (DESIGN: 1 to 16).
+const MOST_UPSTREAMS: usize = 16;
+
+/// Notes everything that is wrong with the upstreams, each by itself and together; those that are right.
+pub(super) fn check(upstreams: &[Upstream], notes: &mut Notes) -> Vec<Source> {
+    if upstreams.len() > MOST_UPSTREAMS {
+        notes.wrong("upstreams", format!("{} are too many: at most {MOST_UPSTREAMS}", upstreams.len()));
+    }
+    let preferred = upstreams.iter().filter(|each| each.prefer).count();
+    if preferred > 1 {
+        notes.wrong("upstreams", format!("{preferred} are preferred: at most one may be"));
+    }
+    let (mut names, mut sources) = (BTreeSet::new(), Vec::<Source>::new());
+    for (n, upstream) in upstreams.iter().enumerate() {
+        let mut field = Field { upstream: n, notes };
+        check_options(upstream, &mut field);
+        if !names.insert(&upstream.name) {
+            field.wrong("name", format!("{:?} is there twice", upstream.name));
+        }
+        let Some(place) = check_place(upstream, &mut field) else { continue };
+        if sources.iter().any(|other| other.place == place && other.upstream.port == upstream.port) {
+            field.wrong(
+                "name",
+                format!("{:?} is what another one is, and would have its vote twice", upstream.name),
+            );
+        }
+        sources.push(Source { place, upstream: upstream.clone() });
+    }
+    sources
+}
+
+/// Where notes of one upstream go.
+struct Field<'a> {
+    upstream: usize,
+    notes: &'a mut Notes,
+}
+
+impl Field<'_> {
+    fn wrong(&mut self, part: &str, message: impl Into<String>) {
+        self.notes.wrong(format!("upstreams[{}].{part}", self.upstream), message);
+    }
+
+    fn range<T: PartialOrd + fmt::Display>(&mut self, part: &str, value: T, least: T, most: T) {
+        self.notes.range(format!("upstreams[{}].{part}", self.upstream), value, least, most);
+    }
+}
+
+/// So many servers of a pool are asked if nothing is said, and at most.
+const MAX_SOURCES: (u8, u8) = (4, 16);
+
+/// What is asked; none if that is not said, or more than once, or badly.
+fn check_place(upstream: &Upstream, field: &mut Field<'_>) -> Option<Place> {
+    let Upstream { server, pool, device, max_sources, .. } = upstream;
+    if max_sources.is_some() && pool.is_none() {
+        field.wrong("max_sources", "is for a pool");
+    }
+    match (server, pool, device) {
+        (Some(host), None, None) => {
+            let sound = check_host(host).map_err(|why| field.wrong("server", format!("{host:?} {why}")));
+            sound.ok().map(|()| Place::Server { host: host.clone() })
+        }
+        (None, Some(host), None) => {
+            let max_sources = max_sources.unwrap_or(MAX_SOURCES.0);
+            field.range("max_sources", max_sources, 1, MAX_SOURCES.1);
+            let sound = match host.parse::<IpAddr>() {
+                Ok(_) => Err("is an address: a pool is a host name that stands for several servers"),
+                Err(_) => check_host(host),
+            };
+            let sound = sound.map_err(|why| field.wrong("pool", format!("{host:?} {why}")));
+            sound.ok().map(|()| Place::Pool { host: host.clone(), max_sources: usize::from(max_sources) })
+        }
+        (None, None, Some(path)) => {
+            if !is_device(path) {
+                field.wrong("device", format!("{path:?} is no PTP clock: /dev/ptp0, for instance, is"));
+                return None;
+            }
+            Some(Place::Device { path: path.clone() })
+        }
+        _ => {
+            field.wrong("server", "give one of server, pool and device, and only one");
+            None
+        }
+    }
+}
+
+/// PTP clocks only: to open some other device, a watchdog for instance, is to start it.
+fn is_device(path: &str) -> bool {
+    let word = |rest: &str| {
+        (1..=32).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    path.strip_prefix("/dev/ptp").is_some_and(word)
+}
+
+/// All but the place.
+fn check_options(upstream: &Upstream, field: &mut Field<'_>) {
+    // Without `..`: a new field that nobody checks does not compile.
+    let Upstream {
+        name,
+        server,
+        pool: _,
+        max_sources: _,
+        device,
+        port,
+        iburst: _,
+        burst: _,
+        prefer,
+        trust,
+        require,
+        noselect,
+        min_poll,
+        max_poll,
+        key,
+        nts,
+    } = upstream;
+    if !is_name(name) {
+        field.wrong("name", format!("{name:?} is no name: 1 to 63 letters, digits, '.', '-' or '_'"));
+    }
+    if *port == 0 {
+        field.wrong("port", "0 is no port");
+    }
+    field.range("min_poll", *min_poll, 0, 17);
+    field.range("max_poll", *max_poll, 0, 17);
+    if min_poll > max_poll {
+        field.wrong("min_poll", format!("{min_poll} is larger than max_poll {max_poll}"));
+    }
+    if *noselect && (*prefer || *trust || *require) {
+        field.wrong("noselect", "excludes prefer, trust and require: it is never followed");
+    }
+    if key.is_some() && nts.is_some() {
+        field.wrong("nts", "excludes key: a server proves who it is in one way");
+    }
+    if device.is_some() && (key.is_some() || nts.is_some()) {
+        field.wrong("device", "excludes key and nts: there is nobody to prove anything");
+    }
+    if nts.is_some() && server.as_ref().is_some_and(|server| server.parse::<IpAddr>().is_ok()) {
+        field.wrong("nts", "needs a host name in server: certificates are for names");
+    }
+    if nts.as_ref().is_some_and(|nts| nts.port == 0) {
+        field.wrong("nts.port", "0 is no port");
+    }
+    let ca = nts.as_ref().and_then(|Nts { ca, port: _ }| ca.as_ref());
+    for (part, file) in [("key", key.as_ref()), ("nts.ca", ca)] {
+        if let Some(file) = file.filter(|file| !is_file_name(file)) {
+            field.wrong(
+                part,
+                format!("{file:?} is no file's name: letters, digits, '.', '-' and '_', no folder"),
+            );
+        }
+    }
+}
+
+/// A name in the folder of keys, and no way out of it.
+fn is_file_name(name: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+    (1..=253).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(word)
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
+}
+
+/// Whether `host` is an address, or a name that could resolve (RFC 1123 §2.1; `_` is met in practice).
+fn check_host(host: &str) -> Result<(), &'static str> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return check_family(address);
+    }
+    let labels: Vec<_> = host.strip_suffix('.').unwrap_or(host).split('.').collect();
+    let sound = |label: &&str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if host.len() > 253 || !labels.iter().all(sound) {
+        return Err("is neither an IP address nor a host name");
+    }
+    // "010.1.1.1" or "1.2.3" would be read as an address by some resolvers, and as another one by others.
+    if labels.last().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
+        return Err("looks like an IP address and is none");
+    }
+    Ok(())
+}
+
+/// An IPv4 address in IPv6 clothes would be matched by neither family's rules as its writer expects.
+fn check_family(address: IpAddr) -> Result<(), &'static str> {
+    match address {
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err("is an IPv4 address: write it as such"),
+        _ => Ok(()),
+    }
+}
+
+/// An upstream whose replies the access list drops would never be reached. Host names can only be judged once they
+/// are resolved.
+pub(super) fn check_reachable(upstreams: &[Upstream], access: &[Access], notes: &mut Notes) {
+    let table = assemble::restrict_table(access);
+    for (n, upstream) in upstreams.iter().enumerate() {
+        let server = upstream.server.as_deref().unwrap_or_default();
+        let Ok(address) = server.parse::<IpAddr>() else { continue };
+        if table.flags(address, upstream.port).ignore {
+            notes.wrong(
+                format!("upstreams[{n}].server"),
+                format!("{address} is covered by a restrict line with ignore: its replies would be dropped"),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "[[upstreams]]\nname = \"a\"\nserver = \"192.0.2.1\"\n";
+
+    fn outcome(text: &str) -> Result<crate::check::Checked, String> {
+        crate::check::check(&toml::from_str(text).unwrap()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn an_upstream_is_one_of_three_and_has_options_that_agree() {
+        let check = |line: &str, expected: &str| {
+            let text = format!("{A}[[upstreams]]\nname = \"b\"\n{line}");
+            match outcome(&text) {
+                Ok(checked) => assert_eq!((checked.upstreams.len(), expected), (2, ""), "{line}"),
+                Err(why) => assert_eq!(why, format!("upstreams[1].{expected}"), "{line}"),
+            }
+        };
+        check("pool = 'pool.example.com'", "");
+        check("pool = 'pool.example.com'\nmax_sources = 16\nnts = {}", "");
+        check("device = '/dev/ptp0'", "");
+        check("device = '/dev/ptp_kvm'\ntrust = true", "");
+        check("server = 'ntp.example.com'\nnts = { ca = 'site_ca.pem' }", "");
+        check("server = '192.0.2.2'\nkey = 'site_one'\nburst = true\nrequire = true", "");
+        check("server = '192.0.2.1'\nport = 1123", "");
+        let one = "server: give one of server, pool and device, and only one";
+        check("", one);
+        check("server = '192.0.2.2'\npool = 'p.example'", one);
+        check("server = '192.0.2.2'\ndevice = '/dev/ptp0'", one);
+        check("server = '192.0.2.1'", "name: \"b\" is what another one is, and would have its vote twice");
+        check("server = '192.0.2.2'\nmax_sources = 2", "max_sources: is for a pool");
+        check("pool = 'p.example'\nmax_sources = 0", "max_sources: 0 is not within 1 to 16");
+        check("pool = 'p.example'\nmax_sources = 17", "max_sources: 17 is not within 1 to 16");
+        check(
+            "pool = '192.0.2.2'",
+            "pool: \"192.0.2.2\" is an address: a pool is a host name that stands for several servers",
+        );
+        check("pool = 'a b'", "pool: \"a b\" is neither an IP address nor a host name");
+        for path in
+            ["/dev/watchdog", "/dev/../etc/passwd", "/dev/ptp0/x", "/dev/ptp", "ptp0", "/dev/ptp0\\u0000"]
+        {
+            assert!(outcome(&format!("[[upstreams]]\nname = \"d\"\ndevice = \"{path}\"")).is_err(), "{path}");
+        }
+        check(
+            "server = 'h'\nnoselect = true\nrequire = true",
+            "noselect: excludes prefer, trust and require: it is never followed",
+        );
+        check("server = 'h'\nkey = 'k'\nnts = {}", "nts: excludes key: a server proves who it is in one way");
+        check(
+            "device = '/dev/ptp0'\nkey = 'k'",
+            "device: excludes key and nts: there is nobody to prove anything",
+        );
+        check(
+            "server = '192.0.2.2'\nnts = {}",
+            "nts: needs a host name in server: certificates are for names",
+        );
+        check("server = 'h'\nnts = { port = 0 }", "nts.port: 0 is no port");
+        for name in ["../token/token", "", ".hidden", "a/b", "..data"] {
+            let said = "is no file's name: letters, digits, '.', '-' and '_', no folder";
+            check(&format!("server = 'h'\nkey = '{name}'"), &format!("key: {name:?} {said}"));
+            check(&format!("server = 'h'\nnts = {{ ca = '{name}' }}"), &format!("nts.ca: {name:?} {said}"));
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        let check = |host: &str, sound: bool| assert_eq!(check_host(host).is_ok(), sound, "{host}");
+        for host in ["192.0.2.1", "2001:db8::1", "ntp.example.com", "ntp1", "a_b.example", "ntp.example.com."]
+        {
+            check(host, true);
+        }
+        for host in [
+            "",
+            ".",
+            "010.1.1.1",
+            "1.2.3",
+            "::ffff:10.1.1.1",
+            "a b",
+            "-a.example",
+            "a..b",
+            "x/y",
+            "ü.example",
+        ] {
+            check(host, false);
+        }
+    }
+}

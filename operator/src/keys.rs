@@ -1,0 +1,185 @@
+//! The keys and certificates that agents need: the name of each one's file, what the Secrets hold for it, and what the
+//! one Secret `timesync-keys`, which every agent mounts, is to hold. Pure. No content is ever shown: not by `Debug`,
+//! not in a message, not as a hash.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use contract::{Nts, Profile};
+use k8s_openapi::ByteString;
+
+/// The Secret that agents mount, in the operator's namespace.
+pub(crate) const SECRET: &str = "timesync-keys";
+
+/// What stands under one key of a Secret.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Content(pub(crate) ByteString);
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Content(..)")
+    }
+}
+
+/// The data of a Secret.
+pub(crate) type Data = BTreeMap<String, Content>;
+
+/// What is known of Secrets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Secrets {
+    /// Those that policies name: their data; none if there is no such Secret. One that is not in here was not read yet.
+    pub(crate) named: BTreeMap<String, Option<Data>>,
+    /// What `timesync-keys` holds.
+    pub(crate) held: Data,
+}
+
+/// Whether all that a profile needs is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Supply {
+    /// It is.
+    #[default]
+    Complete,
+    /// Something was taken away from the Secrets; agents keep what it was.
+    Kept(String),
+    /// Something is not there, and never was.
+    Missing(String),
+    /// Something was not read yet.
+    Unread(String),
+}
+
+/// The file that a key of a Secret becomes. No Secret's name has a `_`, so no two have the same file.
+pub(crate) fn file_name(secret: &str, key: &str) -> String {
+    format!("{secret}_{key}")
+}
+
+/// The files that a profile speaks of.
+pub(crate) fn files(profile: &Profile) -> BTreeSet<String> {
+    let ca = |nts: &Option<Nts>| nts.as_ref().and_then(|nts| nts.ca.clone());
+    profile.upstreams.iter().flat_map(|each| [each.key.clone(), ca(&each.nts)]).flatten().collect()
+}
+
+/// The Secrets that a profile's files come from.
+pub(crate) fn secrets(profile: &Profile) -> BTreeSet<String> {
+    files(profile).iter().filter_map(|file| Some(file.split_once('_')?.0.to_owned())).collect()
+}
+
+/// A bundle of all public certificates has 0.2 MB, and `timesync-keys` can hold 1 MiB.
+const LARGEST: usize = 256 * 1024;
+
+impl Secrets {
+    /// What a file is to hold: what its Secret says, and if that says nothing, what it has held so far.
+    pub(crate) fn content(&self, file: &str) -> Option<&Content> {
+        self.named_content(file).ok().or_else(|| self.held.get(file))
+    }
+
+    /// Whether there is something for each file of the profile.
+    pub(crate) fn supply(&self, profile: &Profile) -> Supply {
+        let mut found = Supply::Complete;
+        for file in files(profile) {
+            let here = match self.named_content(&file) {
+                Ok(_) => Supply::Complete,
+                Err(Lack::Missing(why)) if self.held.contains_key(&file) => Supply::Kept(why),
+                Err(Lack::Missing(why)) => return Supply::Missing(why),
+                Err(Lack::Unread(_)) if self.held.contains_key(&file) => Supply::Complete,
+                Err(Lack::Unread(why)) => Supply::Unread(why),
+            };
+            // What holds the policy back is told before what does not.
+            if found == Supply::Complete || matches!(here, Supply::Unread(_)) {
+                found = here;
+            }
+        }
+        found
+    }
+
+    fn named_content(&self, file: &str) -> Result<&Content, Lack> {
+        let missing = |why: String| Err(Lack::Missing(why));
+        let Some((secret, key)) = file.split_once('_') else {
+            return missing(format!("{file} is no key of a Secret"));
+        };
+        match self.named.get(secret) {
+            None => Err(Lack::Unread(format!("Secret {secret} was not read yet"))),
+            Some(None) => missing(format!("there is no Secret {secret}")),
+            Some(Some(data)) => match data.get(key) {
+                None => missing(format!("Secret {secret} has no key {key}")),
+                Some(content) if content.0.0.len() > LARGEST => {
+                    missing(format!("what Secret {secret} has under {key} is larger than 256 KiB"))
+                }
+                Some(content) => Ok(content),
+            },
+        }
+    }
+}
+
+enum Lack {
+    Missing(String),
+    Unread(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(entries: &[(&str, &str)]) -> Data {
+        let content = |text: &str| Content(ByteString(text.as_bytes().to_vec()));
+        entries.iter().map(|(key, text)| ((*key).to_owned(), content(text))).collect()
+    }
+
+    fn profile(upstreams: &[&str]) -> Profile {
+        let listed: String =
+            upstreams.iter().map(|each| format!("[[upstreams]]\nname = 'a'\n{each}\n")).collect();
+        toml::from_str(&listed).unwrap()
+    }
+
+    #[test]
+    fn files_and_their_secrets() {
+        let profile = profile(&["key = 'a.b_c'", "nts = {}", "nts = { ca = 'a.b_c_d' }", "key = 'z_c'"]);
+        assert_eq!(
+            files(&profile).iter().map(String::as_str).collect::<Vec<_>>(),
+            ["a.b_c", "a.b_c_d", "z_c"]
+        );
+        assert_eq!(secrets(&profile).iter().map(String::as_str).collect::<Vec<_>>(), ["a.b", "z"]);
+        assert_eq!(file_name("a.b", "c_d"), "a.b_c_d");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        // A Secret is written as `name`, if it is not there, or as `name key`.
+        let check = |named: &[&str], held: &[&str], expected: Supply| {
+            let secret = |text: &&str| match text.split_once(' ') {
+                Some((name, key)) => (name.to_owned(), Some(data(&[(key, "v")]))),
+                None => ((*text).to_owned(), None),
+            };
+            let held: Vec<_> = held.iter().map(|file| (*file, "v")).collect();
+            let secrets = Secrets { named: named.iter().map(secret).collect(), held: data(&held) };
+            assert_eq!(secrets.supply(&profile(&["key = 's_k'", "key = 't_k'"])), expected, "{secrets:?}");
+        };
+        check(&["s k", "t k"], &[], Supply::Complete);
+        check(&["s k", "t"], &[], Supply::Missing("there is no Secret t".to_owned()));
+        check(&["s", "t k"], &["s_k"], Supply::Kept("there is no Secret s".to_owned()));
+        check(&["s k", "t other"], &[], Supply::Missing("Secret t has no key k".to_owned()));
+        check(&["s k"], &[], Supply::Unread("Secret t was not read yet".to_owned()));
+        check(&["s"], &["s_k"], Supply::Unread("Secret t was not read yet".to_owned()));
+        check(&["s", "t"], &["s_k"], Supply::Missing("there is no Secret t".to_owned()));
+        check(&[], &["s_k", "t_k"], Supply::Complete);
+    }
+
+    #[test]
+    fn what_would_fill_the_secret_is_not_taken() {
+        let named = BTreeMap::from([("s".to_owned(), Some(data(&[("k", &"x".repeat(LARGEST + 1))])))]);
+        let secrets = Secrets { named, held: Data::new() };
+        let why = "what Secret s has under k is larger than 256 KiB";
+        assert_eq!(secrets.supply(&profile(&["key = 's_k'"])), Supply::Missing(why.to_owned()));
+    }
+
+    #[test]
+    fn the_newest_content_counts_and_is_not_shown() {
+        let named = BTreeMap::from([("s".to_owned(), Some(data(&[("k", "new")])))]);
+        let mut secrets = Secrets { named, held: data(&[("s_k", "old")]) };
+        assert_eq!(secrets.content("s_k").unwrap().0.0, b"new");
+        secrets.named.insert("s".to_owned(), None);
+        assert_eq!(secrets.content("s_k").unwrap().0.0, b"old");
+        assert_eq!(secrets.content("s_other"), None);
+        assert!(!format!("{secrets:?}").contains("111"), "the bytes of 'old'");
+    }
+}
