@@ -6,6 +6,8 @@ mod follow;
 
 mod reload;
 
+mod keys;
+
 mod liars;
 
 mod silence;
@@ -48,6 +50,7 @@ const fn case(name: &'static str, about: &'static str, run: fn() -> anyhow::Resu
 const COMMON: &[Case] = &[
     case("follow", "apply, both clocks right; +100 ms without a step; 80 ppm", follow::run),
     case("reload", "an edited policy runs within 5 s; clients of an agent", reload::run),
+    case("keys", "a key in a Secret: missing, right, wrong, none, and right again", keys::run),
     case("liars", "a preferred liar; two against two", liars::run),
     case("silence", "all upstreams silent: holdover, unsynchronised, and back", silence::run),
     case("policies", "bad policies are refused with readable messages, good ones are taken", policies::run),

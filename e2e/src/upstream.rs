@@ -10,6 +10,8 @@ use crate::{
 
 /// chronyd.
 pub(crate) const HONEST: &str = "172.30.0.201";
+/// A key that it shares with whoever wants to be sure of it: the one line of its key file.
+pub(crate) const KEY: &str = "1 AES128 HEX:0123456789abcdef0123456789abcdef";
 /// The servers that can be bent.
 pub(crate) const BENT: [&str; 4] = ["172.30.0.211", "172.30.0.212", "172.30.0.213", "172.30.0.214"];
 
@@ -41,8 +43,9 @@ pub(crate) fn start_honest() -> anyhow::Result<()> {
     let here = folder.display();
     let configuration = format!(
         "local stratum 1\nallow 172.30.0.0/24\nbindaddress {HONEST}\ncmdport 0\nbindcmdaddress {here}/chronyd.sock\n\
-         pidfile {here}/chronyd.pid\n"
+         pidfile {here}/chronyd.pid\nkeyfile {here}/chronyd.keys\n"
     );
+    fs::write(folder.join("chronyd.keys"), format!("{KEY}\n"))?;
     fs::write(folder.join("chronyd.conf"), configuration)?;
     Daemon::new("chronyd", "chronyd")
         .wrap(&network::inside(network::UPSTREAMS))

@@ -13,6 +13,8 @@
 mod policy;
 #[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
 mod selector;
+#[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
+mod upstream;
 
 #[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
 mod policy_status;
@@ -31,8 +33,9 @@ pub use node_clock::{
     ServerStatus, SourceStatus,
 };
 pub use policy::{
-    Clock, Flag, Leap, LeapMode, Mode, Nts, RateLimit, Restrict, Rtc, RtcMode, SecretKey, Serve, Smear, Step,
-    Stratum, Thresholds, TimeSyncPolicy, TimeSyncPolicySpec, Upstream,
+    Clock, Flag, Leap, LeapMode, Mode, RateLimit, Restrict, Rtc, RtcMode, Serve, Smear, Step, Stratum,
+    Thresholds, TimeSyncPolicy, TimeSyncPolicySpec,
 };
 pub use policy_status::{NodeCounts, TimeSyncPolicyStatus, WorstNode};
 pub use selector::{LabelSelector, LabelSelectorOperator, LabelSelectorRequirement};
+pub use upstream::{Nts, SecretKey, Upstream};
