@@ -33,8 +33,41 @@ const NEEDED: &[(&str, &str)] = &[
     ("util-linux", "nsenter"),
 ];
 
+/// Packages that exclude one of the others (as ntpsec does chrony): unpacked in the cache, not installed; with a file
+/// that says that they are there.
+const UNPACKED: &[(&str, &str)] = &[("ntpsec", "usr/sbin/ntpd")];
+
 /// Makes sure that all are there.
 pub(crate) fn ensure() -> anyhow::Result<()> {
+    install()?;
+    for (package, proof) in UNPACKED {
+        let folder = checkout::cache().join(package);
+        if !folder.join(proof).exists() {
+            unpack(package, &folder)?;
+        }
+    }
+    Ok(())
+}
+
+fn unpack(package: &str, folder: &Path) -> anyhow::Result<()> {
+    if !present("apt-get") {
+        bail!("the tests need what Debian's package {package} holds, in {}", folder.display());
+    }
+    // In one move at the end, so that half of it is never taken for the whole.
+    let half = folder.with_extension("half");
+    let _ = fs::remove_dir_all(&half);
+    fs::create_dir_all(&half)?;
+    let log = checkout::cache().join("packages.log");
+    let download =
+        format!("apt-get -q download {package} && dpkg -x {package}_*.deb . && rm {package}_*.deb");
+    let mut command = Command::new("sh");
+    command.args(["-c", &download]).current_dir(&half);
+    process::run_shown(&mut command, &format!("unpacking {package}"), "2 s", &log)?;
+    fs::rename(half, folder)?;
+    Ok(())
+}
+
+fn install() -> anyhow::Result<()> {
     let missing: Vec<_> =
         NEEDED.iter().filter(|(_, proof)| !present(proof)).map(|(package, _)| *package).collect();
     if missing.is_empty() {

@@ -38,7 +38,7 @@ pub(crate) fn free_udp_port() -> u16 {
 }
 
 /// A command that cannot set the clock, whoever runs the test.
-fn harmless(program: &str) -> Command {
+pub(crate) fn harmless(program: &str) -> Command {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let is_root = status.lines().any(|line| line.starts_with("Uid:\t0\t"));
     if !is_root {
@@ -117,7 +117,7 @@ impl Volume {
 }
 
 /// A process that is killed with the test.
-struct Process(Child);
+pub(crate) struct Process(pub(crate) Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -129,25 +129,40 @@ impl Drop for Process {
 /// Debian's chronyd as a server whose clock is the system's.
 pub(crate) struct Chronyd {
     pub(crate) port: u16,
-    _process: Process,
+    file: PathBuf,
+    process: Option<Process>,
 }
 
 impl Chronyd {
     pub(crate) fn start(folder: &Folder, stratum: u8) -> Self {
+        Self::start_with(folder, stratum, "")
+    }
+
+    /// The same, with more lines in its file.
+    pub(crate) fn start_with(folder: &Folder, stratum: u8, lines: &str) -> Self {
         let (port, path) = (free_udp_port(), folder.path().join("chrony.conf"));
         let text = format!(
-            "port {port}\ncmdport 0\nbindaddress 127.0.0.1\nallow 127.0.0.0/8\nlocal stratum {stratum}\npidfile {}\n",
+            "port {port}\ncmdport 0\nbindaddress 127.0.0.1\nallow 127.0.0.0/8\nlocal stratum {stratum}\npidfile {}\n{lines}",
             folder.path().join("chronyd.pid").display()
         );
         fs::write(&path, text).unwrap();
+        let mut server = Self { port, file: path, process: None };
+        server.restart();
+        server
+    }
+
+    /// Starts it anew: what it had in memory is gone.
+    pub(crate) fn restart(&mut self) {
+        // First the old one ends, which has the port.
+        self.process = None;
         let child = harmless("/usr/sbin/chronyd")
             .args(["-x", "-U", "-u", "root", "-d", "-f"])
-            .arg(&path)
+            .arg(&self.file)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("these tests need Debian's package chrony");
-        Self { port, _process: Process(child) }
+        self.process = Some(Process(child));
     }
 }
 

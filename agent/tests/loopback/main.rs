@@ -6,6 +6,14 @@
 mod bench;
 mod files;
 
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod authority;
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod relay;
+
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod proof;
+
 use std::{net::UdpSocket, time::Duration};
 
 use bench::{Agent, Chronyd, Folder, free_udp_port, wait_for};

@@ -46,7 +46,7 @@ impl Association {
             return Some((SourceState::Unusable, why.to_owned()));
         }
         if self.unreachable() {
-            return Some((SourceState::Unreachable, "The last eight polls went unanswered.".to_owned()));
+            return Some((SourceState::Unreachable, self.silence().to_owned()));
         }
         if self.last_answer.is_none() {
             return Some((SourceState::Measuring, "No answer yet.".to_owned()));

@@ -92,11 +92,15 @@ impl Association {
         if self.proof.exchanges && self.address().is_none() {
             return Some((SourceState::Measuring, "Keys are being exchanged.".to_owned()));
         }
-        if self.unreachable() && matches!(self.source.auth, Auth::Key(_)) {
-            let why = "The last eight polls went unanswered; it may not know the key.".to_owned();
-            return Some((SourceState::Unreachable, why));
-        }
         None
+    }
+
+    /// What silence means: who does not know our key is silent, too.
+    pub(super) fn silence(&self) -> &'static str {
+        match self.source.auth {
+            Auth::Key(_) => "The last eight polls went unanswered; it may not know the key.",
+            Auth::None | Auth::Nts { .. } => "The last eight polls went unanswered.",
+        }
     }
 }
 
