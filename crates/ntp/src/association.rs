@@ -12,6 +12,7 @@ use crate::{
     slew::Change,
 };
 
+mod address;
 mod device;
 mod obstacle;
 mod proof;
@@ -236,55 +237,6 @@ impl Association {
     /// Whether this request is the one that is on its way.
     pub(crate) fn owns(&self, request: RequestId) -> bool {
         self.request.is_some_and(|own| own.id == request)
-    }
-
-    /// The resolver's answer; empty if there is none.
-    pub(crate) fn resolved(&mut self, addresses: &[IpAddr], now: Mono) -> Option<Action> {
-        if self.lookup.is_none() || addresses.is_empty() {
-            return None;
-        }
-        self.addresses = addresses.to_vec();
-        self.lookup = None;
-        if self.address.is_some() && self.reach != 0 {
-            return None;
-        }
-        if self.address.is_some() {
-            // Not reached so far: asked again later, since names move.
-            self.lookup = Some(Lookup { at: now.plus(LONGEST_LOOKUP_WAIT), wait: LONGEST_LOOKUP_WAIT });
-        }
-        self.next_address(now)
-    }
-
-    /// Turns to the address after the current one. What another server said is forgotten.
-    fn next_address(&mut self, now: Mono) -> Option<Action> {
-        let current = self.addresses.iter().position(|address| Some(*address) == self.address);
-        let next =
-            self.addresses.get(current.map_or(0, |index| (index + 1) % self.addresses.len())).copied()?;
-        if Some(next) == self.address {
-            return None;
-        }
-        self.schedule.hurry(1, now);
-        self.replace(next)
-    }
-
-    /// Asks another server from now on, as if it were a new source.
-    pub(crate) fn turn_to(&mut self, address: IpAddr, now: Mono) -> Option<Action> {
-        let Source { min_poll, max_poll, iburst, .. } = self.source;
-        self.schedule = Schedule::new(min_poll, max_poll, iburst, now);
-        (self.reach, self.unanswered, self.last_answer) = (0, 0, None);
-        self.replace(address)
-    }
-
-    fn replace(&mut self, address: IpAddr) -> Option<Action> {
-        self.address = Some(address);
-        (self.denied, self.refusal, self.server, self.unroutable) = (false, None, None, false);
-        self.history.clear();
-        self.close()
-    }
-
-    /// Whether requests to it do not even leave this node.
-    pub(crate) fn unroutable(&self) -> bool {
-        self.unroutable
     }
 
     /// The request has left at corrected time `at`.
