@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::{
     Leap, NtpTimestamp, Wall,
     filter::{PRECISION, Sample},
+    interleave::Previous,
     md5,
     packet::{self, Header, MODE_SERVER, NtpShort},
 };
@@ -19,6 +20,8 @@ pub(crate) struct Exchange {
     pub(crate) received: Wall,
     /// The address it came to.
     pub(crate) local: Option<IpAddr>,
+    /// What the request refers to, if it is an interleaved one.
+    pub(crate) previous: Option<Previous>,
 }
 
 /// How we show ourselves to our clients, to recognise ourselves.
@@ -41,7 +44,9 @@ pub(crate) struct Server {
 /// A good answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {
-    Time(Sample, Server),
+    /// What is measured by it: in interleaved mode the exchange before, and nothing if that was measured already.
+    /// Its server. And what the next request may refer to.
+    Time(Option<Sample>, Server, Previous),
     /// RATE: ask less often; the server's own idea of how often, log2 seconds.
     Slower(i8),
     /// DENY or RSTR.
@@ -105,7 +110,12 @@ const SMALLEST_PROCESSING: f64 = -1e-4;
 /// Judges a datagram; the order of the tests matters.
 pub(crate) fn judge(datagram: &[u8], exchange: &Exchange, us: &Identity) -> Result<Answer, Refusal> {
     let Ok(header) = packet::decode(datagram) else { return Err(Refusal::Stray) };
-    if exchange.cookie.is_zero() || header.origin != exchange.cookie || header.mode != MODE_SERVER {
+    if exchange.cookie.is_zero() || header.mode != MODE_SERVER {
+        return Err(Refusal::Stray);
+    }
+    // An interleaved answer repeats the other of the two fields that hold the cookie (RFC 9769 §2).
+    let interleaved = exchange.previous.filter(|_| header.origin == exchange.cookie.complement());
+    if interleaved.is_none() && header.origin != exchange.cookie {
         return Err(Refusal::Stray);
     }
     if !(1..=4).contains(&header.version) {
@@ -129,17 +139,24 @@ pub(crate) fn judge(datagram: &[u8], exchange: &Exchange, us: &Identity) -> Resu
     if root_delay / 2.0 + root_dispersion >= LARGEST_ROOT_DISTANCE {
         return Err(Refusal::TooFar);
     }
-    let sample = measure(&header, exchange)?;
+    let over = Previous {
+        sent: exchange.sent,
+        arrived: header.receive,
+        received: exchange.received,
+        measured: interleaved.is_none(),
+    };
+    let sample = measure(&header, &interleaved.unwrap_or(over))?;
     if follows_us(&header, exchange.local, us) {
         return Err(Refusal::Loop);
     }
     let server = Server { leap: header.leap, stratum: header.stratum, reference_id: header.reference_id };
-    Ok(Answer::Time(sample, server))
+    let fresh = interleaved.is_none_or(|previous| !previous.measured);
+    Ok(Answer::Time(fresh.then_some(sample), server, over))
 }
 
 /// Offset and delay (RFC 5905 §8); the offset with our sign, this clock minus the server's.
-fn measure(header: &Header, exchange: &Exchange) -> Result<Sample, Refusal> {
-    let (received, sent_back) = (header.receive.to_wall(), header.transmit.to_wall());
+fn measure(header: &Header, exchange: &Previous) -> Result<Sample, Refusal> {
+    let (received, sent_back) = (exchange.arrived.to_wall(), header.transmit.to_wall());
     let round_trip = exchange.received - exchange.sent;
     let processing = sent_back - received;
     let delay = round_trip - processing;
@@ -199,7 +216,7 @@ mod tests {
 
     fn exchange() -> Exchange {
         let local = Some(IpAddr::from([10, 0, 0, 7]));
-        Exchange { cookie: COOKIE, sent: NOW, received: NOW + 0.004, local }
+        Exchange { cookie: COOKIE, sent: NOW, received: NOW + 0.004, local, previous: None }
     }
 
     /// A server that is 1 s ahead, 1 ms away and takes 2 ms.
@@ -228,7 +245,8 @@ mod tests {
 
     #[test]
     fn a_good_answer_is_measured() {
-        let Ok(Answer::Time(sample, _)) = judge(&reply().encode(), &exchange(), &Identity::default()) else {
+        let Ok(Answer::Time(Some(sample), ..)) = judge(&reply().encode(), &exchange(), &Identity::default())
+        else {
             panic!("a good answer was refused");
         };
         assert!((sample.offset + 1.0).abs() < 2e-9, "{sample:?}");

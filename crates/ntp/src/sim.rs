@@ -111,6 +111,7 @@ pub fn config(sources: usize) -> Config {
         auth: Auth::None,
         iburst: true,
         burst: false,
+        interleaved: false,
         prefer: false,
         trust: false,
         require: false,
