@@ -91,8 +91,10 @@ mod tests {
     }
 
     #[test]
-    fn both_times_follow_the_clock() {
-        let mut request = Request::new(RequestId(7), Mono(0), None);
+    fn all_times_follow_the_clock() {
+        let before = SENT + -16.0;
+        let previous = Previous { sent: before, arrived: NtpTimestamp(5), received: before, measured: true };
+        let mut request = Request::new(RequestId(7), Mono(0), Some(previous));
         request.left(NtpTimestamp(1), SENT);
         request.stamped(SENT + 20e-6);
         request.transform(&Change { at: SENT + 0.5, frequency: 0.0, offset: 2.0 });
@@ -100,5 +102,7 @@ mod tests {
         assert!((exchange.sent - SENT + 1.99998).abs() < 2e-9, "{exchange:?}");
         let exchange = request.exchange(SENT + 1.0, None).expect("it has left");
         assert!((exchange.sent - SENT + 1.99998).abs() < 2e-9, "{exchange:?}");
+        let moved = Previous { sent: before + -2.0, received: before + -2.0, ..previous };
+        assert_eq!(exchange.previous, Some(moved));
     }
 }

@@ -19,6 +19,10 @@ mod scenarios;
 mod table;
 
 #[cfg(test)]
+mod pair;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod stories;
 
 pub use devices::Shown;
