@@ -360,6 +360,7 @@ mod tests {
             auth: Auth::None,
             iburst: true,
             burst: false,
+            interleaved: false,
             prefer: false,
             trust: false,
             require: false,

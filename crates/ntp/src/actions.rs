@@ -105,8 +105,8 @@ pub enum Action {
         /// The name.
         host: String,
     },
-    /// Send this request from a fresh port, with a cookie as its transmit timestamp; answer with [`Event::Sent`],
-    /// and keep the socket until [`Action::Close`].
+    /// Send this request from a fresh port, with a cookie ([`Header::with_cookie`]); answer with [`Event::Sent`], and
+    /// keep the socket until [`Action::Close`].
     Send {
         /// Names the request in events.
         request: RequestId,
@@ -114,7 +114,7 @@ pub enum Action {
         source: SourceId,
         /// Where to.
         to: SocketAddr,
-        /// All of it but the transmit timestamp.
+        /// All of it but the cookie.
         header: Header,
     },
     /// Compare the device with the system clock at once, and answer with [`Event::Measured`].

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::{
     Action, Mono, NtpTimestamp, RequestId, Source, SourceId, SourceState, Upstream, Wall,
     filter::{History, Sample, Verdict},
+    interleave::{Interleave, Previous},
     packet,
     poll::Schedule,
     reply::{Answer, Identity, Refusal, Server, judge},
@@ -53,6 +54,7 @@ pub(crate) struct Association {
     address: Option<IpAddr>,
     lookup: Option<Lookup>,
     request: Option<Request>,
+    interleave: Interleave,
     proof: Proof,
     /// Polls since the last good answer.
     unanswered: u32,
@@ -139,6 +141,7 @@ impl Association {
             address: literal,
             lookup,
             request: None,
+            interleave: Interleave::default(),
             proof,
             unanswered: 0,
             refusal: None,
@@ -186,29 +189,29 @@ impl Association {
                 lookup.wait = (2.0 * lookup.wait).min(LONGEST_LOOKUP_WAIT);
             }
         }
-        if self.schedule.next() <= now
-            && let Some(question) = self.question(request)
-        {
+        if self.schedule.next() <= now && self.placed() {
             actions.extend(self.close());
-            actions.push(question);
-            self.begin(now, request, spread);
+            let previous = self.interleave.begin().filter(|_| self.source.interleaved);
+            actions.extend(self.question(request, previous.as_ref()));
+            self.begin(now, request, previous, spread);
         }
         actions
     }
 
-    fn question(&self, request: RequestId) -> Option<Action> {
+    fn question(&self, request: RequestId, previous: Option<&Previous>) -> Option<Action> {
         if self.device {
             return Some(Action::Read { request, source: self.id, path: self.host.clone() });
         }
+        let header = packet::client_header();
         self.address.map(|address| Action::Send {
             request,
             source: self.id,
             to: SocketAddr::new(address, self.port),
-            header: packet::client_header(),
+            header: previous.map_or(header, |previous| previous.refer(header)),
         })
     }
 
-    fn begin(&mut self, now: Mono, request: RequestId, spread: f64) {
+    fn begin(&mut self, now: Mono, request: RequestId, previous: Option<Previous>, spread: f64) {
         self.sent += 1;
         self.reach <<= 1;
         self.unanswered = self.unanswered.saturating_add(1);
@@ -226,12 +229,18 @@ impl Association {
             self.schedule.begin_burst();
         }
         let wait = self.schedule.sent(now, spread);
-        self.request = Some(Request::new(request, now.plus(wait.min(LONGEST_WAIT))));
+        self.request = Some(Request::new(request, now.plus(wait.min(LONGEST_WAIT)), previous));
     }
 
     /// Ends the request, if there is one.
     pub(crate) fn close(&mut self) -> Option<Action> {
         self.request.take().map(|request| Action::Close { request: request.id })
+    }
+
+    /// Ends the request, and the one after it will not refer to what was before.
+    pub(crate) fn break_off(&mut self) -> Option<Action> {
+        self.interleave.forget();
+        self.close()
     }
 
     /// Whether this request is the one that is on its way.
@@ -280,8 +289,10 @@ impl Association {
             return Received::Nothing;
         };
         match judge(datagram, &exchange, us) {
-            Ok(Answer::Time(sample, server)) => {
+            Ok(Answer::Time(sample, server, over)) => {
                 self.accept(server, now);
+                self.interleave.answered(exchange.previous, over);
+                let Some(sample) = sample else { return Received::Over };
                 self.add(sample, now);
                 return Received::Sample;
             }
@@ -334,6 +345,7 @@ impl Association {
     /// Follows a change of the clock.
     pub(crate) fn transform(&mut self, change: &Change) {
         self.history.transform(change.at, change.frequency, change.offset);
+        self.interleave.transform(change);
         if let Some(request) = &mut self.request {
             request.transform(change);
         }
@@ -345,7 +357,7 @@ impl Association {
         self.fresh = false;
         self.schedule.restart();
         self.schedule.hurry(REGAIN, now);
-        self.close()
+        self.break_off()
     }
 
     /// Takes over new orders for the same server.

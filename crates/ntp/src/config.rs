@@ -82,6 +82,8 @@ pub struct Source {
     pub iburst: bool,
     /// Several quick requests at each poll.
     pub burst: bool,
+    /// It is asked in interleaved mode (RFC 9769), and for basic answers if it does not know that.
+    pub interleaved: bool,
     /// Followed while it agrees with the majority.
     pub prefer: bool,
     /// Known to tell the truth: others must agree with it.

@@ -176,7 +176,7 @@ impl Engine {
             recalled.history.shift(second.by);
         }
         // Answers on their way have stamps from before and after.
-        actions.extend(self.associations.iter_mut().filter_map(Association::close));
+        actions.extend(self.associations.iter_mut().filter_map(Association::break_off));
         if let Some(reference) = &mut self.discipline.reference {
             reference.time = reference.time.plus(second.by);
         }

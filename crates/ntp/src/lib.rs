@@ -23,6 +23,7 @@ pub mod packet;
 mod reply;
 
 mod association;
+mod interleave;
 mod poll;
 mod pool;
 mod request;

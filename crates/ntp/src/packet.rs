@@ -48,6 +48,15 @@ pub struct Header {
 }
 
 impl Header {
+    /// This request with `cookie`, the 64 random bits by which its answer will be known: where the transmit timestamp
+    /// would be, and, if it refers to an exchange before (RFC 9769), their complement where the receive timestamp would
+    /// be. A server only copies one of the two, so neither needs to say when we did anything.
+    #[must_use]
+    pub fn with_cookie(self, cookie: NtpTimestamp) -> Self {
+        let receive = if self.origin.is_zero() { NtpTimestamp::default() } else { cookie.complement() };
+        Self { receive, transmit: cookie, ..self }
+    }
+
     /// The header's octets. Version and mode are cut to three bits each.
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut octets = [0; HEADER_LEN];
@@ -107,7 +116,7 @@ fn timestamp(octets: &[u8; HEADER_LEN], at: usize) -> NtpTimestamp {
 /// A client's request that says nothing about the client (draft-ietf-ntp-data-minimization): version 4, mode 3, a
 /// precision of 32, and `cookie`, 64 random bits, where the transmit timestamp would be.
 pub fn client_request(cookie: NtpTimestamp) -> [u8; HEADER_LEN] {
-    Header { transmit: cookie, ..client_header() }.encode()
+    client_header().with_cookie(cookie).encode()
 }
 
 /// The same without a cookie.

@@ -174,6 +174,9 @@ fn student_t(degrees: usize) -> f64 {
 }
 
 #[cfg(test)]
+mod reference;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::{
     Leap, NtpTimestamp, Wall,
     filter::{PRECISION, Sample},
+    interleave::Previous,
     md5,
     packet::{self, Header, MODE_SERVER, NtpShort},
 };
@@ -19,6 +20,8 @@ pub(crate) struct Exchange {
     pub(crate) received: Wall,
     /// The address it came to.
     pub(crate) local: Option<IpAddr>,
+    /// What the request refers to, if it is an interleaved one.
+    pub(crate) previous: Option<Previous>,
 }
 
 /// How we show ourselves to our clients, to recognise ourselves.
@@ -41,7 +44,9 @@ pub(crate) struct Server {
 /// A good answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {
-    Time(Sample, Server),
+    /// What is measured by it: in interleaved mode the exchange before, and nothing if that was measured already.
+    /// Its server. And what the next request may refer to.
+    Time(Option<Sample>, Server, Previous),
     /// RATE: ask less often; the server's own idea of how often, log2 seconds.
     Slower(i8),
     /// DENY or RSTR.
@@ -105,7 +110,12 @@ const SMALLEST_PROCESSING: f64 = -1e-4;
 /// Judges a datagram; the order of the tests matters.
 pub(crate) fn judge(datagram: &[u8], exchange: &Exchange, us: &Identity) -> Result<Answer, Refusal> {
     let Ok(header) = packet::decode(datagram) else { return Err(Refusal::Stray) };
-    if exchange.cookie.is_zero() || header.origin != exchange.cookie || header.mode != MODE_SERVER {
+    if exchange.cookie.is_zero() || header.mode != MODE_SERVER {
+        return Err(Refusal::Stray);
+    }
+    // An interleaved answer repeats the other of the two fields that hold the cookie (RFC 9769 §2).
+    let interleaved = exchange.previous.filter(|_| header.origin == exchange.cookie.complement());
+    if interleaved.is_none() && header.origin != exchange.cookie {
         return Err(Refusal::Stray);
     }
     if !(1..=4).contains(&header.version) {
@@ -129,17 +139,24 @@ pub(crate) fn judge(datagram: &[u8], exchange: &Exchange, us: &Identity) -> Resu
     if root_delay / 2.0 + root_dispersion >= LARGEST_ROOT_DISTANCE {
         return Err(Refusal::TooFar);
     }
-    let sample = measure(&header, exchange)?;
+    let over = Previous {
+        sent: exchange.sent,
+        arrived: header.receive,
+        received: exchange.received,
+        measured: interleaved.is_none(),
+    };
+    let sample = measure(&header, &interleaved.unwrap_or(over))?;
     if follows_us(&header, exchange.local, us) {
         return Err(Refusal::Loop);
     }
     let server = Server { leap: header.leap, stratum: header.stratum, reference_id: header.reference_id };
-    Ok(Answer::Time(sample, server))
+    let fresh = interleaved.is_none_or(|previous| !previous.measured);
+    Ok(Answer::Time(fresh.then_some(sample), server, over))
 }
 
 /// Offset and delay (RFC 5905 §8); the offset with our sign, this clock minus the server's.
-fn measure(header: &Header, exchange: &Exchange) -> Result<Sample, Refusal> {
-    let (received, sent_back) = (header.receive.to_wall(), header.transmit.to_wall());
+fn measure(header: &Header, exchange: &Previous) -> Result<Sample, Refusal> {
+    let (received, sent_back) = (exchange.arrived.to_wall(), header.transmit.to_wall());
     let round_trip = exchange.received - exchange.sent;
     let processing = sent_back - received;
     let delay = round_trip - processing;
@@ -192,6 +209,8 @@ pub(crate) fn reference_id_of(address: IpAddr) -> [u8; 4] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const NOW: Wall = Wall(1_800_000_000_000_000_000);
@@ -199,7 +218,7 @@ mod tests {
 
     fn exchange() -> Exchange {
         let local = Some(IpAddr::from([10, 0, 0, 7]));
-        Exchange { cookie: COOKIE, sent: NOW, received: NOW + 0.004, local }
+        Exchange { cookie: COOKIE, sent: NOW, received: NOW + 0.004, local, previous: None }
     }
 
     /// A server that is 1 s ahead, 1 ms away and takes 2 ms.
@@ -228,7 +247,8 @@ mod tests {
 
     #[test]
     fn a_good_answer_is_measured() {
-        let Ok(Answer::Time(sample, _)) = judge(&reply().encode(), &exchange(), &Identity::default()) else {
+        let Ok(Answer::Time(Some(sample), ..)) = judge(&reply().encode(), &exchange(), &Identity::default())
+        else {
             panic!("a good answer was refused");
         };
         assert!((sample.offset + 1.0).abs() < 2e-9, "{sample:?}");
@@ -281,6 +301,112 @@ mod tests {
         assert_eq!(judge(&reply().encode(), &exchange(), &us).err(), Some(Refusal::Loop));
         let sibling = Identity { reference_time: Some(NOW + 3.0), ..us };
         assert!(judge(&reply().encode(), &exchange(), &sibling).is_ok());
+    }
+
+    /// The exchange before `exchange`, a poll earlier: the server, 1 s ahead, took the request 1 ms after it left.
+    fn previous(measured: bool) -> Previous {
+        let sent = NOW + -16.0;
+        let arrived = NtpTimestamp::from_wall(sent + 1.001);
+        Previous { sent, arrived, received: sent + 0.004, measured }
+    }
+
+    fn interleaved(measured: bool) -> (Exchange, Header) {
+        let exchange = Exchange { previous: Some(previous(measured)), ..exchange() };
+        let transmit = NtpTimestamp::from_wall(NOW + -16.0 + 1.003);
+        (exchange, Header { origin: COOKIE.complement(), transmit, ..reply() })
+    }
+
+    #[test]
+    fn an_interleaved_answer_measures_the_exchange_before() {
+        let (exchange, header) = interleaved(false);
+        let got = judge(&header.encode(), &exchange, &Identity::default());
+        let Ok(Answer::Time(Some(sample), _, over)) = got else { panic!("{got:?}") };
+        assert!((sample.offset + 1.0).abs() < 2e-9 && (sample.delay - 0.002).abs() < 2e-9, "{sample:?}");
+        assert_eq!(sample.at, NOW + -16.0 + 0.002);
+        assert_eq!((over.arrived, over.sent, over.measured), (header.receive, NOW, false));
+        // What its own answer measured is not measured twice.
+        let (exchange, header) = interleaved(true);
+        let got = judge(&header.encode(), &exchange, &Identity::default());
+        assert!(matches!(got, Ok(Answer::Time(None, ..))), "{got:?}");
+        // The server may answer as if it knew nothing.
+        let basic = judge(&reply().encode(), &exchange, &Identity::default());
+        let Ok(Answer::Time(Some(sample), _, over)) = basic else { panic!("{basic:?}") };
+        assert_eq!((sample.at, over.measured), (NOW + 0.002, true));
+    }
+
+    #[test]
+    fn interleaved_answers_are_tested_as_others_are() {
+        let refused = |change: &dyn Fn(&mut Exchange, &mut Header)| {
+            let (mut exchange, mut header) = interleaved(false);
+            change(&mut exchange, &mut header);
+            judge(&header.encode(), &exchange, &Identity::default()).err()
+        };
+        // None was asked for.
+        assert_eq!(refused(&|e, _| e.previous = None), Some(Refusal::Stray));
+        assert_eq!(refused(&|_, h| h.origin.0 ^= 1), Some(Refusal::Stray));
+        assert_eq!(refused(&|_, h| h.mode = 3), Some(Refusal::Stray));
+        // The time of departure of this answer, not of the one before; and one before the request came.
+        assert_eq!(refused(&|_, h| h.transmit = reply().transmit), Some(Refusal::TooSlow));
+        let early = NtpTimestamp::from_wall(NOW + -17.0);
+        assert_eq!(refused(&|_, h| h.transmit = early), Some(Refusal::TooSlow));
+        assert_eq!(refused(&|_, h| h.leap = Leap::Unknown), Some(Refusal::Unsynchronized));
+    }
+
+    #[test]
+    fn answers_are_measured_across_the_end_of_an_era() {
+        // 2036-02-07T06:28:16Z is second 0 of era 1 (RFC 5905 §6).
+        let rollover = Wall(2_085_978_496_000_000_000);
+        for (since, ahead) in
+            [(-0.0005, 0.0), (-0.002, 0.0), (0.0, 0.0), (-0.1, 1.0), (1.0, -3.0), (-9e4, 1e5)]
+        {
+            let sent = rollover.plus(since);
+            let exchange = Exchange { sent, received: sent + 0.004, ..exchange() };
+            let stamp = |after: f64| NtpTimestamp::from_wall(sent.plus(after + ahead));
+            let header = Header { receive: stamp(0.001), transmit: stamp(0.003), ..reply() };
+            if header.receive.is_zero() || header.transmit.is_zero() {
+                continue;
+            }
+            let got = judge(&header.encode(), &exchange, &Identity::default());
+            let Ok(Answer::Time(Some(sample), ..)) = got else { panic!("{since} {ahead}: {got:?}") };
+            assert!((sample.offset + ahead).abs() < 2e-9, "{since} {ahead}: {sample:?}");
+            assert!((sample.delay - 0.002).abs() < 2e-9, "{since} {ahead}: {sample:?}");
+        }
+    }
+
+    proptest! {
+        /// Any octets are measured or refused; what is measured is finite, and bears the cookie.
+        #[test]
+        fn no_octets_upset_the_judge(
+            mut octets in proptest::collection::vec(any::<u8>(), 0..200),
+            known in 0_u8..4,
+            refers in any::<bool>(),
+        ) {
+            let exchange = Exchange { previous: refers.then(|| previous(false)), ..exchange() };
+            if known > 0 && octets.len() >= 48 {
+                octets[0] = 0x24;
+                octets[1] %= 20;
+                let origin = if known == 3 { COOKIE.complement() } else { COOKIE };
+                octets[24..32].copy_from_slice(&origin.0.to_be_bytes());
+            }
+            if known == 1 && octets.len() >= 48 {
+                octets[32..48].copy_from_slice(&reply().encode()[32..48]);
+                octets[4..12].fill(0);
+            }
+            match judge(&octets, &exchange, &Identity::default()) {
+                Ok(answer) => {
+                    prop_assert!(known > 0 && octets.len() >= 48 && (known < 3 || refers));
+                    if let Answer::Time(sample, ..) = answer {
+                        let Sample { at: _, offset, delay, dispersion, root_delay, root_dispersion } =
+                            sample.expect("its own answer did not measure the exchange");
+                        let all = [offset, delay, dispersion, root_delay, root_dispersion];
+                        prop_assert!(all.iter().all(|value| value.is_finite()), "{:?}", sample);
+                        prop_assert!(delay > 0.0 && dispersion > 0.0, "{:?}", sample);
+                    }
+                }
+                Err(Refusal::Stray) => {}
+                Err(_) => prop_assert!(known > 0 && octets.len() >= 48),
+            }
+        }
     }
 
     #[test]

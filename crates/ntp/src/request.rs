@@ -2,7 +2,7 @@
 //! to it is to be measured with.
 use std::net::IpAddr;
 
-use crate::{Mono, NtpTimestamp, RequestId, Wall, reply::Exchange, slew::Change};
+use crate::{Mono, NtpTimestamp, RequestId, Wall, interleave::Previous, reply::Exchange, slew::Change};
 
 /// The request that is on its way.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +11,8 @@ pub(crate) struct Request {
     /// It is given up then.
     pub(crate) deadline: Mono,
     departure: Option<Departure>,
+    /// What it refers to, if it is an interleaved one.
+    previous: Option<Previous>,
 }
 
 /// What the caller told of it, in corrected time.
@@ -24,8 +26,8 @@ struct Departure {
 }
 
 impl Request {
-    pub(crate) fn new(id: RequestId, deadline: Mono) -> Self {
-        Self { id, deadline, departure: None }
+    pub(crate) fn new(id: RequestId, deadline: Mono, previous: Option<Previous>) -> Self {
+        Self { id, deadline, departure: None, previous }
     }
 
     /// It was sent at corrected time `at`.
@@ -45,7 +47,7 @@ impl Request {
     pub(crate) fn exchange(&self, received: Wall, local: Option<IpAddr>) -> Option<Exchange> {
         let Departure { cookie, sent, stamped } = self.departure?;
         let sent = stamped.filter(|at| (sent..=received).contains(at)).unwrap_or(sent);
-        Some(Exchange { cookie, sent, received, local })
+        Some(Exchange { cookie, sent, received, local, previous: self.previous })
     }
 
     /// Follows a change of the clock.
@@ -54,6 +56,9 @@ impl Request {
             for at in [Some(sent), stamped.as_mut()].into_iter().flatten() {
                 *at = change.moved(*at);
             }
+        }
+        if let Some(previous) = &mut self.previous {
+            previous.transform(change);
         }
     }
 }
@@ -65,7 +70,7 @@ mod tests {
     const SENT: Wall = Wall(1_800_000_000_000_000_000);
 
     fn departed(stamp: Option<f64>) -> Option<f64> {
-        let mut request = Request::new(RequestId(7), Mono(0));
+        let mut request = Request::new(RequestId(7), Mono(0), None);
         request.stamped(SENT + 1e-6);
         assert!(request.exchange(SENT, None).is_none(), "a stamp alone was taken for a departure");
         request.left(NtpTimestamp(1), SENT);
@@ -86,8 +91,10 @@ mod tests {
     }
 
     #[test]
-    fn both_times_follow_the_clock() {
-        let mut request = Request::new(RequestId(7), Mono(0));
+    fn all_times_follow_the_clock() {
+        let before = SENT + -16.0;
+        let previous = Previous { sent: before, arrived: NtpTimestamp(5), received: before, measured: true };
+        let mut request = Request::new(RequestId(7), Mono(0), Some(previous));
         request.left(NtpTimestamp(1), SENT);
         request.stamped(SENT + 20e-6);
         request.transform(&Change { at: SENT + 0.5, frequency: 0.0, offset: 2.0 });
@@ -95,5 +102,7 @@ mod tests {
         assert!((exchange.sent - SENT + 1.99998).abs() < 2e-9, "{exchange:?}");
         let exchange = request.exchange(SENT + 1.0, None).expect("it has left");
         assert!((exchange.sent - SENT + 1.99998).abs() < 2e-9, "{exchange:?}");
+        let moved = Previous { sent: before + -2.0, received: before + -2.0, ..previous };
+        assert_eq!(exchange.previous, Some(moved));
     }
 }

@@ -19,6 +19,10 @@ mod scenarios;
 mod table;
 
 #[cfg(test)]
+mod pair;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod stories;
 
 pub use devices::Shown;
@@ -111,6 +115,7 @@ pub fn config(sources: usize) -> Config {
         auth: Auth::None,
         iburst: true,
         burst: false,
+        interleaved: false,
         prefer: false,
         trust: false,
         require: false,

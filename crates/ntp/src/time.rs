@@ -91,6 +91,12 @@ impl NtpTimestamp {
         Wall(seconds * 1_000_000_000 + nanos as i64)
     }
 
+    /// Every bit the other way.
+    #[must_use]
+    pub(crate) fn complement(self) -> Self {
+        Self(!self.0)
+    }
+
     /// Whether every bit is zero, which means "unknown".
     pub fn is_zero(self) -> bool {
         self.0 == 0

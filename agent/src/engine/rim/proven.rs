@@ -28,7 +28,7 @@ impl Rim {
             }
         };
         let auth = self.auth(source);
-        let header = Header { transmit: cookie, ..header }.encode();
+        let header = header.with_cookie(cookie).encode();
         let why = match self.proofs.complete(request, source, &auth, header) {
             Ok(datagram) => return Ok((cookie, datagram)),
             Err(why) => why,

@@ -46,7 +46,7 @@ impl Association {
         self.address = Some(address);
         (self.denied, self.refusal, self.server, self.unroutable) = (false, None, None, false);
         self.history.clear();
-        self.close()
+        self.break_off()
     }
 
     /// Whether requests to it do not even leave this node.

@@ -118,6 +118,7 @@ mod tests {
             auth,
             iburst: true,
             burst: false,
+            interleaved: false,
             prefer: false,
             trust: false,
             require: false,

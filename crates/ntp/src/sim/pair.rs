@@ -1,0 +1,238 @@
+//! One client and one server with exact delays, for what the simulated servers do not do: stamps of departure,
+//! interleaved answers (RFC 9769), another era. What is measured must be right to the last microsecond.
+use std::{collections::VecDeque, net::SocketAddr};
+
+use proptest::prelude::*;
+
+use crate::{
+    Action, BootState, Config, Engine, Event, Leap, Mode, Mono, Now, NtpTimestamp, RequestId, Start, Wall,
+    packet::{self, Header, NtpShort},
+    sim::config,
+};
+
+/// The client's machine, and the way to the server. All of it waits while a request is under way.
+struct Pair {
+    engine: Engine,
+    server: Server,
+    /// True time.
+    now: Wall,
+    /// This clock minus true time, seconds.
+    offset: f64,
+    /// This clock minus the monotonic one, nanoseconds.
+    apart: i64,
+    oscillator: f64,
+    ppm: f64,
+    /// The kernel stamps departures.
+    stamps: bool,
+    steps: u32,
+}
+
+struct Server {
+    /// It knows interleaved mode.
+    interleaves: bool,
+    /// So much before its answer leaves it has to write down when it does.
+    early: f64,
+    /// What it remembers: when the last request came, as it told that, and when the answer left.
+    memory: Option<(NtpTimestamp, Wall)>,
+    interleaved: u32,
+}
+
+/// From reading the clock to the departure of a request.
+const LATE: f64 = 30e-6;
+
+/// Each way, seconds; and in the server.
+const DELAY: f64 = 100e-6;
+const PROCESSING: f64 = 60e-6;
+
+/// 2036-02-07T06:28:16Z, second 0 of era 1 (RFC 5905 §6).
+const ROLLOVER: Wall = Wall(2_085_978_496_000_000_000);
+
+fn orders(mode: Mode, interleaved: bool) -> Config {
+    let mut orders = config(1);
+    orders.mode = mode;
+    orders.sources[0].interleaved = interleaved;
+    orders
+}
+
+impl Pair {
+    fn new(orders: Config, start: Wall, offset: f64) -> Self {
+        let now = Now { wall: start.plus(offset), mono: Mono(0) };
+        let begin = Start { boot: BootState::default(), drift: None, samples: None, seed: 1 };
+        let server = Server { interleaves: true, early: 0.0, memory: None, interleaved: 0 };
+        Self {
+            engine: Engine::new(orders, begin, now),
+            server,
+            now: start,
+            offset,
+            apart: now.wall.0,
+            oscillator: 0.0,
+            ppm: 0.0,
+            stamps: true,
+            steps: 0,
+        }
+    }
+
+    fn clocks(&self) -> Now {
+        let wall = self.now.plus(self.offset);
+        Now { wall, mono: Mono(wall.0 - self.apart) }
+    }
+
+    fn pass(&mut self, seconds: f64) {
+        self.now = self.now.plus(seconds);
+        self.offset += seconds * ((1.0 + self.oscillator) * (1.0 + self.ppm * 1e-6) - 1.0);
+    }
+
+    /// Lets `seconds` pass. `lose` says of each request whether it is lost.
+    fn run(&mut self, seconds: f64, mut lose: impl FnMut() -> bool) {
+        let end = self.now.plus(seconds);
+        while self.now < end {
+            let now = self.clocks();
+            self.pass((self.engine.next_wakeup(now) - now.mono).clamp(1e-6, end - self.now + 1e-6));
+            self.give(Event::Wakeup, &mut lose);
+        }
+    }
+
+    fn give(&mut self, event: Event<'_>, lose: &mut impl FnMut() -> bool) {
+        let mut open: VecDeque<Action> = self.engine.handle(event, self.clocks()).into();
+        while let Some(action) = open.pop_front() {
+            match action {
+                Action::Send { request, header, to, source: _ } => {
+                    open.extend(self.exchange(request, to, header, lose()));
+                }
+                Action::SetFrequency { ppm } => self.ppm = ppm,
+                Action::Step { by } => {
+                    self.offset += by;
+                    self.apart += (by * 1e9) as i64;
+                    self.steps += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A request there and its answer back.
+    fn exchange(&mut self, request: RequestId, to: SocketAddr, header: Header, lost: bool) -> Vec<Action> {
+        let cookie = NtpTimestamp(0x5555_0000_0000_0000 | request.0 << 1 | 1);
+        let asked = header.with_cookie(cookie);
+        let at = self.clocks().wall;
+        let mut actions = self.engine.handle(Event::Sent { request, cookie, at }, self.clocks());
+        self.pass(LATE);
+        if self.stamps {
+            let at = self.clocks().wall;
+            actions.extend(self.engine.handle(Event::Departed { request, at }, self.clocks()));
+        }
+        self.pass(DELAY);
+        let arrived = self.now;
+        self.pass(PROCESSING);
+        let answer = self.server.answer(&asked, arrived, self.now).encode();
+        self.pass(DELAY);
+        if !lost {
+            let at = self.clocks().wall;
+            let event = Event::Received { request, datagram: &answer, at, local: Some(to.ip()) };
+            actions.extend(self.engine.handle(event, self.clocks()));
+        }
+        actions
+    }
+
+    /// How wrong the offset is that the engine believes in; none if it believes in none.
+    fn mistake(&self) -> Option<f64> {
+        self.engine.snapshot(self.clocks()).offset.map(|offset| offset - self.offset)
+    }
+}
+
+impl Server {
+    fn answer(&mut self, asked: &Header, arrived: Wall, left: Wall) -> Header {
+        let receive = NtpTimestamp::from_wall(arrived);
+        let known = self.memory.replace((receive, left));
+        let before = known.filter(|(receive, _)| {
+            self.interleaves && asked.origin == *receive && asked.receive != asked.transmit
+        });
+        self.interleaved += u32::from(before.is_some());
+        let (origin, departure) = match before {
+            Some((_, left)) => (asked.receive, left),
+            None => (asked.transmit, left.plus(-self.early)),
+        };
+        Header {
+            leap: Leap::None,
+            version: 4,
+            mode: packet::MODE_SERVER,
+            stratum: 1,
+            precision: -30,
+            root_dispersion: NtpShort(1),
+            reference_id: *b"GPS\0",
+            reference_time: receive,
+            origin,
+            receive,
+            transmit: NtpTimestamp::from_wall(departure),
+            ..Header::default()
+        }
+    }
+}
+
+#[test]
+fn the_clock_is_steered_across_the_end_of_an_era() {
+    for interleaved in [false, true] {
+        let mut pair = Pair::new(orders(Mode::Discipline, interleaved), ROLLOVER.plus(-600.0), 0.05);
+        pair.oscillator = 40e-6;
+        pair.run(300.0, || false);
+        for _ in 0..60 {
+            pair.run(10.0, || false);
+            let snapshot = pair.engine.snapshot(pair.clocks());
+            assert!(snapshot.synchronized && pair.offset.abs() < 3e-6, "{} {snapshot:?}", pair.offset);
+            let source = &snapshot.sources[0];
+            assert_eq!((source.received, source.rejected, source.reach), (source.sent, 0, 0xff));
+        }
+        assert!(pair.now > ROLLOVER && pair.steps == 1);
+        assert_eq!(pair.server.interleaved > 20, interleaved, "{}", pair.server.interleaved);
+    }
+}
+
+#[test]
+fn a_stamp_of_departure_and_an_interleaved_answer_remove_an_error_each() {
+    let mistake = |stamps: bool, interleaved: bool, early: f64| {
+        let mut pair = Pair::new(orders(Mode::Observe, interleaved), ROLLOVER.plus(-1e8), 0.003);
+        (pair.stamps, pair.server.early) = (stamps, early);
+        pair.run(900.0, || false);
+        1e6 * pair.mistake().expect("fifty answers")
+    };
+    // Half of what is not known, in microseconds; the double's last digit is 0.1.
+    for (stamps, interleaved, early, expected) in [
+        (true, false, 0.0, 0.0),
+        (false, false, 0.0, -15.0),
+        (true, false, 40e-6, 20.0),
+        (true, true, 40e-6, 0.0),
+        (false, true, 40e-6, -15.0),
+    ] {
+        let got = mistake(stamps, interleaved, early);
+        assert!((got - expected).abs() < 0.5, "{stamps} {interleaved} {early}: {got}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    /// Whatever is lost, and whenever the server forgets or learns the mode: no two exchanges are ever mixed up, also
+    /// while the clock is slewed.
+    #[test]
+    fn exchanges_are_never_mixed_up(
+        losses in proptest::collection::vec(proptest::bool::weighted(0.12), 60..200),
+        moods in proptest::collection::vec(any::<bool>(), 12),
+        offset in -9e-3..9e-3_f64,
+        oscillator in -1e-4..1e-4_f64,
+        observe in any::<bool>(),
+    ) {
+        let mode = if observe { Mode::Observe } else { Mode::Discipline };
+        let mut pair = Pair::new(orders(mode, true), ROLLOVER.plus(-1500.0), offset);
+        pair.oscillator = oscillator;
+        pair.server.early = 40e-6;
+        let mut losses = losses.iter().copied().cycle();
+        for interleaves in moods {
+            pair.server.interleaves = interleaves;
+            pair.server.memory = None;
+            pair.run(250.0, || losses.next().unwrap_or(false));
+            let Some(mistake) = pair.mistake() else { continue };
+            // 20 us for the basic answers, and what the frequency leaves open with few answers.
+            prop_assert!(mistake.abs() < 60e-6, "{} at {:?}", mistake, pair.now);
+        }
+        prop_assert_eq!(pair.steps, 0);
+    }
+}

@@ -1,0 +1,284 @@
+//! What holds whatever happens: who does not answer a request changes nothing, a request is answered once, and the
+//! clock is never stepped beyond the policy. Random scripts in, the real engine in the simulation.
+use std::{cell::RefCell, rc::Rc};
+
+use proptest::prelude::*;
+
+use crate::{
+    Action, BootState, Event, Mode, Mono, RequestId, Snapshot,
+    sim::{Behaviour, HONEST, Script, Sim, config, honest},
+};
+
+/// A run of which every answer is kept back; the last one is here.
+type Kept = Rc<RefCell<Vec<u8>>>;
+
+/// A simulation that has answers for so many seconds, and keeps them back from then on until a request is open.
+fn interrupted(seed: u64, after: f64, interleaved: bool) -> (Sim, RequestId, Vec<u8>) {
+    let mut orders = config(2);
+    for source in &mut orders.sources {
+        (source.min_poll, source.max_poll, source.interleaved) = (4, 4, interleaved);
+    }
+    let mut sim = Sim::booted(orders, 0.02, vec![honest(), honest()], BootState::default(), seed);
+    sim.run(after);
+    let kept = Kept::default();
+    let keep = Rc::clone(&kept);
+    sim.tamper = Some(Box::new(move |datagram| {
+        keep.borrow_mut().clone_from(datagram);
+        Vec::new()
+    }));
+    sim.arrivals.clear();
+    let already = sim.sent.len();
+    // Until the next request, whose answer is then the last that was kept.
+    while sim.sent.len() == already {
+        sim.run(0.01);
+    }
+    let (_, request) = sim.sent[sim.sent.len() - 1];
+    assert!(sim.open.contains(&request));
+    let answer = kept.borrow().clone();
+    (sim, request, answer)
+}
+
+/// All that can be seen of an engine and what it wants next, without its count of rejected datagrams.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    snapshot: Snapshot,
+    wakeup: Mono,
+    actions: Vec<Action>,
+    inside: String,
+}
+
+/// Gives the datagram, and looks.
+fn after(sim: &mut Sim, request: RequestId, datagram: &[u8]) -> Seen {
+    let now = sim.clocks();
+    let event = Event::Received { request, datagram, at: now.wall, local: None };
+    let actions = sim.engine.handle(event, now);
+    let mut snapshot = sim.snapshot();
+    for source in &mut snapshot.sources {
+        source.rejected = 0;
+    }
+    // Every field of every part; only the counter is cut out.
+    let inside = format!("{:?}", sim.engine);
+    let mut parts = inside.split("rejected: ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    let rest = parts.map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit()));
+    Seen { snapshot, wakeup: sim.engine.next_wakeup(now), actions, inside: first + &rest.collect::<String>() }
+}
+
+/// How somebody who did not see the request, or has only an old answer, could try.
+fn forge(answer: &[u8], kind: u8, value: u64, octets: &[u8]) -> Vec<u8> {
+    let mut forged = answer.to_vec();
+    match kind {
+        // Anything at all, with anything for an origin but what was asked for.
+        0 => forged = octets.to_vec(),
+        // All is right but for one bit of the origin.
+        1 => forged[24 + (value / 8 % 8) as usize] ^= 1 << (value % 8),
+        // Cut short.
+        2 => forged.truncate(value as usize % 48),
+        // Another mode: a client's request, a peer's, a broadcast, a control message.
+        3 => forged[0] = forged[0] & !7 | [0, 1, 2, 3, 5, 6, 7][value as usize % 7],
+        // The origin of nobody: a client that cleared its expectation would take it (CVE-2015-8138).
+        4 => forged[24..32].fill(0),
+        // A kiss from somebody who cannot know the cookie (CVE-2015-7704).
+        5 => {
+            forged[1] = 0;
+            forged[12..16].copy_from_slice(if value % 2 == 0 { b"DENY" } else { b"RATE" });
+            forged[24..32].copy_from_slice(&value.to_be_bytes());
+        }
+        // The cookie's complement is asked for in interleaved requests alone.
+        6 => forged[24..32].iter_mut().for_each(|octet| *octet = !*octet),
+        // Right, but longer than anything that is sent, and for nobody.
+        _ => {
+            forged.resize(1500, value as u8);
+            forged[31] ^= 0x80;
+        }
+    }
+    forged
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn who_does_not_answer_a_request_changes_nothing(
+        seed in 1_u64..1000,
+        begin in 0.0..120.0_f64,
+        forgeries in proptest::collection::vec(
+            (0_u8..8, any::<u64>(), proptest::collection::vec(any::<u8>(), 0..80)), 1..12),
+    ) {
+        let (mut sim, request, answer) = interrupted(seed, begin, false);
+        // A twin to which nothing comes but the passing of the same calls.
+        let (mut twin, same, _) = interrupted(seed, begin, false);
+        prop_assert_eq!(request, same);
+        for (kind, value, octets) in forgeries {
+            let forged = forge(&answer, kind, value, &octets);
+            let seen = after(&mut sim, request, &forged);
+            let unseen = after(&mut twin, RequestId(u64::MAX), &[]);
+            prop_assert_eq!(&seen, &unseen, "{} {:?}", kind, forged);
+            // An answer to a request that is over, or never was.
+            let replayed = RequestId(value % request.0.max(1));
+            if !sim.open.contains(&replayed) {
+                prop_assert_eq!(after(&mut sim, replayed, &answer), after(&mut twin, RequestId(u64::MAX), &[]));
+            }
+        }
+        // None of them has cost the true answer its effect, and that has it once.
+        let count = |sim: &Sim| sim.snapshot().sources.iter().map(|source| source.received).sum::<u64>();
+        let before = count(&sim);
+        let taken = after(&mut sim, request, &answer);
+        let over = taken.actions.contains(&Action::Close { request });
+        prop_assert!(over, "{:?}", taken.actions);
+        prop_assert_eq!(count(&sim), before + 1);
+        let again = after(&mut sim, request, &answer);
+        prop_assert_eq!(count(&sim), before + 1);
+        prop_assert!(again.actions.is_empty(), "{:?}", again.actions);
+    }
+
+    #[test]
+    fn a_request_is_answered_once_whatever_comes_how_often(
+        seed in 1_u64..1000,
+        plan in proptest::collection::vec((0_u8..6, any::<u64>()), 1..40),
+        interleaved in any::<bool>(),
+    ) {
+        let mut orders = config(2);
+        for source in &mut orders.sources {
+            source.interleaved = interleaved;
+        }
+        let mut sim = Sim::booted(orders, 0.02, vec![honest(), honest()], BootState::default(), seed);
+        let mut plan = plan.into_iter().cycle();
+        let mut earlier: Vec<Vec<u8>> = Vec::new();
+        sim.tamper = Some(Box::new(move |datagram| {
+            let (kind, value) = plan.next().unwrap_or_default();
+            earlier.push(datagram.clone());
+            let replayed = earlier[value as usize % earlier.len()].clone();
+            match kind {
+                0 => vec![datagram.clone(); 1 + (value % 4) as usize],
+                1 => vec![replayed, datagram.clone()],
+                2 => vec![datagram[..(value % 49) as usize].to_vec(), datagram.clone()],
+                3 => vec![[&datagram[..], &[value as u8; 1000]].concat(), datagram.clone()],
+                4 => Vec::new(),
+                _ => {
+                    let mut bent = datagram.clone();
+                    bent[value as usize % 48] ^= 1 << (value >> 32 & 7);
+                    vec![bent, datagram.clone()]
+                }
+            }
+        }));
+        sim.run(400.0);
+        for source in &sim.snapshot().sources {
+            prop_assert!(source.received <= source.sent, "{:?}", source);
+        }
+        // No more than one request of each source is ever on its way.
+        prop_assert!(sim.open.len() <= 2, "{:?}", sim.open);
+    }
+
+    #[test]
+    fn the_clock_is_never_stepped_beyond_the_policy(policy in policies()) {
+        let Policy { threshold, limit, max_change, boot, offset, seed, poll, acts } = policy;
+        let mut orders = config(3);
+        (orders.step_threshold, orders.step_limit, orders.max_change) = (threshold, limit, max_change);
+        for source in &mut orders.sources {
+            (source.min_poll, source.max_poll) = (poll, poll + 2);
+        }
+        let servers = (0..3).map(|server| script(server, acts.clone())).collect();
+        let mut sim = Sim::booted(orders.clone(), offset, servers, boot, seed);
+        for act in &acts {
+            let before = (sim.steps.len(), sim.saved_boots.last().map_or(boot, |boot| *boot));
+            sim.run(act.lasts);
+            let now = sim.saved_boots.last().map_or(boot, |boot| *boot);
+            // In a boot whose start phase was over none at all; otherwise so many, and each worth it.
+            let allowed = if before.1.synchronized { 0 } else { limit.saturating_sub(before.1.steps) };
+            let steps = &sim.steps[before.0..];
+            prop_assert!(steps.len() <= allowed as usize, "{:?}, {} allowed", steps, allowed);
+            prop_assert!(steps.iter().all(|by| by.abs() > threshold), "{:?}", steps);
+            prop_assert_eq!(now.steps as usize, boot.steps as usize + sim.steps.len());
+            prop_assert!(now.synchronized || !before.1.synchronized);
+            match act.event {
+                0 => sim.jump(act.size),
+                1 => sim.restart(now),
+                2 => {
+                    orders.mode = if orders.mode == Mode::Observe { Mode::Discipline } else { Mode::Observe };
+                    sim.config = orders.clone();
+                    let actions = sim.engine.reconfigure(orders.clone(), sim.clocks());
+                    let moves = actions.iter().any(|action| matches!(action, Action::Step { .. }));
+                    prop_assert!(!moves, "{:?}", actions);
+                    for action in &actions {
+                        if let Action::SetFrequency { ppm } = action {
+                            sim.kernel_ppm = *ppm;
+                        }
+                    }
+                    sim.open.clear();
+                }
+                _ => {}
+            }
+        }
+        // The slew that the policy allows, on top of what a clock can be off by and liars can teach.
+        let fastest = sim.rates.iter().fold(0.0_f64, |most, ppm| most.max(ppm.abs()));
+        prop_assert!(fastest <= 100_000.1, "{}", fastest);
+    }
+}
+
+/// What may happen to a node, and what it is told to do about it.
+#[derive(Clone, Debug)]
+struct Policy {
+    threshold: f64,
+    limit: u32,
+    max_change: f64,
+    boot: BootState,
+    offset: f64,
+    seed: u64,
+    poll: i8,
+    acts: Vec<Act>,
+}
+
+/// Some time in which the servers do one thing, and what happens at its end.
+#[derive(Clone, Debug)]
+struct Act {
+    lasts: f64,
+    /// Each server's own clock.
+    ahead: [f64; 3],
+    silent: u8,
+    event: u8,
+    size: f64,
+}
+
+fn sizes() -> impl Strategy<Value = f64> {
+    prop_oneof![Just(0.0), -0.02..0.02_f64, -2.0..2.0_f64, -5e3..5e3_f64, -1e9..1e9_f64]
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    let act = (2.0..90.0_f64, [sizes(), sizes(), sizes()], 0_u8..16, 0_u8..6, sizes(), any::<bool>());
+    let act = act.prop_map(|(lasts, own, silent, event, size, agree)| Act {
+        lasts,
+        // Three that contradict each other move nothing; so mostly they lie together.
+        ahead: if agree { [own[0]; 3] } else { own },
+        silent: if silent > 7 { 0 } else { silent },
+        event,
+        size,
+    });
+    let acts = proptest::collection::vec(act, 1..8);
+    let orders = (1e-3..2.0_f64, 0_u32..4, prop_oneof![1e-2..10.0_f64, Just(1000.0)]);
+    let state = (any::<bool>(), 0_u32..4, sizes(), 1_u64..1000, 0_i8..5);
+    (orders, state, acts).prop_map(
+        |((threshold, limit, max_change), (synchronized, steps, offset, seed, poll), acts)| {
+            let boot = BootState { steps, synchronized };
+            Policy { threshold, limit, max_change, boot, offset, seed, poll, acts }
+        },
+    )
+}
+
+/// What one of the servers does over time.
+fn script(server: usize, acts: Vec<Act>) -> Script {
+    Box::new(move |now| {
+        let mut end = 0.0;
+        for act in &acts {
+            end += act.lasts;
+            if now < end {
+                return Behaviour {
+                    offset: act.ahead[server],
+                    silent: act.silent >> server & 1 == 1,
+                    ..HONEST
+                };
+            }
+        }
+        HONEST
+    })
+}
