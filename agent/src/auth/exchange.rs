@@ -34,6 +34,8 @@ pub(crate) struct Question {
     pub(crate) source: SourceId,
     /// Host name or address: what the certificate must be for.
     pub(crate) host: String,
+    /// The one of its addresses to connect to; none for any.
+    pub(crate) with: Option<IpAddr>,
     /// TCP port.
     pub(crate) port: u16,
     /// File with the certificates to trust; none for the public ones.
@@ -153,7 +155,7 @@ fn exchange(question: &Question) -> Result<Agreed, Error> {
     // A resumed connection would show the server that we have been there before, and saves little.
     config.resumption = Resumption::disabled();
 
-    let addresses = resolve::look_up(host);
+    let addresses = question.with.map_or_else(|| resolve::look_up(host), |address| vec![address]);
     let deadline = Instant::now() + LONGEST;
     let mut stream = Timed::connect(&addresses, question.port, deadline)?;
     let mut connection = ClientConnection::new(Arc::new(config), name)?;

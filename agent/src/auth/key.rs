@@ -168,7 +168,18 @@ fn from_hex(digits: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "([0-9]{1,3} (MD5|SHA1|AES128) (HEX:|ASCII:)?)?\\PC{0,40}\n?\\PC{0,9}") {
+            if let Ok(key) = parse(&text) {
+                prop_assert!(key.id > 0 && !key.secret.is_empty());
+            }
+        }
+    }
 
     fn check(text: &str, expected: Result<(u32, Kind, &[u8]), &str>) {
         let got = parse(text).map_err(|error| error.to_string());

@@ -82,7 +82,12 @@ fn chronyd_and_we_agree_on_every_kind_of_key() {
     fs::write(&keys, theirs.concat()).unwrap();
     let server = Chronyd::start_with(&folder, 3, &format!("keyfile {}\n", keys.display()));
     let names = ["1", "2", "3", "4", "5", "6", "7", "unknown", "bad", "late"];
-    let upstreams = names.map(|name| upstream(name, "127.0.0.1", server.port, &format!("key = \"{name}\"")));
+    // One server may stand there once only, so each name gets a way to it of its own.
+    let upstreams = names.map(|name| {
+        let port = free_udp_port();
+        Relay::start(address("127.0.0.1", port), address("127.0.0.1", server.port));
+        upstream(name, "127.0.0.1", port, &format!("key = \"{name}\""))
+    });
     let text = file(&folder, &upstreams);
     for (name, (_, ours)) in names.iter().zip(KEYS) {
         write_key(&folder, name, ours);
@@ -109,8 +114,7 @@ fn ntpd_and_we_agree_on_keys() {
     let folder = Folder::new();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let text = format!(
-        "interface ignore all\ninterface listen 127.0.0.1\ntos orphan 1 orphanwait 1\n\
-         restrict 127.0.0.1\nkeys {}\ntrustedkey 1 2 3 6\n",
+        "tos orphan 1 orphanwait 1\nrestrict 127.0.0.0 mask 255.0.0.0\nkeys {}\ntrustedkey 1 2 3 6\n",
         at("ntp.keys")
     );
     fs::write(at("ntp.conf"), text).unwrap();
@@ -118,7 +122,9 @@ fn ntpd_and_we_agree_on_keys() {
                   6 AES-128 00112233445566778899aabbccddeeff\n";
     fs::write(at("ntp.keys"), theirs).unwrap();
     let names = ["1", "2", "3", "6", "unknown"];
-    let upstreams = names.map(|name| upstream(name, "127.0.0.1", 123, &format!("key = \"{name}\"")));
+    let addresses = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.6", "127.0.0.9"];
+    let key = |n: usize| upstream(names[n], addresses[n], 123, &format!("key = \"{}\"", names[n]));
+    let upstreams = [0, 1, 2, 3, 4].map(key);
     let text = file(&folder, &upstreams);
     let text = text.replace("STATE", &at("state")).replace("HTTP", "127.0.0.1:9817");
     fs::write(at("agent.toml"), text).unwrap();
@@ -128,8 +134,8 @@ fn ntpd_and_we_agree_on_keys() {
     write_key(&folder, "3", "3 SHA256 HEX:00112233445566778899aabbccddeeff0011223344556677");
     write_key(&folder, "unknown", "5 SHA512 HEX:00112233445566778899");
     let script = format!(
-        "ip link set lo up || exit\n{ntpd} -n -N -c {conf} > {log} 2>&1 &\n{agent} run --config {file} 2> {ours} &\n\
-         while sleep 0.5; do {agent} sources --json --config {file} 2> {none} && echo; done",
+        "ip link set lo up || exit\nfor n in 2 3 6 9; do ip address add 127.0.0.$n/32 dev lo || exit; done\n{ntpd} -n -N -c {conf} > {log} 2>&1 &\n{agent} run --config {file} 2> {ours} &\n\
+         while sleep 0.5; do {agent} sources --json --config {file} 2> {none}; echo; done",
         ntpd = ntpd().display(),
         conf = at("ntp.conf"),
         log = at("ntpd.log"),
@@ -194,7 +200,7 @@ fn address(ip: &str, port: u16) -> SocketAddr {
 
 /// A chronyd that does NTS, with a relay between it and its clients.
 struct NtsServer {
-    _server: Chronyd,
+    server: Chronyd,
     relay: Relay,
     exchange_port: u16,
     root: PathBuf,
@@ -213,12 +219,12 @@ impl NtsServer {
         let server = Chronyd::start_with(folder, 3, &lines);
         // Who is asked comes from the exchange, port and address: so the relay is found by what is negotiated.
         let relay = Relay::start(address("127.0.0.2", server.port), address("127.0.0.1", server.port));
-        Self { _server: server, relay, exchange_port, root: authority.root() }
+        Self { server, relay, exchange_port, root: authority.root() }
     }
 
     /// The same with keys for its cookies that are new.
     fn restart(&mut self) {
-        self._server.restart();
+        self.server.restart();
     }
 
     fn upstream(&self, folder: &Folder, server: &str) -> String {
@@ -264,8 +270,8 @@ fn chronyd_and_we_agree_on_nts() {
 #[test]
 fn used_up_cookies_and_lost_keys_lead_to_another_exchange() {
     let folder = Folder::new();
-    let mut server = NtsServer::start(&folder, "IP:127.0.0.1", VALID);
-    let agent = Agent::start(&folder, &file(&folder, &[server.upstream(&folder, "127.0.0.1")]));
+    let mut server = NtsServer::start(&folder, "DNS:localhost", VALID);
+    let agent = Agent::start(&folder, &file(&folder, &[server.upstream(&folder, "localhost")]));
     wait_good(&agent, "a");
     let exchanges = || {
         let log = fs::read_to_string(folder.path().join("agent.log")).unwrap();
@@ -293,19 +299,19 @@ fn used_up_cookies_and_lost_keys_lead_to_another_exchange() {
 
 #[test]
 fn a_failed_key_exchange_says_why() {
-    let check = |server: &str, subjects: &str, dates, why: &str| {
+    let check = |subjects: &str, dates, why: &str| {
         let folder = Folder::new();
         let nts = NtsServer::start(&folder, subjects, dates);
-        let agent = Agent::start(&folder, &file(&folder, &[nts.upstream(&folder, server)]));
+        let agent = Agent::start(&folder, &file(&folder, &[nts.upstream(&folder, "localhost")]));
         let port = nts.exchange_port;
-        wait_why(&agent, "a", &format!("Key exchange with {server} (TCP port {port}): {why}."));
+        wait_why(&agent, "a", &format!("Key exchange with localhost (TCP port {port}): {why}."));
         assert_eq!(source(&agent.report(), "a").state, SourceState::Unusable);
         assert!(nts.relay.seen().is_empty(), "nothing is sent without keys");
     };
-    check("localhost", "DNS:ntp.example", VALID, "the certificate is for another name");
-    check("127.0.0.1", "DNS:localhost", VALID, "the certificate is for another name");
-    check("localhost", "DNS:localhost", EXPIRED, "the certificate has expired");
-    check("localhost", "DNS:localhost", TO_COME, "the certificate is not valid yet");
+    check("DNS:ntp.example", VALID, "the certificate is for another name");
+    check("IP:127.0.0.1", VALID, "the certificate is for another name");
+    check("DNS:localhost", EXPIRED, "the certificate has expired");
+    check("DNS:localhost", TO_COME, "the certificate is not valid yet");
 }
 
 #[test]
@@ -313,8 +319,9 @@ fn who_is_not_trusted_not_there_or_not_nts_is_told_apart() {
     let folder = Folder::new();
     let nts = NtsServer::start(&folder, "DNS:localhost", VALID);
     let stranger = Authority::new(&folder, "stranger");
+    // A UDP port each, of which none is ever asked: one server may stand there once only.
     let at = |name: &str, ca: &str, port| {
-        upstream(name, "localhost", 123, &format!("nts = {{ {ca}port = {port} }}"))
+        upstream(name, "localhost", free_udp_port(), &format!("nts = {{ {ca}port = {port} }}"))
     };
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = free_udp_port();
@@ -351,10 +358,11 @@ fn a_clock_that_is_known_to_be_wrong_does_not_judge_a_certificates_dates() {
     assert_eq!(agent.stop(), 0);
 
     // Another name is another name at any time.
-    let text = text.replace("\"localhost\"", "\"127.0.0.1\"");
-    fs::write(state.join("time"), "4102444800000000000\n").unwrap();
-    fs::remove_file(state.join("boot")).unwrap();
-    let agent = Agent::start(&folder, &text);
+    let folder = Folder::new();
+    let nts = NtsServer::start(&folder, "DNS:ntp.example", EXPIRED);
+    fs::create_dir(folder.path().join("state")).unwrap();
+    fs::write(folder.path().join("state/time"), "4102444800000000000\n").unwrap();
+    let agent = Agent::start(&folder, &file(&folder, &[nts.upstream(&folder, "localhost")]));
     wait_why(&agent, "a", "the certificate is for another name");
 }
 

@@ -203,7 +203,7 @@ impl Association {
             return Some(Action::Read { request, source: self.id, path: self.host.clone() });
         }
         let header = packet::client_header();
-        self.address.map(|address| Action::Send {
+        self.address.filter(|_| self.proof.ready()).map(|address| Action::Send {
             request,
             source: self.id,
             to: SocketAddr::new(address, self.port),
@@ -217,7 +217,7 @@ impl Association {
         self.unanswered = self.unanswered.saturating_add(1);
         if self.unanswered == UNREACHABLE {
             self.schedule.restart();
-            if self.named && self.lookup.is_none() {
+            if (self.named || self.proof.exchanges) && self.lookup.is_none() {
                 let at = if self.proof.exchanges { self.proof.earliest_exchange(now) } else { now };
                 self.lookup = Some(Lookup { at, wait: FIRST_LOOKUP_WAIT });
             }

@@ -1,5 +1,7 @@
 //! The engine: holds the order of the steps and nothing else. Events and the time go in, actions come out:
 //! association → filter → select → combine → discipline → slew. What a caller can see of it is made in `standing`.
+use std::net::IpAddr;
+
 use crate::{
     Action, Auth, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, RequestId, Samples, Source,
     SourceId, Transition,
@@ -183,6 +185,11 @@ impl Engine {
     /// How a source's answers are to be proven; none if there is no such source.
     pub fn auth(&self, source: SourceId) -> Option<&Auth> {
         self.associations.iter().find(|a| a.id == source).map(|a| &a.source.auth)
+    }
+
+    /// With whom keys are to be exchanged for a source, if not with anybody who has its name.
+    pub fn exchange_with(&self, source: SourceId) -> Option<IpAddr> {
+        self.associations.iter().find(|a| a.id == source).and_then(Association::exchange_with)
     }
 
     pub(crate) fn new_source(&mut self) -> SourceId {

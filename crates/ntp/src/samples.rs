@@ -161,7 +161,8 @@ impl Recalled {
 
     /// Whether it is of a server at this address.
     pub(crate) fn was_at(&self, address: IpAddr) -> bool {
-        self.asked.parse::<SocketAddr>().is_ok_and(|asked| asked.ip() == address)
+        let asked = self.asked.split(' ').next().and_then(|asked| asked.parse::<SocketAddr>().ok());
+        asked.is_some_and(|asked| asked.ip() == address)
     }
 }
 

@@ -57,6 +57,7 @@ impl Rim {
             epoch: self.epoch,
             source,
             host: host.to_owned(),
+            with: self.engine.as_ref().and_then(|engine| engine.exchange_with(source)),
             port,
             ca: ca.map(|file| self.proofs.path(&file)),
             validity: self.validity(source),

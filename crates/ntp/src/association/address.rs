@@ -39,10 +39,11 @@ impl Association {
         let Source { min_poll, max_poll, iburst, .. } = self.source;
         self.schedule = Schedule::new(min_poll, max_poll, iburst, now);
         (self.reach, self.unanswered, self.last_answer) = (0, 0, None);
+        self.exchange_anew(address, now);
         self.replace(address)
     }
 
-    fn replace(&mut self, address: IpAddr) -> Option<Action> {
+    pub(super) fn replace(&mut self, address: IpAddr) -> Option<Action> {
         self.address = Some(address);
         (self.denied, self.refusal, self.server, self.unroutable) = (false, None, None, false);
         self.history.clear();

@@ -25,9 +25,9 @@ pub(crate) struct Reading {
 }
 
 impl Association {
-    /// Whether it is known whom or what to ask.
+    /// Whether it is known whom or what to ask, and the keys to ask with are there.
     pub(crate) fn placed(&self) -> bool {
-        self.device || self.address.is_some()
+        self.device || self.address.is_some() && self.proof.ready()
     }
 
     /// How it stands in our answers if we follow it.

@@ -12,6 +12,10 @@ use crate::{
 pub(crate) struct Proof {
     /// Keys come by an exchange, which also says whom to ask.
     pub(super) exchanges: bool,
+    /// They were exchanged.
+    keyed: bool,
+    /// With whom, if that is not all that has the name: for a member of a pool.
+    with: Option<IpAddr>,
     /// Why there is none; none while all is well.
     pub(super) why: Option<String>,
     /// No exchange before this.
@@ -28,12 +32,13 @@ const LONGEST_WAIT: f64 = 3600.0;
 
 impl Proof {
     pub(super) fn new(auth: &Auth, first: Mono) -> Self {
-        Self {
-            exchanges: matches!(auth, Auth::Nts { .. }),
-            why: None,
-            next_exchange: first,
-            wait: FIRST_WAIT,
-        }
+        let exchanges = matches!(auth, Auth::Nts { .. });
+        Self { exchanges, keyed: false, with: None, why: None, next_exchange: first, wait: FIRST_WAIT }
+    }
+
+    /// Whether a request can be proven, as far as is known here.
+    pub(super) fn ready(&self) -> bool {
+        self.keyed || !self.exchanges
     }
 
     /// An exchange begins; answers when to try again if nothing is heard of it.
@@ -55,10 +60,23 @@ impl Proof {
 }
 
 impl Association {
+    /// Another server of the pool is asked: it has keys of its own.
+    pub(super) fn exchange_anew(&mut self, address: IpAddr, now: Mono) {
+        self.proof = Proof { with: Some(address), ..Proof::new(&self.source.auth, now) };
+        if self.proof.exchanges {
+            self.lookup = Some(Lookup { at: now, wait: 0.0 });
+        }
+    }
+
+    /// With whom keys are to be exchanged, if not with anybody who has the name.
+    pub(crate) fn exchange_with(&self) -> Option<IpAddr> {
+        self.proof.with
+    }
+
     /// Keys were exchanged: whom to ask with them.
     pub(crate) fn keyed(&mut self, addresses: &[IpAddr], port: Option<u16>, now: Mono) -> Option<Action> {
         self.lookup = None;
-        self.proof.why = None;
+        (self.proof.why, self.proof.keyed) = (None, true);
         self.addresses = addresses.to_vec();
         let port = port.unwrap_or(self.usual_port());
         if self.port == port && self.address.is_some_and(|address| addresses.contains(&address)) {
@@ -66,8 +84,9 @@ impl Association {
             return None;
         }
         self.port = port;
-        let first = *self.addresses.first()?;
-        self.turn_to(first, now)
+        (self.reach, self.unanswered, self.last_answer) = (0, 0, None);
+        self.schedule.hurry(1, now);
+        self.replace(*addresses.first()?)
     }
 
     /// There is nothing to prove answers with.
@@ -89,7 +108,8 @@ impl Association {
         if let Some(why) = self.proof.why.clone().filter(|_| self.reach == 0) {
             return Some((SourceState::Unusable, why));
         }
-        if self.proof.exchanges && self.address().is_none() {
+        let to_be_exchanged = self.pool.is_none() || self.address().is_some();
+        if !self.proof.ready() && to_be_exchanged {
             return Some((SourceState::Measuring, "Keys are being exchanged.".to_owned()));
         }
         None
@@ -112,9 +132,13 @@ mod tests {
     use crate::{Config, Engine, Event, LeapMode, Mode, Now, Source, SourceId, Start, Upstream, Wall};
 
     fn engine(auth: Auth) -> Engine {
+        engine_of(Upstream::Server { host: "192.0.2.1".to_owned(), port: 123 }, auth)
+    }
+
+    fn engine_of(upstream: Upstream, auth: Auth) -> Engine {
         let source = Source {
             name: "a".to_owned(),
-            upstream: Upstream::Server { host: "192.0.2.1".to_owned(), port: 123 },
+            upstream,
             auth,
             iburst: true,
             burst: false,
@@ -213,6 +237,33 @@ mod tests {
         }
         assert_eq!(exchanges, 0, "the last one is not ten seconds old");
         assert_eq!(resolves(&engine.handle(Event::Wakeup, at(10.1))), 1);
+    }
+
+    #[test]
+    fn each_member_of_a_pool_exchanges_keys_of_its_own() {
+        let pool = Upstream::Pool { host: "pool.example".to_owned(), port: 123, max_sources: 2 };
+        let mut engine = engine_of(pool, NTS);
+        let actions = engine.handle(Event::Wakeup, at(0.0));
+        let Some(Action::Resolve { source: pool, .. }) = actions.first() else { panic!("{actions:?}") };
+        assert_eq!(engine.auth(*pool), None, "a pool's name is looked up as any other");
+        let addresses = ["192.0.2.7", "192.0.2.8"].map(|address| address.parse().unwrap());
+        let mut actions = engine.handle(Event::Resolved { source: *pool, addresses: &addresses }, at(0.1));
+        actions.extend(engine.handle(Event::Wakeup, at(0.2)));
+        assert!(sends(&actions).is_empty(), "{actions:?}");
+        let members = actions.iter().filter_map(|action| match action {
+            Action::Resolve { source, host } => Some((*source, host.as_str())),
+            _ => None,
+        });
+        let members: Vec<_> = members.collect();
+        assert_eq!(members.len(), 2, "{actions:?}");
+        for (member, host) in members {
+            assert_eq!((engine.auth(member), host), (Some(&NTS), "pool.example"));
+            let with = engine.exchange_with(member).unwrap();
+            assert!(addresses.contains(&with));
+            let event = Event::Keyed { source: member, addresses: &[with], port: None };
+            let sent = sends(&engine.handle(event, at(0.3)));
+            assert_eq!(sent.iter().map(|(_, to)| to.ip()).collect::<Vec<_>>(), [with]);
+        }
     }
 
     #[test]

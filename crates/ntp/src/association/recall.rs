@@ -1,12 +1,18 @@
 //! What was known of a source before the agent's restart: whose it is, and that it votes until the source answers.
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{association::Association, samples::Recalled};
+use crate::{Auth, association::Association, samples::Recalled};
 
 impl Association {
-    /// Whom or what it is, as saved samples name it.
+    /// Whom or what it is, as saved samples name it, and how its answers were proven: who wants proof has no use for
+    /// samples without.
     pub(crate) fn asked(&self) -> Option<String> {
-        let address = self.address.map(|address| SocketAddr::new(address, self.port).to_string());
+        let proof = match self.source.auth {
+            Auth::None => "",
+            Auth::Key(_) => " by key",
+            Auth::Nts { .. } => " by NTS",
+        };
+        let address = self.address.map(|address| format!("{}{proof}", SocketAddr::new(address, self.port)));
         if self.device { Some(self.host.clone()) } else { address }
     }
 
