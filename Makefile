@@ -59,6 +59,10 @@ sim: harness ## Runs the engine in simulation, all scenarios, and writes the tab
 	@cargo build --release -p timesync-ntp --features sim --bin timesync-sim
 	@set -e -o pipefail; table=$$(mktemp); trap 'rm -f "$$table"' EXIT; $(SIM) | tee "$$table"; $(E2E) page sim < "$$table"
 
+.PHONY: fuzz
+fuzz: ## Damages octets for every reader in crates/ntp, for FUZZ_SECONDS each (10), each time from another seed
+	@TIMESYNC_FUZZ_SECONDS=$(or $(FUZZ_SECONDS),10) cargo test --quiet -p timesync-ntp fuzz -- --nocapture
+
 .PHONY: golden
 golden: harness ## Writes the generated files anew: CRDs, the chart's copies, golden files
 	@UPDATE_GOLDEN=1 cargo test --quiet -p timesync-api -p timesync-operator

@@ -71,9 +71,10 @@ impl LeapTable {
 
 /// Seconds since 1900; beyond 2^32 they go on, unlike those in packets.
 fn since_1900(word: &str) -> Option<Wall> {
-    let seconds: i64 = word.parse().ok().filter(|seconds| (0..1 << 34).contains(seconds))?;
+    let seconds: i64 = word.parse().ok().filter(|seconds| *seconds >= 0)?;
     let epoch = NtpTimestamp::from_wall(Wall(0)).0 >> 32;
-    Some(Wall((seconds - i64::try_from(epoch).ok()?) * 1_000_000_000))
+    // What our clock cannot show, after the year 2262, is no time.
+    seconds.checked_sub(i64::try_from(epoch).ok()?)?.checked_mul(1_000_000_000).map(Wall)
 }
 
 #[cfg(test)]
@@ -99,6 +100,8 @@ mod tests {
     #[test]
     fn what_is_no_table_is_refused() {
         let check = |text: &str, error| assert_eq!(LeapTable::parse(text), Err(error));
+        check("#@ 15991593600\n3692217600 37", LeapTableError::Line(1));
+        check("#@ 9223372036854775807\n3692217600 37", LeapTableError::Line(1));
         check("", LeapTableError::NoExpiry);
         check("#@ 3991593600", LeapTableError::Empty);
         check("#@ soon", LeapTableError::Line(1));

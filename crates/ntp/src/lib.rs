@@ -51,6 +51,9 @@ mod restrict;
 mod rate_limit;
 mod response;
 
+#[cfg(test)]
+mod fuzz;
+
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 

@@ -81,7 +81,7 @@ fn forge(answer: &[u8], kind: u8, value: u64, octets: &[u8]) -> Vec<u8> {
         // A kiss from somebody who cannot know the cookie (CVE-2015-7704).
         5 => {
             forged[1] = 0;
-            forged[12..16].copy_from_slice(if value % 2 == 0 { b"DENY" } else { b"RATE" });
+            forged[12..16].copy_from_slice(if value.is_multiple_of(2) { b"DENY" } else { b"RATE" });
             forged[24..32].copy_from_slice(&value.to_be_bytes());
         }
         // The cookie's complement is asked for in interleaved requests alone.

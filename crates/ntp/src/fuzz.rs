@@ -1,0 +1,239 @@
+//! Every reader of what comes from outside, fed with good octets that were damaged: no panic, and what is read obeys
+//! its own rules. A few thousand rounds each by default; `TIMESYNC_FUZZ_SECONDS=10 cargo test -p timesync-ntp fuzz`
+//! goes on for so long, each time from another seed, which a failure names (`TIMESYNC_FUZZ_SEED` repeats it).
+use std::{
+    env,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    time::{Duration, Instant, SystemTime},
+};
+
+use crate::{
+    LeapTable, Mono, NtpTimestamp, RateLimit, RateTable, RestrictEntry, RestrictFlags, RestrictTable, Served,
+    Verdict, Wall, extension,
+    interleave::Previous,
+    key_exchange, mac, nts,
+    packet::{self, HEADER_LEN, Header, MODE_SERVER},
+    reply::{self, Exchange, Identity},
+    respond,
+    response::Request,
+};
+
+/// So many rounds without a wish for more.
+const ROUNDS: u32 = 4_000;
+
+const COOKIE: NtpTimestamp = NtpTimestamp(0xdead_beef_0123_4567);
+const NOW: Wall = Wall(1_800_000_000_000_000_000);
+const UNIQUE_ID: nts::UniqueId = [7; 32];
+
+/// Damages the seeds, in turn, and lets `read` have them.
+fn fuzz(name: &str, seeds: &[Vec<u8>], mut read: impl FnMut(&[u8])) {
+    let number = |name: &str| env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
+    let limit = number("TIMESYNC_FUZZ_SECONDS").map(Duration::from_secs);
+    let clock =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |now| now.as_nanos() as u64);
+    let seed = number("TIMESYNC_FUZZ_SEED").unwrap_or(if limit.is_some() { clock } else { 1 });
+    let mut random = Random(seed | 1);
+    let (begin, mut round) = (Instant::now(), 0_u32);
+    while limit.map_or(round < ROUNDS, |limit| begin.elapsed() < limit) {
+        let mut octets = seeds[round as usize % seeds.len()].clone();
+        for _ in 0..random.below(6) {
+            random.damage(&mut octets, seeds);
+        }
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| read(&octets))) {
+            println!("{name}, seed {seed}, round {round}: {octets:02x?}");
+            resume_unwind(panic);
+        }
+        round += 1;
+    }
+    println!("{name}: {round} rounds from seed {seed}");
+}
+
+/// xorshift.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit.max(1) as u64) as usize
+    }
+
+    fn damage(&mut self, octets: &mut Vec<u8>, seeds: &[Vec<u8>]) {
+        let (at, length) = (self.below(octets.len()), self.below(9));
+        let end = (at + length).min(octets.len());
+        match self.below(8) {
+            0 if !octets.is_empty() => octets[at] ^= 1 << self.below(8),
+            1 if !octets.is_empty() => octets[at] = self.next() as u8,
+            // The values at which lengths and counters break.
+            2 => octets[at..end].fill([0, 0xff, 0x7f, 0x80][self.below(4)]),
+            3 => octets.truncate(at),
+            4 => drop(octets.drain(at..end)),
+            5 => {
+                let copy = octets[at..end].to_vec();
+                octets.splice(at..at, copy);
+            }
+            6 => {
+                let other = &seeds[self.below(seeds.len())];
+                octets.extend_from_slice(&other[self.below(other.len())..]);
+            }
+            _ => octets.extend((0..length).map(|_| self.next() as u8).collect::<Vec<_>>()),
+        }
+        octets.truncate(4096);
+    }
+}
+
+fn answer() -> Header {
+    Header {
+        version: 4,
+        mode: MODE_SERVER,
+        stratum: 2,
+        precision: -24,
+        reference_id: [192, 0, 2, 1],
+        reference_time: NtpTimestamp::from_wall(NOW),
+        origin: COOKIE,
+        receive: NtpTimestamp::from_wall(NOW + 1.001),
+        transmit: NtpTimestamp::from_wall(NOW + 1.003),
+        ..Header::default()
+    }
+}
+
+#[test]
+fn headers() {
+    let seeds = [answer().encode().to_vec(), packet::client_request(COOKIE).to_vec()];
+    fuzz("header", &seeds, |octets| match packet::decode(octets) {
+        Ok(header) => assert_eq!(&header.encode()[..], &octets[..HEADER_LEN]),
+        Err(_) => assert!(octets.len() < HEADER_LEN),
+    });
+}
+
+#[test]
+fn replies() {
+    let kiss = Header { stratum: 0, reference_id: *b"RATE", ..answer() };
+    let interleaved = Header { origin: COOKIE.complement(), ..answer() };
+    let seeds = [answer(), kiss, interleaved].map(|header| header.encode().to_vec());
+    let before = NOW + -16.0;
+    let arrived = NtpTimestamp::from_wall(before);
+    let previous = Previous { sent: before, arrived, received: before, measured: false };
+    fuzz("reply", &seeds, |octets| {
+        for previous in [None, Some(previous)] {
+            let exchange =
+                Exchange { cookie: COOKIE, sent: NOW, received: NOW + 0.004, local: None, previous };
+            if let Ok(reply::Answer::Time(Some(sample), ..)) =
+                reply::judge(octets, &exchange, &Identity::default())
+            {
+                assert!(sample.offset.is_finite() && sample.root_distance().is_finite(), "{sample:?}");
+                assert!(sample.delay > 0.0 && sample.root_delay >= 0.0, "{sample:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn requests() {
+    let entry = RestrictEntry {
+        network: "0.0.0.0/0".parse().expect("a network"),
+        ntpport: false,
+        flags: RestrictFlags { limited: true, kod: true, ..RestrictFlags::default() },
+    };
+    let (rules, limit) = (RestrictTable::new(&[entry]), RateLimit { interval: 3, burst: 8, leak: 2 });
+    let from: SocketAddr = "192.0.2.7:40000".parse().expect("an address");
+    let mut clients = RateTable::new(8, 1);
+    let seeds = [packet::client_request(COOKIE).to_vec(), vec![0x16, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]];
+    fuzz("request", &seeds, |datagram| {
+        let request = Request { datagram, from, received: NOW, now: Mono(1) };
+        let octets = match respond(&request, &Served::UNSYNCHRONIZED, &rules, &limit, &mut clients).verdict {
+            Verdict::Answer(answer) => answer.at(NOW),
+            Verdict::Kiss(octets) => octets,
+            Verdict::Drop(_) => return,
+        };
+        assert!(octets.len() <= datagram.len());
+    });
+}
+
+#[test]
+fn extension_fields() {
+    let mut seed = Vec::new();
+    for (kind, length) in [(0x0104, 32), (0x0204, 100), (0x0304, 0), (0x7777, 13)] {
+        extension::append(&mut seed, kind, &vec![kind as u8; length]).expect("it is short");
+    }
+    fuzz("extension field", &[seed], |octets| {
+        let mut at = 0;
+        for field in extension::fields(octets, 0).map_while(Result::ok) {
+            assert_eq!(field.start, at);
+            at += 4 + field.body.len();
+        }
+        assert!(at <= octets.len());
+    });
+}
+
+/// Hides nothing and proves nothing.
+struct Glass;
+
+impl nts::Aead for Glass {
+    fn seal(&self, _: &[u8], _: &[u8], plain: &[u8]) -> Vec<u8> {
+        plain.to_vec()
+    }
+
+    fn open(&self, _: &[u8], _: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        Some(sealed.to_vec())
+    }
+}
+
+impl mac::Mac for Glass {
+    fn digest(&self, message: &[u8]) -> Vec<u8> {
+        message[..20].to_vec()
+    }
+}
+
+#[test]
+fn proofs() {
+    let header = answer().encode();
+    let sealed = nts::request(&header, (&UNIQUE_ID, &[1; 16]), &[2; 100], 7, &Glass).expect("a short cookie");
+    let mut signed = header.to_vec();
+    mac::sign(&mut signed, 7, &Glass);
+    assert!(mac::verify(&signed, 7, &Glass).is_ok());
+    fuzz("proof", &[sealed, signed], |octets| {
+        if let Ok(cookies) = nts::open(octets, &UNIQUE_ID, &Glass) {
+            assert!(cookies.iter().map(Vec::len).sum::<usize>() <= octets.len());
+        }
+        if mac::verify(octets, 7, &Glass).is_ok() {
+            assert_eq!(octets.len(), HEADER_LEN + 4 + 20);
+        }
+    });
+}
+
+#[test]
+fn key_exchanges() {
+    let record =
+        |kind: u16, body: &[u8]| [&kind.to_be_bytes()[..], &(body.len() as u16).to_be_bytes(), body].concat();
+    let mut seed =
+        [record(0x8001, &[0, 0]), record(0x8004, &[0, 15]), record(6, b"ntp.example.com")].concat();
+    for _ in 0..8 {
+        seed.extend(record(5, &[9; 100]));
+    }
+    seed.extend([record(7, &[0, 123]), record(0x8000, &[])].concat());
+    assert!(key_exchange::read(&seed).is_ok_and(|established| established.is_some()));
+    fuzz("key exchange", &[seed], |octets| {
+        if let Ok(Some(established)) = key_exchange::read(octets) {
+            assert!((1..=nts::COOKIES).contains(&established.cookies.len()), "{established:?}");
+            assert!(established.cookies.iter().all(|cookie| cookie.len() <= nts::LONGEST_COOKIE));
+        }
+    });
+}
+
+#[test]
+fn leap_tables() {
+    let seed = "#@ 3991593600\n# a comment\n2272060800 10 # 1 Jan 1972\n3692217600 37\n";
+    assert!(LeapTable::parse(seed).is_ok());
+    fuzz("leap table", &[seed.as_bytes().to_vec()], |octets| {
+        if let Ok(table) = LeapTable::parse(&String::from_utf8_lossy(octets)) {
+            assert!(table.tai_minus_utc(NOW).is_none_or(|seconds| (0..1000).contains(&seconds)));
+        }
+    });
+}
