@@ -7,6 +7,9 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::Stdio,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use contract::{Report, SourceReport, SourceState};
@@ -149,11 +152,15 @@ fn ntpd_and_we_agree_on_keys() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("this test needs Debian's package util-linux");
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // Read beside the test, so that silence ends the test and not its patience.
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || stdout.lines().try_for_each(|line| sender.send(line.unwrap_or_default())));
     let _process = Process(child);
     let mut last = String::new();
     wait_for("ntpd's answers believed", || {
-        last = lines.next().unwrap_or_else(|| panic!("ended; the last words were {last}")).unwrap();
+        let line = lines.recv_timeout(Duration::from_secs(60));
+        last = line.unwrap_or_else(|error| panic!("{error}; the last words were {last}"));
         let Ok(report) = serde_json::from_str::<Report>(&last) else { return false };
         let silent = source(&report, "unknown").message.contains("it may not know the key");
         silent && names[..4].iter().all(|name| good(&source(&report, name)))
