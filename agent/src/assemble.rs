@@ -53,6 +53,7 @@ fn source(source: &Source) -> ntp::Source {
         port,
         iburst,
         burst,
+        interleaved,
         prefer,
         trust,
         require,
@@ -76,7 +77,7 @@ fn source(source: &Source) -> ntp::Source {
         },
         iburst,
         burst,
-        interleaved: false,
+        interleaved,
         prefer,
         trust,
         require,
@@ -176,7 +177,7 @@ mod tests {
     fn kinds_and_proofs() {
         let profile: Profile = toml::from_str(
             "[[upstreams]]\nname = 'p'\npool = 'p.example'\nmax_sources = 3\nnts = {}\nburst = true\n\
-             [[upstreams]]\nname = 'd'\ndevice = '/dev/ptp0'\ntrust = true\n\
+             interleaved = true\n[[upstreams]]\nname = 'd'\ndevice = '/dev/ptp0'\ntrust = true\n\
              [[upstreams]]\nname = 'k'\nserver = 'k.example'\nport = 124\nkey = 's_k'\nrequire = true\n\
              [[upstreams]]\nname = 'n'\nserver = 'n.example'\nnts = { ca = 's_ca', port = 4461 }\nnoselect = true\n\
              [clock]\nleap = { mode = 'Slew', smear = 'Upstream' }",
@@ -187,6 +188,7 @@ mod tests {
         let host = "p.example".to_owned();
         assert_eq!(pool.upstream, ntp::Upstream::Pool { host, port: 123, max_sources: 3 });
         assert_eq!((&pool.auth, pool.burst), (&ntp::Auth::Nts { ca: None, port: 4460 }, true));
+        assert!(pool.interleaved && !device.interleaved);
         assert_eq!(device.upstream, ntp::Upstream::Device { path: "/dev/ptp0".to_owned() });
         assert_eq!((&device.auth, device.trust), (&ntp::Auth::None, true));
         let host = "k.example".to_owned();

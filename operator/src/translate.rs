@@ -72,6 +72,7 @@ fn upstream(index: usize, upstream: &api::Upstream) -> Result<contract::Upstream
         port,
         iburst,
         burst,
+        interleaved,
         prefer,
         trust,
         require,
@@ -97,6 +98,7 @@ fn upstream(index: usize, upstream: &api::Upstream) -> Result<contract::Upstream
         port: fit(&field("port"), *port)?,
         iburst: *iburst,
         burst: *burst,
+        interleaved: *interleaved,
         prefer: *prefer,
         trust: *trust,
         require: *require,
@@ -253,7 +255,7 @@ mod tests {
     #[test]
     fn every_field_arrives() {
         let profile = translated(
-            "{mode: Observe, upstreams: [{name: a, server: h, port: 1, iburst: true, burst: true, prefer: true, trust: true,
+            "{mode: Observe, upstreams: [{name: a, server: h, port: 1, iburst: true, burst: true, interleaved: true, prefer: true, trust: true,
               require: true, minPoll: 0, maxPoll: 1, keyRef: {name: n, key: k}}, {name: p, pool: many, maxSources: 3, nts: {}},
               {name: c, server: s, nts: {port: 4461, ca: {name: n.m, key: ca_1}}}, {name: d, device: /dev/ptp0, noselect: true}],
               restrict: [{source: default, flags: [limited, kod]}], stratum: {local: 10},
@@ -267,7 +269,7 @@ mod tests {
             "mode = \"Observe\"",
             "port = 1\n",
             "prefer = true",
-            "burst = true\nprefer",
+            "burst = true\ninterleaved = true\nprefer",
             "trust = true",
             "require = true",
             "noselect = true",

@@ -144,6 +144,7 @@ fn check_options(upstream: &Upstream, field: &mut Field<'_>) {
         port,
         iburst: _,
         burst: _,
+        interleaved: _,
         prefer,
         trust,
         require,

@@ -105,7 +105,7 @@ mod tests {
         let file: AgentFile = toml::from_str(
             "[agent]\ntoken_file = \"t\"\n[agent.watch]\ndirectory = \"d\"\n[profile.stratum]\nlocal = 1\n\
              [[profile.upstreams]]\nname = \"a\"\nserver = \"b\"\nkey = \"k\"\npool = \"p\"\nmax_sources = 1\n\
-             device = \"d\"\nburst = true\ntrust = true\nrequire = true\nnoselect = true\n\
+             device = \"d\"\nburst = true\ninterleaved = true\ntrust = true\nrequire = true\nnoselect = true\n\
              nts = { ca = \"c\" }\n[profile.clock]\nmin_sources = 1\nleap.mode = \"Step\"\n[[profile.restrict]]\nsource = \"default\"\n\
              flags = [\"kod\"]",
         )

@@ -14,6 +14,8 @@ mod relay;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod proof;
 
+mod interleaved;
+
 use std::{net::UdpSocket, time::Duration};
 
 use bench::{Agent, Chronyd, Folder, free_udp_port, wait_for};

@@ -53,6 +53,11 @@ pub struct Upstream {
     /// it is several times the load. Default: false.
     #[serde(default)]
     pub burst: bool,
+    /// Ask for interleaved answers (RFC 9769), which tell exactly when the server sent the one before. For servers of
+    /// your own that know it, such as chronyd, on a LAN where microseconds count; others answer as always.
+    /// Default: false.
+    #[serde(default)]
+    pub interleaved: bool,
     /// Follow this server while it agrees with the majority. For one upstream at most. Default: false.
     #[serde(default)]
     pub prefer: bool,

@@ -66,6 +66,9 @@ pub struct Upstream {
     /// Send several requests at each poll.
     #[serde(default, skip_serializing_if = "is_false")]
     pub burst: bool,
+    /// Ask in interleaved mode (RFC 9769), and take basic answers from who does not know that.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub interleaved: bool,
     /// Follow this one while it agrees with the majority.
     #[serde(default)]
     pub prefer: bool,
@@ -385,6 +388,7 @@ mod tests {
             pool = "pool.example.com"
             max_sources = 3
             burst = true
+            interleaved = true
             trust = true
             require = true
             nts = { ca = "site_ca.pem" }
@@ -411,9 +415,18 @@ mod tests {
     fn what_is_not_said_is_not_written() {
         let profile: Profile = toml::from_str("[[upstreams]]\nname = \"a\"\nserver = \"b\"").unwrap();
         let text = toml::to_string(&profile).unwrap();
-        for word in
-            ["pool", "device", "key", "nts", "burst = false\nt", "trust", "noselect", "leap", "min_sources"]
-        {
+        for word in [
+            "pool",
+            "device",
+            "key",
+            "nts",
+            "burst = false\nt",
+            "interleaved",
+            "trust",
+            "noselect",
+            "leap",
+            "min_sources",
+        ] {
             assert!(!text.contains(word), "{word} in\n{text}");
         }
     }
