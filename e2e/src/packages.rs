@@ -58,8 +58,11 @@ fn unpack(package: &str, folder: &Path) -> anyhow::Result<()> {
     let _ = fs::remove_dir_all(&half);
     fs::create_dir_all(&half)?;
     let log = checkout::cache().join("packages.log");
-    let download =
-        format!("apt-get -q download {package} && dpkg -x {package}_*.deb . && rm {package}_*.deb");
+    // A machine that has all other packages may never have fetched the lists.
+    let download = format!(
+        "apt-get -q download {package} || {{ apt-get -q update && apt-get -q download {package}; }} || exit\n\
+         dpkg -x {package}_*.deb . && rm {package}_*.deb"
+    );
     let mut command = Command::new("sh");
     command.args(["-c", &download]).current_dir(&half);
     process::run_shown(&mut command, &format!("unpacking {package}"), "2 s", &log)?;
