@@ -49,6 +49,7 @@ fn source(source: &Source) -> ntp::Source {
         server: _,
         pool: _,
         max_sources: _,
+        peer: _,
         device: _,
         port,
         iburst,
@@ -89,15 +90,15 @@ fn source(source: &Source) -> ntp::Source {
 
 /// What is served to whom.
 pub(crate) fn serve_config(checked: &Checked) -> ServeConfig {
-    let contract::Serve { enabled, port, rate_limit: contract::RateLimit { interval, burst, leak } } =
-        checked.serve;
+    let contract::Serve { enabled, port, rate_limit, workers: _, keys: _, nts: _ } = &checked.serve;
+    let contract::RateLimit { interval, burst, leak, max_clients: _ } = *rate_limit;
     let limit = ntp::RateLimit { interval, burst, leak };
-    ServeConfig { enabled, port, limit, rules: restrict_table(&checked.access) }
+    ServeConfig { enabled: *enabled, port: *port, limit, rules: restrict_table(&checked.access) }
 }
 
 /// Nothing to anybody: while no profile runs.
 pub(crate) fn serve_nothing() -> ServeConfig {
-    let contract::RateLimit { interval, burst, leak } = contract::RateLimit::default();
+    let contract::RateLimit { interval, burst, leak, max_clients: _ } = contract::RateLimit::default();
     let limit = ntp::RateLimit { interval, burst, leak };
     ServeConfig { enabled: false, port: 0, limit, rules: RestrictTable::new(&[]) }
 }
@@ -120,11 +121,18 @@ fn restrict_flags(given: impl Iterator<Item = Flag>) -> (bool, RestrictFlags) {
             Flag::Kod => flags.kod = true,
             Flag::Limited => flags.limited = true,
             Flag::Noserve => flags.noserve = true,
+            Flag::Noquery => flags.noquery = true,
             Flag::Notrust => flags.notrust = true,
             Flag::Version => flags.version = true,
             Flag::Ntpport => ntpport = true,
-            // There is nothing to modify, to mobilise, to query or to trap.
-            Flag::Nomodify | Flag::Nopeer | Flag::Noquery | Flag::Notrap => {}
+            // There is nothing to modify, to mobilise, to list, to sign or to trap.
+            Flag::Nomodify
+            | Flag::Nopeer
+            | Flag::Noepeer
+            | Flag::Nomrulist
+            | Flag::Mssntp
+            | Flag::Notrap
+            | Flag::Lowpriotrap => {}
         }
     }
     (ntpport, flags)
@@ -225,7 +233,10 @@ mod tests {
         let table = restrict_table(&checked.access);
         for stranger in ["192.0.2.1", "2001:db8::1"] {
             let flags = table.flags(stranger.parse().unwrap(), 40_000);
-            assert_eq!(flags, RestrictFlags { limited: true, kod: true, ..RestrictFlags::default() });
+            assert_eq!(
+                flags,
+                RestrictFlags { limited: true, kod: true, noquery: true, ..RestrictFlags::default() }
+            );
         }
         for own in ["127.0.0.1", "::1"] {
             assert_eq!(table.flags(own.parse().unwrap(), 40_000), RestrictFlags::default());

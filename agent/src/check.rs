@@ -92,7 +92,7 @@ pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
     let access = check_restrict(restrict, &mut notes);
     upstreams::check_reachable(upstreams, &access, &mut notes);
     let votes = (!upstreams.is_empty()).then(|| sources.iter().map(Source::votes).sum());
-    let Stratum { local } = *stratum;
+    let Stratum { local, orphan: _, activate_after: _ } = *stratum;
     if let Some(local) = local {
         notes.range("stratum.local", local, 1, 15);
     }
@@ -113,7 +113,7 @@ pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
         upstreams: sources,
         access,
         local_stratum: local,
-        serve: *serve,
+        serve: serve.clone(),
         clock: *clock,
         rtc: rtc.mode,
         thresholds: *thresholds,
@@ -169,8 +169,9 @@ fn parse_source(source: &str) -> Result<Vec<Cidr>, String> {
 }
 
 fn check_serve(serve: &Serve, notes: &mut Notes) {
-    let Serve { enabled: _, port, rate_limit: RateLimit { interval, burst, leak } } = *serve;
-    if port == 0 {
+    let Serve { enabled: _, port, rate_limit, workers: _, keys: _, nts: _ } = serve;
+    let RateLimit { interval, burst, leak, max_clients: _ } = *rate_limit;
+    if *port == 0 {
         notes.wrong("serve.port", "0 is no port");
     }
     notes.range("serve.rate_limit.interval", interval, -6, 12);

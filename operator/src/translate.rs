@@ -49,6 +49,7 @@ pub(crate) fn profile(spec: &api::TimeSyncPolicySpec) -> Result<Profile, FieldEr
                 Some(local) => Some(fit("stratum.local", local)?),
                 None => None,
             },
+            ..contract::Stratum::default()
         },
         serve: serving.as_ref().map_or(Ok(contract::Serve::default()), serve)?,
         clock: moving.as_ref().map_or(Ok(contract::Clock::default()), clock)?,
@@ -93,6 +94,7 @@ fn upstream(index: usize, upstream: &api::Upstream) -> Result<contract::Upstream
         name: name.clone(),
         server: server.clone(),
         pool: pool.clone(),
+        peer: None,
         max_sources: max_sources.map(|most| fit(&field("maxSources"), most)).transpose()?,
         device: device.clone(),
         port: fit(&field("port"), *port)?,
@@ -155,9 +157,11 @@ fn serve(serve: &api::Serve) -> Result<contract::Serve, FieldError> {
                 interval: fit("serve.rateLimit.interval", *interval)?,
                 burst: fit("serve.rateLimit.burst", *burst)?,
                 leak: fit("serve.rateLimit.leak", *leak)?,
+                max_clients: None,
             },
             None => contract::RateLimit::default(),
         },
+        ..contract::Serve::default()
     })
 }
 

@@ -138,6 +138,7 @@ fn check_options(upstream: &Upstream, field: &mut Field<'_>) {
     let Upstream {
         name,
         server,
+        peer: _,
         pool: _,
         max_sources: _,
         device,

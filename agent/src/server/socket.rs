@@ -3,7 +3,7 @@
 //! The workers call the step in a loop; with `--engine-only` the engine's own loop does, once per `poll`.
 use std::os::fd::{AsFd, BorrowedFd};
 
-use ntp::{Mono, RateTable, Request, Served, Verdict, Wall};
+use ntp::{Mono, RateTable, Request, Served, Serving, Verdict, Wall};
 use sys::{
     clock, random,
     udp::{self, Received},
@@ -87,7 +87,8 @@ impl ServerSocket {
             received: Wall(came.at_ns),
             now: Mono(clock::monotonic_ns()),
         };
-        let decision = ntp::respond(&request, served, &config.rules, &config.limit, &mut self.clients);
+        let serving = Serving { served, rules: &config.rules, limit: &config.limit };
+        let decision = ntp::respond(&request, &serving, &mut self.clients);
         counters.count_request(decision.version);
         counters.set_rate_entries(self.family, self.clients.used());
         let (octets, count): (_, fn(&ServerCounters)) = match decision.verdict {

@@ -14,8 +14,8 @@ mod span;
 pub use agent_file::{Agent, AgentFile, Watch};
 pub use name::{Assignment, NameError, ProfileName, text_hash};
 pub use profile::{
-    Clock, Flag, Leap, LeapMode, Mode, Nts, Profile, RateLimit, Restrict, Rtc, RtcMode, Serve, Smear, Step,
-    Stratum, Thresholds, Upstream,
+    Clock, Flag, Leap, LeapMode, Mode, Nts, Profile, RateLimit, Restrict, Rtc, RtcMode, Serve, ServeNts,
+    Smear, Step, Stratum, Thresholds, Upstream,
 };
 pub use report::{
     ClockReport, ProfileError, Reason, Report, RtcHealth, RtcReport, ServerReport, SourceReport, SourceState,

@@ -37,7 +37,7 @@ pub enum Mode {
     Observe,
 }
 
-/// Where time comes from: exactly one of `server`, `pool` and `device`.
+/// Where time comes from: exactly one of `server`, `pool`, `peer` and `device`.
 ///
 /// What is not said is not written: so a profile keeps its text, and with it its name, when fields are added here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,10 @@ pub struct Upstream {
     /// So many servers of the pool at most, 1 to 16; absent: 4.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_sources: Option<u8>,
+    /// Host name or IP address of a server that in turn has this node as its upstream, as ntp.conf's `peer`. Each of
+    /// the two asks the other as a client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
     /// A hardware clock of the node, such as /dev/ptp0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
@@ -109,7 +113,7 @@ pub struct Nts {
 
 impl Default for Nts {
     fn default() -> Self {
-        Self { ca: None, port: 4460 }
+        Self { ca: None, port: nts_port() }
     }
 }
 
@@ -135,7 +139,7 @@ fn max_poll() -> i8 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Restrict {
-    /// `default`, an IP address, or a CIDR without host bits.
+    /// `default`, an IP address, a CIDR without host bits, or `source`: a template for the addresses of the upstreams.
     pub source: String,
     /// What is denied or limited.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -164,11 +168,19 @@ pub enum Flag {
     Kod,
     /// Limit the rate per address.
     Limited,
+    /// Taken and without effect: there are no traps.
+    Lowpriotrap,
+    /// Taken and without effect: no request is signed by a domain controller.
+    Mssntp,
+    /// Taken and without effect: no association is ever made from a packet.
+    Noepeer,
     /// Taken and without effect: nothing can be modified over the network.
     Nomodify,
+    /// Taken and without effect: the list of clients cannot be asked for.
+    Nomrulist,
     /// Taken and without effect: no association is ever made from a packet.
     Nopeer,
-    /// Taken and without effect yet: no query protocol is served.
+    /// Drop queries of mode 6 (`ntpq`, `ntpstat`).
     Noquery,
     /// Drop time requests.
     Noserve,
@@ -189,10 +201,17 @@ pub struct Stratum {
     /// While unsynchronised serve the local clock at this stratum, 1 to 15.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local: Option<u8>,
+    /// Of several unsynchronised servers at this stratum that ask each other, the one with the smallest reference id
+    /// serves, and the others follow it. Needs `local`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub orphan: bool,
+    /// So long without upstreams before the local clock is served; absent: at once, with `orphan` 300 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activate_after: Option<Span>,
 }
 
 /// The server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Serve {
     /// Whether time is served at all.
@@ -201,12 +220,49 @@ pub struct Serve {
     pub port: u16,
     /// Limits for addresses whose entry says `limited`.
     pub rate_limit: RateLimit,
+    /// Threads that answer requests, 1 to 16; absent: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<u8>,
+    /// Shared keys by which clients may ask for proven answers: names of files in the agent's `keys_directory`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+    /// Network Time Security for clients; absent: it is not offered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nts: Option<ServeNts>,
 }
 
 impl Default for Serve {
     fn default() -> Self {
-        Self { enabled: true, port: 123, rate_limit: RateLimit::default() }
+        Self {
+            enabled: true,
+            port: 123,
+            rate_limit: RateLimit::default(),
+            workers: None,
+            keys: Vec::new(),
+            nts: None,
+        }
     }
+}
+
+/// Network Time Security for clients (RFC 8915). Names are those of files in the agent's `keys_directory`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServeNts {
+    /// The certificate chain (PEM), the server's own first.
+    pub certificate: String,
+    /// Its private key (PEM).
+    pub private_key: String,
+    /// Keys that cookies are sealed with, shared by all servers that share the file; absent: keys of the agent's own,
+    /// kept in its state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cookie_keys: Option<String>,
+    /// TCP port of the key exchange.
+    #[serde(default = "nts_port")]
+    pub port: u16,
+}
+
+fn nts_port() -> u16 {
+    4460
 }
 
 /// A token bucket per address.
@@ -219,11 +275,15 @@ pub struct RateLimit {
     pub burst: u8,
     /// One in 2^leak of the excess is answered all the same, so that a forger cannot silence a client; 1 to 4.
     pub leak: u8,
+    /// So many addresses are remembered, 1024 to 1048576; absent: 16384. The one that was silent the longest is
+    /// forgotten first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_clients: Option<u32>,
 }
 
 impl Default for RateLimit {
     fn default() -> Self {
-        Self { interval: 3, burst: 8, leak: 2 }
+        Self { interval: 3, burst: 8, leak: 2, max_clients: None }
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     LeapTable, Mono, NtpTimestamp, RateLimit, RateTable, RestrictEntry, RestrictFlags, RestrictTable, Served,
-    Verdict, Wall, extension,
+    Serving, Verdict, Wall, extension,
     interleave::Previous,
     key_exchange, mac, nts,
     packet::{self, HEADER_LEN, Header, MODE_SERVER},
@@ -147,7 +147,13 @@ fn requests() {
     let seeds = [packet::client_request(COOKIE).to_vec(), vec![0x16, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]];
     fuzz("request", &seeds, |datagram| {
         let request = Request { datagram, from, received: NOW, now: Mono(1) };
-        let octets = match respond(&request, &Served::UNSYNCHRONIZED, &rules, &limit, &mut clients).verdict {
+        let octets = match respond(
+            &request,
+            &Serving { served: &Served::UNSYNCHRONIZED, rules: &rules, limit: &limit },
+            &mut clients,
+        )
+        .verdict
+        {
             Verdict::Answer(answer) => answer.at(NOW),
             Verdict::Kiss(octets) => octets,
             Verdict::Drop(_) => return,

@@ -62,7 +62,7 @@ pub use config::{Auth, Config, LeapMode, Mode, Source, Upstream};
 pub use engine::{Engine, Start};
 pub use leap_table::{LeapTable, LeapTableError};
 pub use rate_limit::{RateLimit, RateTable, RateVerdict};
-pub use response::{Answer, Decision, DropReason, Request, Served, Verdict, respond};
+pub use response::{Answer, Decision, DropReason, Memory, Request, Served, Serving, Verdict, respond};
 pub use restrict::{Cidr, CidrError, RestrictEntry, RestrictFlags, RestrictTable};
 pub use samples::{Clocks, Samples, SavedSample, SourceSamples, Stale};
 pub use snapshot::{Leap, Reason, Snapshot, SourceSnapshot, SourceState};

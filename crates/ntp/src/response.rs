@@ -200,26 +200,43 @@ impl DropReason {
     }
 }
 
-/// Decides about a datagram. Changes nothing but the rate table, and that only for requests that would be answered.
-pub fn respond(
-    request: &Request<'_>,
-    served: &Served,
-    rules: &RestrictTable,
-    limit: &RateLimit,
-    clients: &mut RateTable,
-) -> Decision {
+/// What is served to whom, at this moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Serving<'a> {
+    /// The time's quality.
+    pub served: &'a Served,
+    /// Who may ask.
+    pub rules: &'a RestrictTable,
+    /// How much, where the rules say `limited`.
+    pub limit: &'a RateLimit,
+}
+
+/// What a server remembers beside what it serves; its program keeps it, and shares it between its threads. Asked only
+/// when it matters to the answer.
+pub trait Memory {
+    /// Counts a request from `address` at `now`, and judges it.
+    fn judge(&mut self, address: IpAddr, now: Mono, limit: &RateLimit) -> RateVerdict;
+}
+
+impl Memory for RateTable {
+    fn judge(&mut self, address: IpAddr, now: Mono, limit: &RateLimit) -> RateVerdict {
+        RateTable::judge(self, address, now, limit)
+    }
+}
+
+/// Decides about a datagram. Changes nothing but `memory`, and that only for requests that would be answered.
+pub fn respond<M: Memory>(request: &Request<'_>, serving: &Serving<'_>, memory: &mut M) -> Decision {
     let version = request.datagram.first().map(|octet| octet >> 3 & 7);
-    let verdict = decide(request, served, rules, limit, clients).unwrap_or_else(Verdict::Drop);
+    let verdict = decide(request, serving, memory).unwrap_or_else(Verdict::Drop);
     Decision { version, verdict }
 }
 
-fn decide(
+fn decide<M: Memory>(
     request: &Request<'_>,
-    served: &Served,
-    rules: &RestrictTable,
-    limit: &RateLimit,
-    clients: &mut RateTable,
+    serving: &Serving<'_>,
+    memory: &mut M,
 ) -> Result<Verdict, DropReason> {
+    let Serving { served, rules, limit } = *serving;
     let (address, port) = (request.from.ip(), request.from.port());
     if port == 0 || !is_one_host(address) {
         return Err(DropReason::Source);
@@ -248,7 +265,7 @@ fn decide(
     // A client told to poll no faster than the limit allows is never limited.
     let poll = asked.poll.max(if flags.limited { limit.interval } else { i8::MIN }).min(MAX_POLL);
     if flags.limited {
-        match clients.judge(address, request.now, limit) {
+        match memory.judge(address, request.now, limit) {
             RateVerdict::Pass => {}
             RateVerdict::Kiss if flags.kod => return Ok(Verdict::Kiss(kiss(&asked, mode, poll))),
             RateVerdict::Kiss | RateVerdict::Drop => return Err(DropReason::RateLimited),

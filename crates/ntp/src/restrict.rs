@@ -12,13 +12,15 @@ use std::{
 const NTP_PORT: u16 = 123;
 
 /// What is denied to, or limited for, an address. Flags of ntp.conf that change nothing here (`nomodify`, `nopeer`,
-/// `noquery`, `notrap`: there is nothing to modify, to mobilise, to query or to trap) have no field.
+/// `notrap` and the like: there is nothing to modify, to mobilise or to trap) have no field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RestrictFlags {
     /// Drop everything.
     pub ignore: bool,
     /// Drop time requests.
     pub noserve: bool,
+    /// Drop queries (mode 6).
+    pub noquery: bool,
     /// Drop requests without valid authentication; since there are no keys, all.
     pub notrust: bool,
     /// Drop requests of another version than 4.
@@ -34,6 +36,7 @@ impl RestrictFlags {
         Self {
             ignore: self.ignore || other.ignore,
             noserve: self.noserve || other.noserve,
+            noquery: self.noquery || other.noquery,
             notrust: self.notrust || other.notrust,
             version: self.version || other.version,
             limited: self.limited || other.limited,
@@ -70,14 +73,14 @@ struct Line {
 
 impl RestrictTable {
     /// A table of `entries`, in any order; those for the same network and port are merged, their flags together.
-    /// A family without a default entry gets one that limits the rate and may send kisses.
+    /// A family without a default entry gets one that limits the rate, may send kisses and takes no queries.
     pub fn new(entries: &[RestrictEntry]) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for entry in entries {
             let table = if entry.network.address.is_ipv4() { &mut v4 } else { &mut v6 };
             add(table, entry);
         }
-        let guarded = RestrictFlags { limited: true, kod: true, ..RestrictFlags::default() };
+        let guarded = RestrictFlags { limited: true, kod: true, noquery: true, ..RestrictFlags::default() };
         for (table, all) in [(&mut v4, Cidr::ALL_V4), (&mut v6, Cidr::ALL_V6)] {
             if !table.iter().any(|line| line.bits == 0 && !line.ntpport) {
                 add(table, &RestrictEntry { network: all, ntpport: false, flags: guarded });
@@ -243,6 +246,7 @@ mod tests {
     const NONE: RestrictFlags = RestrictFlags {
         ignore: false,
         noserve: false,
+        noquery: false,
         notrust: false,
         version: false,
         limited: false,
@@ -276,7 +280,7 @@ mod tests {
         check("::ffff:10.1.9.9", 40_000, LIMITED);
         check("2001:db8::7", 123, NONE);
         // No default was given for IPv6.
-        check("2001:db9::7", 123, RestrictFlags { limited: true, kod: true, ..NONE });
+        check("2001:db9::7", 123, RestrictFlags { limited: true, kod: true, noquery: true, ..NONE });
     }
 
     #[test]
@@ -317,13 +321,8 @@ mod tests {
     }
 
     fn flags() -> impl Strategy<Value = RestrictFlags> {
-        any::<[bool; 6]>().prop_map(|[ignore, noserve, notrust, version, limited, kod]| RestrictFlags {
-            ignore,
-            noserve,
-            notrust,
-            version,
-            limited,
-            kod,
+        any::<[bool; 7]>().prop_map(|[ignore, noserve, noquery, notrust, version, limited, kod]| {
+            RestrictFlags { ignore, noserve, noquery, notrust, version, limited, kod }
         })
     }
 
@@ -356,7 +355,7 @@ mod tests {
         #[test]
         fn it_is_what_a_slow_reference_says(entries in entries(), address in address(), port in 122_u16..124) {
             let expected = slowly(&entries, address, port)
-                .unwrap_or(RestrictFlags { limited: true, kod: true, ..NONE });
+                .unwrap_or(RestrictFlags { limited: true, kod: true, noquery: true, ..NONE });
             prop_assert_eq!(RestrictTable::new(&entries).flags(address, port), expected);
         }
 

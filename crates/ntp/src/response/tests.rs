@@ -30,7 +30,8 @@ fn rules(flags: RestrictFlags) -> RestrictTable {
 
 fn ask(datagram: &[u8], from: &str, served: &Served, flags: RestrictFlags) -> Verdict {
     let request = Request { datagram, from: from.parse().unwrap(), received: NOW, now: Mono(0) };
-    respond(&request, served, &rules(flags), &LIMIT, &mut RateTable::new(64, 1)).verdict
+    let serving = Serving { served, rules: &rules(flags), limit: &LIMIT };
+    respond(&request, &serving, &mut RateTable::new(64, 1)).verdict
 }
 
 const CLIENT: &str = "192.0.2.99:40000";
@@ -172,7 +173,9 @@ fn the_excess_gets_kisses_and_silence() {
         let datagram = asked(3, 3, &[]);
         let from = CLIENT.parse().unwrap();
         let request = Request { datagram: &datagram, from, received: NOW, now: Mono(0) };
-        match respond(&request, &good(), &rules, &LIMIT, &mut clients).verdict {
+        match respond(&request, &Serving { served: &good(), rules: &rules, limit: &LIMIT }, &mut clients)
+            .verdict
+        {
             Verdict::Answer(_) => answers += 1,
             Verdict::Drop(reason) => {
                 assert_eq!(reason, DropReason::RateLimited);
@@ -240,7 +243,7 @@ proptest! {
         from: SocketAddr,
         received: i64,
         now: i64,
-        flags: [bool; 6],
+        flags: [bool; 7],
         (delay, dispersion, rate) in (any::<f64>(), any::<f64>(), any::<f64>()),
         (stratum, reference) in (any::<u8>(), any::<i64>()),
         limit: (i8, u8, u8),
@@ -249,8 +252,8 @@ proptest! {
         if let Some(octet) = datagram.first_mut() {
             *octet = first;
         }
-        let [ignore, noserve, notrust, version, limited, kod] = flags;
-        let rules = rules(RestrictFlags { ignore, noserve, notrust, version, limited, kod });
+        let [ignore, noserve, noquery, notrust, version, limited, kod] = flags;
+        let rules = rules(RestrictFlags { ignore, noserve, noquery, notrust, version, limited, kod });
         let served = Served {
             stratum,
             root_delay: delay,
@@ -263,7 +266,7 @@ proptest! {
         let request = Request { datagram: &datagram, from, received: Wall(received), now: Mono(now) };
         let mut clients = RateTable::new(8, 1);
         for _ in 0..4 {
-            let octets = match respond(&request, &served, &rules, &limit, &mut clients).verdict {
+            let octets = match respond(&request, &Serving { served: &served, rules: &rules, limit: &limit }, &mut clients).verdict {
                 Verdict::Answer(answer) => answer.at(Wall(received)),
                 Verdict::Kiss(octets) => octets,
                 Verdict::Drop(_) => continue,
