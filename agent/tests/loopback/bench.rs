@@ -13,6 +13,8 @@ use std::{
 
 use contract::Report;
 
+pub(crate) mod namespace;
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Waits until it is so.
@@ -39,14 +41,17 @@ pub(crate) fn free_udp_port() -> u16 {
 
 /// A command that cannot set the clock, whoever runs the test.
 pub(crate) fn harmless(program: &str) -> Command {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let is_root = status.lines().any(|line| line.starts_with("Uid:\t0\t"));
-    if !is_root {
+    if !is_root() {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set", "-sys_time", "--inh-caps", "-sys_time", program]);
     command
+}
+
+fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().any(|line| line.starts_with("Uid:\t0\t"))
 }
 
 /// Runs the agent's program to its end.
