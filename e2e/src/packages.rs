@@ -23,7 +23,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("iproute2", "ip"),
     ("iptables", "iptables"),
     ("libc6-dev", "/usr/include/stdio.h"),
+    ("libsystemd-shared", "/usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-252.so"),
     ("nftables", "nft"),
+    ("ntpsec-ntpdig", "ntpdig"),
     ("openssl", "openssl"),
     ("procps", "sysctl"),
     ("prometheus", "prometheus"),
@@ -35,7 +37,8 @@ const NEEDED: &[(&str, &str)] = &[
 
 /// Packages that exclude one of the others (as ntpsec does chrony): unpacked in the cache, not installed; with a file
 /// that says that they are there.
-const UNPACKED: &[(&str, &str)] = &[("ntpsec", "usr/sbin/ntpd")];
+const UNPACKED: &[(&str, &str)] =
+    &[("ntpsec", "usr/sbin/ntpd"), ("systemd-timesyncd", "lib/systemd/systemd-timesyncd")];
 
 /// Makes sure that all are there.
 pub(crate) fn ensure() -> anyhow::Result<()> {

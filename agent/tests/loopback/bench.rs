@@ -1,7 +1,7 @@
 //! Processes and folders of a test, which end with it. Every process is started without the right to set the clock.
 use std::{
-    fs,
-    io::{Read, Write},
+    env, fs,
+    io::{ErrorKind, Read, Write},
     net::{TcpListener, TcpStream, UdpSocket},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -54,6 +54,20 @@ fn is_root() -> bool {
     status.lines().any(|line| line.starts_with("Uid:\t0\t"))
 }
 
+/// A file of a Debian package that excludes one of the installed ones; `make check` unpacks such in the cache.
+pub(crate) fn unpacked(package: &str, file: &str) -> PathBuf {
+    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/tmp".into())).join(".cache");
+    let cache = env::var_os("TIMESYNC_CACHE").map(PathBuf::from).unwrap_or_else(|| {
+        env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("timesync-e2e")
+    });
+    let path = cache.join(package).join(file);
+    assert!(
+        path.exists(),
+        "this test needs Debian's package {package}: `cargo run -p timesync-e2e packages` unpacks it"
+    );
+    path
+}
+
 /// Runs the agent's program to its end.
 pub(crate) fn run(arguments: &[&str]) -> (i32, String) {
     ended(harmless(env!("CARGO_BIN_EXE_timesync-agent")).args(arguments).output().unwrap())
@@ -69,11 +83,16 @@ pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        let name =
-            format!("timesync-loopback-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        Self(path)
+        // A process number is not unique: tests in namespaces of their own have small ones.
+        loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = env::temp_dir().join(format!("timesync-loopback-{}-{count}", std::process::id()));
+            match fs::create_dir(&path) {
+                Ok(()) => return Self(path),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("{}: {error}", path.display()),
+            }
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -19,6 +19,14 @@ pub(crate) fn alone_with(lines: &str, upstream: u16, served: u16) -> String {
     )
 }
 
+/// An agent's file without upstreams: this machine's own clock, served at stratum 5 on `port`.
+pub(crate) fn serving_own_clock(port: u16) -> String {
+    format!(
+        "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\n\
+         [profile]\nmode = \"Observe\"\n[profile.stratum]\nlocal = 5\n[profile.serve]\nport = {port}\n"
+    )
+}
+
 /// An agent's file that watches `volume`.
 pub(crate) fn watching(volume: &Volume) -> String {
     format!(

@@ -2,7 +2,7 @@
 //! words.
 use std::{
     collections::BTreeSet,
-    env, fs,
+    fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::PathBuf,
@@ -16,7 +16,7 @@ use contract::{Report, SourceReport, SourceState};
 
 use crate::{
     authority::{Authority, EXPIRED, TO_COME, VALID},
-    bench::{Agent, Chronyd, Folder, Process, free_udp_port, harmless, wait_for},
+    bench::{Agent, Chronyd, Folder, Process, free_udp_port, harmless, unpacked, wait_for},
     relay::{Mode, Relay},
 };
 
@@ -139,7 +139,7 @@ fn ntpd_and_we_agree_on_keys() {
     let script = format!(
         "ip link set lo up || exit\nfor n in 2 3 6 9; do ip address add 127.0.0.$n/32 dev lo || exit; done\n{ntpd} -n -N -c {conf} > {log} 2>&1 &\n{agent} run --config {file} 2> {ours} &\n\
          while sleep 0.5; do {agent} sources --json --config {file} 2> {none}; echo; done",
-        ntpd = ntpd().display(),
+        ntpd = unpacked("ntpsec", "usr/sbin/ntpd").display(),
         conf = at("ntp.conf"),
         log = at("ntpd.log"),
         agent = env!("CARGO_BIN_EXE_timesync-agent"),
@@ -165,20 +165,6 @@ fn ntpd_and_we_agree_on_keys() {
         let silent = source(&report, "unknown").message.contains("it may not know the key");
         silent && names[..4].iter().all(|name| good(&source(&report, name)))
     });
-}
-
-/// NTPsec's daemon. Its package and chrony's exclude each other, so `make check` unpacks it beside.
-fn ntpd() -> PathBuf {
-    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/tmp".into())).join(".cache");
-    let cache = env::var_os("TIMESYNC_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("timesync-e2e")
-    });
-    let path = cache.join("ntpsec/usr/sbin/ntpd");
-    assert!(
-        path.exists(),
-        "this test needs Debian's package ntpsec: `cargo run -p timesync-e2e packages` unpacks it"
-    );
-    path
 }
 
 #[test]
