@@ -90,17 +90,32 @@ fn source(source: &Source) -> ntp::Source {
 
 /// What is served to whom.
 pub(crate) fn serve_config(checked: &Checked) -> ServeConfig {
-    let contract::Serve { enabled, port, rate_limit, workers: _, keys: _, nts: _ } = &checked.serve;
-    let contract::RateLimit { interval, burst, leak, max_clients: _ } = *rate_limit;
-    let limit = ntp::RateLimit { interval, burst, leak };
-    ServeConfig { enabled: *enabled, port: *port, limit, rules: restrict_table(&checked.access) }
+    let contract::Serve { enabled, port, rate_limit, workers, keys: _, nts: _ } = &checked.serve;
+    let contract::RateLimit { interval, burst, leak, max_clients } = *rate_limit;
+    ServeConfig {
+        enabled: *enabled,
+        port: *port,
+        workers: workers.map_or(1, usize::from),
+        limit: ntp::RateLimit { interval, burst, leak },
+        max_clients: max_clients.map_or(MAX_CLIENTS, |most| most as usize),
+        rules: restrict_table(&checked.access),
+    }
 }
+
+/// A quarter of a megabyte, and four times what chronyd keeps by default.
+const MAX_CLIENTS: usize = 16_384;
 
 /// Nothing to anybody: while no profile runs.
 pub(crate) fn serve_nothing() -> ServeConfig {
     let contract::RateLimit { interval, burst, leak, max_clients: _ } = contract::RateLimit::default();
-    let limit = ntp::RateLimit { interval, burst, leak };
-    ServeConfig { enabled: false, port: 0, limit, rules: RestrictTable::new(&[]) }
+    ServeConfig {
+        enabled: false,
+        port: 0,
+        workers: 1,
+        limit: ntp::RateLimit { interval, burst, leak },
+        max_clients: MAX_CLIENTS,
+        rules: RestrictTable::new(&[]),
+    }
 }
 
 /// The access list as the server searches it.

@@ -5,6 +5,8 @@ use std::{collections::BTreeSet, fmt};
 use contract::{Clock, Flag, Mode, Profile, RateLimit, Restrict, RtcMode, Serve, Stratum, Thresholds};
 use ntp::Cidr;
 
+use crate::server::MOST_WORKERS;
+
 mod upstreams;
 
 pub(crate) use upstreams::{Place, Source};
@@ -169,14 +171,20 @@ fn parse_source(source: &str) -> Result<Vec<Cidr>, String> {
 }
 
 fn check_serve(serve: &Serve, notes: &mut Notes) {
-    let Serve { enabled: _, port, rate_limit, workers: _, keys: _, nts: _ } = serve;
-    let RateLimit { interval, burst, leak, max_clients: _ } = *rate_limit;
+    let Serve { enabled: _, port, rate_limit, workers, keys: _, nts: _ } = serve;
+    let RateLimit { interval, burst, leak, max_clients } = *rate_limit;
     if *port == 0 {
         notes.wrong("serve.port", "0 is no port");
     }
     notes.range("serve.rate_limit.interval", interval, -6, 12);
     notes.range("serve.rate_limit.burst", burst, 1, 255);
     notes.range("serve.rate_limit.leak", leak, 1, 4);
+    if let Some(most) = max_clients {
+        notes.range("serve.rate_limit.max_clients", most, 1 << 10, 1 << 20);
+    }
+    if let Some(workers) = *workers {
+        notes.range("serve.workers", usize::from(workers), 1, MOST_WORKERS);
+    }
 }
 
 /// `votes` is how many sources there can be at most; none without upstreams.
@@ -251,6 +259,10 @@ mod tests {
         check(
             &with("[serve.rate_limit]\ninterval = 13"),
             "serve.rate_limit.interval: 13 is not within -6 to 12",
+        );
+        check(
+            &with("[serve]\nworkers = 0\nrate_limit.max_clients = 1023"),
+            "serve.rate_limit.max_clients: 1023 is not within 1024 to 1048576; serve.workers: 0 is not within 1 to 16",
         );
         check(&with("[thresholds]\nerror_bound = \"0s\""), "thresholds.error_bound: must be more than 0s");
     }

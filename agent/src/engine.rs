@@ -18,7 +18,7 @@ use tracing::warn;
 use crate::{
     auth::{Proofs, exchange},
     resolve::{self, Answer},
-    server::{ServeConfig, ServerCounters, ServerSocket},
+    server::{ServeConfig, ServerSocket},
     state::State,
 };
 
@@ -116,14 +116,13 @@ pub(crate) fn run_alone(
     mut server: Option<OwnServer>,
 ) -> Result<(), sys::Error> {
     let mut rim = Rim::new(state, Proofs::new(keys, None), None, None)?;
-    let counters = ServerCounters::default();
     rim.run(config, rules);
     while !signal::stop_requested() {
         rim.wake_up();
         let ready = rim.wait(server.as_ref().map(|server| server.socket.as_fd()), None);
         if ready.other
             && let Some(OwnServer { socket, config }) = &mut server
-            && let Err(error) = socket.serve_one(config, &rim.served(), &counters)
+            && let Err(error) = socket.serve_one(config, &rim.served())
         {
             warn!(%error, "Server socket broke; time is no longer served");
             server = None;

@@ -1,4 +1,4 @@
-//! The server: requests on UDP 123 in, replies out, by one thread per address family.
+//! The server: requests on UDP 123 in, replies out, by as many threads as are wanted, each for both families.
 //!
 //! The threads decide nothing themselves, `ntp::respond` does. Rules, limits and what is served can be replaced at any
 //! time; a port that cannot be opened is reported and tried again, and stops nothing else.
@@ -15,9 +15,17 @@ use contract::ServerReport;
 use ntp::{RateLimit, RestrictTable, Served};
 use sys::poll::Waker;
 
+mod keeper;
+mod worker;
+
+mod clients;
+mod memory;
+
 mod counters;
 mod socket;
-mod worker;
+
+use clients::ClientTable;
+use counters::WorkerCounters;
 
 pub(crate) use counters::ServerCounters;
 pub(crate) use socket::ServerSocket;
@@ -29,23 +37,26 @@ pub(crate) struct ServeConfig {
     pub(crate) enabled: bool,
     /// UDP port.
     pub(crate) port: u16,
+    /// Threads that answer, 1 to [`MOST_WORKERS`].
+    pub(crate) workers: usize,
     /// For addresses whose entry says `limited`.
     pub(crate) limit: RateLimit,
+    /// So many addresses are remembered for it.
+    pub(crate) max_clients: usize,
     /// Who may ask.
     pub(crate) rules: RestrictTable,
 }
+
+/// More processors than this are not kept busy by a node's clients.
+pub(crate) const MOST_WORKERS: usize = 16;
 
 /// The running server. Its threads end when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     shared: Arc<Shared>,
-    workers: Vec<Worker>,
-}
-
-#[derive(Debug)]
-struct Worker {
+    /// The keeper's.
     waker: Arc<Waker>,
-    thread: Option<JoinHandle<()>>,
+    keeper: Option<JoinHandle<()>>,
 }
 
 /// Why the server could not be started; has nothing to do with its port.
@@ -63,24 +74,27 @@ impl Server {
     /// # Errors
     /// When the system has no descriptor or thread left.
     pub(crate) fn start(config: ServeConfig) -> Result<Self, Error> {
-        let mut server = Self { shared: Arc::new(Shared::new(config)), workers: Vec::new() };
-        for family in Family::ALL {
-            let waker = Arc::new(Waker::new().map_err(Error::Waker)?);
-            let (shared, rung) = (Arc::clone(&server.shared), Arc::clone(&waker));
-            let thread = Builder::new()
-                .name(format!("server-{}", family.as_str()))
-                .spawn(move || worker::run(&shared, family, &rung))
-                .map_err(Error::Thread)?;
-            server.workers.push(Worker { waker, thread: Some(thread) });
-        }
-        Ok(server)
+        let shared = Arc::new(Shared::new(config));
+        let waker = Arc::new(Waker::new().map_err(Error::Waker)?);
+        let (its_shared, its_waker) = (Arc::clone(&shared), Arc::clone(&waker));
+        let keeper = Builder::new()
+            .name("server".to_owned())
+            .spawn(move || keeper::run(&its_shared, &its_waker))
+            .map_err(Error::Thread)?;
+        Ok(Self { shared, waker, keeper: Some(keeper) })
     }
 
     /// Serves by `config` from now on; opens, closes or moves the port if need be.
     pub(crate) fn apply(&self, config: ServeConfig) {
-        self.shared.orders().config = Arc::new(config);
+        {
+            let mut orders = self.shared.orders();
+            if config.max_clients != orders.config.max_clients {
+                orders.clients = Arc::new(ClientTable::new(config.max_clients));
+            }
+            orders.config = Arc::new(config);
+        }
         self.shared.generation.fetch_add(1, Ordering::Release);
-        self.wake();
+        self.waker.wake();
     }
 
     /// Serves `served` from now on. Cheap: nobody is woken.
@@ -104,25 +118,19 @@ impl Server {
 
     /// What was done, in full.
     pub(crate) fn counters(&self) -> &ServerCounters {
+        let clients = Arc::clone(&self.shared.orders().clients);
+        self.shared.counters.set_rate_entries(clients.used());
         &self.shared.counters
-    }
-
-    fn wake(&self) {
-        for worker in &self.workers {
-            worker.waker.wake();
-        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
-        self.wake();
-        for worker in &mut self.workers {
-            if let Some(thread) = worker.thread.take() {
-                // A worker that panicked has said so on standard error; there is nothing to add.
-                let _ = thread.join();
-            }
+        self.waker.wake();
+        if let Some(keeper) = self.keeper.take() {
+            // If it panicked, it has said so on standard error; there is nothing to add.
+            let _ = keeper.join();
         }
     }
 }
@@ -142,12 +150,17 @@ struct Shared {
 struct Orders {
     config: Arc<ServeConfig>,
     served: Served,
+    clients: Arc<ClientTable>,
 }
 
 impl Shared {
     fn new(config: ServeConfig) -> Self {
         Self {
-            orders: Mutex::new(Orders { config: Arc::new(config), served: Served::UNSYNCHRONIZED }),
+            orders: Mutex::new(Orders {
+                clients: Arc::new(ClientTable::new(config.max_clients)),
+                config: Arc::new(config),
+                served: Served::UNSYNCHRONIZED,
+            }),
             generation: AtomicU64::new(0),
             states: Mutex::default(),
             counters: ServerCounters::default(),
@@ -197,6 +210,12 @@ enum ServingState {
     NoFamily,
     /// It could not be opened; a word and the system's reason.
     Failed(String),
+}
+
+impl ServingState {
+    fn is_to_be_tried_again(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::NoFamily)
+    }
 }
 
 /// Whether all is served that can be, and why not.

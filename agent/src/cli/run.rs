@@ -114,7 +114,7 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
     signal::stop_on_signals(None).map_err(io::Error::other)?;
     let state = Arc::new(State::open(&agent.state_directory, &boot_id()));
     let serve = assemble::serve_config(&candidate.checked);
-    let server = serve.enabled.then(|| ServerSocket::open(Family::V4, serve.port));
+    let server = serve.enabled.then(|| ServerSocket::open(Family::V4, &serve));
     let server = match server.transpose() {
         Ok(socket) => socket.map(|socket| OwnServer { socket, config: serve }),
         Err(error) => {

@@ -1,4 +1,6 @@
 //! What the server did, counted by the reasons that `ntp::respond` gives. Only ever grows; read at any time.
+//!
+//! Each worker counts for itself, in cache lines of its own, and who reads adds up.
 use std::{
     array,
     sync::atomic::{AtomicU64, Ordering},
@@ -6,17 +8,24 @@ use std::{
 
 use ntp::DropReason;
 
-use super::Family;
+use super::MOST_WORKERS;
 
-/// The counters of both families together.
+/// The counters of all workers together.
 #[derive(Debug)]
 pub(crate) struct ServerCounters {
+    workers: Box<[WorkerCounters]>,
+    rate_entries: AtomicU64,
+}
+
+/// Those of one worker. No other thread may count in them: then an addition need not be one for the whole machine.
+#[derive(Debug)]
+#[repr(align(128))] // Processors fetch cache lines in pairs.
+pub(crate) struct WorkerCounters {
     requests: [AtomicU64; VERSIONS.len()],
     answered: AtomicU64,
     kisses: AtomicU64,
     dropped: [AtomicU64; DropReason::ALL.len()],
     send_failed: AtomicU64,
-    rate_entries: [AtomicU64; Family::ALL.len()],
 }
 
 /// Labels of [`ServerCounters::requests`]; the last is for every other version, and for empty datagrams.
@@ -25,12 +34,8 @@ const VERSIONS: [&str; 5] = ["1", "2", "3", "4", "other"];
 impl Default for ServerCounters {
     fn default() -> Self {
         Self {
-            requests: array::from_fn(|_| AtomicU64::new(0)),
-            answered: AtomicU64::new(0),
-            kisses: AtomicU64::new(0),
-            dropped: array::from_fn(|_| AtomicU64::new(0)),
-            send_failed: AtomicU64::new(0),
-            rate_entries: array::from_fn(|_| AtomicU64::new(0)),
+            workers: (0..MOST_WORKERS).map(|_| WorkerCounters::new()).collect(),
+            rate_entries: AtomicU64::new(0),
         }
     }
 }
@@ -38,28 +43,58 @@ impl Default for ServerCounters {
 impl ServerCounters {
     /// Datagrams that came, by version: `1` to `4`, and `other`.
     pub(crate) fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        VERSIONS.into_iter().zip(self.requests.iter().map(read))
+        VERSIONS
+            .into_iter()
+            .enumerate()
+            .map(|(place, version)| (version, self.sum(|worker| &worker.requests[place])))
     }
 
     /// Replies sent.
     pub(crate) fn answered(&self) -> u64 {
-        read(&self.answered)
+        self.sum(|worker| &worker.answered)
     }
 
     /// Kisses sent.
     pub(crate) fn kisses(&self) -> u64 {
-        read(&self.kisses)
+        self.sum(|worker| &worker.kisses)
     }
 
     /// Datagrams that got nothing, by reason: those of [`DropReason`], and `send_failed`.
     pub(crate) fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let reasons = DropReason::ALL.into_iter().map(DropReason::as_str);
-        reasons.zip(self.dropped.iter().map(read)).chain([("send_failed", read(&self.send_failed))])
+        let reasons = DropReason::ALL.into_iter().map(DropReason::as_str).enumerate();
+        let by_reason = reasons.map(|(place, reason)| (reason, self.sum(|worker| &worker.dropped[place])));
+        by_reason.chain([("send_failed", self.sum(|worker| &worker.send_failed))])
     }
 
-    /// Addresses in the rate tables now.
+    /// Addresses in the rate table.
     pub(crate) fn rate_entries(&self) -> u64 {
-        self.rate_entries.iter().map(read).sum()
+        read(&self.rate_entries)
+    }
+
+    /// Those that a worker is to count in.
+    pub(super) fn of_worker(&self, number: usize) -> &WorkerCounters {
+        &self.workers[number]
+    }
+
+    pub(super) fn set_rate_entries(&self, entries: usize) {
+        self.rate_entries.store(entries as u64, Ordering::Relaxed);
+    }
+
+    fn sum(&self, which: impl Fn(&WorkerCounters) -> &AtomicU64) -> u64 {
+        self.workers.iter().map(|worker| read(which(worker))).sum()
+    }
+}
+
+impl WorkerCounters {
+    /// All zero.
+    pub(crate) fn new() -> Self {
+        Self {
+            requests: array::from_fn(|_| AtomicU64::new(0)),
+            answered: AtomicU64::new(0),
+            kisses: AtomicU64::new(0),
+            dropped: array::from_fn(|_| AtomicU64::new(0)),
+            send_failed: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn count_request(&self, version: Option<u8>) {
@@ -88,10 +123,6 @@ impl ServerCounters {
     pub(super) fn count_send_failure(&self) {
         add_one(&self.send_failed);
     }
-
-    pub(super) fn set_rate_entries(&self, family: Family, entries: usize) {
-        self.rate_entries[family as usize].store(entries as u64, Ordering::Relaxed);
-    }
 }
 
 // Relaxed: each counter stands for itself.
@@ -99,6 +130,32 @@ fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
+/// Not `fetch_add`, which would lock the cache line: nobody else writes here.
 fn add_one(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_workers_are_added_up() {
+        let counters = ServerCounters::default();
+        for number in 0..3 {
+            let worker = counters.of_worker(number);
+            worker.count_request(Some(4));
+            worker.count_request(Some(7));
+            worker.count_request(None);
+            (0..=number).for_each(|_| worker.count_answer());
+            worker.count_drop(DropReason::RateLimited);
+            worker.count_send_failure();
+        }
+        counters.of_worker(2).count_kiss();
+        assert_eq!((counters.answered(), counters.kisses()), (6, 1));
+        let requests: Vec<_> = counters.requests().filter(|&(_, count)| count > 0).collect();
+        assert_eq!(requests, [("4", 3), ("other", 6)]);
+        let dropped: Vec<_> = counters.dropped().filter(|&(_, count)| count > 0).collect();
+        assert_eq!(dropped, [("rate_limited", 3), ("send_failed", 3)]);
+    }
 }

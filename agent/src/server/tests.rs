@@ -16,7 +16,9 @@ fn config(port: u16, flags: RestrictFlags) -> ServeConfig {
     ServeConfig {
         enabled: true,
         port,
+        workers: 1,
         limit: RateLimit { interval: 3, burst: 8, leak: 2 },
+        max_clients: 1024,
         rules: RestrictTable::new(&[entry("0.0.0.0/0"), entry("::/0")]),
     }
 }
@@ -27,10 +29,15 @@ fn free_port() -> u16 {
     loop {
         let number = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + std::process::id() * 97;
         let port = 10_000 + u16::try_from(number % 20_000).unwrap();
-        if ServerSocket::open(Family::V4, port).is_ok() {
+        if holder(port).is_ok() {
             return port;
         }
     }
+}
+
+/// Another daemon on the port.
+fn holder(port: u16) -> Result<UdpSocket, io::Error> {
+    UdpSocket::bind(("0.0.0.0", port))
 }
 
 fn started(port: u16) -> Server {
@@ -120,8 +127,9 @@ fn rules_are_replaced_while_it_runs() {
 
 #[test]
 fn a_taken_port_is_told_and_another_is_taken() {
-    let holder = ServerSocket::open(Family::V4, 0).unwrap();
-    let server = Server::start(config(holder.local_port(), RestrictFlags::default())).unwrap();
+    let holder = holder(0).unwrap();
+    let server =
+        Server::start(config(holder.local_addr().unwrap().port(), RestrictFlags::default())).unwrap();
     wait(|| server.report().message.contains("PortTaken: IPv4"));
     assert!(!server.report().serving);
 
@@ -139,8 +147,8 @@ fn a_taken_port_is_told_and_another_is_taken() {
 
 #[test]
 fn a_taken_port_is_tried_again() {
-    let holder = ServerSocket::open(Family::V4, 0).unwrap();
-    let port = holder.local_port();
+    let holder = holder(0).unwrap();
+    let port = holder.local_addr().unwrap().port();
     let server = Server::start(config(port, RestrictFlags::default())).unwrap();
     wait(|| server.report().message.contains("PortTaken"));
     drop(holder);

@@ -9,11 +9,12 @@ use std::{
 };
 
 use crate::{
-    LeapTable, Mono, NtpTimestamp, RateLimit, RateTable, RestrictEntry, RestrictFlags, RestrictTable, Served,
-    Serving, Verdict, Wall, extension,
+    LeapTable, Mono, NtpTimestamp, RateLimit, RestrictEntry, RestrictFlags, RestrictTable, Served, Serving,
+    Verdict, Wall, extension,
     interleave::Previous,
     key_exchange, mac, nts,
     packet::{self, HEADER_LEN, Header, MODE_SERVER},
+    rate_limit::RateTable,
     reply::{self, Exchange, Identity},
     respond,
     response::Request,

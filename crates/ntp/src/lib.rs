@@ -61,7 +61,7 @@ pub use actions::{Action, BootState, Drift, Event, RequestId, SourceId, Transiti
 pub use config::{Auth, Config, LeapMode, Mode, Source, Upstream};
 pub use engine::{Engine, Start};
 pub use leap_table::{LeapTable, LeapTableError};
-pub use rate_limit::{RateLimit, RateTable, RateVerdict};
+pub use rate_limit::{Judgement, RateLimit, RateSet, RateVerdict};
 pub use response::{Answer, Decision, DropReason, Memory, Request, Served, Serving, Verdict, respond};
 pub use restrict::{Cidr, CidrError, RestrictEntry, RestrictFlags, RestrictTable};
 pub use samples::{Clocks, Samples, SavedSample, SourceSamples, Stale};

@@ -1,9 +1,10 @@
-//! How much each address may ask: a token bucket per address, with a leak, in a table of fixed size.
+//! How much each address may ask: a token bucket per address, with a leak, in sets of fixed size.
+//!
+//! A request's address as a number, the time, and a random draw in; what is to become of the request out. A set holds no
+//! lock and draws nothing itself: a program's threads share a table of them as it sees fit.
 //!
 //! The leak (chrony's idea): some of the excess is answered all the same, by chance, so that a forger who asks in a
 //! client's name cannot silence the server for it.
-use std::net::IpAddr;
-
 use crate::Mono;
 
 /// The limits.
@@ -31,111 +32,124 @@ pub enum RateVerdict {
 /// Kisses are for 1 in 2^this of the excess.
 const KISS_SHARE: u8 = 2;
 
-/// Entries that an address can be in; of these the one that was silent the longest goes for a new address.
-const WAYS: usize = 8;
-
-/// Who asked when. Its size is given once and never changes, however many addresses ask.
-#[derive(Clone, Debug)]
-pub struct RateTable {
-    entries: Box<[Entry]>,
-    used: usize,
-    seed: u64,
-    random: u64,
+/// What came of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// What is to become of it.
+    pub verdict: RateVerdict,
+    /// It took an entry that nobody had.
+    pub fills: bool,
 }
 
+/// Who asked when, for the few addresses that fall into one set of a table. The table is the program's: it chooses the
+/// set, and lets nobody else at it meanwhile.
+///
+/// All of a set is in 116 octets, so that with a lock it fits into two cache lines.
+#[derive(Clone, Debug, Default)]
+pub struct RateSet {
+    /// Numbers of the addresses; 0 for a free entry.
+    clients: [u32; RateSet::WAYS],
+    /// When each asked last, in ticks.
+    last: [u32; RateSet::WAYS],
+    /// How long each bucket needed then until it would be full, in ticks: a token is so many as it takes to come.
+    lacks: [u32; RateSet::WAYS],
+    rates: [Rates; RateSet::WAYS],
+    /// A bit for each: whether the last request was answered.
+    answered: u8,
+}
+
+/// A tick is 2^-8 s, so that the shortest interval, 2^-6 s, is a whole number of them; 2^32 are 194 days.
+const TICKS_LOG2: i8 = 8;
+
+const NANOS_PER_TICK: i64 = 1_000_000_000 >> TICKS_LOG2;
+
+/// Threads that read the clock and then wait for each other may come in another order; so late can one be.
+const SLACK: u32 = 60 << TICKS_LOG2;
+
+/// Smoothed log2 of requests per second, in eighths: after an answer, and after silence.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    /// IPv4 as mapped into IPv6; `::` for a free entry, since nobody asks from there.
-    address: u128,
-    last: Mono,
-    tokens: f32,
-    /// Whether the last request was answered.
-    answered: bool,
-    /// Smoothed log2 of requests per second, after an answer and after silence.
-    rate_answered: f32,
-    rate_silent: f32,
+struct Rates {
+    answered: i8,
+    silent: i8,
 }
 
 /// No rate was seen yet: slower than any that is.
-const NO_RATE: f32 = -127.0;
+const NO_RATE: i8 = i8::MIN;
 
-const FREE: Entry = Entry {
-    address: 0,
-    last: Mono(i64::MIN),
-    tokens: 0.0,
-    answered: true,
-    rate_answered: NO_RATE,
-    rate_silent: NO_RATE,
-};
-
-impl RateTable {
-    /// A table for about `addresses` addresses. `seed` must be random and secret: by it a stranger cannot know which
-    /// addresses compete for an entry, nor when the leak opens.
-    pub fn new(addresses: usize, seed: u64) -> Self {
-        let sets = addresses.div_ceil(WAYS).next_power_of_two();
-        Self { entries: vec![FREE; sets * WAYS].into(), used: 0, seed, random: seed | 1 }
-    }
-
-    /// How many addresses are in it.
-    pub fn used(&self) -> usize {
-        self.used
-    }
-
-    /// Counts a request from `address` at `now`, and judges it.
-    pub fn judge(&mut self, address: IpAddr, now: Mono, limit: &RateLimit) -> RateVerdict {
-        let chance = self.draw();
-        let key = key(address);
-        let set = (mixed(key as u64 ^ mixed((key >> 64) as u64 ^ self.seed)) as usize)
-            & (self.entries.len() / WAYS - 1);
-        let ways = &mut self.entries[set * WAYS..][..WAYS];
-        let known = ways.iter().position(|entry| entry.address == key);
-        let burst = f32::from(limit.burst.max(1));
-        let place = known.unwrap_or_else(|| {
-            let oldest = (0..WAYS).min_by_key(|&way| ways[way].last).unwrap_or(0);
-            if ways[oldest].address == 0 {
-                self.used += 1;
-            }
-            ways[oldest] = Entry { address: key, last: now, tokens: burst, ..FREE };
-            oldest
-        });
-        let entry = &mut ways[place];
-        if known.is_some() {
-            entry.refill(now, limit, burst);
-        }
-        let verdict = entry.verdict(chance, limit);
-        entry.answered = verdict == RateVerdict::Pass;
-        verdict
-    }
-
-    /// xorshift64 (Marsaglia 2003): cheap, and unknown to whoever does not know the seed.
-    fn draw(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
+impl Default for Rates {
+    fn default() -> Self {
+        Self { answered: NO_RATE, silent: NO_RATE }
     }
 }
 
-impl Entry {
-    fn refill(&mut self, now: Mono, limit: &RateLimit, burst: f32) {
-        let gap = (now - self.last).max(0.0) as f32;
-        self.last = now;
-        self.tokens = (self.tokens + gap / f32::from(limit.interval).exp2()).min(burst);
-        // From 16 per second to one in an hour; smoothed over four gaps.
-        let rate = -gap.clamp(0.0625, 4096.0).log2();
-        let smoothed = if self.answered { &mut self.rate_answered } else { &mut self.rate_silent };
-        *smoothed = if *smoothed == NO_RATE { rate } else { *smoothed + (rate - *smoothed) / 4.0 };
+impl RateSet {
+    /// So many addresses are remembered; of these the one that was silent the longest goes for a new address.
+    pub const WAYS: usize = 8;
+
+    /// Counts a request from `client` at `now`, and judges it.
+    ///
+    /// `client` stands for an address: bits of a hash that no stranger can compute, and others than chose the set.
+    /// `chance` are random bits that no stranger can guess. A client that is not known begins with a full bucket.
+    pub fn judge(&mut self, client: u32, chance: u64, now: Mono, limit: &RateLimit) -> Judgement {
+        let client = client.max(1);
+        let now = now.0.div_euclid(NANOS_PER_TICK) as u32;
+        let (place, known, fills) = match self.clients.iter().position(|&each| each == client) {
+            Some(place) => (place, true, false),
+            None => {
+                let place = self.oldest(now);
+                (place, false, self.clients[place] == 0)
+            }
+        };
+        if known {
+            self.turn_to(place, now);
+        } else {
+            self.clients[place] = client;
+            self.last[place] = now;
+            self.lacks[place] = 0;
+            self.rates[place] = Rates::default();
+        }
+        let verdict = self.verdict(place, chance, limit);
+        let bit = 1 << place;
+        self.answered = if verdict == RateVerdict::Pass { self.answered | bit } else { self.answered & !bit };
+        Judgement { verdict, fills }
     }
 
-    fn verdict(&mut self, chance: u64, limit: &RateLimit) -> RateVerdict {
-        if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
+    /// A free entry, or that of the client that was silent the longest.
+    fn oldest(&self, now: u32) -> usize {
+        let age = |&place: &usize| match self.clients[place] {
+            0 => u32::MAX,
+            _ => elapsed(self.last[place], now),
+        };
+        (0..Self::WAYS).max_by_key(age).unwrap_or(0)
+    }
+
+    /// Lets time go by for one client.
+    fn turn_to(&mut self, place: usize, now: u32) {
+        let gap = elapsed(self.last[place], now);
+        self.last[place] = self.last[place].wrapping_add(gap);
+        self.lacks[place] = self.lacks[place].saturating_sub(gap);
+        let rates = &mut self.rates[place];
+        let answered = self.answered >> place & 1 == 1;
+        let smoothed = if answered { &mut rates.answered } else { &mut rates.silent };
+        let rate = rate(gap);
+        *smoothed = if *smoothed == NO_RATE { rate } else { nearer(*smoothed, rate) };
+    }
+
+    fn verdict(&mut self, place: usize, chance: u64, limit: &RateLimit) -> RateVerdict {
+        let token = 1_u32 << (limit.interval.clamp(-6, 12) + TICKS_LOG2);
+        let bucket = token * u32::from(limit.burst.max(1));
+        // More than a whole bucket can only be lacking if the limit was another one before.
+        let lacks = self.lacks[place].min(bucket);
+        if lacks + token <= bucket {
+            self.lacks[place] = lacks + token;
             return RateVerdict::Pass;
         }
+        self.lacks[place] = lacks;
         // Different bits of the draw, so that the two chances are independent.
         let leaks = chance >> 32 & ((1 << limit.leak.min(16)) - 1) == 0;
         // A client that asks twice as often when it gets no answer is made worse by silence: answer it mostly.
-        let louder_in_silence = self.rate_answered != NO_RATE && self.rate_silent > self.rate_answered + 1.0;
+        let Rates { answered, silent } = self.rates[place];
+        let louder_in_silence = answered != NO_RATE && i16::from(silent) > i16::from(answered) + 8;
         if leaks != louder_in_silence {
             return RateVerdict::Pass;
         }
@@ -143,24 +157,63 @@ impl Entry {
     }
 }
 
-fn key(address: IpAddr) -> u128 {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
+/// Ticks from `last` to `now`; none if `now` is a little earlier.
+fn elapsed(last: u32, now: u32) -> u32 {
+    let ticks = now.wrapping_sub(last);
+    if ticks > u32::MAX - SLACK { 0 } else { ticks }
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): each bit of the input turns half of the output's.
-fn mixed(number: u64) -> u64 {
-    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ number >> 31
+/// log2 of requests per second in eighths, for a gap of so many ticks; from 16 per second to one in 4096 s.
+fn rate(gap: u32) -> i8 {
+    let gap = gap.clamp(1 << (TICKS_LOG2 - 4), 1 << (TICKS_LOG2 + 12));
+    let whole = gap.ilog2();
+    // The three bits behind the first are the logarithm's fraction, to a tenth.
+    let eighths = (whole * 8 + (gap << 3 >> whole & 7)) as i16;
+    // Within 8 * (8 - 20) to 8 * (8 - 4).
+    (i16::from(TICKS_LOG2) * 8 - eighths) as i8
+}
+
+/// A quarter of the way, and at least one eighth.
+fn nearer(from: i8, to: i8) -> i8 {
+    let way = i16::from(to) - i16::from(from);
+    (i16::from(from) + (way + 3 * way.signum()) / 4) as i8
+}
+
+/// A table for one thread, which tests hold against strangers.
+#[cfg(test)]
+#[derive(Clone, Debug)]
+pub(crate) struct RateTable {
+    sets: Vec<RateSet>,
+    used: usize,
+    random: u64,
+}
+
+#[cfg(test)]
+impl RateTable {
+    /// For about `addresses` addresses.
+    pub(crate) fn new(addresses: usize, seed: u64) -> Self {
+        let sets = addresses.div_ceil(RateSet::WAYS).next_power_of_two();
+        Self { sets: vec![RateSet::default(); sets], used: 0, random: seed | 1 }
+    }
+
+    pub(crate) fn judge(&mut self, address: std::net::IpAddr, now: Mono, limit: &RateLimit) -> RateVerdict {
+        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+        // xorshift64 (Marsaglia 2003).
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(address.to_canonical());
+        let set = hash as usize & (self.sets.len() - 1);
+        let judgement = self.sets[set].judge((hash >> 32) as u32, self.random, now, limit);
+        self.used += usize::from(judgement.fills);
+        judgement.verdict
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
 
@@ -239,7 +292,7 @@ mod tests {
             assert_eq!(table.judge(stranger, at(f64::from(n)), &LIMIT), RateVerdict::Pass);
             table.judge(busy, at(f64::from(n)), &LIMIT);
         }
-        assert_eq!((table.entries.len(), table.used()), (64, 64));
+        assert_eq!((table.sets.len(), table.used), (8, 64));
         // It asked all the time, so it was never the oldest, and its bucket is empty.
         let excess =
             (0..40).filter(|_| table.judge(busy, at(100_000.0), &LIMIT) != RateVerdict::Pass).count();
@@ -254,6 +307,6 @@ mod tests {
                 table.judge(IpAddr::V4(Ipv4Addr::LOCALHOST), now, &RateLimit { interval, burst, leak });
             }
         }
-        assert_eq!(table.used(), 1);
+        assert_eq!(table.used, 1);
     }
 }

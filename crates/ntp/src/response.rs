@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    Leap, Mono, NtpTimestamp, RateLimit, RateTable, RateVerdict, RestrictTable, Snapshot, Wall,
+    Leap, Mono, NtpTimestamp, RateLimit, RateVerdict, RestrictTable, Snapshot, Wall,
     packet::{self, HEADER_LEN, Header, MODE_CLIENT, MODE_SERVER, NtpShort},
 };
 
@@ -218,9 +218,10 @@ pub trait Memory {
     fn judge(&mut self, address: IpAddr, now: Mono, limit: &RateLimit) -> RateVerdict;
 }
 
-impl Memory for RateTable {
+#[cfg(test)]
+impl Memory for crate::rate_limit::RateTable {
     fn judge(&mut self, address: IpAddr, now: Mono, limit: &RateLimit) -> RateVerdict {
-        RateTable::judge(self, address, now, limit)
+        crate::rate_limit::RateTable::judge(self, address, now, limit)
     }
 }
 

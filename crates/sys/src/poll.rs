@@ -27,6 +27,24 @@ pub fn readable(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Re
     Ok(wait(descriptors, libc::POLLIN, timeout)?.iter().map(|events| *events != 0).collect())
 }
 
+/// The same for a fixed number of descriptors, without taking memory; what is none is never ready.
+///
+/// # Errors
+/// As [`readable`].
+pub fn readable_of<const N: usize>(
+    descriptors: [Option<BorrowedFd<'_>>; N],
+    timeout: Option<Duration>,
+) -> Result<[bool; N], Error> {
+    // poll leaves out what is negative.
+    let mut polled = descriptors.map(|descriptor| libc::pollfd {
+        fd: descriptor.map_or(-1, |descriptor| descriptor.as_raw_fd()),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    poll(&mut polled, timeout)?;
+    Ok(polled.map(|entry| entry.revents != 0))
+}
+
 /// The same, with error queues told apart. For sockets that stamp departures.
 ///
 /// # Errors
@@ -51,13 +69,17 @@ fn wait(
         .iter()
         .map(|descriptor| libc::pollfd { fd: descriptor.as_raw_fd(), events, revents: 0 })
         .collect();
-    // SAFETY: the pointer and the count are those of a live, exclusively borrowed vector, and the descriptors are
-    // borrowed, so open, for the whole call.
+    poll(&mut polled, timeout)?;
+    Ok(polled.iter().map(|entry| entry.revents).collect())
+}
+
+fn poll(polled: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<(), Error> {
+    // SAFETY: the pointer and the count are those of a live, exclusively borrowed slice; the callers hold its
+    // descriptors borrowed, so open, for the whole call.
     let result = unsafe {
         libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout.map_or(-1, whole_milliseconds))
     };
-    Error::check("poll", result)?;
-    Ok(polled.iter().map(|entry| entry.revents).collect())
+    Error::check("poll", result).map(drop)
 }
 
 fn whole_milliseconds(timeout: Duration) -> libc::c_int {

@@ -12,7 +12,10 @@ use std::{
 use crate::{Error, clock};
 
 mod address;
+mod batch;
 mod control;
+
+pub use batch::{Inbox, Outbox};
 
 /// A datagram that came, without its octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +52,30 @@ impl UdpSocket {
     /// # Errors
     /// [`Error::in_use`], [`Error::not_permitted`] (ports below 1024), [`Error::no_such_family`] and others.
     pub fn bind(address: SocketAddr) -> Result<Self, Error> {
+        Self::bind_as(address, false)
+    }
+
+    /// One more socket on the port of `first`, for another thread: from now on the kernel gives each datagram to one
+    /// of them, by a hash of both ends. Nobody else of our user can be told from us then, so `first` is bound for
+    /// itself alone, by [`UdpSocket::bind`]: only that notices a second daemon, also one of our own kind.
+    ///
+    /// SO_REUSEPORT may be set on a bound socket (net/core/sock.c), and `bind` of the next one looks at the flag as it
+    /// is then (udp_lib_lport_inuse in net/ipv4/udp.c); it makes the group that datagrams are spread over with the
+    /// socket that it finds there, if that has none yet (udp_reuseport_add_sock; reuseport_add_sock in
+    /// net/core/sock_reuseport.c).
+    ///
+    /// # Errors
+    /// As [`UdpSocket::bind`].
+    pub fn bind_beside(first: &Self) -> Result<Self, Error> {
+        first.switch_on(libc::SOL_SOCKET, libc::SO_REUSEPORT)?;
+        Self::bind_as(first.local_address()?, true)
+    }
+
+    fn bind_as(address: SocketAddr, beside: bool) -> Result<Self, Error> {
         let socket = Self::open(&address)?;
+        if beside {
+            socket.switch_on(libc::SOL_SOCKET, libc::SO_REUSEPORT)?;
+        }
         match address {
             SocketAddr::V4(_) => socket.switch_on(libc::IPPROTO_IP, libc::IP_PKTINFO)?,
             SocketAddr::V6(_) => {
@@ -202,6 +228,28 @@ impl UdpSocket {
         // SAFETY: every pointer in the message is to a live object of the given length; sendmsg writes to none.
         let sent = unsafe { libc::sendmsg(self.raw(), &raw const message, libc::MSG_NOSIGNAL) };
         if sent < 0 { Err(Error::last("sendmsg")) } else { Ok(()) }
+    }
+
+    /// Asks for room for `octets` of datagrams that wait to be read, beyond what users may have if this process has
+    /// CAP_NET_ADMIN. The kernel counts its own book-keeping in, and doubles what it is asked for because of it
+    /// (socket(7)); returned is what it gives, as it counts.
+    ///
+    /// # Errors
+    /// Hardly any: it gives less rather.
+    pub fn ask_receive_room(&self, octets: usize) -> Result<usize, Error> {
+        let wanted = libc::c_int::try_from(octets).unwrap_or(libc::c_int::MAX);
+        if self.set_option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, wanted).is_err() {
+            self.set_option(libc::SOL_SOCKET, libc::SO_RCVBUF, wanted)?;
+        }
+        let mut given: libc::c_int = 0;
+        let mut len = size_of_val(&given) as libc::socklen_t;
+        // SAFETY: the pointers are to a live int, which is what this option gives, and to its length.
+        let result = unsafe {
+            let place = (&raw mut given).cast();
+            libc::getsockopt(self.raw(), libc::SOL_SOCKET, libc::SO_RCVBUF, place, &raw mut len)
+        };
+        Error::check("getsockopt", result)?;
+        Ok(usize::try_from(given).unwrap_or(0))
     }
 
     /// Our end.

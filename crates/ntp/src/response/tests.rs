@@ -2,7 +2,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Reason, RestrictEntry, RestrictFlags, packet::client_request};
+use crate::{Reason, RestrictEntry, RestrictFlags, packet::client_request, rate_limit::RateTable};
 
 const NOW: Wall = Wall(1_800_000_000_000_000_000);
 const LIMIT: RateLimit = RateLimit { interval: 3, burst: 8, leak: 2 };

@@ -5,6 +5,7 @@ use std::{
 };
 
 /// Room for them; 256 octets, of which a stamp (64) and an address (32) need less, aligned as `cmsghdr` must be.
+#[derive(Clone)]
 #[repr(C, align(8))]
 pub(super) struct Buffer([u8; 256]);
 

@@ -1,0 +1,128 @@
+//! Who asked how much: one table for all threads and both families, of a size that is given once.
+//!
+//! Each set of a few addresses has a lock of its own. Two threads meet at one only if they serve the same few addresses
+//! at the same moment, and else a lock costs one exchange in a cache line that is needed anyhow.
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use ntp::{Mono, RateLimit, RateSet, RateVerdict};
+
+/// The table.
+#[derive(Debug)]
+pub(crate) struct ClientTable {
+    sets: Box<[Set]>,
+    used: AtomicUsize,
+    /// Keyed SipHash, with keys from the kernel: no stranger can find addresses that compete for a set.
+    hasher: RandomState,
+}
+
+/// Two cache lines, shared with no other set.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Set(Mutex<RateSet>);
+
+const _: () = assert!(size_of::<Set>() == 128, "a set fits into two cache lines");
+
+impl ClientTable {
+    /// A table for `addresses` addresses, or a few more.
+    pub(crate) fn new(addresses: usize) -> Self {
+        let sets = addresses.div_ceil(RateSet::WAYS).next_power_of_two();
+        Self {
+            sets: (0..sets).map(|_| Set::default()).collect(),
+            used: AtomicUsize::new(0),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// How many addresses are in it.
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request from `address` at `now`, and judges it. `chance` are random bits that no stranger can guess.
+    pub(crate) fn judge(&self, address: IpAddr, chance: u64, now: Mono, limit: &RateLimit) -> RateVerdict {
+        let number = match address.to_canonical() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(v6) => v6.to_bits(),
+        };
+        let hash = self.hasher.hash_one(number);
+        // Low bits choose the set, high ones tell its addresses apart.
+        let Set(set) = &self.sets[hash as usize & (self.sets.len() - 1)];
+        let judgement = {
+            // A set is whole at every moment, so a thread that panicked with it left nothing half done.
+            let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
+            set.judge((hash >> 32) as u32, chance, now, limit)
+        };
+        // Rare, and never again once the table is full: an entry is given on, not freed.
+        if judgement.fills {
+            self.used.fetch_add(1, Ordering::Relaxed);
+        }
+        judgement.verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, thread};
+
+    use super::*;
+
+    const LIMIT: RateLimit = RateLimit { interval: 3, burst: 8, leak: 2 };
+
+    fn address(number: u32) -> IpAddr {
+        Ipv4Addr::from_bits(0x0a00_0000 + number).into()
+    }
+
+    #[test]
+    fn it_never_grows_and_the_honest_are_served_in_a_flood() {
+        let table = ClientTable::new(1024);
+        for second in 0..2_000_u32 {
+            let now = Mono(i64::from(second) * 1_000_000_000);
+            for n in 0..50 {
+                // A new address begins with a full bucket, whoever had its entry before.
+                assert_eq!(
+                    table.judge(address(1_000 + second * 50 + n), 1 << 32, now, &LIMIT),
+                    RateVerdict::Pass
+                );
+            }
+            // This one asks as often as it may.
+            if second % 8 == 0 {
+                assert_eq!(table.judge(address(1), 1 << 32, now, &LIMIT), RateVerdict::Pass);
+            }
+        }
+        assert_eq!((table.sets.len(), table.used()), (128, 1024));
+    }
+
+    #[test]
+    fn an_ipv4_address_is_one_client_in_both_notations() {
+        let table = ClientTable::new(1024);
+        let client = Ipv4Addr::new(192, 0, 2, 1);
+        let both = [IpAddr::V4(client), client.to_ipv6_mapped().into()];
+        let verdicts = (0..9).map(|n| table.judge(both[n % 2], 1 << 32, Mono(0), &LIMIT));
+        assert_eq!(verdicts.filter(|&verdict| verdict == RateVerdict::Pass).count(), 8);
+        assert_eq!(table.used(), 1);
+    }
+
+    #[test]
+    fn threads_share_the_buckets() {
+        let table = ClientTable::new(1024);
+        let passed = || -> u32 {
+            // A draw that never leaks.
+            (0..100_u32)
+                .flat_map(|_| (0..64).map(|n| table.judge(address(n), 1 << 32, Mono(0), &LIMIT)))
+                .map(|verdict| u32::from(verdict == RateVerdict::Pass))
+                .sum()
+        };
+        let passed: u32 = thread::scope(|scope| {
+            let threads = [scope.spawn(passed), scope.spawn(passed)];
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!((passed, table.used()), (64 * 8, 64));
+    }
+}
