@@ -382,6 +382,34 @@ mod tests {
         assert!(matches!(&prepared.annotations[0].1, Assignment::Profile(new) if *new != name));
     }
 
+    const SERVING: &str = "{metadata: {name: default}, spec: {stratum: {local: 10}, serve: {keys: [{name: s, key: k}], nts: {tlsSecret: t}}}}";
+
+    #[test]
+    fn what_a_server_needs_comes_along() {
+        let serving = |tls: &[&str]| {
+            let named = [&["s/k=one"], tls].concat();
+            let mut fetched = with_secrets(fetched(Some(SERVING), None, &[]), &named, &[]);
+            fetched.secrets.cookie_keys = Some(keys::Content(ByteString(b"made".to_vec())));
+            built(fetched)
+        };
+        let prepared = serving(&["t/tls.crt=c", "t/tls.key=p", "t/ca.crt=x"]);
+        assert_eq!(held(&prepared), ["nts-cookie-keys=made", "s_k=one", "t_tls.crt=c", "t_tls.key=p"]);
+        assert!(matches!(&prepared.annotations[0].1, Assignment::Profile(_)));
+        let prepared = serving(&["t/tls.crt=c"]);
+        assert_eq!(prepared.policies[0].profile, None, "it waits for the Secret");
+    }
+
+    #[test]
+    fn keys_for_cookies_are_no_longer_there_than_somebody_needs_them() {
+        let cookies = |policy: &str| {
+            let mut fetched = with_secrets(fetched(Some(policy), None, &[]), &[], &["nts-cookie-keys=made"]);
+            fetched.secrets.cookie_keys = fetched.secrets.held.get(crate::cookie_keys::FILE).cloned();
+            held(&built(fetched))
+        };
+        assert_eq!(cookies(SERVING), ["nts-cookie-keys=made"]);
+        assert_eq!(cookies(POLICY), [""; 0]);
+    }
+
     #[test]
     fn a_key_stays_while_an_agent_may_use_it() {
         let old = "[[upstreams]]\nname = 'a'\nserver = 'h'\nkey = 'old_k'\n";

@@ -20,6 +20,7 @@ use crate::{
     apply::{self, Applied, annotate, apply},
     build::{self, build},
     collect::{Answer, Collector},
+    cookie_keys::{self, CookieKeys},
     fetch::Watches,
     metrics::Metrics,
     node_clock::Known,
@@ -28,7 +29,7 @@ use crate::{
     publish::{self, Publisher},
     reports::Reports,
     status::{Deviations, status},
-    validate::validate,
+    validate::{Validated, validate},
 };
 
 /// Everything that a round needs.
@@ -50,6 +51,7 @@ pub(crate) struct Memory {
     reports: Reports,
     /// Texts that the ConfigMap held or was given: what somebody deletes by hand comes back.
     known: BTreeMap<ProfileName, String>,
+    cookie_keys: CookieKeys,
     nudges: Nudges,
     deviations: Deviations,
 }
@@ -57,6 +59,8 @@ pub(crate) struct Memory {
 /// Why a round failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    #[error("cannot make a key for cookies")]
+    CookieKeys(#[source] getrandom::Error),
     #[error(transparent)]
     Build(#[from] build::Error),
     #[error(transparent)]
@@ -73,6 +77,7 @@ impl Error {
     /// One word, for the metric.
     fn reason(&self) -> &'static str {
         match self {
+            Self::CookieKeys(_) => "CookieKeys",
             Self::Build(_) => "Build",
             Self::Apply(_) => "Apply",
             Self::Nudge { .. } => "Nudge",
@@ -151,7 +156,8 @@ impl Controller {
         let fetched = self.watches.fetch();
         self.memory.learn(&fetched.profiles);
 
-        let validated = validate(fetched);
+        let mut validated = validate(fetched);
+        self.memory.turn_cookie_keys(&mut validated, now, time)?;
         self.watches.secrets.follow(&validated.secrets_named());
         self.memory.reports.listen_to(&validated.nodes.iter().map(|node| node.name.as_str()).collect(), now);
         let node_clocks = validated.node_clocks.clone();
@@ -202,6 +208,24 @@ impl Memory {
                 self.known.entry(name).or_insert_with(|| text.clone());
             }
         }
+    }
+
+    /// Decides what the keys that cookies are sealed with are to be.
+    fn turn_cookie_keys(
+        &mut self,
+        validated: &mut Validated,
+        now: Instant,
+        time: Timestamp,
+    ) -> Result<(), Error> {
+        let wanted = validated.wants_cookie_keys();
+        let held = validated.secrets.held.get(cookie_keys::FILE);
+        let draw = || {
+            let mut random = [0; cookie_keys::DRAWN];
+            getrandom::fill(&mut random).map(|()| random)
+        };
+        let keys = self.cookie_keys.turn(held, wanted, now, time, draw).map_err(Error::CookieKeys)?;
+        validated.secrets.cookie_keys = keys;
+        Ok(())
     }
 
     /// Every profile that an agent runs as far as is known: by its report, or by what an earlier operator wrote.

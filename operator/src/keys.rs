@@ -6,8 +6,10 @@ use std::{
     fmt,
 };
 
-use contract::{Nts, Profile};
+use contract::{Nts, Profile, ServeNts};
 use k8s_openapi::ByteString;
+
+use crate::cookie_keys;
 
 /// The Secret that agents mount, in the operator's namespace.
 pub(crate) const SECRET: &str = "timesync-keys";
@@ -32,6 +34,8 @@ pub(crate) struct Secrets {
     pub(crate) named: BTreeMap<String, Option<Data>>,
     /// What `timesync-keys` holds.
     pub(crate) held: Data,
+    /// What the file of the cookies' keys is to hold; none if no keys were made.
+    pub(crate) cookie_keys: Option<Content>,
 }
 
 /// Whether all that a profile needs is there.
@@ -56,7 +60,12 @@ pub(crate) fn file_name(secret: &str, key: &str) -> String {
 /// The files that a profile speaks of.
 pub(crate) fn files(profile: &Profile) -> BTreeSet<String> {
     let ca = |nts: &Option<Nts>| nts.as_ref().and_then(|nts| nts.ca.clone());
-    profile.upstreams.iter().flat_map(|each| [each.key.clone(), ca(&each.nts)]).flatten().collect()
+    let asked = profile.upstreams.iter().flat_map(|each| [each.key.clone(), ca(&each.nts)]);
+    let certificates = profile.serve.nts.iter().flat_map(|nts| {
+        let ServeNts { certificate, private_key, cookie_keys, port: _ } = nts;
+        [Some(certificate.clone()), Some(private_key.clone()), cookie_keys.clone()]
+    });
+    asked.chain(certificates).flatten().chain(profile.serve.keys.iter().cloned()).collect()
 }
 
 /// The Secrets that a profile's files come from.
@@ -70,13 +79,17 @@ const LARGEST: usize = 256 * 1024;
 impl Secrets {
     /// What a file is to hold: what its Secret says, and if that says nothing, what it has held so far.
     pub(crate) fn content(&self, file: &str) -> Option<&Content> {
+        if file == cookie_keys::FILE {
+            return self.cookie_keys.as_ref().or_else(|| self.held.get(file));
+        }
         self.named_content(file).ok().or_else(|| self.held.get(file))
     }
 
     /// Whether there is something for each file of the profile.
     pub(crate) fn supply(&self, profile: &Profile) -> Supply {
         let mut found = Supply::Complete;
-        for file in files(profile) {
+        // Keys for cookies are made here, and never missing.
+        for file in files(profile).into_iter().filter(|file| file != cookie_keys::FILE) {
             let here = match self.named_content(&file) {
                 Ok(_) => Supply::Complete,
                 Err(Lack::Missing(why)) if self.held.contains_key(&file) => Supply::Kept(why),
@@ -143,6 +156,35 @@ mod tests {
     }
 
     #[test]
+    fn what_a_server_needs() {
+        let text = "[serve]\nkeys = ['s_a', 's_b']\nnts = { certificate = 't_c', private_key = 't_k', cookie_keys = 'nts-cookie-keys' }";
+        let profile: Profile = toml::from_str(text).unwrap();
+        assert_eq!(
+            files(&profile).iter().map(String::as_str).collect::<Vec<_>>(),
+            ["nts-cookie-keys", "s_a", "s_b", "t_c", "t_k"]
+        );
+        assert_eq!(secrets(&profile).iter().map(String::as_str).collect::<Vec<_>>(), ["s", "t"]);
+        let named = |t: &[(&str, &str)]| {
+            BTreeMap::from([
+                ("s".to_owned(), Some(data(&[("a", "1"), ("b", "2")]))),
+                ("t".to_owned(), Some(data(t))),
+            ])
+        };
+        let supply = |t| Secrets { named: named(t), ..Secrets::default() }.supply(&profile);
+        assert_eq!(
+            supply(&[("c", "3"), ("k", "4")]),
+            Supply::Complete,
+            "keys for cookies are the operator's own"
+        );
+        assert_eq!(supply(&[("c", "3")]), Supply::Missing("Secret t has no key k".to_owned()));
+        let made = Content(ByteString(b"made".to_vec()));
+        let mut secrets = Secrets { held: data(&[(cookie_keys::FILE, "held")]), ..Secrets::default() };
+        assert_eq!(secrets.content(cookie_keys::FILE).unwrap().0.0, b"held");
+        secrets.cookie_keys = Some(made.clone());
+        assert_eq!(secrets.content(cookie_keys::FILE), Some(&made));
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         // A Secret is written as `name`, if it is not there, or as `name key`.
         let check = |named: &[&str], held: &[&str], expected: Supply| {
@@ -151,7 +193,8 @@ mod tests {
                 None => ((*text).to_owned(), None),
             };
             let held: Vec<_> = held.iter().map(|file| (*file, "v")).collect();
-            let secrets = Secrets { named: named.iter().map(secret).collect(), held: data(&held) };
+            let named = named.iter().map(secret).collect();
+            let secrets = Secrets { named, held: data(&held), cookie_keys: None };
             assert_eq!(secrets.supply(&profile(&["key = 's_k'", "key = 't_k'"])), expected, "{secrets:?}");
         };
         check(&["s k", "t k"], &[], Supply::Complete);
@@ -167,7 +210,7 @@ mod tests {
     #[test]
     fn what_would_fill_the_secret_is_not_taken() {
         let named = BTreeMap::from([("s".to_owned(), Some(data(&[("k", &"x".repeat(LARGEST + 1))])))]);
-        let secrets = Secrets { named, held: Data::new() };
+        let secrets = Secrets { named, ..Secrets::default() };
         let why = "what Secret s has under k is larger than 256 KiB";
         assert_eq!(secrets.supply(&profile(&["key = 's_k'"])), Supply::Missing(why.to_owned()));
     }
@@ -175,7 +218,7 @@ mod tests {
     #[test]
     fn the_newest_content_counts_and_is_not_shown() {
         let named = BTreeMap::from([("s".to_owned(), Some(data(&[("k", "new")])))]);
-        let mut secrets = Secrets { named, held: data(&[("s_k", "old")]) };
+        let mut secrets = Secrets { named, held: data(&[("s_k", "old")]), cookie_keys: None };
         assert_eq!(secrets.content("s_k").unwrap().0.0, b"new");
         secrets.named.insert("s".to_owned(), None);
         assert_eq!(secrets.content("s_k").unwrap().0.0, b"old");

@@ -12,6 +12,7 @@ mod controller;
 mod fetch;
 mod secrets;
 
+mod cookie_keys;
 mod keys;
 mod translate;
 mod validate;

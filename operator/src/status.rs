@@ -339,6 +339,7 @@ mod tests {
             secrets: Secrets {
                 named: BTreeMap::from([("gone".to_owned(), None)]),
                 held: BTreeMap::from([("gone_kept".to_owned(), Content(ByteString(vec![])))]),
+                ..Secrets::default()
             },
             ..Fetched::default()
         });

@@ -1,10 +1,12 @@
 //! From the vocabulary of the API to that of the profile, and nowhere else: a policy's spec in, a [`contract::Profile`]
 //! or the reason of a refusal out. No client, no clock. Absent fields keep the profile's own defaults.
+use std::collections::BTreeSet;
+
 use contract::{Profile, Span};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use kube::core::Selector;
 
-use crate::keys;
+use crate::{cookie_keys, keys};
 
 /// Why a field cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +32,7 @@ pub(crate) fn profile(spec: &api::TimeSyncPolicySpec) -> Result<Profile, FieldEr
         mode,
         upstreams,
         restrict,
-        stratum,
+        stratum: alone,
         serve: serving,
         clock: moving,
         rtc,
@@ -44,13 +46,7 @@ pub(crate) fn profile(spec: &api::TimeSyncPolicySpec) -> Result<Profile, FieldEr
         },
         upstreams: listed.map(|(index, each)| upstream(index, each)).collect::<Result<_, _>>()?,
         restrict: restrict.iter().flatten().map(entry).collect(),
-        stratum: contract::Stratum {
-            local: match stratum.as_ref().and_then(|stratum| stratum.local) {
-                Some(local) => Some(fit("stratum.local", local)?),
-                None => None,
-            },
-            ..contract::Stratum::default()
-        },
+        stratum: alone.as_ref().map_or(Ok(contract::Stratum::default()), stratum)?,
         serve: serving.as_ref().map_or(Ok(contract::Serve::default()), serve)?,
         clock: moving.as_ref().map_or(Ok(contract::Clock::default()), clock)?,
         rtc: contract::Rtc {
@@ -69,6 +65,7 @@ fn upstream(index: usize, upstream: &api::Upstream) -> Result<contract::Upstream
         server,
         pool,
         max_sources,
+        peer,
         device,
         port,
         iburst,
@@ -84,17 +81,17 @@ fn upstream(index: usize, upstream: &api::Upstream) -> Result<contract::Upstream
         key_ref,
     } = upstream;
     let field = |name: &str| format!("upstreams[{index}].{name}");
-    if [server, pool, device].iter().filter(|place| place.is_some()).count() != 1 {
+    if [server, pool, peer, device].iter().filter(|place| place.is_some()).count() != 1 {
         return Err(FieldError::new(
             field("server"),
-            "an upstream is exactly one of server, pool and device",
+            "an upstream is exactly one of server, pool, peer and device",
         ));
     }
     Ok(contract::Upstream {
         name: name.clone(),
         server: server.clone(),
         pool: pool.clone(),
-        peer: None,
+        peer: peer.clone(),
         max_sources: max_sources.map(|most| fit(&field("maxSources"), most)).transpose()?,
         device: device.clone(),
         port: fit(&field("port"), *port)?,
@@ -136,7 +133,11 @@ fn flag(flag: api::Flag) -> contract::Flag {
         api::Flag::Ignore => contract::Flag::Ignore,
         api::Flag::Kod => contract::Flag::Kod,
         api::Flag::Limited => contract::Flag::Limited,
+        api::Flag::Lowpriotrap => contract::Flag::Lowpriotrap,
+        api::Flag::Mssntp => contract::Flag::Mssntp,
+        api::Flag::Noepeer => contract::Flag::Noepeer,
         api::Flag::Nomodify => contract::Flag::Nomodify,
+        api::Flag::Nomrulist => contract::Flag::Nomrulist,
         api::Flag::Nopeer => contract::Flag::Nopeer,
         api::Flag::Noquery => contract::Flag::Noquery,
         api::Flag::Noserve => contract::Flag::Noserve,
@@ -147,23 +148,53 @@ fn flag(flag: api::Flag) -> contract::Flag {
     }
 }
 
+fn stratum(stratum: &api::Stratum) -> Result<contract::Stratum, FieldError> {
+    let api::Stratum { local, orphan, activate_after } = stratum;
+    Ok(contract::Stratum {
+        local: local.map(|local| fit("stratum.local", local)).transpose()?,
+        orphan: *orphan,
+        activate_after: activate_after
+            .as_ref()
+            .map(|after| span("stratum.activateAfter", after))
+            .transpose()?,
+    })
+}
+
 fn serve(serve: &api::Serve) -> Result<contract::Serve, FieldError> {
-    let api::Serve { enabled, port, rate_limit } = serve;
+    let api::Serve { enabled, port, rate_limit, workers, keys, nts } = serve;
+    // As flags, in no order that would mean something.
+    let keys: BTreeSet<_> = keys.iter().flatten().map(file).collect();
     Ok(contract::Serve {
         enabled: *enabled,
         port: fit("serve.port", *port)?,
         rate_limit: match rate_limit {
-            Some(api::RateLimit { interval, burst, leak }) => contract::RateLimit {
+            Some(api::RateLimit { interval, burst, leak, max_clients }) => contract::RateLimit {
                 interval: fit("serve.rateLimit.interval", *interval)?,
                 burst: fit("serve.rateLimit.burst", *burst)?,
                 leak: fit("serve.rateLimit.leak", *leak)?,
-                max_clients: None,
+                max_clients: max_clients.map(|most| fit("serve.rateLimit.maxClients", most)).transpose()?,
             },
             None => contract::RateLimit::default(),
         },
-        ..contract::Serve::default()
+        workers: workers.map(|threads| fit("serve.workers", threads)).transpose()?,
+        keys: keys.into_iter().collect(),
+        nts: nts.as_ref().map(serve_nts).transpose()?,
     })
 }
+
+fn serve_nts(nts: &api::ServeNts) -> Result<contract::ServeNts, FieldError> {
+    let api::ServeNts { tls_secret, port } = nts;
+    Ok(contract::ServeNts {
+        certificate: keys::file_name(tls_secret, TLS_CERT_KEY),
+        private_key: keys::file_name(tls_secret, TLS_PRIVATE_KEY_KEY),
+        cookie_keys: Some(cookie_keys::FILE.to_owned()),
+        port: fit("serve.nts.port", *port)?,
+    })
+}
+
+/// What a Secret of type kubernetes.io/tls has (k8s.io/api/core/v1, types.go).
+const TLS_CERT_KEY: &str = "tls.crt";
+const TLS_PRIVATE_KEY_KEY: &str = "tls.key";
 
 fn clock(clock: &api::Clock) -> Result<contract::Clock, FieldError> {
     let api::Clock { step, max_slew_rate, max_change, min_sources, leap } = clock;
@@ -254,6 +285,9 @@ mod tests {
         assert_eq!(translated(empty), Profile::default());
         let upstream = translated("{upstreams: [{name: a, server: b}]}").upstreams.remove(0);
         assert_eq!(upstream, toml::from_str("name = 'a'\nserver = 'b'").unwrap());
+        let nts = translated("{serve: {nts: {tlsSecret: s}}}").serve.nts;
+        let files = "certificate = 's_tls.crt'\nprivate_key = 's_tls.key'\ncookie_keys = 'nts-cookie-keys'";
+        assert_eq!(nts, Some(toml::from_str(files).unwrap()));
     }
 
     #[test]
@@ -261,9 +295,12 @@ mod tests {
         let profile = translated(
             "{mode: Observe, upstreams: [{name: a, server: h, port: 1, iburst: true, burst: true, interleaved: true, prefer: true, trust: true,
               require: true, minPoll: 0, maxPoll: 1, keyRef: {name: n, key: k}}, {name: p, pool: many, maxSources: 3, nts: {}},
-              {name: c, server: s, nts: {port: 4461, ca: {name: n.m, key: ca_1}}}, {name: d, device: /dev/ptp0, noselect: true}],
-              restrict: [{source: default, flags: [limited, kod]}], stratum: {local: 10},
-              serve: {enabled: false, port: 1123, rateLimit: {interval: -2, burst: 20, leak: 1}},
+              {name: c, server: s, nts: {port: 4461, ca: {name: n.m, key: ca_1}}}, {name: d, device: /dev/ptp0, noselect: true},
+              {name: q, peer: other}],
+              restrict: [{source: default, flags: [limited, kod]}, {source: source, flags: [noquery, nopeer, nomrulist, nomodify, noepeer,
+                          mssntp, lowpriotrap]}], stratum: {local: 10, orphan: true, activateAfter: 1m},
+              serve: {enabled: false, port: 1123, rateLimit: {interval: -2, burst: 20, leak: 1, maxClients: 2048}, workers: 4,
+                      keys: [{name: n, key: a}, {name: n, key: b}], nts: {tlsSecret: tls, port: 4462}},
               clock: {step: {threshold: 1s, limit: 0}, maxSlewRate: 5000, maxChange: 1h, minSources: 2,
                       leap: {mode: Step, smear: Upstream}}, rtc: {mode: Verified},
               thresholds: {offset: 1ms, errorBound: 2ms, spread: 3ms, hold: 4s}}",
@@ -289,7 +326,18 @@ mod tests {
             "mode = \"Step\"",
             "smear = \"Upstream\"",
             "[\"kod\", \"limited\"]",
+            "peer = \"other\"",
+            "source = \"source\"\nflags = [\"lowpriotrap\", \"mssntp\", \"noepeer\", \"nomodify\", \"nomrulist\", \"nopeer\", \"noquery\"]",
             "local = 10",
+            "orphan = true",
+            "activate_after = \"60s\"",
+            "max_clients = 2048",
+            "workers = 4",
+            "keys = [\"n_a\", \"n_b\"]",
+            "certificate = \"tls_tls.crt\"",
+            "private_key = \"tls_tls.key\"",
+            "cookie_keys = \"nts-cookie-keys\"",
+            "port = 4462",
             "enabled = false",
             "port = 1123",
             "interval = -2",
@@ -319,7 +367,7 @@ mod tests {
         let spec = serde_norway::from_str("{upstreams: [{name: a, server: h, pool: p}]}").unwrap();
         assert_eq!(
             profile(&spec).unwrap_err().to_string(),
-            "spec.upstreams[0].server: an upstream is exactly one of server, pool and device"
+            "spec.upstreams[0].server: an upstream is exactly one of server, pool, peer and device"
         );
         let spec = serde_norway::from_str("{clock: {maxChange: soon}}").unwrap();
         assert!(profile(&spec).unwrap_err().to_string().starts_with("spec.clock.maxChange: \"soon\" is not"));

@@ -38,6 +38,13 @@ impl Validated {
     pub(crate) fn secrets_named(&self) -> BTreeSet<String> {
         self.policies.iter().filter_map(|policy| policy.wish.as_ref().ok()).flat_map(keys::secrets).collect()
     }
+
+    /// Whether a good policy asks for keys that cookies are sealed with.
+    pub(crate) fn wants_cookie_keys(&self) -> bool {
+        let asks =
+            |profile: &Profile| profile.serve.nts.as_ref().is_some_and(|nts| nts.cookie_keys.is_some());
+        self.policies.iter().filter_map(|policy| policy.wish.as_ref().ok()).any(asks)
+    }
 }
 
 /// A policy.
@@ -153,7 +160,8 @@ fn wish(policy: &TimeSyncPolicy) -> Result<Profile, Refusal> {
     let unanswered =
         !profile.restrict.is_empty() && profile.restrict.iter().all(|e| e.flags.contains(&Flag::Ignore));
     let named = |each: &&contract::Upstream| {
-        each.pool.is_some() || each.server.as_ref().is_some_and(|server| server.parse::<IpAddr>().is_err())
+        let host = each.server.as_ref().or(each.peer.as_ref());
+        each.pool.is_some() || host.is_some_and(|host| host.parse::<IpAddr>().is_err())
     };
     match profile.upstreams.iter().find(named) {
         Some(upstream) if unanswered => Err(Refusal::UpstreamIgnored(upstream.name.clone())),
@@ -188,6 +196,29 @@ mod tests {
         let all: Vec<_> = all.iter().map(String::as_str).collect();
         let names: Vec<_> = validated(&all).policies.into_iter().map(|policy| policy.name).collect();
         assert_eq!(names, ["d", "b", "a", "c"]);
+    }
+
+    #[test]
+    fn the_entry_for_sources_lets_answers_in() {
+        let policy = |upstream: &str, restrict: &str| {
+            let yaml = format!(
+                "{{metadata: {{name: a}}, spec: {{upstreams: [{{name: u, {upstream}}}], restrict: [{restrict}]}}}}"
+            );
+            validated(&[&yaml]).policies[0].wish.is_ok()
+        };
+        let ignore = "{source: default, flags: [ignore]}";
+        for named in ["server: h", "pool: h", "peer: h"] {
+            assert!(!policy(named, ignore));
+            assert!(policy(named, &format!("{ignore}, {{source: source}}")));
+        }
+        assert!(policy("peer: 192.0.2.1", ignore), "addresses are the API server's to judge");
+    }
+
+    #[test]
+    fn cookies_need_keys_only_where_nts_is_served() {
+        let policy = |nts: &str| format!("{{metadata: {{name: a}}, spec: {{serve: {{{nts}}}}}}}");
+        assert!(validated(&[&policy("nts: {tlsSecret: t}")]).wants_cookie_keys());
+        assert!(!validated(&[&policy("")]).wants_cookie_keys());
     }
 
     #[test]

@@ -15,6 +15,8 @@ mod policy;
 mod selector;
 #[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
 mod upstream;
+#[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
+mod serve;
 
 #[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
 mod policy_status;
@@ -33,9 +35,10 @@ pub use node_clock::{
     ServerStatus, SourceStatus,
 };
 pub use policy::{
-    Clock, Flag, Leap, LeapMode, Mode, RateLimit, Restrict, Rtc, RtcMode, Serve, Smear, Step, Stratum,
-    Thresholds, TimeSyncPolicy, TimeSyncPolicySpec,
+    Clock, Leap, LeapMode, Mode, Rtc, RtcMode, Smear, Step, Stratum, Thresholds, TimeSyncPolicy,
+    TimeSyncPolicySpec,
 };
 pub use policy_status::{NodeCounts, TimeSyncPolicyStatus, WorstNode};
 pub use selector::{LabelSelector, LabelSelectorOperator, LabelSelectorRequirement};
+pub use serve::{Flag, RateLimit, Restrict, Serve, ServeNts};
 pub use upstream::{Nts, SecretKey, Upstream};

@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::{LabelSelector, TimeSyncPolicyStatus, Upstream, rules, upstream::ntp_port};
+use crate::{LabelSelector, Restrict, Serve, TimeSyncPolicyStatus, Upstream, rules};
 
 /// What is wanted.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -52,9 +52,9 @@ use crate::{LabelSelector, TimeSyncPolicyStatus, Upstream, rules, upstream::ntp_
 #[x_kube(
     validation = Rule::new(rules::SOMETHING_TO_FOLLOW).message("mode Discipline needs at least one upstream without noselect, or stratum.local").field_path(".upstreams"),
     validation = Rule::new(rules::ONE_PREFERRED).message("at most one upstream may be preferred").field_path(".upstreams"),
-    validation = Rule::new(rules::NO_SERVER_TWICE).message("a server may be listed once only: twice would give it two votes").field_path(".upstreams"),
+    validation = Rule::new(rules::NO_SERVER_TWICE).message("a server or peer may be listed once only: twice would give it two votes").field_path(".upstreams"),
     validation = Rule::new(rules::NO_PLACE_TWICE).message("a pool or a device may be listed once only: twice would give it two votes").field_path(".upstreams"),
-    validation = Rule::new(rules::ENOUGH_SOURCES).message("clock.minSources is more than can ever agree: servers and devices count once, pools as their maxSources, those with noselect not at all").field_path(".clock"),
+    validation = Rule::new(rules::ENOUGH_SOURCES).message("clock.minSources is more than can ever agree: servers, peers and devices count once, pools as their maxSources, those with noselect not at all").field_path(".clock"),
     validation = Rule::new(rules::UPSTREAM_NOT_IGNORED).message("an upstream is covered by a restrict entry with `ignore`, so its answers would be dropped").field_path(".restrict"),
 )]
 pub struct TimeSyncPolicySpec {
@@ -70,7 +70,7 @@ pub struct TimeSyncPolicySpec {
     /// Discipline moves the clock; Observe measures and reports, and moves nothing. Default: Discipline.
     #[serde(default)]
     pub mode: Mode,
-    /// Where time comes from: NTP servers, pools of them, hardware clocks; at most 16. With three or more a lying one is
+    /// Where time comes from: NTP servers, pools of them, peers, hardware clocks; at most 16. With three or more a lying one is
     /// outvoted.
     /// Required in mode Discipline unless stratum.local is set. There is no default: name servers of your own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,116 +110,28 @@ pub enum Mode {
     Observe,
 }
 
-/// An entry of the access list.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new(rules::SOURCE_FORM).message("source must be `default`, an IP address or a CIDR").field_path(".source"),
-    validation = Rule::new(rules::NO_HOST_BITS).message("source has host bits set: write the network's own address, as in 10.0.0.0/8").field_path(".source"),
-)]
-pub struct Restrict {
-    /// Whom the entry is for: `default` (everybody whom no other entry covers), an IP address, or a CIDR.
-    #[schemars(length(min = 1, max = 64), regex(pattern = rules::SOURCE))]
-    pub source: String,
-    /// What is denied or limited; empty: nothing is. As in ntp.conf: ignore (drop every packet, answers of upstreams
-    /// included), noserve (no time), limited (limit the rate, see serve.rateLimit), kod (with limited: tell some of
-    /// the excess to slow down), notrust (drop what is not authenticated), version (drop NTP versions other than 4),
-    /// ntpport (the entry is for requests from port 123 only); nomodify, nopeer, noquery and notrap are taken and have
-    /// nothing to forbid.
-    #[serde(default)]
-    #[schemars(length(max = 11))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
-    pub flags: Vec<Flag>,
-}
-
-/// A flag of ntp.conf's `restrict`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Flag {
-    /// Drop every packet.
-    Ignore,
-    /// Answer part of the excess with a kiss-o'-death.
-    Kod,
-    /// Limit the rate per address.
-    Limited,
-    /// Without effect: nothing can be modified over the network.
-    Nomodify,
-    /// Without effect: no association is made from a packet.
-    Nopeer,
-    /// Without effect yet: no query protocol is served.
-    Noquery,
-    /// Drop time requests.
-    Noserve,
-    /// Without effect: there are no traps.
-    Notrap,
-    /// Drop requests that are not authenticated.
-    Notrust,
-    /// Drop packets of another NTP version than 4.
-    Version,
-    /// For packets from source port 123 only.
-    Ntpport,
-}
-
 /// Serving without upstreams.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(rules::ORPHAN_NEEDS_LOCAL).message("orphan needs local: the stratum at which the elected node serves").field_path(".orphan"),
+    validation = Rule::new(rules::ACTIVATION_NEEDS_LOCAL).message("activateAfter needs local: it says when local begins").field_path(".activateAfter"),
+)]
 pub struct Stratum {
     /// While no upstream tells the time, serve the node's own clock at this stratum, as `local stratum` of chrony:
     /// for clusters without a way out. Absent: an agent that is not synchronised says so to its clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 15))]
     pub local: Option<i32>,
-}
-
-/// The NTP server on each node.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Serve {
-    /// Whether time is served at all. Default: true.
-    #[serde(default = "yes")]
-    pub enabled: bool,
-    /// UDP port on every address of the node. Default: 123.
-    #[serde(default = "ntp_port")]
-    #[schemars(range(min = 1, max = 65_535))]
-    pub port: i32,
-    /// Limits for addresses whose restrict entry says `limited`.
+    /// Elect: of the nodes that have lost all upstreams and ask each other as peers one serves its clock at stratum local,
+    /// and the others follow it; when it goes, another one does. Default: false.
+    #[serde(default)]
+    pub orphan: bool,
+    /// So long without upstreams before the own clock is served. A duration, as in 300s. Absent: at once, with orphan
+    /// 300s.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rate_limit: Option<RateLimit>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// How much an address may ask: a token bucket.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RateLimit {
-    /// One request in so much time is answered in the long run; a power of two in seconds: 3 is 8 s. Default: 3.
-    #[serde(default = "interval")]
-    #[schemars(range(min = -6, max = 12))]
-    pub interval: i32,
-    /// So many requests at once are answered after a silence. Default: 8.
-    #[serde(default = "burst")]
-    #[schemars(range(min = 1, max = 255))]
-    pub burst: i32,
-    /// Of the excess one request in 2^leak is answered all the same, so that a forger of addresses cannot cut a client
-    /// off. Default: 2.
-    #[serde(default = "leak")]
-    #[schemars(range(min = 1, max = 4))]
-    pub leak: i32,
-}
-
-fn interval() -> i32 {
-    3
-}
-
-fn burst() -> i32 {
-    8
-}
-
-fn leak() -> i32 {
-    2
+    #[schemars(length(min = 2, max = 32), regex(pattern = rules::SPAN))]
+    pub activate_after: Option<String>,
 }
 
 /// How a clock may be moved.

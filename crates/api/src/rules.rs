@@ -8,7 +8,7 @@
 pub const SPAN: &str = r"^([0-9]{1,6}(\.[0-9]{1,6})?(us|ms|s|m|h)){1,4}$";
 
 /// The source of a `restrict` entry, roughly; the rule beside it says the rest.
-pub const SOURCE: &str = r"^(default|[0-9A-Fa-f:.]+(/[0-9]{1,3})?)$";
+pub const SOURCE: &str = r"^(default|source|[0-9A-Fa-f:.]+(/[0-9]{1,3})?)$";
 
 /// Names of upstreams: a label in metrics, a key in lists.
 pub const UPSTREAM_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
@@ -33,9 +33,11 @@ pub const SOMETHING_TO_FOLLOW: &str = "self.mode != 'Discipline' \
 /// Two preferred upstreams would be none.
 pub const ONE_PREFERRED: &str = "!has(self.upstreams) || self.upstreams.filter(u, u.prefer).size() <= 1";
 
-/// A server that is listed twice would have two votes.
-pub const NO_SERVER_TWICE: &str = "!has(self.upstreams) || self.upstreams.all(u, !has(u.server) || \
-     self.upstreams.filter(v, has(v.server) && v.server == u.server && v.port == u.port).size() == 1)";
+/// A server that is listed twice would have two votes, also where it is a peer once.
+pub const NO_SERVER_TWICE: &str = "!has(self.upstreams) || self.upstreams.all(u, (!has(u.server) || \
+     self.upstreams.filter(v, has(v.server) && v.server == u.server && v.port == u.port).size() == 1) && (!has(u.peer) || \
+     self.upstreams.filter(v, (has(v.peer) && v.peer == u.peer || has(v.server) && v.server == u.peer) \
+     && v.port == u.port).size() == 1))";
 
 /// So would a pool, or a device.
 pub const NO_PLACE_TWICE: &str = "!has(self.upstreams) || self.upstreams.all(u, (!has(u.pool) || \
@@ -48,8 +50,8 @@ pub const ENOUGH_SOURCES: &str = "!has(self.clock) || !has(self.clock.minSources
      .map(u, has(u.pool) ? (has(u.maxSources) ? u.maxSources : 4) : 1).sum()";
 
 /// Where an upstream's time comes from.
-pub const ONE_PLACE: &str =
-    "(has(self.server) ? 1 : 0) + (has(self.pool) ? 1 : 0) + (has(self.device) ? 1 : 0) == 1";
+pub const ONE_PLACE: &str = "(has(self.server) ? 1 : 0) + (has(self.pool) ? 1 : 0) + (has(self.peer) ? 1 : 0) \
+     + (has(self.device) ? 1 : 0) == 1";
 
 /// A server or a device is one.
 pub const MAX_SOURCES_OF_POOL: &str = "!has(self.maxSources) || has(self.pool)";
@@ -64,7 +66,8 @@ pub const ONE_PROOF: &str = "!has(self.nts) || !has(self.keyRef)";
 pub const NO_PROOF_OF_DEVICE: &str = "!has(self.device) || !(has(self.nts) || has(self.keyRef))";
 
 /// A certificate proves a name.
-pub const NTS_NEEDS_NAME: &str = "!has(self.nts) || !has(self.server) || !isIP(self.server)";
+pub const NTS_NEEDS_NAME: &str =
+    "!has(self.nts) || (!has(self.server) || !isIP(self.server)) && (!has(self.peer) || !isIP(self.peer))";
 
 /// An address, or a host name whose last label begins with a letter. So `010.1.1.1` and `0x7f000001`, which resolvers
 /// read as other addresses than people do, are refused, and so is `::ffff:10.1.1.1`, which no socket of ours meets.
@@ -75,22 +78,33 @@ pub const SERVER: &str = "isIP(self) || \
 pub const POOL: &str = "!isIP(self) && \
      self.matches('^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.])*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?[.]?$')";
 
-/// Of all entries that cover an upstream's address the most specific one alone counts; it must not be `ignore`.
-/// Host names cannot be judged here.
+/// Of all entries that cover an upstream's address the most specific one alone counts, that for `source` like one for the
+/// address itself, after it; it must not be `ignore`. Host names cannot be judged here.
 pub const UPSTREAM_NOT_IGNORED: &str = "!has(self.upstreams) || !has(self.restrict) \
-     || self.upstreams.all(u, !has(u.server) || !isIP(u.server) \
-     || self.restrict.exists(s, isIP(s.source) && ip(s.source) == ip(u.server) && !('ignore' in s.flags)) \
+     || self.upstreams.map(u, has(u.server) ? u.server : has(u.peer) ? u.peer : '').all(a, !isIP(a) \
+     || self.restrict.exists(s, isIP(s.source) && ip(s.source) == ip(a) && !('ignore' in s.flags)) \
      || self.restrict.all(r, !('ignore' in r.flags) \
-     || isIP(r.source) && !(ip(r.source) == ip(u.server)) \
-     || isCIDR(r.source) && !cidr(r.source).containsIP(ip(u.server)) \
-     || !isIP(r.source) && self.restrict.exists(s, isCIDR(s.source) && cidr(s.source).containsIP(ip(u.server)) \
+     || isIP(r.source) && !(ip(r.source) == ip(a)) \
+     || isCIDR(r.source) && !cidr(r.source).containsIP(ip(a)) \
+     || !isIP(r.source) && self.restrict.exists(s, s.source == 'source' \
+     || isCIDR(s.source) && cidr(s.source).containsIP(ip(a)) \
      && (r.source == 'default' || cidr(s.source).prefixLength() > cidr(r.source).prefixLength()))))";
 
 /// What a `restrict` entry may be for.
-pub const SOURCE_FORM: &str = "self.source == 'default' || isIP(self.source) || isCIDR(self.source)";
+pub const SOURCE_FORM: &str =
+    "self.source == 'default' || self.source == 'source' || isIP(self.source) || isCIDR(self.source)";
+
+/// The template is there to let answers in.
+pub const TEMPLATE_ANSWERS: &str = "self.source != 'source' || !('ignore' in self.flags)";
 
 /// `10.1.2.3/8` is a slip: somebody means either the host or the network.
 pub const NO_HOST_BITS: &str = "!isCIDR(self.source) || cidr(self.source) == cidr(self.source).masked()";
+
+/// Whoever is elected serves at that stratum.
+pub const ORPHAN_NEEDS_LOCAL: &str = "!self.orphan || has(self.local)";
+
+/// Without it there is nothing to begin.
+pub const ACTIVATION_NEEDS_LOCAL: &str = "!has(self.activateAfter) || has(self.local)";
 
 /// Otherwise the first step would already be refused. An absent threshold is 10ms.
 pub const STEP_WITHIN_MAX_CHANGE: &str =

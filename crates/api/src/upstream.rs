@@ -5,17 +5,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules;
 
-/// Where time comes from: exactly one of server, pool and device.
+/// Where time comes from: exactly one of server, pool, peer and device.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new(rules::ONE_PLACE).message("an upstream is exactly one of server, pool and device").field_path(".server"),
+    validation = Rule::new(rules::ONE_PLACE).message("an upstream is exactly one of server, pool, peer and device").field_path(".server"),
     validation = Rule::new(rules::MAX_SOURCES_OF_POOL).message("maxSources is for a pool").field_path(".maxSources"),
     validation = Rule::new("self.minPoll <= self.maxPoll").message("minPoll must not be larger than maxPoll (absent, they are 4 and 6)").field_path(".minPoll"),
     validation = Rule::new(rules::NOSELECT_ALONE).message("noselect excludes prefer, trust and require: the upstream is never followed").field_path(".noselect"),
     validation = Rule::new(rules::ONE_PROOF).message("nts and keyRef exclude each other: a server proves who it is in one way").field_path(".nts"),
     validation = Rule::new(rules::NO_PROOF_OF_DEVICE).message("a device takes neither nts nor keyRef: there is nobody to prove anything").field_path(".device"),
-    validation = Rule::new(rules::NTS_NEEDS_NAME).message("nts needs a host name in server: certificates are for names").field_path(".nts"),
+    validation = Rule::new(rules::NTS_NEEDS_NAME).message("nts needs a host name, no address: certificates are for names").field_path(".nts"),
 )]
 pub struct Upstream {
     /// A name of your choice, unique in the policy: a label of metrics, and SOURCE in `kubectl get nclk`.
@@ -36,12 +36,19 @@ pub struct Upstream {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16))]
     pub max_sources: Option<i32>,
+    /// Host name or IP address of a server that in turn has this node among its upstreams, as ntp.conf's `peer`: each asks
+    /// the other, and when one has lost all that it follows, it follows the other. The node itself among the peers is left
+    /// out, so one list serves a group of nodes. With stratum.orphan they are those who elect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(rules::SERVER).message("peer must be a host name, or an IP address in its usual form, as in ntp.example.com, 192.0.2.10 or 2001:db8::1"))]
+    pub peer: Option<String>,
     /// A PTP hardware clock of the node, such as /dev/ptp0, which something else keeps right, in UTC: a network card that
     /// is synchronised, or the host of a virtual machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 40), regex(pattern = rules::DEVICE))]
     pub device: Option<String>,
-    /// UDP port of the server or pool. Default: 123.
+    /// UDP port of the server, pool or peer. Default: 123.
     #[serde(default = "ntp_port")]
     #[schemars(range(min = 1, max = 65_535))]
     pub port: i32,
@@ -104,7 +111,7 @@ pub struct Nts {
     pub port: i32,
 }
 
-fn nts_port() -> i32 {
+pub(crate) fn nts_port() -> i32 {
     4460
 }
 

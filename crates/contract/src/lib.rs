@@ -8,17 +8,18 @@
 mod agent_file;
 mod name;
 mod profile;
+mod serve;
 mod report;
 mod span;
 
 pub use agent_file::{Agent, AgentFile, Watch};
 pub use name::{Assignment, NameError, ProfileName, text_hash};
 pub use profile::{
-    Clock, Flag, Leap, LeapMode, Mode, Nts, Profile, RateLimit, Restrict, Rtc, RtcMode, Serve, ServeNts,
-    Smear, Step, Stratum, Thresholds, Upstream,
+    Clock, Leap, LeapMode, Mode, Nts, Profile, Rtc, RtcMode, Smear, Step, Stratum, Thresholds, Upstream,
 };
 pub use report::{
     ClockReport, ProfileError, Reason, Report, RtcHealth, RtcReport, ServerReport, SourceReport, SourceState,
     StepReport, Transition, TransitionKind,
 };
+pub use serve::{Flag, RateLimit, Restrict, Serve, ServeNts};
 pub use span::{Span, SpanError, approximately};

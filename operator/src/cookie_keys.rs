@@ -1,0 +1,400 @@
+//! The keys that agents seal NTS cookies with (RFC 8915 §6): made here and changed every day, the same for all agents, so
+//! that a client may go on with any of them. Pure: times and random numbers are arguments. No key is ever shown.
+//!
+//! The file has a key a line, `<id: 8 hexadecimal digits> <key: 64>`; `#` begins a comment. The first key seals, all of them
+//! open. A new key stands second until every agent has surely read it, since volumes lag by up to 81 s; then it comes
+//! first. What happened last is told by a comment, with its time: the next operator goes on from there. Wall clocks can
+//! be wrong here more than anywhere, so nothing is done sooner than the monotonic clock allows, and no key goes before
+//! seven newer ones have come.
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    ByteString,
+    jiff::{SignedDuration, Timestamp},
+};
+
+use crate::keys::Content;
+
+/// Where they are in the Secret `timesync-keys`. No file of a user's Secret has this name: those have a `_`.
+pub(crate) const FILE: &str = "nts-cookie-keys";
+
+/// A new key seals from so long after it was given out.
+const SETTLE: Duration = Duration::from_secs(600);
+/// So long a key seals.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// However wrong the wall clock is, the next key is not made sooner.
+const LEAST: Duration = Duration::from_secs(3600);
+/// Keys in the file. A client that was away for a week begins anew.
+const MOST: usize = 8;
+
+/// Octets of a new key: four are its id, 32 the key (AES-SIV-CMAC-256).
+pub(crate) const DRAWN: usize = 36;
+
+/// What this operator knows of them, for as long as it leads.
+#[derive(Default)]
+pub(crate) struct CookieKeys {
+    known: Option<Known>,
+}
+
+struct Known {
+    content: Content,
+    /// Since when it stands there, as far as this operator knows.
+    since: Instant,
+    /// What stood there before; a watch may show it for a moment longer.
+    before: Option<Content>,
+}
+
+impl CookieKeys {
+    /// What the file is to hold now, where it holds `held`; none if there are no keys and none are `wanted`. The answer
+    /// changes with what it holds, and with time.
+    ///
+    /// # Errors
+    /// That of `draw`, which fills the octets of a new key with random ones.
+    pub(crate) fn turn<E>(
+        &mut self,
+        held: Option<&Content>,
+        wanted: bool,
+        now: Instant,
+        time: Timestamp,
+        draw: impl FnOnce() -> Result<[u8; DRAWN], E>,
+    ) -> Result<Option<Content>, E> {
+        self.learn(held, now);
+        let next = match &self.known {
+            None if wanted => {
+                Some(Ring { keys: vec![fresh(draw()?, &[])], last: Event::Sealing(Some(time)) })
+            }
+            None => None,
+            Some(known) => {
+                let ring = Ring::read(&known.content);
+                match ring.due(now.saturating_duration_since(known.since), time) {
+                    Some(Step::Announce) => Some(ring.announce(draw()?)),
+                    Some(Step::Promote) => Some(ring.promote(time)),
+                    None => None,
+                }
+            }
+        };
+        if let Some(ring) = next {
+            let before = self.known.take().map(|known| known.content);
+            self.known = Some(Known { content: ring.content(), since: now, before });
+        }
+        Ok(self.known.as_ref().map(|known| known.content.clone()))
+    }
+
+    /// Takes what somebody else wrote, an earlier operator or a person, unless there is no key in it: keys that are lost
+    /// by mistake come back.
+    fn learn(&mut self, held: Option<&Content>, now: Instant) {
+        let held = held.filter(|held| !Ring::read(held).keys.is_empty());
+        match (&mut self.known, held) {
+            (Some(known), Some(held)) if known.content == *held => {}
+            // It is still to be written, or to come back.
+            (Some(known), held) if held.is_none() || known.before.as_ref() == held => known.since = now,
+            (known, Some(held)) => {
+                *known = Some(Known { content: held.clone(), since: now, before: None });
+            }
+            (_, None) => {}
+        }
+    }
+}
+
+/// What the file says.
+struct Ring {
+    /// Lines `id key`; the first seals.
+    keys: Vec<String>,
+    last: Event,
+}
+
+/// What happened last.
+enum Event {
+    /// The first key began to seal; at a time, if that can be read.
+    Sealing(Option<Timestamp>),
+    /// The second key was given out.
+    Announced,
+}
+
+/// What is to be done.
+enum Step {
+    /// Give out a new key.
+    Announce,
+    /// Let the second key seal.
+    Promote,
+}
+
+const SEALING: &str = "# sealing since ";
+const ANNOUNCED: &str = "# the second key seals next";
+
+impl Ring {
+    fn read(content: &Content) -> Self {
+        let text = str::from_utf8(&content.0.0).unwrap_or_default();
+        let mut ring = Self { keys: Vec::new(), last: Event::Sealing(None) };
+        for line in text.lines() {
+            if let Some(time) = line.strip_prefix(SEALING) {
+                ring.last = Event::Sealing(time.trim().parse().ok());
+            } else if line.starts_with(ANNOUNCED) {
+                ring.last = Event::Announced;
+            } else if is_key(line) && ring.keys.len() < MOST {
+                ring.keys.push(line.to_owned());
+            }
+        }
+        if ring.keys.len() < 2 && matches!(ring.last, Event::Announced) {
+            ring.last = Event::Sealing(None);
+        }
+        ring
+    }
+
+    /// `age` is how long the ring has been like this, by the monotonic clock, as far as this operator knows.
+    fn due(&self, age: Duration, time: Timestamp) -> Option<Step> {
+        match self.last {
+            Event::Announced => (age >= SETTLE).then_some(Step::Promote),
+            Event::Sealing(since) => {
+                let sealed = since.map(|since| time.duration_since(since));
+                let young = |sealed: SignedDuration| !sealed.is_negative() && sealed.unsigned_abs() < DAY;
+                // A time in the future was written by a wrong clock, or is read by one.
+                let old = !sealed.is_some_and(young);
+                (age >= DAY || age >= LEAST && old).then_some(Step::Announce)
+            }
+        }
+    }
+
+    fn announce(mut self, random: [u8; DRAWN]) -> Self {
+        let key = fresh(random, &self.keys);
+        self.keys.insert(1, key);
+        self.keys.truncate(MOST);
+        self.last = Event::Announced;
+        self
+    }
+
+    fn promote(mut self, time: Timestamp) -> Self {
+        self.keys.swap(0, 1);
+        self.last = Event::Sealing(Some(time));
+        self
+    }
+
+    fn content(&self) -> Content {
+        let last = match self.last {
+            Event::Sealing(Some(time)) => format!("{SEALING}{time}"),
+            Event::Sealing(None) => String::new(),
+            Event::Announced => ANNOUNCED.to_owned(),
+        };
+        let text =
+            format!("# Made and changed every day by timesync-operator.\n{last}\n{}\n", self.keys.join("\n"));
+        Content(ByteString(text.into_bytes()))
+    }
+}
+
+fn is_key(line: &str) -> bool {
+    let digits = |text: &str, number: usize| {
+        text.len() == number && text.bytes().all(|octet| octet.is_ascii_hexdigit())
+    };
+    line.split_once(' ').is_some_and(|(id, key)| digits(id, 8) && digits(key, 64))
+}
+
+/// A key whose id is none of the others'.
+fn fresh(random: [u8; DRAWN], others: &[String]) -> String {
+    let (id, key) = random.split_at(4);
+    let mut id = id.iter().fold(0u32, |id, octet| id << 8 | u32::from(*octet));
+    while others.iter().any(|other| other.starts_with(&format!("{id:08x} "))) {
+        id = id.wrapping_add(1);
+    }
+    let mut line = format!("{id:08x} ");
+    for octet in key {
+        write!(line, "{octet:02x}").expect("a String takes everything");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    /// An operator and its clocks; each key that it draws is another one.
+    struct Bench {
+        operator: CookieKeys,
+        start: Instant,
+        age: Duration,
+        time: Timestamp,
+        drawn: u8,
+        held: Option<Content>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self {
+                operator: CookieKeys::default(),
+                start: Instant::now(),
+                age: Duration::ZERO,
+                time: "2026-11-23T04:00:00Z".parse().unwrap(),
+                drawn: 0,
+                held: None,
+            }
+        }
+
+        fn turn(&mut self, wanted: bool) -> Option<Content> {
+            let random = [self.drawn; DRAWN];
+            let mut drawn = self.drawn;
+            let draw = || {
+                drawn += 1;
+                Ok::<_, Infallible>(random)
+            };
+            let now = self.start + self.age;
+            let content = self.operator.turn(self.held.as_ref(), wanted, now, self.time, draw).unwrap();
+            self.drawn = drawn;
+            content
+        }
+
+        /// A round after so many minutes, and its content written. The first digits of the keys.
+        fn round(&mut self, minutes: u64) -> String {
+            self.age += Duration::from_secs(60 * minutes);
+            self.time += Duration::from_secs(60 * minutes);
+            self.held = self.turn(true);
+            self.keys()
+        }
+
+        fn keys(&self) -> String {
+            let keys = self.held.as_ref().map(|held| Ring::read(held).keys).unwrap_or_default();
+            keys.iter().map(|key| &key[..2]).collect::<Vec<_>>().join(" ")
+        }
+
+        fn restart(&mut self) {
+            self.operator = CookieKeys::default();
+        }
+    }
+
+    fn content(text: &str) -> Content {
+        Content(ByteString(text.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn there_are_none_until_somebody_wants_them() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.turn(false), None);
+        assert_eq!(bench.round(0), "00");
+        let text = String::from_utf8(bench.held.clone().unwrap().0.0).unwrap();
+        let expected = format!(
+            "# Made and changed every day by timesync-operator.\n# sealing since 2026-11-23T04:00:00Z\n00000000 {}\n",
+            "0".repeat(64)
+        );
+        assert_eq!(text, expected);
+        assert_eq!(bench.round(1), "00", "and they stay");
+    }
+
+    #[test]
+    fn a_new_key_is_known_to_all_before_it_seals() {
+        let mut bench = Bench::new();
+        bench.round(0);
+        assert_eq!(bench.round(24 * 60 - 1), "00");
+        assert_eq!(bench.round(1), "00 01");
+        assert_eq!(bench.round(9), "00 01");
+        assert_eq!(bench.round(1), "01 00");
+        assert_eq!(bench.round(24 * 60), "01 02 00");
+        assert_eq!(bench.round(10), "02 01 00");
+    }
+
+    #[test]
+    fn a_key_that_could_not_be_written_does_not_seal() {
+        let mut bench = Bench::new();
+        bench.round(0);
+        let before = bench.held.clone();
+        bench.round(24 * 60);
+        for _ in 0..30 {
+            bench.held = before.clone();
+            assert_eq!(bench.round(1), "00 01");
+        }
+        assert_eq!(bench.round(9), "00 01");
+        assert_eq!(bench.round(1), "01 00");
+    }
+
+    #[test]
+    fn seven_old_keys_stay() {
+        let mut bench = Bench::new();
+        bench.round(0);
+        for _ in 0..20 {
+            bench.round(24 * 60);
+            let announced = bench.keys();
+            bench.round(10);
+            assert_eq!(announced.split(' ').count(), (bench.drawn as usize).min(8));
+        }
+        assert_eq!(bench.keys(), "14 13 12 11 10 0f 0e 0d");
+    }
+
+    #[test]
+    fn the_next_operator_goes_on_where_the_last_one_ended() {
+        let mut bench = Bench::new();
+        bench.round(0);
+        bench.round(20 * 60);
+        bench.restart();
+        assert_eq!(bench.round(5 * 60), "00", "it has seen it only now");
+        assert_eq!(bench.round(60), "00 01", "25 hours by the comment, one by its own clock");
+        bench.round(9);
+        bench.restart();
+        assert_eq!(bench.round(9), "00 01");
+        assert_eq!(bench.round(10), "01 00");
+    }
+
+    #[test]
+    fn a_wrong_wall_clock_neither_hurries_nor_stops_it() {
+        let mut bench = Bench::new();
+        bench.round(0);
+        bench.time += Duration::from_secs(10 * 366 * 24 * 3600);
+        assert_eq!(bench.round(59), "00");
+        assert_eq!(bench.round(1), "00 01");
+        assert_eq!(bench.round(10), "01 00");
+        bench.time -= Duration::from_secs(10 * 366 * 24 * 3600);
+        assert_eq!(bench.round(59), "01 00", "its time is in the future");
+        assert_eq!(bench.round(1), "01 02 00");
+        assert_eq!(bench.round(10), "02 01 00");
+        for _ in 0..23 {
+            // A clock that stands still.
+            bench.time -= Duration::from_secs(3600);
+            assert_eq!(bench.round(60), "02 01 00");
+        }
+        assert_eq!(bench.round(60), "02 03 01 00");
+    }
+
+    #[test]
+    fn keys_that_are_lost_by_mistake_come_back() {
+        let mut bench = Bench::new();
+        bench.round(0);
+        let before = bench.held.clone();
+        for lost in
+            [None, Some(content("")), Some(content("00000000 00\n")), Some(Content(ByteString(vec![0xff])))]
+        {
+            bench.held = lost;
+            bench.round(1);
+            assert_eq!(bench.held, before);
+        }
+    }
+
+    #[test]
+    fn what_a_person_or_another_operator_wrote_is_taken() {
+        let mut bench = Bench::new();
+        bench.round(0);
+        let stale = bench.held.clone();
+        bench.round(24 * 60);
+        bench.held = stale;
+        assert_eq!(bench.round(0), "00 01", "a watch that lags is nobody");
+        let other = content(&format!("abcdef01 {}\n", "7".repeat(64)));
+        bench.held = Some(other.clone());
+        assert_eq!(bench.turn(true), Some(other));
+        assert_eq!(bench.round(59), "ab", "and not changed at once");
+        assert_eq!(bench.round(1), "ab 02");
+    }
+
+    #[test]
+    fn no_two_keys_have_one_id() {
+        let line = fresh([0xff; DRAWN], &[fresh([0xff; DRAWN], &[])]);
+        assert_eq!(&line[..9], "00000000 ");
+        assert!(is_key(&line));
+    }
+
+    #[test]
+    fn no_random_number_no_key() {
+        let now = Instant::now();
+        let failed = CookieKeys::default().turn(None, true, now, Timestamp::UNIX_EPOCH, || Err("none"));
+        assert_eq!(failed, Err("none"));
+    }
+}
