@@ -55,6 +55,11 @@ struct Problem {
 }
 
 impl Error {
+    /// Each problem: the field and what is wrong with it.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|Problem { field, message }| (field.as_str(), message.as_str()))
+    }
+
     /// The same, for a profile that is part of a larger file.
     pub(crate) fn within(mut self, table: &str) -> Self {
         for problem in &mut self.0 {

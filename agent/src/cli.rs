@@ -1,10 +1,11 @@
 //! The command line: one file per subcommand, each of which returns whether it found things well.
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
 mod ask;
 mod check;
+mod convert;
 mod query;
 mod rtc;
 mod run;
@@ -18,6 +19,7 @@ Examples:
   timesync-agent status                             how right is this node's clock?
   timesync-agent sources                            what does it think of each upstream?
   timesync-agent query ntp.example.com              how far is this clock from that server?
+  timesync-agent convert /etc/ntp.conf              what would a policy be that says the same?
 
 Offsets are this clock minus true time: positive means that this clock is ahead.";
 
@@ -74,6 +76,9 @@ Exit code 0 only if a synchronised server answered.")]
 Marks: * selected, + combined, - agrees and is not needed, x falseticker, ? unreachable or not usable,
 ~ no majority. Exit code 0 if one is selected.")]
     Sources(View),
+    /// Make a policy, or an agent's file, of an ntp.conf or a chrony.conf
+    #[command(after_help = convert::EXAMPLES)]
+    Convert(convert::Convert),
     /// Read or write the hardware clock
     #[command(after_help = "\
 Examples:
@@ -100,19 +105,21 @@ pub(crate) struct View {
 const DEFAULT_FILE: &str = "/etc/timesync/agent.toml";
 
 impl Cli {
-    /// Does what was asked; `false` if it found things not well.
+    /// Does what was asked; the exit code says how it found things.
     ///
     /// # Errors
     /// When it could not be done.
-    pub(crate) fn act(self) -> Result<bool, Error> {
-        Ok(match self.command {
+    pub(crate) fn act(self) -> Result<ExitCode, Error> {
+        let is_well = match self.command {
+            Command::Convert(convert) => return Ok(convert.act()?),
             Command::Run(run) => run.act().map(|()| true)?,
             Command::Check { file } => check::act(&file),
             Command::Query { host } => query::act(&host)?,
             Command::Status(view) => status::act(&view)?,
             Command::Sources(view) => sources::act(&view)?,
             Command::Rtc(rtc) => rtc.act()?,
-        })
+        };
+        Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
@@ -128,6 +135,9 @@ pub(crate) enum Error {
     /// `status` and `sources`.
     #[error(transparent)]
     Ask(#[from] ask::Error),
+    /// `convert`.
+    #[error(transparent)]
+    Convert(#[from] convert::Error),
     /// `rtc`.
     #[error(transparent)]
     Rtc(#[from] crate::rtc::Error),

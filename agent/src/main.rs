@@ -4,6 +4,7 @@
 //! of it, `engine` runs the pure engine on the system `clock` and asks the network (`resolve` for names, `auth` for proof, `state` for
 //! what outlives it), `server` answers others, `rtc` looks after the hardware clock, `report` collects what all of
 //! them know, `metrics` and `http` show it. `reload` holds the order; `cli` is the way in.
+//! `convert` is beside the way: it makes a profile of other daemons' files.
 #![forbid(unsafe_code)]
 
 mod cli;
@@ -38,6 +39,8 @@ mod liveness;
 
 mod http;
 
+mod convert;
+
 #[cfg(test)]
 mod scratch;
 
@@ -60,8 +63,7 @@ fn main() -> ExitCode {
     // Stamped by the system clock in UTC, so that one event on two nodes can be compared.
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     match cli.act() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("timesync-agent: {error}");
             ExitCode::FAILURE

@@ -88,16 +88,36 @@ fn scaled(number: &str, nanos: u64) -> Option<u64> {
     whole.parse::<u64>().ok()?.checked_mul(nanos)?.checked_add(u64::try_from(fraction_nanos).ok()?)
 }
 
+/// Six digits.
+const MOST_IN_ONE_UNIT: u128 = 999_999;
+
 impl fmt::Display for Span {
-    /// The shortest exact text: the largest unit, up to seconds, of which this is a whole number.
+    /// The shortest exact text: the largest unit, up to seconds, of which this is a whole number. Where that takes
+    /// more than six digits, which is what a policy takes, hours and every unit below.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
-        match nanos {
-            0 => f.write_str("0s"),
-            n if n.is_multiple_of(1_000_000_000) => write!(f, "{}s", n / 1_000_000_000),
-            n if n.is_multiple_of(1_000_000) => write!(f, "{}ms", n / 1_000_000),
-            n if n.is_multiple_of(1_000) => write!(f, "{}us", n / 1_000),
-            n => write!(f, "{}.{:03}us", n / 1_000, n % 1_000),
+        let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
+        let whole = units.into_iter().find(|(size, _)| nanos.is_multiple_of(*size));
+        match whole {
+            Some((size, unit)) if nanos / size <= MOST_IN_ONE_UNIT => {
+                return write!(f, "{}{unit}", nanos / size);
+            }
+            None if nanos / 1_000 <= MOST_IN_ONE_UNIT => {
+                return write!(f, "{}.{:03}us", nanos / 1_000, nanos % 1_000);
+            }
+            _ => {}
+        }
+        let mut rest = nanos;
+        for (size, unit) in [(3_600_000_000_000, "h"), (1_000_000_000, "s"), (1_000_000, "ms")] {
+            if rest >= size {
+                write!(f, "{}{unit}", rest / size)?;
+                rest %= size;
+            }
+        }
+        match (rest / 1_000, rest % 1_000) {
+            (0, 0) => Ok(()),
+            (micros, 0) => write!(f, "{micros}us"),
+            (micros, nanos) => write!(f, "{micros}.{nanos:03}us"),
         }
     }
 }
@@ -149,6 +169,12 @@ mod tests {
         check("1.5ms", 1_500_000, "1500us");
         check("0.0005us", 0, "0s");
         check("2h", 7_200_000_000_000, "7200s");
+        check("999999s", 999_999_000_000_000, "999999s");
+        check("1000001s", 1_000_001_000_000_000, "277h2801s");
+        check("876000h", 3_153_600_000_000_000_000, "876000h");
+        check("1s1us", 1_000_001_000, "1s1us");
+        check("1000.000001s", 1_000_000_001_000, "1000s1us");
+        check("0.0025us", 2, "0.002us");
     }
 
     #[test]

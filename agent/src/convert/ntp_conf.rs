@@ -1,0 +1,254 @@
+//! A whole ntp.conf, ntpd's classic one or NTPsec's, into the draft: each line to the step that knows its directive.
+//! First a look over all lines, since some of them speak of others (`fudge`, `keys`, `nts`).
+use std::collections::BTreeMap;
+
+use contract::Nts;
+
+use super::{
+    draft::Draft,
+    lines::{self, Line},
+    ntp_options::{OF_SERVER, WITHOUT_FIELD},
+    ntp_settings::{self as settings, defaults},
+    restrict_line::AccessList,
+    source_line::{Source, Words},
+};
+
+/// Reads `text` into `draft`.
+pub(super) fn read(text: &str, draft: &mut Draft) {
+    let lines = lines::of_ntp(text);
+    let facts = Facts::of(&lines);
+    let mut access = AccessList::default();
+    for line in &lines {
+        match line.directive {
+            "server" | "pool" | "peer" => upstream(line, &facts, draft),
+            "refclock" => refclock(line, draft),
+            "fudge" => fudge(line, draft),
+            "restrict" => access.restrict(line, draft),
+            "unrestrict" | "delrestrict" => access.unrestrict(line, draft),
+            "discard" => settings::discard(line, draft),
+            "limit" => settings::limit(line, draft),
+            "mru" => settings::mru(line, draft),
+            "tos" => settings::tos(line, draft),
+            "tinker" => settings::tinker(line, draft),
+            "enable" | "disable" => settings::switch(line, draft),
+            "keys" => settings::keys(line, &facts, draft),
+            "trustedkey" => settings::trusted_keys(line, &facts, draft),
+            "nts" => settings::nts(line, &facts, draft),
+            "interface" | "nic" | "listen" => settings::interface(line, draft),
+            _ => without_field(line, draft),
+        }
+        draft.account_for(line);
+    }
+    access.finish(draft);
+    defaults(draft);
+}
+
+/// What some lines say of others.
+#[derive(Debug, Default)]
+pub(super) struct Facts<'a> {
+    /// The stratum that a `fudge` line gives a clock.
+    strata: BTreeMap<&'a str, &'a str>,
+    /// The file that `keys` names.
+    keys: Option<&'a str>,
+    /// Some line uses a key.
+    pub(super) uses_keys: bool,
+    nts_ca: Option<&'a str>,
+    /// What a server of NTS shows.
+    pub(super) nts_certificate: Option<&'a str>,
+    /// What it proves that with.
+    pub(super) nts_private_key: Option<&'a str>,
+    /// Whether there is one.
+    pub(super) nts_served: bool,
+}
+
+impl<'a> Facts<'a> {
+    fn of(lines: &[Line<'a>]) -> Self {
+        let mut facts = Self::default();
+        for line in lines {
+            let after = |word: &str| {
+                let at = line.words.iter().position(|each| *each == word)?;
+                line.words.get(at + 1).copied()
+            };
+            match line.directive {
+                "fudge" => {
+                    let said = line.words.first().zip(after("stratum"));
+                    facts.strata.extend(said.map(|(clock, stratum)| (*clock, stratum)));
+                }
+                "keys" => facts.keys = line.words.first().copied(),
+                "trustedkey" => facts.uses_keys = true,
+                "server" | "pool" | "peer" => facts.uses_keys |= after("key").is_some(),
+                "nts" => {
+                    facts.nts_ca = after("ca").or(facts.nts_ca);
+                    facts.nts_certificate = after("cert").or(facts.nts_certificate);
+                    facts.nts_private_key = after("key").or(facts.nts_private_key);
+                    facts.nts_served |= line.words.contains(&"enable");
+                }
+                _ => {}
+            }
+        }
+        facts
+    }
+
+    /// What the file of a key is to hold.
+    pub(super) fn key_line(&self, id: u32) -> String {
+        format!("key {id} of {}", self.keys.map_or("the keys file".into(), lines::printable))
+    }
+}
+
+/// `server`, `pool` and `peer`.
+fn upstream(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) {
+    let mut words = Words::new(line);
+    let mut host = words.next();
+    while let Some(family @ ("-4" | "-6")) = host {
+        host = words.next();
+        if host.is_some_and(|host| host.parse::<std::net::IpAddr>().is_err()) {
+            draft.leave_out(line, format!("{family}: addresses of both families are asked"));
+        }
+    }
+    let Some(host) = host else { return draft.leave_out(line, "it does not say whom to ask") };
+    if host.starts_with("127.127.") {
+        return clock_driver(line, host, facts, draft);
+    }
+    // NTPsec takes the port of the key exchange with the name.
+    let is_nts = line.words.contains(&"nts");
+    let with_port = host.split_once(':').and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)));
+    let (host, exchange) = match with_port {
+        Some((name, port)) if is_nts => (name, Some(port)),
+        _ => (host, None),
+    };
+    let mut source = Source::new(line.directive, host);
+    while let Some(option) = words.next() {
+        if source.common(option, &mut words, draft) {
+            continue;
+        }
+        match option {
+            "true" => source.upstream.trust = true,
+            "key" => {
+                let id: Option<u32> = words.number(option, draft);
+                let file = |id| draft.file("ntp-keys", &format!("key-{id}"), facts.key_line(id));
+                match id.map(file) {
+                    Some(file) => source.upstream.key = Some(file),
+                    None => {
+                        return draft.leave_out(
+                            line,
+                            "the whole upstream, since it would not have to prove who it is",
+                        );
+                    }
+                }
+            }
+            "nts" => {
+                let port = exchange.unwrap_or(Nts::default().port);
+                let ca =
+                    facts.nts_ca.map(|path| draft.file("ntp-certificates", "ca.pem", certificates(path)));
+                source.upstream.nts.get_or_insert(Nts { ca: None, port }).ca = ca;
+            }
+            "ca" => {
+                let path = words.next().unwrap_or_default();
+                let key = format!("ca-{}.pem", line.number);
+                let ca = draft.file("ntp-certificates", &key, certificates(path));
+                let port = exchange.unwrap_or(Nts::default().port);
+                source.upstream.nts.get_or_insert(Nts { ca: None, port }).ca = Some(ca);
+            }
+            "autokey" => {
+                return draft.leave_out(
+                    line,
+                    "the whole upstream: Autokey is broken and not spoken, and without it it would not have to prove who it is. Use \
+                     NTS or a shared key",
+                );
+            }
+            _ => match OF_SERVER.iter().find(|(name, ..)| *name == option) {
+                Some((_, follow, fate, why)) => {
+                    words.skip(*follow);
+                    draft.tell(line, *fate, format!("{option}: {why}"));
+                }
+                None => {
+                    draft.leave_out(line, format!("{:?}: there is no such option", lines::printable(option)))
+                }
+            },
+        }
+    }
+    source.finish(line, true, draft);
+}
+
+fn certificates(path: &str) -> String {
+    format!("the certificates (PEM) of {}", lines::printable(path))
+}
+
+/// A server 127.127.T.U is a clock of the machine, of type T. Type 1 is the system clock itself.
+fn clock_driver(line: &Line<'_>, address: &str, facts: &Facts<'_>, draft: &mut Draft) {
+    if !address.starts_with("127.127.1.") {
+        return draft.leave_out(
+            line,
+            "the whole upstream: reference clocks are not read. A PTP clock is an upstream with `device`; for others run a server that \
+             reads them, and name it",
+        );
+    }
+    let stratum = facts.strata.get(address).copied();
+    local_clock(line, stratum, draft);
+}
+
+/// The local clock driver's own stratum (ntpd's manual, "Undisciplined Local Clock").
+const LOCAL_STRATUM: &str = "5";
+
+/// Whoever follows a clock of stratum N has stratum N + 1, ntpd itself included; `stratum.local` is the latter.
+fn local_clock(line: &Line<'_>, stratum: Option<&str>, draft: &mut Draft) {
+    let given = stratum.unwrap_or(LOCAL_STRATUM);
+    let served = given.parse::<u8>().ok().and_then(|stratum| stratum.checked_add(1)).filter(|n| *n <= 15);
+    let Some(served) = served else {
+        return draft.leave_out(
+            line,
+            format!("the local clock cannot be served from stratum {:?}", lines::printable(given)),
+        );
+    };
+    if draft.profile.stratum.local.is_some() {
+        return draft.leave_out(line, "another line says already how the node's own clock is served");
+    }
+    draft.profile.stratum.local = Some(served);
+    draft.carry(line);
+    let field = draft.field("stratum.local");
+    draft.note(
+        line,
+        format!("this is {field}: {served}, the stratum that clients see; the node's own clock is served while no upstream tells the time"),
+    );
+}
+
+/// NTPsec's other way to name a clock of the machine.
+fn refclock(line: &Line<'_>, draft: &mut Draft) {
+    let at = line.words.iter().position(|word| *word == "stratum");
+    match line.words.first() {
+        Some(&"local") => local_clock(line, at.and_then(|at| line.words.get(at + 1)).copied(), draft),
+        _ => draft.leave_out(
+            line,
+            "the whole upstream: reference clocks are not read. A PTP clock is an upstream with `device`; for others run a server that \
+             reads them, and name it",
+        ),
+    }
+}
+
+/// The stratum is already with the clock.
+fn fudge(line: &Line<'_>, draft: &mut Draft) {
+    let is_local = line.words.first().is_some_and(|clock| clock.starts_with("127.127.1."));
+    if !is_local {
+        return draft.note(line, "it is for a reference clock, and none is read");
+    }
+    let mut words = Words::new(line);
+    words.next();
+    while let Some(option) = words.next() {
+        let value = words.next();
+        match option {
+            "stratum" => draft.carry(line),
+            "refid" => draft.note(line, "refid: an agent that serves its own clock says so in its own way"),
+            _ => draft.leave_out(
+                line,
+                format!("{} {}: the node's own clock is served as it is", option, value.unwrap_or_default()),
+            ),
+        }
+    }
+}
+
+fn without_field(line: &Line<'_>, draft: &mut Draft) {
+    match WITHOUT_FIELD.iter().find(|(names, ..)| names.contains(&line.directive)) {
+        Some((_, fate, why)) => draft.tell(line, *fate, *why),
+        None => draft.leave_out(line, "there is no such directive in ntp.conf"),
+    }
+}

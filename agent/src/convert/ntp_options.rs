@@ -1,0 +1,126 @@
+//! Directives of ntp.conf that have no field here, and what is to be said of each: that nobody misses it, or that
+//! something that matters is left out. Data alone. From the manuals of ntp 4.2.8 (ntp.conf(5)) and NTPsec 1.2.
+
+use super::draft::Fate::{self, LeftOut, Unneeded};
+
+/// Directives, what becomes of them, and why.
+pub(super) const WITHOUT_FIELD: &[(&[&str], Fate, &str)] = &[
+    (&["driftfile"], Unneeded, "the agent keeps its own drift in its state directory"),
+    (&["logfile", "logconfig"], Unneeded, "the agent logs to standard error, --log-level says how much"),
+    (
+        &["statsdir", "statistics", "filegen"],
+        Unneeded,
+        "there are no statistics files: /metrics and `timesync-agent sources` show what they would hold",
+    ),
+    (&["leapfile"], Unneeded, "the agent reads the leap seconds that the host's time zone data know"),
+    (
+        &["pidfile", "rlimit", "reset", "saveconfigdir", "nonvolatile", "tick"],
+        Unneeded,
+        "the agent needs nothing like it",
+    ),
+    (&["controlkey", "requestkey"], Unneeded, "nothing can be changed over the network, so no key allows it"),
+    (&["broadcastdelay", "ttl", "mdnstries"], Unneeded, "it is for broadcasts, which there are none of"),
+    (&["keysdir", "automax", "revoke"], Unneeded, "it is for Autokey, which there is none of"),
+    (&["calldelay"], Unneeded, "it is for modems, which are not dialled"),
+    (
+        &["broadcast", "broadcastclient", "multicastclient", "manycastclient", "manycastserver"],
+        LeftOut,
+        "nothing is sent to, or taken from, a broadcast or multicast address: whoever can forge one packet moves all clocks. Name \
+         the servers in lines of their own",
+    ),
+    (&["includefile"], LeftOut, "the file is not read. Put its lines here, in this place, or convert it too"),
+    (
+        &["crypto", "autokey"],
+        LeftOut,
+        "Autokey is broken and not spoken. Use NTS (`nts` in the server's line) or a shared key",
+    ),
+    (
+        &["leapsmearinterval"],
+        LeftOut,
+        "time is not smeared for clients. Where the upstreams smear, say so in clock.leap.smear",
+    ),
+    (&["dscp", "qos"], LeftOut, "packets are not marked for routers"),
+    (&["trap"], LeftOut, "there are no traps. Kubernetes events, /metrics and the log tell what happens"),
+    (&["setvar"], LeftOut, "variables of your own cannot be shown to ntpq"),
+    (&["phone"], LeftOut, "no modem is dialled for the time"),
+    (&["pollskewlist"], LeftOut, "polls are spread over time in one fixed way"),
+    (&["ntpsigndsocket"], LeftOut, "requests of Windows clients (mssntp) are not signed"),
+    (&["unpeer"], LeftOut, "an upstream cannot be taken back: delete its line"),
+    (&["ippeerlimit"], Unneeded, "no association is made from a packet, so there are none to count"),
+    (&["extra"], LeftOut, "time is served on one port"),
+    (&["simulate"], LeftOut, "there is no simulator in the agent"),
+    (
+        &["device"],
+        LeftOut,
+        "reference clocks on a serial line are not read; a PTP clock is an upstream with `device`",
+    ),
+];
+
+/// Words of `tos`.
+pub(super) const TOS: &[(&str, Fate, &str)] = &[
+    (
+        "minclock",
+        Unneeded,
+        "there is no such threshold: every source that agrees is weighed by how good it is",
+    ),
+    ("mindist", Unneeded, "how far sources may be apart is told by their own errors"),
+    ("beacon", Unneeded, "it is for manycast, which there is none of"),
+    ("basedate", Unneeded, "the era of a timestamp is told by the clock and the build"),
+    ("bcpollbstep", Unneeded, "it is for broadcasts, which there are none of"),
+    ("mdnstries", Unneeded, "the agent is not announced by mDNS"),
+    ("maxdist", LeftOut, "there is no such limit; thresholds say how large the error may be"),
+    ("ceiling", LeftOut, "servers are not chosen by stratum"),
+    ("floor", LeftOut, "servers are not chosen by stratum"),
+    ("cohort", LeftOut, "servers are not chosen by stratum"),
+];
+
+/// Words of `tinker`.
+pub(super) const TINKER: &[(&str, Fate, &str)] = &[
+    ("stepout", Unneeded, "after the start nothing is stepped, however long it lasts"),
+    ("allan", Unneeded, "it tunes ntpd's loop; this one finds its own interval"),
+    ("dispersion", Unneeded, "it tunes ntpd's loop; errors are measured here"),
+    ("freq", Unneeded, "the frequency is measured, and kept over restarts"),
+    ("huffpuff", Unneeded, "delays on one way alone are weighed in another manner"),
+    ("tick", Unneeded, "the kernel's tick is left as it is"),
+    ("stepfwd", LeftOut, "there is one threshold for both directions: use tinker step"),
+    ("stepback", LeftOut, "there is one threshold for both directions: use tinker step"),
+];
+
+/// Words of `disable`; the same of `enable` are what happens anyhow.
+pub(super) const SWITCHES: &[(&str, &str)] = &[
+    ("auth", "no association is ever made from a packet, with or without a key"),
+    ("bclient", "broadcasts are never listened to"),
+    ("calibrate", "reference clocks are not calibrated"),
+    ("kernel", "the kernel's own loop is not used anyhow"),
+    ("mode7", "ntpdc's protocol is not spoken"),
+    ("monitor", "the list of clients cannot be asked for, so nothing can be made to amplify it"),
+    ("stats", "there are no statistics files"),
+    ("peer_clear_digest_early", "the agent needs nothing like it"),
+    ("unpeer_crypto_early", "the agent needs nothing like it"),
+    ("unpeer_crypto_nak_early", "the agent needs nothing like it"),
+    ("unpeer_digest_early", "the agent needs nothing like it"),
+];
+
+/// Options of `server`, `pool` and `peer`; with how many words follow each.
+pub(super) const OF_SERVER: &[(&str, usize, Fate, &str)] = &[
+    ("preempt", 0, Unneeded, "which servers of a pool are kept is told by how they do"),
+    ("xmtnonce", 0, Unneeded, "a request never tells the time that it was sent at"),
+    (
+        "xleave",
+        0,
+        Unneeded,
+        "it is for symmetric and broadcast modes; servers are asked so with the field interleaved",
+    ),
+    ("dynamic", 0, Unneeded, "it is so anyhow"),
+    ("expire", 0, Unneeded, "certificates that are out of date are never taken"),
+    ("mode", 1, Unneeded, "it is for reference clocks"),
+    ("ttl", 1, Unneeded, "it is for multicast"),
+    ("stepback", 0, Unneeded, "it is so anyhow"),
+    ("bias", 1, LeftOut, "a source's offset cannot be corrected by hand"),
+    ("ask", 1, LeftOut, "the server of the key exchange names the time server"),
+    ("require", 1, LeftOut, "the server of the key exchange names the time server"),
+    ("cert", 1, LeftOut, "a client has no certificate"),
+    ("aead", 1, LeftOut, "AES-SIV-CMAC-256 is what is asked for"),
+    ("noval", 0, LeftOut, "certificates are always verified. Give the server's own authority with `ca`"),
+    ("flag1", 1, Unneeded, "it is for reference clocks"),
+];

@@ -1,0 +1,180 @@
+//! The profile as a text to read and to keep: a TimeSyncPolicy (YAML) or an agent's file (TOML), with what was said and
+//! without what is the default anyhow. The one place that knows how the policy's words come from the profile's.
+use std::{mem, path::Path};
+
+use contract::{Nts, Profile, Upstream};
+use serde::Serialize;
+use serde_norway::{Mapping, Value};
+
+/// A policy. Each file name `<secret>_<key>` becomes a reference to that key.
+pub(super) fn policy(profile: &Profile, name: &str, origin: &str) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Policy<'a> {
+        api_version: &'static str,
+        kind: &'static str,
+        metadata: Metadata<'a>,
+        spec: Value,
+    }
+    #[derive(Serialize)]
+    struct Metadata<'a> {
+        name: &'a str,
+    }
+    let policy = Policy {
+        api_version: "timesync.dev/v1alpha1",
+        kind: "TimeSyncPolicy",
+        metadata: Metadata { name },
+        spec: in_the_words_of_a_policy(said(profile)),
+    };
+    let text = serde_norway::to_string(&policy).expect("texts and numbers can be written as YAML");
+    format!("{}{text}", head(origin))
+}
+
+/// A file for `run --config`.
+pub(super) fn agent_file(profile: &Profile, rtc_device: Option<&Path>, origin: &str) -> String {
+    #[derive(Serialize)]
+    struct File<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        agent: Option<Agent<'a>>,
+        profile: Value,
+    }
+    #[derive(Serialize)]
+    struct Agent<'a> {
+        rtc_device: &'a Path,
+    }
+    let agent = rtc_device.map(|rtc_device| Agent { rtc_device });
+    let text = toml::to_string(&File { agent, profile: said(profile) });
+    format!("{}{}", head(origin), text.expect("texts and numbers can be written as TOML"))
+}
+
+fn head(origin: &str) -> String {
+    format!("# Made from {} by `timesync-agent convert`.\n", super::lines::printable(origin))
+}
+
+/// The profile without what is the default.
+fn said(profile: &Profile) -> Value {
+    let plain: Upstream = serde_norway::from_str("name: ''").expect("all else of an upstream has a default");
+    let (plain, nts) = (value(&plain), value(&Nts::default()));
+    let Value::Mapping(mut fields) = without(value(profile), &value(&Profile::default())) else {
+        return Value::Null;
+    };
+    for (_, upstreams) in fields.iter_mut().filter(|(field, _)| *field == "upstreams") {
+        for upstream in upstreams.as_sequence_mut().into_iter().flatten() {
+            *upstream = without(mem::take(upstream), &plain);
+            if let Some(given) = upstream.get_mut("nts") {
+                *given = without(mem::take(given), &nts);
+            }
+        }
+    }
+    Value::Mapping(fields)
+}
+
+fn value(of: &impl Serialize) -> Value {
+    serde_norway::to_value(of).expect("a profile is made of texts and numbers")
+}
+
+/// `value` without the fields that `default` has as well.
+fn without(value: Value, default: &Value) -> Value {
+    let Value::Mapping(fields) = value else { return value };
+    let mut kept = Mapping::new();
+    for (field, value) in fields {
+        let default = default.get(&field).unwrap_or(&Value::Null);
+        if *default == value {
+            continue;
+        }
+        kept.insert(field, without(value, default));
+    }
+    Value::Mapping(kept)
+}
+
+/// The same with the policy's names of fields, and references in place of files.
+fn in_the_words_of_a_policy(value: Value) -> Value {
+    match value {
+        Value::Mapping(fields) => {
+            let fields = fields.into_iter().filter(|(field, _)| *field != "private_key");
+            Value::Mapping(fields.map(field_of_a_policy).collect())
+        }
+        Value::Sequence(values) => {
+            Value::Sequence(values.into_iter().map(in_the_words_of_a_policy).collect())
+        }
+        other => other,
+    }
+}
+
+fn field_of_a_policy((field, value): (Value, Value)) -> (Value, Value) {
+    let name = field.as_str().unwrap_or_default();
+    let (name, value) = match name {
+        "key" => ("keyRef".to_owned(), reference(value)),
+        "ca" => (name.to_owned(), reference(value)),
+        "keys" => {
+            let keys = value.as_sequence().into_iter().flatten().cloned().map(reference);
+            (name.to_owned(), Value::Sequence(keys.collect()))
+        }
+        // Both are in the one Secret of type kubernetes.io/tls.
+        "certificate" => ("tlsSecret".to_owned(), reference(value).get("name").cloned().unwrap_or_default()),
+        _ => (camel_case(name), in_the_words_of_a_policy(value)),
+    };
+    (Value::String(name), value)
+}
+
+/// No Secret's name has a `_`, so the first one ends it.
+fn reference(file: Value) -> Value {
+    let file = file.as_str().unwrap_or_default();
+    let (secret, key) = file.split_once('_').unwrap_or((file, ""));
+    let pairs = [("name", secret), ("key", key)];
+    Value::Mapping(pairs.into_iter().map(|(k, v)| (Value::from(k), Value::from(v))).collect())
+}
+
+/// `max_change` as a policy writes it: `maxChange`.
+pub(super) fn camel_case(name: &str) -> String {
+    let mut text = String::new();
+    for part in name.split_inclusive('_') {
+        let (head, tail) = part.split_at(part.chars().next().map_or(0, char::len_utf8));
+        let continued = !text.is_empty();
+        text += &if continued { head.to_uppercase() } else { head.to_owned() };
+        text += tail.trim_end_matches('_');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn camel_case_of_fields() {
+        for (name, expected) in
+            [("max_slew_rate", "maxSlewRate"), ("clock.max_change", "clock.maxChange"), ("mode", "mode")]
+        {
+            assert_eq!(camel_case(name), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_the_default_is_not_written() {
+        let profile: Profile = toml::from_str(
+            "[[upstreams]]\nname = 'a'\nserver = 'h'\nmax_poll = 10\nnts = {}\n[clock]\nmax_slew_rate = 500\nmin_sources = 2",
+        )
+        .unwrap();
+        assert_eq!(
+            agent_file(&profile, None, "f"),
+            "# Made from f by `timesync-agent convert`.\n[[profile.upstreams]]\nname = \"a\"\nserver = \"h\"\nmax_poll = 10\n\n\
+             [profile.upstreams.nts]\n\n[profile.clock]\nmin_sources = 2\n"
+        );
+        let policy = policy(&profile, "p", "f");
+        assert!(policy.ends_with("maxPoll: 10\n    nts: {}\n  clock:\n    minSources: 2\n"), "{policy}");
+    }
+
+    #[test]
+    fn files_become_references() {
+        let profile: Profile = toml::from_str(
+            "[[upstreams]]\nname = 'a'\nserver = 'h'\nkey = 's_k_1'\n[[upstreams]]\nname = 'b'\nserver = 'i'\nnts = { ca = 's_c' }\n\
+             [serve]\nkeys = ['s_k']\nnts = { certificate = 't_tls.crt', private_key = 't_tls.key' }",
+        )
+        .unwrap();
+        let spec = in_the_words_of_a_policy(said(&profile));
+        let expected = "{upstreams: [{name: a, server: h, keyRef: {name: s, key: k_1}}, {name: b, server: i, nts: {ca: {name: s, key: c}}}],
+              serve: {keys: [{name: s, key: k}], nts: {tlsSecret: t, port: 4460}}}";
+        assert_eq!(spec, serde_norway::from_str::<Value>(expected).unwrap());
+    }
+}

@@ -1,0 +1,301 @@
+//! ntp.conf's `restrict` and `unrestrict` lines in, the access list out, in ntpd's way: lines for the same network add
+//! up, host bits do not count, and each family has a default of its own.
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use contract::{Flag, Restrict};
+
+use super::{Target, draft::Draft, lines::Line};
+
+/// What the lines so far say, in the order in which they began to speak of somebody.
+#[derive(Debug, Default)]
+pub(super) struct AccessList<'a> {
+    entries: Vec<Entry<'a>>,
+}
+
+#[derive(Debug)]
+struct Entry<'a> {
+    /// The line that spoke of them first; none for what is added here.
+    line: Option<Line<'a>>,
+    whom: Whom,
+    ntpport: bool,
+    flags: BTreeSet<Flag>,
+}
+
+/// Whom an entry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whom {
+    /// An address without host bits, and how many bits of it count.
+    Network(IpAddr, u8),
+    /// The addresses of the upstreams.
+    Source,
+}
+
+const ALL_V4: Whom = Whom::Network(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+const ALL_V6: Whom = Whom::Network(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+
+fn full(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+impl<'a> AccessList<'a> {
+    /// A `restrict` line.
+    pub(super) fn restrict(&mut self, line: &Line<'a>, draft: &mut Draft) {
+        let Some(Said { whom, ntpport, flags }) = read(line, draft) else { return };
+        for whom in whom {
+            match self.entries.iter_mut().find(|entry| (entry.whom, entry.ntpport) == (whom, ntpport)) {
+                Some(entry) => entry.flags.extend(&flags),
+                None => {
+                    let line = Some(line.clone());
+                    self.entries.push(Entry { line, whom, ntpport, flags: flags.clone() });
+                }
+            }
+        }
+        draft.carry(line);
+    }
+
+    /// An `unrestrict` line: takes flags, or without any the whole entry, back.
+    pub(super) fn unrestrict(&mut self, line: &Line<'_>, draft: &mut Draft) {
+        let Some(Said { whom, ntpport, flags }) = read(line, draft) else { return };
+        let is_meant = |entry: &Entry<'_>| whom.contains(&entry.whom) && entry.ntpport == ntpport;
+        for entry in self.entries.iter_mut().filter(|entry| is_meant(entry)) {
+            entry.flags.retain(|flag| !flags.contains(flag));
+        }
+        // A default entry cannot be taken away.
+        let stays = |entry: &Entry<'_>| !is_meant(entry) || [ALL_V4, ALL_V6].contains(&entry.whom);
+        if flags.is_empty() {
+            self.entries.retain(stays);
+        }
+        draft.carry(line);
+    }
+
+    /// The list, with a safe entry for a family of which no line says what holds by default.
+    pub(super) fn finish(mut self, draft: &mut Draft) {
+        if self.entries.is_empty() {
+            draft.remark(
+                "no restrict line: ntpd would answer everybody everything, ntpq included. Here, as nothing is said, everybody gets \
+                 the time at a limited rate, and the node itself everything",
+            );
+            return;
+        }
+        for (family, all, loopback) in [
+            ("IPv4", ALL_V4, IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            ("IPv6", ALL_V6, IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        ] {
+            if self.entries.iter().any(|entry| entry.whom == all && !entry.ntpport) {
+                continue;
+            }
+            let flags = [Flag::Kod, Flag::Limited, Flag::Nomodify, Flag::Nopeer, Flag::Noquery];
+            self.entries.insert(0, Entry { line: None, whom: all, ntpport: false, flags: flags.into() });
+            let own = Whom::Network(loopback, full(loopback));
+            if !self.entries.iter().any(|entry| entry.whom == own) {
+                self.entries.push(Entry { line: None, whom: own, ntpport: false, flags: BTreeSet::new() });
+            }
+            draft.remark(format!(
+                "no restrict line for {family}'s default: ntpd would answer everything to those whom no line covers, ntpq included. \
+                 They get the time at a limited rate here, and no more"
+            ));
+        }
+        let list = self.list(draft);
+        draft.set_restrict(list);
+    }
+
+    fn list(self, draft: &mut Draft) -> Vec<Restrict> {
+        let default = |all: Whom| {
+            let found = self.entries.iter().find(|entry| entry.whom == all && !entry.ntpport);
+            found.map(|entry| &entry.flags)
+        };
+        let one_default = default(ALL_V4) == default(ALL_V6);
+        let mut list: Vec<Restrict> = Vec::new();
+        for entry in &self.entries {
+            let is_default = [ALL_V4, ALL_V6].contains(&entry.whom) && !entry.ntpport && one_default;
+            let source = if is_default { "default".to_owned() } else { entry.source() };
+            let ntpport = entry.ntpport.then_some(Flag::Ntpport);
+            let restrict = Restrict { source, flags: entry.flags.iter().copied().chain(ntpport).collect() };
+            let twin = list.iter().find(|other| other.source == restrict.source);
+            match (twin, &entry.line) {
+                (Some(_), _) if is_default => {}
+                (Some(_), Some(line)) if draft.target() == Target::Policy => draft.leave_out(
+                    line,
+                    "a policy has one entry for a network: there cannot be one for port 123 and one for the others",
+                ),
+                _ => list.push(restrict),
+            }
+        }
+        list
+    }
+}
+
+impl Entry<'_> {
+    /// In a policy each source stands once, so that an address with an entry for port 123 is spelled in two ways.
+    fn source(&self) -> String {
+        match self.whom {
+            Whom::Source => "source".to_owned(),
+            Whom::Network(address, bits) if bits == full(address) && !self.ntpport => address.to_string(),
+            Whom::Network(address, bits) => format!("{address}/{bits}"),
+        }
+    }
+}
+
+/// What one line says.
+struct Said {
+    whom: Vec<Whom>,
+    ntpport: bool,
+    flags: BTreeSet<Flag>,
+}
+
+/// Reads a line. None if it could not be carried over, which is said then.
+fn read(line: &Line<'_>, draft: &mut Draft) -> Option<Said> {
+    let mut words = line.words.iter().copied().peekable();
+    let family = words.next_if(|word| ["-4", "-6"].contains(word));
+    let Some(address) = words.next() else {
+        draft.leave_out(line, "it does not say for whom it is");
+        return None;
+    };
+    let (mut mask, mut said) = (None, Said { whom: Vec::new(), ntpport: false, flags: BTreeSet::new() });
+    while let Some(word) = words.next() {
+        match word {
+            "mask" => mask = words.next(),
+            "ntpport" => said.ntpport = true,
+            "ippeerlimit" => {
+                words.next();
+                draft.note(
+                    line,
+                    "ippeerlimit: no association is made from a packet here, so there are none to count",
+                );
+            }
+            // Everybody, which is what holds without it; and the opposite of noepeer.
+            "non-ntpport" | "epeer" => draft.note(line, format!("{word}: this is so without it")),
+            "flake" => draft.leave_out(line, "flake: packets are not dropped at random"),
+            "serverresponse" => {
+                words.next();
+                draft.leave_out(line, "serverresponse fuzz: reference times in answers are not blurred");
+            }
+            _ => match flag(word) {
+                Some(flag) => drop(said.flags.insert(flag)),
+                None => {
+                    draft.leave_out(line, format!("the whole line: there is no flag {:?}", shown(word)));
+                    return None;
+                }
+            },
+        }
+    }
+    match whom(address, mask, family) {
+        Ok((whom, cut)) => {
+            if cut {
+                draft.note(
+                    line,
+                    "the address has bits beyond its mask, which ntpd does not look at: they are zero here",
+                );
+            }
+            said.whom = whom;
+            Some(said)
+        }
+        Err(why) => {
+            draft.leave_out(line, why);
+            None
+        }
+    }
+}
+
+fn shown(word: &str) -> String {
+    word.chars().take(30).collect()
+}
+
+/// By its name in ntp.conf.
+fn flag(word: &str) -> Option<Flag> {
+    Some(match word {
+        "ignore" => Flag::Ignore,
+        "kod" => Flag::Kod,
+        "limited" => Flag::Limited,
+        "lowpriotrap" => Flag::Lowpriotrap,
+        "mssntp" => Flag::Mssntp,
+        "noepeer" => Flag::Noepeer,
+        "nomodify" => Flag::Nomodify,
+        "nomrulist" => Flag::Nomrulist,
+        "nopeer" => Flag::Nopeer,
+        "noquery" => Flag::Noquery,
+        "noserve" => Flag::Noserve,
+        "notrap" => Flag::Notrap,
+        "notrust" => Flag::Notrust,
+        "version" => Flag::Version,
+        _ => return None,
+    })
+}
+
+/// Whom a line is for, and whether the address had bits beyond its mask.
+fn whom(address: &str, mask: Option<&str>, family: Option<&str>) -> Result<(Vec<Whom>, bool), String> {
+    let all = match family {
+        Some("-4") => vec![ALL_V4],
+        Some(_) => vec![ALL_V6],
+        None => vec![ALL_V4, ALL_V6],
+    };
+    match (address, mask) {
+        ("default", None) => return Ok((all, false)),
+        ("source", None) => return Ok((vec![Whom::Source], false)),
+        ("default" | "source", Some(_)) => return Err(format!("{address} takes no mask")),
+        _ => {}
+    }
+    let (text, prefix) =
+        address.split_once('/').map_or((address, None), |(text, prefix)| (text, Some(prefix)));
+    let parsed: IpAddr = text.parse().map_err(|_| {
+        format!(
+            "{:?} is no IP address. ntpd looks a name up when it starts; here each of its addresses needs a line, and `restrict \
+             source` is for the upstreams, whatever their addresses are",
+            shown(address)
+        )
+    })?;
+    if family.is_some_and(|family| (family == "-4") != parsed.is_ipv4()) {
+        return Err("the address is of the other family".to_owned());
+    }
+    if matches!(parsed, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+        return Err("the address is an IPv4 address: write it as such".to_owned());
+    }
+    let bits = match (prefix, mask) {
+        (None, None) => full(parsed),
+        (Some(prefix), None) => prefix_bits(prefix, parsed)?,
+        (None, Some(mask)) => mask_bits(mask, parsed)?,
+        (Some(_), Some(_)) => return Err("it has both a prefix length and a mask".to_owned()),
+    };
+    let network = masked(parsed, bits);
+    Ok((vec![Whom::Network(network, bits)], network != parsed))
+}
+
+fn prefix_bits(prefix: &str, address: IpAddr) -> Result<u8, String> {
+    let bits = prefix.parse().ok().filter(|bits| *bits <= full(address) && !prefix.starts_with('+'));
+    bits.ok_or_else(|| format!("/{} is no prefix length", shown(prefix)))
+}
+
+/// A mask whose ones all stand before its zeros; others would make of the list something else than a list of networks.
+fn mask_bits(mask: &str, address: IpAddr) -> Result<u8, String> {
+    let (number, width) = match mask.parse().map_err(|_| format!("{:?} is no mask", shown(mask)))? {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    };
+    let bits = u8::try_from(number.leading_ones()).unwrap_or(u8::MAX);
+    if width != full(address) {
+        return Err("the mask is of the other family".to_owned());
+    }
+    if number.count_ones() != number.leading_ones() {
+        return Err(format!(
+            "{mask} is no network's mask: its ones do not all stand before its zeros. Write a line for each network that it means"
+        ));
+    }
+    Ok(bits)
+}
+
+/// `address` with its first `bits` bits alone.
+pub(super) fn masked(address: IpAddr, bits: u8) -> IpAddr {
+    let cut = |number: u128, width: u32| {
+        let host = width.saturating_sub(u32::from(bits));
+        number.checked_shr(host).and_then(|n| n.checked_shl(host)).unwrap_or(0)
+    };
+    match address {
+        IpAddr::V4(v4) => {
+            Ipv4Addr::from_bits(u32::try_from(cut(u128::from(v4.to_bits()), 32)).unwrap_or(0)).into()
+        }
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(cut(v6.to_bits(), 128)).into(),
+    }
+}

@@ -1,0 +1,144 @@
+//! `server`, `pool` and `peer` lines of both programs in, upstreams out. Each option is carried over, or said.
+use contract::Upstream;
+
+use super::{draft::Draft, lines::Line};
+
+/// An upstream on its way.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// What there is of it.
+    pub(super) upstream: Upstream,
+    polls: (Option<i8>, Option<i8>),
+}
+
+/// What both programs poll by if nothing is said, log2 seconds. Ours are shorter, so these are written out.
+const POLLS: (i8, i8) = (6, 10);
+
+/// What polls can be here.
+const POLL_RANGE: (i64, i64) = (0, 17);
+
+impl Source {
+    /// What `host` is, is told by the line's directive: `server`, `pool` or `peer`.
+    pub(super) fn new(directive: &str, host: &str) -> Self {
+        let said = |directive_is: &str| (directive == directive_is).then(|| host.to_owned());
+        let upstream = Upstream {
+            name: String::new(),
+            server: said("server"),
+            pool: said("pool"),
+            max_sources: None,
+            peer: said("peer"),
+            device: None,
+            port: 123,
+            iburst: false,
+            burst: false,
+            interleaved: false,
+            prefer: false,
+            trust: false,
+            require: false,
+            noselect: false,
+            min_poll: POLLS.0,
+            max_poll: POLLS.1,
+            key: None,
+            nts: None,
+        };
+        Self { upstream, polls: (None, None) }
+    }
+
+    /// An option that both programs have; whether `option` is one.
+    pub(super) fn common(&mut self, option: &str, words: &mut Words<'_>, draft: &mut Draft) -> bool {
+        let line = words.line;
+        match option {
+            "iburst" => self.upstream.iburst = true,
+            "burst" => self.upstream.burst = true,
+            "prefer" => self.upstream.prefer = true,
+            "noselect" => self.upstream.noselect = true,
+            "minpoll" => self.polls.0 = poll(option, words, draft),
+            "maxpoll" => self.polls.1 = poll(option, words, draft),
+            "port" => {
+                if let Some(port) = words.number(option, draft) {
+                    self.upstream.port = port;
+                }
+            }
+            "version" => {
+                let version = words.next().unwrap_or_default();
+                if version != "4" {
+                    draft.note(
+                        line,
+                        "version: requests are of version 4, which servers of version 3 answer as well",
+                    );
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// The upstream is complete. Of a shortest poll above the longest `ntp` takes the longest for both, chronyd the
+    /// shortest.
+    pub(super) fn finish(mut self, line: &Line<'_>, longest_wins: bool, draft: &mut Draft) {
+        let (min, max) = (self.polls.0.unwrap_or(POLLS.0), self.polls.1.unwrap_or(POLLS.1));
+        let (min, max) = match (min > max, longest_wins) {
+            (false, _) => (min, max),
+            (true, true) => (max, max),
+            (true, false) => (min, min),
+        };
+        (self.upstream.min_poll, self.upstream.max_poll) = (min, max);
+        if self.upstream.noselect && self.upstream.prefer {
+            draft.note(line, "prefer: with noselect it is never followed");
+            self.upstream.prefer = false;
+        }
+        draft.add(line, self.upstream);
+    }
+}
+
+fn poll(option: &str, words: &mut Words<'_>, draft: &mut Draft) -> Option<i8> {
+    let asked: i64 = words.number(option, draft)?;
+    let given = asked.clamp(POLL_RANGE.0, POLL_RANGE.1);
+    if given != asked {
+        let (least, most) = POLL_RANGE;
+        draft.leave_out(
+            words.line,
+            format!("{option} {asked}: polls go from {least} to {most}, so {given} is taken"),
+        );
+    }
+    i8::try_from(given).ok()
+}
+
+/// The words of a line that are still to be read.
+#[derive(Debug)]
+pub(super) struct Words<'l> {
+    pub(super) line: &'l Line<'l>,
+    at: usize,
+}
+
+impl<'l> Words<'l> {
+    /// All words behind the directive.
+    pub(super) fn new(line: &'l Line<'l>) -> Self {
+        Self { line, at: 0 }
+    }
+
+    /// The next word.
+    pub(super) fn next(&mut self) -> Option<&'l str> {
+        let word = self.line.words.get(self.at).copied();
+        self.at += 1;
+        word
+    }
+
+    /// Passes over so many words.
+    pub(super) fn skip(&mut self, count: usize) {
+        self.at += count;
+    }
+
+    /// The next word, if it is a number; if not, that is said of `option`, which is left out.
+    pub(super) fn number<N: std::str::FromStr>(&mut self, option: &str, draft: &mut Draft) -> Option<N> {
+        let word = self.next();
+        let number = word.and_then(|word| word.parse().ok());
+        if number.is_none() {
+            draft.leave_out(
+                self.line,
+                format!("{option}: what follows is not a number that could stand there"),
+            );
+        }
+        number
+    }
+}

@@ -1,0 +1,106 @@
+//! `timesync-agent convert` as a user runs it: whole files in, compared with what is committed beside them (`.yaml`,
+//! `.toml`, and `.yaml.stderr`, `.toml.stderr` for what is said). UPDATE_GOLDEN=1 writes them anew.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_timesync-agent");
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/convert")
+}
+
+/// Runs the program in the folder of inputs, so that messages name files as users do.
+fn run(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM).args(arguments).current_dir(folder()).env_remove("RUST_LOG").output().unwrap()
+}
+
+/// Every input here: a name, and whether something in it is left out.
+const INPUTS: [(&str, i32); 3] = [("tutorial.ntp", 0), ("rhel.ntp", 3), ("debian.ntp", 0)];
+
+fn golden(file: &str, text: &[u8]) {
+    let path = folder().join(file);
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == text,
+        "{file} is not what convert prints now: look at it, and run UPDATE_GOLDEN=1 cargo test -p timesync-agent --test convert\n{text}"
+    );
+}
+
+#[test]
+fn whole_files_become_what_is_committed() {
+    for (name, code) in INPUTS {
+        for (to, ending) in [("policy", "yaml"), ("agent", "toml")] {
+            let output = run(&["convert", "--to", to, &format!("{name}.conf")]);
+            assert_eq!(
+                output.status.code(),
+                Some(code),
+                "{name} {to}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            golden(&format!("{name}.{ending}"), &output.stdout);
+            golden(&format!("{name}.{ending}.stderr"), &output.stderr);
+        }
+    }
+}
+
+#[test]
+fn every_input_is_compared() {
+    let mut names: Vec<_> = fs::read_dir(folder())
+        .unwrap()
+        .filter_map(|entry| {
+            entry.unwrap().file_name().to_str().unwrap().strip_suffix(".conf").map(str::to_owned)
+        })
+        .collect();
+    names.sort();
+    let mut compared = INPUTS.map(|(name, _)| name);
+    compared.sort_unstable();
+    assert_eq!(names, compared);
+}
+
+#[test]
+fn check_takes_every_agent_file() {
+    for (name, _) in INPUTS {
+        let output = run(&["check", &format!("{name}.toml")]);
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn standard_input_and_refusals() {
+    let check = |text: &str, arguments: &[&str], code: i32, said: &str| {
+        let mut child = Command::new(PROGRAM)
+            .args(["convert", "-"])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{text}: {stderr}");
+        assert!(stderr.contains(said), "{text}: {stderr}");
+        assert_eq!(output.stdout.is_empty(), [1, 2].contains(&code), "{text}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    check("server 192.0.2.1\nrestrict default kod limited\n", &[], 0, "standard input: 2 lines carried over");
+    check("server 192.0.2.1\n", &[], 1, "--from");
+    let policy = check("server 192.0.2.1\n", &["--from", "ntp", "--name", "site"], 0, "no restrict line");
+    assert!(policy.contains("name: site\n"), "{policy}");
+    check("driftfile /d\n", &["--from", "ntp"], 1, "needs an upstream");
+    check("server 192.0.2.1\ntrap 192.0.2.2\n", &[], 3, "standard input:2: left out: `trap 192.0.2.2`");
+    check("server a\nrestrict default\n", &["--name", "Not A Name"], 2, "small letters");
+    let missing = run(&["convert", "not-there.conf"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("not-there.conf: No such file"));
+}
