@@ -19,6 +19,8 @@ mod scenarios;
 mod table;
 
 #[cfg(test)]
+mod group;
+#[cfg(test)]
 mod pair;
 #[cfg(test)]
 mod properties;
