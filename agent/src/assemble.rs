@@ -21,7 +21,7 @@ pub(crate) fn engine_config(checked: &Checked, may_set_clock: bool) -> ntp::Conf
         max_slew_rate: f64::from(checked.clock.max_slew_rate) * 1e-6,
         max_change: checked.clock.max_change.as_secs_f64(),
         error_bound_threshold: checked.thresholds.error_bound.as_secs_f64(),
-        local_stratum: checked.local_stratum,
+        local: checked.local,
         min_sources: min_sources(checked),
         leap: match checked.clock.leap.mode {
             contract::LeapMode::Kernel => ntp::LeapMode::Kernel,
@@ -47,9 +47,9 @@ fn source(source: &Source) -> ntp::Source {
     let contract::Upstream {
         name,
         server: _,
+        peer: _,
         pool: _,
         max_sources: _,
-        peer: _,
         device: _,
         port,
         iburst,
@@ -171,8 +171,12 @@ mod tests {
         let checked = check::check(&profile).unwrap();
         let config = engine_config(&checked, true);
         assert_eq!(
-            (config.mode, config.step_limit, config.local_stratum),
-            (ntp::Mode::Discipline, 1, Some(10))
+            (config.mode, config.step_limit, config.local),
+            (
+                ntp::Mode::Discipline,
+                1,
+                Some(ntp::LocalClock { stratum: 10, orphan: false, activate_after: 0.0 })
+            )
         );
         assert_eq!((config.step_threshold, config.max_slew_rate, config.max_change), (0.02, 5e-3, 120.0));
         assert_eq!(config.error_bound_threshold, 0.2);
@@ -222,6 +226,21 @@ mod tests {
             (&ntp::Auth::Nts { ca: Some("s_ca".to_owned()), port: 4461 }, true)
         );
         assert_eq!((config.leap, config.smeared, config.min_sources), (ntp::LeapMode::Slew, true, 2));
+    }
+
+    #[test]
+    fn orphans_and_peers() {
+        let check = |text: &str, stratum: u8, orphan: bool, activate_after: f64| {
+            let text = format!("[[upstreams]]\nname = 'p'\npeer = '192.0.2.7'\n[stratum]\n{text}");
+            let config = engine_config(&check::check(&toml::from_str(&text).unwrap()).unwrap(), true);
+            assert_eq!(config.local, Some(ntp::LocalClock { stratum, orphan, activate_after }), "{text}");
+            let host = "192.0.2.7".to_owned();
+            assert_eq!(config.sources[0].upstream, ntp::Upstream::Server { host, port: 123 });
+        };
+        check("local = 12", 12, false, 0.0);
+        check("local = 12\nactivate_after = '1500ms'", 12, false, 1.5);
+        check("local = 10\norphan = true", 10, true, 300.0);
+        check("local = 10\norphan = true\nactivate_after = '0s'", 10, true, 0.0);
     }
 
     #[test]

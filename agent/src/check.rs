@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use contract::{Clock, Flag, Mode, Profile, RateLimit, Restrict, RtcMode, Serve, Stratum, Thresholds};
-use ntp::Cidr;
+use ntp::{Cidr, LocalClock};
 
 use crate::server::MOST_WORKERS;
 
@@ -20,8 +20,8 @@ pub(crate) struct Checked {
     pub(crate) upstreams: Vec<Source>,
     /// The access list; never empty.
     pub(crate) access: Vec<Access>,
-    /// 1 to 15.
-    pub(crate) local_stratum: Option<u8>,
+    /// How the node's own clock is served, if it is; within its ranges.
+    pub(crate) local: Option<LocalClock>,
     /// The server; limits within their ranges.
     pub(crate) serve: Serve,
     /// How the clock may be moved; rates within their ranges.
@@ -99,11 +99,8 @@ pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
     let access = check_restrict(restrict, &mut notes);
     upstreams::check_reachable(upstreams, &access, &mut notes);
     let votes = (!upstreams.is_empty()).then(|| sources.iter().map(Source::votes).sum());
-    let Stratum { local, orphan: _, activate_after: _ } = *stratum;
-    if let Some(local) = local {
-        notes.range("stratum.local", local, 1, 15);
-    }
-    if *mode == Mode::Discipline && upstreams.iter().all(|each| each.noselect) && local.is_none() {
+    let local = check_stratum(*stratum, votes.unwrap_or(0), &mut notes);
+    if *mode == Mode::Discipline && upstreams.iter().all(|each| each.noselect) && stratum.local.is_none() {
         notes.wrong(
             "upstreams",
             "mode Discipline needs an upstream without noselect, or stratum.local to serve the node's own clock",
@@ -119,7 +116,7 @@ pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
         mode: *mode,
         upstreams: sources,
         access,
-        local_stratum: local,
+        local,
         serve: serve.clone(),
         clock: *clock,
         rtc: rtc.mode,
@@ -173,6 +170,39 @@ fn parse_source(source: &str) -> Result<Vec<Cidr>, String> {
         return Ok(vec![Cidr::ALL_V4, Cidr::ALL_V6]);
     }
     source.parse().map(|network| vec![network]).map_err(|error: ntp::CidrError| error.to_string())
+}
+
+/// How long the node's own clock waits for better ones if nothing is said, seconds. With `orphan` as in ntpd and
+/// chrony: upstreams that come back, and orphans that were there before, have time to answer.
+const ACTIVATE_AFTER: f64 = 0.0;
+const ORPHAN_ACTIVATE_AFTER: f64 = 300.0;
+
+/// Who waits for longer than a day does not mean to serve, seconds.
+const LONGEST_WAIT: f64 = 86_400.0;
+
+/// `votes` is how many sources there can be at most.
+fn check_stratum(stratum: Stratum, votes: usize, notes: &mut Notes) -> Option<LocalClock> {
+    let Stratum { local, orphan, activate_after } = stratum;
+    let Some(local) = local else {
+        for (given, field) in [(orphan, "orphan"), (activate_after.is_some(), "activate_after")] {
+            if given {
+                notes.wrong(format!("stratum.{field}"), "needs stratum.local, the stratum to serve at");
+            }
+        }
+        return None;
+    };
+    // Sources of this stratum are orphans, so 1 would make one of every server; and who follows one has 1 more.
+    let (least, most) = if orphan { (2, 14) } else { (1, 15) };
+    notes.range("stratum.local", local, least, most);
+    if orphan && votes == 0 {
+        notes.wrong("stratum.orphan", "needs the other orphans as upstreams: server or peer");
+    }
+    let usual = if orphan { ORPHAN_ACTIVATE_AFTER } else { ACTIVATE_AFTER };
+    let activate_after = activate_after.map_or(usual, contract::Span::as_secs_f64);
+    if activate_after > LONGEST_WAIT {
+        notes.wrong("stratum.activate_after", "must be 24h at most");
+    }
+    Some(LocalClock { stratum: local, orphan, activate_after })
 }
 
 fn check_serve(serve: &Serve, notes: &mut Notes) {
@@ -258,6 +288,23 @@ mod tests {
             "upstreams: mode Discipline needs an upstream without noselect, or stratum.local to serve the node's own clock",
         );
         check(&with("[stratum]\nlocal = 16"), "stratum.local: 16 is not within 1 to 15");
+        for (local, said) in [(15, "15 is not within 2 to 14"), (1, "1 is not within 2 to 14")] {
+            let text = with(&format!("[stratum]\nlocal = {local}\norphan = true"));
+            check(&text, &format!("stratum.local: {said}"));
+        }
+        check(
+            &with("[stratum]\norphan = true\nactivate_after = \"5s\""),
+            "stratum.orphan: needs stratum.local, the stratum to serve at; \
+             stratum.activate_after: needs stratum.local, the stratum to serve at",
+        );
+        check(
+            "[stratum]\nlocal = 10\norphan = true",
+            "stratum.orphan: needs the other orphans as upstreams: server or peer",
+        );
+        check(
+            &with("[stratum]\nlocal = 10\nactivate_after = \"25h\""),
+            "stratum.activate_after: must be 24h at most",
+        );
         check(&with("[clock]\nmax_slew_rate = 0"), "clock.max_slew_rate: 0 is not within 1 to 100000");
         check(&with("[clock]\nmax_change = \"0s\""), "clock.max_change: must be more than 0s");
         check(&with("[serve.rate_limit]\nleak = 0"), "serve.rate_limit.leak: 0 is not within 1 to 4");

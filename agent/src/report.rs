@@ -282,6 +282,11 @@ fn message(reason: ntp::Reason, reference: Option<&str>) -> String {
                 |name| format!("Follows {name}"),
             );
         }
+        ntp::Reason::OrphanChild => {
+            let name = reference.unwrap_or("another server");
+            return format!("Follows {name}, which serves its own clock: there is no upstream");
+        }
+        ntp::Reason::OrphanParent => "There is no upstream; this node serves its own clock",
         ntp::Reason::Holdover => "No upstream is reached; the clock runs on its last frequency",
         ntp::Reason::NoUpstreams => "The profile has no upstreams",
         ntp::Reason::Starting => "The first answers are awaited",
@@ -310,6 +315,8 @@ fn reason(reason: ntp::Reason) -> Reason {
         ntp::Reason::RequiredMissing => Reason::RequiredMissing,
         ntp::Reason::ErrorBound => Reason::ErrorBound,
         ntp::Reason::MaxChange => Reason::MaxChange,
+        ntp::Reason::OrphanParent => Reason::OrphanParent,
+        ntp::Reason::OrphanChild => Reason::OrphanChild,
         ntp::Reason::UnexplainedJump => Reason::UnexplainedJump,
     }
 }

@@ -28,10 +28,10 @@ impl Source {
     }
 }
 
-/// Whom or what to ask: what is left when the others of `server`, `pool` and `device` are known to be absent.
+/// Whom or what to ask: what is left when the others of `server`, `peer`, `pool` and `device` are known to be absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// An IP address or a host name.
+    /// An IP address or a host name; of a peer, too, which is asked as a server is.
     Server { host: String },
     /// A host name.
     Pool { host: String, max_sources: usize },
@@ -91,16 +91,15 @@ const MAX_SOURCES: (u8, u8) = (4, 16);
 
 /// What is asked; none if that is not said, or more than once, or badly.
 fn check_place(upstream: &Upstream, field: &mut Field<'_>) -> Option<Place> {
-    let Upstream { server, pool, device, max_sources, .. } = upstream;
+    let Upstream { server, peer, pool, device, max_sources, .. } = upstream;
     if max_sources.is_some() && pool.is_none() {
         field.wrong("max_sources", "is for a pool");
     }
-    match (server, pool, device) {
-        (Some(host), None, None) => {
-            let sound = check_host(host).map_err(|why| field.wrong("server", format!("{host:?} {why}")));
-            sound.ok().map(|()| Place::Server { host: host.clone() })
-        }
-        (None, Some(host), None) => {
+    match (server, peer, pool, device) {
+        (Some(host), None, None, None) => check_server("server", host, field),
+        // The other one asks us in turn; that neither follows who follows it is the engine's affair.
+        (None, Some(host), None, None) => check_server("peer", host, field),
+        (None, None, Some(host), None) => {
             let max_sources = max_sources.unwrap_or(MAX_SOURCES.0);
             field.range("max_sources", max_sources, 1, MAX_SOURCES.1);
             let sound = match host.parse::<IpAddr>() {
@@ -110,7 +109,7 @@ fn check_place(upstream: &Upstream, field: &mut Field<'_>) -> Option<Place> {
             let sound = sound.map_err(|why| field.wrong("pool", format!("{host:?} {why}")));
             sound.ok().map(|()| Place::Pool { host: host.clone(), max_sources: usize::from(max_sources) })
         }
-        (None, None, Some(path)) => {
+        (None, None, None, Some(path)) => {
             if !is_device(path) {
                 field.wrong("device", format!("{path:?} is no PTP clock: /dev/ptp0, for instance, is"));
                 return None;
@@ -118,10 +117,15 @@ fn check_place(upstream: &Upstream, field: &mut Field<'_>) -> Option<Place> {
             Some(Place::Device { path: path.clone() })
         }
         _ => {
-            field.wrong("server", "give one of server, pool and device, and only one");
+            field.wrong("server", "give one of server, peer, pool and device, and only one");
             None
         }
     }
+}
+
+fn check_server(part: &str, host: &str, field: &mut Field<'_>) -> Option<Place> {
+    let sound = check_host(host).map_err(|why| field.wrong(part, format!("{host:?} {why}")));
+    sound.ok().map(|()| Place::Server { host: host.to_owned() })
 }
 
 /// PTP clocks only: to open some other device, a watchdog for instance, is to start it.
@@ -138,7 +142,7 @@ fn check_options(upstream: &Upstream, field: &mut Field<'_>) {
     let Upstream {
         name,
         server,
-        peer: _,
+        peer,
         pool: _,
         max_sources: _,
         device,
@@ -175,8 +179,10 @@ fn check_options(upstream: &Upstream, field: &mut Field<'_>) {
     if device.is_some() && (key.is_some() || nts.is_some()) {
         field.wrong("device", "excludes key and nts: there is nobody to prove anything");
     }
-    if nts.is_some() && server.as_ref().is_some_and(|server| server.parse::<IpAddr>().is_ok()) {
-        field.wrong("nts", "needs a host name in server: certificates are for names");
+    for (part, host) in [("server", server), ("peer", peer)] {
+        if nts.is_some() && host.as_ref().is_some_and(|host| host.parse::<IpAddr>().is_ok()) {
+            field.wrong("nts", format!("needs a host name in {part}: certificates are for names"));
+        }
     }
     if nts.as_ref().is_some_and(|nts| nts.port == 0) {
         field.wrong("nts.port", "0 is no port");
@@ -237,13 +243,16 @@ fn check_family(address: IpAddr) -> Result<(), &'static str> {
 pub(super) fn check_reachable(upstreams: &[Upstream], access: &[Access], notes: &mut Notes) {
     let table = assemble::restrict_table(access);
     for (n, upstream) in upstreams.iter().enumerate() {
-        let server = upstream.server.as_deref().unwrap_or_default();
-        let Ok(address) = server.parse::<IpAddr>() else { continue };
-        if table.flags(address, upstream.port).ignore {
-            notes.wrong(
-                format!("upstreams[{n}].server"),
-                format!("{address} is covered by a restrict line with ignore: its replies would be dropped"),
-            );
+        for (part, host) in [("server", &upstream.server), ("peer", &upstream.peer)] {
+            let Some(Ok(address)) = host.as_ref().map(|host| host.parse::<IpAddr>()) else { continue };
+            if table.flags(address, upstream.port).ignore {
+                notes.wrong(
+                    format!("upstreams[{n}].{part}"),
+                    format!(
+                        "{address} is covered by a restrict line with ignore: its replies would be dropped"
+                    ),
+                );
+            }
         }
     }
 }
@@ -259,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_is_one_of_three_and_has_options_that_agree() {
+    fn an_upstream_is_one_of_four_and_has_options_that_agree() {
         let check = |line: &str, expected: &str| {
             let text = format!("{A}[[upstreams]]\nname = \"b\"\n{line}");
             match outcome(&text) {
@@ -274,10 +283,20 @@ mod tests {
         check("server = 'ntp.example.com'\nnts = { ca = 'site_ca.pem' }", "");
         check("server = '192.0.2.2'\nkey = 'site_one'\nburst = true\nrequire = true", "");
         check("server = '192.0.2.1'\nport = 1123", "");
-        let one = "server: give one of server, pool and device, and only one";
+        let one = "server: give one of server, peer, pool and device, and only one";
         check("", one);
         check("server = '192.0.2.2'\npool = 'p.example'", one);
         check("server = '192.0.2.2'\ndevice = '/dev/ptp0'", one);
+        check("server = '192.0.2.2'\npeer = '192.0.2.3'", one);
+        check("peer = '192.0.2.2'\nkey = 'k'", "");
+        check("peer = 'b.example'\nnts = {}", "");
+        check("peer = '192.0.2.1'", "name: \"b\" is what another one is, and would have its vote twice");
+        check("peer = '1.2.3'", "peer: \"1.2.3\" looks like an IP address and is none");
+        check("peer = '192.0.2.2'\nmax_sources = 2", "max_sources: is for a pool");
+        check("peer = '192.0.2.2'\nnts = {}", "nts: needs a host name in peer: certificates are for names");
+        let ignored =
+            "peer: 192.0.2.2 is covered by a restrict line with ignore: its replies would be dropped";
+        check("peer = '192.0.2.2'\n[[restrict]]\nsource = '192.0.2.2'\nflags = ['ignore']", ignored);
         check("server = '192.0.2.1'", "name: \"b\" is what another one is, and would have its vote twice");
         check("server = '192.0.2.2'\nmax_sources = 2", "max_sources: is for a pool");
         check("pool = 'p.example'\nmax_sources = 0", "max_sources: 0 is not within 1 to 16");

@@ -34,7 +34,6 @@ pub(super) struct Rim {
     disciplines: bool,
     boot: BootState,
     drift: Option<Drift>,
-    local_stratum: Option<u8>,
     rules: RestrictTable,
     seed: u64,
     clock: SystemClock,
@@ -75,7 +74,6 @@ impl Rim {
             disciplines: false,
             boot,
             drift,
-            local_stratum: None,
             rules: RestrictTable::new(&[]),
             seed,
             clock: SystemClock::default(),
@@ -97,7 +95,6 @@ impl Rim {
             self.clock.take_over();
         }
         self.disciplines = disciplines;
-        self.local_stratum = config.local_stratum;
         let now = self.clock.now();
         if let Some(engine) = &mut self.engine {
             let actions = engine.reconfigure(config, now);
@@ -146,8 +143,9 @@ impl Rim {
 
     fn publish(&mut self) {
         let transitions = std::mem::take(&mut self.announced);
-        let snapshot = self.snapshot();
-        let served = self.served_from(snapshot.as_ref());
+        let view = self.view();
+        let served = served(view.as_ref());
+        let snapshot = view.map(|(snapshot, _)| snapshot);
         if let Some(sink) = &mut self.sink {
             sink.publish(snapshot, &transitions, served);
         }
@@ -155,17 +153,13 @@ impl Rim {
 
     /// What is to be served now.
     pub(super) fn served(&self) -> Served {
-        self.served_from(self.snapshot().as_ref())
+        served(self.view().as_ref())
     }
 
-    fn served_from(&self, snapshot: Option<&Snapshot>) -> Served {
-        snapshot
-            .map_or(Served::UNSYNCHRONIZED, |snapshot| Served::from_snapshot(snapshot, self.local_stratum))
-    }
-
-    fn snapshot(&self) -> Option<Snapshot> {
+    /// What the engine knows now, and the stratum that it serves its own clock at.
+    fn view(&self) -> Option<(Snapshot, Option<u8>)> {
         let now = self.clock.now();
-        self.engine.as_ref().map(|engine| engine.snapshot(now))
+        self.engine.as_ref().map(|engine| (engine.snapshot(now), engine.local_stratum(now)))
     }
 
     /// Waits for a datagram, for `other` to become readable, for the engine's time, at most for `limit`.
@@ -325,6 +319,10 @@ impl Rim {
     }
 }
 
+fn served(view: Option<&(Snapshot, Option<u8>)>) -> Served {
+    view.map_or(Served::UNSYNCHRONIZED, |(snapshot, local)| Served::from_snapshot(snapshot, *local))
+}
+
 fn duration_between(now: Mono, later: Mono) -> Duration {
     Duration::from_nanos(u64::try_from(later.0.saturating_sub(now.0)).unwrap_or(0))
 }
@@ -376,7 +374,7 @@ mod tests {
             max_slew_rate: 500e-6,
             max_change: 1000.0,
             error_bound_threshold: 1.0,
-            local_stratum: None,
+            local: None,
             min_sources: 1,
             leap: LeapMode::Kernel,
             smeared: false,
@@ -388,7 +386,7 @@ mod tests {
         let begin = sys::clock::monotonic_ns();
         loop {
             rim.wake_up();
-            let snapshot = rim.snapshot().unwrap();
+            let (snapshot, _) = rim.view().unwrap();
             if enough(&snapshot) {
                 return snapshot;
             }

@@ -110,6 +110,10 @@ pub enum Reason {
     ErrorBound,
     /// A correction larger than `maxChange` would be needed.
     MaxChange,
+    /// No source is reached, and this node serves its own clock; the other orphans follow it.
+    OrphanParent,
+    /// It follows an orphan that serves its own clock: it agrees with the others, whether or not they are right.
+    OrphanChild,
     /// The clock was moved by somebody else.
     UnexplainedJump,
 }
@@ -129,6 +133,8 @@ impl Reason {
             Self::RequiredMissing => "RequiredMissing",
             Self::ErrorBound => "ErrorBound",
             Self::MaxChange => "MaxChange",
+            Self::OrphanParent => "OrphanParent",
+            Self::OrphanChild => "OrphanChild",
             Self::UnexplainedJump => "UnexplainedJump",
         }
     }

@@ -52,6 +52,8 @@ pub(crate) struct Association {
     named: bool,
     addresses: Vec<IpAddr>,
     address: Option<IpAddr>,
+    /// The address that it sees us at: where its last good answer came to.
+    pub(crate) local: Option<IpAddr>,
     lookup: Option<Lookup>,
     request: Option<Request>,
     interleave: Interleave,
@@ -139,6 +141,7 @@ impl Association {
             named,
             addresses: literal.into_iter().collect(),
             address: literal,
+            local: None,
             lookup,
             request: None,
             interleave: Interleave::default(),
@@ -291,6 +294,7 @@ impl Association {
         match judge(datagram, &exchange, us) {
             Ok(Answer::Time(sample, server, over)) => {
                 self.accept(server, now);
+                self.local = local;
                 self.interleave.answered(exchange.previous, over);
                 let Some(sample) = sample else { return Received::Over };
                 self.add(sample, now);

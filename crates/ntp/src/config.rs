@@ -17,8 +17,8 @@ pub struct Config {
     pub max_change: f64,
     /// Error bound, seconds, beyond which the clock counts as unsynchronised.
     pub error_bound_threshold: f64,
-    /// Stratum to serve the local clock at while unsynchronised, 1 to 15.
-    pub local_stratum: Option<u8>,
+    /// How the local clock is served while unsynchronised, if it is.
+    pub local: Option<LocalClock>,
     /// So many sources must agree before the clock is moved.
     pub min_sources: usize,
     /// What is done about leap seconds.
@@ -45,6 +45,18 @@ impl Config {
         }
         sources
     }
+}
+
+/// How the local clock is served while there is nothing better.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LocalClock {
+    /// At this stratum: 1 to 15, and 14 at most with `orphan`.
+    pub stratum: u8,
+    /// Of several that ask each other and have the same stratum here, one serves and the others follow it; see
+    /// `orphan`.
+    pub orphan: bool,
+    /// So many seconds after the last synchronisation, or after the start.
+    pub activate_after: f64,
 }
 
 /// What is done about an announced leap second.

@@ -23,6 +23,8 @@ pub(crate) struct Discipline {
 pub(crate) struct Reference {
     pub(crate) source: SourceId,
     pub(crate) id: [u8; 4],
+    /// It serves its own clock, which nobody says is right.
+    pub(crate) orphan: bool,
     /// Ours: one more than the source's.
     pub(crate) stratum: u8,
     /// When, by both clocks.
@@ -235,7 +237,7 @@ mod tests {
             max_slew_rate: 5e-4,
             max_change: 1000.0,
             error_bound_threshold: 0.2,
-            local_stratum: None,
+            local: None,
             min_sources: 1,
             leap: crate::LeapMode::Kernel,
             smeared: false,

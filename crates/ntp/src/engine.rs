@@ -45,6 +45,10 @@ pub struct Engine {
     pub(crate) selector: Selector,
     pub(crate) ballot: Ballot,
     pub(crate) announced: Announced,
+    /// The orphan that goes before us, if there is nothing better.
+    pub(crate) parent: Option<SourceId>,
+    /// When we were synchronised last, or began.
+    pub(crate) lost: Mono,
     pub(crate) leap: LeapWatch,
     pub(crate) leap_table: Option<LeapTable>,
     /// The clock jumped, and no estimate was used since.
@@ -90,6 +94,8 @@ impl Engine {
             selector: Selector::default(),
             ballot: Ballot::Open,
             announced: Announced::default(),
+            parent: None,
+            lost: now.mono,
             leap: LeapWatch::default(),
             leap_table: None,
             jumped: false,

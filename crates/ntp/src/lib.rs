@@ -41,6 +41,7 @@ mod leap_table;
 mod slew;
 
 mod engine;
+mod orphan;
 mod samples;
 mod snapshot;
 mod standing;
@@ -58,7 +59,7 @@ mod fuzz;
 pub mod sim;
 
 pub use actions::{Action, BootState, Drift, Event, RequestId, SourceId, Transition};
-pub use config::{Auth, Config, LeapMode, Mode, Source, Upstream};
+pub use config::{Auth, Config, LeapMode, LocalClock, Mode, Source, Upstream};
 pub use engine::{Engine, Start};
 pub use leap_table::{LeapTable, LeapTableError};
 pub use rate_limit::{Judgement, RateLimit, RateSet, RateVerdict};

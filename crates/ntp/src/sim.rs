@@ -19,6 +19,8 @@ mod scenarios;
 mod table;
 
 #[cfg(test)]
+mod group;
+#[cfg(test)]
 mod pair;
 #[cfg(test)]
 mod properties;
@@ -131,7 +133,7 @@ pub fn config(sources: usize) -> Config {
         max_slew_rate: 500e-6,
         max_change: 1000.0,
         error_bound_threshold: 0.2,
-        local_stratum: None,
+        local: None,
         min_sources: 1,
         leap: LeapMode::Kernel,
         smeared: false,

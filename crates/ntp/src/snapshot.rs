@@ -86,6 +86,11 @@ pub enum Reason {
     ErrorBound,
     /// A correction beyond `max_change` would be needed.
     MaxChange,
+    /// No source is reached, and our own clock is served; orphans with larger reference ids follow it.
+    OrphanParent,
+    /// No better source is reached than an orphan that serves its own clock. We follow it, and so agree with its other
+    /// followers; whether it is right, nobody knows.
+    OrphanChild,
     /// The clock was moved by somebody else, and no new estimate is there yet.
     UnexplainedJump,
 }

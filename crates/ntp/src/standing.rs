@@ -68,8 +68,14 @@ impl Engine {
             self.announced.synchronized = Some(synchronized);
             actions.push(Action::Announce(transition));
         }
+        if synchronized {
+            let orphan = self.discipline.reference.filter(|reference| reference.orphan);
+            self.lost = orphan.map_or(now.mono, |reference| reference.at);
+        }
         let settled = !self.offset(now).is_some_and(|offset| self.could_step(offset));
-        if synchronized && settled && !self.discipline.boot.synchronized {
+        // Real time may be far from an orphan's, and has to come by a step, too.
+        let real = self.discipline.reference.is_some_and(|reference| !reference.orphan);
+        if synchronized && real && settled && !self.discipline.boot.synchronized {
             self.discipline.boot.synchronized = true;
             actions.push(Action::SaveBoot(self.discipline.boot));
         }
@@ -137,6 +143,17 @@ impl Engine {
 
     /// Whether we are synchronised, and the reason.
     pub(crate) fn standing(&self, now: Now) -> (bool, Reason) {
+        let (synchronized, reason) = self.judged(now);
+        let orphan = self.config.local.is_some_and(|local| local.orphan);
+        let silence = matches!(reason, Reason::Starting | Reason::Unreachable | Reason::ErrorBound);
+        if orphan && silence && self.local_stratum(now).is_some() {
+            return (false, Reason::OrphanParent);
+        }
+        (synchronized, reason)
+    }
+
+    /// The same, whatever is served meanwhile.
+    pub(crate) fn judged(&self, now: Now) -> (bool, Reason) {
         if self.electable().next().is_none() {
             return (false, Reason::NoUpstreams);
         }
@@ -158,7 +175,9 @@ impl Engine {
             return (false, reason);
         };
         let within = bound <= self.config.error_bound_threshold;
+        let orphan = self.discipline.reference.is_some_and(|reference| reference.orphan);
         match (within, self.unreachable(now)) {
+            (true, _) if orphan => (true, Reason::OrphanChild),
             (true, false) => (true, Reason::Synchronized),
             (true, true) => (true, Reason::Holdover),
             (false, _) => (false, Reason::ErrorBound),

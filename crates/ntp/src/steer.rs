@@ -36,9 +36,16 @@ impl Engine {
             self.ballot = Ballot::Open;
             return;
         }
-        let candidates: Vec<Candidate> = self.candidates(at);
+        let mut candidates: Vec<Candidate> = self.candidates(at);
         let required = self.associations.iter().any(|a| a.source.require && !a.source.noselect);
-        let demands = Demands { min_sources: self.config.min_sources, required };
+        let mut demands = Demands { min_sources: self.config.min_sources, required };
+        self.elect(!candidates.is_empty(), now);
+        let mut usable = self.associations.iter_mut().filter(|a| a.obstacle().is_none());
+        if let Some(parent) = usable.find(|a| Some(a.id) == self.parent) {
+            // It was elected: nobody else can agree with it, or prove it right.
+            candidates.extend(candidate(parent, true, at));
+            demands = Demands { min_sources: 1, required: false };
+        }
         let (ballot, findings) = match self.selector.select(&candidates, demands) {
             // Silence settles no contradiction.
             Outcome::Nobody if self.ballot.failed() => return,
@@ -71,42 +78,21 @@ impl Engine {
     /// The sources that can be voted on. One that is not reached any more takes part while it was heard later than
     /// the oldest sample of one that is: the last sources to answer should not win by default.
     fn candidates(&mut self, at: Wall) -> Vec<Candidate> {
-        let reached = self.associations.iter().filter(|a| a.obstacle().is_none());
+        let outcast: Vec<bool> = self.associations.iter().map(|a| self.outcast(a)).collect();
+        let usual = || self.associations.iter().zip(&outcast).filter(|(_, outcast)| !**outcast);
+        let reached = usual().map(|(a, _)| a).filter(|a| a.obstacle().is_none());
         let oldest = reached.filter_map(|a| a.history.oldest_used()).min();
         let mut candidates = Vec::new();
-        for association in &mut self.associations {
+        for (association, _) in self.associations.iter_mut().zip(outcast).filter(|(_, outcast)| !outcast) {
             let heard = association.history.newest().map(|sample| sample.at);
             let recent = oldest.is_some_and(|oldest| heard.is_some_and(|at| at > oldest));
             let reached = association.obstacle().is_none();
             let votes = reached
                 || association.awaited()
                 || recent && association.remembered() && !association.source.noselect;
-            let (Some(estimate), Some(server), true) =
-                (association.history.estimate(), association.server, votes)
-            else {
-                continue;
-            };
-            let (offset, distance) = estimate.interval_at(at);
-            let limits = [
-                ("time is uncertain", distance, MAX_DISTANCE),
-                ("samples vary", estimate.deviation, MAX_JITTER),
-            ];
-            if let Some((what, size, limit)) = limits.into_iter().find(|(_, size, limit)| size > limit) {
-                let why = format!("Its {what} by {size:.3} s, more than {limit} s.");
-                association.standing = (SourceState::Unusable, why);
-                continue;
+            if votes {
+                candidates.extend(candidate(association, reached, at));
             }
-            candidates.push(Candidate {
-                id: association.id,
-                offset,
-                distance,
-                stratum: server.stratum,
-                prefer: association.source.prefer,
-                trust: association.source.trust,
-                require: association.source.require,
-                reached,
-                fresh: association.fresh,
-            });
         }
         candidates
     }
@@ -195,6 +181,7 @@ impl Engine {
         let reference = Reference {
             source: selected,
             id,
+            orphan: self.parent == Some(selected),
             stratum: server.stratum.saturating_add(1),
             at: now.mono,
             time: now.wall,
@@ -218,6 +205,30 @@ impl Engine {
             recalled.history.transform(change.at, change.frequency, change.offset);
         }
     }
+}
+
+/// The source as one to be voted on; none if what it says is too uncertain, or nothing yet.
+fn candidate(association: &mut Association, reached: bool, at: Wall) -> Option<Candidate> {
+    let (estimate, server) = (association.history.estimate()?, association.server?);
+    let (offset, distance) = estimate.interval_at(at);
+    let limits =
+        [("time is uncertain", distance, MAX_DISTANCE), ("samples vary", estimate.deviation, MAX_JITTER)];
+    if let Some((what, size, limit)) = limits.into_iter().find(|(_, size, limit)| size > limit) {
+        let why = format!("Its {what} by {size:.3} s, more than {limit} s.");
+        association.standing = (SourceState::Unusable, why);
+        return None;
+    }
+    Some(Candidate {
+        id: association.id,
+        offset,
+        distance,
+        stratum: server.stratum,
+        prefer: association.source.prefer,
+        trust: association.source.trust,
+        require: association.source.require,
+        reached,
+        fresh: association.fresh,
+    })
 }
 
 /// What a source says now. Its distance covers what the estimate differs from the best sample by; or from the newest,

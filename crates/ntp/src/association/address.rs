@@ -44,7 +44,7 @@ impl Association {
     }
 
     pub(super) fn replace(&mut self, address: IpAddr) -> Option<Action> {
-        self.address = Some(address);
+        (self.address, self.local) = (Some(address), None);
         (self.denied, self.refusal, self.server, self.unroutable) = (false, None, None, false);
         self.history.clear();
         self.break_off()

@@ -15,6 +15,11 @@ impl Association {
         self.denied || self.reach == 0 && self.unanswered.saturating_sub(waiting) >= UNREACHABLE
     }
 
+    /// Whether the last thing that it said was of no use.
+    pub(crate) fn refused(&self) -> bool {
+        self.denied || self.refusal.is_some()
+    }
+
     /// Whether the next seconds may bring the samples that are missing for an estimate.
     pub(crate) fn measuring(&self) -> bool {
         self.history.estimate().is_none() && !self.unreachable() && !self.source.noselect

@@ -158,7 +158,7 @@ mod tests {
             max_slew_rate: 5e-4,
             max_change: 1000.0,
             error_bound_threshold: 1.0,
-            local_stratum: None,
+            local: None,
             min_sources: 1,
             leap: LeapMode::Kernel,
             smeared: false,

@@ -4,6 +4,7 @@ use crate::{Action, BootState, Transition, Upstream, sim::Sim};
 
 mod start;
 
+mod air_gap;
 mod upstreams;
 
 mod choice;

@@ -1,0 +1,258 @@
+//! Machines that serve each other, and one server with true time beside them: each engine's requests are answered with
+//! what another engine serves at that moment. True time passes for all together; what each serves and follows comes out.
+use std::net::{IpAddr, SocketAddr};
+
+use super::{LATENESS, Random, machine, servers};
+use crate::{
+    Action, BootState, Config, Engine, Event, NtpTimestamp, RateLimit, RateTable, Request, RequestId,
+    RestrictTable, Served, Serving, Snapshot, Start, Transition, Upstream, Verdict,
+    packet::Header,
+    respond,
+    sim::{HONEST, config},
+};
+
+/// All of them.
+pub(super) struct Group {
+    pub(super) members: Vec<Member>,
+    /// True time since the beginning, seconds.
+    pub(super) now: f64,
+    /// Whether the server with true time answers a member.
+    pub(super) upstream: Vec<bool>,
+    /// Pairs of members that cannot talk to each other.
+    pub(super) cut: Vec<(usize, usize)>,
+    /// This share of all exchanges is lost.
+    pub(super) loss: f64,
+    mail: Vec<Mail>,
+    random: Random,
+}
+
+/// One machine.
+pub(super) struct Member {
+    pub(super) engine: Engine,
+    pub(super) config: Config,
+    pub(super) address: IpAddr,
+    /// It runs.
+    pub(super) alive: bool,
+    /// This clock minus true time, seconds.
+    pub(super) offset: f64,
+    /// Its oscillator's frequency error, seconds per second.
+    pub(super) oscillator: f64,
+    /// The rate that its engine set, parts per million.
+    pub(super) ppm: f64,
+    /// How often it was set, or stepped.
+    pub(super) moves: usize,
+    /// What the user was told, and when.
+    pub(super) told: Vec<(f64, Transition)>,
+    stepped: f64,
+    open: Vec<RequestId>,
+}
+
+/// A datagram on its way.
+struct Mail {
+    at: f64,
+    client: usize,
+    request: RequestId,
+    datagram: Vec<u8>,
+    /// The member that is asked; none if it is the answer.
+    server: Option<usize>,
+}
+
+/// Who tells true time, if asked.
+pub(super) const UPSTREAM: &str = "192.0.2.1";
+
+/// Each way, seconds, at least and on average beyond that.
+const DELAY: f64 = 100e-6;
+const JITTER: f64 = 50e-6;
+
+/// Orders to ask these; otherwise as a profile has them that says nothing.
+pub(super) fn asking(hosts: &[String]) -> Config {
+    let mut orders = config(hosts.len());
+    for (source, host) in orders.sources.iter_mut().zip(hosts) {
+        source.upstream = Upstream::Server { host: host.clone(), port: 123 };
+    }
+    orders
+}
+
+impl Group {
+    /// Machines at these addresses, with these orders and clocks so far ahead.
+    pub(super) fn new(members: Vec<(IpAddr, Config, f64)>, seed: u64) -> Self {
+        let upstream = vec![true; members.len()];
+        let member = |(index, (address, config, offset)): (usize, (IpAddr, Config, f64))| Member {
+            engine: engine(&config, BootState::default(), seed + index as u64, (0.0, offset, offset)),
+            config,
+            address,
+            alive: true,
+            offset,
+            oscillator: 10e-6 * (index as f64 - 1.0),
+            ppm: 0.0,
+            moves: 0,
+            told: Vec::new(),
+            stepped: offset,
+            open: Vec::new(),
+        };
+        let members = members.into_iter().enumerate().map(member).collect();
+        let (cut, mail, random) = (Vec::new(), Vec::new(), Random::new(seed, 3));
+        Self { members, now: 0.0, upstream, cut, loss: 0.0, mail, random }
+    }
+
+    /// Starts a machine again, or its agent, in a boot of which nothing is known.
+    pub(super) fn revive(&mut self, index: usize) {
+        let member = &mut self.members[index];
+        let now = (self.now, member.offset, member.stepped);
+        member.engine = engine(&member.config, BootState::default(), 77, now);
+        (member.alive, member.ppm, member.moves) = (true, 0.0, 0);
+        member.open.clear();
+    }
+
+    pub(super) fn snapshot(&self, index: usize) -> Snapshot {
+        let member = &self.members[index];
+        member.engine.snapshot(machine::read(self.now, member.offset, member.stepped))
+    }
+
+    pub(super) fn served(&self, index: usize) -> Served {
+        let member = &self.members[index];
+        let now = machine::read(self.now, member.offset, member.stepped);
+        Served::from_snapshot(&member.engine.snapshot(now), member.engine.local_stratum(now))
+    }
+
+    /// Those that serve their own clock.
+    pub(super) fn parents(&self) -> Vec<usize> {
+        let local = |index: &usize| self.served(*index).reference_id == [127, 127, 1, 1];
+        (0..self.members.len()).filter(|index| self.members[*index].alive).filter(local).collect()
+    }
+
+    /// The member that one follows.
+    pub(super) fn followed(&self, index: usize) -> Option<usize> {
+        let snapshot = self.snapshot(index);
+        let source = snapshot.sources.iter().find(|source| Some(source.id) == snapshot.reference)?;
+        self.members.iter().position(|member| Some(member.address) == source.address)
+    }
+
+    /// Whether two of them can talk.
+    pub(super) fn linked(&self, one: usize, other: usize) -> bool {
+        !self.cut.contains(&(one, other)) && !self.cut.contains(&(other, one))
+    }
+
+    /// Lets `seconds` of true time pass, and has all of them look at the end.
+    pub(super) fn run(&mut self, seconds: f64) {
+        let end = self.now + seconds;
+        while self.now < end {
+            let (mut next, mut whose) = (end, None);
+            for index in (0..self.members.len()).filter(|index| self.members[*index].alive) {
+                let member = &self.members[index];
+                let now = machine::read(self.now, member.offset, member.stepped);
+                let wait = (member.engine.next_wakeup(now) - now.mono).max(0.0);
+                let at = self.now + wait + LATENESS * self.random.uniform();
+                if at < next {
+                    (next, whose) = (at, Some(index));
+                }
+            }
+            let first = self.mail.iter().map(|mail| mail.at).fold(f64::INFINITY, f64::min);
+            if first < next {
+                self.pass(first);
+                let index = self.mail.iter().position(|mail| mail.at == first).expect("the first is there");
+                let mail = self.mail.swap_remove(index);
+                self.deliver(mail);
+            } else {
+                self.pass(next);
+                if let Some(index) = whose {
+                    self.give(index, Event::Wakeup);
+                }
+            }
+        }
+        for index in (0..self.members.len()).filter(|index| self.members[*index].alive).collect::<Vec<_>>() {
+            self.give(index, Event::Wakeup);
+        }
+    }
+
+    fn pass(&mut self, end: f64) {
+        for member in &mut self.members {
+            member.offset += (end - self.now) * ((1.0 + member.oscillator) * (1.0 + member.ppm * 1e-6) - 1.0);
+        }
+        self.now = end;
+    }
+
+    fn give(&mut self, index: usize, event: Event<'_>) {
+        let member = &mut self.members[index];
+        let actions = member.engine.handle(event, machine::read(self.now, member.offset, member.stepped));
+        for action in actions {
+            let member = &mut self.members[index];
+            match action {
+                Action::Send { request, to, header, .. } => self.send(index, request, to, header),
+                Action::Close { request } => member.open.retain(|open| *open != request),
+                Action::SetFrequency { ppm } => {
+                    member.moves += usize::from(ppm != member.ppm);
+                    member.ppm = ppm;
+                }
+                Action::Step { by } => {
+                    member.moves += 1;
+                    member.offset += by;
+                    member.stepped += by;
+                }
+                Action::Announce(transition) => member.told.push((self.now, transition)),
+                _ => {}
+            }
+        }
+    }
+
+    fn send(&mut self, client: usize, request: RequestId, to: SocketAddr, header: Header) {
+        let cookie = NtpTimestamp(self.random.bits() | 1);
+        let member = &mut self.members[client];
+        member.open.push(request);
+        let at = machine::read(self.now, member.offset, member.stepped).wall;
+        self.give(client, Event::Sent { request, cookie, at });
+        let trip = super::network::Trip { there: self.delay(), back: self.delay() };
+        if self.random.uniform() < self.loss {
+            return;
+        }
+        let datagram = header.with_cookie(cookie).encode().to_vec();
+        if let Some(server) = self.members.iter().position(|member| member.address == to.ip()) {
+            let at = self.now + trip.there;
+            self.mail.push(Mail { at, client, request, datagram, server: Some(server) });
+        } else if self.upstream[client] {
+            let answers = servers::answer(&HONEST, cookie, self.now, &trip);
+            let mail = |(at, datagram)| Mail { at, client, request, datagram, server: None };
+            self.mail.extend(answers.into_iter().map(mail));
+        }
+    }
+
+    fn delay(&mut self) -> f64 {
+        DELAY + self.random.exponential(JITTER)
+    }
+
+    fn deliver(&mut self, mail: Mail) {
+        let Mail { client, request, datagram, server, .. } = mail;
+        if let Some(server) = server {
+            let answer = self.answer(server, client, &datagram);
+            let at = self.now + self.delay();
+            self.mail.extend(answer.map(|datagram| Mail { at, client, request, datagram, server: None }));
+        } else if self.members[client].alive && self.members[client].open.contains(&request) {
+            let member = &self.members[client];
+            let at = machine::read(self.now, member.offset, member.stepped).wall;
+            let local = Some(member.address);
+            self.give(client, Event::Received { request, datagram: &datagram, at, local });
+        }
+    }
+
+    /// What one of them answers to another.
+    fn answer(&self, server: usize, client: usize, datagram: &[u8]) -> Option<Vec<u8>> {
+        let member = &self.members[server];
+        if !member.alive || !self.linked(server, client) {
+            return None;
+        }
+        let now = machine::read(self.now, member.offset, member.stepped);
+        let from = SocketAddr::new(self.members[client].address, 40_000);
+        let (rules, limit) = (RestrictTable::new(&[]), RateLimit { interval: 3, burst: 8, leak: 2 });
+        let serving = Serving { served: &self.served(server), rules: &rules, limit: &limit };
+        let request = Request { datagram, from, received: now.wall, now: now.mono };
+        match respond(&request, &serving, &mut RateTable::new(1, 1)).verdict {
+            Verdict::Answer(answer) => Some(answer.at(now.wall.plus(20e-6)).to_vec()),
+            Verdict::Kiss(_) | Verdict::Drop(_) => None,
+        }
+    }
+}
+
+fn engine(config: &Config, boot: BootState, seed: u64, (now, offset, stepped): (f64, f64, f64)) -> Engine {
+    let start = Start { boot, drift: None, samples: None, seed };
+    Engine::new(config.clone(), start, machine::read(now, offset, stepped))
+}

@@ -1,0 +1,321 @@
+//! Without upstreams: who serves its own clock and when, who follows whom, and that upstreams win when they are back;
+//! peers beside upstreams that fail.
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use crate::{
+    Config, Leap, LocalClock, Reason, SourceState,
+    sim::{
+        Behaviour, HONEST, Sim, config,
+        group::{Group, UPSTREAM, asking},
+    },
+};
+
+fn orphan(activate_after: f64) -> Option<LocalClock> {
+    Some(LocalClock { stratum: 10, orphan: true, activate_after })
+}
+
+fn address(number: usize) -> IpAddr {
+    IpAddr::from([10, 0, 0, number as u8])
+}
+
+/// Orphans at these addresses, which ask all of them (so each itself, too, as one policy for all has it) and the
+/// upstream. Their clocks are half a second apart.
+fn orphans(numbers: &[usize], activate_after: f64) -> Group {
+    let mut hosts: Vec<String> = numbers.iter().map(|number| address(*number).to_string()).collect();
+    hosts.push(UPSTREAM.to_owned());
+    let orders = Config { local: orphan(activate_after), ..asking(&hosts) };
+    let member = |(index, number): (usize, &usize)| (address(*number), orders.clone(), 0.5 * index as f64);
+    let mut group = Group::new(numbers.iter().enumerate().map(member).collect(), 1);
+    group.upstream = vec![false; numbers.len()];
+    group
+}
+
+/// The parent serves its own clock and stands still; the others follow it one stratum below, and their clocks agree
+/// with its.
+fn check_family(group: &Group, parent: usize, others: &[usize]) {
+    assert_eq!(group.parents(), [parent]);
+    let served = group.served(parent);
+    assert_eq!(
+        (served.stratum, served.leap, served.root_delay, served.root_dispersion),
+        (10, Leap::None, 0.0, 0.0)
+    );
+    let snapshot = group.snapshot(parent);
+    assert_eq!(
+        (snapshot.synchronized, snapshot.reason, snapshot.reference),
+        (false, Reason::OrphanParent, None)
+    );
+    assert_eq!(snapshot.stratum, 16);
+    for &child in others {
+        let snapshot = group.snapshot(child);
+        assert_eq!((snapshot.synchronized, snapshot.reason), (true, Reason::OrphanChild), "{snapshot:?}");
+        assert_eq!((snapshot.stratum, group.followed(child)), (11, Some(parent)));
+        assert!(snapshot.start_phase, "nobody has told it true time");
+        let served = group.served(child);
+        assert_eq!((served.stratum, served.leap), (11, Leap::None));
+        let apart = group.members[child].offset - group.members[parent].offset;
+        assert!(apart.abs() < 1e-3, "{child} is {apart} from {parent}");
+        assert!(snapshot.error_bound.is_some_and(|bound| bound >= apart.abs()), "{snapshot:?}");
+    }
+}
+
+#[test]
+fn three_isolated_machines_elect_one_and_survive_it_and_upstreams_win() {
+    // In an order that is not that of their addresses.
+    let mut group = orphans(&[12, 11, 13], 300.0);
+    group.run(299.0);
+    for index in 0..3 {
+        assert_eq!(group.served(index).stratum, 16);
+        assert_eq!((group.members[index].moves, group.snapshot(index).synchronized), (0, false));
+    }
+    group.run(600.0);
+    check_family(&group, 1, &[0, 2]);
+    assert_eq!(group.members[1].moves, 0, "it does not steer");
+    let states: Vec<SourceState> = group.snapshot(0).sources.iter().map(|source| source.state).collect();
+    assert_eq!(states[1], SourceState::Selected, "{states:?}");
+
+    // It dies: while nobody can know that they go on, and then elect the next.
+    group.members[1].alive = false;
+    group.run(200.0);
+    assert_eq!((group.served(0).stratum, group.served(2).stratum), (11, 11));
+    let moves = group.members[0].moves;
+    group.run(1800.0);
+    check_family(&group, 0, &[2]);
+    assert!(group.members[0].moves <= moves + 2, "a slew ends, and that is all");
+
+    // It comes back, with a clock of its own, and is followed again.
+    group.revive(1);
+    group.members[1].offset -= 0.2;
+    group.run(1800.0);
+    assert_eq!(group.parents(), [1]);
+    check_family(&group, 1, &[0, 2]);
+
+    // One of them reaches the upstream: all follow true time, the parent too, though it was half a second off.
+    group.upstream[2] = true;
+    group.run(600.0);
+    assert_eq!(group.parents(), [0_usize; 0]);
+    for index in 0..3 {
+        let snapshot = group.snapshot(index);
+        assert_eq!((snapshot.synchronized, snapshot.reason), (true, Reason::Synchronized), "{snapshot:?}");
+        assert_eq!(snapshot.stratum, if index == 2 { 2 } else { 3 });
+        let offset = group.members[index].offset;
+        assert!(offset.abs() < 1e-3 && !snapshot.start_phase, "{index}: {offset}");
+    }
+}
+
+/// Runs, and each half minute looks whether error bounds of those that know true time hold, and that nobody is
+/// followed by the one that it follows for longer than it takes to notice.
+fn run_watched(group: &mut Group, seconds: f64) {
+    let end = group.now + seconds;
+    let mut mutual = 0;
+    while group.now < end {
+        group.run(30.0);
+        let mut follows_follower = false;
+        for index in 0..group.members.len() {
+            let (snapshot, offset) = (group.snapshot(index), group.members[index].offset);
+            let knows = snapshot.synchronized && snapshot.reason != Reason::OrphanChild;
+            let holds = snapshot.error_bound.is_some_and(|bound| bound >= offset.abs());
+            assert!(!knows || holds, "at {}: {index} is off by {offset}: {snapshot:?}", group.now);
+            let fresh = |index: usize| group.snapshot(index).reason == Reason::Synchronized;
+            let back = group.followed(index).and_then(|other| group.followed(other));
+            follows_follower |= back == Some(index) && fresh(index);
+        }
+        mutual = if follows_follower { mutual + 1 } else { 0 };
+        // Eight polls of 64 s.
+        assert!(mutual < 18, "at {}: two follow each other", group.now);
+    }
+}
+
+#[test]
+fn peers_follow_the_better_and_never_each_other() {
+    let orders = |other: usize| asking(&[address(other).to_string(), UPSTREAM.to_owned()]);
+    let members = vec![(address(1), orders(2), 0.3), (address(2), orders(1), -0.2)];
+    let mut group = Group::new(members, 5);
+    run_watched(&mut group, 900.0);
+    for index in 0..2 {
+        let snapshot = group.snapshot(index);
+        assert!(snapshot.synchronized && snapshot.stratum == 2, "{snapshot:?}");
+        assert!(group.members[index].offset.abs() < 1e-3);
+    }
+    // One loses it and has true time from the other.
+    group.upstream[0] = false;
+    run_watched(&mut group, 1800.0);
+    let snapshot = group.snapshot(0);
+    assert_eq!((group.followed(0), snapshot.stratum, snapshot.reason), (Some(1), 3, Reason::Synchronized));
+    assert_eq!((group.followed(1), group.snapshot(1).stratum), (None, 2));
+    let (state, why) = (group.snapshot(1).sources[0].state, group.snapshot(1).sources[0].why.clone());
+    assert_eq!((state, why.as_str()), (SourceState::Unusable, "It follows this clock."));
+    // Both lose it: nobody is right because of the other, and both say so when their bounds are reached.
+    group.upstream[1] = false;
+    run_watched(&mut group, 1800.0);
+    assert_eq!((group.snapshot(1).reason, group.followed(1)), (Reason::Holdover, None));
+    run_watched(&mut group, 6.0 * 3600.0);
+    for index in 0..2 {
+        let snapshot = group.snapshot(index);
+        assert!(!snapshot.synchronized, "{snapshot:?}");
+        assert_eq!((group.served(index).stratum, group.served(index).leap), (16, Leap::Unknown));
+    }
+    group.upstream = vec![true; 2];
+    run_watched(&mut group, 300.0);
+    assert!(
+        (0..2).all(|index| group.snapshot(index).stratum == 2 && group.members[index].offset.abs() < 1e-3)
+    );
+}
+
+#[test]
+fn orphans_with_an_upstream_hold_over_before_they_elect() {
+    let mut group = orphans(&[1, 2, 3], 300.0);
+    group.upstream = vec![true; 3];
+    run_watched(&mut group, 900.0);
+    group.upstream = vec![false; 3];
+    run_watched(&mut group, 1800.0);
+    assert_eq!(group.parents(), [0_usize; 0]);
+    assert!((0..3).all(|index| group.snapshot(index).synchronized), "it is too soon to forget true time");
+    run_watched(&mut group, 10.0 * 3600.0);
+    assert_eq!(group.parents(), [0]);
+    let apart = (0..3).map(|index| (group.members[index].offset - group.members[0].offset).abs());
+    assert!(apart.fold(0.0, f64::max) < 1e-3);
+    let reasons = [0, 1, 2].map(|index| group.snapshot(index).reason);
+    assert_eq!(reasons, [Reason::OrphanParent, Reason::OrphanChild, Reason::OrphanChild]);
+    group.upstream[1] = true;
+    run_watched(&mut group, 600.0);
+    assert!((0..3).all(|index| group.snapshot(index).reason == Reason::Synchronized));
+    assert!((0..3).all(|index| group.members[index].offset.abs() < 0.2), "slewed, for it knew true time");
+}
+
+#[test]
+fn one_that_knows_true_time_is_no_orphans_child() {
+    // It holds over when the orphan, which has the smaller address, begins to serve.
+    let mut group = orphans(&[1, 2], 0.0);
+    group.members[0].alive = false;
+    group.upstream = vec![false, true];
+    group.run(600.0);
+    group.upstream[1] = false;
+    group.run(1200.0);
+    group.cut = vec![(0, 1)];
+    group.revive(0);
+    group.run(60.0);
+    assert_eq!((group.parents(), group.snapshot(1).reason), (vec![0], Reason::Holdover));
+    group.cut.clear();
+    group.run(300.0);
+    assert_eq!((group.parents(), group.followed(0)), (vec![], Some(1)));
+    assert!(group.snapshot(1).synchronized && group.members[0].offset.abs() < 2e-3);
+}
+
+#[test]
+fn parts_of_a_divided_group_have_a_parent_each_until_they_meet() {
+    let mut group = orphans(&[1, 2, 3, 4], 30.0);
+    group.cut = vec![(0, 2), (0, 3), (1, 2), (1, 3)];
+    group.run(900.0);
+    assert_eq!(group.parents(), [0, 2]);
+    assert_eq!([group.followed(1), group.followed(3)], [Some(0), Some(2)]);
+    group.cut.clear();
+    group.run(1800.0);
+    check_family(&group, 0, &[1, 2, 3]);
+}
+
+#[test]
+fn the_local_clock_waits_as_long_as_it_is_told() {
+    let mut orders = config(1);
+    orders.local = Some(LocalClock { stratum: 12, orphan: false, activate_after: 120.0 });
+    let script = |now: f64| Behaviour { silent: !(1000.0..2000.0).contains(&now), ..HONEST };
+    let mut sim = Sim::new(orders, 0.0, vec![Box::new(script)]);
+    let stratum = |sim: &Sim| sim.engine.local_stratum(sim.clocks());
+    sim.run(119.0);
+    assert_eq!(stratum(&sim), None);
+    sim.run(2.0);
+    assert_eq!(stratum(&sim), Some(12));
+    sim.run(979.0);
+    assert_eq!((stratum(&sim), sim.snapshot().reason), (None, Reason::Synchronized));
+    // Holdover is not lost yet.
+    sim.run(2000.0);
+    assert_eq!((stratum(&sim), sim.snapshot().reason), (None, Reason::Holdover));
+    while sim.snapshot().synchronized {
+        sim.run(1.0);
+    }
+    sim.run(118.0);
+    assert_eq!(stratum(&sim), None);
+    sim.run(3.0);
+    assert_eq!((stratum(&sim), sim.snapshot().reason), (Some(12), Reason::ErrorBound));
+}
+
+/// What may happen to a group: at each turn one dies or comes back, two are parted or meet, an upstream comes or goes.
+#[derive(Clone, Debug)]
+struct Turn {
+    lasts: f64,
+    what: u8,
+    one: usize,
+    other: usize,
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let turn = (1.0..400.0_f64, 0_u8..6, 0_usize..5, 0_usize..5);
+    let turn = turn.prop_map(|(lasts, what, one, other)| Turn { lasts, what, one, other });
+    proptest::collection::vec(turn, 1..12)
+}
+
+/// In every moment: whoever follows an orphan follows one with a smaller address, so that there is no loop.
+fn check_order(group: &Group, numbers: &[usize]) -> Result<(), TestCaseError> {
+    for index in 0..numbers.len() {
+        let orphan = group.snapshot(index).reason == Reason::OrphanChild;
+        if let Some(parent) = group.followed(index).filter(|_| orphan && group.members[index].alive) {
+            prop_assert!(numbers[parent] < numbers[index], "{index} follows {parent} of {numbers:?}");
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// Whatever happens to a group: orphans follow only smaller ones; and when nothing happens any more, no two serve
+    /// their own clock that hear each other, and nobody who hears one is without time.
+    #[test]
+    fn an_election_has_one_winner_and_no_loop(
+        numbers in Just((1..=40_usize).collect::<Vec<_>>()).prop_shuffle(),
+        size in 2_usize..6,
+        wait in prop_oneof![Just(0.0), 1.0..120.0_f64],
+        loss in prop_oneof![Just(0.0), 0.0..0.3_f64],
+        seed in 0_u64..1000,
+        turns in turns(),
+    ) {
+        let numbers = &numbers[..size];
+        let mut group = orphans(numbers, wait);
+        group.loss = loss;
+        group.members[0].offset += seed as f64 / 1e4;
+        for Turn { lasts, what, one, other } in turns {
+            let (one, other) = (one % size, other % size);
+            match what {
+                0 => group.members[one].alive = false,
+                1 if !group.members[one].alive => group.revive(one),
+                2 | 3 if one != other => {
+                    let known = group.cut.iter().position(|cut| *cut == (one, other));
+                    match known {
+                        Some(index) => drop(group.cut.swap_remove(index)),
+                        None => group.cut.push((one, other)),
+                    }
+                }
+                _ => {}
+            }
+            for _ in 0..10 {
+                group.run(lasts / 10.0);
+                check_order(&group, numbers)?;
+            }
+        }
+        // Eight polls of 64 s, the wait, and again for who was a child of a child.
+        group.loss = 0.0;
+        group.run(3.0 * (8.0 * 64.0 + wait) + 600.0);
+        check_order(&group, numbers)?;
+        let parents = group.parents();
+        for &one in &parents {
+            for &other in parents.iter().filter(|other| **other != one) {
+                prop_assert!(!group.linked(one, other), "{} and {} of {:?}", one, other, parents);
+            }
+        }
+        for index in (0..size).filter(|index| group.members[*index].alive && !parents.contains(index)) {
+            let followed = group.followed(index);
+            prop_assert!(followed.is_some_and(|parent| parents.contains(&parent)), "{}: {:?}", index, followed);
+            prop_assert!(group.snapshot(index).synchronized);
+        }
+    }
+}
