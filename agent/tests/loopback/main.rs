@@ -10,6 +10,7 @@ mod files;
 mod authority;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod relay;
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod clients;
 mod tiers;
 
