@@ -18,6 +18,8 @@ mod refusal;
 
 mod access;
 
+mod served;
+
 mod content;
 
 mod dashboard;
@@ -56,6 +58,7 @@ const COMMON: &[Case] = &[
     case("policies", "bad policies are refused with readable messages, good ones are taken", policies::run),
     case("refusal", "a bad policy; a hand-edited profile", refusal::run),
     case("access", "restrict … ignore gets no answer", access::run),
+    case("served", "clients with keys and certificates, without, and ntpq", served::run),
     case("content", "one process, one binary; what NodeClock says is true", content::run),
     case("dashboard", "each query of the dashboard has data in a real Prometheus", dashboard::run),
     case(

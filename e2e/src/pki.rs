@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::{checkout, network, process};
+use crate::{checkout, network, process, vm};
 
 /// Nodes of the cluster; each has a certificate of its name.
 pub(crate) const NODES: [&str; 3] = ["node1", "vm1", "vm2"];
@@ -44,6 +44,9 @@ pub(crate) fn make() -> anyhow::Result<()> {
     certificate("scheduler", "/CN=system:kube-scheduler", leaf)?;
     certificate("proxy", "/CN=system:kube-proxy", leaf)?;
     certificate("kubelet-client", "/O=system:masters/CN=apiserver-kubelet-client", leaf)?;
+    // For the time servers of the nodes.
+    let servers = vm::VMS.map(|vm| format!("IP:{}", vm.address())).join(",");
+    certificate("ntp", "/CN=ntp", &format!("subjectAltName={servers}"))?;
     for node in NODES {
         certificate(node, &format!("/O=system:nodes/CN=system:node:{node}"), leaf)?;
     }
