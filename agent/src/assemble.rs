@@ -4,7 +4,7 @@ use contract::Flag;
 use ntp::{RestrictEntry, RestrictFlags, RestrictTable};
 
 use crate::{
-    check::{Access, Checked, Place, Source},
+    check::{Access, AccessSource, Checked, Place, Source},
     server::ServeConfig,
 };
 
@@ -120,11 +120,17 @@ pub(crate) fn serve_nothing() -> ServeConfig {
 
 /// The access list as the server searches it.
 pub(crate) fn restrict_table(access: &[Access]) -> RestrictTable {
-    let entry = |access: &Access| {
-        let (ntpport, flags) = restrict_flags(access.flags.iter().copied());
-        access.networks.clone().into_iter().map(move |network| RestrictEntry { network, ntpport, flags })
-    };
-    RestrictTable::new(&access.iter().flat_map(entry).collect::<Vec<_>>())
+    let (mut entries, mut template) = (Vec::new(), None);
+    for Access { source, flags } in access {
+        let (ntpport, flags) = restrict_flags(flags.iter().copied());
+        match source {
+            AccessSource::Networks(networks) => {
+                entries.extend(networks.iter().map(|&network| RestrictEntry { network, ntpport, flags }));
+            }
+            AccessSource::Upstreams => template = Some(flags),
+        }
+    }
+    RestrictTable::new(&entries).with_template(template)
 }
 
 /// Whether the entry is for port 123 only, and what holds.

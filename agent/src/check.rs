@@ -37,10 +37,19 @@ pub(crate) struct Checked {
 /// One line of the access list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Access {
-    /// One network; two (one per family) for `default`.
-    pub(crate) networks: Vec<Cidr>,
+    /// Whom it is about.
+    pub(crate) source: AccessSource,
     /// What is denied or limited there.
     pub(crate) flags: BTreeSet<Flag>,
+}
+
+/// Whom a line of the access list is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AccessSource {
+    /// One network; two (one per family) for `default`.
+    Networks(Vec<Cidr>),
+    /// The upstreams, at whatever addresses they are.
+    Upstreams,
 }
 
 /// What is wrong with a profile: one problem per field, in the profile's order.
@@ -154,22 +163,49 @@ fn check_restrict(restrict: &[Restrict], notes: &mut Notes) -> Vec<Access> {
     let mut access = Vec::new();
     for (n, Restrict { source, flags }) in restrict.iter().enumerate() {
         match parse_source(source) {
-            Ok(networks) => access.push(Access { networks, flags: flags.iter().copied().collect() }),
+            Ok(source) => access.push(Access { source, flags: flags.iter().copied().collect() }),
             Err(why) => notes.wrong(format!("restrict[{n}].source"), format!("{source:?} {why}")),
         }
-        if flags.contains(&Flag::Kod) && !flags.contains(&Flag::Limited) {
-            notes.hints.push(format!("restrict[{n}].flags: kod does nothing without limited"));
+        if source == "source" && flags.contains(&Flag::Ignore) {
+            notes.wrong(format!("restrict[{n}].flags"), "ignore would drop the replies of every upstream");
         }
+        if source == "source" && flags.contains(&Flag::Ntpport) {
+            notes.wrong(
+                format!("restrict[{n}].flags"),
+                "a template is for every port: ntpport cannot be in it",
+            );
+        }
+        check_effect(n, flags, notes);
     }
     access
 }
 
-/// `default`, an address, or a network, as networks.
-fn parse_source(source: &str) -> Result<Vec<Cidr>, String> {
-    if source == "default" {
-        return Ok(vec![Cidr::ALL_V4, Cidr::ALL_V6]);
+/// Says which flags are taken and change nothing. Those that distributions ship in every file go without a word.
+fn check_effect(n: usize, flags: &[Flag], notes: &mut Notes) {
+    if flags.contains(&Flag::Kod) && !flags.contains(&Flag::Limited) {
+        notes.hints.push(format!("restrict[{n}].flags: kod does nothing without limited"));
     }
-    source.parse().map(|network| vec![network]).map_err(|error: ntp::CidrError| error.to_string())
+    let idle = [
+        (Flag::Lowpriotrap, "lowpriotrap does nothing: there are no traps"),
+        (Flag::Mssntp, "mssntp does nothing: requests are not signed by a domain controller here"),
+        (Flag::Noepeer, "noepeer does nothing: no association is ever made from a packet"),
+        (Flag::Nomrulist, "nomrulist does nothing: the list of clients cannot be asked for"),
+    ];
+    for (_, why) in idle.iter().filter(|(flag, _)| flags.contains(flag)) {
+        notes.hints.push(format!("restrict[{n}].flags: {why}"));
+    }
+}
+
+/// `default`, an address, or a network, as networks; or `source`.
+fn parse_source(source: &str) -> Result<AccessSource, String> {
+    match source {
+        "default" => Ok(AccessSource::Networks(vec![Cidr::ALL_V4, Cidr::ALL_V6])),
+        "source" => Ok(AccessSource::Upstreams),
+        _ => source
+            .parse()
+            .map(|network| AccessSource::Networks(vec![network]))
+            .map_err(|error: ntp::CidrError| error.to_string()),
+    }
 }
 
 /// How long the node's own clock waits for better ones if nothing is said, seconds. With `orphan` as in ntpd and
@@ -345,11 +381,15 @@ mod tests {
     #[test]
     fn sources_of_restrict_lines() {
         let check = |source: &str, expected: Result<usize, &str>| match (parse_source(source), expected) {
-            (Ok(networks), Ok(count)) => assert_eq!(networks.len(), count, "{source}"),
+            (Ok(AccessSource::Networks(networks)), Ok(count)) => {
+                assert_eq!(networks.len(), count, "{source}");
+            }
+            (Ok(AccessSource::Upstreams), Ok(0)) => {}
             (Err(why), Err(part)) => assert!(why.contains(part), "{source}: {why}"),
             (outcome, _) => panic!("{source}: {outcome:?}"),
         };
         check("default", Ok(2));
+        check("source", Ok(0));
         check("10.0.0.0/8", Ok(1));
         check("0.0.0.0/0", Ok(1));
         check("::/0", Ok(1));
@@ -387,11 +427,30 @@ mod tests {
         );
         assert!(!refused(&(line("default", "\"ignore\"") + &line("192.0.2.1", "\"ntpport\""))));
         assert!(!refused(&line("198.51.100.0/24", "\"ignore\"")));
+        assert!(!refused(&(line("default", "\"ignore\"") + &line("source", "\"noquery\""))));
+        assert!(
+            refused(&(line("192.0.2.1", "\"ignore\"") + &line("source", ""))),
+            "what is written for an address goes before the template"
+        );
     }
 
     #[test]
     fn kod_without_limited_is_a_hint() {
         let checked = outcome(&format!("{A}[[restrict]]\nsource = \"default\"\nflags = [\"kod\"]")).unwrap();
         assert_eq!(checked.hints, ["restrict[0].flags: kod does nothing without limited"]);
+        let text = "[[restrict]]\nsource = \"default\"\nflags = [\"noepeer\", \"nomodify\", \"notrap\"]";
+        let checked = outcome(&format!("{A}{text}")).unwrap();
+        let why = "noepeer does nothing: no association is ever made from a packet";
+        assert_eq!(checked.hints, [format!("restrict[0].flags: {why}")]);
+    }
+
+    #[test]
+    fn a_template_must_let_upstreams_answer() {
+        let text = |flag: &str| format!("{A}[[restrict]]\nsource = \"source\"\nflags = [\"{flag}\"]");
+        let why = "restrict[0].flags: ignore would drop the replies of every upstream";
+        assert!(outcome(&text("ignore")).unwrap_err().starts_with(why));
+        let why = "restrict[0].flags: a template is for every port: ntpport cannot be in it";
+        assert_eq!(outcome(&text("ntpport")).unwrap_err(), why);
+        assert!(outcome(&text("noserve")).is_ok());
     }
 }

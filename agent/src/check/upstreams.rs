@@ -245,7 +245,7 @@ pub(super) fn check_reachable(upstreams: &[Upstream], access: &[Access], notes: 
     for (n, upstream) in upstreams.iter().enumerate() {
         for (part, host) in [("server", &upstream.server), ("peer", &upstream.peer)] {
             let Some(Ok(address)) = host.as_ref().map(|host| host.parse::<IpAddr>()) else { continue };
-            if table.flags(address, upstream.port).ignore {
+            if table.ignores_upstream(address, upstream.port) {
                 notes.wrong(
                     format!("upstreams[{n}].{part}"),
                     format!(

@@ -197,7 +197,7 @@ impl Rim {
             let Some(outcome) = self.requests.receive(request, &mut buffer) else { continue };
             match outcome {
                 // `ignore` holds for replies of our own upstreams, too.
-                Ok(received) if self.rules.flags(received.from.ip(), received.from.port()).ignore => {}
+                Ok(received) if self.rules.ignores_upstream(received.from.ip(), received.from.port()) => {}
                 Ok(received) => match self.proofs.verify(request, &buffer[..received.len]) {
                     Ok(()) => self.handle(Event::Received {
                         request,

@@ -1,7 +1,8 @@
 //! Who may ask: an address and a source port in, the flags that hold for them out (ntp.conf's `restrict`).
 //!
 //! The longest prefix that covers the address wins and alone supplies the flags; nothing is inherited from shorter
-//! ones. IPv4 and IPv6 have a table each.
+//! ones. IPv4 and IPv6 have a table each. A template (`restrict source`) stands for entries of the upstreams' addresses,
+//! whatever those are at the moment.
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -61,6 +62,8 @@ pub struct RestrictEntry {
 pub struct RestrictTable {
     v4: Vec<Line>,
     v6: Vec<Line>,
+    /// What holds for the upstreams' addresses.
+    template: Option<RestrictFlags>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,10 +88,44 @@ impl RestrictTable {
             if !table.iter().any(|line| line.bits == 0 && !line.ntpport) {
                 add(table, &RestrictEntry { network: all, ntpport: false, flags: guarded });
             }
-            // Longest prefix first, and `ntpport` before its like without.
-            table.sort_by_key(|line| (u8::MAX - line.bits, !line.ntpport));
+            sort(table);
         }
-        Self { v4, v6 }
+        Self { v4, v6, template: None }
+    }
+
+    /// The same, with `flags` for the addresses of upstreams; `None` for no template.
+    pub fn with_template(self, flags: Option<RestrictFlags>) -> Self {
+        Self { template: flags, ..self }
+    }
+
+    /// What the server is to search while these are the upstreams' addresses: each has an entry of the template's flags,
+    /// unless the user wrote one for this very address. Without a template the table as it is.
+    pub fn for_upstreams(&self, addresses: &[IpAddr]) -> Self {
+        let mut all = self.clone();
+        let Some(flags) = self.template else { return all };
+        for address in addresses.iter().map(IpAddr::to_canonical).filter(|&address| !self.has_host(address)) {
+            let (table, bits) = if address.is_ipv4() { (&mut all.v4, 32) } else { (&mut all.v6, 128) };
+            table.push(Line { prefix: left_aligned(address), bits, ntpport: false, flags });
+        }
+        sort(&mut all.v4);
+        sort(&mut all.v6);
+        all
+    }
+
+    /// Whether the replies of an upstream at `address` and `port` are to be dropped: `ignore` holds for it. No other flag
+    /// holds for what we have asked for.
+    pub fn ignores_upstream(&self, address: IpAddr, port: u16) -> bool {
+        match self.template {
+            Some(template) if !self.has_host(address.to_canonical()) => template.ignore,
+            _ => self.flags(address, port).ignore,
+        }
+    }
+
+    /// Whether there is an entry for this address alone.
+    fn has_host(&self, address: IpAddr) -> bool {
+        let (table, bits) = if address.is_ipv4() { (&self.v4, 32) } else { (&self.v6, 128) };
+        let prefix = left_aligned(address);
+        table.iter().any(|line| line.bits == bits && line.prefix == prefix && !line.ntpport)
     }
 
     /// The flags for a packet from `address` and `port`. An IPv4 address in IPv6 clothes is taken as IPv4.
@@ -102,6 +139,11 @@ impl RestrictTable {
         // There is always one: each table ends with its default entry. If not, nobody would be answered.
         line.map_or(RestrictFlags { ignore: true, ..RestrictFlags::default() }, |line| line.flags)
     }
+}
+
+/// Longest prefix first, and `ntpport` before its like without.
+fn sort(table: &mut [Line]) {
+    table.sort_by_key(|line| (u8::MAX - line.bits, !line.ntpport));
 }
 
 fn add(table: &mut Vec<Line>, entry: &RestrictEntry) {
@@ -303,6 +345,40 @@ mod tests {
         assert_eq!("::1".parse::<Cidr>().unwrap().bits(), 128);
     }
 
+    #[test]
+    fn a_template_is_for_the_upstreams_alone() {
+        let table = RestrictTable::new(&[
+            entry("0.0.0.0/0", false, IGNORE),
+            entry("192.0.2.0/24", false, LIMITED),
+            entry("192.0.2.9", false, IGNORE),
+            entry("192.0.2.8", true, IGNORE),
+        ])
+        .with_template(Some(NOSERVE));
+        let upstreams = ["198.51.100.1", "192.0.2.9", "192.0.2.8", "::ffff:192.0.2.7", "2001:db8::1"];
+        let upstreams = upstreams.map(|address| address.parse::<IpAddr>().unwrap());
+        let filled = table.for_upstreams(&upstreams);
+        let check =
+            |address: &str, port: u16, before: RestrictFlags, expected: RestrictFlags, dropped: bool| {
+                let address: IpAddr = address.parse().unwrap();
+                assert_eq!(table.flags(address, port), before, "{address} {port} before");
+                assert_eq!(filled.flags(address, port), expected, "{address} {port}");
+                if upstreams.iter().any(|upstream| upstream.to_canonical() == address) {
+                    assert_eq!(table.ignores_upstream(address, port), dropped, "{address} {port}");
+                }
+            };
+        check("198.51.100.1", 123, IGNORE, NOSERVE, false);
+        check("198.51.100.2", 123, IGNORE, IGNORE, true);
+        check("192.0.2.9", 123, IGNORE, IGNORE, true);
+        // What is for port 123 alone is more specific than the template, and says nothing of the replies.
+        check("192.0.2.8", 123, IGNORE, IGNORE, false);
+        check("192.0.2.8", 40_000, LIMITED, NOSERVE, false);
+        check("192.0.2.7", 123, LIMITED, NOSERVE, false);
+        check("2001:db8::1", 123, table.flags(upstreams[4], 123), NOSERVE, false);
+        let plain = table.clone().with_template(None);
+        assert_eq!(plain.for_upstreams(&upstreams), plain);
+        assert!(plain.ignores_upstream(upstreams[0], 123) && !plain.ignores_upstream(upstreams[3], 123));
+    }
+
     /// As the rule is written, with text for bits: every entry is looked at, none is prepared.
     fn slowly(entries: &[RestrictEntry], address: IpAddr, port: u16) -> Option<RestrictFlags> {
         let text = |address: IpAddr| match address {
@@ -357,6 +433,27 @@ mod tests {
             let expected = slowly(&entries, address, port)
                 .unwrap_or(RestrictFlags { limited: true, kod: true, noquery: true, ..NONE });
             prop_assert_eq!(RestrictTable::new(&entries).flags(address, port), expected);
+        }
+
+        #[test]
+        fn a_template_is_as_if_its_lines_were_written(
+            entries in entries(),
+            upstreams in proptest::collection::vec(address(), 0..6),
+            template in proptest::option::of(flags()),
+            address in address(),
+            port in 122_u16..124,
+        ) {
+            let table = RestrictTable::new(&entries).with_template(template);
+            let mut all = entries.clone();
+            for &upstream in template.iter().flat_map(|_| &upstreams) {
+                let whole = Cidr::new(upstream, if upstream.is_ipv4() { 32 } else { 128 }).unwrap();
+                if !all.iter().any(|entry| entry.network == whole && !entry.ntpport) {
+                    all.push(RestrictEntry { network: whole, ntpport: false, flags: template.unwrap() });
+                }
+            }
+            let expected = slowly(&all, address, port)
+                .unwrap_or(RestrictFlags { limited: true, kod: true, noquery: true, ..NONE });
+            prop_assert_eq!(table.for_upstreams(&upstreams).flags(address, port), expected);
         }
 
         #[test]
