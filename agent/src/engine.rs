@@ -116,16 +116,18 @@ pub(crate) fn run_alone(
     mut server: Option<OwnServer>,
 ) -> Result<(), sys::Error> {
     let mut rim = Rim::new(state, Proofs::new(keys, None), None, None)?;
-    rim.run(config, rules);
+    rim.run(config, rules.clone());
     while !signal::stop_requested() {
         rim.wake_up();
         let ready = rim.wait(server.as_ref().map(|server| server.socket.as_fd()), None);
         if ready.other
             && let Some(OwnServer { socket, config }) = &mut server
-            && let Err(error) = socket.serve_one(config, &rim.served())
         {
-            warn!(%error, "Server socket broke; time is no longer served");
-            server = None;
+            config.rules = rules.for_upstreams(&rim.upstreams());
+            if let Err(error) = socket.serve_one(config, &rim.served()) {
+                warn!(%error, "Server socket broke; time is no longer served");
+                server = None;
+            }
         }
         rim.receive(&ready.requests);
     }

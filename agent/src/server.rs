@@ -4,6 +4,7 @@
 //! time; a port that cannot be opened is reported and tried again, and stops nothing else.
 use std::{
     io,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -91,6 +92,7 @@ impl Server {
             if config.max_clients != orders.config.max_clients {
                 orders.clients = Arc::new(ClientTable::new(config.max_clients));
             }
+            orders.rules = Arc::new(config.rules.for_upstreams(&orders.upstreams));
             orders.config = Arc::new(config);
         }
         self.shared.generation.fetch_add(1, Ordering::Release);
@@ -101,6 +103,17 @@ impl Server {
     pub(crate) fn publish(&self, served: Served) {
         self.shared.orders().served = served;
         self.shared.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// The upstreams are at these addresses from now on, for which the access list may have a template. Cheap while they
+    /// stay the same.
+    pub(crate) fn learn_upstreams(&self, addresses: &[IpAddr]) {
+        let mut orders = self.shared.orders();
+        if *orders.upstreams != *addresses {
+            orders.upstreams = addresses.into();
+            orders.rules = Arc::new(orders.config.rules.for_upstreams(addresses));
+            self.shared.generation.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Whether the port is open, and what was done.
@@ -149,6 +162,9 @@ struct Shared {
 #[derive(Clone, Debug)]
 struct Orders {
     config: Arc<ServeConfig>,
+    /// Those of `config`, with what its template says of the upstreams.
+    rules: Arc<RestrictTable>,
+    upstreams: Arc<[IpAddr]>,
     served: Served,
     clients: Arc<ClientTable>,
 }
@@ -158,6 +174,8 @@ impl Shared {
         Self {
             orders: Mutex::new(Orders {
                 clients: Arc::new(ClientTable::new(config.max_clients)),
+                rules: Arc::new(config.rules.clone()),
+                upstreams: Arc::default(),
                 config: Arc::new(config),
                 served: Served::UNSYNCHRONIZED,
             }),

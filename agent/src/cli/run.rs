@@ -284,6 +284,8 @@ impl Sink for Publisher {
         if let (Some(clock_bound), Some(snapshot)) = (&mut self.clock_bound, &snapshot) {
             clock_bound.publish(snapshot, now.0.saturating_sub(snapshot.at.0));
         }
+        let upstreams: Vec<_> = snapshot.iter().flat_map(Snapshot::addresses).collect();
+        self.server.learn_upstreams(&upstreams);
         self.server.publish(served);
         self.journal.engine(now, snapshot, transitions);
     }

@@ -1,7 +1,7 @@
 //! The loop's body: clock readings, sockets of outstanding requests, and actions carried out in their order.
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::BorrowedFd,
     sync::{Arc, mpsc},
     thread,
@@ -149,6 +149,11 @@ impl Rim {
         if let Some(sink) = &mut self.sink {
             sink.publish(snapshot, &transitions, served);
         }
+    }
+
+    /// The addresses of our sources.
+    pub(super) fn upstreams(&self) -> Vec<IpAddr> {
+        self.view().map(|(snapshot, _)| snapshot.addresses().collect()).unwrap_or_default()
     }
 
     /// What is to be served now.

@@ -115,8 +115,8 @@ impl<'a> Worker<'a> {
         };
         // What was published before they came is what they are answered with.
         self.view.refresh(self.shared);
-        let Orders { config, served, clients } = &self.view.orders;
-        let serving = Serving { served, rules: &config.rules, limit: &config.limit };
+        let Orders { config, rules, served, clients, .. } = &self.view.orders;
+        let serving = Serving { served, rules, limit: &config.limit };
         let mut memory = ServerMemory { clients, chance: &mut self.chance };
         let now = Mono(clock::monotonic_ns());
         for (came, datagram) in (0..taken).filter_map(|place| self.inbox.datagram(place)) {

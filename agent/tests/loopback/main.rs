@@ -98,6 +98,32 @@ fn an_ignored_range_is_not_heard_though_we_asked_it() {
 }
 
 #[test]
+fn a_template_lets_upstreams_in_where_all_are_ignored() {
+    let folder = Folder::new();
+    let (upstream, served) = (Chronyd::start(&folder, 3), free_udp_port());
+    let text = files::alone(upstream.port, served);
+    let line = |source: &str, flags: &str| {
+        format!("[[profile.restrict]]\nsource = \"{source}\"\nflags = [{flags}]\n")
+    };
+    let agent =
+        Agent::start(&folder, &format!("{text}{}{}", line("default", "\"ignore\""), line("source", "")));
+    wait_for("synchronized", || agent.report().clock.synchronized);
+    // The upstream's address may ask, too; another one may not.
+    let answers = |from: &str| {
+        let socket = UdpSocket::bind((from, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let mut request = [0; 48];
+        request[0] = 4 << 3 | 3;
+        socket.send_to(&request, ("127.0.0.1", served)).unwrap();
+        socket.recv(&mut [0; 64]).is_ok()
+    };
+    wait_for("the upstream's address served", || answers("127.0.0.1"));
+    let dropped = agent.report().server.dropped;
+    assert!(!answers("127.0.0.2"));
+    wait_for("the other one dropped", || agent.report().server.dropped > dropped);
+}
+
+#[test]
 fn profiles_are_handed_over_in_a_folder() {
     let folder = Folder::new();
     let upstream = Chronyd::start(&folder, 3);

@@ -48,6 +48,13 @@ pub struct Snapshot {
     pub sources: Vec<SourceSnapshot>,
 }
 
+impl Snapshot {
+    /// The addresses of the sources that have one.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.sources.iter().filter_map(|source| source.address)
+    }
+}
+
 /// The leap indicator (RFC 5905 §7.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
