@@ -100,11 +100,20 @@ pub const TEMPLATE_ANSWERS: &str = "self.source != 'source' || !('ignore' in sel
 /// `10.1.2.3/8` is a slip: somebody means either the host or the network.
 pub const NO_HOST_BITS: &str = "!isCIDR(self.source) || cidr(self.source) == cidr(self.source).masked()";
 
-/// Whoever is elected serves at that stratum.
-pub const ORPHAN_NEEDS_LOCAL: &str = "!self.orphan || has(self.local)";
+/// Whoever is elected serves at that stratum: at 1 every good server would look like one of them, and who follows has one
+/// more.
+pub const ORPHAN_LOCAL: &str = "!self.orphan || has(self.local) && self.local >= 2 && self.local <= 14";
+
+/// An election of one.
+pub const ORPHAN_NEEDS_OTHERS: &str = "!has(self.stratum) || !self.stratum.orphan \
+     || has(self.upstreams) && self.upstreams.exists(u, !u.noselect)";
 
 /// Without it there is nothing to begin.
 pub const ACTIVATION_NEEDS_LOCAL: &str = "!has(self.activateAfter) || has(self.local)";
+
+/// Who waits for longer does not mean to serve.
+pub const ACTIVATION_RANGE: &str =
+    "!has(self.activateAfter) || duration(self.activateAfter) <= duration('24h')";
 
 /// Otherwise the first step would already be refused. An absent threshold is 10ms.
 pub const STEP_WITHIN_MAX_CHANGE: &str =
