@@ -92,7 +92,9 @@ impl CookieKeys {
             // It is still to be written, or to come back.
             (Some(known), held) if held.is_none() || known.before.as_ref() == held => known.since = now,
             (known, Some(held)) => {
-                *known = Some(Known { content: held.clone(), since: now, before: None });
+                // Agents refuse the whole file for one bad line, so it is written anew without it.
+                let content = Ring::read(held).content();
+                *known = Some(Known { content, since: now, before: Some(held.clone()) });
             }
             (_, None) => {}
         }
@@ -134,14 +136,20 @@ impl Ring {
                 ring.last = Event::Sealing(time.trim().parse().ok());
             } else if line.starts_with(ANNOUNCED) {
                 ring.last = Event::Announced;
-            } else if is_key(line) && ring.keys.len() < MOST {
-                ring.keys.push(line.to_owned());
+            } else if let Some(key) = key(line).filter(|key| !ring.holds(key)) {
+                ring.keys.push(key);
             }
         }
+        ring.keys.truncate(MOST);
         if ring.keys.len() < 2 && matches!(ring.last, Event::Announced) {
             ring.last = Event::Sealing(None);
         }
         ring
+    }
+
+    /// Whether its id or the key itself is there.
+    fn holds(&self, key: &str) -> bool {
+        self.keys.iter().any(|held| held[..ID] == key[..ID] || held[ID..] == key[ID..])
     }
 
     /// `age` is how long the ring has been like this, by the monotonic clock, as far as this operator knows.
@@ -174,21 +182,27 @@ impl Ring {
 
     fn content(&self) -> Content {
         let last = match self.last {
-            Event::Sealing(Some(time)) => format!("{SEALING}{time}"),
+            Event::Sealing(Some(time)) => format!("{SEALING}{time}\n"),
             Event::Sealing(None) => String::new(),
-            Event::Announced => ANNOUNCED.to_owned(),
+            Event::Announced => format!("{ANNOUNCED}\n"),
         };
-        let text =
-            format!("# Made and changed every day by timesync-operator.\n{last}\n{}\n", self.keys.join("\n"));
+        let keys = self.keys.join("\n");
+        let text = format!("# Made and changed every day by timesync-operator.\n{last}{keys}\n");
         Content(ByteString(text.into_bytes()))
     }
 }
 
-fn is_key(line: &str) -> bool {
+/// Digits of an id.
+const ID: usize = 8;
+
+/// The key in a line, as it is written here.
+fn key(line: &str) -> Option<String> {
     let digits = |text: &str, number: usize| {
         text.len() == number && text.bytes().all(|octet| octet.is_ascii_hexdigit())
     };
-    line.split_once(' ').is_some_and(|(id, key)| digits(id, 8) && digits(key, 64))
+    let (id, key) = line.trim().split_once(char::is_whitespace)?;
+    let key = key.trim_start();
+    (digits(id, ID) && digits(key, 64)).then(|| format!("{id} {key}").to_ascii_lowercase())
 }
 
 /// A key whose id is none of the others'.
@@ -377,9 +391,12 @@ mod tests {
         bench.round(24 * 60);
         bench.held = stale;
         assert_eq!(bench.round(0), "00 01", "a watch that lags is nobody");
-        let other = content(&format!("abcdef01 {}\n", "7".repeat(64)));
-        bench.held = Some(other.clone());
-        assert_eq!(bench.turn(true), Some(other));
+        let (seven, eight) = ("7".repeat(64), "8".repeat(64));
+        let other = format!("  ABCDEF01\t{seven}\nabcdef01 {eight}\n12345678 {seven}\nnonsense\n");
+        bench.held = Some(content(&other));
+        let clean = format!("# Made and changed every day by timesync-operator.\nabcdef01 {seven}\n");
+        assert_eq!(bench.turn(true), Some(content(&clean)), "agents would refuse all of it");
+        bench.round(0);
         assert_eq!(bench.round(59), "ab", "and not changed at once");
         assert_eq!(bench.round(1), "ab 02");
     }
@@ -388,7 +405,7 @@ mod tests {
     fn no_two_keys_have_one_id() {
         let line = fresh([0xff; DRAWN], &[fresh([0xff; DRAWN], &[])]);
         assert_eq!(&line[..9], "00000000 ");
-        assert!(is_key(&line));
+        assert_eq!(key(&line), Some(line));
     }
 
     #[test]

@@ -55,6 +55,7 @@ use crate::{LabelSelector, Restrict, Serve, TimeSyncPolicyStatus, Upstream, rule
     validation = Rule::new(rules::NO_SERVER_TWICE).message("a server or peer may be listed once only: twice would give it two votes").field_path(".upstreams"),
     validation = Rule::new(rules::NO_PLACE_TWICE).message("a pool or a device may be listed once only: twice would give it two votes").field_path(".upstreams"),
     validation = Rule::new(rules::ENOUGH_SOURCES).message("clock.minSources is more than can ever agree: servers, peers and devices count once, pools as their maxSources, those with noselect not at all").field_path(".clock"),
+    validation = Rule::new(rules::ORPHAN_NEEDS_OTHERS).message("stratum.orphan needs the other nodes among the upstreams, as peers").field_path(".stratum"),
     validation = Rule::new(rules::UPSTREAM_NOT_IGNORED).message("an upstream is covered by a restrict entry with `ignore`, so its answers would be dropped").field_path(".restrict"),
 )]
 pub struct TimeSyncPolicySpec {
@@ -114,8 +115,9 @@ pub enum Mode {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new(rules::ORPHAN_NEEDS_LOCAL).message("orphan needs local: the stratum at which the elected node serves").field_path(".orphan"),
+    validation = Rule::new(rules::ORPHAN_LOCAL).message("orphan needs local, between 2 and 14: the stratum at which the elected node serves").field_path(".orphan"),
     validation = Rule::new(rules::ACTIVATION_NEEDS_LOCAL).message("activateAfter needs local: it says when local begins").field_path(".activateAfter"),
+    validation = Rule::new(rules::ACTIVATION_RANGE).message("activateAfter must be 24h at most").field_path(".activateAfter"),
 )]
 pub struct Stratum {
     /// While no upstream tells the time, serve the node's own clock at this stratum, as `local stratum` of chrony:
@@ -123,12 +125,13 @@ pub struct Stratum {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 15))]
     pub local: Option<i32>,
-    /// Elect: of the nodes that have lost all upstreams and ask each other as peers one serves its clock at stratum local,
-    /// and the others follow it; when it goes, another one does. Default: false.
+    /// Elect: of the nodes that have lost all upstreams and ask each other as peers, one serves its clock at stratum local,
+    /// and the others follow it; when it goes, another one does. All must have the same local, and ask each other at
+    /// their nodes' addresses, in one family. Default: false.
     #[serde(default)]
     pub orphan: bool,
-    /// So long without upstreams before the own clock is served. A duration, as in 300s. Absent: at once, with orphan
-    /// 300s.
+    /// So long without upstreams before the own clock is served, 24h at most. A duration, as in 300s. Absent: at once,
+    /// with orphan 300s.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 32), regex(pattern = rules::SPAN))]
     pub activate_after: Option<String>,

@@ -79,14 +79,14 @@ pub const POOL: &str = "!isIP(self) && \
      self.matches('^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.])*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?[.]?$')";
 
 /// Of all entries that cover an upstream's address the most specific one alone counts, that for `source` like one for the
-/// address itself, after it; it must not be `ignore`. Host names cannot be judged here.
+/// address itself (also written as /32 or /128), after it; it must not be `ignore`. Host names cannot be judged here.
 pub const UPSTREAM_NOT_IGNORED: &str = "!has(self.upstreams) || !has(self.restrict) \
      || self.upstreams.map(u, has(u.server) ? u.server : has(u.peer) ? u.peer : '').all(a, !isIP(a) \
      || self.restrict.exists(s, isIP(s.source) && ip(s.source) == ip(a) && !('ignore' in s.flags)) \
      || self.restrict.all(r, !('ignore' in r.flags) \
      || isIP(r.source) && !(ip(r.source) == ip(a)) \
      || isCIDR(r.source) && !cidr(r.source).containsIP(ip(a)) \
-     || !isIP(r.source) && self.restrict.exists(s, s.source == 'source' \
+     || !isIP(r.source) && self.restrict.exists(s, s.source == 'source' && !r.source.matches('^[0-9.]+/32$|/128$') \
      || isCIDR(s.source) && cidr(s.source).containsIP(ip(a)) \
      && (r.source == 'default' || cidr(s.source).prefixLength() > cidr(r.source).prefixLength()))))";
 
@@ -97,14 +97,26 @@ pub const SOURCE_FORM: &str =
 /// The template is there to let answers in.
 pub const TEMPLATE_ANSWERS: &str = "self.source != 'source' || !('ignore' in self.flags)";
 
+/// It is for whatever comes from there.
+pub const TEMPLATE_ANY_PORT: &str = "self.source != 'source' || !('ntpport' in self.flags)";
+
 /// `10.1.2.3/8` is a slip: somebody means either the host or the network.
 pub const NO_HOST_BITS: &str = "!isCIDR(self.source) || cidr(self.source) == cidr(self.source).masked()";
 
-/// Whoever is elected serves at that stratum.
-pub const ORPHAN_NEEDS_LOCAL: &str = "!self.orphan || has(self.local)";
+/// Whoever is elected serves at that stratum: at 1 every good server would look like one of them, and who follows has one
+/// more.
+pub const ORPHAN_LOCAL: &str = "!self.orphan || has(self.local) && self.local >= 2 && self.local <= 14";
+
+/// An election of one.
+pub const ORPHAN_NEEDS_OTHERS: &str = "!has(self.stratum) || !self.stratum.orphan \
+     || has(self.upstreams) && self.upstreams.exists(u, !u.noselect)";
 
 /// Without it there is nothing to begin.
 pub const ACTIVATION_NEEDS_LOCAL: &str = "!has(self.activateAfter) || has(self.local)";
+
+/// Who waits for longer does not mean to serve.
+pub const ACTIVATION_RANGE: &str =
+    "!has(self.activateAfter) || duration(self.activateAfter) <= duration('24h')";
 
 /// Otherwise the first step would already be refused. An absent threshold is 10ms.
 pub const STEP_WITHIN_MAX_CHANGE: &str =

@@ -16,6 +16,7 @@ use crate::{
     validation = Rule::new(rules::SOURCE_FORM).message("source must be `default`, `source`, an IP address or a CIDR").field_path(".source"),
     validation = Rule::new(rules::NO_HOST_BITS).message("source has host bits set: write the network's own address, as in 10.0.0.0/8").field_path(".source"),
     validation = Rule::new(rules::TEMPLATE_ANSWERS).message("the entry `source` is for the upstreams, and `ignore` would drop their answers").field_path(".flags"),
+    validation = Rule::new(rules::TEMPLATE_ANY_PORT).message("the entry `source` is for every port: it takes no ntpport").field_path(".flags"),
 )]
 pub struct Restrict {
     /// Whom the entry is for: `default` (everybody whom no other entry covers), an IP address, a CIDR (0.0.0.0/0 is

@@ -37,8 +37,8 @@ pub struct Upstream {
     #[schemars(range(min = 1, max = 16))]
     pub max_sources: Option<i32>,
     /// Host name or IP address of a server that in turn has this node among its upstreams, as ntp.conf's `peer`: each asks
-    /// the other, and when one has lost all that it follows, it follows the other. The node itself among the peers is left
-    /// out, so one list serves a group of nodes. With stratum.orphan they are those who elect.
+    /// the other, and one that has lost all others follows it. A node never follows itself, or who follows it; so one list
+    /// with all of them serves a group of nodes. With stratum.orphan they are those who elect.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new(rules::SERVER).message("peer must be a host name, or an IP address in its usual form, as in ntp.example.com, 192.0.2.10 or 2001:db8::1"))]

@@ -1,16 +1,17 @@
-//! The rules in CEL, evaluated without an API server, over the policies of `e2e/policies`: bad ones begin with a comment
+//! The rules in CEL, evaluated without an API server, over `examples` and the policies of `e2e/policies`: bad ones begin with a comment
 //! that says which message to expect. What the schema itself refuses (ranges, patterns, unknown fields), and what rules
 //! cost, only a real API server tells: the cluster tests send it the same files.
 use std::{fs, path::Path};
 
 use api::{TimeSyncPolicy, crds};
 
-/// Names and texts of the files in a folder of `e2e/policies`.
+/// Names and texts of the YAML files in a folder.
 fn files(folder: &str) -> Vec<(String, String)> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../e2e/policies").join(folder);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
     let entries = fs::read_dir(path).expect("the folder is there");
     let paths = entries.map(|entry| entry.expect("the folder is readable").path());
     paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .map(|path| (path.display().to_string(), fs::read_to_string(path).expect("a file is text")))
         .collect()
 }
@@ -23,7 +24,7 @@ fn broken(text: &str) -> Result<String, serde_norway::Error> {
 
 #[test]
 fn good_policies_break_no_rule() {
-    let files = files("good");
+    let files = files("e2e/policies/good");
     assert!(files.len() >= 5);
     for (file, text) in files {
         assert_eq!(broken(&text).unwrap(), "", "{file}");
@@ -31,10 +32,21 @@ fn good_policies_break_no_rule() {
 }
 
 #[test]
+fn neither_do_the_examples() {
+    let files = files("examples");
+    assert!(files.len() >= 5);
+    for (file, text) in files {
+        for policy in text.split("\n---\n") {
+            assert_eq!(broken(policy).unwrap(), "", "{file}");
+        }
+    }
+}
+
+#[test]
 fn bad_policies_break_the_rule_that_they_name() {
     let crds = serde_json::to_string(&crds().unwrap().map(|(_, crd)| crd)).unwrap();
     let mut judged = 0;
-    for (file, text) in files("bad") {
+    for (file, text) in files("e2e/policies/bad") {
         let expected =
             text.lines().next().and_then(|line| line.strip_prefix("# expect: ")).expect("a first line");
         let message = serde_json::to_string(expected).unwrap();
