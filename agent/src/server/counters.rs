@@ -97,6 +97,11 @@ impl WorkerCounters {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn requests_seen(&self) -> u64 {
+        self.requests.iter().map(read).sum()
+    }
+
     pub(super) fn count_request(&self, version: Option<u8>) {
         let place = match version {
             Some(version @ 1..=4) => usize::from(version) - 1,

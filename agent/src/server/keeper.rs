@@ -132,7 +132,7 @@ fn open(family: Family, port: u16, workers: usize) -> Result<Vec<Arc<UdpSocket>>
         sockets.push(UdpSocket::bind_beside(&sockets[0])?);
     }
     for socket in &sockets {
-        let given = socket.ask_receive_room(RECEIVE_ROOM)?;
+        let given = socket.expect_many(RECEIVE_ROOM)?;
         info!(family = family.as_str(), wanted = RECEIVE_ROOM, given, "Receive buffer");
     }
     Ok(sockets.into_iter().map(Arc::new).collect())

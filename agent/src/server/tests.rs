@@ -190,3 +190,54 @@ fn reports_of_two_families() {
     check([ServingState::Open, failed("b")], (false, "b"));
     check([failed("a"), failed("b")], (false, "a; b"));
 }
+
+#[test]
+fn two_workers_share_the_port_and_the_rate_table() {
+    let port = free_port();
+    let server = started(port);
+    let limited = RestrictFlags { limited: true, ..RestrictFlags::default() };
+    server.apply(ServeConfig { workers: 2, ..config(port, limited) });
+    let counts =
+        |server: &Server| [0, 1].map(|number| server.shared.counters.of_worker(number).requests_seen());
+    // Each socket of ours has another port, and so goes to either worker.
+    wait(|| {
+        ask("127.0.0.1", port, SHORT);
+        counts(&server).iter().all(|&count| count > 0)
+    });
+    assert_eq!(server.counters().rate_entries(), 1);
+    let report = server.report();
+    assert!(report.serving, "{report:?}");
+    let seen: u64 = counts(&server).iter().sum();
+    wait(|| server.report().answered + server.report().dropped >= seen);
+
+    // With one worker again, the other one's counts are still there.
+    server.apply(config(port, limited));
+    wait(|| ask("127.0.0.1", port, SHORT).is_some());
+    assert!(counts(&server).iter().sum::<u64>() > seen);
+    assert!(counts(&server)[1] > 0);
+}
+
+#[test]
+fn a_port_that_another_agent_shares_is_taken() {
+    let port = free_port();
+    let first = started(port);
+    first.apply(ServeConfig { workers: 2, ..config(port, RestrictFlags::default()) });
+    wait(|| first.report().serving && ask("127.0.0.1", port, SHORT).is_some());
+    let second = Server::start(ServeConfig { workers: 2, ..config(port, RestrictFlags::default()) }).unwrap();
+    wait(|| second.report().message.contains("PortTaken: IPv4"));
+    assert!(!second.report().serving && first.report().serving);
+}
+
+#[test]
+fn a_rate_table_of_another_size_begins_empty() {
+    let port = free_port();
+    let limited = RestrictFlags { limited: true, ..RestrictFlags::default() };
+    let server = Server::start(config(port, limited)).unwrap();
+    assert!(ask("127.0.0.1", port, LONG).is_some());
+    wait(|| server.counters().rate_entries() == 1);
+    server
+        .apply(ServeConfig { limit: RateLimit { interval: 4, burst: 8, leak: 2 }, ..config(port, limited) });
+    assert_eq!(server.counters().rate_entries(), 1, "other limits are no reason to forget");
+    server.apply(ServeConfig { max_clients: 4096, ..config(port, limited) });
+    assert_eq!(server.counters().rate_entries(), 0);
+}

@@ -44,13 +44,8 @@ impl Whistle {
     }
 }
 
-/// So many datagrams are taken by one call.
-const TAKEN: usize = 64;
-
-/// So many replies leave by one call. They are stamped together, right before it, so the last of them leaves later than
-/// it says by the time that the others take: more of them would cost no less, since a call is a small part of what a
-/// datagram costs, and be less true.
-const SENT: usize = 16;
+/// So many datagrams are taken by one call, and so many replies leave by one: with 16 an answer costs a thirtieth more.
+const BATCH: usize = 64;
 
 pub(super) struct Worker<'a> {
     shared: &'a Shared,
@@ -72,7 +67,7 @@ impl<'a> Worker<'a> {
             counters: shared.counters.of_worker(number),
             view: View::new(shared),
             chance: Chance::new()?,
-            inbox: Inbox::new(TAKEN),
+            inbox: Inbox::new(BATCH),
             replies: Replies::new(),
         })
     }
@@ -98,7 +93,7 @@ impl<'a> Worker<'a> {
                 for family in Family::ALL {
                     if let (true, Some(socket)) = (ready[family as usize], sockets[family as usize]) {
                         let taken = self.serve(socket).map_err(|error| (family, error))?;
-                        ready[family as usize] = taken == TAKEN;
+                        ready[family as usize] = taken == BATCH;
                     }
                 }
             }
@@ -128,9 +123,6 @@ impl<'a> Worker<'a> {
                 Verdict::Kiss(octets) => self.replies.put(came, Reply::Kiss(octets)),
                 Verdict::Answer(answer) => self.replies.put(came, Reply::Answer(answer)),
             }
-            if self.replies.waiting.len() == SENT {
-                self.replies.send(socket, self.counters);
-            }
         }
         self.replies.send(socket, self.counters);
         Ok(taken)
@@ -139,9 +131,10 @@ impl<'a> Worker<'a> {
 
 /// Replies of one header that are about to leave together.
 struct Replies {
-    /// Never more than [`SENT`], for which there is room.
+    /// Never more than [`BATCH`], for which there is room.
     waiting: Vec<(Received, Reply)>,
     outbox: Outbox<HEADER_LEN>,
+    pace: Pace,
 }
 
 #[derive(Clone, Copy)]
@@ -153,7 +146,7 @@ enum Reply {
 
 impl Replies {
     fn new() -> Self {
-        Self { waiting: Vec::with_capacity(SENT), outbox: Outbox::new(SENT) }
+        Self { waiting: Vec::with_capacity(BATCH), outbox: Outbox::new(BATCH), pace: Pace::default() }
     }
 
     fn put(&mut self, came: Received, reply: Reply) {
@@ -164,16 +157,17 @@ impl Replies {
         if self.waiting.is_empty() {
             return;
         }
-        let transmit = Wall(clock::realtime_ns());
-        for (came, reply) in &self.waiting {
+        let begun = clock::realtime_ns();
+        for (place, (came, reply)) in self.waiting.iter().enumerate() {
             let octets = match reply {
-                Reply::Answer(answer) => answer.at(transmit),
+                Reply::Answer(answer) => answer.at(Wall(begun + self.pace.until(place))),
                 Reply::Kiss(octets) => *octets,
             };
             self.outbox.push(came.local, came.from, &octets);
         }
-        let mut failed = [false; SENT];
+        let mut failed = [false; BATCH];
         self.outbox.send(socket, |place| failed[place] = true);
+        self.pace.learn(self.waiting.len(), clock::realtime_ns() - begun);
         for ((_, reply), failed) in self.waiting.drain(..).zip(failed) {
             match reply {
                 _ if failed => counters.count_send_failure(),
@@ -183,6 +177,37 @@ impl Replies {
         }
     }
 }
+
+/// How fast replies leave that are sent by one call, so that each can say when it leaves itself: the last of many does
+/// so some hundred microseconds after the first.
+#[derive(Debug, Default)]
+struct Pace {
+    each_ns: i64,
+}
+
+impl Pace {
+    /// Nanoseconds from the call until the reply at this place leaves; 0 for the first.
+    fn until(&self, place: usize) -> i64 {
+        self.each_ns * place as i64
+    }
+
+    /// So many left in so many nanoseconds. Believed soon if it was fast, and slowly if it was slow: then something
+    /// else had the processor for a while. Few replies say more of the call than of themselves.
+    fn learn(&mut self, count: usize, nanos: i64) {
+        if count < 8 {
+            return;
+        }
+        let each = (nanos / count as i64).clamp(0, SLOWEST);
+        self.each_ns += match self.each_ns {
+            0 => each,
+            known if each < known => (each - known) / 2,
+            known => (each - known) / 8,
+        };
+    }
+}
+
+/// No machine that we know needs longer for a reply, nanoseconds.
+const SLOWEST: i64 = 20_000;
 
 /// A worker's copy of the orders.
 struct View {
@@ -203,5 +228,28 @@ impl View {
             self.orders = shared.orders().clone();
             self.generation = generation;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_learnt_and_a_pause_is_not() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.until(63), 0);
+        pace.learn(64, 64 * 3_000);
+        assert_eq!(pace.until(63), 63 * 3_000);
+        // Lost the processor for 10 ms.
+        pace.learn(64, 10_000_000);
+        assert!(pace.until(1) < 5_200, "{pace:?}");
+        (0..4).for_each(|_| pace.learn(64, 64 * 3_000));
+        assert!(pace.until(1) < 3_200, "{pace:?}");
+        // A single one wakes its reader; a clock that is stepped back says nothing.
+        pace.learn(1, 50_000);
+        pace.learn(64, -1_000_000_000);
+        assert_eq!(pace.until(0), 0);
+        assert!((0..3_200).contains(&pace.until(1)), "{pace:?}");
     }
 }

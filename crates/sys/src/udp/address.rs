@@ -14,6 +14,12 @@ pub(super) fn blank() -> libc::sockaddr_storage {
 /// The kernel's form, and how many octets of it count.
 pub(super) fn encode(address: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     let mut storage = blank();
+    let len = write(&mut storage, address);
+    (storage, len)
+}
+
+/// The same into `storage`, of which nothing else changes.
+pub(super) fn write(storage: &mut libc::sockaddr_storage, address: &SocketAddr) -> libc::socklen_t {
     match address {
         SocketAddr::V4(v4) => {
             let kernels = libc::sockaddr_in {
@@ -23,8 +29,8 @@ pub(super) fn encode(address: &SocketAddr) -> (libc::sockaddr_storage, libc::soc
                 sin_zero: [0; 8],
             };
             // SAFETY: sockaddr_storage is large enough and aligned for every socket address, and nothing borrows it.
-            unsafe { ptr::from_mut(&mut storage).cast::<libc::sockaddr_in>().write(kernels) };
-            (storage, size_of::<libc::sockaddr_in>() as libc::socklen_t)
+            unsafe { ptr::from_mut(storage).cast::<libc::sockaddr_in>().write(kernels) };
+            size_of::<libc::sockaddr_in>() as libc::socklen_t
         }
         SocketAddr::V6(v6) => {
             let kernels = libc::sockaddr_in6 {
@@ -35,8 +41,8 @@ pub(super) fn encode(address: &SocketAddr) -> (libc::sockaddr_storage, libc::soc
                 sin6_scope_id: v6.scope_id(),
             };
             // SAFETY: as above.
-            unsafe { ptr::from_mut(&mut storage).cast::<libc::sockaddr_in6>().write(kernels) };
-            (storage, size_of::<libc::sockaddr_in6>() as libc::socklen_t)
+            unsafe { ptr::from_mut(storage).cast::<libc::sockaddr_in6>().write(kernels) };
+            size_of::<libc::sockaddr_in6>() as libc::socklen_t
         }
     }
 }

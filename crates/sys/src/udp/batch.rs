@@ -99,9 +99,7 @@ impl<const LEN: usize> Outbox<LEN> {
         let Some(slot) = self.messages.slots.get_mut(place) else { return };
         slot.octets = *datagram;
         let message = &mut self.messages.headers[place].msg_hdr;
-        let (name, len) = address::encode(&to);
-        slot.name = name;
-        message.msg_namelen = len;
+        message.msg_namelen = address::write(&mut slot.name, &to);
         match local {
             Some(local) => slot.control.write_source(message, local),
             None => message.msg_controllen = 0,

@@ -48,6 +48,10 @@ impl Buffer {
                         let nanos = stamp.tv_sec * 1_000_000_000 + stamp.tv_nsec;
                         told.stamp_ns = Some(nanos).filter(|&nanos| nanos != 0);
                     }
+                    (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS) if len >= size_of::<libc::timespec>() => {
+                        let stamp = data.cast::<libc::timespec>().read_unaligned();
+                        told.stamp_ns = Some(stamp.tv_sec * 1_000_000_000 + stamp.tv_nsec);
+                    }
                     (libc::IPPROTO_IP, libc::IP_PKTINFO) if len >= size_of::<libc::in_pktinfo>() => {
                         let info = data.cast::<libc::in_pktinfo>().read_unaligned();
                         told.local = local_of(info).map(IpAddr::V4);
@@ -90,7 +94,9 @@ impl Buffer {
         // SAFETY: both structures fit into 256 octets with their header; CMSG_FIRSTHDR is not null since the length
         // attached above is larger than a header.
         unsafe {
-            message.msg_controllen = libc::CMSG_SPACE(size) as _;
+            // Without the octets that would align a further message: an IPv6 address with them is more than the kernel
+            // has room for on its stack (____sys_sendmsg in net/socket.c).
+            message.msg_controllen = libc::CMSG_LEN(size) as _;
             let header = libc::CMSG_FIRSTHDR(message);
             (*header).cmsg_level = level;
             (*header).cmsg_type = kind;
