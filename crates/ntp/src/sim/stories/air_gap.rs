@@ -319,3 +319,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_loop_of_more_than_two_is_noticed_at_once() {
+    for seed in 0..4 {
+        let hosts: Vec<String> = (1..=4).map(|number| address(number).to_string()).collect();
+        let orders = asking(&[&hosts[..], &[UPSTREAM.to_owned()]].concat());
+        let members = (1..=4).map(|number| (address(number), orders.clone(), 0.1)).collect();
+        let mut group = Group::new(members, seed);
+        group.run(900.0 + 7.0 * seed as f64);
+        group.upstream = vec![false; 4];
+        // Eight polls until it is missed, and some for each to see whom the others have turned to.
+        group.run(1200.0);
+        for _ in 0..60 {
+            group.run(60.0);
+            for index in 0..4 {
+                let snapshot = group.snapshot(index);
+                // It used to go round, until stratum 16.
+                assert!(snapshot.stratum <= 6, "{} {index}: {snapshot:?}", group.now);
+            }
+        }
+        let held = (0..4).filter(|index| group.snapshot(*index).reason == Reason::Holdover).count();
+        assert!(held >= 1, "somebody knows that there is nothing to follow");
+        group.upstream[2] = true;
+        group.run(300.0);
+        assert!((0..4).all(|index| group.snapshot(index).reason == Reason::Synchronized));
+        assert!((0..4).all(|index| group.snapshot(index).stratum <= 3));
+    }
+}
