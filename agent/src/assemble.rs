@@ -37,8 +37,10 @@ pub(crate) fn engine_config(checked: &Checked, may_set_clock: bool) -> ntp::Conf
 }
 
 /// With one or two sources, one alone is better than none; with more, one alone may be the only liar that is left.
+/// Peers are not counted: they have their time from where we have it, and none before we have.
 fn min_sources(checked: &Checked) -> usize {
-    let votes: usize = checked.upstreams.iter().map(Source::votes).sum();
+    let independent = checked.upstreams.iter().filter(|source| source.upstream.peer.is_none());
+    let votes: usize = independent.map(Source::votes).sum();
     checked.clock.min_sources.map_or(if votes <= 2 { 1 } else { 2 }, usize::from)
 }
 
@@ -265,6 +267,9 @@ mod tests {
         check("[[upstreams]]\nname = 'p'\npool = 'p.example'", 2);
         check("[[upstreams]]\nname = 'p'\npool = 'p.example'\nmax_sources = 2", 1);
         check("stratum.local = 10", 1);
+        let peer = |name: &str| format!("[[upstreams]]\nname = '{name}'\npeer = '{name}.example'\n");
+        check(&(server("a") + &peer("b") + &peer("c")), 1);
+        check(&(server("a") + &server("b") + &server("c") + &peer("d")), 2);
     }
 
     #[test]

@@ -13,7 +13,12 @@ use std::{
 
 use contract::Report;
 
+use namespace::Neighbour;
+
 pub(crate) mod namespace;
+
+/// The agent's program.
+const AGENT: &str = env!("CARGO_BIN_EXE_timesync-agent");
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -70,7 +75,7 @@ pub(crate) fn unpacked(package: &str, file: &str) -> PathBuf {
 
 /// Runs the agent's program to its end.
 pub(crate) fn run(arguments: &[&str]) -> (i32, String) {
-    ended(harmless(env!("CARGO_BIN_EXE_timesync-agent")).args(arguments).output().unwrap())
+    ended(harmless(AGENT).args(arguments).output().unwrap())
 }
 
 fn ended(output: Output) -> (i32, String) {
@@ -206,15 +211,18 @@ impl Agent {
     /// The same, with more arguments.
     pub(crate) fn start_with(folder: &Folder, text: &str, arguments: &[&str]) -> Self {
         let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        Self::start_by(harmless(AGENT), folder, text, http, arguments)
+    }
+
+    /// The same next door, where it answers HTTP at `http`.
+    pub(crate) fn start_next_door(neighbour: &Neighbour, folder: &Folder, text: &str, http: &str) -> Self {
+        Self::start_by(neighbour.command(AGENT), folder, text, http.to_owned(), &[])
+    }
+
+    fn start_by(mut command: Command, folder: &Folder, text: &str, http: String, arguments: &[&str]) -> Self {
         let file = write_file(folder, text, &http);
         let log = fs::File::create(folder.path().join("agent.log")).unwrap();
-        let child = harmless(env!("CARGO_BIN_EXE_timesync-agent"))
-            .args(["run", "--config"])
-            .arg(&file)
-            .args(arguments)
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let child = command.args(["run", "--config"]).arg(&file).args(arguments).stderr(log).spawn().unwrap();
         Self { process: Process(child), http, file }
     }
 

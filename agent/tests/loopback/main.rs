@@ -12,6 +12,8 @@ mod authority;
 mod relay;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod clients;
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod orphans;
 mod tiers;
 
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]

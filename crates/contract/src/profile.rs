@@ -165,7 +165,8 @@ pub struct Clock {
     pub max_slew_rate: u32,
     /// Largest correction after the first synchronisation of this boot.
     pub max_change: Span,
-    /// So many sources must agree before the clock is moved, 1 to 16; absent: 1 if there are one or two, else 2.
+    /// So many sources must agree before the clock is moved, 1 to 16; absent: 1 if there are one or two
+    /// beside peers, else 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_sources: Option<u8>,
     /// What is done about leap seconds.

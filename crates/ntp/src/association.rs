@@ -60,6 +60,8 @@ pub(crate) struct Association {
     proof: Proof,
     /// Polls since the last good answer.
     unanswered: u32,
+    /// Polls since the last answer, good or not.
+    silent: u32,
     refusal: Option<Refusal>,
     denied: bool,
     /// Its address is of a family that this node has no route for, most likely.
@@ -147,6 +149,7 @@ impl Association {
             interleave: Interleave::default(),
             proof,
             unanswered: 0,
+            silent: 0,
             refusal: None,
             denied: false,
             unroutable: false,
@@ -218,6 +221,7 @@ impl Association {
         self.sent += 1;
         self.reach <<= 1;
         self.unanswered = self.unanswered.saturating_add(1);
+        self.silent = self.silent.saturating_add(1);
         if self.unanswered == UNREACHABLE {
             self.schedule.restart();
             if (self.named || self.proof.exchanges) && self.lookup.is_none() {
@@ -311,7 +315,7 @@ impl Association {
                 if refusal == Refusal::Stray {
                     return Received::Nothing;
                 }
-                self.refusal = Some(refusal);
+                (self.refusal, self.silent) = (Some(refusal), 0);
                 return Received::Over;
             }
         }
@@ -337,7 +341,7 @@ impl Association {
         }
         self.received += 1;
         self.reach |= 1;
-        self.unanswered = 0;
+        (self.unanswered, self.silent) = (0, 0);
         (self.denied, self.unroutable) = (false, false);
         self.refusal = None;
         self.proof.proved();

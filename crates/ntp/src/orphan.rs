@@ -63,7 +63,7 @@ impl Engine {
     }
 
     /// Of the orphans that answer, the one with the smallest reference id, if that is smaller than ours.
-    fn smallest_orphan(&self) -> Option<SourceId> {
+    pub(crate) fn smallest_orphan(&self) -> Option<SourceId> {
         let local = self.config.local.filter(|local| local.orphan)?;
         let orphan = |a: &&Association| {
             let serves =

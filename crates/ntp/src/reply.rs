@@ -25,12 +25,14 @@ pub(crate) struct Exchange {
 }
 
 /// How we show ourselves to our clients, to recognise ourselves.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Identity {
     pub(crate) stratum: u8,
     pub(crate) reference_id: [u8; 4],
     pub(crate) root_delay: f64,
     pub(crate) reference_time: Option<Wall>,
+    /// Reference ids of those of our sources that follow us, as far as we know.
+    pub(crate) followers: Vec<[u8; 4]>,
 }
 
 /// What an answer says about its server.
@@ -66,7 +68,7 @@ pub(crate) enum Refusal {
     TooFar,
     /// It took too long on the way, or in the server.
     TooSlow,
-    /// The server follows us, or is us.
+    /// The server follows us, be it by way of another source of ours, or is us.
     Loop,
     /// A device that could not be read.
     Unreadable,
@@ -182,7 +184,7 @@ fn measure(header: &Header, exchange: &Previous) -> Result<Sample, Refusal> {
 /// How wrong a disciplined clock may run during one exchange (PHI of RFC 5905 §4).
 const CLOCK_ERROR: f64 = 15e-6;
 
-/// Loop test: the server's reference is us as it sees us, or the server tells exactly what we tell.
+/// Loop test: the server's reference is us as it sees us, or one of our sources that follows us, or the server tells exactly what we tell.
 fn follows_us(header: &Header, local: Option<IpAddr>, us: &Identity) -> bool {
     let names_us = local.is_some_and(|local| reference_id_of(local) == header.reference_id);
     // Siblings with the same reference differ in the time of their last correction. A server may make that a little
@@ -193,7 +195,9 @@ fn follows_us(header: &Header, local: Option<IpAddr>, us: &Identity) -> bool {
             && header.root_delay == NtpShort::from_seconds(us.root_delay)
             && (0.0..1.0).contains(&(time - header.reference_time.to_wall()))
     });
-    header.stratum > 1 && (names_us || is_us)
+    // Longer loops than of two would otherwise go round, a stratum higher each time, while all count as synchronised.
+    let names_follower = us.followers.contains(&header.reference_id);
+    header.stratum > 1 && (names_us || is_us || names_follower)
 }
 
 /// How a server at `address` stands in its clients' packets (RFC 5905 §7.3).
@@ -297,10 +301,13 @@ mod tests {
             reference_id: [192, 0, 2, 1],
             root_delay: 0.0,
             reference_time: Some(NOW + 0.5),
+            followers: Vec::new(),
         };
         assert_eq!(judge(&reply().encode(), &exchange(), &us).err(), Some(Refusal::Loop));
         let sibling = Identity { reference_time: Some(NOW + 3.0), ..us };
         assert!(judge(&reply().encode(), &exchange(), &sibling).is_ok());
+        let followed = Identity { followers: vec![[192, 0, 2, 9], [192, 0, 2, 1]], ..sibling };
+        assert_eq!(judge(&reply().encode(), &exchange(), &followed).err(), Some(Refusal::Loop));
     }
 
     /// The exchange before `exchange`, a poll earlier: the server, 1 s ahead, took the request 1 ms after it left.

@@ -184,10 +184,10 @@ impl Engine {
         }
     }
 
-    /// Whether no source is reached, and was not for as long as it takes to know.
+    /// Whether no source is reached that does not follow us, and none was for as long as it takes to know.
     fn unreachable(&self, now: Now) -> bool {
         let resolving = now.mono - self.seeking < RESOLVE_PATIENCE;
-        self.electable().all(|a| a.unreachable() || !a.placed() && !resolving)
+        self.electable().all(|a| a.unreachable() || a.follows_us() || !a.placed() && !resolving)
     }
 
     /// The sources that are not for measuring only.
@@ -213,12 +213,18 @@ impl Engine {
 
     /// How we show ourselves.
     pub(crate) fn identity(&self) -> Identity {
-        self.discipline.reference.map_or_else(Identity::default, |reference| Identity {
-            stratum: reference.stratum,
-            reference_id: reference.id,
-            root_delay: reference.root_delay,
-            reference_time: Some(reference.time),
-        })
+        let followers = self.associations.iter().filter(|a| a.follows_us());
+        let followers = followers.filter_map(Association::reference_id).collect();
+        match self.discipline.reference {
+            Some(reference) => Identity {
+                stratum: reference.stratum,
+                reference_id: reference.id,
+                root_delay: reference.root_delay,
+                reference_time: Some(reference.time),
+                followers,
+            },
+            None => Identity { followers, ..Identity::default() },
+        }
     }
 
     /// What is known at `now`. The answer changes with every event, and slowly by itself: bounds grow, a slew goes

@@ -34,6 +34,7 @@ impl Engine {
         let patient = now.mono - self.seeking < PATIENCE && self.discipline.reference.is_none();
         if patient && self.associations.iter().any(Association::measuring) {
             self.ballot = Ballot::Open;
+            self.parent = self.smallest_orphan();
             return;
         }
         let mut candidates: Vec<Candidate> = self.candidates(at);

@@ -20,6 +20,11 @@ impl Association {
         self.denied || self.refusal.is_some()
     }
 
+    /// Whether the last thing that it said, in one of the last eight polls, was that it follows us.
+    pub(crate) fn follows_us(&self) -> bool {
+        self.refusal == Some(Refusal::Loop) && self.silent <= UNREACHABLE
+    }
+
     /// Whether the next seconds may bring the samples that are missing for an estimate.
     pub(crate) fn measuring(&self) -> bool {
         self.history.estimate().is_none() && !self.unreachable() && !self.source.noselect
@@ -47,7 +52,8 @@ impl Association {
         if self.denied {
             return Some((SourceState::Unusable, "It refuses to serve us (DENY).".to_owned()));
         }
-        if let Some(why) = self.refusal.filter(|_| self.reach == 0).map(Refusal::why) {
+        // What others say of themselves may be a slip. Who follows us is right only as we are, from that moment on.
+        if let Some(why) = self.refusal.filter(|_| self.reach == 0 || self.follows_us()).map(Refusal::why) {
             return Some((SourceState::Unusable, why.to_owned()));
         }
         if self.unreachable() {

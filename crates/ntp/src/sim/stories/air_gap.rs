@@ -186,21 +186,40 @@ fn orphans_with_an_upstream_hold_over_before_they_elect() {
 
 #[test]
 fn one_that_knows_true_time_is_no_orphans_child() {
-    // It holds over when the orphan, which has the smaller address, begins to serve.
-    let mut group = orphans(&[1, 2], 0.0);
-    group.members[0].alive = false;
+    // The orphan, which has the smaller address, asks nobody that could answer.
+    let lonely = Config { local: orphan(0.0), ..asking(&[UPSTREAM.to_owned()]) };
+    let hosts = [address(1).to_string(), UPSTREAM.to_owned()];
+    let knowing = Config { local: orphan(0.0), ..asking(&hosts) };
+    let mut group = Group::new(vec![(address(1), lonely, 0.7), (address(2), knowing, 0.0)], 3);
     group.upstream = vec![false, true];
-    group.run(600.0);
+    group.run(900.0);
+    let snapshot = group.snapshot(1);
+    assert_eq!((group.parents(), snapshot.reason), (vec![0], Reason::Synchronized));
+    assert_eq!(snapshot.sources[0].why, "It serves its own clock. There is better.");
     group.upstream[1] = false;
-    group.run(1200.0);
-    group.cut = vec![(0, 1)];
-    group.revive(0);
-    group.run(60.0);
-    assert_eq!((group.parents(), group.snapshot(1).reason), (vec![0], Reason::Holdover));
-    group.cut.clear();
-    group.run(300.0);
-    assert_eq!((group.parents(), group.followed(0)), (vec![], Some(1)));
-    assert!(group.snapshot(1).synchronized && group.members[0].offset.abs() < 2e-3);
+    group.run(1800.0);
+    assert!(group.snapshot(1).synchronized && group.followed(1).is_none());
+    assert!(group.members[1].offset.abs() < 2e-3, "{}", group.members[1].offset);
+    // Until it does not know it any more.
+    while group.snapshot(1).reason != Reason::OrphanChild {
+        group.run(60.0);
+        assert!(group.now < 1e5, "{:?}", group.snapshot(1));
+    }
+    assert_eq!(group.followed(1), Some(0));
+}
+
+#[test]
+fn who_hears_of_a_parent_stops_serving_before_it_can_follow() {
+    let mut group = orphans(&[1, 2], 0.0);
+    group.run(600.0);
+    check_family(&group, 0, &[1]);
+    group.revive(1);
+    // One answer; it takes three to follow, which take 1.4 s.
+    group.run(1.0);
+    assert!(group.followed(1).is_none() && !group.snapshot(1).synchronized);
+    assert_eq!((group.served(1).stratum, group.parents()), (16, vec![0]));
+    group.run(600.0);
+    check_family(&group, 0, &[1]);
 }
 
 #[test]
@@ -317,5 +336,33 @@ proptest! {
             prop_assert!(followed.is_some_and(|parent| parents.contains(&parent)), "{}: {:?}", index, followed);
             prop_assert!(group.snapshot(index).synchronized);
         }
+    }
+}
+
+#[test]
+fn a_loop_of_more_than_two_is_noticed_at_once() {
+    for seed in 0..4 {
+        let hosts: Vec<String> = (1..=4).map(|number| address(number).to_string()).collect();
+        let orders = asking(&[&hosts[..], &[UPSTREAM.to_owned()]].concat());
+        let members = (1..=4).map(|number| (address(number), orders.clone(), 0.1)).collect();
+        let mut group = Group::new(members, seed);
+        group.run(900.0 + 7.0 * seed as f64);
+        group.upstream = vec![false; 4];
+        // Eight polls until it is missed, and some for each to see whom the others have turned to.
+        group.run(1200.0);
+        for _ in 0..60 {
+            group.run(60.0);
+            for index in 0..4 {
+                let snapshot = group.snapshot(index);
+                // It used to go round, until stratum 16.
+                assert!(snapshot.stratum <= 6, "{} {index}: {snapshot:?}", group.now);
+            }
+        }
+        let held = (0..4).filter(|index| group.snapshot(*index).reason == Reason::Holdover).count();
+        assert!(held >= 1, "somebody knows that there is nothing to follow");
+        group.upstream[2] = true;
+        group.run(300.0);
+        assert!((0..4).all(|index| group.snapshot(index).reason == Reason::Synchronized));
+        assert!((0..4).all(|index| group.snapshot(index).stratum <= 3));
     }
 }
