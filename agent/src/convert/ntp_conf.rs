@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use contract::Nts;
 
 use super::{
+    defaults,
     draft::Draft,
     lines::{self, Line},
     ntp_options::{OF_SERVER, WITHOUT_FIELD},
-    ntp_settings::{self as settings, defaults},
+    ntp_settings as settings,
     restrict_line::AccessList,
     source_line::{Source, Words},
 };
@@ -28,7 +29,7 @@ pub(super) fn read(text: &str, draft: &mut Draft) {
             "discard" => settings::discard(line, draft),
             "limit" => settings::limit(line, draft),
             "mru" => settings::mru(line, draft),
-            "tos" => settings::tos(line, draft),
+            "tos" => settings::tos(line, &facts, draft),
             "tinker" => settings::tinker(line, draft),
             "enable" | "disable" => settings::switch(line, draft),
             "keys" => settings::keys(line, &facts, draft),
@@ -40,7 +41,7 @@ pub(super) fn read(text: &str, draft: &mut Draft) {
         draft.account_for(line);
     }
     access.finish(draft);
-    defaults(draft);
+    defaults::of_ntp(draft);
 }
 
 /// What some lines say of others.
@@ -52,6 +53,8 @@ pub(super) struct Facts<'a> {
     keys: Option<&'a str>,
     /// Some line uses a key.
     pub(super) uses_keys: bool,
+    /// Some `tos` line says at which stratum an orphan serves.
+    pub(super) elects_orphans: bool,
     nts_ca: Option<&'a str>,
     /// What a server of NTS shows.
     pub(super) nts_certificate: Option<&'a str>,
@@ -75,6 +78,7 @@ impl<'a> Facts<'a> {
                     facts.strata.extend(said.map(|(clock, stratum)| (*clock, stratum)));
                 }
                 "keys" => facts.keys = line.words.first().copied(),
+                "tos" => facts.elects_orphans |= after("orphan").is_some_and(|stratum| stratum != "16"),
                 "trustedkey" => facts.uses_keys = true,
                 "server" | "pool" | "peer" => facts.uses_keys |= after("key").is_some(),
                 "nts" => {

@@ -2,7 +2,7 @@
 //! without what is the default anyhow. The one place that knows how the policy's words come from the profile's.
 use std::{mem, path::Path};
 
-use contract::{Nts, Profile, Upstream};
+use contract::{Leap, Nts, Profile, Upstream};
 use serde::Serialize;
 use serde_norway::{Mapping, Value};
 
@@ -55,7 +55,17 @@ fn head(origin: &str) -> String {
 fn said(profile: &Profile) -> Value {
     let plain: Upstream = serde_norway::from_str("name: ''").expect("all else of an upstream has a default");
     let (plain, nts) = (value(&plain), value(&Nts::default()));
-    let Value::Mapping(mut fields) = without(value(profile), &value(&Profile::default())) else {
+    // These two are not there by default, and yet parts of them have defaults.
+    let mut default = value(&Profile::default());
+    let port = Mapping::from_iter([(Value::from("port"), Value::from(Nts::default().port))]);
+    for (table, field, part) in
+        [("clock", "leap", value(&Leap::default())), ("serve", "nts", Value::Mapping(port))]
+    {
+        if let Some(Value::Mapping(table)) = default.get_mut(table) {
+            table.insert(Value::from(field), part);
+        }
+    }
+    let Value::Mapping(mut fields) = without(value(profile), &default) else {
         return Value::Null;
     };
     for (_, upstreams) in fields.iter_mut().filter(|(field, _)| *field == "upstreams") {
@@ -174,7 +184,7 @@ mod tests {
         .unwrap();
         let spec = in_the_words_of_a_policy(said(&profile));
         let expected = "{upstreams: [{name: a, server: h, keyRef: {name: s, key: k_1}}, {name: b, server: i, nts: {ca: {name: s, key: c}}}],
-              serve: {keys: [{name: s, key: k}], nts: {tlsSecret: t, port: 4460}}}";
+              serve: {keys: [{name: s, key: k}], nts: {tlsSecret: t}}}";
         assert_eq!(spec, serde_norway::from_str::<Value>(expected).unwrap());
     }
 }

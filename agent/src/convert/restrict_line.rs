@@ -36,7 +36,8 @@ enum Whom {
 const ALL_V4: Whom = Whom::Network(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 const ALL_V6: Whom = Whom::Network(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 
-fn full(address: IpAddr) -> u8 {
+/// How many bits an address of that family has.
+pub(super) fn full(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 

@@ -20,7 +20,14 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 /// Every input here: a name, and whether something in it is left out.
-const INPUTS: [(&str, i32); 3] = [("tutorial.ntp", 0), ("rhel.ntp", 3), ("debian.ntp", 0)];
+const INPUTS: [(&str, i32); 6] = [
+    ("tutorial.ntp", 0),
+    ("rhel.ntp", 3),
+    ("debian.ntp", 0),
+    ("rhel.chrony", 3),
+    ("debian.chrony", 3),
+    ("server.chrony", 3),
+];
 
 fn golden(file: &str, text: &[u8]) {
     let path = folder().join(file);
