@@ -14,6 +14,7 @@ mod restrict_line;
 mod allow_line;
 mod chrony_conf;
 mod chrony_options;
+mod chrony_settings;
 
 mod source_line;
 

@@ -1,6 +1,7 @@
-//! chrony.conf's `allow` and `deny` lines in, the access list out. chronyd serves nobody whom no line allows, the longest
-//! prefix counts, and a later line takes the place of an earlier one: that for the same network, with `all` those for
-//! networks within it, and those within it of the same four bits of prefix length, since its table has four to a level.
+//! chrony.conf's `allow` and `deny` lines in, the access list out. chronyd serves nobody whom no line allows, the
+//! longest prefix counts, and a later line takes the place of an earlier one: that for the same network, with `all`
+//! those for networks within it, and those within it of the same four bits of prefix length, since its table has four
+//! to a level.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use contract::{Flag, Restrict};
@@ -49,18 +50,21 @@ impl Allowed {
         };
         match rest {
             [] => FAMILIES.into_iter().for_each(|network| self.set(Rule { network, bits: 0, allowed }, all)),
-            [network] => match parse(network) {
-                Some((network, bits)) => {
-                    self.set(Rule { network: masked(network, bits), bits, allowed }, all)
-                }
-                None => {
-                    let shown = lines::printable(network);
-                    return draft.leave_out(
+            [network] => {
+                match parse(network) {
+                    Some((network, bits)) => {
+                        self.set(Rule { network: masked(network, bits), bits, allowed }, all)
+                    }
+                    None => {
+                        let shown = lines::printable(network);
+                        return draft.leave_out(
                         line,
-                        format!("{shown:?} is neither an address nor a network. chronyd looks a name up; here each of its addresses needs a line"),
+                        format!("{shown:?} is neither an address nor a network. chronyd looks a name up; here \
+                             each of its addresses needs a line"),
                     );
+                    }
                 }
-            },
+            }
             _ => return draft.leave_out(line, "it names more than one network"),
         }
         draft.carry(line);

@@ -81,7 +81,8 @@ pub(super) const WITHOUT_FIELD: &[(&[&str], Fate, &str)] = &[
     (
         &["include", "confdir", "sourcedir"],
         LeftOut,
-        "no other file is read. Put what stands there here, in this place, or convert it too; there may be servers in it",
+        "no other file is read. Put what stands there here, in this place, or convert it too; there may be \
+         servers in it",
     ),
     (&["hwtimestamp"], LeftOut, "packets are stamped by the kernel, not by the network card"),
     (
@@ -99,7 +100,8 @@ pub(super) const WITHOUT_FIELD: &[(&[&str], Fate, &str)] = &[
     (
         &["bindaddress", "binddevice"],
         LeftOut,
-        "time is served on all addresses of the node. Say in restrict lines who may ask, or in a firewall on which card",
+        "time is served on all addresses of the node. Say in restrict lines who may ask, or in a firewall on \
+         which card",
     ),
     (&["bindacqaddress", "bindacqdevice"], LeftOut, "requests leave by the way that the node's routes say"),
     (

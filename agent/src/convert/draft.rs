@@ -197,7 +197,7 @@ impl Draft {
                         let hint = self.field(&hint);
                         self.remark(hint);
                     }
-                    return Vec::new();
+                    return self.refused_by_a_policy().into_iter().collect();
                 }
                 Err(error) => error,
             };
@@ -218,6 +218,20 @@ impl Draft {
             self.carried.remove(&line.0);
             self.remarks.push(Remark { line, left_out: true, what });
         }
+    }
+
+    /// What only a policy refuses.
+    fn refused_by_a_policy(&self) -> Option<String> {
+        let contract::Clock { step, max_change, .. } = self.profile.clock;
+        let is_refused = self.target == Target::Policy && step.threshold > max_change;
+        is_refused.then(|| {
+            format!(
+                "clock.step.threshold: {} is larger than clock.maxChange, {max_change}: the first step would \
+                 already be refused. \
+                 Say the larger one with tinker panic (ntp.conf) or maxchange (chrony.conf)",
+                step.threshold
+            )
+        })
     }
 
     /// What was carried over.
@@ -261,9 +275,13 @@ impl Draft {
         let names: BTreeSet<_> = secrets.iter().map(|wanted| wanted.secret).collect();
         match self.target {
             _ if names.is_empty() => {}
-            Target::Policy => text.push_str("Make these Secrets of files with these names; nothing was read from those that the lines name:\n"),
+            Target::Policy => text.push_str(
+                "Make these Secrets of files with these names; nothing was read from \
+                 those that the lines name:\n",
+            ),
             Target::Agent => text.push_str(
-                "Make these files in /etc/timesync/keys, readable by root alone; nothing was read from those that the lines name:\n",
+                "Make these files in /etc/timesync/keys, readable by root alone; nothing was read from those \
+                 that the lines name:\n",
             ),
         }
         for name in names {

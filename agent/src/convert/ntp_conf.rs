@@ -156,7 +156,8 @@ fn upstream(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) {
             "autokey" => {
                 return draft.leave_out(
                     line,
-                    "the whole upstream: Autokey is broken and not spoken, and without it it would not have to prove who it is. Use \
+                    "the whole upstream: Autokey is broken and not spoken, and without it it would not have to \
+                     prove who it is. Use \
                      NTS or a shared key",
                 );
             }
@@ -183,7 +184,8 @@ fn clock_driver(line: &Line<'_>, address: &str, facts: &Facts<'_>, draft: &mut D
     if !address.starts_with("127.127.1.") {
         return draft.leave_out(
             line,
-            "the whole upstream: reference clocks are not read. A PTP clock is an upstream with `device`; for others run a server that \
+            "the whole upstream: reference clocks are not read. A PTP clock is an upstream with `device`; for \
+             others run a server that \
              reads them, and name it",
         );
     }
@@ -212,7 +214,10 @@ fn local_clock(line: &Line<'_>, stratum: Option<&str>, draft: &mut Draft) {
     let field = draft.field("stratum.local");
     draft.note(
         line,
-        format!("this is {field}: {served}, the stratum that clients see; the node's own clock is served while no upstream tells the time"),
+        format!(
+            "this is {field}: {served}, the stratum that clients see; the node's own clock is served while \
+             no upstream tells the time"
+        ),
     );
 }
 
@@ -223,7 +228,8 @@ fn refclock(line: &Line<'_>, draft: &mut Draft) {
         Some(&"local") => local_clock(line, at.and_then(|at| line.words.get(at + 1)).copied(), draft),
         _ => draft.leave_out(
             line,
-            "the whole upstream: reference clocks are not read. A PTP clock is an upstream with `device`; for others run a server that \
+            "the whole upstream: reference clocks are not read. A PTP clock is an upstream with `device`; for \
+             others run a server that \
              reads them, and name it",
         ),
     }

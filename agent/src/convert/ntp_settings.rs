@@ -18,7 +18,11 @@ pub(super) fn discard(line: &Line<'_>, draft: &mut Draft) {
             "average" => interval(words.number(option, draft), line, draft),
             "minimum" => {
                 words.next();
-                draft.note(line, "minimum: how soon one request may follow another is not limited by itself, only how many there are");
+                draft.note(
+                    line,
+                    "minimum: how soon one request may follow another is not limited by itself, \
+                     only how many there are",
+                );
             }
             "monitor" => {
                 words.next();
@@ -61,7 +65,8 @@ pub(super) fn limit(line: &Line<'_>, draft: &mut Draft) {
                 } else {
                     let field = draft.field("serve.rate_limit.interval");
                     let what = format!(
-                        "average: {field} is a power of two in seconds, from -6 to 12, and no such is {rate} packets a second"
+                        "average: {field} is a power of two in seconds, from -6 to 12, and no such is {rate} \
+                         packets a second"
                     );
                     draft.leave_out(line, what);
                 }
@@ -189,7 +194,13 @@ pub(super) fn tinker(line: &Line<'_>, draft: &mut Draft) {
                     draft.profile.clock.step.limit = 0;
                     draft.carry(line);
                     let field = draft.field("clock.step.limit");
-                    draft.note(line, format!("0 is for never, here {field}: 0. A clock that is far off takes long to come right: 1 s in 33 minutes"));
+                    draft.note(
+                        line,
+                        format!(
+                            "0 is for never, here {field}: 0. A clock that is far off takes \
+                         long to come right: 1 s in 33 minutes"
+                        ),
+                    );
                 }
                 Some(span) => {
                     draft.profile.clock.step.threshold = span;
@@ -258,7 +269,8 @@ pub(super) fn keys(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) {
     if facts.uses_keys {
         draft.note(
             line,
-            "the file is not read. Each key gets a file of its own with one line `ID TYPE KEY`. TYPE is M in ntpd's file where it is MD5 \
+            "the file is not read. Each key gets a file of its own with one line `ID TYPE KEY`. TYPE is M in \
+             ntpd's file where it is MD5 \
              here, and AES128CMAC where it is AES128; a KEY of more than 20 characters is hexadecimal there, and begins with HEX: here",
         );
     } else {
@@ -354,7 +366,8 @@ pub(super) fn interface(line: &Line<'_>, draft: &mut Draft) {
         ["listen", "all" | "*"] | ["all" | "*"] => draft.note(line, "it is so without it"),
         _ => draft.leave_out(
             line,
-            "time is served on all addresses of the node. Say in restrict lines who may ask, or in a firewall on which card",
+            "time is served on all addresses of the node. Say in restrict lines who may ask, or in a firewall on \
+             which card",
         ),
     }
 }

@@ -92,7 +92,11 @@ fn without(value: Value, default: &Value) -> Value {
         if *default == value {
             continue;
         }
-        kept.insert(field, without(value, default));
+        let value = without(value, default);
+        let says_nothing = default.is_mapping() && value.as_mapping().is_some_and(Mapping::is_empty);
+        if !says_nothing {
+            kept.insert(field, value);
+        }
     }
     Value::Mapping(kept)
 }
@@ -163,12 +167,14 @@ mod tests {
     #[test]
     fn what_is_the_default_is_not_written() {
         let profile: Profile = toml::from_str(
-            "[[upstreams]]\nname = 'a'\nserver = 'h'\nmax_poll = 10\nnts = {}\n[clock]\nmax_slew_rate = 500\nmin_sources = 2",
+            "[[upstreams]]\nname = 'a'\nserver = 'h'\nmax_poll = 10\nnts = {}\n[clock]\nmax_slew_rate = \
+             500\nmin_sources = 2",
         )
         .unwrap();
         assert_eq!(
             agent_file(&profile, None, "f"),
-            "# Made from f by `timesync-agent convert`.\n[[profile.upstreams]]\nname = \"a\"\nserver = \"h\"\nmax_poll = 10\n\n\
+            "# Made from f by `timesync-agent convert`.\n[[profile.upstreams]]\nname = \"a\"\nserver = \
+             \"h\"\nmax_poll = 10\n\n\
              [profile.upstreams.nts]\n\n[profile.clock]\nmin_sources = 2\n"
         );
         let policy = policy(&profile, "p", "f");
@@ -178,12 +184,15 @@ mod tests {
     #[test]
     fn files_become_references() {
         let profile: Profile = toml::from_str(
-            "[[upstreams]]\nname = 'a'\nserver = 'h'\nkey = 's_k_1'\n[[upstreams]]\nname = 'b'\nserver = 'i'\nnts = { ca = 's_c' }\n\
+            "[[upstreams]]\nname = 'a'\nserver = 'h'\nkey = 's_k_1'\n[[upstreams]]\nname = 'b'\nserver = \
+             'i'\nnts = { ca = 's_c' }\n\
              [serve]\nkeys = ['s_k']\nnts = { certificate = 't_tls.crt', private_key = 't_tls.key' }",
         )
         .unwrap();
         let spec = in_the_words_of_a_policy(said(&profile));
-        let expected = "{upstreams: [{name: a, server: h, keyRef: {name: s, key: k_1}}, {name: b, server: i, nts: {ca: {name: s, key: c}}}],
+        let expected =
+            "{upstreams: [{name: a, server: h, keyRef: {name: s, key: k_1}}, {name: b, server: i, \
+             nts: {ca: {name: s, key: c}}}],
               serve: {keys: [{name: s, key: k}], nts: {tlsSecret: t}}}";
         assert_eq!(spec, serde_norway::from_str::<Value>(expected).unwrap());
     }

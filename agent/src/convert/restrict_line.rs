@@ -76,7 +76,8 @@ impl<'a> AccessList<'a> {
     pub(super) fn finish(mut self, draft: &mut Draft) {
         if self.entries.is_empty() {
             draft.remark(
-                "no restrict line: ntpd would answer everybody everything, ntpq included. Here, as nothing is said, everybody gets \
+                "no restrict line: ntpd would answer everybody everything, ntpq included. Here, as nothing is \
+                 said, everybody gets \
                  the time at a limited rate, and the node itself everything",
             );
             return;
@@ -95,7 +96,8 @@ impl<'a> AccessList<'a> {
                 self.entries.push(Entry { line: None, whom: own, ntpport: false, flags: BTreeSet::new() });
             }
             draft.remark(format!(
-                "no restrict line for {family}'s default: ntpd would answer everything to those whom no line covers, ntpq included. \
+                "no restrict line for {family}'s default: ntpd would answer everything to those whom no line \
+                 covers, ntpq included. \
                  They get the time at a limited rate here, and no more"
             ));
         }
@@ -115,6 +117,15 @@ impl<'a> AccessList<'a> {
             let source = if is_default { "default".to_owned() } else { entry.source() };
             let ntpport = entry.ntpport.then_some(Flag::Ntpport);
             let restrict = Restrict { source, flags: entry.flags.iter().copied().chain(ntpport).collect() };
+            if let (Whom::Source, true, Some(line)) =
+                (entry.whom, entry.flags.contains(&Flag::Ignore), &entry.line)
+            {
+                draft.leave_out(
+                    line,
+                    "ignore would drop the answers of the upstreams, which this line is for",
+                );
+                continue;
+            }
             let twin = list.iter().find(|other| other.source == restrict.source);
             match (twin, &entry.line) {
                 (Some(_), _) if is_default => {}
@@ -243,7 +254,8 @@ fn whom(address: &str, mask: Option<&str>, family: Option<&str>) -> Result<(Vec<
         address.split_once('/').map_or((address, None), |(text, prefix)| (text, Some(prefix)));
     let parsed: IpAddr = text.parse().map_err(|_| {
         format!(
-            "{:?} is no IP address. ntpd looks a name up when it starts; here each of its addresses needs a line, and `restrict \
+            "{:?} is no IP address. ntpd looks a name up when it starts; here each of its addresses needs a \
+             line, and `restrict \
              source` is for the upstreams, whatever their addresses are",
             shown(address)
         )
@@ -281,7 +293,8 @@ fn mask_bits(mask: &str, address: IpAddr) -> Result<u8, String> {
     }
     if number.count_ones() != number.leading_ones() {
         return Err(format!(
-            "{mask} is no network's mask: its ones do not all stand before its zeros. Write a line for each network that it means"
+            "{mask} is no network's mask: its ones do not all stand before its zeros. Write a line for each \
+             network that it means"
         ));
     }
     Ok(bits)

@@ -138,6 +138,7 @@ fn restrict_lines() {
         &[],
     );
     ntp("restrict default ippeerlimit 3 flake", &[all], &["note: ippeerlimit", "left out: flake"]);
+    ntp("restrict source ignore", &[all], &["left out: ignore would drop"]);
     ntp("restrict default nonsense", &[all], &["left out: the whole line: there is no flag"]);
     ntp("restrict localhost", &[], &["left out: is no IP address"]);
     ntp("restrict 10.0.0.0 mask 255.0.255.0", &[], &["left out: is no network's mask"]);
@@ -253,6 +254,13 @@ fn settings_of_ntp() {
 
 #[test]
 fn an_orphan_waits() {
+    ntp("tos orphan 8 orphanwait 60", &["local = 8\norphan = true\nactivate_after = \"60s\""], &[]);
+    ntp("tos orphan 8\nserver 127.127.1.0", &["local = 8\norphan"], &["left out: another line says"]);
+    chrony(
+        "local stratum 8 orphan waitunsynced 60",
+        &["local = 8\norphan = true\nactivate_after = \"60s\""],
+        &[],
+    );
     ntp("tos orphanwait 60", &[], &["note: without orphan"]);
     ntp("tos orphan 16", &[], &["note: never"]);
     ntp("tos orphan 17", &[], &["left out: no stratum"]);
@@ -321,7 +329,7 @@ fn who_may_ask_chrony() {
     let check = |lines: &str, expected: &str| assert_eq!(list(lines), (true, expected.to_owned()), "{lines}");
     assert_eq!(list(""), (false, String::new()));
     assert_eq!(list("deny 10/8"), (false, String::new()));
-    assert_eq!(list("allow\nport 0").0, false);
+    assert!(!list("allow\nport 0").0);
     check("allow", "+default +127.0.0.1 +::1");
     check("allow 0/0", "+0.0.0.0/0 -::/0 +127.0.0.1 -::1");
     check("allow 10.0.0.0/8\ndeny 10.1", "-default -127.0.0.1 -::1 +10.0.0.0/8 -10.1.0.0/16");
@@ -417,6 +425,8 @@ fn nothing_usable_is_an_error() {
             .contains("f:1: left out: `server 192.0.2.1`: the whole upstream, server: 192.0.2.1 is covered"),
         "{ignored}"
     );
+    let step = error("server 192.0.2.1\nmakestep 2000 3", Dialect::Chrony);
+    assert!(step.contains("clock.step.threshold: 2000s is larger than clock.maxChange, 1000s"), "{step}");
     let impossible = error("server 192.0.2.1\nminsources 3", Dialect::Chrony);
     assert!(impossible.contains("clock.minSources: 3 can never agree"), "{impossible}");
 }
