@@ -93,9 +93,8 @@ impl Draft {
 
     /// A line that nothing became of so far says nothing that could be read.
     pub(super) fn account_for(&mut self, line: &Line<'_>) {
-        if !self.carried.contains(&line.number)
-            && self.remarks.iter().all(|remark| remark.line.0 != line.number)
-        {
+        let is_said = self.remarks.last().is_some_and(|remark| remark.line.0 == line.number);
+        if !is_said && !self.carried.contains(&line.number) {
             self.leave_out(line, "it does not say what it sets");
         }
     }
@@ -124,6 +123,9 @@ impl Draft {
 
     /// Another upstream, whose name is made here. `check` judges it later.
     pub(super) fn add(&mut self, line: &Line<'_>, mut upstream: Upstream) {
+        if self.profile.upstreams.len() >= MOST_UPSTREAMS {
+            return self.leave_out(line, format!("the whole upstream: there can be {MOST_UPSTREAMS}"));
+        }
         let host =
             [&upstream.server, &upstream.pool, &upstream.peer, &upstream.device].into_iter().flatten().next();
         let taken: Vec<_> = self.profile.upstreams.iter().map(|other| other.name.as_str()).collect();
@@ -328,6 +330,9 @@ impl Draft {
         said.filter(|number| *number > 0).chain(self.carried.iter().copied()).collect()
     }
 }
+
+/// So many upstreams a policy and a profile can have.
+const MOST_UPSTREAMS: usize = 16;
 
 /// So long a policy lets the name of an upstream be.
 const LONGEST_NAME: usize = 32;

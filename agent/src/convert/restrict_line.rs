@@ -101,6 +101,18 @@ impl<'a> AccessList<'a> {
                  They get the time at a limited rate here, and no more"
             ));
         }
+        let ignores = self.entries.iter().any(|entry| entry.flags.contains(&Flag::Ignore));
+        let has_template = self.entries.iter().any(|entry| entry.whom == Whom::Source);
+        let is_name = |host: &String| host.parse::<IpAddr>().is_err();
+        let by_name = |upstream: &contract::Upstream| {
+            [&upstream.server, &upstream.pool, &upstream.peer].into_iter().flatten().any(is_name)
+        };
+        if ignores && !has_template && draft.profile.upstreams.iter().any(by_name) {
+            draft.remark(
+                "ignore drops the answers of upstreams as well. Those that are given by name are not heard if it covers their addresses: \
+                 a line `restrict source` lets them in, whatever these are",
+            );
+        }
         let list = self.list(draft);
         draft.set_restrict(list);
     }

@@ -431,6 +431,26 @@ fn nothing_usable_is_an_error() {
     assert!(impossible.contains("clock.minSources: 3 can never agree"), "{impossible}");
 }
 
+#[test]
+fn what_is_too_much_is_left_out() {
+    let servers: String = (1..=18).map(|n| format!("server s{n}.example\n")).collect();
+    let order = Order { origin: "f", from: Some(Dialect::Ntp), to: Target::Policy, name: "default" };
+    let converted = convert(&servers, order).unwrap();
+    assert_eq!(converted.output.matches("server: ").count(), 16);
+    assert!(
+        converted.messages.contains("f:17: left out: ") && converted.messages.contains("f:18: left out: ")
+    );
+}
+
+#[test]
+fn ignore_and_names_are_a_hint() {
+    let messages = |lines: &str| {
+        let order = Order { origin: "f", from: Some(Dialect::Ntp), to: Target::Agent, name: "default" };
+        convert(&format!("server a.example\nrestrict default ignore\n{lines}"), order).unwrap().messages
+    };
+    assert!(messages("").contains("Those that are given by name"));
+}
+
 /// Words that lead into every corner.
 const KNOWN: &[&str] = &[
     "server",
