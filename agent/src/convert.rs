@@ -11,7 +11,14 @@ mod ntp_options;
 mod ntp_settings;
 mod restrict_line;
 
+mod allow_line;
+mod chrony_conf;
+mod chrony_options;
+mod chrony_settings;
+
 mod source_line;
+
+mod defaults;
 
 mod draft;
 
@@ -73,7 +80,7 @@ pub(crate) fn convert(text: &str, order: Order<'_>) -> Result<Converted, Error> 
     let mut draft = Draft::new(to);
     match dialect {
         Dialect::Ntp => ntp_conf::read(text, &mut draft),
-        Dialect::Chrony => return Err(Error(format!("{origin}: a chrony.conf cannot be read yet"))),
+        Dialect::Chrony => chrony_conf::read(text, &mut draft),
     }
     let refused = draft.settle();
     let mut messages = draft.remarks(origin);
@@ -92,3 +99,6 @@ pub(crate) fn convert(text: &str, order: Order<'_>) -> Result<Converted, Error> 
     };
     Ok(Converted { output, messages, complete: draft.is_complete() })
 }
+
+#[cfg(test)]
+mod tests;

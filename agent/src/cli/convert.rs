@@ -109,7 +109,7 @@ impl Convert {
 }
 
 /// A configuration is a few kilobytes; somebody may name a log, or a device that never ends.
-const LARGEST: u64 = 1 << 20;
+const LARGEST: u64 = 1 << 18;
 
 fn read(path: &Path) -> Result<String, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };

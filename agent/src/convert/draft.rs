@@ -93,9 +93,8 @@ impl Draft {
 
     /// A line that nothing became of so far says nothing that could be read.
     pub(super) fn account_for(&mut self, line: &Line<'_>) {
-        if !self.carried.contains(&line.number)
-            && self.remarks.iter().all(|remark| remark.line.0 != line.number)
-        {
+        let is_said = self.remarks.last().is_some_and(|remark| remark.line.0 == line.number);
+        if !is_said && !self.carried.contains(&line.number) {
             self.leave_out(line, "it does not say what it sets");
         }
     }
@@ -124,6 +123,9 @@ impl Draft {
 
     /// Another upstream, whose name is made here. `check` judges it later.
     pub(super) fn add(&mut self, line: &Line<'_>, mut upstream: Upstream) {
+        if self.profile.upstreams.len() >= MOST_UPSTREAMS {
+            return self.leave_out(line, format!("the whole upstream: there can be {MOST_UPSTREAMS}"));
+        }
         let host =
             [&upstream.server, &upstream.pool, &upstream.peer, &upstream.device].into_iter().flatten().next();
         let taken: Vec<_> = self.profile.upstreams.iter().map(|other| other.name.as_str()).collect();
@@ -163,13 +165,28 @@ impl Draft {
     /// `keys_directory`.
     pub(super) fn file(&mut self, secret: &'static str, key: &str, content: impl Into<String>) -> String {
         let wanted = Wanted { secret, key: key.to_owned(), content: content.into() };
+        let file = self.file_name(&wanted);
         if !self.secrets.iter().any(|other| (other.secret, &other.key) == (secret, &wanted.key)) {
             self.secrets.push(wanted);
         }
+        file
+    }
+
+    fn file_name(&self, wanted: &Wanted) -> String {
         match self.target {
-            Target::Policy => format!("{secret}_{key}"),
-            Target::Agent => key.to_owned(),
+            Target::Policy => format!("{}_{}", wanted.secret, wanted.key),
+            Target::Agent => wanted.key.clone(),
         }
+    }
+
+    /// The files that the profile speaks of.
+    fn files(&self) -> BTreeSet<String> {
+        let Profile { upstreams, serve, .. } = &self.profile;
+        let of_upstreams = upstreams.iter().flat_map(|each| {
+            [each.key.as_ref(), each.nts.as_ref().and_then(|nts| nts.ca.as_ref())].into_iter().flatten()
+        });
+        let of_server = serve.nts.iter().flat_map(|nts| [&nts.certificate, &nts.private_key]);
+        of_upstreams.chain(&serve.keys).chain(of_server).cloned().collect()
     }
 
     /// Leaves out each upstream that cannot be; what is wrong beyond that, so that nothing can come of the file.
@@ -182,7 +199,7 @@ impl Draft {
                         let hint = self.field(&hint);
                         self.remark(hint);
                     }
-                    return Vec::new();
+                    return self.refused_by_a_policy().into_iter().collect();
                 }
                 Err(error) => error,
             };
@@ -203,6 +220,20 @@ impl Draft {
             self.carried.remove(&line.0);
             self.remarks.push(Remark { line, left_out: true, what });
         }
+    }
+
+    /// What only a policy refuses.
+    fn refused_by_a_policy(&self) -> Option<String> {
+        let contract::Clock { step, max_change, .. } = self.profile.clock;
+        let is_refused = self.target == Target::Policy && step.threshold > max_change;
+        is_refused.then(|| {
+            format!(
+                "clock.step.threshold: {} is larger than clock.maxChange, {max_change}: the first step would \
+                 already be refused. \
+                 Say the larger one with tinker panic (ntp.conf) or maxchange (chrony.conf)",
+                step.threshold
+            )
+        })
     }
 
     /// What was carried over.
@@ -240,16 +271,23 @@ impl Draft {
     /// What has to be made beside the result; empty if that needs nothing.
     pub(super) fn secrets(&self) -> String {
         let mut text = String::new();
-        let names: BTreeSet<_> = self.secrets.iter().map(|wanted| wanted.secret).collect();
+        let files = self.files();
+        let needed = |wanted: &&Wanted| files.contains(&self.file_name(wanted));
+        let secrets: Vec<_> = self.secrets.iter().filter(needed).collect();
+        let names: BTreeSet<_> = secrets.iter().map(|wanted| wanted.secret).collect();
         match self.target {
             _ if names.is_empty() => {}
-            Target::Policy => text.push_str("Make these Secrets; nothing was read from the files that the lines name:\n"),
+            Target::Policy => text.push_str(
+                "Make these Secrets of files with these names; nothing was read from \
+                 those that the lines name:\n",
+            ),
             Target::Agent => text.push_str(
-                "Make these files in /etc/timesync/keys, readable by root alone; nothing was read from those that the lines name:\n",
+                "Make these files in /etc/timesync/keys, readable by root alone; nothing was read from those \
+                 that the lines name:\n",
             ),
         }
         for name in names {
-            let of_it: Vec<_> = self.secrets.iter().filter(|wanted| wanted.secret == name).collect();
+            let of_it: Vec<_> = secrets.iter().copied().filter(|wanted| wanted.secret == name).collect();
             if self.target == Target::Policy {
                 let options = match of_it.as_slice() {
                     [Wanted { key: certificate, .. }, Wanted { key, .. }] if name == SERVER_SECRET => {
@@ -280,7 +318,8 @@ impl Draft {
         let carried = self.carried.difference(&left_out).count();
         let left_out = left_out.len();
         format!(
-            "{origin}: {carried} lines carried over, {only_noted} not needed, {left_out} left out in whole or in part\n"
+            "{origin}: {carried} {} carried over, {only_noted} not needed, {left_out} left out in whole or in part\n",
+            if carried == 1 { "line" } else { "lines" }
         )
     }
 
@@ -291,6 +330,9 @@ impl Draft {
         said.filter(|number| *number > 0).chain(self.carried.iter().copied()).collect()
     }
 }
+
+/// So many upstreams a policy and a profile can have.
+const MOST_UPSTREAMS: usize = 16;
 
 /// So long a policy lets the name of an upstream be.
 const LONGEST_NAME: usize = 32;

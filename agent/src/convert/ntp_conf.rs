@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use contract::Nts;
 
 use super::{
+    defaults,
     draft::Draft,
     lines::{self, Line},
     ntp_options::{OF_SERVER, WITHOUT_FIELD},
-    ntp_settings::{self as settings, defaults},
+    ntp_settings as settings,
     restrict_line::AccessList,
     source_line::{Source, Words},
 };
@@ -28,7 +29,7 @@ pub(super) fn read(text: &str, draft: &mut Draft) {
             "discard" => settings::discard(line, draft),
             "limit" => settings::limit(line, draft),
             "mru" => settings::mru(line, draft),
-            "tos" => settings::tos(line, draft),
+            "tos" => settings::tos(line, &facts, draft),
             "tinker" => settings::tinker(line, draft),
             "enable" | "disable" => settings::switch(line, draft),
             "keys" => settings::keys(line, &facts, draft),
@@ -40,7 +41,7 @@ pub(super) fn read(text: &str, draft: &mut Draft) {
         draft.account_for(line);
     }
     access.finish(draft);
-    defaults(draft);
+    defaults::of_ntp(draft);
 }
 
 /// What some lines say of others.
@@ -52,6 +53,8 @@ pub(super) struct Facts<'a> {
     keys: Option<&'a str>,
     /// Some line uses a key.
     pub(super) uses_keys: bool,
+    /// Some `tos` line says at which stratum an orphan serves.
+    pub(super) elects_orphans: bool,
     nts_ca: Option<&'a str>,
     /// What a server of NTS shows.
     pub(super) nts_certificate: Option<&'a str>,
@@ -75,6 +78,7 @@ impl<'a> Facts<'a> {
                     facts.strata.extend(said.map(|(clock, stratum)| (*clock, stratum)));
                 }
                 "keys" => facts.keys = line.words.first().copied(),
+                "tos" => facts.elects_orphans |= after("orphan").is_some_and(|stratum| stratum != "16"),
                 "trustedkey" => facts.uses_keys = true,
                 "server" | "pool" | "peer" => facts.uses_keys |= after("key").is_some(),
                 "nts" => {
@@ -152,7 +156,8 @@ fn upstream(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) {
             "autokey" => {
                 return draft.leave_out(
                     line,
-                    "the whole upstream: Autokey is broken and not spoken, and without it it would not have to prove who it is. Use \
+                    "the whole upstream: Autokey is broken and not spoken, and without it it would not have to \
+                     prove who it is. Use \
                      NTS or a shared key",
                 );
             }
@@ -179,7 +184,8 @@ fn clock_driver(line: &Line<'_>, address: &str, facts: &Facts<'_>, draft: &mut D
     if !address.starts_with("127.127.1.") {
         return draft.leave_out(
             line,
-            "the whole upstream: reference clocks are not read. A PTP clock is an upstream with `device`; for others run a server that \
+            "the whole upstream: reference clocks are not read. A PTP clock is an upstream with `device`; for \
+             others run a server that \
              reads them, and name it",
         );
     }
@@ -208,7 +214,10 @@ fn local_clock(line: &Line<'_>, stratum: Option<&str>, draft: &mut Draft) {
     let field = draft.field("stratum.local");
     draft.note(
         line,
-        format!("this is {field}: {served}, the stratum that clients see; the node's own clock is served while no upstream tells the time"),
+        format!(
+            "this is {field}: {served}, the stratum that clients see; the node's own clock is served while \
+             no upstream tells the time"
+        ),
     );
 }
 
@@ -219,7 +228,8 @@ fn refclock(line: &Line<'_>, draft: &mut Draft) {
         Some(&"local") => local_clock(line, at.and_then(|at| line.words.get(at + 1)).copied(), draft),
         _ => draft.leave_out(
             line,
-            "the whole upstream: reference clocks are not read. A PTP clock is an upstream with `device`; for others run a server that \
+            "the whole upstream: reference clocks are not read. A PTP clock is an upstream with `device`; for \
+             others run a server that \
              reads them, and name it",
         ),
     }

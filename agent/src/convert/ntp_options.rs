@@ -25,7 +25,8 @@ pub(super) const WITHOUT_FIELD: &[(&[&str], Fate, &str)] = &[
     (
         &["broadcast", "broadcastclient", "multicastclient", "manycastclient", "manycastserver"],
         LeftOut,
-        "nothing is sent to, or taken from, a broadcast or multicast address: whoever can forge one packet moves all clocks. Name \
+        "nothing is sent to, or taken from, a broadcast or multicast address: whoever can forge one packet moves \
+         all clocks. Name \
          the servers in lines of their own",
     ),
     (&["includefile"], LeftOut, "the file is not read. Put its lines here, in this place, or convert it too"),

@@ -1,5 +1,5 @@
 //! Lines of ntp.conf that set something for all upstreams or for the server: limits, thresholds, keys. Each goes into
-//! the draft's profile, or is said. And what ntpd does where nothing is said, if that is not what happens here.
+//! the draft's profile, or is said.
 use contract::{Mode, ServeNts, Span};
 
 use super::{
@@ -18,7 +18,11 @@ pub(super) fn discard(line: &Line<'_>, draft: &mut Draft) {
             "average" => interval(words.number(option, draft), line, draft),
             "minimum" => {
                 words.next();
-                draft.note(line, "minimum: how soon one request may follow another is not limited by itself, only how many there are");
+                draft.note(
+                    line,
+                    "minimum: how soon one request may follow another is not limited by itself, \
+                     only how many there are",
+                );
             }
             "monitor" => {
                 words.next();
@@ -61,7 +65,8 @@ pub(super) fn limit(line: &Line<'_>, draft: &mut Draft) {
                 } else {
                     let field = draft.field("serve.rate_limit.interval");
                     let what = format!(
-                        "average: {field} is a power of two in seconds, from -6 to 12, and no such is {rate} packets a second"
+                        "average: {field} is a power of two in seconds, from -6 to 12, and no such is {rate} \
+                         packets a second"
                     );
                     draft.leave_out(line, what);
                 }
@@ -118,7 +123,7 @@ pub(super) fn mru(line: &Line<'_>, draft: &mut Draft) {
 }
 
 /// `tos`: how sources are chosen, and what is done without any.
-pub(super) fn tos(line: &Line<'_>, draft: &mut Draft) {
+pub(super) fn tos(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) {
     let mut words = Words::new(line);
     while let Some(option) = words.next() {
         match option {
@@ -147,7 +152,10 @@ pub(super) fn tos(line: &Line<'_>, draft: &mut Draft) {
                 None => {}
             },
             "orphanwait" => {
-                if let Some(wait) = words.number::<u32>(option, draft) {
+                let wait = words.number::<u32>(option, draft);
+                if !facts.elects_orphans {
+                    draft.note(line, "orphanwait: without orphan it is for nothing");
+                } else if let Some(wait) = wait {
                     draft.profile.stratum.activate_after = Some(Span::from_secs(u64::from(wait)));
                     draft.carry(line);
                 }
@@ -174,7 +182,7 @@ pub(super) fn tos(line: &Line<'_>, draft: &mut Draft) {
 }
 
 /// Longer than any clock can be off: a century.
-const NO_LIMIT: Span = Span::from_secs(876_000 * 3600);
+pub(super) const NO_LIMIT: Span = Span::from_secs(876_000 * 3600);
 
 /// `tinker`: of its constants the two thresholds are carried over.
 pub(super) fn tinker(line: &Line<'_>, draft: &mut Draft) {
@@ -186,7 +194,13 @@ pub(super) fn tinker(line: &Line<'_>, draft: &mut Draft) {
                     draft.profile.clock.step.limit = 0;
                     draft.carry(line);
                     let field = draft.field("clock.step.limit");
-                    draft.note(line, format!("0 is for never, here {field}: 0. A clock that is far off takes long to come right: 1 s in 33 minutes"));
+                    draft.note(
+                        line,
+                        format!(
+                            "0 is for never, here {field}: 0. A clock that is far off takes \
+                         long to come right: 1 s in 33 minutes"
+                        ),
+                    );
                 }
                 Some(span) => {
                     draft.profile.clock.step.threshold = span;
@@ -255,7 +269,8 @@ pub(super) fn keys(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) {
     if facts.uses_keys {
         draft.note(
             line,
-            "the file is not read. Each key gets a file of its own with one line `ID TYPE KEY`. TYPE is M in ntpd's file where it is MD5 \
+            "the file is not read. Each key gets a file of its own with one line `ID TYPE KEY`. TYPE is M in \
+             ntpd's file where it is MD5 \
              here, and AES128CMAC where it is AES128; a KEY of more than 20 characters is hexadecimal there, and begins with HEX: here",
         );
     } else {
@@ -351,41 +366,12 @@ pub(super) fn interface(line: &Line<'_>, draft: &mut Draft) {
         ["listen", "all" | "*"] | ["all" | "*"] => draft.note(line, "it is so without it"),
         _ => draft.leave_out(
             line,
-            "time is served on all addresses of the node. Say in restrict lines who may ask, or in a firewall on which card",
+            "time is served on all addresses of the node. Say in restrict lines who may ask, or in a firewall on \
+             which card",
         ),
     }
 }
 
 fn unknown(word: &str, line: &Line<'_>, draft: &mut Draft) {
     draft.leave_out(line, format!("{:?}: there is no such word in this line", lines::printable(word)));
-}
-
-/// Says where ntpd, of which nothing else was asked, does something else than the agent.
-pub(super) fn defaults(draft: &mut Draft) {
-    let step = draft.profile.clock.step;
-    if step.limit > 0 {
-        draft.remark(format!(
-            "ntpd steps a clock that is more than 0.128 s off, or as `tinker step` says, whenever that happens. Here one that is more than {} \
-             off is stepped between the node's boot and its first synchronisation, {} times at most; later it is slewed",
-            step.threshold, step.limit
-        ));
-    }
-    let votes: usize = draft
-        .profile
-        .upstreams
-        .iter()
-        .filter(|each| !each.noselect)
-        .map(|each| if each.pool.is_some() { 4 } else { 1 })
-        .sum();
-    if votes > 2 && draft.profile.clock.min_sources.is_none() {
-        let field = draft.field("clock.min_sources");
-        draft.remark(format!("ntpd follows one source if it hears no other. Here two must agree, as there are more than two; {field}: 1 is ntpd's way"));
-    }
-    let field = draft.field("min_poll");
-    if draft.profile.upstreams.iter().any(|each| (each.min_poll, each.max_poll) == (6, 10)) {
-        draft.remark(format!(
-            "where no minpoll and maxpoll are given ntpd asks every 64 s to 1024 s, so that is written out. To servers of your own shorter \
-             polls, those that hold without {field}, make a better clock"
-        ));
-    }
 }

@@ -2,7 +2,7 @@
 //! without what is the default anyhow. The one place that knows how the policy's words come from the profile's.
 use std::{mem, path::Path};
 
-use contract::{Nts, Profile, Upstream};
+use contract::{Leap, Nts, Profile, Upstream};
 use serde::Serialize;
 use serde_norway::{Mapping, Value};
 
@@ -55,7 +55,17 @@ fn head(origin: &str) -> String {
 fn said(profile: &Profile) -> Value {
     let plain: Upstream = serde_norway::from_str("name: ''").expect("all else of an upstream has a default");
     let (plain, nts) = (value(&plain), value(&Nts::default()));
-    let Value::Mapping(mut fields) = without(value(profile), &value(&Profile::default())) else {
+    // These two are not there by default, and yet parts of them have defaults.
+    let mut default = value(&Profile::default());
+    let port = Mapping::from_iter([(Value::from("port"), Value::from(Nts::default().port))]);
+    for (table, field, part) in
+        [("clock", "leap", value(&Leap::default())), ("serve", "nts", Value::Mapping(port))]
+    {
+        if let Some(Value::Mapping(table)) = default.get_mut(table) {
+            table.insert(Value::from(field), part);
+        }
+    }
+    let Value::Mapping(mut fields) = without(value(profile), &default) else {
         return Value::Null;
     };
     for (_, upstreams) in fields.iter_mut().filter(|(field, _)| *field == "upstreams") {
@@ -82,7 +92,11 @@ fn without(value: Value, default: &Value) -> Value {
         if *default == value {
             continue;
         }
-        kept.insert(field, without(value, default));
+        let value = without(value, default);
+        let says_nothing = default.is_mapping() && value.as_mapping().is_some_and(Mapping::is_empty);
+        if !says_nothing {
+            kept.insert(field, value);
+        }
     }
     Value::Mapping(kept)
 }
@@ -153,12 +167,14 @@ mod tests {
     #[test]
     fn what_is_the_default_is_not_written() {
         let profile: Profile = toml::from_str(
-            "[[upstreams]]\nname = 'a'\nserver = 'h'\nmax_poll = 10\nnts = {}\n[clock]\nmax_slew_rate = 500\nmin_sources = 2",
+            "[[upstreams]]\nname = 'a'\nserver = 'h'\nmax_poll = 10\nnts = {}\n[clock]\nmax_slew_rate = \
+             500\nmin_sources = 2",
         )
         .unwrap();
         assert_eq!(
             agent_file(&profile, None, "f"),
-            "# Made from f by `timesync-agent convert`.\n[[profile.upstreams]]\nname = \"a\"\nserver = \"h\"\nmax_poll = 10\n\n\
+            "# Made from f by `timesync-agent convert`.\n[[profile.upstreams]]\nname = \"a\"\nserver = \
+             \"h\"\nmax_poll = 10\n\n\
              [profile.upstreams.nts]\n\n[profile.clock]\nmin_sources = 2\n"
         );
         let policy = policy(&profile, "p", "f");
@@ -168,13 +184,16 @@ mod tests {
     #[test]
     fn files_become_references() {
         let profile: Profile = toml::from_str(
-            "[[upstreams]]\nname = 'a'\nserver = 'h'\nkey = 's_k_1'\n[[upstreams]]\nname = 'b'\nserver = 'i'\nnts = { ca = 's_c' }\n\
+            "[[upstreams]]\nname = 'a'\nserver = 'h'\nkey = 's_k_1'\n[[upstreams]]\nname = 'b'\nserver = \
+             'i'\nnts = { ca = 's_c' }\n\
              [serve]\nkeys = ['s_k']\nnts = { certificate = 't_tls.crt', private_key = 't_tls.key' }",
         )
         .unwrap();
         let spec = in_the_words_of_a_policy(said(&profile));
-        let expected = "{upstreams: [{name: a, server: h, keyRef: {name: s, key: k_1}}, {name: b, server: i, nts: {ca: {name: s, key: c}}}],
-              serve: {keys: [{name: s, key: k}], nts: {tlsSecret: t, port: 4460}}}";
+        let expected =
+            "{upstreams: [{name: a, server: h, keyRef: {name: s, key: k_1}}, {name: b, server: i, \
+             nts: {ca: {name: s, key: c}}}],
+              serve: {keys: [{name: s, key: k}], nts: {tlsSecret: t}}}";
         assert_eq!(spec, serde_norway::from_str::<Value>(expected).unwrap());
     }
 }

@@ -36,7 +36,8 @@ enum Whom {
 const ALL_V4: Whom = Whom::Network(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 const ALL_V6: Whom = Whom::Network(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 
-fn full(address: IpAddr) -> u8 {
+/// How many bits an address of that family has.
+pub(super) fn full(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
@@ -75,7 +76,8 @@ impl<'a> AccessList<'a> {
     pub(super) fn finish(mut self, draft: &mut Draft) {
         if self.entries.is_empty() {
             draft.remark(
-                "no restrict line: ntpd would answer everybody everything, ntpq included. Here, as nothing is said, everybody gets \
+                "no restrict line: ntpd would answer everybody everything, ntpq included. Here, as nothing is \
+                 said, everybody gets \
                  the time at a limited rate, and the node itself everything",
             );
             return;
@@ -94,9 +96,22 @@ impl<'a> AccessList<'a> {
                 self.entries.push(Entry { line: None, whom: own, ntpport: false, flags: BTreeSet::new() });
             }
             draft.remark(format!(
-                "no restrict line for {family}'s default: ntpd would answer everything to those whom no line covers, ntpq included. \
+                "no restrict line for {family}'s default: ntpd would answer everything to those whom no line \
+                 covers, ntpq included. \
                  They get the time at a limited rate here, and no more"
             ));
+        }
+        let ignores = self.entries.iter().any(|entry| entry.flags.contains(&Flag::Ignore));
+        let has_template = self.entries.iter().any(|entry| entry.whom == Whom::Source);
+        let is_name = |host: &String| host.parse::<IpAddr>().is_err();
+        let by_name = |upstream: &contract::Upstream| {
+            [&upstream.server, &upstream.pool, &upstream.peer].into_iter().flatten().any(is_name)
+        };
+        if ignores && !has_template && draft.profile.upstreams.iter().any(by_name) {
+            draft.remark(
+                "ignore drops the answers of upstreams as well. Those that are given by name are not heard if it covers their addresses: \
+                 a line `restrict source` lets them in, whatever these are",
+            );
         }
         let list = self.list(draft);
         draft.set_restrict(list);
@@ -114,6 +129,15 @@ impl<'a> AccessList<'a> {
             let source = if is_default { "default".to_owned() } else { entry.source() };
             let ntpport = entry.ntpport.then_some(Flag::Ntpport);
             let restrict = Restrict { source, flags: entry.flags.iter().copied().chain(ntpport).collect() };
+            if let (Whom::Source, true, Some(line)) =
+                (entry.whom, entry.flags.contains(&Flag::Ignore), &entry.line)
+            {
+                draft.leave_out(
+                    line,
+                    "ignore would drop the answers of the upstreams, which this line is for",
+                );
+                continue;
+            }
             let twin = list.iter().find(|other| other.source == restrict.source);
             match (twin, &entry.line) {
                 (Some(_), _) if is_default => {}
@@ -242,7 +266,8 @@ fn whom(address: &str, mask: Option<&str>, family: Option<&str>) -> Result<(Vec<
         address.split_once('/').map_or((address, None), |(text, prefix)| (text, Some(prefix)));
     let parsed: IpAddr = text.parse().map_err(|_| {
         format!(
-            "{:?} is no IP address. ntpd looks a name up when it starts; here each of its addresses needs a line, and `restrict \
+            "{:?} is no IP address. ntpd looks a name up when it starts; here each of its addresses needs a \
+             line, and `restrict \
              source` is for the upstreams, whatever their addresses are",
             shown(address)
         )
@@ -280,7 +305,8 @@ fn mask_bits(mask: &str, address: IpAddr) -> Result<u8, String> {
     }
     if number.count_ones() != number.leading_ones() {
         return Err(format!(
-            "{mask} is no network's mask: its ones do not all stand before its zeros. Write a line for each network that it means"
+            "{mask} is no network's mask: its ones do not all stand before its zeros. Write a line for each \
+             network that it means"
         ));
     }
     Ok(bits)

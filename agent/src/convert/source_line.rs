@@ -44,6 +44,11 @@ impl Source {
         Self { upstream, polls: (None, None) }
     }
 
+    /// How often it is asked, unless its options say otherwise.
+    pub(super) fn set_polls(&mut self, min: i8, max: i8) {
+        self.polls = (Some(min), Some(max));
+    }
+
     /// An option that both programs have; whether `option` is one.
     pub(super) fn common(&mut self, option: &str, words: &mut Words<'_>, draft: &mut Draft) -> bool {
         let line = words.line;
@@ -83,15 +88,17 @@ impl Source {
             (true, false) => (min, min),
         };
         (self.upstream.min_poll, self.upstream.max_poll) = (min, max);
-        if self.upstream.noselect && self.upstream.prefer {
-            draft.note(line, "prefer: with noselect it is never followed");
-            self.upstream.prefer = false;
+        let upstream = &mut self.upstream;
+        if upstream.noselect && (upstream.prefer || upstream.trust || upstream.require) {
+            draft.note(line, "with noselect it is never followed, so how it would be is not carried over");
+            (upstream.prefer, upstream.trust, upstream.require) = (false, false, false);
         }
         draft.add(line, self.upstream);
     }
 }
 
-fn poll(option: &str, words: &mut Words<'_>, draft: &mut Draft) -> Option<i8> {
+/// The number behind `option`, as near to it as a poll can be; if there is none, or another one, that is said.
+pub(super) fn poll(option: &str, words: &mut Words<'_>, draft: &mut Draft) -> Option<i8> {
     let asked: i64 = words.number(option, draft)?;
     let given = asked.clamp(POLL_RANGE.0, POLL_RANGE.1);
     if given != asked {

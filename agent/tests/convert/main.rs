@@ -20,7 +20,14 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 /// Every input here: a name, and whether something in it is left out.
-const INPUTS: [(&str, i32); 3] = [("tutorial.ntp", 0), ("rhel.ntp", 3), ("debian.ntp", 0)];
+const INPUTS: [(&str, i32); 6] = [
+    ("tutorial.ntp", 0),
+    ("rhel.ntp", 3),
+    ("debian.ntp", 0),
+    ("rhel.chrony", 3),
+    ("debian.chrony", 3),
+    ("server.chrony", 3),
+];
 
 fn golden(file: &str, text: &[u8]) {
     let path = folder().join(file);
@@ -74,6 +81,23 @@ fn check_takes_every_agent_file() {
     }
 }
 
+/// Without its comments.
+fn plain(text: &str) -> String {
+    text.lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+#[test]
+fn the_page_shows_what_is_made() {
+    let page = fs::read_to_string(folder().join("../../../docs/convert.md")).unwrap();
+    for file in ["tutorial.ntp.conf", "tutorial.ntp.yaml"] {
+        let text = plain(&fs::read_to_string(folder().join(file)).unwrap());
+        assert!(page.contains(&text), "docs/convert.md does not show {file}");
+    }
+}
+
 #[test]
 fn standard_input_and_refusals() {
     let check = |text: &str, arguments: &[&str], code: i32, said: &str| {
@@ -85,7 +109,8 @@ fn standard_input_and_refusals() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        // One that refuses its arguments may be gone by now.
+        let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
         let output = child.wait_with_output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{text}: {stderr}");

@@ -4,6 +4,7 @@
 use std::{fs, path::Path};
 
 use api::{TimeSyncPolicy, crds};
+use serde_json::Value;
 
 /// Names and texts of the YAML files in a folder.
 fn files(folder: &str) -> Vec<(String, String)> {
@@ -58,4 +59,39 @@ fn bad_policies_break_the_rule_that_they_name() {
         }
     }
     assert!(judged >= 20, "only {judged} files name a rule's message");
+}
+
+/// What `timesync-agent convert` makes knows nothing of these types: each of its fields must be one of theirs.
+#[test]
+fn converted_policies_are_of_this_api() {
+    let files = files("agent/tests/convert");
+    assert!(files.len() >= 5);
+    for (file, text) in files {
+        assert_eq!(broken(&text).unwrap(), "", "{file}");
+        let policy: TimeSyncPolicy = serde_norway::from_str(&text).unwrap();
+        let (given, known) =
+            (serde_norway::from_str::<Value>(&text).unwrap(), serde_json::to_value(policy).unwrap());
+        let mut lost = Vec::new();
+        gather_lost(&given, &known, "", &mut lost);
+        assert_eq!(lost, Vec::<String>::new(), "{file}");
+    }
+}
+
+/// The paths in `given` that do not hold the same in `known`.
+fn gather_lost(given: &Value, known: &Value, path: &str, lost: &mut Vec<String>) {
+    match (given, known) {
+        (Value::Object(fields), Value::Object(others)) => {
+            for (field, value) in fields {
+                let other = others.get(field).unwrap_or(&Value::Null);
+                gather_lost(value, other, &format!("{path}.{field}"), lost);
+            }
+        }
+        (Value::Array(values), Value::Array(others)) if values.len() == others.len() => {
+            for (value, other) in values.iter().zip(others) {
+                gather_lost(value, other, &format!("{path}[]"), lost);
+            }
+        }
+        (given, known) if given == known => {}
+        _ => lost.push(path.to_owned()),
+    }
 }

@@ -1,5 +1,6 @@
 //! Every file in e2e/policies/bad is refused by the API server with the message in its first line; every one in
-//! e2e/policies/good and in examples is taken. Nothing is stored: these are dry runs.
+//! e2e/policies/good, in examples and in agent/tests/convert (what `timesync-agent convert` makes) is taken. Nothing is
+//! stored: these are dry runs.
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context, ensure};
@@ -7,7 +8,7 @@ use anyhow::{Context, ensure};
 use crate::{checkout, kubectl};
 
 pub(super) fn run() -> anyhow::Result<()> {
-    for folder in ["e2e/policies/good", "examples"] {
+    for folder in ["e2e/policies/good", "examples", "agent/tests/convert"] {
         for file in yaml_files(folder)? {
             dry_run(&file).with_context(|| format!("{file} should be taken"))?;
         }
