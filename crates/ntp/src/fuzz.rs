@@ -158,6 +158,7 @@ fn requests() {
             Verdict::Answer(answer) => answer.at(NOW),
             Verdict::Kiss(octets) => octets,
             Verdict::Drop(_) => return,
+            Verdict::Query => return assert!(datagram.len() >= 12 && datagram[1] & 0xe0 == 0),
         };
         assert!(octets.len() <= datagram.len());
     });
