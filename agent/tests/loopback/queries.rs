@@ -200,12 +200,195 @@ fn source<'a>(report: &'a Report, name: &str) -> &'a SourceReport {
     report.sources.iter().find(|source| source.name == name).unwrap()
 }
 
+/// The value of `name=value` in what ntpq prints.
+fn variable(text: &str, name: &str) -> String {
+    let words = text.split([',', '\n']).map(str::trim);
+    let value = words.filter_map(|word| word.split_once('=')).find(|(known, _)| *known == name);
+    value.unwrap_or_else(|| panic!("no {name} in\n{text}")).1.to_owned()
+}
+
+/// The value behind a legend, such as `root delay:`.
+fn legend(text: &str, name: &str) -> String {
+    let value = text.lines().find_map(|line| line.trim().strip_prefix(name));
+    value.unwrap_or_else(|| panic!("no {name} in\n{text}")).trim().to_owned()
+}
+
+fn number(text: &str) -> f64 {
+    text.parse().unwrap_or_else(|_| panic!("{text} is no number"))
+}
+
+/// Ours are seconds, ntpq's are milliseconds; a millisecond is what a busy machine may change between two questions.
+fn near(theirs: &str, ours_secs: f64) {
+    assert!(
+        (number(theirs) - 1e3 * ours_secs).abs() < 1.0 + 1e3 * ours_secs.abs() / 10.0,
+        "{theirs} {ours_secs}"
+    );
+}
+
+/// What ntpq's other commands print, against what the agent says of itself.
 fn other_commands(agent: &Agent) {
+    let text = asked(&["-c", "rv"]);
     let report = agent.report();
-    for words in
-        [&["-c", "rv"][..], &["-c", "as"], &["-c", "sysinfo"], &["-c", "sysstats"], &["-c", "kerninfo"]]
-    {
-        println!("{}", asked(words));
-    }
-    let _ = source(&report, LIAR);
+    assert_eq!((variable(&text, "leap"), variable(&text, "stratum")), ("00".to_owned(), "3".to_owned()));
+    assert!(text.contains("status=0615 leap_none, sync_ntp, 1 event, clock_sync"), "{text}");
+    assert!(variable(&text, "version").starts_with("\"timesync-agent "), "{text}");
+    near(&variable(&text, "offset"), -report.clock.offset.unwrap());
+    near(&variable(&text, "sys_jitter"), report.clock.jitter.unwrap());
+    near(&variable(&text, "rootdist"), report.clock.error_bound.unwrap());
+    assert!((number(&variable(&text, "frequency")) - report.clock.frequency_ppm).abs() < 50.0, "{text}");
+    let peer = variable(&text, "peer");
+
+    let text = asked(&["-c", "as"]);
+    let rows = text.lines().skip_while(|line| !line.starts_with('=')).skip(1);
+    let rows: Vec<Vec<&str>> =
+        rows.map(|row| row.split_whitespace().collect()).filter(|row: &Vec<_>| !row.is_empty()).collect();
+    let conditions: Vec<_> = rows.iter().map(|row| (row[3], row[4], row[6])).collect();
+    let followed = rows.iter().position(|row| row[1] == peer).unwrap();
+    let mut expected = [("yes", "yes", "candidate"); 4];
+    expected[followed].2 = "sys.peer";
+    expected[2].2 = "falsetick";
+    expected[3] = ("yes", "no", "reject");
+    assert_eq!(conditions, expected, "{text}");
+    let ids: Vec<_> = rows.iter().map(|row| row[1]).collect();
+
+    let text = asked(&["-c", "sysinfo"]);
+    let report = agent.report();
+    assert_eq!(legend(&text, "system peer:"), format!("{}:123", [GOOD[0], GOOD[1]][followed]));
+    assert_eq!(legend(&text, "system peer mode:"), "client");
+    assert_eq!((legend(&text, "leap indicator:").as_str(), legend(&text, "stratum:").as_str()), ("00", "3"));
+    assert_eq!(legend(&text, "log2 precision:"), "-24");
+    assert_eq!(legend(&text, "reference ID:"), report.clock.reference.unwrap());
+    near(&legend(&text, "root dispersion:"), report.clock.error_bound.unwrap());
+    near(&legend(&text, "clock jitter:"), 0.0);
+    assert!(legend(&text, "reference time:").contains("20"), "{text}");
+    assert!(number(&legend(&text, "clock wander:")) >= 0.0, "{text}");
+
+    let text = asked(&["-c", "sysstats"]);
+    assert!(number(&legend(&text, "control requests:")) > 20.0, "{text}");
+    let first = |name: &str| number(legend(&text, name).split_whitespace().next().unwrap());
+    assert!(first("older version:") > 20.0, "ntpq speaks version 2\n{text}");
+    assert_eq!(first("current version:") + first("older version:"), first("packets received:"), "{text}");
+    assert_eq!((first("processed for time:"), first("restricted:"), first("rate limited:")), (0.0, 0.0, 0.0));
+
+    let text = asked(&["-c", "kerninfo"]);
+    assert_eq!(legend(&text, "frequency tolerance:"), "500.0");
+    assert!(number(&legend(&text, "maximum error:")) > 0.0, "{text}");
+    assert!(number(&legend(&text, "pll frequency:")).abs() < 600.0, "{text}");
+
+    let text = asked(&["-c", &format!("pstats {}", ids[2])]);
+    let report = agent.report();
+    assert_eq!(legend(&text, "remote host:"), LIAR);
+    assert_eq!(legend(&text, "local address:"), "192.0.2.1");
+    assert!(
+        (number(&legend(&text, "packets sent:")) - source(&report, LIAR).sent as f64).abs() <= 30.0,
+        "{text}"
+    );
+    assert!(
+        (number(&legend(&text, "packets received:")) - source(&report, LIAR).received as f64).abs() <= 30.0
+    );
+    assert_eq!(legend(&text, "bogus origin:"), "0");
+    assert_eq!(legend(&text, "count of nts cookies:"), "-1");
+
+    let text = asked(&["-c", &format!("rv {}", ids[2])]);
+    assert_eq!(variable(&text, "srcadr"), LIAR);
+    assert!(text.contains("conf, reach, sel_falsetick"), "{text}");
+    let offsets = variable(&text, "filtoffset");
+    let offsets: Vec<_> = offsets.split_whitespace().map(number).collect();
+    assert!(offsets.len() == 8 && (offsets[0] - LIE).abs() < 500.0, "{text}");
+    let text = asked(&[
+        "-c",
+        "rv 0 offset,leap",
+        "-c",
+        &format!("rv {} reach", ids[3]),
+        "-c",
+        "apeers",
+        "-c",
+        "opeers",
+    ]);
+    assert_eq!(number(&variable(&text, "reach")), 0.0);
+}
+
+/// A query of version 2, as ntpq sends it.
+fn query(opcode: u8, data: &str) -> Vec<u8> {
+    let mut query = vec![0xd6, opcode, 0, 1, 0, 0, 0, 0, 0, 0, 0, data.len() as u8];
+    query.extend(data.as_bytes());
+    query
+}
+
+/// Sends queries from next door, and tells how many datagrams came for the first `counted` of them and for all.
+const STRANGER_PROGRAM: &str = "
+import socket, sys
+asked = bytes.fromhex(sys.argv[1])
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.settimeout(float(sys.argv[3]))
+count = [0, 0]
+server.sendto(asked, ('192.0.2.1', 123))
+try:
+    while True:
+        part = server.recv(2048)
+        count[0] += 1
+        if not part[1] & 0x20:
+            break
+except socket.timeout:
+    pass
+for _ in range(int(sys.argv[2])):
+    server.sendto(asked, ('192.0.2.1', 123))
+    try:
+        while server.recv(2048)[1] & 0x20:
+            pass
+        count[1] += 1
+    except socket.timeout:
+        pass
+print(*count)
+";
+
+fn stranger(next_door: &namespace::Neighbour, asked: &[u8], more: u32, patience: f64) -> Vec<u32> {
+    let hex: String = asked.iter().map(|octet| format!("{octet:02x}")).collect();
+    let mut python = next_door.command("/usr/bin/python3");
+    let output =
+        python.args(["-c", STRANGER_PROGRAM, &hex, &more.to_string(), &patience.to_string()]).output();
+    let output = output.expect("this test needs Debian's package python3");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    text.split_whitespace().map(|word| word.parse().unwrap()).collect()
+}
+
+#[test]
+fn strangers_are_told_nothing_and_little_where_they_may_ask() {
+    namespace::alone(|| {
+        let folder = Folder::new();
+        let next_door = namespace::Neighbour::new("next", "192.0.2.1/24", "192.0.2.2/24");
+        let closed = file("");
+        let agent = Agent::start(&folder, &closed);
+        wait_for("served", || agent.report().server.serving);
+        asked(&["-c", "rv"]);
+        let longest = query(2, &"filtdisp,".repeat(20));
+        assert_eq!(stranger(&next_door, &query(2, ""), 0, 1.0), [0, 0], "noquery is the default");
+        assert_eq!(dropped(&agent, "noquery"), 1);
+        // Nothing of a query is known to who only asks for the time.
+        agent.rewrite(&format!(
+            "{closed}[[profile.restrict]]\nsource = \"192.0.2.0/24\"\nflags = [\"version\"]\n"
+        ));
+        wait_for("open", || stranger(&next_door, &query(2, ""), 0, 1.0)[0] > 0);
+
+        let long = |text: &str| text.replace("SOURCES", "");
+        let _ = (long, longest);
+        let before = dropped(&agent, "query_limited");
+        let [_, answered] = stranger(&next_door, &query(2, "leap"), 100, 0.05)[..] else { panic!() };
+        assert!((50..100).contains(&answered), "{answered}");
+        assert!(dropped(&agent, "query_limited") >= before + 10);
+        let (_, metrics) = agent.get("/metrics", None);
+        assert!(metrics.contains("\ntimesync_server_queries_total "), "{metrics}");
+        // Its own queries are not limited.
+        for _ in 0..3 {
+            asked(&["-pn"]);
+        }
+    });
+}
+
+fn dropped(agent: &Agent, reason: &str) -> u32 {
+    let (_, metrics) = agent.get("/metrics", None);
+    let name = format!("timesync_server_dropped_total{{reason=\"{reason}\"}} ");
+    let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
+    value.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()
 }

@@ -185,10 +185,10 @@ fn read(
     value: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<u8>, Refusal> {
     let mut text = text::Text::new(room);
-    let names = asked.split(|octet| *octet == b',').map(|name| name.trim_ascii_end().trim_ascii_start());
     // Some clients end their data with a zero.
-    let names: Vec<_> = names.map(|name| name.strip_suffix(&[0]).unwrap_or(name)).collect();
-    if names.iter().all(|name| name.is_empty()) {
+    let names = asked.split(|octet| matches!(octet, b',' | 0)).map(<[u8]>::trim_ascii);
+    let names: Vec<_> = names.filter(|name| !name.is_empty()).collect();
+    if names.is_empty() {
         for name in default {
             if let Some(value) = value(name) {
                 text.add(name, &value);
@@ -196,7 +196,7 @@ fn read(
         }
         return Ok(text.finish());
     }
-    for name in names.into_iter().filter(|name| !name.is_empty()) {
+    for name in names {
         let name = str::from_utf8(name).map_err(|_| Refusal::Variable)?;
         text.add(name, &value(name).ok_or(Refusal::Variable)?);
     }
@@ -222,4 +222,4 @@ fn fragments(header: &[u8; HEADER_LEN], data: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
