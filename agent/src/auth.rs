@@ -142,6 +142,11 @@ impl Proofs {
         }
     }
 
+    /// How many cookies of a source are left; none if it has no use for them.
+    pub(crate) fn cookies(&self, source: SourceId) -> Option<usize> {
+        self.sessions.get(&source).map(Session::cookies)
+    }
+
     /// Whether keys were ever exchanged with this source.
     pub(crate) fn has_session(&self, source: SourceId) -> bool {
         self.sessions.contains_key(&source)

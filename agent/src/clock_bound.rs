@@ -162,6 +162,7 @@ mod tests {
             reference_id: [0; 4],
             reference_time: None,
             offset: Some(1e-6),
+            offset_error: None,
             jitter: None,
             error_bound: Some(250e-6),
             root_delay: 0.0,

@@ -41,6 +41,7 @@ pub(crate) struct Metrics {
     server_requests: IntCounterVec,
     server_dropped: IntCounterVec,
     server_kod: IntCounterVec,
+    server_queries: IntCounterVec,
     server_rate_entries: GaugeVec,
     reloads: IntCounterVec,
 }
@@ -111,6 +112,12 @@ impl Metrics {
             server_requests: counter(&r, "server_requests_total", "Datagrams that came", &["version"])?,
             server_dropped: counter(&r, "server_dropped_total", "Datagrams left unanswered", &["reason"])?,
             server_kod: counter(&r, "server_kod_total", "Kisses sent", &[])?,
+            server_queries: counter(
+                &r,
+                "server_queries_total",
+                "Queries (mode 6: ntpq, ntpstat) answered",
+                &[],
+            )?,
             server_rate_entries: gauge(&r, "server_rate_table_entries", "Addresses in the rate tables", &[])?,
             reloads: counter(&r, "agent_reload_total", "Profiles that were handed over", &["result"])?,
             scrape: Mutex::new(()),
@@ -222,6 +229,7 @@ impl Metrics {
             count(&self.server_dropped, &[reason], number);
         }
         count(&self.server_kod, &[], server.kisses());
+        count(&self.server_queries, &[], server.queries());
         alone(&self.server_rate_entries, Some(server.rate_entries() as f64));
     }
 }

@@ -94,6 +94,11 @@ impl Journal {
         Self { version, boot_id, instance, parts: Mutex::new(parts), sequence: watch::Sender::new(1) }
     }
 
+    /// What the engine knew last.
+    pub(crate) fn snapshot(&self) -> Option<Snapshot> {
+        self.parts().snapshot.clone()
+    }
+
     /// Takes the engine's view and what it announced.
     pub(crate) fn engine(&self, now: Wall, snapshot: Option<Snapshot>, announced: &[ntp::Transition]) {
         let mut parts = self.parts();
@@ -413,6 +418,7 @@ pub(crate) mod tests {
             reference_time: Some(Wall(1_799_999_990_000_000_000)),
             offset: Some(-12e-6),
             jitter: Some(3e-6),
+            offset_error: Some(1e-6),
             error_bound: Some(1e-3),
             root_delay: 1e-3,
             root_dispersion: 4e-4,
@@ -439,6 +445,7 @@ pub(crate) mod tests {
                 sent: 9,
                 received: 8,
                 rejected: 1,
+                detail: ntp::SourceDetail::default(),
             }],
         }
     }

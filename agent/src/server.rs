@@ -22,10 +22,13 @@ mod worker;
 mod clients;
 mod memory;
 
+mod control;
+
 mod counters;
 mod socket;
 
 use clients::ClientTable;
+use control::{Desk, SnapshotSource};
 use counters::WorkerCounters;
 
 pub(crate) use counters::ServerCounters;
@@ -67,6 +70,8 @@ pub(crate) enum Error {
     Waker(#[source] sys::Error),
     #[error("cannot start a server thread: {0}")]
     Thread(#[source] io::Error),
+    #[error("no random number for the server: {0}")]
+    Random(#[source] sys::Error),
 }
 
 impl Server {
@@ -75,7 +80,7 @@ impl Server {
     /// # Errors
     /// When the system has no descriptor or thread left.
     pub(crate) fn start(config: ServeConfig) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::new(config));
+        let shared = Arc::new(Shared::new(config)?);
         let waker = Arc::new(Waker::new().map_err(Error::Waker)?);
         let (its_shared, its_waker) = (Arc::clone(&shared), Arc::clone(&waker));
         let keeper = Builder::new()
@@ -114,6 +119,11 @@ impl Server {
             orders.rules = Arc::new(orders.config.rules.for_upstreams(addresses));
             self.shared.generation.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// Answers queries (mode 6) from now on with what `source` says; to be called once.
+    pub(crate) fn show(&self, source: SnapshotSource) {
+        self.shared.desk.ask(source);
     }
 
     /// Whether the port is open, and what was done.
@@ -156,6 +166,7 @@ struct Shared {
     generation: AtomicU64,
     states: Mutex<[ServingState; Family::ALL.len()]>,
     counters: ServerCounters,
+    desk: Desk,
     stop: AtomicBool,
 }
 
@@ -170,8 +181,8 @@ struct Orders {
 }
 
 impl Shared {
-    fn new(config: ServeConfig) -> Self {
-        Self {
+    fn new(config: ServeConfig) -> Result<Self, Error> {
+        Ok(Self {
             orders: Mutex::new(Orders {
                 clients: Arc::new(ClientTable::new(config.max_clients)),
                 rules: Arc::new(config.rules.clone()),
@@ -182,8 +193,9 @@ impl Shared {
             generation: AtomicU64::new(0),
             states: Mutex::default(),
             counters: ServerCounters::default(),
+            desk: Desk::new().map_err(Error::Random)?,
             stop: AtomicBool::new(false),
-        }
+        })
     }
 
     // Both are whole at every moment, so a thread that panicked while it held them left nothing half done.

@@ -57,6 +57,11 @@ impl Session {
         Ok((datagram, id))
     }
 
+    /// How many cookies are left.
+    pub(super) fn cookies(&self) -> usize {
+        self.cookies.len()
+    }
+
     /// Opens the reply to the request with this id, and keeps its cookies.
     pub(super) fn open(&mut self, datagram: &[u8], id: &UniqueId) -> Result<(), nts::Refusal> {
         let cookies = nts::open(datagram, id, &self.server_to_client)?;

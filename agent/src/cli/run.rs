@@ -143,6 +143,8 @@ fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
     let instance = format!("{:016x}", sys::random::word().map_err(io::Error::other)?);
     let journal = Arc::new(Journal::new(VERSION, boot_id, instance));
     let server = Arc::new(Server::start(assemble::serve_nothing()).map_err(io::Error::other)?);
+    let told = Arc::clone(&journal);
+    server.show(Box::new(move || told.snapshot()));
     let rtc = RtcKeeper::start(agent.rtc_device)?;
     let liveness = Arc::new(Liveness::new());
     let clock_bound = agent.clock_bound_segment.as_deref().map(ClockBound::open).transpose();

@@ -164,7 +164,12 @@ impl Rim {
     /// What the engine knows now, and the stratum that it serves its own clock at.
     fn view(&self) -> Option<(Snapshot, Option<u8>)> {
         let now = self.clock.now();
-        self.engine.as_ref().map(|engine| (engine.snapshot(now), engine.local_stratum(now)))
+        let engine = self.engine.as_ref()?;
+        let mut snapshot = engine.snapshot(now);
+        for source in &mut snapshot.sources {
+            source.detail.cookies = self.proofs.cookies(source.id);
+        }
+        Some((snapshot, engine.local_stratum(now)))
     }
 
     /// Waits for a datagram, for `other` to become readable, for the engine's time, at most for `limit`.

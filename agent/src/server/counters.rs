@@ -22,6 +22,9 @@ pub(crate) struct ServerCounters {
 #[repr(align(128))] // Processors fetch cache lines in pairs.
 pub(crate) struct WorkerCounters {
     requests: [AtomicU64; VERSIONS.len()],
+    /// Of version 1: clients, those that give no mode, peers.
+    version_1: [AtomicU64; 3],
+    queries: AtomicU64,
     answered: AtomicU64,
     kisses: AtomicU64,
     dropped: [AtomicU64; DropReason::ALL.len()],
@@ -47,6 +50,17 @@ impl ServerCounters {
             .into_iter()
             .enumerate()
             .map(|(place, version)| (version, self.sum(|worker| &worker.requests[place])))
+    }
+
+    /// Datagrams of version 1: all, of clients, without a mode, of peers.
+    pub(crate) fn version_1(&self) -> [u64; 4] {
+        let [clients, zero, peers] = array::from_fn(|place| self.sum(|worker| &worker.version_1[place]));
+        [self.sum(|worker| &worker.requests[0]), clients, zero, peers]
+    }
+
+    /// Queries (mode 6) answered.
+    pub(crate) fn queries(&self) -> u64 {
+        self.sum(|worker| &worker.queries)
     }
 
     /// Replies sent.
@@ -90,6 +104,8 @@ impl WorkerCounters {
     pub(crate) fn new() -> Self {
         Self {
             requests: array::from_fn(|_| AtomicU64::new(0)),
+            version_1: array::from_fn(|_| AtomicU64::new(0)),
+            queries: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             kisses: AtomicU64::new(0),
             dropped: array::from_fn(|_| AtomicU64::new(0)),
@@ -102,12 +118,24 @@ impl WorkerCounters {
         self.requests.iter().map(read).sum()
     }
 
-    pub(super) fn count_request(&self, version: Option<u8>) {
+    pub(super) fn count_request(&self, version: Option<u8>, datagram: &[u8]) {
         let place = match version {
             Some(version @ 1..=4) => usize::from(version) - 1,
             _ => VERSIONS.len() - 1,
         };
         add_one(&self.requests[place]);
+        if version == Some(1) {
+            match datagram[0] & 7 {
+                3 => add_one(&self.version_1[0]),
+                0 => add_one(&self.version_1[1]),
+                1 => add_one(&self.version_1[2]),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn count_query(&self) {
+        add_one(&self.queries);
     }
 
     pub(super) fn count_answer(&self) {
@@ -149,9 +177,11 @@ mod tests {
         let counters = ServerCounters::default();
         for number in 0..3 {
             let worker = counters.of_worker(number);
-            worker.count_request(Some(4));
-            worker.count_request(Some(7));
-            worker.count_request(None);
+            worker.count_request(Some(4), &[0x23]);
+            worker.count_request(Some(7), &[0x3b]);
+            worker.count_request(None, &[]);
+            worker.count_request(Some(1), &[0x09]);
+            worker.count_request(Some(1), &[0x0e]);
             (0..=number).for_each(|_| worker.count_answer());
             worker.count_drop(DropReason::RateLimited);
             worker.count_send_failure();
@@ -159,7 +189,8 @@ mod tests {
         counters.of_worker(2).count_kiss();
         assert_eq!((counters.answered(), counters.kisses()), (6, 1));
         let requests: Vec<_> = counters.requests().filter(|&(_, count)| count > 0).collect();
-        assert_eq!(requests, [("4", 3), ("other", 6)]);
+        assert_eq!(counters.version_1(), [6, 0, 0, 3]);
+        assert_eq!(requests, [("1", 6), ("4", 3), ("other", 6)]);
         let dropped: Vec<_> = counters.dropped().filter(|&(_, count)| count > 0).collect();
         assert_eq!(dropped, [("rate_limited", 3), ("send_failed", 3)]);
     }

@@ -4,7 +4,7 @@
 //! workers, which take many datagrams at once, send by it what is no plain reply.
 use std::os::fd::{AsFd, BorrowedFd};
 
-use ntp::{Mono, Request, Served, Serving, Verdict, Wall};
+use ntp::{DropReason, Mono, Request, Served, Serving, Verdict, Wall};
 use sys::{
     clock,
     udp::{self, Received, UdpSocket},
@@ -66,9 +66,11 @@ impl ServerSocket {
         let serving = Serving { served, rules: &config.rules, limit: &config.limit };
         let mut memory = ServerMemory { clients: &self.clients, chance: &mut self.chance };
         let decision = ntp::respond(&request, &serving, &mut memory);
-        self.counters.count_request(decision.version);
+        self.counters.count_request(decision.version, request.datagram);
         let (octets, count): (_, fn(&WorkerCounters)) = match decision.verdict {
             Verdict::Drop(reason) => return self.counters.count_drop(reason),
+            // The thread that steers the clock gathers nothing for strangers.
+            Verdict::Query => return self.counters.count_drop(DropReason::Noquery),
             Verdict::Kiss(octets) => (octets, WorkerCounters::count_kiss),
             // The clock is read as late as can be: right before the datagram leaves.
             Verdict::Answer(answer) => (answer.at(Wall(clock::realtime_ns())), WorkerCounters::count_answer),

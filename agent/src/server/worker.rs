@@ -18,7 +18,7 @@ use sys::{
 use super::{
     Family, Orders, Shared, WorkerCounters,
     memory::{Chance, ServerMemory},
-    socket::BUFFER,
+    socket::{BUFFER, send_alone},
 };
 
 /// Ends all workers of a crew.
@@ -117,15 +117,28 @@ impl<'a> Worker<'a> {
         for (came, datagram) in (0..taken).filter_map(|place| self.inbox.datagram(place)) {
             let request = Request { datagram, from: came.from, received: Wall(came.at_ns), now };
             let decision = ntp::respond(&request, &serving, &mut memory);
-            self.counters.count_request(decision.version);
+            self.counters.count_request(decision.version, datagram);
             match decision.verdict {
                 Verdict::Drop(reason) => self.counters.count_drop(reason),
                 Verdict::Kiss(octets) => self.replies.put(came, Reply::Kiss(octets)),
                 Verdict::Answer(answer) => self.replies.put(came, Reply::Answer(answer)),
+                Verdict::Query => match self.shared.desk.answer(&request, served, &self.shared.counters) {
+                    Ok(parts) => send_parts(socket, &came, &parts, self.counters),
+                    Err(reason) => self.counters.count_drop(reason),
+                },
             }
         }
         self.replies.send(socket, self.counters);
         Ok(taken)
+    }
+}
+
+/// Answers a query; with its last part it counts as answered.
+fn send_parts(socket: &UdpSocket, came: &Received, parts: &[Vec<u8>], counters: &WorkerCounters) {
+    for (place, part) in parts.iter().enumerate() {
+        let last = place + 1 == parts.len();
+        let count = if last { WorkerCounters::count_query } else { |_: &WorkerCounters| () };
+        send_alone(socket, came, part, counters, count);
     }
 }
 

@@ -21,6 +21,9 @@ mod proof;
 
 mod interleaved;
 
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod queries;
+
 use std::{net::UdpSocket, time::Duration};
 
 use bench::{Agent, Chronyd, Folder, free_udp_port, wait_for};

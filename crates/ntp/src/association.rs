@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    Action, Mono, NtpTimestamp, RequestId, Source, SourceId, SourceState, Upstream, Wall,
+    Action, Heard, Mono, NtpTimestamp, RequestId, Source, SourceId, SourceState, Upstream, Wall,
     filter::{History, Sample, Verdict},
     interleave::{Interleave, Previous},
     packet,
@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod address;
+mod detail;
 mod device;
 mod obstacle;
 mod proof;
@@ -38,6 +39,9 @@ pub(crate) struct Association {
     pub(crate) sent: u64,
     pub(crate) received: u64,
     pub(crate) rejected: u64,
+    /// Of these, those that answered another request, and those whose proof failed.
+    stray: u64,
+    unauthentic: u64,
     /// What selection made of it, and why.
     pub(crate) standing: (SourceState, String),
     /// Why it does not go with the others' way of leap seconds, if it does not.
@@ -64,6 +68,10 @@ pub(crate) struct Association {
     silent: u32,
     refusal: Option<Refusal>,
     denied: bool,
+    /// What its last good answer said beside the time.
+    heard: Option<Heard>,
+    /// When it was reached for the first time again, or lost.
+    reach_changed: Mono,
     /// Its address is of a family that this node has no route for, most likely.
     unroutable: bool,
 }
@@ -134,6 +142,8 @@ impl Association {
             sent: 0,
             received: 0,
             rejected: 0,
+            stray: 0,
+            unauthentic: 0,
             standing: (SourceState::Measuring, "No answer yet.".to_owned()),
             mixture: None,
             fresh: false,
@@ -152,6 +162,8 @@ impl Association {
             silent: 0,
             refusal: None,
             denied: false,
+            heard: None,
+            reach_changed: first,
             unroutable: false,
         }
     }
@@ -219,6 +231,9 @@ impl Association {
 
     fn begin(&mut self, now: Mono, request: RequestId, previous: Option<Previous>, spread: f64) {
         self.sent += 1;
+        if self.reach == 1 << 7 {
+            self.reach_changed = now;
+        }
         self.reach <<= 1;
         self.unanswered = self.unanswered.saturating_add(1);
         self.silent = self.silent.saturating_add(1);
@@ -293,12 +308,14 @@ impl Association {
     ) -> Received {
         let Some(exchange) = self.request.and_then(|request| request.exchange(at, local)) else {
             self.rejected += 1;
+            self.stray += 1;
             return Received::Nothing;
         };
         match judge(datagram, &exchange, us) {
             Ok(Answer::Time(sample, server, over)) => {
                 self.accept(server, now);
                 self.local = local;
+                self.hear(datagram, local);
                 self.interleave.answered(exchange.previous, over);
                 let Some(sample) = sample else { return Received::Over };
                 self.add(sample, now);
@@ -313,6 +330,7 @@ impl Association {
             Err(refusal) => {
                 self.rejected += 1;
                 if refusal == Refusal::Stray {
+                    self.stray += 1;
                     return Received::Nothing;
                 }
                 (self.refusal, self.silent) = (Some(refusal), 0);
@@ -340,6 +358,9 @@ impl Association {
             self.schedule.hurry(REGAIN, now);
         }
         self.received += 1;
+        if self.reach == 0 {
+            self.reach_changed = now;
+        }
         self.reach |= 1;
         (self.unanswered, self.silent) = (0, 0);
         (self.denied, self.unroutable) = (false, false);

@@ -133,6 +133,11 @@ impl History {
         self.suspects.last().or_else(|| self.samples.back())
     }
 
+    /// All samples, the newest first.
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = &Sample> {
+        self.suspects.iter().rev().chain(self.samples.iter().rev())
+    }
+
     /// The time of the oldest sample that the estimate uses.
     pub(crate) fn oldest_used(&self) -> Option<Wall> {
         self.samples.get(self.older).map(|sample| sample.at)

@@ -10,7 +10,9 @@ use std::{
 
 use crate::{
     LeapTable, Mono, NtpTimestamp, RateLimit, RestrictEntry, RestrictFlags, RestrictTable, Served, Serving,
-    Verdict, Wall, extension,
+    Verdict, Wall,
+    control::tests as queries,
+    extension,
     interleave::Previous,
     key_exchange, mac, nts,
     packet::{self, HEADER_LEN, Header, MODE_SERVER},
@@ -158,8 +160,24 @@ fn requests() {
             Verdict::Answer(answer) => answer.at(NOW),
             Verdict::Kiss(octets) => octets,
             Verdict::Drop(_) => return,
+            Verdict::Query => return assert!(datagram.len() >= 12 && datagram[1] & 0xe0 == 0),
         };
         assert!(octets.len() <= datagram.len());
+    });
+}
+
+#[test]
+fn queries() {
+    let known = queries::many();
+    let seeds =
+        [(1, 0, ""), (2, 0, ""), (2, 1000, ""), (2, 0, "leap, offset,ss_received_r"), (2, 1001, "rec,flash")];
+    let seeds = seeds.map(|(opcode, association, data)| queries::query(opcode, association, data));
+    fuzz("query", &seeds, |datagram| {
+        let parts = queries::ask_of(Some(&known), datagram, true);
+        assert!(parts.len() <= 4 && parts.iter().all(|part| part.len() <= 480), "{}", parts.len());
+        if parts.first().is_some_and(|part| part[1] & 0x40 == 0) {
+            queries::together(&parts);
+        }
     });
 }
 

@@ -3,7 +3,7 @@
 //! The client's way: The engine holds one association per upstream; a datagram is judged (reply), a good answer
 //! becomes a sample, samples become an estimate (filter, by regression), estimates are voted on (select) and merged
 //! (combine), the discipline decides, and the model of the clock (slew) turns that into [`Action`]s for the caller to
-//! carry out. The server's way: restrict, rate limit, respond.
+//! carry out. The server's way: restrict, rate limit, respond, or control.
 //!
 //! Nothing here reads a clock, opens a socket, spawns, locks or draws a random number: time is an argument called
 //! `now`, wall time and monotonic time are different types, nonces come from the caller.
@@ -52,6 +52,8 @@ mod restrict;
 mod rate_limit;
 mod response;
 
+mod control;
+
 #[cfg(test)]
 mod fuzz;
 
@@ -60,11 +62,16 @@ pub mod sim;
 
 pub use actions::{Action, BootState, Drift, Event, RequestId, SourceId, Transition};
 pub use config::{Auth, Config, LeapMode, LocalClock, Mode, Source, Upstream};
+pub use control::{
+    AssociationIds, ControlView, KernelClock, KernelPps, QueryLimit, ServerCounts, answer as answer_query,
+};
 pub use engine::{Engine, Start};
 pub use leap_table::{LeapTable, LeapTableError};
 pub use rate_limit::{Judgement, RateLimit, RateSet, RateVerdict};
 pub use response::{Answer, Decision, DropReason, Memory, Request, Served, Serving, Verdict, respond};
 pub use restrict::{Cidr, CidrError, RestrictEntry, RestrictFlags, RestrictTable};
 pub use samples::{Clocks, Samples, SavedSample, SourceSamples, Stale};
-pub use snapshot::{Leap, Reason, Snapshot, SourceSnapshot, SourceState};
+pub use snapshot::{
+    Heard, Leap, Reason, SampleSnapshot, Snapshot, SourceDetail, SourceSnapshot, SourceState,
+};
 pub use time::{Mono, Now, NtpTimestamp, Wall};

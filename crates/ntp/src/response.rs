@@ -1,11 +1,11 @@
 //! What to answer: a datagram in; a reply, a kiss or silence out, each way out with its reason.
 //!
-//! Modes 3 and 1 are answered (RFC 5905 §7.3, without any state of an association), nothing else, and never with more
-//! octets than were asked with. Replies leave a slot for the transmit time, which the caller fills as late as it can.
+//! Modes 3 and 1 are answered (RFC 5905 §7.3, without any state of an association), and never with more octets than
+//! were asked with; whether queries (mode 6) are, is said here, and with what, in `control`. Replies leave a slot for the transmit time, which the caller fills as late as it can.
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    Leap, Mono, NtpTimestamp, RateLimit, RateVerdict, RestrictTable, Snapshot, Wall,
+    Leap, Mono, NtpTimestamp, RateLimit, RateVerdict, RestrictTable, Snapshot, Wall, control,
     packet::{self, HEADER_LEN, Header, MODE_CLIENT, MODE_SERVER, NtpShort},
 };
 
@@ -101,8 +101,13 @@ impl Served {
         }
     }
 
+    /// The leap indicator that clients are told.
+    pub(crate) fn indicator(&self) -> Leap {
+        if self.stratum < 16 { self.leap } else { Leap::Unknown }
+    }
+
     /// The dispersion at `now`; a clock that went back since adds nothing.
-    fn dispersion_at(&self, now: Wall) -> f64 {
+    pub(crate) fn dispersion_at(&self, now: Wall) -> f64 {
         self.root_dispersion + self.dispersion_rate * (now - self.since).max(0.0)
     }
 }
@@ -123,6 +128,8 @@ pub enum Verdict {
     Answer(Answer),
     /// Send this kiss-o'-death (RATE), which tells no time.
     Kiss([u8; HEADER_LEN]),
+    /// It is a query: answer it with [`crate::answer_query`], if it is not one too many ([`crate::QueryLimit`]).
+    Query,
     /// Send nothing.
     Drop(DropReason),
 }
@@ -158,7 +165,7 @@ pub enum DropReason {
     Malformed,
     /// Version 0 or above 4.
     UnknownVersion,
-    /// Not a request: mode 2, 4, 5, 6, 7 or 0.
+    /// Not a request: mode 2, 4, 5, 7 or 0, or an answer to a query.
     Mode,
     /// The entry says `noserve`.
     Noserve,
@@ -168,11 +175,15 @@ pub enum DropReason {
     Unauthenticated,
     /// The entry says `limited`, and it is too much.
     RateLimited,
+    /// A query, and the entry says `noquery`.
+    Noquery,
+    /// A query too many.
+    QueryLimited,
 }
 
 impl DropReason {
     /// Every reason, for counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Source,
         Self::Ignore,
         Self::Malformed,
@@ -182,6 +193,8 @@ impl DropReason {
         Self::Version,
         Self::Unauthenticated,
         Self::RateLimited,
+        Self::Noquery,
+        Self::QueryLimited,
     ];
 
     /// A word for it, for labels.
@@ -196,6 +209,8 @@ impl DropReason {
             Self::Version => "version",
             Self::Unauthenticated => "unauthenticated",
             Self::RateLimited => "rate_limited",
+            Self::Noquery => "noquery",
+            Self::QueryLimited => "query_limited",
         }
     }
 }
@@ -245,6 +260,11 @@ fn decide<M: Memory>(
     let flags = rules.flags(address, port);
     if flags.ignore {
         return Err(DropReason::Ignore);
+    }
+    if control::is_query(request.datagram) {
+        // Before anything that is about time alone: `version` and `notrust` do not hold for queries.
+        control::examine(request.datagram)?;
+        return if flags.noquery { Err(DropReason::Noquery) } else { Ok(Verdict::Query) };
     }
     let asked = packet::decode(request.datagram).map_err(|_| DropReason::Malformed)?;
     if !(1..=4).contains(&asked.version) {
@@ -334,7 +354,7 @@ fn trailer(version: u8, mut rest: &[u8]) -> Trailer {
 }
 
 fn answer(asked: &Header, mode: u8, poll: i8, served: &Served, received: Wall) -> Answer {
-    let synchronized = served.stratum < 16 && served.leap != Leap::Unknown;
+    let synchronized = served.indicator() != Leap::Unknown;
     let header = Header {
         leap: if synchronized { served.leap } else { Leap::Unknown },
         version: asked.version,

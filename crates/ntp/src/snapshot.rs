@@ -1,6 +1,7 @@
 //! What the engine knows at a moment, for metrics, report and server. Pure values; taken by the engine.
-use crate::{SourceId, Wall};
 use std::net::IpAddr;
+
+use crate::{NtpTimestamp, SourceId, Wall};
 
 /// All of it. Signs: an offset is this clock minus true time, so a positive one means that this clock is ahead.
 /// Times are in seconds, frequencies in parts per million.
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub offset: Option<f64>,
     /// Standard deviation of the followed source's samples.
     pub jitter: Option<f64>,
+    /// Standard deviation of `offset`, as its samples have it.
+    pub offset_error: Option<f64>,
     /// Largest possible error: |offset| + root delay / 2 + root dispersion.
     pub error_bound: Option<f64>,
     /// Round trip to the primary reference.
@@ -137,6 +140,73 @@ pub struct SourceSnapshot {
     pub received: u64,
     /// Answers refused.
     pub rejected: u64,
+    /// What else is known, for who asks.
+    pub detail: SourceDetail,
+}
+
+/// What is known of a source that only queries (mode 6) tell.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SourceDetail {
+    /// What the user wrote: a name, an address, a device's path.
+    pub host: String,
+    /// The UDP port that is asked.
+    pub port: u16,
+    /// It is a device of this machine.
+    pub device: bool,
+    /// Its answers must be proven.
+    pub authenticated: bool,
+    /// Cookies of Network Time Security that are left; the engine does not know, who keeps them fills this in.
+    pub cookies: Option<usize>,
+    /// What its last good answer said.
+    pub heard: Option<Heard>,
+    /// The newest samples, the newest first, eight at most.
+    pub samples: Vec<SampleSnapshot>,
+    /// Largest error of the best sample beside half of its delay: what reading the clocks and its age leave uncertain.
+    pub dispersion: Option<f64>,
+    /// Polls since its last good answer.
+    pub unanswered: u32,
+    /// The tests that its last answer did not pass, by ntpd's bits (TEST1 is 1).
+    pub flash: u16,
+    /// Seconds until the next poll.
+    pub next_poll: f64,
+    /// Seconds since it was reached anew or lost.
+    pub reach_age: f64,
+    /// Refused answers that were none to the request on its way.
+    pub stray: u64,
+    /// Refused answers whose proof failed.
+    pub unauthentic: u64,
+}
+
+/// What an answer said beside the time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Heard {
+    /// Leap second that it announced.
+    pub leap: Leap,
+    /// Poll interval that it knows of, log2 seconds.
+    pub poll: i8,
+    /// Precision of the server's clock, log2 seconds.
+    pub precision: i8,
+    /// Its round trip to the primary reference.
+    pub root_delay: f64,
+    /// Its dispersion to the primary reference.
+    pub root_dispersion: f64,
+    /// When it was last corrected, by its clock.
+    pub reference_time: NtpTimestamp,
+    /// When it sent the answer (T3), by its clock.
+    pub transmit: NtpTimestamp,
+    /// Our address that it came to.
+    pub local: Option<IpAddr>,
+}
+
+/// One measurement.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SampleSnapshot {
+    /// This clock minus the source's.
+    pub offset: f64,
+    /// Round trip.
+    pub delay: f64,
+    /// What else is uncertain by now.
+    pub dispersion: f64,
 }
 
 /// What selection made of a source.

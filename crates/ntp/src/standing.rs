@@ -252,6 +252,7 @@ impl Engine {
             reference_time: reference.map(|reference| reference.time),
             offset: self.offset(now),
             jitter: reference.map(|reference| reference.jitter),
+            offset_error: reference.map(|reference| reference.offset_error),
             error_bound: self.error_bound(now),
             root_delay: reference.map_or(0.0, |reference| reference.root_delay),
             root_dispersion: reference.map_or(0.0, |reference| reference.root_dispersion_at(now.mono)),
@@ -289,6 +290,7 @@ impl Engine {
             sent: association.sent,
             received: association.received,
             rejected: association.rejected,
+            detail: association.detail(&self.clock, now),
         }
     }
 }

@@ -48,6 +48,35 @@ pub struct Timex {
     pub estimated_error: f64,
     /// TAI minus UTC, seconds; 0 if unknown.
     pub tai_offset: i32,
+    /// Time constant of the kernel's PLL.
+    pub time_constant: i64,
+    /// Precision that the kernel claims, seconds.
+    pub precision: f64,
+    /// Largest frequency that it takes, parts per million.
+    pub tolerance_ppm: f64,
+    /// What it knows of a pulse per second.
+    pub pps: Pps,
+}
+
+/// What the kernel knows of a pulse per second, if it was built to (CONFIG_NTP_PPS); else all zero.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pps {
+    /// Frequency, parts per million.
+    pub frequency_ppm: f64,
+    /// Stability, parts per million.
+    pub stability_ppm: f64,
+    /// Jitter, seconds.
+    pub jitter: f64,
+    /// Length of a calibration, log2 seconds.
+    pub interval: i32,
+    /// Calibrations.
+    pub calibrations: i64,
+    /// Pulses beyond the jitter's limit.
+    pub jitter_exceeded: i64,
+    /// Calibrations beyond the stability's limit.
+    pub stability_exceeded: i64,
+    /// Calibrations that failed.
+    pub errors: i64,
 }
 
 impl Timex {
@@ -72,6 +101,19 @@ pub fn read_timex() -> Result<Timex, Error> {
         max_error: timex.maxerror as f64 / 1e6,
         estimated_error: timex.esterror as f64 / 1e6,
         tai_offset: timex.tai,
+        time_constant: timex.constant,
+        precision: timex.precision as f64 / 1e6,
+        tolerance_ppm: timex.tolerance as f64 / UNITS_PER_PPM,
+        pps: Pps {
+            frequency_ppm: timex.ppsfreq as f64 / UNITS_PER_PPM,
+            stability_ppm: timex.stabil as f64 / UNITS_PER_PPM,
+            jitter: timex.jitter as f64 * offset_unit,
+            interval: timex.shift,
+            calibrations: timex.calcnt,
+            jitter_exceeded: timex.jitcnt,
+            stability_exceeded: timex.stbcnt,
+            errors: timex.errcnt,
+        },
     })
 }
 

@@ -46,6 +46,7 @@ impl Association {
     pub(super) fn replace(&mut self, address: IpAddr) -> Option<Action> {
         (self.address, self.local) = (Some(address), None);
         (self.denied, self.refusal, self.server, self.unroutable) = (false, None, None, false);
+        self.heard = None;
         self.history.clear();
         self.break_off()
     }

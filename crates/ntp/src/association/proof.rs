@@ -100,6 +100,7 @@ impl Association {
     /// An answer came whose proof fails. The request stays open: a forger must not end it.
     pub(crate) fn unauthentic(&mut self, why: &str) {
         self.rejected += 1;
+        self.unauthentic += 1;
         self.proof.why = Some(why.to_owned());
     }
 

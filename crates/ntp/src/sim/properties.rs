@@ -38,7 +38,7 @@ fn interrupted(seed: u64, after: f64, interleaved: bool) -> (Sim, RequestId, Vec
     (sim, request, answer)
 }
 
-/// All that can be seen of an engine and what it wants next, without its count of rejected datagrams.
+/// All that can be seen of an engine and what it wants next, without its counts of rejected datagrams.
 #[derive(Debug, PartialEq)]
 struct Seen {
     snapshot: Snapshot,
@@ -54,14 +54,16 @@ fn after(sim: &mut Sim, request: RequestId, datagram: &[u8]) -> Seen {
     let actions = sim.engine.handle(event, now);
     let mut snapshot = sim.snapshot();
     for source in &mut snapshot.sources {
-        source.rejected = 0;
+        (source.rejected, source.detail.stray) = (0, 0);
     }
-    // Every field of every part; only the counter is cut out.
-    let inside = format!("{:?}", sim.engine);
-    let mut parts = inside.split("rejected: ");
-    let first = parts.next().unwrap_or_default().to_owned();
-    let rest = parts.map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit()));
-    Seen { snapshot, wakeup: sim.engine.next_wakeup(now), actions, inside: first + &rest.collect::<String>() }
+    // Every field of every part; only the counters are cut out.
+    let mut inside = format!("{:?}", sim.engine);
+    for counter in ["rejected: ", "stray: "] {
+        let parts = inside.split(counter).enumerate();
+        let digits = |c: char| c.is_ascii_digit();
+        inside = parts.map(|(n, part)| if n == 0 { part } else { part.trim_start_matches(digits) }).collect();
+    }
+    Seen { snapshot, wakeup: sim.engine.next_wakeup(now), actions, inside }
 }
 
 /// How somebody who did not see the request, or has only an old answer, could try.

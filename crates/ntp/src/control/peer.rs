@@ -1,0 +1,167 @@
+//! An association's variables, by the names that ntpd gave them. Offsets have ntpd's sign here, the opposite of ours:
+//! positive means that this clock is behind the source.
+//!
+//! Never told: `org` and when a request left, since with the cookie of a request on its way a stranger could answer it.
+use super::{
+    ControlView,
+    text::{coarse_ms, ms, quoted, reference_id, seconds, stamp, time},
+};
+use crate::{NtpTimestamp, SourceSnapshot, SourceState};
+
+/// What is told when nothing is asked for by name. `rec` stands behind `reftime`: clients take the later one in the text
+/// for the time of the last answer.
+pub(super) const DEFAULT: &[&str] = &[
+    "srcadr",
+    "srcport",
+    "dstadr",
+    "dstport",
+    "leap",
+    "hmode",
+    "stratum",
+    "ppoll",
+    "hpoll",
+    "precision",
+    "rootdelay",
+    "rootdisp",
+    "refid",
+    "reftime",
+    "rec",
+    "xmt",
+    "reach",
+    "unreach",
+    "delay",
+    "offset",
+    "jitter",
+    "dispersion",
+    "keyid",
+    "filtdelay",
+    "filtoffset",
+    "pmode",
+    "filtdisp",
+    "flash",
+    "headway",
+    "srchost",
+    "ntscookies",
+];
+
+/// Mode of a client (RFC 5905 §3).
+pub(super) const CLIENT: &str = "3";
+
+/// What clients take for a reference clock of this machine, of no known type.
+pub(super) const DEVICE_ADDRESS: &str = "127.127.0.0";
+
+/// Largest dispersion, seconds: nothing is known (RFC 5905 §7.2, MAXDISP).
+const UNKNOWN: f64 = 16.0;
+
+/// A variable's value; none if there is no such variable.
+pub(super) fn value(view: &ControlView<'_>, source: &SourceSnapshot, name: &str) -> Option<String> {
+    place(source, name)
+        .or_else(|| told(view, source, name))
+        .or_else(|| measured(source, name))
+        .or_else(|| counted(source, name))
+}
+
+/// Whom we ask, and how.
+fn place(source: &SourceSnapshot, name: &str) -> Option<String> {
+    let detail = &source.detail;
+    Some(match name {
+        "srcadr" if detail.device => DEVICE_ADDRESS.to_owned(),
+        // Not resolved yet: clients then show the name.
+        "srcadr" => source.address.map_or("0.0.0.0".to_owned(), |address| address.to_canonical().to_string()),
+        "srcport" => detail.port.to_string(),
+        "srchost" if detail.device => quoted(&format!("PHC({})", detail.host)),
+        "srchost" if source.address.is_some_and(|address| address.to_string() == detail.host) => return None,
+        "srchost" => quoted(&detail.host),
+        "dstadr" => detail
+            .heard
+            .and_then(|heard| heard.local)
+            .map_or("0.0.0.0".to_owned(), |local| local.to_canonical().to_string()),
+        // Each request has a port of its own, which is closed after it.
+        "dstport" => "0".to_owned(),
+        "hmode" => CLIENT.to_owned(),
+        "pmode" => if source.received > 0 && !detail.device { "4" } else { "0" }.to_owned(),
+        "hpoll" => source.poll.to_string(),
+        "keyid" if !detail.authenticated => "0".to_owned(),
+        "ntscookies" => detail.cookies.map_or("-1".to_owned(), |cookies| cookies.to_string()),
+        "headway" => "0".to_owned(),
+        _ => return None,
+    })
+}
+
+/// What its last answer said.
+fn told(view: &ControlView<'_>, source: &SourceSnapshot, name: &str) -> Option<String> {
+    let heard = source.detail.heard.as_ref();
+    let at = view.snapshot.map(|snapshot| snapshot.at);
+    Some(match name {
+        "leap" => heard.map_or(3, |heard| heard.leap as u8).to_string(),
+        "stratum" => source.stratum.to_string(),
+        // Its wish is unknown: then it is not what decides.
+        "ppoll" => heard.map_or(source.poll, |heard| heard.poll).clamp(0, 17).to_string(),
+        "precision" => heard.map_or(0, |heard| heard.precision).to_string(),
+        "rootdelay" => coarse_ms(heard.map_or(0.0, |heard| heard.root_delay)),
+        "rootdisp" => coarse_ms(heard.map_or(0.0, |heard| heard.root_dispersion)),
+        "refid" if source.received == 0 => "INIT".to_owned(),
+        "refid" => reference_id(source.reference_id, source.stratum),
+        "reftime" => stamp(heard.map_or(NtpTimestamp(0), |heard| heard.reference_time)),
+        "rec" => time(source.last_answer_age.and_then(|age| at.map(|at| at.plus(-age)))),
+        "xmt" => stamp(heard.map_or(NtpTimestamp(0), |heard| heard.transmit)),
+        _ => return None,
+    })
+}
+
+/// What was measured.
+fn measured(source: &SourceSnapshot, name: &str) -> Option<String> {
+    let detail = &source.detail;
+    let filter = |value: fn(&crate::SampleSnapshot) -> f64, none: f64| {
+        let values = detail.samples.iter().map(value).chain(std::iter::repeat(none));
+        let texts = values.take(FILTER).map(|value| format!("{:.2}", 1e3 * value));
+        texts.collect::<Vec<_>>().join(" ")
+    };
+    Some(match name {
+        "delay" => ms(source.delay.unwrap_or(0.0)),
+        "offset" => ms(-source.offset.unwrap_or(0.0)),
+        "jitter" => ms(source.jitter.unwrap_or(0.0)),
+        "dispersion" => ms(detail.dispersion.unwrap_or(UNKNOWN)),
+        "filtdelay" => filter(|sample| sample.delay, 0.0),
+        "filtoffset" => filter(|sample| -sample.offset, 0.0),
+        "filtdisp" => filter(|sample| sample.dispersion, UNKNOWN),
+        "flash" => format!("0x{:x}", detail.flash),
+        _ => return None,
+    })
+}
+
+/// So many samples ntpd's clock filter has.
+const FILTER: usize = 8;
+
+/// What happened so far.
+fn counted(source: &SourceSnapshot, name: &str) -> Option<String> {
+    let detail = &source.detail;
+    Some(match name {
+        "reach" => format!("0x{:x}", source.reach),
+        "unreach" => detail.unanswered.to_string(),
+        "timerec" => seconds(source.last_answer_age.unwrap_or(0.0)),
+        "timer" => seconds(detail.next_poll),
+        "timereach" => seconds(detail.reach_age),
+        "sent" => source.sent.to_string(),
+        "received" => source.received.to_string(),
+        "badauth" => detail.unauthentic.to_string(),
+        "bogusorg" => detail.stray.to_string(),
+        // A second answer finds its socket closed, so nobody counts it.
+        "oldpkt" => "0".to_owned(),
+        // Refused for what they say, be it a distance or a time.
+        "seldisp" => (source.rejected - detail.unauthentic.saturating_add(detail.stray).min(source.rejected))
+            .to_string(),
+        "selbroken" => "0".to_owned(),
+        "candidate" => candidate(source.state).to_owned(),
+        _ => return None,
+    })
+}
+
+/// Its place among those that count: the first, one of the others, none.
+fn candidate(state: SourceState) -> &'static str {
+    match state {
+        SourceState::Selected => "1",
+        SourceState::Combined => "2",
+        _ => "0",
+    }
+}
