@@ -12,7 +12,7 @@ SIM := cargo run --quiet --release --package timesync-ntp --features sim --bin t
 
 .PHONY: help
 help: ## Lists the commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Built first and not quietly: the first time it takes minutes, and cargo shows how far it is.
 .PHONY: harness
@@ -53,6 +53,10 @@ images: harness ## The two images, as OCI archives in target/images
 .PHONY: bench
 bench: harness ## Measures, and writes docs/benchmarks.md
 	@$(E2E) bench
+
+.PHONY: bench-server
+bench-server: harness ## Measures the server under load, without a cluster (as root; minutes), and writes its part of docs/benchmarks.md
+	@$(E2E) bench-server
 
 .PHONY: sim
 sim: harness ## Runs the engine in simulation, all scenarios, and writes the table in docs/benchmarks.md (minutes)

@@ -13,6 +13,10 @@ use crate::{
     cluster, image, install, interrupt, kubectl, node, page, pki, upstream, vm, wait,
 };
 
+mod contestant;
+mod ratio;
+mod server;
+
 /// Rounds of each measurement that can be repeated.
 const ROUNDS: usize = 6;
 
@@ -31,6 +35,13 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let part = result?;
     print!("{part}");
     page::put("bench", &part)
+}
+
+/// Measures the server under load, without a cluster, and writes its part of the page.
+pub(crate) fn run_server() -> anyhow::Result<()> {
+    let part = server::run()?;
+    print!("{part}");
+    page::put("server", &part)
 }
 
 fn measure(up: f64) -> anyhow::Result<String> {
@@ -103,11 +114,16 @@ fn at_rest() -> anyhow::Result<Rest> {
     let (before, begun) = (processor_seconds(pid)?, Instant::now());
     wait::holds_for("the agent rests", Duration::from_secs(60), || Ok(()))?;
     let cpu_ratio = (processor_seconds(pid)? - before) / begun.elapsed().as_secs_f64();
+    interrupt::check()?;
+    Ok(Rest { megabytes: megabytes(pid)?, cpu_ratio })
+}
+
+/// Resident memory of a process.
+fn megabytes(pid: &str) -> anyhow::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    interrupt::check()?;
-    Ok(Rest { megabytes: kilobytes / 1024.0, cpu_ratio })
+    Ok(kilobytes / 1024.0)
 }
 
 /// User and system time of a process (proc(5): fields 14 and 15, in hundredths of a second).

@@ -33,6 +33,7 @@ mod agent_http;
 mod ntp_query;
 mod install;
 mod event;
+mod load;
 
 mod demo;
 mod demo_context;
@@ -88,6 +89,8 @@ enum Verb {
     List,
     /// Measures, and writes its part of docs/benchmarks.md.
     Bench,
+    /// Measures the server alone, and writes its part of docs/benchmarks.md.
+    BenchServer,
     /// Writes standard input into this part of docs/benchmarks.md (for `make sim`).
     #[command(hide = true)]
     Page { part: String },
@@ -96,6 +99,12 @@ enum Verb {
     /// An NTP server whose time can be bent (started by the harness itself).
     #[command(hide = true)]
     ServeNtp(liar::Options),
+    /// Asks a server from many addresses (started by the harness itself, in a namespace).
+    #[command(hide = true)]
+    Load(load::Options),
+    /// A server that does nothing but answer (started by the harness itself).
+    #[command(hide = true)]
+    ServeBare(load::bare::Options),
 }
 
 fn main() -> ExitCode {
@@ -114,6 +123,8 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         verb,
         Verb::Truth
             | Verb::ServeNtp(_)
+            | Verb::Load(_)
+            | Verb::ServeBare(_)
             | Verb::List
             | Verb::Tools { .. }
             | Verb::Packages
@@ -138,9 +149,12 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             Ok(())
         }
         Verb::Bench => bench::run(),
+        Verb::BenchServer => bench::run_server(),
         Verb::Page { part } => page::read(&part),
         Verb::Truth => cluster::print_truth(),
         Verb::ServeNtp(options) => liar::serve(&options),
+        Verb::Load(options) => load::run(&options),
+        Verb::ServeBare(options) => load::bare::serve(&options),
     }
 }
 

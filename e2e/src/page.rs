@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn the_page_has_the_parts_that_are_written() {
         let page = fs::read_to_string(checkout::root().join("docs/benchmarks.md")).unwrap();
-        for part in ["bench", "sim"] {
+        for part in ["bench", "server", "sim"] {
             assert!(replaced(&page, part, "").is_some(), "no part {part}");
         }
     }

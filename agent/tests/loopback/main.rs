@@ -19,6 +19,8 @@ mod tiers;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod proof;
 
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod flood;
 mod interleaved;
 
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]

@@ -1,0 +1,143 @@
+//! The servers that are measured against each other: how each is started at the server's end of a lane, and what it has
+//! used up. In: a lane. Out: process ids, ports, processor time, memory.
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::Context;
+
+use crate::{
+    checkout,
+    load::{Tally, lane::Lane},
+    process::{self, Daemon},
+    wait,
+};
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Contestant {
+    /// For reading.
+    pub(crate) name: &'static str,
+    /// Where it answers.
+    pub(crate) port: u16,
+    /// Its process.
+    pub(crate) pid: u32,
+}
+
+/// The processor that one server is measured on, and the one that asks. Two workers may use both.
+const SERVER_CPU: &str = "1";
+const CLIENT_CPU: &str = "0";
+
+impl Contestant {
+    /// The agent: release build, one file, local stratum. `serve` are lines for `[profile.serve]`.
+    pub(crate) fn agent(
+        lane: &Lane,
+        name: &'static str,
+        port: u16,
+        flags: &str,
+        serve: &str,
+    ) -> anyhow::Result<Self> {
+        let folder = folder(name)?;
+        let text = format!(
+            "[agent]\nstate_directory = \"{}\"\nhttp_address = \"127.0.0.1:{http}\"\n\
+             [profile]\nmode = \"Observe\"\nstratum = {{ local = 10 }}\n\
+             [[profile.restrict]]\nsource = \"default\"\nflags = [{flags}]\n\
+             [profile.serve]\nport = {port}\n{serve}\n",
+            folder.join("state").display(),
+            http = http_port(port),
+        );
+        fs::write(folder.join("agent.toml"), text)?;
+        let cpus = if serve.contains("workers") { "0,1" } else { SERVER_CPU };
+        start(lane, name, port, cpus, &program(), &format!("run --config {}/agent.toml", folder.display()))
+    }
+
+    /// Debian's chronyd with a local clock. `lines` are added to its file.
+    pub(crate) fn chronyd(lane: &Lane, name: &'static str, port: u16, lines: &str) -> anyhow::Result<Self> {
+        let folder = folder(name)?;
+        let here = folder.display();
+        let text = format!(
+            "local stratum 1\nallow all\nport {port}\ncmdport 0\nbindcmdaddress /\npidfile {here}/pid\n{lines}"
+        );
+        fs::write(folder.join("chrony.conf"), text)?;
+        let words = format!("-x -d -u root -f {here}/chrony.conf");
+        start(lane, name, port, SERVER_CPU, Path::new("/usr/sbin/chronyd"), &words)
+    }
+
+    /// The loop that does nothing but answer.
+    pub(crate) fn bare(lane: &Lane, port: u16) -> anyhow::Result<Self> {
+        let words = format!("serve-bare --port {port}");
+        start(lane, "bare", port, SERVER_CPU, &env::current_exe()?, &words)
+    }
+
+    /// User and system time so far, seconds.
+    pub(crate) fn processor_seconds(&self) -> anyhow::Result<f64> {
+        super::processor_seconds(&self.pid.to_string())
+    }
+
+    /// Resident memory, megabytes.
+    pub(crate) fn megabytes(&self) -> anyhow::Result<f64> {
+        super::megabytes(&self.pid.to_string())
+    }
+}
+
+/// Asks the server on `port` by `words` of `e2e load`.
+pub(crate) fn ask(lane: &Lane, port: u16, words: &str) -> anyhow::Result<Tally> {
+    let mut inside = lane.at_clients().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let own = env::current_exe()?.display().to_string();
+    // Ahead of everything else, so that the server never waits for work.
+    let words = format!("taskset -c {CLIENT_CPU} nice -n -10 {own} load --port {port} {words}");
+    inside.extend(words.split_whitespace().map(str::to_owned));
+    let text = process::run(Command::new(&inside[0]).args(&inside[1..]))?;
+    serde_json::from_str(&text).with_context(|| format!("the generator says {text}"))
+}
+
+/// The agent's program, as the image has it but for the static libc.
+fn program() -> PathBuf {
+    checkout::target().join("release/timesync-agent")
+}
+
+/// Builds it.
+pub(crate) fn build() -> anyhow::Result<()> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--release", "--locked", "-p", "timesync-agent"]).current_dir(checkout::root());
+    fs::create_dir_all(checkout::state())?;
+    let log = checkout::state().join("bench-cargo.log");
+    process::run_shown(&mut cargo, "building the agent", "3 min the first time", &log)
+}
+
+fn start(
+    lane: &Lane,
+    name: &'static str,
+    port: u16,
+    cpus: &str,
+    program: &Path,
+    words: &str,
+) -> anyhow::Result<Contestant> {
+    let process = format!("bench-{name}");
+    let pid = Daemon::new(&process, program)
+        .wrap(&lane.at_server())
+        .wrap(&format!("taskset -c {cpus}"))
+        .args(words)
+        .start()?;
+    wait::until(&format!("{name} to answer"), "1 s", Duration::from_secs(30), || {
+        process::expect_running(&process)?;
+        let tally = ask(lane, port, "--addresses 1 --rate 100 --seconds 0.1")?;
+        Ok((tally.answered > 0).then_some(()))
+    })?;
+    Ok(Contestant { name, port, pid })
+}
+
+fn folder(name: &str) -> anyhow::Result<PathBuf> {
+    let folder = checkout::state().join("bench").join(name);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// The agent's HTTP port.
+pub(crate) fn http_port(port: u16) -> u16 {
+    port + 10_000
+}

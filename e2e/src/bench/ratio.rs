@@ -1,0 +1,65 @@
+//! Ratios of paired runs, and how a row of the page shows them. In: two costs a round. Out: median, least, most.
+
+/// Costs of two things that were measured in turn, one pair a round.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pairs(Vec<[f64; 2]>);
+
+impl Pairs {
+    /// Adds a round.
+    pub(crate) fn add(&mut self, one: f64, other: f64) {
+        self.0.push([one, other]);
+    }
+
+    /// The first over the second, round by round, in order of size.
+    fn ratios(&self) -> Vec<f64> {
+        sorted(self.0.iter().map(|[one, other]| one / other))
+    }
+
+    /// `0.71 (0.69, 0.74)`, and a mark if the median is beyond the aim.
+    pub(crate) fn shown(&self, aim: f64) -> String {
+        let ratios = self.ratios();
+        let (Some(least), Some(most)) = (ratios.first(), ratios.last()) else { return "–".to_owned() };
+        let middle = median(&ratios);
+        let missed = if middle > aim { " **missed**" } else { "" };
+        format!("{middle:.2} ({least:.2}, {most:.2}){missed}")
+    }
+
+    /// The median cost of either.
+    pub(crate) fn costs(&self) -> [f64; 2] {
+        [0, 1].map(|side| median(&sorted(self.0.iter().map(|pair| pair[side]))))
+    }
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// Of an even count the mean of the two in the middle; of none, nothing that compares.
+pub(crate) fn median(sorted: &[f64]) -> f64 {
+    let half = sorted.len() / 2;
+    match sorted {
+        [] => f64::NAN,
+        _ if sorted.len() % 2 == 1 => sorted[half],
+        _ => (sorted[half - 1] + sorted[half]) / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_of_the_ratios() {
+        let mut pairs = Pairs::default();
+        assert_eq!(pairs.shown(1.0), "–");
+        for (one, other) in [(1.0, 2.0), (8.0, 10.0), (3.0, 5.0)] {
+            pairs.add(one, other);
+        }
+        assert_eq!(pairs.shown(0.6), "0.60 (0.50, 0.80)");
+        assert_eq!(pairs.shown(0.59), "0.60 (0.50, 0.80) **missed**");
+        assert_eq!(pairs.costs(), [3.0, 5.0]);
+        assert_eq!(median(&[1.0, 2.0]), 1.5);
+    }
+}
