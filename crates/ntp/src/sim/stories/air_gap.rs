@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use crate::{
     Config, Leap, LocalClock, Reason, SourceState,
+    reply::reference_id_of,
     sim::{
         Behaviour, HONEST, Sim, config,
         group::{Group, UPSTREAM, asking},
@@ -220,6 +221,20 @@ fn who_hears_of_a_parent_stops_serving_before_it_can_follow() {
     assert_eq!((group.served(1).stratum, group.parents()), (16, vec![0]));
     group.run(600.0);
     check_family(&group, 0, &[1]);
+}
+
+#[test]
+fn among_ipv6_addresses_the_smallest_hash_wins() {
+    let addresses: Vec<IpAddr> = (1..=4).map(|last| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last])).collect();
+    let hosts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    let orders = Config { local: orphan(10.0), ..asking(&hosts) };
+    let member = |address: &IpAddr| (*address, orders.clone(), 0.0);
+    let mut group = Group::new(addresses.iter().map(member).collect(), 9);
+    group.run(600.0);
+    let parent = (0..4).min_by_key(|index| reference_id_of(addresses[*index])).expect("there are four");
+    assert_ne!(parent, 0, "or it would be the smallest address that wins");
+    let others: Vec<usize> = (0..4).filter(|index| *index != parent).collect();
+    check_family(&group, parent, &others);
 }
 
 #[test]
