@@ -129,14 +129,18 @@ impl<'a> AccessList<'a> {
             let source = if is_default { "default".to_owned() } else { entry.source() };
             let ntpport = entry.ntpport.then_some(Flag::Ntpport);
             let restrict = Restrict { source, flags: entry.flags.iter().copied().chain(ntpport).collect() };
-            if let (Whom::Source, true, Some(line)) =
-                (entry.whom, entry.flags.contains(&Flag::Ignore), &entry.line)
-            {
-                draft.leave_out(
-                    line,
-                    "ignore would drop the answers of the upstreams, which this line is for",
-                );
-                continue;
+            if let (Whom::Source, Some(line)) = (entry.whom, &entry.line) {
+                if entry.flags.contains(&Flag::Ignore) {
+                    draft.leave_out(
+                        line,
+                        "ignore would drop the answers of the upstreams, which this line is for",
+                    );
+                    continue;
+                }
+                if entry.ntpport {
+                    draft.leave_out(line, "ntpport: what is for the upstreams is for every port of theirs");
+                    continue;
+                }
             }
             let twin = list.iter().find(|other| other.source == restrict.source);
             match (twin, &entry.line) {

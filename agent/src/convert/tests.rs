@@ -138,6 +138,8 @@ fn restrict_lines() {
         &[],
     );
     ntp("restrict default ippeerlimit 3 flake", &[all], &["note: ippeerlimit", "left out: flake"]);
+    ntp("restrict source nomodify", &["source = \"source\"\nflags = [\"nomodify\"]"], &[]);
+    ntp("restrict source ntpport", &[all], &["left out: ntpport"]);
     ntp("restrict source ignore", &[all], &["left out: ignore would drop"]);
     ntp("restrict default nonsense", &[all], &["left out: the whole line: there is no flag"]);
     ntp("restrict localhost", &[], &["left out: is no IP address"]);
@@ -449,6 +451,7 @@ fn ignore_and_names_are_a_hint() {
         convert(&format!("server a.example\nrestrict default ignore\n{lines}"), order).unwrap().messages
     };
     assert!(messages("").contains("Those that are given by name"));
+    assert!(!messages("restrict source").contains("Those that are given by name"));
 }
 
 /// Words that lead into every corner.
