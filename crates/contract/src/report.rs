@@ -244,7 +244,7 @@ impl SourceState {
 }
 
 /// The hardware clock.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RtcReport {
     /// Whether there is one.
     pub present: bool,
@@ -263,13 +263,14 @@ pub struct RtcReport {
 }
 
 /// Reasons of the condition `RTCHealthy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RtcHealth {
     /// Nothing can be said: it was not read yet, or the system clock is not synchronised.
     Unknown,
     /// Within a second of a synchronised system clock.
     Healthy,
     /// The node has none: normal in many virtual machines.
+    #[default]
     Absent,
     /// There is one, but it cannot be read (no right, or a fault).
     Unreadable,
