@@ -233,6 +233,7 @@ fn a_rate_table_of_another_size_begins_empty() {
     let port = free_port();
     let limited = RestrictFlags { limited: true, ..RestrictFlags::default() };
     let server = Server::start(config(port, limited)).unwrap();
+    wait(|| server.report().serving);
     assert!(ask("127.0.0.1", port, LONG).is_some());
     wait(|| server.counters().rate_entries() == 1);
     server
