@@ -20,7 +20,7 @@ mod server;
 /// Rounds of each measurement that can be repeated.
 const ROUNDS: usize = 6;
 
-/// Brings a cluster up, measures, takes it down, writes the page's part.
+/// Brings a cluster up, measures, takes it down, then measures the server; writes the page's parts.
 pub(crate) fn run() -> anyhow::Result<()> {
     image::build_all()?;
     let begun = Instant::now();
@@ -34,7 +34,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
     let part = result?;
     print!("{part}");
-    page::put("bench", &part)
+    page::put("bench", &part)?;
+    run_server()
 }
 
 /// Measures the server under load, without a cluster, and writes its part of the page.

@@ -4,8 +4,9 @@ use std::{
     array,
     io::{IoSlice, IoSliceMut},
     net::{Ipv4Addr, UdpSocket},
+    ops::Range,
     os::fd::{AsRawFd, OwnedFd},
-    thread,
+    process, thread,
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) mod bare;
+pub(crate) mod capture;
 pub(crate) mod frame;
 pub(crate) mod lane;
 
@@ -78,14 +80,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         } else {
             thread::sleep(Duration::from_micros(50));
         }
-        receiver.receive(sender.next)?;
+        receiver.receive(sender.first..sender.next)?;
     }
     let last = Instant::now();
     while last.elapsed() < DRAIN {
-        receiver.receive(sender.next)?;
+        receiver.receive(sender.first..sender.next)?;
         thread::sleep(Duration::from_micros(200));
     }
-    println!("{}", serde_json::to_string(&Tally { sent: sender.next, ..receiver.tally })?);
+    println!("{}", serde_json::to_string(&Tally { sent: sender.next - sender.first, ..receiver.tally })?);
     Ok(())
 }
 
@@ -95,8 +97,9 @@ struct Sender {
     frames: Box<[[u8; LENGTH]; BATCH]>,
     headers: MultiHeaders<LinkAddr>,
     addresses: u32,
-    /// The number of the next request, which is also the count of those sent.
+    /// The number of the next request, and of the first. No two runs have the same.
     next: u64,
+    first: u64,
 }
 
 impl Sender {
@@ -113,6 +116,7 @@ impl Sender {
             None::<SockProtocol>,
         )?;
         socket::bind(socket.as_raw_fd(), &wire).context("cannot use the wire")?;
+        let first = u64::from(process::id()) << 32;
         let way = Way {
             from_mac: lane::CLIENT_MAC,
             to_mac: lane::SERVER_MAC,
@@ -125,14 +129,15 @@ impl Sender {
             frames: Box::new([frame::template(&way); BATCH]),
             headers: MultiHeaders::preallocate(BATCH, None),
             addresses: options.addresses,
-            next: 0,
+            next: first,
+            first,
         })
     }
 
     /// Whether a batch should have been sent by now.
     fn due(&self, rate: u32, begun: Instant) -> bool {
         #[expect(clippy::cast_precision_loss, reason = "counts of some minutes")]
-        let sent = self.next as f64;
+        let sent = (self.next - self.first) as f64;
         sent <= begun.elapsed().as_secs_f64() * f64::from(rate)
     }
 
@@ -181,8 +186,8 @@ impl Receiver {
         })
     }
 
-    /// Takes all that has come; requests up to `next` have been sent.
-    fn receive(&mut self, next: u64) -> anyhow::Result<()> {
+    /// Takes all that has come; requests of the numbers `sent` are on their way.
+    fn receive(&mut self, sent: Range<u64>) -> anyhow::Result<()> {
         loop {
             let mut buffers: Vec<_> =
                 self.buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
@@ -199,7 +204,7 @@ impl Receiver {
             };
             for (buffer, &length) in self.buffers.iter().zip(&came) {
                 match frame::read(&buffer[..length]) {
-                    Came::Answer(number) if number < next => self.tally.answered += 1,
+                    Came::Answer(number) if sent.contains(&number) => self.tally.answered += 1,
                     Came::Kiss => self.tally.kisses += 1,
                     Came::Answer(_) | Came::Wrong => self.tally.wrong += 1,
                 }

@@ -105,6 +105,9 @@ enum Verb {
     /// A server that does nothing but answer (started by the harness itself).
     #[command(hide = true)]
     ServeBare(load::bare::Options),
+    /// Measures how late a server's transmit times are (started by the harness itself, in a namespace).
+    #[command(hide = true)]
+    Capture(load::capture::Options),
 }
 
 fn main() -> ExitCode {
@@ -125,6 +128,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             | Verb::ServeNtp(_)
             | Verb::Load(_)
             | Verb::ServeBare(_)
+            | Verb::Capture(_)
             | Verb::List
             | Verb::Tools { .. }
             | Verb::Packages
@@ -155,6 +159,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::ServeNtp(options) => liar::serve(&options),
         Verb::Load(options) => load::run(&options),
         Verb::ServeBare(options) => load::bare::serve(&options),
+        Verb::Capture(options) => load::capture::run(&options),
     }
 }
 

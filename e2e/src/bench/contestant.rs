@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use crate::{
     checkout,
-    load::{Tally, lane::Lane},
+    load::{Tally, capture::Lateness, lane::Lane},
     process::{self, Daemon},
     wait,
 };
@@ -85,13 +85,35 @@ impl Contestant {
 
 /// Asks the server on `port` by `words` of `e2e load`.
 pub(crate) fn ask(lane: &Lane, port: u16, words: &str) -> anyhow::Result<Tally> {
-    let mut inside = lane.at_clients().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let own = env::current_exe()?.display().to_string();
     // Ahead of everything else, so that the server never waits for work.
-    let words = format!("taskset -c {CLIENT_CPU} nice -n -10 {own} load --port {port} {words}");
-    inside.extend(words.split_whitespace().map(str::to_owned));
-    let text = process::run(Command::new(&inside[0]).args(&inside[1..]))?;
+    let text = own(&lane.at_clients(), "-10", &format!("load --port {port} {words}"))?;
     serde_json::from_str(&text).with_context(|| format!("the generator says {text}"))
+}
+
+/// Looks for so many seconds how late the transmit times of the server on `port` are.
+pub(crate) fn capture(lane: &Lane, port: u16, seconds: f64) -> anyhow::Result<Lateness> {
+    let text = own(&lane.at_server(), "-10", &format!("capture --port {port} --seconds {seconds}"))?;
+    serde_json::from_str(&text).with_context(|| format!("the capture says {text}"))
+}
+
+/// Runs this program beside the generator, at `place`.
+fn own(place: &str, niceness: &str, words: &str) -> anyhow::Result<String> {
+    let program = env::current_exe()?;
+    process::sh(&format!("{place} taskset -c {CLIENT_CPU} nice -n {niceness} {} {words}", program.display()))
+}
+
+/// The value of one of an agent's metrics.
+pub(crate) fn metric(lane: &Lane, agent: &Contestant, name: &str) -> anyhow::Result<f64> {
+    // The agent listens in its own namespace, so bash fetches.
+    let script = format!(
+        "exec 3<>/dev/tcp/127.0.0.1/{} && printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3",
+        http_port(agent.port)
+    );
+    let place = lane.at_server();
+    let mut words = place.split(' ').chain(["bash", "-c", script.as_str()]);
+    let text = process::run(Command::new(words.next().unwrap_or_default()).args(words))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).with_context(|| format!("no {name} in {text}"))
 }
 
 /// The agent's program, as the image has it but for the static libc.
@@ -138,6 +160,6 @@ fn folder(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// The agent's HTTP port.
-pub(crate) fn http_port(port: u16) -> u16 {
+fn http_port(port: u16) -> u16 {
     port + 10_000
 }

@@ -10,39 +10,29 @@ impl Pairs {
         self.0.push([one, other]);
     }
 
-    /// The first over the second, round by round, in order of size.
-    fn ratios(&self) -> Vec<f64> {
-        sorted(self.0.iter().map(|[one, other]| one / other))
-    }
-
-    /// `0.71 (0.69, 0.74)`, and a mark if the median is beyond the aim.
+    /// The first over the second: `0.71 (0.69, 0.74)`, and a mark if the median is beyond the aim.
     pub(crate) fn shown(&self, aim: f64) -> String {
-        let ratios = self.ratios();
+        let mut ratios: Vec<_> = self.0.iter().map(|[one, other]| one / other).collect();
+        let middle = median(&mut ratios);
         let (Some(least), Some(most)) = (ratios.first(), ratios.last()) else { return "–".to_owned() };
-        let middle = median(&ratios);
         let missed = if middle > aim { " **missed**" } else { "" };
         format!("{middle:.2} ({least:.2}, {most:.2}){missed}")
     }
 
     /// The median cost of either.
     pub(crate) fn costs(&self) -> [f64; 2] {
-        [0, 1].map(|side| median(&sorted(self.0.iter().map(|pair| pair[side]))))
+        [0, 1].map(|side| median(&mut self.0.iter().map(|pair| pair[side]).collect::<Vec<_>>()))
     }
 }
 
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut values: Vec<_> = values.collect();
+/// Sorts; of an even count the mean of the two in the middle, of none nothing that compares.
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
-    values
-}
-
-/// Of an even count the mean of the two in the middle; of none, nothing that compares.
-pub(crate) fn median(sorted: &[f64]) -> f64 {
-    let half = sorted.len() / 2;
-    match sorted {
+    let half = values.len() / 2;
+    match values {
         [] => f64::NAN,
-        _ if sorted.len() % 2 == 1 => sorted[half],
-        _ => (sorted[half - 1] + sorted[half]) / 2.0,
+        _ if values.len() % 2 == 1 => values[half],
+        _ => (values[half - 1] + values[half]) / 2.0,
     }
 }
 
@@ -60,6 +50,6 @@ mod tests {
         assert_eq!(pairs.shown(0.6), "0.60 (0.50, 0.80)");
         assert_eq!(pairs.shown(0.59), "0.60 (0.50, 0.80) **missed**");
         assert_eq!(pairs.costs(), [3.0, 5.0]);
-        assert_eq!(median(&[1.0, 2.0]), 1.5);
+        assert_eq!(median(&mut [2.0, 1.0]), 1.5);
     }
 }

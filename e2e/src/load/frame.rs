@@ -83,9 +83,49 @@ pub(crate) fn read(datagram: &[u8]) -> Came {
     }
 }
 
+/// The transmit time, Unix nanoseconds, in a frame that holds an answer from `port`.
+pub(crate) fn transmitted(frame: &[u8], port: u16) -> Option<i64> {
+    let is_reply = frame.len() >= LENGTH
+        && frame[12..14] == [0x08, 0x00]
+        && frame[IP] == 0x45
+        && frame[IP + 9] == 17
+        && frame[UDP..UDP + 2] == port.to_be_bytes()
+        && frame[NTP] & 7 == 4
+        && frame[NTP + 1] != 0;
+    let [seconds, fraction] = [40, 44].map(|place| {
+        let octets = frame.get(NTP + place..NTP + place + 4)?;
+        Some(i64::from(u32::from_be_bytes(octets.try_into().ok()?)))
+    });
+    // Seconds since 1900, of the era that ends in 2036 or the one that follows (RFC 5905 §6).
+    let since_1970 = (seconds? - 2_208_988_800).rem_euclid(1 << 32);
+    is_reply.then_some(since_1970 * 1_000_000_000 + ((fraction? * 1_000_000_000) >> 32))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn transmit_times_are_read_over_the_era() {
+        let way =
+            Way { from_mac: [2; 6], to_mac: [4; 6], to: Ipv4Addr::LOCALHOST, to_port: 9, from_port: 123 };
+        let mut reply = template(&way);
+        reply[NTP] = 0x24;
+        reply[NTP + 1] = 1;
+        for (seconds, expected) in [
+            (2_208_988_800, 500_000_000),
+            (0, 2_085_978_496_500_000_000),
+            (u32::MAX, 2_085_978_495_500_000_000),
+        ] {
+            reply[NTP + 40..NTP + 44].copy_from_slice(&u32::to_be_bytes(seconds));
+            reply[NTP + 44] = 0x80;
+            assert_eq!(transmitted(&reply, 123), Some(expected));
+        }
+        assert_eq!(transmitted(&reply, 124), None);
+        assert_eq!(transmitted(&reply[..LENGTH - 1], 123), None);
+        reply[NTP] = 0x23;
+        assert_eq!(transmitted(&reply, 123), None);
+    }
 
     #[test]
     fn the_header_adds_up() {

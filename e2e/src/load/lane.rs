@@ -13,6 +13,8 @@ use crate::{network, process::sh};
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 63, 0, 1);
 /// The first client.
 pub(crate) const CLIENTS: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
+/// So many of the clients get their answers: the prefix of 28 bits, without its first address.
+pub(crate) const CHECKED: u32 = 15;
 /// Ethernet addresses, fixed so that nobody need ask for them.
 pub(crate) const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub(crate) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
