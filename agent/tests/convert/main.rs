@@ -98,6 +98,53 @@ fn the_page_shows_what_is_made() {
     }
 }
 
+/// The rows of docs/restrict.md: `line` of an ntp.conf, `{source: …, flags: […]}`.
+#[test]
+fn the_page_on_restrict_says_what_is_made_of_a_line() {
+    let page = fs::read_to_string(folder().join("../../../docs/restrict.md")).unwrap();
+    let rows: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("| `restrict ")).collect();
+    assert!(rows.len() > 8, "{rows:?}");
+    for row in rows {
+        let (line, entry) = row.trim_end_matches("` |").split_once("` | `").unwrap();
+        let printed = printed_for(&format!("server ntp.example.com\nrestrict {line}\n"));
+        let wanted = entry.trim_matches(['{', '}']).replace('"', "");
+        let wanted = wanted.strip_prefix("source: ").unwrap();
+        let (source, flags) = wanted.split_once(", flags: ").unwrap_or((wanted, "[]"));
+        let sorted = |flags: &mut dyn Iterator<Item = String>| {
+            let mut flags: Vec<_> = flags.filter(|flag| !flag.is_empty()).collect();
+            flags.sort();
+            flags
+        };
+        let wanted = sorted(&mut flags.trim_matches(['[', ']']).split(", ").map(str::to_owned));
+        let found: Vec<_> = printed["profile"]["restrict"]
+            .as_array()
+            .unwrap()
+            .iter()
+            // One that is for a port alone is spelled as a network.
+            .filter(|entry| entry["source"].as_str().unwrap() == source)
+            .map(|entry| {
+                let flags = entry.get("flags").and_then(toml::Value::as_array).into_iter().flatten();
+                sorted(&mut flags.map(|flag| flag.as_str().unwrap().to_owned()))
+            })
+            .collect();
+        assert_eq!(found, [wanted], "restrict {line}: {printed}");
+    }
+}
+
+/// The agent file that is made of an ntp.conf.
+fn printed_for(text: &str) -> toml::Table {
+    let mut child = Command::new(PROGRAM)
+        .args(["convert", "--from", "ntp", "--to", "agent", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8(output.stdout).unwrap().parse().unwrap()
+}
+
 #[test]
 fn standard_input_and_refusals() {
     let check = |text: &str, arguments: &[&str], code: i32, said: &str| {

@@ -389,4 +389,6 @@ fn kiss(asked: &Header, mode: u8, poll: i8) -> [u8; HEADER_LEN] {
 }
 
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod tests;

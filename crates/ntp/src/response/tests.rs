@@ -8,7 +8,7 @@ const NOW: Wall = Wall(1_800_000_000_000_000_000);
 const LIMIT: RateLimit = RateLimit { interval: 3, burst: 8, leak: 2 };
 const COOKIE: NtpTimestamp = NtpTimestamp(0x0123_4567_89ab_cdef);
 
-fn good() -> Served {
+pub(super) fn good() -> Served {
     Served {
         leap: Leap::None,
         stratum: 3,
@@ -133,6 +133,33 @@ fn flags_count() {
     check(4, RestrictFlags { version: true, ..none }, None);
     check(4, RestrictFlags { kod: true, ..none }, None);
     check(4, RestrictFlags { limited: true, ..none }, None);
+}
+
+/// CVE-2010-0292, and ntpd-rs before 1.6.3: two servers that answered each other's answers for ever.
+#[test]
+fn no_answer_is_answered() {
+    let control = |second: u8| [&[0x16, second, 0, 1][..], &[0; 44]].concat();
+    let kiss = Header { version: 4, mode: 4, reference_id: *b"RATE", transmit: COOKIE, ..Header::default() };
+    let shorter = |len: usize| asked(4, 3, &[])[..len].to_vec();
+    for (what, datagram, expected) in [
+        ("a reply", asked(4, 4, &[]), DropReason::Mode),
+        ("a peer's reply", asked(4, 2, &[]), DropReason::Mode),
+        ("a kiss", kiss.encode().to_vec(), DropReason::Mode),
+        ("a broadcast", asked(4, 5, &[]), DropReason::Mode),
+        ("an answer to a query", control(0x82), DropReason::Mode),
+        ("an error of a query", control(0xc2), DropReason::Mode),
+        ("a part of an answer", control(0xa2), DropReason::Mode),
+        ("an answer of mode 7", [&[0x97, 0, 3, 0x2a][..], &[0; 44]].concat(), DropReason::Mode),
+        ("a part of a request", shorter(47), DropReason::Malformed),
+        ("one octet", shorter(1), DropReason::Malformed),
+        ("nothing", shorter(0), DropReason::Malformed),
+        ("a part of a query", control(0)[..11].to_vec(), DropReason::Malformed),
+    ] {
+        for from in ["192.0.2.1:123", CLIENT] {
+            let verdict = ask(&datagram, from, &good(), RestrictFlags::default());
+            assert_eq!(verdict, Verdict::Drop(expected), "{what} from {from}");
+        }
+    }
 }
 
 #[test]
@@ -283,6 +310,15 @@ proptest! {
             prop_assert!(header.mode == 4 || header.mode == 2);
             prop_assert_eq!(header.version, datagram[0] >> 3 & 7);
             prop_assert_eq!(header.origin.0.to_be_bytes(), &datagram[40..48]);
+            // Not by one that restricts nobody, whatever port it came from.
+            for port in [123, 40_000] {
+                let from = SocketAddr::new([192, 0, 2, 1].into(), port);
+                let request = Request { datagram: &octets, from, received: NOW, now: Mono(now) };
+                let open = self::rules(RestrictFlags::default());
+                let serving = Serving { served: &good(), rules: &open, limit: &LIMIT };
+                let again = respond(&request, &serving, &mut clients).verdict;
+                prop_assert!(matches!(again, Verdict::Drop(DropReason::Mode)), "{again:?}");
+            }
         }
     }
 }
