@@ -186,7 +186,7 @@ pub(crate) fn replay(agent: &Agent) {
     assert_eq!((lines[3].reach, lines[3].when.as_str(), lines[3].offset), (0, "-", 0.0));
 
     let (report, (code, said)) = steadily(agent, ntpstat);
-    let address = report.clock.reference.as_deref().unwrap();
+    let address = source(&report, report.clock.reference.as_deref().unwrap()).address.as_deref().unwrap();
     assert_eq!(code, 0, "{said:?}");
     assert_eq!(said[0], format!("synchronised to NTP server ({address}) at stratum 3"));
     let within = said[1].strip_prefix("time correct to within ").and_then(|rest| rest.strip_suffix(" ms"));
@@ -209,6 +209,33 @@ fn ntpq_and_ntpstat_show_what_a_user_of_ntpd_knows() {
         replay(&agent);
         other_commands(&agent);
     });
+}
+
+/// The ntp.conf of a tutorial that many have typed in, with the test's four servers in place of its three.
+#[test]
+fn the_tutorials_session_with_its_file_converted() {
+    namespace::alone(|| {
+        let folder = Folder::new();
+        let theirs = include_str!("../convert/tutorial.ntp.conf");
+        let lines = theirs.lines().filter(|line| !line.starts_with("server "));
+        let servers =
+            GOOD.into_iter().chain([LIAR, NOBODY]).map(|address| format!("server {address} iburst"));
+        let text: Vec<_> = lines.map(str::to_owned).chain(servers).collect();
+        let file = folder.path().join("ntp.conf");
+        fs::write(&file, text.join("\n") + "\n").unwrap();
+        let (code, converted) = converted(&["convert", "--to", "agent", file.to_str().unwrap()]);
+        assert_eq!(code, 0, "{converted}");
+        let _upstreams = Upstreams::start(&folder);
+        let table = "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\n";
+        let agent = Agent::start(&folder, &format!("{table}{converted}"));
+        replay(&agent);
+    });
+}
+
+/// Exit code and standard output alone: what is said beside is on standard error.
+fn converted(arguments: &[&str]) -> (i32, String) {
+    let output = harmless(env!("CARGO_BIN_EXE_timesync-agent")).args(arguments).output().unwrap();
+    (output.status.code().unwrap_or(-1), String::from_utf8(output.stdout).unwrap())
 }
 
 fn source<'a>(report: &'a Report, name: &str) -> &'a SourceReport {
