@@ -42,6 +42,9 @@ pub(crate) struct Metrics {
     server_dropped: IntCounterVec,
     server_kod: IntCounterVec,
     server_rate_entries: GaugeVec,
+    server_nts_answers: IntCounterVec,
+    server_nts_kisses: IntCounterVec,
+    server_key_exchanges: IntCounterVec,
     reloads: IntCounterVec,
 }
 
@@ -112,6 +115,19 @@ impl Metrics {
             server_dropped: counter(&r, "server_dropped_total", "Datagrams left unanswered", &["reason"])?,
             server_kod: counter(&r, "server_kod_total", "Kisses sent", &[])?,
             server_rate_entries: gauge(&r, "server_rate_table_entries", "Addresses in the rate tables", &[])?,
+            server_nts_answers: counter(&r, "server_nts_answers_total", "Replies sealed by NTS", &[])?,
+            server_nts_kisses: counter(
+                &r,
+                "server_nts_kisses_total",
+                "Cookies or seals not good (NTSN)",
+                &[],
+            )?,
+            server_key_exchanges: counter(
+                &r,
+                "server_key_exchanges_total",
+                "NTS key exchanges",
+                &["result"],
+            )?,
             reloads: counter(&r, "agent_reload_total", "Profiles that were handed over", &["result"])?,
             scrape: Mutex::new(()),
             registry: r,
@@ -222,6 +238,11 @@ impl Metrics {
             count(&self.server_dropped, &[reason], number);
         }
         count(&self.server_kod, &[], server.kisses());
+        count(&self.server_nts_answers, &[], server.nts_answered());
+        count(&self.server_nts_kisses, &[], server.nts_kisses());
+        for (result, number) in server.key_exchanges() {
+            count(&self.server_key_exchanges, &[result], number);
+        }
         alone(&self.server_rate_entries, Some(server.rate_entries() as f64));
     }
 }

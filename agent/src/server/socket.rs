@@ -4,7 +4,7 @@
 //! workers, which take many datagrams at once, send by it what is no plain reply.
 use std::os::fd::{AsFd, BorrowedFd};
 
-use ntp::{Mono, Request, Served, Serving, Verdict, Wall};
+use ntp::{DropReason, Mono, Request, Served, Serving, Verdict, Wall};
 use sys::{
     clock,
     udp::{self, Received, UdpSocket},
@@ -69,6 +69,8 @@ impl ServerSocket {
         self.counters.count_request(decision.version);
         let (octets, count): (_, fn(&WorkerCounters)) = match decision.verdict {
             Verdict::Drop(reason) => return self.counters.count_drop(reason),
+            // Alone there are no keys: they come by another thread.
+            Verdict::Seal(_) => return self.counters.count_drop(DropReason::Unauthenticated),
             Verdict::Kiss(octets) => (octets, WorkerCounters::count_kiss),
             // The clock is read as late as can be: right before the datagram leaves.
             Verdict::Answer(answer) => (answer.at(Wall(clock::realtime_ns())), WorkerCounters::count_answer),

@@ -8,7 +8,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use ntp::{Answer, Mono, Request, Serving, Verdict, Wall, packet::HEADER_LEN};
+use ntp::{Answer, DropReason, Mono, Request, Serving, Verdict, Wall, packet::HEADER_LEN};
 use sys::{
     clock,
     poll::{self, Waker},
@@ -18,6 +18,7 @@ use sys::{
 use super::{
     Family, Orders, Shared, WorkerCounters,
     memory::{Chance, ServerMemory},
+    nts::{self, Nonces, Ring},
     socket::BUFFER,
 };
 
@@ -57,6 +58,7 @@ pub(super) struct Worker<'a> {
     counters: &'a WorkerCounters,
     view: View,
     chance: Chance,
+    nonces: Nonces,
     inbox: Inbox<BUFFER>,
     replies: Replies,
 }
@@ -72,6 +74,7 @@ impl<'a> Worker<'a> {
             counters: shared.counters.of_worker(number),
             view: View::new(shared),
             chance: Chance::new()?,
+            nonces: Nonces::new()?,
             inbox: Inbox::new(TAKEN),
             replies: Replies::new(),
         })
@@ -115,7 +118,7 @@ impl<'a> Worker<'a> {
         };
         // What was published before they came is what they are answered with.
         self.view.refresh(self.shared);
-        let Orders { config, served, clients } = &self.view.orders;
+        let Orders { config, served, clients, cookie_keys } = &self.view.orders;
         let serving = Serving { served, rules: &config.rules, limit: &config.limit };
         let mut memory = ServerMemory { clients, chance: &mut self.chance };
         let now = Mono(clock::monotonic_ns());
@@ -127,6 +130,13 @@ impl<'a> Worker<'a> {
                 Verdict::Drop(reason) => self.counters.count_drop(reason),
                 Verdict::Kiss(octets) => self.replies.put(came, Reply::Kiss(octets)),
                 Verdict::Answer(answer) => self.replies.put(came, Reply::Answer(answer)),
+                Verdict::Seal(answer) => match cookie_keys {
+                    None => self.counters.count_drop(DropReason::Unauthenticated),
+                    Some(keys) => {
+                        let mut ring = Ring { keys, nonces: &mut self.nonces };
+                        nts::answer(socket, (&came, datagram), answer, &mut ring, self.counters);
+                    }
+                },
             }
             if self.replies.waiting.len() == SENT {
                 self.replies.send(socket, self.counters);

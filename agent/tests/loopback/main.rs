@@ -17,6 +17,9 @@ mod tiers;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod proof;
 
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod nts_server;
+
 mod interleaved;
 
 use std::{net::UdpSocket, time::Duration};
