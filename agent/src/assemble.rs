@@ -5,6 +5,7 @@ use ntp::{RestrictEntry, RestrictFlags, RestrictTable};
 
 use crate::{
     check::{Access, AccessSource, Checked, Place, Source},
+    key_server::KeyServing,
     server::ServeConfig,
 };
 
@@ -106,6 +107,18 @@ pub(crate) fn serve_config(checked: &Checked) -> ServeConfig {
 
 /// A quarter of a megabyte, and four times what chronyd keeps by default.
 const MAX_CLIENTS: usize = 16_384;
+
+/// What the server of NTS key exchange is to do; none for nothing.
+pub(crate) fn key_serving(checked: &Checked) -> Option<KeyServing> {
+    let contract::Serve { enabled, port: ntp_port, nts, .. } = &checked.serve;
+    let contract::ServeNts { certificate, private_key, cookie_keys, port } =
+        nts.clone().filter(|_| *enabled)?;
+    let ntp_port = Some(*ntp_port).filter(|port| *port != NTP_PORT);
+    Some(KeyServing { certificate, private_key, cookie_keys, port, ntp_port })
+}
+
+/// Where clients ask if they are not told otherwise.
+const NTP_PORT: u16 = 123;
 
 /// Nothing to anybody: while no profile runs.
 pub(crate) fn serve_nothing() -> ServeConfig {

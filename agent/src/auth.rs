@@ -15,6 +15,7 @@ mod cipher;
 mod key;
 mod session;
 
+pub(crate) use cipher::SivKey;
 use key::{Key, KeyFile};
 pub(crate) use session::Session;
 

@@ -2,7 +2,9 @@
 //! be refused later. Reads nothing but its argument.
 use std::{collections::BTreeSet, fmt};
 
-use contract::{Clock, Flag, Mode, Profile, RateLimit, Restrict, RtcMode, Serve, Stratum, Thresholds};
+use contract::{
+    Clock, Flag, Mode, Profile, RateLimit, Restrict, RtcMode, Serve, ServeNts, Stratum, Thresholds,
+};
 use ntp::{Cidr, LocalClock};
 
 use crate::server::MOST_WORKERS;
@@ -242,7 +244,7 @@ fn check_stratum(stratum: Stratum, votes: usize, notes: &mut Notes) -> Option<Lo
 }
 
 fn check_serve(serve: &Serve, notes: &mut Notes) {
-    let Serve { enabled: _, port, rate_limit, workers, keys: _, nts: _ } = serve;
+    let Serve { enabled, port, rate_limit, workers, keys: _, nts } = serve;
     let RateLimit { interval, burst, leak, max_clients } = *rate_limit;
     if *port == 0 {
         notes.wrong("serve.port", "0 is no port");
@@ -255,6 +257,29 @@ fn check_serve(serve: &Serve, notes: &mut Notes) {
     }
     if let Some(workers) = *workers {
         notes.range("serve.workers", usize::from(workers), 1, MOST_WORKERS);
+    }
+    if let Some(nts) = nts {
+        check_serve_nts(nts, *enabled, notes);
+    }
+}
+
+fn check_serve_nts(nts: &ServeNts, enabled: bool, notes: &mut Notes) {
+    let ServeNts { certificate, private_key, cookie_keys, port } = nts;
+    let names = [
+        ("certificate", Some(certificate)),
+        ("private_key", Some(private_key)),
+        ("cookie_keys", cookie_keys.as_ref()),
+    ];
+    for (part, file) in names {
+        if let Some(file) = file.filter(|file| !upstreams::is_file_name(file)) {
+            notes.wrong(format!("serve.nts.{part}"), upstreams::no_file_name(file));
+        }
+    }
+    if *port == 0 {
+        notes.wrong("serve.nts.port", "0 is no port");
+    }
+    if !enabled {
+        notes.hints.push("serve.nts: does nothing while serve.enabled is false".to_owned());
     }
 }
 

@@ -27,6 +27,8 @@ mod state;
 
 mod server;
 
+mod key_server;
+
 mod rtc;
 
 mod report;

@@ -43,6 +43,9 @@ pub(crate) struct Metrics {
     server_kod: IntCounterVec,
     server_queries: IntCounterVec,
     server_rate_entries: GaugeVec,
+    server_nts_answers: IntCounterVec,
+    server_nts_kisses: IntCounterVec,
+    server_key_exchanges: IntCounterVec,
     reloads: IntCounterVec,
 }
 
@@ -119,6 +122,19 @@ impl Metrics {
                 &[],
             )?,
             server_rate_entries: gauge(&r, "server_rate_table_entries", "Addresses in the rate tables", &[])?,
+            server_nts_answers: counter(&r, "server_nts_answers_total", "Replies sealed by NTS", &[])?,
+            server_nts_kisses: counter(
+                &r,
+                "server_nts_kisses_total",
+                "Cookies or seals not good (NTSN)",
+                &[],
+            )?,
+            server_key_exchanges: counter(
+                &r,
+                "server_key_exchanges_total",
+                "NTS key exchanges",
+                &["result"],
+            )?,
             reloads: counter(&r, "agent_reload_total", "Profiles that were handed over", &["result"])?,
             scrape: Mutex::new(()),
             registry: r,
@@ -230,6 +246,11 @@ impl Metrics {
         }
         count(&self.server_kod, &[], server.kisses());
         count(&self.server_queries, &[], server.queries());
+        count(&self.server_nts_answers, &[], server.nts_answered());
+        count(&self.server_nts_kisses, &[], server.nts_kisses());
+        for (result, number) in server.key_exchanges() {
+            count(&self.server_key_exchanges, &[result], number);
+        }
         alone(&self.server_rate_entries, Some(server.rate_entries() as f64));
     }
 }

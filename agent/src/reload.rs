@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use crate::{
     assemble, clock,
     engine::{Order, Orders},
+    key_server::KeyServer,
     load::{self, Candidate, Found, Loaded, Origin, Wanted},
     metrics::{Metrics, Reload},
     report::{Journal, ProfileStatus},
@@ -35,6 +36,8 @@ pub(crate) struct Reloader {
     pub(crate) orders: Orders,
     /// The server.
     pub(crate) server: Arc<Server>,
+    /// The server of NTS key exchange.
+    pub(crate) key_server: KeyServer,
     /// What runs.
     pub(crate) running: Option<Candidate>,
     /// What was found last; while it stays the same, nothing is to be done.
@@ -92,6 +95,7 @@ impl Reloader {
             warn!(profile = %candidate.name, %hint, "Profile has a doubtful line");
         }
         self.server.apply(assemble::serve_config(&candidate.checked));
+        self.key_server.apply(assemble::key_serving(&candidate.checked));
         self.orders.give(Order::Run(
             assemble::engine_config(&candidate.checked, self.may_set_clock),
             assemble::restrict_table(&candidate.checked.access),
@@ -118,6 +122,7 @@ impl Reloader {
         }
         self.state.forget_profile();
         self.server.apply(assemble::serve_nothing());
+        self.key_server.apply(None);
         self.orders.give(Order::Rest);
         self.report(assignment, None, None);
     }

@@ -13,14 +13,17 @@ use std::{
 };
 
 use contract::ServerReport;
-use ntp::{RateLimit, RestrictTable, Served};
+use ntp::{RateLimit, RestrictFlags, RestrictTable, Served};
 use sys::poll::Waker;
+
+use crate::key_server::CookieKeys;
 
 mod keeper;
 mod worker;
 
 mod clients;
 mod memory;
+mod nts;
 
 mod control;
 
@@ -31,7 +34,8 @@ use clients::ClientTable;
 use control::{Desk, SnapshotSource};
 use counters::WorkerCounters;
 
-pub(crate) use counters::ServerCounters;
+pub(crate) use counters::{KeyExchange, ServerCounters};
+pub(crate) use nts::{Nonces, Ring};
 pub(crate) use socket::ServerSocket;
 
 /// What is to be served to whom; not the time itself.
@@ -126,6 +130,23 @@ impl Server {
         self.shared.desk.ask(source);
     }
 
+    /// Seals and opens cookies with these keys from now on; without, there is no NTS.
+    pub(crate) fn seal_with(&self, keys: Option<CookieKeys>) {
+        self.shared.orders().cookie_keys = keys;
+        self.shared.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// What holds for a client.
+    pub(crate) fn flags(&self, address: IpAddr, port: u16) -> RestrictFlags {
+        let rules = Arc::clone(&self.shared.orders().rules);
+        rules.flags(address, port)
+    }
+
+    /// Counts a key exchange.
+    pub(crate) fn count_key_exchange(&self, outcome: KeyExchange) {
+        self.shared.counters.count_key_exchange(outcome);
+    }
+
     /// Whether the port is open, and what was done.
     pub(crate) fn report(&self) -> ServerReport {
         let (serving, message) = serving(self.shared.states().as_slice());
@@ -178,6 +199,7 @@ struct Orders {
     upstreams: Arc<[IpAddr]>,
     served: Served,
     clients: Arc<ClientTable>,
+    cookie_keys: Option<CookieKeys>,
 }
 
 impl Shared {
@@ -189,6 +211,7 @@ impl Shared {
                 upstreams: Arc::default(),
                 config: Arc::new(config),
                 served: Served::UNSYNCHRONIZED,
+                cookie_keys: None,
             }),
             generation: AtomicU64::new(0),
             states: Mutex::default(),

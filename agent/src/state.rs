@@ -1,4 +1,5 @@
-//! What outlives the agent, in its state directory: drift, boot guard, samples, last good profile, last known time.
+//! What outlives the agent, in its state directory: drift, boot guard, samples, last good profile, last known time,
+//! cookie keys.
 //!
 //! Each is one small text file, replaced as a whole: a reader finds the old one or the new one, never half of one.
 //! A directory that cannot be written costs a warning, not the service.
@@ -37,6 +38,7 @@ const BOOT: &str = "boot";
 const SAMPLES: &str = "samples";
 const PROFILE: &str = "profile";
 const TIME: &str = "time";
+const COOKIE_KEYS: &str = "cookie_keys";
 
 impl State {
     /// The state of the node whose boot is `boot_id`, in `directory`, which is made if it is not there.
@@ -108,7 +110,7 @@ impl State {
     pub(crate) fn save_samples(&self, samples: Samples, clocks: Clocks) {
         let saved = Saved { boot_id: self.boot_id.clone(), clocks, samples };
         // Worthless after a crash of the node, so the disk need not be waited for.
-        if let Err(error) = self.replace(SAMPLES, &samples::to_text(&saved), false) {
+        if let Err(error) = self.replace(SAMPLES, &samples::to_text(&saved), false, OPEN) {
             warn!(%error, "State not saved");
         }
     }
@@ -142,6 +144,18 @@ impl State {
         self.keep(TIME, &format!("{}\n", time.0));
     }
 
+    /// Keys of our own for cookies, as they were kept.
+    pub(crate) fn cookie_keys(&self) -> Option<String> {
+        self.read(COOKIE_KEYS)
+    }
+
+    /// Keeps keys for cookies; nobody else may read them.
+    pub(crate) fn save_cookie_keys(&self, text: &str) {
+        if let Err(error) = self.replace(COOKIE_KEYS, text, true, SECRET) {
+            warn!(%error, "State not saved");
+        }
+    }
+
     fn keep(&self, name: &str, text: &str) {
         if let Err(error) = self.write(name, text) {
             warn!(%error, "State not saved");
@@ -156,15 +170,15 @@ impl State {
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), Error> {
-        self.replace(name, text, true)
+        self.replace(name, text, true, OPEN)
     }
 
     /// Writes beside the file, flushes to the disk if it is to outlive a crash of the node, and renames.
-    fn replace(&self, name: &str, text: &str, durable: bool) -> Result<(), Error> {
+    fn replace(&self, name: &str, text: &str, durable: bool, mode: u32) -> Result<(), Error> {
         let sync = |file: &File| if durable { file.sync_all() } else { Ok(()) };
         let path = self.directory.join(name);
         let beside = self.directory.join(format!(".{name}.new"));
-        let written = create_new(&beside)
+        let written = create_new(&beside, mode)
             .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| sync(&file)))
             .and_then(|()| fs::rename(&beside, &path))
             .and_then(|()| sync(&File::open(&self.directory)?));
@@ -180,9 +194,13 @@ impl State {
     }
 }
 
+/// Who may read a file: everybody, or us alone.
+const OPEN: u32 = 0o644;
+const SECRET: u32 = 0o600;
+
 /// A new file at `path` (O_EXCL, which follows no link); one that a crash left behind goes first.
-fn create_new(path: &Path) -> io::Result<File> {
-    let open = || OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
+fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    let open = || OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     match open() {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             fs::remove_file(path)?;
@@ -194,7 +212,7 @@ fn create_new(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
     use crate::{clock, scratch::Scratch};
@@ -219,6 +237,17 @@ mod tests {
         state.forget_profile();
         state.forget_profile();
         assert_eq!(state.profile(), None);
+    }
+
+    #[test]
+    fn nobody_else_may_read_the_cookie_keys() {
+        let folder = Scratch::new();
+        let state = State::open(folder.path(), "b");
+        assert_eq!(state.cookie_keys(), None);
+        state.save_cookie_keys("secret");
+        assert_eq!(state.cookie_keys().as_deref(), Some("secret"));
+        let mode = |name| fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode("cookie_keys"), 0o600);
     }
 
     #[test]

@@ -37,10 +37,11 @@ fn cmac<M: cmac::Mac + KeyInit>(secret: &[u8], message: &[u8]) -> Vec<u8> {
 }
 
 /// A key for AEAD_AES_SIV_CMAC_256 (RFC 5297).
-pub(super) struct SivKey([u8; KEY_LEN]);
+pub(crate) struct SivKey([u8; KEY_LEN]);
 
 impl SivKey {
-    pub(super) fn new(key: [u8; KEY_LEN]) -> Self {
+    /// Of both halves: what authenticates, and what encrypts.
+    pub(crate) fn new(key: [u8; KEY_LEN]) -> Self {
         Self(key)
     }
 

@@ -190,18 +190,20 @@ fn check_options(upstream: &Upstream, field: &mut Field<'_>) {
     let ca = nts.as_ref().and_then(|Nts { ca, port: _ }| ca.as_ref());
     for (part, file) in [("key", key.as_ref()), ("nts.ca", ca)] {
         if let Some(file) = file.filter(|file| !is_file_name(file)) {
-            field.wrong(
-                part,
-                format!("{file:?} is no file's name: letters, digits, '.', '-' and '_', no folder"),
-            );
+            field.wrong(part, no_file_name(file));
         }
     }
 }
 
 /// A name in the folder of keys, and no way out of it.
-fn is_file_name(name: &str) -> bool {
+pub(super) fn is_file_name(name: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
     (1..=253).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(word)
+}
+
+/// What to say of one that is not.
+pub(super) fn no_file_name(file: &str) -> String {
+    format!("{file:?} is no file's name: letters, digits, '.', '-' and '_', no folder")
 }
 
 fn is_name(name: &str) -> bool {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Args;
-use contract::{Agent, AgentFile, Mode, RtcMode};
+use contract::{Agent, AgentFile, Mode, RtcMode, ServerReport};
 use ntp::{Served, Snapshot, Transition, Wall};
 use sys::signal;
 use tokio::time;
@@ -20,6 +20,7 @@ use crate::{
     clock_bound::ClockBound,
     engine::{self, Order, Orders, OwnServer, Sink},
     http,
+    key_server::KeyServer,
     liveness::Liveness,
     load::{self, Origin, Wanted},
     metrics::Metrics,
@@ -59,6 +60,9 @@ pub(crate) enum Error {
     /// `--engine-only` has no thread for key exchanges.
     #[error("upstream {0}: nts needs a second thread, which --engine-only forbids")]
     NtsAlone(String),
+    /// `--engine-only` has no thread for key exchanges.
+    #[error("serve.nts needs a second thread, which --engine-only forbids")]
+    NtsServedAlone,
     /// The system has no thread, descriptor, or random number left.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
@@ -110,6 +114,9 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
         candidate.checked.upstreams.iter().find(|upstream| upstream.upstream.nts.is_some())
     {
         return Err(Error::NtsAlone(upstream.upstream.name.clone()));
+    }
+    if assemble::key_serving(&candidate.checked).is_some() {
+        return Err(Error::NtsServedAlone);
     }
     signal::stop_on_signals(None).map_err(io::Error::other)?;
     let state = Arc::new(State::open(&agent.state_directory, &boot_id()));
@@ -178,6 +185,7 @@ fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
             metrics,
             orders: orders.clone(),
             server: Arc::clone(&server),
+            key_server: KeyServer::new(),
             running: None,
             found: None,
             error: None,
@@ -186,6 +194,7 @@ fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
         server,
         rtc,
         state,
+        keys_directory: agent.keys_directory,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(house.keep(http_address, Arc::new(shared), &engine));
@@ -206,6 +215,7 @@ struct House {
     server: Arc<Server>,
     rtc: RtcKeeper,
     state: Arc<State>,
+    keys_directory: PathBuf,
 }
 
 /// How often the time is kept on disk: what a boot without RTC is compared with.
@@ -219,6 +229,9 @@ impl House {
         engine: &JoinHandle<()>,
     ) -> Result<(), Error> {
         let http = address.map(|address| tokio::spawn(http::serve(address, shared)));
+        let (state, server) = (Arc::clone(&self.state), Arc::clone(&self.server));
+        let key_server = self.reloader.key_server.clone().keep(self.keys_directory.clone(), state, server);
+        let key_server = tokio::spawn(key_server);
         let mut ticks = time::interval(reload::INTERVAL);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut kept = time::Instant::now();
@@ -235,6 +248,10 @@ impl House {
                 error!("HTTP task ended; the clock is steered on");
                 return Err(Error::Start(io::Error::other("HTTP ended")));
             }
+            if key_server.is_finished() {
+                error!("Task of the key server ended; the clock is steered on");
+                return Err(Error::Start(io::Error::other("key server ended")));
+            }
             self.reloader.look();
             self.look_round();
             if kept.elapsed() >= KEEP_TIME {
@@ -247,10 +264,21 @@ impl House {
     /// Brings the report up to date with what is not the engine's.
     fn look_round(&self) {
         let now = clock::now().wall;
-        self.journal.server(now, self.server.report());
+        self.journal.server(now, self.server_report());
         self.rtc.apply(rtc_policy(&self.reloader));
         self.rtc.set_synchronized(self.journal.synchronized());
         self.journal.rtc(now, self.rtc.report());
+    }
+
+    /// Plain NTP goes on whatever becomes of key exchanges; so `serving` is about the former.
+    fn server_report(&self) -> ServerReport {
+        let mut report = self.server.report();
+        let trouble = self.reloader.key_server.trouble();
+        if !trouble.is_empty() {
+            let between = if report.message.is_empty() { "" } else { "; " };
+            report.message = format!("{}{between}{trouble}", report.message);
+        }
+        report
     }
 
     fn keep_time(&self) {

@@ -54,7 +54,7 @@ impl ClientTable {
         };
         let hash = self.hasher.hash_one(number);
         // One half chooses the set, as a fraction of all; the other tells its addresses apart.
-        let place = (hash & 0xffff_ffff) * self.sets.len() as u64 >> 32;
+        let place = ((hash & 0xffff_ffff) * self.sets.len() as u64) >> 32;
         let Set(set) = &self.sets[place as usize];
         let judgement = {
             // A set is whole at every moment, so a thread that panicked with it left nothing half done.

@@ -14,6 +14,7 @@ use super::MOST_WORKERS;
 #[derive(Debug)]
 pub(crate) struct ServerCounters {
     workers: Box<[WorkerCounters]>,
+    key_exchanges: [AtomicU64; KeyExchange::ALL.len()],
     rate_entries: AtomicU64,
 }
 
@@ -27,8 +28,33 @@ pub(crate) struct WorkerCounters {
     queries: AtomicU64,
     answered: AtomicU64,
     kisses: AtomicU64,
+    nts_answered: AtomicU64,
+    nts_kisses: AtomicU64,
     dropped: [AtomicU64; DropReason::ALL.len()],
     send_failed: AtomicU64,
+}
+
+/// How a key exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyExchange {
+    /// Cookies were given.
+    Done,
+    /// The client broke off, took too long, or asked for what there is not.
+    Failed,
+    /// By its address, or for too many at a time.
+    Refused,
+}
+
+impl KeyExchange {
+    const ALL: [Self; 3] = [Self::Done, Self::Failed, Self::Refused];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// Labels of [`ServerCounters::requests`]; the last is for every other version, and for empty datagrams.
@@ -38,6 +64,7 @@ impl Default for ServerCounters {
     fn default() -> Self {
         Self {
             workers: (0..MOST_WORKERS).map(|_| WorkerCounters::new()).collect(),
+            key_exchanges: array::from_fn(|_| AtomicU64::new(0)),
             rate_entries: AtomicU64::new(0),
         }
     }
@@ -71,6 +98,27 @@ impl ServerCounters {
     /// Kisses sent.
     pub(crate) fn kisses(&self) -> u64 {
         self.sum(|worker| &worker.kisses)
+    }
+
+    /// Replies sent that were sealed (NTS), also counted as replies.
+    pub(crate) fn nts_answered(&self) -> u64 {
+        self.sum(|worker| &worker.nts_answered)
+    }
+
+    /// Kisses sent because a cookie or a seal was not good (NTSN), also counted as kisses.
+    pub(crate) fn nts_kisses(&self) -> u64 {
+        self.sum(|worker| &worker.nts_kisses)
+    }
+
+    /// Key exchanges, by how they ended.
+    pub(crate) fn key_exchanges(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        KeyExchange::ALL
+            .into_iter()
+            .map(|outcome| (outcome.as_str(), read(&self.key_exchanges[outcome as usize])))
+    }
+
+    pub(super) fn count_key_exchange(&self, outcome: KeyExchange) {
+        self.key_exchanges[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Datagrams that got nothing, by reason: those of [`DropReason`], and `send_failed`.
@@ -108,6 +156,8 @@ impl WorkerCounters {
             queries: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             kisses: AtomicU64::new(0),
+            nts_answered: AtomicU64::new(0),
+            nts_kisses: AtomicU64::new(0),
             dropped: array::from_fn(|_| AtomicU64::new(0)),
             send_failed: AtomicU64::new(0),
         }
@@ -144,6 +194,16 @@ impl WorkerCounters {
 
     pub(super) fn count_kiss(&self) {
         add_one(&self.kisses);
+    }
+
+    pub(super) fn count_nts_answer(&self) {
+        self.count_answer();
+        add_one(&self.nts_answered);
+    }
+
+    pub(super) fn count_nts_kiss(&self) {
+        self.count_kiss();
+        add_one(&self.nts_kisses);
     }
 
     pub(super) fn count_drop(&self, reason: DropReason) {

@@ -71,6 +71,8 @@ impl ServerSocket {
             Verdict::Drop(reason) => return self.counters.count_drop(reason),
             // The thread that steers the clock gathers nothing for strangers.
             Verdict::Query => return self.counters.count_drop(DropReason::Noquery),
+            // Alone there are no keys: they come by another thread.
+            Verdict::Seal(_) => return self.counters.count_drop(DropReason::Unauthenticated),
             Verdict::Kiss(octets) => (octets, WorkerCounters::count_kiss),
             // The clock is read as late as can be: right before the datagram leaves.
             Verdict::Answer(answer) => (answer.at(Wall(clock::realtime_ns())), WorkerCounters::count_answer),

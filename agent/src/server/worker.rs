@@ -8,7 +8,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use ntp::{Answer, Mono, Request, Serving, Verdict, Wall, packet::HEADER_LEN};
+use ntp::{Answer, DropReason, Mono, Request, Serving, Verdict, Wall, packet::HEADER_LEN};
 use sys::{
     clock,
     poll::{self, Waker},
@@ -18,6 +18,7 @@ use sys::{
 use super::{
     Family, Orders, Shared, WorkerCounters,
     memory::{Chance, ServerMemory},
+    nts::{self, Nonces, Ring},
     socket::{BUFFER, send_alone},
 };
 
@@ -52,6 +53,7 @@ pub(super) struct Worker<'a> {
     counters: &'a WorkerCounters,
     view: View,
     chance: Chance,
+    nonces: Nonces,
     inbox: Inbox<BUFFER>,
     replies: Replies,
 }
@@ -67,6 +69,7 @@ impl<'a> Worker<'a> {
             counters: shared.counters.of_worker(number),
             view: View::new(shared),
             chance: Chance::new()?,
+            nonces: Nonces::new()?,
             inbox: Inbox::new(BATCH),
             replies: Replies::new(),
         })
@@ -110,7 +113,7 @@ impl<'a> Worker<'a> {
         };
         // What was published before they came is what they are answered with.
         self.view.refresh(self.shared);
-        let Orders { config, rules, served, clients, .. } = &self.view.orders;
+        let Orders { config, rules, served, clients, cookie_keys, .. } = &self.view.orders;
         let serving = Serving { served, rules, limit: &config.limit };
         let mut memory = ServerMemory { clients, chance: &mut self.chance };
         let now = Mono(clock::monotonic_ns());
@@ -125,6 +128,13 @@ impl<'a> Worker<'a> {
                 Verdict::Query => match self.shared.desk.answer(&request, served, &self.shared.counters) {
                     Ok(parts) => send_parts(socket, &came, &parts, self.counters),
                     Err(reason) => self.counters.count_drop(reason),
+                },
+                Verdict::Seal(answer) => match cookie_keys {
+                    None => self.counters.count_drop(DropReason::Unauthenticated),
+                    Some(keys) => {
+                        let mut ring = Ring { keys, nonces: &mut self.nonces };
+                        nts::answer(socket, (&came, datagram), answer, &mut ring, self.counters);
+                    }
                 },
             }
         }

@@ -21,6 +21,9 @@ mod proof;
 
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod flood;
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod nts_server;
+
 mod interleaved;
 
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]

@@ -14,7 +14,13 @@ use crate::{
     control::tests as queries,
     extension,
     interleave::Previous,
-    key_exchange, mac, nts,
+    key_exchange::{self, KEY_LEN, server::Offer},
+    mac,
+    nts::{
+        self,
+        cookie::{KeyId, SessionKeys},
+        server::Outcome,
+    },
     packet::{self, HEADER_LEN, Header, MODE_SERVER},
     rate_limit::RateTable,
     reply::{self, Exchange, Identity},
@@ -159,7 +165,7 @@ fn requests() {
         {
             Verdict::Answer(answer) => answer.at(NOW),
             Verdict::Kiss(octets) => octets,
-            Verdict::Drop(_) => return,
+            Verdict::Seal(_) | Verdict::Drop(_) => return,
             Verdict::Query => return assert!(datagram.len() >= 12 && datagram[1] & 0xe0 == 0),
         };
         assert!(octets.len() <= datagram.len());
@@ -202,11 +208,11 @@ struct Glass;
 
 impl nts::Aead for Glass {
     fn seal(&self, _: &[u8], _: &[u8], plain: &[u8]) -> Vec<u8> {
-        plain.to_vec()
+        [&[0; 16], plain].concat()
     }
 
     fn open(&self, _: &[u8], _: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-        Some(sealed.to_vec())
+        sealed.get(16..).map(<[u8]>::to_vec)
     }
 }
 
@@ -248,6 +254,69 @@ fn key_exchanges() {
         if let Ok(Some(established)) = key_exchange::read(octets) {
             assert!((1..=nts::COOKIES).contains(&established.cookies.len()), "{established:?}");
             assert!(established.cookies.iter().all(|cookie| cookie.len() <= nts::LONGEST_COOKIE));
+        }
+    });
+}
+
+impl nts::server::Keyring for Glass {
+    type Key = Self;
+
+    fn current(&self) -> (KeyId, &Self) {
+        (KeyId([1; 4]), self)
+    }
+
+    fn find(&self, id: KeyId) -> Option<&Self> {
+        (id == KeyId([1; 4])).then_some(self)
+    }
+
+    fn session(&self, _: &[u8; KEY_LEN]) -> Self {
+        Self
+    }
+
+    fn nonce(&mut self) -> nts::Nonce {
+        [5; 16]
+    }
+}
+
+#[test]
+fn sealed_requests() {
+    let keys = SessionKeys { client_to_server: [3; KEY_LEN], server_to_client: [4; KEY_LEN] };
+    let seed = |missing| {
+        let cookie = nts::server::fresh_cookie(&keys, &mut Glass);
+        let header = packet::client_request(COOKIE);
+        nts::request(&header, (&UNIQUE_ID, &[1; 16]), &cookie, missing, &Glass).expect("a short cookie")
+    };
+    let (rules, limit) = (RestrictTable::new(&[]), RateLimit { interval: 3, burst: 8, leak: 2 });
+    let from: SocketAddr = "192.0.2.7:40000".parse().expect("an address");
+    let mut answered = 0;
+    fuzz("sealed request", &[seed(0), seed(7)], |datagram| {
+        let request = Request { datagram, from, received: NOW, now: Mono(1) };
+        let serving = Serving { served: &Served::UNSYNCHRONIZED, rules: &rules, limit: &limit };
+        let Verdict::Seal(answer) = respond(&request, &serving, &mut RateTable::new(8, 1)).verdict else {
+            return;
+        };
+        let octets = match nts::server::reply(datagram, answer, &mut Glass) {
+            Outcome::Answer(sealed) => sealed.finish(NOW),
+            Outcome::Kiss(octets) => octets,
+            Outcome::Drop(_) => return,
+        };
+        answered += 1;
+        assert!(octets.len() <= datagram.len(), "{} then {}", datagram.len(), octets.len());
+    });
+    assert!(answered > 0);
+}
+
+#[test]
+fn key_exchange_requests() {
+    let records: [&[u8]; 4] =
+        [&[0x80, 1, 0, 4, 0x80, 0, 0, 0], &[0, 4, 0, 4, 0, 30, 0, 15], &[0, 6, 0, 1, b'a'], &[0x80, 0, 0, 0]];
+    let seed = records.concat();
+    assert_eq!(key_exchange::server::read(&seed), Ok(Some(Offer::Good)));
+    fuzz("key exchange request", &[seed, key_exchange::request()], |octets| {
+        let said = key_exchange::server::read(octets);
+        if said != Ok(None) {
+            let more = [octets, &[0x80, 2, 0, 0]].concat();
+            assert_eq!(key_exchange::server::read(&more), said, "what follows the end changes nothing");
         }
     });
 }

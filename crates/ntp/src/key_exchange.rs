@@ -1,6 +1,9 @@
 //! The records of NTS key exchange (RFC 8915 §4), which client and server send each other through TLS. Octets in,
-//! cookies and the NTP server's name out. The connection, the certificate and the keys are the caller's.
+//! cookies and the NTP server's name out. The connection, the certificate and the keys are the caller's. This file is
+//! the client's side, and what both sides share.
 use std::fmt;
+
+pub mod server;
 
 use crate::nts::{COOKIES, LONGEST_COOKIE};
 

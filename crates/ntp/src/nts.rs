@@ -2,6 +2,9 @@
 //! and new cookies in it. Keys and the AEAD behind [`Aead`] are the caller's, and so are random octets.
 use std::fmt;
 
+pub mod cookie;
+pub mod server;
+
 use crate::{
     extension::{self, Field},
     packet::{self, HEADER_LEN},
@@ -58,17 +61,27 @@ pub fn request(
     for _ in 0..missing.min(room / (datagram.len() - before)) {
         extension::append(&mut datagram, PLACEHOLDER, &vec![0; cookie.len()])?;
     }
-    let tag = client_to_server.seal(nonce, &datagram, &[]);
-    let mut seal = Vec::with_capacity(SEAL);
-    for part in [&nonce[..], &tag] {
-        seal.extend_from_slice(
-            &u16::try_from(part.len()).map_err(|_| extension::Error::TooLong)?.to_be_bytes(),
-        );
-    }
-    seal.extend_from_slice(nonce);
-    seal.extend_from_slice(&tag);
-    extension::append(&mut datagram, AUTHENTICATOR, &seal)?;
+    put_seal(&mut datagram, nonce, &[], client_to_server)?;
     Ok(datagram)
+}
+
+/// Appends the field that seals `datagram`, as it is, together with `plain`, which is encrypted (RFC 8915 §5.6).
+fn put_seal(
+    datagram: &mut Vec<u8>,
+    nonce: &Nonce,
+    plain: &[u8],
+    key: &dyn Aead,
+) -> Result<(), extension::Error> {
+    let sealed = key.seal(nonce, datagram, plain);
+    let mut body = Vec::with_capacity(4 + nonce.len() + sealed.len());
+    for part in [&nonce[..], &sealed] {
+        let length = u16::try_from(part.len()).map_err(|_| extension::Error::TooLong)?;
+        body.extend_from_slice(&length.to_be_bytes());
+    }
+    // Nonce and tag are multiples of four octets, and so are fields: nothing is to be filled in between.
+    body.extend_from_slice(nonce);
+    body.extend_from_slice(&sealed);
+    extension::append(datagram, AUTHENTICATOR, &body)
 }
 
 /// The authenticator field of a request: head, two lengths, nonce, tag.
@@ -169,7 +182,7 @@ fn cookies_in(plain: &[u8]) -> Result<Vec<Vec<u8>>, Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -179,7 +192,8 @@ mod tests {
     };
 
     /// Seals with MD5 and hides nothing: good for what is tested here and for nothing else.
-    struct Toy;
+    #[derive(Clone, Debug)]
+    pub(crate) struct Toy;
 
     impl Aead for Toy {
         fn seal(&self, nonce: &[u8], associated: &[u8], plain: &[u8]) -> Vec<u8> {

@@ -126,6 +126,8 @@ pub struct Decision {
 pub enum Verdict {
     /// Send this, stamped.
     Answer(Answer),
+    /// Send this, stamped and sealed: what [`nts::server::reply`](crate::nts::server::reply) makes of it.
+    Seal(Answer),
     /// Send this kiss-o'-death (RATE), which tells no time.
     Kiss([u8; HEADER_LEN]),
     /// It is a query: answer it with [`crate::answer_query`], if it is not one too many ([`crate::QueryLimit`]).
@@ -152,6 +154,13 @@ impl Answer {
             self.reference_time.map_or(NtpTimestamp(0), |time| NtpTimestamp::from_wall(time.min(transmit)));
         Header { reference_time, transmit: NtpTimestamp::from_wall(transmit), ..self.header }.encode()
     }
+
+    /// A kiss in its place.
+    pub(crate) fn kiss(self, code: [u8; 4]) -> [u8; HEADER_LEN] {
+        let Header { version, mode, poll, origin, .. } = self.header;
+        let asked = Header { version, transmit: origin, ..Header::default() };
+        kiss(&asked, code, mode, poll)
+    }
 }
 
 /// Why a datagram gets no answer.
@@ -171,7 +180,7 @@ pub enum DropReason {
     Noserve,
     /// The entry says `version`, and it is not 4.
     Version,
-    /// It asks for an authenticated answer, or the entry says `notrust`; there are no keys.
+    /// It asks for an authenticated answer, for which there are no keys; or the entry says `notrust`, and it does not.
     Unauthenticated,
     /// The entry says `limited`, and it is too much.
     RateLimited,
@@ -277,9 +286,13 @@ fn decide<M: Memory>(
     if flags.version && asked.version != packet::VERSION {
         return Err(DropReason::Version);
     }
+    let mut seal = false;
     match trailer(asked.version, &request.datagram[HEADER_LEN..]) {
         Trailer::Unreadable => return Err(DropReason::Malformed),
         Trailer::Authentication => return Err(DropReason::Unauthenticated),
+        // It has no other modes (RFC 8915 §5).
+        Trailer::Nts if mode != MODE_SERVER => return Err(DropReason::Unauthenticated),
+        Trailer::Nts => seal = true,
         Trailer::Plain if flags.notrust => return Err(DropReason::Unauthenticated),
         Trailer::Plain => {}
     }
@@ -288,11 +301,12 @@ fn decide<M: Memory>(
     if flags.limited {
         match memory.judge(address, request.now, limit) {
             RateVerdict::Pass => {}
-            RateVerdict::Kiss if flags.kod => return Ok(Verdict::Kiss(kiss(&asked, mode, poll))),
+            RateVerdict::Kiss if flags.kod => return Ok(Verdict::Kiss(kiss(&asked, *b"RATE", mode, poll))),
             RateVerdict::Kiss | RateVerdict::Drop => return Err(DropReason::RateLimited),
         }
     }
-    Ok(Verdict::Answer(answer(&asked, mode, poll, served, request.received)))
+    let answer = answer(&asked, mode, poll, served, request.received);
+    Ok(if seal { Verdict::Seal(answer) } else { Verdict::Answer(answer) })
 }
 
 /// Largest poll exponent (RFC 5905 §7.2, MAXPOLL).
@@ -319,8 +333,10 @@ fn reply_mode(asked: &Header, port: u16) -> Option<u8> {
 enum Trailer {
     /// Nothing, or extension fields that need no answer.
     Plain,
-    /// A MAC, or the fields of Network Time Security.
+    /// A MAC.
     Authentication,
+    /// The fields of Network Time Security.
+    Nts,
     /// Neither.
     Unreadable,
 }
@@ -337,7 +353,7 @@ const NTS_FIELDS: [u16; 2] = [0x0204, 0x0404];
 fn trailer(version: u8, mut rest: &[u8]) -> Trailer {
     // Key id and digest of 16 to 64 octets, or the 4 octets of a crypto-NAK; 72 for Microsoft's long form.
     let is_mac = |len: usize| matches!(len, 4 | 20 | 24 | 36 | 52 | 68 | 72);
-    let mut authenticated = false;
+    let mut nts = false;
     while !rest.is_empty() {
         if version < 4 || rest.len() <= LARGEST_MAC {
             return if is_mac(rest.len()) { Trailer::Authentication } else { Trailer::Unreadable };
@@ -347,10 +363,10 @@ fn trailer(version: u8, mut rest: &[u8]) -> Trailer {
         if len < SHORTEST_FIELD || len % 4 != 0 || len > rest.len() {
             return if is_mac(rest.len()) { Trailer::Authentication } else { Trailer::Unreadable };
         }
-        authenticated |= NTS_FIELDS.contains(&kind);
+        nts |= NTS_FIELDS.contains(&kind);
         rest = &rest[len..];
     }
-    if authenticated { Trailer::Authentication } else { Trailer::Plain }
+    if nts { Trailer::Nts } else { Trailer::Plain }
 }
 
 fn answer(asked: &Header, mode: u8, poll: i8, served: &Served, received: Wall) -> Answer {
@@ -374,13 +390,13 @@ fn answer(asked: &Header, mode: u8, poll: i8, served: &Served, received: Wall) -
 }
 
 /// Only what the client said itself comes back, so a kiss tells no time (RFC 5905 §7.4).
-fn kiss(asked: &Header, mode: u8, poll: i8) -> [u8; HEADER_LEN] {
+fn kiss(asked: &Header, code: [u8; 4], mode: u8, poll: i8) -> [u8; HEADER_LEN] {
     let kiss = Header {
         leap: Leap::Unknown,
         mode,
         stratum: 0,
         poll,
-        reference_id: *b"RATE",
+        reference_id: code,
         origin: asked.transmit,
         receive: asked.transmit,
         ..*asked

@@ -280,6 +280,7 @@ fn outcome(version: u8, mode: u8, from: SocketAddr, rules: &RestrictTable, rate:
             _ => '?',
         },
         Verdict::Query => 'Q',
+        Verdict::Seal(_) => '?',
         Verdict::Drop(reason) => match reason {
             DropReason::Noquery => 'q',
             DropReason::Ignore => 'i',

@@ -184,8 +184,8 @@ fn what_follows_the_header() {
     check(4, &[0; 28], Trailer::Unreadable);
     check(4, &field(0xf323, 28), Trailer::Plain);
     check(4, &[field(0xf323, 28), vec![0; 20]].concat(), Trailer::Authentication);
-    check(4, &[field(0x0104, 36), field(0x0204, 100), field(0x0404, 40)].concat(), Trailer::Authentication);
-    check(4, &[field(0x0204, 100), field(0xf323, 28)].concat(), Trailer::Authentication);
+    check(4, &[field(0x0104, 36), field(0x0204, 100), field(0x0404, 40)].concat(), Trailer::Nts);
+    check(4, &[field(0x0204, 100), field(0xf323, 28)].concat(), Trailer::Nts);
     let mut long = field(0xf323, 28);
     long[3] = 32;
     check(4, &long, Trailer::Unreadable);
@@ -204,6 +204,7 @@ fn the_excess_gets_kisses_and_silence() {
             .verdict
         {
             Verdict::Answer(_) => answers += 1,
+            Verdict::Seal(_) => panic!("not asked for"),
             Verdict::Drop(reason) => {
                 assert_eq!(reason, DropReason::RateLimited);
                 dropped += 1;
@@ -298,7 +299,7 @@ proptest! {
             let octets = match respond(&request, &Serving { served: &served, rules: &rules, limit: &limit }, &mut clients).verdict {
                 Verdict::Answer(answer) => answer.at(Wall(received)),
                 Verdict::Kiss(octets) => octets,
-                Verdict::Drop(_) => continue,
+                Verdict::Seal(_) | Verdict::Drop(_) => continue,
                 Verdict::Query => {
                     prop_assert!(datagram[0] & 7 == 6 && !noquery && !ignore);
                     continue;

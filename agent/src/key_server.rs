@@ -1,0 +1,195 @@
+//! The server of NTS key exchange (RFC 8915 §4), and the keeper of its keys. What the profile wants in; connections on
+//! its TCP port answered, cookie keys handed to the time server, and what is amiss for the report out.
+//!
+//! It runs beside the house's other tasks. Files are looked at every two seconds, so that a renewed certificate or a new
+//! set of cookie keys counts without a restart; what cannot be read changes nothing that runs. Nothing that a stranger
+//! does is logged above debug.
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{self, MissedTickBehavior},
+};
+use tracing::{info, warn};
+
+use crate::{server::Server, state::State};
+
+mod own_keys;
+
+mod cookie_keys;
+mod credentials;
+
+mod port;
+mod talk;
+
+pub(crate) use cookie_keys::CookieKeys;
+use credentials::Credentials;
+use port::Port;
+
+/// What is to be served. Names are those of files in the folder of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyServing {
+    /// The certificate chain.
+    pub(crate) certificate: String,
+    /// Its private key.
+    pub(crate) private_key: String,
+    /// Keys for cookies, shared with others; none for keys of our own.
+    pub(crate) cookie_keys: Option<String>,
+    /// TCP port.
+    pub(crate) port: u16,
+    /// The UDP port where time is served, if clients must be told.
+    pub(crate) ntp_port: Option<u16>,
+}
+
+/// Tells the keeper what is wanted, and others how it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyServer {
+    wanted: watch::Sender<Option<KeyServing>>,
+    trouble: Arc<Mutex<String>>,
+}
+
+impl KeyServer {
+    /// One that serves nothing yet.
+    pub(crate) fn new() -> Self {
+        Self { wanted: watch::Sender::new(None), trouble: Arc::default() }
+    }
+
+    /// Serves this from now on; none for nothing.
+    pub(crate) fn apply(&self, wanted: Option<KeyServing>) {
+        self.wanted.send_if_modified(|now| {
+            let changed = *now != wanted;
+            *now = wanted;
+            changed
+        });
+    }
+
+    /// What is amiss: a word and the reason; empty if nothing is.
+    pub(crate) fn trouble(&self) -> String {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps the port and the keys as wanted, until the task is dropped. Files are in `directory`; own keys in `state`;
+    /// `server` is given the keys, and says who may ask.
+    pub(crate) async fn keep(self, directory: PathBuf, state: Arc<State>, server: Arc<Server>) {
+        let mut wanted = self.wanted.subscribe();
+        let mut keeper = Keeper { directory, state, server, ready: None, port: None };
+        let mut ticks = time::interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let serving = wanted.borrow_and_update().clone();
+            let outcome = keeper.look(serving.as_ref()).await;
+            self.tell(outcome.err().unwrap_or_default());
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // We hold a sender ourselves, so it is never closed.
+                _ = wanted.changed() => {}
+            }
+        }
+    }
+
+    /// Logs a change, once.
+    fn tell(&self, trouble: String) {
+        let mut told = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told != trouble {
+            if !trouble.is_empty() {
+                warn!(why = %trouble, "Trouble with serving NTS, will try again");
+            }
+            *told = trouble;
+        }
+    }
+}
+
+/// How often files are looked at, and a port is tried again.
+const LOOK: Duration = Duration::from_secs(2);
+
+struct Keeper {
+    directory: PathBuf,
+    state: Arc<State>,
+    server: Arc<Server>,
+    /// What was last read, and for what.
+    ready: Option<Ready>,
+    port: Option<Port>,
+}
+
+/// Read and found good.
+struct Ready {
+    serving: KeyServing,
+    credentials: Credentials,
+    cookie_keys: cookie_keys::Source,
+}
+
+impl Keeper {
+    /// Does what there is to do.
+    ///
+    /// # Errors
+    /// What is amiss, for a reader; what runs goes on as it can.
+    async fn look(&mut self, wanted: Option<&KeyServing>) -> Result<(), String> {
+        let Some(wanted) = wanted else {
+            if self.ready.take().is_some() {
+                self.port = None;
+                self.server.seal_with(None);
+                info!("NTS is no longer served");
+            }
+            return Ok(());
+        };
+        let outcome = self.read(wanted);
+        let Some(ready) = &self.ready else { return outcome };
+        if self.port.as_ref().is_none_or(|port| port.number() != wanted.port) {
+            // The old one first: it may be the one that holds the port.
+            self.port = None;
+            let port = Port::open(wanted.port, Arc::clone(&self.server)).await?;
+            info!(port = wanted.port, "Serving NTS key exchange");
+            self.port = Some(port);
+        }
+        if let Some(port) = &self.port {
+            port.serve(talk::Terms {
+                tls: ready.credentials.acceptor(),
+                cookie_keys: ready.cookie_keys.keys(),
+                ntp_port: wanted.ntp_port,
+            });
+        }
+        outcome
+    }
+
+    /// Reads files that changed.
+    fn read(&mut self, wanted: &KeyServing) -> Result<(), String> {
+        let [certificate, private_key] =
+            [&wanted.certificate, &wanted.private_key].map(|name| self.directory.join(name));
+        let shared = wanted.cookie_keys.as_ref().map(|name| self.directory.join(name));
+        match &mut self.ready {
+            Some(ready) if ready.serving == *wanted => {
+                let renewed =
+                    ready.credentials.refresh(&certificate, &private_key).map_err(certificate_trouble)?;
+                if renewed {
+                    info!("Certificate for NTS read anew");
+                }
+                let changed =
+                    ready.cookie_keys.refresh(shared.as_deref(), &self.state).map_err(keys_trouble)?;
+                if changed {
+                    self.server.seal_with(Some(ready.cookie_keys.keys()));
+                }
+            }
+            _ => {
+                let credentials =
+                    Credentials::read(&certificate, &private_key).map_err(certificate_trouble)?;
+                let cookie_keys =
+                    cookie_keys::Source::open(shared.as_deref(), &self.state).map_err(keys_trouble)?;
+                self.server.seal_with(Some(cookie_keys.keys()));
+                self.ready = Some(Ready { serving: wanted.clone(), credentials, cookie_keys });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn certificate_trouble(error: credentials::Error) -> String {
+    format!("NtsCertificate: {error}")
+}
+
+fn keys_trouble(error: cookie_keys::SourceError) -> String {
+    format!("NtsCookieKeys: {error}")
+}

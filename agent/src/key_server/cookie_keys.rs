@@ -1,0 +1,253 @@
+//! Keys that cookies are sealed with (RFC 8915 §6). A file's text in, keys out, and back; whatever is wrong is said with
+//! its line. Prints no key.
+//!
+//! The file has a key per line, `<id> <key>`: the id 8 hexadecimal digits, by which a cookie says which key it was sealed
+//! with, the key 64 (AEAD_AES_SIV_CMAC_256). **The first line is the key that new cookies are sealed with**, the others
+//! are still accepted; one to eight lines, ids and keys each once. Empty lines and lines that begin with `#` are comments.
+//!
+//! Where several servers share the file, a new key goes to the second line first, and to the first line once every server
+//! has read it: else one would give out cookies that another cannot open.
+use std::{
+    fmt::{self, Write as _},
+    path::Path,
+    sync::Arc,
+};
+
+use ntp::{key_exchange::KEY_LEN, nts::cookie::KeyId};
+use tracing::info;
+
+use crate::{auth::SivKey, clock, key_server::own_keys::OwnKeys, load, state::State};
+
+/// Up to eight keys; the first one seals. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct CookieKeys(Arc<[(KeyId, SivKey)]>);
+
+/// So many keys are kept: the current one and seven old ones. With a new one each day a cookie is good for a week.
+pub(crate) const MOST: usize = 8;
+
+/// A key's id and itself.
+pub(super) type RawKey = (KeyId, [u8; KEY_LEN]);
+
+/// Why a text is no file of keys.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Error {
+    #[error("it holds no key")]
+    Empty,
+    #[error("line {line}: more than {MOST} keys")]
+    Many { line: usize },
+    #[error("line {line}: must be 8 hexadecimal digits (the id), a space, and 64 (the key)")]
+    Shape { line: usize },
+    #[error("line {line}: this id was there before")]
+    IdTwice { line: usize },
+    #[error("line {line}: this key was there before")]
+    KeyTwice { line: usize },
+}
+
+/// Reads a file's text.
+pub(super) fn parse(text: &str) -> Result<Vec<RawKey>, Error> {
+    let mut keys: Vec<RawKey> = Vec::new();
+    for (index, content) in text.lines().enumerate() {
+        let (line, content) = (index + 1, content.trim());
+        if content.is_empty() || content.starts_with('#') {
+            continue;
+        }
+        if keys.len() == MOST {
+            return Err(Error::Many { line });
+        }
+        let (id, key) = parse_line(content).ok_or(Error::Shape { line })?;
+        if keys.iter().any(|(known, _)| *known == id) {
+            return Err(Error::IdTwice { line });
+        }
+        if keys.iter().any(|(_, known)| *known == key) {
+            return Err(Error::KeyTwice { line });
+        }
+        keys.push((id, key));
+    }
+    if keys.is_empty() { Err(Error::Empty) } else { Ok(keys) }
+}
+
+fn parse_line(content: &str) -> Option<RawKey> {
+    let (id, key) = content.split_once(char::is_whitespace)?;
+    Some((KeyId(octets(id)?), octets(key.trim_start())?))
+}
+
+/// Exactly so many octets of hexadecimal digits.
+fn octets<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    let mut octets = [0; N];
+    for (octet, pair) in octets.iter_mut().zip(pairs) {
+        let digit = |octet: u8| char::from(octet).to_digit(16);
+        *octet = u8::try_from(16 * digit(pair[0])? + digit(pair[1])?).ok()?;
+    }
+    Some(octets)
+}
+
+/// The text of a file with these keys.
+pub(super) fn text(keys: &[RawKey]) -> String {
+    let mut text = String::new();
+    let hex = |text: &mut String, octets: &[u8]| {
+        octets.iter().try_for_each(|octet| write!(text, "{octet:02x}")).expect("a string takes all")
+    };
+    for (KeyId(id), key) in keys {
+        hex(&mut text, id);
+        text.push(' ');
+        hex(&mut text, key);
+        text.push('\n');
+    }
+    text
+}
+
+impl CookieKeys {
+    /// Ready for use. There is at least one: [`parse`] answers no empty list, and who has keys of its own makes one.
+    fn new(keys: &[RawKey]) -> Self {
+        Self(keys.iter().map(|(id, key)| (*id, SivKey::new(*key))).collect())
+    }
+
+    /// The one that seals.
+    pub(crate) fn current(&self) -> (KeyId, &SivKey) {
+        let (id, key) = &self.0[0];
+        (*id, key)
+    }
+
+    /// The one with this id.
+    pub(crate) fn find(&self, id: KeyId) -> Option<&SivKey> {
+        self.0.iter().find(|(known, _)| *known == id).map(|(_, key)| key)
+    }
+}
+
+/// Where keys come from, and those that were read last.
+pub(super) struct Source {
+    read: Read,
+    keys: CookieKeys,
+}
+
+/// What was read.
+#[derive(PartialEq)]
+enum Read {
+    Shared(Vec<RawKey>),
+    Own(OwnKeys),
+}
+
+/// Why there are no keys, or no new ones.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SourceError {
+    #[error("{0}")]
+    Read(#[from] load::Error),
+    #[error("file {file}: {source}")]
+    Parse { file: String, source: Error },
+    #[error("no random number: {0}")]
+    Random(#[from] sys::Error),
+}
+
+impl Source {
+    /// The keys in the file `shared`; without one, the agent's own.
+    pub(super) fn open(shared: Option<&Path>, state: &State) -> Result<Self, SourceError> {
+        let read = Read::from(shared, state, None)?;
+        Ok(Self { keys: read.keys(), read })
+    }
+
+    /// Looks again; whether they are others now. On an error the old ones stay.
+    pub(super) fn refresh(&mut self, shared: Option<&Path>, state: &State) -> Result<bool, SourceError> {
+        let read = Read::from(shared, state, Some(&self.read))?;
+        let changed = read != self.read;
+        if changed {
+            self.keys = read.keys();
+            self.read = read;
+            info!(keys = ?self.keys, "Cookie keys changed");
+        }
+        Ok(changed)
+    }
+
+    /// The keys.
+    pub(super) fn keys(&self) -> CookieKeys {
+        self.keys.clone()
+    }
+}
+
+impl Read {
+    fn from(shared: Option<&Path>, state: &State, before: Option<&Self>) -> Result<Self, SourceError> {
+        let Some(path) = shared else {
+            let before = match before {
+                Some(Self::Own(own)) => Some(own.clone()),
+                _ => state.cookie_keys().as_deref().and_then(OwnKeys::from_text),
+            };
+            let own = OwnKeys::renewed(before.clone(), clock::now().wall)?;
+            if before.as_ref() != Some(&own) {
+                state.save_cookie_keys(&own.text());
+            }
+            return Ok(Self::Own(own));
+        };
+        let file = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let keys = parse(&load::read(path)?).map_err(|source| SourceError::Parse { file: file(), source })?;
+        Ok(Self::Shared(keys))
+    }
+
+    fn keys(&self) -> CookieKeys {
+        CookieKeys::new(match self {
+            Self::Shared(keys) => keys,
+            Self::Own(own) => own.keys(),
+        })
+    }
+}
+
+impl fmt::Debug for CookieKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(id, _)| id)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn line(id: u8, key: u8) -> String {
+        format!("{id:08x} {}\n", format!("{key:02x}").repeat(KEY_LEN))
+    }
+
+    #[test]
+    fn the_first_line_seals_and_all_are_known() {
+        let text = format!("# a comment\n\n{}{}", line(7, 1), line(9, 2).to_uppercase());
+        let keys = CookieKeys::new(&parse(&text).unwrap());
+        let id = |n| KeyId([0, 0, 0, n]);
+        assert_eq!(keys.current().0, id(7));
+        assert!(keys.find(id(7)).is_some() && keys.find(id(9)).is_some() && keys.find(id(8)).is_none());
+        assert_eq!(format!("{keys:?}"), "[KeyId(00000007), KeyId(00000009)]");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let check = |text: &str, expected| assert_eq!(parse(text), Err(expected), "{text:?}");
+        check("", Error::Empty);
+        check("# none\n", Error::Empty);
+        check(&(0..9).map(|n| line(n, n)).collect::<String>(), Error::Many { line: 9 });
+        check(&(line(1, 1) + &line(1, 2)), Error::IdTwice { line: 2 });
+        check(&(line(1, 1) + &line(2, 1)), Error::KeyTwice { line: 2 });
+        for text in ["1 ff", "00000001", &line(1, 1)[1..], &line(1, 1).replace("01\n", "0x"), "0000000ü 00"]
+        {
+            check(text, Error::Shape { line: 1 });
+        }
+        check(&line(1, 1).replace('\n', "00"), Error::Shape { line: 1 });
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "([0-9a-f]{8} [0-9a-f]{64}\n){0,3}\\PC{0,80}") {
+            if let Ok(keys) = parse(&text) {
+                prop_assert!((1..=MOST).contains(&keys.len()));
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(keys in proptest::collection::vec(any::<([u8; 4], [u8; KEY_LEN])>(), 1..=MOST)) {
+            let keys: Vec<_> = keys.into_iter().map(|(id, key)| (KeyId(id), key)).collect();
+            if let Ok(read) = parse(&text(&keys)) {
+                prop_assert_eq!(read, keys);
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Certificate and private key of the key exchange: two PEM files in, the settings of a TLS 1.3 server out, made anew
+//! when a file changes. Prints no key.
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ntp::key_exchange;
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
+    server::NoServerSessionStorage,
+};
+use sha2::{Digest, Sha256};
+use tokio_rustls::TlsAcceptor;
+
+/// What was last read.
+pub(super) struct Credentials {
+    acceptor: TlsAcceptor,
+    /// Of both files, to see a change by.
+    digest: [u8; 32],
+}
+
+/// Why they cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("file {}: {source}", name(path))]
+    Read { path: PathBuf, source: io::Error },
+    #[error("file {}: {source}", name(path))]
+    Pem { path: PathBuf, source: pem::Error },
+    #[error("file {} holds no certificate", name(path))]
+    Empty { path: PathBuf },
+    #[error("certificate and private key: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+impl Credentials {
+    /// Reads both files, and sees whether they belong together.
+    pub(super) fn read(certificate: &Path, private_key: &Path) -> Result<Self, Error> {
+        let files = [octets(certificate)?, octets(private_key)?];
+        Self::of(&files, certificate, private_key)
+    }
+
+    /// Reads them again if they are others than before; whether that was so. On an error the old ones stay.
+    pub(super) fn refresh(&mut self, certificate: &Path, private_key: &Path) -> Result<bool, Error> {
+        let files = [octets(certificate)?, octets(private_key)?];
+        if digest(&files) == self.digest {
+            return Ok(false);
+        }
+        *self = Self::of(&files, certificate, private_key)?;
+        Ok(true)
+    }
+
+    /// For connections from now on.
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.clone()
+    }
+
+    fn of(files: &[Vec<u8>; 2], certificate: &Path, private_key: &Path) -> Result<Self, Error> {
+        let pem = |path: &Path| {
+            let path = path.to_owned();
+            |source| Error::Pem { path, source }
+        };
+        let chain: Vec<_> =
+            CertificateDer::pem_slice_iter(&files[0]).collect::<Result<_, _>>().map_err(pem(certificate))?;
+        if chain.is_empty() {
+            return Err(Error::Empty { path: certificate.to_owned() });
+        }
+        let key = PrivateKeyDer::from_pem_slice(&files[1]).map_err(pem(private_key))?;
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![key_exchange::ALPN.to_vec()];
+        // A client comes once a week; a ticket would cost memory here and tell who it is.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), digest: digest(files) })
+    }
+}
+
+/// A chain of ten large certificates is a tenth of this.
+const LARGEST_FILE: u64 = 1 << 20;
+
+fn octets(path: &Path) -> Result<Vec<u8>, Error> {
+    let read = || {
+        // The house must not wait for the other end of a pipe.
+        let metadata = fs::metadata(path)?;
+        if !metadata.is_file() || metadata.len() > LARGEST_FILE {
+            return Err(io::Error::other("not a plain file of at most 1 MiB"));
+        }
+        fs::read(path)
+    };
+    read().map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+fn digest(files: &[Vec<u8>; 2]) -> [u8; 32] {
+    let length = (files[0].len() as u64).to_be_bytes();
+    Sha256::new().chain_update(length).chain_update(&files[0]).chain_update(&files[1]).finalize().into()
+}

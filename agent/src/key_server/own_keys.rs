@@ -1,0 +1,103 @@
+//! Cookie keys of the agent's own: a new one each day, seven old ones, kept in its state over restarts, so that these do
+//! not send all clients to another key exchange at once. The stored text and the time in; the keys, and whether they are
+//! to be stored anew, out.
+use std::iter;
+
+use ntp::{Wall, key_exchange::KEY_LEN, nts::cookie::KeyId};
+
+use crate::key_server::cookie_keys::{self, MOST, RawKey};
+
+/// The keys, and when the newest was made.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct OwnKeys {
+    /// Seconds since 1970.
+    made: i64,
+    keys: Vec<RawKey>,
+}
+
+/// Seconds: a day.
+const LIFE: i64 = 86_400;
+
+impl OwnKeys {
+    /// What was stored, if that is sound.
+    pub(super) fn from_text(text: &str) -> Option<Self> {
+        let (first, rest) = text.split_once('\n')?;
+        let made = first.strip_prefix("made ")?.parse().ok()?;
+        Some(Self { made, keys: cookie_keys::parse(rest).ok()? })
+    }
+
+    /// To store.
+    pub(super) fn text(&self) -> String {
+        format!("made {}\n{}", self.made, cookie_keys::text(&self.keys))
+    }
+
+    /// The keys, the current one first.
+    pub(super) fn keys(&self) -> &[RawKey] {
+        &self.keys
+    }
+
+    /// Those that are good at `now`: the same, or with another one at their head. A clock that was set by more than a day,
+    /// in whichever direction, brings a new key; the old ones stay.
+    ///
+    /// # Errors
+    /// When a key is due and there is no random number.
+    pub(super) fn renewed(before: Option<Self>, now: Wall) -> Result<Self, sys::Error> {
+        let now = now.0.div_euclid(1_000_000_000);
+        match before {
+            Some(own) if (now - own.made).abs() < LIFE => Ok(own),
+            before => {
+                let old = before.map(|own| own.keys).unwrap_or_default();
+                let fresh = fresh(&old)?;
+                Ok(Self { made: now, keys: iter::once(fresh).chain(old).take(MOST).collect() })
+            }
+        }
+    }
+}
+
+fn fresh(old: &[RawKey]) -> Result<RawKey, sys::Error> {
+    let (mut id, mut key) = ([0; 4], [0; KEY_LEN]);
+    sys::random::fill(&mut key)?;
+    loop {
+        sys::random::fill(&mut id)?;
+        if old.iter().all(|(known, _)| *known != KeyId(id)) {
+            return Ok((KeyId(id), key));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(days: f64) -> Wall {
+        Wall(1_800_000_000_000_000_000) + days * 86_400.0
+    }
+
+    #[test]
+    fn a_key_a_day_and_seven_old_ones() {
+        let mut own = OwnKeys::renewed(None, at(0.0)).unwrap();
+        let first = own.keys[0];
+        assert_eq!(own.keys.len(), 1);
+        for day in 1..=7 {
+            let before = own.clone();
+            own = OwnKeys::renewed(Some(own), at(f64::from(day) - 0.01)).unwrap();
+            assert!(own == before, "not a day old");
+            own = OwnKeys::renewed(Some(own), at(f64::from(day))).unwrap();
+            assert!(own.keys[1..] == before.keys[..], "the new one comes first");
+        }
+        assert!((own.keys.len(), &own.keys[7]) == (MOST, &first));
+        own = OwnKeys::renewed(Some(own), at(8.0)).unwrap();
+        assert!(own.keys.len() == MOST && !own.keys.contains(&first));
+        let back = OwnKeys::renewed(Some(own.clone()), at(-100.0)).unwrap();
+        assert!(back.keys[1..] == own.keys[..7], "a clock that was far ahead");
+    }
+
+    #[test]
+    fn what_is_stored_comes_back() {
+        let own = OwnKeys::renewed(OwnKeys::renewed(None, at(0.0)).ok(), at(1.5)).unwrap();
+        assert!(OwnKeys::from_text(&own.text()).as_ref() == Some(&own));
+        for text in ["", "made \n", "made 17\n", &own.text()[5..], &own.text().replace("made ", "")] {
+            assert!(OwnKeys::from_text(text).is_none(), "{text:?}");
+        }
+    }
+}

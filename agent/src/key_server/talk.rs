@@ -1,0 +1,116 @@
+//! One key exchange: a connection and the terms in, an answer with eight cookies to it, and how it ended out. Takes no
+//! longer than a few seconds and no more memory than one request, whoever talks.
+use std::{io, time::Duration};
+
+use ntp::{
+    key_exchange::{self, EXPORTER_CONTEXTS, EXPORTER_LABEL, KEY_LEN, server::Offer},
+    nts::{COOKIES, cookie::SessionKeys, server::fresh_cookie},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use crate::{
+    key_server::CookieKeys,
+    server::{Nonces, Ring},
+};
+
+/// What a client is given.
+#[derive(Clone)]
+pub(super) struct Terms {
+    /// With the certificate.
+    pub(super) tls: TlsAcceptor,
+    /// What its cookies are sealed with.
+    pub(super) cookie_keys: CookieKeys,
+    /// The UDP port of the time server, if it must be told.
+    pub(super) ntp_port: Option<u16>,
+}
+
+/// Why nothing came of it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("it took too long")]
+    Slow(#[from] time::error::Elapsed),
+    #[error("{0}")]
+    Connection(#[from] io::Error),
+    #[error("the client does not speak NTS (ALPN ntske/1)")]
+    NotNts,
+    #[error("the connection was closed before the request's end")]
+    Closed,
+    #[error("the request is longer than {} octets", key_exchange::server::LONGEST_REQUEST)]
+    TooLong,
+    #[error("the request is bad")]
+    Bad,
+    #[error("the client does not do NTPv4 with AES-SIV-CMAC-256")]
+    Nothing,
+    #[error("TLS: {0}")]
+    Export(#[from] rustls::Error),
+    #[error("{0}")]
+    Random(#[from] sys::Error),
+}
+
+/// For all of it, as a client on the far side of the world needs a second.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Exchanges keys over `stream`.
+pub(super) async fn serve(stream: TcpStream, terms: &Terms) -> Result<(), Error> {
+    time::timeout(LONGEST, exchange(stream, terms)).await?
+}
+
+async fn exchange(stream: TcpStream, terms: &Terms) -> Result<(), Error> {
+    let mut stream = terms.tls.accept(stream).await?;
+    if stream.get_ref().1.alpn_protocol() != Some(key_exchange::ALPN) {
+        return Err(Error::NotNts);
+    }
+    let (answer, outcome) = match request(&mut stream).await? {
+        Ok(Offer::Good) => (agreement(&stream, terms)?, Ok(())),
+        Ok(Offer::NoProtocol) => (key_exchange::server::no_protocol(), Err(Error::Nothing)),
+        Ok(Offer::NoAead) => (key_exchange::server::no_aead(), Err(Error::Nothing)),
+        Err(why) => (key_exchange::server::refusal(why), Err(Error::Bad)),
+    };
+    stream.write_all(&answer).await?;
+    stream.shutdown().await?;
+    // What the client still says must be taken: else the system resets the connection, and our answer may be lost.
+    let mut rest = [0; 256];
+    while matches!(time::timeout(FAREWELL, stream.read(&mut rest)).await, Ok(Ok(1..))) {}
+    outcome
+}
+
+/// So long a client may keep a connection that is over for us.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+type Stream = TlsStream<TcpStream>;
+
+/// What the client offers, or what is wrong with it; over as many TLS records as it likes.
+async fn request(stream: &mut Stream) -> Result<Result<Offer, key_exchange::server::Error>, Error> {
+    let mut said = Vec::new();
+    let mut part = [0; 1024];
+    loop {
+        let length = stream.read(&mut part).await?;
+        if length == 0 {
+            return Err(Error::Closed);
+        }
+        said.extend_from_slice(&part[..length]);
+        match key_exchange::server::read(&said) {
+            Ok(Some(offer)) => return Ok(Ok(offer)),
+            Err(why) => return Ok(Err(why)),
+            Ok(None) if said.len() > key_exchange::server::LONGEST_REQUEST => return Err(Error::TooLong),
+            Ok(None) => {}
+        }
+    }
+}
+
+fn agreement(stream: &Stream, terms: &Terms) -> Result<Vec<u8>, Error> {
+    let connection = stream.get_ref().1;
+    let key =
+        |context: [u8; 5]| connection.export_keying_material([0; KEY_LEN], EXPORTER_LABEL, Some(&context));
+    let [client_to_server, server_to_client] = EXPORTER_CONTEXTS.map(key);
+    let keys = SessionKeys { client_to_server: client_to_server?, server_to_client: server_to_client? };
+    let mut nonces = Nonces::new()?;
+    let mut ring = Ring { keys: &terms.cookie_keys, nonces: &mut nonces };
+    let cookies: Vec<_> = (0..COOKIES).map(|_| fresh_cookie(&keys, &mut ring)).collect();
+    Ok(key_exchange::server::agreement(terms.ntp_port, cookies.iter().map(Vec::as_slice)))
+}
