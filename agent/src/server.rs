@@ -22,6 +22,7 @@ mod keeper;
 mod worker;
 
 mod clients;
+mod departures;
 mod memory;
 mod nts;
 
@@ -33,6 +34,7 @@ mod socket;
 use clients::ClientTable;
 use control::{Desk, SnapshotSource};
 use counters::WorkerCounters;
+use departures::Departures;
 
 pub(crate) use counters::{KeyExchange, ServerCounters};
 pub(crate) use nts::{Nonces, Ring};
@@ -186,6 +188,7 @@ struct Shared {
     /// Counts changes of the orders, so that a worker need not lock for each packet.
     generation: AtomicU64,
     states: Mutex<[ServingState; Family::ALL.len()]>,
+    departures: Departures,
     counters: ServerCounters,
     desk: Desk,
     stop: AtomicBool,
@@ -215,6 +218,7 @@ impl Shared {
             }),
             generation: AtomicU64::new(0),
             states: Mutex::default(),
+            departures: Departures::new(),
             counters: ServerCounters::default(),
             desk: Desk::new().map_err(Error::Random)?,
             stop: AtomicBool::new(false),

@@ -2,9 +2,9 @@
 //! of chance.
 use std::net::IpAddr;
 
-use ntp::{Memory, Mono, RateLimit, RateVerdict};
+use ntp::{Memory, Mono, NtpTimestamp, RateLimit, RateVerdict};
 
-use super::ClientTable;
+use super::{ClientTable, Departures};
 
 /// What `ntp::respond` is given to ask.
 #[derive(Debug)]
@@ -13,11 +13,17 @@ pub(super) struct ServerMemory<'a> {
     pub(super) clients: &'a ClientTable,
     /// The thread's own.
     pub(super) chance: &'a mut Chance,
+    /// When answers left; none where nothing stamps them.
+    pub(super) departures: Option<&'a Departures>,
 }
 
 impl Memory for ServerMemory<'_> {
     fn judge(&mut self, address: IpAddr, now: Mono, limit: &RateLimit) -> RateVerdict {
         self.clients.judge(address, self.chance.draw(), now, limit)
+    }
+
+    fn departure(&mut self, arrival: NtpTimestamp) -> Option<NtpTimestamp> {
+        self.departures.and_then(|departures| departures.take(arrival))
     }
 }
 

@@ -14,7 +14,11 @@ use sys::{
     udp::{Received, UdpSocket},
 };
 
-use super::{WorkerCounters, socket::send_alone};
+use super::{
+    WorkerCounters,
+    departures::Leaving,
+    socket::{send_alone, send_traced},
+};
 use crate::{auth::SivKey, key_server::CookieKeys};
 
 /// What sealing needs.
@@ -82,14 +86,15 @@ pub(super) fn answer(
     socket: &UdpSocket,
     (came, datagram): (&Received, &[u8]),
     answer: Answer,
-    ring: &mut Ring<'_>,
+    (ring, leaving): (&mut Ring<'_>, &mut Leaving),
     counters: &WorkerCounters,
 ) {
     match server::reply(datagram, answer, ring) {
         Outcome::Answer(sealed) => {
             // The clock is read as late as can be; the seal, which covers it, takes a microsecond more.
             let octets = sealed.finish(Wall(clock::realtime_ns()));
-            send_alone(socket, came, &octets, counters, WorkerCounters::count_nts_answer);
+            let counted = (counters, WorkerCounters::count_nts_answer as fn(&WorkerCounters));
+            send_traced(socket, came, (&octets, answer.traced()), leaving, counted);
         }
         Outcome::Kiss(octets) => send_alone(socket, came, &octets, counters, WorkerCounters::count_nts_kiss),
         Outcome::Drop(reason) => counters.count_drop(reason),

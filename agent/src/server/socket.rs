@@ -4,7 +4,7 @@
 //! workers, which take many datagrams at once, send by it what is no plain reply.
 use std::os::fd::{AsFd, BorrowedFd};
 
-use ntp::{DropReason, Mono, Request, Served, Serving, Verdict, Wall};
+use ntp::{DropReason, Mono, NtpTimestamp, Request, Served, Serving, Verdict, Wall};
 use sys::{
     clock,
     udp::{self, Received, UdpSocket},
@@ -12,6 +12,7 @@ use sys::{
 
 use super::{
     ClientTable, Family, ServeConfig, WorkerCounters,
+    departures::Leaving,
     memory::{Chance, ServerMemory},
 };
 
@@ -64,7 +65,7 @@ impl ServerSocket {
             now: Mono(clock::monotonic_ns()),
         };
         let serving = Serving { served, rules: &config.rules, limit: &config.limit };
-        let mut memory = ServerMemory { clients: &self.clients, chance: &mut self.chance };
+        let mut memory = ServerMemory { clients: &self.clients, chance: &mut self.chance, departures: None };
         let decision = ntp::respond(&request, &serving, &mut memory);
         self.counters.count_request(decision.version, request.datagram);
         let (octets, count): (_, fn(&WorkerCounters)) = match decision.verdict {
@@ -78,6 +79,24 @@ impl ServerSocket {
             Verdict::Answer(answer) => (answer.at(Wall(clock::realtime_ns())), WorkerCounters::count_answer),
         };
         send_alone(&self.socket, &came, &octets, &self.counters, count);
+    }
+}
+
+/// Answers `came` with `octets` at once, counts that, and asks when they left if their client may.
+pub(super) fn send_traced(
+    socket: &UdpSocket,
+    came: &Received,
+    (octets, arrival): (&[u8], Option<NtpTimestamp>),
+    leaving: &mut Leaving,
+    (counters, count): (&WorkerCounters, fn(&WorkerCounters)),
+) {
+    let Some(arrival) = arrival else { return send_alone(socket, came, octets, counters, count) };
+    match socket.send_stamped(came.local, came.from, octets) {
+        Ok(()) => {
+            leaving.add(arrival);
+            count(counters);
+        }
+        Err(_) => counters.count_send_failure(),
     }
 }
 

@@ -17,9 +17,10 @@ use sys::{
 
 use super::{
     Family, Orders, Shared, WorkerCounters,
+    departures::Leaving,
     memory::{Chance, ServerMemory},
     nts::{self, Nonces, Ring},
-    socket::{BUFFER, send_alone},
+    socket::{BUFFER, send_alone, send_traced},
 };
 
 /// Ends all workers of a crew.
@@ -56,6 +57,8 @@ pub(super) struct Worker<'a> {
     nonces: Nonces,
     inbox: Inbox<BUFFER>,
     replies: Replies,
+    /// By family.
+    leaving: [Leaving; Family::ALL.len()],
 }
 
 impl<'a> Worker<'a> {
@@ -72,6 +75,7 @@ impl<'a> Worker<'a> {
             nonces: Nonces::new()?,
             inbox: Inbox::new(BATCH),
             replies: Replies::new(),
+            leaving: Default::default(),
         })
     }
 
@@ -95,7 +99,7 @@ impl<'a> Worker<'a> {
             while ready.contains(&true) && !whistle.is_blown() {
                 for family in Family::ALL {
                     if let (true, Some(socket)) = (ready[family as usize], sockets[family as usize]) {
-                        let taken = self.serve(socket).map_err(|error| (family, error))?;
+                        let taken = self.serve(socket, family).map_err(|error| (family, error))?;
                         ready[family as usize] = taken == BATCH;
                     }
                 }
@@ -105,7 +109,11 @@ impl<'a> Worker<'a> {
     }
 
     /// Takes what is there, up to a limit, and does what is due; returns how many datagrams that were.
-    fn serve(&mut self, socket: &UdpSocket) -> Result<usize, sys::Error> {
+    fn serve(&mut self, socket: &UdpSocket, family: Family) -> Result<usize, sys::Error> {
+        let departures = &self.shared.departures;
+        let leaving = &mut self.leaving[family as usize];
+        // First, so that a request finds when the answer left that it refers to.
+        leaving.collect(socket, departures);
         let taken = match self.inbox.receive(socket) {
             Ok(taken) => taken,
             Err(error) if error.would_block() || error.interrupted() => return Ok(0),
@@ -115,7 +123,7 @@ impl<'a> Worker<'a> {
         self.view.refresh(self.shared);
         let Orders { config, rules, served, clients, cookie_keys, .. } = &self.view.orders;
         let serving = Serving { served, rules, limit: &config.limit };
-        let mut memory = ServerMemory { clients, chance: &mut self.chance };
+        let mut memory = ServerMemory { clients, chance: &mut self.chance, departures: Some(departures) };
         let now = Mono(clock::monotonic_ns());
         for (came, datagram) in (0..taken).filter_map(|place| self.inbox.datagram(place)) {
             let request = Request { datagram, from: came.from, received: Wall(came.at_ns), now };
@@ -124,6 +132,11 @@ impl<'a> Worker<'a> {
             match decision.verdict {
                 Verdict::Drop(reason) => self.counters.count_drop(reason),
                 Verdict::Kiss(octets) => self.replies.put(came, Reply::Kiss(octets)),
+                Verdict::Answer(answer) if answer.traced().is_some() => {
+                    let octets = answer.at(Wall(clock::realtime_ns()));
+                    let counted = (self.counters, WorkerCounters::count_answer as fn(&WorkerCounters));
+                    send_traced(socket, &came, (&octets, answer.traced()), leaving, counted);
+                }
                 Verdict::Answer(answer) => self.replies.put(came, Reply::Answer(answer)),
                 Verdict::Query => match self.shared.desk.answer(&request, served, &self.shared.counters) {
                     Ok(parts) => send_parts(socket, &came, &parts, self.counters),
@@ -133,7 +146,7 @@ impl<'a> Worker<'a> {
                     None => self.counters.count_drop(DropReason::Unauthenticated),
                     Some(keys) => {
                         let mut ring = Ring { keys, nonces: &mut self.nonces };
-                        nts::answer(socket, (&came, datagram), answer, &mut ring, self.counters);
+                        nts::answer(socket, (&came, datagram), answer, (&mut ring, leaving), self.counters);
                     }
                 },
             }

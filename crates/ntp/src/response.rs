@@ -142,6 +142,9 @@ pub struct Answer {
     header: Header,
     received: Wall,
     reference_time: Option<Wall>,
+    /// In interleaved mode, when the answer before this one left.
+    departed: Option<NtpTimestamp>,
+    is_traced: bool,
 }
 
 impl Answer {
@@ -152,7 +155,14 @@ impl Answer {
         let transmit = transmit.max(self.received);
         let reference_time =
             self.reference_time.map_or(NtpTimestamp(0), |time| NtpTimestamp::from_wall(time.min(transmit)));
-        Header { reference_time, transmit: NtpTimestamp::from_wall(transmit), ..self.header }.encode()
+        let transmit = self.departed.unwrap_or_else(|| NtpTimestamp::from_wall(transmit));
+        Header { reference_time, transmit, ..self.header }.encode()
+    }
+
+    /// If its client may ask in interleaved mode when this answer left (RFC 9769): the time by which it will ask, which
+    /// is that of its request's arrival, as this answer says it.
+    pub fn traced(&self) -> Option<NtpTimestamp> {
+        self.is_traced.then_some(self.header.receive)
     }
 
     /// A kiss in its place.
@@ -240,12 +250,19 @@ pub struct Serving<'a> {
 pub trait Memory {
     /// Counts a request from `address` at `now`, and judges it.
     fn judge(&mut self, address: IpAddr, now: Mono, limit: &RateLimit) -> RateVerdict;
+
+    /// When the answer left that said that its request arrived at `arrival`, if that is known; asked once for each.
+    fn departure(&mut self, arrival: NtpTimestamp) -> Option<NtpTimestamp>;
 }
 
 #[cfg(test)]
 impl Memory for crate::rate_limit::RateTable {
     fn judge(&mut self, address: IpAddr, now: Mono, limit: &RateLimit) -> RateVerdict {
         crate::rate_limit::RateTable::judge(self, address, now, limit)
+    }
+
+    fn departure(&mut self, _: NtpTimestamp) -> Option<NtpTimestamp> {
+        None
     }
 }
 
@@ -305,7 +322,7 @@ fn decide<M: Memory>(
             RateVerdict::Kiss | RateVerdict::Drop => return Err(DropReason::RateLimited),
         }
     }
-    let answer = answer(&asked, mode, poll, served, request.received);
+    let answer = interleaved(&asked, answer(&asked, mode, poll, served, request.received), memory);
     Ok(if seal { Verdict::Seal(answer) } else { Verdict::Answer(answer) })
 }
 
@@ -386,7 +403,22 @@ fn answer(asked: &Header, mode: u8, poll: i8, served: &Served, received: Wall) -
         receive: NtpTimestamp::from_wall(received),
         ..Header::default()
     };
-    Answer { header, received, reference_time: served.reference_time }
+    let reference_time = served.reference_time;
+    Answer { header, received, reference_time, departed: None, is_traced: false }
+}
+
+/// The same answer, in interleaved mode if the request asks for that and we remember the answer that it refers to
+/// (RFC 9769 §2): it then says when that one left, which it could not say itself. A client that minimises what it tells
+/// has a zero origin, and costs nothing here.
+fn interleaved<M: Memory>(asked: &Header, answer: Answer, memory: &mut M) -> Answer {
+    let refers = asked.version == packet::VERSION && asked.mode == MODE_CLIENT && asked.origin.0 != 0;
+    if !refers {
+        return answer;
+    }
+    // Equal times would be a basic request's, whose origin is our transmit time and no time of arrival.
+    let departed = (asked.receive != asked.transmit).then(|| memory.departure(asked.origin)).flatten();
+    let origin = if departed.is_some() { asked.receive } else { answer.header.origin };
+    Answer { header: Header { origin, ..answer.header }, departed, is_traced: true, ..answer }
 }
 
 /// Only what the client said itself comes back, so a kiss tells no time (RFC 5905 §7.4).

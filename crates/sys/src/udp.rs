@@ -199,7 +199,7 @@ impl UdpSocket {
     /// # Errors
     /// Also what came back for an earlier datagram ([`Error::refused`]).
     pub fn send(&self, datagram: &[u8]) -> Result<(), Error> {
-        self.transmit(datagram, None, None)
+        self.transmit(datagram, None, None, false)
     }
 
     /// Sends `datagram` to `to`, with `local` as its source address if given.
@@ -207,10 +207,25 @@ impl UdpSocket {
     /// # Errors
     /// When there is no way to `to`, or `local` is no longer ours.
     pub fn send_from(&self, local: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) -> Result<(), Error> {
-        self.transmit(datagram, Some(to), local)
+        self.transmit(datagram, Some(to), local, false)
     }
 
-    fn transmit(&self, datagram: &[u8], to: Option<SocketAddr>, local: Option<IpAddr>) -> Result<(), Error> {
+    /// The same, and when it left is told by the error queue ([`UdpSocket::departure`]), of this datagram alone. While
+    /// something is in that queue, [`crate::poll`] says that the socket is ready.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::send_from`].
+    pub fn send_stamped(&self, local: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) -> Result<(), Error> {
+        self.transmit(datagram, Some(to), local, true)
+    }
+
+    fn transmit(
+        &self,
+        datagram: &[u8],
+        to: Option<SocketAddr>,
+        local: Option<IpAddr>,
+        stamped: bool,
+    ) -> Result<(), Error> {
         let name = to.as_ref().map(address::encode);
         let mut control = control::Buffer::new();
         let mut vector =
@@ -224,6 +239,9 @@ impl UdpSocket {
         message.msg_iovlen = 1;
         if let Some(local) = local {
             control.write_source(&mut message, local);
+        }
+        if stamped {
+            control.write_stamp_request(&mut message);
         }
         // SAFETY: every pointer in the message is to a live object of the given length; sendmsg writes to none.
         let sent = unsafe { libc::sendmsg(self.raw(), &raw const message, libc::MSG_NOSIGNAL) };

@@ -259,6 +259,10 @@ impl Memory for Fixed {
     fn judge(&mut self, _: IpAddr, _: Mono, _: &RateLimit) -> RateVerdict {
         self.0
     }
+
+    fn departure(&mut self, _: NtpTimestamp) -> Option<NtpTimestamp> {
+        None
+    }
 }
 
 fn outcome(version: u8, mode: u8, from: SocketAddr, rules: &RestrictTable, rate: RateVerdict) -> char {

@@ -259,6 +259,10 @@ impl Memory for Generous {
     fn judge(&mut self, _: IpAddr, _: Mono, _: &RateLimit) -> RateVerdict {
         RateVerdict::Pass
     }
+
+    fn departure(&mut self, _: NtpTimestamp) -> Option<NtpTimestamp> {
+        None
+    }
 }
 
 fn engine(config: &Config, boot: BootState, seed: u64, (now, offset, stepped): (f64, f64, f64)) -> Engine {

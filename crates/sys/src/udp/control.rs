@@ -88,6 +88,28 @@ impl Buffer {
         }
     }
 
+    /// Lets the kernel tell by the error queue when `message` left (timestamping.rst §1.3.4); after
+    /// [`Buffer::write_source`], if that is wanted too.
+    pub(super) fn write_stamp_request(&mut self, message: &mut libc::msghdr) {
+        let before = message.msg_controllen;
+        let wanted = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
+        if before == 0 {
+            return self.write(message, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, wanted);
+        }
+        let start = before.next_multiple_of(align_of::<libc::cmsghdr>());
+        let size = size_of_val(&wanted) as libc::c_uint;
+        // SAFETY: a source is at most 40 octets with its header and what aligns the next, this one is 20, and there are
+        // 256; the buffer is aligned as a header must be, and so is `start`.
+        unsafe {
+            let header = self.0.as_mut_ptr().add(start).cast::<libc::cmsghdr>();
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SO_TIMESTAMPING;
+            (*header).cmsg_len = libc::CMSG_LEN(size) as _;
+            libc::CMSG_DATA(header).cast::<libc::c_uint>().write_unaligned(wanted);
+            message.msg_controllen = (start + libc::CMSG_LEN(size) as usize) as _;
+        }
+    }
+
     fn write<T>(&mut self, message: &mut libc::msghdr, level: libc::c_int, kind: libc::c_int, info: T) {
         let size = size_of::<T>() as libc::c_uint;
         self.attach(message);
