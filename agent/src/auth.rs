@@ -1,6 +1,6 @@
 //! Proof that an answer comes from whom we asked. A request without proof and its source's `ntp::Auth` in, the octets
 //! to send out; a datagram in, and whether it may be believed. Formats are the `ntp` crate's; here are the files with
-//! keys (`key`), the cryptography (`cipher`), cookies (`session`) and the key exchange (`exchange`, `certificate`).
+//! keys (`key`), the cryptography (`digest`, `siv`), cookies (`session`) and the key exchange (`exchange`, `certificate`).
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -11,13 +11,14 @@ use ntp::{Auth, RequestId, SourceId, nts, packet::HEADER_LEN};
 pub(crate) mod exchange;
 
 mod certificate;
-mod cipher;
+mod digest;
 mod key;
 mod session;
+mod siv;
 
-pub(crate) use cipher::SivKey;
 use key::{Key, KeyFile};
 pub(crate) use session::Session;
+pub(crate) use siv::SivKey;
 
 /// Has a key exchange done elsewhere; the answer comes back some other way, in every case.
 pub(crate) type Exchanger = Box<dyn Fn(exchange::Question) + Send>;

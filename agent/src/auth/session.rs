@@ -9,7 +9,7 @@ use ntp::{
     packet::HEADER_LEN,
 };
 
-use crate::auth::cipher::SivKey;
+use crate::auth::siv::SivKey;
 
 /// Keys and cookies of one source.
 pub(crate) struct Session {

@@ -6,18 +6,19 @@ use ntp::{
     nts::{
         Nonce,
         cookie::KeyId,
-        server::{self, Keyring, Outcome},
+        server::{self, Keyring, Outcome, Sealed},
     },
 };
 use sys::{
     clock,
-    udp::{Received, UdpSocket},
+    udp::{Outbox, Received, UdpSocket},
 };
 
 use super::{
     WorkerCounters,
     departures::Leaving,
     socket::{send_alone, send_traced},
+    worker::Pace,
 };
 use crate::{auth::SivKey, key_server::CookieKeys};
 
@@ -81,23 +82,88 @@ impl Nonces {
     }
 }
 
-/// Sends what is due for a request whose header is answered by `answer`.
-pub(super) fn answer(
-    socket: &UdpSocket,
-    (came, datagram): (&Received, &[u8]),
-    answer: Answer,
-    (ring, leaving): (&mut Ring<'_>, &mut Leaving),
-    counters: &WorkerCounters,
-) {
-    match server::reply(datagram, answer, ring) {
-        Outcome::Answer(sealed) => {
-            // The clock is read as late as can be; the seal, which covers it, takes a microsecond more.
-            let octets = sealed.finish(Wall(clock::realtime_ns()));
-            let counted = (counters, WorkerCounters::count_nts_answer as fn(&WorkerCounters));
-            send_traced(socket, came, (&octets, answer.traced()), leaving, counted);
+/// Sealed replies that are about to leave together.
+#[derive(Debug)]
+pub(super) struct Sealing {
+    nonces: Nonces,
+    /// Never more than [`BATCH`].
+    waiting: Vec<(Received, Sealed)>,
+    outbox: Outbox<LONGEST>,
+    /// How fast replies are sealed, and how fast they leave then.
+    paces: [Pace; 2],
+}
+
+/// All of them are sealed before the first leaves, which takes some ten microseconds.
+const BATCH: usize = 16;
+
+/// Octets: eight cookies and a unique identifier of a client that is generous with it. What is longer leaves alone.
+const LONGEST: usize = 1024;
+
+impl Sealing {
+    /// # Errors
+    /// When the kernel has no random number.
+    pub(super) fn new() -> Result<Self, sys::Error> {
+        Ok(Self {
+            nonces: Nonces::new()?,
+            waiting: Vec::with_capacity(BATCH),
+            outbox: Outbox::new(BATCH),
+            paces: Default::default(),
+        })
+    }
+
+    /// Takes a request whose header is answered by `answer`; what is due leaves with the next [`Sealing::send`], if not
+    /// before.
+    pub(super) fn put(
+        &mut self,
+        (socket, leaving): (&UdpSocket, &mut Leaving),
+        (came, datagram): (Received, &[u8]),
+        answer: Answer,
+        keys: &CookieKeys,
+        counters: &WorkerCounters,
+    ) {
+        let mut ring = Ring { keys, nonces: &mut self.nonces };
+        match server::reply(datagram, answer, &mut ring) {
+            Outcome::Answer(sealed) if answer.traced().is_some() => {
+                let octets = sealed.finish(Wall(clock::realtime_ns()), &ring);
+                let counted = (counters, WorkerCounters::count_nts_answer as fn(&WorkerCounters));
+                send_traced(socket, &came, (&octets, answer.traced()), leaving, counted);
+            }
+            Outcome::Answer(sealed) => self.waiting.push((came, sealed)),
+            Outcome::Kiss(octets) => {
+                send_alone(socket, &came, &octets, counters, WorkerCounters::count_nts_kiss)
+            }
+            Outcome::Drop(reason) => counters.count_drop(reason),
         }
-        Outcome::Kiss(octets) => send_alone(socket, came, &octets, counters, WorkerCounters::count_nts_kiss),
-        Outcome::Drop(reason) => counters.count_drop(reason),
+        if self.waiting.len() == BATCH {
+            self.send(socket, keys, counters);
+        }
+    }
+
+    /// Sends what waits.
+    pub(super) fn send(&mut self, socket: &UdpSocket, keys: &CookieKeys, counters: &WorkerCounters) {
+        let Self { nonces, waiting, outbox, paces: [sealing, leaving] } = self;
+        let count = waiting.len();
+        if count == 0 {
+            return;
+        }
+        let ring = Ring { keys, nonces };
+        let begun = clock::realtime_ns();
+        for (place, (came, sealed)) in waiting.drain(..).enumerate() {
+            // The seal covers the time, so it comes first.
+            let octets = sealed.finish(Wall(begun + sealing.until(count) + leaving.until(place)), &ring);
+            if !outbox.push_short(came.local, came.from, &octets) {
+                send_alone(socket, &came, &octets, counters, WorkerCounters::count_nts_answer);
+            }
+        }
+        let sealed = clock::realtime_ns();
+        let mut left = outbox.len();
+        outbox.send(socket, |_| {
+            left -= 1;
+            counters.count_send_failure();
+        });
+        (0..left).for_each(|_| counters.count_nts_answer());
+        sealing.learn(count, sealed - begun);
+        leaving.learn(count, clock::realtime_ns() - sealed);
     }
 }
 

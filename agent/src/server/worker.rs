@@ -19,7 +19,7 @@ use super::{
     Family, Orders, Shared, WorkerCounters,
     departures::Leaving,
     memory::{Chance, ServerMemory},
-    nts::{self, Nonces, Ring},
+    nts::Sealing,
     socket::{BUFFER, send_alone, send_traced},
 };
 
@@ -54,7 +54,7 @@ pub(super) struct Worker<'a> {
     counters: &'a WorkerCounters,
     view: View,
     chance: Chance,
-    nonces: Nonces,
+    sealing: Sealing,
     inbox: Inbox<BUFFER>,
     replies: Replies,
     /// By family.
@@ -72,7 +72,7 @@ impl<'a> Worker<'a> {
             counters: shared.counters.of_worker(number),
             view: View::new(shared),
             chance: Chance::new()?,
-            nonces: Nonces::new()?,
+            sealing: Sealing::new()?,
             inbox: Inbox::new(BATCH),
             replies: Replies::new(),
             leaving: Default::default(),
@@ -145,13 +145,15 @@ impl<'a> Worker<'a> {
                 Verdict::Seal(answer) => match cookie_keys {
                     None => self.counters.count_drop(DropReason::Unauthenticated),
                     Some(keys) => {
-                        let mut ring = Ring { keys, nonces: &mut self.nonces };
-                        nts::answer(socket, (&came, datagram), answer, (&mut ring, leaving), self.counters);
+                        self.sealing.put((socket, leaving), (came, datagram), answer, keys, self.counters)
                     }
                 },
             }
         }
         self.replies.send(socket, self.counters);
+        if let Some(keys) = cookie_keys {
+            self.sealing.send(socket, keys, self.counters);
+        }
         Ok(taken)
     }
 }
@@ -217,19 +219,19 @@ impl Replies {
 /// How fast replies leave that are sent by one call, so that each can say when it leaves itself: the last of many does
 /// so some hundred microseconds after the first.
 #[derive(Debug, Default)]
-struct Pace {
+pub(super) struct Pace {
     each_ns: i64,
 }
 
 impl Pace {
     /// Nanoseconds from the call until the reply at this place leaves; 0 for the first.
-    fn until(&self, place: usize) -> i64 {
+    pub(super) fn until(&self, place: usize) -> i64 {
         self.each_ns * place as i64
     }
 
     /// So many left in so many nanoseconds. Believed soon if it was fast, and slowly if it was slow: then something
     /// else had the processor for a while. Few replies say more of the call than of themselves.
-    fn learn(&mut self, count: usize, nanos: i64) {
+    pub(super) fn learn(&mut self, count: usize, nanos: i64) {
         if count < 8 {
             return;
         }

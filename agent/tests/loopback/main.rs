@@ -24,7 +24,6 @@ mod flood;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod nts_server;
 
-#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod interleaved;
 
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]

@@ -296,7 +296,7 @@ fn sealed_requests() {
             return;
         };
         let octets = match nts::server::reply(datagram, answer, &mut Glass) {
-            Outcome::Answer(sealed) => sealed.finish(NOW),
+            Outcome::Answer(sealed) => sealed.finish(NOW, &Glass),
             Outcome::Kiss(octets) => octets,
             Outcome::Drop(_) => return,
         };

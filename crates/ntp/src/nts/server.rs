@@ -31,9 +31,9 @@ pub trait Keyring {
 
 /// What to do with a request.
 #[derive(Debug)]
-pub enum Outcome<K> {
+pub enum Outcome {
     /// Send this, once it is stamped.
-    Answer(Sealed<K>),
+    Answer(Sealed),
     /// Send this: its cookie or its seal is not good (NTSN). It is not authenticated, and tells no time.
     Kiss(Vec<u8>),
     /// Send nothing.
@@ -41,34 +41,35 @@ pub enum Outcome<K> {
 }
 
 /// A reply that lacks its transmit time, and with it its seal.
-pub struct Sealed<K> {
+pub struct Sealed {
     answer: Answer,
     /// Room for the header, and the client's unique identifier.
     datagram: Vec<u8>,
     /// Fields that are to be encrypted: cookies.
     plain: Vec<u8>,
-    key: K,
+    key: [u8; KEY_LEN],
     nonce: Nonce,
 }
 
-impl<K> std::fmt::Debug for Sealed<K> {
+impl std::fmt::Debug for Sealed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sealed").field("answer", &self.answer).finish_non_exhaustive()
     }
 }
 
-impl<K: Aead> Sealed<K> {
+impl Sealed {
     /// The octets, sent at `transmit`: read the clock right before.
-    pub fn finish(self, transmit: Wall) -> Vec<u8> {
+    pub fn finish<R: Keyring>(self, transmit: Wall, ring: &R) -> Vec<u8> {
         let Self { answer, mut datagram, plain, key, nonce } = self;
         datagram[..HEADER_LEN].copy_from_slice(&answer.at(transmit));
-        put_seal(&mut datagram, &nonce, &plain, &key).expect("eight short cookies fit into a field");
+        put_seal(&mut datagram, &nonce, &plain, &ring.session(&key))
+            .expect("eight short cookies fit into a field");
         datagram
     }
 }
 
 /// The reply to `datagram`, whose header is answered by `answer`, which `kiss` would be instead.
-pub fn reply<R: Keyring>(datagram: &[u8], answer: Answer, ring: &mut R) -> Outcome<R::Key> {
+pub fn reply<R: Keyring>(datagram: &[u8], answer: Answer, ring: &mut R) -> Outcome {
     let asked = match read(datagram) {
         Ok(asked) => asked,
         Err(reason) => return Outcome::Drop(reason),
@@ -78,7 +79,7 @@ pub fn reply<R: Keyring>(datagram: &[u8], answer: Answer, ring: &mut R) -> Outco
         answer,
         datagram: vec![0; HEADER_LEN],
         plain: Vec::new(),
-        key: ring.session(&keys.server_to_client),
+        key: keys.server_to_client,
         nonce: Nonce::default(),
     };
     put_id(&mut sealed.datagram, &asked);
@@ -250,7 +251,7 @@ mod tests {
         respond(&request, &serving, &mut RateTable::new(8, 1)).verdict
     }
 
-    fn done(datagram: &[u8], ring: &mut Ring) -> Outcome<Toy> {
+    fn done(datagram: &[u8], ring: &mut Ring) -> Outcome {
         match decided(datagram, RestrictFlags { notrust: true, ..RestrictFlags::default() }) {
             Verdict::Seal(answer) => reply(datagram, answer, ring),
             Verdict::Drop(reason) => Outcome::Drop(reason),
@@ -258,9 +259,9 @@ mod tests {
         }
     }
 
-    fn sent(outcome: Outcome<Toy>) -> Option<Vec<u8>> {
+    fn sent(outcome: Outcome) -> Option<Vec<u8>> {
         match outcome {
-            Outcome::Answer(sealed) => Some(sealed.finish(NOW + 0.001)),
+            Outcome::Answer(sealed) => Some(sealed.finish(NOW + 0.001, &Ring::of(&[1]))),
             Outcome::Kiss(octets) => Some(octets),
             Outcome::Drop(_) => None,
         }

@@ -65,7 +65,7 @@ impl<const ROOM: usize> Inbox<ROOM> {
     }
 }
 
-/// Datagrams of `LEN` octets that are to leave together.
+/// Datagrams of `LEN` octets, or of at most so many, that are to leave together.
 #[derive(Debug)]
 pub struct Outbox<const LEN: usize> {
     messages: Messages<LEN>,
@@ -95,9 +95,26 @@ impl<const LEN: usize> Outbox<LEN> {
 
     /// Puts in a datagram to `to`, with `local` as its source address if given. Nothing happens when it is full.
     pub fn push(&mut self, local: Option<IpAddr>, to: SocketAddr, datagram: &[u8; LEN]) {
-        let place = self.filled;
-        let Some(slot) = self.messages.slots.get_mut(place) else { return };
+        let Some(slot) = self.messages.slots.get_mut(self.filled) else { return };
         slot.octets = *datagram;
+        self.messages.vectors[self.filled].iov_len = LEN;
+        self.address(local, to);
+    }
+
+    /// The same with one that may be shorter. `false` if it is longer, or all is full: then nothing happens.
+    pub fn push_short(&mut self, local: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) -> bool {
+        let Some(slot) = self.messages.slots.get_mut(self.filled) else { return false };
+        let Some(octets) = slot.octets.get_mut(..datagram.len()) else { return false };
+        octets.copy_from_slice(datagram);
+        self.messages.vectors[self.filled].iov_len = datagram.len();
+        self.address(local, to);
+        true
+    }
+
+    /// Completes the one that was put in.
+    fn address(&mut self, local: Option<IpAddr>, to: SocketAddr) {
+        let place = self.filled;
+        let slot = &mut self.messages.slots[place];
         let message = &mut self.messages.headers[place].msg_hdr;
         message.msg_namelen = address::write(&mut slot.name, &to);
         match local {
@@ -138,8 +155,8 @@ impl<const LEN: usize> Outbox<LEN> {
 struct Messages<const ROOM: usize> {
     headers: Vec<libc::mmsghdr>,
     slots: Vec<Slot<ROOM>>,
-    /// Pointed to by the headers, and never looked at from here.
-    _vectors: Vec<libc::iovec>,
+    /// Pointed to by the headers.
+    vectors: Vec<libc::iovec>,
 }
 
 /// What belongs to one datagram.
@@ -182,7 +199,7 @@ impl<const ROOM: usize> Messages<ROOM> {
             message.msg_iovlen = 1;
             libc::mmsghdr { msg_hdr: message, msg_len: 0 }
         };
-        Self { headers: (0..count).map(header).collect(), slots, _vectors: vectors }
+        Self { headers: (0..count).map(header).collect(), slots, vectors }
     }
 
     /// Lets the kernel use all of a slot's name and control buffer.

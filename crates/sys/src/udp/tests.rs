@@ -204,6 +204,27 @@ fn many_are_answered_at_once_over_ipv6() {
 }
 
 #[test]
+fn datagrams_of_several_lengths_leave_together() {
+    let server = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let client = UdpSocket::connect(server.local_address().unwrap()).unwrap();
+    let to = client.local_address().unwrap();
+    let mut outbox = Outbox::<4>::new(4);
+    for _ in 0..2 {
+        assert!(!outbox.push_short(None, to, b"long!"));
+        assert!(outbox.push_short(None, to, b"ab") && outbox.push_short(None, to, b"abcd"));
+        outbox.push(None, to, b"wxyz");
+        assert!(outbox.push_short(None, to, b"") && !outbox.push_short(None, to, b"x"));
+        outbox.send(&server, |place| panic!("{place} failed"));
+        for expected in [&b"ab"[..], b"abcd", b"wxyz", b""] {
+            wait(&client);
+            let mut buffer = [0; 16];
+            let len = client.receive(&mut buffer).unwrap().len;
+            assert_eq!(&buffer[..len], expected);
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_sent_keeps_nobody_waiting() {
     let server = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let client = UdpSocket::connect(server.local_address().unwrap()).unwrap();
