@@ -16,7 +16,7 @@ mod key;
 mod session;
 
 pub(crate) use cipher::SivKey;
-use key::{Key, KeyFile};
+pub(crate) use key::{Key, KeyFile};
 pub(crate) use session::Session;
 
 /// Has a key exchange done elsewhere; the answer comes back some other way, in every case.

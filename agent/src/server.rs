@@ -26,6 +26,7 @@ mod memory;
 mod nts;
 
 mod control;
+mod keys;
 
 mod counters;
 mod socket;
@@ -33,8 +34,10 @@ mod socket;
 use clients::ClientTable;
 use control::{Desk, SnapshotSource};
 use counters::WorkerCounters;
+use keys::ServedKeys;
 
 pub(crate) use counters::{KeyExchange, ServerCounters};
+pub(crate) use keys::KeyFiles;
 pub(crate) use nts::{Nonces, Ring};
 pub(crate) use socket::ServerSocket;
 
@@ -125,6 +128,12 @@ impl Server {
         }
     }
 
+    /// Answers requests that are made with these keys from now on, with the same key; with another one none.
+    pub(crate) fn sign_with(&self, keys: Arc<ServedKeys>) {
+        self.shared.orders().keys = keys;
+        self.shared.generation.fetch_add(1, Ordering::Release);
+    }
+
     /// Answers queries (mode 6) from now on with what `source` says; to be called once.
     pub(crate) fn show(&self, source: SnapshotSource) {
         self.shared.desk.ask(source);
@@ -200,6 +209,7 @@ struct Orders {
     served: Served,
     clients: Arc<ClientTable>,
     cookie_keys: Option<CookieKeys>,
+    keys: Arc<ServedKeys>,
 }
 
 impl Shared {
@@ -212,6 +222,7 @@ impl Shared {
                 config: Arc::new(config),
                 served: Served::UNSYNCHRONIZED,
                 cookie_keys: None,
+                keys: Arc::default(),
             }),
             generation: AtomicU64::new(0),
             states: Mutex::default(),

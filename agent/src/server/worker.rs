@@ -19,7 +19,7 @@ use super::{
     Family, Orders, Shared, WorkerCounters,
     memory::{Chance, ServerMemory},
     nts::{self, Nonces, Ring},
-    socket::{BUFFER, send_alone},
+    socket::{BUFFER, send_alone, sign_alone},
 };
 
 /// Ends all workers of a crew.
@@ -113,7 +113,7 @@ impl<'a> Worker<'a> {
         };
         // What was published before they came is what they are answered with.
         self.view.refresh(self.shared);
-        let Orders { config, rules, served, clients, cookie_keys, .. } = &self.view.orders;
+        let Orders { config, rules, served, clients, cookie_keys, keys, .. } = &self.view.orders;
         let serving = Serving { served, rules, limit: &config.limit };
         let mut memory = ServerMemory { clients, chance: &mut self.chance };
         let now = Mono(clock::monotonic_ns());
@@ -125,6 +125,9 @@ impl<'a> Worker<'a> {
                 Verdict::Drop(reason) => self.counters.count_drop(reason),
                 Verdict::Kiss(octets) => self.replies.put(came, Reply::Kiss(octets)),
                 Verdict::Answer(answer) => self.replies.put(came, Reply::Answer(answer)),
+                Verdict::Sign(answer) => {
+                    sign_alone(socket, (&came, datagram), answer, keys, self.counters);
+                }
                 Verdict::Query => match self.shared.desk.answer(&request, served, &self.shared.counters) {
                     Ok(parts) => send_parts(socket, &came, &parts, self.counters),
                     Err(reason) => self.counters.count_drop(reason),
