@@ -16,7 +16,7 @@ mod key;
 mod session;
 mod siv;
 
-use key::{Key, KeyFile};
+pub(crate) use key::{Key, KeyFile};
 pub(crate) use session::Session;
 pub(crate) use siv::SivKey;
 

@@ -244,7 +244,7 @@ fn check_stratum(stratum: Stratum, votes: usize, notes: &mut Notes) -> Option<Lo
 }
 
 fn check_serve(serve: &Serve, notes: &mut Notes) {
-    let Serve { enabled, port, rate_limit, workers, keys: _, nts } = serve;
+    let Serve { enabled, port, rate_limit, workers, keys, nts } = serve;
     let RateLimit { interval, burst, leak, max_clients } = *rate_limit;
     if *port == 0 {
         notes.wrong("serve.port", "0 is no port");
@@ -258,10 +258,23 @@ fn check_serve(serve: &Serve, notes: &mut Notes) {
     if let Some(workers) = *workers {
         notes.range("serve.workers", usize::from(workers), 1, MOST_WORKERS);
     }
+    if keys.len() > MOST_KEYS {
+        notes.wrong("serve.keys", format!("has more than {MOST_KEYS} files"));
+    }
+    for (n, file) in keys.iter().enumerate() {
+        if !upstreams::is_file_name(file) {
+            notes.wrong(format!("serve.keys[{n}]"), upstreams::no_file_name(file));
+        } else if keys[..n].contains(file) {
+            notes.wrong(format!("serve.keys[{n}]"), format!("{file:?} is there twice"));
+        }
+    }
     if let Some(nts) = nts {
         check_serve_nts(nts, *enabled, notes);
     }
 }
+
+/// As many as a policy can name; they are read four times a second.
+const MOST_KEYS: usize = 16;
 
 fn check_serve_nts(nts: &ServeNts, enabled: bool, notes: &mut Notes) {
     let ServeNts { certificate, private_key, cookie_keys, port } = nts;
@@ -457,6 +470,21 @@ mod tests {
             refused(&(line("192.0.2.1", "\"ignore\"") + &line("source", ""))),
             "what is written for an address goes before the template"
         );
+    }
+
+    #[test]
+    fn keys_for_clients() {
+        let check = |keys: &str, expected: &str| {
+            let found =
+                outcome(&format!("{A}[serve]\nkeys = [{keys}]")).map_or_else(|why| why, |_| String::new());
+            assert_eq!(found, expected, "{keys}");
+        };
+        check("'s_a', 's_b'", "");
+        check("'s_a', 's_b', 's_a'", "serve.keys[2]: \"s_a\" is there twice");
+        let why = "is no file's name: letters, digits, '.', '-' and '_', no folder";
+        check("'s_a', '../b'", &format!("serve.keys[1]: \"../b\" {why}"));
+        let many: Vec<_> = (0..17).map(|n| format!("'k{n}'")).collect();
+        check(&many.join(","), "serve.keys: has more than 16 files");
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod memory;
 mod nts;
 
 mod control;
+mod keys;
 
 mod counters;
 mod socket;
@@ -35,8 +36,10 @@ use clients::ClientTable;
 use control::{Desk, SnapshotSource};
 use counters::WorkerCounters;
 use departures::Departures;
+use keys::ServedKeys;
 
 pub(crate) use counters::{KeyExchange, ServerCounters};
+pub(crate) use keys::KeyFiles;
 pub(crate) use nts::{Nonces, Ring};
 pub(crate) use socket::ServerSocket;
 
@@ -127,6 +130,12 @@ impl Server {
         }
     }
 
+    /// Answers requests that are made with these keys from now on, with the same key; with another one none.
+    pub(crate) fn sign_with(&self, keys: Arc<ServedKeys>) {
+        self.shared.orders().keys = keys;
+        self.shared.generation.fetch_add(1, Ordering::Release);
+    }
+
     /// Answers queries (mode 6) from now on with what `source` says; to be called once.
     pub(crate) fn show(&self, source: SnapshotSource) {
         self.shared.desk.ask(source);
@@ -203,6 +212,7 @@ struct Orders {
     served: Served,
     clients: Arc<ClientTable>,
     cookie_keys: Option<CookieKeys>,
+    keys: Arc<ServedKeys>,
 }
 
 impl Shared {
@@ -215,6 +225,7 @@ impl Shared {
                 config: Arc::new(config),
                 served: Served::UNSYNCHRONIZED,
                 cookie_keys: None,
+                keys: Arc::default(),
             }),
             generation: AtomicU64::new(0),
             states: Mutex::default(),

@@ -51,7 +51,7 @@ const KINDS: [(&str, Kind); 7] = [
 
 /// Why a file gives no key.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(crate) enum Error {
     #[error("{0}")]
     Read(#[from] io::Error),
     #[error("it holds no key")]
@@ -72,13 +72,13 @@ pub(super) enum Error {
 
 /// A file as it was last read.
 #[derive(Debug, Default)]
-pub(super) struct KeyFile {
+pub(crate) struct KeyFile {
     last: Option<Key>,
 }
 
 impl KeyFile {
     /// The key that the file at `path` holds now. What is weak about it is logged once.
-    pub(super) fn key(&mut self, path: &Path) -> Result<Key, Error> {
+    pub(crate) fn key(&mut self, path: &Path) -> Result<Key, Error> {
         let key = parse(&read(path)?)?;
         if self.last.as_ref() != Some(&key) {
             for weakness in key.weaknesses() {

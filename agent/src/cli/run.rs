@@ -27,7 +27,7 @@ use crate::{
     reload::{self, Reloader},
     report::Journal,
     rtc::{RtcKeeper, RtcPolicy},
-    server::{Family, Server, ServerSocket},
+    server::{Family, KeyFiles, Server, ServerSocket},
     state::State,
 };
 
@@ -121,7 +121,8 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
     signal::stop_on_signals(None).map_err(io::Error::other)?;
     let state = Arc::new(State::open(&agent.state_directory, &boot_id()));
     let serve = assemble::serve_config(&candidate.checked);
-    let server = serve.enabled.then(|| ServerSocket::open(Family::V4, &serve));
+    let keys = KeyFiles::new(&agent.keys_directory).read(&candidate.checked.serve.keys);
+    let server = serve.enabled.then(|| ServerSocket::open(Family::V4, &serve, keys.unwrap_or_default()));
     let server = match server.transpose() {
         Ok(socket) => socket.map(|socket| OwnServer { socket, config: serve }),
         Err(error) => {
@@ -194,6 +195,7 @@ fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
         server,
         rtc,
         state,
+        key_files: KeyFiles::new(&agent.keys_directory),
         keys_directory: agent.keys_directory,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -215,6 +217,7 @@ struct House {
     server: Arc<Server>,
     rtc: RtcKeeper,
     state: Arc<State>,
+    key_files: KeyFiles,
     keys_directory: PathBuf,
 }
 
@@ -262,7 +265,8 @@ impl House {
     }
 
     /// Brings the report up to date with what is not the engine's.
-    fn look_round(&self) {
+    fn look_round(&mut self) {
+        self.hand_over_keys();
         let now = clock::now().wall;
         self.journal.server(now, self.server_report());
         self.rtc.apply(rtc_policy(&self.reloader));
@@ -270,13 +274,23 @@ impl House {
         self.journal.rtc(now, self.rtc.report());
     }
 
-    /// Plain NTP goes on whatever becomes of key exchanges; so `serving` is about the former.
+    /// Keys are read anew each time: a volume of Kubernetes changes behind its names, and a file within a clock's tick.
+    fn hand_over_keys(&mut self) {
+        let running = self.reloader.running.as_ref();
+        let names = running.map(|running| running.checked.serve.keys.as_slice()).unwrap_or_default();
+        if let Some(keys) = self.key_files.read(names) {
+            self.server.sign_with(keys);
+        }
+    }
+
+    /// Plain NTP goes on whatever becomes of key exchanges and files with keys; so `serving` is about the former.
     fn server_report(&self) -> ServerReport {
         let mut report = self.server.report();
-        let trouble = self.reloader.key_server.trouble();
-        if !trouble.is_empty() {
-            let between = if report.message.is_empty() { "" } else { "; " };
-            report.message = format!("{}{between}{trouble}", report.message);
+        for trouble in [self.key_files.trouble(), self.reloader.key_server.trouble()] {
+            if !trouble.is_empty() {
+                let between = if report.message.is_empty() { "" } else { "; " };
+                report.message = format!("{}{between}{trouble}", report.message);
+            }
         }
         report
     }

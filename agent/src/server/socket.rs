@@ -2,16 +2,19 @@
 //!
 //! With `--engine-only` the engine's own loop takes the step, once per `poll`; a simulator of clocks can follow that. The
 //! workers, which take many datagrams at once, send by it what is no plain reply.
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+};
 
-use ntp::{DropReason, Mono, NtpTimestamp, Request, Served, Serving, Verdict, Wall};
+use ntp::{Answer, DropReason, Mono, NtpTimestamp, Request, Served, Serving, Verdict, Wall};
 use sys::{
     clock,
     udp::{self, Received, UdpSocket},
 };
 
 use super::{
-    ClientTable, Family, ServeConfig, WorkerCounters,
+    ClientTable, Family, ServeConfig, ServedKeys, WorkerCounters,
     departures::Leaving,
     memory::{Chance, ServerMemory},
 };
@@ -21,6 +24,7 @@ use super::{
 pub(crate) struct ServerSocket {
     socket: UdpSocket,
     clients: ClientTable,
+    keys: Arc<ServedKeys>,
     chance: Chance,
     counters: WorkerCounters,
     buffer: [u8; BUFFER],
@@ -30,14 +34,19 @@ pub(crate) struct ServerSocket {
 pub(super) const BUFFER: usize = 2048;
 
 impl ServerSocket {
-    /// Opens the port of `config` on all addresses of `family`.
+    /// Opens the port of `config` on all addresses of `family`, for clients with these keys, too.
     ///
     /// # Errors
     /// When the port is taken, when this process may not, when there is no such family.
-    pub(crate) fn open(family: Family, config: &ServeConfig) -> Result<Self, sys::Error> {
+    pub(crate) fn open(
+        family: Family,
+        config: &ServeConfig,
+        keys: Arc<ServedKeys>,
+    ) -> Result<Self, sys::Error> {
         Ok(Self {
             socket: UdpSocket::bind(udp::any_address(family == Family::V6, config.port))?,
             clients: ClientTable::new(config.max_clients),
+            keys,
             chance: Chance::new()?,
             counters: WorkerCounters::new(),
             buffer: [0; BUFFER],
@@ -74,6 +83,13 @@ impl ServerSocket {
             Verdict::Query => return self.counters.count_drop(DropReason::Noquery),
             // Alone there are no keys: they come by another thread.
             Verdict::Seal(_) => return self.counters.count_drop(DropReason::Unauthenticated),
+            Verdict::Sign(answer) => match signed(answer, request.datagram, &self.keys) {
+                Ok(octets) => {
+                    let count = WorkerCounters::count_answer;
+                    return send_alone(&self.socket, &came, &octets, &self.counters, count);
+                }
+                Err(reason) => return self.counters.count_drop(reason),
+            },
             Verdict::Kiss(octets) => (octets, WorkerCounters::count_kiss),
             // The clock is read as late as can be: right before the datagram leaves.
             Verdict::Answer(answer) => (answer.at(Wall(clock::realtime_ns())), WorkerCounters::count_answer),
@@ -98,6 +114,11 @@ pub(super) fn send_traced(
         }
         Err(_) => counters.count_send_failure(),
     }
+}
+
+/// The answer to a request, made with the key that the request is made with, if that is one of ours.
+pub(super) fn signed(answer: Answer, datagram: &[u8], keys: &ServedKeys) -> Result<Vec<u8>, DropReason> {
+    answer.signed_at(|| Wall(clock::realtime_ns()), datagram, |number| keys.find(number))
 }
 
 /// Answers `came` with `octets` at once, and counts that.

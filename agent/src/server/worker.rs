@@ -20,7 +20,7 @@ use super::{
     departures::Leaving,
     memory::{Chance, ServerMemory},
     nts::Sealing,
-    socket::{BUFFER, send_alone, send_traced},
+    socket::{BUFFER, send_alone, send_traced, signed},
 };
 
 /// Ends all workers of a crew.
@@ -121,7 +121,7 @@ impl<'a> Worker<'a> {
         };
         // What was published before they came is what they are answered with.
         self.view.refresh(self.shared);
-        let Orders { config, rules, served, clients, cookie_keys, .. } = &self.view.orders;
+        let Orders { config, rules, served, clients, cookie_keys, keys, .. } = &self.view.orders;
         let serving = Serving { served, rules, limit: &config.limit };
         let mut memory = ServerMemory { clients, chance: &mut self.chance, departures: Some(departures) };
         let now = Mono(clock::monotonic_ns());
@@ -138,6 +138,13 @@ impl<'a> Worker<'a> {
                     send_traced(socket, &came, (&octets, answer.traced()), leaving, counted);
                 }
                 Verdict::Answer(answer) => self.replies.put(came, Reply::Answer(answer)),
+                Verdict::Sign(answer) => match signed(answer, datagram, keys) {
+                    Ok(octets) => {
+                        let counted = (self.counters, WorkerCounters::count_answer as fn(&WorkerCounters));
+                        send_traced(socket, &came, (&octets, answer.traced()), leaving, counted);
+                    }
+                    Err(reason) => self.counters.count_drop(reason),
+                },
                 Verdict::Query => match self.shared.desk.answer(&request, served, &self.shared.counters) {
                     Ok(parts) => send_parts(socket, &came, &parts, self.counters),
                     Err(reason) => self.counters.count_drop(reason),

@@ -18,6 +18,10 @@ mod tiers;
 
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod proof;
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod restrict;
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod signed;
 
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod flood;

@@ -153,7 +153,10 @@ fn requests() {
     let (rules, limit) = (RestrictTable::new(&[entry]), RateLimit { interval: 3, burst: 8, leak: 2 });
     let from: SocketAddr = "192.0.2.7:40000".parse().expect("an address");
     let mut clients = RateTable::new(8, 1);
-    let seeds = [packet::client_request(COOKIE).to_vec(), vec![0x16, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]];
+    let mut signed = packet::client_request(COOKIE).to_vec();
+    mac::sign(&mut signed, 1, &Glass);
+    let query = vec![0x16, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let seeds = [packet::client_request(COOKIE).to_vec(), signed, query];
     fuzz("request", &seeds, |datagram| {
         let request = Request { datagram, from, received: NOW, now: Mono(1) };
         let octets = match respond(
@@ -163,8 +166,12 @@ fn requests() {
         )
         .verdict
         {
-            Verdict::Answer(answer) => answer.at(NOW),
-            Verdict::Kiss(octets) => octets,
+            Verdict::Answer(answer) => answer.at(NOW).to_vec(),
+            Verdict::Sign(answer) => match answer.signed_at(|| NOW, datagram, |_| Some(&Glass)) {
+                Ok(octets) => octets,
+                Err(_) => return,
+            },
+            Verdict::Kiss(octets) => octets.to_vec(),
             Verdict::Seal(_) | Verdict::Drop(_) => return,
             Verdict::Query => return assert!(datagram.len() >= 12 && datagram[1] & 0xe0 == 0),
         };

@@ -14,8 +14,8 @@ pub trait Mac {
 }
 
 /// Longer digests are cut to 160 bits in version 4, as ntpd and chrony do: a longer trailer could be taken for an
-/// extension field (RFC 7822 §7.5).
-pub const LONGEST_DIGEST: usize = 20;
+/// extension field (RFC 7822 §7.5). In versions before there are none, and chrony sends the whole digest.
+const LONGEST_DIGEST: usize = 20;
 
 /// Why a trailer proves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl std::error::Error for Refusal {}
 
 /// Appends the trailer of key number `key`.
 pub fn sign(datagram: &mut Vec<u8>, key: u32, mac: &dyn Mac) {
-    let digest = cut(mac.digest(datagram));
+    let digest = digest_of(datagram, mac);
     datagram.extend_from_slice(&key.to_be_bytes());
     datagram.extend_from_slice(&digest);
 }
@@ -62,7 +62,7 @@ pub fn verify(datagram: &[u8], key: u32, mac: &dyn Mac) -> Result<(), Refusal> {
     if digest.is_empty() && *number == [0; 4] {
         return Err(Refusal::NotAccepted);
     }
-    let expected = cut(mac.digest(message));
+    let expected = digest_of(message, mac);
     if *number != key.to_be_bytes() || digest.len() != expected.len() {
         return Err(Refusal::OtherKey);
     }
@@ -71,8 +71,19 @@ pub fn verify(datagram: &[u8], key: u32, mac: &dyn Mac) -> Result<(), Refusal> {
     if difference == 0 { Ok(()) } else { Err(Refusal::Wrong) }
 }
 
-fn cut(mut digest: Vec<u8>) -> Vec<u8> {
-    digest.truncate(LONGEST_DIGEST);
+/// The number of the key that the trailer of `datagram` is made with, if that is all that stands behind the header.
+/// A crypto-NAK, which has a number and no digest, is none.
+pub fn key_number(datagram: &[u8]) -> Option<u32> {
+    let (number, digest) = datagram.get(HEADER_LEN..)?.split_first_chunk::<4>()?;
+    (!digest.is_empty()).then(|| u32::from_be_bytes(*number))
+}
+
+/// As long as the version of `message` wants it.
+fn digest_of(message: &[u8], mac: &dyn Mac) -> Vec<u8> {
+    let mut digest = mac.digest(message);
+    if message.first().is_none_or(|first| first >> 3 & 7 >= 4) {
+        digest.truncate(LONGEST_DIGEST);
+    }
     digest
 }
 
@@ -121,6 +132,19 @@ mod tests {
         let datagram = signed(&long);
         assert_eq!(datagram.len(), HEADER_LEN + 4 + 20);
         assert_eq!(verify(&datagram, 7, &long), Ok(()));
+        let mut old = vec![0x1b; HEADER_LEN];
+        sign(&mut old, 7, &long);
+        assert_eq!(old.len(), HEADER_LEN + 4 + 64);
+        assert_eq!(verify(&old, 7, &long), Ok(()));
+        assert_eq!(verify(&old[..HEADER_LEN + 24], 7, &long), Err(Refusal::OtherKey));
+    }
+
+    #[test]
+    fn a_trailer_names_its_key() {
+        assert_eq!(key_number(&signed(&KEY)), Some(7));
+        assert_eq!(key_number(&signed(&KEY)[..HEADER_LEN + 4]), None);
+        assert_eq!(key_number(&[0; HEADER_LEN]), None);
+        assert_eq!(key_number(&[0; 7]), None);
     }
 
     proptest! {

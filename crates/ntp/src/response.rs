@@ -5,9 +5,17 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    Leap, Mono, NtpTimestamp, RateLimit, RateVerdict, RestrictTable, Snapshot, Wall, control,
+    Leap, Mono, NtpTimestamp, RateLimit, RateVerdict, RestrictTable, Wall, control,
+    mac::{self, Mac},
     packet::{self, HEADER_LEN, Header, MODE_CLIENT, MODE_SERVER, NtpShort},
 };
+
+mod trailer;
+
+mod served;
+
+pub use served::Served;
+use trailer::{Trailer, trailer};
 
 const MODE_SYMMETRIC_ACTIVE: u8 = 1;
 const MODE_SYMMETRIC_PASSIVE: u8 = 2;
@@ -23,93 +31,6 @@ pub struct Request<'a> {
     pub received: Wall,
     /// The monotonic time now, for the rate limit.
     pub now: Mono,
-}
-
-/// What is served: our clock's quality at a moment. Seconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Served {
-    /// `Unknown` for a clock that is not synchronised.
-    pub leap: Leap,
-    /// 1 to 15; 16 for a clock that is not synchronised.
-    pub stratum: u8,
-    /// As it stands in packets.
-    pub reference_id: [u8; 4],
-    /// When the clock was last corrected.
-    pub reference_time: Option<Wall>,
-    /// Round trip to the primary reference.
-    pub root_delay: f64,
-    /// Dispersion to the primary reference, at `since`.
-    pub root_dispersion: f64,
-    /// When this was so.
-    pub since: Wall,
-    /// How fast the dispersion grows, seconds per second.
-    pub dispersion_rate: f64,
-    /// Precision of the clock, log2 seconds.
-    pub precision: i8,
-}
-
-/// log2 of what a reading of the clock is good for: about 60 ns, a reading's cost on the machines that we know.
-const PRECISION: i8 = -24;
-
-impl Served {
-    /// A clock of which nothing is known: LI 3, stratum 0 on the wire, `INIT` (RFC 5905 §7.4).
-    pub const UNSYNCHRONIZED: Self = Self {
-        leap: Leap::Unknown,
-        stratum: 16,
-        reference_id: *b"INIT",
-        reference_time: None,
-        root_delay: 0.0,
-        root_dispersion: 0.0,
-        since: Wall(0),
-        dispersion_rate: 0.0,
-        precision: PRECISION,
-    };
-
-    /// What to serve in the state of `snapshot`. While it is not synchronised, and there is a `local_stratum`, the
-    /// local clock is served at it as if it were right, as ntp.conf's 127.127.1.1 does.
-    pub fn from_snapshot(snapshot: &Snapshot, local_stratum: Option<u8>) -> Self {
-        if snapshot.synchronized && snapshot.stratum < 16 && snapshot.leap != Leap::Unknown {
-            return Self {
-                leap: snapshot.leap,
-                stratum: snapshot.stratum,
-                reference_id: snapshot.reference_id,
-                reference_time: snapshot.reference_time,
-                root_delay: snapshot.root_delay,
-                // What this clock is known to be off, and is still to be slewed, is part of what a client may err.
-                root_dispersion: snapshot.root_dispersion + snapshot.offset.unwrap_or(0.0).abs(),
-                since: snapshot.at,
-                dispersion_rate: snapshot.dispersion_rate,
-                precision: PRECISION,
-            };
-        }
-        match local_stratum {
-            Some(stratum @ 1..=15) => Self {
-                leap: Leap::None,
-                stratum,
-                reference_id: [127, 127, 1, 1],
-                reference_time: Some(snapshot.at),
-                since: snapshot.at,
-                ..Self::UNSYNCHRONIZED
-            },
-            _ => Self {
-                root_delay: snapshot.root_delay,
-                root_dispersion: snapshot.root_dispersion,
-                since: snapshot.at,
-                dispersion_rate: snapshot.dispersion_rate,
-                ..Self::UNSYNCHRONIZED
-            },
-        }
-    }
-
-    /// The leap indicator that clients are told.
-    pub(crate) fn indicator(&self) -> Leap {
-        if self.stratum < 16 { self.leap } else { Leap::Unknown }
-    }
-
-    /// The dispersion at `now`; a clock that went back since adds nothing.
-    pub(crate) fn dispersion_at(&self, now: Wall) -> f64 {
-        self.root_dispersion + self.dispersion_rate * (now - self.since).max(0.0)
-    }
 }
 
 /// The decision about a datagram.
@@ -128,6 +49,8 @@ pub enum Verdict {
     Answer(Answer),
     /// Send this, stamped and sealed: what [`nts::server::reply`](crate::nts::server::reply) makes of it.
     Seal(Answer),
+    /// Send this, stamped and signed with the key that the request is signed with, if it is: [`Answer::signed_at`].
+    Sign(Answer),
     /// Send this kiss-o'-death (RATE), which tells no time.
     Kiss([u8; HEADER_LEN]),
     /// It is a query: answer it with [`crate::answer_query`], if it is not one too many ([`crate::QueryLimit`]).
@@ -173,6 +96,30 @@ impl Answer {
     }
 }
 
+/// How a signed request is answered: with the same key, or not at all.
+impl Answer {
+    /// The octets for the request `datagram`, as many as that has. `key` finds a key by its number, `transmit` reads the
+    /// clock, right before signing.
+    ///
+    /// # Errors
+    /// When `datagram` is not made with a key that is known. No crypto-NAK says so: a client that has the key needs none,
+    /// and anybody can forge one, so that it can only do harm (it ended associations of ntpd, CVE-2016-1547, and began
+    /// some, CVE-2015-7871).
+    pub fn signed_at<'a, K: Mac + 'a>(
+        self,
+        transmit: impl FnOnce() -> Wall,
+        datagram: &[u8],
+        key: impl FnOnce(u32) -> Option<&'a K>,
+    ) -> Result<Vec<u8>, DropReason> {
+        let number = mac::key_number(datagram).ok_or(DropReason::Unauthenticated)?;
+        let key = key(number).ok_or(DropReason::Unauthenticated)?;
+        mac::verify(datagram, number, key).map_err(|_| DropReason::Unauthenticated)?;
+        let mut octets = self.at(transmit()).to_vec();
+        mac::sign(&mut octets, number, key);
+        Ok(octets)
+    }
+}
+
 /// Why a datagram gets no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DropReason {
@@ -190,7 +137,8 @@ pub enum DropReason {
     Noserve,
     /// The entry says `version`, and it is not 4.
     Version,
-    /// It asks for an authenticated answer, for which there are no keys; or the entry says `notrust`, and it does not.
+    /// It asks for an authenticated answer, and not by a key or cookie of ours; or the entry says `notrust`, and it does
+    /// not ask for one.
     Unauthenticated,
     /// The entry says `limited`, and it is too much.
     RateLimited,
@@ -303,15 +251,14 @@ fn decide<M: Memory>(
     if flags.version && asked.version != packet::VERSION {
         return Err(DropReason::Version);
     }
-    let mut seal = false;
-    match trailer(asked.version, &request.datagram[HEADER_LEN..]) {
+    let proof = trailer(asked.version, &request.datagram[HEADER_LEN..]);
+    match proof {
         Trailer::Unreadable => return Err(DropReason::Malformed),
         Trailer::Authentication => return Err(DropReason::Unauthenticated),
         // It has no other modes (RFC 8915 §5).
         Trailer::Nts if mode != MODE_SERVER => return Err(DropReason::Unauthenticated),
-        Trailer::Nts => seal = true,
         Trailer::Plain if flags.notrust => return Err(DropReason::Unauthenticated),
-        Trailer::Plain => {}
+        Trailer::Plain | Trailer::Mac | Trailer::Nts => {}
     }
     // A client told to poll no faster than the limit allows is never limited.
     let poll = asked.poll.max(if flags.limited { limit.interval } else { i8::MIN }).min(MAX_POLL);
@@ -323,7 +270,12 @@ fn decide<M: Memory>(
         }
     }
     let answer = interleaved(&asked, answer(&asked, mode, poll, served, request.received), memory);
-    Ok(if seal { Verdict::Seal(answer) } else { Verdict::Answer(answer) })
+    // What proves it is looked at by who sends: it takes keys, and more time than all of this.
+    Ok(match proof {
+        Trailer::Mac => Verdict::Sign(answer),
+        Trailer::Nts => Verdict::Seal(answer),
+        Trailer::Plain | Trailer::Authentication | Trailer::Unreadable => Verdict::Answer(answer),
+    })
 }
 
 /// Largest poll exponent (RFC 5905 §7.2, MAXPOLL).
@@ -343,47 +295,6 @@ fn reply_mode(asked: &Header, port: u16) -> Option<u8> {
         (1, 0) if port != 123 => Some(MODE_SERVER),
         _ => None,
     }
-}
-
-/// What stands behind the header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trailer {
-    /// Nothing, or extension fields that need no answer.
-    Plain,
-    /// A MAC.
-    Authentication,
-    /// The fields of Network Time Security.
-    Nts,
-    /// Neither.
-    Unreadable,
-}
-
-/// Largest MAC of a version 4 packet: key id and 20 octets (RFC 7822 §7.5).
-const LARGEST_MAC: usize = 24;
-
-/// Shortest extension field (RFC 7822 §7.5.1).
-const SHORTEST_FIELD: usize = 16;
-
-/// NTS cookie and authenticator (RFC 8915 §7.6).
-const NTS_FIELDS: [u16; 2] = [0x0204, 0x0404];
-
-fn trailer(version: u8, mut rest: &[u8]) -> Trailer {
-    // Key id and digest of 16 to 64 octets, or the 4 octets of a crypto-NAK; 72 for Microsoft's long form.
-    let is_mac = |len: usize| matches!(len, 4 | 20 | 24 | 36 | 52 | 68 | 72);
-    let mut nts = false;
-    while !rest.is_empty() {
-        if version < 4 || rest.len() <= LARGEST_MAC {
-            return if is_mac(rest.len()) { Trailer::Authentication } else { Trailer::Unreadable };
-        }
-        let kind = u16::from_be_bytes([rest[0], rest[1]]);
-        let len = usize::from(u16::from_be_bytes([rest[2], rest[3]]));
-        if len < SHORTEST_FIELD || len % 4 != 0 || len > rest.len() {
-            return if is_mac(rest.len()) { Trailer::Authentication } else { Trailer::Unreadable };
-        }
-        nts |= NTS_FIELDS.contains(&kind);
-        rest = &rest[len..];
-    }
-    if nts { Trailer::Nts } else { Trailer::Plain }
 }
 
 fn answer(asked: &Header, mode: u8, poll: i8, served: &Served, received: Wall) -> Answer {

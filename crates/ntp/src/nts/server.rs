@@ -254,6 +254,8 @@ mod tests {
     fn done(datagram: &[u8], ring: &mut Ring) -> Outcome {
         match decided(datagram, RestrictFlags { notrust: true, ..RestrictFlags::default() }) {
             Verdict::Seal(answer) => reply(datagram, answer, ring),
+            // There are no shared keys.
+            Verdict::Sign(_) => Outcome::Drop(DropReason::Unauthenticated),
             Verdict::Drop(reason) => Outcome::Drop(reason),
             other => panic!("{other:?}"),
         }
@@ -373,7 +375,7 @@ mod tests {
                     prop_assert!(sent(outcome).is_none_or(|octets| octets.len() <= datagram.len()));
                 }
                 Verdict::Answer(_) => prop_assert!(false, "{} octets were taken for a plain request", datagram.len()),
-                Verdict::Query | Verdict::Kiss(_) | Verdict::Drop(_) => {}
+                Verdict::Query | Verdict::Sign(_) | Verdict::Kiss(_) | Verdict::Drop(_) => {}
             }
         }
 

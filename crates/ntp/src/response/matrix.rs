@@ -7,9 +7,12 @@ use crate::{RateVerdict, RestrictEntry, RestrictFlags};
 /// What becomes of datagrams under some flags. A line for each mode, 0 to 7; in it a letter for each version, 0 to 5,
 /// from port 40000, and again from port 123:
 ///
-/// * answered: `A` in mode 4, `P` in mode 2, `K` with a kiss, `Q` as a query;
+/// * answered: `A` in mode 4, `P` in mode 2, `K` with a kiss, `Q` as a query, `S` if the key proves to be known,
+///   `N` if the cookie does;
 /// * silence, by its reason: `i` ignore, `n` noserve, `q` noquery, `t` unauthenticated, `v` version, `l` rate limited,
-///   `u` a version that nobody speaks, `m` a mode that is no request.
+///   `u` a version that nobody speaks, `m` a mode that is no request, `f` malformed.
+///
+/// `signed` among the flags stands for datagrams with a MAC, `nts` for those with a field of NTS.
 struct Table {
     flags: &'static str,
     /// What the rate limit says, if it is asked.
@@ -17,7 +20,7 @@ struct Table {
     lines: [&'static str; 8],
 }
 
-const TABLES: [Table; 14] = [
+const TABLES: [Table; 17] = [
     Table {
         flags: "",
         rate: RateVerdict::Drop,
@@ -69,6 +72,50 @@ const TABLES: [Table; 14] = [
             "uttttu uttttu",
             "ummmmu ummmmu",
             "uttttu uttttu",
+            "ummmmu ummmmu",
+            "ummmmu ummmmu",
+            "uQQQQu uQQQQu",
+            "ummmmu ummmmu",
+        ],
+    },
+    Table {
+        flags: "notrust signed",
+        rate: RateVerdict::Pass,
+        lines: [
+            "uSmmmu ummmmu",
+            "uSSSSu uSSSSu",
+            "ummmmu ummmmu",
+            "uSSSSu uSSSSu",
+            "ummmmu ummmmu",
+            "ummmmu ummmmu",
+            "uQQQQu uQQQQu",
+            "ummmmu ummmmu",
+        ],
+    },
+    Table {
+        flags: "notrust nts",
+        rate: RateVerdict::Pass,
+        lines: [
+            // Before version 4 there are no fields, and in mode 1 there is no NTS.
+            "ufmmmu ummmmu",
+            "uffftu uffftu",
+            "ummmmu ummmmu",
+            "ufffNu ufffNu",
+            "ummmmu ummmmu",
+            "ummmmu ummmmu",
+            "uQQQQu uQQQQu",
+            "ummmmu ummmmu",
+        ],
+    },
+    // A key is no way round the others. The kiss is not signed: it is cheap, and tells nothing.
+    Table {
+        flags: "version limited kod signed",
+        rate: RateVerdict::Kiss,
+        lines: [
+            "uvmmmu ummmmu",
+            "uvvvKu uvvvKu",
+            "ummmmu ummmmu",
+            "uvvvKu uvvvKu",
             "ummmmu ummmmu",
             "ummmmu ummmmu",
             "uQQQQu uQQQQu",
@@ -210,6 +257,12 @@ const TABLES: [Table; 14] = [
 #[test]
 fn every_flag_against_every_datagram() {
     for Table { flags, rate, lines } in &TABLES {
+        let field = [&[0x02, 0x04, 0, 28][..], &[0; 24]].concat();
+        let (flags, more) = match (flags.strip_suffix("signed"), flags.strip_suffix("nts")) {
+            (Some(flags), _) => (flags, &[9; 20][..]),
+            (None, Some(flags)) => (flags, &field[..]),
+            (None, None) => (*flags, &[][..]),
+        };
         let rules = rules(flags);
         for (mode, line) in (0..).zip(lines) {
             let (clients, daemons) = line.split_once(' ').unwrap();
@@ -217,7 +270,7 @@ fn every_flag_against_every_datagram() {
                 for (version, expected) in (0..).zip(letters.chars()) {
                     for address in ["192.0.2.99", "2001:db8::99", "::ffff:192.0.2.99"] {
                         let from = SocketAddr::new(address.parse().unwrap(), port);
-                        let found = outcome(version, mode, from, &rules, *rate);
+                        let found = outcome(version, mode, more, from, &rules, *rate);
                         assert_eq!(found, expected, "{flags:?}: version {version}, mode {mode}, from {from}");
                     }
                 }
@@ -265,8 +318,16 @@ impl Memory for Fixed {
     }
 }
 
-fn outcome(version: u8, mode: u8, from: SocketAddr, rules: &RestrictTable, rate: RateVerdict) -> char {
+fn outcome(
+    version: u8,
+    mode: u8,
+    more: &[u8],
+    from: SocketAddr,
+    rules: &RestrictTable,
+    rate: RateVerdict,
+) -> char {
     let datagram = Header { version, mode, transmit: NtpTimestamp(7), ..Header::default() }.encode();
+    let datagram = [&datagram[..], more].concat();
     let request = Request { datagram: &datagram, from, received: Wall(0), now: Mono(0) };
     let limit = RateLimit { interval: 3, burst: 8, leak: 2 };
     let serving = Serving { served: &good(), rules, limit: &limit };
@@ -283,8 +344,9 @@ fn outcome(version: u8, mode: u8, from: SocketAddr, rules: &RestrictTable, rate:
             kiss if kiss.stratum == 0 && kiss.reference_id == *b"RATE" && kiss.version == version => 'K',
             _ => '?',
         },
+        Verdict::Sign(_) => 'S',
         Verdict::Query => 'Q',
-        Verdict::Seal(_) => '?',
+        Verdict::Seal(_) => 'N',
         Verdict::Drop(reason) => match reason {
             DropReason::Noquery => 'q',
             DropReason::Ignore => 'i',
@@ -294,6 +356,7 @@ fn outcome(version: u8, mode: u8, from: SocketAddr, rules: &RestrictTable, rate:
             DropReason::RateLimited => 'l',
             DropReason::UnknownVersion => 'u',
             DropReason::Mode => 'm',
+            DropReason::Malformed => 'f',
             _ => '?',
         },
     }

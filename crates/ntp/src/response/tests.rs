@@ -2,7 +2,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Reason, RestrictEntry, RestrictFlags, packet::client_request, rate_limit::RateTable};
+use crate::{Reason, RestrictEntry, RestrictFlags, Snapshot, packet::client_request, rate_limit::RateTable};
 
 const NOW: Wall = Wall(1_800_000_000_000_000_000);
 const LIMIT: RateLimit = RateLimit { interval: 3, burst: 8, leak: 2 };
@@ -175,10 +175,13 @@ fn what_follows_the_header() {
     };
     check(4, &[], Trailer::Plain);
     check(3, &[], Trailer::Plain);
-    for mac in [4, 20, 24, 68, 72] {
-        check(3, &vec![0; mac], Trailer::Authentication);
-        check(4, &vec![0; mac], Trailer::Authentication);
+    for mac in [20, 24, 36, 52, 68, 72] {
+        check(3, &vec![0; mac], Trailer::Mac);
+        check(4, &vec![0; mac], Trailer::Mac);
     }
+    // A crypto-NAK.
+    check(3, &[0; 4], Trailer::Authentication);
+    check(4, &[0; 4], Trailer::Authentication);
     check(3, &[0; 28], Trailer::Unreadable);
     check(4, &[0; 5], Trailer::Unreadable);
     check(4, &[0; 28], Trailer::Unreadable);
@@ -189,6 +192,75 @@ fn what_follows_the_header() {
     let mut long = field(0xf323, 28);
     long[3] = 32;
     check(4, &long, Trailer::Unreadable);
+}
+
+/// Knows what the digest is of, and nobody else does.
+struct Keyed(&'static str, usize);
+
+impl Mac for Keyed {
+    fn digest(&self, message: &[u8]) -> Vec<u8> {
+        let short = crate::md5::chained(&[self.0.as_bytes(), message].concat());
+        short.iter().cycle().take(self.1).copied().collect()
+    }
+}
+
+#[test]
+fn a_signed_request_gets_a_signed_reply_or_none() {
+    let keys = [(1, Keyed("one", 16)), (2, Keyed("two", 20)), (0x0102_0304, Keyed("three", 64))];
+    let find = |number| keys.iter().find(|(known, _)| *known == number).map(|(_, key)| key);
+    let notrust = RestrictFlags { notrust: true, ..RestrictFlags::default() };
+    let reply = |datagram: &[u8]| match ask(datagram, CLIENT, &good(), notrust) {
+        Verdict::Sign(answer) => answer.signed_at(|| NOW + 0.25, datagram, find),
+        Verdict::Drop(reason) => Err(reason),
+        other => panic!("{other:?}"),
+    };
+    for version in 1..=4 {
+        for mode in [1, 3] {
+            for (number, key) in &keys {
+                let mut request = asked(version, mode, &[]);
+                mac::sign(&mut request, *number, key);
+                let octets = reply(&request).unwrap();
+                assert_eq!(octets.len(), request.len(), "version {version}, key {number}");
+                assert_eq!(mac::verify(&octets, *number, key), Ok(()));
+                let header = packet::decode(&octets).unwrap();
+                assert_eq!((header.version, header.mode, header.origin), (version, mode + 1, COOKIE));
+                assert_eq!(header.transmit.to_wall(), NOW + 0.25);
+                // A reply is no request, signed or not.
+                assert_eq!(reply(&octets), Err(DropReason::Mode));
+
+                for bit in 0..8 * request.len() {
+                    let mut broken = request.clone();
+                    broken[bit / 8] ^= 1 << (bit % 8);
+                    assert!(reply(&broken).is_err(), "version {version}, key {number}, bit {bit}");
+                }
+                let unauthenticated = Err(DropReason::Unauthenticated);
+                for (what, broken) in [
+                    ("no MAC", request[..HEADER_LEN].to_vec()),
+                    ("a crypto-NAK", [&request[..HEADER_LEN], &[0; 4]].concat()),
+                    ("a key's number alone", request[..HEADER_LEN + 4].to_vec()),
+                    ("another key's digest", {
+                        let mut other = asked(version, mode, &[]);
+                        mac::sign(&mut other, *number, &Keyed("four", key.1));
+                        other
+                    }),
+                    ("an unknown key", {
+                        let mut other = asked(version, mode, &[]);
+                        mac::sign(&mut other, 3, key);
+                        other
+                    }),
+                    ("zeros, for a domain controller", [&request[..HEADER_LEN], &[0; 20]].concat()),
+                ] {
+                    assert_eq!(reply(&broken), unauthenticated, "version {version}, key {number}: {what}");
+                }
+            }
+        }
+    }
+    // Whoever knows a digest of the header could put fields in front of it in the old way of signing.
+    let mut field = vec![0; 28];
+    field[..4].copy_from_slice(&[0xf3, 0x23, 0, 28]);
+    let mut request = asked(4, 3, &field);
+    mac::sign(&mut request, 1, &keys[0].1);
+    assert_eq!(reply(&request), Err(DropReason::Unauthenticated));
 }
 
 #[test]
@@ -209,7 +281,7 @@ fn the_excess_gets_kisses_and_silence() {
                 assert_eq!(reason, DropReason::RateLimited);
                 dropped += 1;
             }
-            Verdict::Query => panic!("a request for time was taken for a query"),
+            Verdict::Query | Verdict::Sign(_) => panic!("a plain request was taken for another"),
             Verdict::Kiss(octets) => {
                 kisses += 1;
                 let header = packet::decode(&octets).unwrap();
@@ -276,11 +348,17 @@ proptest! {
         flags: [bool; 7],
         (delay, dispersion, rate) in (any::<f64>(), any::<f64>(), any::<f64>()),
         (stratum, reference) in (any::<u8>(), any::<i64>()),
+        key in proptest::option::of(16_usize..65),
         limit: (i8, u8, u8),
     ) {
         let mut datagram = datagram;
         if let Some(octet) = datagram.first_mut() {
             *octet = first;
+        }
+        let key = key.filter(|_| datagram.len() >= HEADER_LEN).map(|len| Keyed("key", len));
+        if let Some(key) = &key {
+            datagram.truncate(HEADER_LEN);
+            mac::sign(&mut datagram, 1, key);
         }
         let [ignore, noserve, noquery, notrust, version, limited, kod] = flags;
         let rules = rules(RestrictFlags { ignore, noserve, noquery, notrust, version, limited, kod });
@@ -297,15 +375,19 @@ proptest! {
         let mut clients = RateTable::new(8, 1);
         for _ in 0..4 {
             let octets = match respond(&request, &Serving { served: &served, rules: &rules, limit: &limit }, &mut clients).verdict {
-                Verdict::Answer(answer) => answer.at(Wall(received)),
-                Verdict::Kiss(octets) => octets,
+                Verdict::Answer(answer) => answer.at(Wall(received)).to_vec(),
+                Verdict::Sign(answer) => match answer.signed_at(|| Wall(received), &datagram, |_| key.as_ref()) {
+                    Ok(octets) => octets,
+                    Err(_) => continue,
+                },
+                Verdict::Kiss(octets) => octets.to_vec(),
                 Verdict::Seal(_) | Verdict::Drop(_) => continue,
                 Verdict::Query => {
                     prop_assert!(datagram[0] & 7 == 6 && !noquery && !ignore);
                     continue;
                 }
             };
-            prop_assert!(octets.len() <= datagram.len());
+            prop_assert!(octets.len() <= datagram.len(), "{} of {}", octets.len(), datagram.len());
             // Never a request again, so two servers cannot play ping-pong.
             let header = packet::decode(&octets).unwrap();
             prop_assert!(header.mode == 4 || header.mode == 2);

@@ -247,7 +247,9 @@ impl Group {
         let request = Request { datagram, from, received: now.wall, now: now.mono };
         match respond(&request, &serving, &mut Generous).verdict {
             Verdict::Answer(answer) => Some(answer.at(now.wall.plus(20e-6)).to_vec()),
-            Verdict::Query | Verdict::Seal(_) | Verdict::Kiss(_) | Verdict::Drop(_) => None,
+            Verdict::Query | Verdict::Sign(_) | Verdict::Seal(_) | Verdict::Kiss(_) | Verdict::Drop(_) => {
+                None
+            }
         }
     }
 }
