@@ -265,6 +265,26 @@ mod tests {
     }
 
     #[test]
+    fn clients_are_told_an_unusual_port() {
+        let serving = |text: &str| {
+            let text = format!(
+                "mode = 'Observe'\n[serve]\n{text}\n[serve.nts]\ncertificate = 'c'\nprivate_key = 'k'\ncookie_keys = 's'"
+            );
+            key_serving(&check::check(&toml::from_str(&text).unwrap()).unwrap())
+        };
+        let expected = KeyServing {
+            certificate: "c".to_owned(),
+            private_key: "k".to_owned(),
+            cookie_keys: Some("s".to_owned()),
+            port: 4460,
+            ntp_port: None,
+        };
+        assert_eq!(serving(""), Some(expected.clone()));
+        assert_eq!(serving("port = 124"), Some(KeyServing { ntp_port: Some(124), ..expected }));
+        assert_eq!(serving("enabled = false"), None);
+    }
+
+    #[test]
     fn so_many_sources_must_agree() {
         let check = |text: &str, expected: usize| {
             let profile: Profile = toml::from_str(text).unwrap();

@@ -488,6 +488,23 @@ mod tests {
     }
 
     #[test]
+    fn files_and_port_of_served_nts() {
+        let check = |lines: &str, expected: &str| {
+            let text = format!("{A}[serve.nts]\n{lines}");
+            assert_eq!(outcome(&text).map(|checked| checked.hints), Err(expected.to_owned()), "{lines}");
+        };
+        let good = "certificate = 'web_tls.crt'\nprivate_key = 'web_tls.key'\n";
+        assert_eq!(outcome(&format!("{A}[serve.nts]\n{good}")).unwrap().hints, [""; 0]);
+        let what = "is no file's name: letters, digits, '.', '-' and '_', no folder";
+        check(&good.replace("web_tls.crt", "/etc/x"), &format!("serve.nts.certificate: \"/etc/x\" {what}"));
+        check(&good.replace("web_tls.key", ".."), &format!("serve.nts.private_key: \"..\" {what}"));
+        check(&format!("{good}cookie_keys = ''"), &format!("serve.nts.cookie_keys: \"\" {what}"));
+        check(&format!("{good}port = 0"), "serve.nts.port: 0 is no port");
+        let hints = outcome(&format!("{A}[serve]\nenabled = false\n[serve.nts]\n{good}")).unwrap().hints;
+        assert_eq!(hints, ["serve.nts: does nothing while serve.enabled is false"]);
+    }
+
+    #[test]
     fn kod_without_limited_is_a_hint() {
         let checked = outcome(&format!("{A}[[restrict]]\nsource = \"default\"\nflags = [\"kod\"]")).unwrap();
         assert_eq!(checked.hints, ["restrict[0].flags: kod does nothing without limited"]);
