@@ -15,6 +15,7 @@ use crate::{
 
 mod contestant;
 mod ratio;
+mod sealed;
 mod server;
 
 /// Rounds of each measurement that can be repeated.

@@ -1,11 +1,12 @@
 //! The load generator: `e2e load`, started in the clients' namespace, asks a server from many addresses as fast as it can
 //! or at a given rate, and counts answers. In: the command line. Out: one line of JSON ([`Tally`]).
 use std::{
-    array,
+    array, fs,
     io::{IoSlice, IoSliceMut},
     net::{Ipv4Addr, UdpSocket},
     ops::Range,
     os::fd::{AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
     process, thread,
     time::{Duration, Instant},
 };
@@ -26,7 +27,7 @@ pub(crate) mod capture;
 pub(crate) mod frame;
 pub(crate) mod lane;
 
-use frame::{Came, LENGTH, Way};
+use frame::{Came, Way};
 
 /// Command line of the generator.
 #[derive(clap::Args)]
@@ -43,6 +44,9 @@ pub(crate) struct Options {
     /// Seconds.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// Send these requests over and over, as they are: a line of hexadecimal digits each, as `e2e record` prints them.
+    #[arg(long)]
+    replay: Option<PathBuf>,
 }
 
 /// What a run came to.
@@ -70,8 +74,10 @@ const DRAIN: Duration = Duration::from_millis(300);
 /// Asks, and prints the tally.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     ensure!((1..=1_000_000).contains(&options.addresses), "1 to 1000000 addresses");
-    let mut sender = Sender::open(options)?;
-    let mut receiver = Receiver::open()?;
+    let recorded = options.replay.as_deref().map(recorded).transpose()?.unwrap_or_default();
+    let mut sender = Sender::open(options, &recorded)?;
+    let mut receiver =
+        Receiver::open(recorded.iter().filter_map(|request| frame::number(request)).collect())?;
     let begun = Instant::now();
     let span = Duration::from_secs_f64(options.seconds);
     while begun.elapsed() < span {
@@ -91,10 +97,21 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Requests that were recorded. A server that keeps no state per client answers them as if they were new.
+fn recorded(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let octet = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    let requests: Option<Vec<Vec<u8>>> =
+        text.lines().map(|line| line.as_bytes().chunks(2).map(octet).collect()).collect();
+    requests.filter(|requests| !requests.is_empty()).context("these are no requests")
+}
+
 /// Sends frames from all addresses in turn.
 struct Sender {
     socket: OwnedFd,
-    frames: Box<[[u8; LENGTH]; BATCH]>,
+    frames: [Vec<u8>; BATCH],
+    /// Whether a request has a number of its own.
+    numbered: bool,
     headers: MultiHeaders<LinkAddr>,
     addresses: u32,
     /// The number of the next request, and of the first. No two runs have the same.
@@ -103,7 +120,7 @@ struct Sender {
 }
 
 impl Sender {
-    fn open(options: &Options) -> anyhow::Result<Self> {
+    fn open(options: &Options, recorded: &[Vec<u8>]) -> anyhow::Result<Self> {
         let wire = ifaddrs::getifaddrs()?
             .filter(|entry| entry.interface_name == lane::WIRE)
             .find_map(|entry| entry.address?.as_link_addr().copied())
@@ -126,7 +143,11 @@ impl Sender {
         };
         Ok(Self {
             socket,
-            frames: Box::new([frame::template(&way); BATCH]),
+            frames: array::from_fn(|place| match recorded {
+                [] => frame::template(&way, &frame::plain()),
+                some => frame::template(&way, &some[place % some.len()]),
+            }),
+            numbered: recorded.is_empty(),
             headers: MultiHeaders::preallocate(BATCH, None),
             addresses: options.addresses,
             next: first,
@@ -144,7 +165,10 @@ impl Sender {
     fn send(&mut self) -> anyhow::Result<()> {
         for (number, frame) in (self.next..).zip(self.frames.iter_mut()) {
             let place = u32::try_from(number % u64::from(self.addresses)).expect("less than a u32");
-            frame::fill(frame, Ipv4Addr::from_bits(lane::CLIENTS.to_bits() + place), number);
+            frame::fill_source(frame, Ipv4Addr::from_bits(lane::CLIENTS.to_bits() + place));
+            if self.numbered {
+                frame::fill_number(frame, number);
+            }
         }
         let frames: [[IoSlice<'_>; 1]; BATCH] = array::from_fn(|place| [IoSlice::new(&self.frames[place])]);
         let sent = socket::sendmmsg(
@@ -168,19 +192,22 @@ impl Sender {
 /// Receives for all addresses.
 struct Receiver {
     socket: UdpSocket,
-    buffers: Box<[[u8; 128]; BATCH]>,
+    buffers: Box<[[u8; 1500]; BATCH]>,
+    /// Numbers of the requests that were recorded; none if each has its own.
+    recorded: Vec<u64>,
     headers: MultiHeaders<SockaddrIn>,
     tally: Tally,
 }
 
 impl Receiver {
-    fn open() -> anyhow::Result<Self> {
+    fn open(recorded: Vec<u64>) -> anyhow::Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, CLIENT_PORT))?;
         // Answers must not get lost here, or the server's cost would be shared by too few.
         setsockopt(&socket, sockopt::RcvBufForce, &(64 << 20)).context("the receive buffer needs root")?;
         Ok(Self {
             socket,
-            buffers: Box::new([[0; 128]; BATCH]),
+            buffers: Box::new([[0; 1500]; BATCH]),
+            recorded,
             headers: MultiHeaders::preallocate(BATCH, None),
             tally: Tally::default(),
         })
@@ -203,8 +230,12 @@ impl Receiver {
                 Err(error) => return Err(error).context("cannot receive"),
             };
             for (buffer, &length) in self.buffers.iter().zip(&came) {
-                match frame::read(&buffer[..length]) {
-                    Came::Answer(number) if sent.contains(&number) => self.tally.answered += 1,
+                let ours = |number| match self.recorded.as_slice() {
+                    [] => sent.contains(&number),
+                    some => some.contains(&number),
+                };
+                match frame::read(&buffer[..length], !self.recorded.is_empty()) {
+                    Came::Answer(number) if ours(number) => self.tally.answered += 1,
                     Came::Kiss => self.tally.kisses += 1,
                     Came::Answer(_) | Came::Wrong => self.tally.wrong += 1,
                 }

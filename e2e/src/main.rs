@@ -108,6 +108,9 @@ enum Verb {
     /// Measures how late a server's transmit times are (started by the harness itself, in a namespace).
     #[command(hide = true)]
     Capture(load::capture::Options),
+    /// Prints what a server is asked (started by the harness itself, in a namespace).
+    #[command(hide = true)]
+    Record(load::capture::Options),
 }
 
 fn main() -> ExitCode {
@@ -129,6 +132,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             | Verb::Load(_)
             | Verb::ServeBare(_)
             | Verb::Capture(_)
+            | Verb::Record(_)
             | Verb::List
             | Verb::Tools { .. }
             | Verb::Packages
@@ -160,6 +164,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Load(options) => load::run(&options),
         Verb::ServeBare(options) => load::bare::serve(&options),
         Verb::Capture(options) => load::capture::run(&options),
+        Verb::Record(options) => load::capture::record(&options),
     }
 }
 

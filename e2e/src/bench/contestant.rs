@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use crate::{
     checkout,
-    load::{Tally, capture::Lateness, lane::Lane},
+    load::{Tally, capture::Deviation, lane::Lane},
     process::{self, Daemon},
     wait,
 };
@@ -25,11 +25,16 @@ pub(crate) struct Contestant {
     pub(crate) port: u16,
     /// Its process.
     pub(crate) pid: u32,
+    /// How it is asked: words of `e2e load`.
+    load: String,
 }
 
 /// The processor that one server is measured on, and the one that asks. Two workers may use both.
 const SERVER_CPU: &str = "1";
 const CLIENT_CPU: &str = "0";
+
+/// So many ask, if nothing else is said.
+pub(crate) const ADDRESSES: u32 = 1000;
 
 impl Contestant {
     /// The agent: release build, one file, local stratum. `serve` are lines for `[profile.serve]`.
@@ -42,11 +47,12 @@ impl Contestant {
     ) -> anyhow::Result<Self> {
         let folder = folder(name)?;
         let text = format!(
-            "[agent]\nstate_directory = \"{}\"\nhttp_address = \"127.0.0.1:{http}\"\n\
+            "[agent]\nstate_directory = \"{}\"\nkeys_directory = \"{}\"\nhttp_address = \"127.0.0.1:{http}\"\n\
              [profile]\nmode = \"Observe\"\nstratum = {{ local = 10 }}\n\
              [[profile.restrict]]\nsource = \"default\"\nflags = [{flags}]\n\
              [profile.serve]\nport = {port}\n{serve}\n",
             folder.join("state").display(),
+            super::sealed::keys().display(),
             http = http_port(port),
         );
         fs::write(folder.join("agent.toml"), text)?;
@@ -72,6 +78,17 @@ impl Contestant {
         start(lane, "bare", port, SERVER_CPU, &env::current_exe()?, &words)
     }
 
+    /// It is asked by these words of `e2e load` instead.
+    pub(crate) fn asked(mut self, load: String) -> Self {
+        self.load = load;
+        self
+    }
+
+    /// Asks it for so many seconds, as fast as can be.
+    pub(crate) fn ask(&self, lane: &Lane, seconds: u32) -> anyhow::Result<Tally> {
+        ask(lane, self.port, &format!("{} --seconds {seconds}", self.load))
+    }
+
     /// User and system time so far, seconds.
     pub(crate) fn processor_seconds(&self) -> anyhow::Result<f64> {
         super::processor_seconds(&self.pid.to_string())
@@ -90,14 +107,14 @@ pub(crate) fn ask(lane: &Lane, port: u16, words: &str) -> anyhow::Result<Tally> 
     serde_json::from_str(&text).with_context(|| format!("the generator says {text}"))
 }
 
-/// Looks for so many seconds how late the transmit times of the server on `port` are.
-pub(crate) fn capture(lane: &Lane, port: u16, seconds: f64) -> anyhow::Result<Lateness> {
+/// Looks for so many seconds how far off the transmit times of the server on `port` are.
+pub(crate) fn capture(lane: &Lane, port: u16, seconds: f64) -> anyhow::Result<Deviation> {
     let text = own(&lane.at_server(), "-10", &format!("capture --port {port} --seconds {seconds}"))?;
     serde_json::from_str(&text).with_context(|| format!("the capture says {text}"))
 }
 
-/// Runs this program beside the generator, at `place`.
-fn own(place: &str, niceness: &str, words: &str) -> anyhow::Result<String> {
+/// Runs this program on the generator's processor, at `place`.
+pub(crate) fn own(place: &str, niceness: &str, words: &str) -> anyhow::Result<String> {
     let program = env::current_exe()?;
     process::sh(&format!("{place} taskset -c {CLIENT_CPU} nice -n {niceness} {} {words}", program.display()))
 }
@@ -149,10 +166,11 @@ fn start(
         let tally = ask(lane, port, "--addresses 1 --rate 100 --seconds 0.1")?;
         Ok((tally.answered > 0).then_some(()))
     })?;
-    Ok(Contestant { name, port, pid })
+    Ok(Contestant { name, port, pid, load: format!("--addresses {ADDRESSES}") })
 }
 
-fn folder(name: &str) -> anyhow::Result<PathBuf> {
+/// A server's folder, empty.
+pub(crate) fn folder(name: &str) -> anyhow::Result<PathBuf> {
     let folder = checkout::state().join("bench").join(name);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;

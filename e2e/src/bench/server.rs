@@ -5,8 +5,9 @@ use std::{fs, mem, thread, time::Duration};
 use anyhow::ensure;
 
 use super::{
-    contestant::{self, Contestant},
+    contestant::{self, ADDRESSES, Contestant},
     ratio::{self, Pairs},
+    sealed,
 };
 use crate::{
     interrupt,
@@ -20,8 +21,8 @@ const ROUNDS: usize = 6;
 /// Of a run. Processor time is read in hundredths of a second.
 const SECONDS: u32 = 3;
 
-/// Addresses that ask where rates are not limited.
-const FEW: u32 = 1000;
+/// Addresses that ask where rates are limited.
+const LIMITED: u32 = 16_000;
 
 /// Addresses that are to be tracked while memory is measured.
 const MANY: u32 = 100_000;
@@ -34,6 +35,7 @@ pub(crate) fn run() -> anyhow::Result<String> {
         "who asks and who answers need a processor each"
     );
     contestant::build()?;
+    sealed::make_keys()?;
     let lane = Lane::new()?;
     let result = measure(&lane);
     process::end("bench-", "-KILL")?;
@@ -46,22 +48,20 @@ fn measure(lane: &Lane) -> anyhow::Result<String> {
     let chronyd = Contestant::chronyd(lane, "chronyd", 1002, "")?;
     let bare = Contestant::bare(lane, 1003)?;
     let two = Contestant::agent(lane, "agent-two-workers", 1004, "", "workers = 2")?;
-    let limits = "rate_limit = { interval = 3, burst = 8, leak = 2, max_clients = 32768 }";
-    let limited = Contestant::agent(lane, "agent-limited", 1005, "\"limited\"", limits)?;
-    let limits = "ratelimit interval 3 burst 8 leak 2\nclientloglimit 16777216\n";
-    let limited_chronyd = Contestant::chronyd(lane, "chronyd-limited", 1006, limits)?;
-
+    let [limited, limited_chronyd] = limited(lane)?;
+    let [sealed, sealed_chronyd] = sealing(lane)?;
     let mut table = String::from(
         "| processor time per answer in overload | ratio: median (least, most) | aim | µs per answer |\n\
          |---|---|---|---|\n",
     );
-    for (what, one, other, addresses, aim) in [
-        ("agent over chronyd", &agent, &chronyd, FEW, 0.75),
-        ("agent over a bare loop of recvmmsg and sendmmsg", &agent, &bare, FEW, 1.15),
-        ("agent over chronyd, rates limited, 16,000 addresses", &limited, &limited_chronyd, 16_000, 0.85),
-        ("agent with two workers over one", &two, &agent, FEW, 1.1),
+    for (what, one, other, aim) in [
+        ("agent over chronyd", &agent, &chronyd, 0.75),
+        ("agent over a bare loop of recvmmsg and sendmmsg", &agent, &bare, 1.15),
+        ("agent over chronyd, rates limited, 16,000 addresses", &limited, &limited_chronyd, 0.85),
+        ("agent with two workers over one", &two, &agent, 1.1),
+        ("agent over chronyd, NTS", &sealed, &sealed_chronyd, 0.9),
     ] {
-        let (pairs, idle) = compare(lane, one, other, addresses)?;
+        let (pairs, idle) = compare(lane, one, other)?;
         let [first, second] = pairs.costs();
         let what = if idle == 0 { what.to_owned() } else { format!("{what} ({idle} runs were no overload)") };
         table += &format!("| {what} | {} | {aim:.2} | {first:.2}, {second:.2} |\n", pairs.shown(aim));
@@ -72,12 +72,40 @@ fn measure(lane: &Lane) -> anyhow::Result<String> {
     let (megabytes, tracked) = crowded(lane)?;
     table += &row(&format!("agent with {tracked:.0} addresses tracked"), megabytes, "MB", Some(24.0));
     for (server, aim) in [(&agent, Some(20.0)), (&chronyd, None)] {
-        let (median, p99) = lateness(lane, server)?;
-        let what = format!("{} in overload: a reply leaves after its transmit time by, median", server.name);
+        let (median, p99) = deviation(lane, server)?;
+        let what = format!("{} in overload: error of the transmit time in a reply, median", server.name);
         table += &row(&what, median, "µs", aim);
         table += &row("the same, 99 %", p99, "µs", None);
     }
     Ok(format!("{}\n\n{table}", conditions()?))
+}
+
+/// Agent and chronyd with the same limits, asked by more than these let through.
+fn limited(lane: &Lane) -> anyhow::Result<[Contestant; 2]> {
+    let limits = "rate_limit = { interval = 3, burst = 8, leak = 2, max_clients = 32768 }";
+    let agent = Contestant::agent(lane, "agent-limited", 1005, "\"limited\"", limits)?;
+    let limits = "ratelimit interval 3 burst 8 leak 2\nclientloglimit 16777216\n";
+    let chronyd = Contestant::chronyd(lane, "chronyd-limited", 1006, limits)?;
+    let pair = [agent, chronyd].map(|server| server.asked(format!("--addresses {LIMITED}")));
+    for server in &pair {
+        // They use up the tokens that they begin with.
+        server.ask(lane, SECONDS)?;
+    }
+    Ok(pair)
+}
+
+/// Agent and chronyd as NTS servers, asked by sealed requests.
+fn sealing(lane: &Lane) -> anyhow::Result<[Contestant; 2]> {
+    let files = format!("certificate = '{}', private_key = '{}'", sealed::CERTIFICATE, sealed::PRIVATE_KEY);
+    let agent = Contestant::agent(lane, "agent-nts", 1007, "", &format!("nts = {{ {files}, port = 2007 }}"))?;
+    let [certificate, key] = [sealed::CERTIFICATE, sealed::PRIVATE_KEY].map(|file| sealed::keys().join(file));
+    let lines =
+        format!("ntsservercert {}\nntsserverkey {}\nntsport 2008\n", certificate.display(), key.display());
+    let chronyd = Contestant::chronyd(lane, "chronyd-nts", 1008, &lines)?;
+    let requests = [sealed::requests(lane, 1007, 2007)?, sealed::requests(lane, 1008, 2008)?];
+    let words = requests.map(|file| format!("--addresses {ADDRESSES} --replay {}", file.display()));
+    let [for_agent, for_chronyd] = words;
+    Ok([agent.asked(for_agent), chronyd.asked(for_chronyd)])
 }
 
 /// A row of the second table.
@@ -94,12 +122,13 @@ fn conditions() -> anyhow::Result<String> {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     Ok(format!(
         "`make bench-server` writes this part, and `make bench` with the others. The last run was on a machine with\n\
-         {cores} shared cores ({model}), Linux {kernel}. A generator asks over a pair of namespaces from {FEW} addresses\n\
+         {cores} shared cores ({model}), Linux {kernel}. A generator asks over a pair of namespaces from {ADDRESSES} addresses\n\
          in turn, as fast as it can, for {SECONDS} s a run. A cost is the server's user and system time over the answers\n\
          that left; a ratio is of two runs that follow each other, in turn of order, {ROUNDS} pairs a row. Debian's chronyd 4.3\n\
          has a local clock and `allow all`; the bare loop takes and sends 64 datagrams at once and looks at nothing. What\n\
          leaves goes no further than the wire, but for the first {checked} addresses, whose answers are checked. The kernel's\n\
-         part of a cost is common to all.",
+         part of a cost is common to all. For NTS, requests of a real client (chronyd's) are sent again and again.\n\
+         The error of a transmit time is its difference to the kernel's stamp of the reply in a packet capture.",
         cores = thread::available_parallelism().map_or(0, usize::from),
         model = model.map_or("unknown", |(_, model)| model),
         kernel = kernel.trim(),
@@ -109,17 +138,12 @@ fn conditions() -> anyhow::Result<String> {
 
 /// Microseconds of processor time per answer, of each round; and in how many runs the generator was slower than the
 /// server, which then costs more per answer than in overload.
-fn compare(
-    lane: &Lane,
-    one: &Contestant,
-    other: &Contestant,
-    addresses: u32,
-) -> anyhow::Result<(Pairs, usize)> {
+fn compare(lane: &Lane, one: &Contestant, other: &Contestant) -> anyhow::Result<(Pairs, usize)> {
     let (mut pairs, mut idle) = (Pairs::default(), 0);
     for round in 0..ROUNDS {
         interrupt::check()?;
         let order = if round % 2 == 0 { [one, other] } else { [other, one] };
-        let mut costs = [run_once(lane, order[0], addresses)?, run_once(lane, order[1], addresses)?];
+        let mut costs = [run_once(lane, order[0])?, run_once(lane, order[1])?];
         if round % 2 == 1 {
             costs.reverse();
         }
@@ -139,14 +163,12 @@ struct Cost {
     overload: bool,
 }
 
-fn run_once(lane: &Lane, server: &Contestant, addresses: u32) -> anyhow::Result<Cost> {
-    if addresses > FEW {
-        // They use up what they saved since they asked last, which is not the same for both servers.
-        contestant::ask(lane, server.port, &format!("--addresses {addresses} --seconds 2"))?;
-        settled(lane)?;
-    }
+fn run_once(lane: &Lane, server: &Contestant) -> anyhow::Result<Cost> {
+    // Not counted: who is limited uses up what was saved since the last run, which is not the same for both servers.
+    server.ask(lane, 1)?;
+    settled(lane)?;
     let (used, traffic) = (server.processor_seconds()?, lane.traffic()?);
-    let tally = contestant::ask(lane, server.port, &format!("--addresses {addresses} --seconds {SECONDS}"))?;
+    let tally = server.ask(lane, SECONDS)?;
     let after = settled(lane)?;
     let used = server.processor_seconds()? - used;
     ensure!(tally.answered > 0 && tally.wrong == 0, "{} answers wrong: {tally:?}", server.name);
@@ -171,26 +193,26 @@ fn settled(lane: &Lane) -> anyhow::Result<Traffic> {
 /// Resident megabytes of an agent whom [`MANY`] addresses asked, and how many of these it remembers.
 fn crowded(lane: &Lane) -> anyhow::Result<(f64, f64)> {
     let limits = "rate_limit = { max_clients = 131072 }";
-    let agent = Contestant::agent(lane, "agent-crowded", 1007, "\"limited\"", limits)?;
+    let agent = Contestant::agent(lane, "agent-crowded", 1009, "\"limited\"", limits)?;
     contestant::ask(lane, agent.port, &format!("--addresses {MANY} --rate 50000 --seconds 5"))?;
     let tracked = contestant::metric(lane, &agent, "timesync_server_rate_table_entries")?;
     ensure!(tracked >= 0.9 * f64::from(MANY), "only {tracked} of {MANY} addresses are remembered");
     Ok((agent.megabytes()?, tracked))
 }
 
-/// How late transmit times are in overload, microseconds: median of the rounds' medians, and of their 99 %.
-fn lateness(lane: &Lane, server: &Contestant) -> anyhow::Result<(f64, f64)> {
+/// How far off transmit times are in overload, microseconds: median of the rounds' medians, and of their 99 %.
+fn deviation(lane: &Lane, server: &Contestant) -> anyhow::Result<(f64, f64)> {
     let (mut medians, mut p99s) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let late = thread::scope(|scope| {
-            let load = scope.spawn(|| contestant::ask(lane, server.port, &format!("--addresses {FEW}")));
-            let late = contestant::capture(lane, server.port, 2.0);
+        let found = thread::scope(|scope| {
+            let load = scope.spawn(|| server.ask(lane, SECONDS));
+            let found = contestant::capture(lane, server.port, 2.0);
             let _ = load.join().map_err(|_| anyhow::anyhow!("the generator's thread panicked"))??;
-            late
+            found
         })?;
-        medians.push(late.median);
-        p99s.push(late.p99);
+        medians.push(found.median);
+        p99s.push(found.p99);
     }
-    eprintln!("  {}: late by {medians:?} µs, 99 % {p99s:?} µs", server.name);
+    eprintln!("  {}: transmit times off by {medians:?} µs, 99 % {p99s:?} µs", server.name);
     Ok((ratio::median(&mut medians), ratio::median(&mut p99s)))
 }

@@ -1,6 +1,8 @@
 //! How late the transmit time in a server's replies is: `e2e capture`, started at the server's end of a lane, reads what
-//! goes onto the wire, with the kernel's stamps. In: the command line. Out: one line of JSON ([`Lateness`]).
+//! goes onto the wire, with the kernel's stamps. `e2e record` keeps what clients ask instead. In: the command line. Out:
+//! one line of JSON ([`Deviation`]); requests in hexadecimal digits, one a line.
 use std::{
+    collections::HashSet,
     io::IoSliceMut,
     os::fd::{AsRawFd, OwnedFd},
     time::{Duration, Instant},
@@ -22,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame;
 
-/// Command line of the capture.
+/// Command line of either.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The server's port.
@@ -33,37 +35,55 @@ pub(crate) struct Options {
     seconds: f64,
 }
 
-/// The kernel's stamp of a reply minus the transmit time in it, microseconds.
+/// How far the transmit time in a reply is from the kernel's stamp of it, before or after, microseconds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Lateness {
+pub(crate) struct Deviation {
     /// Replies that were looked at.
     pub(crate) replies: usize,
-    /// Half of them are later.
+    /// Half of them are farther off.
     pub(crate) median: f64,
-    /// One in a hundred is later.
+    /// One in a hundred is farther off.
     pub(crate) p99: f64,
 }
 
 /// Captures, and prints what it found.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let socket = open()?;
-    let mut late = Vec::new();
+    let mut errors = Vec::new();
     let (begun, span) = (Instant::now(), Duration::from_secs_f64(options.seconds));
     while begun.elapsed() < span {
-        let mut buffer = [0; 256];
+        let mut buffer = [0; 2048];
         let Some((length, stamp)) = receive(&socket, &mut buffer)? else { continue };
         if let Some(transmit) = frame::transmitted(&buffer[..length], options.port) {
-            late.push(stamp - transmit);
+            errors.push((stamp - transmit).abs());
         }
     }
-    ensure!(!late.is_empty(), "no reply of port {} went by", options.port);
-    late.sort_unstable();
+    ensure!(!errors.is_empty(), "no reply of port {} went by", options.port);
+    errors.sort_unstable();
     #[expect(clippy::cast_precision_loss, reason = "microseconds")]
-    let part = |of: usize| late[(late.len() - 1) * of / 100] as f64 / 1e3;
+    let part = |of: usize| errors[(errors.len() - 1) * of / 100] as f64 / 1e3;
     println!(
         "{}",
-        serde_json::to_string(&Lateness { replies: late.len(), median: part(50), p99: part(99) })?
+        serde_json::to_string(&Deviation { replies: errors.len(), median: part(50), p99: part(99) })?
     );
+    Ok(())
+}
+
+/// Prints each request that goes by.
+pub(crate) fn record(options: &Options) -> anyhow::Result<()> {
+    let socket = open()?;
+    let (begun, span) = (Instant::now(), Duration::from_secs_f64(options.seconds));
+    let mut seen = HashSet::new();
+    while begun.elapsed() < span {
+        let mut buffer = [0; 2048];
+        let Some((length, _)) = receive(&socket, &mut buffer)? else { continue };
+        // On loopback each goes by twice: out, and in.
+        if let Some(request) = frame::request(&buffer[..length], options.port)
+            && seen.insert(request.to_vec())
+        {
+            println!("{}", request.iter().map(|octet| format!("{octet:02x}")).collect::<String>());
+        }
+    }
     Ok(())
 }
 
