@@ -155,7 +155,7 @@ pub struct Clock {
     #[schemars(schema_with = "span")]
     pub max_change: String,
     /// So many sources must agree before a clock is moved. A server or a device is one, a pool as many as its maxSources.
-    /// Absent: 1 if there are one or two sources, else 2.
+    /// Absent: 1 if there are one or two sources beside peers, else 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16))]
     pub min_sources: Option<i32>,
