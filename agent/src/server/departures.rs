@@ -1,9 +1,8 @@
 //! When answers left, for clients that ask so in interleaved mode: what is on its way, and one table for all threads, for
 //! a client's next request may come to another one.
 //!
-//! No lock: a place holds two numbers, of which the first is zero while the second is written. Two threads that write
-//! one place at once may pair them wrongly; this takes two answers of one place within nanoseconds, and costs one client
-//! one sample that its own tests refuse, as it lies far off.
+//! No lock: a place holds two numbers that only belong together if one says so of the other, so that what two threads write
+//! there at once is nobody's. That costs a client one interleaved answer, and it gets a basic one.
 use std::{
     collections::VecDeque,
     sync::atomic::{AtomicU64, Ordering},
@@ -18,13 +17,18 @@ pub(crate) struct Departures(Box<[Place]>);
 
 #[derive(Debug, Default)]
 struct Place {
-    /// When the request came, as its answer says; zero for none.
-    arrival: AtomicU64,
+    /// When the request came, as its answer says it, exclusive-or the departure.
+    check: AtomicU64,
+    /// When the answer left; zero while that is to come.
     departure: AtomicU64,
 }
 
 /// Clients that are remembered, as many as chrony's default.
 const PLACES: usize = 4096;
+
+/// Two answers of one nanosecond are next to never, but where the kernel does not stamp arrivals, all that one call
+/// takes have the same.
+const TRIES: usize = 64;
 
 impl Departures {
     pub(crate) fn new() -> Self {
@@ -37,21 +41,37 @@ impl Departures {
         &self.0[(hash as usize) % PLACES]
     }
 
+    /// Makes room for the answer that will say `arrival`, or a little less if another one says that.
+    pub(super) fn expect(&self, arrival: NtpTimestamp) -> Option<NtpTimestamp> {
+        // Two units, half a nanosecond: times of arrival are odd.
+        let earlier = (0..TRIES as u64).map(|n| NtpTimestamp(arrival.0.wrapping_sub(2 * n)));
+        let (arrival, place) =
+            earlier.map(|arrival| (arrival, self.place(arrival))).find(|(arrival, place)| {
+                place.check.load(Ordering::Relaxed) ^ place.departure.load(Ordering::Relaxed) != arrival.0
+            })?;
+        place.departure.store(0, Ordering::Relaxed);
+        place.check.store(arrival.0, Ordering::Relaxed);
+        Some(arrival)
+    }
+
     fn put(&self, arrival: NtpTimestamp, departure: NtpTimestamp) {
         let place = self.place(arrival);
-        place.arrival.store(0, Ordering::Release);
-        place.departure.store(departure.0, Ordering::Release);
-        place.arrival.store(arrival.0, Ordering::Release);
+        let waits = place.departure.load(Ordering::Relaxed) == 0;
+        if waits && place.check.load(Ordering::Relaxed) == arrival.0 {
+            place.departure.store(departure.0, Ordering::Relaxed);
+            place.check.store(arrival.0 ^ departure.0, Ordering::Relaxed);
+        }
     }
 
     /// When the answer left that said `arrival`; forgotten then, so that no time is told twice.
     pub(super) fn take(&self, arrival: NtpTimestamp) -> Option<NtpTimestamp> {
         let place = self.place(arrival);
-        if arrival.0 == 0 || place.arrival.load(Ordering::Acquire) != arrival.0 {
+        let departure = place.departure.load(Ordering::Relaxed);
+        if departure == 0 || arrival.0 == 0 {
             return None;
         }
-        let departure = place.departure.load(Ordering::Acquire);
-        let own = place.arrival.compare_exchange(arrival.0, 0, Ordering::AcqRel, Ordering::Acquire);
+        let own = arrival.0 ^ departure;
+        let own = place.check.compare_exchange(own, 0, Ordering::Relaxed, Ordering::Relaxed);
         own.is_ok().then_some(NtpTimestamp(departure))
     }
 }
@@ -75,27 +95,35 @@ impl Leaving {
         self.0.push_back(arrival);
     }
 
-    /// Takes the stamps that are there.
+    /// Takes the stamps that are there, if there may be any.
     pub(super) fn collect(&mut self, socket: &UdpSocket, departures: &Departures) {
-        let mut frame = [0; FRAME];
         // As many as may be there, and then one more that finds nothing.
-        while !self.0.is_empty() {
-            let Ok(stamp) = socket.departure(&mut frame) else { return };
-            let Some(left) = stamp else { continue };
-            let frame = &frame[..left.len.min(FRAME)];
-            // By its content: a frame has headers of any length before it.
-            let says = |arrival: &NtpTimestamp| {
-                let octets = arrival.0.to_be_bytes();
-                frame.windows(octets.len()).any(|part| part == octets)
-            };
-            if let Some(found) = self.0.iter().position(says) {
-                // Those before it left earlier, and were not stamped.
-                self.0.drain(..found);
-                let arrival = self.0.pop_front();
-                let departure = NtpTimestamp::from_wall(Wall(left.at_ns));
-                arrival.into_iter().for_each(|arrival| departures.put(arrival, departure));
-            }
+        while !self.0.is_empty() && self.collect_one(socket, departures) {}
+    }
+
+    /// Takes whatever is in the error queue. Stamps of answers that are no longer waited for, or that the worker before
+    /// this one sent, would have poll tell of them for ever.
+    pub(super) fn collect_all(&mut self, socket: &UdpSocket, departures: &Departures) {
+        while self.collect_one(socket, departures) {}
+    }
+
+    fn collect_one(&mut self, socket: &UdpSocket, departures: &Departures) -> bool {
+        let mut frame = [0; FRAME];
+        let Ok(stamp) = socket.departure(&mut frame) else { return false };
+        let Some(left) = stamp else { return true };
+        let frame = &frame[..left.len.min(FRAME)];
+        // By its content: a frame has headers of any length before it.
+        let says = |arrival: &NtpTimestamp| {
+            let octets = arrival.0.to_be_bytes();
+            frame.windows(octets.len()).any(|part| part == octets)
+        };
+        if let Some(found) = self.0.iter().position(says) {
+            // Those before it left earlier, and were not stamped.
+            self.0.drain(..found);
+            let departure = NtpTimestamp::from_wall(Wall(left.at_ns));
+            self.0.pop_front().into_iter().for_each(|arrival| departures.put(arrival, departure));
         }
+        true
     }
 }
 
@@ -108,13 +136,78 @@ mod tests {
     #[test]
     fn a_departure_is_told_once() {
         let departures = Departures::new();
-        let (arrival, departure) = (NtpTimestamp(7 << 32), NtpTimestamp(8 << 32));
-        assert_eq!(departures.take(arrival), None);
+        let (arrival, departure) = (NtpTimestamp(7 << 32 | 1), NtpTimestamp(8 << 32));
         departures.put(arrival, departure);
-        assert_eq!(departures.take(NtpTimestamp(9 << 32)), None);
+        assert_eq!(departures.take(arrival), None, "nobody expected it");
+        assert_eq!(departures.expect(arrival), Some(arrival));
+        assert_eq!(departures.take(arrival), None, "it has not left yet");
+        departures.put(arrival, departure);
+        departures.put(arrival, NtpTimestamp(9 << 32));
+        for other in
+            [NtpTimestamp(9 << 32 | 1), NtpTimestamp(0), departure, NtpTimestamp(arrival.0 ^ departure.0)]
+        {
+            assert_eq!(departures.take(other), None, "{other:?}");
+        }
         assert_eq!(departures.take(arrival), Some(departure));
         assert_eq!(departures.take(arrival), None);
-        assert_eq!(departures.take(NtpTimestamp(0)), None);
+        assert_eq!(departures.take(departure), None);
+    }
+
+    #[test]
+    fn arrivals_at_one_moment_are_told_apart() {
+        let departures = Departures::new();
+        let arrival = NtpTimestamp(7 << 32 | 1);
+        let said: Vec<_> = (0..40).map(|_| departures.expect(arrival).unwrap()).collect();
+        for (n, &arrival) in (1..).zip(&said) {
+            departures.put(arrival, NtpTimestamp(n << 32));
+        }
+        for (n, &one) in (1..).zip(&said) {
+            assert!(one.0 & 1 == 1 && arrival.0 - one.0 <= 2 * 64, "{one:?}");
+            // Nothing is mixed up; a few may have had one place.
+            assert!([None, Some(NtpTimestamp(n << 32))].contains(&departures.take(one)), "{n}");
+        }
+    }
+
+    #[test]
+    fn threads_never_mix_two_answers_up() {
+        let departures = Departures::new();
+        // All of one place.
+        let one = NtpTimestamp(1 << 40 | 1);
+        let arrivals = (1..).map(|n| NtpTimestamp(n << 40 | 1));
+        let arrivals = arrivals.filter(|&other| std::ptr::eq(departures.place(one), departures.place(other)));
+        let arrivals: Vec<_> = arrivals.take(8).collect();
+        let departure =
+            |arrival: NtpTimestamp, round: u64| NtpTimestamp((arrival.0 >> 40) << 40 | (round + 1) << 1);
+        thread::scope(|scope| {
+            for offset in 0..4 {
+                let (departures, arrivals) = (&departures, &arrivals);
+                scope.spawn(move || {
+                    for round in 0..50_000_u64 {
+                        let arrival = arrivals[(round + offset) as usize % arrivals.len()];
+                        departures.expect(arrival);
+                        departures.put(arrival, departure(arrival, round));
+                        if let Some(told) = departures.take(arrival) {
+                            assert_eq!(told.0 >> 40, arrival.0 >> 40, "{told:?} for {arrival:?}");
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    /// Such as one that came late, or to the worker before this one: poll would tell of it for ever.
+    #[test]
+    fn a_stamp_that_nobody_waits_for_does_not_stay() {
+        let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let sink = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let is_ready = |patience: u64| {
+            let patience = Some(Duration::from_millis(patience));
+            sys::poll::readable(&[std::os::fd::AsFd::as_fd(&socket)], patience).unwrap()[0]
+        };
+        socket.send_stamped(None, sink.local_addr().unwrap(), &[7; 48]).unwrap();
+        assert!(is_ready(30_000), "no stamp came");
+        Leaving::default().collect_all(&socket, &Departures::new());
+        assert!(!is_ready(0));
     }
 
     #[test]
@@ -123,7 +216,8 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         socket.expect_many(1 << 16).unwrap();
         let to = socket.local_address().unwrap();
-        let arrivals = [1, 2, 3].map(|n| NtpTimestamp(0x0123_4567_89ab_cd00 + n));
+        let arrivals = [1, 3, 5].map(|n| NtpTimestamp(0x0123_4567_89ab_cd00 + n));
+        assert!(arrivals.iter().all(|&arrival| departures.expect(arrival) == Some(arrival)));
         for (place, arrival) in arrivals.into_iter().enumerate() {
             let mut answer = [0; 48];
             answer[32..40].copy_from_slice(&arrival.0.to_be_bytes());

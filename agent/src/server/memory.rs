@@ -25,6 +25,10 @@ impl Memory for ServerMemory<'_> {
     fn departure(&mut self, arrival: NtpTimestamp) -> Option<NtpTimestamp> {
         self.departures.and_then(|departures| departures.take(arrival))
     }
+
+    fn expect(&mut self, arrival: NtpTimestamp) -> Option<NtpTimestamp> {
+        self.departures.and_then(|departures| departures.expect(arrival))
+    }
 }
 
 /// Cheap random bits, unknown to whoever does not know the seed.

@@ -116,7 +116,11 @@ impl<'a> Worker<'a> {
         leaving.collect(socket, departures);
         let taken = match self.inbox.receive(socket) {
             Ok(taken) => taken,
-            Err(error) if error.would_block() || error.interrupted() => return Ok(0),
+            Err(error) if error.would_block() || error.interrupted() => {
+                // Then it is the error queue that woke us.
+                leaving.collect_all(socket, departures);
+                return Ok(0);
+            }
             Err(error) => return Err(error),
         };
         // What was published before they came is what they are answered with.

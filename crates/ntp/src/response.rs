@@ -65,9 +65,17 @@ pub struct Answer {
     header: Header,
     received: Wall,
     reference_time: Option<Wall>,
-    /// In interleaved mode, when the answer before this one left.
-    departed: Option<NtpTimestamp>,
+    interleaved: Option<Interleaved>,
     is_traced: bool,
+}
+
+/// What an answer in interleaved mode has in the place of its own transmit time and of the request's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Interleaved {
+    /// When the answer before this one left.
+    departed: NtpTimestamp,
+    /// The request's receive time.
+    origin: NtpTimestamp,
 }
 
 impl Answer {
@@ -76,10 +84,14 @@ impl Answer {
     pub fn at(self, transmit: Wall) -> [u8; HEADER_LEN] {
         // A clock that is stepped back meanwhile must not give a negative processing time.
         let transmit = transmit.max(self.received);
-        let reference_time =
-            self.reference_time.map_or(NtpTimestamp(0), |time| NtpTimestamp::from_wall(time.min(transmit)));
-        let transmit = self.departed.unwrap_or_else(|| NtpTimestamp::from_wall(transmit));
-        Header { reference_time, transmit, ..self.header }.encode()
+        let reference_time = self
+            .reference_time
+            .map_or(NtpTimestamp(0), |time| even(NtpTimestamp::from_wall(time.min(transmit))));
+        let (origin, transmit) = match self.interleaved {
+            None => (self.header.origin, even(NtpTimestamp::from_wall(transmit))),
+            Some(Interleaved { departed, origin }) => (origin, even(departed)),
+        };
+        Header { reference_time, origin, transmit, ..self.header }.encode()
     }
 
     /// If its client may ask in interleaved mode when this answer left (RFC 9769): the time by which it will ask, which
@@ -201,6 +213,10 @@ pub trait Memory {
 
     /// When the answer left that said that its request arrived at `arrival`, if that is known; asked once for each.
     fn departure(&mut self, arrival: NtpTimestamp) -> Option<NtpTimestamp>;
+
+    /// An answer is to say `arrival`, or a little less if another one says that, and its departure may be asked for. None
+    /// if it cannot be known. Times of arrival are odd and stay so.
+    fn expect(&mut self, arrival: NtpTimestamp) -> Option<NtpTimestamp>;
 }
 
 #[cfg(test)]
@@ -210,6 +226,10 @@ impl Memory for crate::rate_limit::RateTable {
     }
 
     fn departure(&mut self, _: NtpTimestamp) -> Option<NtpTimestamp> {
+        None
+    }
+
+    fn expect(&mut self, _: NtpTimestamp) -> Option<NtpTimestamp> {
         None
     }
 }
@@ -311,26 +331,44 @@ fn answer(asked: &Header, mode: u8, poll: i8, served: &Served, received: Wall) -
         root_dispersion: NtpShort::from_seconds(served.dispersion_at(received)),
         reference_id: served.reference_id,
         origin: asked.transmit,
-        receive: NtpTimestamp::from_wall(received),
+        receive: arrival(received),
         ..Header::default()
     };
     let reference_time = served.reference_time;
-    Answer { header, received, reference_time, departed: None, is_traced: false }
+    Answer { header, received, reference_time, interleaved: None, is_traced: false }
+}
+
+/// When a request came, by an odd number, and when an answer left, by an even one: so a request tells which of the two its
+/// origin is, and a client that does not interleave costs nothing (chrony's idea). That is half a nanosecond at most, and
+/// early for both: an answer does not leave before its request came.
+fn arrival(received: Wall) -> NtpTimestamp {
+    NtpTimestamp(even(NtpTimestamp::from_wall(received)).0.wrapping_sub(1))
+}
+
+fn even(time: NtpTimestamp) -> NtpTimestamp {
+    NtpTimestamp(time.0 & !1)
 }
 
 /// The same answer, in interleaved mode if the request asks for that and we remember the answer that it refers to
-/// (RFC 9769 §2): it then says when that one left, which it could not say itself. A client that minimises what it tells
-/// has a zero origin, and costs nothing here.
+/// (RFC 9769 §2): it then says when that one left, which it could not say itself.
 fn interleaved<M: Memory>(asked: &Header, answer: Answer, memory: &mut M) -> Answer {
-    let refers = asked.version == packet::VERSION && asked.mode == MODE_CLIENT && asked.origin.0 != 0;
-    if !refers {
+    let age = answer.header.receive.0.wrapping_sub(asked.origin.0);
+    let refers = asked.origin.0 & 1 == 1 && age < LONGEST_POLL;
+    if !refers || asked.version != packet::VERSION || asked.mode != MODE_CLIENT {
         return answer;
     }
-    // Equal times would be a basic request's, whose origin is our transmit time and no time of arrival.
+    // Equal times would be a basic request's (RFC 9769 §2).
     let departed = (asked.receive != asked.transmit).then(|| memory.departure(asked.origin)).flatten();
-    let origin = if departed.is_some() { asked.receive } else { answer.header.origin };
-    Answer { header: Header { origin, ..answer.header }, departed, is_traced: true, ..answer }
+    let interleaved = departed.map(|departed| Interleaved { departed, origin: asked.receive });
+    let expected = memory.expect(answer.header.receive);
+    let receive = expected.unwrap_or(answer.header.receive);
+    let header = Header { receive, ..answer.header };
+    Answer { header, interleaved, is_traced: expected.is_some(), ..answer }
 }
+
+/// Of what is older the departure is not asked for (RFC 5905 §7.2, MAXPOLL); nor does any number that a flood makes up
+/// cost a stamp.
+const LONGEST_POLL: u64 = 1 << (MAX_POLL as u32 + 32);
 
 /// Only what the client said itself comes back, so a kiss tells no time (RFC 5905 §7.4).
 fn kiss(asked: &Header, code: [u8; 4], mode: u8, poll: i8) -> [u8; HEADER_LEN] {

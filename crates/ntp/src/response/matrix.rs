@@ -316,6 +316,10 @@ impl Memory for Fixed {
     fn departure(&mut self, _: NtpTimestamp) -> Option<NtpTimestamp> {
         None
     }
+
+    fn expect(&mut self, _: NtpTimestamp) -> Option<NtpTimestamp> {
+        None
+    }
 }
 
 fn outcome(

@@ -62,6 +62,78 @@ fn a_synchronised_clock_answers() {
     assert_eq!((header.precision, header.poll), (-24, 0));
 }
 
+/// Knows of one departure, and expects whatever it is told, a little earlier.
+#[derive(Default)]
+struct Remembers {
+    left: Option<(NtpTimestamp, NtpTimestamp)>,
+    asked: u32,
+}
+
+impl Memory for Remembers {
+    fn judge(&mut self, _: IpAddr, _: Mono, _: &RateLimit) -> RateVerdict {
+        RateVerdict::Pass
+    }
+
+    fn departure(&mut self, arrival: NtpTimestamp) -> Option<NtpTimestamp> {
+        self.asked += 1;
+        self.left.take_if(|(known, _)| *known == arrival).map(|(_, departure)| departure)
+    }
+
+    fn expect(&mut self, arrival: NtpTimestamp) -> Option<NtpTimestamp> {
+        self.asked += 1;
+        Some(NtpTimestamp(arrival.0 - 2))
+    }
+}
+
+#[test]
+fn interleaved_answers_say_when_the_one_before_left() {
+    let (known, left) = (arrival(NOW + -64.0), NtpTimestamp::from_wall(NOW + -63.5));
+    let answered = |datagram: &[u8]| {
+        let mut memory = Remembers { left: Some((known, left)), asked: 0 };
+        let request = Request { datagram, from: CLIENT.parse().unwrap(), received: NOW, now: Mono(0) };
+        let (rules, served) = (rules(RestrictFlags::default()), good());
+        let serving = Serving { served: &served, rules: &rules, limit: &LIMIT };
+        let verdict = respond(&request, &serving, &mut memory).verdict;
+        let Verdict::Answer(answer) = verdict else { panic!("{verdict:?}") };
+        (packet::decode(&answer.at(NOW + 0.25)).unwrap(), answer, memory)
+    };
+    let asked = |version, mode, origin, receive| {
+        let header = Header { version, mode, origin, receive, transmit: COOKIE, ..Header::default() };
+        header.encode()
+    };
+    let other = NtpTimestamp(0x5555);
+
+    let (reply, answer, memory) = answered(&asked(4, 3, known, other));
+    assert_eq!((reply.origin, reply.transmit), (other, NtpTimestamp(left.0 & !1)));
+    assert_eq!((reply.receive, answer.traced()), (NtpTimestamp(arrival(NOW).0 - 2), Some(reply.receive)));
+    assert!(memory.left.is_none());
+    // A kiss answers the request, not the one before.
+    assert_eq!(packet::decode(&answer.kiss(*b"NTSN")).unwrap().origin, COOKIE);
+
+    let basic = |reply: &Header| assert_eq!((reply.origin, reply.transmit.to_wall()), (COOKIE, NOW + 0.25));
+    // It refers to an answer that is not remembered, or does not want it told: the next one may.
+    for (origin, receive) in [(arrival(NOW + -32.0), other), (known, COOKIE)] {
+        let (reply, answer, memory) = answered(&asked(4, 3, origin, receive));
+        basic(&reply);
+        assert_eq!((answer.traced(), memory.left), (Some(reply.receive), Some((known, left))));
+    }
+    // Clients that tell nothing, or what ntpd tells (when the answer before left), and numbers that are made up.
+    let said = reply.transmit;
+    for (version, mode, origin) in [
+        (4, 3, NtpTimestamp(0)),
+        (4, 3, said),
+        (4, 3, arrival(NOW + 1.0)),
+        (4, 3, arrival(NOW + -140_000.0)),
+        (3, 3, known),
+        (4, 1, known),
+    ] {
+        let (reply, answer, memory) = answered(&asked(version, mode, origin, other));
+        basic(&reply);
+        assert_eq!((answer.traced(), memory.asked), (None, 0), "version {version}, mode {mode}, {origin:?}");
+        assert_eq!((reply.receive.0 & 1, reply.transmit.0 & 1), (1, 0));
+    }
+}
+
 #[test]
 fn an_unsynchronised_one_says_so() {
     for served in
@@ -83,7 +155,11 @@ fn stamps_are_in_order_even_if_the_clock_is_not() {
         panic!("no answer");
     };
     let header = packet::decode(&answer.at(NOW + -3.0)).unwrap();
-    assert_eq!((header.transmit, header.reference_time), (header.receive, header.receive));
+    assert!(
+        header.transmit.0 >= header.receive.0 && header.reference_time.0 <= header.transmit.0,
+        "{header:?}"
+    );
+    assert_eq!(header.transmit.to_wall(), NOW);
 }
 
 #[test]

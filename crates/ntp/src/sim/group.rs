@@ -265,6 +265,10 @@ impl Memory for Generous {
     fn departure(&mut self, _: NtpTimestamp) -> Option<NtpTimestamp> {
         None
     }
+
+    fn expect(&mut self, _: NtpTimestamp) -> Option<NtpTimestamp> {
+        None
+    }
 }
 
 fn engine(config: &Config, boot: BootState, seed: u64, (now, offset, stepped): (f64, f64, f64)) -> Engine {
