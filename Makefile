@@ -41,7 +41,7 @@ check: harness ## The tests that need no cluster (under 3 minutes once the depen
 	@$(E2E) packages
 	@echo "check: unit, property, golden and loopback tests"
 	@cargo test --workspace --no-run
-	@cargo test --quiet --workspace
+	@RUST_TEST_THREADS=6 cargo test --quiet --workspace
 	@echo "check: chart"
 	@$(E2E) tools helm
 	@bash charts/timesync/test.sh "$$($(E2E) tools --path helm)"

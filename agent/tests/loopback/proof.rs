@@ -65,13 +65,17 @@ fn good(source: &SourceReport) -> bool {
 }
 
 fn wait_good(agent: &Agent, name: &str) {
-    wait_for(&format!("{name} good: {:?}", agent.report().sources), || good(&source(&agent.report(), name)));
+    wait_for(&format!("{name} good: {:?}", agent.report().sources), || {
+        agent.report().sources.iter().any(|source| source.name == name && good(source))
+    });
 }
 
 fn wait_why(agent: &Agent, name: &str, why: &str) {
     let mut last = String::new();
     let told = || {
-        last = source(&agent.report(), name).message;
+        // There is none before the engine's first look.
+        let source = agent.report().sources.into_iter().find(|source| source.name == name);
+        last = source.map(|source| source.message).unwrap_or_default();
         last.contains(why)
     };
     wait_for(&format!("{name} saying {why}"), told);
