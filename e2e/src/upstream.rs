@@ -79,9 +79,9 @@ fn control(address: &str) -> PathBuf {
     checkout::state().join("upstream").join(format!("{address}.sock"))
 }
 
-/// Words that run a server ahead of everything else, where the machine allows it: a server that waits for a busy core
+/// Words that run a program ahead of everything else, where the machine allows it: a server that waits for a busy core
 /// stamps its packets late, and its clients would be late as well.
-fn at_once() -> &'static str {
+pub(crate) fn at_once() -> &'static str {
     if process::output(Command::new("chrt").args(["--rr", "10", "true"]))
         .is_ok_and(|output| output.status.success())
     {

@@ -13,7 +13,7 @@ use crate::{
     checkout,
     load::{Tally, capture::Deviation, lane::Lane},
     process::{self, Daemon},
-    wait,
+    upstream, wait,
 };
 
 /// A running server.
@@ -25,8 +25,10 @@ pub(crate) struct Contestant {
     pub(crate) port: u16,
     /// Its process.
     pub(crate) pid: u32,
-    /// How it is asked: words of `e2e load`.
-    load: String,
+    /// So many addresses ask.
+    pub(crate) addresses: u32,
+    /// Recorded requests to be asked by.
+    requests: Option<PathBuf>,
 }
 
 /// The processor that one server is measured on, and the one that asks. Two workers may use both.
@@ -72,21 +74,30 @@ impl Contestant {
         start(lane, name, port, SERVER_CPU, Path::new("/usr/sbin/chronyd"), &words)
     }
 
-    /// The loop that does nothing but answer.
-    pub(crate) fn bare(lane: &Lane, port: u16) -> anyhow::Result<Self> {
-        let words = format!("serve-bare --port {port}");
-        start(lane, "bare", port, SERVER_CPU, &env::current_exe()?, &words)
+    /// The loop that does nothing but answer one request in so many.
+    pub(crate) fn bare(lane: &Lane, name: &'static str, port: u16, one_in: u8) -> anyhow::Result<Self> {
+        let words = format!("serve-bare --port {port} --one-in {one_in}");
+        start(lane, name, port, SERVER_CPU, &env::current_exe()?, &words)
     }
 
-    /// It is asked by these words of `e2e load` instead.
-    pub(crate) fn asked(mut self, load: String) -> Self {
-        self.load = load;
+    /// It is asked by so many instead.
+    pub(crate) fn asked_by(mut self, addresses: u32) -> Self {
+        self.addresses = addresses;
+        self
+    }
+
+    /// It is asked by these requests instead, a file for `e2e load --replay`.
+    pub(crate) fn asked_in(mut self, requests: PathBuf) -> Self {
+        self.requests = Some(requests);
         self
     }
 
     /// Asks it for so many seconds, as fast as can be.
     pub(crate) fn ask(&self, lane: &Lane, seconds: u32) -> anyhow::Result<Tally> {
-        ask(lane, self.port, &format!("{} --seconds {seconds}", self.load))
+        let replay = self.requests.as_ref().map(|file| format!("--replay {}", file.display()));
+        let words =
+            format!("--addresses {} --seconds {seconds} {}", self.addresses, replay.unwrap_or_default());
+        ask(lane, self.port, &words)
     }
 
     /// User and system time so far, seconds.
@@ -103,20 +114,21 @@ impl Contestant {
 /// Asks the server on `port` by `words` of `e2e load`.
 pub(crate) fn ask(lane: &Lane, port: u16, words: &str) -> anyhow::Result<Tally> {
     // Ahead of everything else, so that the server never waits for work.
-    let text = own(&lane.at_clients(), "-10", &format!("load --port {port} {words}"))?;
+    let text = own(&lane.at_clients(), upstream::at_once(), &format!("load --port {port} {words}"))?;
     serde_json::from_str(&text).with_context(|| format!("the generator says {text}"))
 }
 
 /// Looks for so many seconds how far off the transmit times of the server on `port` are.
 pub(crate) fn capture(lane: &Lane, port: u16, seconds: f64) -> anyhow::Result<Deviation> {
-    let text = own(&lane.at_server(), "-10", &format!("capture --port {port} --seconds {seconds}"))?;
+    let text =
+        own(&lane.at_server(), upstream::at_once(), &format!("capture --port {port} --seconds {seconds}"))?;
     serde_json::from_str(&text).with_context(|| format!("the capture says {text}"))
 }
 
 /// Runs this program on the generator's processor, at `place`.
-pub(crate) fn own(place: &str, niceness: &str, words: &str) -> anyhow::Result<String> {
+pub(crate) fn own(place: &str, urgency: &str, words: &str) -> anyhow::Result<String> {
     let program = env::current_exe()?;
-    process::sh(&format!("{place} taskset -c {CLIENT_CPU} nice -n {niceness} {} {words}", program.display()))
+    process::sh(&format!("{place} taskset -c {CLIENT_CPU} {urgency} {} {words}", program.display()))
 }
 
 /// The value of one of an agent's metrics.
@@ -132,6 +144,29 @@ pub(crate) fn metric(lane: &Lane, agent: &Contestant, name: &str) -> anyhow::Res
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.and_then(|value| value.parse().ok()).with_context(|| format!("no {name} in {text}"))
 }
+
+/// While it lives, half of the servers' processor goes to something else: the generator is hardly faster than a server
+/// that drops most of what it gets, so that its queue would run empty again and again.
+pub(crate) struct Rival(());
+
+impl Rival {
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        Daemon::new(RIVAL, "sha256sum")
+            .wrap(&format!("taskset -c {SERVER_CPU}"))
+            .args("/dev/zero")
+            .start()?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        // If it fails, the end of the whole measurement tries again, and says why.
+        let _ = process::end(RIVAL, "-KILL");
+    }
+}
+
+const RIVAL: &str = "bench-rival";
 
 /// The agent's program, as the image has it but for the static libc.
 fn program() -> PathBuf {
@@ -166,7 +201,7 @@ fn start(
         let tally = ask(lane, port, "--addresses 1 --rate 100 --seconds 0.1")?;
         Ok((tally.answered > 0).then_some(()))
     })?;
-    Ok(Contestant { name, port, pid, load: format!("--addresses {ADDRESSES}") })
+    Ok(Contestant { name, port, pid, addresses: ADDRESSES, requests: None })
 }
 
 /// A server's folder, empty.

@@ -11,11 +11,11 @@ impl Pairs {
     }
 
     /// The first over the second: `0.71 (0.69, 0.74)`, and a mark if the median is beyond the aim.
-    pub(crate) fn shown(&self, aim: f64) -> String {
+    pub(crate) fn shown(&self, aim: Option<f64>) -> String {
         let mut ratios: Vec<_> = self.0.iter().map(|[one, other]| one / other).collect();
         let middle = median(&mut ratios);
         let (Some(least), Some(most)) = (ratios.first(), ratios.last()) else { return "–".to_owned() };
-        let missed = if middle > aim { " **missed**" } else { "" };
+        let missed = if aim.is_some_and(|aim| middle > aim) { " **missed**" } else { "" };
         format!("{middle:.2} ({least:.2}, {most:.2}){missed}")
     }
 
@@ -43,12 +43,12 @@ mod tests {
     #[test]
     fn the_median_is_of_the_ratios() {
         let mut pairs = Pairs::default();
-        assert_eq!(pairs.shown(1.0), "–");
+        assert_eq!(pairs.shown(None), "–");
         for (one, other) in [(1.0, 2.0), (8.0, 10.0), (3.0, 5.0)] {
             pairs.add(one, other);
         }
-        assert_eq!(pairs.shown(0.6), "0.60 (0.50, 0.80)");
-        assert_eq!(pairs.shown(0.59), "0.60 (0.50, 0.80) **missed**");
+        assert_eq!(pairs.shown(Some(0.6)), "0.60 (0.50, 0.80)");
+        assert_eq!(pairs.shown(Some(0.59)), "0.60 (0.50, 0.80) **missed**");
         assert_eq!(pairs.costs(), [3.0, 5.0]);
         assert_eq!(median(&mut [2.0, 1.0]), 1.5);
     }

@@ -46,25 +46,30 @@ fn measure(lane: &Lane) -> anyhow::Result<String> {
     let agent = Contestant::agent(lane, "agent", 1001, "", "")?;
     let at_rest = agent.megabytes()?;
     let chronyd = Contestant::chronyd(lane, "chronyd", 1002, "")?;
-    let bare = Contestant::bare(lane, 1003)?;
+    let bare = Contestant::bare(lane, "bare", 1003, 1)?;
     let two = Contestant::agent(lane, "agent-two-workers", 1004, "", "workers = 2")?;
-    let [limited, limited_chronyd] = limited(lane)?;
+    let [limited, limited_chronyd, sparing] = limited(lane)?;
     let [sealed, sealed_chronyd] = sealing(lane)?;
     let mut table = String::from(
         "| processor time per answer in overload | ratio: median (least, most) | aim | µs per answer |\n\
          |---|---|---|---|\n",
     );
     for (what, one, other, aim) in [
-        ("agent over chronyd", &agent, &chronyd, 0.75),
-        ("agent over a bare loop of recvmmsg and sendmmsg", &agent, &bare, 1.15),
-        ("agent over chronyd, rates limited, 16,000 addresses", &limited, &limited_chronyd, 0.85),
-        ("agent with two workers over one", &two, &agent, 1.1),
-        ("agent over chronyd, NTS", &sealed, &sealed_chronyd, 0.9),
+        ("agent over chronyd", &agent, &chronyd, Some(0.75)),
+        ("agent over a bare loop of recvmmsg and sendmmsg", &agent, &bare, Some(1.15)),
+        ("agent over chronyd, rates limited, 16,000 addresses", &limited, &limited_chronyd, Some(0.85)),
+        ("the same agent over a bare loop that answers one in four", &limited, &sparing, None),
+        ("agent with two workers over one", &two, &agent, Some(1.1)),
+        ("agent over chronyd, NTS", &sealed, &sealed_chronyd, Some(0.9)),
     ] {
-        let (pairs, idle) = compare(lane, one, other)?;
-        let [first, second] = pairs.costs();
+        let rival = if one.name == limited.name { Some(contestant::Rival::start()?) } else { None };
+        let Comparison { answers, requests, idle } = compare(lane, one, other)?;
+        drop(rival);
         let what = if idle == 0 { what.to_owned() } else { format!("{what} ({idle} runs were no overload)") };
-        table += &format!("| {what} | {} | {aim:.2} | {first:.2}, {second:.2} |\n", pairs.shown(aim));
+        table += &cost_row(&what, &answers, aim);
+        if other.name == limited_chronyd.name {
+            table += &cost_row("the same per request that was taken, answered or not", &requests, None);
+        }
     }
 
     table += "\n| what | figure | aim |\n|---|---|---|\n";
@@ -80,18 +85,14 @@ fn measure(lane: &Lane) -> anyhow::Result<String> {
     Ok(format!("{}\n\n{table}", conditions()?))
 }
 
-/// Agent and chronyd with the same limits, asked by more than these let through.
-fn limited(lane: &Lane) -> anyhow::Result<[Contestant; 2]> {
+/// Agent and chronyd with the same limits, asked by more than these let through; and a loop that answers as few.
+fn limited(lane: &Lane) -> anyhow::Result<[Contestant; 3]> {
     let limits = "rate_limit = { interval = 3, burst = 8, leak = 2, max_clients = 32768 }";
     let agent = Contestant::agent(lane, "agent-limited", 1005, "\"limited\"", limits)?;
     let limits = "ratelimit interval 3 burst 8 leak 2\nclientloglimit 16777216\n";
     let chronyd = Contestant::chronyd(lane, "chronyd-limited", 1006, limits)?;
-    let pair = [agent, chronyd].map(|server| server.asked(format!("--addresses {LIMITED}")));
-    for server in &pair {
-        // They use up the tokens that they begin with.
-        server.ask(lane, SECONDS)?;
-    }
-    Ok(pair)
+    let bare = Contestant::bare(lane, "bare-sparing", 1010, 4)?;
+    Ok([agent, chronyd, bare].map(|server| server.asked_by(LIMITED)))
 }
 
 /// Agent and chronyd as NTS servers, asked by sealed requests.
@@ -102,10 +103,17 @@ fn sealing(lane: &Lane) -> anyhow::Result<[Contestant; 2]> {
     let lines =
         format!("ntsservercert {}\nntsserverkey {}\nntsport 2008\n", certificate.display(), key.display());
     let chronyd = Contestant::chronyd(lane, "chronyd-nts", 1008, &lines)?;
-    let requests = [sealed::requests(lane, 1007, 2007)?, sealed::requests(lane, 1008, 2008)?];
-    let words = requests.map(|file| format!("--addresses {ADDRESSES} --replay {}", file.display()));
-    let [for_agent, for_chronyd] = words;
-    Ok([agent.asked(for_agent), chronyd.asked(for_chronyd)])
+    Ok([
+        agent.asked_in(sealed::requests(lane, 1007, 2007)?),
+        chronyd.asked_in(sealed::requests(lane, 1008, 2008)?),
+    ])
+}
+
+/// A row of the first table.
+fn cost_row(what: &str, pairs: &Pairs, aim: Option<f64>) -> String {
+    let [one, other] = pairs.costs();
+    let shown = aim.map_or("–".to_owned(), |aim| format!("{aim:.2}"));
+    format!("| {what} | {} | {shown} | {one:.2}, {other:.2} |\n", pairs.shown(aim))
 }
 
 /// A row of the second table.
@@ -125,7 +133,8 @@ fn conditions() -> anyhow::Result<String> {
          {cores} shared cores ({model}), Linux {kernel}. A generator asks over a pair of namespaces from {ADDRESSES} addresses\n\
          in turn, as fast as it can, for {SECONDS} s a run. A cost is the server's user and system time over the answers\n\
          that left; a ratio is of two runs that follow each other, in turn of order, {ROUNDS} pairs a row. Debian's chronyd 4.3\n\
-         has a local clock and `allow all`; the bare loop takes and sends 64 datagrams at once and looks at nothing. What\n\
+         has a local clock and `allow all`; the bare loop takes and sends 64 datagrams at once and looks at nothing.\n\
+         Where rates are limited a busy loop takes half of the server's processor, to keep its queue full. What\n\
          leaves goes no further than the wire, but for the first {checked} addresses, whose answers are checked. The kernel's\n\
          part of a cost is common to all. For NTS, requests of a real client (chronyd's) are sent again and again.\n\
          The error of a transmit time is its difference to the kernel's stamp of the reply in a packet capture.",
@@ -136,10 +145,19 @@ fn conditions() -> anyhow::Result<String> {
     ))
 }
 
-/// Microseconds of processor time per answer, of each round; and in how many runs the generator was slower than the
-/// server, which then costs more per answer than in overload.
-fn compare(lane: &Lane, one: &Contestant, other: &Contestant) -> anyhow::Result<(Pairs, usize)> {
-    let (mut pairs, mut idle) = (Pairs::default(), 0);
+/// Microseconds of processor time, of each round.
+#[derive(Debug, Default)]
+struct Comparison {
+    /// Per answer.
+    answers: Pairs,
+    /// Per request that did not find the queue full.
+    requests: Pairs,
+    /// In so many runs the generator was slower than the server, which then costs more per answer than in overload.
+    idle: usize,
+}
+
+fn compare(lane: &Lane, one: &Contestant, other: &Contestant) -> anyhow::Result<Comparison> {
+    let mut found = Comparison::default();
     for round in 0..ROUNDS {
         interrupt::check()?;
         let order = if round % 2 == 0 { [one, other] } else { [other, one] };
@@ -147,35 +165,63 @@ fn compare(lane: &Lane, one: &Contestant, other: &Contestant) -> anyhow::Result<
         if round % 2 == 1 {
             costs.reverse();
         }
-        pairs.add(costs[0].micros, costs[1].micros);
-        idle += costs.iter().filter(|cost| !cost.overload).count();
+        found.answers.add(costs[0].per_answer, costs[1].per_answer);
+        found.requests.add(costs[0].per_request, costs[1].per_request);
+        found.idle += costs.iter().filter(|cost| !cost.overload).count();
     }
-    eprintln!("  {} over {}: {}", one.name, other.name, pairs.shown(f64::INFINITY));
-    Ok((pairs, idle))
+    eprintln!("  {} over {}: {}", one.name, other.name, found.answers.shown(None));
+    Ok(found)
 }
 
-/// What a run says.
+/// What a run says; microseconds.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
-    /// Processor time per answer.
-    micros: f64,
+    per_answer: f64,
+    per_request: f64,
     /// Whether requests found the server's queue full.
     overload: bool,
 }
 
 fn run_once(lane: &Lane, server: &Contestant) -> anyhow::Result<Cost> {
-    // Not counted: who is limited uses up what was saved since the last run, which is not the same for both servers.
-    server.ask(lane, 1)?;
-    settled(lane)?;
+    warm_up(lane, server)?;
     let (used, traffic) = (server.processor_seconds()?, lane.traffic()?);
     let tally = server.ask(lane, SECONDS)?;
     let after = settled(lane)?;
-    let used = server.processor_seconds()? - used;
+    let micros = (server.processor_seconds()? - used) * 1e6;
     ensure!(tally.answered > 0 && tally.wrong == 0, "{} answers wrong: {tally:?}", server.name);
+    let lost = after.overflowed - traffic.overflowed;
     #[expect(clippy::cast_precision_loss, reason = "counts of some seconds")]
-    let answers = (after.sent - traffic.sent) as f64;
-    Ok(Cost { micros: used * 1e6 / answers, overload: after.overflowed > traffic.overflowed })
+    let [taken, answers] =
+        [tally.sent.saturating_sub(lost), after.sent - traffic.sent].map(|count| count as f64);
+    let cost = Cost { per_answer: micros / answers, per_request: micros / taken, overload: lost > 0 };
+    eprintln!(
+        "    {}: {:.2} µs per answer; of {} requests {lost} lost, {:.1} % of the others answered",
+        server.name,
+        cost.per_answer,
+        tally.sent,
+        100.0 * answers / taken
+    );
+    Ok(cost)
 }
+
+/// Asks until each address has used up what it may save between two runs, since a server is cheap per answer until then.
+fn warm_up(lane: &Lane, server: &Contestant) -> anyhow::Result<()> {
+    let mut taken = 0;
+    // A server that gets no time at all is measured all the same.
+    for _ in 0..20 {
+        let before = lane.traffic()?;
+        let sent = server.ask(lane, 1)?.sent;
+        taken += sent.saturating_sub(settled(lane)?.overflowed - before.overflowed);
+        if taken >= u64::from(server.addresses) * BUCKETFUL {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Requests after which an address that asks quickly is limited for sure: 8 tokens are saved at most, and one in four of
+/// the excess is answered besides.
+const BUCKETFUL: u64 = 24;
 
 /// The counters once the server has answered what waited in its queue, or after half a minute.
 fn settled(lane: &Lane) -> anyhow::Result<Traffic> {
