@@ -45,7 +45,7 @@ pub(crate) enum Order {
     /// A name was looked up.
     Resolved(Answer),
     /// Keys were exchanged, or not.
-    Exchanged(exchange::Answer),
+    Exchanged(Box<exchange::Answer>),
     /// Leave a sane clock and end.
     Stop,
 }
@@ -83,7 +83,7 @@ pub(crate) fn start(
     let back = orders.clone();
     let exchanger = move |question| {
         let back = back.clone();
-        exchange::start(question, move |answer| back.give(Order::Exchanged(answer)));
+        exchange::start(question, move |answer| back.give(Order::Exchanged(Box::new(answer))));
     };
     let proofs = Proofs::new(keys, Some(Box::new(exchanger)));
     let mut rim = Rim::new(state, proofs, Some(sink), Some(questions)).map_err(io::Error::other)?;
@@ -144,7 +144,7 @@ fn obey(rim: &mut Rim, orders: &mpsc::Receiver<Order>, waker: &Waker) {
                 Order::Run(config, rules) => rim.run(config, rules),
                 Order::Rest => rim.rest(),
                 Order::Resolved(answer) => rim.resolved(&answer),
-                Order::Exchanged(answer) => rim.exchanged(answer),
+                Order::Exchanged(answer) => rim.exchanged(*answer),
                 Order::Stop => return rim.rest(),
             }
         }

@@ -1,31 +1,45 @@
 //! AEAD_AES_SIV_CMAC_256 (RFC 5297) behind the `ntp` crate's trait, by RustCrypto. A key, octets and a nonce in, octets out.
+use std::sync::Mutex;
+
 use aes_siv::{KeyInit, siv::Aes128Siv};
 use ntp::{key_exchange::KEY_LEN, nts::Aead};
 
-/// A key.
-#[derive(Clone)]
-pub(crate) struct SivKey([u8; KEY_LEN]);
+/// A key, and what depends on it alone, made once.
+pub(crate) struct SivKey {
+    key: [u8; KEY_LEN],
+    /// Changed by each use, and left as it was.
+    ready: Mutex<Aes128Siv>,
+}
 
 impl SivKey {
     /// Of both halves: what authenticates, and what encrypts (RFC 5297 §2.2).
     pub(crate) fn new(key: [u8; KEY_LEN]) -> Self {
-        Self(key)
+        Self { key, ready: Mutex::new(Aes128Siv::new(&key.into())) }
     }
 
-    fn siv(&self) -> Aes128Siv {
-        Aes128Siv::new(&self.0.into())
+    fn with<T>(&self, work: impl FnOnce(&mut Aes128Siv) -> T) -> T {
+        match self.ready.try_lock() {
+            Ok(mut ready) => work(&mut ready),
+            // Another thread has it: to make one costs less than to wait.
+            Err(_) => work(&mut Aes128Siv::new(&self.key.into())),
+        }
+    }
+}
+
+impl Clone for SivKey {
+    fn clone(&self) -> Self {
+        Self::new(self.key)
     }
 }
 
 impl Aead for SivKey {
     fn seal(&self, nonce: &[u8], associated: &[u8], plain: &[u8]) -> Vec<u8> {
-        self.siv()
-            .encrypt([associated, nonce], plain)
+        self.with(|siv| siv.encrypt([associated, nonce], plain))
             .expect("two headers are fewer than the 126 that SIV takes")
     }
 
     fn open(&self, nonce: &[u8], associated: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-        self.siv().decrypt([associated, nonce], sealed).ok()
+        self.with(|siv| siv.decrypt([associated, nonce], sealed)).ok()
     }
 }
 
@@ -47,6 +61,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn two_threads_do_not_wait_for_each_other() {
+        let key = SivKey::new([7; KEY_LEN]);
+        let sealed = key.seal(&[1; 16], b"header", b"cookie");
+        let busy = key.ready.lock().unwrap();
+        assert_eq!(key.seal(&[1; 16], b"header", b"cookie"), sealed);
+        drop(busy);
+        assert_eq!(key.open(&[1; 16], b"header", &sealed).as_deref(), Some(&b"cookie"[..]));
+    }
+
     /// RFC 5297 A.2 has two headers beside a nonce; with the standard's own order of headers and nonce we agree if this
     /// does.
     #[test]
@@ -60,7 +84,8 @@ mod tests {
         let second = octets("102030405060708090a0");
         let nonce = octets("09f911029d74e35bd84156c5635688c0");
         let plain = b"this is some plaintext to encrypt using SIV-AES";
-        let siv = SivKey::new(key.try_into().unwrap()).siv().encrypt([&first, &second, &nonce], plain);
+        let key = SivKey::new(key.try_into().unwrap());
+        let siv = key.with(|siv| siv.encrypt([&first, &second, &nonce], plain));
         let expected = "7bdb6e3b432667eb06f4d14bff2fbd0fcb900f2fddbe404326601965c889bf17dba77ceb094fa663b7a3f748ba8af829\
                         ea64ad544a272e9c485b62a3fd5c0d";
         assert_eq!(siv.unwrap(), octets(expected));
