@@ -17,8 +17,8 @@ const TLS_SECRET: &str = "server-tls";
 /// A kubelet that does not listen to nudges looks at its volumes each minute or so.
 const UNTIL_READ: Duration = Duration::from_secs(150);
 /// A client whom the policy lets do everything, and one whose requests must be proven.
-const FRIEND: (&str, &str) = ("tse2e-open", "172.30.0.220");
-const STRANGER: (&str, &str) = ("tse2e-shut", "172.30.0.222");
+const FRIEND: (&str, &str) = ("tse2e-friend", "172.30.0.224");
+const STRANGER: (&str, &str) = ("tse2e-alien", "172.30.0.226");
 
 pub(super) fn run() -> anyhow::Result<()> {
     lab::settle()?;
