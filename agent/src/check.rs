@@ -97,7 +97,7 @@ impl std::error::Error for Error {}
 /// All problems, each with its field.
 pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
     // Without `..`: a new field that nobody checks does not compile.
-    let Profile { mode, upstreams, restrict, stratum, serve, clock, rtc, thresholds } = profile;
+    let Profile { mode, upstreams, restrict, stratum, serve, clock, rtc, thresholds, timezone: _ } = profile;
     let mut notes = Notes::default();
     let sources = upstreams::check(upstreams, &mut notes);
     let safe_default;
@@ -298,7 +298,7 @@ fn check_serve_nts(nts: &ServeNts, enabled: bool, notes: &mut Notes) {
 
 /// `votes` is how many sources there can be at most; none without upstreams.
 fn check_clock(clock: &Clock, votes: Option<usize>, notes: &mut Notes) {
-    let Clock { step, max_slew_rate, max_change, min_sources, leap: _ } = *clock;
+    let Clock { step, max_slew_rate, max_change, min_sources, on_external_step: _, leap: _ } = *clock;
     notes.range("clock.max_slew_rate", max_slew_rate, 1, 100_000);
     if step.threshold.as_secs_f64() <= 0.0 {
         notes.wrong(

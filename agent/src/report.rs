@@ -162,7 +162,9 @@ impl Journal {
             mode: parts.profile.mode,
             clock: clock_report(&parts),
             sources: parts.snapshot.iter().flat_map(|s| &s.sources).map(source_report).collect(),
+            conflict: None,
             rtc: parts.rtc.clone(),
+            timezone: None,
             server: parts.server.clone(),
             transitions: parts.transitions.iter().cloned().collect(),
         }
@@ -234,6 +236,8 @@ fn clock_report(parts: &Parts) -> ClockReport {
             last_update_age: None,
             steps: 0,
             last_step: parts.last_step.clone(),
+            external_steps: 0,
+            last_external_step: None,
             start_phase: false,
         };
     };
@@ -255,6 +259,8 @@ fn clock_report(parts: &Parts) -> ClockReport {
         last_update_age: snapshot.reference_time.map(|at| (snapshot.at - at).max(0.0)),
         steps: snapshot.steps,
         last_step: parts.last_step.clone(),
+        external_steps: 0,
+        last_external_step: None,
         start_phase: snapshot.start_phase,
     }
 }
@@ -385,7 +391,7 @@ fn described(transition: &ntp::Transition) -> (TransitionKind, String) {
             ),
         ),
         ntp::Transition::UnexplainedJump { by } => (
-            TransitionKind::UnexplainedJump,
+            TransitionKind::ExternalStep,
             format!("The clock was moved by {} by somebody else", contract::approximately(*by)),
         ),
     }

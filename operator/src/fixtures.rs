@@ -33,6 +33,8 @@ pub(crate) fn report() -> Report {
             last_update_age: Some(3.0),
             steps: 0,
             last_step: None,
+            external_steps: 0,
+            last_external_step: None,
             start_phase: false,
         },
         sources: vec![SourceReport {
@@ -51,11 +53,14 @@ pub(crate) fn report() -> Report {
             received: 10,
             rejected: 0,
         }],
+        conflict: None,
+        timezone: None,
         rtc: RtcReport {
             present: true,
             health: RtcHealth::Healthy,
             message: "Within a second of the system clock.".to_owned(),
             offset: Some(0.1),
+            drift_ppm: None,
             read_age: Some(10.0),
             writes: 1,
             write_failures: 0,

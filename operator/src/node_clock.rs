@@ -155,7 +155,12 @@ fn rtc(report: &Report) -> Finding {
     let healthy = match report.rtc.health {
         RtcHealth::Healthy => Some(true),
         RtcHealth::Unknown | RtcHealth::Absent => None,
-        RtcHealth::Unreadable | RtcHealth::Off | RtcHealth::WriteFailed => Some(false),
+        RtcHealth::Unreadable
+        | RtcHealth::Off
+        | RtcHealth::Drifting
+        | RtcHealth::BatterySuspect
+        | RtcHealth::LocalTime
+        | RtcHealth::WriteFailed => Some(false),
     };
     Finding::new(healthy, report.rtc.health.as_str(), &report.rtc.message)
 }

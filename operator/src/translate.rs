@@ -40,6 +40,7 @@ pub(crate) fn profile(spec: &api::TimeSyncPolicySpec) -> Result<Profile, FieldEr
     } = spec;
     let listed = upstreams.iter().flatten().enumerate();
     Ok(Profile {
+        timezone: None,
         mode: match mode {
             api::Mode::Discipline => contract::Mode::Discipline,
             api::Mode::Observe => contract::Mode::Observe,
@@ -199,6 +200,7 @@ const TLS_PRIVATE_KEY_KEY: &str = "tls.key";
 fn clock(clock: &api::Clock) -> Result<contract::Clock, FieldError> {
     let api::Clock { step, max_slew_rate, max_change, min_sources, leap } = clock;
     Ok(contract::Clock {
+        on_external_step: contract::OnExternalStep::default(),
         step: match step {
             Some(api::Step { threshold, limit }) => contract::Step {
                 threshold: span("clock.step.threshold", threshold)?,

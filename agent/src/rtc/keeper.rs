@@ -245,6 +245,7 @@ fn blank(message: &str) -> RtcReport {
         health: RtcHealth::Unknown,
         message: message.to_owned(),
         offset: None,
+        drift_ppm: None,
         read_age: None,
         writes: 0,
         write_failures: 0,

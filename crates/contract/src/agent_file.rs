@@ -31,6 +31,9 @@ pub struct Agent {
     pub token_file: Option<PathBuf>,
     /// The hardware clock.
     pub rtc_device: PathBuf,
+    /// Where the host's own files are seen (/etc/adjtime, /etc/localtime, /usr/share/zoneinfo): `/` outside of
+    /// containers.
+    pub host_root: PathBuf,
     /// Where to show the error bound to programs of this node, in shared memory as ClockBound does; absent: nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_bound_segment: Option<PathBuf>,
@@ -48,6 +51,7 @@ impl Default for Agent {
             http_address: Some("127.0.0.1:9817".to_owned()),
             token_file: None,
             rtc_device: PathBuf::from("/dev/rtc0"),
+            host_root: PathBuf::from("/"),
             clock_bound_segment: None,
             keys_directory: PathBuf::from("/etc/timesync/keys"),
             watch: None,

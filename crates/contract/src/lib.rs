@@ -15,11 +15,12 @@ mod span;
 pub use agent_file::{Agent, AgentFile, Watch};
 pub use name::{Assignment, NameError, ProfileName, text_hash};
 pub use profile::{
-    Clock, Leap, LeapMode, Mode, Nts, Profile, Rtc, RtcMode, Smear, Step, Stratum, Thresholds, Upstream,
+    Clock, Leap, LeapMode, Mode, Nts, OnExternalStep, Profile, Rtc, RtcMode, Smear, Step, Stratum,
+    Thresholds, Upstream,
 };
 pub use report::{
-    ClockReport, ProfileError, Reason, Report, RtcHealth, RtcReport, ServerReport, SourceReport, SourceState,
-    StepReport, Transition, TransitionKind,
+    ClockReport, ConflictReport, ProfileError, Reason, Report, RtcHealth, RtcReport, ServerReport,
+    SourceReport, SourceState, StepReport, TimezoneReport, Transition, TransitionKind,
 };
 pub use serve::{Flag, RateLimit, Restrict, Serve, ServeNts};
 pub use span::{Span, SpanError, approximately};

@@ -23,6 +23,9 @@ pub struct Profile {
     pub clock: Clock,
     /// What happens to the hardware clock.
     pub rtc: Rtc,
+    /// The node's time zone, as `Asia/Shanghai`: where /etc/localtime is to lead. Absent: it is left alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
     /// From when on a deviation counts.
     pub thresholds: Thresholds,
 }
@@ -169,6 +172,9 @@ pub struct Clock {
     /// beside peers, else 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_sources: Option<u8>,
+    /// What is done when somebody else moved the clock.
+    #[serde(skip_serializing_if = "OnExternalStep::is_default")]
+    pub on_external_step: OnExternalStep,
     /// What is done about leap seconds.
     #[serde(skip_serializing_if = "Leap::is_default")]
     pub leap: Leap,
@@ -181,8 +187,28 @@ impl Default for Clock {
             max_slew_rate: 500,
             max_change: Span::from_secs(1000),
             min_sources: None,
+            on_external_step: OnExternalStep::default(),
             leap: Leap::default(),
         }
+    }
+}
+
+/// What is done when somebody else moved the clock, after the sources were asked anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnExternalStep {
+    /// Step it back. What was moved is known, so `max_change` bounds only what remains beyond it.
+    #[default]
+    Restore,
+    /// Go on from the new time: what it is off by is slewed, within `max_change`.
+    Accept,
+    /// Say so, and leave the clock alone until it is right again or the profile changes.
+    Report,
+}
+
+impl OnExternalStep {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

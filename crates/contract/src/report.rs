@@ -29,8 +29,12 @@ pub struct Report {
     pub clock: ClockReport,
     /// The upstreams, in the profile's order.
     pub sources: Vec<SourceReport>,
+    /// Somebody else steers the clock, and the agent stands back; none while it is alone.
+    pub conflict: Option<ConflictReport>,
     /// The hardware clock.
     pub rtc: RtcReport,
+    /// The node's time zone, if the profile sets it.
+    pub timezone: Option<TimezoneReport>,
     /// The server.
     pub server: ServerReport,
     /// The newest transitions, oldest first, so that none is missed between two polls.
@@ -81,6 +85,11 @@ pub struct ClockReport {
     pub steps: u32,
     /// The last of them since the agent's start.
     pub last_step: Option<StepReport>,
+    /// Steps by somebody else since the agent's start.
+    #[serde(default)]
+    pub external_steps: u32,
+    /// The last of them.
+    pub last_external_step: Option<StepReport>,
     /// Whether this boot's first synchronisation is still to come.
     pub start_phase: bool,
 }
@@ -114,8 +123,10 @@ pub enum Reason {
     OrphanParent,
     /// It follows an orphan that serves its own clock: it agrees with the others, whether or not they are right.
     OrphanChild,
-    /// The clock was moved by somebody else.
+    /// The clock was moved, and not by us, and is being measured anew.
     UnexplainedJump,
+    /// Somebody else moved the clock, and the profile says `Report`: it is left where it is.
+    ExternalStep,
 }
 
 impl Reason {
@@ -136,8 +147,29 @@ impl Reason {
             Self::OrphanParent => "OrphanParent",
             Self::OrphanChild => "OrphanChild",
             Self::UnexplainedJump => "UnexplainedJump",
+            Self::ExternalStep => "ExternalStep",
         }
     }
+}
+
+/// Somebody else steers the clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConflictReport {
+    /// Since when.
+    pub since: f64,
+    /// What was seen, who may have done it, and what to do about it, for a reader. Without numbers that change.
+    pub message: String,
+    /// Programs of this node that steer clocks, such as `chronyd (pid 312)`.
+    pub suspects: Vec<String>,
+}
+
+/// The node's time zone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimezoneReport {
+    /// What /etc/localtime leads to now; none if that cannot be told.
+    pub name: Option<String>,
+    /// Why it is not what the profile says; empty if it is.
+    pub message: String,
 }
 
 /// A step of the clock.
@@ -254,6 +286,8 @@ pub struct RtcReport {
     pub message: String,
     /// RTC minus system clock when last read, seconds.
     pub offset: Option<f64>,
+    /// What it gains on true time between writes, parts per million; none before that can be told.
+    pub drift_ppm: Option<f64>,
     /// Age of that reading, seconds.
     pub read_age: Option<f64>,
     /// Verified writes by us.
@@ -276,6 +310,13 @@ pub enum RtcHealth {
     Unreadable,
     /// More than a second from a synchronised system clock.
     Off,
+    /// It gains or loses more than a good clock does.
+    Drifting,
+    /// It had lost its time when the node booted: its battery may be empty.
+    BatterySuspect,
+    /// /etc/adjtime says that it shows local time: a node that boots in the hours around a change of summer time
+    /// cannot know what time it is.
+    LocalTime,
     /// A write failed or did not verify.
     WriteFailed,
 }
@@ -289,6 +330,9 @@ impl RtcHealth {
             Self::Absent => "Absent",
             Self::Unreadable => "Unreadable",
             Self::Off => "Off",
+            Self::Drifting => "Drifting",
+            Self::BatterySuspect => "BatterySuspect",
+            Self::LocalTime => "LocalTime",
             Self::WriteFailed => "WriteFailed",
         }
     }
@@ -342,7 +386,17 @@ pub enum TransitionKind {
     /// A correction beyond `maxChange` was refused.
     CorrectionRefused,
     /// The clock was moved by somebody else.
-    UnexplainedJump,
+    ExternalStep,
+    /// The node was asleep, held, or moved to another machine, and its clock with it.
+    Resumed,
+    /// Somebody else steers the clock; the agent stands back.
+    Conflict,
+    /// It is alone again.
+    ConflictEnded,
+    /// The node's time zone was set, or the former one put back.
+    TimezoneChanged,
+    /// It could not be set.
+    TimezoneFailed,
     /// A profile was taken.
     ProfileApplied,
     /// A profile was refused.
@@ -367,7 +421,12 @@ impl TransitionKind {
             Self::Stepped => "Stepped",
             Self::LeapSecond => "LeapSecond",
             Self::CorrectionRefused => "CorrectionRefused",
-            Self::UnexplainedJump => "UnexplainedJump",
+            Self::ExternalStep => "ExternalStep",
+            Self::Resumed => "Resumed",
+            Self::Conflict => "Conflict",
+            Self::ConflictEnded => "ConflictEnded",
+            Self::TimezoneChanged => "TimezoneChanged",
+            Self::TimezoneFailed => "TimezoneFailed",
             Self::ProfileApplied => "ProfileApplied",
             Self::ProfileRefused => "ProfileRefused",
             Self::ServingFailed => "ServingFailed",
