@@ -23,6 +23,7 @@ mod liar;
 mod control_plane;
 mod node;
 mod vm;
+mod machine;
 mod qmp;
 mod cluster;
 
@@ -37,6 +38,7 @@ mod load;
 
 mod demo;
 mod demo_context;
+mod clocks;
 mod cases;
 mod bench;
 mod page;

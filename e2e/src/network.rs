@@ -43,9 +43,14 @@ pub(crate) fn namespace(name: &str, addresses: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The name of a virtual machine's tap.
+pub(crate) fn tap_name(machine: &str) -> String {
+    format!("tse2e-{machine}")
+}
+
 /// Makes a tap for a virtual machine; its name.
 pub(crate) fn tap(machine: &str) -> anyhow::Result<String> {
-    let name = format!("tse2e-{machine}");
+    let name = tap_name(machine);
     sh(&format!("ip tuntap add {name} mode tap"))?;
     sh(&format!("ip link set {name} master {BRIDGE} up"))?;
     Ok(name)

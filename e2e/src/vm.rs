@@ -4,17 +4,14 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
-
-use anyhow::bail;
 
 use crate::{
     checkout, image, network, node, pki,
     process::{self, Daemon},
     qmp,
-    truth::{self, Probe},
+    truth::Probe,
     wait,
 };
 
@@ -123,18 +120,7 @@ impl Vm {
 
     /// The hardware clock minus this machine's, nanoseconds: asked until its second changes, so good to a few milliseconds.
     pub(crate) fn rtc_offset(self) -> anyhow::Result<i64> {
-        let begun = Instant::now();
-        let first = self.rtc()?;
-        loop {
-            let second = self.rtc()?;
-            if second != first {
-                return Ok(second * 1_000_000_000 - truth::nanoseconds()?);
-            }
-            if begun.elapsed() > Duration::from_secs(3) {
-                bail!("the hardware clock of {} stands still", self.name());
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
+        qmp::rtc_offset(&self.folder().join("qmp.sock"))
     }
 
     fn write_configuration(self) -> anyhow::Result<()> {
