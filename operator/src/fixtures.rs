@@ -65,7 +65,7 @@ pub(crate) fn report() -> Report {
             writes: 1,
             write_failures: 0,
         },
-        server: ServerReport { serving: true, ..ServerReport::default() },
+        server: ServerReport { enabled: true, serving: true, ..ServerReport::default() },
         transitions: vec![],
     }
 }
