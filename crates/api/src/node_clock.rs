@@ -102,10 +102,11 @@ pub struct NodeClockStatus {
     /// The correction that keeps the clock right, as in -12.345ppm; positive: the clock is sped up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frequency: Option<String>,
-    /// Steps of the clock since the node's boot.
+    /// Steps of the clock by the agent since the node's boot; those that are not of the start phase (after an external
+    /// step, after a pause) since the agent's start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<i32>,
-    /// The last step since the agent's start.
+    /// The last of them since the agent's start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_step: Option<LastStep>,
     /// How often the clock was set by somebody else since the agent's start.
