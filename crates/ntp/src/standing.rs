@@ -1,6 +1,6 @@
 //! Where we stand: synchronised or not, and why; what is announced when that changes; the snapshot.
 use crate::{
-    Action, Leap, LeapMode, Mode, Mono, Now, Reason, Snapshot, SourceSnapshot, Transition,
+    Action, Leap, LeapMode, Mode, Mono, Now, Reason, Refusal, Snapshot, SourceSnapshot, Transition,
     association::Association, engine::Engine, reply::Identity,
 };
 
@@ -157,8 +157,11 @@ impl Engine {
         if self.electable().next().is_none() {
             return (false, Reason::NoUpstreams);
         }
-        if self.discipline.refused {
-            return (false, Reason::MaxChange);
+        match self.discipline.refused {
+            Some(Refusal::MaxChange) => return (false, Reason::MaxChange),
+            Some(Refusal::TooSoon) => return (false, Reason::ResumeRefused),
+            None if self.left_alone() => return (false, Reason::ExternalStep),
+            None => {}
         }
         match self.ballot {
             Ballot::NoMajority => return (false, Reason::NoMajority),
@@ -191,7 +194,7 @@ impl Engine {
     }
 
     /// The sources that are not for measuring only.
-    fn electable(&self) -> impl Iterator<Item = &Association> {
+    pub(crate) fn electable(&self) -> impl Iterator<Item = &Association> {
         self.associations.iter().filter(|a| !a.source.noselect)
     }
 

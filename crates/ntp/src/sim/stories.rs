@@ -14,6 +14,7 @@ mod accuracy;
 mod devices;
 mod jumps;
 mod leap_seconds;
+mod pauses;
 mod restarts;
 
 mod orders;
