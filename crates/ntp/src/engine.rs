@@ -9,7 +9,7 @@ use crate::{
     discipline::Discipline,
     leap::LeapWatch,
     pool::Pool,
-    samples::{Recalled, SAVE_INTERVAL},
+    samples::{FIRST_SAVE, Recalled},
     select::Selector,
     slew::Clock,
     standing::{Announced, Ballot},
@@ -64,6 +64,8 @@ pub struct Engine {
     next_request: u64,
     next_vote: Mono,
     pub(crate) next_save: Mono,
+    /// Seconds from that one to the one after it.
+    pub(crate) save_pause: f64,
     random: u64,
 }
 
@@ -72,7 +74,7 @@ const TICK: f64 = 1.0;
 
 /// The monotonic clock follows every slew, so only a step can part the two. Less than this is not worth the alarm,
 /// and may be the time between reading the two, nanoseconds.
-const JUMP: u64 = 1_000_000;
+pub(crate) const JUMP: u64 = 1_000_000;
 
 /// Sources are asked one after the other, seconds apart, so that their answers do not meet in one queue.
 const SPACING: f64 = 0.02;
@@ -106,7 +108,8 @@ impl Engine {
             next_source: 0,
             next_request: 0,
             next_vote: now.mono,
-            next_save: now.mono.plus(SAVE_INTERVAL),
+            next_save: now.mono.plus(FIRST_SAVE),
+            save_pause: FIRST_SAVE,
             // Zero would stay zero.
             random: start.seed | 1,
             config,
@@ -139,15 +142,18 @@ impl Engine {
 
     fn change_mode(&mut self, now: Now, actions: &mut Vec<Action>) {
         let change = self.clock.abandon(now);
-        actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
         self.transform(&change);
-        self.discipline.refused = false;
         if self.config.mode == Mode::Discipline {
+            actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
             self.restart(now, actions);
-        } else if let Some(reference) = &mut self.discipline.reference {
-            // Corrected time is the system clock's again, so what was still to be slewed is an offset now.
-            reference.offset -= change.offset;
+        } else {
+            if let Some(reference) = &mut self.discipline.reference {
+                // Corrected time is the system clock's again, so what was still to be slewed is an offset now.
+                reference.offset -= change.offset;
+            }
+            self.hand_back(now, actions);
         }
+        self.discipline.refused = false;
     }
 
     /// Makes the associations match the configuration; answers how to end those that are gone.
@@ -262,12 +268,17 @@ impl Engine {
         let mut actions: Vec<Action> = self.associations.iter_mut().filter_map(Association::close).collect();
         if self.config.mode == Mode::Discipline {
             self.clock.stop(now);
-            actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
-            actions.extend(self.discipline.drift(self.clock.base_ppm()).map(Action::SaveDrift));
-            actions.push(self.status(now));
+            self.hand_back(now, &mut actions);
             actions.extend(self.samples(now).map(Action::SaveSamples));
         }
         actions
+    }
+
+    /// With the slew ended: the frequency, here and on disk, and what the kernel is left with.
+    fn hand_back(&mut self, now: Now, actions: &mut Vec<Action>) {
+        actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+        actions.extend(self.discipline.drift(self.clock.base_ppm()).map(Action::SaveDrift));
+        actions.extend(self.last_words(now));
     }
 
     /// Whether the two clocks still go together. A jump is believed at the second look, since the two cannot be read

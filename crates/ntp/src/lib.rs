@@ -41,6 +41,7 @@ mod leap_table;
 mod slew;
 
 mod engine;
+mod kernel;
 mod orphan;
 mod samples;
 mod snapshot;
