@@ -29,6 +29,8 @@ mod flood;
 mod nts_server;
 
 mod interleaved;
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod timezone;
 
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod queries;
