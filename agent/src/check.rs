@@ -302,6 +302,7 @@ fn check_serve_nts(nts: &ServeNts, enabled: bool, notes: &mut Notes) {
 
 /// `votes` is how many sources there can be at most; none without upstreams.
 fn check_clock(clock: &Clock, votes: Option<usize>, notes: &mut Notes) {
+    // The last two cannot be wrong: each of their words is one.
     let Clock { step, max_slew_rate, max_change, min_sources, on_external_step: _, leap: _ } = *clock;
     notes.range("clock.max_slew_rate", max_slew_rate, 1, 100_000);
     if step.threshold.as_secs_f64() <= 0.0 {

@@ -19,6 +19,10 @@ mod sources;
 
 use sources::{source_report, source_state};
 
+mod words;
+
+use words::{described, message};
+
 /// Collects the parts of the report; shared by all threads.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -46,6 +50,10 @@ pub(crate) struct ProfileStatus {
 struct Parts {
     snapshot: Option<Snapshot>,
     last_step: Option<StepReport>,
+    restored: u32,
+    resumed: u32,
+    external_steps: u32,
+    last_external_step: Option<StepReport>,
     profile: ProfileStatus,
     rtc: RtcReport,
     timezone: Option<TimezoneReport>,
@@ -77,6 +85,10 @@ impl Journal {
         let parts = Parts {
             snapshot: None,
             last_step: None,
+            restored: 0,
+            resumed: 0,
+            external_steps: 0,
+            last_external_step: None,
             profile: ProfileStatus {
                 assignment: Assignment::Unassigned,
                 running: None,
@@ -103,9 +115,7 @@ impl Journal {
         let mut parts = self.parts();
         parts.snapshot = snapshot;
         for transition in announced {
-            if let ntp::Transition::Stepped { by } = transition {
-                parts.last_step = Some(StepReport { at: unix_seconds(now), by: *by });
-            }
+            parts.count(now, transition);
             let (kind, message) = described(transition);
             parts.record(now, kind, message);
         }
@@ -202,6 +212,27 @@ impl Journal {
 }
 
 impl Parts {
+    /// Steps, by us and by others.
+    fn count(&mut self, now: Wall, transition: &ntp::Transition) {
+        let at = unix_seconds(now);
+        match *transition {
+            ntp::Transition::Stepped { by, why } => {
+                self.last_step = Some(StepReport { at, by });
+                match why {
+                    // Those are counted for the boot, and on disk.
+                    ntp::StepReason::Start => {}
+                    ntp::StepReason::ExternalStep => self.restored = self.restored.saturating_add(1),
+                    ntp::StepReason::Resume => self.resumed = self.resumed.saturating_add(1),
+                }
+            }
+            ntp::Transition::ExternalStep { by, .. } => {
+                self.external_steps = self.external_steps.saturating_add(1);
+                self.last_external_step = Some(StepReport { at, by });
+            }
+            _ => {}
+        }
+    }
+
     fn record(&mut self, now: Wall, kind: TransitionKind, message: String) {
         self.last_number += 1;
         if self.transitions.len() == KEPT {
@@ -252,10 +283,12 @@ fn clock_report(parts: &Parts) -> ClockReport {
             frequency_ppm: 0.0,
             kernel_frequency_ppm: 0.0,
             last_update_age: None,
-            steps: 0,
+            steps: parts.restored.saturating_add(parts.resumed),
+            restored: parts.restored,
+            resumed: parts.resumed,
             last_step: parts.last_step.clone(),
-            external_steps: 0,
-            last_external_step: None,
+            external_steps: parts.external_steps,
+            last_external_step: parts.last_external_step.clone(),
             start_phase: false,
         };
     };
@@ -275,10 +308,12 @@ fn clock_report(parts: &Parts) -> ClockReport {
         frequency_ppm: snapshot.frequency_ppm,
         kernel_frequency_ppm: snapshot.kernel_frequency_ppm,
         last_update_age: snapshot.reference_time.map(|at| (snapshot.at - at).max(0.0)),
-        steps: snapshot.steps,
+        steps: snapshot.steps.saturating_add(parts.restored).saturating_add(parts.resumed),
+        restored: parts.restored,
+        resumed: parts.resumed,
         last_step: parts.last_step.clone(),
-        external_steps: 0,
-        last_external_step: None,
+        external_steps: parts.external_steps,
+        last_external_step: parts.last_external_step.clone(),
         start_phase: snapshot.start_phase,
     }
 }
@@ -294,36 +329,6 @@ fn reference(snapshot: &Snapshot) -> Option<String> {
     snapshot.sources.iter().find(|source| source.id == id).map(|source| source.name.clone())
 }
 
-/// The reason as a sentence. Without numbers that change by themselves: it becomes the message of a condition.
-fn message(reason: ntp::Reason, reference: Option<&str>) -> String {
-    match reason {
-        ntp::Reason::Synchronized => {
-            return reference.map_or_else(
-                || "A majority of the upstreams agrees".to_owned(),
-                |name| format!("Follows {name}"),
-            );
-        }
-        ntp::Reason::OrphanChild => {
-            let name = reference.unwrap_or("another server");
-            return format!("Follows {name}, which serves its own clock: there is no upstream");
-        }
-        ntp::Reason::OrphanParent => "There is no upstream; this node serves its own clock",
-        ntp::Reason::Holdover => "No upstream is reached; the clock runs on its last frequency",
-        ntp::Reason::NoUpstreams => "The profile has no upstreams",
-        ntp::Reason::Starting => "The first answers are awaited",
-        ntp::Reason::Unreachable => "No upstream answers",
-        ntp::Reason::NoMajority => "The upstreams contradict each other: no majority",
-        ntp::Reason::TooFewSources => "Fewer upstreams agree than clock.minSources asks for",
-        ntp::Reason::RequiredMissing => "No upstream with the option require can be followed",
-        ntp::Reason::ErrorBound => "The error bound is beyond thresholds.errorBound",
-        ntp::Reason::MaxChange => "A correction beyond clock.maxChange would be needed",
-        ntp::Reason::UnexplainedJump => {
-            "The clock was moved by somebody else, and no new estimate is there yet"
-        }
-    }
-    .to_owned()
-}
-
 fn reason(reason: ntp::Reason) -> Reason {
     match reason {
         ntp::Reason::Synchronized => Reason::Synchronized,
@@ -335,48 +340,11 @@ fn reason(reason: ntp::Reason) -> Reason {
         ntp::Reason::TooFewSources => Reason::TooFewSources,
         ntp::Reason::RequiredMissing => Reason::RequiredMissing,
         ntp::Reason::ErrorBound => Reason::ErrorBound,
-        ntp::Reason::MaxChange => Reason::MaxChange,
+        ntp::Reason::MaxChange | ntp::Reason::ResumeRefused => Reason::MaxChange,
         ntp::Reason::OrphanParent => Reason::OrphanParent,
         ntp::Reason::OrphanChild => Reason::OrphanChild,
         ntp::Reason::UnexplainedJump => Reason::UnexplainedJump,
-    }
-}
-
-fn described(transition: &ntp::Transition) -> (TransitionKind, String) {
-    match transition {
-        ntp::Transition::Synchronized => {
-            (TransitionKind::Synchronized, "The clock is synchronized".to_owned())
-        }
-        ntp::Transition::SynchronizationLost => {
-            (TransitionKind::SynchronizationLost, "The clock is no longer synchronized".to_owned())
-        }
-        ntp::Transition::SynchronizationRegained => {
-            (TransitionKind::SynchronizationRegained, "The clock is synchronized again".to_owned())
-        }
-        ntp::Transition::UpstreamsUnreachable => {
-            (TransitionKind::UpstreamsUnreachable, "No upstream is reached".to_owned())
-        }
-        ntp::Transition::UpstreamsReachable => {
-            (TransitionKind::UpstreamsReachable, "An upstream is reached".to_owned())
-        }
-        ntp::Transition::Stepped { by } => {
-            (TransitionKind::Stepped, format!("The clock was stepped by {}", contract::approximately(*by)))
-        }
-        ntp::Transition::LeapSecond { by } => (
-            TransitionKind::LeapSecond,
-            format!("A leap second was {}", if *by < 0.0 { "inserted" } else { "left out" }),
-        ),
-        ntp::Transition::CorrectionRefused { offset } => (
-            TransitionKind::CorrectionRefused,
-            format!(
-                "The clock is off by {}: beyond clock.maxChange, not corrected",
-                contract::approximately(*offset)
-            ),
-        ),
-        ntp::Transition::UnexplainedJump { by } => (
-            TransitionKind::ExternalStep,
-            format!("The clock was moved by {} by somebody else", contract::approximately(*by)),
-        ),
+        ntp::Reason::ExternalStep => Reason::ExternalStep,
     }
 }
 
@@ -446,7 +414,8 @@ pub(crate) mod tests {
     #[test]
     fn a_snapshot_becomes_a_report() {
         let journal = journal();
-        journal.engine(NOW, Some(snapshot()), &[ntp::Transition::Stepped { by: 2.5 }]);
+        let start = ntp::StepReason::Start;
+        journal.engine(NOW, Some(snapshot()), &[ntp::Transition::Stepped { by: 2.5, why: start }]);
         let report = journal.report();
         assert_eq!(report.clock.reference.as_deref(), Some("a"));
         assert_eq!((report.clock.message.as_str(), report.clock.last_update_age), ("Follows a", Some(10.0)));

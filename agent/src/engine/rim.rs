@@ -9,8 +9,8 @@ use std::{
 };
 
 use ntp::{
-    Action, BootState, Drift, Engine, Event, Mono, RequestId, RestrictTable, Served, Snapshot, SourceId,
-    Start, Transition, packet::Header,
+    Action, BootState, Drift, Engine, Event, Mono, Pause, RequestId, RestrictTable, Served, Snapshot,
+    SourceId, Start, Transition, packet::Header,
 };
 use sys::poll;
 use tracing::{debug, error, info, warn};
@@ -349,12 +349,16 @@ fn log(transition: &Transition) {
         Transition::SynchronizationRegained => info!("Synchronization regained"),
         Transition::UpstreamsUnreachable => warn!("No upstream is reached"),
         Transition::UpstreamsReachable => info!("Upstream reached"),
-        Transition::Stepped { by } => warn!(by_s = by, "Clock stepped"),
+        Transition::Stepped { by, why } => warn!(by_s = by, ?why, "Clock stepped"),
         Transition::LeapSecond { by } => info!(by_s = by, "Leap second passed"),
-        Transition::CorrectionRefused { offset } => {
-            error!(offset_s = offset, "Correction beyond max_change refused")
+        Transition::CorrectionRefused { offset, why } => {
+            error!(offset_s = offset, ?why, "Correction refused")
         }
-        Transition::UnexplainedJump { by } => error!(by_s = by, "Clock was moved by somebody else"),
+        Transition::ExternalStep { by, then } => error!(by_s = by, ?then, "Clock was moved by somebody else"),
+        Transition::Resumed(Pause::Asleep { seconds }) => warn!(asleep_s = seconds, "Node was asleep"),
+        Transition::Resumed(Pause::Unseen { offset }) => {
+            warn!(offset_s = offset, "Clock is off all at once, as after a pause of the node")
+        }
     }
 }
 
@@ -392,6 +396,7 @@ mod tests {
             min_sources: 1,
             leap: LeapMode::Kernel,
             smeared: false,
+            on_external_step: ntp::OnExternalStep::Restore,
         }
     }
 

@@ -29,7 +29,6 @@ mod flood;
 mod nts_server;
 
 mod interleaved;
-#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod timezone;
 
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]

@@ -3,10 +3,7 @@
 //!
 //! Readers differ: node_exporter's node_timex_sync_status is STA_UNSYNC, its stock alert asks for a maxerror of 16 s
 //! too, and timedatectl looks at maxerror alone. So both say the same here.
-use crate::{
-    Action, Leap, LeapMode, Mono, Now, Reason,
-    engine::{Engine, JUMP},
-};
+use crate::{Action, Leap, LeapMode, Mono, Now, Reason, engine::Engine};
 
 /// What the kernel was told last.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,7 +34,7 @@ impl Engine {
         actions: &mut Vec<Action>,
     ) {
         // What looks like a jump is decided about in a moment; if it is one, the kernel knows already.
-        if self.kernel_speaks_for_us(reason) || self.parted(now) {
+        if self.kernel_speaks_for_us(reason) || self.jumps.unnoticed(now) {
             return;
         }
         let leap = self.kernel_leap(synchronized);
@@ -70,12 +67,7 @@ impl Engine {
             return None;
         }
         self.announced.kernel = Told::default();
-        Some(self.status(synchronized && !self.parted(now), Leap::None, now))
-    }
-
-    /// Whether the two clocks have parted, and nobody has said why yet.
-    fn parted(&self, now: Now) -> bool {
-        now.wall.0.saturating_sub(now.mono.0).abs_diff(self.apart) > JUMP
+        Some(self.status(synchronized && !self.jumps.unnoticed(now), Leap::None, now))
     }
 
     fn status(&self, synchronized: bool, leap: Leap, now: Now) -> Action {

@@ -220,7 +220,7 @@ impl Engine {
     /// What is known, for a later engine; none while we only watch the clock or have not learned its rate.
     pub(crate) fn samples(&self, now: Now) -> Option<Samples> {
         let drift = self.discipline.drift(self.clock.base_ppm())?;
-        let jumped = now.wall.0.saturating_sub(now.mono.0).abs_diff(self.apart) > STEP;
+        let jumped = self.jumps.unnoticed(now);
         if self.config.mode == Mode::Observe || self.discipline.reference.is_none() || jumped {
             return None;
         }

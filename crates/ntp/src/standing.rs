@@ -1,6 +1,6 @@
 //! Where we stand: synchronised or not, and why; what is announced when that changes; the snapshot.
 use crate::{
-    Action, Leap, Mode, Now, Reason, Snapshot, SourceSnapshot, Transition, association::Association,
+    Action, Leap, Mode, Now, Reason, Refusal, Snapshot, SourceSnapshot, Transition, association::Association,
     engine::Engine, kernel::Told, reply::Identity,
 };
 
@@ -96,8 +96,11 @@ impl Engine {
         if self.electable().next().is_none() {
             return (false, Reason::NoUpstreams);
         }
-        if self.discipline.refused {
-            return (false, Reason::MaxChange);
+        match self.discipline.refused {
+            Some(Refusal::MaxChange) => return (false, Reason::MaxChange),
+            Some(Refusal::TooSoon) => return (false, Reason::ResumeRefused),
+            None if self.left_alone() => return (false, Reason::ExternalStep),
+            None => {}
         }
         match self.ballot {
             Ballot::NoMajority => return (false, Reason::NoMajority),
@@ -130,7 +133,7 @@ impl Engine {
     }
 
     /// The sources that are not for measuring only.
-    fn electable(&self) -> impl Iterator<Item = &Association> {
+    pub(crate) fn electable(&self) -> impl Iterator<Item = &Association> {
         self.associations.iter().filter(|a| !a.source.noselect)
     }
 

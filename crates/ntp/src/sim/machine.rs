@@ -1,7 +1,7 @@
 //! The machine: an oscillator that wanders, the system clock and the monotonic clock that it drives, and what somebody
 //! else does to them. True time goes in, readings come out.
 use super::{Random, Sim};
-use crate::{Clocks, Leap, Mono, Now, Wall};
+use crate::{Clocks, Event, Leap, Mono, Now, Wall};
 
 /// True time at the beginning.
 pub(crate) const EPOCH: Wall = Wall(1_800_000_000_000_000_000);
@@ -74,6 +74,13 @@ impl Sim {
         if let Some(error) = error {
             self.jump(seconds + error);
         }
+    }
+
+    /// The machine sleeps for `seconds`. Its hardware clock sets the system clock on at the end, off by `error`; the
+    /// platform tells how long it was by the same clock.
+    pub fn suspend(&mut self, seconds: f64, error: f64) {
+        self.pause(seconds, Some(error));
+        self.give(Event::Resumed { asleep: seconds + error });
     }
 
     /// What the system clock gains, as a factor.

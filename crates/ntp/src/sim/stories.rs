@@ -15,6 +15,7 @@ mod devices;
 mod jumps;
 mod kernel;
 mod leap_seconds;
+mod pauses;
 mod restarts;
 
 mod orders;

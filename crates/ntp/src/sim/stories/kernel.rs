@@ -2,7 +2,7 @@
 //! right (timedatectl, node_exporter), and for whoever looks after it next. docs/agent.md has the same as a table.
 use super::STARTED;
 use crate::{
-    Action, BootState, Config, Event, Leap, LeapTable, LocalClock, Mode, Reason,
+    Action, BootState, Config, Event, Leap, LeapTable, LocalClock, Mode, OnExternalStep, Reason,
     sim::{Behaviour, HONEST, Script, Sim, Timex, ahead, config, honest, stories::leap_seconds},
 };
 
@@ -130,6 +130,19 @@ fn who_sets_the_clock_is_never_covered_up() {
         assert!(!told, "{actions:?}");
         sim.restart(STARTED);
         assert!(!sim.timex().synchronized, "it ended before the second look");
+    }
+}
+
+#[test]
+fn after_a_foreign_step_the_kernel_knows_what_the_agent_knows() {
+    for policy in [OnExternalStep::Restore, OnExternalStep::Accept, OnExternalStep::Report] {
+        let orders = Config { on_external_step: policy, ..config(3) };
+        let mut sim = Sim::booted(orders, 0.0, vec![honest(), honest(), honest()], STARTED, 3);
+        sim.run(300.3);
+        sim.jump(0.05);
+        sim.run(1.1);
+        watch(&mut sim, 300.0);
+        assert_eq!(sim.timex().synchronized, policy != OnExternalStep::Report, "{policy:?}");
     }
 }
 

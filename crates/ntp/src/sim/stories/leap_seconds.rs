@@ -59,7 +59,7 @@ fn leaps_told(sim: &Sim) -> Vec<f64> {
 }
 
 fn jumps(sim: &Sim) -> usize {
-    sim.told.iter().filter(|(_, told)| matches!(told, Transition::UnexplainedJump { .. })).count()
+    sim.told.iter().filter(|(_, told)| matches!(told, Transition::ExternalStep { .. })).count()
 }
 
 #[test]
