@@ -8,12 +8,16 @@ use std::{
 
 use contract::{
     Assignment, ClockReport, Mode, ProfileError, ProfileName, Reason, Report, RtcHealth, RtcReport,
-    ServerReport, SourceReport, SourceState, StepReport, Transition, TransitionKind,
+    ServerReport, SourceState, StepReport, TimezoneReport, Transition, TransitionKind,
 };
 use ntp::{Snapshot, Wall};
 use tokio::sync::watch;
 
-use crate::clock::unix_seconds;
+use crate::{clock::unix_seconds, timezone::Looked};
+
+mod sources;
+
+use sources::{source_report, source_state};
 
 mod words;
 
@@ -52,6 +56,7 @@ struct Parts {
     last_external_step: Option<StepReport>,
     profile: ProfileStatus,
     rtc: RtcReport,
+    timezone: Option<TimezoneReport>,
     server: ServerReport,
     transitions: VecDeque<Transition>,
     last_number: u64,
@@ -67,6 +72,7 @@ struct Told {
     reference: Option<String>,
     sources: Vec<(String, SourceState, bool, Option<IpAddr>)>,
     rtc: (bool, RtcHealth),
+    timezone: Option<TimezoneReport>,
     server: (bool, String),
 }
 
@@ -90,6 +96,7 @@ impl Journal {
                 error: None,
             },
             rtc: RtcReport::default(),
+            timezone: None,
             server: ServerReport::default(),
             transitions: VecDeque::new(),
             last_number: 0,
@@ -138,6 +145,16 @@ impl Journal {
         self.tell(parts);
     }
 
+    /// Takes what is known of the time zone, and what was done about it.
+    pub(crate) fn timezone(&self, now: Wall, looked: Looked) {
+        let mut parts = self.parts();
+        parts.timezone = looked.report;
+        if let Some((kind, message)) = looked.done {
+            parts.record(now, kind, message);
+        }
+        self.tell(parts);
+    }
+
     /// Takes the server's report; a new trouble becomes a transition.
     pub(crate) fn server(&self, now: Wall, server: ServerReport) {
         let mut parts = self.parts();
@@ -174,7 +191,7 @@ impl Journal {
             sources: parts.snapshot.iter().flat_map(|s| &s.sources).map(source_report).collect(),
             conflict: None,
             rtc: parts.rtc.clone(),
-            timezone: None,
+            timezone: parts.timezone.clone(),
             server: parts.server.clone(),
             transitions: parts.transitions.iter().cloned().collect(),
         }
@@ -243,6 +260,7 @@ impl Told {
                 .map(|s| (s.name.clone(), source_state(s.state), s.reach != 0, s.address))
                 .collect(),
             rtc: (parts.rtc.present, parts.rtc.health),
+            timezone: parts.timezone.clone(),
             server: (parts.server.serving, parts.server.message.clone()),
         }
     }
@@ -327,41 +345,6 @@ fn reason(reason: ntp::Reason) -> Reason {
         ntp::Reason::OrphanChild => Reason::OrphanChild,
         ntp::Reason::UnexplainedJump => Reason::UnexplainedJump,
         ntp::Reason::ExternalStep => Reason::ExternalStep,
-    }
-}
-
-fn source_report(source: &ntp::SourceSnapshot) -> SourceReport {
-    SourceReport {
-        name: source.name.clone(),
-        address: source.address.map(|address| address.to_string()),
-        state: source_state(source.state),
-        message: source.why.clone(),
-        reach: source.reach,
-        stratum: source.stratum,
-        offset: finite(source.offset),
-        delay: finite(source.delay),
-        jitter: finite(source.jitter),
-        poll: source.poll,
-        last_answer_age: source.last_answer_age,
-        sent: source.sent,
-        received: source.received,
-        rejected: source.rejected,
-    }
-}
-
-fn source_state(state: ntp::SourceState) -> SourceState {
-    match state {
-        ntp::SourceState::Unresolved => SourceState::Unresolved,
-        ntp::SourceState::Unreachable => SourceState::Unreachable,
-        ntp::SourceState::Measuring => SourceState::Measuring,
-        ntp::SourceState::Unusable => SourceState::Unusable,
-        ntp::SourceState::Falseticker => SourceState::Falseticker,
-        ntp::SourceState::NoMajority => SourceState::NoMajority,
-        ntp::SourceState::Untrusted => SourceState::Untrusted,
-        ntp::SourceState::Noselect => SourceState::Noselect,
-        ntp::SourceState::Agreeing => SourceState::Agreeing,
-        ntp::SourceState::Combined => SourceState::Combined,
-        ntp::SourceState::Selected => SourceState::Selected,
     }
 }
 

@@ -19,6 +19,7 @@ use super::{Sink, devices::Devices, requests::Requests};
 use crate::{
     auth::Proofs,
     clock::{self, SystemClock},
+    host_root::HostRoot,
     leap_table,
     resolve::{self, Answer, Question},
     state::State,
@@ -41,6 +42,7 @@ pub(super) struct Rim {
     requests: Requests,
     devices: Devices,
     proofs: Proofs,
+    host: HostRoot,
     questions: Option<mpsc::Sender<Question>>,
     announced: Vec<Transition>,
     sink: Option<Box<dyn Sink>>,
@@ -63,6 +65,7 @@ impl Rim {
     pub(super) fn new(
         state: Arc<State>,
         proofs: Proofs,
+        host: &HostRoot,
         sink: Option<Box<dyn Sink>>,
         questions: Option<mpsc::Sender<Question>>,
     ) -> Result<Self, sys::Error> {
@@ -81,6 +84,7 @@ impl Rim {
             requests: Requests::default(),
             devices: Devices::default(),
             proofs,
+            host: host.clone(),
             questions,
             announced: Vec::new(),
             sink,
@@ -108,7 +112,7 @@ impl Rim {
                 seed: self.seed.wrapping_add(self.epoch),
             };
             let mut engine = Engine::new(config, start, now);
-            if let Some(table) = leap_table::load() {
+            if let Some(table) = leap_table::load(&self.host) {
                 engine.learn_leap_table(table);
             }
             self.engine = Some(engine);
@@ -416,7 +420,8 @@ mod tests {
     fn a_device_is_followed_while_it_can_be_read() {
         let folder = Scratch::new();
         let state = Arc::new(State::open(folder.path(), "boot"));
-        let mut rim = Rim::new(state, Proofs::new(folder.path(), None), None, None).unwrap();
+        let host = HostRoot::new(folder.path().to_owned());
+        let mut rim = Rim::new(state, Proofs::new(folder.path(), None), &host, None, None).unwrap();
         let fake = Fake { offset_ns: 1_500_000, ..Fake::default() };
         rim.devices = fake.devices();
         rim.run(observing("/dev/ptp7"), RestrictTable::new(&[]));

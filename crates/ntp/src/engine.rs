@@ -10,7 +10,7 @@ use crate::{
     jump::{Jumps, Look},
     leap::LeapWatch,
     pool::Pool,
-    samples::{Recalled, SAVE_INTERVAL},
+    samples::{FIRST_SAVE, Recalled},
     select::Selector,
     slew::Clock,
     standing::{Announced, Ballot},
@@ -62,6 +62,8 @@ pub struct Engine {
     next_request: u64,
     next_vote: Mono,
     pub(crate) next_save: Mono,
+    /// Seconds from that one to the one after it.
+    pub(crate) save_pause: f64,
     random: u64,
 }
 
@@ -99,7 +101,8 @@ impl Engine {
             next_source: 0,
             next_request: 0,
             next_vote: now.mono,
-            next_save: now.mono.plus(SAVE_INTERVAL),
+            next_save: now.mono.plus(FIRST_SAVE),
+            save_pause: FIRST_SAVE,
             // Zero would stay zero.
             random: start.seed | 1,
             config,
@@ -133,16 +136,19 @@ impl Engine {
 
     fn change_mode(&mut self, now: Now, actions: &mut Vec<Action>) {
         let change = self.clock.abandon(now);
-        actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
         self.transform(&change);
+        if self.config.mode == Mode::Discipline {
+            actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+            self.restart(now, actions);
+        } else {
+            if let Some(reference) = &mut self.discipline.reference {
+                // Corrected time is the system clock's again, so what was still to be slewed is an offset now.
+                reference.offset -= change.offset;
+            }
+            self.hand_back(now, actions);
+        }
         self.discipline.refused = None;
         self.jumps.open = None;
-        if self.config.mode == Mode::Discipline {
-            self.restart(now, actions);
-        } else if let Some(reference) = &mut self.discipline.reference {
-            // Corrected time is the system clock's again, so what was still to be slewed is an offset now.
-            reference.offset -= change.offset;
-        }
     }
 
     /// Makes the associations match the configuration; answers how to end those that are gone.
@@ -271,12 +277,17 @@ impl Engine {
         let mut actions: Vec<Action> = self.associations.iter_mut().filter_map(Association::close).collect();
         if self.config.mode == Mode::Discipline {
             self.clock.stop(now);
-            actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
-            actions.extend(self.discipline.drift(self.clock.base_ppm()).map(Action::SaveDrift));
-            actions.push(self.status(now));
+            self.hand_back(now, &mut actions);
             actions.extend(self.samples(now).map(Action::SaveSamples));
         }
         actions
+    }
+
+    /// With the slew ended: the frequency, here and on disk, and what the kernel is left with.
+    fn hand_back(&mut self, now: Now, actions: &mut Vec<Action>) {
+        actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+        actions.extend(self.discipline.drift(self.clock.base_ppm()).map(Action::SaveDrift));
+        actions.extend(self.last_words(now));
     }
 
     /// Drops what was measured, and measures anew.

@@ -44,6 +44,7 @@ mod engine;
 mod jump;
 mod resume;
 mod aftermath;
+mod kernel;
 mod orphan;
 mod samples;
 mod snapshot;

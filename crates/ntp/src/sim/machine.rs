@@ -53,6 +53,12 @@ impl Sim {
 
     /// Somebody else moves the clock.
     pub fn jump(&mut self, by: f64) {
+        self.leap_by(by);
+        self.kernel.clear();
+    }
+
+    /// The kernel moves it, by a leap second.
+    fn leap_by(&mut self, by: f64) {
         self.offset += by;
         self.stepped += by;
     }
@@ -104,7 +110,7 @@ impl Sim {
             self.now = next;
             if let Some((_, by)) = leap.filter(|(at, _)| *at <= next) {
                 self.leapt = true;
-                self.jump(by);
+                self.leap_by(by);
             }
             if next >= self.walk.next {
                 self.wander_on();
