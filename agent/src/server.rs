@@ -163,6 +163,7 @@ impl Server {
         let (serving, message) = serving(self.shared.states().as_slice());
         let counters = &self.shared.counters;
         ServerReport {
+            enabled: self.shared.orders().config.enabled,
             serving,
             message,
             answered: counters.answered(),

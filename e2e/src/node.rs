@@ -25,14 +25,18 @@ pub(crate) fn up() -> anyhow::Result<()> {
     let (here, bin) = (home.display(), programs()?);
     let net = network::inside(network::NODE1);
     // A mount namespace of its own: mounts of pods end with it, and neither the agent's state folder nor the names of the
-    // pods' network namespaces are this machine's.
+    // pods' network namespaces nor /etc, which agents write to, are this machine's. Its mounts are shared among its pods,
+    // as on a node with systemd: without that containerd refuses a volume with HostToContainer.
     let state = format!("{here}/varlib");
     fs::create_dir_all("/var/lib/timesync")?;
+    process::sh(&format!("rm -rf {here}/etc"))?;
+    process::sh(&format!("cp -a /etc {here}/etc"))?;
     Daemon::new("node1-containerd", "unshare")
         .wrap(&net)
         .args("--mount --propagation private sh -c")
         .arg(format!(
-            "mount --bind {state} /var/lib/timesync && mount --bind {here}/netns /run/netns && \
+            "mount --make-rshared / && mount --bind {state} /var/lib/timesync && mount --bind {here}/etc /etc && \
+             mount --bind {here}/netns /run/netns && \
              exec containerd -c {here}/containerd.toml"
         ))
         .env("PATH", &bin)

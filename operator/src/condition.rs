@@ -10,10 +10,14 @@ pub(crate) const ACCEPTED: &str = "Accepted";
 pub(crate) const ROLLED_OUT: &str = "RolledOut";
 /// Of a policy and of a node: the clock is, or all of them are.
 pub(crate) const SYNCHRONIZED: &str = "Synchronized";
+/// Of a policy and of a node: somebody else steers the clock, or one of them.
+pub(crate) const CONFLICT: &str = "Conflict";
 /// Of a node: at least one upstream answers.
 pub(crate) const UPSTREAMS_REACHABLE: &str = "UpstreamsReachable";
-/// Of a node: the hardware clock is readable and within a second.
+/// Of a node: the hardware clock would start it with the right time.
 pub(crate) const RTC_HEALTHY: &str = "RTCHealthy";
+/// Of a node: its NTP server's port is open.
+pub(crate) const SERVING: &str = "Serving";
 
 /// Reasons that are not an agent's own words.
 pub(crate) mod reason {
@@ -27,24 +31,50 @@ pub(crate) mod reason {
     pub(crate) const PROFILE_REFUSED: &str = "ProfileRefused";
     /// RolledOut: a Secret does not hold what the policy names.
     pub(crate) const SECRET_MISSING: &str = "SecretMissing";
-    /// RolledOut, Synchronized: no node is under this policy.
+    /// RolledOut, Synchronized, Conflict: no node is under this policy.
     pub(crate) const NO_NODES: &str = "NoNodes";
     /// Synchronized, of a policy: all nodes are, within the thresholds.
     pub(crate) const ALL_SYNCHRONIZED: &str = "AllSynchronized";
     /// Synchronized, of a policy: some nodes are not.
     pub(crate) const NODES_UNSYNCHRONIZED: &str = "NodesUnsynchronized";
-    /// Synchronized, of a policy: some nodes are not heard of.
+    /// Synchronized, Conflict, of a policy: some nodes are not heard of.
     pub(crate) const NODES_UNKNOWN: &str = "NodesUnknown";
     /// Synchronized, of a policy: a node's offset was beyond the threshold for too long.
     pub(crate) const OFFSET_EXCEEDED: &str = "OffsetExceeded";
     /// Synchronized, of a policy: two nodes differed by more than the threshold for too long.
     pub(crate) const SPREAD_EXCEEDED: &str = "SpreadExceeded";
+    /// Conflict, of a policy: on some nodes there is one.
+    pub(crate) const NODES_CONFLICTING: &str = "NodesConflicting";
+    /// Conflict, of a node: somebody else writes the clock.
+    pub(crate) const SECOND_WRITER: &str = "SecondWriter";
+    /// Conflict: nobody else was seen to write it.
+    pub(crate) const ALONE: &str = "Alone";
+    /// Conflict, of a node: the agent does not steer, so there is nobody to fight with.
+    pub(crate) const OBSERVING: &str = "Observing";
+    /// Conflict, Serving, of a node: no profile runs.
+    pub(crate) const NO_PROFILE: &str = "NoProfile";
     /// UpstreamsReachable: all, or some, answer.
     pub(crate) const REACHABLE: &str = "Reachable";
     /// UpstreamsReachable: none answers.
     pub(crate) const UNREACHABLE: &str = "Unreachable";
     /// UpstreamsReachable: there are none.
     pub(crate) const NO_UPSTREAMS: &str = "NoUpstreams";
+    /// Serving: all ports are open.
+    pub(crate) const OPEN: &str = "Open";
+    /// Serving: requests are answered, but not all that the policy asks for is there.
+    pub(crate) const PARTIAL: &str = "Partial";
+    /// Serving: the policy says that time is not served.
+    pub(crate) const DISABLED: &str = "Disabled";
+    /// Serving: the port is about to be opened.
+    pub(crate) const OPENING: &str = "Opening";
+    /// Serving: another program has the port.
+    pub(crate) const PORT_TAKEN: &str = "PortTaken";
+    /// Serving: the agent may not open it.
+    pub(crate) const NOT_PERMITTED: &str = "NotPermitted";
+    /// Serving: it could not be opened, for another reason.
+    pub(crate) const OPEN_FAILED: &str = "OpenFailed";
+    /// Serving: it was open, and broke.
+    pub(crate) const SOCKET_BROKEN: &str = "SocketBroken";
     /// Any, of a node: its agent has not been heard of for 90 s.
     pub(crate) const AGENT_UNREACHABLE: &str = "AgentUnreachable";
     /// Any, of a node: there is no agent on it.

@@ -48,7 +48,8 @@ pub(crate) fn of_transition(
         TransitionKind::ProfileRefused => ("Warning", "Configure"),
         TransitionKind::ServingFailed => ("Warning", "Serve"),
         TransitionKind::RTCWriteFailed => ("Warning", "WriteRTC"),
-        TransitionKind::ProfileApplied | TransitionKind::RTCWritten => return None,
+        // What a newer agent tells waits for a newer operator: there is no word for it here.
+        TransitionKind::ProfileApplied | TransitionKind::RTCWritten | TransitionKind::Unknown => return None,
     };
     let reference = ObjectReference {
         api_version: Some("v1".to_owned()),

@@ -28,6 +28,7 @@ mod collect;
 mod reports;
 
 mod condition;
+mod node_conditions;
 mod node_clock;
 mod status;
 

@@ -57,11 +57,12 @@ impl Metrics {
         self.policy_nodes.reset();
         self.policy_spread.reset();
         for (policy, status) in all {
-            let api::NodeCounts { matched, applied, synchronized, stepped } = &status.counts;
+            let api::NodeCounts { matched, applied, synchronized, conflicting, stepped } = &status.counts;
             let states = [
                 ("matched", matched),
                 ("applied", applied),
                 ("synchronized", synchronized),
+                ("conflicting", conflicting),
                 ("stepped", stepped),
             ];
             for (state, count) in states {

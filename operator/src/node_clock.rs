@@ -2,20 +2,17 @@
 use std::time::{Duration, Instant};
 
 use api::{
-    AgentStatus, LastStep, NodeClock, NodeClockStatus, ProfileStatus, RtcStatus, ServerStatus, SourceStatus,
+    AgentStatus, ConflictStatus, LastStep, NodeClock, NodeClockStatus, ProfileStatus, RtcStatus,
+    ServerStatus, SourceStatus, TimezoneStatus,
 };
-use contract::{Report, RtcHealth, SourceReport, approximately};
+use contract::{Mode, Report, RtcReport, SourceReport, StepReport, approximately};
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
 use kube::{ResourceExt, core::DeserializeGuard};
 
-use crate::{
-    build::PreparedNode,
-    condition::{Finding, RTC_HEALTHY, SYNCHRONIZED, UPSTREAMS_REACHABLE, condition, reason},
-    reports::Heard,
-};
+use crate::{build::PreparedNode, condition::condition, node_conditions, reports::Heard};
 
 /// A NodeClock as it stands.
 #[derive(Clone, Debug, Default)]
@@ -58,11 +55,6 @@ fn reported(
     now: Timestamp,
 ) -> NodeClockStatus {
     let clock = &report.clock;
-    let findings = [
-        (SYNCHRONIZED, Finding::new(Some(clock.synchronized), clock.reason.as_str(), &clock.message)),
-        (UPSTREAMS_REACHABLE, upstreams(&report.sources)),
-        (RTC_HEALTHY, rtc(report)),
-    ];
     NodeClockStatus {
         policy: node.policy().map(str::to_owned),
         profile: Some(ProfileStatus {
@@ -70,7 +62,7 @@ fn reported(
             running: report.profile.as_ref().map(ToString::to_string),
             error: report.profile_error.as_ref().map(|error| format!("{}: {}", error.reason, error.message)),
         }),
-        mode: report.mode.map(|mode| format!("{mode:?}")),
+        mode: report.mode.map(|mode| mode_in_force(mode, report)),
         synchronized: clock.synchronized,
         stratum: Some(i32::from(clock.stratum)),
         reference: clock.reference.clone(),
@@ -79,18 +71,20 @@ fn reported(
         error_bound: clock.error_bound.map(approximately),
         frequency: Some(format!("{:.3}ppm", clock.frequency_ppm)),
         steps: Some(i32::try_from(clock.steps).unwrap_or(i32::MAX)),
-        last_step: clock
-            .last_step
-            .as_ref()
-            .map(|step| LastStep { time: at(step.at), by: approximately(step.by) }),
-        sources: sources(&report.sources),
-        rtc: Some(RtcStatus {
-            health: report.rtc.health.as_str().to_owned(),
-            message: text(&report.rtc.message),
-            offset: report.rtc.offset.map(approximately),
-            writes: count(report.rtc.writes),
-            write_failures: count(report.rtc.write_failures),
+        last_step: clock.last_step.as_ref().map(jump),
+        external_steps: Some(i32::try_from(clock.external_steps).unwrap_or(i32::MAX)),
+        last_external_step: clock.last_external_step.as_ref().map(jump),
+        conflict: report.conflict.as_ref().map(|conflict| ConflictStatus {
+            since: at(conflict.since),
+            message: conflict.message.clone(),
+            suspects: conflict.suspects.clone(),
         }),
+        sources: sources(&report.sources),
+        rtc: Some(rtc(&report.rtc)),
+        timezone: report
+            .timezone
+            .as_ref()
+            .map(|timezone| TimezoneStatus { name: timezone.name.clone(), message: text(&timezone.message) }),
         server: Some(ServerStatus {
             serving: report.server.serving,
             message: text(&report.server.message),
@@ -105,7 +99,28 @@ fn reported(
             last_transition: report.transitions.last().map_or(0, |last| count(last.number)),
         }),
         reported_at: Some(Time(time)),
-        conditions: conditions(findings, previous, now),
+        conditions: conditions(node_conditions::of_report(report), previous, now),
+    }
+}
+
+/// What the agent does, whatever its profile would let it do.
+fn mode_in_force(mode: Mode, report: &Report) -> String {
+    let mode = if report.conflict.is_some() { Mode::Observe } else { mode };
+    format!("{mode:?}")
+}
+
+fn jump(step: &StepReport) -> LastStep {
+    LastStep { time: at(step.at), by: approximately(step.by) }
+}
+
+fn rtc(rtc: &RtcReport) -> RtcStatus {
+    RtcStatus {
+        health: rtc.health.as_str().to_owned(),
+        message: text(&rtc.message),
+        offset: rtc.offset.map(approximately),
+        drift: rtc.drift_ppm.map(|drift| format!("{drift:.3}ppm")),
+        writes: count(rtc.writes),
+        write_failures: count(rtc.write_failures),
     }
 }
 
@@ -116,13 +131,6 @@ fn silent(
     previous: &NodeClockStatus,
     now: Timestamp,
 ) -> NodeClockStatus {
-    let finding = if node.agents.is_empty() {
-        Finding::new(None, reason::NO_AGENT, "No agent runs on this node.")
-    } else {
-        let why = failure.unwrap_or("it says nothing");
-        Finding::new(None, reason::AGENT_UNREACHABLE, format!("The agent was not heard of for 90 s: {why}."))
-    };
-    let findings = [SYNCHRONIZED, UPSTREAMS_REACHABLE, RTC_HEALTHY].map(|type_| (type_, finding.clone()));
     NodeClockStatus {
         policy: node.policy().map(str::to_owned),
         profile: Some(ProfileStatus {
@@ -132,37 +140,17 @@ fn silent(
         }),
         agent: previous.agent.clone(),
         reported_at: previous.reported_at.clone(),
-        conditions: conditions(findings, previous, now),
+        conditions: conditions(node_conditions::of_silence(!node.agents.is_empty(), failure), previous, now),
         ..NodeClockStatus::default()
     }
 }
 
-fn conditions(findings: [(&str, Finding); 3], previous: &NodeClockStatus, now: Timestamp) -> Vec<Condition> {
+fn conditions(
+    findings: node_conditions::Findings,
+    previous: &NodeClockStatus,
+    now: Timestamp,
+) -> Vec<Condition> {
     findings.map(|(type_, finding)| condition(type_, finding, &previous.conditions, None, now)).into()
-}
-
-fn upstreams(sources: &[SourceReport]) -> Finding {
-    let reached = sources.iter().filter(|source| source.reach != 0).count();
-    let message = format!("{reached} of {} upstreams answer.", sources.len());
-    match (sources.len(), reached) {
-        (0, _) => Finding::new(None, reason::NO_UPSTREAMS, "The profile has no upstreams."),
-        (_, 0) => Finding::new(Some(false), reason::UNREACHABLE, message),
-        _ => Finding::new(Some(true), reason::REACHABLE, message),
-    }
-}
-
-fn rtc(report: &Report) -> Finding {
-    let healthy = match report.rtc.health {
-        RtcHealth::Healthy => Some(true),
-        RtcHealth::Unknown | RtcHealth::Absent => None,
-        RtcHealth::Unreadable
-        | RtcHealth::Off
-        | RtcHealth::Drifting
-        | RtcHealth::BatterySuspect
-        | RtcHealth::LocalTime
-        | RtcHealth::WriteFailed => Some(false),
-    };
-    Finding::new(healthy, report.rtc.health.as_str(), &report.rtc.message)
 }
 
 fn sources(sources: &[SourceReport]) -> Vec<SourceStatus> {
@@ -252,8 +240,9 @@ fn facts(status: &NodeClockStatus) -> NodeClockStatus {
     let mut facts = status.clone();
     (facts.offset, facts.jitter, facts.error_bound, facts.frequency) = (None, None, None, None);
     facts.reported_at = None;
-    // The other messages hold numbers.
-    for condition in facts.conditions.iter_mut().filter(|each| each.type_ != UPSTREAMS_REACHABLE) {
+    let with_numbers =
+        |each: &&mut Condition| !node_conditions::WITHOUT_NUMBERS.contains(&each.type_.as_str());
+    for condition in facts.conditions.iter_mut().filter(with_numbers) {
         condition.message.clear();
     }
     for source in &mut facts.sources {
@@ -314,10 +303,38 @@ mod tests {
             said,
             [
                 ("Synchronized", "True", "Synchronized"),
+                ("Conflict", "False", "Alone"),
                 ("UpstreamsReachable", "True", "Reachable"),
-                ("RTCHealthy", "True", "Healthy")
+                ("RTCHealthy", "True", "Healthy"),
+                ("Serving", "True", "Open")
             ]
         );
+    }
+
+    #[test]
+    fn a_fought_clock_is_observed_and_says_who() {
+        let mut report = report();
+        report.clock.external_steps = 2;
+        report.clock.last_external_step = Some(StepReport { at: 1.0, by: -3600.0 });
+        report.conflict = Some(contract::ConflictReport {
+            since: 2.0,
+            message: "The frequency was changed; stop chronyd".to_owned(),
+            suspects: vec!["chronyd (pid 312)".to_owned()],
+        });
+        report.timezone = Some(contract::TimezoneReport {
+            name: Some("UTC".to_owned()),
+            message: "no such zone".to_owned(),
+        });
+        report.rtc.drift_ppm = Some(-3.5);
+        let status = reported(&node(), &report, time(5), &NodeClockStatus::default(), time(5));
+        assert_eq!(status.mode.as_deref(), Some("Observe"));
+        assert_eq!(status.external_steps, Some(2));
+        let expected = LastStep { time: at(1.0), by: "-3600.000s".to_owned() };
+        assert_eq!(status.last_external_step, Some(expected));
+        let conflict = status.conflict.unwrap();
+        assert_eq!((conflict.since, conflict.suspects[0].as_str()), (at(2.0), "chronyd (pid 312)"));
+        assert_eq!(status.timezone.unwrap().message.as_deref(), Some("no such zone"));
+        assert_eq!(status.rtc.unwrap().drift.as_deref(), Some("-3.500ppm"));
     }
 
     #[test]
@@ -377,5 +394,23 @@ mod tests {
         lost.clock.synchronized = false;
         lost.clock.reason = contract::Reason::NoMajority;
         assert!(worth(&lost, 5), "a transition");
+        let changed = |change: fn(&mut Report)| {
+            let mut report = original.clone();
+            change(&mut report);
+            worth(&report, 5)
+        };
+        assert!(changed(|report| report.clock.external_steps = 1), "somebody set the clock");
+        assert!(changed(|report| report.rtc.health = contract::RtcHealth::LocalTime), "another health");
+        assert!(changed(|report| report.server.message = "no keys".to_owned()), "trouble with serving");
+        let zone = |report: &mut Report| {
+            report.timezone = Some(contract::TimezoneReport { name: None, message: "gone".to_owned() });
+        };
+        assert!(changed(zone), "trouble with the time zone");
+        let conflict = |report: &mut Report| {
+            report.conflict =
+                Some(contract::ConflictReport { since: 1.0, message: String::new(), suspects: vec![] });
+        };
+        assert!(changed(conflict), "a conflict");
+        assert!(!changed(|report| report.rtc.drift_ppm = Some(1.0)), "a figure");
     }
 }

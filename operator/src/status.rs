@@ -6,13 +6,13 @@ use std::{
 };
 
 use api::{NodeCounts, TimeSyncPolicyStatus, WorstNode};
-use contract::{Assignment, Profile, Report, approximately};
+use contract::{Assignment, ConflictReport, Profile, Report, approximately};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::{
     apply::Applied,
     build::{PreparedNode, PreparedPolicy},
-    condition::{ACCEPTED, Finding, ROLLED_OUT, SYNCHRONIZED, condition, reason},
+    condition::{ACCEPTED, CONFLICT, Finding, ROLLED_OUT, SYNCHRONIZED, condition, reason},
     keys::Supply,
     reports::{Heard, Reports},
 };
@@ -99,6 +99,11 @@ impl Standing<'_> {
         self.heard.report().filter(|report| report.clock.synchronized)
     }
 
+    /// Who else steers its clock, if somebody does.
+    fn conflict(&self) -> Option<&ConflictReport> {
+        self.heard.report().and_then(|report| report.conflict.as_ref())
+    }
+
     /// Why there is no report.
     fn silence(&self) -> &'static str {
         match self.heard {
@@ -123,6 +128,7 @@ fn of_policy(
         matched: count(&|_| true),
         applied: count(&|node| node.applied()),
         synchronized: count(&|node| node.synchronized().is_some()),
+        conflicting: count(&|node| node.conflict().is_some()),
         stepped: count(&|node| node.heard.report().is_some_and(|report| report.clock.steps > 0)),
     };
     let offsets: Vec<_> = nodes
@@ -148,6 +154,7 @@ fn of_policy(
         (ACCEPTED, accepted(policy)),
         (ROLLED_OUT, rolled_out(policy, nodes)),
         (SYNCHRONIZED, synchronized(policy, nodes, worst_offset, spread, deviations, now)),
+        (CONFLICT, conflict(nodes)),
     ];
     let status = TimeSyncPolicyStatus {
         observed_generation: generation,
@@ -290,6 +297,32 @@ fn synchronized(
     Finding::new(Some(true), reason::ALL_SYNCHRONIZED, format!("Synchronised: {all}."))
 }
 
+fn conflict(nodes: &[Standing<'_>]) -> Finding {
+    if nodes.is_empty() {
+        return Finding::new(None, reason::NO_NODES, "No node is under this policy.");
+    }
+    let all = plural(nodes.len());
+    let whom = |node: &Standing<'_>| {
+        let suspects = node.conflict().map(|conflict| conflict.suspects.join(", ")).unwrap_or_default();
+        if suspects.is_empty() { node.node.name.clone() } else { format!("{} ({suspects})", node.node.name) }
+    };
+    let conflicting: Vec<_> = nodes.iter().filter(|node| node.conflict().is_some()).collect();
+    if !conflicting.is_empty() {
+        let which = some(conflicting.iter().map(|node| whom(node)));
+        let message = format!(
+            "On {} of {all} somebody else steers the clock, so the agents there only observe: {which}.",
+            conflicting.len()
+        );
+        return Finding::new(Some(true), reason::NODES_CONFLICTING, message);
+    }
+    let silent: Vec<_> = nodes.iter().filter(|node| node.heard.report().is_none()).collect();
+    if !silent.is_empty() {
+        let which = some(silent.iter().map(|node| format!("{} ({})", node.node.name, node.silence())));
+        return Finding::new(None, reason::NODES_UNKNOWN, format!("Of {all} not heard of: {which}."));
+    }
+    Finding::new(Some(false), reason::ALONE, format!("Nobody else steers a clock of {all}."))
+}
+
 fn plural(count: usize) -> String {
     if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
 }
@@ -390,14 +423,48 @@ mod tests {
         let behind = with(|_| ());
         let ahead = with(|report| report.clock.offset = Some(100e-6));
         let found = statuses(GOOD, &[("n1", behind), ("n2", ahead)], Duration::ZERO);
-        let NodeCounts { matched, applied, synchronized, stepped } = found.counts;
-        assert_eq!((matched, applied, synchronized, stepped), (2, 2, 2, 0));
+        let NodeCounts { matched, applied, synchronized, conflicting, stepped } = found.counts;
+        assert_eq!((matched, applied, synchronized, conflicting, stepped), (2, 2, 2, 0, 0));
         let worst = found.status.worst.clone().unwrap();
         assert_eq!((worst.node.as_str(), worst.offset.as_str()), ("n1", "-412us"));
         assert_eq!(found.status.spread.as_deref(), Some("512us"));
         check(&found, "Accepted", "True", "Valid", "");
         check(&found, "RolledOut", "True", "AllNodes", "2 nodes");
         check(&found, "Synchronized", "True", "AllSynchronized", "2 nodes");
+        check(&found, "Conflict", "False", "Alone", "2 nodes");
+    }
+
+    #[test]
+    fn nodes_with_a_second_writer_are_counted_and_a_few_named() {
+        let fought = |suspects: &[&str]| {
+            let suspects: Vec<_> = suspects.iter().map(|name| (*name).to_owned()).collect();
+            with(move |report| {
+                report.conflict = Some(ConflictReport {
+                    since: 1.0,
+                    message: "Foreign frequency".to_owned(),
+                    suspects: suspects.clone(),
+                });
+            })
+        };
+        let found = statuses(
+            GOOD,
+            &[
+                ("n1", fought(&["chronyd (pid 312)"])),
+                ("n2", with(|_| ())),
+                ("n3", fought(&[])),
+                ("n4", None),
+            ],
+            Duration::from_secs(91),
+        );
+        assert_eq!(found.counts.conflicting, 2);
+        check(&found, "Conflict", "True", "NodesConflicting", "On 2 of 4 nodes");
+        check(&found, "Conflict", "True", "NodesConflicting", ": n1 (chronyd (pid 312)), n3.");
+        let names: Vec<_> = (0..9).map(|number| format!("n{number}")).collect();
+        let many: Vec<_> = names.iter().map(|name| (name.as_str(), fought(&[]))).collect();
+        let found = statuses(GOOD, &many, Duration::ZERO);
+        check(&found, "Conflict", "True", "NodesConflicting", "n4 and 4 more.");
+        let silent = statuses(GOOD, &[("n1", with(|_| ())), ("n2", None)], Duration::from_secs(91));
+        check(&silent, "Conflict", "Unknown", "NodesUnknown", "n2 (AgentUnreachable)");
     }
 
     #[test]
@@ -461,5 +528,14 @@ mod tests {
         let found = statuses("{stratum: {local: 1000}}", &[("n1", with(|_| ()))], Duration::ZERO);
         check(&found, "Accepted", "False", "InvalidField", "spec.stratum.local: 1000 is out of range");
         check(&found, "RolledOut", "Unknown", "NoNodes", "");
+        check(&found, "Conflict", "Unknown", "NoNodes", "");
+    }
+
+    /// What an older operator wrote must be readable, or every policy would be unreadable during an upgrade.
+    #[test]
+    fn the_status_of_the_former_version_is_read() {
+        let former = r#"{"observedGeneration": 3, "nodes": {"matched": 2, "applied": 2, "synchronized": 1, "stepped": 1}}"#;
+        let status: TimeSyncPolicyStatus = serde_json::from_str(former).unwrap();
+        assert_eq!(status.nodes.unwrap().conflicting, 0);
     }
 }

@@ -36,11 +36,11 @@ pub(crate) fn profile(spec: &api::TimeSyncPolicySpec) -> Result<Profile, FieldEr
         serve: serving,
         clock: moving,
         rtc,
+        timezone,
         thresholds: limits,
     } = spec;
     let listed = upstreams.iter().flatten().enumerate();
     Ok(Profile {
-        timezone: None,
         mode: match mode {
             api::Mode::Discipline => contract::Mode::Discipline,
             api::Mode::Observe => contract::Mode::Observe,
@@ -56,6 +56,7 @@ pub(crate) fn profile(spec: &api::TimeSyncPolicySpec) -> Result<Profile, FieldEr
                 api::RtcMode::Verified => contract::RtcMode::Verified,
             },
         },
+        timezone: timezone.clone(),
         thresholds: limits.as_ref().map_or(Ok(contract::Thresholds::default()), thresholds)?,
     })
 }
@@ -198,9 +199,8 @@ const TLS_CERT_KEY: &str = "tls.crt";
 const TLS_PRIVATE_KEY_KEY: &str = "tls.key";
 
 fn clock(clock: &api::Clock) -> Result<contract::Clock, FieldError> {
-    let api::Clock { step, max_slew_rate, max_change, min_sources, leap } = clock;
+    let api::Clock { step, max_slew_rate, max_change, min_sources, on_external_step, leap } = clock;
     Ok(contract::Clock {
-        on_external_step: contract::OnExternalStep::default(),
         step: match step {
             Some(api::Step { threshold, limit }) => contract::Step {
                 threshold: span("clock.step.threshold", threshold)?,
@@ -211,6 +211,11 @@ fn clock(clock: &api::Clock) -> Result<contract::Clock, FieldError> {
         max_slew_rate: fit("clock.maxSlewRate", *max_slew_rate)?,
         max_change: span("clock.maxChange", max_change)?,
         min_sources: min_sources.map(|least| fit("clock.minSources", least)).transpose()?,
+        on_external_step: match on_external_step {
+            api::OnExternalStep::Restore => contract::OnExternalStep::Restore,
+            api::OnExternalStep::Accept => contract::OnExternalStep::Accept,
+            api::OnExternalStep::Report => contract::OnExternalStep::Report,
+        },
         leap: leap.as_ref().map(leap_seconds).unwrap_or_default(),
     })
 }
@@ -303,8 +308,8 @@ mod tests {
                           mssntp, lowpriotrap]}], stratum: {local: 10, orphan: true, activateAfter: 1m},
               serve: {enabled: false, port: 1123, rateLimit: {interval: -2, burst: 20, leak: 1, maxClients: 2048}, workers: 4,
                       keys: [{name: n, key: a}, {name: n, key: b}], nts: {tlsSecret: tls, port: 4462}},
-              clock: {step: {threshold: 1s, limit: 0}, maxSlewRate: 5000, maxChange: 1h, minSources: 2,
-                      leap: {mode: Step, smear: Upstream}}, rtc: {mode: Verified},
+              clock: {step: {threshold: 1s, limit: 0}, maxSlewRate: 5000, maxChange: 1h, minSources: 2, onExternalStep: Report,
+                      leap: {mode: Step, smear: Upstream}}, rtc: {mode: Verified}, timezone: Asia/Shanghai,
               thresholds: {offset: 1ms, errorBound: 2ms, spread: 3ms, hold: 4s}}",
         );
         let text = toml::to_string(&profile).unwrap();
@@ -349,6 +354,8 @@ mod tests {
             "limit = 0",
             "max_slew_rate = 5000",
             "max_change = \"3600s\"",
+            "on_external_step = \"Report\"",
+            "timezone = \"Asia/Shanghai\"",
             "mode = \"Verified\"",
             "offset = \"1ms\"",
             "error_bound = \"2ms\"",

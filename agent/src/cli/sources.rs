@@ -62,7 +62,8 @@ fn mark(state: SourceState) -> char {
         | SourceState::Measuring
         | SourceState::Untrusted
         | SourceState::Noselect
-        | SourceState::Unusable => '?',
+        | SourceState::Unusable
+        | SourceState::Unknown => '?',
     }
 }
 

@@ -66,7 +66,11 @@ pub(super) const WITHOUT_FIELD: &[(&[&str], Fate, &str)] = &[
         Unneeded,
         "the agent needs nothing like it",
     ),
-    (&["rtconutc"], Unneeded, "the hardware clock is always in UTC here"),
+    (
+        &["rtconutc"],
+        Unneeded,
+        "/etc/adjtime tells whether the hardware clock shows UTC; where it says nothing, it does",
+    ),
     (
         &["clientloglimit", "noclientlog"],
         Unneeded,
@@ -117,10 +121,14 @@ pub(super) const WITHOUT_FIELD: &[(&[&str], Fate, &str)] = &[
     (
         &["rtcfile"],
         LeftOut,
-        "how fast the hardware clock drifts is not measured; rtc.mode Verified has it written and read back",
+        "how fast the hardware clock drifts is shown, not made up for; rtc.mode Verified has it written and read back",
     ),
     (&["rtcautotrim"], LeftOut, "rtc.mode Verified writes the hardware clock whenever it is off"),
-    (&["hwclockfile"], Unneeded, "the hardware clock is always in UTC here"),
+    (
+        &["hwclockfile"],
+        LeftOut,
+        "whether the hardware clock shows UTC or local time is read from /etc/adjtime alone",
+    ),
     (&["ptpport", "ptpdomain"], LeftOut, "NTP is not sent over PTP"),
     (
         &["broadcast"],

@@ -137,9 +137,10 @@ fn a_taken_port_is_told_and_another_is_taken() {
     server.apply(config(port, RestrictFlags::default()));
     wait(|| server.report().serving);
     assert!(ask("127.0.0.1", port, LONG).is_some());
-    assert_eq!(server.report().message, "");
+    assert_eq!((server.report().message.as_str(), server.report().enabled), ("", true));
 
     server.apply(ServeConfig { enabled: false, ..config(port, RestrictFlags::default()) });
+    assert!(!server.report().enabled);
     // The two families close one after the other.
     wait(|| *server.shared.states() == [ServingState::Closed, ServingState::Closed]);
     assert!(ask("127.0.0.1", port, SHORT).is_none());

@@ -31,12 +31,12 @@ mod crds;
 
 pub use crds::crds;
 pub use node_clock::{
-    AgentStatus, LastStep, NodeClock, NodeClockFields, NodeClockStatus, ProfileStatus, RtcStatus,
-    ServerStatus, SourceStatus,
+    AgentStatus, ConflictStatus, LastStep, NodeClock, NodeClockFields, NodeClockStatus, ProfileStatus,
+    RtcStatus, ServerStatus, SourceStatus, TimezoneStatus,
 };
 pub use policy::{
-    Clock, Leap, LeapMode, Mode, Rtc, RtcMode, Smear, Step, Stratum, Thresholds, TimeSyncPolicy,
-    TimeSyncPolicySpec,
+    Clock, Leap, LeapMode, Mode, OnExternalStep, Rtc, RtcMode, Smear, Step, Stratum, Thresholds,
+    TimeSyncPolicy, TimeSyncPolicySpec,
 };
 pub use policy_status::{NodeCounts, TimeSyncPolicyStatus, WorstNode};
 pub use selector::{LabelSelector, LabelSelectorOperator, LabelSelectorRequirement};

@@ -30,6 +30,12 @@ use serde::{Deserialize, Serialize};
         description = "Whether the clock is synchronised; Unknown if its agent is not heard of"
     ),
     printcolumn(
+        name = "Conflict",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Conflict")].status"#,
+        description = "True: somebody else steers the clock, so that the agent only observes"
+    ),
+    printcolumn(
         name = "Stratum",
         type_ = "integer",
         json_path = ".status.stratum",
@@ -73,7 +79,7 @@ pub struct NodeClockStatus {
     /// What the node is to run, and what it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileStatus>,
-    /// Discipline if the running profile lets the agent move the clock, else Observe.
+    /// Discipline if the agent steers the clock; Observe if the running profile does not let it, or a conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
     /// Whether a majority of upstreams was found and the error bound is within the policy's threshold.
@@ -96,12 +102,22 @@ pub struct NodeClockStatus {
     /// The correction that keeps the clock right, as in -12.345ppm; positive: the clock is sped up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frequency: Option<String>,
-    /// Steps of the clock since the node's boot.
+    /// Steps of the clock by the agent since the node's boot; those that are not of the start phase (after an external
+    /// step, after a pause) since the agent's start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<i32>,
-    /// The last step since the agent's start.
+    /// The last of them since the agent's start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_step: Option<LastStep>,
+    /// How often the clock was set by somebody else since the agent's start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_steps: Option<i32>,
+    /// The last time that this happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_external_step: Option<LastStep>,
+    /// Somebody else steers the clock, so that the agent only observes; absent while it is alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<ConflictStatus>,
     /// The upstreams, as this node sees them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -109,6 +125,9 @@ pub struct NodeClockStatus {
     /// The hardware clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtc: Option<RtcStatus>,
+    /// The node's time zone; absent if the policy says nothing of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<TimezoneStatus>,
     /// The node's NTP server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerStatus>,
@@ -118,8 +137,8 @@ pub struct NodeClockStatus {
     /// When the agent was last heard of before this was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reported_at: Option<Time>,
-    /// Synchronized: the clock is. UpstreamsReachable: at least one upstream answers. RTCHealthy: the hardware clock
-    /// is readable and within a second.
+    /// Synchronized: the clock is. Conflict: somebody else steers it. UpstreamsReachable: at least one upstream answers.
+    /// RTCHealthy: the hardware clock would start the node with the right time. Serving: the node answers NTP requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -140,7 +159,7 @@ pub struct ProfileStatus {
     pub error: Option<String>,
 }
 
-/// A step of the clock.
+/// A jump of the clock.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastStep {
@@ -149,6 +168,32 @@ pub struct LastStep {
     pub time: Option<Time>,
     /// By how much; positive is forward.
     pub by: String,
+}
+
+/// Somebody else steers the clock.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConflictStatus {
+    /// Since when, by the node's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// What was seen, and what to do about it.
+    pub message: String,
+    /// Programs on the node that steer clocks, as in `chronyd (pid 312)`; absent if none can be seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspects: Vec<String>,
+}
+
+/// The node's time zone.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TimezoneStatus {
+    /// Where the host's /etc/localtime leads; absent if that cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Why it is not what the policy asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// An upstream, as this node sees it.
@@ -187,7 +232,8 @@ pub struct SourceStatus {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RtcStatus {
-    /// Unknown (not read, or nothing to compare it with), Healthy, Absent, Unreadable, Off or WriteFailed.
+    /// Unknown (not read, or nothing to compare it with), Healthy, Absent, Unreadable, Off, Drifting, BatterySuspect,
+    /// LocalTime or WriteFailed.
     pub health: String,
     /// The same in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -195,6 +241,9 @@ pub struct RtcStatus {
     /// Hardware clock minus system clock when last read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<String>,
+    /// What it gains on true time by itself, as in 3.500ppm; negative: it loses. Absent until that can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<String>,
     /// Writes by the agent that were read back right.
     pub writes: i64,
     /// Writes by the agent that failed.

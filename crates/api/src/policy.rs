@@ -45,6 +45,13 @@ use crate::{LabelSelector, Restrict, Serve, TimeSyncPolicyStatus, Upstream, rule
         json_path = ".status.spread",
         description = "The largest difference between two synchronised nodes"
     ),
+    printcolumn(
+        name = "Conflicting",
+        type_ = "integer",
+        json_path = ".status.nodes.conflicting",
+        description = "Nodes where somebody else steers the clock, so that the agent only observes",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new(rules::NAME_LENGTH).message("the name of a policy has at most 63 characters")
 )]
@@ -96,6 +103,16 @@ pub struct TimeSyncPolicySpec {
     /// The hardware clock, which keeps time while a node is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtc: Option<Rtc>,
+    /// The node's time zone: where the host's /etc/localtime is to lead, as in Asia/Shanghai or UTC. The host must have it
+    /// in /usr/share/zoneinfo. What was there before is put back when no policy asks for one any more. Containers have
+    /// time zones of their own. Absent, and in mode Observe, it is left alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(
+        validation = Rule::new(rules::TIMEZONE).message("timezone must be the name of a time zone, as in Asia/Shanghai, America/Argentina/Buenos_Aires or UTC"),
+        validation = Rule::new(rules::TIMEZONE_OF_CLOCK).message("a time zone under right/ counts leap seconds, which the system clock does not: name it without right/"),
+    )]
+    pub timezone: Option<String>,
     /// From when on a deviation counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Thresholds>,
@@ -159,9 +176,30 @@ pub struct Clock {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16))]
     pub min_sources: Option<i32>,
+    /// What is done when somebody else sets the clock (`date -s`, an administration tool, a hypervisor). In each case the
+    /// node is unsynchronised at once, says so, and asks its sources anew. Restore: the clock is stepped back, by however
+    /// much it was moved; maxChange bounds only what remains beyond that. Accept: it goes on from the new time, and what
+    /// that is off by is slewed, within maxChange, as any other offset. Report: it is left where it is, unsynchronised,
+    /// until somebody puts it right or the policy changes. The same holds for what a clock is off by after the node was
+    /// asleep or paused, always within maxChange. A second time within 10 minutes is a conflict: see condition Conflict of
+    /// NodeClock. Default: Restore.
+    #[serde(default)]
+    pub on_external_step: OnExternalStep,
     /// What is done about leap seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leap: Option<Leap>,
+}
+
+/// What is done when somebody else sets the clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub enum OnExternalStep {
+    /// It is stepped back.
+    #[default]
+    Restore,
+    /// It goes on from the new time.
+    Accept,
+    /// It is left where it is.
+    Report,
 }
 
 /// What is done about leap seconds.

@@ -23,7 +23,8 @@ pub struct TimeSyncPolicyStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spread: Option<String>,
     /// Accepted: the spec can be carried out. RolledOut: every node runs it. Synchronized: every node's clock is
-    /// synchronised, and offsets and spread are within their thresholds.
+    /// synchronised, and offsets and spread are within their thresholds. Conflict: on some node somebody else steers the
+    /// clock.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -39,7 +40,10 @@ pub struct NodeCounts {
     pub applied: i32,
     /// Of them, nodes whose clock is synchronised.
     pub synchronized: i32,
-    /// Of them, nodes whose clock was stepped since their boot.
+    /// Of them, nodes where somebody else steers the clock, so that the agent only observes.
+    #[serde(default)]
+    pub conflicting: i32,
+    /// Of them, nodes whose clock the agent stepped since their boot.
     pub stepped: i32,
 }
 

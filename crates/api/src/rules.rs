@@ -122,6 +122,15 @@ pub const ACTIVATION_RANGE: &str =
 pub const STEP_WITHIN_MAX_CHANGE: &str =
     "duration(has(self.step) ? self.step.threshold : '10ms') <= duration(self.maxChange)";
 
+/// Names as the time zone database has them: one to three words of letters, digits, `_`, `+` and `-`, of which the first
+/// begins with a letter. So no path leads out of the folder, or to a hidden file; `localtime` leads back
+/// to where it is asked from.
+pub const TIMEZONE: &str = "self.matches('^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9][A-Za-z0-9_+-]*){0,2}$') \
+     && self != 'localtime'";
+
+/// The system clock counts as POSIX does, without leap seconds: with such a zone it would show a time 27 s behind.
+pub const TIMEZONE_OF_CLOCK: &str = "!self.startsWith('right/')";
+
 /// Shorter, and every blip is told; longer, and nothing is.
 pub const HOLD_RANGE: &str =
     "duration(self.hold) >= duration('1s') && duration(self.hold) <= duration('24h')";

@@ -10,6 +10,7 @@ mod name;
 mod profile;
 mod serve;
 mod report;
+mod transition;
 mod span;
 
 pub use agent_file::{Agent, AgentFile, Watch};
@@ -20,7 +21,8 @@ pub use profile::{
 };
 pub use report::{
     ClockReport, ConflictReport, ProfileError, Reason, Report, RtcHealth, RtcReport, ServerReport,
-    SourceReport, SourceState, StepReport, TimezoneReport, Transition, TransitionKind,
+    SourceReport, SourceState, StepReport, TimezoneReport,
 };
 pub use serve::{Flag, RateLimit, Restrict, Serve, ServeNts};
 pub use span::{Span, SpanError, approximately};
+pub use transition::{Transition, TransitionKind};

@@ -4,7 +4,7 @@
 //! that this clock is ahead, as chronyc prints it. Times are seconds since the Unix epoch by this node's clock.
 use serde::{Deserialize, Serialize};
 
-use crate::{Assignment, Mode, ProfileName};
+use crate::{Assignment, Mode, ProfileName, Transition};
 
 /// All that an agent says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,8 +81,14 @@ pub struct ClockReport {
     pub kernel_frequency_ppm: f64,
     /// Age of the last update, seconds.
     pub last_update_age: Option<f64>,
-    /// Steps since the node's boot.
+    /// Steps since the node's boot; those that are not of the start phase since the agent's start.
     pub steps: u32,
+    /// Of these, those that took a step by somebody else back.
+    #[serde(default)]
+    pub restored: u32,
+    /// Of these, those after the node stood still.
+    #[serde(default)]
+    pub resumed: u32,
     /// The last of them since the agent's start.
     pub last_step: Option<StepReport>,
     /// Steps by somebody else since the agent's start.
@@ -127,6 +133,9 @@ pub enum Reason {
     UnexplainedJump,
     /// Somebody else moved the clock, and the profile says `Report`: it is left where it is.
     ExternalStep,
+    /// Of an agent that is newer than the reader: one that is not known here. No agent says it of itself.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Reason {
@@ -148,6 +157,7 @@ impl Reason {
             Self::OrphanChild => "OrphanChild",
             Self::UnexplainedJump => "UnexplainedJump",
             Self::ExternalStep => "ExternalStep",
+            Self::Unknown => "Unknown",
         }
     }
 }
@@ -239,10 +249,13 @@ pub enum SourceState {
     Combined,
     /// The one that is followed.
     Selected,
+    /// Of an agent that is newer than the reader: one that is not known here. No agent says it of itself.
+    #[serde(other)]
+    Unknown,
 }
 
 impl SourceState {
-    /// Every state, for metrics with a series per state.
+    /// Every state that an agent can tell, for metrics with a series per state.
     pub const ALL: [Self; 11] = [
         Self::Unresolved,
         Self::Unreachable,
@@ -271,6 +284,7 @@ impl SourceState {
             Self::Agreeing => "Agreeing",
             Self::Combined => "Combined",
             Self::Selected => "Selected",
+            Self::Unknown => "Unknown",
         }
     }
 }
@@ -299,8 +313,6 @@ pub struct RtcReport {
 /// Reasons of the condition `RTCHealthy`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RtcHealth {
-    /// Nothing can be said: it was not read yet, or the system clock is not synchronised.
-    Unknown,
     /// Within a second of a synchronised system clock.
     Healthy,
     /// The node has none: normal in many virtual machines.
@@ -319,6 +331,10 @@ pub enum RtcHealth {
     LocalTime,
     /// A write failed or did not verify.
     WriteFailed,
+    /// Nothing can be said: it was not read yet, or the system clock is not synchronised. Also what a reader makes of a
+    /// word that only newer agents know.
+    #[serde(other)]
+    Unknown,
 }
 
 impl RtcHealth {
@@ -341,6 +357,9 @@ impl RtcHealth {
 /// The server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerReport {
+    /// Whether the profile wants it open.
+    #[serde(default = "wanted")]
+    pub enabled: bool,
     /// Whether the port is open.
     pub serving: bool,
     /// Why not, if it should be: `PortTaken` and the like with the error; empty otherwise.
@@ -353,85 +372,51 @@ pub struct ServerReport {
     pub kod: u64,
 }
 
-/// Something that happened, once.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Transition {
-    /// Counts up from 1 per instance.
-    pub number: u64,
-    /// When.
-    pub at: f64,
-    /// What.
-    pub kind: TransitionKind,
-    /// For a reader.
-    pub message: String,
+/// What agents from before this field mean by a port that is closed, since a policy has to say otherwise.
+fn wanted() -> bool {
+    true
 }
 
-/// What can happen: reasons of Events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum TransitionKind {
-    /// Became synchronised for the first time since the agent's start.
-    Synchronized,
-    /// Lost synchronisation.
-    SynchronizationLost,
-    /// Became synchronised again.
-    SynchronizationRegained,
-    /// All sources became unreachable.
-    UpstreamsUnreachable,
-    /// A source is reached again.
-    UpstreamsReachable,
-    /// The clock was stepped by us.
-    Stepped,
-    /// A leap second was done, or its slew began.
-    LeapSecond,
-    /// A correction beyond `maxChange` was refused.
-    CorrectionRefused,
-    /// The clock was moved by somebody else.
-    ExternalStep,
-    /// The node was asleep, held, or moved to another machine, and its clock with it.
-    Resumed,
-    /// Somebody else steers the clock; the agent stands back.
-    Conflict,
-    /// It is alone again.
-    ConflictEnded,
-    /// The node's time zone was set, or the former one put back.
-    TimezoneChanged,
-    /// It could not be set.
-    TimezoneFailed,
-    /// A profile was taken.
-    ProfileApplied,
-    /// A profile was refused.
-    ProfileRefused,
-    /// The server's port could not be opened.
-    ServingFailed,
-    /// The RTC was written and verified.
-    RTCWritten,
-    /// The RTC could not be written.
-    RTCWriteFailed,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TransitionKind;
 
-impl TransitionKind {
-    /// The word itself.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Synchronized => "Synchronized",
-            Self::SynchronizationLost => "SynchronizationLost",
-            Self::SynchronizationRegained => "SynchronizationRegained",
-            Self::UpstreamsUnreachable => "UpstreamsUnreachable",
-            Self::UpstreamsReachable => "UpstreamsReachable",
-            Self::Stepped => "Stepped",
-            Self::LeapSecond => "LeapSecond",
-            Self::CorrectionRefused => "CorrectionRefused",
-            Self::ExternalStep => "ExternalStep",
-            Self::Resumed => "Resumed",
-            Self::Conflict => "Conflict",
-            Self::ConflictEnded => "ConflictEnded",
-            Self::TimezoneChanged => "TimezoneChanged",
-            Self::TimezoneFailed => "TimezoneFailed",
-            Self::ProfileApplied => "ProfileApplied",
-            Self::ProfileRefused => "ProfileRefused",
-            Self::ServingFailed => "ServingFailed",
-            Self::RTCWritten => "RTCWritten",
-            Self::RTCWriteFailed => "RTCWriteFailed",
-        }
+    /// What an agent of the version before said, as it said it.
+    const FORMER: &str = r#"{"version":"0.1.0","boot_id":"b","instance":"i","sequence":7,
+        "assignment":{"Profile":"default.811c9dc5"},"profile":"default.811c9dc5","profile_error":null,"mode":"Discipline",
+        "clock":{"synchronized":true,"reason":"Synchronized","message":"Follows a","leap":0,"stratum":3,"reference":"a",
+            "offset":-0.000412,"jitter":null,"error_bound":0.0031,"root_delay":0.001,"root_dispersion":0.002,
+            "frequency_ppm":-12.345,"kernel_frequency_ppm":-12.0,"last_update_age":3.0,"steps":1,
+            "last_step":{"at":1.0,"by":-3.0},"start_phase":false},
+        "sources":[{"name":"a","address":"192.0.2.10","state":"Selected","message":"","reach":255,"stratum":2,
+            "offset":null,"delay":null,"jitter":null,"poll":4,"last_answer_age":null,"sent":1,"received":1,"rejected":0}],
+        "rtc":{"present":true,"health":"Healthy","message":"","offset":0.1,"read_age":1.0,"writes":1,"write_failures":0},
+        "server":{"serving":true,"message":"","answered":1,"dropped":0,"kod":0},
+        "transitions":[{"number":1,"at":1.0,"kind":"Stepped","message":"By -3 s"}]}"#;
+
+    #[test]
+    fn a_report_of_the_former_version_is_read() {
+        let report: Report = serde_json::from_str(FORMER).unwrap();
+        assert_eq!((&report.conflict, &report.timezone), (&None, &None));
+        assert_eq!((report.clock.external_steps, &report.clock.last_external_step), (0, &None));
+        assert_eq!((report.rtc.drift_ppm, report.server.enabled), (None, true));
+        let again: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+        assert_eq!(again, report);
+    }
+
+    #[test]
+    fn words_of_a_newer_agent_do_not_make_its_report_unreadable() {
+        let newer = FORMER
+            .replace("\"reason\":\"Synchronized\"", "\"reason\":\"Enlightened\"")
+            .replace("\"Selected\"", "\"Adored\"")
+            .replace("\"Healthy\"", "\"Radioactive\"")
+            .replace("\"Stepped\"", "\"Teleported\"")
+            .replace("\"sequence\":7", "\"sequence\":7,\"mood\":{\"level\":3}");
+        let report: Report = serde_json::from_str(&newer).unwrap();
+        assert_eq!(report.clock.reason.as_str(), "Unknown");
+        assert_eq!(report.sources[0].state, SourceState::Unknown);
+        assert_eq!(report.rtc.health, RtcHealth::Unknown);
+        assert_eq!(report.transitions[0].kind, TransitionKind::Unknown);
     }
 }

@@ -1,0 +1,171 @@
+//! The conditions of one node: what its agent says, or its silence, in; a finding for each type out. Pure.
+use contract::{Mode, Report, RtcHealth, ServerReport, SourceReport};
+
+use crate::condition::{CONFLICT, Finding, RTC_HEALTHY, SERVING, SYNCHRONIZED, UPSTREAMS_REACHABLE, reason};
+
+/// A finding for each type, in the order in which they are shown.
+pub(crate) type Findings = [(&'static str, Finding); 5];
+
+/// Those whose messages change only when something happens.
+pub(crate) const WITHOUT_NUMBERS: [&str; 3] = [CONFLICT, UPSTREAMS_REACHABLE, SERVING];
+
+/// Of a node whose agent is heard.
+pub(crate) fn of_report(report: &Report) -> Findings {
+    let clock = &report.clock;
+    [
+        (SYNCHRONIZED, Finding::new(Some(clock.synchronized), clock.reason.as_str(), &clock.message)),
+        (CONFLICT, conflict(report)),
+        (UPSTREAMS_REACHABLE, upstreams(&report.sources)),
+        (RTC_HEALTHY, rtc(report)),
+        (SERVING, serving(report)),
+    ]
+}
+
+/// Of a node that is not heard of: nothing is known.
+pub(crate) fn of_silence(has_agent: bool, failure: Option<&str>) -> Findings {
+    let finding = if has_agent {
+        let why = failure.unwrap_or("it says nothing");
+        Finding::new(None, reason::AGENT_UNREACHABLE, format!("The agent was not heard of for 90 s: {why}."))
+    } else {
+        Finding::new(None, reason::NO_AGENT, "No agent runs on this node.")
+    };
+    [SYNCHRONIZED, CONFLICT, UPSTREAMS_REACHABLE, RTC_HEALTHY, SERVING].map(|type_| (type_, finding.clone()))
+}
+
+fn conflict(report: &Report) -> Finding {
+    if let Some(conflict) = &report.conflict {
+        return Finding::new(Some(true), reason::SECOND_WRITER, &conflict.message);
+    }
+    match report.mode {
+        Some(Mode::Discipline) => Finding::new(Some(false), reason::ALONE, "Nobody else steers the clock."),
+        Some(Mode::Observe) => {
+            let message = "The agent does not steer the clock here, so others may.";
+            Finding::new(Some(false), reason::OBSERVING, message)
+        }
+        None => Finding::new(None, reason::NO_PROFILE, "No profile runs, so nobody looks."),
+    }
+}
+
+fn upstreams(sources: &[SourceReport]) -> Finding {
+    let reached = sources.iter().filter(|source| source.reach != 0).count();
+    let message = format!("{reached} of {} upstreams answer.", sources.len());
+    match (sources.len(), reached) {
+        (0, _) => Finding::new(None, reason::NO_UPSTREAMS, "The profile has no upstreams."),
+        (_, 0) => Finding::new(Some(false), reason::UNREACHABLE, message),
+        _ => Finding::new(Some(true), reason::REACHABLE, message),
+    }
+}
+
+fn rtc(report: &Report) -> Finding {
+    let healthy = match report.rtc.health {
+        RtcHealth::Healthy => Some(true),
+        // Many virtual machines have none.
+        RtcHealth::Unknown | RtcHealth::Absent => None,
+        RtcHealth::Unreadable
+        | RtcHealth::Off
+        | RtcHealth::Drifting
+        | RtcHealth::BatterySuspect
+        | RtcHealth::LocalTime
+        | RtcHealth::WriteFailed => Some(false),
+    };
+    Finding::new(healthy, report.rtc.health.as_str(), &report.rtc.message)
+}
+
+fn serving(report: &Report) -> Finding {
+    let ServerReport { enabled, serving, message, answered: _, dropped: _, kod: _ } = &report.server;
+    match (report.mode, *enabled, *serving) {
+        (None, ..) => Finding::new(None, reason::NO_PROFILE, "No profile runs."),
+        (_, false, _) => Finding::new(Some(false), reason::DISABLED, "The policy has serve.enabled false."),
+        (_, true, true) if message.is_empty() => {
+            Finding::new(Some(true), reason::OPEN, "Requests for time are answered.")
+        }
+        (_, true, true) => Finding::new(Some(true), reason::PARTIAL, message),
+        (_, true, false) if message.is_empty() => {
+            Finding::new(None, reason::OPENING, "The port is about to be opened.")
+        }
+        (_, true, false) => Finding::new(Some(false), failure(message), message),
+    }
+}
+
+/// The word that the agent's message begins with.
+fn failure(message: &str) -> &'static str {
+    let word = message.split(':').next().unwrap_or_default();
+    let known = [reason::PORT_TAKEN, reason::NOT_PERMITTED, reason::SOCKET_BROKEN];
+    known.into_iter().find(|known| *known == word).unwrap_or(reason::OPEN_FAILED)
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::ConflictReport;
+
+    use super::*;
+    use crate::fixtures::report;
+
+    /// What a report with `change` says of condition `type_`.
+    fn check(type_: &str, change: impl FnOnce(&mut Report), expected: (Option<bool>, &str, &str)) {
+        let mut report = report();
+        change(&mut report);
+        let findings = of_report(&report);
+        let (_, found) = findings.into_iter().find(|(found, _)| *found == type_).unwrap();
+        assert_eq!((found.status, found.reason), (expected.0, expected.1), "{found:?}");
+        assert!(found.message.contains(expected.2), "{found:?}");
+    }
+
+    #[test]
+    fn conflicts() {
+        let fought = |report: &mut Report| {
+            let message = "chronyd (pid 312) steers the clock; stop it.".to_owned();
+            report.conflict = Some(ConflictReport { since: 1.0, message, suspects: vec![] });
+        };
+        check(CONFLICT, |_| (), (Some(false), "Alone", "Nobody else"));
+        check(CONFLICT, fought, (Some(true), "SecondWriter", "chronyd (pid 312)"));
+        check(CONFLICT, |report| report.mode = Some(Mode::Observe), (Some(false), "Observing", ""));
+        check(CONFLICT, |report| report.mode = None, (None, "NoProfile", ""));
+    }
+
+    #[test]
+    fn servers() {
+        let closed = |message: &str| {
+            let message = message.to_owned();
+            |report: &mut Report| (report.server.serving, report.server.message) = (false, message)
+        };
+        check(SERVING, |_| (), (Some(true), "Open", ""));
+        check(
+            SERVING,
+            |report| report.server.message = "no cookie keys".to_owned(),
+            (Some(true), "Partial", "keys"),
+        );
+        check(
+            SERVING,
+            closed("PortTaken: IPv4 UDP port 123: by ntpd"),
+            (Some(false), "PortTaken", "by ntpd"),
+        );
+        check(SERVING, closed("NotPermitted: IPv4"), (Some(false), "NotPermitted", ""));
+        check(SERVING, closed("SocketBroken: gone"), (Some(false), "SocketBroken", ""));
+        check(SERVING, closed("Whatever else"), (Some(false), "OpenFailed", "Whatever else"));
+        check(SERVING, closed(""), (None, "Opening", ""));
+        let disabled = |report: &mut Report| (report.server.enabled, report.server.serving) = (false, false);
+        check(SERVING, disabled, (Some(false), "Disabled", "serve.enabled"));
+        check(SERVING, |report| report.mode = None, (None, "NoProfile", ""));
+    }
+
+    #[test]
+    fn hardware_clocks() {
+        let health = |health| move |report: &mut Report| report.rtc.health = health;
+        check(RTC_HEALTHY, |_| (), (Some(true), "Healthy", ""));
+        check(RTC_HEALTHY, health(RtcHealth::Absent), (None, "Absent", ""));
+        check(RTC_HEALTHY, health(RtcHealth::Unknown), (None, "Unknown", ""));
+        check(RTC_HEALTHY, health(RtcHealth::BatterySuspect), (Some(false), "BatterySuspect", ""));
+        check(RTC_HEALTHY, health(RtcHealth::LocalTime), (Some(false), "LocalTime", ""));
+    }
+
+    #[test]
+    fn silence() {
+        let all = |has_agent, failure, reason: &str| {
+            let findings = of_silence(has_agent, failure);
+            findings.iter().all(|(_, found)| found.status.is_none() && found.reason == reason)
+        };
+        assert!(all(false, None, "NoAgent"));
+        assert!(all(true, Some("no answer in time"), "AgentUnreachable"));
+    }
+}
