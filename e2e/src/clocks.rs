@@ -26,6 +26,8 @@ mod step;
 
 mod held;
 
+mod rival;
+
 mod outage;
 
 /// A test.
@@ -60,6 +62,7 @@ const LANES: [&[Test]; 2] = [
         test("date-accept", "the same where the new time is accepted", step::accept),
         test("date-report", "the same where it is only reported", step::report),
         test("held", "a machine that is held while its upstream goes on by 20 minutes", held::run),
+        test("rival", "chronyd beside the agent: on its port, and at its clock", rival::run),
         test("outage", "the network is gone for three minutes", outage::run),
     ],
 ];

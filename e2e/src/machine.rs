@@ -86,6 +86,8 @@ impl Machine {
 
     fn switch_on(self, rtc: &str) -> anyhow::Result<()> {
         let (name, folder, image) = (self.name(), self.folder(), image::folder());
+        // What it said when it ran before is no sign of life.
+        fs::write(folder.join("console.log"), "")?;
         let (here, image) = (folder.display(), image.display());
         // tsc=reliable and the others: see vm.rs.
         let kernel = format!(
