@@ -23,10 +23,12 @@ use crate::{
     state::State,
 };
 
+mod clock_watch;
 mod devices;
 mod requests;
 mod rim;
 
+use clock_watch::ClockWatch;
 use rim::Rim;
 
 /// Where the engine's view goes.
@@ -89,6 +91,7 @@ pub(crate) fn start(
     };
     let proofs = Proofs::new(keys, Some(Box::new(exchanger)));
     let mut rim = Rim::new(state, proofs, host, Some(sink), Some(questions)).map_err(io::Error::other)?;
+    rim.watch_clock(ClockWatch::new());
     let engine = thread::Builder::new().name("engine".to_owned()).stack_size(STACK);
     let thread = engine.spawn(move || obey(&mut rim, &receiver, &waker))?;
     Ok((orders, thread))
