@@ -1,7 +1,6 @@
 //! The loop's body: clock readings, sockets of outstanding requests, and actions carried out in their order.
 use std::{
-    collections::VecDeque,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     os::fd::BorrowedFd,
     sync::{Arc, mpsc},
     thread,
@@ -9,11 +8,11 @@ use std::{
 };
 
 use ntp::{
-    Action, BootState, Drift, Engine, Event, Mono, Pause, RequestId, RestrictTable, Served, Snapshot,
-    SourceId, Start, Transition, packet::Header,
+    Action, BootState, Drift, Engine, Event, Mono, RequestId, RestrictTable, Served, Snapshot, Start,
+    Transition,
 };
 use sys::poll;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error};
 
 use super::{Sink, clock_watch::ClockWatch, devices::Devices, requests::Requests};
 use crate::{
@@ -21,10 +20,11 @@ use crate::{
     clock::{self, SystemClock},
     host_root::HostRoot,
     leap_table,
-    resolve::{self, Answer, Question},
+    resolve::{Answer, Question},
     state::State,
 };
 
+mod carry_out;
 mod proven;
 mod rival;
 
@@ -300,105 +300,6 @@ impl Rim {
         actions.extend(engine.handle(event, now));
         actions
     }
-
-    /// Carries out actions in their order; what the engine wants in answer to their outcome comes after them.
-    fn carry_out(&mut self, actions: Vec<Action>) {
-        let mut open: VecDeque<Action> = actions.into();
-        let mut jumped = None;
-        while let Some(action) = open.pop_front() {
-            match action {
-                Action::SetFrequency { .. }
-                | Action::Step { .. }
-                | Action::SetTai { .. }
-                | Action::SetStatus { .. }
-                    if self.hands_off() => {}
-                Action::Resolve { source, host } => open.extend(self.resolve(source, host)),
-                Action::Send { request, source, to, header } => {
-                    open.extend(self.send(request, source, to, header))
-                }
-                Action::Read { request, source: _, path } => open.extend(self.read(request, &path)),
-                Action::Close { request } => self.close(request),
-                Action::SetFrequency { ppm } => self.clock.set_frequency(ppm),
-                Action::Step { by } => self.clock.step(by),
-                Action::SetTai { seconds } => self.clock.set_tai(seconds),
-                Action::SetStatus { synchronized, leap, max_error, estimated_error } => {
-                    self.clock.set_status(synchronized, leap, max_error, estimated_error);
-                }
-                Action::SaveDrift(drift) => {
-                    self.drift = Some(drift);
-                    self.state.save_drift(drift);
-                }
-                Action::SaveSamples(samples) => self.state.save_samples(samples, clock::clocks()),
-                Action::SaveBoot(boot) => {
-                    self.boot = boot;
-                    self.state.save_boot(boot);
-                }
-                Action::Announce(transition) => {
-                    if let Transition::ExternalStep { by, .. } = transition {
-                        jumped = Some(jumped.unwrap_or(0.0) + by);
-                    }
-                    self.announce(transition);
-                }
-            }
-        }
-        if let Some(by) = jumped {
-            self.stepped_by_another(by);
-        }
-    }
-
-    fn announce(&mut self, transition: Transition) {
-        log(&transition);
-        self.announced.push(transition);
-    }
-
-    fn close(&mut self, request: RequestId) {
-        self.requests.close(request);
-        self.proofs.close(request);
-    }
-
-    fn resolve(&mut self, source: SourceId, host: String) -> Vec<Action> {
-        if let Some(actions) = self.exchange(source, &host) {
-            return actions;
-        }
-        if let Some(questions) = &self.questions {
-            // The thread lives as long as we hold its sender.
-            let _ = questions.send(Question { epoch: self.epoch, source, host });
-            return Vec::new();
-        }
-        let addresses = resolve::look_up(&host);
-        self.tell(Event::Resolved { source, addresses: &addresses })
-    }
-
-    /// Compares a device with the system clock and tells the engine what came of it.
-    fn read(&mut self, request: RequestId, path: &str) -> Vec<Action> {
-        let event = match self.devices.read(path) {
-            Some(reading) => Event::Measured {
-                request,
-                at: ntp::Wall(reading.system_ns),
-                // Both are nanoseconds since 1970, so the difference of two of them has room.
-                offset: reading.system_ns.saturating_sub(reading.device_ns) as f64 / 1e9,
-                dispersion: reading.window_ns as f64 / 2e9,
-            },
-            None => Event::SendFailed { request },
-        };
-        self.tell(event)
-    }
-
-    /// Sends a request from a fresh port and tells the engine how that went.
-    fn send(&mut self, request: RequestId, source: SourceId, to: SocketAddr, header: Header) -> Vec<Action> {
-        let (cookie, datagram) = match self.prove(request, source, header) {
-            Ok(proven) => proven,
-            Err(actions) => return actions,
-        };
-        let event = match self.requests.send(request, to, cookie, &datagram) {
-            Ok(at) => Event::Sent { request, cookie, at },
-            Err(error) => {
-                debug!(%error, %to, "Request not sent");
-                Event::SendFailed { request }
-            }
-        };
-        self.tell(event)
-    }
 }
 
 fn served(view: Option<&(Snapshot, Option<u8>)>) -> Served {
@@ -409,36 +310,11 @@ fn duration_between(now: Mono, later: Mono) -> Duration {
     Duration::from_nanos(u64::try_from(later.0.saturating_sub(now.0)).unwrap_or(0))
 }
 
-/// Each transition, once, with its facts.
-fn log(transition: &Transition) {
-    match transition {
-        Transition::Synchronized => info!("Clock synchronized"),
-        Transition::SynchronizationLost => warn!("Synchronization lost"),
-        Transition::SynchronizationRegained => info!("Synchronization regained"),
-        Transition::UpstreamsUnreachable => warn!("No upstream is reached"),
-        Transition::UpstreamsReachable => info!("Upstream reached"),
-        Transition::Stepped { by, why } => warn!(by_s = by, ?why, "Clock stepped"),
-        Transition::LeapSecond { by } => info!(by_s = by, "Leap second passed"),
-        Transition::CorrectionRefused { offset, why } => {
-            error!(offset_s = offset, ?why, "Correction refused")
-        }
-        Transition::ExternalStep { by, then } => error!(by_s = by, ?then, "Clock was moved by somebody else"),
-        Transition::Resumed(Pause::Asleep { seconds }) => warn!(asleep_s = seconds, "Node was asleep"),
-        Transition::Resumed(Pause::Unseen { offset }) => {
-            warn!(offset_s = offset, "Clock is off all at once, as after a pause of the node")
-        }
-        Transition::Conflict(sign) => {
-            error!(sign = sign.as_str(), "Somebody else steers the clock; standing back")
-        }
-        Transition::ConflictEnded => info!("Nobody else steers the clock any more"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
 
-    use ntp::{Auth, LeapMode, Mode, Source, SourceState, Upstream};
+    use ntp::{Auth, LeapMode, Mode, Pause, Source, SourceState, Upstream};
 
     use super::*;
     use crate::{
