@@ -34,6 +34,11 @@ pub(crate) fn engine_config(checked: &Checked, may_set_clock: bool) -> ntp::Conf
             contract::Smear::None => false,
             contract::Smear::Upstream => true,
         },
+        on_external_step: match checked.clock.on_external_step {
+            contract::OnExternalStep::Restore => ntp::OnExternalStep::Restore,
+            contract::OnExternalStep::Accept => ntp::OnExternalStep::Accept,
+            contract::OnExternalStep::Report => ntp::OnExternalStep::Report,
+        },
     }
 }
 
@@ -185,7 +190,7 @@ mod tests {
     fn units_and_rights() {
         let profile: Profile = toml::from_str(
             "[[upstreams]]\nname = \"a\"\nserver = \"ntp.example.com\"\niburst = true\nprefer = true\nmin_poll = 1\n\
-             [clock]\nmax_slew_rate = 5000\nmax_change = \"2m\"\nstep = { threshold = \"20ms\", limit = 1 }\n\
+             [clock]\nmax_slew_rate = 5000\nmax_change = \"2m\"\nstep = { threshold = \"20ms\", limit = 1 }\non_external_step = \"Report\"\n\
              [stratum]\nlocal = 10\n",
         )
         .unwrap();
@@ -201,6 +206,7 @@ mod tests {
         );
         assert_eq!((config.step_threshold, config.max_slew_rate, config.max_change), (0.02, 5e-3, 120.0));
         assert_eq!(config.error_bound_threshold, 0.2);
+        assert_eq!(config.on_external_step, ntp::OnExternalStep::Report);
         assert_eq!(
             config.sources,
             [ntp::Source {

@@ -30,6 +30,8 @@ pub(crate) struct Checked {
     pub(crate) clock: Clock,
     /// Who writes the RTC.
     pub(crate) rtc: RtcMode,
+    /// The host's time zone, by a name that leads out of no folder; whether the host has it is not known.
+    pub(crate) timezone: Option<String>,
     /// From when on a deviation counts.
     pub(crate) thresholds: Thresholds,
     /// What is allowed and yet probably not meant, for a reader.
@@ -97,7 +99,7 @@ impl std::error::Error for Error {}
 /// All problems, each with its field.
 pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
     // Without `..`: a new field that nobody checks does not compile.
-    let Profile { mode, upstreams, restrict, stratum, serve, clock, rtc, thresholds, timezone: _ } = profile;
+    let Profile { mode, upstreams, restrict, stratum, serve, clock, rtc, thresholds, timezone } = profile;
     let mut notes = Notes::default();
     let sources = upstreams::check(upstreams, &mut notes);
     let safe_default;
@@ -119,6 +121,7 @@ pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
     }
     check_serve(serve, &mut notes);
     check_clock(clock, votes, &mut notes);
+    check_timezone(timezone.as_deref(), &mut notes);
     check_thresholds(thresholds, &mut notes);
     if !notes.problems.is_empty() {
         return Err(Error(notes.problems));
@@ -131,6 +134,7 @@ pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
         serve: serve.clone(),
         clock: *clock,
         rtc: rtc.mode,
+        timezone: timezone.clone(),
         thresholds: *thresholds,
         hints: notes.hints,
     })
@@ -298,6 +302,7 @@ fn check_serve_nts(nts: &ServeNts, enabled: bool, notes: &mut Notes) {
 
 /// `votes` is how many sources there can be at most; none without upstreams.
 fn check_clock(clock: &Clock, votes: Option<usize>, notes: &mut Notes) {
+    // The last two cannot be wrong: each of their words is one.
     let Clock { step, max_slew_rate, max_change, min_sources, on_external_step: _, leap: _ } = *clock;
     notes.range("clock.max_slew_rate", max_slew_rate, 1, 100_000);
     if step.threshold.as_secs_f64() <= 0.0 {
@@ -319,6 +324,26 @@ fn check_clock(clock: &Clock, votes: Option<usize>, notes: &mut Notes) {
         }
     }
 }
+
+fn check_timezone(timezone: Option<&str>, notes: &mut Notes) {
+    if let Some(name) = timezone.filter(|name| !is_zone_name(name)) {
+        notes.wrong(
+            "timezone",
+            format!("{name:?} is no name of a time zone: those are as Asia/Shanghai, Etc/GMT+8 or UTC"),
+        );
+    }
+}
+
+/// Whether it has the form of a name in the tz database, which has no dots, so `..` neither. `localtime` is where some
+/// hosts lead back to /etc/localtime.
+fn is_zone_name(name: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b"_+-".contains(&b);
+    let part = |part: &str| !part.is_empty() && part.bytes().all(word);
+    name.len() <= LONGEST_ZONE && name != "localtime" && name.split('/').all(part)
+}
+
+/// No part of a path is longer (NAME_MAX).
+const LONGEST_ZONE: usize = 255;
 
 fn check_thresholds(thresholds: &Thresholds, notes: &mut Notes) {
     let Thresholds { offset, error_bound, spread, hold: _ } = *thresholds;
@@ -391,6 +416,28 @@ mod tests {
             "serve.rate_limit.max_clients: 1023 is not within 1024 to 1048576; serve.workers: 0 is not within 1 to 16",
         );
         check(&with("[thresholds]\nerror_bound = \"0s\""), "thresholds.error_bound: must be more than 0s");
+    }
+
+    #[test]
+    fn names_of_time_zones() {
+        let check = |name: &str, good: bool| {
+            let outcome = outcome(&format!("timezone = {name:?}\n{A}"));
+            assert_eq!(outcome.is_ok(), good, "{name}: {outcome:?}");
+            if let Err(why) = outcome {
+                assert!(why.starts_with("timezone: "), "{why}");
+            }
+        };
+        for name in ["Asia/Shanghai", "UTC", "Etc/GMT+8", "America/Argentina/Buenos_Aires", "EST5EDT"] {
+            check(name, true);
+        }
+        for name in ["", "/etc/passwd", "../../etc/passwd", "Asia/..", "Asia//Shanghai", "Asia/", ".", "a b"]
+        {
+            check(name, false);
+        }
+        for name in ["localtime", "Asia/Shang\thai", "Zürich", "leapseconds.list", &"A".repeat(256)] {
+            check(name, false);
+        }
+        check(&"A".repeat(255), true);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tracing::warn;
 
 use crate::{
     auth::{Proofs, exchange},
+    host_root::HostRoot,
     resolve::{self, Answer},
     server::{ServeConfig, ServerSocket},
     state::State,
@@ -66,13 +67,14 @@ impl Orders {
     }
 }
 
-/// Starts the loop in a thread of its own; keys are files in `keys`.
+/// Starts the loop in a thread of its own; keys are files in `keys`, and `host` has its table of leap seconds.
 ///
 /// # Errors
 /// When no thread, no descriptor or no random number can be had.
 pub(crate) fn start(
     state: Arc<State>,
     keys: &Path,
+    host: &HostRoot,
     sink: Box<dyn Sink>,
 ) -> io::Result<(Orders, JoinHandle<()>)> {
     let waker = Arc::new(Waker::new().map_err(io::Error::other)?);
@@ -86,7 +88,7 @@ pub(crate) fn start(
         exchange::start(question, move |answer| back.give(Order::Exchanged(Box::new(answer))));
     };
     let proofs = Proofs::new(keys, Some(Box::new(exchanger)));
-    let mut rim = Rim::new(state, proofs, Some(sink), Some(questions)).map_err(io::Error::other)?;
+    let mut rim = Rim::new(state, proofs, host, Some(sink), Some(questions)).map_err(io::Error::other)?;
     let engine = thread::Builder::new().name("engine".to_owned()).stack_size(STACK);
     let thread = engine.spawn(move || obey(&mut rim, &receiver, &waker))?;
     Ok((orders, thread))
@@ -113,9 +115,10 @@ pub(crate) fn run_alone(
     rules: RestrictTable,
     state: Arc<State>,
     keys: &Path,
+    host: &HostRoot,
     mut server: Option<OwnServer>,
 ) -> Result<(), sys::Error> {
-    let mut rim = Rim::new(state, Proofs::new(keys, None), None, None)?;
+    let mut rim = Rim::new(state, Proofs::new(keys, None), host, None, None)?;
     rim.run(config, rules.clone());
     while !signal::stop_requested() {
         rim.wake_up();

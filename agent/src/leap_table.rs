@@ -5,12 +5,20 @@ use std::{fs, io, path::Path};
 use ntp::LeapTable;
 use tracing::{debug, warn};
 
+use crate::host_root::HostRoot;
+
 /// Where the packages of time zone data put it.
 const PATH: &str = "/usr/share/zoneinfo/leap-seconds.list";
 
 /// The host's table; none if there is none, or none that can be read.
-pub(crate) fn load() -> Option<LeapTable> {
-    read(Path::new(PATH))
+pub(crate) fn load(host: &HostRoot) -> Option<LeapTable> {
+    match host.resolve(Path::new(PATH)) {
+        Ok(path) => read(&path),
+        Err(error) => {
+            debug!(%error, "No table of leap seconds");
+            None
+        }
+    }
 }
 
 fn read(path: &Path) -> Option<LeapTable> {
@@ -38,12 +46,15 @@ mod tests {
     #[test]
     fn a_table_is_read_if_it_is_there_and_sound() {
         let scratch = Scratch::new();
-        let path = scratch.path().join("list");
-        assert_eq!(read(&path), None);
+        let host = HostRoot::new(scratch.path().to_owned());
+        let folder = scratch.path().join("usr/share/zoneinfo");
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("leap-seconds.list");
+        assert_eq!(load(&host), None);
         fs::write(&path, "nonsense\n").unwrap();
-        assert_eq!(read(&path), None);
+        assert_eq!(load(&host), None);
         fs::write(&path, "#@ 3991593600\n3692217600 37\n").unwrap();
-        let table = read(&path).unwrap();
+        let table = load(&host).unwrap();
         assert_eq!(table.tai_minus_utc(ntp::Wall(1_600_000_000_000_000_000)), Some(37));
     }
 }

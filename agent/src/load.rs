@@ -88,6 +88,13 @@ pub(crate) struct Found {
     text: Option<FoundText>,
 }
 
+impl Found {
+    /// Whether it says that no policy is for this node.
+    pub(crate) fn says_nothing_is_to_run(&self) -> bool {
+        self.assignment == Assignment::None
+    }
+}
+
 /// The file that is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum FoundText {

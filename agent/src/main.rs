@@ -2,7 +2,7 @@
 //!
 //! The way of the data: `load` finds what is wanted, `check` looks at every field, `assemble` makes the engine's words
 //! of it, `engine` runs the pure engine on the system `clock` and asks the network (`resolve` for names, `auth` for proof, `state` for
-//! what outlives it), `server` answers others, `rtc` looks after the hardware clock, `report` collects what all of
+//! what outlives it), `server` answers others, `rtc` looks after the hardware clock, `timezone` after the host's zone, `report` collects what all of
 //! them know, `metrics` and `http` show it. `reload` holds the order; `cli` is the way in.
 //! `convert` is beside the way: it makes a profile of other daemons' files.
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@ mod engine;
 
 mod auth;
 mod clock;
+mod host_root;
 mod leap_table;
 mod resolve;
 mod state;
@@ -30,6 +31,8 @@ mod server;
 mod key_server;
 
 mod rtc;
+
+mod timezone;
 
 mod report;
 

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     frequency: GaugeVec,
     last_update_age: GaugeVec,
     steps: IntCounterVec,
+    external_steps: IntCounterVec,
     mode: GaugeVec,
     profile: GaugeVec,
     source_offset: GaugeVec,
@@ -94,6 +95,12 @@ impl Metrics {
             )?,
             last_update_age: gauge(&r, "last_update_age_seconds", "Time since the last correction", &[])?,
             steps: counter(&r, "steps_total", "Steps of the clock since the node's boot", &["reason"])?,
+            external_steps: counter(
+                &r,
+                "external_steps_total",
+                "Steps of the clock by somebody else since the agent's start",
+                &[],
+            )?,
             mode: gauge(&r, "mode_info", "Whether the clock may be moved", &["mode"])?,
             profile: gauge(&r, "profile_info", "The running profile", &["policy", "hash"])?,
             source_offset: gauge(&r, "source_offset_seconds", "This clock minus the source's time", SOURCE)?,
@@ -187,8 +194,11 @@ impl Metrics {
         alone(&self.leap, Some(f64::from(clock.leap)));
         alone(&self.frequency, Some(clock.frequency_ppm / 1e6));
         alone(&self.last_update_age, clock.last_update_age);
-        // Outside the start phase the clock is never stepped.
-        count(&self.steps, &["start"], u64::from(clock.steps));
+        let start = clock.steps.saturating_sub(clock.restored).saturating_sub(clock.resumed);
+        for (reason, number) in [("start", start), ("external", clock.restored), ("resume", clock.resumed)] {
+            count(&self.steps, &[reason], u64::from(number));
+        }
+        count(&self.external_steps, &[], u64::from(clock.external_steps));
     }
 
     fn set_sources(&self, sources: &[SourceReport]) {
@@ -312,7 +322,10 @@ mod tests {
 
     fn report(snapshot: Option<ntp::Snapshot>) -> Report {
         let journal = Journal::new("0.0.0", "boot".to_owned(), "instance".to_owned());
-        journal.engine(ntp::Wall(0), snapshot, &[]);
+        let then = Some(ntp::OnExternalStep::Restore);
+        let jump = ntp::Transition::ExternalStep { by: 3600.0, then };
+        let back = ntp::Transition::Stepped { by: -3600.0, why: ntp::StepReason::ExternalStep };
+        journal.engine(ntp::Wall(0), snapshot, &[jump.clone(), jump, back]);
         journal.report()
     }
 
@@ -327,6 +340,9 @@ mod tests {
             "timesync_frequency_ratio 0.00002",
             "timesync_last_update_age_seconds 10",
             "timesync_steps_total{reason=\"start\"} 1",
+            "timesync_steps_total{reason=\"external\"} 1",
+            "timesync_steps_total{reason=\"resume\"} 0",
+            "timesync_external_steps_total 2",
             "timesync_source_reach_ratio{source=\"a\"} 1",
             "timesync_source_state{source=\"a\",state=\"Selected\"} 1",
             "timesync_source_state{source=\"a\",state=\"Falseticker\"} 0",

@@ -14,6 +14,7 @@ use crate::{
     report::{Journal, ProfileStatus},
     server::Server,
     state::State,
+    timezone::Wish,
 };
 
 /// How often the origin is looked at: the kubelet brings an annotation in 0.1 to 0.3 s, and this adds half of it.
@@ -142,6 +143,23 @@ impl Reloader {
         self.metrics.reloaded(Reload::Refused);
         let message = format!("{}: {}", told.reason, told.message);
         self.report(assignment, Some(told), Some((TransitionKind::ProfileRefused, message)));
+    }
+
+    /// What the orders say of the host's time zone. Who only observes touches nothing of the host's.
+    pub(crate) fn timezone(&self) -> Wish {
+        match &self.running {
+            None if self.found.as_ref().is_some_and(Found::says_nothing_is_to_run) => Wish::Former,
+            None => Wish::Untouched,
+            Some(Candidate { checked, .. }) => {
+                let observes = checked.mode == Mode::Observe || !self.may_set_clock;
+                match checked.timezone.clone() {
+                    Some(name) if observes => Wish::Observed(name),
+                    None if observes => Wish::Untouched,
+                    Some(name) => Wish::Zone(name),
+                    None => Wish::Former,
+                }
+            }
+        }
     }
 
     fn report(

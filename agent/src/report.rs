@@ -8,12 +8,20 @@ use std::{
 
 use contract::{
     Assignment, ClockReport, Mode, ProfileError, ProfileName, Reason, Report, RtcHealth, RtcReport,
-    ServerReport, SourceReport, SourceState, StepReport, Transition, TransitionKind,
+    ServerReport, SourceState, StepReport, TimezoneReport, Transition, TransitionKind,
 };
 use ntp::{Snapshot, Wall};
 use tokio::sync::watch;
 
-use crate::clock::unix_seconds;
+use crate::{clock::unix_seconds, timezone::Looked};
+
+mod sources;
+
+use sources::{source_report, source_state};
+
+mod words;
+
+use words::{described, message};
 
 /// Collects the parts of the report; shared by all threads.
 #[derive(Debug)]
@@ -42,8 +50,13 @@ pub(crate) struct ProfileStatus {
 struct Parts {
     snapshot: Option<Snapshot>,
     last_step: Option<StepReport>,
+    restored: u32,
+    resumed: u32,
+    external_steps: u32,
+    last_external_step: Option<StepReport>,
     profile: ProfileStatus,
     rtc: RtcReport,
+    timezone: Option<TimezoneReport>,
     server: ServerReport,
     transitions: VecDeque<Transition>,
     last_number: u64,
@@ -59,6 +72,7 @@ struct Told {
     reference: Option<String>,
     sources: Vec<(String, SourceState, bool, Option<IpAddr>)>,
     rtc: (bool, RtcHealth),
+    timezone: Option<TimezoneReport>,
     server: (bool, String),
 }
 
@@ -71,6 +85,10 @@ impl Journal {
         let parts = Parts {
             snapshot: None,
             last_step: None,
+            restored: 0,
+            resumed: 0,
+            external_steps: 0,
+            last_external_step: None,
             profile: ProfileStatus {
                 assignment: Assignment::Unassigned,
                 running: None,
@@ -78,6 +96,7 @@ impl Journal {
                 error: None,
             },
             rtc: RtcReport::default(),
+            timezone: None,
             server: ServerReport::default(),
             transitions: VecDeque::new(),
             last_number: 0,
@@ -96,9 +115,7 @@ impl Journal {
         let mut parts = self.parts();
         parts.snapshot = snapshot;
         for transition in announced {
-            if let ntp::Transition::Stepped { by } = transition {
-                parts.last_step = Some(StepReport { at: unix_seconds(now), by: *by });
-            }
+            parts.count(now, transition);
             let (kind, message) = described(transition);
             parts.record(now, kind, message);
         }
@@ -125,6 +142,16 @@ impl Journal {
             parts.record(now, TransitionKind::RTCWriteFailed, rtc.message.clone());
         }
         parts.rtc = rtc;
+        self.tell(parts);
+    }
+
+    /// Takes what is known of the time zone, and what was done about it.
+    pub(crate) fn timezone(&self, now: Wall, looked: Looked) {
+        let mut parts = self.parts();
+        parts.timezone = looked.report;
+        if let Some((kind, message)) = looked.done {
+            parts.record(now, kind, message);
+        }
         self.tell(parts);
     }
 
@@ -164,7 +191,7 @@ impl Journal {
             sources: parts.snapshot.iter().flat_map(|s| &s.sources).map(source_report).collect(),
             conflict: None,
             rtc: parts.rtc.clone(),
-            timezone: None,
+            timezone: parts.timezone.clone(),
             server: parts.server.clone(),
             transitions: parts.transitions.iter().cloned().collect(),
         }
@@ -185,6 +212,27 @@ impl Journal {
 }
 
 impl Parts {
+    /// Steps, by us and by others.
+    fn count(&mut self, now: Wall, transition: &ntp::Transition) {
+        let at = unix_seconds(now);
+        match *transition {
+            ntp::Transition::Stepped { by, why } => {
+                self.last_step = Some(StepReport { at, by });
+                match why {
+                    // Those are counted for the boot, and on disk.
+                    ntp::StepReason::Start => {}
+                    ntp::StepReason::ExternalStep => self.restored = self.restored.saturating_add(1),
+                    ntp::StepReason::Resume => self.resumed = self.resumed.saturating_add(1),
+                }
+            }
+            ntp::Transition::ExternalStep { by, .. } => {
+                self.external_steps = self.external_steps.saturating_add(1);
+                self.last_external_step = Some(StepReport { at, by });
+            }
+            _ => {}
+        }
+    }
+
     fn record(&mut self, now: Wall, kind: TransitionKind, message: String) {
         self.last_number += 1;
         if self.transitions.len() == KEPT {
@@ -212,6 +260,7 @@ impl Told {
                 .map(|s| (s.name.clone(), source_state(s.state), s.reach != 0, s.address))
                 .collect(),
             rtc: (parts.rtc.present, parts.rtc.health),
+            timezone: parts.timezone.clone(),
             server: (parts.server.serving, parts.server.message.clone()),
         }
     }
@@ -234,10 +283,12 @@ fn clock_report(parts: &Parts) -> ClockReport {
             frequency_ppm: 0.0,
             kernel_frequency_ppm: 0.0,
             last_update_age: None,
-            steps: 0,
+            steps: parts.restored.saturating_add(parts.resumed),
+            restored: parts.restored,
+            resumed: parts.resumed,
             last_step: parts.last_step.clone(),
-            external_steps: 0,
-            last_external_step: None,
+            external_steps: parts.external_steps,
+            last_external_step: parts.last_external_step.clone(),
             start_phase: false,
         };
     };
@@ -257,10 +308,12 @@ fn clock_report(parts: &Parts) -> ClockReport {
         frequency_ppm: snapshot.frequency_ppm,
         kernel_frequency_ppm: snapshot.kernel_frequency_ppm,
         last_update_age: snapshot.reference_time.map(|at| (snapshot.at - at).max(0.0)),
-        steps: snapshot.steps,
+        steps: snapshot.steps.saturating_add(parts.restored).saturating_add(parts.resumed),
+        restored: parts.restored,
+        resumed: parts.resumed,
         last_step: parts.last_step.clone(),
-        external_steps: 0,
-        last_external_step: None,
+        external_steps: parts.external_steps,
+        last_external_step: parts.last_external_step.clone(),
         start_phase: snapshot.start_phase,
     }
 }
@@ -276,36 +329,6 @@ fn reference(snapshot: &Snapshot) -> Option<String> {
     snapshot.sources.iter().find(|source| source.id == id).map(|source| source.name.clone())
 }
 
-/// The reason as a sentence. Without numbers that change by themselves: it becomes the message of a condition.
-fn message(reason: ntp::Reason, reference: Option<&str>) -> String {
-    match reason {
-        ntp::Reason::Synchronized => {
-            return reference.map_or_else(
-                || "A majority of the upstreams agrees".to_owned(),
-                |name| format!("Follows {name}"),
-            );
-        }
-        ntp::Reason::OrphanChild => {
-            let name = reference.unwrap_or("another server");
-            return format!("Follows {name}, which serves its own clock: there is no upstream");
-        }
-        ntp::Reason::OrphanParent => "There is no upstream; this node serves its own clock",
-        ntp::Reason::Holdover => "No upstream is reached; the clock runs on its last frequency",
-        ntp::Reason::NoUpstreams => "The profile has no upstreams",
-        ntp::Reason::Starting => "The first answers are awaited",
-        ntp::Reason::Unreachable => "No upstream answers",
-        ntp::Reason::NoMajority => "The upstreams contradict each other: no majority",
-        ntp::Reason::TooFewSources => "Fewer upstreams agree than clock.minSources asks for",
-        ntp::Reason::RequiredMissing => "No upstream with the option require can be followed",
-        ntp::Reason::ErrorBound => "The error bound is beyond thresholds.errorBound",
-        ntp::Reason::MaxChange => "A correction beyond clock.maxChange would be needed",
-        ntp::Reason::UnexplainedJump => {
-            "The clock was moved by somebody else, and no new estimate is there yet"
-        }
-    }
-    .to_owned()
-}
-
 fn reason(reason: ntp::Reason) -> Reason {
     match reason {
         ntp::Reason::Synchronized => Reason::Synchronized,
@@ -317,83 +340,11 @@ fn reason(reason: ntp::Reason) -> Reason {
         ntp::Reason::TooFewSources => Reason::TooFewSources,
         ntp::Reason::RequiredMissing => Reason::RequiredMissing,
         ntp::Reason::ErrorBound => Reason::ErrorBound,
-        ntp::Reason::MaxChange => Reason::MaxChange,
+        ntp::Reason::MaxChange | ntp::Reason::ResumeRefused => Reason::MaxChange,
         ntp::Reason::OrphanParent => Reason::OrphanParent,
         ntp::Reason::OrphanChild => Reason::OrphanChild,
         ntp::Reason::UnexplainedJump => Reason::UnexplainedJump,
-    }
-}
-
-fn source_report(source: &ntp::SourceSnapshot) -> SourceReport {
-    SourceReport {
-        name: source.name.clone(),
-        address: source.address.map(|address| address.to_string()),
-        state: source_state(source.state),
-        message: source.why.clone(),
-        reach: source.reach,
-        stratum: source.stratum,
-        offset: finite(source.offset),
-        delay: finite(source.delay),
-        jitter: finite(source.jitter),
-        poll: source.poll,
-        last_answer_age: source.last_answer_age,
-        sent: source.sent,
-        received: source.received,
-        rejected: source.rejected,
-    }
-}
-
-fn source_state(state: ntp::SourceState) -> SourceState {
-    match state {
-        ntp::SourceState::Unresolved => SourceState::Unresolved,
-        ntp::SourceState::Unreachable => SourceState::Unreachable,
-        ntp::SourceState::Measuring => SourceState::Measuring,
-        ntp::SourceState::Unusable => SourceState::Unusable,
-        ntp::SourceState::Falseticker => SourceState::Falseticker,
-        ntp::SourceState::NoMajority => SourceState::NoMajority,
-        ntp::SourceState::Untrusted => SourceState::Untrusted,
-        ntp::SourceState::Noselect => SourceState::Noselect,
-        ntp::SourceState::Agreeing => SourceState::Agreeing,
-        ntp::SourceState::Combined => SourceState::Combined,
-        ntp::SourceState::Selected => SourceState::Selected,
-    }
-}
-
-fn described(transition: &ntp::Transition) -> (TransitionKind, String) {
-    match transition {
-        ntp::Transition::Synchronized => {
-            (TransitionKind::Synchronized, "The clock is synchronized".to_owned())
-        }
-        ntp::Transition::SynchronizationLost => {
-            (TransitionKind::SynchronizationLost, "The clock is no longer synchronized".to_owned())
-        }
-        ntp::Transition::SynchronizationRegained => {
-            (TransitionKind::SynchronizationRegained, "The clock is synchronized again".to_owned())
-        }
-        ntp::Transition::UpstreamsUnreachable => {
-            (TransitionKind::UpstreamsUnreachable, "No upstream is reached".to_owned())
-        }
-        ntp::Transition::UpstreamsReachable => {
-            (TransitionKind::UpstreamsReachable, "An upstream is reached".to_owned())
-        }
-        ntp::Transition::Stepped { by } => {
-            (TransitionKind::Stepped, format!("The clock was stepped by {}", contract::approximately(*by)))
-        }
-        ntp::Transition::LeapSecond { by } => (
-            TransitionKind::LeapSecond,
-            format!("A leap second was {}", if *by < 0.0 { "inserted" } else { "left out" }),
-        ),
-        ntp::Transition::CorrectionRefused { offset } => (
-            TransitionKind::CorrectionRefused,
-            format!(
-                "The clock is off by {}: beyond clock.maxChange, not corrected",
-                contract::approximately(*offset)
-            ),
-        ),
-        ntp::Transition::UnexplainedJump { by } => (
-            TransitionKind::ExternalStep,
-            format!("The clock was moved by {} by somebody else", contract::approximately(*by)),
-        ),
+        ntp::Reason::ExternalStep => Reason::ExternalStep,
     }
 }
 
@@ -463,7 +414,8 @@ pub(crate) mod tests {
     #[test]
     fn a_snapshot_becomes_a_report() {
         let journal = journal();
-        journal.engine(NOW, Some(snapshot()), &[ntp::Transition::Stepped { by: 2.5 }]);
+        let start = ntp::StepReason::Start;
+        journal.engine(NOW, Some(snapshot()), &[ntp::Transition::Stepped { by: 2.5, why: start }]);
         let report = journal.report();
         assert_eq!(report.clock.reference.as_deref(), Some("a"));
         assert_eq!((report.clock.message.as_str(), report.clock.last_update_age), ("Follows a", Some(10.0)));

@@ -1,5 +1,5 @@
 //! What outlives the agent, in its state directory: drift, boot guard, samples, last good profile, last known time,
-//! cookie keys.
+//! cookie keys, former time zone.
 //!
 //! Each is one small text file, replaced as a whole: a reader finds the old one or the new one, never half of one.
 //! A directory that cannot be written costs a warning, not the service.
@@ -39,6 +39,7 @@ const SAMPLES: &str = "samples";
 const PROFILE: &str = "profile";
 const TIME: &str = "time";
 const COOKIE_KEYS: &str = "cookie_keys";
+const TIMEZONE: &str = "timezone";
 
 impl State {
     /// The state of the node whose boot is `boot_id`, in `directory`, which is made if it is not there.
@@ -154,6 +155,27 @@ impl State {
         if let Err(error) = self.replace(COOKIE_KEYS, text, true, SECRET) {
             warn!(%error, "State not saved");
         }
+    }
+
+    /// What is kept of the host's own time zone.
+    pub(crate) fn former_timezone(&self) -> Option<String> {
+        self.read(TIMEZONE)
+    }
+
+    /// Keeps what is known of the host's own time zone.
+    ///
+    /// # Errors
+    /// When it cannot be kept: then it must not be changed.
+    pub(crate) fn save_former_timezone(&self, text: &str) -> Result<(), Error> {
+        self.write(TIMEZONE, text)
+    }
+
+    /// The host's own time zone is in force again.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub(crate) fn forget_former_timezone(&self) -> Result<(), Error> {
+        self.remove(TIMEZONE)
     }
 
     fn keep(&self, name: &str, text: &str) {

@@ -33,6 +33,8 @@ pub(crate) fn report() -> Report {
             last_update_age: Some(3.0),
             steps: 0,
             last_step: None,
+            restored: 0,
+            resumed: 0,
             external_steps: 0,
             last_external_step: None,
             start_phase: false,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -19,6 +19,7 @@ use crate::{
     assemble, clock,
     clock_bound::ClockBound,
     engine::{self, Order, Orders, OwnServer, Sink},
+    host_root::HostRoot,
     http,
     key_server::KeyServer,
     liveness::Liveness,
@@ -29,6 +30,7 @@ use crate::{
     rtc::{RtcKeeper, RtcPolicy},
     server::{Family, KeyFiles, Server, ServerSocket},
     state::State,
+    timezone::TimezoneKeeper,
 };
 
 /// What to run.
@@ -132,7 +134,9 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
     };
     let config = assemble::engine_config(&candidate.checked, clock::may_set());
     let rules = assemble::restrict_table(&candidate.checked.access);
-    engine::run_alone(config, rules, state, &agent.keys_directory, server).map_err(io::Error::other)?;
+    let host = HostRoot::new(agent.host_root.clone());
+    engine::run_alone(config, rules, state, &agent.keys_directory, &host, server)
+        .map_err(io::Error::other)?;
     Ok(())
 }
 
@@ -154,6 +158,7 @@ fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
     let told = Arc::clone(&journal);
     server.show(Box::new(move || told.snapshot()));
     let rtc = RtcKeeper::start(agent.rtc_device)?;
+    let host = HostRoot::new(agent.host_root);
     let liveness = Arc::new(Liveness::new());
     let clock_bound = agent.clock_bound_segment.as_deref().map(ClockBound::open).transpose();
     let clock_bound = clock_bound.unwrap_or_else(|error| {
@@ -166,7 +171,8 @@ fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
         server: Arc::clone(&server),
         liveness: Arc::clone(&liveness),
     };
-    let (orders, engine) = engine::start(Arc::clone(&state), &agent.keys_directory, Box::new(publisher))?;
+    let (orders, engine) =
+        engine::start(Arc::clone(&state), &agent.keys_directory, &host, Box::new(publisher))?;
     let metrics = Arc::new(Metrics::new()?);
     let http_address = agent.http_address.map(|address| super::http_address(&address));
     let http_address = http_address.transpose().map_err(Error::Address)?;
@@ -194,6 +200,7 @@ fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
         journal,
         server,
         rtc,
+        timezone: TimezoneKeeper::new(host, Arc::clone(&state)),
         state,
         key_files: KeyFiles::new(&agent.keys_directory),
         keys_directory: agent.keys_directory,
@@ -216,6 +223,7 @@ struct House {
     journal: Arc<Journal>,
     server: Arc<Server>,
     rtc: RtcKeeper,
+    timezone: TimezoneKeeper,
     state: Arc<State>,
     key_files: KeyFiles,
     keys_directory: PathBuf,
@@ -272,6 +280,9 @@ impl House {
         self.rtc.apply(rtc_policy(&self.reloader));
         self.rtc.set_synchronized(self.journal.synchronized());
         self.journal.rtc(now, self.rtc.report());
+        if let Some(looked) = self.timezone.look(self.reloader.timezone(), Instant::now()) {
+            self.journal.timezone(now, looked);
+        }
     }
 
     /// Keys are read anew each time: a volume of Kubernetes changes behind its names, and a file within a clock's tick.

@@ -1,5 +1,5 @@
 //! `status`: the report's clock, as `chronyc tracking` would show it.
-use contract::{Mode, Report, approximately};
+use contract::{Mode, Report, TimezoneReport, approximately};
 
 use super::{View, ask};
 
@@ -41,6 +41,9 @@ fn table(report: &Report) -> String {
         ("RTC", rtc(report)),
         ("Server", server(report)),
     ];
+    if let Some(timezone) = &report.timezone {
+        lines.push(("Time zone", zone(timezone)));
+    }
     if let Some(error) = &report.profile_error {
         lines.push(("Profile error", format!("{}: {}", error.reason, error.message)));
     }
@@ -65,6 +68,12 @@ fn rtc(report: &Report) -> String {
         .map_or_else(|| health.to_owned(), |offset| format!("{health}, {}", approximately(offset)))
 }
 
+fn zone(timezone: &TimezoneReport) -> String {
+    let name = timezone.name.as_deref().unwrap_or("unknown");
+    let between = if timezone.message.is_empty() { "" } else { ": " };
+    format!("{name}{between}{}", timezone.message)
+}
+
 fn server(report: &Report) -> String {
     let server = &report.server;
     let state = match (server.serving, server.message.as_str()) {
@@ -78,12 +87,18 @@ fn server(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Journal, tests::snapshot};
+    use crate::{
+        report::{Journal, tests::snapshot},
+        timezone::Looked,
+    };
 
     #[test]
     fn a_line_per_fact() {
         let journal = Journal::new("0.0.0", "boot".to_owned(), "instance".to_owned());
         journal.engine(ntp::Wall(0), Some(snapshot()), &[]);
+        let message = "the host has no time zone \"Mars\"".to_owned();
+        let report = Some(TimezoneReport { name: Some("UTC".to_owned()), message });
+        journal.timezone(ntp::Wall(0), Looked { report, done: None });
         let table = table(&journal.report());
         for line in [
             "Synchronized    : yes (Follows a)\n",
@@ -92,6 +107,7 @@ mod tests {
             "Slewing at      : not steered\n",
             "Last update     : 10.0s ago\n",
             "Server          : not serving, 0 answered, 0 dropped, 0 kisses\n",
+            "Time zone       : UTC: the host has no time zone \"Mars\"\n",
         ] {
             assert!(table.contains(line), "{line} is not in\n{table}");
         }

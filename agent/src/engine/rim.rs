@@ -9,8 +9,8 @@ use std::{
 };
 
 use ntp::{
-    Action, BootState, Drift, Engine, Event, Mono, RequestId, RestrictTable, Served, Snapshot, SourceId,
-    Start, Transition, packet::Header,
+    Action, BootState, Drift, Engine, Event, Mono, Pause, RequestId, RestrictTable, Served, Snapshot,
+    SourceId, Start, Transition, packet::Header,
 };
 use sys::poll;
 use tracing::{debug, error, info, warn};
@@ -19,6 +19,7 @@ use super::{Sink, devices::Devices, requests::Requests};
 use crate::{
     auth::Proofs,
     clock::{self, SystemClock},
+    host_root::HostRoot,
     leap_table,
     resolve::{self, Answer, Question},
     state::State,
@@ -41,6 +42,7 @@ pub(super) struct Rim {
     requests: Requests,
     devices: Devices,
     proofs: Proofs,
+    host: HostRoot,
     questions: Option<mpsc::Sender<Question>>,
     announced: Vec<Transition>,
     sink: Option<Box<dyn Sink>>,
@@ -63,6 +65,7 @@ impl Rim {
     pub(super) fn new(
         state: Arc<State>,
         proofs: Proofs,
+        host: &HostRoot,
         sink: Option<Box<dyn Sink>>,
         questions: Option<mpsc::Sender<Question>>,
     ) -> Result<Self, sys::Error> {
@@ -81,6 +84,7 @@ impl Rim {
             requests: Requests::default(),
             devices: Devices::default(),
             proofs,
+            host: host.clone(),
             questions,
             announced: Vec::new(),
             sink,
@@ -108,7 +112,7 @@ impl Rim {
                 seed: self.seed.wrapping_add(self.epoch),
             };
             let mut engine = Engine::new(config, start, now);
-            if let Some(table) = leap_table::load() {
+            if let Some(table) = leap_table::load(&self.host) {
                 engine.learn_leap_table(table);
             }
             self.engine = Some(engine);
@@ -345,12 +349,16 @@ fn log(transition: &Transition) {
         Transition::SynchronizationRegained => info!("Synchronization regained"),
         Transition::UpstreamsUnreachable => warn!("No upstream is reached"),
         Transition::UpstreamsReachable => info!("Upstream reached"),
-        Transition::Stepped { by } => warn!(by_s = by, "Clock stepped"),
+        Transition::Stepped { by, why } => warn!(by_s = by, ?why, "Clock stepped"),
         Transition::LeapSecond { by } => info!(by_s = by, "Leap second passed"),
-        Transition::CorrectionRefused { offset } => {
-            error!(offset_s = offset, "Correction beyond max_change refused")
+        Transition::CorrectionRefused { offset, why } => {
+            error!(offset_s = offset, ?why, "Correction refused")
         }
-        Transition::UnexplainedJump { by } => error!(by_s = by, "Clock was moved by somebody else"),
+        Transition::ExternalStep { by, then } => error!(by_s = by, ?then, "Clock was moved by somebody else"),
+        Transition::Resumed(Pause::Asleep { seconds }) => warn!(asleep_s = seconds, "Node was asleep"),
+        Transition::Resumed(Pause::Unseen { offset }) => {
+            warn!(offset_s = offset, "Clock is off all at once, as after a pause of the node")
+        }
     }
 }
 
@@ -388,6 +396,7 @@ mod tests {
             min_sources: 1,
             leap: LeapMode::Kernel,
             smeared: false,
+            on_external_step: ntp::OnExternalStep::Restore,
         }
     }
 
@@ -411,7 +420,8 @@ mod tests {
     fn a_device_is_followed_while_it_can_be_read() {
         let folder = Scratch::new();
         let state = Arc::new(State::open(folder.path(), "boot"));
-        let mut rim = Rim::new(state, Proofs::new(folder.path(), None), None, None).unwrap();
+        let host = HostRoot::new(folder.path().to_owned());
+        let mut rim = Rim::new(state, Proofs::new(folder.path(), None), &host, None, None).unwrap();
         let fake = Fake { offset_ns: 1_500_000, ..Fake::default() };
         rim.devices = fake.devices();
         rim.run(observing("/dev/ptp7"), RestrictTable::new(&[]));

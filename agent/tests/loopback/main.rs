@@ -29,6 +29,7 @@ mod flood;
 mod nts_server;
 
 mod interleaved;
+mod timezone;
 
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod queries;

@@ -81,8 +81,14 @@ pub struct ClockReport {
     pub kernel_frequency_ppm: f64,
     /// Age of the last update, seconds.
     pub last_update_age: Option<f64>,
-    /// Steps since the node's boot.
+    /// Steps since the node's boot; those that are not of the start phase since the agent's start.
     pub steps: u32,
+    /// Of these, those that took a step by somebody else back.
+    #[serde(default)]
+    pub restored: u32,
+    /// Of these, those after the node stood still.
+    #[serde(default)]
+    pub resumed: u32,
     /// The last of them since the agent's start.
     pub last_step: Option<StepReport>,
     /// Steps by somebody else since the agent's start.

@@ -1,7 +1,7 @@
 //! What goes into the engine and what comes out: events and actions, as data.
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{Leap, NtpTimestamp, Samples, Wall, packet::Header};
+use crate::{Leap, NtpTimestamp, OnExternalStep, Samples, Wall, packet::Header};
 
 /// An upstream, for as long as it is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +80,12 @@ pub enum Event<'a> {
         at: Wall,
         /// The local address it came to, if known: for the test that a server does not follow ourselves.
         local: Option<IpAddr>,
+    },
+    /// CLOCK_BOOTTIME went on while CLOCK_MONOTONIC stood still: the node was asleep, and the system clock was set on
+    /// by as much. Tell it before anything else.
+    Resumed {
+        /// So many seconds; more than none.
+        asleep: f64,
     },
     /// An answer to [`Action::Read`]; [`Event::SendFailed`] is the other one.
     Measured {
@@ -180,7 +186,7 @@ pub struct Drift {
 /// What must outlive the agent, but not the boot: whether steps are still allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BootState {
-    /// Steps done since the node's boot.
+    /// Steps done in the start phase.
     pub steps: u32,
     /// Whether the clock was synchronised since the node's boot: the start phase is over.
     pub synchronized: bool,
@@ -203,20 +209,63 @@ pub enum Transition {
     Stepped {
         /// Seconds; positive is forward.
         by: f64,
+        /// Why that was allowed.
+        why: StepReason,
     },
     /// A leap second was done, or its slew began.
     LeapSecond {
         /// Seconds; negative if one was inserted.
         by: f64,
     },
-    /// A correction beyond `max_change` was refused.
+    /// A correction was refused.
     CorrectionRefused {
         /// This clock minus true time, seconds.
         offset: f64,
+        /// What is wrong with it.
+        why: Refusal,
     },
-    /// The system clock jumped, and not by us.
-    UnexplainedJump {
+    /// The system clock jumped: somebody else moved it.
+    ExternalStep {
         /// Seconds; positive is forward.
         by: f64,
+        /// What will be done about it; none by an observer.
+        then: Option<OnExternalStep>,
+    },
+    /// The node was asleep or held, and its clock is measured anew.
+    Resumed(Pause),
+}
+
+/// Why the clock was stepped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepReason {
+    /// This boot's first synchronisation was still to come.
+    Start,
+    /// Somebody else had stepped it.
+    ExternalStep,
+    /// The node had stood still.
+    Resume,
+}
+
+/// Why a correction was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is beyond `max_change`.
+    MaxChange,
+    /// It would be the second after a pause within ten minutes, which may be an attack.
+    TooSoon,
+}
+
+/// How a node stood still.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pause {
+    /// The platform tells.
+    Asleep {
+        /// So long.
+        seconds: f64,
+    },
+    /// The platform does not tell, and the sources that agreed with this clock all say that it is off.
+    Unseen {
+        /// This clock minus true time, seconds.
+        offset: f64,
     },
 }

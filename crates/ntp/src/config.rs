@@ -25,6 +25,8 @@ pub struct Config {
     pub leap: LeapMode,
     /// The upstreams smear leap seconds: they announce none, and those that do are not of the same kind.
     pub smeared: bool,
+    /// What is done when somebody else moved the clock, or the node stood still.
+    pub on_external_step: OnExternalStep,
 }
 
 impl Config {
@@ -70,6 +72,19 @@ pub enum LeapMode {
     Slew,
     /// Nothing; the offset is corrected when it is seen.
     Ignore,
+}
+
+/// What is done after the start phase when somebody else moved the clock, or the node stood still: once the sources
+/// have told how far it is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExternalStep {
+    /// The clock is stepped back, and if nobody answers by what was measured here. `max_change` bounds what remains
+    /// beyond that.
+    Restore,
+    /// What it is off by is slewed away, within `max_change`, like any offset.
+    Accept,
+    /// It is left where it is, unsynchronised, until somebody puts it right or the orders say something else.
+    Report,
 }
 
 /// Whether the clock may be moved.

@@ -1,14 +1,17 @@
 //! What is to be done about an estimate: refuse, step, slew or only watch. Frequency and offset are corrected
 //! independently: the frequency by as much as the measurement is better than what is known, the offset as a whole.
-use crate::{BootState, Config, Drift, Mode, Mono, SourceId, Wall, combine::Estimated, filter::PRECISION};
+use crate::{
+    BootState, Config, Drift, Mode, Mono, Refusal, SourceId, StepReason, Wall, combine::Estimated,
+    filter::PRECISION,
+};
 
 /// What is known of our own clock, and when it was last set right.
 #[derive(Clone, Debug)]
 pub(crate) struct Discipline {
     pub(crate) boot: BootState,
     pub(crate) reference: Option<Reference>,
-    /// A correction beyond `max_change` is wanted, and was refused.
-    pub(crate) refused: bool,
+    /// A correction is wanted, and was refused.
+    pub(crate) refused: Option<Refusal>,
     /// Bound of the base frequency's error, seconds per second.
     skew: f64,
     /// What the last measurement said beyond what was corrected, seconds per second.
@@ -61,9 +64,11 @@ pub(crate) enum Decision {
     /// Nothing: we only observe.
     Watch,
     /// Nothing: it would be too much.
-    Refuse,
+    Refuse(Refusal),
     /// Step by what the estimate and the pending slew say together.
-    Step,
+    Step(StepReason),
+    /// Step by what somebody moved the clock by, and no more.
+    TakeBack,
     /// Slew: so much gain of frequency is taken back, and the offset may cost so much offset times time.
     Slew {
         /// Seconds per second.
@@ -109,7 +114,7 @@ impl Discipline {
         let state = Self {
             boot,
             reference: None,
-            refused: false,
+            refused: None,
             skew,
             residual: 0.0,
             learned: false,
@@ -151,12 +156,12 @@ impl Discipline {
         }
         // What is not a number is not within any limit.
         let within = whole.abs() <= config.max_change;
-        self.refused = self.boot.synchronized && !within;
-        if self.refused {
-            return Decision::Refuse;
+        self.refused = (self.boot.synchronized && !within).then_some(Refusal::MaxChange);
+        if let Some(why) = self.refused {
+            return Decision::Refuse(why);
         }
         if self.steps(whole, config) {
-            return Decision::Step;
+            return Decision::Step(StepReason::Start);
         }
         let frequency = self.learn(estimate);
         let since_last = self.reference.map_or(1.0, |reference| now - reference.at);
@@ -241,6 +246,7 @@ mod tests {
             min_sources: 1,
             leap: crate::LeapMode::Kernel,
             smeared: false,
+            on_external_step: crate::OnExternalStep::Restore,
         }
     }
 
@@ -256,8 +262,9 @@ mod tests {
         let (mut discipline, _) = Discipline::new(boot, None);
         let got = match discipline.decide(&estimate, pending, Mono(0), &config()) {
             Decision::Watch => "watch",
-            Decision::Refuse => "refuse",
-            Decision::Step => "step",
+            Decision::Refuse(_) => "refuse",
+            Decision::Step(_) => "step",
+            Decision::TakeBack => "take back",
             Decision::Slew { .. } => "slew",
         };
         assert_eq!(got, expected, "{boot:?} {offset} {pending}");

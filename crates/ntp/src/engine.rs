@@ -4,12 +4,13 @@ use std::net::IpAddr;
 
 use crate::{
     Action, Auth, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, RequestId, Samples, Source,
-    SourceId, Transition,
+    SourceId,
     association::{Association, Reading, Received, known_first},
     discipline::Discipline,
+    jump::{Jumps, Look},
     leap::LeapWatch,
     pool::Pool,
-    samples::{Recalled, SAVE_INTERVAL},
+    samples::{FIRST_SAVE, Recalled},
     select::Selector,
     slew::Clock,
     standing::{Announced, Ballot},
@@ -56,23 +57,18 @@ pub struct Engine {
     /// Sources are sought since then: at the start, after a jump, after a reload.
     pub(crate) seeking: Mono,
     started: bool,
-    /// The system clock minus the monotonic one, nanoseconds.
-    pub(crate) apart: i64,
-    /// They were found apart by so much more; a second look decides.
-    suspected_jump: Option<i64>,
+    pub(crate) jumps: Jumps,
     next_source: u32,
     next_request: u64,
     next_vote: Mono,
     pub(crate) next_save: Mono,
+    /// Seconds from that one to the one after it.
+    pub(crate) save_pause: f64,
     random: u64,
 }
 
 /// The error bound is judged, and the vote repeated, this often, seconds.
 const TICK: f64 = 1.0;
-
-/// The monotonic clock follows every slew, so only a step can part the two. Less than this is not worth the alarm,
-/// and may be the time between reading the two, nanoseconds.
-const JUMP: u64 = 1_000_000;
 
 /// Sources are asked one after the other, seconds apart, so that their answers do not meet in one queue.
 const SPACING: f64 = 0.02;
@@ -101,12 +97,12 @@ impl Engine {
             jumped: false,
             seeking: now.mono,
             started: false,
-            apart: now.wall.0.saturating_sub(now.mono.0),
-            suspected_jump: None,
+            jumps: Jumps::new(now),
             next_source: 0,
             next_request: 0,
             next_vote: now.mono,
-            next_save: now.mono.plus(SAVE_INTERVAL),
+            next_save: now.mono.plus(FIRST_SAVE),
+            save_pause: FIRST_SAVE,
             // Zero would stay zero.
             random: start.seed | 1,
             config,
@@ -130,6 +126,7 @@ impl Engine {
         if before.mode != self.config.mode {
             self.change_mode(now, &mut actions);
         }
+        self.reconsider(before.on_external_step, now);
         self.clock.limit_slew(self.config.max_slew_rate);
         actions.extend(self.associate(now));
         self.vote(now);
@@ -139,15 +136,19 @@ impl Engine {
 
     fn change_mode(&mut self, now: Now, actions: &mut Vec<Action>) {
         let change = self.clock.abandon(now);
-        actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
         self.transform(&change);
-        self.discipline.refused = false;
         if self.config.mode == Mode::Discipline {
+            actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
             self.restart(now, actions);
-        } else if let Some(reference) = &mut self.discipline.reference {
-            // Corrected time is the system clock's again, so what was still to be slewed is an offset now.
-            reference.offset -= change.offset;
+        } else {
+            if let Some(reference) = &mut self.discipline.reference {
+                // Corrected time is the system clock's again, so what was still to be slewed is an offset now.
+                reference.offset -= change.offset;
+            }
+            self.hand_back(now, actions);
         }
+        self.discipline.refused = None;
+        self.jumps.open = None;
     }
 
     /// Makes the associations match the configuration; answers how to end those that are gone.
@@ -211,8 +212,16 @@ impl Engine {
         if !std::mem::replace(&mut self.started, true) && self.config.mode == Mode::Discipline {
             actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
         }
-        let mut now = now;
-        let mut steady = self.watch_for_jumps(now, &mut actions);
+        if let Event::Resumed { asleep } = event {
+            self.slept(asleep, now, &mut actions);
+        }
+        let look = self.look(now, &mut actions);
+        if look == Look::Suspicious {
+            // All but what ends by it waits for the second look, which is due at once.
+            self.take(event, false, now, &mut actions);
+            return actions;
+        }
+        let (mut now, mut steady) = (now, look == Look::Steady);
         // Not in answer to a Send: the caller may still be busy with the actions of the call before, and a step
         // would come out of order.
         if matches!(event, Event::Wakeup | Event::Received { .. }) {
@@ -224,6 +233,12 @@ impl Engine {
         }
         let turn = matches!(event, Event::Wakeup) && self.next_vote <= now.mono;
         let sampled = self.take(event, steady, now, &mut actions);
+        if sampled {
+            self.doubt(now, &mut actions);
+        }
+        if turn {
+            now = self.settle_unanswered(now, &mut actions);
+        }
         if sampled || turn {
             self.next_vote = now.mono.plus(TICK);
             self.vote(now);
@@ -248,7 +263,7 @@ impl Engine {
     /// When to call [`Engine::handle`] at the latest. The answer changes with every call of a verb that takes
     /// `&mut self`, and with time it is never more than a second ahead, since the error bound grows by itself.
     pub fn next_wakeup(&self, now: Now) -> Mono {
-        if self.suspected_jump.is_some() {
+        if self.jumps.suspicious() {
             return now.mono;
         }
         let sources = self.associations.iter().map(Association::next_wakeup);
@@ -262,49 +277,21 @@ impl Engine {
         let mut actions: Vec<Action> = self.associations.iter_mut().filter_map(Association::close).collect();
         if self.config.mode == Mode::Discipline {
             self.clock.stop(now);
-            actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
-            actions.extend(self.discipline.drift(self.clock.base_ppm()).map(Action::SaveDrift));
-            actions.push(self.status(now));
+            self.hand_back(now, &mut actions);
             actions.extend(self.samples(now).map(Action::SaveSamples));
         }
         actions
     }
 
-    /// Whether the two clocks still go together. A jump is believed at the second look, since the two cannot be read
-    /// at once; until then stamps are not trusted.
-    fn watch_for_jumps(&mut self, now: Now, actions: &mut Vec<Action>) -> bool {
-        let apart = now.wall.0.saturating_sub(now.mono.0);
-        let moved = apart.saturating_sub(self.apart);
-        if moved.unsigned_abs() <= JUMP {
-            self.suspected_jump = None;
-            self.apart = apart;
-            return true;
-        }
-        if self.kernel_leapt(moved, now, actions) {
-            self.suspected_jump = None;
-            self.apart = apart;
-            return false;
-        }
-        let same = self.suspected_jump.is_some_and(|jump| jump.abs_diff(moved) <= JUMP);
-        if !same {
-            self.suspected_jump = Some(moved);
-            return false;
-        }
-        self.suspected_jump = None;
-        self.apart = apart;
-        self.jumped = true;
-        self.discipline.reference = None;
-        self.clock.abandon(now);
-        if self.config.mode == Mode::Discipline {
-            actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
-        }
-        self.restart(now, actions);
-        actions.push(Action::Announce(Transition::UnexplainedJump { by: moved as f64 / 1e9 }));
-        true
+    /// With the slew ended: the frequency, here and on disk, and what the kernel is left with.
+    fn hand_back(&mut self, now: Now, actions: &mut Vec<Action>) {
+        actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+        actions.extend(self.discipline.drift(self.clock.base_ppm()).map(Action::SaveDrift));
+        actions.extend(self.last_words(now));
     }
 
     /// Drops what was measured, and measures anew.
-    fn restart(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(crate) fn restart(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.seeking = now.mono;
         self.ballot = Ballot::Open;
         self.recalled.clear();
@@ -314,7 +301,7 @@ impl Engine {
     /// Gives the event to its association. Answers whether a sample came of it.
     fn take(&mut self, event: Event<'_>, steady: bool, now: Now, actions: &mut Vec<Action>) -> bool {
         match event {
-            Event::Wakeup => {}
+            Event::Wakeup | Event::Resumed { .. } => {}
             Event::Resolved { source, addresses } => {
                 let addresses = known_first(addresses, &self.recalled);
                 if !self.pool_resolved(source, &addresses) {

@@ -156,7 +156,7 @@ impl Engine {
         let mut now = now;
         if self.config.leap == LeapMode::Step {
             self.clock.shift(second.by);
-            self.apart = self.apart.saturating_add((second.by * 1e9) as i64);
+            self.jumps.stepping(second.by);
             now.wall = now.wall.plus(second.by);
             actions.push(Action::Step { by: second.by });
         } else {

@@ -41,6 +41,10 @@ mod leap_table;
 mod slew;
 
 mod engine;
+mod jump;
+mod resume;
+mod aftermath;
+mod kernel;
 mod orphan;
 mod samples;
 mod snapshot;
@@ -60,8 +64,10 @@ mod fuzz;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
-pub use actions::{Action, BootState, Drift, Event, RequestId, SourceId, Transition};
-pub use config::{Auth, Config, LeapMode, LocalClock, Mode, Source, Upstream};
+pub use actions::{
+    Action, BootState, Drift, Event, Pause, Refusal, RequestId, SourceId, StepReason, Transition,
+};
+pub use config::{Auth, Config, LeapMode, LocalClock, Mode, OnExternalStep, Source, Upstream};
 pub use control::{
     AssociationIds, ControlView, KernelClock, KernelPps, QueryLimit, ServerCounts, answer as answer_query,
 };

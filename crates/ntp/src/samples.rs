@@ -187,7 +187,11 @@ impl From<SavedSample> for Sample {
 }
 
 /// Seconds between two savings while all goes on: what an agent that is killed loses.
-pub(crate) const SAVE_INTERVAL: f64 = 300.0;
+const SAVE_INTERVAL: f64 = 300.0;
+
+/// The first is sooner, and each later one comes after twice the time: an agent that is killed in its first minutes, in
+/// the middle of a slew, leaves the clock with the slew's frequency, and the next one must know which one is right.
+pub(crate) const FIRST_SAVE: f64 = 10.0;
 
 impl Engine {
     /// Gives sources what was known of them, as soon as they have their address.
@@ -202,16 +206,21 @@ impl Engine {
 
     /// Has what is known saved, if it is time to.
     pub(crate) fn save_if_due(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if self.next_save <= now.mono {
-            self.next_save = now.mono.plus(SAVE_INTERVAL);
-            actions.extend(self.samples(now).map(Action::SaveSamples));
+        if self.next_save > now.mono {
+            return;
         }
+        let samples = self.samples(now);
+        if samples.is_some() {
+            self.next_save = now.mono.plus(self.save_pause);
+            self.save_pause = (2.0 * self.save_pause).min(SAVE_INTERVAL);
+        }
+        actions.extend(samples.map(Action::SaveSamples));
     }
 
     /// What is known, for a later engine; none while we only watch the clock or have not learned its rate.
     pub(crate) fn samples(&self, now: Now) -> Option<Samples> {
         let drift = self.discipline.drift(self.clock.base_ppm())?;
-        let jumped = now.wall.0.saturating_sub(now.mono.0).abs_diff(self.apart) > STEP;
+        let jumped = self.jumps.unnoticed(now);
         if self.config.mode == Mode::Observe || self.discipline.reference.is_none() || jumped {
             return None;
         }

@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::{
     Action, Auth, BootState, Clocks, Config, Drift, Engine, Event, Leap, LeapMode, Mode, NtpTimestamp,
-    RequestId, Samples, Snapshot, Source, Start, Transition, Upstream,
+    OnExternalStep, RequestId, Samples, Snapshot, Source, Start, StepReason, Transition, Upstream,
 };
 
 mod random;
 
+mod kernel;
 mod machine;
 mod network;
 mod devices;
@@ -28,6 +29,8 @@ mod properties;
 mod stories;
 
 pub use devices::Shown;
+use kernel::Kernel;
+pub use kernel::Timex;
 use machine::Oscillator;
 pub use machine::Swing;
 use network::Network;
@@ -71,8 +74,12 @@ pub struct Sim {
     pub trouble: Trouble,
     /// What is done to answers, if anything.
     pub tamper: Option<Tamper>,
-    /// Steps that were made, seconds.
+    /// The kernel refuses steps.
+    pub stubborn: bool,
+    /// Steps that were made, or tried, seconds.
     pub steps: Vec<f64>,
+    /// So many of them in the start phase.
+    start_steps: u32,
     /// What the user was told, and when.
     pub told: Vec<(f64, Transition)>,
     /// What was kept for this boot.
@@ -83,6 +90,8 @@ pub struct Sim {
     pub samples: Option<(Samples, Clocks)>,
     /// What the kernel was told last: synchronised, leap second, largest error.
     pub status: Option<(bool, Leap, f64)>,
+    /// What it made of that.
+    kernel: Kernel,
     /// TAI minus UTC as the kernel was told.
     pub tai: Option<i32>,
     /// Every rate that was set, parts per million.
@@ -97,6 +106,8 @@ pub struct Sim {
     pub track: Vec<(f64, f64)>,
     /// What the oscillator has counted, seconds: the raw monotonic clock.
     pub raw: f64,
+    /// The engine only observes: it may not touch the clock.
+    observes: bool,
     /// The part of the offset that the monotonic clock does not have.
     stepped: f64,
     /// The kernel did its leap second, and was not told yet that it is over.
@@ -137,6 +148,7 @@ pub fn config(sources: usize) -> Config {
         min_sources: 1,
         leap: LeapMode::Kernel,
         smeared: false,
+        on_external_step: OnExternalStep::Restore,
     }
 }
 
@@ -159,7 +171,6 @@ impl Sim {
         let seed = start.seed;
         Self {
             engine: Engine::new(config.clone(), start, machine::read(0.0, offset, offset)),
-            config,
             now: 0.0,
             offset,
             oscillator: 30e-6,
@@ -171,12 +182,15 @@ impl Sim {
             path: LAN,
             trouble: CALM,
             tamper: None,
+            stubborn: false,
             steps: Vec::new(),
+            start_steps: 0,
             told: Vec::new(),
             saved_boots: Vec::new(),
             drift: None,
             samples: None,
             status: None,
+            kernel: Kernel::new(),
             tai: None,
             rates: Vec::new(),
             sent: Vec::new(),
@@ -184,7 +198,9 @@ impl Sim {
             resolved: 0,
             track: Vec::new(),
             raw: 0.0,
+            observes: config.mode == Mode::Observe,
             stepped: offset,
+            config,
             leapt: false,
             arrivals: Vec::new(),
             open: Vec::new(),
@@ -205,15 +221,35 @@ impl Sim {
         self.act(actions);
         let start = Start { boot, drift: self.drift, samples: None, seed: 7 };
         self.engine = Engine::new(self.config.clone(), start, self.clocks());
+        self.take_over();
         self.open.clear();
         self.arrivals.clear();
     }
 
     /// Other orders for the engine.
     pub fn reconfigure(&mut self, config: Config) {
+        // Who is told to observe from now on hands the clock back.
+        let observed = std::mem::replace(&mut self.observes, config.mode == Mode::Observe);
+        if observed {
+            self.take_over();
+        }
+        self.observes &= observed;
         self.config = config.clone();
         let actions = self.engine.reconfigure(config, self.clocks());
         self.act(actions);
+        self.observes = self.config.mode == Mode::Observe;
+    }
+
+    /// As the agent does before an engine steers.
+    fn take_over(&mut self) {
+        if !self.observes {
+            self.kernel.take_over();
+        }
+    }
+
+    /// What the kernel says of its clock now.
+    pub fn timex(&self) -> Timex {
+        self.kernel.timex(self.clocks().wall)
     }
 
     /// Lets `seconds` of true time pass, and has the engine look at the end.
@@ -254,6 +290,10 @@ impl Sim {
     }
 
     fn act(&mut self, actions: Vec<Action>) {
+        let starts = |action: &Action| {
+            matches!(action, Action::Announce(Transition::Stepped { why: StepReason::Start, .. }))
+        };
+        let starting = actions.iter().any(starts);
         for action in actions {
             match action {
                 Action::Resolve { source, .. } => {
@@ -265,28 +305,29 @@ impl Sim {
                 Action::Read { request, path, .. } => self.read(request, &path),
                 Action::Close { request } => self.open.retain(|open| *open != request),
                 Action::SetFrequency { ppm } => {
-                    assert!(self.config.mode == Mode::Discipline, "an observer set the frequency");
+                    assert!(!self.observes, "an observer set the frequency");
                     self.kernel_ppm = ppm;
                     self.rates.push(ppm);
                 }
                 Action::Step { by } => {
-                    assert!(self.config.mode == Mode::Discipline, "an observer stepped");
+                    assert!(!self.observes, "an observer stepped");
+                    self.start_steps += u32::from(starting);
                     let saved = self.saved_boots.last().map_or(0, |boot| boot.steps);
-                    let leap = self.config.leap == LeapMode::Step && by.abs() == 1.0;
-                    assert!(
-                        leap || saved as usize > self.steps.len(),
-                        "a step was not counted before it was done"
-                    );
+                    assert!(saved >= self.start_steps, "a step was not counted before it was done");
                     self.steps.push(by);
-                    self.jump(by);
+                    if !self.stubborn {
+                        self.jump(by);
+                    }
                 }
-                Action::SetStatus { synchronized, leap, max_error, .. } => {
-                    assert!(self.config.mode == Mode::Discipline, "an observer set the status");
+                Action::SetStatus { synchronized, leap, max_error, estimated_error } => {
+                    assert!(!self.observes, "an observer set the status");
+                    let told = Timex { synchronized, leap, max_error, estimated_error };
+                    self.kernel.tell(told, self.clocks().wall);
                     self.status = Some((synchronized, leap, max_error));
                     self.leapt &= matches!(leap, Leap::Insert | Leap::Delete);
                 }
                 Action::SetTai { seconds } => {
-                    assert!(self.config.mode == Mode::Discipline, "an observer set TAI");
+                    assert!(!self.observes, "an observer set TAI");
                     self.tai = Some(seconds);
                 }
                 Action::SaveDrift(drift) => self.drift = Some(drift),

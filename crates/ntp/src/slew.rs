@@ -132,6 +132,12 @@ impl Clock {
         self.halt();
     }
 
+    /// Begins or goes on to slew what is pending.
+    pub(crate) fn go_on(&mut self, now: Now) {
+        self.stop(now);
+        self.plan(now.mono);
+    }
+
     /// The clock itself was moved by so many seconds, and what it is to show with it; the slew goes on.
     pub(crate) fn shift(&mut self, by: f64) {
         self.since = self.since.plus(by);
@@ -159,8 +165,7 @@ impl Clock {
     pub(crate) fn tick(&mut self, now: Now) -> bool {
         let Some(until) = self.until.filter(|until| *until <= now.mono) else { return false };
         self.lateness = (now.mono - until).max(self.lateness * 0.9);
-        self.stop(now);
-        self.plan(now.mono);
+        self.go_on(now);
         true
     }
 

@@ -101,8 +101,12 @@ pub enum Reason {
     /// No better source is reached than an orphan that serves its own clock. We follow it, and so agree with its other
     /// followers; whether it is right, nobody knows.
     OrphanChild,
-    /// The clock was moved by somebody else, and no new estimate is there yet.
+    /// The clock was moved by somebody else, or the node stood still, and no new estimate is there yet.
     UnexplainedJump,
+    /// The clock was moved by somebody else, or the node stood still, and the orders are to leave it where it is.
+    ExternalStep,
+    /// The sources want a second step within ten minutes because the node would have stood still again.
+    ResumeRefused,
 }
 
 /// One source.

@@ -1,7 +1,7 @@
 //! Where we stand: synchronised or not, and why; what is announced when that changes; the snapshot.
 use crate::{
-    Action, Leap, LeapMode, Mode, Mono, Now, Reason, Snapshot, SourceSnapshot, Transition,
-    association::Association, engine::Engine, reply::Identity,
+    Action, Leap, Mode, Now, Reason, Refusal, Snapshot, SourceSnapshot, Transition, association::Association,
+    engine::Engine, kernel::Told, reply::Identity,
 };
 
 /// How the last vote ended.
@@ -30,17 +30,8 @@ pub(crate) struct Announced {
     /// None before the first synchronisation since the engine's start.
     synchronized: Option<bool>,
     unreachable: bool,
-    /// What the kernel was told, and when.
-    status: Option<(bool, Leap, Mono)>,
-    /// TAI minus UTC as the kernel was told.
-    tai: Option<i32>,
+    pub(crate) kernel: Told,
 }
-
-/// The kernel adds 500 µs to maxerror each second, so it hears from us this often, seconds.
-const STATUS_INTERVAL: f64 = 1.0;
-
-/// What the kernel is told when nothing is known, seconds; at this it sets STA_UNSYNC itself (NTP_PHASE_LIMIT).
-const UNKNOWN_ERROR: f64 = 16.0;
 
 /// A source whose name was not resolved for so many seconds counts as not reached.
 const RESOLVE_PATIENCE: f64 = 10.0;
@@ -81,64 +72,12 @@ impl Engine {
         }
         if self.config.mode == Mode::Discipline {
             self.tell_kernel(synchronized, reason, now, actions);
-            if synchronized {
-                self.tell_tai(now, actions);
-            }
-        }
-    }
-
-    fn tell_kernel(&mut self, synchronized: bool, reason: Reason, now: Now, actions: &mut Vec<Action>) {
-        // After a restart of the agent the kernel still holds what the last one said, and maxerror grows honestly:
-        // the node need not count as unsynchronised for the seconds that a measurement takes.
-        if self.announced.status.is_none() && reason == Reason::Starting && self.discipline.boot.synchronized
-        {
-            return;
-        }
-        let leap = self.kernel_leap(synchronized);
-        let due = self.announced.status.is_none_or(|(told, told_leap, at)| {
-            told != synchronized
-                || told_leap != leap
-                || synchronized && now.mono - at >= STATUS_INTERVAL - STATUS_SLACK
-        });
-        if due {
-            self.announced.status = Some((synchronized, leap, now.mono));
-            actions.push(self.status(now));
-        }
-    }
-
-    /// What is true of the kernel's clock.
-    pub(crate) fn status(&self, now: Now) -> Action {
-        let (synchronized, _) = self.standing(now);
-        let offset = self.offset(now).map_or(UNKNOWN_ERROR, f64::abs);
-        let noise = self.discipline.reference.map_or(0.0, |reference| reference.offset_error);
-        Action::SetStatus {
-            synchronized,
-            leap: self.kernel_leap(synchronized),
-            max_error: self.error_bound(now).unwrap_or(UNKNOWN_ERROR),
-            estimated_error: offset.max(noise),
         }
     }
 
     /// The leap second that we announce.
-    fn indicator(&self, synchronized: bool) -> Leap {
+    pub(crate) fn indicator(&self, synchronized: bool) -> Leap {
         if synchronized { self.leap.announced() } else { Leap::Unknown }
-    }
-
-    /// The leap second that the kernel is to do.
-    fn kernel_leap(&self, synchronized: bool) -> Leap {
-        match self.config.leap {
-            LeapMode::Kernel => self.indicator(synchronized),
-            LeapMode::Step | LeapMode::Slew | LeapMode::Ignore => Leap::None,
-        }
-    }
-
-    /// Tells the kernel how far TAI is ahead, when that is known and has changed.
-    fn tell_tai(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let tai = self.leap_table.as_ref().and_then(|table| table.tai_minus_utc(now.wall));
-        if let Some(seconds) = tai.filter(|tai| self.announced.tai != Some(*tai)) {
-            self.announced.tai = Some(seconds);
-            actions.push(Action::SetTai { seconds });
-        }
     }
 
     /// Whether we are synchronised, and the reason.
@@ -157,8 +96,11 @@ impl Engine {
         if self.electable().next().is_none() {
             return (false, Reason::NoUpstreams);
         }
-        if self.discipline.refused {
-            return (false, Reason::MaxChange);
+        match self.discipline.refused {
+            Some(Refusal::MaxChange) => return (false, Reason::MaxChange),
+            Some(Refusal::TooSoon) => return (false, Reason::ResumeRefused),
+            None if self.left_alone() => return (false, Reason::ExternalStep),
+            None => {}
         }
         match self.ballot {
             Ballot::NoMajority => return (false, Reason::NoMajority),
@@ -191,7 +133,7 @@ impl Engine {
     }
 
     /// The sources that are not for measuring only.
-    fn electable(&self) -> impl Iterator<Item = &Association> {
+    pub(crate) fn electable(&self) -> impl Iterator<Item = &Association> {
         self.associations.iter().filter(|a| !a.source.noselect)
     }
 
@@ -202,7 +144,7 @@ impl Engine {
     }
 
     /// |offset| + root delay / 2 + root dispersion.
-    fn error_bound(&self, now: Now) -> Option<f64> {
+    pub(crate) fn error_bound(&self, now: Now) -> Option<f64> {
         let reference = self.discipline.reference?;
         Some(self.offset(now)?.abs() + reference.root_delay / 2.0 + reference.root_dispersion_at(now.mono))
     }
@@ -294,6 +236,3 @@ impl Engine {
         }
     }
 }
-
-/// A second between two wake-ups is rarely a whole one.
-const STATUS_SLACK: f64 = 0.05;

@@ -1,6 +1,6 @@
 //! From the sources' estimates to a corrected clock: vote, merge, decide, act. The part of the engine that moves time.
 use crate::{
-    Action, Leap, Now, SourceState, Transition, Wall,
+    Action, Leap, Now, SourceState, StepReason, Transition, Wall,
     association::Association,
     combine::{Estimated, combinable, combine},
     discipline::{CLOCK_ERROR, Decision, Reference},
@@ -105,18 +105,18 @@ impl Engine {
         for association in &mut self.associations {
             association.fresh = false;
         }
-        let pending = self.clock.pending(now.wall);
         let refused = self.discipline.refused;
-        match self.discipline.decide(&estimate, pending, now.mono, &self.config) {
+        match self.decide(&estimate, now, actions) {
             Decision::Watch => self.discipline.refer(reference, &estimate, false),
-            Decision::Refuse => {
-                if !refused {
-                    let offset = estimate.offset - pending;
-                    actions.push(Action::Announce(Transition::CorrectionRefused { offset }));
+            Decision::Refuse(why) => {
+                if refused != Some(why) {
+                    let offset = estimate.offset - self.clock.pending(now.wall);
+                    actions.push(Action::Announce(Transition::CorrectionRefused { offset, why }));
                 }
                 self.discipline.refer(reference, &estimate, false);
             }
-            Decision::Step => return self.step(&estimate, now, actions),
+            Decision::Step(why) => return self.step(&estimate, why, now, actions),
+            Decision::TakeBack => return self.take_back(false, now, actions),
             Decision::Slew { frequency, area } => {
                 let before = self.clock.rate_ppm();
                 let change = self.clock.correct(now, frequency, estimate.offset, area);
@@ -134,23 +134,41 @@ impl Engine {
     }
 
     /// Steps the clock. The reference is set by the next sample, which shows whether the step was done.
-    fn step(&mut self, estimate: &Estimated, now: Now, actions: &mut Vec<Action>) -> Now {
+    fn step(&mut self, estimate: &Estimated, why: StepReason, now: Now, actions: &mut Vec<Action>) -> Now {
         let (change, by) = self.clock.step(now, 0.0, estimate.offset);
         self.transform(&change);
-        self.discipline.boot.steps += 1;
         self.discipline.reference = None;
-        let nanos = (by * 1e9).round() as i64;
-        self.apart = self.apart.saturating_add(nanos);
+        self.jumps.open = None;
+        match why {
+            StepReason::Start => {
+                self.discipline.boot.steps += 1;
+                // The count first: an agent that dies in between must not step once more.
+                actions.push(Action::SaveBoot(self.discipline.boot));
+            }
+            StepReason::Resume => self.jumps.resumed = Some(now.mono),
+            StepReason::ExternalStep => {}
+        }
+        let later = self.jump_ourselves(by, why, now, actions);
+        actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+        later
+    }
+
+    /// Moves the system clock at once, where the model of it was moved already.
+    pub(crate) fn jump_ourselves(
+        &mut self,
+        by: f64,
+        why: StepReason,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Now {
+        self.jumps.stepping(by);
         // Answers on their way have stamps from before and after the step.
         for association in &mut self.associations {
             actions.extend(association.close());
             association.schedule.hurry(2, now.mono);
         }
-        // The count first: an agent that dies in between must not step once more.
-        actions.push(Action::SaveBoot(self.discipline.boot));
         actions.push(Action::Step { by });
-        actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
-        actions.push(Action::Announce(Transition::Stepped { by }));
+        actions.push(Action::Announce(Transition::Stepped { by, why }));
         Now { wall: now.wall.plus(by), mono: now.mono }
     }
 

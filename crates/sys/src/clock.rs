@@ -239,8 +239,9 @@ fn microseconds(seconds: f64) -> libc::c_long {
     if micros.is_nan() { LIMIT as libc::c_long } else { micros.clamp(0.0, LIMIT) as libc::c_long }
 }
 
-/// Ends what another program may have left running in the kernel: the rest of an `adjtime`, and the offset of the
-/// kernel's PLL. Frequency, leap and synchronisation bits stay as they are.
+/// Ends what another program may have left running in the kernel: the rest of an `adjtime`, the offset of the kernel's
+/// PLL, and a leap second that is armed; who takes over arms it again when it is announced. Frequency and
+/// synchronisation bit stay as they are.
 ///
 /// # Errors
 /// Without CAP_SYS_TIME.
@@ -251,7 +252,7 @@ pub fn take_over() -> Result<(), Error> {
 
     let mut timex = blank();
     adjust("clock_adjtime", &mut timex)?;
-    let kept = timex.status & (libc::STA_UNSYNC | libc::STA_INS | libc::STA_DEL);
+    let kept = timex.status & libc::STA_UNSYNC;
 
     // The kernel listens to an offset only while its PLL is on; frequency on hold, so that this alone is changed.
     let mut timex = blank();

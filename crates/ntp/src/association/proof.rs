@@ -163,6 +163,7 @@ mod tests {
             min_sources: 1,
             leap: LeapMode::Kernel,
             smeared: false,
+            on_external_step: crate::OnExternalStep::Restore,
         };
         let start = Start { boot: crate::BootState::default(), drift: None, samples: None, seed: 1 };
         Engine::new(config, start, at(0.0))

@@ -19,8 +19,8 @@ pub(super) fn of_system(view: &ControlView<'_>) -> u16 {
         (Leap::Insert | Leap::Delete, _) => 9,
         (_, None | Some(Reason::Starting)) => 6,
         (_, Some(Reason::Synchronized)) => 5,
-        (_, Some(Reason::MaxChange)) => 7,
-        (_, Some(Reason::UnexplainedJump)) => 0xc,
+        (_, Some(Reason::MaxChange | Reason::ResumeRefused)) => 7,
+        (_, Some(Reason::UnexplainedJump | Reason::ExternalStep)) => 0xc,
         (_, Some(_)) => 8,
     };
     (leap as u16) << 14 | source(view, leap) << 8 | ONE_EVENT | event

@@ -1,7 +1,7 @@
 //! The machine: an oscillator that wanders, the system clock and the monotonic clock that it drives, and what somebody
 //! else does to them. True time goes in, readings come out.
 use super::{Random, Sim};
-use crate::{Clocks, Leap, Mono, Now, Wall};
+use crate::{Clocks, Event, Leap, Mono, Now, Wall};
 
 /// True time at the beginning.
 pub(crate) const EPOCH: Wall = Wall(1_800_000_000_000_000_000);
@@ -53,6 +53,12 @@ impl Sim {
 
     /// Somebody else moves the clock.
     pub fn jump(&mut self, by: f64) {
+        self.leap_by(by);
+        self.kernel.clear();
+    }
+
+    /// The kernel moves it, by a leap second.
+    fn leap_by(&mut self, by: f64) {
         self.offset += by;
         self.stepped += by;
     }
@@ -68,6 +74,13 @@ impl Sim {
         if let Some(error) = error {
             self.jump(seconds + error);
         }
+    }
+
+    /// The machine sleeps for `seconds`. Its hardware clock sets the system clock on at the end, off by `error`; the
+    /// platform tells how long it was by the same clock.
+    pub fn suspend(&mut self, seconds: f64, error: f64) {
+        self.pause(seconds, Some(error));
+        self.give(Event::Resumed { asleep: seconds + error });
     }
 
     /// What the system clock gains, as a factor.
@@ -97,7 +110,7 @@ impl Sim {
             self.now = next;
             if let Some((_, by)) = leap.filter(|(at, _)| *at <= next) {
                 self.leapt = true;
-                self.jump(by);
+                self.leap_by(by);
             }
             if next >= self.walk.next {
                 self.wander_on();

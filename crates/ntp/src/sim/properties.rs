@@ -1,11 +1,12 @@
 //! What holds whatever happens: who does not answer a request changes nothing, a request is answered once, and the
-//! clock is never stepped beyond the policy. Random scripts in, the real engine in the simulation.
+//! clock is never stepped beyond the policy, and after jumps it is what the policy says. Random scripts in, the real engine in the simulation.
 use std::{cell::RefCell, rc::Rc};
 
 use proptest::prelude::*;
 
 use crate::{
-    Action, BootState, Event, Mode, Mono, RequestId, Snapshot,
+    Action, BootState, Event, Mode, Mono, OnExternalStep, Reason, RequestId, Snapshot, StepReason,
+    Transition,
     sim::{Behaviour, HONEST, Script, Sim, config, honest},
 };
 
@@ -183,39 +184,105 @@ proptest! {
         let servers = (0..3).map(|server| script(server, acts.clone())).collect();
         let mut sim = Sim::booted(orders.clone(), offset, servers, boot, seed);
         for act in &acts {
-            let before = (sim.steps.len(), sim.saved_boots.last().map_or(boot, |boot| *boot));
+            let before = (steps(&sim, &[StepReason::Start]).len(), sim.saved_boots.last().map_or(boot, |boot| *boot));
             sim.run(act.lasts);
             let now = sim.saved_boots.last().map_or(boot, |boot| *boot);
             // In a boot whose start phase was over none at all; otherwise so many, and each worth it.
             let allowed = if before.1.synchronized { 0 } else { limit.saturating_sub(before.1.steps) };
-            let steps = &sim.steps[before.0..];
-            prop_assert!(steps.len() <= allowed as usize, "{:?}, {} allowed", steps, allowed);
-            prop_assert!(steps.iter().all(|by| by.abs() > threshold), "{:?}", steps);
-            prop_assert_eq!(now.steps as usize, boot.steps as usize + sim.steps.len());
+            let started = steps(&sim, &[StepReason::Start]);
+            prop_assert!(started.len() <= before.0 + allowed as usize, "{:?}, {} allowed", started, allowed);
+            prop_assert_eq!(now.steps as usize, boot.steps as usize + started.len());
+            prop_assert!(sim.steps.iter().all(|by| by.abs() > threshold), "{:?}", sim.steps);
             prop_assert!(now.synchronized || !before.1.synchronized);
             match act.event {
                 0 => sim.jump(act.size),
                 1 => sim.restart(now),
                 2 => {
                     orders.mode = if orders.mode == Mode::Observe { Mode::Discipline } else { Mode::Observe };
-                    sim.config = orders.clone();
-                    let actions = sim.engine.reconfigure(orders.clone(), sim.clocks());
-                    let moves = actions.iter().any(|action| matches!(action, Action::Step { .. }));
-                    prop_assert!(!moves, "{:?}", actions);
-                    for action in &actions {
-                        if let Action::SetFrequency { ppm } = action {
-                            sim.kernel_ppm = *ppm;
-                        }
-                    }
+                    let steps = sim.steps.len();
+                    sim.reconfigure(orders.clone());
+                    prop_assert_eq!(steps, sim.steps.len());
                     sim.open.clear();
                 }
                 _ => {}
             }
         }
+        // Outside the start phase there is one for each jump at most, and one in ten minutes after pauses.
+        let jumps = sim.told.iter().filter(|(_, told)| matches!(told, Transition::ExternalStep { .. })).count();
+        prop_assert!(steps(&sim, &[StepReason::ExternalStep]).len() <= jumps, "{:?}", sim.told);
+        let pauses = steps(&sim, &[StepReason::Resume]);
+        // An agent that was ended does not know of the last one.
+        if acts.iter().all(|act| act.event != 1) {
+            prop_assert!(pauses.windows(2).all(|pair| pair[1].0 - pair[0].0 > 599.0), "{:?}", pauses);
+        }
+        prop_assert!(pauses.iter().all(|(_, by)| by.abs() <= max_change), "{:?}", pauses);
         // The slew that the policy allows, on top of what a clock can be off by and liars can teach.
         let fastest = sim.rates.iter().fold(0.0_f64, |most, ppm| most.max(ppm.abs()));
         prop_assert!(fastest <= 100_000.1, "{}", fastest);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// However often somebody moves the clock, and whatever the network loses.
+    #[test]
+    fn after_jumps_the_clock_is_what_the_policy_says(
+        policy in prop_oneof![
+            2 => Just(OnExternalStep::Restore), 1 => Just(OnExternalStep::Accept), 1 => Just(OnExternalStep::Report)
+        ],
+        jumps in proptest::collection::vec(
+            (0.01..45.0_f64, prop_oneof![-0.05..0.05_f64, -3.0..3.0_f64, -1e4..1e4_f64, -1e8..1e8_f64]), 1..9),
+        sources in 1_usize..4,
+        silent in any::<bool>(),
+        poll in 0_i8..6,
+        seed in 1_u64..1000,
+    ) {
+        let mut orders = config(sources);
+        orders.on_external_step = policy;
+        for source in &mut orders.sources {
+            (source.min_poll, source.max_poll) = (poll, poll + 4);
+        }
+        let boot = BootState { steps: 0, synchronized: true };
+        let server: fn(bool) -> Script = |silent| {
+            Box::new(move |now| Behaviour { silent: silent && now > 400.0, ..HONEST })
+        };
+        let servers = (0..sources).map(|_| server(silent)).collect();
+        let mut sim = Sim::booted(orders, 0.0, servers, boot, seed);
+        sim.run(400.0);
+        prop_assert!(sim.snapshot().synchronized);
+        for (wait, by) in &jumps {
+            sim.jump(*by);
+            sim.run(*wait);
+        }
+        sim.run(60.0);
+        let whole: f64 = jumps.iter().map(|(_, by)| by).sum();
+        match policy {
+            OnExternalStep::Restore => {
+                prop_assert!(sim.offset.abs() < 2e-3, "{}, {:?}", sim.offset, sim.steps);
+                prop_assert!(sim.snapshot().synchronized, "{:?}", sim.snapshot());
+            }
+            OnExternalStep::Report if whole.abs() > 0.011 => {
+                prop_assert!((sim.offset - whole).abs() < 0.011, "{} {}", sim.offset, whole);
+                prop_assert_eq!(sim.snapshot().reason, Reason::ExternalStep);
+            }
+            OnExternalStep::Report | OnExternalStep::Accept => {}
+        }
+        prop_assert!(sim.steps.is_empty() || policy == OnExternalStep::Restore, "{:?}", sim.steps);
+        prop_assert_eq!(sim.snapshot().steps, 0);
+        // Not twice a second, whoever wants it.
+        let made = steps(&sim, &[StepReason::Start, StepReason::ExternalStep, StepReason::Resume]);
+        prop_assert!(made.windows(2).all(|pair| pair[1].0 - pair[0].0 > 1.0), "{:?}", made);
+    }
+}
+
+/// The steps that were made for these reasons: when, and by how much.
+fn steps(sim: &Sim, reasons: &[StepReason]) -> Vec<(f64, f64)> {
+    let step = |(at, told): &(f64, Transition)| match told {
+        Transition::Stepped { by, why } if reasons.contains(why) => Some((*at, *by)),
+        _ => None,
+    };
+    sim.told.iter().filter_map(step).collect()
 }
 
 /// What may happen to a node, and what it is told to do about it.

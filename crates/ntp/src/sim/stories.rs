@@ -1,6 +1,6 @@
 //! What must hold, as stories: each runs the real engine through the simulation and asserts bounds. A file per
 //! theme.
-use crate::{Action, BootState, Transition, Upstream, sim::Sim};
+use crate::{BootState, Transition, Upstream, sim::Sim};
 
 mod start;
 
@@ -13,7 +13,9 @@ mod liars;
 mod accuracy;
 mod devices;
 mod jumps;
+mod kernel;
 mod leap_seconds;
+mod pauses;
 mod restarts;
 
 mod orders;
@@ -38,14 +40,5 @@ impl Sim {
         let squares = self.track.iter().map(|(_, offset)| offset * offset).sum::<f64>();
         let largest = self.track.iter().map(|(_, offset)| offset.abs()).fold(0.0, f64::max);
         ((squares / self.track.len().max(1) as f64).sqrt(), largest)
-    }
-
-    /// Does what a change of mode says about the rate, though it is an observer that says it.
-    fn act_rate(&mut self, actions: &[Action]) {
-        for action in actions {
-            if let Action::SetFrequency { ppm } = action {
-                self.kernel_ppm = *ppm;
-            }
-        }
     }
 }

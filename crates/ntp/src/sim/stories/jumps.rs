@@ -1,9 +1,58 @@
 //! Large corrections after the start: somebody else moved the clock, or the servers want too much.
 use super::STARTED;
 use crate::{
-    Reason, Transition,
+    Config, LocalClock, Mode, OnExternalStep, Reason, StepReason, Transition,
     sim::{Behaviour, HONEST, Script, Sim, config, honest},
 };
+
+/// A clock that has been followed for half an hour, by three servers that do the same.
+pub(super) fn settled(orders: Config, server: fn() -> Script) -> Sim {
+    let mut sim = Sim::booted(orders, 0.0, vec![server(), server(), server()], STARTED, 5);
+    sim.run(1800.0);
+    assert!(sim.snapshot().synchronized && sim.steps.is_empty());
+    sim
+}
+
+pub(super) fn orders(policy: OnExternalStep) -> Config {
+    Config { on_external_step: policy, ..config(3) }
+}
+
+pub(super) const RESTORE: OnExternalStep = OnExternalStep::Restore;
+
+/// Nobody answers for half an hour after half an hour.
+pub(super) fn silent_later() -> Script {
+    Box::new(|now| Behaviour { silent: (1795.0..3600.0).contains(&now), ..HONEST })
+}
+
+impl Sim {
+    /// What somebody else was found to have moved, and what was said of it.
+    pub(super) fn external(&self) -> Vec<(f64, Option<OnExternalStep>)> {
+        let jump = |(_, told): &(f64, Transition)| match told {
+            Transition::ExternalStep { by, then } => Some((*by, *then)),
+            _ => None,
+        };
+        self.told.iter().filter_map(jump).collect()
+    }
+
+    pub(super) fn stepped(&self, reason: StepReason) -> usize {
+        let is = |told: &Transition| matches!(told, Transition::Stepped { why, .. } if *why == reason);
+        self.told.iter().filter(|(_, told)| is(told)).count()
+    }
+
+    pub(super) fn resumed(&self) -> usize {
+        self.told.iter().filter(|(_, told)| matches!(told, Transition::Resumed(_))).count()
+    }
+
+    /// Runs, and answers how long the clock was farther off than `limit`.
+    fn off_for(&mut self, seconds: f64, limit: f64) -> f64 {
+        let (end, mut off) = (self.now + seconds, 0.0);
+        while self.now < end {
+            self.run(0.25);
+            off += if self.offset.abs() > limit { 0.25 } else { 0.0 };
+        }
+        off
+    }
+}
 
 #[test]
 fn a_correction_beyond_the_largest_change_is_refused_once_and_told() {
@@ -25,22 +74,246 @@ fn a_correction_beyond_the_largest_change_is_refused_once_and_told() {
 }
 
 #[test]
-fn a_foreign_jump_is_named_and_slewed_away_after_the_start() {
-    let mut sim = Sim::new(config(3), 0.0, vec![honest(), honest(), honest()]);
-    sim.run(300.0);
+fn an_hour_is_taken_back_within_seconds_and_the_frequency_is_kept() {
+    for by in [3600.0, -3600.0] {
+        let mut sim = settled(orders(RESTORE), honest);
+        let frequency = sim.snapshot().frequency_ppm;
+        sim.jump(by);
+        // It is looked at every second.
+        sim.run(1.1);
+        let snapshot = sim.snapshot();
+        assert_eq!((snapshot.synchronized, snapshot.reason), (false, Reason::UnexplainedJump));
+        assert!(matches!(sim.status, Some((false, _, _))));
+        assert!(matches!(sim.external()[..], [(jump, Some(RESTORE))] if (jump - by).abs() < 1e-3));
+        let off = sim.off_for(60.0, 1e-3);
+        assert!(off < 10.0, "{off}");
+        assert_eq!((sim.steps.len(), sim.stepped(StepReason::ExternalStep)), (1, 1), "{:?}", sim.steps);
+        assert!((sim.steps[0] + by).abs() < 5e-3, "{:?}", sim.steps);
+        let snapshot = sim.snapshot();
+        assert_eq!((snapshot.reason, snapshot.steps), (Reason::Synchronized, 0));
+        assert!((snapshot.frequency_ppm - frequency).abs() < 1.0, "{} {frequency}", snapshot.frequency_ppm);
+        let (_, largest) = sim.error_over(1800.0);
+        assert!(largest < 1e-3 && sim.steps.len() == 1, "{largest}");
+    }
+}
+
+#[test]
+fn who_accepts_goes_on_from_the_new_time_and_slews() {
+    for by in [3600.0, -3600.0] {
+        let mut sim = settled(orders(OnExternalStep::Accept), honest);
+        sim.jump(by);
+        sim.run(60.0);
+        assert_eq!(sim.snapshot().reason, Reason::MaxChange);
+        sim.run(3600.0);
+        assert!(sim.steps.is_empty() && (sim.offset - by).abs() < 0.01, "{}", sim.offset);
+    }
+    let mut sim = settled(orders(OnExternalStep::Accept), honest);
     sim.jump(0.05);
-    // It is looked at every second.
-    sim.run(1.1);
-    assert_eq!(sim.snapshot().reason, Reason::UnexplainedJump);
-    let jump = sim.told.iter().find_map(|(_, told)| match told {
-        Transition::UnexplainedJump { by } => Some(*by),
-        _ => None,
-    });
-    assert!(jump.is_some_and(|by| (by - 0.05).abs() < 1e-4), "{:?}", sim.told);
-    assert!(matches!(sim.status, Some((false, _, _))));
     sim.run(20.0);
     assert!(sim.snapshot().synchronized, "{:?}", sim.snapshot());
     sim.run(200.0);
-    assert!(sim.offset.abs() < 1e-3, "{}", sim.offset);
-    assert!(sim.steps.is_empty());
+    assert!(sim.offset.abs() < 1e-3 && sim.steps.is_empty(), "{}", sim.offset);
+}
+
+#[test]
+fn who_reports_leaves_the_clock_alone_until_somebody_puts_it_right() {
+    for by in [3600.0, -0.5] {
+        let mut sim = settled(orders(OnExternalStep::Report), honest);
+        sim.jump(by);
+        sim.run(20.0);
+        let rates = sim.rates.len();
+        let before = sim.offset;
+        sim.run(1200.0);
+        let snapshot = sim.snapshot();
+        assert_eq!((snapshot.synchronized, snapshot.reason), (false, Reason::ExternalStep));
+        assert!((snapshot.offset.expect("it is measured") - by).abs() < 0.01, "{snapshot:?}");
+        assert!((sim.offset - before).abs() < 2e-3 && sim.rates.len() == rates, "{}", sim.offset);
+        sim.jump(-by);
+        sim.run(60.0);
+        assert_eq!(sim.snapshot().reason, Reason::Synchronized);
+        assert!(sim.offset.abs() < 2e-3 && sim.steps.is_empty(), "{}", sim.offset);
+    }
+}
+
+#[test]
+fn other_orders_end_what_was_left_alone() {
+    let mut sim = settled(orders(OnExternalStep::Report), honest);
+    sim.jump(3600.0);
+    sim.run(600.0);
+    sim.reconfigure(Config { max_change: 900.0, ..orders(OnExternalStep::Report) });
+    sim.run(200.0);
+    assert_eq!((sim.snapshot().reason, sim.steps.len()), (Reason::ExternalStep, 0));
+    sim.reconfigure(orders(RESTORE));
+    let off = sim.off_for(60.0, 1e-3);
+    assert!(off < 20.0 && sim.steps.len() == 1, "{off}");
+}
+
+#[test]
+fn a_jump_while_nobody_answers_is_taken_back_as_it_was_measured() {
+    for by in [3600.0, -3600.0] {
+        let mut sim = settled(orders(RESTORE), silent_later);
+        let before = sim.offset;
+        sim.jump(by);
+        sim.run(14.0);
+        assert!(sim.steps.is_empty() && sim.snapshot().reason == Reason::UnexplainedJump);
+        sim.run(4.0);
+        assert!((sim.offset - before).abs() < 2e-3, "{}", sim.offset);
+        for _ in 0..1500 {
+            sim.run(1.0);
+            let snapshot = sim.snapshot();
+            let bound = snapshot.error_bound.expect("it holds over");
+            assert!(snapshot.synchronized && sim.offset.abs() <= bound, "{} {bound}", sim.offset);
+            assert!(bound < 0.1, "{bound}");
+        }
+        assert_eq!((sim.snapshot().reason, sim.steps.len()), (Reason::Holdover, 1));
+        sim.run(600.0);
+        assert_eq!((sim.snapshot().reason, sim.steps.len()), (Reason::Synchronized, 1));
+        assert!(sim.offset.abs() < 1e-3, "{}", sim.offset);
+    }
+    // Left alone, it is so until the sources are back, and then they have to be believed.
+    let mut sim = settled(orders(OnExternalStep::Report), silent_later);
+    sim.jump(3600.0);
+    sim.run(20.0);
+    assert_eq!((sim.snapshot().reason, sim.steps.len()), (Reason::ExternalStep, 0));
+    sim.jump(-3600.0);
+    sim.run(20.0);
+    assert!(sim.snapshot().synchronized, "{:?}", sim.snapshot());
+}
+
+#[test]
+fn a_jump_during_a_slew_costs_neither_the_slew_nor_the_truth() {
+    let moved: fn() -> Script =
+        || Box::new(|now| Behaviour { offset: if now < 1700.0 { 0.0 } else { 0.2 }, ..HONEST });
+    let silent: fn() -> Script = || {
+        Box::new(|now| Behaviour {
+            offset: if now < 1700.0 { 0.0 } else { 0.2 },
+            silent: (1890.0..3000.0).contains(&now),
+            ..HONEST
+        })
+    };
+    for (server, policy, steps) in
+        [(moved, RESTORE, 1), (moved, OnExternalStep::Accept, 0), (silent, RESTORE, 1)]
+    {
+        let mut sim = settled(Config { error_bound_threshold: 1.0, ..orders(policy) }, server);
+        sim.run(100.0);
+        assert!(sim.kernel_ppm - sim.snapshot().frequency_ppm > 400.0, "it is slewing");
+        sim.jump(-50.0);
+        if policy == OnExternalStep::Accept {
+            sim.jump(49.9);
+        }
+        sim.run(1.1);
+        for _ in 0..2400 {
+            sim.run(0.25);
+            let snapshot = sim.snapshot();
+            if let Some(bound) = snapshot.error_bound {
+                let error = (sim.offset - 0.2).abs();
+                assert!(error <= bound, "{error} {bound} at {}", sim.now);
+            }
+        }
+        assert_eq!(sim.steps.len(), steps, "{:?}", sim.steps);
+        assert!((sim.offset - 0.2).abs() < 5e-3, "{}", sim.offset);
+    }
+}
+
+#[test]
+fn jumps_before_the_answer_are_taken_back_together() {
+    for server in [honest, silent_later] {
+        let mut sim = settled(orders(RESTORE), server);
+        let before = sim.offset;
+        sim.jump(3600.0);
+        sim.run(2.5);
+        sim.jump(-7200.0);
+        sim.run(1.5);
+        sim.jump(100.0);
+        sim.run(30.0);
+        assert_eq!((sim.external().len(), sim.steps.len()), (3, 1), "{:?}", sim.steps);
+        assert!((sim.steps[0] - 3500.0).abs() < 0.01, "{:?}", sim.steps);
+        assert!((sim.offset - before).abs() < 3e-3, "{}", sim.offset);
+        // There and back again is nothing to undo.
+        sim.jump(1.0);
+        sim.run(2.5);
+        sim.jump(-1.0);
+        sim.run(30.0);
+        assert!(sim.steps.len() == 1 && sim.snapshot().synchronized, "{:?}", sim.steps);
+    }
+}
+
+#[test]
+fn who_puts_a_refused_clock_right_is_not_undone() {
+    let ahead: fn() -> Script =
+        || Box::new(|now| Behaviour { offset: if now < 1900.0 { 0.0 } else { 2000.0 }, ..HONEST });
+    let mut sim = settled(orders(RESTORE), ahead);
+    sim.run(1200.0);
+    assert_eq!(sim.snapshot().reason, Reason::MaxChange);
+    sim.jump(1999.5);
+    sim.run(60.0);
+    assert_eq!(sim.snapshot().reason, Reason::Synchronized);
+    assert!((sim.offset - 2000.0).abs() < 1e-3, "{}", sim.offset);
+    assert_eq!(sim.steps.len(), 1, "{:?}", sim.steps);
+}
+
+#[test]
+fn a_jump_is_taken_back_although_the_sources_want_too_much() {
+    let ahead: fn() -> Script =
+        || Box::new(|now| Behaviour { offset: if now < 1800.0 { 0.0 } else { 5000.0 }, ..HONEST });
+    let mut sim = settled(orders(RESTORE), ahead);
+    let before = sim.offset;
+    sim.jump(-3600.0);
+    sim.run(120.0);
+    assert!((sim.offset - before).abs() < 0.01, "{}", sim.offset);
+    assert_eq!((sim.snapshot().reason, sim.steps.len()), (Reason::MaxChange, 1));
+}
+
+#[test]
+fn without_upstreams_a_jump_is_taken_back_all_the_same() {
+    for (policy, left) in [(RESTORE, 0.0), (OnExternalStep::Accept, 3600.0), (OnExternalStep::Report, 3600.0)]
+    {
+        let local = Some(LocalClock { stratum: 10, orphan: false, activate_after: 0.0 });
+        let mut sim = Sim::new(Config { local, on_external_step: policy, ..config(0) }, 0.0, Vec::new());
+        sim.oscillator = 0.0;
+        sim.run(100.0);
+        sim.jump(3600.0);
+        sim.run(13.0);
+        assert!(sim.steps.is_empty() && sim.external().len() == 1);
+        sim.run(20.0);
+        assert!((sim.offset - left).abs() < 2e-3, "{}", sim.offset);
+        assert_eq!(sim.engine.local_stratum(sim.clocks()), Some(10));
+    }
+}
+
+#[test]
+fn an_observer_only_says_what_happened() {
+    let mut sim = settled(Config { mode: Mode::Observe, ..orders(RESTORE) }, honest);
+    sim.jump(3600.0);
+    sim.run(1.1);
+    assert_eq!(sim.snapshot().reason, Reason::UnexplainedJump);
+    assert!(matches!(sim.external()[..], [(_, None)]), "{:?}", sim.told);
+    sim.run(60.0);
+    assert!((sim.offset - 3600.0).abs() < 0.2, "{}", sim.offset);
+    sim.jump(-3600.0);
+    sim.run(60.0);
+    assert!(sim.snapshot().synchronized);
+    sim.pause(1200.0, None);
+    sim.run(90.0);
+    assert!(sim.resumed() == 1 && sim.steps.is_empty() && sim.rates.is_empty(), "{:?}", sim.told);
+}
+
+#[test]
+fn in_the_start_phase_a_jump_is_a_step_like_others() {
+    let mut sim = Sim::new(config(3), 0.0, vec![honest(), honest(), honest()]);
+    sim.run(0.5);
+    sim.jump(3600.0);
+    sim.run(30.0);
+    assert_eq!((sim.stepped(StepReason::Start), sim.steps.len()), (1, 1));
+    assert!(sim.offset.abs() < 1e-3 && sim.snapshot().steps == 1, "{}", sim.offset);
+}
+
+#[test]
+fn a_step_that_the_kernel_refuses_is_not_tried_for_ever() {
+    let mut sim = settled(Config { max_change: 3600.0, ..orders(RESTORE) }, honest);
+    sim.stubborn = true;
+    sim.jump(100.0);
+    sim.run(600.0);
+    assert_eq!((sim.steps.len(), sim.external().len()), (1, 1));
+    assert!((99.0..100.0).contains(&sim.offset), "{}", sim.offset);
 }

@@ -4,12 +4,12 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::STARTED;
 use crate::{
     BootState, Engine, Reason, SourceState, Stale, Start, Transition, Upstream,
-    sim::{Behaviour, HONEST, Script, Sim, config, honest},
+    sim::{Behaviour, HONEST, Random, Script, Sim, config, honest},
 };
 
 impl Sim {
     /// Ends the agent, as it should be or by a kill.
-    fn end(&mut self, killed: bool) {
+    pub(super) fn end(&mut self, killed: bool) {
         let actions = self.engine.shut_down(self.clocks());
         if !killed {
             self.act(actions);
@@ -19,15 +19,21 @@ impl Sim {
     }
 
     /// Starts an agent with the drift, and with the samples if they are there and hold.
-    fn begin(&mut self) -> Option<Stale> {
+    pub(super) fn begin(&mut self) -> Option<Stale> {
+        self.begin_in(STARTED)
+    }
+
+    /// The same with this of what is known of the boot.
+    fn begin_in(&mut self, boot: BootState) -> Option<Stale> {
         let carried = self.samples.clone().map(|(samples, then)| samples.carry(then, self.all_clocks()));
         let (samples, stale) = match carried {
             Some(Ok(samples)) => (Some(samples), None),
             Some(Err(stale)) => (None, Some(stale)),
             None => (None, None),
         };
-        let start = Start { boot: STARTED, drift: self.drift, samples, seed: 7 };
+        let start = Start { boot, drift: self.drift, samples, seed: 7 };
         self.engine = Engine::new(self.config.clone(), start, self.clocks());
+        self.take_over();
         self.told.clear();
         stale
     }
@@ -112,6 +118,63 @@ fn an_agent_that_is_killed_in_a_slew_loses_minutes_and_not_the_truth() {
         }
         assert!((sim.offset - 0.02).abs() < 300e-6, "killed after {killed_at}: {}", sim.offset);
         assert_eq!(sim.steps.len(), 1);
+    }
+}
+
+#[test]
+fn an_agent_that_is_killed_twenty_times_in_its_slews_never_leaves_5_ms() {
+    let mut worst: f64 = 0.0;
+    for seed in 1..=40 {
+        let mut random = Random::new(seed, 5);
+        let mut sim =
+            Sim::booted(config(3), 3e-3, vec![honest(), honest(), honest()], BootState::default(), seed);
+        (sim.oscillator, sim.wander) = ([30e-6, -80e-6, 200e-6, 0.0][seed as usize % 4], 1e-9);
+        for kill in 0..20 {
+            sim.run(0.2 + 12.0 * random.uniform());
+            let boot = sim.saved_boots.last().copied().unwrap_or_default();
+            sim.end(true);
+            sim.pass(1.0 + 2.0 * random.uniform());
+            sim.begin_in(boot);
+            assert!(sim.offset.abs() < 5e-3, "seed {seed}, kill {kill}: {}", sim.offset);
+            if kill % 3 == 2 {
+                // Little is left to be slewed by now, so true time moves.
+                sim.offset = 3e-3_f64.copysign(sim.offset);
+            }
+        }
+        let largest = sim.track.iter().map(|(_, offset)| offset.abs()).fold(0.0, f64::max);
+        worst = worst.max(largest);
+        assert!(largest < 5e-3 && sim.steps.is_empty(), "seed {seed}: {largest} {:?}", sim.steps);
+        sim.run(120.0);
+        assert!(sim.offset.abs() < 300e-6, "seed {seed}: {}", sim.offset);
+    }
+    println!("the largest offset of all: {:.2} ms", worst * 1e3);
+}
+
+#[test]
+fn the_frequency_of_a_slew_is_never_taken_for_the_clocks_own() {
+    // Killed in the slew of its first seconds, and in one half a minute later.
+    for killed_after in [3.0, 30.0] {
+        let mut sim =
+            Sim::booted(config(3), 9e-3, vec![honest(), honest(), honest()], BootState::default(), 2);
+        sim.oscillator = 100e-6;
+        sim.run(killed_after);
+        if sim.samples.is_some() {
+            sim.offset += 9e-3;
+            sim.run(25.0);
+        }
+        let slewing = sim.kernel_ppm;
+        assert!((slewing + 100.0).abs() > 100.0, "{slewing}");
+        let known = sim.samples.is_some();
+        assert_eq!(known, killed_after > 10.0, "the first saving is early");
+        let boot = sim.saved_boots.last().copied().unwrap_or_default();
+        sim.end(true);
+        sim.pass(2.0);
+        let before = sim.rates.len();
+        sim.begin_in(boot);
+        sim.run(0.01);
+        // Its own from the first moment on, or none as long as nothing is known.
+        let expected = if known { -100.0 } else { 0.0 };
+        assert!((sim.rates[before] - expected).abs() < 5.0, "{}", sim.rates[before]);
     }
 }
 

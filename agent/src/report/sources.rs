@@ -1,0 +1,41 @@
+//! One upstream: from the engine's words to the contract's.
+use contract::{SourceReport, SourceState};
+
+use super::finite;
+
+/// What is reported of one upstream.
+pub(super) fn source_report(source: &ntp::SourceSnapshot) -> SourceReport {
+    SourceReport {
+        name: source.name.clone(),
+        address: source.address.map(|address| address.to_string()),
+        state: source_state(source.state),
+        message: source.why.clone(),
+        reach: source.reach,
+        stratum: source.stratum,
+        offset: finite(source.offset),
+        delay: finite(source.delay),
+        jitter: finite(source.jitter),
+        poll: source.poll,
+        last_answer_age: source.last_answer_age,
+        sent: source.sent,
+        received: source.received,
+        rejected: source.rejected,
+    }
+}
+
+/// What selection made of it, in the contract's words.
+pub(super) fn source_state(state: ntp::SourceState) -> SourceState {
+    match state {
+        ntp::SourceState::Unresolved => SourceState::Unresolved,
+        ntp::SourceState::Unreachable => SourceState::Unreachable,
+        ntp::SourceState::Measuring => SourceState::Measuring,
+        ntp::SourceState::Unusable => SourceState::Unusable,
+        ntp::SourceState::Falseticker => SourceState::Falseticker,
+        ntp::SourceState::NoMajority => SourceState::NoMajority,
+        ntp::SourceState::Untrusted => SourceState::Untrusted,
+        ntp::SourceState::Noselect => SourceState::Noselect,
+        ntp::SourceState::Agreeing => SourceState::Agreeing,
+        ntp::SourceState::Combined => SourceState::Combined,
+        ntp::SourceState::Selected => SourceState::Selected,
+    }
+}

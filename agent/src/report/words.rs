@@ -1,0 +1,163 @@
+//! What the engine says, as sentences: the reason why a clock is or is not synchronised, and what has happened. The
+//! engine's words in, the contract's kinds and text for a reader out.
+use contract::{TransitionKind, approximately};
+
+/// The reason as a sentence. Without numbers that change by themselves: it becomes the message of a condition.
+pub(super) fn message(reason: ntp::Reason, reference: Option<&str>) -> String {
+    match reason {
+        ntp::Reason::Synchronized => {
+            return reference.map_or_else(
+                || "A majority of the upstreams agrees".to_owned(),
+                |name| format!("Follows {name}"),
+            );
+        }
+        ntp::Reason::OrphanChild => {
+            let name = reference.unwrap_or("another server");
+            return format!("Follows {name}, which serves its own clock: there is no upstream");
+        }
+        ntp::Reason::OrphanParent => "There is no upstream; this node serves its own clock",
+        ntp::Reason::Holdover => "No upstream is reached; the clock runs on its last frequency",
+        ntp::Reason::NoUpstreams => "The profile has no upstreams",
+        ntp::Reason::Starting => "The first answers are awaited",
+        ntp::Reason::Unreachable => "No upstream answers",
+        ntp::Reason::NoMajority => "The upstreams contradict each other: no majority",
+        ntp::Reason::TooFewSources => "Fewer upstreams agree than clock.minSources asks for",
+        ntp::Reason::RequiredMissing => "No upstream with the option require can be followed",
+        ntp::Reason::ErrorBound => "The error bound is beyond thresholds.errorBound",
+        ntp::Reason::MaxChange => "A correction beyond clock.maxChange would be needed",
+        ntp::Reason::UnexplainedJump => {
+            "The clock was moved by somebody else, or the node stood still; the clock is being measured anew"
+        }
+        ntp::Reason::ExternalStep => {
+            "The clock was moved by somebody else, or the node stood still, and clock.onExternalStep is Report: \
+             set the clock right, or change that"
+        }
+        ntp::Reason::ResumeRefused => {
+            "The upstreams want a second step within ten minutes, as if the node had stood still again: it is not \
+             made before they are over, since somebody may be forging their answers"
+        }
+    }
+    .to_owned()
+}
+
+/// What has happened, as a kind and a sentence.
+pub(super) fn described(transition: &ntp::Transition) -> (TransitionKind, String) {
+    match transition {
+        ntp::Transition::Synchronized => {
+            (TransitionKind::Synchronized, "The clock is synchronized".to_owned())
+        }
+        ntp::Transition::SynchronizationLost => {
+            (TransitionKind::SynchronizationLost, "The clock is no longer synchronized".to_owned())
+        }
+        ntp::Transition::SynchronizationRegained => {
+            (TransitionKind::SynchronizationRegained, "The clock is synchronized again".to_owned())
+        }
+        ntp::Transition::UpstreamsUnreachable => {
+            (TransitionKind::UpstreamsUnreachable, "No upstream is reached".to_owned())
+        }
+        ntp::Transition::UpstreamsReachable => {
+            (TransitionKind::UpstreamsReachable, "An upstream is reached".to_owned())
+        }
+        ntp::Transition::Stepped { by, why } => {
+            let why = match why {
+                ntp::StepReason::Start => "",
+                ntp::StepReason::ExternalStep => ", since somebody else had moved it",
+                ntp::StepReason::Resume => ", since the node had stood still",
+            };
+            let by = approximately(*by);
+            (TransitionKind::Stepped, format!("The clock was stepped by {by}{why}"))
+        }
+        ntp::Transition::LeapSecond { by } => (
+            TransitionKind::LeapSecond,
+            format!("A leap second was {}", if *by < 0.0 { "inserted" } else { "left out" }),
+        ),
+        ntp::Transition::CorrectionRefused { offset, why } => {
+            let why = match why {
+                ntp::Refusal::MaxChange => "beyond clock.maxChange",
+                ntp::Refusal::TooSoon => "the second step after a pause within ten minutes",
+            };
+            let offset = approximately(*offset);
+            let message = format!("The clock is off by {offset}: {why}, not corrected");
+            (TransitionKind::CorrectionRefused, message)
+        }
+        ntp::Transition::ExternalStep { by, then } => {
+            (TransitionKind::ExternalStep, external_step(*by, *then))
+        }
+        ntp::Transition::Resumed(pause) => (TransitionKind::Resumed, resumed(*pause)),
+    }
+}
+
+/// How much, which way, and what comes next.
+fn external_step(by: f64, then: Option<ntp::OnExternalStep>) -> String {
+    let way = if by < 0.0 { "back" } else { "forward" };
+    let size = approximately(by.abs());
+    let then = match then {
+        Some(ntp::OnExternalStep::Restore) => "it will be set back when it was measured anew",
+        Some(ntp::OnExternalStep::Accept) => "it goes on from there, and what it is off by is slewed",
+        Some(ntp::OnExternalStep::Report) => "it is left there, unsynchronized, until somebody sets it right",
+        None => "nothing is done about it in mode Observe",
+    };
+    format!("Somebody else moved the clock {way} by {size}; {then}")
+}
+
+fn resumed(pause: ntp::Pause) -> String {
+    match pause {
+        ntp::Pause::Asleep { seconds } => {
+            format!("The node was asleep for {}; its clock is measured anew", approximately(seconds))
+        }
+        ntp::Pause::Unseen { offset } => format!(
+            "The clock is off by {} all at once, as after a pause or a migration of the node",
+            approximately(offset)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_happened_is_told_in_plain_words() {
+        let check = |transition, kind, text: &str| {
+            assert_eq!(described(&transition), (kind, text.to_owned()));
+        };
+        check(
+            ntp::Transition::ExternalStep { by: -3600.0, then: Some(ntp::OnExternalStep::Restore) },
+            TransitionKind::ExternalStep,
+            "Somebody else moved the clock back by 3600.000s; it will be set back when it was measured anew",
+        );
+        check(
+            ntp::Transition::Stepped { by: 3600.0, why: ntp::StepReason::ExternalStep },
+            TransitionKind::Stepped,
+            "The clock was stepped by 3600.000s, since somebody else had moved it",
+        );
+        check(
+            ntp::Transition::Resumed(ntp::Pause::Asleep { seconds: 1200.0 }),
+            TransitionKind::Resumed,
+            "The node was asleep for 1200.000s; its clock is measured anew",
+        );
+        check(
+            ntp::Transition::Resumed(ntp::Pause::Unseen { offset: -1170.0 }),
+            TransitionKind::Resumed,
+            "The clock is off by -1170.000s all at once, as after a pause or a migration of the node",
+        );
+        check(
+            ntp::Transition::CorrectionRefused { offset: -60.0, why: ntp::Refusal::TooSoon },
+            TransitionKind::CorrectionRefused,
+            "The clock is off by -60.000s: the second step after a pause within ten minutes, not corrected",
+        );
+    }
+
+    #[test]
+    fn a_conditions_message_has_no_number_that_changes_by_itself() {
+        for reason in [
+            ntp::Reason::ExternalStep,
+            ntp::Reason::ResumeRefused,
+            ntp::Reason::UnexplainedJump,
+            ntp::Reason::MaxChange,
+        ] {
+            let message = message(reason, None);
+            assert!(!message.is_empty() && !message.contains(|c: char| c.is_ascii_digit()), "{message}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The host's time zone: where /etc/localtime leads, as the profile says. What was there before is kept in the state
+//! directory before the first change, and put back when no profile names a zone any more. Moves no clock.
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use contract::{TimezoneReport, TransitionKind};
+use tracing::{info, warn};
+
+use crate::{host_root::HostRoot, state::State};
+
+mod entry;
+mod files;
+mod former;
+
+use files::Files;
+use former::Former;
+
+/// Looks after the host's time zone.
+#[derive(Debug)]
+pub(crate) struct TimezoneKeeper {
+    files: Files,
+    state: Arc<State>,
+    wish: Wish,
+    looked: Option<Instant>,
+    /// It was seen as wished, or set so, under these orders.
+    settled: bool,
+    /// When somebody else changed it.
+    changed: VecDeque<Instant>,
+    contested: bool,
+    trouble: String,
+}
+
+/// What the orders say of the time zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Nothing is known yet, or nothing may be touched.
+    #[default]
+    Untouched,
+    /// This zone, which is not set in mode Observe.
+    Observed(String),
+    /// What was there before us.
+    Former,
+    /// This zone.
+    Zone(String),
+}
+
+/// What came of a look.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    /// The zone in force, if the profile names one or the former one cannot be put back.
+    pub(crate) report: Option<TimezoneReport>,
+    /// What was done, or what went wrong and was not told yet.
+    pub(crate) done: Option<(TransitionKind, String)>,
+}
+
+/// Why the time zone is not as it is wished.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("the host has no time zone {0:?}: there is no such file in /usr/share/zoneinfo")]
+    NoZone(String),
+    #[error("{0} is neither a link nor a small plain file: left alone")]
+    Strange(&'static str),
+    #[error("{path}: {source}")]
+    Files { path: &'static str, source: std::io::Error },
+    #[error("the former time zone cannot be kept, so it is left alone: {0}")]
+    Keep(#[from] crate::state::Error),
+    #[error("what was kept of the former time zone is damaged, so it is left alone")]
+    Damaged,
+    #[error("somebody else changes /etc/localtime again and again: it is left alone")]
+    Contested,
+}
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// So many changes by somebody else, within so long, and we no longer answer them.
+const MOST_CHANGES: usize = 3;
+const CHANGES_WITHIN: Duration = Duration::from_secs(600);
+
+impl TimezoneKeeper {
+    /// Touches nothing until it is told to.
+    pub(crate) fn new(host: HostRoot, state: Arc<State>) -> Self {
+        Self {
+            files: Files::new(host),
+            state,
+            wish: Wish::Untouched,
+            looked: None,
+            settled: false,
+            changed: VecDeque::new(),
+            contested: false,
+            trouble: String::new(),
+        }
+    }
+
+    /// Makes the time zone what is wished; none if it is not time for a look.
+    pub(crate) fn look(&mut self, wish: Wish, now: Instant) -> Option<Looked> {
+        let recent = self.looked.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL);
+        if wish == self.wish && recent {
+            return None;
+        }
+        if wish != self.wish {
+            (self.settled, self.contested) = (false, false);
+            self.changed.clear();
+            self.trouble.clear();
+        }
+        self.looked = Some(now);
+        self.wish = wish;
+        let outcome = match self.wish.clone() {
+            Wish::Untouched | Wish::Observed(_) => Ok(None),
+            Wish::Former => self.put_back(),
+            Wish::Zone(name) => self.set(&name, now),
+        };
+        Some(self.tell(outcome))
+    }
+
+    fn tell(&mut self, outcome: Result<Option<String>, Error>) -> Looked {
+        let mut done = None;
+        let trouble = match outcome {
+            Ok(message) => {
+                if let Some(message) = message {
+                    info!(%message, "Time zone changed");
+                    done = Some((TransitionKind::TimezoneChanged, message));
+                }
+                String::new()
+            }
+            Err(error) => error.to_string(),
+        };
+        if !trouble.is_empty() && trouble != self.trouble {
+            warn!(error = trouble, "Time zone not set");
+            done = Some((TransitionKind::TimezoneFailed, trouble.clone()));
+        }
+        self.trouble = trouble;
+        Looked { report: self.report(), done }
+    }
+
+    fn report(&self) -> Option<TimezoneReport> {
+        let name = self.files.zone();
+        let message = match &self.wish {
+            Wish::Untouched => return None,
+            Wish::Former if self.trouble.is_empty() => return None,
+            Wish::Observed(wanted) if name.as_ref() != Some(wanted) => {
+                format!("{wanted} is not set in mode Observe")
+            }
+            Wish::Observed(_) | Wish::Former | Wish::Zone(_) => self.trouble.clone(),
+        };
+        Some(TimezoneReport { name, message })
+    }
+
+    /// Sets the zone, if it is not; answers what was done.
+    fn set(&mut self, name: &str, now: Instant) -> Result<Option<String>, Error> {
+        self.files.require(name)?;
+        let found = self.files.read()?;
+        let kept = self.former()?;
+        if found.shows(name) && kept.as_ref().is_none_or(|kept| kept.agrees(&found, name)) {
+            (self.settled, self.contested) = (true, false);
+            return Ok(None);
+        }
+        self.note_change(now)?;
+        let again = std::mem::replace(&mut self.settled, false);
+        let was = found.describe();
+        let mut former = kept.clone().unwrap_or_else(|| Former::of(found));
+        former.will_set(name);
+        if kept.as_ref() != Some(&former) {
+            self.state.save_former_timezone(&former.to_text())?;
+        }
+        self.files.set(name, former.has_name_file())?;
+        self.settled = true;
+        Ok(Some(if again {
+            format!("The time zone is {name} again; somebody else had set {was}")
+        } else {
+            format!("The time zone is {name}; it was {was}")
+        }))
+    }
+
+    /// It is not as it was left: somebody else changed it. Who does so again and again is not answered any more.
+    fn note_change(&mut self, now: Instant) -> Result<(), Error> {
+        if self.settled && !self.contested {
+            self.changed.retain(|at| now.saturating_duration_since(*at) < CHANGES_WITHIN);
+            self.changed.push_back(now);
+            self.contested = self.changed.len() >= MOST_CHANGES;
+        }
+        if self.contested { Err(Error::Contested) } else { Ok(()) }
+    }
+
+    /// Puts back what was there before us; if somebody else has changed it since, that stays.
+    fn put_back(&mut self) -> Result<Option<String>, Error> {
+        let Some(former) = self.former()? else { return Ok(None) };
+        let found = self.files.read()?;
+        let message = if former.set_by_us(&found) {
+            self.files.put_back(&former, &found)?;
+            format!("The former time zone is back: {}", former.describe())
+        } else {
+            format!("The time zone stays {}, which somebody else has set", found.describe())
+        };
+        self.state.forget_former_timezone()?;
+        Ok(Some(message))
+    }
+
+    fn former(&self) -> Result<Option<Former>, Error> {
+        let Some(text) = self.state.former_timezone() else { return Ok(None) };
+        Former::from_text(&text).map(Some).ok_or(Error::Damaged)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! /etc/localtime, Debian's /etc/timezone, and the zone data, in the host's tree.
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use super::{Error, entry::Entry, former::Former};
+use crate::host_root::HostRoot;
+
+/// The files of one host.
+#[derive(Debug)]
+pub(super) struct Files {
+    host: HostRoot,
+}
+
+/// What lies there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) localtime: Entry,
+    /// Debian keeps the name in a file of its own, too.
+    pub(super) name_file: Entry,
+}
+
+const LOCALTIME: &str = "/etc/localtime";
+const NAME_FILE: &str = "/etc/timezone";
+
+impl Files {
+    pub(super) fn new(host: HostRoot) -> Self {
+        Self { host }
+    }
+
+    /// The zone in force.
+    pub(super) fn zone(&self) -> Option<String> {
+        Some(self.read().ok()?.localtime.zone()?.to_owned())
+    }
+
+    /// Whether the host has data for the zone.
+    pub(super) fn require(&self, name: &str) -> Result<(), Error> {
+        let path = self.host.resolve(&Path::new("/usr/share/zoneinfo").join(name));
+        let mut begin = [0; 4];
+        let read = path.and_then(|path| {
+            // What is no plain file may never answer.
+            let is_file = path.metadata()?.is_file();
+            if is_file { File::open(path)?.read_exact(&mut begin) } else { Ok(()) }
+        });
+        match read {
+            // RFC 9636 §3.1.
+            Ok(()) if begin == *b"TZif" => Ok(()),
+            Ok(()) => Err(Error::NoZone(name.to_owned())),
+            Err(error) if absent(&error) => Err(Error::NoZone(name.to_owned())),
+            Err(source) => Err(Error::Files { path: "/usr/share/zoneinfo", source }),
+        }
+    }
+
+    /// What lies there now.
+    pub(super) fn read(&self) -> Result<Found, Error> {
+        let read = |path| self.place(path).and_then(|place| Entry::read(&place)).map_err(failed(path));
+        let found = Found { localtime: read(LOCALTIME)?, name_file: read(NAME_FILE)? };
+        if found.localtime == Entry::Strange { Err(Error::Strange(LOCALTIME)) } else { Ok(found) }
+    }
+
+    /// Makes it the host's zone, as `timedatectl set-timezone` does.
+    pub(super) fn set(&self, name: &str, name_file: bool) -> Result<(), Error> {
+        if name_file {
+            self.put(NAME_FILE, &Entry::Plain(0o644, format!("{name}\n").into_bytes()))?;
+        }
+        self.put(LOCALTIME, &Entry::Link(format!("../usr/share/zoneinfo/{name}")))
+    }
+
+    /// Puts back what was there; a name that somebody else wrote stays.
+    pub(super) fn put_back(&self, former: &Former, found: &Found) -> Result<(), Error> {
+        if former.has_name_file() && former.named_by_us(found) {
+            self.put(NAME_FILE, &former.before.name_file)?;
+        }
+        self.put(LOCALTIME, &former.before.localtime)
+    }
+
+    fn put(&self, path: &'static str, entry: &Entry) -> Result<(), Error> {
+        self.place(path).and_then(|place| entry.put(&place)).map_err(failed(path))
+    }
+
+    /// Where it is here; its last name is no link that would be followed.
+    fn place(&self, path: &str) -> io::Result<PathBuf> {
+        let path = Path::new(path);
+        let folder = self.host.resolve(path.parent().unwrap_or(path))?;
+        Ok(folder.join(path.file_name().unwrap_or_default()))
+    }
+}
+
+fn failed(path: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Files { path, source }
+}
+
+/// Whether there is nothing of that kind: no such file, a file in place of a folder, or one that is too short.
+fn absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::UnexpectedEof
+    )
+}
