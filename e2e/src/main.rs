@@ -29,6 +29,8 @@ mod cluster;
 mod truth;
 mod calendar;
 mod kubectl;
+
+mod hand;
 mod agent_http;
 mod ntp_query;
 mod install;

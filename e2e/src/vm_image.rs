@@ -2,7 +2,7 @@
 //! kubelet and the clock probe. Cached under the hash of what is in it.
 use std::{
     fs::{self, Permissions},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -18,8 +18,9 @@ const CLOCKPROBE: &str = include_str!("guest/clockprobe.c");
 const THIS: &str = include_str!("vm_image.rs");
 
 /// Of Debian, each with the shared libraries that it needs.
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 10] = [
     "/bin/busybox",
+    "/usr/sbin/chronyd",
     "/usr/sbin/runc",
     "/usr/bin/mount",
     "/usr/bin/umount",
@@ -29,6 +30,10 @@ const PROGRAMS: [&str; 9] = [
     "/usr/lib/cni/loopback",
     "/usr/lib/cni/portmap",
 ];
+/// Time zones that the nodes have; the first is theirs.
+pub(crate) const ZONES: [&str; 3] = ["UTC", "Asia/Shanghai", "Europe/Berlin"];
+/// kubelet starts the pods whose manifests lie here, with or without an API server.
+pub(crate) const STATIC_PODS: &str = "/etc/kubernetes/manifests";
 const MODULES: [&str; 6] = ["virtio_pci", "virtio_net", "virtio_blk", "overlay", "bridge", "veth"];
 
 /// The folder with `vmlinuz`, `initrd` and `root.ext4`, made if it is not there.
@@ -49,7 +54,8 @@ pub(crate) fn ready() -> anyhow::Result<PathBuf> {
     let disk = half.join("root.ext4");
     process::run(
         Command::new("mke2fs")
-            .args(["-q", "-t", "ext4", "-O", "^has_journal", "-d"])
+            // With a journal: a node whose power is cut boots again.
+            .args(["-q", "-t", "ext4", "-d"])
             .arg(&root)
             .arg(disk)
             .arg("1200M"),
@@ -91,6 +97,8 @@ fn fill(root: &Path) -> anyhow::Result<()> {
         fs::copy(&tool, root.join("usr/bin").join(tool.file_name().context("a program has a name")?))?;
     }
     image::compile(CLOCKPROBE, &root.join("usr/bin/clockprobe"))?;
+    add_zones(root)?;
+    fs::create_dir_all(root.join(STATIC_PODS.trim_start_matches('/')))?;
     for (name, text) in [
         ("etc/passwd", "root:x:0:0::/root:/bin/sh\n"),
         ("etc/group", "root:x:0:\n"),
@@ -102,6 +110,17 @@ fn fill(root: &Path) -> anyhow::Result<()> {
         fs::write(root.join(name), text)?;
     }
     fs::set_permissions(root.join("init2"), Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+fn add_zones(root: &Path) -> anyhow::Result<()> {
+    for zone in ZONES {
+        let path = Path::new("/usr/share/zoneinfo").join(zone);
+        let to = root.join(path.strip_prefix("/")?);
+        fs::create_dir_all(to.parent().context("a file lies in a folder")?)?;
+        fs::copy(&path, to).with_context(|| format!("{} is needed", path.display()))?;
+    }
+    symlink(Path::new("/usr/share/zoneinfo").join(ZONES[0]), root.join("etc/localtime"))?;
     Ok(())
 }
 
