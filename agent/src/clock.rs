@@ -1,6 +1,6 @@
 //! The system clock behind the engine's actions. A call that fails is logged when its failure begins, not each time;
 //! the engine finds out by measuring.
-use ntp::{Clocks, Leap, Mono, Now, Wall};
+use ntp::{Clocks, KernelTimex, Leap, Mono, Now, Wall, Written};
 use sys::clock::{self, LeapSecond};
 use tracing::{error, info};
 
@@ -8,6 +8,20 @@ use tracing::{error, info};
 #[derive(Debug, Default)]
 pub(crate) struct SystemClock {
     failure: Option<sys::Error>,
+    written: Written,
+}
+
+/// What the kernel shows of its clock; none where that cannot be read.
+pub(crate) fn kernel() -> Option<KernelTimex> {
+    let timex = clock::read_timex().ok()?;
+    Some(KernelTimex {
+        frequency_ppm: timex.frequency_ppm,
+        slew: timex.pll_offset + timex.adjtime,
+        synchronized: timex.synchronized(),
+        leap: timex.leap(),
+        steered: timex.steered(),
+        max_error: timex.max_error,
+    })
 }
 
 /// Whether this process may set the clock. Without CAP_SYS_TIME the agent observes.
@@ -21,6 +35,16 @@ impl SystemClock {
         now()
     }
 
+    /// What we wrote last, in the kernel's own units.
+    pub(crate) fn written(&self) -> &Written {
+        &self.written
+    }
+
+    /// What the kernel holds from now on is not ours.
+    pub(crate) fn let_go(&mut self) {
+        self.written = Written::default();
+    }
+
     /// Ends what another program left running in the kernel, so that we alone steer.
     pub(crate) fn take_over(&mut self) {
         self.note(clock::take_over());
@@ -28,7 +52,9 @@ impl SystemClock {
 
     /// Lets the clock run `ppm` faster than its oscillator.
     pub(crate) fn set_frequency(&mut self, ppm: f64) {
-        self.note(clock::set_frequency(ppm).map(drop));
+        let set = clock::set_frequency(ppm);
+        self.written.frequency_ppm = set.ok().or(self.written.frequency_ppm);
+        self.note(set.map(drop));
     }
 
     /// Moves the clock by so many seconds at once.
@@ -54,7 +80,13 @@ impl SystemClock {
             Leap::Delete => LeapSecond::Delete,
             Leap::None | Leap::Unknown => LeapSecond::None,
         };
-        self.note(clock::set_status(synchronized, leap, max_error, estimated_error));
+        let set = clock::set_status(synchronized, leap, max_error, estimated_error);
+        if set.is_ok() {
+            // The kernel counts to 16 s (NTP_PHASE_LIMIT).
+            let armed = synchronized && leap != LeapSecond::None;
+            self.written.status = Some((synchronized, armed, max_error.min(16.0)));
+        }
+        self.note(set);
     }
 
     fn note(&mut self, outcome: Result<(), sys::Error>) {

@@ -21,13 +21,14 @@ use crate::{
     resolve::{self, Answer},
     server::{ServeConfig, ServerSocket},
     state::State,
+    suspects::Suspects,
 };
 
 mod devices;
 mod requests;
 mod rim;
 
-use rim::Rim;
+use rim::{Rim, Watch};
 
 /// Where the engine's view goes.
 pub(crate) trait Sink: Send {
@@ -75,6 +76,7 @@ pub(crate) fn start(
     state: Arc<State>,
     keys: &Path,
     host: &HostRoot,
+    suspects: Arc<Suspects>,
     sink: Box<dyn Sink>,
 ) -> io::Result<(Orders, JoinHandle<()>)> {
     let waker = Arc::new(Waker::new().map_err(io::Error::other)?);
@@ -88,7 +90,8 @@ pub(crate) fn start(
         exchange::start(question, move |answer| back.give(Order::Exchanged(Box::new(answer))));
     };
     let proofs = Proofs::new(keys, Some(Box::new(exchanger)));
-    let mut rim = Rim::new(state, proofs, host, Some(sink), Some(questions)).map_err(io::Error::other)?;
+    let mut rim = Rim::new(state, proofs, host, Some(sink), Some(questions), Some(Watch::new(suspects)))
+        .map_err(io::Error::other)?;
     let engine = thread::Builder::new().name("engine".to_owned()).stack_size(STACK);
     let thread = engine.spawn(move || obey(&mut rim, &receiver, &waker))?;
     Ok((orders, thread))
@@ -118,7 +121,7 @@ pub(crate) fn run_alone(
     host: &HostRoot,
     mut server: Option<OwnServer>,
 ) -> Result<(), sys::Error> {
-    let mut rim = Rim::new(state, Proofs::new(keys, None), host, None, None)?;
+    let mut rim = Rim::new(state, Proofs::new(keys, None), host, None, None, None)?;
     rim.run(config, rules.clone());
     while !signal::stop_requested() {
         rim.wake_up();

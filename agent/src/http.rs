@@ -66,7 +66,8 @@ async fn listen(address: SocketAddr) -> TcpListener {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    match shared.metrics.text(&shared.journal.report(), shared.server.counters()) {
+    match shared.metrics.text(&shared.journal.report(), &shared.journal.conflicts(), shared.server.counters())
+    {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

@@ -34,6 +34,8 @@ mod rtc;
 
 mod timezone;
 
+mod suspects;
+
 mod report;
 
 mod metrics;

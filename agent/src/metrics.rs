@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     last_update_age: GaugeVec,
     steps: IntCounterVec,
     external_steps: IntCounterVec,
+    conflict: GaugeVec,
+    conflicts: IntCounterVec,
     mode: GaugeVec,
     profile: GaugeVec,
     source_offset: GaugeVec,
@@ -101,6 +103,13 @@ impl Metrics {
                 "Steps of the clock by somebody else since the agent's start",
                 &[],
             )?,
+            conflict: gauge(&r, "conflict", "Whether somebody else steers the clock", &[])?,
+            conflicts: counter(
+                &r,
+                "conflicts_total",
+                "Conflicts with somebody else who steers the clock that began, by what showed them",
+                &["reason"],
+            )?,
             mode: gauge(&r, "mode_info", "Whether the clock may be moved", &["mode"])?,
             profile: gauge(&r, "profile_info", "The running profile", &["policy", "hash"])?,
             source_offset: gauge(&r, "source_offset_seconds", "This clock minus the source's time", SOURCE)?,
@@ -161,10 +170,19 @@ impl Metrics {
     ///
     /// # Errors
     /// If the registry holds two series of one name and labels: a mistake in this file.
-    pub(crate) fn text(&self, report: &Report, server: &ServerCounters) -> Result<String, prometheus::Error> {
+    pub(crate) fn text(
+        &self,
+        report: &Report,
+        conflicts: &[(&str, u64)],
+        server: &ServerCounters,
+    ) -> Result<String, prometheus::Error> {
         let _one = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.set_profile(report);
         self.set_clock(&report.clock);
+        alone(&self.conflict, Some(f64::from(u8::from(report.conflict.is_some()))));
+        for (reason, number) in conflicts {
+            count(&self.conflicts, &[reason], *number);
+        }
         self.set_sources(&report.sources);
         self.set_rtc(&report.rtc);
         self.set_server(server);
@@ -332,7 +350,7 @@ mod tests {
     #[test]
     fn values_labels_and_units() {
         let text =
-            Metrics::new().unwrap().text(&report(Some(snapshot())), &ServerCounters::default()).unwrap();
+            Metrics::new().unwrap().text(&report(Some(snapshot())), &[], &ServerCounters::default()).unwrap();
         for line in [
             "timesync_synchronized 1",
             "timesync_offset_seconds -0.000012",
@@ -357,8 +375,8 @@ mod tests {
     #[test]
     fn what_is_unknown_or_gone_is_absent() {
         let metrics = Metrics::new().unwrap();
-        metrics.text(&report(Some(snapshot())), &ServerCounters::default()).unwrap();
-        let text = metrics.text(&report(None), &ServerCounters::default()).unwrap();
+        metrics.text(&report(Some(snapshot())), &[], &ServerCounters::default()).unwrap();
+        let text = metrics.text(&report(None), &[], &ServerCounters::default()).unwrap();
         assert!(text.contains("timesync_synchronized 0"), "{text}");
         for name in ["timesync_offset_seconds", "timesync_source_state", "timesync_profile_info"] {
             assert!(!text.contains(&format!("\n{name}")), "{name} is in\n{text}");
@@ -370,7 +388,7 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.reloaded(Reload::Refused);
         for _ in 0..3 {
-            let text = metrics.text(&report(Some(snapshot())), &ServerCounters::default()).unwrap();
+            let text = metrics.text(&report(Some(snapshot())), &[], &ServerCounters::default()).unwrap();
             assert!(text.contains("timesync_source_packets_total{result=\"sent\",source=\"a\"} 9"), "{text}");
             assert!(text.contains("timesync_agent_reload_total{result=\"refused\"} 1"), "{text}");
         }

@@ -7,13 +7,13 @@ use std::{
 };
 
 use contract::{
-    Assignment, ClockReport, Mode, ProfileError, ProfileName, Reason, Report, RtcHealth, RtcReport,
-    ServerReport, SourceState, StepReport, TimezoneReport, Transition, TransitionKind,
+    Assignment, ClockReport, ConflictReport, Mode, ProfileError, ProfileName, Reason, Report, RtcHealth,
+    RtcReport, ServerReport, SourceState, StepReport, TimezoneReport, Transition, TransitionKind,
 };
 use ntp::{Snapshot, Wall};
 use tokio::sync::watch;
 
-use crate::{clock::unix_seconds, timezone::Looked};
+use crate::{clock::unix_seconds, suspects::Suspects, timezone::Looked};
 
 mod sources;
 
@@ -22,6 +22,10 @@ use sources::{source_report, source_state};
 mod words;
 
 use words::{described, message};
+
+mod conflict;
+
+use conflict::Conflicts;
 
 /// Collects the parts of the report; shared by all threads.
 #[derive(Debug)]
@@ -54,6 +58,7 @@ struct Parts {
     resumed: u32,
     external_steps: u32,
     last_external_step: Option<StepReport>,
+    conflicts: Conflicts,
     profile: ProfileStatus,
     rtc: RtcReport,
     timezone: Option<TimezoneReport>,
@@ -73,6 +78,7 @@ struct Told {
     sources: Vec<(String, SourceState, bool, Option<IpAddr>)>,
     rtc: (bool, RtcHealth),
     timezone: Option<TimezoneReport>,
+    conflict: Option<ConflictReport>,
     server: (bool, String),
 }
 
@@ -89,6 +95,7 @@ impl Journal {
             resumed: 0,
             external_steps: 0,
             last_external_step: None,
+            conflicts: Conflicts::default(),
             profile: ProfileStatus {
                 assignment: Assignment::Unassigned,
                 running: None,
@@ -130,6 +137,23 @@ impl Journal {
             parts.record(now, kind, message);
         }
         self.tell(parts);
+    }
+
+    /// Whether somebody else steers the clock.
+    pub(crate) fn in_conflict(&self) -> bool {
+        self.parts().conflicts.running()
+    }
+
+    /// Takes who could steer the clock, and whether the node's programs can be seen.
+    pub(crate) fn suspects(&self, suspects: &Suspects) {
+        let mut parts = self.parts();
+        parts.conflicts.suspect(suspects.list(), suspects.sees_node());
+        self.tell(parts);
+    }
+
+    /// How many conflicts began, by what showed them.
+    pub(crate) fn conflicts(&self) -> Vec<(&'static str, u64)> {
+        self.parts().conflicts.counts()
     }
 
     /// Takes the RTC's report; writes and failures since the last one become transitions.
@@ -186,10 +210,10 @@ impl Journal {
             assignment: parts.profile.assignment.clone(),
             profile: parts.profile.running.clone(),
             profile_error: parts.profile.error.clone(),
-            mode: parts.profile.mode,
+            mode: parts.mode(),
             clock: clock_report(&parts),
             sources: parts.snapshot.iter().flat_map(|s| &s.sources).map(source_report).collect(),
-            conflict: None,
+            conflict: parts.conflicts.report(),
             rtc: parts.rtc.clone(),
             timezone: parts.timezone.clone(),
             server: parts.server.clone(),
@@ -229,8 +253,15 @@ impl Parts {
                 self.external_steps = self.external_steps.saturating_add(1);
                 self.last_external_step = Some(StepReport { at, by });
             }
+            ntp::Transition::Conflict(sign) => self.conflicts.begin(sign, at),
+            ntp::Transition::ConflictEnded => self.conflicts.end(),
             _ => {}
         }
+    }
+
+    /// How the profile runs: beside another one who steers nothing is moved.
+    fn mode(&self) -> Option<Mode> {
+        if self.conflicts.running() { self.profile.mode.map(|_| Mode::Observe) } else { self.profile.mode }
     }
 
     fn record(&mut self, now: Wall, kind: TransitionKind, message: String) {
@@ -261,6 +292,7 @@ impl Told {
                 .collect(),
             rtc: (parts.rtc.present, parts.rtc.health),
             timezone: parts.timezone.clone(),
+            conflict: parts.conflicts.report(),
             server: (parts.server.serving, parts.server.message.clone()),
         }
     }

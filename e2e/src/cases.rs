@@ -44,7 +44,7 @@ use std::time::Instant;
 
 use anyhow::bail;
 
-use crate::{cluster, image, install, interrupt, upstream};
+use crate::{clocks, cluster, image, install, interrupt, upstream};
 
 struct Case {
     name: &'static str,
@@ -92,6 +92,9 @@ const APART: &[Case] =
 
 /// Prints the names.
 pub(crate) fn list() {
+    for test in clocks::all() {
+        println!("{:16} {}", test.name, test.about);
+    }
     for case in COMMON.iter().chain(APART) {
         println!("{:16} {}", case.name, case.about);
     }
@@ -99,23 +102,30 @@ pub(crate) fn list() {
 
 /// Runs the tests of these names, or all. `keep` leaves the cluster up after a failure.
 pub(crate) fn run(names: &[String], keep: bool) -> anyhow::Result<()> {
-    let all: Vec<_> = COMMON.iter().chain(APART).collect();
-    if let Some(wrong) = names.iter().find(|name| all.iter().all(|case| case.name != **name)) {
+    let cases = || COMMON.iter().chain(APART).map(|case| case.name);
+    let all: Vec<_> = clocks::all().map(|test| test.name).chain(cases()).collect();
+    if let Some(wrong) = names.iter().find(|name| !all.contains(&name.as_str())) {
         bail!("there is no test {wrong}; `e2e list` prints them");
     }
-    let wanted = |case: &&Case| names.is_empty() || names.iter().any(|name| name == case.name);
-    image::build_all()?;
-    let common: Vec<_> = COMMON.iter().filter(wanted).collect();
+    let chosen = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let wanted = |case: &&Case| chosen(case.name);
     let mut failed = Vec::new();
-    if !common.is_empty() {
-        failed = run_common(&common, keep)?;
+    if clocks::all().any(|test| chosen(test.name)) {
+        failed = clocks::run(&chosen, keep)?;
+    }
+    let common: Vec<_> = COMMON.iter().filter(wanted).collect();
+    if cases().any(chosen) && (failed.is_empty() || !keep) {
+        image::build_all()?;
+        if !common.is_empty() {
+            failed.extend(run_common(&common, keep)?);
+        }
     }
     if failed.is_empty() || !keep {
         for case in APART.iter().filter(wanted) {
             failed.extend(run_one(case)?);
         }
     }
-    let count = all.iter().filter(|case| wanted(case)).count();
+    let count = all.iter().filter(|name| chosen(name)).count();
     println!("{} passed, {} failed", count - failed.len(), failed.len());
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));

@@ -27,6 +27,23 @@ const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Builds the two programs and writes all images.
 pub(crate) fn build_all() -> anyhow::Result<()> {
     build_helpers()?;
+    build_programs()?;
+    write(AGENT, &agent_program(), "agent")?;
+    write(OPERATOR, &program("timesync-operator"), "operator")
+}
+
+/// The agent as the image holds it.
+pub(crate) fn agent_program() -> PathBuf {
+    program("timesync-agent")
+}
+
+fn program(name: &str) -> PathBuf {
+    checkout::target().join(STATIC_TARGET).join("release").join(name)
+}
+
+/// Builds agent and operator, static.
+pub(crate) fn build_programs() -> anyhow::Result<()> {
+    fs::create_dir_all(checkout::images())?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(["build", "--release", "--locked", "--target", STATIC_TARGET])
@@ -34,10 +51,7 @@ pub(crate) fn build_all() -> anyhow::Result<()> {
         .current_dir(checkout::root())
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     let log = checkout::images().join("cargo.log");
-    process::run_shown(&mut cargo, "building agent and operator", "8 min the first time", &log)?;
-    let programs = checkout::target().join(STATIC_TARGET).join("release");
-    write(AGENT, &programs.join("timesync-agent"), "agent")?;
-    write(OPERATOR, &programs.join("timesync-operator"), "operator")
+    process::run_shown(&mut cargo, "building agent and operator", "8 min the first time", &log)
 }
 
 /// The archives of all images.

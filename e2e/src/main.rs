@@ -22,15 +22,15 @@ mod upstream;
 mod liar;
 mod control_plane;
 mod node;
+mod channel;
 mod vm;
+mod machine;
 mod qmp;
 mod cluster;
 
 mod truth;
 mod calendar;
 mod kubectl;
-
-mod hand;
 mod agent_http;
 mod ntp_query;
 mod install;
@@ -39,6 +39,7 @@ mod load;
 
 mod demo;
 mod demo_context;
+mod clocks;
 mod cases;
 mod bench;
 mod page;

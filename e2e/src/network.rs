@@ -43,17 +43,17 @@ pub(crate) fn namespace(name: &str, addresses: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The name of a virtual machine's tap.
+pub(crate) fn tap_name(machine: &str) -> String {
+    format!("tse2e-{machine}")
+}
+
 /// Makes a tap for a virtual machine.
 pub(crate) fn tap(machine: &str) -> anyhow::Result<()> {
     let name = tap_name(machine);
     sh(&format!("ip tuntap add {name} mode tap"))?;
     sh(&format!("ip link set {name} master {BRIDGE} up"))?;
     Ok(())
-}
-
-/// Its name.
-pub(crate) fn tap_name(machine: &str) -> String {
-    format!("tse2e-{machine}")
 }
 
 /// Words that run a program in a namespace. Not `ip netns exec`, which mounts a fresh /sys and hides the cgroups.

@@ -3,13 +3,14 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::net::UnixStream,
     path::Path,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use crate::calendar;
+use crate::{calendar, truth};
 
 /// The hardware clock in whole seconds since 1970.
 pub(crate) fn rtc(socket: &Path) -> anyhow::Result<i64> {
@@ -22,6 +23,33 @@ pub(crate) fn rtc(socket: &Path) -> anyhow::Result<i64> {
         (field("tm_year")? + 1900, field("tm_mon")? + 1, field("tm_mday")?),
         (field("tm_hour")?, field("tm_min")?, field("tm_sec")?),
     ))
+}
+
+/// The hardware clock minus this machine's clock, nanoseconds: asked until its second changes, so good to a few
+/// milliseconds.
+pub(crate) fn rtc_offset(socket: &Path) -> anyhow::Result<i64> {
+    let begun = Instant::now();
+    let first = rtc(socket)?;
+    loop {
+        let second = rtc(socket)?;
+        if second != first {
+            return Ok(second * 1_000_000_000 - truth::nanoseconds()?);
+        }
+        if begun.elapsed() > Duration::from_secs(3) {
+            bail!("the hardware clock stands still ({})", socket.display());
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A command without arguments, such as `stop`, `cont` and `system_reset`.
+pub(crate) fn order(socket: &Path, command: &str) -> anyhow::Result<()> {
+    ask(socket, &json!({"execute": command})).map(drop)
+}
+
+/// Plugs the cable of the network card `card` in, or pulls it.
+pub(crate) fn set_link(socket: &Path, card: &str, up: bool) -> anyhow::Result<()> {
+    ask(socket, &json!({"execute": "set_link", "arguments": {"name": card, "up": up}})).map(drop)
 }
 
 /// One command; its `return`.

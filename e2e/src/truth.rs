@@ -50,6 +50,8 @@ pub(crate) struct KernelClock {
     pub(crate) frequency_ppm: f64,
     /// `STA_UNSYNC` is not set.
     pub(crate) synchronized: bool,
+    /// Its bits STA_*.
+    pub(crate) status: i64,
 }
 
 impl Probe {
@@ -105,10 +107,14 @@ impl Probe {
         Ok(())
     }
 
-    /// Moves the guest's clock by so many nanoseconds in one piece, as `date -s` would, and touches nothing else.
+    /// Moves the guest's clock by so many nanoseconds at once; its frequency stays.
     pub(crate) fn step(&self, by: i64) -> anyhow::Result<()> {
-        self.session(|| self.exchange(STEP, by))?;
-        Ok(())
+        self.session(|| self.exchange(STEP, by)).map(drop)
+    }
+
+    /// The guest's clock minus its monotonic one, nanoseconds: changed by steps alone, whoever made them.
+    pub(crate) fn wall_minus_monotonic(&self) -> anyhow::Result<i64> {
+        Ok(self.session(|| self.exchange(KERNEL, 0))?.apart)
     }
 
     /// What the guest's kernel says.
@@ -118,7 +124,8 @@ impl Probe {
         #[allow(clippy::cast_precision_loss, reason = "both are far below 2^52")]
         let frequency_ppm = answer.frequency as f64 / 65536.0 + (answer.tick - 10_000) as f64 * 100.0;
         const STA_UNSYNC: i64 = 0x40;
-        Ok(KernelClock { frequency_ppm, synchronized: answer.status & STA_UNSYNC == 0 })
+        let status = answer.status;
+        Ok(KernelClock { frequency_ppm, synchronized: status & STA_UNSYNC == 0, status })
     }
 
     /// Has the guest spin while `body` asks.
@@ -142,7 +149,7 @@ impl Probe {
             }
         }
         let after = nanoseconds()?;
-        let mut fields = [0; 48];
+        let mut fields = [0; 56];
         self.page.read_exact_at(&mut fields, REALTIME)?;
         let field = |index: usize| {
             let bytes = fields[8 * index..8 * index + 8].try_into().expect("eight bytes");
@@ -154,7 +161,7 @@ impl Probe {
         }
         let at = before.midpoint(after);
         let reading = Reading { offset: realtime - at, uncertainty: (after - before) / 2, at };
-        Ok(Answer { reading, frequency: field(3), tick: field(4), status: field(5) })
+        Ok(Answer { reading, frequency: field(3), tick: field(4), status: field(5), apart: field(6) })
     }
 
     fn read(&self, at: u64) -> anyhow::Result<u64> {
@@ -173,6 +180,7 @@ struct Answer {
     frequency: i64,
     tick: i64,
     status: i64,
+    apart: i64,
 }
 
 /// This machine's clock, nanoseconds since 1970.

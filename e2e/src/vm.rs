@@ -4,17 +4,17 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::bail;
+use anyhow::ensure;
 
 use crate::{
+    channel::Channel,
     checkout, image, network, node, pki,
     process::{self, Daemon},
     qmp,
-    truth::{self, Probe},
+    truth::Probe,
     vm_image, wait,
 };
 
@@ -107,7 +107,9 @@ impl Vm {
             .args(&format!("-netdev tap,id=n0,ifname={tap},script=no,downscript=no"))
             .args(&format!("-device virtio-net-pci,netdev=n0,romfile=,mac=52:54:00:78:00:0{}", self.number))
             .args(&format!("-object memory-backend-file,id=shm,size=1M,share=on,mem-path={here}/shm"))
-            .args("-device ivshmem-plain,memdev=shm")
+            .args("-device ivshmem-plain,memdev=shm -device virtio-serial-pci")
+            .args(&format!("-chardev socket,id=hand,path={here}/hand.sock,server=on,wait=off"))
+            .args("-device virtserialport,chardev=hand,name=e2e.hand")
             .start()?;
         Ok(())
     }
@@ -125,6 +127,13 @@ impl Vm {
         })
     }
 
+    /// Runs a shell script on the node itself, as root, past its network; an error if that fails. What it printed.
+    pub(crate) fn run(self, script: &str) -> anyhow::Result<String> {
+        let (code, output) = Channel::at(self.folder().join("hand.sock")).run(script, 60)?;
+        ensure!(code == 0, "{}: `{script}` ended with {code}: {}", self.name(), output.trim());
+        Ok(output)
+    }
+
     /// What it has printed since it was switched on.
     pub(crate) fn console(self) -> String {
         let console = fs::read(self.folder().join("console.log")).unwrap_or_default();
@@ -138,18 +147,7 @@ impl Vm {
 
     /// The hardware clock minus this machine's, nanoseconds: asked until its second changes, so good to a few milliseconds.
     pub(crate) fn rtc_offset(self) -> anyhow::Result<i64> {
-        let begun = Instant::now();
-        let first = self.rtc()?;
-        loop {
-            let second = self.rtc()?;
-            if second != first {
-                return Ok(second * 1_000_000_000 - truth::nanoseconds()?);
-            }
-            if begun.elapsed() > Duration::from_secs(3) {
-                bail!("the hardware clock of {} stands still", self.name());
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
+        qmp::rtc_offset(&self.folder().join("qmp.sock"))
     }
 
     fn write_configuration(self, certificate: Certificate) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ use crate::{checkout, cpio::Cpio, image, kernel::Kernel, process, tools};
 const INIT: &str = include_str!("guest/init");
 const INIT2: &str = include_str!("guest/init2");
 const CLOCKPROBE: &str = include_str!("guest/clockprobe.c");
+const HAND: &str = include_str!("guest/hand");
 const THIS: &str = include_str!("vm_image.rs");
 
 /// Of Debian, each with the shared libraries that it needs.
@@ -34,7 +35,8 @@ const PROGRAMS: [&str; 10] = [
 pub(crate) const ZONES: [&str; 3] = ["UTC", "Asia/Shanghai", "Europe/Berlin"];
 /// kubelet starts the pods whose manifests lie here, with or without an API server.
 pub(crate) const STATIC_PODS: &str = "/etc/kubernetes/manifests";
-const MODULES: [&str; 6] = ["virtio_pci", "virtio_net", "virtio_blk", "overlay", "bridge", "veth"];
+const MODULES: [&str; 7] =
+    ["virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "overlay", "bridge", "veth"];
 
 /// The folder with `vmlinuz`, `initrd` and `root.ext4`, made if it is not there.
 pub(crate) fn ready() -> anyhow::Result<PathBuf> {
@@ -67,7 +69,7 @@ pub(crate) fn ready() -> anyhow::Result<PathBuf> {
 
 fn hash(kernel: &Kernel) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
-    for text in [INIT, INIT2, CLOCKPROBE, THIS, &kernel.version()] {
+    for text in [INIT, INIT2, CLOCKPROBE, HAND, THIS, &kernel.version()] {
         hash.update(text);
     }
     for program in PROGRAMS {
@@ -100,16 +102,20 @@ fn fill(root: &Path) -> anyhow::Result<()> {
     add_zones(root)?;
     fs::create_dir_all(root.join(STATIC_PODS.trim_start_matches('/')))?;
     for (name, text) in [
-        ("etc/passwd", "root:x:0:0::/root:/bin/sh\n"),
-        ("etc/group", "root:x:0:\n"),
+        // chronyd looks its user up before it does anything.
+        ("etc/passwd", "root:x:0:0::/root:/bin/sh\n_chrony:x:101:101::/var/lib/chrony:/bin/false\n"),
+        ("etc/group", "root:x:0:\n_chrony:x:101:\n"),
         ("etc/hosts", "127.0.0.1 localhost\n"),
         ("etc/os-release", "PRETTY_NAME=\"test node\"\nID=testnode\n"),
         ("etc/resolv.conf", ""),
         ("init2", INIT2),
+        ("usr/bin/hand", HAND),
     ] {
         fs::write(root.join(name), text)?;
     }
-    fs::set_permissions(root.join("init2"), Permissions::from_mode(0o755))?;
+    for program in ["init2", "usr/bin/hand"] {
+        fs::set_permissions(root.join(program), Permissions::from_mode(0o755))?;
+    }
     Ok(())
 }
 

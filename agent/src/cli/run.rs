@@ -30,6 +30,7 @@ use crate::{
     rtc::{RtcKeeper, RtcPolicy},
     server::{Family, KeyFiles, Server, ServerSocket},
     state::State,
+    suspects::Suspects,
     timezone::TimezoneKeeper,
 };
 
@@ -171,8 +172,14 @@ fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
         server: Arc::clone(&server),
         liveness: Arc::clone(&liveness),
     };
-    let (orders, engine) =
-        engine::start(Arc::clone(&state), &agent.keys_directory, &host, Box::new(publisher))?;
+    let suspects = Arc::new(Suspects::new());
+    let (orders, engine) = engine::start(
+        Arc::clone(&state),
+        &agent.keys_directory,
+        &host,
+        Arc::clone(&suspects),
+        Box::new(publisher),
+    )?;
     let metrics = Arc::new(Metrics::new()?);
     let http_address = agent.http_address.map(|address| super::http_address(&address));
     let http_address = http_address.transpose().map_err(Error::Address)?;
@@ -198,6 +205,8 @@ fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
             error: None,
         },
         journal,
+        suspects,
+        suspected: None,
         server,
         rtc,
         timezone: TimezoneKeeper::new(host, Arc::clone(&state)),
@@ -221,6 +230,9 @@ fn end(orders: &Orders, engine: JoinHandle<()>) -> Result<(), Error> {
 struct House {
     reloader: Reloader,
     journal: Arc<Journal>,
+    suspects: Arc<Suspects>,
+    /// When they were looked for.
+    suspected: Option<time::Instant>,
     server: Arc<Server>,
     rtc: RtcKeeper,
     timezone: TimezoneKeeper,
@@ -231,6 +243,9 @@ struct House {
 
 /// How often the time is kept on disk: what a boot without RTC is compared with.
 const KEEP_TIME: Duration = Duration::from_secs(60);
+
+/// How often those who could steer the clock are looked for while somebody does.
+const LOOK_FOR_SUSPECTS: Duration = Duration::from_secs(10);
 
 impl House {
     async fn keep(
@@ -280,8 +295,25 @@ impl House {
         self.rtc.apply(rtc_policy(&self.reloader));
         self.rtc.set_synchronized(self.journal.synchronized());
         self.journal.rtc(now, self.rtc.report());
+        self.look_for_suspects();
         if let Some(looked) = self.timezone.look(self.reloader.timezone(), Instant::now()) {
             self.journal.timezone(now, looked);
+        }
+    }
+
+    /// While somebody else steers the clock: who that could be. In a thread of its own, since there may be thousands of
+    /// processes.
+    fn look_for_suspects(&mut self) {
+        if !self.journal.in_conflict() {
+            self.suspected = None;
+            return;
+        }
+        self.journal.suspects(&self.suspects);
+        if self.suspected.is_none_or(|last| last.elapsed() >= LOOK_FOR_SUSPECTS) {
+            self.suspected = Some(time::Instant::now());
+            let suspects = Arc::clone(&self.suspects);
+            // Without one the list stays as it is, and the next look is soon.
+            let _ = std::thread::Builder::new().name("suspects".to_owned()).spawn(move || suspects.scan());
         }
     }
 

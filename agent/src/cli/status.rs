@@ -44,6 +44,9 @@ fn table(report: &Report) -> String {
     if let Some(timezone) = &report.timezone {
         lines.push(("Time zone", zone(timezone)));
     }
+    if let Some(conflict) = &report.conflict {
+        lines.push(("Conflict", conflict.message.clone()));
+    }
     if let Some(error) = &report.profile_error {
         lines.push(("Profile error", format!("{}: {}", error.reason, error.message)));
     }

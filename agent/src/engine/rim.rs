@@ -26,6 +26,9 @@ use crate::{
 };
 
 mod proven;
+mod rival;
+
+pub(super) use rival::Watch;
 
 /// The loop's belongings.
 pub(super) struct Rim {
@@ -46,6 +49,9 @@ pub(super) struct Rim {
     questions: Option<mpsc::Sender<Question>>,
     announced: Vec<Transition>,
     sink: Option<Box<dyn Sink>>,
+    /// What we were ordered to do; while somebody else steers, less is done.
+    orders: Option<ntp::Config>,
+    watch: Option<Watch>,
 }
 
 /// What `poll` found.
@@ -68,6 +74,7 @@ impl Rim {
         host: &HostRoot,
         sink: Option<Box<dyn Sink>>,
         questions: Option<mpsc::Sender<Question>>,
+        watch: Option<Watch>,
     ) -> Result<Self, sys::Error> {
         let (boot, drift) = (state.boot(), state.drift());
         let seed = sys::random::word()?;
@@ -88,14 +95,31 @@ impl Rim {
             questions,
             announced: Vec::new(),
             sink,
+            orders: None,
+            watch,
         })
     }
 
     /// Takes a configuration, with a new engine if none runs.
     pub(super) fn run(&mut self, config: ntp::Config, rules: RestrictTable) {
         self.rules = rules;
+        if config.mode == ntp::Mode::Observe {
+            self.forget_rivals();
+        }
+        self.orders = Some(config);
+        self.obey();
+        self.publish();
+    }
+
+    /// Has the engine do what was ordered, or observe while somebody else steers; with a new engine if none runs.
+    fn obey(&mut self) {
+        let Some(mut config) = self.orders.clone() else { return };
+        if self.rival_steers() {
+            config.mode = ntp::Mode::Observe;
+        }
         let disciplines = config.mode == ntp::Mode::Discipline;
         if disciplines && !self.disciplines {
+            self.clock.let_go();
             self.clock.take_over();
         }
         self.disciplines = disciplines;
@@ -117,7 +141,6 @@ impl Rim {
             }
             self.engine = Some(engine);
         }
-        self.publish();
     }
 
     /// Leaves a sane clock and asks nobody any more.
@@ -132,11 +155,15 @@ impl Rim {
         self.proofs.keep(|_| false);
         self.epoch += 1;
         self.disciplines = false;
+        self.orders = None;
+        self.forget_rivals();
+        self.clock.let_go();
         self.publish();
     }
 
     /// Tells the engine that its time has come, if it has.
     pub(super) fn wake_up(&mut self) {
+        self.look_for_rivals();
         let now = self.clock.now();
         let due = self.engine.as_ref().is_some_and(|engine| engine.next_wakeup(now) <= now.mono);
         if due {
@@ -248,8 +275,14 @@ impl Rim {
     /// Carries out actions in their order; what the engine wants in answer to their outcome comes after them.
     fn carry_out(&mut self, actions: Vec<Action>) {
         let mut open: VecDeque<Action> = actions.into();
+        let mut jumped = None;
         while let Some(action) = open.pop_front() {
             match action {
+                Action::SetFrequency { .. }
+                | Action::Step { .. }
+                | Action::SetTai { .. }
+                | Action::SetStatus { .. }
+                    if self.hands_off() => {}
                 Action::Resolve { source, host } => open.extend(self.resolve(source, host)),
                 Action::Send { request, source, to, header } => {
                     open.extend(self.send(request, source, to, header))
@@ -272,11 +305,21 @@ impl Rim {
                     self.state.save_boot(boot);
                 }
                 Action::Announce(transition) => {
-                    log(&transition);
-                    self.announced.push(transition);
+                    if let Transition::ExternalStep { by, .. } = transition {
+                        jumped = Some(jumped.unwrap_or(0.0) + by);
+                    }
+                    self.announce(transition);
                 }
             }
         }
+        if let Some(by) = jumped {
+            self.stepped_by_another(by);
+        }
+    }
+
+    fn announce(&mut self, transition: Transition) {
+        log(&transition);
+        self.announced.push(transition);
     }
 
     fn close(&mut self, request: RequestId) {
@@ -359,6 +402,10 @@ fn log(transition: &Transition) {
         Transition::Resumed(Pause::Unseen { offset }) => {
             warn!(offset_s = offset, "Clock is off all at once, as after a pause of the node")
         }
+        Transition::Conflict(sign) => {
+            error!(sign = sign.as_str(), "Somebody else steers the clock; standing back")
+        }
+        Transition::ConflictEnded => info!("Nobody else steers the clock any more"),
     }
 }
 
@@ -421,7 +468,7 @@ mod tests {
         let folder = Scratch::new();
         let state = Arc::new(State::open(folder.path(), "boot"));
         let host = HostRoot::new(folder.path().to_owned());
-        let mut rim = Rim::new(state, Proofs::new(folder.path(), None), &host, None, None).unwrap();
+        let mut rim = Rim::new(state, Proofs::new(folder.path(), None), &host, None, None, None).unwrap();
         let fake = Fake { offset_ns: 1_500_000, ..Fake::default() };
         rim.devices = fake.devices();
         rim.run(observing("/dev/ptp7"), RestrictTable::new(&[]));

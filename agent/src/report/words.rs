@@ -2,6 +2,8 @@
 //! engine's words in, the contract's kinds and text for a reader out.
 use contract::{TransitionKind, approximately};
 
+use crate::suspects::Suspect;
+
 /// The reason as a sentence. Without numbers that change by themselves: it becomes the message of a condition.
 pub(super) fn message(reason: ntp::Reason, reference: Option<&str>) -> String {
     match reason {
@@ -84,7 +86,50 @@ pub(super) fn described(transition: &ntp::Transition) -> (TransitionKind, String
             (TransitionKind::ExternalStep, external_step(*by, *then))
         }
         ntp::Transition::Resumed(pause) => (TransitionKind::Resumed, resumed(*pause)),
+        ntp::Transition::Conflict(sign) => {
+            (TransitionKind::Conflict, format!("{}; the agent only observes until it is alone", seen(*sign)))
+        }
+        ntp::Transition::ConflictEnded => {
+            (TransitionKind::ConflictEnded, "Nobody else steers the clock any more".to_owned())
+        }
     }
+}
+
+/// What shows that somebody else steers.
+fn seen(sign: ntp::Foreign) -> &'static str {
+    match sign {
+        ntp::Foreign::Frequency => "Somebody else set the frequency of this node's clock",
+        ntp::Foreign::Slew => "Somebody else slews this node's clock",
+        ntp::Foreign::Status => "Somebody else set the status of this node's clock in the kernel",
+        ntp::Foreign::Error => "Somebody else told the kernel how good its clock is",
+        ntp::Foreign::Step => "Somebody else stepped this node's clock again within ten minutes",
+    }
+}
+
+/// The conflict in a few sentences: what was seen, who may have done it, what to do.
+pub(super) fn conflict(sign: ntp::Foreign, suspects: &[Suspect], sees_node: bool) -> String {
+    let names = names(suspects).join(", ");
+    let units: Vec<_> = suspects.iter().filter_map(|suspect| suspect.unit).collect();
+    let (who, advice) = if suspects.is_empty() && sees_node {
+        let who = "no program that is known for it runs here";
+        (who.to_owned(), "look for scripts, and for guest tools of the hypervisor".to_owned())
+    } else if suspects.is_empty() {
+        let who = "the node's programs cannot be seen from here (hostPID)";
+        (who.to_owned(), "look for chronyd, ntpd, systemd-timesyncd or ptp4l on the node".to_owned())
+    } else if units.is_empty() {
+        (format!("here runs {names}"), "stop it".to_owned())
+    } else {
+        (format!("here runs {names}"), format!("stop it (systemctl disable --now {})", units.join(" ")))
+    };
+    format!(
+        "{}; {who}. The agent only observes until it is alone: {advice}, or set mode: Observe in the policy",
+        seen(sign)
+    )
+}
+
+/// Each with its process.
+pub(super) fn names(suspects: &[Suspect]) -> Vec<String> {
+    suspects.iter().map(|suspect| format!("{} (pid {})", suspect.name, suspect.pid)).collect()
 }
 
 /// How much, which way, and what comes next.

@@ -18,6 +18,7 @@ use super::{
     Family, ServingState, Shared,
     worker::{Whistle, Worker},
 };
+use crate::suspects;
 
 /// A port that could not be opened is tried again after this.
 const RETRY: Duration = Duration::from_secs(5);
@@ -189,7 +190,9 @@ fn failure(family: Family, port: u16, error: sys::Error) -> String {
         denied if denied.not_permitted() => "NotPermitted",
         _ => "OpenFailed",
     };
-    format!("{word}: {} UDP port {port}: {error}", family.as_str())
+    let owner = suspects::owner_of_udp_port(port).filter(|_| error.in_use());
+    let by = owner.map_or_else(String::new, |owner| format!(" by {owner}"));
+    format!("{word}: {} UDP port {port}: {error}{by}", family.as_str())
 }
 
 /// Logs a change, once.

@@ -23,7 +23,8 @@ pub struct Profile {
     pub clock: Clock,
     /// What happens to the hardware clock.
     pub rtc: Rtc,
-    /// The node's time zone, as `Asia/Shanghai`: where /etc/localtime is to lead. Absent: it is left alone.
+    /// The node's time zone, as `Asia/Shanghai`: where /etc/localtime is to lead. Absent: what was there
+    /// before is put back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
     /// From when on a deviation counts.

@@ -1,7 +1,7 @@
 //! What goes into the engine and what comes out: events and actions, as data.
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{Leap, NtpTimestamp, OnExternalStep, Samples, Wall, packet::Header};
+use crate::{Foreign, Leap, NtpTimestamp, OnExternalStep, Samples, Wall, packet::Header};
 
 /// An upstream, for as long as it is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -233,6 +233,10 @@ pub enum Transition {
     },
     /// The node was asleep or held, and its clock is measured anew.
     Resumed(Pause),
+    /// Somebody else steers the clock, and we do not any more. Said by the caller, who compares ([`crate::Rival`]).
+    Conflict(Foreign),
+    /// We are alone again, or have no business with the clock any more.
+    ConflictEnded,
 }
 
 /// Why the clock was stepped.

@@ -45,6 +45,7 @@ mod jump;
 mod resume;
 mod aftermath;
 mod kernel;
+mod rival;
 mod orphan;
 mod samples;
 mod snapshot;
@@ -76,6 +77,7 @@ pub use leap_table::{LeapTable, LeapTableError};
 pub use rate_limit::{Judgement, RateLimit, RateSet, RateVerdict};
 pub use response::{Answer, Decision, DropReason, Memory, Request, Served, Serving, Verdict, respond};
 pub use restrict::{Cidr, CidrError, RestrictEntry, RestrictFlags, RestrictTable};
+pub use rival::{Foreign, KernelTimex, Rival, Stance, Written};
 pub use samples::{Clocks, Samples, SavedSample, SourceSamples, Stale};
 pub use snapshot::{
     Heard, Leap, Reason, SampleSnapshot, Snapshot, SourceDetail, SourceSnapshot, SourceState,

@@ -48,6 +48,8 @@ pub struct Timex {
     pub estimated_error: f64,
     /// TAI minus UTC, seconds; 0 if unknown.
     pub tai_offset: i32,
+    /// What is left of a slew by adjtime(3), seconds.
+    pub adjtime: f64,
     /// Time constant of the kernel's PLL.
     pub time_constant: i64,
     /// Precision that the kernel claims, seconds.
@@ -80,6 +82,16 @@ pub struct Pps {
 }
 
 impl Timex {
+    /// Whether a leap second is armed.
+    pub fn leap(&self) -> bool {
+        self.status & (libc::STA_INS | libc::STA_DEL) != 0
+    }
+
+    /// Whether the kernel's own loops steer (PLL, FLL, a pulse per second).
+    pub fn steered(&self) -> bool {
+        self.status & (libc::STA_PLL | libc::STA_FLL | libc::STA_PPSFREQ | libc::STA_PPSTIME) != 0
+    }
+
     /// Whether the kernel tells programs that its clock is synchronised.
     pub fn synchronized(&self) -> bool {
         self.status & libc::STA_UNSYNC == 0
@@ -91,6 +103,9 @@ impl Timex {
 /// # Errors
 /// Where a sandbox forbids the call.
 pub fn read_timex() -> Result<Timex, Error> {
+    let mut rest = blank();
+    rest.modes = libc::ADJ_OFFSET_SS_READ;
+    adjust("clock_adjtime (adjtime)", &mut rest)?;
     let mut timex = blank();
     adjust("clock_adjtime", &mut timex)?;
     let offset_unit = if timex.status & libc::STA_NANO != 0 { 1e-9 } else { 1e-6 };
@@ -101,6 +116,7 @@ pub fn read_timex() -> Result<Timex, Error> {
         max_error: timex.maxerror as f64 / 1e6,
         estimated_error: timex.esterror as f64 / 1e6,
         tai_offset: timex.tai,
+        adjtime: rest.offset as f64 / 1e6,
         time_constant: timex.constant,
         precision: timex.precision as f64 / 1e6,
         tolerance_ppm: timex.tolerance as f64 / UNITS_PER_PPM,

@@ -8,7 +8,7 @@ use contract::Report;
 
 use super::lab::{self, MS};
 use crate::{
-    cluster, hand,
+    cluster,
     install::{self, NAMESPACE},
     kubectl, truth,
     vm::{self, Certificate, Vm},
@@ -20,18 +20,11 @@ const RTC_1970: &str = "1970-01-01T00:00:00";
 
 pub(super) fn run() -> anyhow::Result<()> {
     lab::settle()?;
-    let result = cut_power();
-    if result.is_err() {
-        put_back()?;
-    }
-    result
+    lab::or_else(cut_power(), put_back)
 }
 
 fn cut_power() -> anyhow::Result<()> {
     let (without, with) = (vm::VMS[0], vm::VMS[1]);
-    for vm in vm::VMS {
-        hand::start(vm)?;
-    }
     let before = boot_id(without)?;
     without.power_cycle(RTC_1970, Certificate::FromNow)?;
     option_starts_a_node(with)?;
@@ -48,7 +41,7 @@ fn option_starts_a_node(vm: Vm) -> anyhow::Result<()> {
     let before = boot_id(vm)?;
     upgrade("agent.boot.staticPod=true")?;
     wait::until(&format!("the boot files on {}", vm.name()), "20 s", Duration::from_secs(120), || {
-        Ok(FILES.iter().all(|file| hand::expect_file(vm, file, true).is_ok()).then_some(()))
+        Ok((boot_files(vm)? == FILES).then_some(()))
     })?;
     vm.power_cycle(RTC_1970, Certificate::FromNow)?;
     vm.wait_for_probe()?;
@@ -113,17 +106,13 @@ fn right(vm: Vm) -> anyhow::Result<()> {
 fn uninstall_removes_it() -> anyhow::Result<()> {
     install::wait_for_pods()?;
     for vm in vm::VMS {
-        hand::start(vm)?;
-        for file in FILES {
-            hand::expect_file(vm, file, true)?;
-        }
+        let found = boot_files(vm)?;
+        ensure!(found == FILES, "{} has {found:?}", vm.name());
     }
     kubectl::helm(&["uninstall", "timesync", "--namespace", NAMESPACE, "--wait"])?;
     for vm in vm::VMS {
-        for file in FILES {
-            hand::expect_file(vm, file, false)?;
-        }
-        hand::stop(vm)?;
+        let left = boot_files(vm)?;
+        ensure!(left.is_empty(), "uninstalling leaves {left:?} on {}", vm.name());
     }
     install::chart(&[])?;
     lab::settle()
@@ -132,6 +121,12 @@ fn uninstall_removes_it() -> anyhow::Result<()> {
 /// What the boot option puts on a node.
 const FILES: [&str; 2] =
     ["/etc/kubernetes/manifests/timesync-boot.yaml", "/var/lib/timesync/boot/timesync-agent"];
+
+/// Those of them that a node has.
+fn boot_files(vm: Vm) -> anyhow::Result<Vec<String>> {
+    let found = vm.run(&format!("ls -d {} 2>/dev/null || true", FILES.join(" ")))?;
+    Ok(found.lines().map(str::to_owned).collect())
+}
 
 fn upgrade(setting: &str) -> anyhow::Result<()> {
     let chart = crate::checkout::root().join("charts/timesync").display().to_string();

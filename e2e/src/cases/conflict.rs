@@ -7,7 +7,7 @@ use contract::Report;
 
 use super::lab::{self, MS};
 use crate::{
-    hand, kubectl, upstream,
+    kubectl, upstream,
     vm::{self, Vm},
     wait,
 };
@@ -15,14 +15,10 @@ use crate::{
 pub(super) fn run() -> anyhow::Result<()> {
     lab::settle()?;
     let (rivalled, other) = (vm::VMS[0], vm::VMS[1]);
-    hand::start(rivalled)?;
-    let result = beside(rivalled, other);
-    let stopped = stop_chronyd(rivalled);
-    hand::stop(rivalled)?;
-    if result.is_err() {
-        lab::begin_anew()?;
-    }
-    result.and(stopped)
+    lab::or_else(beside(rivalled, other), || {
+        stop_chronyd(rivalled)?;
+        lab::begin_anew()
+    })
 }
 
 fn beside(rivalled: Vm, other: Vm) -> anyhow::Result<()> {
@@ -84,7 +80,7 @@ fn start_chronyd(vm: Vm) -> anyhow::Result<()> {
         "server {} iburst minpoll 0 maxpoll 1\\nallow 172.30.0.0/24\\ncmdport 0\\nbindcmdaddress /\\npidfile {PID}\\n",
         upstream::HONEST
     );
-    hand::sh(vm, &format!("printf '{lines}' >/run/chrony.conf && chronyd -u root -f /run/chrony.conf"))?;
+    vm.run(&format!("printf '{lines}' >/run/chrony.conf && chronyd -u root -f /run/chrony.conf"))?;
     Ok(())
 }
 
@@ -96,6 +92,6 @@ fn stop_chronyd(vm: Vm) -> anyhow::Result<()> {
         "pid=$(cat {PID} 2>/dev/null) || exit 0; kill $pid; \
          for i in $(seq 100); do [ -e /proc/$pid ] || exit 0; sleep 0.1; done; kill -9 $pid; rm -f {PID}"
     );
-    hand::sh(vm, &end)?;
+    vm.run(&end)?;
     Ok(())
 }

@@ -17,11 +17,7 @@ const HOUR: i64 = 3_600_000_000_000;
 
 pub(super) fn run() -> anyhow::Result<()> {
     lab::settle()?;
-    let result = back_under_restore().and_then(|()| forward_under_report());
-    if result.is_err() {
-        lab::begin_anew()?;
-    }
-    result
+    lab::or_else(back_under_restore().and_then(|()| forward_under_report()), lab::begin_anew)
 }
 
 /// The other machine is the next one's: a second step of the same clock within ten minutes would be a conflict.

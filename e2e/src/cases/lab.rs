@@ -71,6 +71,17 @@ pub(crate) fn settle() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// After a failure: has `put_back` leave the cluster as the next test wants it, and passes the failure on.
+pub(crate) fn or_else(
+    result: anyhow::Result<()>,
+    put_back: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    result.map_err(|error| match put_back() {
+        Ok(()) => error,
+        Err(after) => error.context(format!("not put back either ({after:#})")),
+    })
+}
+
 /// After a failure that may have left clocks far off, or agents that stand back: both clocks right, and new agents.
 pub(crate) fn begin_anew() -> anyhow::Result<()> {
     for vm in vm::VMS {

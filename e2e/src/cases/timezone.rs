@@ -7,7 +7,7 @@ use contract::Report;
 
 use super::lab;
 use crate::{
-    hand, kubectl,
+    kubectl,
     vm::{self, Vm},
     vm_image::ZONES,
     wait,
@@ -15,11 +15,8 @@ use crate::{
 
 pub(super) fn run() -> anyhow::Result<()> {
     lab::settle()?;
-    let result = vm::VMS.into_iter().try_for_each(hand::start).and_then(|()| zones());
-    // Without the field the agents put back what was there, as it should be here.
-    let settled = lab::settle();
-    vm::VMS.into_iter().try_for_each(hand::stop)?;
-    result.and(settled)
+    // Without the field the agents put back what was there.
+    lab::or_else(zones(), lab::settle)
 }
 
 fn zones() -> anyhow::Result<()> {
@@ -72,9 +69,9 @@ fn wait_for_told(
     })
 }
 
-/// An error if the node's /etc/localtime leads elsewhere; the zone's short name must come with it.
+/// An error if the node's /etc/localtime leads elsewhere.
 fn expect_localtime(vm: Vm, zone: &str) -> anyhow::Result<()> {
-    let link = hand::sh(vm, "readlink -f /etc/localtime")?;
+    let link = vm.run("readlink -f /etc/localtime")?;
     let wanted = format!("/usr/share/zoneinfo/{zone}");
     ensure!(link.trim() == wanted, "/etc/localtime of {} leads to {}", vm.name(), link.trim());
     Ok(())

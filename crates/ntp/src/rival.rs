@@ -1,0 +1,357 @@
+//! A second writer of the clock: what the kernel shows is held against what we wrote last. Two writers never fight: once
+//! one is seen, the caller stands back, and goes on when nobody else has written for a while. Decides, and moves nothing.
+//!
+//! What the kernel does by itself is no sign of anybody (kernel/time/ntp.c): maxerror grows, at 16 s STA_UNSYNC is set,
+//! and so it is by every step; a slew by adjtime ends.
+use crate::Mono;
+
+/// What the kernel shows of its clock (adjtimex).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KernelTimex {
+    /// Parts per million by which it is sped up, tick and frequency together.
+    pub frequency_ppm: f64,
+    /// What is left of a slew that is not a frequency, seconds: adjtime's, or the PLL's offset.
+    pub slew: f64,
+    /// STA_UNSYNC is not set.
+    pub synchronized: bool,
+    /// STA_INS or STA_DEL is set.
+    pub leap: bool,
+    /// STA_PLL, STA_FLL, or one of those for a pulse per second is set.
+    pub steered: bool,
+    /// Seconds.
+    pub max_error: f64,
+}
+
+/// What shows that somebody else writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Foreign {
+    /// The kernel's frequency or tick is not what we set.
+    Frequency,
+    /// A slew that is not ours: adjtime, or the kernel's PLL.
+    Slew,
+    /// The kernel's status is not what we said: PLL or FLL on, a leap second armed, synchronised.
+    Status,
+    /// Its largest error became smaller without us.
+    Error,
+    /// The clock was stepped for the second time within ten minutes.
+    Step,
+}
+
+impl Foreign {
+    /// Every kind, for counters.
+    pub const ALL: [Self; 5] = [Self::Frequency, Self::Slew, Self::Status, Self::Error, Self::Step];
+
+    /// A word for it, for labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Frequency => "frequency",
+            Self::Slew => "slew",
+            Self::Status => "status",
+            Self::Error => "error",
+            Self::Step => "step",
+        }
+    }
+}
+
+/// What was written last by us, in the kernel's own units; none before the first time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Written {
+    /// Parts per million, tick and frequency together.
+    pub frequency_ppm: Option<f64>,
+    /// Synchronised, a leap second is armed, largest error in seconds.
+    pub status: Option<(bool, bool, f64)>,
+}
+
+/// What the caller is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stance {
+    /// Stand back: write nothing any more.
+    Back(Foreign),
+    /// Steer again.
+    Alone,
+}
+
+/// What is known of others.
+#[derive(Clone, Debug, Default)]
+pub struct Rival {
+    /// Something foreign was seen; once may be chance.
+    suspicion: Option<Mono>,
+    /// Foreign steps of late, and their sizes.
+    steps: Vec<(Mono, f64)>,
+    conflict: Option<Conflict>,
+    /// When the last conflict ended, and how long its quiet had to be.
+    former: Option<(Mono, f64)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Conflict {
+    /// When somebody else wrote last.
+    last: Mono,
+    /// So many seconds must nobody write.
+    quiet: f64,
+    /// The look before.
+    seen: Option<KernelTimex>,
+}
+
+/// A second sign within so many seconds is none of chance.
+const CHANCE: f64 = 60.0;
+
+/// A second step within so many seconds is a conflict (ten minutes).
+const STEPS: f64 = 600.0;
+
+/// Nobody wrote for so many seconds: the other one has ended.
+const QUIET: f64 = 60.0;
+
+/// Nor has it, however long it is known to run: chronyd writes every 1024 s at its longest poll.
+const LONG_QUIET: f64 = 1200.0;
+
+/// The quiet doubles with each conflict that begins so soon after another, and is no longer than this, seconds.
+const SOON: f64 = 3600.0;
+
+/// Half a unit of the kernel's is 8e-6 ppm; nobody who steers sets less than this.
+const SAME_PPM: f64 = 1e-3;
+
+/// The kernel counts errors in microseconds.
+const SAME_ERROR: f64 = 2e-6;
+
+/// What is left of a slew, or of two steps that undo each other, seconds.
+const NOTHING: f64 = 1e-9;
+const UNDONE: f64 = 2.0;
+
+impl Rival {
+    /// Whether somebody else steers.
+    pub fn steers(&self) -> bool {
+        self.conflict.is_some()
+    }
+
+    /// Looks at what the kernel shows, some once a second. `suspects` is whether a program that could be the other one
+    /// still runs.
+    pub fn look(
+        &mut self,
+        kernel: KernelTimex,
+        written: &Written,
+        suspects: bool,
+        now: Mono,
+    ) -> Option<Stance> {
+        if self.conflict.is_some() {
+            return self.watch(kernel, suspects, now);
+        }
+        let foreign = foreign(&kernel, written)?;
+        let chance = self.suspicion.replace(now).is_none_or(|before| now - before > CHANCE);
+        (!chance).then(|| self.begin(foreign, Some(kernel), now))
+    }
+
+    /// Somebody else has stepped the clock by so many seconds.
+    pub fn stepped(&mut self, by: f64, now: Mono) -> Option<Stance> {
+        if let Some(conflict) = &mut self.conflict {
+            conflict.last = now;
+            return None;
+        }
+        self.steps.retain(|(at, _)| now - *at <= STEPS);
+        self.steps.push((now, by));
+        let sum: f64 = self.steps.iter().map(|(_, by)| by).sum();
+        // Who takes back what he did does not fight.
+        let undone = self.steps.len() == 2 && sum.abs() <= UNDONE && by.abs() > UNDONE;
+        (self.steps.len() >= 2 && !undone).then(|| self.begin(Foreign::Step, None, now))
+    }
+
+    /// Nothing of it counts any more: we do not steer.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    fn begin(&mut self, foreign: Foreign, seen: Option<KernelTimex>, now: Mono) -> Stance {
+        let again = self.former.filter(|(ended, _)| now - *ended <= SOON);
+        let quiet = again.map_or(QUIET, |(_, before)| (2.0 * before).min(SOON));
+        self.conflict = Some(Conflict { last: now, quiet, seen });
+        (self.suspicion, self.steps) = (None, Vec::new());
+        Stance::Back(foreign)
+    }
+
+    fn watch(&mut self, kernel: KernelTimex, suspects: bool, now: Mono) -> Option<Stance> {
+        let conflict = self.conflict.as_mut()?;
+        let before = conflict.seen.replace(kernel);
+        if before.is_some_and(|before| changed(&before, &kernel)) {
+            conflict.last = now;
+        }
+        let quiet = if suspects { conflict.quiet.max(LONG_QUIET) } else { conflict.quiet };
+        if now - conflict.last < quiet {
+            return None;
+        }
+        self.former = Some((now, conflict.quiet));
+        self.conflict = None;
+        Some(Stance::Alone)
+    }
+}
+
+/// What in it is not ours.
+fn foreign(kernel: &KernelTimex, written: &Written) -> Option<Foreign> {
+    if written.frequency_ppm.is_some_and(|ours| (kernel.frequency_ppm - ours).abs() > SAME_PPM) {
+        return Some(Foreign::Frequency);
+    }
+    written.frequency_ppm?;
+    if kernel.slew.abs() > NOTHING {
+        return Some(Foreign::Slew);
+    }
+    let (synchronized, leap, max_error) = written.status?;
+    if kernel.steered || kernel.leap && !leap || kernel.synchronized && !synchronized {
+        return Some(Foreign::Status);
+    }
+    (kernel.max_error < max_error - SAME_ERROR).then_some(Foreign::Error)
+}
+
+/// Whether somebody wrote between two looks.
+fn changed(before: &KernelTimex, after: &KernelTimex) -> bool {
+    let grown = after.slew.abs() > before.slew.abs() + NOTHING;
+    (before.frequency_ppm - after.frequency_ppm).abs() > SAME_PPM
+        || grown
+        || before.steered != after.steered
+        || before.leap != after.leap
+        || after.synchronized && !before.synchronized
+        || after.max_error < before.max_error - SAME_ERROR
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OURS: Written = Written { frequency_ppm: Some(12.5), status: Some((true, false, 0.001)) };
+    const QUIET_KERNEL: KernelTimex = KernelTimex {
+        frequency_ppm: 12.5,
+        slew: 0.0,
+        synchronized: true,
+        leap: false,
+        steered: false,
+        max_error: 0.001,
+    };
+
+    fn at(seconds: f64) -> Mono {
+        Mono(0).plus(seconds)
+    }
+
+    /// Looks each second from `from` to `to`; what came of it, and when.
+    fn looks(
+        rival: &mut Rival,
+        kernel: KernelTimex,
+        suspects: bool,
+        from: u32,
+        to: u32,
+    ) -> Vec<(u32, Stance)> {
+        let look = |second| {
+            let stance = rival.look(kernel, &OURS, suspects, at(f64::from(second)));
+            stance.map(|stance| (second, stance))
+        };
+        (from..to).filter_map(look).collect()
+    }
+
+    #[test]
+    fn what_the_kernel_does_by_itself_is_nobodys() {
+        let check = |kernel: KernelTimex| {
+            assert_eq!(looks(&mut Rival::default(), kernel, false, 0, 100), [], "{kernel:?}");
+        };
+        check(QUIET_KERNEL);
+        check(KernelTimex { max_error: 15.9, ..QUIET_KERNEL });
+        check(KernelTimex { max_error: 16.0, synchronized: false, ..QUIET_KERNEL });
+        check(KernelTimex { frequency_ppm: 12.500_01, ..QUIET_KERNEL });
+    }
+
+    #[test]
+    fn every_foreign_word_is_seen_at_the_second_look() {
+        let check = |kernel: KernelTimex, expected: Foreign| {
+            let seen = looks(&mut Rival::default(), kernel, false, 0, 5);
+            assert_eq!(seen, [(1, Stance::Back(expected))], "{kernel:?}");
+        };
+        check(KernelTimex { frequency_ppm: 12.6, ..QUIET_KERNEL }, Foreign::Frequency);
+        check(KernelTimex { slew: -0.01, ..QUIET_KERNEL }, Foreign::Slew);
+        check(KernelTimex { steered: true, ..QUIET_KERNEL }, Foreign::Status);
+        check(KernelTimex { leap: true, ..QUIET_KERNEL }, Foreign::Status);
+        check(KernelTimex { max_error: 0.0005, ..QUIET_KERNEL }, Foreign::Error);
+        let unsynchronized = Written { status: Some((false, false, 16.0)), ..OURS };
+        let mut rival = Rival::default();
+        assert_eq!(rival.look(QUIET_KERNEL, &unsynchronized, false, at(0.0)), None);
+        let second = rival.look(QUIET_KERNEL, &unsynchronized, false, at(1.0));
+        assert_eq!(second, Some(Stance::Back(Foreign::Status)));
+    }
+
+    #[test]
+    fn before_we_wrote_anything_all_is_foreign_and_none_of_our_business() {
+        let mut rival = Rival::default();
+        let kernel = KernelTimex { frequency_ppm: 99.0, steered: true, ..QUIET_KERNEL };
+        for second in 0..10 {
+            assert_eq!(rival.look(kernel, &Written::default(), false, at(f64::from(second))), None);
+        }
+    }
+
+    #[test]
+    fn once_is_chance_and_twice_within_a_minute_is_not() {
+        let theirs = KernelTimex { frequency_ppm: 80.0, ..QUIET_KERNEL };
+        let mut rival = Rival::default();
+        assert_eq!(rival.look(theirs, &OURS, false, at(0.0)), None);
+        assert_eq!(looks(&mut rival, QUIET_KERNEL, false, 1, 100), []);
+        assert_eq!(rival.look(theirs, &OURS, false, at(100.0)), None);
+        assert_eq!(looks(&mut rival, QUIET_KERNEL, false, 101, 150), []);
+        assert_eq!(rival.look(theirs, &OURS, false, at(150.0)), Some(Stance::Back(Foreign::Frequency)));
+        assert!(rival.steers());
+    }
+
+    #[test]
+    fn a_second_step_is_a_conflict_unless_it_takes_the_first_one_back() {
+        let steps = |sizes: &[(f64, f64)]| {
+            let mut rival = Rival::default();
+            sizes.iter().filter_map(|(time, by)| rival.stepped(*by, at(*time))).last()
+        };
+        let conflict = Some(Stance::Back(Foreign::Step));
+        assert_eq!(steps(&[(0.0, 3600.0)]), None);
+        assert_eq!(steps(&[(0.0, 3600.0), (599.0, 3600.0)]), conflict);
+        assert_eq!(steps(&[(0.0, 0.1), (60.0, -0.1)]), conflict);
+        assert_eq!(steps(&[(0.0, 3600.0), (700.0, 3600.0)]), None);
+        assert_eq!(steps(&[(0.0, 3600.0), (30.0, -3600.4)]), None);
+        assert_eq!(steps(&[(0.0, 3600.0), (30.0, -3600.0), (60.0, 3600.0)]), conflict);
+    }
+
+    #[test]
+    fn it_ends_when_nobody_writes_and_waits_longer_for_who_comes_back() {
+        let theirs = |ppm: f64| KernelTimex { frequency_ppm: ppm, ..QUIET_KERNEL };
+        let mut rival = Rival::default();
+        assert_eq!(looks(&mut rival, theirs(1.0), false, 0, 2).len(), 1);
+        // It writes now and then.
+        assert_eq!(looks(&mut rival, theirs(1.0), false, 2, 50), []);
+        assert_eq!(looks(&mut rival, theirs(2.0), false, 50, 100), []);
+        assert_eq!(looks(&mut rival, theirs(2.0), false, 100, 111), [(110, Stance::Alone)]);
+        // Again, and the quiet is twice as long.
+        assert_eq!(
+            looks(&mut rival, theirs(2.0), false, 120, 125),
+            [(121, Stance::Back(Foreign::Frequency))]
+        );
+        assert_eq!(looks(&mut rival, theirs(2.0), false, 125, 242), [(241, Stance::Alone)]);
+    }
+
+    #[test]
+    fn who_runs_is_waited_for_longer() {
+        let theirs = KernelTimex { frequency_ppm: 1.0, ..QUIET_KERNEL };
+        let mut rival = Rival::default();
+        assert_eq!(looks(&mut rival, theirs, true, 0, 1201).len(), 1);
+        assert_eq!(looks(&mut rival, theirs, true, 1201, 1202), [(1201, Stance::Alone)]);
+    }
+
+    proptest! {
+        /// However somebody writes at least once a minute: after at most a minute we are back, and stay so.
+        #[test]
+        fn two_writers_never_fight(times in prop::collection::vec(1_u32..59, 5..40)) {
+            let mut rival = Rival::default();
+            let (mut second, mut ppm, mut begun) = (0, 0.0, None);
+            for pause in times {
+                ppm += 1.0;
+                let kernel = KernelTimex { frequency_ppm: ppm, ..QUIET_KERNEL };
+                for (when, stance) in looks(&mut rival, kernel, false, second, second + pause) {
+                    prop_assert!(matches!(stance, Stance::Back(_)) && begun.is_none(), "{stance:?} at {when}");
+                    begun = Some(when);
+                }
+                second += pause;
+            }
+            prop_assert!(begun.is_some_and(|when| when <= 60), "{begun:?}");
+        }
+    }
+}
