@@ -24,11 +24,13 @@ use crate::{
     suspects::Suspects,
 };
 
+mod clock_watch;
 mod devices;
 mod requests;
 mod rim;
 
-use rim::{Rim, Watch};
+use clock_watch::ClockWatch;
+use rim::Rim;
 
 /// Where the engine's view goes.
 pub(crate) trait Sink: Send {
@@ -90,8 +92,9 @@ pub(crate) fn start(
         exchange::start(question, move |answer| back.give(Order::Exchanged(Box::new(answer))));
     };
     let proofs = Proofs::new(keys, Some(Box::new(exchanger)));
-    let mut rim = Rim::new(state, proofs, host, Some(sink), Some(questions), Some(Watch::new(suspects)))
-        .map_err(io::Error::other)?;
+    let mut rim = Rim::new(state, proofs, host, Some(sink), Some(questions)).map_err(io::Error::other)?;
+    rim.watch_clock(ClockWatch::new());
+    rim.watch_for_rivals(suspects);
     let engine = thread::Builder::new().name("engine".to_owned()).stack_size(STACK);
     let thread = engine.spawn(move || obey(&mut rim, &receiver, &waker))?;
     Ok((orders, thread))
@@ -121,7 +124,7 @@ pub(crate) fn run_alone(
     host: &HostRoot,
     mut server: Option<OwnServer>,
 ) -> Result<(), sys::Error> {
-    let mut rim = Rim::new(state, Proofs::new(keys, None), host, None, None, None)?;
+    let mut rim = Rim::new(state, Proofs::new(keys, None), host, None, None)?;
     rim.run(config, rules.clone());
     while !signal::stop_requested() {
         rim.wake_up();

@@ -15,7 +15,7 @@ use ntp::{
 use sys::poll;
 use tracing::{debug, error, info, warn};
 
-use super::{Sink, devices::Devices, requests::Requests};
+use super::{Sink, clock_watch::ClockWatch, devices::Devices, requests::Requests};
 use crate::{
     auth::Proofs,
     clock::{self, SystemClock},
@@ -28,7 +28,7 @@ use crate::{
 mod proven;
 mod rival;
 
-pub(super) use rival::Watch;
+use rival::Rivals;
 
 /// The loop's belongings.
 pub(super) struct Rim {
@@ -41,6 +41,10 @@ pub(super) struct Rim {
     rules: RestrictTable,
     seed: u64,
     clock: SystemClock,
+    /// What the platform tells of the clock, where that may be asked for.
+    watch: Option<ClockWatch>,
+    /// Somebody has set the clock.
+    alarmed: bool,
     state: Arc<State>,
     requests: Requests,
     devices: Devices,
@@ -51,7 +55,7 @@ pub(super) struct Rim {
     sink: Option<Box<dyn Sink>>,
     /// What we were ordered to do; while somebody else steers, less is done.
     orders: Option<ntp::Config>,
-    watch: Option<Watch>,
+    rivals: Option<Rivals>,
 }
 
 /// What `poll` found.
@@ -74,7 +78,6 @@ impl Rim {
         host: &HostRoot,
         sink: Option<Box<dyn Sink>>,
         questions: Option<mpsc::Sender<Question>>,
-        watch: Option<Watch>,
     ) -> Result<Self, sys::Error> {
         let (boot, drift) = (state.boot(), state.drift());
         let seed = sys::random::word()?;
@@ -87,6 +90,8 @@ impl Rim {
             rules: RestrictTable::new(&[]),
             seed,
             clock: SystemClock::default(),
+            watch: None,
+            alarmed: false,
             state,
             requests: Requests::default(),
             devices: Devices::default(),
@@ -96,8 +101,13 @@ impl Rim {
             announced: Vec::new(),
             sink,
             orders: None,
-            watch,
+            rivals: None,
         })
+    }
+
+    /// Heeds what the platform tells of the clock from now on.
+    pub(super) fn watch_clock(&mut self, watch: ClockWatch) {
+        self.watch = Some(watch);
     }
 
     /// Takes a configuration, with a new engine if none runs.
@@ -166,7 +176,7 @@ impl Rim {
         self.look_for_rivals();
         let now = self.clock.now();
         let due = self.engine.as_ref().is_some_and(|engine| engine.next_wakeup(now) <= now.mono);
-        if due {
+        if std::mem::take(&mut self.alarmed) || due {
             self.handle(Event::Wakeup);
         }
         self.publish();
@@ -203,15 +213,23 @@ impl Rim {
         Some((snapshot, engine.local_stratum(now)))
     }
 
-    /// Waits for a datagram, for `other` to become readable, for the engine's time, at most for `limit`.
-    pub(super) fn wait(&self, other: Option<BorrowedFd<'_>>, limit: Option<Duration>) -> Ready {
+    /// Waits for a datagram, for `other` to become readable, for the engine's time, for somebody to set the clock, at
+    /// most for `limit`.
+    pub(super) fn wait(&mut self, other: Option<BorrowedFd<'_>>, limit: Option<Duration>) -> Ready {
         let now = self.clock.now();
         let until = self.engine.as_ref().map(|engine| duration_between(now.mono, engine.next_wakeup(now)));
         let timeout = until.into_iter().chain(limit).min();
-        let descriptors: Vec<_> = other.into_iter().chain(self.requests.descriptors()).collect();
+        let alarm = self.watch.as_ref().and_then(ClockWatch::descriptor);
+        let before = [other, alarm].into_iter().flatten();
+        let descriptors: Vec<_> = before.chain(self.requests.descriptors()).collect();
+        let (has_other, has_alarm) = (other.is_some(), alarm.is_some());
         match poll::ready(&descriptors, timeout) {
             Ok(mut found) => {
-                let other = other.is_some() && found.remove(0).read;
+                let other = has_other && found.remove(0).read;
+                if has_alarm && found.remove(0).read {
+                    self.alarmed = true;
+                    self.watch.iter().for_each(ClockWatch::clear);
+                }
                 Ready { other, requests: self.requests.ready(&found) }
             }
             Err(error) if error.interrupted() => Ready::default(),
@@ -265,11 +283,22 @@ impl Rim {
     }
 
     fn handle(&mut self, event: Event<'_>) {
+        let actions = self.tell(event);
+        self.carry_out(actions);
+    }
+
+    /// Tells the engine, and before it that the node was asleep, if so: else what that did to the clock would be taken
+    /// for somebody's step. Answers what it wants.
+    pub(super) fn tell(&mut self, event: Event<'_>) -> Vec<Action> {
+        let asleep = self.watch.as_mut().and_then(ClockWatch::asleep);
         let now = self.clock.now();
-        if let Some(engine) = &mut self.engine {
-            let actions = engine.handle(event, now);
-            self.carry_out(actions);
+        let Some(engine) = &mut self.engine else { return Vec::new() };
+        let mut actions = Vec::new();
+        if let Some(asleep) = asleep {
+            actions.extend(engine.handle(Event::Resumed { asleep }, now));
         }
+        actions.extend(engine.handle(event, now));
+        actions
     }
 
     /// Carries out actions in their order; what the engine wants in answer to their outcome comes after them.
@@ -337,9 +366,7 @@ impl Rim {
             return Vec::new();
         }
         let addresses = resolve::look_up(&host);
-        let now = self.clock.now();
-        let event = Event::Resolved { source, addresses: &addresses };
-        self.engine.as_mut().map(|engine| engine.handle(event, now)).unwrap_or_default()
+        self.tell(Event::Resolved { source, addresses: &addresses })
     }
 
     /// Compares a device with the system clock and tells the engine what came of it.
@@ -354,8 +381,7 @@ impl Rim {
             },
             None => Event::SendFailed { request },
         };
-        let now = self.clock.now();
-        self.engine.as_mut().map(|engine| engine.handle(event, now)).unwrap_or_default()
+        self.tell(event)
     }
 
     /// Sends a request from a fresh port and tells the engine how that went.
@@ -371,8 +397,7 @@ impl Rim {
                 Event::SendFailed { request }
             }
         };
-        let now = self.clock.now();
-        self.engine.as_mut().map(|engine| engine.handle(event, now)).unwrap_or_default()
+        self.tell(event)
     }
 }
 
@@ -411,10 +436,15 @@ fn log(transition: &Transition) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use ntp::{Auth, LeapMode, Mode, Source, SourceState, Upstream};
 
     use super::*;
-    use crate::{engine::devices::tests::Fake, scratch::Scratch};
+    use crate::{
+        engine::{clock_watch::tests::sleeper, devices::tests::Fake},
+        scratch::Scratch,
+    };
 
     fn observing(path: &str) -> ntp::Config {
         let device = Source {
@@ -463,12 +493,49 @@ mod tests {
         }
     }
 
+    /// Keeps what was announced.
+    struct Ear(Arc<Mutex<Vec<Transition>>>);
+
+    impl Sink for Ear {
+        fn publish(&mut self, _: Option<Snapshot>, transitions: &[Transition], _: Served) {
+            self.0.lock().unwrap().extend_from_slice(transitions);
+        }
+    }
+
+    #[test]
+    fn a_sleep_is_told_before_anything_else_and_the_clock_measured_anew() {
+        let folder = Scratch::new();
+        let state = Arc::new(State::open(folder.path(), "boot"));
+        let (watch, slept) = sleeper();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let ear = Box::new(Ear(Arc::clone(&told)));
+        let host = HostRoot::new(folder.path().to_owned());
+        let proofs = Proofs::new(folder.path(), None);
+        let mut rim = Rim::new(state, proofs, &host, Some(ear), None).unwrap();
+        rim.watch_clock(watch);
+        rim.devices = Fake::default().devices();
+        rim.run(observing("/dev/ptp7"), RestrictTable::new(&[]));
+        turn(&mut rim, |snapshot| snapshot.synchronized);
+        // This machine did not sleep, so its clock was not set on: what is missing looks like somebody's step.
+        *slept.lock().unwrap() = Some(12_000_000_000);
+        turn(&mut rim, |snapshot| !snapshot.synchronized);
+        turn(&mut rim, |snapshot| snapshot.synchronized);
+        let told = told.lock().unwrap();
+        let strange: Vec<&Transition> = told
+            .iter()
+            .filter(|told| matches!(told, Transition::Resumed(_) | Transition::ExternalStep { .. }))
+            .collect();
+        assert_eq!(strange[0], &Transition::Resumed(Pause::Asleep { seconds: 5.0 }), "{told:?}");
+        let [_, Transition::ExternalStep { by, then: None }] = strange[..] else { panic!("{told:?}") };
+        assert!((by + 5.0).abs() < 1e-3, "{by}");
+    }
+
     #[test]
     fn a_device_is_followed_while_it_can_be_read() {
         let folder = Scratch::new();
         let state = Arc::new(State::open(folder.path(), "boot"));
         let host = HostRoot::new(folder.path().to_owned());
-        let mut rim = Rim::new(state, Proofs::new(folder.path(), None), &host, None, None, None).unwrap();
+        let mut rim = Rim::new(state, Proofs::new(folder.path(), None), &host, None, None).unwrap();
         let fake = Fake { offset_ns: 1_500_000, ..Fake::default() };
         rim.devices = fake.devices();
         rim.run(observing("/dev/ptp7"), RestrictTable::new(&[]));

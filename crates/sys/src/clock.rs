@@ -20,6 +20,11 @@ pub fn monotonic_raw_ns() -> i64 {
     read(libc::CLOCK_MONOTONIC_RAW)
 }
 
+/// CLOCK_BOOTTIME: CLOCK_MONOTONIC and the time that the node was asleep.
+pub fn boottime_ns() -> i64 {
+    read(libc::CLOCK_BOOTTIME)
+}
+
 /// CLOCK_MONOTONIC_COARSE: CLOCK_MONOTONIC as it was at the kernel's last tick, some milliseconds ago.
 pub fn monotonic_coarse_ns() -> i64 {
     read(libc::CLOCK_MONOTONIC_COARSE)
@@ -28,7 +33,7 @@ pub fn monotonic_coarse_ns() -> i64 {
 fn read(clock: libc::clockid_t) -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a live timespec. The call fails for unknown clocks alone, and these have existed since
-    // Linux 2.6.32; the epoch would then be the answer, which no caller takes for the present.
+    // Linux 2.6.39; the epoch would then be the answer, which no caller takes for the present.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     time.tv_sec * 1_000_000_000 + time.tv_nsec
 }

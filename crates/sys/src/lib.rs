@@ -5,6 +5,7 @@
 //! seconds as numbers; what they mean is the caller's.
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+pub mod alarm;
 pub mod clock;
 mod error;
 pub mod phc;

@@ -107,9 +107,4 @@ impl Rim {
     fn auth(&self, source: SourceId) -> Auth {
         self.engine.as_ref().and_then(|engine| engine.auth(source)).cloned().unwrap_or(Auth::None)
     }
-
-    fn tell(&mut self, event: Event<'_>) -> Vec<Action> {
-        let now = self.clock.now();
-        self.engine.as_mut().map(|engine| engine.handle(event, now)).unwrap_or_default()
-    }
 }
