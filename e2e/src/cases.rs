@@ -12,6 +12,12 @@ mod liars;
 
 mod silence;
 
+mod external_step;
+
+mod conflict;
+
+mod timezone;
+
 mod policies;
 
 mod refusal;
@@ -27,6 +33,8 @@ mod dashboard;
 mod operator_restart;
 
 mod upgrade;
+
+mod boot;
 
 mod restart;
 
@@ -55,6 +63,13 @@ const COMMON: &[Case] = &[
     case("keys", "a key in a Secret: missing, right, wrong, none, and right again", keys::run),
     case("liars", "a preferred liar; two against two", liars::run),
     case("silence", "all upstreams silent: holdover, unsynchronised, and back", silence::run),
+    case(
+        "external-step",
+        "a clock set an hour back, restored; an hour forward, reported, then restored",
+        external_step::run,
+    ),
+    case("conflict", "chronyd beside the agent: named, stood back from, and back again", conflict::run),
+    case("timezone", "a time zone for the nodes; one they lack; and the former one back", timezone::run),
     case("policies", "bad policies are refused with readable messages, good ones are taken", policies::run),
     case("refusal", "a bad policy; a hand-edited profile", refusal::run),
     case("access", "restrict … ignore gets no answer", access::run),
@@ -67,6 +82,7 @@ const COMMON: &[Case] = &[
         operator_restart::run,
     ),
     case("upgrade", "helm test, upgrade, uninstall and install again", upgrade::run),
+    case("boot", "power cuts with the hardware clock in 1970, with the boot option and without", boot::run),
     case("restart", "agent and operator killed; policy deleted; uninstall", restart::run),
 ];
 

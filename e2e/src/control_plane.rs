@@ -30,6 +30,10 @@ pub(crate) fn up() -> anyhow::Result<()> {
         .args(&format!("--etcd-servers=http://{host}:2379 --bind-address={host} --secure-port=6443"))
         .args(&format!("--advertise-address={host} --service-cluster-ip-range=10.96.0.0/16 --cert-dir={keys}"))
         .args(&format!("--tls-cert-file={keys}/apiserver.crt --tls-private-key-file={keys}/apiserver.key"))
+        .args(&format!(
+            "--tls-sni-cert-key={keys}/valid-from-now.crt,{keys}/valid-from-now.key:{}",
+            pki::VALID_FROM_NOW
+        ))
         .args(&format!("--client-ca-file={keys}/ca.crt"))
         .args(&format!("--kubelet-client-certificate={keys}/kubelet-client.crt"))
         .args(&format!("--kubelet-client-key={keys}/kubelet-client.key"))

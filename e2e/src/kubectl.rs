@@ -1,13 +1,16 @@
 //! kubectl and helm against our cluster, never against the one of an ambient KUBECONFIG.
 use std::{
+    fs::{self, File},
     io::Write,
-    process::{Command, Stdio},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use crate::{control_plane, process, tools};
+use crate::{checkout, control_plane, process, tools, wait};
 
 /// Runs kubectl; its standard output.
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<String> {
@@ -67,4 +70,45 @@ pub(crate) fn condition(node: &str, type_: &str) -> anyhow::Result<Option<(Strin
 /// A policy.
 pub(crate) fn policy(name: &str) -> anyhow::Result<api::TimeSyncPolicy> {
     Ok(serde_json::from_str(&sh(&format!("get tsp {name} -o json"))?)?)
+}
+
+/// Every status that a NodeClock has from now on, also one that lasts for a moment; ended when dropped.
+pub(crate) struct Watch {
+    child: Child,
+    file: PathBuf,
+}
+
+impl Watch {
+    /// Begins; what is there already counts as the first.
+    pub(crate) fn of_node_clock(node: &str) -> anyhow::Result<Self> {
+        let file = checkout::state().join(format!("watch-{node}.json"));
+        let words = ["get", "nclk", node, "--watch", "-o", "json"];
+        let child = command(&words)?.stdin(Stdio::null()).stdout(File::create(&file)?).spawn()?;
+        let watch = Self { child, file };
+        watch.wait_for("the first status", Duration::from_secs(30), |_| true)?;
+        Ok(watch)
+    }
+
+    /// Waits until one of them is as wanted.
+    pub(crate) fn wait_for(
+        &self,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&api::NodeClockStatus) -> bool,
+    ) -> anyhow::Result<()> {
+        wait::until(what, "", limit, || {
+            let text = fs::read(&self.file)?;
+            // The last one may still be on its way.
+            let seen = serde_json::Deserializer::from_slice(&text).into_iter::<api::NodeClock>();
+            let mut known = seen.map_while(Result::ok).filter_map(|clock| clock.status);
+            Ok(known.any(|status| wanted(&status)).then_some(()))
+        })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

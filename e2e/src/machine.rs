@@ -11,17 +11,16 @@ use anyhow::{Context, bail, ensure};
 use contract::Report;
 
 use crate::{
-    calendar, checkout, network,
+    calendar,
+    channel::Channel,
+    checkout, network,
     process::{self, Daemon},
     qmp,
     truth::Probe,
     wait,
 };
 
-mod channel;
 mod image;
-
-use channel::Channel;
 
 /// One of the machines.
 #[derive(Clone, Copy, Debug)]

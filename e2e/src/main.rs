@@ -22,6 +22,7 @@ mod upstream;
 mod liar;
 mod control_plane;
 mod node;
+mod channel;
 mod vm;
 mod machine;
 mod qmp;

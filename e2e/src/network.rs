@@ -48,12 +48,12 @@ pub(crate) fn tap_name(machine: &str) -> String {
     format!("tse2e-{machine}")
 }
 
-/// Makes a tap for a virtual machine; its name.
-pub(crate) fn tap(machine: &str) -> anyhow::Result<String> {
+/// Makes a tap for a virtual machine.
+pub(crate) fn tap(machine: &str) -> anyhow::Result<()> {
     let name = tap_name(machine);
     sh(&format!("ip tuntap add {name} mode tap"))?;
     sh(&format!("ip link set {name} master {BRIDGE} up"))?;
-    Ok(name)
+    Ok(())
 }
 
 /// Words that run a program in a namespace. Not `ip netns exec`, which mounts a fresh /sys and hides the cgroups.

@@ -34,6 +34,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("qemu-system-x86", "qemu-system-x86_64"),
     ("qemu-utils", "qemu-img"),
     ("runc", "runc"),
+    ("tzdata", "/usr/share/zoneinfo/Asia/Shanghai"),
     ("util-linux", "nsenter"),
 ];
 

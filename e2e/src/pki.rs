@@ -1,4 +1,5 @@
-//! Certificates of a cluster, dated 1970 to 2099, so that nodes with wrong clocks can join. Made by openssl.
+//! Certificates of a cluster, dated 1970 to 2099, so that nodes with wrong clocks can join; and one of the API server
+//! that is valid from now, as in any real cluster, for nodes that shall not. Made by openssl.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -11,6 +12,9 @@ use crate::{checkout, network, process, vm};
 
 /// Nodes of the cluster; each has a certificate of its name.
 pub(crate) const NODES: [&str; 3] = ["node1", "vm1", "vm2"];
+
+/// A second name of the API server. Who asks for it is shown a certificate that is valid from now.
+pub(crate) const VALID_FROM_NOW: &str = "valid-from-now.timesync-e2e";
 
 /// The folder with the certificates.
 pub(crate) fn folder() -> PathBuf {
@@ -32,12 +36,15 @@ pub(crate) fn make() -> anyhow::Result<()> {
     fs::write(pki.join("index.txt"), "")?;
     fs::write(pki.join("serial"), "01")?;
     request("ca", "/CN=timesync-e2e")?;
-    sign("ca", "basicConstraints=critical,CA:TRUE", true)?;
+    sign("ca", "basicConstraints=critical,CA:TRUE", "-selfsign", ALWAYS)?;
     let names = format!(
         "subjectAltName=IP:127.0.0.1,IP:10.96.0.1,IP:{},DNS:kubernetes.default.svc,DNS:localhost",
         network::HOST
     );
     certificate("apiserver", "/CN=kube-apiserver", &names)?;
+    request("valid-from-now", "/CN=kube-apiserver")?;
+    // Without a start date openssl writes the time it is.
+    sign("valid-from-now", &format!("subjectAltName=DNS:{VALID_FROM_NOW}"), "-cert ca.crt", "-days 365")?;
     let leaf = "basicConstraints=CA:FALSE";
     certificate("admin", "/O=system:masters/CN=admin", leaf)?;
     certificate("controller-manager", "/CN=system:kube-controller-manager", leaf)?;
@@ -56,7 +63,7 @@ pub(crate) fn make() -> anyhow::Result<()> {
 
 fn certificate(name: &str, subject: &str, extension: &str) -> anyhow::Result<()> {
     request(name, subject)?;
-    sign(name, extension, false)
+    sign(name, extension, "-cert ca.crt", ALWAYS)
 }
 
 fn request(name: &str, subject: &str) -> anyhow::Result<()> {
@@ -65,12 +72,14 @@ fn request(name: &str, subject: &str) -> anyhow::Result<()> {
     ))
 }
 
-fn sign(name: &str, extension: &str, own: bool) -> anyhow::Result<()> {
+/// Valid whatever a node's clock says.
+const ALWAYS: &str = "-startdate 19700101000000Z -enddate 20991231235959Z";
+
+fn sign(name: &str, extension: &str, by: &str, valid: &str) -> anyhow::Result<()> {
     fs::write(folder().join(format!("{name}.ext")), extension)?;
-    let by = if own { "-selfsign" } else { "-cert ca.crt" };
     openssl(&format!(
-        "ca -batch -config ca.cnf {by} -keyfile ca.key -in {name}.csr -out {name}.crt -startdate 19700101000000Z \
-         -enddate 20991231235959Z -notext -extfile {name}.ext"
+        "ca -batch -config ca.cnf {by} -keyfile ca.key -in {name}.csr -out {name}.crt {valid} -notext \
+         -extfile {name}.ext"
     ))
 }
 
@@ -81,13 +90,19 @@ fn openssl(words: &str) -> anyhow::Result<()> {
 
 /// A kubeconfig whose certificates lie in `folder` as seen by its reader.
 pub(crate) fn kubeconfig(name: &str, folder: &Path) -> String {
+    kubeconfig_for(name, folder, network::HOST)
+}
+
+/// The same, asking for the API server under this name.
+pub(crate) fn kubeconfig_for(name: &str, folder: &Path, server_name: &str) -> String {
     let file = |suffix: &str| folder.join(suffix).display().to_string();
     // JSON is YAML.
     json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "timesync-e2e", "cluster": {
-            "server": format!("https://{}:6443", network::HOST), "certificate-authority": file("ca.crt")}}],
+            "server": format!("https://{}:6443", network::HOST), "tls-server-name": server_name,
+            "certificate-authority": file("ca.crt")}}],
         "users": [{"name": name, "user": {
             "client-certificate": file(&format!("{name}.crt")), "client-key": file(&format!("{name}.key"))}}],
         "contexts": [{"name": "timesync-e2e", "context": {"cluster": "timesync-e2e", "user": name}}],

@@ -7,12 +7,15 @@ use std::{
     time::Duration,
 };
 
+use anyhow::ensure;
+
 use crate::{
+    channel::Channel,
     checkout, image, network, node, pki,
     process::{self, Daemon},
     qmp,
     truth::Probe,
-    wait,
+    vm_image, wait,
 };
 
 /// One of the virtual machines.
@@ -20,6 +23,15 @@ use crate::{
 pub(crate) struct Vm {
     /// 1 or 2.
     number: u8,
+}
+
+/// How long the certificate is valid that the node's kubelet wants to see of the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Certificate {
+    /// Since 1970: a node may join whatever its clock says.
+    Always,
+    /// Since the cluster was made: a node must know the time.
+    FromNow,
 }
 
 /// Both of them.
@@ -44,18 +56,7 @@ impl Vm {
     pub(crate) fn start(self, disk: &Path, rtc: &str) -> anyhow::Result<()> {
         let folder = self.folder();
         fs::create_dir_all(folder.join("conf/images"))?;
-        self.write_configuration()?;
-        process::run(Command::new("mke2fs").current_dir(&folder).args([
-            "-q",
-            "-t",
-            "ext4",
-            "-O",
-            "^has_journal",
-            "-d",
-            "conf",
-            "conf.ext4",
-            "128M",
-        ]))?;
+        self.write_configuration(Certificate::Always)?;
         let base = disk.join("root.ext4").display().to_string();
         process::run(Command::new("qemu-img").current_dir(&folder).args([
             "create",
@@ -68,14 +69,26 @@ impl Vm {
             "raw",
             "disk.qcow2",
         ]))?;
-        fs::write(folder.join("shm"), vec![0; 1 << 20])?;
-        self.run_qemu(&folder, disk, rtc)?;
-        Ok(())
+        network::tap(&self.name())?;
+        self.switch_on(disk, rtc)
     }
 
-    fn run_qemu(self, folder: &Path, disk: &Path, rtc: &str) -> anyhow::Result<()> {
-        let (name, here, disk, tap) =
-            (self.name(), folder.display(), disk.display(), network::tap(&self.name())?);
+    /// Cuts its power, sets its hardware clock as [`Self::start`] does, and switches it on again; what its kernel had
+    /// written to the disk is there.
+    pub(crate) fn power_cycle(self, rtc: &str, certificate: Certificate) -> anyhow::Result<()> {
+        // QEMU ends at once and tells the guest nothing; what the guest gave to its disk is kept.
+        process::end(&self.name(), "-TERM")?;
+        // Of the boot before; that of this one is waited for.
+        fs::rename(self.folder().join("console.log"), self.folder().join("console-before.log"))?;
+        self.write_configuration(certificate)?;
+        self.switch_on(&vm_image::ready()?, rtc)
+    }
+
+    fn switch_on(self, disk: &Path, rtc: &str) -> anyhow::Result<()> {
+        let folder = self.folder();
+        fs::write(folder.join("shm"), vec![0; 1 << 20])?;
+        let (name, here, disk) = (self.name(), folder.display(), disk.display());
+        let tap = network::tap_name(&name);
         // tsc=reliable: a busy machine else makes the guest give its clock source up. hpet=off: with it the hardware
         // clock's second would be polled and not interrupt. On an AMD CPU the kernel leaves the RTC's phase alone.
         let kernel = format!(
@@ -94,7 +107,9 @@ impl Vm {
             .args(&format!("-netdev tap,id=n0,ifname={tap},script=no,downscript=no"))
             .args(&format!("-device virtio-net-pci,netdev=n0,romfile=,mac=52:54:00:78:00:0{}", self.number))
             .args(&format!("-object memory-backend-file,id=shm,size=1M,share=on,mem-path={here}/shm"))
-            .args("-device ivshmem-plain,memdev=shm")
+            .args("-device ivshmem-plain,memdev=shm -device virtio-serial-pci")
+            .args(&format!("-chardev socket,id=hand,path={here}/hand.sock,server=on,wait=off"))
+            .args("-device virtserialport,chardev=hand,name=e2e.hand")
             .start()?;
         Ok(())
     }
@@ -108,9 +123,21 @@ impl Vm {
     pub(crate) fn wait_for_probe(self) -> anyhow::Result<()> {
         wait::until(&format!("{} to boot", self.name()), "15 s", Duration::from_secs(180), || {
             process::expect_running(&self.name())?;
-            let console = fs::read(self.folder().join("console.log")).unwrap_or_default();
-            Ok(String::from_utf8_lossy(&console).contains("clockprobe: ready").then_some(()))
+            Ok(self.console().contains("clockprobe: ready").then_some(()))
         })
+    }
+
+    /// Runs a shell script on the node itself, as root, past its network; an error if that fails. What it printed.
+    pub(crate) fn run(self, script: &str) -> anyhow::Result<String> {
+        let (code, output) = Channel::at(self.folder().join("hand.sock")).run(script, 60)?;
+        ensure!(code == 0, "{}: `{script}` ended with {code}: {}", self.name(), output.trim());
+        Ok(output)
+    }
+
+    /// What it has printed since it was switched on.
+    pub(crate) fn console(self) -> String {
+        let console = fs::read(self.folder().join("console.log")).unwrap_or_default();
+        String::from_utf8_lossy(&console).into_owned()
     }
 
     /// What the hardware clock shows, asked of QEMU and not of the guest: whole seconds since 1970.
@@ -123,7 +150,7 @@ impl Vm {
         qmp::rtc_offset(&self.folder().join("qmp.sock"))
     }
 
-    fn write_configuration(self) -> anyhow::Result<()> {
+    fn write_configuration(self, certificate: Certificate) -> anyhow::Result<()> {
         let (conf, keys, name) = (self.folder().join("conf"), pki::folder(), self.name());
         for file in ["ca.crt".to_owned(), format!("{name}.crt"), format!("{name}.key")] {
             fs::copy(keys.join(&file), conf.join(&file))?;
@@ -133,7 +160,11 @@ impl Vm {
                 fs::copy(&archive, conf.join("images").join(file))?;
             }
         }
-        fs::write(conf.join("kubelet.conf"), pki::kubeconfig(&name, Path::new("/k")))?;
+        let api_server = match certificate {
+            Certificate::Always => network::HOST,
+            Certificate::FromNow => pki::VALID_FROM_NOW,
+        };
+        fs::write(conf.join("kubelet.conf"), pki::kubeconfig_for(&name, Path::new("/k"), api_server))?;
         let pods = format!(
             r#"{{"cniVersion":"1.0.0","name":"pods","plugins":[{{"type":"bridge","bridge":"cni0","isGateway":true,
 "ipam":{{"type":"host-local","ranges":[[{{"subnet":"10.244.{}.0/24"}}]],"routes":[{{"dst":"0.0.0.0/0"}}]}}}}]}}"#,
@@ -149,10 +180,15 @@ impl Vm {
         fs::write(conf.join("containerd.toml"), containerd)?;
         let kubelet = format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailSwapOn: false\n\
-             cgroupDriver: cgroupfs\ncontainerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n{}",
+             cgroupDriver: cgroupfs\ncontainerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n\
+             staticPodPath: {}\n{}",
+            vm_image::STATIC_PODS,
             node::kubelet_access("/k/ca.crt")
         );
         fs::write(conf.join("kubelet.yaml"), kubelet)?;
+        // A disk of its own, which /init2 mounts.
+        let words = ["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", "conf", "conf.ext4", "128M"];
+        process::run(Command::new("mke2fs").current_dir(self.folder()).args(words))?;
         Ok(())
     }
 }

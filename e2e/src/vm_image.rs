@@ -2,7 +2,7 @@
 //! kubelet and the clock probe. Cached under the hash of what is in it.
 use std::{
     fs::{self, Permissions},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -15,11 +15,13 @@ use crate::{checkout, cpio::Cpio, image, kernel::Kernel, process, tools};
 const INIT: &str = include_str!("guest/init");
 const INIT2: &str = include_str!("guest/init2");
 const CLOCKPROBE: &str = include_str!("guest/clockprobe.c");
+const HAND: &str = include_str!("guest/hand");
 const THIS: &str = include_str!("vm_image.rs");
 
 /// Of Debian, each with the shared libraries that it needs.
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 10] = [
     "/bin/busybox",
+    "/usr/sbin/chronyd",
     "/usr/sbin/runc",
     "/usr/bin/mount",
     "/usr/bin/umount",
@@ -29,7 +31,12 @@ const PROGRAMS: [&str; 9] = [
     "/usr/lib/cni/loopback",
     "/usr/lib/cni/portmap",
 ];
-const MODULES: [&str; 6] = ["virtio_pci", "virtio_net", "virtio_blk", "overlay", "bridge", "veth"];
+/// Time zones that the nodes have; the first is theirs.
+pub(crate) const ZONES: [&str; 3] = ["UTC", "Asia/Shanghai", "Europe/Berlin"];
+/// kubelet starts the pods whose manifests lie here, with or without an API server.
+pub(crate) const STATIC_PODS: &str = "/etc/kubernetes/manifests";
+const MODULES: [&str; 7] =
+    ["virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "overlay", "bridge", "veth"];
 
 /// The folder with `vmlinuz`, `initrd` and `root.ext4`, made if it is not there.
 pub(crate) fn ready() -> anyhow::Result<PathBuf> {
@@ -49,7 +56,8 @@ pub(crate) fn ready() -> anyhow::Result<PathBuf> {
     let disk = half.join("root.ext4");
     process::run(
         Command::new("mke2fs")
-            .args(["-q", "-t", "ext4", "-O", "^has_journal", "-d"])
+            // With a journal: a node whose power is cut boots again.
+            .args(["-q", "-t", "ext4", "-d"])
             .arg(&root)
             .arg(disk)
             .arg("1200M"),
@@ -61,7 +69,7 @@ pub(crate) fn ready() -> anyhow::Result<PathBuf> {
 
 fn hash(kernel: &Kernel) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
-    for text in [INIT, INIT2, CLOCKPROBE, THIS, &kernel.version()] {
+    for text in [INIT, INIT2, CLOCKPROBE, HAND, THIS, &kernel.version()] {
         hash.update(text);
     }
     for program in PROGRAMS {
@@ -91,17 +99,34 @@ fn fill(root: &Path) -> anyhow::Result<()> {
         fs::copy(&tool, root.join("usr/bin").join(tool.file_name().context("a program has a name")?))?;
     }
     image::compile(CLOCKPROBE, &root.join("usr/bin/clockprobe"))?;
+    add_zones(root)?;
+    fs::create_dir_all(root.join(STATIC_PODS.trim_start_matches('/')))?;
     for (name, text) in [
-        ("etc/passwd", "root:x:0:0::/root:/bin/sh\n"),
-        ("etc/group", "root:x:0:\n"),
+        // chronyd looks its user up before it does anything.
+        ("etc/passwd", "root:x:0:0::/root:/bin/sh\n_chrony:x:101:101::/var/lib/chrony:/bin/false\n"),
+        ("etc/group", "root:x:0:\n_chrony:x:101:\n"),
         ("etc/hosts", "127.0.0.1 localhost\n"),
         ("etc/os-release", "PRETTY_NAME=\"test node\"\nID=testnode\n"),
         ("etc/resolv.conf", ""),
         ("init2", INIT2),
+        ("usr/bin/hand", HAND),
     ] {
         fs::write(root.join(name), text)?;
     }
-    fs::set_permissions(root.join("init2"), Permissions::from_mode(0o755))?;
+    for program in ["init2", "usr/bin/hand"] {
+        fs::set_permissions(root.join(program), Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+fn add_zones(root: &Path) -> anyhow::Result<()> {
+    for zone in ZONES {
+        let path = Path::new("/usr/share/zoneinfo").join(zone);
+        let to = root.join(path.strip_prefix("/")?);
+        fs::create_dir_all(to.parent().context("a file lies in a folder")?)?;
+        fs::copy(&path, to).with_context(|| format!("{} is needed", path.display()))?;
+    }
+    symlink(Path::new("/usr/share/zoneinfo").join(ZONES[0]), root.join("etc/localtime"))?;
     Ok(())
 }
 

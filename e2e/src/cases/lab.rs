@@ -6,7 +6,7 @@ use contract::Report;
 
 use crate::{
     agent_http::Agent,
-    demo, kubectl,
+    demo, install, kubectl,
     truth::{self, Reading},
     upstream,
     vm::{self, Vm},
@@ -47,9 +47,14 @@ pub(crate) fn four() -> Vec<String> {
 
 /// Applies the policy with the four servers, fast slewing, and whatever else is given.
 pub(crate) fn apply_four(spec: &str) -> anyhow::Result<()> {
+    apply_with_clock("onExternalStep: Restore", spec)
+}
+
+/// The same, with more words about the clock.
+pub(crate) fn apply_with_clock(clock: &str, spec: &str) -> anyhow::Result<()> {
     let four = four();
     let entries: Vec<_> = four.iter().map(String::as_str).collect();
-    apply(&entries, &format!("  clock: {{maxSlewRate: 5000}}\n{spec}"))
+    apply(&entries, &format!("  clock: {{maxSlewRate: 5000, {clock}}}\n{spec}"))
 }
 
 /// All servers right, the plain policy, and both clocks right: what each test may start from.
@@ -64,6 +69,28 @@ pub(crate) fn settle() -> anyhow::Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// After a failure: has `put_back` leave the cluster as the next test wants it, and passes the failure on.
+pub(crate) fn or_else(
+    result: anyhow::Result<()>,
+    put_back: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    result.map_err(|error| match put_back() {
+        Ok(()) => error,
+        Err(after) => error.context(format!("not put back either ({after:#})")),
+    })
+}
+
+/// After a failure that may have left clocks far off, or agents that stand back: both clocks right, and new agents.
+pub(crate) fn begin_anew() -> anyhow::Result<()> {
+    for vm in vm::VMS {
+        vm.probe()?.set_off(0)?;
+    }
+    let agents = "-l app.kubernetes.io/component=agent";
+    kubectl::sh(&format!("delete pod -n {} {agents} --wait=true", install::NAMESPACE))?;
+    install::wait_for_pods()?;
+    settle()
 }
 
 /// Waits until the clocks of both machines are within `limit` of `target`: nanoseconds from this machine's clock.
@@ -178,4 +205,11 @@ pub(crate) fn wait_for_event(vm: Vm, reason: &str) -> anyhow::Result<()> {
         });
         Ok(found.then_some(()))
     })
+}
+
+/// The message of a node's condition.
+pub(crate) fn message(vm: Vm, type_: &str) -> anyhow::Result<String> {
+    let status = kubectl::node_clock(&vm.name())?.and_then(|clock| clock.status).unwrap_or_default();
+    let found = status.conditions.into_iter().find(|condition| condition.type_ == type_);
+    Ok(found.with_context(|| format!("{} has no condition {type_}", vm.name()))?.message)
 }

@@ -1,5 +1,5 @@
-//! The host's end of a machine's hand (guest/hand): a script in, its exit code and what it printed out. Works without a
-//! network.
+//! The host's end of a guest's hand (guest/hand): a script in, its exit code and what it printed out. Works without a
+//! network, so also on a node that cannot join.
 use std::{
     io::{BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 
 /// The socket behind a machine's port.
-pub(super) struct Channel {
+pub(crate) struct Channel {
     socket: PathBuf,
 }
 
@@ -19,17 +19,17 @@ pub(super) struct Channel {
 static LAST: AtomicU32 = AtomicU32::new(0);
 
 impl Channel {
-    pub(super) fn at(socket: PathBuf) -> Self {
+    pub(crate) fn at(socket: PathBuf) -> Self {
         Self { socket }
     }
 
     /// Runs a shell script to its end, for so many seconds at most; its exit code and what it printed.
-    pub(super) fn run(&self, script: &str, seconds: u64) -> anyhow::Result<(i32, String)> {
+    pub(crate) fn run(&self, script: &str, seconds: u64) -> anyhow::Result<(i32, String)> {
         self.ask(&format!("run {{}} {seconds} {}", script.len()), script.as_bytes(), seconds)
     }
 
     /// Writes a file.
-    pub(super) fn put(&self, path: &str, contents: &[u8], mode: &str) -> anyhow::Result<()> {
+    pub(crate) fn put(&self, path: &str, contents: &[u8], mode: &str) -> anyhow::Result<()> {
         let (code, _) = self.ask(&format!("put {{}} {mode} {} {path}", contents.len()), contents, 30)?;
         ensure!(code == 0, "{path} could not be written");
         Ok(())
