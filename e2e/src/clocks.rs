@@ -18,6 +18,8 @@ mod kill;
 
 mod frequency;
 
+mod hand_back;
+
 mod power;
 
 mod leap;
@@ -50,6 +52,7 @@ const LANES: [&[Test]; 2] = [
         test("rtc-an-hour-off", "a hardware clock that is an hour off is written", start::rtc_an_hour_off),
         test("kill", "the agent killed 20 times while it slews", kill::run),
         test("fast-upstream", "an upstream that is 80 ppm fast", frequency::run),
+        test("hand-back", "the agent ends in the middle of a slew, a leap second armed", hand_back::run),
         test("leap-second", "a leap second inserted, and one left out", leap::run),
         test("power", "reset and power cycle, without a network afterwards", power::run),
     ],

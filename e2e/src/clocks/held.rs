@@ -23,7 +23,8 @@ pub(super) fn run(machine: Machine) -> anyhow::Result<()> {
     bench::right(machine, target, Duration::from_secs(120))?;
     eprintln!("  {}: right {:.1} s after it went on", machine.name(), begun.elapsed().as_secs_f64());
     machine.wait_for("to be synchronised", Duration::from_secs(60), |report| report.clock.synchronized)?;
-    ensure!(machine.report()?.clock.steps == steps, "this is no step of the start phase");
+    let clock = machine.report()?.clock;
+    ensure!(clock.resumed == 1 && clock.steps == steps + 1, "not one step after a pause: {clock:?}");
 
     // Beyond the limit it is refused, and said.
     bench::settle(machine, "")?;

@@ -27,7 +27,10 @@ pub(super) fn rtc_an_hour_off(machine: Machine) -> anyhow::Result<()> {
     bench::settle(machine, "")?;
     hardware_clock_is_right(machine)?;
     machine.stop_agent()?;
-    machine.run("/usr/sbin/hwclock --set --noadjfile --utc --date \"@$(($(date +%s) + 3600))\"")?;
+    machine.run(
+        "at=$(date -u -d @$(($(date +%s) + 3600)) '+%Y-%m-%d %H:%M:%S'); \
+         /usr/sbin/hwclock --set --noadjfile --utc --date \"$at\"",
+    )?;
     let off = rtc_offset(machine)?;
     ensure!((off - 3_600_000_000_000).abs() < 2_000_000_000, "it was not set: {}", truth::shown(off));
     machine.start_agent(&bench::profile(machine, ""))?;
