@@ -126,20 +126,37 @@ fn one_server_that_jumps_is_alone_with_it() {
         })
     };
     let mut sim = settled(orders(RESTORE), honest);
-    let quiet = sim.sent.len();
+    let quiet = sim.snapshot().sources[1].sent;
     sim.run(1800.0);
-    let usual = sim.sent.len() - quiet;
-    for every in [100.0, 400.0] {
+    let usual = sim.snapshot().sources[1].sent - quiet;
+    for every in [20.0, 100.0, 400.0] {
         sim.servers[0] = leaps(every);
-        let before = sim.sent.len();
+        let asked = |sim: &Sim| sim.snapshot().sources[1].sent;
+        let before = asked(&sim);
         for _ in 0..1800 {
             sim.run(1.0);
             assert!(sim.snapshot().synchronized, "{:?}", sim.snapshot());
         }
         assert!(sim.offset.abs() < 1e-3 && sim.steps.is_empty() && sim.resumed() == 0, "{}", sim.offset);
-        assert!(sim.sent.len() - before < 5 * usual, "{} {usual}", sim.sent.len() - before);
+        // The others are asked two times more in 64 s.
+        assert!(asked(&sim) - before < usual + 2 * 1800 / 64 + 8, "{} {usual}", asked(&sim) - before);
     }
     sim.servers[0] = honest();
     sim.run(200.0);
     assert_ne!(sim.snapshot().sources[0].state, SourceState::Falseticker);
+}
+
+#[test]
+fn a_pause_after_which_only_one_of_two_answers_is_noticed_when_the_other_is_gone() {
+    let mut wanted = Config { max_change: 3600.0, ..config(2) };
+    for source in &mut wanted.sources {
+        (source.min_poll, source.max_poll) = (4, 4);
+    }
+    let gone: Script = Box::new(|now| Behaviour { silent: now > 1800.0, ..HONEST });
+    let mut sim = Sim::booted(wanted, 0.0, vec![honest(), gone], STARTED, 5);
+    sim.run(1800.0);
+    sim.pause(1200.0, None);
+    sim.run(300.0);
+    assert_eq!((sim.steps.len(), sim.resumed()), (1, 1), "{:?}", sim.told);
+    assert!(sim.offset.abs() < 1e-3 && sim.snapshot().synchronized, "{}", sim.offset);
 }
