@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 
 mod ask;
+mod boot;
 mod check;
 mod convert;
 mod query;
@@ -45,6 +46,9 @@ The file says where things are, and either what to run ([profile]) or where prof
 A changed profile is taken while the agent runs; a bad one is refused, and the one before goes on. Without CAP_SYS_TIME
 the agent observes. SIGTERM leaves the clock on its last good frequency and ends with 0.")]
     Run(run::Run),
+    /// Set the clock right after a boot, before an agent can run
+    #[command(after_help = boot::EXAMPLES)]
+    Boot(boot::BootCommand),
     /// Check an agent's file or a profile, and say which field is wrong
     #[command(after_help = "\
 Example:
@@ -111,6 +115,7 @@ impl Cli {
     /// When it could not be done.
     pub(crate) fn act(self) -> Result<ExitCode, Error> {
         let is_well = match self.command {
+            Command::Boot(boot) => return Ok(boot.act()?),
             Command::Convert(convert) => return Ok(convert.act()?),
             Command::Run(run) => run.act().map(|()| true)?,
             Command::Check { file } => check::act(&file),
@@ -129,6 +134,9 @@ pub(crate) enum Error {
     /// `run`.
     #[error(transparent)]
     Run(#[from] run::Error),
+    /// `boot`.
+    #[error(transparent)]
+    Boot(#[from] boot::Error),
     /// `query`.
     #[error(transparent)]
     Query(#[from] query::Error),

@@ -3,10 +3,10 @@
 use std::{
     fs::File,
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
-use contract::{AgentFile, Assignment, Profile, ProfileError, ProfileName, Watch};
+use contract::{Agent, AgentFile, Assignment, BootPod, Profile, ProfileError, ProfileName, Watch};
 
 use crate::check::{self, Checked};
 
@@ -226,7 +226,36 @@ fn parse_agent_file(path: &Path, text: &str) -> Result<AgentFile, Error> {
         _ if file.agent.http_address.as_deref().is_some_and(|a| socket_address(a).is_none()) => {
             wrong("agent.http_address: must be ADDRESS:PORT, as in 127.0.0.1:9817")
         }
+        _ if let Some(why) = file.agent.boot.as_ref().and_then(|boot| wrong_boot_pod(boot, &file.agent)) => {
+            wrong(why)
+        }
         _ => Ok(file),
+    }
+}
+
+/// What cannot be put into a manifest, or would stand for something else there.
+fn wrong_boot_pod(boot: &BootPod, agent: &Agent) -> Option<&'static str> {
+    let is_plain = |path: &Path| {
+        path.is_absolute()
+            && path.components().all(|part| part != Component::ParentDir)
+            && path.to_str().is_some()
+    };
+    if !is_plain(&boot.manifest_directory) {
+        Some("agent.boot.manifest_directory: must be an absolute path without ..")
+    } else if !is_plain(&boot.host_state_directory) {
+        Some("agent.boot.host_state_directory: must be an absolute path without ..")
+    } else if !boot.static_pod {
+        None
+    } else if boot.image.is_empty() {
+        Some("agent.boot.image: missing, and agent.boot.static_pod needs it")
+    } else if agent.host_root == Path::new("/") {
+        Some("agent.boot.static_pod: needs agent.host_root, where the pod sees the host's files")
+    } else if !is_plain(&agent.host_root) || !is_plain(&agent.state_directory) {
+        Some(
+            "agent.boot.static_pod: needs absolute paths without .. in agent.host_root and agent.state_directory",
+        )
+    } else {
+        None
     }
 }
 
@@ -353,6 +382,22 @@ mod tests {
         check("[profile]\n[agent.watch]\ndirectory = \"/x\"", "profile: excludes agent.watch");
         check("[agent]\nhttp_address = \"x\"\n[profile]", "agent.http_address: must be ADDRESS:PORT");
         check("[agent]\nhttp = 1", "line 2: unknown field `http`");
+        let boot = |agent: &str, boot: &str| {
+            format!("[agent]\n{agent}\n[agent.boot]\nmanifest_directory = \"/m\"\n{boot}\n[profile]")
+        };
+        let host = "host_root = \"/host\"";
+        check(&boot("", ""), "ok");
+        check(&boot("", "static_pod = true"), "agent.boot.image: missing");
+        check(&boot("", "static_pod = true\nimage = \"i\""), "needs agent.host_root");
+        check(&boot(host, "static_pod = true\nimage = \"i\""), "ok");
+        check(&boot("host_root = \"host\"", "static_pod = true\nimage = \"i\""), "absolute paths");
+        check(&boot(host, "").replace("/m", "m"), "agent.boot.manifest_directory: must be an absolute");
+        check(&boot(host, "").replace("/m", "/m/../x"), "agent.boot.manifest_directory: must be an absolute");
+        check(
+            &boot(host, "host_state_directory = \"x\""),
+            "agent.boot.host_state_directory: must be an absolute",
+        );
+        check(&boot(host, "nonsense = 1"), "unknown field `nonsense`");
     }
 
     #[test]

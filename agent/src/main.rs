@@ -4,6 +4,8 @@
 //! of it, `engine` runs the pure engine on the system `clock` and asks the network (`resolve` for names, `auth` for proof, `state` for
 //! what outlives it), `server` answers others, `rtc` looks after the hardware clock, `timezone` after the host's zone, `report` collects what all of
 //! them know, `metrics` and `http` show it. `reload` holds the order; `cli` is the way in.
+//! One such program at a time has the `lock`. `boot` is the way before all others after a boot of the node, with the `floor`
+//! under the clock; `boot_pod` sees to it that kubelet goes it.
 //! `convert` is beside the way: it makes a profile of other daemons' files.
 #![forbid(unsafe_code)]
 
@@ -23,8 +25,15 @@ mod auth;
 mod clock;
 mod host_root;
 mod leap_table;
+mod replace;
 mod resolve;
 mod state;
+mod lock;
+
+mod floor;
+
+mod boot;
+mod boot_pod;
 
 mod server;
 

@@ -212,8 +212,9 @@ impl Metrics {
         alone(&self.leap, Some(f64::from(clock.leap)));
         alone(&self.frequency, Some(clock.frequency_ppm / 1e6));
         alone(&self.last_update_age, clock.last_update_age);
-        let start = clock.steps.saturating_sub(clock.restored).saturating_sub(clock.resumed);
-        for (reason, number) in [("start", start), ("external", clock.restored), ("resume", clock.resumed)] {
+        let others = [("external", clock.restored), ("resume", clock.resumed), ("floor", clock.raised)];
+        let start = others.iter().fold(clock.steps, |rest, (_, number)| rest.saturating_sub(*number));
+        for (reason, number) in [("start", start)].into_iter().chain(others) {
             count(&self.steps, &[reason], u64::from(number));
         }
         count(&self.external_steps, &[], u64::from(clock.external_steps));
@@ -343,7 +344,9 @@ mod tests {
         let then = Some(ntp::OnExternalStep::Restore);
         let jump = ntp::Transition::ExternalStep { by: 3600.0, then };
         let back = ntp::Transition::Stepped { by: -3600.0, why: ntp::StepReason::ExternalStep };
-        journal.engine(ntp::Wall(0), snapshot, &[jump.clone(), jump, back]);
+        let raised = ntp::Transition::Stepped { by: 1e9, why: ntp::StepReason::Floor };
+        journal.raised(1);
+        journal.engine(ntp::Wall(0), snapshot, &[raised, jump.clone(), jump, back]);
         journal.report()
     }
 
@@ -360,6 +363,7 @@ mod tests {
             "timesync_steps_total{reason=\"start\"} 1",
             "timesync_steps_total{reason=\"external\"} 1",
             "timesync_steps_total{reason=\"resume\"} 0",
+            "timesync_steps_total{reason=\"floor\"} 2",
             "timesync_external_steps_total 2",
             "timesync_source_reach_ratio{source=\"a\"} 1",
             "timesync_source_state{source=\"a\",state=\"Selected\"} 1",

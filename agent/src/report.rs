@@ -7,8 +7,8 @@ use std::{
 };
 
 use contract::{
-    Assignment, ClockReport, ConflictReport, Mode, ProfileError, ProfileName, Reason, Report, RtcHealth,
-    RtcReport, ServerReport, SourceState, StepReport, TimezoneReport, Transition, TransitionKind,
+    Assignment, BootReport, ClockReport, ConflictReport, Mode, ProfileError, ProfileName, Reason, Report,
+    RtcHealth, RtcReport, ServerReport, SourceState, StepReport, TimezoneReport, Transition, TransitionKind,
 };
 use ntp::{Snapshot, Wall};
 use tokio::sync::watch;
@@ -56,12 +56,14 @@ struct Parts {
     last_step: Option<StepReport>,
     restored: u32,
     resumed: u32,
+    raised: u32,
     external_steps: u32,
     last_external_step: Option<StepReport>,
     conflicts: Conflicts,
     profile: ProfileStatus,
     rtc: RtcReport,
     timezone: Option<TimezoneReport>,
+    boot: Option<BootReport>,
     server: ServerReport,
     transitions: VecDeque<Transition>,
     last_number: u64,
@@ -79,6 +81,7 @@ struct Told {
     rtc: (bool, RtcHealth),
     timezone: Option<TimezoneReport>,
     conflict: Option<ConflictReport>,
+    boot: Option<BootReport>,
     server: (bool, String),
 }
 
@@ -93,6 +96,7 @@ impl Journal {
             last_step: None,
             restored: 0,
             resumed: 0,
+            raised: 0,
             external_steps: 0,
             last_external_step: None,
             conflicts: Conflicts::default(),
@@ -104,6 +108,7 @@ impl Journal {
             },
             rtc: RtcReport::default(),
             timezone: None,
+            boot: None,
             server: ServerReport::default(),
             transitions: VecDeque::new(),
             last_number: 0,
@@ -179,6 +184,18 @@ impl Journal {
         self.tell(parts);
     }
 
+    /// Takes what is known of the static pod for the next boot.
+    pub(crate) fn boot(&self, report: BootReport) {
+        let mut parts = self.parts();
+        parts.boot = Some(report);
+        self.tell(parts);
+    }
+
+    /// So many steps to the last known time were made in this boot before the agent's start.
+    pub(crate) fn raised(&self, steps: u32) {
+        self.parts().raised = steps;
+    }
+
     /// Takes the server's report; a new trouble becomes a transition.
     pub(crate) fn server(&self, now: Wall, server: ServerReport) {
         let mut parts = self.parts();
@@ -216,6 +233,7 @@ impl Journal {
             conflict: parts.conflicts.report(),
             rtc: parts.rtc.clone(),
             timezone: parts.timezone.clone(),
+            boot: parts.boot.clone(),
             server: parts.server.clone(),
             transitions: parts.transitions.iter().cloned().collect(),
         }
@@ -246,6 +264,7 @@ impl Parts {
                     // Those are counted for the boot, and on disk.
                     ntp::StepReason::Start => {}
                     ntp::StepReason::ExternalStep => self.restored = self.restored.saturating_add(1),
+                    ntp::StepReason::Floor => self.raised = self.raised.saturating_add(1),
                     ntp::StepReason::Resume => self.resumed = self.resumed.saturating_add(1),
                 }
             }
@@ -262,6 +281,11 @@ impl Parts {
     /// How the profile runs: beside another one who steers nothing is moved.
     fn mode(&self) -> Option<Mode> {
         if self.conflicts.running() { self.profile.mode.map(|_| Mode::Observe) } else { self.profile.mode }
+    }
+
+    /// Steps outside of the policy's count.
+    fn steps(&self) -> u32 {
+        self.restored.saturating_add(self.resumed).saturating_add(self.raised)
     }
 
     fn record(&mut self, now: Wall, kind: TransitionKind, message: String) {
@@ -293,6 +317,7 @@ impl Told {
             rtc: (parts.rtc.present, parts.rtc.health),
             timezone: parts.timezone.clone(),
             conflict: parts.conflicts.report(),
+            boot: parts.boot.clone(),
             server: (parts.server.serving, parts.server.message.clone()),
         }
     }
@@ -315,9 +340,10 @@ fn clock_report(parts: &Parts) -> ClockReport {
             frequency_ppm: 0.0,
             kernel_frequency_ppm: 0.0,
             last_update_age: None,
-            steps: parts.restored.saturating_add(parts.resumed),
+            steps: parts.steps(),
             restored: parts.restored,
             resumed: parts.resumed,
+            raised: parts.raised,
             last_step: parts.last_step.clone(),
             external_steps: parts.external_steps,
             last_external_step: parts.last_external_step.clone(),
@@ -340,9 +366,10 @@ fn clock_report(parts: &Parts) -> ClockReport {
         frequency_ppm: snapshot.frequency_ppm,
         kernel_frequency_ppm: snapshot.kernel_frequency_ppm,
         last_update_age: snapshot.reference_time.map(|at| (snapshot.at - at).max(0.0)),
-        steps: snapshot.steps.saturating_add(parts.restored).saturating_add(parts.resumed),
+        steps: snapshot.steps.saturating_add(parts.steps()),
         restored: parts.restored,
         resumed: parts.resumed,
+        raised: parts.raised,
         last_step: parts.last_step.clone(),
         external_steps: parts.external_steps,
         last_external_step: parts.last_external_step.clone(),

@@ -1,12 +1,12 @@
 //! What outlives the agent, in its state directory: drift, boot guard, samples, last good profile, last known time,
-//! cookie keys, former time zone.
+//! cookie keys, former time zone, what was done in this boot (`this_boot`).
 //!
 //! Each is one small text file, replaced as a whole: a reader finds the old one or the new one, never half of one.
 //! A directory that cannot be written costs a warning, not the service.
 use std::{
-    fs::{self, File, OpenOptions},
+    fs,
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +14,12 @@ use contract::ProfileName;
 use ntp::{BootState, Clocks, Drift, Samples, Wall};
 use tracing::{info, warn};
 
+use crate::replace::{self, Kind};
+
 mod samples;
+mod this_boot;
+
+pub(crate) use this_boot::Booted;
 
 use samples::Saved;
 
@@ -40,6 +45,7 @@ const PROFILE: &str = "profile";
 const TIME: &str = "time";
 const COOKIE_KEYS: &str = "cookie_keys";
 const TIMEZONE: &str = "timezone";
+const MANIFEST_FOLDER: &str = "manifest_folder";
 
 impl State {
     /// The state of the node whose boot is `boot_id`, in `directory`, which is made if it is not there.
@@ -178,6 +184,23 @@ impl State {
         self.remove(TIMEZONE)
     }
 
+    /// The host's folder in which the manifest of the static pod was put.
+    pub(crate) fn manifest_folder(&self) -> Option<PathBuf> {
+        self.read(MANIFEST_FOLDER).map(|text| PathBuf::from(text.trim()))
+    }
+
+    /// Keeps where it was put.
+    pub(crate) fn save_manifest_folder(&self, folder: &Path) {
+        self.keep(MANIFEST_FOLDER, &format!("{}\n", folder.display()));
+    }
+
+    /// It is there no more.
+    pub(crate) fn forget_manifest_folder(&self) {
+        if let Err(error) = self.remove(MANIFEST_FOLDER) {
+            warn!(%error, "State not removed");
+        }
+    }
+
     fn keep(&self, name: &str, text: &str) {
         if let Err(error) = self.write(name, text) {
             warn!(%error, "State not saved");
@@ -195,16 +218,10 @@ impl State {
         self.replace(name, text, true, OPEN)
     }
 
-    /// Writes beside the file, flushes to the disk if it is to outlive a crash of the node, and renames.
     fn replace(&self, name: &str, text: &str, durable: bool, mode: u32) -> Result<(), Error> {
-        let sync = |file: &File| if durable { file.sync_all() } else { Ok(()) };
         let path = self.directory.join(name);
-        let beside = self.directory.join(format!(".{name}.new"));
-        let written = create_new(&beside, mode)
-            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| sync(&file)))
-            .and_then(|()| fs::rename(&beside, &path))
-            .and_then(|()| sync(&File::open(&self.directory)?));
-        written.map_err(|source| Error { path, source })
+        replace::replace(&path, Kind { mode, durable }, |file| file.write_all(text.as_bytes()))
+            .map_err(|source| Error { path, source })
     }
 
     fn remove(&self, name: &str) -> Result<(), Error> {
@@ -219,18 +236,6 @@ impl State {
 /// Who may read a file: everybody, or us alone.
 const OPEN: u32 = 0o644;
 const SECRET: u32 = 0o600;
-
-/// A new file at `path` (O_EXCL, which follows no link); one that a crash left behind goes first.
-fn create_new(path: &Path, mode: u32) -> io::Result<File> {
-    let open = || OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    match open() {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_file(path)?;
-            open()
-        }
-        outcome => outcome,
-    }
-}
 
 #[cfg(test)]
 mod tests {

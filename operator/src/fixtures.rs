@@ -34,6 +34,7 @@ pub(crate) fn report() -> Report {
             steps: 0,
             last_step: None,
             restored: 0,
+            raised: 0,
             resumed: 0,
             external_steps: 0,
             last_external_step: None,
@@ -57,6 +58,7 @@ pub(crate) fn report() -> Report {
         }],
         conflict: None,
         timezone: None,
+        boot: None,
         rtc: RtcReport {
             present: true,
             health: RtcHealth::Healthy,

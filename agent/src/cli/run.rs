@@ -1,24 +1,25 @@
 //! `run`: starts the parts, keeps house until SIGTERM, ends them in order. With `--engine-only` one thread does it all.
 use std::{
     fs, io,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    thread::JoinHandle,
-    time::{Duration, Instant},
+    thread::{self, JoinHandle},
 };
 
 use clap::Args;
-use contract::{Agent, AgentFile, Mode, RtcMode, ServerReport};
+use contract::{Agent, AgentFile};
 use ntp::{Served, Snapshot, Transition, Wall};
 use sys::signal;
-use tokio::time;
+use tokio::task;
 use tracing::{error, info, warn};
 
 use crate::{
-    assemble, clock,
+    assemble,
+    boot_pod::BootPodKeeper,
+    clock,
     clock_bound::ClockBound,
     engine::{self, Order, Orders, OwnServer, Sink},
+    floor,
     host_root::HostRoot,
     http,
     key_server::KeyServer,
@@ -27,12 +28,18 @@ use crate::{
     metrics::Metrics,
     reload::{self, Reloader},
     report::Journal,
-    rtc::{RtcKeeper, RtcPolicy},
+    rtc::RtcKeeper,
     server::{Family, KeyFiles, Server, ServerSocket},
     state::State,
     suspects::Suspects,
     timezone::TimezoneKeeper,
 };
+
+mod house;
+mod patience;
+
+use house::House;
+use patience::{Patience, Turn};
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -83,23 +90,23 @@ impl Run {
     /// # Errors
     /// When it cannot start, or a thread ended by itself.
     pub(super) fn act(self) -> Result<(), Error> {
-        let AgentFile { mut agent, profile } = load::agent_file(&self.config)?;
+        let mut file = load::agent_file(&self.config)?;
         if self.http_address.is_some() {
-            agent.http_address = self.http_address;
+            file.agent.http_address = self.http_address;
         }
-        let origin = match agent.watch.clone() {
+        let origin = match file.agent.watch.clone() {
             Some(watch) => Origin::Watch(watch),
             None => Origin::File(self.config),
         };
-        if profile.is_some() {
+        if file.profile.is_some() {
             // At the start there is no good profile yet that could go on.
             load::judge(&origin, &load::find(&origin)).wanted?;
         }
         info!(version = VERSION, "Agent starts");
         if self.engine_only {
-            alone(&agent, &origin)?;
+            alone(&file.agent, &origin)?;
         } else {
-            together(agent, origin)?;
+            together(file, origin)?;
         }
         info!("Agent ends");
         Ok(())
@@ -123,6 +130,14 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
     }
     signal::stop_on_signals(None).map_err(io::Error::other)?;
     let state = Arc::new(State::open(&agent.state_directory, &boot_id()));
+    let mut waiting = Patience::new(&agent.state_directory);
+    let _lock = loop {
+        match waiting.look() {
+            Turn::Ours(lock) => break lock,
+            Turn::Wait(_) if signal::stop_requested() => return Ok(()),
+            Turn::Wait(_) => thread::sleep(reload::INTERVAL),
+        }
+    };
     let serve = assemble::serve_config(&candidate.checked);
     let keys = KeyFiles::new(&agent.keys_directory).read(&candidate.checked.serve.keys);
     let server = serve.enabled.then(|| ServerSocket::open(Family::V4, &serve, keys.unwrap_or_default()));
@@ -142,36 +157,69 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
 }
 
 /// All parts, each in its thread; this one keeps house.
-fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
+fn together(file: AgentFile, origin: Origin) -> Result<(), Error> {
     signal::stop_on_signals(None).map_err(io::Error::other)?;
     let boot_id = boot_id();
-    let state = Arc::new(State::open(&agent.state_directory, &boot_id));
-    let may_set_clock = clock::may_set();
-    if !may_set_clock {
-        info!("No right to set the clock (CAP_SYS_TIME): mode Discipline is run as Observe");
-    }
-    if state.time().is_some_and(|last| last > clock::now().wall) {
-        warn!("The clock is behind the last time known to be right: the RTC lost its time");
-    }
+    let state = Arc::new(State::open(&file.agent.state_directory, &boot_id));
     let instance = format!("{:016x}", sys::random::word().map_err(io::Error::other)?);
     let journal = Arc::new(Journal::new(VERSION, boot_id, instance));
     let server = Arc::new(Server::start(assemble::serve_nothing()).map_err(io::Error::other)?);
     let told = Arc::clone(&journal);
     server.show(Box::new(move || told.snapshot()));
+    let liveness = Arc::new(Liveness::new());
+    let metrics = Arc::new(Metrics::new()?);
+    let http_address = file.agent.http_address.as_deref().map(super::http_address);
+    let http_address = http_address.transpose().map_err(Error::Address)?;
+    let shared = Arc::new(http::Shared {
+        journal: Arc::clone(&journal),
+        metrics: Arc::clone(&metrics),
+        server: Arc::clone(&server),
+        liveness: Arc::clone(&liveness),
+        token_file: file.agent.token_file.clone(),
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let http = http_address.map(|address| runtime.spawn(http::serve(address, shared)));
+    let patience = Patience::new(&file.agent.state_directory);
+    let Some(_lock) = runtime.block_on(patience.keep(&journal, &liveness)) else { return Ok(()) };
+    let parts = Parts { state, journal, server, metrics, liveness, http };
+    let (house, orders, engine) = furnish(file, origin, parts)?;
+    let outcome = runtime.block_on(house.keep(&engine));
+    end(&orders, engine)?;
+    outcome
+}
+
+/// What is there before the lock is ours: it shows that the agent waits.
+struct Parts {
+    state: Arc<State>,
+    journal: Arc<Journal>,
+    server: Arc<Server>,
+    metrics: Arc<Metrics>,
+    liveness: Arc<Liveness>,
+    http: Option<task::JoinHandle<()>>,
+}
+
+/// Starts what touches the clock and the state folder.
+fn furnish(file: AgentFile, origin: Origin, parts: Parts) -> Result<(House, Orders, JoinHandle<()>), Error> {
+    let Parts { state, journal, server, metrics, liveness, http } = parts;
+    let boot_pod = BootPodKeeper::new(&file, Arc::clone(&state));
+    let agent = file.agent;
+    let may_set_clock = clock::may_set();
+    if !may_set_clock {
+        info!("No right to set the clock (CAP_SYS_TIME): mode Discipline is run as Observe");
+    }
+    if floor::behind(state.time(), clock::now().wall).is_some() {
+        warn!("The clock is behind the last time known to be right: the RTC lost its time");
+    }
+    journal.raised(state.raises());
     let rtc = RtcKeeper::start(agent.rtc_device)?;
     let host = HostRoot::new(agent.host_root);
-    let liveness = Arc::new(Liveness::new());
     let clock_bound = agent.clock_bound_segment.as_deref().map(ClockBound::open).transpose();
     let clock_bound = clock_bound.unwrap_or_else(|error| {
         error!(%error, "ClockBound segment cannot be written; the clock is steered all the same");
         None
     });
-    let publisher = Publisher {
-        clock_bound,
-        journal: Arc::clone(&journal),
-        server: Arc::clone(&server),
-        liveness: Arc::clone(&liveness),
-    };
+    let publisher =
+        Publisher { clock_bound, journal: Arc::clone(&journal), server: Arc::clone(&server), liveness };
     let suspects = Arc::new(Suspects::new());
     let (orders, engine) = engine::start(
         Arc::clone(&state),
@@ -180,16 +228,6 @@ fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
         Arc::clone(&suspects),
         Box::new(publisher),
     )?;
-    let metrics = Arc::new(Metrics::new()?);
-    let http_address = agent.http_address.map(|address| super::http_address(&address));
-    let http_address = http_address.transpose().map_err(Error::Address)?;
-    let shared = http::Shared {
-        journal: Arc::clone(&journal),
-        metrics: Arc::clone(&metrics),
-        server: Arc::clone(&server),
-        liveness,
-        token_file: agent.token_file,
-    };
     let house = House {
         reloader: Reloader {
             origin,
@@ -208,152 +246,21 @@ fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
         suspects,
         suspected: None,
         server,
+        http,
         rtc,
         timezone: TimezoneKeeper::new(host, Arc::clone(&state)),
+        boot_pod,
         state,
         key_files: KeyFiles::new(&agent.keys_directory),
         keys_directory: agent.keys_directory,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(house.keep(http_address, Arc::new(shared), &engine));
-    end(&orders, engine)?;
-    outcome
+    Ok((house, orders, engine))
 }
 
 /// Lets the engine leave a sane clock.
 fn end(orders: &Orders, engine: JoinHandle<()>) -> Result<(), Error> {
     orders.give(Order::Stop);
     engine.join().map_err(|_| Error::EngineEnded)
-}
-
-/// What is looked after beside the engine.
-struct House {
-    reloader: Reloader,
-    journal: Arc<Journal>,
-    suspects: Arc<Suspects>,
-    /// When they were looked for.
-    suspected: Option<time::Instant>,
-    server: Arc<Server>,
-    rtc: RtcKeeper,
-    timezone: TimezoneKeeper,
-    state: Arc<State>,
-    key_files: KeyFiles,
-    keys_directory: PathBuf,
-}
-
-/// How often the time is kept on disk: what a boot without RTC is compared with.
-const KEEP_TIME: Duration = Duration::from_secs(60);
-
-/// How often those who could steer the clock are looked for while somebody does.
-const LOOK_FOR_SUSPECTS: Duration = Duration::from_secs(10);
-
-impl House {
-    async fn keep(
-        mut self,
-        address: Option<SocketAddr>,
-        shared: Arc<http::Shared>,
-        engine: &JoinHandle<()>,
-    ) -> Result<(), Error> {
-        let http = address.map(|address| tokio::spawn(http::serve(address, shared)));
-        let (state, server) = (Arc::clone(&self.state), Arc::clone(&self.server));
-        let key_server = self.reloader.key_server.clone().keep(self.keys_directory.clone(), state, server);
-        let key_server = tokio::spawn(key_server);
-        let mut ticks = time::interval(reload::INTERVAL);
-        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-        let mut kept = time::Instant::now();
-        loop {
-            ticks.tick().await;
-            if signal::stop_requested() {
-                self.keep_time();
-                return Ok(());
-            }
-            if engine.is_finished() {
-                return Err(Error::EngineEnded);
-            }
-            if http.as_ref().is_some_and(tokio::task::JoinHandle::is_finished) {
-                error!("HTTP task ended; the clock is steered on");
-                return Err(Error::Start(io::Error::other("HTTP ended")));
-            }
-            if key_server.is_finished() {
-                error!("Task of the key server ended; the clock is steered on");
-                return Err(Error::Start(io::Error::other("key server ended")));
-            }
-            self.reloader.look();
-            self.look_round();
-            if kept.elapsed() >= KEEP_TIME {
-                self.keep_time();
-                kept = time::Instant::now();
-            }
-        }
-    }
-
-    /// Brings the report up to date with what is not the engine's.
-    fn look_round(&mut self) {
-        self.hand_over_keys();
-        let now = clock::now().wall;
-        self.journal.server(now, self.server_report());
-        self.rtc.apply(rtc_policy(&self.reloader));
-        self.rtc.set_synchronized(self.journal.synchronized());
-        self.journal.rtc(now, self.rtc.report());
-        self.look_for_suspects();
-        if let Some(looked) = self.timezone.look(self.reloader.timezone(), Instant::now()) {
-            self.journal.timezone(now, looked);
-        }
-    }
-
-    /// While somebody else steers the clock: who that could be. In a thread of its own, since there may be thousands of
-    /// processes.
-    fn look_for_suspects(&mut self) {
-        if !self.journal.in_conflict() {
-            self.suspected = None;
-            return;
-        }
-        self.journal.suspects(&self.suspects);
-        if self.suspected.is_none_or(|last| last.elapsed() >= LOOK_FOR_SUSPECTS) {
-            self.suspected = Some(time::Instant::now());
-            let suspects = Arc::clone(&self.suspects);
-            // Without one the list stays as it is, and the next look is soon.
-            let _ = std::thread::Builder::new().name("suspects".to_owned()).spawn(move || suspects.scan());
-        }
-    }
-
-    /// Keys are read anew each time: a volume of Kubernetes changes behind its names, and a file within a clock's tick.
-    fn hand_over_keys(&mut self) {
-        let running = self.reloader.running.as_ref();
-        let names = running.map(|running| running.checked.serve.keys.as_slice()).unwrap_or_default();
-        if let Some(keys) = self.key_files.read(names) {
-            self.server.sign_with(keys);
-        }
-    }
-
-    /// Plain NTP goes on whatever becomes of key exchanges and files with keys; so `serving` is about the former.
-    fn server_report(&self) -> ServerReport {
-        let mut report = self.server.report();
-        for trouble in [self.key_files.trouble(), self.reloader.key_server.trouble()] {
-            if !trouble.is_empty() {
-                let between = if report.message.is_empty() { "" } else { "; " };
-                report.message = format!("{}{between}{trouble}", report.message);
-            }
-        }
-        report
-    }
-
-    fn keep_time(&self) {
-        if self.journal.synchronized() {
-            self.state.save_time(clock::now().wall);
-        }
-    }
-}
-
-/// We write the RTC if the profile says so and its clock is ours to set.
-fn rtc_policy(reloader: &Reloader) -> RtcPolicy {
-    let checked = reloader.running.as_ref().map(|running| &running.checked);
-    match checked {
-        Some(c) if c.rtc == RtcMode::Verified && c.mode == Mode::Discipline && reloader.may_set_clock => {
-            RtcPolicy::Verified
-        }
-        _ => RtcPolicy::Observe,
-    }
 }
 
 /// Hands the engine's view to those who show and serve it.
@@ -379,7 +286,7 @@ impl Sink for Publisher {
 }
 
 /// The kernel's name of this boot.
-fn boot_id() -> String {
+pub(super) fn boot_id() -> String {
     fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"))
         .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }

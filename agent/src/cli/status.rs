@@ -47,6 +47,10 @@ fn table(report: &Report) -> String {
     if let Some(conflict) = &report.conflict {
         lines.push(("Conflict", conflict.message.clone()));
     }
+    if let Some(boot) = &report.boot {
+        let between = if boot.message.is_empty() { "" } else { ": " };
+        lines.push(("Boot pod", format!("{}{between}{}", boot.state.as_str(), boot.message)));
+    }
     if let Some(error) = &report.profile_error {
         lines.push(("Profile error", format!("{}: {}", error.reason, error.message)));
     }

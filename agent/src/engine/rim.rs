@@ -9,15 +9,16 @@ use std::{
 
 use ntp::{
     Action, BootState, Drift, Engine, Event, Mono, RequestId, RestrictTable, Served, Snapshot, Start,
-    Transition,
+    StepReason, Transition,
 };
 use sys::poll;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::{Sink, clock_watch::ClockWatch, devices::Devices, requests::Requests};
 use crate::{
     auth::Proofs,
     clock::{self, SystemClock},
+    floor::{self, Floor},
     host_root::HostRoot,
     leap_table,
     resolve::{Answer, Question},
@@ -133,6 +134,9 @@ impl Rim {
             self.clock.take_over();
         }
         self.disciplines = disciplines;
+        if self.engine.is_none() && disciplines && !self.boot.synchronized {
+            self.raise_to_floor();
+        }
         let now = self.clock.now();
         if let Some(engine) = &mut self.engine {
             let actions = engine.reconfigure(config, now);
@@ -150,6 +154,17 @@ impl Rim {
                 engine.learn_leap_table(table);
             }
             self.engine = Some(engine);
+        }
+    }
+
+    /// Before an engine looks at the clock: what would be a jump by somebody else to it.
+    fn raise_to_floor(&mut self) {
+        match floor::raise(&self.state, &mut self.clock) {
+            Floor::Raised(by) => self.announce(Transition::Stepped { by, why: StepReason::Floor }),
+            Floor::Behind(by) => {
+                warn!(behind_s = by, "Clock is behind the last time known to be right, and cannot be set");
+            }
+            Floor::Held | Floor::Unknown => {}
         }
     }
 

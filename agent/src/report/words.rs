@@ -65,6 +65,7 @@ pub(super) fn described(transition: &ntp::Transition) -> (TransitionKind, String
                 ntp::StepReason::Start => "",
                 ntp::StepReason::ExternalStep => ", since somebody else had moved it",
                 ntp::StepReason::Resume => ", since the node had stood still",
+                ntp::StepReason::Floor => ", to the last time known to be right: the RTC lost its time",
             };
             let by = approximately(*by);
             (TransitionKind::Stepped, format!("The clock was stepped by {by}{why}"))

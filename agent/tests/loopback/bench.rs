@@ -78,6 +78,12 @@ pub(crate) fn run(arguments: &[&str]) -> (i32, String) {
     ended(harmless(AGENT).args(arguments).output().unwrap())
 }
 
+/// Starts the agent's program with what it says in a file.
+pub(crate) fn start(arguments: &[&str], said: &Path) -> Process {
+    let said = fs::File::create(said).unwrap();
+    Process(harmless(AGENT).args(arguments).stdout(said).stderr(Stdio::null()).spawn().unwrap())
+}
+
 fn ended(output: Output) -> (i32, String) {
     let text = [output.stdout, output.stderr].concat();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
@@ -147,6 +153,20 @@ impl Volume {
 
 /// A process that is killed with the test.
 pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    /// Waits until it ends by itself; its exit code.
+    pub(crate) fn ended(mut self) -> i32 {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -301,21 +321,15 @@ impl Agent {
     }
 
     /// Ends it with SIGTERM; its exit code.
-    pub(crate) fn stop(mut self) -> i32 {
+    pub(crate) fn stop(self) -> i32 {
         let id = self.process.0.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            if let Some(status) = self.process.0.try_wait().unwrap() {
-                return status.code().unwrap_or(-1);
-            }
-            assert!(Instant::now() < deadline, "it does not end");
-            thread::sleep(Duration::from_millis(20));
-        }
+        self.process.ended()
     }
 }
 
-fn write_file(folder: &Folder, text: &str, http: &str) -> PathBuf {
+/// An agent's file; `STATE` and `HTTP` in it are filled in.
+pub(crate) fn write_file(folder: &Folder, text: &str, http: &str) -> PathBuf {
     let file = folder.path().join("agent.toml");
     fs::write(&file, filled_in(folder.path(), text, http)).unwrap();
     file

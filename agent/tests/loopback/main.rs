@@ -28,6 +28,8 @@ mod flood;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod nts_server;
 
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod boot;
 mod interleaved;
 mod timezone;
 

@@ -1,6 +1,6 @@
 //! The agent's own file, for `timesync-agent run --config FILE` (TOML): where things are on this node, and either
 //! the profile itself or the folder in which profiles are handed over.
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,9 @@ pub struct Agent {
     /// Where profiles are handed over (Kubernetes).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch: Option<Watch>,
+    /// What sets the clock before the API server can be reached (Kubernetes).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootPod>,
 }
 
 impl Default for Agent {
@@ -55,6 +58,7 @@ impl Default for Agent {
             clock_bound_segment: None,
             keys_directory: PathBuf::from("/etc/timesync/keys"),
             watch: None,
+            boot: None,
         }
     }
 }
@@ -74,6 +78,56 @@ fn assignment_file() -> PathBuf {
     PathBuf::from("assignment")
 }
 
+/// The static pod that runs `timesync-agent boot` after a boot of the node: a manifest in kubelet's folder and a copy of
+/// the agent's program in its state folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootPod {
+    /// Whether it is wanted; if not, what was left of it is removed.
+    #[serde(default)]
+    pub static_pod: bool,
+    /// Kubelet's `staticPodPath`, a folder of the host.
+    pub manifest_directory: PathBuf,
+    /// The host's name of `agent.state_directory`.
+    #[serde(default = "state_directory")]
+    pub host_state_directory: PathBuf,
+    /// The container's image, which the node has already: the agent's own.
+    #[serde(default)]
+    pub image: String,
+    /// Where the pod is shown.
+    #[serde(default = "namespace")]
+    pub namespace: String,
+    /// What tells it apart there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// What it logs.
+    #[serde(default = "log_level")]
+    pub log_level: String,
+    /// A file that says [`BootPod::REMOVE`] once all of it is to go, whatever `static_pod` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_file: Option<PathBuf>,
+}
+
+impl BootPod {
+    /// The annotation of an agent's pod that becomes the order file.
+    pub const ANNOTATION: &str = "timesync.dev/boot";
+
+    /// Its value before the agent is uninstalled.
+    pub const REMOVE: &str = "remove";
+}
+
+fn state_directory() -> PathBuf {
+    Agent::default().state_directory
+}
+
+fn namespace() -> String {
+    "timesync-system".to_owned()
+}
+
+fn log_level() -> String {
+    "info".to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +141,9 @@ mod tests {
         let watching: AgentFile =
             toml::from_str("[agent.watch]\ndirectory = \"/etc/timesync/profiles\"").unwrap();
         assert_eq!(watching.agent.watch.unwrap().assignment, PathBuf::from("assignment"));
+        let booting: AgentFile =
+            toml::from_str("[agent.boot]\nmanifest_directory = \"/etc/kubernetes/manifests\"").unwrap();
+        let boot = booting.agent.boot.unwrap();
+        assert_eq!((boot.static_pod, boot.host_state_directory), (false, Agent::default().state_directory));
     }
 }

@@ -13,15 +13,15 @@ mod report;
 mod transition;
 mod span;
 
-pub use agent_file::{Agent, AgentFile, Watch};
+pub use agent_file::{Agent, AgentFile, BootPod, Watch};
 pub use name::{Assignment, NameError, ProfileName, text_hash};
 pub use profile::{
     Clock, Leap, LeapMode, Mode, Nts, OnExternalStep, Profile, Rtc, RtcMode, Smear, Step, Stratum,
     Thresholds, Upstream,
 };
 pub use report::{
-    ClockReport, ConflictReport, ProfileError, Reason, Report, RtcHealth, RtcReport, ServerReport,
-    SourceReport, SourceState, StepReport, TimezoneReport,
+    BootPodState, BootReport, ClockReport, ConflictReport, ProfileError, Reason, Report, RtcHealth,
+    RtcReport, ServerReport, SourceReport, SourceState, StepReport, TimezoneReport,
 };
 pub use serve::{Flag, RateLimit, Restrict, Serve, ServeNts};
 pub use span::{Span, SpanError, approximately};

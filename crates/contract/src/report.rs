@@ -35,6 +35,9 @@ pub struct Report {
     pub rtc: RtcReport,
     /// The node's time zone, if the profile sets it.
     pub timezone: Option<TimezoneReport>,
+    /// What sets the clock before the API server can be reached; none where the agent's file says nothing of it.
+    #[serde(default)]
+    pub boot: Option<BootReport>,
     /// The server.
     pub server: ServerReport,
     /// The newest transitions, oldest first, so that none is missed between two polls.
@@ -44,7 +47,8 @@ pub struct Report {
 /// A profile that was refused, so that the one before it runs on, or that runs with less than it asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileError {
-    /// `ProfileMissing`, `HashMismatch`, `ProfileInvalid`; or `NotPermitted`: it runs, but only observes.
+    /// `ProfileMissing`, `HashMismatch`, `ProfileInvalid`; `NotPermitted`: it runs, but only observes; `Waiting`: another
+    /// agent has the state folder.
     pub reason: String,
     /// What is wrong, for a reader.
     pub message: String,
@@ -89,6 +93,9 @@ pub struct ClockReport {
     /// Of these, those after the node stood still.
     #[serde(default)]
     pub resumed: u32,
+    /// Of these, those forward to the last time known to be right, before anybody could be asked.
+    #[serde(default)]
+    pub raised: u32,
     /// The last of them since the agent's start.
     pub last_step: Option<StepReport>,
     /// Steps by somebody else since the agent's start.
@@ -180,6 +187,37 @@ pub struct TimezoneReport {
     pub name: Option<String>,
     /// Why it is not what the profile says; empty if it is.
     pub message: String,
+}
+
+/// The static pod that sets the clock after a boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootReport {
+    /// What is on the node.
+    pub state: BootPodState,
+    /// What is wrong, or who had it removed; empty if nothing is to be said.
+    pub message: String,
+}
+
+/// What is on the node of the static pod that sets the clock after a boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum BootPodState {
+    /// Nothing, and nothing is wanted.
+    Absent,
+    /// Manifest and program.
+    Installed,
+    /// Not what is wanted.
+    Failed,
+}
+
+impl BootPodState {
+    /// The word itself.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "Absent",
+            Self::Installed => "Installed",
+            Self::Failed => "Failed",
+        }
+    }
 }
 
 /// A step of the clock.

@@ -248,6 +248,8 @@ pub enum StepReason {
     ExternalStep,
     /// The node had stood still.
     Resume,
+    /// It was behind a time that is known to have passed. Done before an engine begins, and not by it.
+    Floor,
 }
 
 /// Why a correction was refused.

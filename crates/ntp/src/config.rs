@@ -33,7 +33,7 @@ impl Config {
     /// The sources with what their company makes of them. Where some prove who they are and others do not, those that
     /// do are trusted and required, unless the user gave them either option: else a few forged answers could outvote
     /// them. A device of this machine cannot be forged from afar, and counts with them.
-    pub(crate) fn sources_in_force(&self) -> Vec<Source> {
+    pub fn sources_in_force(&self) -> Vec<Source> {
         let proven = |source: &Source| source.auth != Auth::None;
         let device = |source: &Source| matches!(source.upstream, Upstream::Device { .. });
         let voters = || self.sources.iter().filter(|source| !source.noselect);

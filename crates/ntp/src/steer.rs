@@ -146,7 +146,7 @@ impl Engine {
                 actions.push(Action::SaveBoot(self.discipline.boot));
             }
             StepReason::Resume => self.jumps.resumed = Some(now.mono),
-            StepReason::ExternalStep => {}
+            StepReason::ExternalStep | StepReason::Floor => {}
         }
         let later = self.jump_ourselves(by, why, now, actions);
         actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });

@@ -75,7 +75,9 @@ impl Rim {
     fn validity(&self, source: SourceId) -> Validity {
         let system = self.clock.now().wall;
         let floor = self.state.time().unwrap_or(EARLIEST).max(EARLIEST);
-        if system < floor && !self.boot.synchronized && !self.proofs.has_session(source) {
+        // A clock that was set to the floor knows no more than that.
+        let is_wrong = system < floor || self.state.raises() > 0;
+        if is_wrong && !self.boot.synchronized && !self.proofs.has_session(source) {
             warn!(
                 "The clock is behind the last time known to be right: a certificate's dates are not tested"
             );

@@ -1,0 +1,350 @@
+//! What `timesync-agent boot` does, after a boot and before the API server can be reached: the clock forward to the `floor`,
+//! then right by the last good profile, with those upstreams that are `usable` without any Secret; then the lock is let go
+//! for the agent. Says each step by a plain line; the exit code says how far it came.
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use contract::{Agent, Mode, ProfileName, approximately};
+use ntp::{Served, Snapshot, Transition};
+use sys::signal;
+
+use crate::{
+    assemble,
+    boot::usable::Usable,
+    clock::{self, SystemClock},
+    engine::{self, Order, Orders, Sink},
+    floor::{self, Floor},
+    host_root::HostRoot,
+    load::{self, Candidate},
+    lock::{Lock, Taken},
+    report::Journal,
+    state::{Booted, State},
+    suspects::Suspects,
+};
+
+mod usable;
+
+/// Where a boot takes place, and how long it may last.
+#[derive(Debug)]
+pub(crate) struct Boot {
+    /// Where things are.
+    pub(crate) agent: Agent,
+    /// The profile of a node without Kubernetes; else the last good one is taken from disk.
+    pub(crate) profile: Option<Candidate>,
+    /// The kernel's name of this boot.
+    pub(crate) boot_id: String,
+    /// Until then the clock must be right.
+    pub(crate) timeout: Duration,
+}
+
+/// How far it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The clock is right, or was before in this boot.
+    Synchronized,
+    /// An agent runs, or waits for the lock: the rest is its affair.
+    HandedOver,
+    /// There is nobody to be asked, or no right to set the clock: there is no more than the floor.
+    FloorOnly,
+    /// Nobody answered in time: there is no more than the floor, and another try may do better.
+    TimedOut,
+}
+
+/// Between two looks at what came of it.
+const LOOK: Duration = Duration::from_millis(100);
+
+impl Boot {
+    /// Does it; the lock is free again afterwards.
+    ///
+    /// # Errors
+    /// The system has no thread or descriptor left.
+    pub(crate) fn run(self) -> io::Result<Outcome> {
+        let state = Arc::new(State::open(&self.agent.state_directory, &self.boot_id));
+        let lock = match Lock::try_take(&self.agent.state_directory, "timesync-agent boot") {
+            Ok(Taken::Ours(lock)) => lock,
+            Ok(Taken::Theirs(holder)) => {
+                say(&format!("{holder} runs already and looks after the clock: nothing to do."));
+                // So kubelet has started us.
+                if state.booted().is_none() {
+                    state.save_booted(Booted::Began);
+                }
+                return Ok(Outcome::HandedOver);
+            }
+            Err(error) => {
+                say(&format!("The state folder cannot be used, so nothing is known of this node: {error}."));
+                return Ok(Outcome::FloorOnly);
+            }
+        };
+        if let Some(why) = done_before(&state) {
+            say(why);
+            state.save_booted(Booted::Done);
+            return Ok(Outcome::Synchronized);
+        }
+        state.save_booted(Booted::Began);
+        let outcome = self.set_right(&state, &lock)?;
+        if matches!(outcome, Outcome::Synchronized | Outcome::FloorOnly) {
+            state.save_booted(Booted::Done);
+        }
+        Ok(outcome)
+    }
+
+    fn set_right(mut self, state: &Arc<State>, lock: &Lock) -> io::Result<Outcome> {
+        let Some(candidate) = self.profile.take().or_else(|| last_good(state)) else {
+            say("No profile is known: no clock is touched.");
+            return Ok(Outcome::FloorOnly);
+        };
+        let name = &candidate.name;
+        if candidate.checked.mode == Mode::Observe {
+            say(&format!("Profile {name} only observes: the clock is not touched."));
+            return Ok(Outcome::FloorOnly);
+        }
+        let may_set = clock::may_set();
+        if may_set {
+            say(&floor_line(floor::raise(state, &mut SystemClock::default())));
+        } else {
+            say("No right to set the clock (CAP_SYS_TIME): it is only measured.");
+        }
+        let config = assemble::engine_config(&candidate.checked, may_set);
+        let Usable { left_out, config } = usable::with_keys_in(config, &self.agent.keys_directory);
+        left_out.iter().for_each(|line| say(line));
+        let Some(config) = config else {
+            say("No upstream can be used before the agent runs: there is no more than the last known time.");
+            return Ok(Outcome::FloorOnly);
+        };
+        let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
+        say(&format!("Profile {name} runs; asked: {}.", names.join(", ")));
+        let synchronized = self.steer(config, &candidate, state, lock)?;
+        Ok(if may_set || synchronized != Outcome::Synchronized { synchronized } else { Outcome::FloorOnly })
+    }
+
+    /// Runs the engine until the clock is right, nobody wants to wait any more, or it is somebody else's turn.
+    fn steer(
+        &self,
+        config: ntp::Config,
+        candidate: &Candidate,
+        state: &Arc<State>,
+        lock: &Lock,
+    ) -> io::Result<Outcome> {
+        let disciplines = config.mode == ntp::Mode::Discipline;
+        let journal = Arc::new(Journal::new("", self.boot_id.clone(), String::new()));
+        let view = Box::new(View(Arc::clone(&journal)));
+        let host = HostRoot::new(self.agent.host_root.clone());
+        let suspects = Arc::new(Suspects::new());
+        let (orders, engine) =
+            engine::start(Arc::clone(state), &self.agent.keys_directory, &host, suspects, view)?;
+        orders.give(Order::Run(config, assemble::restrict_table(&candidate.checked.access)));
+        let deadline = Instant::now() + self.timeout;
+        let mut told = Told::default();
+        let outcome = loop {
+            thread::sleep(LOOK);
+            told.tell(&journal);
+            if journal.synchronized() {
+                if disciplines {
+                    state.save_time(clock::now().wall);
+                }
+                break Outcome::Synchronized;
+            }
+            if lock.is_wanted() {
+                say("An agent waits: it goes on.");
+                break Outcome::HandedOver;
+            }
+            if signal::stop_requested() {
+                say("Told to stop.");
+                break Outcome::TimedOut;
+            }
+            if Instant::now() >= deadline {
+                say(&format!("Not synchronised within {} s; giving up.", self.timeout.as_secs()));
+                break Outcome::TimedOut;
+            }
+            if engine.is_finished() {
+                return Err(io::Error::other("the engine ended by itself"));
+            }
+        };
+        if outcome == Outcome::Synchronized {
+            say(&right_line(&journal, disciplines));
+        }
+        end(&orders, engine)?;
+        Ok(outcome)
+    }
+}
+
+/// Lets the engine leave a sane clock, and keep what it measured.
+fn end(orders: &Orders, engine: JoinHandle<()>) -> io::Result<()> {
+    orders.give(Order::Stop);
+    engine.join().map_err(|_| io::Error::other("the engine ended by itself"))
+}
+
+/// Why nothing is left to be done in this boot; none if there is.
+fn done_before(state: &State) -> Option<&'static str> {
+    if state.boot().synchronized {
+        Some("The clock was synchronised in this boot already: nothing to do.")
+    } else if state.booted() == Some(Booted::Done) {
+        Some("All that can be done before the agent runs was done in this boot already: nothing to do.")
+    } else {
+        None
+    }
+}
+
+fn last_good(state: &State) -> Option<Candidate> {
+    let (name, text): (ProfileName, String) = state.profile()?;
+    match load::candidate(name, text) {
+        Ok(candidate) => Some(candidate),
+        Err(error) => {
+            say(&format!("The profile on disk cannot be used: {error}."));
+            None
+        }
+    }
+}
+
+fn floor_line(floor: Floor) -> String {
+    match floor {
+        Floor::Unknown => {
+            "No time is known to have been right on this node: the clock stays as it is.".to_owned()
+        }
+        Floor::Held => "The clock is not behind the last time known to be right.".to_owned(),
+        Floor::Raised(by) => {
+            format!("The clock was set forward by {}, to the last time known to be right.", approximately(by))
+        }
+        Floor::Behind(by) => {
+            format!(
+                "The clock is {} behind the last time known to be right, and cannot be set.",
+                approximately(by)
+            )
+        }
+    }
+}
+
+fn right_line(journal: &Journal, disciplines: bool) -> String {
+    let clock = journal.report().clock;
+    let offset = clock.offset.map_or_else(|| "unknown".to_owned(), approximately);
+    if disciplines {
+        format!("The clock is synchronised, offset {offset}. {}.", clock.message)
+    } else {
+        format!("The clock is {offset} from true time, and was not set. {}.", clock.message)
+    }
+}
+
+/// What is known of the clock was told up to here.
+#[derive(Debug, Default)]
+struct Told {
+    message: String,
+    transition: u64,
+}
+
+impl Told {
+    fn tell(&mut self, journal: &Journal) {
+        let report = journal.report();
+        for transition in report.transitions.iter().filter(|next| next.number > self.transition) {
+            say(&format!("{}.", transition.message));
+        }
+        self.transition = report.transitions.last().map_or(0, |last| last.number);
+        if report.clock.message != self.message && !report.clock.synchronized {
+            say(&format!("{}.", report.clock.message));
+        }
+        self.message = report.clock.message;
+    }
+}
+
+/// Keeps what the engine knows.
+struct View(Arc<Journal>);
+
+impl Sink for View {
+    fn publish(&mut self, snapshot: Option<Snapshot>, transitions: &[Transition], _: Served) {
+        self.0.engine(clock::now().wall, snapshot, transitions);
+    }
+}
+
+/// A line for who reads the pod's log, or the console.
+pub(crate) fn say(line: &str) {
+    println!("boot: {line}");
+}
+
+/// Waits for an agent to come, up to `limit`; whether none came. An agent that runs holds the lock.
+pub(crate) fn nobody_comes(state_directory: &Path, limit: Duration) -> bool {
+    let begin = Instant::now();
+    while begin.elapsed() < limit {
+        if signal::stop_requested() {
+            return false;
+        }
+        match Lock::try_take(state_directory, "timesync-agent boot, which looks for an agent") {
+            Ok(Taken::Theirs(_)) => return false,
+            Ok(Taken::Ours(lock)) if lock.is_wanted() => return false,
+            Ok(Taken::Ours(_)) | Err(_) => {}
+        }
+        thread::sleep(WAIT.min(limit.saturating_sub(begin.elapsed())));
+    }
+    true
+}
+
+/// Between two looks for an agent.
+const WAIT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use ntp::{BootState, Wall};
+
+    use super::*;
+    use crate::scratch::Scratch;
+
+    const PROFILE: &str = "[[upstreams]]\nname = \"a\"\nserver = \"192.0.2.1\"\n";
+
+    fn boot(folder: &Scratch) -> io::Result<Outcome> {
+        let agent = Agent { state_directory: folder.path().to_owned(), ..Agent::default() };
+        let boot = Boot { agent, profile: None, boot_id: "b".to_owned(), timeout: Duration::ZERO };
+        boot.run()
+    }
+
+    #[test]
+    fn a_boot_that_was_handled_is_left_alone() {
+        let folder = Scratch::new();
+        let state = State::open(folder.path(), "b");
+        assert_eq!(done_before(&state), None);
+        state.save_booted(Booted::Began);
+        assert_eq!(done_before(&state), None, "one that did not come to its end is begun again");
+        state.save_boot(BootState { steps: 1, synchronized: true });
+        assert!(done_before(&state).unwrap().contains("synchronised"));
+        assert_eq!(boot(&folder).unwrap(), Outcome::Synchronized);
+        assert_eq!(state.booted(), Some(Booted::Done));
+        assert!(done_before(&State::open(folder.path(), "next")).is_none());
+    }
+
+    #[test]
+    fn without_a_profile_that_steers_nothing_is_touched() {
+        let folder = Scratch::new();
+        let state = State::open(folder.path(), "b");
+        // Whatever time it was: nobody wants it.
+        state.save_time(Wall(i64::MAX));
+        assert_eq!(boot(&folder).unwrap(), Outcome::FloorOnly);
+        assert_eq!((state.booted(), state.raises()), (Some(Booted::Done), 0));
+
+        let folder = Scratch::new();
+        let state = State::open(folder.path(), "b");
+        state.save_time(Wall(i64::MAX));
+        let text = format!("mode = \"Observe\"\n{PROFILE}");
+        state.save_profile(&ProfileName::of("p", &text), &text);
+        assert_eq!(boot(&folder).unwrap(), Outcome::FloorOnly);
+        assert_eq!(state.raises(), 0);
+
+        let folder = Scratch::new();
+        let state = State::open(folder.path(), "b");
+        state.save_profile(&ProfileName::of("p", PROFILE), &format!("{PROFILE}# changed\n"));
+        assert!(last_good(&state).is_none(), "its text is not what its name stands for");
+    }
+
+    #[test]
+    fn an_agent_that_runs_is_left_alone() {
+        let folder = Scratch::new();
+        let Ok(Taken::Ours(lock)) = Lock::try_take(folder.path(), "timesync-agent run") else { panic!() };
+        assert_eq!(boot(&folder).unwrap(), Outcome::HandedOver);
+        let state = State::open(folder.path(), "b");
+        assert_eq!(state.booted(), Some(Booted::Began), "that it was started is known all the same");
+        assert!(!nobody_comes(folder.path(), Duration::from_secs(3600)));
+        drop(lock);
+        assert!(nobody_comes(folder.path(), Duration::from_millis(1)));
+    }
+}

@@ -1,0 +1,231 @@
+//! The static pod that runs `timesync-agent boot` at the node's next boot. The agent keeps three files of it: the `manifest`
+//! in kubelet's folder, and in the state folder a copy of its own program and the file that it runs with. All three are
+//! written anew after an upgrade, and removed once they are not wanted. Kubelet is never spoken to.
+use std::{
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use contract::{Agent, AgentFile, BootPod, BootPodState, BootReport};
+use tracing::{info, warn};
+
+use crate::{
+    host_root::HostRoot,
+    load,
+    replace::{Kind, replace},
+    state::State,
+};
+
+mod manifest;
+mod program;
+
+use program::Program;
+
+/// Keeps the files, or sees to it that there are none.
+#[derive(Debug)]
+pub(crate) struct BootPodKeeper {
+    orders: BootPod,
+    host: HostRoot,
+    state: Arc<State>,
+    state_directory: PathBuf,
+    /// What the files are to say.
+    manifest: String,
+    config: String,
+    program: Program,
+    looked: Option<Instant>,
+    /// Since when all is in place, as far as we know.
+    installed: Option<Instant>,
+    told: Option<BootReport>,
+}
+
+/// Why it is not as it is wanted.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(
+        "there is no folder {} on this node: agent.boot.manifestDirectory has to be kubelet's staticPodPath",
+        .0.display()
+    )]
+    NoFolder(PathBuf),
+    #[error("{} is not a file of ours: left alone", .0.display())]
+    Foreign(PathBuf),
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+}
+
+/// Between two looks: an order to remove it is carried out within a second.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Kubelet starts a pod within seconds of seeing its manifest; a busy node takes longer.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The file in the state folder that the pod's program runs with.
+const CONFIG: &str = "boot.toml";
+
+impl BootPodKeeper {
+    /// For the pod that `file`, the agent's own, asks for; none if it says nothing of it.
+    pub(crate) fn new(file: &AgentFile, state: Arc<State>) -> Option<Self> {
+        let orders = file.agent.boot.clone()?;
+        Some(Self {
+            manifest: manifest::text(&orders, &file.agent),
+            config: config_text(file),
+            host: HostRoot::new(file.agent.host_root.clone()),
+            program: Program::new(&file.agent.state_directory),
+            state_directory: file.agent.state_directory.clone(),
+            state,
+            orders,
+            looked: None,
+            installed: None,
+            told: None,
+        })
+    }
+
+    /// Makes it as it is wanted; none if there is nothing new to be said.
+    pub(crate) fn look(&mut self, now: Instant) -> Option<BootReport> {
+        if self.looked.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL) {
+            return None;
+        }
+        self.looked = Some(now);
+        let ordered_away = self.is_ordered_away();
+        let wanted = self.orders.static_pod && !ordered_away;
+        let outcome = if wanted { self.install(now) } else { self.remove().map(|()| String::new()) };
+        let report = match outcome {
+            Ok(message) if wanted => BootReport {
+                state: if message.is_empty() { BootPodState::Installed } else { BootPodState::Failed },
+                message,
+            },
+            Ok(_) => BootReport {
+                state: BootPodState::Absent,
+                message: if ordered_away { REMOVED.to_owned() } else { String::new() },
+            },
+            Err(error) => BootReport { state: BootPodState::Failed, message: error.to_string() },
+        };
+        if self.told.as_ref() == Some(&report) {
+            return None;
+        }
+        match report.state {
+            BootPodState::Failed => {
+                warn!(message = report.message, "Static pod for the next boot is not in place")
+            }
+            state => info!(state = state.as_str(), message = report.message, "Static pod for the next boot"),
+        }
+        self.told = Some(report.clone());
+        Some(report)
+    }
+
+    fn is_ordered_away(&self) -> bool {
+        let order = self.orders.order_file.as_ref().and_then(|path| load::read(path).ok());
+        order.is_some_and(|order| order.trim() == BootPod::REMOVE)
+    }
+
+    /// Puts the files there, the manifest last; what is not right yet, for a reader.
+    fn install(&mut self, now: Instant) -> Result<String, Error> {
+        let folder = self.folder(&self.orders.manifest_directory)?;
+        self.leave_former_folder()?;
+        self.program.install()?;
+        put(&self.state_directory.join(CONFIG), &self.config)?;
+        let path = folder.join(manifest::NAME);
+        if !matches!(manifest::found(&path)?, manifest::Found::Ours(text) if text == self.manifest) {
+            // Known before it is there: so it is found again, whatever the next orders say.
+            self.state.save_manifest_folder(&self.orders.manifest_directory);
+            put(&path, &self.manifest)?;
+            info!(path = %path.display(), "Manifest for the next boot written");
+            self.installed = None;
+        }
+        let since = *self.installed.get_or_insert(now);
+        let waited = now.saturating_duration_since(since) >= PATIENCE;
+        Ok(if waited && self.state.booted().is_none() {
+            format!(
+                "the manifest is in {}, but kubelet has not started it: is this its staticPodPath?",
+                self.orders.manifest_directory.display()
+            )
+        } else {
+            String::new()
+        })
+    }
+
+    /// Takes the files away, the manifest first.
+    fn remove(&mut self) -> Result<(), Error> {
+        self.installed = None;
+        self.leave(&self.orders.manifest_directory.clone())?;
+        if let Some(folder) = self.state.manifest_folder() {
+            self.leave(&folder)?;
+            self.state.forget_manifest_folder();
+        }
+        self.program.remove()?;
+        take_away(&self.state_directory.join(CONFIG))
+    }
+
+    /// A manifest in a folder that is not kubelet's any more goes.
+    fn leave_former_folder(&self) -> Result<(), Error> {
+        match self.state.manifest_folder() {
+            Some(folder) if folder != self.orders.manifest_directory => self.leave(&folder),
+            _ => Ok(()),
+        }
+    }
+
+    /// No manifest of ours stays in that folder of the host.
+    fn leave(&self, folder: &Path) -> Result<(), Error> {
+        let Ok(folder) = self.folder(folder) else { return Ok(()) };
+        let path = folder.join(manifest::NAME);
+        match manifest::found(&path) {
+            Ok(manifest::Found::Ours(_)) => {
+                take_away(&path)?;
+                info!(path = %path.display(), "Manifest for the next boot removed");
+                Ok(())
+            }
+            // What is somebody else's is not what was to be removed.
+            Ok(manifest::Found::Nothing) | Err(Error::Foreign(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where a folder of the host's is here. It is not made: without it kubelet has no staticPodPath there.
+    fn folder(&self, path: &Path) -> Result<PathBuf, Error> {
+        let found = self.host.resolve(path).ok().filter(|found| found.is_dir());
+        found.ok_or_else(|| Error::NoFolder(path.to_owned()))
+    }
+}
+
+const REMOVED: &str = "removed, as the pod's annotation timesync.dev/boot says";
+
+/// The file of an agent that boots: as this one's, but for what other programs ask it.
+fn config_text(file: &AgentFile) -> String {
+    let agent =
+        Agent { http_address: None, token_file: None, clock_bound_segment: None, ..file.agent.clone() };
+    let file = AgentFile { agent, profile: file.profile.clone() };
+    // It was read as such a file, so it can be written as one; if not, the program says so when it reads it.
+    toml::to_string(&file).unwrap_or_default()
+}
+
+/// Takes away what a pod finds that no agent came for.
+///
+/// # Errors
+/// For a reader: what could not be removed.
+pub(crate) fn remove_unclaimed(file: &AgentFile, state: Arc<State>) -> Result<(), String> {
+    let Some(mut keeper) = BootPodKeeper::new(file, state) else { return Ok(()) };
+    keeper.remove().map_err(|error| error.to_string())
+}
+
+fn put(path: &Path, text: &str) -> Result<(), Error> {
+    let there = fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+    if there && load::read(path).is_ok_and(|found| found == text) {
+        return Ok(());
+    }
+    let written = replace(path, Kind { mode: 0o644, durable: true }, |file| file.write_all(text.as_bytes()));
+    written.map_err(|source| Error::File { path: path.to_owned(), source })
+}
+
+fn take_away(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::File { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! The copy of this program that the static pod runs: `bin/timesync-agent` in the state folder. What lies there is compared
+//! with this program octet by octet, once, and again whenever it looks different.
+use std::{
+    fs::{self, File, Permissions},
+    io::{self, BufReader, Read},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{Error, take_away};
+use crate::replace::{Kind, replace};
+
+/// The folder in the state folder, and the file in it.
+pub(super) const PATH: &str = "bin/timesync-agent";
+
+/// This program itself, also after its file was replaced.
+const OURS: &str = "/proc/self/exe";
+
+/// The copy.
+#[derive(Debug)]
+pub(super) struct Program {
+    path: PathBuf,
+    /// How it looked when it was found to be right.
+    seen: Option<Look>,
+}
+
+/// What tells without reading it that a file was changed: number, length, mode, and time of the last change of these.
+type Look = (u64, u64, u32, i64, i64);
+
+impl Program {
+    pub(super) fn new(state_directory: &Path) -> Self {
+        Self { path: state_directory.join(PATH), seen: None }
+    }
+
+    /// Makes it equal to this program, if it is not.
+    pub(super) fn install(&mut self) -> Result<(), Error> {
+        if self.seen.is_some() && self.seen == look(&self.path) {
+            return Ok(());
+        }
+        let failed = |source| Error::File { path: self.path.clone(), source };
+        if !is_same(&self.path).map_err(failed)? {
+            self.copy().map_err(failed)?;
+        }
+        self.seen = look(&self.path);
+        Ok(())
+    }
+
+    fn copy(&self) -> io::Result<()> {
+        if let Some(folder) = self.path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+        }
+        replace(&self.path, Kind { mode: MODE, durable: true }, |file| {
+            io::copy(&mut File::open(OURS)?, file)?;
+            // Whatever the umask took away.
+            file.set_permissions(Permissions::from_mode(MODE))
+        })
+    }
+
+    pub(super) fn remove(&mut self) -> Result<(), Error> {
+        self.seen = None;
+        take_away(&self.path)?;
+        if let Some(folder) = self.path.parent() {
+            // If somebody else keeps something there, it stays.
+            let _ = fs::remove_dir(folder);
+        }
+        Ok(())
+    }
+}
+
+const MODE: u32 = 0o755;
+
+fn look(path: &Path) -> Option<Look> {
+    let found = fs::symlink_metadata(path).ok().filter(|found| found.is_file())?;
+    Some((found.ino(), found.len(), found.mode(), found.ctime(), found.ctime_nsec()))
+}
+
+/// Whether the file has our octets and can be run.
+fn is_same(path: &Path) -> io::Result<bool> {
+    let ours = File::open(OURS)?;
+    let Some((_, length, mode, ..)) = look(path) else { return Ok(false) };
+    if length != ours.metadata()?.len() || mode & 0o777 != MODE {
+        return Ok(false);
+    }
+    let (mut ours, mut theirs) =
+        (BufReader::with_capacity(PIECE, ours), BufReader::with_capacity(PIECE, File::open(path)?));
+    let (mut one, mut other) = (vec![0; PIECE], vec![0; PIECE]);
+    let mut rest = length;
+    while rest > 0 {
+        let piece = usize::try_from(rest.min(PIECE as u64)).unwrap_or(PIECE);
+        ours.read_exact(&mut one[..piece])?;
+        theirs.read_exact(&mut other[..piece])?;
+        if one[..piece] != other[..piece] {
+            return Ok(false);
+        }
+        rest -= piece as u64;
+    }
+    Ok(true)
+}
+
+const PIECE: usize = 64 * 1024;

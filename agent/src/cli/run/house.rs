@@ -1,0 +1,163 @@
+//! What the agent looks after beside its engine, four times a second: orders, report, keys, time zone, static pod, and the
+//! time on disk. Steers nothing itself.
+use std::{
+    io,
+    path::PathBuf,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use contract::{Mode, RtcMode, ServerReport};
+use sys::signal;
+use tokio::{task, time};
+use tracing::error;
+
+use super::Error;
+use crate::{
+    boot_pod::BootPodKeeper,
+    clock,
+    reload::{self, Reloader},
+    report::Journal,
+    rtc::{RtcKeeper, RtcPolicy},
+    server::{KeyFiles, Server},
+    state::State,
+    suspects::Suspects,
+    timezone::TimezoneKeeper,
+};
+
+/// What is looked after beside the engine.
+pub(super) struct House {
+    pub(super) reloader: Reloader,
+    pub(super) journal: Arc<Journal>,
+    pub(super) suspects: Arc<Suspects>,
+    /// When they were looked for.
+    pub(super) suspected: Option<time::Instant>,
+    pub(super) server: Arc<Server>,
+    pub(super) http: Option<task::JoinHandle<()>>,
+    pub(super) rtc: RtcKeeper,
+    pub(super) timezone: TimezoneKeeper,
+    pub(super) boot_pod: Option<BootPodKeeper>,
+    pub(super) state: Arc<State>,
+    pub(super) key_files: KeyFiles,
+    pub(super) keys_directory: PathBuf,
+}
+
+/// How often the time is kept on disk: what a boot without RTC is compared with.
+const KEEP_TIME: Duration = Duration::from_secs(60);
+
+/// How often those who could steer the clock are looked for while somebody does.
+const LOOK_FOR_SUSPECTS: Duration = Duration::from_secs(10);
+
+impl House {
+    /// Until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// When a part ended by itself.
+    pub(super) async fn keep(mut self, engine: &JoinHandle<()>) -> Result<(), Error> {
+        let (state, server) = (Arc::clone(&self.state), Arc::clone(&self.server));
+        let key_server = self.reloader.key_server.clone().keep(self.keys_directory.clone(), state, server);
+        let key_server = tokio::spawn(key_server);
+        let mut ticks = time::interval(reload::INTERVAL);
+        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let mut kept = None;
+        loop {
+            ticks.tick().await;
+            if signal::stop_requested() {
+                self.keep_time();
+                return Ok(());
+            }
+            if engine.is_finished() {
+                return Err(Error::EngineEnded);
+            }
+            if self.http.as_ref().is_some_and(task::JoinHandle::is_finished) {
+                error!("HTTP task ended; the clock is steered on");
+                return Err(Error::Start(io::Error::other("HTTP ended")));
+            }
+            if key_server.is_finished() {
+                error!("Task of the key server ended; the clock is steered on");
+                return Err(Error::Start(io::Error::other("key server ended")));
+            }
+            self.reloader.look();
+            self.look_round();
+            // The first time at once: it takes the place of one that turned out to be wrong.
+            if kept.is_none_or(|at: time::Instant| at.elapsed() >= KEEP_TIME) && self.keep_time() {
+                kept = Some(time::Instant::now());
+            }
+        }
+    }
+
+    /// Brings the report up to date with what is not the engine's.
+    fn look_round(&mut self) {
+        self.hand_over_keys();
+        let now = clock::now().wall;
+        self.journal.server(now, self.server_report());
+        self.rtc.apply(rtc_policy(&self.reloader));
+        self.rtc.set_synchronized(self.journal.synchronized());
+        self.journal.rtc(now, self.rtc.report());
+        self.look_for_suspects();
+        if let Some(looked) = self.timezone.look(self.reloader.timezone(), Instant::now()) {
+            self.journal.timezone(now, looked);
+        }
+        if let Some(report) = self.boot_pod.as_mut().and_then(|pod| pod.look(Instant::now())) {
+            self.journal.boot(report);
+        }
+    }
+
+    /// While somebody else steers the clock: who that could be. In a thread of its own, since there may be thousands of
+    /// processes.
+    fn look_for_suspects(&mut self) {
+        if !self.journal.in_conflict() {
+            self.suspected = None;
+            return;
+        }
+        self.journal.suspects(&self.suspects);
+        if self.suspected.is_none_or(|last| last.elapsed() >= LOOK_FOR_SUSPECTS) {
+            self.suspected = Some(time::Instant::now());
+            let suspects = Arc::clone(&self.suspects);
+            // Without one the list stays as it is, and the next look is soon.
+            let _ = std::thread::Builder::new().name("suspects".to_owned()).spawn(move || suspects.scan());
+        }
+    }
+
+    /// Keys are read anew each time: a volume of Kubernetes changes behind its names, and a file within a clock's tick.
+    fn hand_over_keys(&mut self) {
+        let running = self.reloader.running.as_ref();
+        let names = running.map(|running| running.checked.serve.keys.as_slice()).unwrap_or_default();
+        if let Some(keys) = self.key_files.read(names) {
+            self.server.sign_with(keys);
+        }
+    }
+
+    /// Plain NTP goes on whatever becomes of key exchanges and files with keys; so `serving` is about the former.
+    fn server_report(&self) -> ServerReport {
+        let mut report = self.server.report();
+        for trouble in [self.key_files.trouble(), self.reloader.key_server.trouble()] {
+            if !trouble.is_empty() {
+                let between = if report.message.is_empty() { "" } else { "; " };
+                report.message = format!("{}{between}{trouble}", report.message);
+            }
+        }
+        report
+    }
+
+    /// Whether it was kept: a time that may be wrong is no floor for the next boot.
+    fn keep_time(&self) -> bool {
+        let synchronized = self.journal.synchronized();
+        if synchronized {
+            self.state.save_time(clock::now().wall);
+        }
+        synchronized
+    }
+}
+
+/// We write the RTC if the profile says so and its clock is ours to set.
+fn rtc_policy(reloader: &Reloader) -> RtcPolicy {
+    let checked = reloader.running.as_ref().map(|running| &running.checked);
+    match checked {
+        Some(c) if c.rtc == RtcMode::Verified && c.mode == Mode::Discipline && reloader.may_set_clock => {
+            RtcPolicy::Verified
+        }
+        _ => RtcPolicy::Observe,
+    }
+}

@@ -1,0 +1,73 @@
+//! The floor: a clock that is behind the last time known to be right lost that time, and is set forward to it; never back.
+//! Only times that were saved while the clock was synchronised are floors. One that was wrong all the same does no lasting
+//! harm: servers may step the clock back in a boot's start phase, and the next time saved is theirs.
+use ntp::Wall;
+
+use crate::{clock::SystemClock, state::State};
+
+/// What became of the system clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Floor {
+    /// No time is known to have passed.
+    Unknown,
+    /// The clock is not behind it.
+    Held,
+    /// It was, and was set forward by so many seconds.
+    Raised(f64),
+    /// It is, by so many seconds, and cannot be set.
+    Behind(f64),
+}
+
+/// Sets the clock forward to the last time that the state folder knows to be right, if it is behind that. Counts what it
+/// did for this boot.
+pub(crate) fn raise(state: &State, clock: &mut SystemClock) -> Floor {
+    let saved = state.time();
+    let Some(by) = behind(saved, clock.now().wall) else {
+        return if saved.is_some() { Floor::Held } else { Floor::Unknown };
+    };
+    clock.step(by);
+    match behind(saved, clock.now().wall) {
+        None => {
+            state.count_raise();
+            Floor::Raised(by)
+        }
+        Some(by) => Floor::Behind(by),
+    }
+}
+
+/// How far `now` is behind `saved`, seconds; none if it is not.
+pub(crate) fn behind(saved: Option<Wall>, now: Wall) -> Option<f64> {
+    saved.filter(|saved| *saved > now).map(|saved| saved - now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn forward_to_the_last_known_time_and_never_back() {
+        let at = |secs: i64| Wall(secs * 1_000_000_000);
+        let check = |saved: Option<i64>, now: i64, expected: Option<f64>| {
+            assert_eq!(behind(saved.map(at), at(now)), expected, "{saved:?} {now}");
+        };
+        check(None, 0, None);
+        check(Some(1_800_000_000), 0, Some(1.8e9));
+        check(Some(1_800_000_000), 1_799_999_999, Some(1.0));
+        check(Some(1_800_000_000), 1_800_000_000, None);
+        check(Some(1_800_000_000), 4_000_000_000, None);
+        // A damaged file may say anything.
+        assert!(behind(Some(Wall(i64::MAX)), Wall(i64::MIN)).is_some());
+    }
+
+    #[test]
+    fn a_clock_that_is_not_behind_is_not_touched() {
+        let folder = Scratch::new();
+        let state = State::open(folder.path(), "boot");
+        let mut clock = SystemClock::default();
+        assert_eq!(raise(&state, &mut clock), Floor::Unknown);
+        state.save_time(Wall(1));
+        assert_eq!(raise(&state, &mut clock), Floor::Held);
+        assert_eq!(state.raises(), 0);
+    }
+}
