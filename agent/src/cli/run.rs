@@ -27,7 +27,7 @@ use crate::{
     metrics::Metrics,
     reload::{self, Reloader},
     report::Journal,
-    rtc::{RtcKeeper, RtcPolicy},
+    rtc::{HardwareClock, RtcKeeper, RtcPolicy},
     server::{Family, KeyFiles, Server, ServerSocket},
     state::State,
     suspects::Suspects,
@@ -158,8 +158,9 @@ fn together(agent: Agent, origin: Origin) -> Result<(), Error> {
     let server = Arc::new(Server::start(assemble::serve_nothing()).map_err(io::Error::other)?);
     let told = Arc::clone(&journal);
     server.show(Box::new(move || told.snapshot()));
-    let rtc = RtcKeeper::start(agent.rtc_device)?;
     let host = HostRoot::new(agent.host_root);
+    let clock = HardwareClock::new(agent.rtc_device, host.clone(), None);
+    let rtc = RtcKeeper::start(clock, Arc::clone(&state))?;
     let liveness = Arc::new(Liveness::new());
     let clock_bound = agent.clock_bound_segment.as_deref().map(ClockBound::open).transpose();
     let clock_bound = clock_bound.unwrap_or_else(|error| {
@@ -293,7 +294,7 @@ impl House {
         let now = clock::now().wall;
         self.journal.server(now, self.server_report());
         self.rtc.apply(rtc_policy(&self.reloader));
-        self.rtc.set_synchronized(self.journal.synchronized());
+        self.rtc.follow(self.journal.synchronized_offset());
         self.journal.rtc(now, self.rtc.report());
         self.look_for_suspects();
         if let Some(looked) = self.timezone.look(self.reloader.timezone(), Instant::now()) {
