@@ -83,11 +83,16 @@ Marks: * selected, + combined, - agrees and is not needed, x falseticker, ? unre
     /// Make a policy, or an agent's file, of an ntp.conf or a chrony.conf
     #[command(after_help = convert::EXAMPLES)]
     Convert(convert::Convert),
-    /// Read or write the hardware clock
+    /// Read or write the hardware clock, as hwclock -r and hwclock -w do
     #[command(after_help = "\
 Examples:
   timesync-agent rtc read
-  timesync-agent rtc write      needs root, and a system clock that is right")]
+  timesync-agent rtc write                     needs root, and a system clock that is right
+  timesync-agent rtc read --host-root /host    in a container that sees the host's files there
+
+Whether the clock shows UTC or local time, and in which zone, the host's /etc/adjtime and /etc/localtime say. They are
+only read: who writes with --utc or --localtime against /etc/adjtime must change it too, or the next boot goes wrong.
+Exit code 0 if the clock was read, or written and verified; 1 if not.")]
     Rtc(rtc::Rtc),
 }
 

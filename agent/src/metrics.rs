@@ -39,6 +39,7 @@ pub(crate) struct Metrics {
     source_poll: GaugeVec,
     source_packets: IntCounterVec,
     rtc_offset: GaugeVec,
+    rtc_drift: GaugeVec,
     rtc_present: GaugeVec,
     rtc_writes: IntCounterVec,
     server_requests: IntCounterVec,
@@ -126,6 +127,7 @@ impl Metrics {
                 &["source", "result"],
             )?,
             rtc_offset: gauge(&r, "rtc_offset_seconds", "RTC minus system clock when last read", &[])?,
+            rtc_drift: gauge(&r, "rtc_drift_ratio", "What the RTC gains on true time between writes", &[])?,
             rtc_present: gauge(&r, "rtc_present", "Whether there is a hardware clock", &[])?,
             rtc_writes: counter(&r, "rtc_writes_total", "Writes of the RTC by the agent", &["result"])?,
             server_requests: counter(&r, "server_requests_total", "Datagrams that came", &["version"])?,
@@ -262,6 +264,7 @@ impl Metrics {
     fn set_rtc(&self, rtc: &RtcReport) {
         alone(&self.rtc_present, Some(f64::from(u8::from(rtc.present))));
         alone(&self.rtc_offset, rtc.offset);
+        alone(&self.rtc_drift, rtc.drift_ppm.map(|ppm| ppm / 1e6));
         count(&self.rtc_writes, &["verified"], rtc.writes);
         count(&self.rtc_writes, &["failed"], rtc.write_failures);
     }

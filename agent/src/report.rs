@@ -211,6 +211,13 @@ impl Journal {
         self.parts().snapshot.as_ref().is_some_and(|snapshot| snapshot.synchronized)
     }
 
+    /// The clock minus true time, seconds, if it is synchronised.
+    pub(crate) fn synchronized_offset(&self) -> Option<f64> {
+        let parts = self.parts();
+        let snapshot = parts.snapshot.as_ref().filter(|snapshot| snapshot.synchronized)?;
+        Some(finite(snapshot.offset).unwrap_or_default())
+    }
+
     /// Changes with each change worth telling.
     pub(crate) fn sequence(&self) -> watch::Receiver<u64> {
         self.sequence.subscribe()

@@ -1,74 +1,82 @@
 //! The hardware clock: read on the edge of its tick, set so that its tick falls on the system clock's, read back.
 //!
-//! [`read`] and [`write_now`] do it once, for the command line; [`RtcKeeper`] does it for as long as the agent runs.
-//! The clock is taken to be in UTC. Nothing here touches the system clock.
-use std::{fmt, path::Path, thread, time::Duration};
+//! [`HardwareClock`] does it once, for the command line; [`RtcKeeper`] does it for as long as the agent runs. Whether the
+//! clock shows UTC or local time is what the host's /etc/adjtime says, which is only read. Nothing here touches the
+//! system clock.
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use ntp::Wall;
-use sys::rtc::Rtc;
+use sys::{clock, rtc::Rtc};
 
-mod keeper;
+use crate::host_root::HostRoot;
+
 mod tick;
+
+mod adjtime;
+
 mod write;
 
+mod drift;
+
+mod watch;
+
+mod health;
+
+mod keeper;
+
+#[cfg(test)]
+pub(crate) use adjtime::tests::tzif;
+pub(crate) use adjtime::{Keeping, Kernel, Shows};
 pub(crate) use keeper::{RtcKeeper, RtcPolicy};
 
 /// What the hardware clock showed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct RtcReading {
-    /// The second that began, since the Unix epoch.
+    /// The second that began, since the Unix epoch, whichever time the clock shows.
     pub(crate) seconds: i64,
-    /// When it began, by the system clock.
+    /// When it was seen to have begun, by the system clock.
     pub(crate) at: Wall,
+    /// It may have begun so much earlier.
+    pub(crate) late: Duration,
+    /// Whether the clock shows UTC or local time.
+    pub(crate) shows: Shows,
+    /// What the kernel takes it to show.
+    pub(crate) kernel: Kernel,
 }
 
 impl RtcReading {
     /// RTC minus system clock, seconds. Late wake-ups make it too small by as much as they are late.
     pub(crate) fn offset(&self) -> f64 {
-        Wall(self.seconds.saturating_mul(1_000_000_000)) - self.at
+        self.wall() - self.at
     }
-}
 
-impl fmt::Display for RtcReading {
-    /// `2026-11-22 22:08:21+00:00, 0.000123 s ahead of the system clock`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, second) = (self.seconds.div_euclid(86_400), self.seconds.rem_euclid(86_400));
-        let (year, month, day) = civil(days);
-        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-        let offset = self.offset();
-        let side = if offset < 0.0 { "behind" } else { "ahead of" };
-        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}+00:00, ")?;
-        write!(f, "{:.6} s {side} the system clock", offset.abs())
+    /// The time that it showed at that moment.
+    pub(crate) fn wall(&self) -> Wall {
+        Wall(self.seconds.saturating_mul(1_000_000_000))
     }
-}
-
-/// Year, month and day of a day counted from 1970-01-01, by the Gregorian rules: years are counted from March, so
-/// that a leap day is a year's last, in eras of 400 years.
-fn civil(days: i64) -> (i64, i64, i64) {
-    const ERA: i64 = 146_097;
-    // From 0000-03-01 to 1970-01-01.
-    let days = days + 719_468;
-    let (era, day) = (days.div_euclid(ERA), days.rem_euclid(ERA));
-    let year = (day - day / 1_460 + day / 36_524 - day / (ERA - 1)) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    // Months from March have 31 30 31 30 31 days, again and again: 153 in five.
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year + next, month, day)
 }
 
 /// Why the hardware clock could not be read or written.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("there is no RTC")]
+    #[error("there is no RTC, as in many virtual machines")]
     Absent,
+    #[error("not permitted ({0}): the RTC is for root, in a container for a privileged one")]
+    NotPermitted(#[source] sys::Error),
     #[error("cannot open the RTC: {0}")]
     Open(#[source] sys::Error),
+    #[error("the RTC has lost its time: it takes a write to bring it back")]
+    LostTime,
     #[error("cannot read the RTC: {0}")]
     Read(#[source] sys::Error),
     #[error("the RTC does not tick")]
     NoTick,
+    #[error("/etc/adjtime says that the RTC shows local time, and /etc/localtime is no file of a time zone")]
+    NoZone,
     #[error("cannot set the RTC: {0}")]
     Write(#[source] sys::Error),
     #[error("this machine was too busy to set the RTC at the right moment")]
@@ -80,23 +88,64 @@ pub(crate) enum Error {
     },
 }
 
-/// Reads the clock at its next tick or the one after, so within about two seconds.
-///
-/// # Errors
-/// [`Error::Absent`], [`Error::Open`], [`Error::Read`], [`Error::NoTick`].
-pub(crate) fn read(device: &Path) -> Result<RtcReading, Error> {
-    tick::next(&open(device)?)
+/// A hardware clock, and the host that says what it shows.
+#[derive(Clone, Debug)]
+pub(crate) struct HardwareClock {
+    device: PathBuf,
+    host: HostRoot,
+    shows: Option<Shows>,
 }
 
-/// Sets the clock to the system clock's time and reads it back, a second time if need be. Takes up to about eight
-/// seconds. The answer is what was read back.
-///
-/// # Errors
-/// Any [`Error`].
-pub(crate) fn write_now(device: &Path) -> Result<RtcReading, Error> {
-    let driver = sys::rtc::driver_name(device);
-    write::verified(&open(device)?, &write::Manner::of(driver.as_deref()))
+impl HardwareClock {
+    /// The clock behind `device`, as `host` keeps it, or as `shows` says.
+    pub(crate) fn new(device: PathBuf, host: HostRoot, shows: Option<Shows>) -> Self {
+        Self { device, host, shows }
+    }
+
+    /// How the host keeps it.
+    ///
+    /// # Errors
+    /// [`Error::NoZone`].
+    pub(crate) fn keeping(&self) -> Result<Keeping, Error> {
+        Keeping::of(&self.host, self.shows)
+    }
+
+    /// Reads the clock at its next tick or the one after, so within about two seconds.
+    ///
+    /// # Errors
+    /// All but those of writing.
+    pub(crate) fn read(&self) -> Result<RtcReading, Error> {
+        let keeping = self.keeping()?;
+        let edge = tick::next(&open(&self.device)?)?;
+        Ok(self.reading(edge, &keeping))
+    }
+
+    /// Sets the clock to the system clock's time and reads it back, a second time if need be. Takes up to about eight
+    /// seconds. The answer is what was read back.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub(crate) fn write(&self) -> Result<RtcReading, Error> {
+        let keeping = self.keeping()?;
+        let rtc = open(&self.device)?;
+        let manner = write::Manner::of(sys::rtc::driver_name(&self.device).as_deref());
+        let edge = write::verified(&rtc, &manner, &keeping)?;
+        Ok(self.reading(edge, &keeping))
+    }
+
+    fn reading(&self, edge: tick::Edge, keeping: &Keeping) -> RtcReading {
+        RtcReading {
+            seconds: keeping.unix(edge.shown, edge.at),
+            at: edge.at,
+            late: edge.late,
+            shows: keeping.shows(),
+            kernel: keeping.kernel(clock::kernel_minutes_west(), edge.at),
+        }
+    }
 }
+
+/// Where hwclock looks as well when there is no /dev/rtc0.
+const FORMER_NAMES: [&str; 2] = ["/dev/rtc", "/dev/misc/rtc"];
 
 /// Opens the device. The kernel lets one process have it at a time, and who has it needs seconds, so patience helps.
 fn open(device: &Path) -> Result<Rtc, Error> {
@@ -104,13 +153,24 @@ fn open(device: &Path) -> Result<Rtc, Error> {
     const PAUSE: Duration = Duration::from_millis(250);
     let mut attempt = 1;
     loop {
-        match Rtc::open(device) {
+        match open_once(device) {
             Ok(rtc) => return Ok(rtc),
             Err(error) if error.not_found() => return Err(Error::Absent),
             Err(error) if error.in_use() && attempt < ATTEMPTS => thread::sleep(PAUSE),
+            Err(error) if error.not_permitted() => return Err(Error::NotPermitted(error)),
             Err(error) => return Err(Error::Open(error)),
         }
         attempt += 1;
+    }
+}
+
+fn open_once(device: &Path) -> Result<Rtc, sys::Error> {
+    let first = Rtc::open(device);
+    match first {
+        Err(error) if error.not_found() && device == Path::new("/dev/rtc0") => {
+            FORMER_NAMES.iter().find_map(|name| Rtc::open(Path::new(name)).ok()).ok_or(error)
+        }
+        outcome => outcome,
     }
 }
 
@@ -119,34 +179,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readings_are_printed() {
-        let check = |seconds: i64, at: i64, expected: &str| {
-            assert_eq!(RtcReading { seconds, at: Wall(at) }.to_string(), expected);
-        };
-        check(0, 0, "1970-01-01 00:00:00+00:00, 0.000000 s ahead of the system clock");
-        check(
-            1_577_836_800,
-            1_577_836_800_250_000_000,
-            "2020-01-01 00:00:00+00:00, 0.250000 s behind the system clock",
-        );
-        check(
-            1_709_251_199,
-            1_709_251_198_000_000_000,
-            "2024-02-29 23:59:59+00:00, 1.000000 s ahead of the system clock",
-        );
-        check(
-            4_107_542_400,
-            4_107_542_400_000_000_000,
-            "2100-03-01 00:00:00+00:00, 0.000000 s ahead of the system clock",
-        );
-    }
-
-    #[test]
     fn a_machine_without_rtc_is_normal() {
-        let device = Path::new("/dev/no-such-rtc");
-        assert_eq!(read(device), Err(Error::Absent));
-        assert_eq!(write_now(device), Err(Error::Absent));
+        let clock = |device: &str| HardwareClock::new(device.into(), HostRoot::new("/".into()), None);
+        assert_eq!(clock("/dev/no-such-rtc").read(), Err(Error::Absent));
+        assert_eq!(clock("/dev/no-such-rtc").write(), Err(Error::Absent));
         // Not a clock.
-        assert!(matches!(read(Path::new("/dev/null")), Err(Error::Read(_))));
+        assert!(matches!(clock("/dev/null").read(), Err(Error::Read(_))));
     }
 }

@@ -43,9 +43,30 @@ const BOOT: &str = "boot";
 const SAMPLES: &str = "samples";
 const PROFILE: &str = "profile";
 const TIME: &str = "time";
+const RTC: &str = "rtc";
 const COOKIE_KEYS: &str = "cookie_keys";
 const TIMEZONE: &str = "timezone";
 const MANIFEST_FOLDER: &str = "manifest_folder";
+
+/// What the RTC showed when it was first looked at in a boot.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct RtcAtBoot {
+    /// Its time; none if the kernel found that it had lost it.
+    pub(crate) shown: Option<Wall>,
+    /// The last time that was known to be right before.
+    pub(crate) floor: Option<Wall>,
+}
+
+impl RtcAtBoot {
+    /// Whether it had lost its time: it had none, or one that lay before the floor by more than `tolerance` seconds.
+    pub(crate) fn lost(&self, tolerance: f64) -> bool {
+        match (self.shown, self.floor) {
+            (None, _) => true,
+            (Some(shown), Some(floor)) => shown - floor < -tolerance,
+            (Some(_), None) => false,
+        }
+    }
+}
 
 impl State {
     /// The state of the node whose boot is `boot_id`, in `directory`, which is made if it is not there.
@@ -151,6 +172,22 @@ impl State {
         self.keep(TIME, &format!("{}\n", time.0));
     }
 
+    /// What the RTC showed when it was first looked at in this boot. Where nobody looked before, this is the first look:
+    /// it `shown` a time, or none because it had lost it. Whoever moves a clock, or saves a time, asks this first.
+    pub(crate) fn rtc_at_boot(&self, shown: Option<Wall>) -> RtcAtBoot {
+        let text = self.read(RTC).unwrap_or_default();
+        if let [boot_id, shown, floor] = text.split_whitespace().collect::<Vec<_>>()[..]
+            && boot_id == self.boot_id
+            && let (Some(shown), Some(floor)) = (wall_or_dash(shown), wall_or_dash(floor))
+        {
+            return RtcAtBoot { shown, floor };
+        }
+        let at_boot = RtcAtBoot { shown, floor: self.time() };
+        let word = |wall: Option<Wall>| wall.map_or_else(|| "-".to_owned(), |wall| wall.0.to_string());
+        self.keep(RTC, &format!("{} {} {}\n", self.boot_id, word(at_boot.shown), word(at_boot.floor)));
+        at_boot
+    }
+
     /// Keys of our own for cookies, as they were kept.
     pub(crate) fn cookie_keys(&self) -> Option<String> {
         self.read(COOKIE_KEYS)
@@ -231,6 +268,11 @@ impl State {
             _ => Ok(()),
         }
     }
+}
+
+/// A time or none; nothing at all if the word is neither.
+fn wall_or_dash(word: &str) -> Option<Option<Wall>> {
+    if word == "-" { Some(None) } else { word.parse().ok().map(|nanos| Some(Wall(nanos))) }
 }
 
 /// Who may read a file: everybody, or us alone.
@@ -323,6 +365,22 @@ mod tests {
             (None, BootState::default(), None, None)
         );
         assert_eq!(state.samples(clock::clocks()), None);
+        fs::write(folder.path().join("rtc"), "b x y\n").unwrap();
+        assert_eq!(state.rtc_at_boot(Some(Wall(1))), RtcAtBoot { shown: Some(Wall(1)), floor: None });
+    }
+
+    #[test]
+    fn the_first_look_of_a_boot_is_kept() {
+        let folder = Scratch::new();
+        let state = State::open(folder.path(), "boot-1");
+        state.save_time(Wall(5));
+        let first = RtcAtBoot { shown: Some(Wall(3)), floor: Some(Wall(5)) };
+        assert_eq!(state.rtc_at_boot(Some(Wall(3))), first);
+        state.save_time(Wall(9));
+        assert_eq!(State::open(folder.path(), "boot-1").rtc_at_boot(Some(Wall(9))), first);
+        let next = RtcAtBoot { shown: None, floor: Some(Wall(9)) };
+        let state = State::open(folder.path(), "boot-2");
+        assert_eq!((state.rtc_at_boot(None), state.rtc_at_boot(Some(Wall(9)))), (next, next));
     }
 
     #[test]

@@ -1,16 +1,30 @@
-//! `rtc read` and `rtc write`: the hardware clock, once.
-use std::path::PathBuf;
+//! `rtc read` and `rtc write`: the hardware clock, once, as `hwclock -r` and `hwclock -w` do.
+use std::{fmt, path::PathBuf};
 
 use clap::{Args, Subcommand};
+use ntp::Wall;
 
-use crate::rtc::{self, Error};
+use crate::{
+    clock,
+    host_root::HostRoot,
+    rtc::{Error, HardwareClock, Keeping, RtcReading, Shows},
+};
 
 /// Which clock, and what to do with it.
 #[derive(Debug, Args)]
 pub(crate) struct Rtc {
     /// The hardware clock
-    #[arg(long, global = true, value_name = "DEVICE", default_value = "/dev/rtc0")]
-    device: PathBuf,
+    #[arg(short = 'f', long, global = true, value_name = "DEVICE", default_value = "/dev/rtc0")]
+    rtc: PathBuf,
+    /// Where the host's root is seen: /etc/adjtime says UTC or LOCAL, /etc/localtime is the zone
+    #[arg(long, global = true, value_name = "FOLDER", default_value = "/")]
+    host_root: PathBuf,
+    /// The clock shows UTC, whatever /etc/adjtime says
+    #[arg(short = 'u', long, global = true)]
+    utc: bool,
+    /// The clock shows local time, whatever /etc/adjtime says
+    #[arg(short = 'l', long, global = true, conflicts_with = "utc")]
+    localtime: bool,
     #[command(subcommand)]
     action: Action,
 }
@@ -26,11 +40,125 @@ enum Action {
 impl Rtc {
     /// Does it and prints what the clock shows; always well, or an error.
     pub(super) fn act(&self) -> Result<bool, Error> {
-        let reading = match self.action {
-            Action::Read => rtc::read(&self.device)?,
-            Action::Write => rtc::write_now(&self.device)?,
+        let start = clock::now().wall;
+        let shows = match (self.utc, self.localtime) {
+            (true, _) => Some(Shows::Utc),
+            (_, true) => Some(Shows::Local),
+            (false, false) => None,
         };
-        println!("{reading}");
+        let clock = HardwareClock::new(self.rtc.clone(), HostRoot::new(self.host_root.clone()), shows);
+        let keeping = clock.keeping()?;
+        let (reading, moment) = match self.action {
+            Action::Read => (clock.read()?, Some(start)),
+            Action::Write => (clock.write()?, None),
+        };
+        println!("{}", Shown { reading, moment: moment.unwrap_or(reading.at), keeping: &keeping });
         Ok(true)
+    }
+}
+
+/// A reading in words: as hwclock prints it, then how far it is from the system clock.
+struct Shown<'a> {
+    reading: RtcReading,
+    /// The moment, by the system clock, for which the clock's time is told. For hwclock it is its own start, however long
+    /// the tick was waited for.
+    moment: Wall,
+    keeping: &'a Keeping,
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waited = self.reading.at.0.saturating_sub(self.moment.0);
+        let time = self.reading.wall().0.saturating_sub(waited);
+        let (seconds, micros) = (time.div_euclid(1_000_000_000), time.rem_euclid(1_000_000_000) / 1_000);
+        let ahead = i64::from(self.keeping.zone_offset(seconds));
+        let local = seconds.saturating_add(ahead);
+        let (days, second) = (local.div_euclid(86_400), local.rem_euclid(86_400));
+        let (year, month, day) = civil(days);
+        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{micros:06}")?;
+        let sign = if ahead < 0 { '-' } else { '+' };
+        writeln!(f, "{sign}{:02}:{:02}", ahead.abs() / 3_600, ahead.abs() / 60 % 60)?;
+        let offset = self.reading.offset();
+        let side = if offset < 0.0 { "behind" } else { "ahead of" };
+        write!(f, "{:.6} s {side} the system clock", offset.abs())?;
+        match self.reading.shows {
+            Shows::Utc => Ok(()),
+            Shows::Local => f.write_str("; it is kept in local time"),
+        }
+    }
+}
+
+/// Year, month and day of a day counted from 1970-01-01, by the Gregorian rules: years are counted from March, so
+/// that a leap day is a year's last, in eras of 400 years.
+fn civil(days: i64) -> (i64, i64, i64) {
+    const ERA: i64 = 146_097;
+    // From 0000-03-01 to 1970-01-01.
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(ERA), days.rem_euclid(ERA));
+    let year = (day - day / 1_460 + day / 36_524 - day / (ERA - 1)) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // Months from March have 31 30 31 30 31 days, again and again: 153 in five.
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + next, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, time::Duration};
+
+    use super::*;
+    use crate::{
+        rtc::{Kernel, tzif},
+        scratch::Scratch,
+    };
+
+    #[track_caller]
+    fn check(zone: &str, (seconds, shows): (i64, Shows), (at, waited): (i64, i64), expected: &str) {
+        let folder = Scratch::new();
+        fs::create_dir(folder.path().join("etc")).unwrap();
+        fs::write(folder.path().join("etc/localtime"), tzif(zone)).unwrap();
+        let keeping = Keeping::of(&HostRoot::new(folder.path().to_owned()), Some(shows)).unwrap();
+        let (at, late, kernel) = (Wall(at), Duration::ZERO, Kernel::Agrees);
+        let reading = RtcReading { seconds, at, late, shows, kernel };
+        let shown = Shown { reading, moment: Wall(at.0 - waited), keeping: &keeping };
+        assert_eq!(shown.to_string(), expected);
+    }
+
+    #[test]
+    fn readings_are_printed_as_hwclock_does() {
+        let utc = |seconds| (seconds, Shows::Utc);
+        check(
+            "UTC0",
+            utc(0),
+            (0, 0),
+            "1970-01-01 00:00:00.000000+00:00\n0.000000 s ahead of the system clock",
+        );
+        check(
+            "UTC0",
+            utc(1_577_836_800),
+            (1_577_836_800_250_000_000, 0),
+            "2020-01-01 00:00:00.000000+00:00\n0.250000 s behind the system clock",
+        );
+        check(
+            "UTC0",
+            utc(1_709_251_199),
+            (1_709_251_198_000_000_000, 876_544_000),
+            "2024-02-29 23:59:58.123456+00:00\n1.000000 s ahead of the system clock",
+        );
+        check(
+            "<-0330>3:30",
+            utc(4_107_542_400),
+            (4_107_542_400_000_000_000, 0),
+            "2100-02-28 20:30:00.000000-03:30\n0.000000 s ahead of the system clock",
+        );
+        check(
+            "CST-8",
+            (1_784_000_000, Shows::Local),
+            (1_784_000_000_000_000_000, 0),
+            "2026-07-14 11:33:20.000000+08:00\n0.000000 s ahead of the system clock; it is kept in local time",
+        );
     }
 }

@@ -28,7 +28,7 @@ use crate::{
     metrics::Metrics,
     reload::{self, Reloader},
     report::Journal,
-    rtc::RtcKeeper,
+    rtc::{HardwareClock, RtcKeeper},
     server::{Family, KeyFiles, Server, ServerSocket},
     state::State,
     suspects::Suspects,
@@ -211,8 +211,9 @@ fn furnish(file: AgentFile, origin: Origin, parts: Parts) -> Result<(House, Orde
         warn!("The clock is behind the last time known to be right: the RTC lost its time");
     }
     journal.raised(state.raises());
-    let rtc = RtcKeeper::start(agent.rtc_device)?;
     let host = HostRoot::new(agent.host_root);
+    let clock = HardwareClock::new(agent.rtc_device, host.clone(), None);
+    let rtc = RtcKeeper::start(clock, Arc::clone(&state))?;
     let clock_bound = agent.clock_bound_segment.as_deref().map(ClockBound::open).transpose();
     let clock_bound = clock_bound.unwrap_or_else(|error| {
         error!(%error, "ClockBound segment cannot be written; the clock is steered all the same");

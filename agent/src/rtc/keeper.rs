@@ -1,16 +1,18 @@
 //! The thread that watches the hardware clock, and keeps it right where it is told to.
 use std::{
     io,
-    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::Builder,
     time::{Duration, Instant},
 };
 
-use contract::{RtcHealth, RtcReport, approximately};
-use tracing::{info, warn};
+use contract::RtcReport;
 
-use super::{Error, RtcReading, read, write_now};
+use super::{
+    Error, HardwareClock, RtcReading, health,
+    watch::{Found, Watch},
+};
+use crate::state::State as Disk;
 
 /// Who writes the hardware clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +22,22 @@ pub(crate) enum RtcPolicy {
     Observe,
     /// We too, whenever it is off.
     Verified,
+}
+
+/// What the thread asks of a clock.
+trait Device {
+    fn read(&self) -> Result<RtcReading, Error>;
+    fn write(&self) -> Result<RtcReading, Error>;
+}
+
+impl Device for HardwareClock {
+    fn read(&self) -> Result<RtcReading, Error> {
+        Self::read(self)
+    }
+
+    fn write(&self) -> Result<RtcReading, Error> {
+        Self::write(self)
+    }
 }
 
 /// Watches the hardware clock. Its thread ends, after a reading at most, when it is dropped.
@@ -37,38 +55,27 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     policy: RtcPolicy,
-    synchronized: bool,
+    /// The system clock minus true time, seconds; none while it is not synchronised.
+    system: Option<f64>,
     /// Orders changed since the last look.
     hurry: bool,
     stop: bool,
     found: Found,
 }
 
-/// What the looks at the clock brought.
-#[derive(Clone, Copy, Debug, Default)]
-struct Found {
-    last: Option<Look>,
-    written: Option<Instant>,
-    write_failure: Option<Error>,
-    writes: u64,
-    write_failures: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Look {
-    outcome: Result<RtcReading, Error>,
-    at: Instant,
-}
-
 impl RtcKeeper {
-    /// Starts to watch `device`; writes nothing until it is told to.
+    /// Starts to watch `clock`; writes nothing until it is told to. What it showed first in this boot is kept on `disk`.
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub(crate) fn start(device: PathBuf) -> io::Result<Self> {
+    pub(crate) fn start(clock: HardwareClock, disk: Arc<Disk>) -> io::Result<Self> {
+        Self::watch(clock, disk)
+    }
+
+    fn watch(device: impl Device + Send + 'static, disk: Arc<Disk>) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let own = Arc::clone(&shared);
-        Builder::new().name("rtc".to_owned()).spawn(move || keep(&own, &device))?;
+        Builder::new().name("rtc".to_owned()).spawn(move || keep(&own, &device, Watch::new(disk)))?;
         Ok(Self { shared })
     }
 
@@ -77,15 +84,15 @@ impl RtcKeeper {
         self.change(|state| std::mem::replace(&mut state.policy, policy) != policy);
     }
 
-    /// Whether the system clock is synchronised: only then is it better than the hardware clock.
-    pub(crate) fn set_synchronized(&self, synchronized: bool) {
-        self.change(|state| std::mem::replace(&mut state.synchronized, synchronized) != synchronized);
+    /// The system clock minus true time, seconds, if it is synchronised: only then is it better than the hardware clock.
+    pub(crate) fn follow(&self, system: Option<f64>) {
+        self.change(|state| std::mem::replace(&mut state.system, system).is_some() != system.is_some());
     }
 
     /// What is known now.
     pub(crate) fn report(&self) -> RtcReport {
         let state = self.shared.state();
-        report(&state.found, state.synchronized, Instant::now())
+        health::report(&state.found, state.policy, state.system.is_some(), Instant::now())
     }
 
     fn change(&self, change: impl FnOnce(&mut State) -> bool) {
@@ -117,152 +124,35 @@ const CALM: Duration = Duration::from_secs(60);
 /// While something is wrong, or the kernel is about to write.
 const WATCHFUL: Duration = Duration::from_secs(10);
 
-fn keep(shared: &Shared, device: &Path) {
+fn keep(shared: &Shared, device: &impl Device, mut watch: Watch) {
     loop {
         let mut state = shared.state();
         if state.stop {
             return;
         }
         state.hurry = false;
-        let (policy, synchronized, mut found) = (state.policy, state.synchronized, state.found);
         drop(state);
 
-        look(device, &mut found);
-        // A write takes seconds; what is known is told before.
-        shared.state().found = found;
-        if policy == RtcPolicy::Verified && synchronized && wants_writing(&found, Instant::now()) {
-            write(device, &mut found);
-        }
-
+        let outcome = device.read();
+        // A reading takes a second or two: what holds when it is there counts.
         let mut state = shared.state();
-        state.found = found;
-        let pause = if is_off(&found, state.synchronized) { WATCHFUL } else { CALM };
+        watch.saw(outcome, state.system, Instant::now());
+        // A write takes seconds; what is known is told before.
+        state.found = watch.found();
+        let due = state.policy == RtcPolicy::Verified
+            && state.system.is_some()
+            && watch.wants_writing(Instant::now());
+        drop(state);
+
+        let written = due.then(|| device.write());
+        let mut state = shared.state();
+        if let Some(outcome) = written {
+            watch.wrote(outcome, state.system, Instant::now());
+            state.found = watch.found();
+        }
+        let pause = if state.system.is_some() && state.found.is_off() { WATCHFUL } else { CALM };
         let quiet = |state: &mut State| !state.hurry && !state.stop;
         drop(shared.changed.wait_timeout_while(state, pause, quiet));
-    }
-}
-
-fn look(device: &Path, found: &mut Found) {
-    let outcome = read(device);
-    if let Err(error) = outcome
-        && found.last.is_none_or(|last| last.outcome != outcome)
-    {
-        match error {
-            Error::Absent => info!("This node has no RTC"),
-            error => warn!(%error, "RTC cannot be read"),
-        }
-    }
-    if outcome.is_ok_and(|reading| reading.offset().abs() <= WORTH_WRITING) {
-        // Set right by somebody else, or good enough after all.
-        found.write_failure = None;
-    }
-    found.last = Some(Look { outcome, at: Instant::now() });
-}
-
-/// A deviation that is worth a write: several times what a good reading is off by, and what an RTC that was just
-/// written drifts by in an hour at most.
-const WORTH_WRITING: f64 = 0.050;
-
-/// Writes are at least so far apart.
-const BETWEEN_WRITES: Duration = Duration::from_secs(60);
-
-/// After one that failed: some clocks cannot be set to the fraction of a second at all.
-const AFTER_FAILURE: Duration = Duration::from_secs(600);
-
-fn wants_writing(found: &Found, now: Instant) -> bool {
-    let wrong = match found.last.map(|look| look.outcome) {
-        Some(Ok(reading)) => reading.offset().abs() > WORTH_WRITING,
-        // So answers a clock that has lost its time, and it is a write that heals it.
-        Some(Err(Error::Read(_))) => true,
-        Some(Err(_)) | None => false,
-    };
-    let pause = if found.write_failure.is_some() { AFTER_FAILURE } else { BETWEEN_WRITES };
-    let rested = found.written.is_none_or(|written| now.duration_since(written) >= pause);
-    rested && wrong
-}
-
-fn write(device: &Path, found: &mut Found) {
-    let before = found.last.and_then(|look| look.outcome.ok()).map(|reading| reading.offset());
-    let outcome = write_now(device);
-    found.written = Some(Instant::now());
-    match outcome {
-        Ok(reading) => {
-            info!(offset_before_s = before, offset_after_s = reading.offset(), "RTC written and verified");
-            found.writes += 1;
-            found.write_failure = None;
-            found.last = Some(Look { outcome, at: Instant::now() });
-        }
-        Err(error) => {
-            warn!(%error, "RTC could not be written");
-            found.write_failures += 1;
-            found.write_failure = Some(error);
-        }
-    }
-}
-
-/// More than this from a synchronised clock is unhealthy, seconds.
-const OFF: f64 = 1.0;
-
-fn is_off(found: &Found, synchronized: bool) -> bool {
-    let offset = found.last.and_then(|look| look.outcome.ok()).map(|reading| reading.offset());
-    synchronized && offset.is_some_and(|offset| offset.abs() > OFF)
-}
-
-fn report(found: &Found, synchronized: bool, now: Instant) -> RtcReport {
-    let Some(look) = found.last else {
-        return blank("not read yet");
-    };
-    let mut report = RtcReport {
-        read_age: Some(now.duration_since(look.at).as_secs_f64()),
-        writes: found.writes,
-        write_failures: found.write_failures,
-        ..blank("")
-    };
-    match look.outcome {
-        Err(Error::Absent) => report.health = RtcHealth::Absent,
-        Err(_) => {
-            report.present = true;
-            report.health = RtcHealth::Unreadable;
-        }
-        Ok(reading) => {
-            report.present = true;
-            report.offset = Some(reading.offset());
-            report.health = match found.write_failure {
-                Some(_) => RtcHealth::WriteFailed,
-                None if !synchronized => RtcHealth::Unknown,
-                None if is_off(found, synchronized) => RtcHealth::Off,
-                None => RtcHealth::Healthy,
-            };
-        }
-    }
-    report.message = message(&look.outcome, found.write_failure, synchronized);
-    report
-}
-
-fn blank(message: &str) -> RtcReport {
-    RtcReport {
-        present: false,
-        health: RtcHealth::Unknown,
-        message: message.to_owned(),
-        offset: None,
-        drift_ppm: None,
-        read_age: None,
-        writes: 0,
-        write_failures: 0,
-    }
-}
-
-fn message(outcome: &Result<RtcReading, Error>, write_failure: Option<Error>, synchronized: bool) -> String {
-    match (outcome, write_failure) {
-        (Err(error), _) => error.to_string(),
-        (Ok(_), Some(failure)) => failure.to_string(),
-        (Ok(reading), None) => {
-            let clock =
-                if synchronized { "the system clock" } else { "the system clock, which is not synchronised" };
-            let offset = reading.offset();
-            let side = if offset < 0.0 { "behind" } else { "ahead of" };
-            format!("{} {side} {clock}", approximately(offset.abs()))
-        }
     }
 }
 
@@ -270,60 +160,83 @@ fn message(outcome: &Result<RtcReading, Error>, write_failure: Option<Error>, sy
 mod tests {
     use std::thread;
 
-    use ntp::Wall;
+    use contract::RtcHealth;
 
     use super::*;
+    use crate::{host_root::HostRoot, rtc::watch::tests::reading, scratch::Scratch};
 
-    fn found(offset: f64) -> Found {
-        let reading = RtcReading { seconds: 1_800_000_000, at: Wall(1_800_000_000_000_000_000) + -offset };
-        Found { last: Some(Look { outcome: Ok(reading), at: Instant::now() }), ..Found::default() }
+    /// Shows what it is set to; a write sets it right.
+    #[derive(Clone)]
+    struct FakeRtc(Arc<Mutex<(f64, u32)>>);
+
+    impl Device for FakeRtc {
+        fn read(&self) -> Result<RtcReading, Error> {
+            Ok(reading(self.0.lock().unwrap().0))
+        }
+
+        fn write(&self) -> Result<RtcReading, Error> {
+            *self.0.lock().unwrap() = (0.001, self.writes() + 1);
+            self.read()
+        }
     }
 
-    fn failed(error: Error) -> Found {
-        Found { last: Some(Look { outcome: Err(error), at: Instant::now() }), ..Found::default() }
+    impl FakeRtc {
+        fn off_by(offset: f64) -> Self {
+            Self(Arc::new(Mutex::new((offset, 0))))
+        }
+
+        fn writes(&self) -> u32 {
+            self.0.lock().unwrap().1
+        }
+    }
+
+    fn wait_for(keeper: &RtcKeeper, health: RtcHealth) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while keeper.report().health != health {
+            assert!(Instant::now() < deadline, "{:?}", keeper.report());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn disk(folder: &Scratch) -> Arc<Disk> {
+        Arc::new(Disk::open(folder.path(), "boot-1"))
     }
 
     #[test]
-    fn health_in_one_word() {
-        let check = |found: Found, synchronized: bool, health: RtcHealth, present: bool, message: &str| {
-            let report = report(&found, synchronized, Instant::now());
-            assert_eq!((report.health, report.present, report.message.as_str()), (health, present, message));
-        };
-        check(Found::default(), true, RtcHealth::Unknown, false, "not read yet");
-        check(failed(Error::Absent), true, RtcHealth::Absent, false, "there is no RTC");
-        check(failed(Error::NoTick), true, RtcHealth::Unreadable, true, "the RTC does not tick");
-        check(found(0.003), true, RtcHealth::Healthy, true, "3.0ms ahead of the system clock");
-        check(found(-9e7), true, RtcHealth::Off, true, "90000000.000s behind the system clock");
-        let unsynchronised = "90000000.000s behind the system clock, which is not synchronised";
-        check(found(-9e7), false, RtcHealth::Unknown, true, unsynchronised);
-        let bad = Found { write_failure: Some(Error::TooLate), write_failures: 1, ..found(0.3) };
-        check(bad, true, RtcHealth::WriteFailed, true, &Error::TooLate.to_string());
+    fn a_clock_that_is_off_is_written_at_the_first_synchronisation() {
+        let (folder, clock) = (Scratch::new(), FakeRtc::off_by(-3_600.0));
+        let keeper = RtcKeeper::watch(clock.clone(), disk(&folder)).unwrap();
+        keeper.apply(RtcPolicy::Verified);
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!((keeper.report().health, clock.writes()), (RtcHealth::Unknown, 0));
+        keeper.follow(Some(0.0));
+        wait_for(&keeper, RtcHealth::Healthy);
+        assert_eq!((keeper.report().writes, clock.writes()), (1, 1));
     }
 
     #[test]
-    fn writing_is_for_a_deviation_and_rare() {
-        let now = Instant::now();
-        assert!(wants_writing(&found(-9e7), now) && wants_writing(&found(0.051), now));
-        assert!(!wants_writing(&found(0.049), now) && !wants_writing(&failed(Error::NoTick), now));
-        assert!(!wants_writing(&Found::default(), now));
-        let written = Found { written: Some(now), ..found(5.0) };
-        assert!(!wants_writing(&written, now + Duration::from_secs(59)));
-        assert!(wants_writing(&written, now + Duration::from_secs(60)));
-        let bad = Found { write_failure: Some(Error::TooLate), ..written };
-        assert!(!wants_writing(&bad, now + Duration::from_secs(599)));
-        assert!(wants_writing(&bad, now + Duration::from_secs(600)));
+    fn writing_is_the_kernels_unless_it_is_asked_for() {
+        let (folder, clock) = (Scratch::new(), FakeRtc::off_by(-3_600.0));
+        let keeper = RtcKeeper::watch(clock.clone(), disk(&folder)).unwrap();
+        keeper.follow(Some(0.0));
+        wait_for(&keeper, RtcHealth::Off);
+        clock.0.lock().unwrap().0 = 0.0;
+        // Orders hurry the next look.
+        keeper.follow(None);
+        keeper.follow(Some(0.0));
+        wait_for(&keeper, RtcHealth::Healthy);
+        assert_eq!((keeper.report().writes, clock.writes()), (0, 0));
     }
 
     #[test]
     fn a_node_without_rtc_is_told_so() {
-        let keeper = RtcKeeper::start(PathBuf::from("/dev/no-such-rtc")).unwrap();
+        let folder = Scratch::new();
+        let clock =
+            HardwareClock::new("/dev/no-such-rtc".into(), HostRoot::new(folder.path().to_owned()), None);
+        let keeper = RtcKeeper::start(clock, disk(&folder)).unwrap();
         keeper.apply(RtcPolicy::Verified);
-        keeper.set_synchronized(true);
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while keeper.report().health != RtcHealth::Absent {
-            assert!(Instant::now() < deadline);
-            thread::sleep(Duration::from_millis(5));
-        }
+        keeper.follow(Some(0.0));
+        wait_for(&keeper, RtcHealth::Absent);
         assert_eq!((keeper.report().writes, keeper.report().write_failures), (0, 0));
     }
 }

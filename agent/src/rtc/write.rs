@@ -2,9 +2,12 @@
 use std::{hint, thread, time::Duration};
 
 use ntp::Wall;
-use sys::{clock, rtc::Rtc};
+use sys::clock;
 
-use super::{Error, RtcReading, tick};
+use super::{
+    Error, Keeping,
+    tick::{self, Chip, Edge},
+};
 
 /// How a driver's clock takes a new time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,18 +32,19 @@ impl Manner {
 /// Sets the clock and reads it back; once more if it does not show what it should.
 ///
 /// # Errors
-/// [`Error::Write`], [`Error::TooLate`], [`Error::NotVerified`] and those of reading.
-pub(super) fn verified(rtc: &Rtc, manner: &Manner) -> Result<RtcReading, Error> {
+/// [`Error::NotPermitted`], [`Error::Write`], [`Error::TooLate`], [`Error::NotVerified`] and those of reading.
+pub(super) fn verified(chip: &impl Chip, manner: &Manner, keeping: &Keeping) -> Result<Edge, Error> {
     let mut failure = Error::NoTick;
     for _ in 0..2 {
-        set(rtc, manner)?;
+        set(chip, manner, keeping)?;
         // A reading can only be late, and a busy machine makes it so: hence a second look before it counts.
         for _ in 0..2 {
-            let reading = tick::next(rtc)?;
-            if reading.offset().abs() <= manner.tolerance {
-                return Ok(reading);
+            let edge = tick::next(chip)?;
+            let offset = Wall(keeping.unix(edge.shown, edge.at).saturating_mul(1_000_000_000)) - edge.at;
+            if offset.abs() <= manner.tolerance {
+                return Ok(edge);
             }
-            failure = Error::NotVerified { offset: reading.offset() };
+            failure = Error::NotVerified { offset };
         }
     }
     Err(failure)
@@ -55,14 +59,18 @@ const LATENESS: [Duration; 5] = [
     Duration::from_millis(16),
 ];
 
-fn set(rtc: &Rtc, manner: &Manner) -> Result<(), Error> {
+fn set(chip: &impl Chip, manner: &Manner, keeping: &Keeping) -> Result<(), Error> {
     for lateness in LATENESS {
         let (second, moment) = next_moment(Wall(clock::realtime_ns()), manner.delay);
         if wait_until(moment) <= lateness {
-            return rtc.set_seconds(second).map_err(Error::Write);
+            return chip.set_seconds(keeping.shown(second)).map_err(refused);
         }
     }
     Err(Error::TooLate)
+}
+
+fn refused(error: sys::Error) -> Error {
+    if error.not_permitted() { Error::NotPermitted(error) } else { Error::Write(error) }
 }
 
 /// The next second to write, and when to write it.
@@ -94,6 +102,41 @@ fn wait_until(moment: Wall) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtc::{
+        Shows,
+        adjtime::tests::{host, tzif},
+        tick::tests::FakeChip,
+    };
+
+    const MC146818: Manner = Manner { delay: Duration::from_millis(500), tolerance: 0.020 };
+
+    /// A busy machine may take part: what is asserted is what was read back, and that is within the tolerance.
+    #[test]
+    fn a_clock_from_2020_is_set_and_read_back_in_utc_and_local_time() {
+        let (_folder, host) = host(None, Some(&tzif("<+08>-8")));
+        for shows in [Shows::Utc, Shows::Local] {
+            let keeping = Keeping::of(&host, Some(shows)).unwrap();
+            let chip = FakeChip::new(-220_000_000_250_000_000, 500_000_000);
+            let edge = verified(&chip, &MC146818, &keeping).unwrap();
+            let hours = (Wall(edge.shown * 1_000_000_000) - edge.at) / 3_600.0;
+            let expected = if shows == Shows::Utc { 0.0 } else { 8.0 };
+            assert!((hours - expected).abs() <= 0.020 / 3_600.0, "{shows:?} {hours}");
+        }
+    }
+
+    #[test]
+    fn a_write_that_does_not_take_is_done_once_more_and_then_fails() {
+        let (_folder, host) = host(None, None);
+        let keeping = Keeping::of(&host, None).unwrap();
+        let once = FakeChip { spoiled: (1, 300_000_000), ..FakeChip::new(0, 500_000_000) };
+        verified(&once, &MC146818, &keeping).unwrap();
+        assert_eq!(once.writes.get(), 2);
+        // A chip that starts a whole second after the write, taken for one that needs half of it.
+        let wrong = FakeChip::new(0, 0);
+        let failure = verified(&wrong, &MC146818, &keeping).unwrap_err();
+        assert!(matches!(failure, Error::NotVerified { offset } if (offset + 0.5).abs() < 0.1), "{failure}");
+        assert_eq!(wrong.writes.get(), 2);
+    }
 
     #[test]
     fn the_moment_depends_on_the_chip() {

@@ -38,6 +38,19 @@ fn read(clock: libc::clockid_t) -> i64 {
     time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
+/// The kernel's own time zone, minutes west of Greenwich; 0 until somebody tells it one. It counts for the hardware clock
+/// and old file systems alone. The C library's gettimeofday does not show it any more, hence the bare call.
+pub fn kernel_minutes_west() -> i32 {
+    // struct timezone of linux/time.h.
+    let mut zone: [libc::c_int; 2] = [0; 2];
+    // SAFETY: a null pointer means that no time is asked for; the other one is to a live zone, which the call fills. It
+    // cannot fail otherwise, and leaves the zeroes if it does.
+    unsafe {
+        libc::syscall(libc::SYS_gettimeofday, std::ptr::null_mut::<libc::timeval>(), zone.as_mut_ptr());
+    }
+    zone[0]
+}
+
 /// What the kernel holds about its clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timex {

@@ -59,6 +59,11 @@ impl Error {
         self.errno == libc::EADDRINUSE || self.errno == libc::EBUSY
     }
 
+    /// The kernel found a value that cannot be (EINVAL).
+    pub fn invalid(self) -> bool {
+        self.errno == libc::EINVAL
+    }
+
     /// The kernel has no such address family, or it is switched off.
     pub fn no_such_family(self) -> bool {
         matches!(self.errno, libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)

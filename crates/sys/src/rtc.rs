@@ -1,4 +1,4 @@
-//! The hardware clock (rtc(4)): whole seconds in UTC, read and set. Its interrupts are left alone, on purpose: while one
+//! The hardware clock (rtc(4)): whole seconds, read and set as if it showed UTC. Its interrupts are left alone, on purpose: while one
 //! is on, a jump of the clock by years makes the kernel count every second of it with the processor held.
 use std::{
     ffi::CString,

@@ -93,7 +93,7 @@ impl House {
         let now = clock::now().wall;
         self.journal.server(now, self.server_report());
         self.rtc.apply(rtc_policy(&self.reloader));
-        self.rtc.set_synchronized(self.journal.synchronized());
+        self.rtc.follow(self.journal.synchronized_offset());
         self.journal.rtc(now, self.rtc.report());
         self.look_for_suspects();
         if let Some(looked) = self.timezone.look(self.reloader.timezone(), Instant::now()) {

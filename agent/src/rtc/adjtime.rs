@@ -1,0 +1,259 @@
+//! Which time the hardware clock shows: UTC, or local time by the host's zone. /etc/adjtime says so (third line), and
+//! /etc/localtime is the zone. Both are read each time, and never written: drift and calibration in /etc/adjtime are
+//! hwclock's own, and a clock that is read back after each write needs none of them.
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use jiff::{
+    Timestamp,
+    tz::{AmbiguousOffset, Offset, TimeZone},
+};
+use ntp::Wall;
+
+use super::Error;
+use crate::host_root::HostRoot;
+
+/// Which time a hardware clock shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shows {
+    /// UTC.
+    Utc,
+    /// The host's local time.
+    Local,
+}
+
+/// What the kernel takes the hardware clock to show, and so writes into it every 11 minutes while its clock is
+/// synchronised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    /// What it does show.
+    Agrees,
+    /// UTC, where it shows local time.
+    Utc,
+    /// A local time, by an offset that is not the present one of what it shows.
+    OtherOffset,
+}
+
+/// How a host keeps its hardware clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Keeping {
+    shows: Shows,
+    zone: TimeZone,
+}
+
+impl Keeping {
+    /// What the host's files say; `shows` goes before /etc/adjtime.
+    ///
+    /// # Errors
+    /// [`Error::NoZone`] if the clock shows local time, and the zone's file cannot be made out. A missing one means UTC,
+    /// as for every program of the host.
+    pub(crate) fn of(host: &HostRoot, shows: Option<Shows>) -> Result<Self, Error> {
+        let shows = shows.unwrap_or_else(|| said(&read(host, "/etc/adjtime").unwrap_or_default()));
+        let zone = match read(host, "/etc/localtime") {
+            Ok(octets) => TimeZone::tzif("localtime", &octets).ok(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(TimeZone::UTC),
+            Err(_) => None,
+        };
+        match (shows, zone) {
+            (_, Some(zone)) => Ok(Self { shows, zone }),
+            (Shows::Utc, None) => Ok(Self { shows, zone: TimeZone::UTC }),
+            (Shows::Local, None) => Err(Error::NoZone),
+        }
+    }
+
+    /// UTC or local time.
+    pub(crate) fn shows(&self) -> Shows {
+        self.shows
+    }
+
+    /// The Unix time of what the clock shows. In the hour that exists twice, and in the one that does not exist, there
+    /// are two answers, and the one nearer to the system clock is taken: a clock that is kept right is within a second of
+    /// it, and the other answer is an hour away.
+    pub(crate) fn unix(&self, shown: i64, system: Wall) -> i64 {
+        let near = system.0.div_euclid(1_000_000_000);
+        let answers = match self.shows {
+            Shows::Utc => return shown,
+            Shows::Local => {
+                self.offsets(shown).map(|offset| shown.saturating_sub(i64::from(offset.seconds())))
+            }
+        };
+        let [first, second] = answers;
+        if first.abs_diff(near) <= second.abs_diff(near) { first } else { second }
+    }
+
+    /// What the clock is to show at a Unix time.
+    pub(crate) fn shown(&self, unix: i64) -> i64 {
+        match self.shows {
+            Shows::Utc => unix,
+            Shows::Local => unix.saturating_add(i64::from(self.zone_offset(unix))),
+        }
+    }
+
+    /// How far the host's zone is ahead of UTC at a Unix time, seconds.
+    pub(crate) fn zone_offset(&self, unix: i64) -> i32 {
+        Timestamp::from_second(unix).map_or(0, |time| self.zone.to_offset(time).seconds())
+    }
+
+    /// What the kernel makes of the clock, which keeps `minutes_west` as its zone.
+    ///
+    /// It writes system time minus that zone if it was told of one, other than UTC, before anybody set its clock
+    /// (persistent_clock_is_local in kernel/time/timekeeping.c, sync_hw_clock in kernel/time/ntp.c), as systemd does at
+    /// boot where the clock shows local time. It is not told again when summer time begins or ends. Whether it was told in
+    /// time cannot be read; a zone other than UTC in the kernel is taken to mean so.
+    pub(crate) fn kernel(&self, minutes_west: i32, now: Wall) -> Kernel {
+        let ahead = match self.shows {
+            Shows::Utc => 0,
+            Shows::Local => self.zone_offset(now.0.div_euclid(1_000_000_000)),
+        };
+        match minutes_west {
+            west if west.saturating_mul(-60) == ahead => Kernel::Agrees,
+            0 => Kernel::Utc,
+            _ => Kernel::OtherOffset,
+        }
+    }
+
+    fn offsets(&self, shown: i64) -> [Offset; 2] {
+        let Ok(time) = Timestamp::from_second(shown) else { return [Offset::UTC; 2] };
+        match self.zone.to_ambiguous_timestamp(Offset::UTC.to_datetime(time)).offset() {
+            AmbiguousOffset::Unambiguous { offset } => [offset; 2],
+            AmbiguousOffset::Gap { before, after } | AmbiguousOffset::Fold { before, after } => {
+                [before, after]
+            }
+        }
+    }
+}
+
+/// The third line; nothing, or something else than hwclock writes, means UTC, as for hwclock.
+fn said(adjtime: &[u8]) -> Shows {
+    let line = adjtime.split(|octet| *octet == b'\n').nth(2).unwrap_or_default();
+    if line.trim_ascii() == b"LOCAL" { Shows::Local } else { Shows::Utc }
+}
+
+/// A file of the host's. One that is larger than any of its kind is cut.
+fn read(host: &HostRoot, path: &str) -> io::Result<Vec<u8>> {
+    const LARGEST: u64 = 1 << 20;
+    let mut octets = Vec::new();
+    let path = host.resolve(Path::new(path))?;
+    // A pipe or device under that name would hold us up.
+    if !path.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    File::open(path)?.take(LARGEST).read_to_end(&mut octets)?;
+    Ok(octets)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::scratch::Scratch;
+
+    /// A zone in the words of POSIX, as the only thing in a TZif file of version 2 (RFC 9636).
+    pub(crate) fn tzif(posix: &str) -> Vec<u8> {
+        // One type of local time: UTC, named "UTC".
+        let block = |version: u8| {
+            let mut octets = b"TZif".to_vec();
+            octets.push(version);
+            octets.extend([0; 15]);
+            for count in [0u32, 0, 0, 0, 1, 4] {
+                octets.extend(count.to_be_bytes());
+            }
+            octets.extend([0, 0, 0, 0, 0, 0]);
+            octets.extend(b"UTC\0");
+            octets
+        };
+        [block(b'2'), block(b'2'), format!("\n{posix}\n").into_bytes()].concat()
+    }
+
+    pub(in crate::rtc) fn host(adjtime: Option<&str>, zone: Option<&[u8]>) -> (Scratch, HostRoot) {
+        let folder = Scratch::new();
+        fs::create_dir(folder.path().join("etc")).unwrap();
+        if let Some(text) = adjtime {
+            fs::write(folder.path().join("etc/adjtime"), text).unwrap();
+        }
+        if let Some(zone) = zone {
+            fs::write(folder.path().join("etc/zone"), zone).unwrap();
+            // Absolute, as hosts have it: to be looked for in the host's tree.
+            std::os::unix::fs::symlink("/etc/zone", folder.path().join("etc/localtime")).unwrap();
+        }
+        let root = HostRoot::new(folder.path().to_owned());
+        (folder, root)
+    }
+
+    const LOCAL: &str = "0.0 0 0.0\n0\nLOCAL\n";
+    const BERLIN: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
+
+    fn berlin() -> Keeping {
+        let (_folder, host) = host(Some(LOCAL), Some(&tzif(BERLIN)));
+        Keeping::of(&host, None).unwrap()
+    }
+
+    #[test]
+    fn the_third_line_says_which_time() {
+        let check = |text: Option<&str>, expected: Shows| {
+            let (_folder, host) = host(text, None);
+            assert_eq!(Keeping::of(&host, None).unwrap().shows(), expected, "{text:?}");
+            assert_eq!(Keeping::of(&host, Some(Shows::Local)).unwrap().shows(), Shows::Local);
+        };
+        check(None, Shows::Utc);
+        check(Some(""), Shows::Utc);
+        check(Some("0.0 0 0.0\n0\nUTC\n"), Shows::Utc);
+        check(Some(LOCAL), Shows::Local);
+        check(Some("0.0 0 0.0\n0\nLOCAL"), Shows::Local);
+        check(Some("LOCAL\nLOCAL\n\n"), Shows::Utc);
+        check(Some("0.0 0 0.0\n0\nlocal\n"), Shows::Utc);
+    }
+
+    #[test]
+    fn local_time_there_and_back() {
+        let keeping = berlin();
+        for unix in [1_800_000_000, 1_784_000_000, 0] {
+            let shown = keeping.shown(unix);
+            assert_eq!(keeping.unix(shown, Wall(unix * 1_000_000_000)), unix);
+        }
+        // 2027-01-15 08:00:00 UTC, and 2026-07-14 03:33:20 UTC.
+        assert_eq!(keeping.shown(1_800_000_000) - 1_800_000_000, 3_600);
+        assert_eq!(keeping.shown(1_784_000_000) - 1_784_000_000, 7_200);
+    }
+
+    #[test]
+    fn the_doubled_hour_is_read_by_the_system_clock() {
+        let keeping = berlin();
+        // 2026-10-25: 02:30 is 00:30 UTC, and an hour later again.
+        let (first, second) = (1_792_888_200, 1_792_891_800);
+        let shown = keeping.shown(first);
+        assert_eq!(keeping.shown(second), shown);
+        let near = |unix: i64| keeping.unix(shown, Wall((unix) * 1_000_000_000));
+        assert_eq!((near(first), near(first - 90_000), near(first + 20)), (first, first, first));
+        assert_eq!((near(second), near(second + 90_000), near(second - 20)), (second, second, second));
+        // 2026-03-29: there is no 02:30. A clock that nobody put forward is an hour slow, and shows it.
+        let (missing, system) = (1_774_751_400, 1_774_747_800);
+        assert_eq!(keeping.unix(missing, Wall(system * 1_000_000_000)), system);
+    }
+
+    #[test]
+    fn a_zone_that_cannot_be_read_matters_for_local_time_alone() {
+        let (_folder, host) = host(None, Some(b"no zone"));
+        assert_eq!(Keeping::of(&host, None).unwrap().zone_offset(0), 0);
+        assert_eq!(Keeping::of(&host, Some(Shows::Local)).unwrap_err(), Error::NoZone);
+    }
+
+    #[test]
+    fn what_the_kernel_writes_is_told_from_its_zone() {
+        let winter = Wall(1_800_000_000_000_000_000);
+        let check = |keeping: &Keeping, west: i32, expected: Kernel| {
+            assert_eq!(keeping.kernel(west, winter), expected, "{west}");
+        };
+        check(&berlin(), -60, Kernel::Agrees);
+        check(&berlin(), -120, Kernel::OtherOffset);
+        check(&berlin(), 0, Kernel::Utc);
+        let (_folder, host) = host(None, Some(&tzif(BERLIN)));
+        let utc = Keeping::of(&host, None).unwrap();
+        check(&utc, 0, Kernel::Agrees);
+        check(&utc, -60, Kernel::OtherOffset);
+    }
+}

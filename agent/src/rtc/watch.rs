@@ -1,0 +1,312 @@
+//! What is made of the looks at the hardware clock: what is known of it, and whether it wants writing. Readings and the
+//! time come in; the state directory remembers what the clock said when the node booted.
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tracing::{info, warn};
+
+use super::{Error, RtcReading, Shows, drift::Drift};
+use crate::state::{RtcAtBoot, State};
+
+/// What the looks at the clock brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Found {
+    pub(super) last: Option<Look>,
+    /// When we wrote last, or tried to.
+    pub(super) written: Option<Instant>,
+    pub(super) write_failure: Option<Error>,
+    pub(super) writes: u64,
+    pub(super) write_failures: u64,
+    /// What it gains on true time, parts per million.
+    pub(super) drift_ppm: Option<f64>,
+    /// It had lost its time when it was first looked at in this boot.
+    pub(super) lost_at_boot: bool,
+}
+
+/// A look at the clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    pub(super) outcome: Result<RtcReading, Error>,
+    pub(super) at: Instant,
+}
+
+impl Found {
+    /// The last reading, if the last look brought one.
+    pub(super) fn reading(&self) -> Option<RtcReading> {
+        self.last.and_then(|look| look.outcome.ok())
+    }
+
+    /// Whether it is more than a second from the system clock.
+    pub(super) fn is_off(&self) -> bool {
+        self.reading().is_some_and(|reading| reading.offset().abs() > OFF)
+    }
+}
+
+/// More than this from a synchronised clock is unhealthy, seconds.
+const OFF: f64 = 1.0;
+
+/// Keeps what is known of the clock.
+#[derive(Debug)]
+pub(super) struct Watch {
+    state: Arc<State>,
+    found: Found,
+    at_boot: Option<RtcAtBoot>,
+    drift: Drift,
+}
+
+impl Watch {
+    /// Nothing is known yet, but for what `state` remembers.
+    pub(super) fn new(state: Arc<State>) -> Self {
+        Self { state, found: Found::default(), at_boot: None, drift: Drift::default() }
+    }
+
+    /// What is known now.
+    pub(super) fn found(&self) -> Found {
+        self.found
+    }
+
+    /// Takes a look at the clock. `system` is the system clock minus true time, seconds; none while it is not
+    /// synchronised.
+    pub(super) fn saw(&mut self, outcome: Result<RtcReading, Error>, system: Option<f64>, now: Instant) {
+        if let Err(error) = outcome
+            && self.found.last.is_none_or(|last| last.outcome != outcome)
+        {
+            match error {
+                Error::Absent => info!("This node has no RTC"),
+                error => warn!(%error, "RTC cannot be read"),
+            }
+        }
+        if outcome.is_ok_and(|reading| reading.offset().abs() <= WORTH_WRITING) {
+            // Set right by somebody else, or good enough after all.
+            self.found.write_failure = None;
+        }
+        self.look_at_boot(&outcome);
+        self.found.last = Some(Look { outcome, at: now });
+        self.follow(outcome.ok(), system, now);
+    }
+
+    /// Takes what became of a write.
+    pub(super) fn wrote(&mut self, outcome: Result<RtcReading, Error>, system: Option<f64>, now: Instant) {
+        let before = self.found.reading().map(|reading| reading.offset());
+        self.found.written = Some(now);
+        self.drift.interrupt();
+        match outcome {
+            Ok(reading) => {
+                info!(
+                    offset_before_s = before,
+                    offset_after_s = reading.offset(),
+                    "RTC written and verified"
+                );
+                self.found.writes += 1;
+                self.found.write_failure = None;
+                self.found.last = Some(Look { outcome, at: now });
+                self.follow(Some(reading), system, now);
+            }
+            Err(error) => {
+                warn!(%error, "RTC could not be written");
+                self.found.write_failures += 1;
+                self.found.write_failure = Some(error);
+            }
+        }
+    }
+
+    /// Whether it is so wrong that a write is due, if the system clock is right.
+    pub(super) fn wants_writing(&self, now: Instant) -> bool {
+        let wrong = match self.found.last.map(|look| look.outcome) {
+            Some(Ok(reading)) => reading.offset().abs() > WORTH_WRITING,
+            // Some drivers have other numbers for a clock that has lost its time, and it is a write that heals it.
+            Some(Err(Error::LostTime | Error::Read(_))) => true,
+            Some(Err(_)) | None => false,
+        };
+        let pause = if self.found.write_failure.is_some() { AFTER_FAILURE } else { BETWEEN_WRITES };
+        let rested = self.found.written.is_none_or(|written| now.duration_since(written) >= pause);
+        rested && wrong
+    }
+
+    fn follow(&mut self, reading: Option<RtcReading>, system: Option<f64>, now: Instant) {
+        let Some(system) = system else {
+            self.drift.interrupt();
+            return;
+        };
+        if let Some(reading) = reading.filter(|reading| reading.late <= TOO_VAGUE) {
+            self.drift.take(now, reading.offset() + system, reading.late);
+        }
+        self.found.drift_ppm = self.drift.ppm().or(self.found.drift_ppm);
+    }
+
+    /// The first look of a boot tells whether the clock kept its time while the node was off.
+    fn look_at_boot(&mut self, outcome: &Result<RtcReading, Error>) {
+        let (shown, tolerance) = match outcome {
+            Ok(reading) => (Some(reading.wall()), tolerance(reading.shows)),
+            Err(Error::LostTime) => (None, 0.0),
+            Err(_) => return,
+        };
+        if self.at_boot.is_some() {
+            return;
+        }
+        let at_boot = self.state.rtc_at_boot(shown);
+        self.found.lost_at_boot = at_boot.lost(tolerance);
+        if self.found.lost_at_boot {
+            warn!("The RTC had lost its time when the node booted: its battery may be empty");
+        }
+        self.at_boot = Some(at_boot);
+    }
+}
+
+/// So far behind the last time known to be right a clock may be whose battery is good: the kernel sets it every 11
+/// minutes, or nobody did for weeks. One in local time can be taken for an hour earlier, in the hour that exists twice.
+fn tolerance(shows: Shows) -> f64 {
+    match shows {
+        Shows::Utc => 60.0,
+        Shows::Local => 3_660.0,
+    }
+}
+
+/// A deviation that is worth a write: several times what a good reading is off by, and what an RTC that was just
+/// written drifts by in an hour at most.
+const WORTH_WRITING: f64 = 0.050;
+
+/// Writes are at least so far apart.
+const BETWEEN_WRITES: Duration = Duration::from_secs(60);
+
+/// After one that failed: some clocks cannot be set to the fraction of a second at all.
+const AFTER_FAILURE: Duration = Duration::from_secs(600);
+
+/// A reading that may be as late says nothing of a drift.
+const TOO_VAGUE: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+pub(super) mod tests {
+    use ntp::Wall;
+
+    use super::*;
+    use crate::{rtc::Kernel, scratch::Scratch};
+
+    const NOW: i64 = 1_800_000_000;
+
+    pub(in crate::rtc) fn reading(offset: f64) -> RtcReading {
+        RtcReading {
+            seconds: NOW,
+            at: Wall(NOW * 1_000_000_000).plus(-offset),
+            late: Duration::from_millis(1),
+            shows: Shows::Utc,
+            kernel: Kernel::Agrees,
+        }
+    }
+
+    fn watch(folder: &Scratch) -> Watch {
+        Watch::new(Arc::new(State::open(folder.path(), "boot-1")))
+    }
+
+    #[test]
+    fn writing_is_for_a_deviation_and_rare() {
+        let (folder, now) = (Scratch::new(), Instant::now());
+        let check = |outcome: Result<RtcReading, Error>, expected: bool| {
+            let mut watch = watch(&folder);
+            watch.saw(outcome, Some(0.0), now);
+            assert_eq!(watch.wants_writing(now), expected, "{outcome:?}");
+        };
+        check(Ok(reading(-9e7)), true);
+        check(Ok(reading(0.051)), true);
+        check(Ok(reading(0.049)), false);
+        check(Err(Error::LostTime), true);
+        check(Err(Error::NoTick), false);
+        check(Err(Error::Absent), false);
+        assert!(!watch(&folder).wants_writing(now));
+    }
+
+    #[test]
+    fn a_write_that_failed_is_tried_again_after_a_while() {
+        let (folder, now) = (Scratch::new(), Instant::now());
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let mut watch = watch(&folder);
+        watch.saw(Ok(reading(5.0)), Some(0.0), now);
+        watch.wrote(Ok(reading(0.001)), Some(0.0), now);
+        assert_eq!((watch.found().writes, watch.found().reading()), (1, Some(reading(0.001))));
+        watch.saw(Ok(reading(5.0)), Some(0.0), now);
+        assert!(!watch.wants_writing(after(59)) && watch.wants_writing(after(60)));
+        watch.wrote(Err(Error::TooLate), Some(0.0), now);
+        assert_eq!((watch.found().write_failures, watch.found().write_failure), (1, Some(Error::TooLate)));
+        assert!(!watch.wants_writing(after(599)) && watch.wants_writing(after(600)));
+        watch.saw(Ok(reading(0.01)), Some(0.0), now);
+        assert_eq!(watch.found().write_failure, None);
+    }
+
+    #[test]
+    fn a_clock_that_lost_its_time_is_remembered_for_the_boot() {
+        let check = |floor: Option<f64>, outcome: Result<RtcReading, Error>, expected: bool| {
+            let folder = Scratch::new();
+            let state = |boot: &str| Arc::new(State::open(folder.path(), boot));
+            if let Some(ago) = floor {
+                state("boot-0").save_time(Wall(NOW * 1_000_000_000).plus(-ago));
+            }
+            let now = Instant::now();
+            let lost = |boot: &str, outcome| {
+                let mut watch = Watch::new(state(boot));
+                watch.saw(outcome, None, now);
+                watch.found().lost_at_boot
+            };
+            assert_eq!(lost("boot-1", outcome), expected, "{floor:?} {outcome:?}");
+            // The clock was written since, and the time is kept on; then the agent is started again.
+            state("boot-1").save_time(Wall(NOW * 1_000_000_000).plus(7_200.0));
+            let shows = outcome.map_or(Shows::Utc, |seen| seen.shows);
+            let again = lost("boot-1", Ok(RtcReading { shows, ..reading(0.0) }));
+            assert_eq!(again, expected, "{floor:?} {outcome:?}");
+        };
+        check(Some(30.0), Ok(reading(0.0)), false);
+        check(Some(-59.0), Ok(reading(0.0)), false);
+        check(Some(-61.0), Ok(reading(0.0)), true);
+        check(Some(-61.0), Ok(RtcReading { shows: Shows::Local, ..reading(0.0) }), false);
+        check(Some(-2e8), Ok(reading(0.0)), true);
+        check(None, Ok(reading(0.0)), false);
+        check(None, Err(Error::LostTime), true);
+    }
+
+    #[test]
+    fn a_good_clock_acquits_its_battery_at_the_next_boot() {
+        let folder = Scratch::new();
+        let state = |boot: &str| Arc::new(State::open(folder.path(), boot));
+        let mut watch = Watch::new(state("boot-1"));
+        watch.saw(Err(Error::Absent), None, Instant::now());
+        watch.saw(Err(Error::LostTime), None, Instant::now());
+        assert!(watch.found().lost_at_boot);
+        let mut watch = Watch::new(state("boot-2"));
+        watch.saw(Ok(reading(0.0)), None, Instant::now());
+        assert!(!watch.found().lost_at_boot);
+    }
+
+    #[test]
+    fn drift_is_told_while_synchronised_and_between_writes() {
+        let (folder, start) = (Scratch::new(), Instant::now());
+        let at = |minute: u32| start + Duration::from_secs(60) * minute;
+        let mut watch = watch(&folder);
+        for minute in 0..30 {
+            watch.saw(Ok(reading(0.006 * f64::from(minute))), None, at(minute));
+        }
+        assert_eq!(watch.found().drift_ppm, None);
+        for minute in 30..45 {
+            // The RTC keeps true time; what moves is the system clock, by a slew that is known.
+            let system = 0.2 - 0.006 * f64::from(minute);
+            watch.saw(Ok(reading(-system)), Some(system), at(minute));
+        }
+        let drift = watch.found().drift_ppm.unwrap();
+        assert!(drift.abs() < 0.1, "{drift}");
+        for minute in 45..100 {
+            let ahead = 0.018 * f64::from(minute % 4 + 1);
+            watch.saw(Ok(reading(ahead)), Some(0.0), at(minute));
+            if minute % 4 == 3 {
+                watch.wrote(Ok(reading(0.0)), Some(0.0), at(minute));
+            }
+        }
+        let drift = watch.found().drift_ppm.unwrap();
+        assert!((drift - 300.0).abs() < 1.0, "{drift}");
+        // Kept while true time is not known.
+        watch.saw(Ok(reading(0.5)), None, at(101));
+        assert_eq!(watch.found().drift_ppm, Some(drift));
+        let vague = RtcReading { late: Duration::from_millis(6), ..reading(0.7) };
+        watch.saw(Ok(vague), Some(0.0), at(102));
+        assert_eq!(watch.found().drift_ppm, Some(drift));
+    }
+}
