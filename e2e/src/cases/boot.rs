@@ -119,8 +119,11 @@ fn uninstall_removes_it() -> anyhow::Result<()> {
 }
 
 /// What the boot option puts on a node.
-const FILES: [&str; 2] =
-    ["/etc/kubernetes/manifests/timesync-boot.yaml", "/var/lib/timesync/boot/timesync-agent"];
+const FILES: [&str; 3] = [
+    "/etc/kubernetes/manifests/timesync-boot.yaml",
+    "/var/lib/timesync/bin/timesync-agent",
+    "/var/lib/timesync/boot.toml",
+];
 
 /// Those of them that a node has.
 fn boot_files(vm: Vm) -> anyhow::Result<Vec<String>> {

@@ -1,5 +1,5 @@
 //! Things are killed, and clocks stay right: an agent, the operator in the middle of an edit; a policy is deleted; the
-//! chart is uninstalled.
+//! chart is uninstalled. The last two leave a sane clock.
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -8,15 +8,22 @@ use contract::{Assignment, Report};
 use super::lab::{self, MS};
 use crate::{
     install::{self, NAMESPACE},
-    kubectl, upstream, vm, wait,
+    kubectl, upstream,
+    vm::{self, Vm},
+    wait,
 };
 
 pub(super) fn run() -> anyhow::Result<()> {
     lab::settle()?;
     agent_comes_back_without_a_step()?;
     operator_finishes_an_edit_after_its_restart()?;
-    deleted_policy_means_none()?;
-    uninstall_leaves_the_crds()
+    lab::settle()?;
+    let mut frequencies = Vec::new();
+    for vm in vm::VMS {
+        frequencies.push((vm, lab::report(vm)?.clock.frequency_ppm));
+    }
+    deleted_policy_means_none(&frequencies)?;
+    uninstall_leaves_the_crds(&frequencies)
 }
 
 fn agent_comes_back_without_a_step() -> anyhow::Result<()> {
@@ -57,17 +64,30 @@ fn operator_finishes_an_edit_after_its_restart() -> anyhow::Result<()> {
     install::wait_for_pods()
 }
 
-fn deleted_policy_means_none() -> anyhow::Result<()> {
+fn deleted_policy_means_none(frequencies: &[(Vm, f64)]) -> anyhow::Result<()> {
     kubectl::sh(&format!("delete tsp {}", lab::POLICY))?;
     let none = |report: &Report| report.assignment == Assignment::None && report.profile.is_none();
-    for vm in vm::VMS {
-        lab::wait_for_report(vm, "to run no profile", Duration::from_secs(30), none)?;
-        lab::expect_within(vm, 5 * MS, 0)?;
+    for (vm, frequency) in frequencies {
+        lab::wait_for_report(*vm, "to run no profile", Duration::from_secs(30), none)?;
+        lab::expect_within(*vm, 5 * MS, 0)?;
+        expect_handed_back(*vm, *frequency)?;
     }
     Ok(())
 }
 
-fn uninstall_leaves_the_crds() -> anyhow::Result<()> {
+/// The kernel runs on with the frequency that kept the clock right, and with no slew; it says that the clock is
+/// synchronised, as it was a moment ago, and that no leap second is to come.
+fn expect_handed_back(vm: Vm, frequency: f64) -> anyhow::Result<()> {
+    const LEAP: i64 = 0x10 | 0x20; // STA_INS, STA_DEL
+    let kernel = vm.probe()?.kernel()?;
+    let sane = kernel.synchronized && kernel.status & LEAP == 0;
+    // A slew would be thousands.
+    let kept = (kernel.frequency_ppm - frequency).abs() < 5.0;
+    ensure!(sane && kept, "{} is left with {kernel:?}, and {frequency} ppm was right", vm.name());
+    Ok(())
+}
+
+fn uninstall_leaves_the_crds(frequencies: &[(Vm, f64)]) -> anyhow::Result<()> {
     kubectl::helm(&["uninstall", "timesync", "--namespace", NAMESPACE])?;
     wait::until("the agents to go", "10 s", Duration::from_secs(90), || {
         Ok((kubectl::get(&format!("pods -n {NAMESPACE}"))?["items"].as_array().is_some_and(Vec::is_empty))
@@ -77,8 +97,9 @@ fn uninstall_leaves_the_crds() -> anyhow::Result<()> {
         kubectl::sh(&format!("get crd {name}"))?;
     }
     // Clocks run on as they are.
-    for vm in vm::VMS {
-        lab::expect_within(vm, 10 * MS, 0)?;
+    for (vm, frequency) in frequencies {
+        lab::expect_within(*vm, 10 * MS, 0)?;
+        expect_handed_back(*vm, *frequency)?;
     }
     Ok(())
 }
