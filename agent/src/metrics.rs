@@ -347,6 +347,7 @@ mod tests {
         let jump = ntp::Transition::ExternalStep { by: 3600.0, then };
         let back = ntp::Transition::Stepped { by: -3600.0, why: ntp::StepReason::ExternalStep };
         journal.engine(ntp::Wall(0), snapshot, &[jump.clone(), jump, back]);
+        journal.rtc(ntp::Wall(0), RtcReport { drift_ppm: Some(-25.0), ..RtcReport::default() });
         journal.report()
     }
 
@@ -370,6 +371,7 @@ mod tests {
             "timesync_source_poll_interval_seconds{source=\"a\"} 16",
             "timesync_source_packets_total{result=\"rejected\",source=\"a\"} 1",
             "timesync_rtc_present 0",
+            "timesync_rtc_drift_ratio -0.000025",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
