@@ -347,9 +347,14 @@ mod tests {
         let then = Some(ntp::OnExternalStep::Restore);
         let jump = ntp::Transition::ExternalStep { by: 3600.0, then };
         let back = ntp::Transition::Stepped { by: -3600.0, why: ntp::StepReason::ExternalStep };
+<<<<<<< HEAD
         let raised = ntp::Transition::Stepped { by: 1e9, why: ntp::StepReason::Floor };
         journal.raised(1);
         journal.engine(ntp::Wall(0), snapshot, &[raised, jump.clone(), jump, back]);
+=======
+        journal.engine(ntp::Wall(0), snapshot, &[jump.clone(), jump, back]);
+        journal.rtc(ntp::Wall(0), RtcReport { drift_ppm: Some(-25.0), ..RtcReport::default() });
+>>>>>>> w-rtc
         journal.report()
     }
 
@@ -374,6 +379,7 @@ mod tests {
             "timesync_source_poll_interval_seconds{source=\"a\"} 16",
             "timesync_source_packets_total{result=\"rejected\",source=\"a\"} 1",
             "timesync_rtc_present 0",
+            "timesync_rtc_drift_ratio -0.000025",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }

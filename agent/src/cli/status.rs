@@ -1,5 +1,5 @@
 //! `status`: the report's clock, as `chronyc tracking` would show it.
-use contract::{Mode, Report, TimezoneReport, approximately};
+use contract::{Mode, Report, RtcHealth, TimezoneReport, approximately};
 
 use super::{View, ask};
 
@@ -67,12 +67,15 @@ fn slew(report: &Report) -> String {
     }
 }
 
+/// Health, offset and drift; and a sentence where something is wrong.
 fn rtc(report: &Report) -> String {
-    let health = report.rtc.health.as_str();
-    report
-        .rtc
-        .offset
-        .map_or_else(|| health.to_owned(), |offset| format!("{health}, {}", approximately(offset)))
+    let rtc = &report.rtc;
+    let mut words = vec![rtc.health.as_str().to_owned()];
+    words.extend(rtc.offset.map(approximately));
+    words.extend(rtc.drift_ppm.map(|ppm| format!("drift {ppm:+.1} ppm")));
+    let is_well = matches!(rtc.health, RtcHealth::Healthy | RtcHealth::Absent | RtcHealth::Unknown);
+    let why = if is_well { String::new() } else { format!(": {}", rtc.message) };
+    format!("{}{why}", words.join(", "))
 }
 
 fn zone(timezone: &TimezoneReport) -> String {
@@ -93,6 +96,8 @@ fn server(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use contract::RtcReport;
+
     use super::*;
     use crate::{
         report::{Journal, tests::snapshot},
@@ -118,5 +123,18 @@ mod tests {
         ] {
             assert!(table.contains(line), "{line} is not in\n{table}");
         }
+    }
+
+    #[test]
+    fn the_rtc_in_one_line_and_why_it_is_not_well() {
+        let mut report = Journal::new("0.0.0", "boot".to_owned(), "instance".to_owned()).report();
+        let mut check = |health, message: &str, offset, drift_ppm, expected: &str| {
+            let message = message.to_owned();
+            report.rtc = RtcReport { health, message, offset, drift_ppm, ..RtcReport::default() };
+            assert_eq!(rtc(&report), expected);
+        };
+        check(RtcHealth::Absent, "There is none", None, None, "Absent");
+        check(RtcHealth::Healthy, "Fine", Some(-0.0012), Some(3.14), "Healthy, -1.2ms, drift +3.1 ppm");
+        check(RtcHealth::BatterySuspect, "Replace it", Some(2.0), None, "BatterySuspect, 2.000s: Replace it");
     }
 }

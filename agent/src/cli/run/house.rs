@@ -92,7 +92,7 @@ impl House {
         self.hand_over_keys();
         let now = clock::now().wall;
         self.journal.server(now, self.server_report());
-        self.rtc.apply(rtc_policy(&self.reloader));
+        self.rtc.apply(rtc_policy(&self.reloader, self.journal.in_conflict()));
         self.rtc.follow(self.journal.synchronized_offset());
         self.journal.rtc(now, self.rtc.report());
         self.look_for_suspects();
@@ -151,13 +151,12 @@ impl House {
     }
 }
 
-/// We write the RTC if the profile says so and its clock is ours to set.
-fn rtc_policy(reloader: &Reloader) -> RtcPolicy {
+/// We write the RTC if the profile says so and its clock is ours to set, and nobody else steers it.
+fn rtc_policy(reloader: &Reloader, in_conflict: bool) -> RtcPolicy {
     let checked = reloader.running.as_ref().map(|running| &running.checked);
+    let ours = reloader.may_set_clock && !in_conflict;
     match checked {
-        Some(c) if c.rtc == RtcMode::Verified && c.mode == Mode::Discipline && reloader.may_set_clock => {
-            RtcPolicy::Verified
-        }
+        Some(c) if c.rtc == RtcMode::Verified && c.mode == Mode::Discipline && ours => RtcPolicy::Verified,
         _ => RtcPolicy::Observe,
     }
 }
