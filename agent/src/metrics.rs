@@ -347,14 +347,10 @@ mod tests {
         let then = Some(ntp::OnExternalStep::Restore);
         let jump = ntp::Transition::ExternalStep { by: 3600.0, then };
         let back = ntp::Transition::Stepped { by: -3600.0, why: ntp::StepReason::ExternalStep };
-<<<<<<< HEAD
         let raised = ntp::Transition::Stepped { by: 1e9, why: ntp::StepReason::Floor };
         journal.raised(1);
         journal.engine(ntp::Wall(0), snapshot, &[raised, jump.clone(), jump, back]);
-=======
-        journal.engine(ntp::Wall(0), snapshot, &[jump.clone(), jump, back]);
         journal.rtc(ntp::Wall(0), RtcReport { drift_ppm: Some(-25.0), ..RtcReport::default() });
->>>>>>> w-rtc
         journal.report()
     }
 

@@ -10,6 +10,7 @@ mod name;
 mod profile;
 mod serve;
 mod report;
+mod rtc_report;
 mod transition;
 mod span;
 
@@ -20,9 +21,10 @@ pub use profile::{
     Thresholds, Upstream,
 };
 pub use report::{
-    BootPodState, BootReport, ClockReport, ConflictReport, ProfileError, Reason, Report, RtcHealth,
-    RtcReport, ServerReport, SourceReport, SourceState, StepReport, TimezoneReport,
+    BootPodState, BootReport, ClockReport, ConflictReport, ProfileError, Reason, Report, ServerReport,
+    SourceReport, SourceState, StepReport, TimezoneReport,
 };
+pub use rtc_report::{RtcHealth, RtcReport};
 pub use serve::{Flag, RateLimit, Restrict, Serve, ServeNts};
 pub use span::{Span, SpanError, approximately};
 pub use transition::{Transition, TransitionKind};
