@@ -5,7 +5,7 @@ use api::{
     AgentStatus, ConflictStatus, LastStep, NodeClock, NodeClockStatus, ProfileStatus, RtcStatus,
     ServerStatus, SourceStatus, TimezoneStatus,
 };
-use contract::{Mode, Report, RtcReport, SourceReport, StepReport, approximately};
+use contract::{BootReport, Mode, Report, RtcReport, SourceReport, StepReport, approximately};
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
@@ -96,6 +96,7 @@ fn reported(
             version: report.version.clone(),
             boot_id: report.boot_id.clone(),
             instance: report.instance.clone(),
+            boot: report.boot.as_ref().map(boot),
             last_transition: report.transitions.last().map_or(0, |last| count(last.number)),
         }),
         reported_at: Some(Time(time)),
@@ -111,6 +112,11 @@ fn mode_in_force(mode: Mode, report: &Report) -> String {
 
 fn jump(step: &StepReport) -> LastStep {
     LastStep { time: at(step.at), by: approximately(step.by) }
+}
+
+fn boot(boot: &BootReport) -> String {
+    let between = if boot.message.is_empty() { "" } else { ": " };
+    format!("{}{between}{}", boot.state.as_str(), boot.message)
 }
 
 fn rtc(rtc: &RtcReport) -> RtcStatus {

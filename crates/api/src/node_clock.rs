@@ -278,6 +278,10 @@ pub struct AgentStatus {
     pub boot_id: String,
     /// This run of the agent; numbers of transitions begin anew with it.
     pub instance: String,
+    /// The static pod that sets the clock at the node's next boot: Installed, Absent, or Failed with the reason; absent if
+    /// the agent knows of none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
     /// Number of the last transition that became an Event.
     pub last_transition: i64,
 }
