@@ -353,7 +353,7 @@ fn wanted() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TransitionKind;
+    use crate::{RtcHealth, TransitionKind};
 
     /// What an agent of the version before said, as it said it.
     const FORMER: &str = r#"{"version":"0.1.0","boot_id":"b","instance":"i","sequence":7,
