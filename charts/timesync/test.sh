@@ -78,6 +78,15 @@ echo "chart: one replica needs no PodDisruptionBudget"
 rendered=$(render --set operator.replicas=1)
 [[ $rendered != *PodDisruptionBudget* ]] || fail "a budget for one replica would block drains"
 
+echo "chart: the static pod is opt-in, and leaves with the release"
+rendered=$(render)
+[[ $rendered == *"static_pod = false"* ]] || fail "agents are not told to remove a static pod that was switched off"
+[[ $rendered != *pre-delete* && $rendered != *timesync.dev/boot* ]] || fail "a release without static pods has the hook"
+rendered=$(render --set agent.boot.staticPod=true)
+[[ $rendered == *"static_pod = true"* ]] || fail "agent.boot.staticPod is ignored"
+hooks=$(documents templates/uninstall.yaml <<<"$rendered")
+[[ $(grep -c '^kind: ' <<<"$hooks") == "$(grep -c 'helm.sh/hook: pre-delete' <<<"$hooks")" ]] || fail "part of the hook would stay"
+
 # refused WORD ARGUMENT…: must not render, and the message must hold WORD.
 refused() {
     local word=$1 output; shift
@@ -99,6 +108,10 @@ refused /agent/stateDirectory --set agent.stateDirectory=var/lib/timesync
 refused /agent/stateDirectory --set agent.stateDirectory=/
 refused /agent/stateDirectory --set agent.stateDirectory=/var/../etc
 refused /agent/clockBound/enabled --set-string agent.clockBound.enabled=yes
+refused /agent/boot/staticPod --set-string agent.boot.staticPod=yes
+refused /agent/boot/manifestDirectory --set agent.boot.manifestDirectory=manifests
+refused /agent/boot/manifestDirectory --set agent.boot.manifestDirectory=/etc/../manifests
+refused "'nosuch' not allowed" --set agent.boot.nosuch=1
 refused /agent/maxUnavailable --set agent.maxUnavailable=0
 refused /agent/maxUnavailable --set-string agent.maxUnavailable=0%
 refused /agent/maxUnavailable --set-string agent.maxUnavailable=101%
