@@ -23,6 +23,7 @@ use crate::{
     load::{self, Candidate},
     lock::{Lock, Taken},
     report::Journal,
+    rtc::{self, HardwareClock},
     state::{Booted, State},
     suspects::Suspects,
 };
@@ -54,6 +55,9 @@ pub(crate) enum Outcome {
     /// Nobody answered in time: there is no more than the floor, and another try may do better.
     TimedOut,
 }
+
+/// An RTC in local time can be an hour off twice a year, and one that nobody wrote for weeks some seconds.
+const RTC_TOLERANCE: f64 = 3_660.0;
 
 /// Between two looks at what came of it.
 const LOOK: Duration = Duration::from_millis(100);
@@ -104,6 +108,7 @@ impl Boot {
             return Ok(Outcome::FloorOnly);
         }
         let may_set = clock::may_set();
+        self.look_at_rtc(state);
         if may_set {
             say(&floor_line(floor::raise(state, &mut SystemClock::default())));
         } else {
@@ -120,6 +125,19 @@ impl Boot {
         say(&format!("Profile {name} runs; asked: {}.", names.join(", ")));
         let synchronized = self.steer(config, &candidate, state, lock)?;
         Ok(if may_set || synchronized != Outcome::Synchronized { synchronized } else { Outcome::FloorOnly })
+    }
+
+    /// What the RTC shows is kept before a clock is moved or a time saved: later nobody could tell that it lost its time.
+    fn look_at_rtc(&self, state: &State) {
+        let host = HostRoot::new(self.agent.host_root.clone());
+        let at_boot = match HardwareClock::new(self.agent.rtc_device.clone(), host, None).read() {
+            Ok(reading) => state.rtc_at_boot(Some(reading.wall())),
+            Err(rtc::Error::LostTime) => state.rtc_at_boot(None),
+            Err(error) => return say(&format!("Of the RTC nothing is known: {error}.")),
+        };
+        if at_boot.lost(RTC_TOLERANCE) {
+            say("The RTC has lost its time.");
+        }
     }
 
     /// Runs the engine until the clock is right, nobody wants to wait any more, or it is somebody else's turn.

@@ -60,7 +60,7 @@ impl House {
         let key_server = tokio::spawn(key_server);
         let mut ticks = time::interval(reload::INTERVAL);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-        let mut kept = None;
+        let mut kept = time::Instant::now();
         loop {
             ticks.tick().await;
             if signal::stop_requested() {
@@ -80,9 +80,8 @@ impl House {
             }
             self.reloader.look();
             self.look_round();
-            // The first time at once: it takes the place of one that turned out to be wrong.
-            if kept.is_none_or(|at: time::Instant| at.elapsed() >= KEEP_TIME) && self.keep_time() {
-                kept = Some(time::Instant::now());
+            if kept.elapsed() >= KEEP_TIME && self.keep_time() {
+                kept = time::Instant::now();
             }
         }
     }
