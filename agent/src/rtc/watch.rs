@@ -309,4 +309,17 @@ pub(super) mod tests {
         watch.saw(Ok(vague), Some(0.0), at(102));
         assert_eq!(watch.found().drift_ppm, Some(drift));
     }
+
+    #[test]
+    fn a_clock_that_is_written_at_each_look_drifts_all_the_same() {
+        let (folder, start) = (Scratch::new(), Instant::now());
+        let mut watch = watch(&folder);
+        for minute in 0..15 {
+            let now = start + Duration::from_secs(60) * minute;
+            watch.saw(Ok(reading(0.120)), Some(0.0), now);
+            watch.wrote(Ok(reading(0.0)), Some(0.0), now);
+        }
+        let drift = watch.found().drift_ppm.unwrap();
+        assert!((drift - 2_000.0).abs() < 1.0, "{drift}");
+    }
 }
