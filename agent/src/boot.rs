@@ -23,6 +23,7 @@ use crate::{
     load::{self, Candidate},
     lock::{Lock, Taken},
     report::Journal,
+    rtc::HardwareClock,
     state::{Booted, State},
     suspects::Suspects,
 };
@@ -105,6 +106,9 @@ impl Boot {
         }
         let may_set = clock::may_set();
         if may_set {
+            // The kernel writes the RTC once its clock is right, and what a battery lost could not be told any more.
+            let host = HostRoot::new(self.agent.host_root.clone());
+            HardwareClock::new(self.agent.rtc_device.clone(), host, None).note_first_look(state);
             say(&floor_line(floor::raise(state, &mut SystemClock::default())));
         } else {
             say("No right to set the clock (CAP_SYS_TIME): it is only measured.");

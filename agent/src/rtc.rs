@@ -12,7 +12,7 @@ use std::{
 use ntp::Wall;
 use sys::{clock, rtc::Rtc};
 
-use crate::host_root::HostRoot;
+use crate::{host_root::HostRoot, state::State};
 
 mod tick;
 
@@ -131,6 +131,12 @@ impl HardwareClock {
         let manner = write::Manner::of(sys::rtc::driver_name(&self.device).as_deref());
         let edge = write::verified(&rtc, &manner, &keeping)?;
         Ok(self.reading(edge, &keeping))
+    }
+
+    /// Lets `state` keep what the clock shows, unless it was looked at before in this boot: for whoever is about to set the
+    /// system clock, whereupon the kernel may write this one. Takes a second or two where there is one.
+    pub(crate) fn note_first_look(&self, state: &State) {
+        watch::first_look(&self.read(), state);
     }
 
     fn reading(&self, edge: tick::Edge, keeping: &Keeping) -> RtcReading {

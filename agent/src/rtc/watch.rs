@@ -138,20 +138,25 @@ impl Watch {
 
     /// The first look of a boot tells whether the clock kept its time while the node was off.
     fn look_at_boot(&mut self, outcome: &Result<RtcReading, Error>) {
-        let (shown, tolerance) = match outcome {
-            Ok(reading) => (Some(reading.wall()), tolerance(reading.shows)),
-            Err(Error::LostTime) => (None, 0.0),
-            Err(_) => return,
-        };
         if self.at_boot.is_some() {
             return;
         }
-        let at_boot = self.state.rtc_at_boot(shown);
-        self.found.lost_at_boot = at_boot.lost(tolerance);
+        self.at_boot = first_look(outcome, &self.state);
+        let tolerance = tolerance(outcome.map_or(Shows::Utc, |reading| reading.shows));
+        self.found.lost_at_boot = self.at_boot.is_some_and(|at_boot| at_boot.lost(tolerance));
         if self.found.lost_at_boot {
             warn!("The RTC had lost its time when the node booted: its battery may be empty");
         }
-        self.at_boot = Some(at_boot);
+    }
+}
+
+/// What the clock showed at the first look of this boot, which this one is unless `state` knows of one before; none if it
+/// says nothing of the clock's time.
+pub(super) fn first_look(outcome: &Result<RtcReading, Error>, state: &State) -> Option<RtcAtBoot> {
+    match outcome {
+        Ok(reading) => Some(state.rtc_at_boot(Some(reading.wall()))),
+        Err(Error::LostTime) => Some(state.rtc_at_boot(None)),
+        Err(_) => None,
     }
 }
 
