@@ -12,7 +12,7 @@ use std::{
 use ntp::Wall;
 use sys::{clock, rtc::Rtc};
 
-use crate::host_root::HostRoot;
+use crate::{host_root::HostRoot, state::State};
 
 mod tick;
 

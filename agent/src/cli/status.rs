@@ -134,7 +134,7 @@ mod tests {
             assert_eq!(rtc(&report), expected);
         };
         check(RtcHealth::Absent, "There is none", None, None, "Absent");
-        check(RtcHealth::Healthy, "Fine", Some(-0.0012), Some(3.14), "Healthy, -1.2ms, drift +3.1 ppm");
+        check(RtcHealth::Healthy, "Fine", Some(-0.0012), Some(3.1), "Healthy, -1.2ms, drift +3.1 ppm");
         check(RtcHealth::BatterySuspect, "Replace it", Some(2.0), None, "BatterySuspect, 2.000s: Replace it");
     }
 }

@@ -96,8 +96,8 @@ fn off(reading: &RtcReading, policy: RtcPolicy) -> &'static str {
             "The RTC is more than a second from the system clock; the agent writes it"
         }
         (RtcPolicy::Observe, _) => {
-            "The RTC is more than a second from the system clock; the kernel writes it every 11 minutes if the agent may \
-             tell it that its clock is synchronised"
+            "The RTC is more than a second from the system clock; the kernel writes it every 11 minutes where the agent \
+             steers a synchronised clock"
         }
     }
 }

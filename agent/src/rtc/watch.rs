@@ -138,20 +138,25 @@ impl Watch {
 
     /// The first look of a boot tells whether the clock kept its time while the node was off.
     fn look_at_boot(&mut self, outcome: &Result<RtcReading, Error>) {
-        let (shown, tolerance) = match outcome {
-            Ok(reading) => (Some(reading.wall()), tolerance(reading.shows)),
-            Err(Error::LostTime) => (None, 0.0),
-            Err(_) => return,
-        };
         if self.at_boot.is_some() {
             return;
         }
-        let at_boot = self.state.rtc_at_boot(shown);
-        self.found.lost_at_boot = at_boot.lost(tolerance);
+        self.at_boot = first_look(outcome, &self.state);
+        let tolerance = tolerance(outcome.map_or(Shows::Utc, |reading| reading.shows));
+        self.found.lost_at_boot = self.at_boot.is_some_and(|at_boot| at_boot.lost(tolerance));
         if self.found.lost_at_boot {
             warn!("The RTC had lost its time when the node booted: its battery may be empty");
         }
-        self.at_boot = Some(at_boot);
+    }
+}
+
+/// What the clock showed at the first look of this boot, which this one is unless `state` knows of one before; none if it
+/// says nothing of the clock's time.
+pub(super) fn first_look(outcome: &Result<RtcReading, Error>, state: &State) -> Option<RtcAtBoot> {
+    match outcome {
+        Ok(reading) => Some(state.rtc_at_boot(Some(reading.wall()))),
+        Err(Error::LostTime) => Some(state.rtc_at_boot(None)),
+        Err(_) => None,
     }
 }
 
@@ -308,5 +313,18 @@ pub(super) mod tests {
         let vague = RtcReading { late: Duration::from_millis(6), ..reading(0.7) };
         watch.saw(Ok(vague), Some(0.0), at(102));
         assert_eq!(watch.found().drift_ppm, Some(drift));
+    }
+
+    #[test]
+    fn a_clock_that_is_written_at_each_look_drifts_all_the_same() {
+        let (folder, start) = (Scratch::new(), Instant::now());
+        let mut watch = watch(&folder);
+        for minute in 0..15 {
+            let now = start + Duration::from_secs(60) * minute;
+            watch.saw(Ok(reading(0.120)), Some(0.0), now);
+            watch.wrote(Ok(reading(0.0)), Some(0.0), now);
+        }
+        let drift = watch.found().drift_ppm.unwrap();
+        assert!((drift - 2_000.0).abs() < 1.0, "{drift}");
     }
 }
