@@ -12,7 +12,7 @@ use std::{
 use ntp::Wall;
 use sys::{clock, rtc::Rtc};
 
-use crate::{host_root::HostRoot, state::State};
+use crate::host_root::HostRoot;
 
 mod tick;
 
