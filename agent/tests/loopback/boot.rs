@@ -104,6 +104,23 @@ fn who_waits_can_be_told_to_end() {
     assert!(first.report().profile.is_some());
 }
 
+#[test]
+fn an_observer_says_that_the_clock_is_behind_and_leaves_it() {
+    let folder = Folder::new();
+    let upstream = Chronyd::start(&folder, 3);
+    fs::create_dir(folder.path().join("state")).unwrap();
+    fs::write(folder.path().join("state/time"), "4000000000000000000\n").unwrap();
+    let agent = Agent::start(&folder, &files::alone(upstream.port, free_udp_port()));
+    wait_for("synchronized", || agent.report().clock.synchronized);
+    assert!(log(&folder).contains("behind the last time known to be right"));
+    assert!(!log(&folder).contains("cannot be set"), "nothing was tried");
+    let clock = agent.report().clock;
+    assert_eq!((clock.raised, clock.steps), (0, 0));
+    // The wrong time gives way to the one that servers confirm.
+    assert_eq!(agent.stop(), 0);
+    assert!(fs::read_to_string(folder.path().join("state/time")).unwrap().trim() < "4000000000000000000");
+}
+
 fn log(folder: &Folder) -> String {
     fs::read_to_string(folder.path().join("agent.log")).unwrap()
 }
