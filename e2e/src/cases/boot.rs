@@ -131,6 +131,7 @@ fn boot_files(vm: Vm) -> anyhow::Result<Vec<String>> {
     Ok(found.lines().map(str::to_owned).collect())
 }
 
+/// All agents may go at once: the one of a node that is out does not keep the others waiting.
 fn upgrade(setting: &str) -> anyhow::Result<()> {
     let chart = crate::checkout::root().join("charts/timesync").display().to_string();
     kubectl::helm(&[
@@ -140,6 +141,8 @@ fn upgrade(setting: &str) -> anyhow::Result<()> {
         "--namespace",
         NAMESPACE,
         "--reuse-values",
+        "--set",
+        "agent.maxUnavailable=100%",
         "--set",
         setting,
     ])?;

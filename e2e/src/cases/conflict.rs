@@ -57,9 +57,14 @@ fn beside(rivalled: Vm, other: Vm) -> anyhow::Result<()> {
 
 /// By node, by policy and as an Event, with the program's name.
 fn is_told(rivalled: Vm) -> anyhow::Result<()> {
-    wait::until("chronyd to be named", "", Duration::from_secs(60), || {
-        Ok(lab::message(rivalled, "Conflict")?.contains("chronyd").then_some(()))
+    let conflict = wait::until("chronyd to be named", "1 s", Duration::from_secs(60), || {
+        let status = kubectl::node_clock(&rivalled.name())?.and_then(|clock| clock.status);
+        let conflict = status.and_then(|status| status.conflict);
+        Ok(conflict.filter(|told| told.suspects.iter().any(|name| name.starts_with("chronyd (pid "))))
     })?;
+    eprintln!("  said: {}", conflict.message);
+    let message = lab::message(rivalled, "Conflict")?;
+    ensure!(message.contains("chronyd (pid "), "Conflict does not say who it is: {message}");
     lab::wait_for_event(rivalled, "Conflict")?;
     wait::until("the policy to tell of it", "", Duration::from_secs(60), || {
         let status = kubectl::policy(lab::POLICY)?.status.unwrap_or_default();
@@ -68,9 +73,6 @@ fn is_told(rivalled: Vm) -> anyhow::Result<()> {
     })?;
     let status = kubectl::node_clock(&rivalled.name())?.and_then(|clock| clock.status).context("a status")?;
     ensure!(status.mode.as_deref() == Some("Observe"), "in conflict its mode is {:?}", status.mode);
-    let conflict = status.conflict.context("NodeClock tells of the conflict")?;
-    ensure!(conflict.suspects.iter().any(|name| name.starts_with("chronyd")), "{:?}", conflict.suspects);
-    eprintln!("  said: {}", conflict.message);
     Ok(())
 }
 
