@@ -155,8 +155,10 @@ impl Journal {
 
     /// Takes who could steer the clock, and whether the node's programs can be seen.
     pub(crate) fn suspects(&self, suspects: &Suspects) {
+        let Some(list) = suspects.list() else { return };
+        let sees_node = suspects.sees_node();
         let mut parts = self.parts();
-        parts.conflicts.suspect(suspects.list(), suspects.sees_node());
+        parts.conflicts.suspect(list, sees_node);
         self.tell(parts);
     }
 

@@ -13,14 +13,25 @@ pub(crate) struct Suspect {
     pub(crate) name: &'static str,
     /// Its process.
     pub(crate) pid: u32,
-    /// The systemd unit that starts it; none if there are many.
-    pub(crate) unit: Option<&'static str>,
+    /// How it can be ended.
+    pub(crate) home: Home,
     /// It steers all the time; others step the clock now and then.
     pub(crate) steers: bool,
 }
 
-/// What a process is called by the kernel (15 characters of its name at most), how its users call it, its systemd unit,
-/// and whether it steers.
+/// What a program belongs to, and so how it can be ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// A systemd unit.
+    Unit(String),
+    /// A pod of Kubernetes.
+    Pod,
+    /// Nothing that is known.
+    Unknown,
+}
+
+/// What a process is called by the kernel (15 characters of its name at most), how its users call it, its usual systemd
+/// unit, and whether it steers.
 const KNOWN: [(&str, &str, Option<&str>, bool); 15] = [
     ("chronyd", "chronyd", Some("chronyd"), true),
     ("ntpd", "ntpd", Some("ntpd"), true),
@@ -31,12 +42,12 @@ const KNOWN: [(&str, &str, Option<&str>, bool); 15] = [
     ("phc2sys", "phc2sys", Some("phc2sys"), true),
     ("ts2phc", "ts2phc", None, true),
     ("timemaster", "timemaster", Some("timemaster"), true),
+    ("busybox", "busybox ntpd", None, true),
     ("clockbound", "clockbound", Some("clockbound"), true),
     ("timesync-agent", "another timesync-agent", None, true),
     ("VBoxService", "VBoxService", Some("vboxadd-service"), false),
     ("vmtoolsd", "vmtoolsd", Some("open-vm-tools"), false),
     ("qemu-ga", "qemu-ga", Some("qemu-guest-agent"), false),
-    ("hv_utils", "hv_utils", None, false),
 ];
 
 /// CAP_SYS_TIME in include/uapi/linux/capability.h.
@@ -47,7 +58,7 @@ const CAP_SYS_TIME: u32 = 25;
 pub(crate) struct Suspects {
     proc: PathBuf,
     own: u32,
-    found: Mutex<Vec<Suspect>>,
+    found: Mutex<Option<Vec<Suspect>>>,
 }
 
 impl Suspects {
@@ -60,26 +71,31 @@ impl Suspects {
     pub(crate) fn scan(&self) {
         let mut found: Vec<_> = processes(&self.proc).filter_map(|pid| self.suspect(pid)).collect();
         found.sort_by_key(|suspect| (!suspect.steers, suspect.pid));
-        *self.found() = found;
+        *self.found() = Some(found);
     }
 
-    /// Those of the last look, first those that steer.
-    pub(crate) fn list(&self) -> Vec<Suspect> {
+    /// What was found once counts no more.
+    pub(crate) fn forget(&self) {
+        *self.found() = None;
+    }
+
+    /// Those of the last look, first those that steer; none before it.
+    pub(crate) fn list(&self) -> Option<Vec<Suspect>> {
         self.found().clone()
     }
 
     /// Whether one that steers was there at the last look.
     pub(crate) fn steer(&self) -> bool {
-        self.found().iter().any(|suspect| suspect.steers)
+        self.found().iter().flatten().any(|suspect| suspect.steers)
     }
 
-    /// Whether the node's processes can be seen: who is the first of its own world sees only that.
+    /// Whether the node's processes can be seen: the kernel's own are there, the second process first of all.
     pub(crate) fn sees_node(&self) -> bool {
-        self.own != 1
+        fs::read_to_string(self.proc.join("2/comm")).is_ok_and(|comm| comm.trim_end() == "kthreadd")
     }
 
     // A list is replaced whole, so one of a thread that panicked is still sound.
-    fn found(&self) -> MutexGuard<'_, Vec<Suspect>> {
+    fn found(&self) -> MutexGuard<'_, Option<Vec<Suspect>>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -89,12 +105,40 @@ impl Suspects {
         }
         let folder = self.proc.join(pid.to_string());
         let comm = fs::read_to_string(folder.join("comm")).ok()?;
-        let (_, name, unit, steers) = KNOWN.into_iter().find(|(known, ..)| *known == comm.trim_end())?;
+        let (comm, name, unit, steers) = KNOWN.into_iter().find(|(known, ..)| *known == comm.trim_end())?;
+        // Both are more than one program: what counts is the first argument.
+        let wanted = match comm {
+            "busybox" => Some("ntpd"),
+            "timesync-agent" => Some("run"),
+            _ => None,
+        };
+        if wanted.is_some() && first_argument(&folder).as_deref() != wanted {
+            return None;
+        }
         let status = fs::read_to_string(folder.join("status")).ok()?;
         let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
         let may = u64::from_str_radix(effective.trim(), 16).ok()? >> CAP_SYS_TIME & 1 == 1;
-        may.then_some(Suspect { name, pid, unit, steers })
+        may.then(|| Suspect { name, pid, home: home(&folder, unit), steers })
     }
+}
+
+/// What stands behind the program's name on its command line.
+fn first_argument(folder: &Path) -> Option<String> {
+    let line = fs::read(folder.join("cmdline")).ok()?;
+    line.split(|octet| *octet == 0).nth(1).map(|word| String::from_utf8_lossy(word).into_owned())
+}
+
+/// What a process belongs to, as its control group tells; else a unit has its `usual` name. A unit goes by more than one
+/// name, and only its own can be disabled (Debian: chrony, not chronyd).
+fn home(folder: &Path, usual: Option<&str>) -> Home {
+    let groups = fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
+    if groups.contains("kubepods") {
+        return Home::Pod;
+    }
+    let mut parts =
+        groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.rsplit('/'));
+    let unit = parts.find_map(|part| part.strip_suffix(".service")).or(usual);
+    unit.map_or(Home::Unknown, |unit| Home::Unit(unit.to_owned()))
 }
 
 fn processes(proc: &Path) -> impl Iterator<Item = u32> {
@@ -102,17 +146,40 @@ fn processes(proc: &Path) -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// The process that has this UDP port open, such as `chronyd (pid 312)`; none if it cannot be seen.
-pub(crate) fn owner_of_udp_port(port: u16) -> Option<String> {
-    owner(Path::new("/proc"), port, std::process::id())
+/// Who has a UDP port open. Remembers the answer while the sockets are the same: to find their owner, all open files of
+/// the node are looked at.
+#[derive(Debug, Default)]
+pub(crate) struct PortOwner {
+    known: Option<(Vec<String>, Option<String>)>,
 }
 
-fn owner(proc: &Path, port: u16, own: u32) -> Option<String> {
-    let sockets: Vec<String> = ["net/udp", "net/udp6"]
+impl PortOwner {
+    /// The process that has this one, such as `chronyd (pid 312)`; none if it cannot be seen.
+    pub(crate) fn of(&mut self, port: u16) -> Option<String> {
+        self.look(Path::new("/proc"), port, std::process::id())
+    }
+
+    fn look(&mut self, proc: &Path, port: u16, own: u32) -> Option<String> {
+        let sockets = sockets(proc, port);
+        if let Some((_, owner)) = self.known.as_ref().filter(|(before, _)| *before == sockets) {
+            return owner.clone();
+        }
+        let owner = owner(proc, &sockets, own);
+        self.known = Some((sockets, owner.clone()));
+        owner
+    }
+}
+
+/// The sockets with this local port, as links in /proc/PID/fd name them.
+fn sockets(proc: &Path, port: u16) -> Vec<String> {
+    ["net/udp", "net/udp6"]
         .into_iter()
         .flat_map(|table| inodes(&fs::read_to_string(proc.join(table)).unwrap_or_default(), port))
         .map(|inode| format!("socket:[{inode}]"))
-        .collect();
+        .collect()
+}
+
+fn owner(proc: &Path, sockets: &[String], own: u32) -> Option<String> {
     if sockets.is_empty() {
         return None;
     }
@@ -152,26 +219,88 @@ mod tests {
         fs::write(folder.join("status"), format!("Name:\t{comm}\nCapEff:\t{capabilities}\n")).unwrap();
     }
 
+    fn suspects(proc: &Path, own: u32) -> Suspects {
+        Suspects { proc: proc.to_owned(), own, found: Mutex::default() }
+    }
+
+    const ALL: &str = "000001ffffffffff";
+
     #[test]
     fn those_that_may_set_the_clock_are_named() {
         let folder = Scratch::new();
-        let all = "000001ffffffffff";
-        process(folder.path(), 7, "vmtoolsd", all);
+        process(folder.path(), 7, "vmtoolsd", ALL);
         process(folder.path(), 312, "chronyd", "0000000002000400");
         // As chronyd -x, which gave the right away.
         process(folder.path(), 313, "chronyd", "0000000000000400");
-        process(folder.path(), 400, "bash", all);
-        process(folder.path(), 500, "timesync-agent", all);
+        process(folder.path(), 400, "bash", ALL);
+        process(folder.path(), 500, "timesync-agent", ALL);
+        fs::write(folder.path().join("500/cmdline"), b"timesync-agent\0run\0").unwrap();
         fs::write(folder.path().join("uptime"), "1 1").unwrap();
-        let suspects = Suspects { proc: folder.path().to_owned(), own: 500, found: Mutex::default() };
-        assert!(!suspects.steer() && suspects.list().is_empty());
+        let suspects = suspects(folder.path(), 500);
+        assert!(!suspects.steer() && suspects.list().is_none());
         suspects.scan();
-        let names: Vec<_> = suspects.list().iter().map(|suspect| (suspect.name, suspect.pid)).collect();
-        assert_eq!(names, [("chronyd", 312), ("vmtoolsd", 7)]);
+        let names = || -> Vec<_> {
+            suspects.list().into_iter().flatten().map(|suspect| (suspect.name, suspect.pid)).collect()
+        };
+        assert_eq!(names(), [("chronyd", 312), ("vmtoolsd", 7)]);
         assert!(suspects.steer());
         fs::remove_dir_all(folder.path().join("312")).unwrap();
         suspects.scan();
-        assert!(!suspects.steer() && suspects.list().len() == 1);
+        assert!(!suspects.steer() && names().len() == 1);
+        suspects.forget();
+        assert_eq!(suspects.list(), None);
+    }
+
+    #[test]
+    fn what_is_many_programs_is_known_by_its_first_argument() {
+        let check = |comm: &str, line: &[u8], expected: Option<&str>| {
+            let folder = Scratch::new();
+            process(folder.path(), 9, comm, ALL);
+            fs::write(folder.path().join("9/cmdline"), line).unwrap();
+            let suspects = suspects(folder.path(), 500);
+            suspects.scan();
+            assert_eq!(suspects.list().unwrap().first().map(|suspect| suspect.name), expected, "{comm}");
+        };
+        check("busybox", b"busybox\0ntpd\0-p\0pool\0", Some("busybox ntpd"));
+        check("busybox", b"busybox\0sh\0", None);
+        check("busybox", b"", None);
+        check(
+            "timesync-agent",
+            b"/usr/bin/timesync-agent\0run\0--config\0x\0",
+            Some("another timesync-agent"),
+        );
+        // Our own command line, and what runs before an agent can.
+        check("timesync-agent", b"timesync-agent\0status\0", None);
+        check("timesync-agent", b"timesync-agent\0boot\0", None);
+    }
+
+    #[test]
+    fn a_control_group_tells_how_a_program_can_be_ended() {
+        let check = |groups: &str, usual: Option<&str>, expected: Home| {
+            let folder = Scratch::new();
+            fs::write(folder.path().join("cgroup"), groups).unwrap();
+            assert_eq!(home(folder.path(), usual), expected, "{groups}");
+        };
+        let unit = |name: &str| Home::Unit(name.to_owned());
+        check("0::/system.slice/chrony.service\n", Some("chronyd"), unit("chrony"));
+        // As seen out of a container.
+        check("0::/../../system.slice/ntpsec.service\n", Some("ntpd"), unit("ntpsec"));
+        check("12:cpu:/\n1:name=systemd:/system.slice/ntp.service\n0::/\n", Some("ntpd"), unit("ntp"));
+        check("0::/user.slice/user-0.slice/user@0.service/app.slice/x.service\n", None, unit("x"));
+        check("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-1.scope\n", Some("chronyd"), Home::Pod);
+        check("0::/\n", Some("chronyd"), unit("chronyd"));
+        check("", None, Home::Unknown);
+    }
+
+    #[test]
+    fn who_sees_the_kernels_own_processes_sees_the_node() {
+        let folder = Scratch::new();
+        let suspects = suspects(folder.path(), 5);
+        assert!(!suspects.sees_node());
+        process(folder.path(), 2, "timesync-agent", ALL);
+        assert!(!suspects.sees_node());
+        process(folder.path(), 2, "kthreadd", ALL);
+        assert!(suspects.sees_node());
     }
 
     #[test]
@@ -181,17 +310,31 @@ mod tests {
         symlink("socket:[4711]", folder.path().join("312/fd/5")).unwrap();
         fs::create_dir(folder.path().join("net")).unwrap();
         let line = "  77: 00000000:007B 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4711 2 0 0";
-        fs::write(folder.path().join("net/udp"), format!("  sl  local_address …\n{line}\n")).unwrap();
-        assert_eq!(owner(folder.path(), 123, 1).as_deref(), Some("ntpd (pid 312)"));
-        assert_eq!(owner(folder.path(), 124, 1), None);
-        assert_eq!(owner(folder.path(), 123, 312), None, "we are not in our own way");
+        let table = |line: &str| {
+            fs::write(folder.path().join("net/udp"), format!("  sl  local_address …\n{line}\n")).unwrap();
+        };
+        table(line);
+        let of = |port, own| PortOwner::default().look(folder.path(), port, own);
+        assert_eq!(of(123, 1).as_deref(), Some("ntpd (pid 312)"));
+        assert_eq!(of(124, 1), None);
+        assert_eq!(of(123, 312), None, "we are not in our own way");
+
+        let mut owner = PortOwner::default();
+        let mut of = || owner.look(folder.path(), 123, 1);
+        assert!(of().is_some());
+        fs::rename(folder.path().join("312"), folder.path().join("313")).unwrap();
+        assert_eq!(of().as_deref(), Some("ntpd (pid 312)"), "the same socket was looked for again");
+        table(&line.replace("4711", "4712"));
+        assert_eq!(of(), None);
+        table(line);
+        assert_eq!(of().as_deref(), Some("ntpd (pid 313)"));
     }
 
     #[test]
     fn a_real_socket_is_found() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
-        let found = owner(Path::new("/proc"), port, 0).unwrap();
+        let found = PortOwner::default().look(Path::new("/proc"), port, 0).unwrap();
         assert!(found.contains(&format!("pid {}", std::process::id())), "{found}");
     }
 

@@ -124,10 +124,7 @@ impl Rim {
 
     /// Has the engine do what was ordered, or observe while somebody else steers; with a new engine if none runs.
     fn obey(&mut self) {
-        let Some(mut config) = self.orders.clone() else { return };
-        if self.rival_steers() {
-            config.mode = ntp::Mode::Observe;
-        }
+        let Some(config) = self.in_force() else { return };
         let disciplines = config.mode == ntp::Mode::Discipline;
         if disciplines && !self.disciplines {
             self.clock.let_go();
@@ -188,7 +185,6 @@ impl Rim {
 
     /// Tells the engine that its time has come, if it has.
     pub(super) fn wake_up(&mut self) {
-        self.look_for_rivals();
         let now = self.clock.now();
         let due = self.engine.as_ref().is_some_and(|engine| engine.next_wakeup(now) <= now.mono);
         if std::mem::take(&mut self.alarmed) || due {
@@ -298,6 +294,7 @@ impl Rim {
     }
 
     fn handle(&mut self, event: Event<'_>) {
+        self.look_for_rivals();
         let actions = self.tell(event);
         self.carry_out(actions);
     }

@@ -9,16 +9,23 @@ use crate::suspects::Suspect;
 #[derive(Debug, Default)]
 pub(super) struct Conflicts {
     running: Option<(Foreign, f64)>,
-    suspects: Vec<Suspect>,
-    sees_node: bool,
+    looked: Option<Looked>,
     counts: [u64; Foreign::ALL.len()],
 }
 
+/// Who could have done it.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) suspects: Vec<Suspect>,
+    /// Whether the node's programs can be seen.
+    pub(super) sees_node: bool,
+}
+
 impl Conflicts {
-    /// One began at `since`, seconds since 1970; nobody is suspected yet.
+    /// One began at `since`, seconds since 1970; who did it was not looked for yet.
     pub(super) fn begin(&mut self, sign: Foreign, since: f64) {
         self.running = Some((sign, since));
-        self.suspects.clear();
+        self.looked = None;
         if let Some(count) = Foreign::ALL.iter().position(|each| *each == sign).map(|at| &mut self.counts[at])
         {
             *count += 1;
@@ -34,18 +41,18 @@ impl Conflicts {
     }
 
     /// Takes who could have done it. Who steps a clock now and then is named only where it was stepped.
-    pub(super) fn suspect(&mut self, suspects: Vec<Suspect>, sees_node: bool) {
+    pub(super) fn suspect(&mut self, mut suspects: Vec<Suspect>, sees_node: bool) {
         let stepped = self.running.is_some_and(|(sign, _)| sign == Foreign::Step);
-        self.suspects = suspects.into_iter().filter(|suspect| suspect.steers || stepped).collect();
-        self.sees_node = sees_node;
+        suspects.retain(|suspect| suspect.steers || stepped);
+        self.looked = Some(Looked { suspects, sees_node });
     }
 
     pub(super) fn report(&self) -> Option<ConflictReport> {
         let (sign, since) = self.running?;
         Some(ConflictReport {
             since,
-            message: words::conflict(sign, &self.suspects, self.sees_node),
-            suspects: words::names(&self.suspects),
+            message: words::conflict(sign, self.looked.as_ref()),
+            suspects: words::names(self.looked.iter().flat_map(|looked| &looked.suspects)),
         })
     }
 
@@ -58,26 +65,38 @@ impl Conflicts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::suspects::Home;
 
     #[test]
     fn a_conflict_says_what_was_seen_who_runs_and_what_to_do() {
         let mut conflicts = Conflicts::default();
         assert_eq!(conflicts.report(), None);
         conflicts.begin(Foreign::Frequency, 17.0);
-        let blind = conflicts.report().unwrap().message;
-        assert!(blind.contains("hostPID"), "{blind}");
-        let chronyd = Suspect { name: "chronyd", pid: 312, unit: Some("chronyd"), steers: true };
-        let tools = Suspect { name: "vmtoolsd", pid: 7, unit: Some("open-vm-tools"), steers: false };
-        conflicts.suspect(vec![chronyd, tools], true);
+        let message = |conflicts: &Conflicts| conflicts.report().unwrap().message;
+        let unknown = message(&conflicts);
+        assert!(!unknown.contains("hostPID") && unknown.contains("mode: Observe"), "{unknown}");
+        let suspect = |name, pid, home, steers| Suspect { name, pid, home, steers };
+        let chronyd = suspect("chronyd", 312, Home::Unit("chrony".to_owned()), true);
+        let tools = suspect("vmtoolsd", 7, Home::Unit("open-vm-tools".to_owned()), false);
+        let podded = suspect("ntpd", 9, Home::Pod, true);
+        conflicts.suspect(vec![chronyd.clone(), tools], true);
         let report = conflicts.report().unwrap();
         assert_eq!(report.suspects, ["chronyd (pid 312)"]);
         assert_eq!(
             report.message,
             "Somebody else set the frequency of this node's clock; here runs chronyd (pid 312). The agent only \
-             observes until it is alone: stop it (systemctl disable --now chronyd), or set mode: Observe in the policy"
+             observes until it is alone: stop it (systemctl disable --now chrony), or set mode: Observe in the policy"
         );
+        conflicts.suspect(vec![chronyd, podded.clone()], true);
+        let two = message(&conflicts);
+        assert!(two.contains("chronyd (pid 312), ntpd (pid 9)"), "{two}");
+        assert!(two.contains("stop them (systemctl disable --now chrony; remove their pods)"), "{two}");
+        conflicts.suspect(vec![podded], true);
+        assert!(message(&conflicts).contains("stop it (remove its pod)"), "{}", message(&conflicts));
         conflicts.suspect(Vec::new(), true);
-        assert!(conflicts.report().unwrap().message.contains("scripts"));
+        assert!(message(&conflicts).contains("scripts"));
+        conflicts.suspect(Vec::new(), false);
+        assert!(message(&conflicts).contains("hostPID"));
         conflicts.end();
         assert!(!conflicts.running() && conflicts.report().is_none());
         conflicts.begin(Foreign::Step, 18.0);

@@ -2,7 +2,8 @@
 //! engine's words in, the contract's kinds and text for a reader out.
 use contract::{TransitionKind, approximately};
 
-use crate::suspects::Suspect;
+use super::conflict::Looked;
+use crate::suspects::{Home, Suspect};
 
 /// The reason as a sentence. Without numbers that change by themselves: it becomes the message of a condition.
 pub(super) fn message(reason: ntp::Reason, reference: Option<&str>) -> String {
@@ -108,29 +109,48 @@ fn seen(sign: ntp::Foreign) -> &'static str {
 }
 
 /// The conflict in a few sentences: what was seen, who may have done it, what to do.
-pub(super) fn conflict(sign: ntp::Foreign, suspects: &[Suspect], sees_node: bool) -> String {
-    let names = names(suspects).join(", ");
-    let units: Vec<_> = suspects.iter().filter_map(|suspect| suspect.unit).collect();
-    let (who, advice) = if suspects.is_empty() && sees_node {
-        let who = "no program that is known for it runs here";
-        (who.to_owned(), "look for scripts, and for guest tools of the hypervisor".to_owned())
-    } else if suspects.is_empty() {
-        let who = "the node's programs cannot be seen from here (hostPID)";
-        (who.to_owned(), "look for chronyd, ntpd, systemd-timesyncd or ptp4l on the node".to_owned())
-    } else if units.is_empty() {
-        (format!("here runs {names}"), "stop it".to_owned())
-    } else {
-        (format!("here runs {names}"), format!("stop it (systemctl disable --now {})", units.join(" ")))
+pub(super) fn conflict(sign: ntp::Foreign, looked: Option<&Looked>) -> String {
+    let (who, advice) = match looked {
+        None => (String::new(), "stop the other one".to_owned()),
+        Some(Looked { suspects, sees_node: true }) if suspects.is_empty() => (
+            "; no program that is known for it runs here".to_owned(),
+            "look for scripts, and for guest tools of the hypervisor".to_owned(),
+        ),
+        Some(Looked { suspects, .. }) if suspects.is_empty() => (
+            "; the node's programs cannot be seen from here (hostPID)".to_owned(),
+            "look for chronyd, ntpd, systemd-timesyncd or ptp4l on the node".to_owned(),
+        ),
+        Some(Looked { suspects, .. }) => {
+            (format!("; here runs {}", names(suspects).join(", ")), how_to_stop(suspects))
+        }
     };
     format!(
-        "{}; {who}. The agent only observes until it is alone: {advice}, or set mode: Observe in the policy",
+        "{}{who}. The agent only observes until it is alone: {advice}, or set mode: Observe in the policy",
         seen(sign)
     )
 }
 
+fn how_to_stop(suspects: &[Suspect]) -> String {
+    let (them, their_pods) = if suspects.len() == 1 { ("it", "its pod") } else { ("them", "their pods") };
+    let unit = |suspect: &Suspect| match &suspect.home {
+        Home::Unit(unit) => Some(unit.clone()),
+        Home::Pod | Home::Unknown => None,
+    };
+    let mut units: Vec<_> = suspects.iter().filter_map(unit).collect();
+    units.dedup();
+    let mut ways = Vec::new();
+    if !units.is_empty() {
+        ways.push(format!("systemctl disable --now {}", units.join(" ")));
+    }
+    if suspects.iter().any(|suspect| suspect.home == Home::Pod) {
+        ways.push(format!("remove {their_pods}"));
+    }
+    if ways.is_empty() { format!("stop {them}") } else { format!("stop {them} ({})", ways.join("; ")) }
+}
+
 /// Each with its process.
-pub(super) fn names(suspects: &[Suspect]) -> Vec<String> {
-    suspects.iter().map(|suspect| format!("{} (pid {})", suspect.name, suspect.pid)).collect()
+pub(super) fn names<'a>(suspects: impl IntoIterator<Item = &'a Suspect>) -> Vec<String> {
+    suspects.into_iter().map(|suspect| format!("{} (pid {})", suspect.name, suspect.pid)).collect()
 }
 
 /// How much, which way, and what comes next.

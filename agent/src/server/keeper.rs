@@ -18,7 +18,7 @@ use super::{
     Family, ServingState, Shared,
     worker::{Whistle, Worker},
 };
-use crate::suspects;
+use crate::suspects::PortOwner;
 
 /// A port that could not be opened is tried again after this.
 const RETRY: Duration = Duration::from_secs(5);
@@ -37,7 +37,14 @@ enum Error {
 }
 
 pub(super) fn run(shared: &Arc<Shared>, waker: &Arc<Waker>) {
-    let mut keeper = Keeper { shared, waker, wanted: None, sockets: Sockets::default(), crew: None };
+    let mut keeper = Keeper {
+        shared,
+        waker,
+        wanted: None,
+        sockets: Sockets::default(),
+        crew: None,
+        owner: PortOwner::default(),
+    };
     while !shared.stop.load(Ordering::Acquire) {
         waker.clear();
         keeper.look();
@@ -58,6 +65,8 @@ struct Keeper<'a> {
     wanted: Option<(u16, usize)>,
     sockets: Sockets,
     crew: Option<Crew>,
+    /// Who has the port instead of us.
+    owner: PortOwner,
 }
 
 impl Keeper<'_> {
@@ -82,8 +91,11 @@ impl Keeper<'_> {
             return;
         }
         let missing = Family::ALL.into_iter().filter(|&family| self.sockets[family as usize].is_empty());
-        let opened: Vec<_> =
-            missing.filter_map(|family| Some((family, self.open(family, port, workers)?))).collect();
+        let missing: Vec<_> = missing.collect();
+        let opened: Vec<_> = missing
+            .into_iter()
+            .filter_map(|family| Some((family, self.open(family, port, workers)?)))
+            .collect();
         if opened.is_empty() {
             return;
         }
@@ -109,14 +121,26 @@ impl Keeper<'_> {
         open && matches!(self.shared.states()[family as usize], ServingState::Failed(_))
     }
 
-    fn open(&self, family: Family, port: u16, workers: usize) -> Option<Vec<Arc<UdpSocket>>> {
+    fn open(&mut self, family: Family, port: u16, workers: usize) -> Option<Vec<Arc<UdpSocket>>> {
         let state = match open(family, port, workers) {
             Ok(sockets) => return Some(sockets),
             Err(error) if error.no_such_family() => ServingState::NoFamily,
-            Err(error) => ServingState::Failed(failure(family, port, error)),
+            Err(error) => ServingState::Failed(self.failure(family, port, error)),
         };
         set_state(self.shared, family, state);
         None
+    }
+
+    /// One word, which users look for, and the reason.
+    fn failure(&mut self, family: Family, port: u16, error: sys::Error) -> String {
+        let word = match error {
+            taken if taken.in_use() => "PortTaken",
+            denied if denied.not_permitted() => "NotPermitted",
+            _ => "OpenFailed",
+        };
+        let owner = if error.in_use() { self.owner.of(port) } else { None };
+        let by = owner.map_or_else(String::new, |owner| format!(" by {owner}"));
+        format!("{word}: {} UDP port {port}: {error}{by}", family.as_str())
     }
 
     fn close(&mut self) {
@@ -181,18 +205,6 @@ impl Drop for Crew {
             let _ = thread.join();
         }
     }
-}
-
-/// One word, which users look for, and the reason.
-fn failure(family: Family, port: u16, error: sys::Error) -> String {
-    let word = match error {
-        taken if taken.in_use() => "PortTaken",
-        denied if denied.not_permitted() => "NotPermitted",
-        _ => "OpenFailed",
-    };
-    let owner = suspects::owner_of_udp_port(port).filter(|_| error.in_use());
-    let by = owner.map_or_else(String::new, |owner| format!(" by {owner}"));
-    format!("{word}: {} UDP port {port}: {error}{by}", family.as_str())
 }
 
 /// Logs a change, once.

@@ -2,8 +2,9 @@
 //! one is seen, the caller stands back, and goes on when nobody else has written for a while. Decides, and moves nothing.
 //!
 //! What the kernel does by itself is no sign of anybody (kernel/time/ntp.c): maxerror grows, at 16 s STA_UNSYNC is set,
-//! and so it is by every step; a slew by adjtime ends.
-use crate::Mono;
+//! and both are set by every step and every change of the clock's source; a leap second is done and stays armed; a slew by
+//! adjtime ends.
+use crate::{Action, Config, Mode, Mono};
 
 /// What the kernel shows of its clock (adjtimex).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,7 +30,7 @@ pub enum Foreign {
     Frequency,
     /// A slew that is not ours: adjtime, or the kernel's PLL.
     Slew,
-    /// The kernel's status is not what we said: PLL or FLL on, a leap second armed, synchronised.
+    /// The kernel's status is not what we said: PLL or FLL on, a leap second armed, synchronised or not.
     Status,
     /// Its largest error became smaller without us.
     Error,
@@ -85,16 +86,21 @@ pub struct Rival {
 
 #[derive(Clone, Copy, Debug)]
 struct Conflict {
+    /// What shows it, until the caller has left the clock.
+    leaving: Option<Foreign>,
     /// When somebody else wrote last.
     last: Mono,
     /// So many seconds must nobody write.
     quiet: f64,
     /// The look before.
-    seen: Option<KernelTimex>,
+    seen: Option<(KernelTimex, Mono)>,
 }
 
 /// A second sign within so many seconds is none of chance.
 const CHANCE: f64 = 60.0;
+
+/// Looks may follow each other at once; the second of two signs must be so many seconds after the first.
+const APART: f64 = 0.5;
 
 /// A second step within so many seconds is a conflict (ten minutes).
 const STEPS: f64 = 600.0;
@@ -105,14 +111,20 @@ const QUIET: f64 = 60.0;
 /// Nor has it, however long it is known to run: chronyd writes every 1024 s at its longest poll.
 const LONG_QUIET: f64 = 1200.0;
 
-/// The quiet doubles with each conflict that begins so soon after another, and is no longer than this, seconds.
+/// Either quiet doubles with each conflict that begins so soon after another, and is no longer than this, seconds.
 const SOON: f64 = 3600.0;
 
-/// Half a unit of the kernel's is 8e-6 ppm; nobody who steers sets less than this.
+/// The kernel counts in 1.5e-5 ppm; nobody who steers sets less than this.
 const SAME_PPM: f64 = 1e-3;
 
 /// The kernel counts errors in microseconds.
 const SAME_ERROR: f64 = 2e-6;
+
+/// What the kernel adds to maxerror each second (MAXFREQ), seconds.
+const GROWTH: f64 = 500e-6;
+
+/// What maxerror cannot pass, seconds (NTP_PHASE_LIMIT). There the kernel sets STA_UNSYNC itself.
+const LIMIT: f64 = 16.0;
 
 /// What is left of a slew, or of two steps that undo each other, seconds.
 const NOTHING: f64 = 1e-9;
@@ -124,8 +136,34 @@ impl Rival {
         self.conflict.is_some()
     }
 
-    /// Looks at what the kernel shows, some once a second. `suspects` is whether a program that could be the other one
-    /// still runs.
+    /// The orders in force: who stands back observes.
+    pub fn in_force(&self, orders: &Config) -> Config {
+        let mode = if self.steers() { Mode::Observe } else { orders.mode };
+        Config { mode, ..orders.clone() }
+    }
+
+    /// Whether the caller may carry this out. While somebody else steers, nothing that touches the clock; on the way
+    /// there, what ends our own: the slew, unless the frequency is not ours any more, and what the kernel was told of a
+    /// clock that is stepped, and so said by nobody else.
+    pub fn permits(&self, action: &Action) -> bool {
+        let Some(conflict) = &self.conflict else { return true };
+        match action {
+            Action::SetFrequency { .. } => conflict.leaving.is_some_and(|sign| sign != Foreign::Frequency),
+            Action::SetStatus { .. } => conflict.leaving == Some(Foreign::Step),
+            Action::Step { .. } | Action::SetTai { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// The caller has left the clock, and writes nothing any more.
+    pub fn left(&mut self) {
+        if let Some(conflict) = &mut self.conflict {
+            conflict.leaving = None;
+        }
+    }
+
+    /// Looks at what the kernel shows: once a second at least, and before anything is written, which would cover a sign.
+    /// `suspects` is whether a program that could be the other one still runs.
     pub fn look(
         &mut self,
         kernel: KernelTimex,
@@ -137,8 +175,9 @@ impl Rival {
             return self.watch(kernel, suspects, now);
         }
         let foreign = foreign(&kernel, written)?;
-        let chance = self.suspicion.replace(now).is_none_or(|before| now - before > CHANCE);
-        (!chance).then(|| self.begin(foreign, Some(kernel), now))
+        let first = self.suspicion.filter(|first| now - *first <= CHANCE).unwrap_or(now);
+        self.suspicion = Some(first);
+        (now - first >= APART).then(|| self.begin(foreign, now))
     }
 
     /// Somebody else has stepped the clock by so many seconds.
@@ -152,7 +191,7 @@ impl Rival {
         let sum: f64 = self.steps.iter().map(|(_, by)| by).sum();
         // Who takes back what he did does not fight.
         let undone = self.steps.len() == 2 && sum.abs() <= UNDONE && by.abs() > UNDONE;
-        (self.steps.len() >= 2 && !undone).then(|| self.begin(Foreign::Step, None, now))
+        (self.steps.len() >= 2 && !undone).then(|| self.begin(Foreign::Step, now))
     }
 
     /// Nothing of it counts any more: we do not steer.
@@ -160,22 +199,22 @@ impl Rival {
         *self = Self::default();
     }
 
-    fn begin(&mut self, foreign: Foreign, seen: Option<KernelTimex>, now: Mono) -> Stance {
+    fn begin(&mut self, sign: Foreign, now: Mono) -> Stance {
         let again = self.former.filter(|(ended, _)| now - *ended <= SOON);
         let quiet = again.map_or(QUIET, |(_, before)| (2.0 * before).min(SOON));
-        self.conflict = Some(Conflict { last: now, quiet, seen });
+        self.conflict = Some(Conflict { leaving: Some(sign), last: now, quiet, seen: None });
         (self.suspicion, self.steps) = (None, Vec::new());
-        Stance::Back(foreign)
+        Stance::Back(sign)
     }
 
     fn watch(&mut self, kernel: KernelTimex, suspects: bool, now: Mono) -> Option<Stance> {
         let conflict = self.conflict.as_mut()?;
-        let before = conflict.seen.replace(kernel);
-        if before.is_some_and(|before| changed(&before, &kernel)) {
+        let before = conflict.seen.replace((kernel, now));
+        if before.is_some_and(|(before, at)| changed(&before, &kernel, now - at)) {
             conflict.last = now;
         }
-        let quiet = if suspects { conflict.quiet.max(LONG_QUIET) } else { conflict.quiet };
-        if now - conflict.last < quiet {
+        let longer = if suspects { LONG_QUIET / QUIET } else { 1.0 };
+        if now - conflict.last < (longer * conflict.quiet).min(SOON) {
             return None;
         }
         self.former = Some((now, conflict.quiet));
@@ -186,29 +225,38 @@ impl Rival {
 
 /// What in it is not ours.
 fn foreign(kernel: &KernelTimex, written: &Written) -> Option<Foreign> {
-    if written.frequency_ppm.is_some_and(|ours| (kernel.frequency_ppm - ours).abs() > SAME_PPM) {
+    if (kernel.frequency_ppm - written.frequency_ppm?).abs() > SAME_PPM {
         return Some(Foreign::Frequency);
     }
-    written.frequency_ppm?;
     if kernel.slew.abs() > NOTHING {
         return Some(Foreign::Slew);
     }
     let (synchronized, leap, max_error) = written.status?;
-    if kernel.steered || kernel.leap && !leap || kernel.synchronized && !synchronized {
+    let unsynchronized = synchronized && unsynchronized_by_somebody(kernel);
+    if kernel.steered || kernel.leap && !leap || kernel.synchronized && !synchronized || unsynchronized {
         return Some(Foreign::Status);
     }
     (kernel.max_error < max_error - SAME_ERROR).then_some(Foreign::Error)
 }
 
-/// Whether somebody wrote between two looks.
-fn changed(before: &KernelTimex, after: &KernelTimex) -> bool {
-    let grown = after.slew.abs() > before.slew.abs() + NOTHING;
+/// Where the kernel says so by itself, its largest error is at the limit.
+fn unsynchronized_by_somebody(kernel: &KernelTimex) -> bool {
+    !kernel.synchronized && kernel.max_error < LIMIT - SAME_ERROR
+}
+
+/// Whether somebody wrote between two looks so many seconds apart.
+fn changed(before: &KernelTimex, after: &KernelTimex, seconds: f64) -> bool {
+    // The kernel's seconds need not begin with ours.
+    let growth = GROWTH * (seconds + 1.0) + SAME_ERROR;
+    let raised = after.max_error > before.max_error + growth && after.max_error < LIMIT - SAME_ERROR;
     (before.frequency_ppm - after.frequency_ppm).abs() > SAME_PPM
-        || grown
+        || after.slew.abs() > before.slew.abs() + NOTHING
         || before.steered != after.steered
         || before.leap != after.leap
         || after.synchronized && !before.synchronized
+        || before.synchronized && unsynchronized_by_somebody(after)
         || after.max_error < before.max_error - SAME_ERROR
+        || raised
 }
 
 #[cfg(test)]
@@ -255,6 +303,12 @@ mod tests {
         check(KernelTimex { max_error: 15.9, ..QUIET_KERNEL });
         check(KernelTimex { max_error: 16.0, synchronized: false, ..QUIET_KERNEL });
         check(KernelTimex { frequency_ppm: 12.500_01, ..QUIET_KERNEL });
+        // It stays armed over its leap second, and it is for us to say that it is over.
+        let armed = Written { status: Some((true, true, 0.001)), ..OURS };
+        for leap in [true, false] {
+            let kernel = KernelTimex { leap, ..QUIET_KERNEL };
+            assert_eq!(Rival::default().look(kernel, &armed, false, at(0.0)), None);
+        }
     }
 
     #[test]
@@ -268,6 +322,7 @@ mod tests {
         check(KernelTimex { steered: true, ..QUIET_KERNEL }, Foreign::Status);
         check(KernelTimex { leap: true, ..QUIET_KERNEL }, Foreign::Status);
         check(KernelTimex { max_error: 0.0005, ..QUIET_KERNEL }, Foreign::Error);
+        check(KernelTimex { synchronized: false, max_error: 0.002, ..QUIET_KERNEL }, Foreign::Status);
         let unsynchronized = Written { status: Some((false, false, 16.0)), ..OURS };
         let mut rival = Rival::default();
         assert_eq!(rival.look(QUIET_KERNEL, &unsynchronized, false, at(0.0)), None);
@@ -329,11 +384,78 @@ mod tests {
     }
 
     #[test]
-    fn who_runs_is_waited_for_longer() {
+    fn who_runs_is_waited_for_longer_and_longer() {
         let theirs = KernelTimex { frequency_ppm: 1.0, ..QUIET_KERNEL };
         let mut rival = Rival::default();
         assert_eq!(looks(&mut rival, theirs, true, 0, 1201).len(), 1);
         assert_eq!(looks(&mut rival, theirs, true, 1201, 1202), [(1201, Stance::Alone)]);
+        // systemd-timesyncd writes every 2048 s at its longest poll.
+        for (begin, quiet) in [(2048, 2400), (5000, 3600), (9000, 3600)] {
+            let told = looks(&mut rival, theirs, true, begin, begin + quiet + 2);
+            let expected =
+                [(begin + 1, Stance::Back(Foreign::Frequency)), (begin + 1 + quiet, Stance::Alone)];
+            assert_eq!(told, expected);
+        }
+    }
+
+    #[test]
+    fn looks_that_follow_each_other_at_once_are_one() {
+        let theirs = KernelTimex { frequency_ppm: 80.0, ..QUIET_KERNEL };
+        let mut rival = Rival::default();
+        for look in 0..100 {
+            assert_eq!(rival.look(theirs, &OURS, false, at(f64::from(look) * 1e-3)), None);
+        }
+        assert!(rival.look(theirs, &OURS, false, at(0.6)).is_some());
+    }
+
+    #[test]
+    fn any_word_of_somebody_else_keeps_us_away() {
+        let check = |after: KernelTimex, wrote: bool| {
+            let mut rival = Rival::default();
+            rival.begin(Foreign::Step, at(0.0));
+            assert_eq!(looks(&mut rival, QUIET_KERNEL, false, 0, 40), []);
+            let told = looks(&mut rival, after, false, 40, 102);
+            assert_eq!(told.first().map(|told| told.0), Some(if wrote { 100 } else { 60 }), "{after:?}");
+        };
+        check(QUIET_KERNEL, false);
+        check(KernelTimex { max_error: 0.0015, ..QUIET_KERNEL }, false);
+        check(KernelTimex { max_error: LIMIT, synchronized: false, ..QUIET_KERNEL }, false);
+        check(KernelTimex { max_error: 0.5, ..QUIET_KERNEL }, true);
+        check(KernelTimex { max_error: 0.5, synchronized: false, ..QUIET_KERNEL }, true);
+        check(KernelTimex { max_error: 0.0005, ..QUIET_KERNEL }, true);
+        check(KernelTimex { frequency_ppm: 12.6, ..QUIET_KERNEL }, true);
+        check(KernelTimex { slew: 0.1, ..QUIET_KERNEL }, true);
+        check(KernelTimex { steered: true, ..QUIET_KERNEL }, true);
+        check(KernelTimex { leap: true, ..QUIET_KERNEL }, true);
+    }
+
+    #[test]
+    fn who_goes_takes_his_slew_with_him_and_no_word_of_others() {
+        let touching = [
+            Action::SetFrequency { ppm: 1.0 },
+            Action::SetStatus {
+                synchronized: false,
+                leap: crate::Leap::None,
+                max_error: 16.0,
+                estimated_error: 16.0,
+            },
+            Action::Step { by: 1.0 },
+            Action::SetTai { seconds: 37 },
+        ];
+        let permitted = |rival: &Rival| touching.each_ref().map(|action| rival.permits(action));
+        let check = |sign, expected| {
+            let mut rival = Rival::default();
+            assert_eq!(permitted(&rival), [true; 4]);
+            rival.begin(sign, at(0.0));
+            assert_eq!(permitted(&rival), expected, "{sign:?}");
+            rival.left();
+            assert_eq!(permitted(&rival), [false; 4], "{sign:?}");
+        };
+        check(Foreign::Frequency, [false; 4]);
+        check(Foreign::Slew, [true, false, false, false]);
+        check(Foreign::Status, [true, false, false, false]);
+        check(Foreign::Error, [true, false, false, false]);
+        check(Foreign::Step, [true, true, false, false]);
     }
 
     proptest! {

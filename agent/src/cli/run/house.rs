@@ -107,7 +107,9 @@ impl House {
     /// processes.
     fn look_for_suspects(&mut self) {
         if !self.journal.in_conflict() {
-            self.suspected = None;
+            if self.suspected.take().is_some() {
+                self.suspects.forget();
+            }
             return;
         }
         self.journal.suspects(&self.suspects);

@@ -17,11 +17,7 @@ impl Rim {
         let mut jumped = None;
         while let Some(action) = open.pop_front() {
             match action {
-                Action::SetFrequency { .. }
-                | Action::Step { .. }
-                | Action::SetTai { .. }
-                | Action::SetStatus { .. }
-                    if self.hands_off() => {}
+                action if !self.permits(&action) => {}
                 Action::Resolve { source, host } => open.extend(self.resolve(source, host)),
                 Action::Send { request, source, to, header } => {
                     open.extend(self.send(request, source, to, header))

@@ -1,8 +1,8 @@
-//! A second writer of the clock: the kernel is looked at once a second, and while somebody else steers the engine
-//! observes. What the engine is ordered to do stays its orders.
+//! A second writer of the clock: the kernel is looked at before each word to the engine, which may lead to a write and is
+//! due once a second; while somebody else steers, the engine observes. What it is ordered to do stays its orders.
 use std::sync::Arc;
 
-use ntp::{Foreign, Mode, Mono, Rival, Stance, Transition};
+use ntp::{Action, Mode, Rival, Stance, Transition};
 
 use super::Rim;
 use crate::{clock, suspects::Suspects};
@@ -11,87 +11,68 @@ use crate::{clock, suspects::Suspects};
 pub(super) struct Rivals {
     rival: Rival,
     suspects: Arc<Suspects>,
-    /// When to look again.
-    next: Mono,
-    /// Nothing that touches the clock is carried out.
-    pub(super) hands_off: bool,
-}
-
-/// Seconds from one look to the next.
-const INTERVAL: f64 = 1.0;
-
-impl Rivals {
-    /// Nobody is known of; whether suspects run is asked of `suspects`.
-    fn new(suspects: Arc<Suspects>) -> Self {
-        Self { rival: Rival::default(), suspects, next: Mono(0), hands_off: false }
-    }
 }
 
 impl Rim {
     /// From now on looks for others who steer the clock; `suspects` knows whether some run.
     pub(in crate::engine) fn watch_for_rivals(&mut self, suspects: Arc<Suspects>) {
-        self.rivals = Some(Rivals::new(suspects));
+        self.rivals = Some(Rivals { rival: Rival::default(), suspects });
     }
 
-    /// Whether somebody else steers.
-    pub(super) fn rival_steers(&self) -> bool {
-        self.rivals.as_ref().is_some_and(|watch| watch.rival.steers())
+    /// The orders in force.
+    pub(super) fn in_force(&self) -> Option<ntp::Config> {
+        let orders = self.orders.as_ref()?;
+        Some(self.rivals.as_ref().map_or_else(|| orders.clone(), |watch| watch.rival.in_force(orders)))
     }
 
-    /// Whether nothing that touches the clock is to be carried out.
-    pub(super) fn hands_off(&self) -> bool {
-        self.rivals.as_ref().is_some_and(|watch| watch.hands_off)
+    /// Whether this may be carried out.
+    pub(super) fn permits(&self, action: &Action) -> bool {
+        self.rivals.as_ref().is_none_or(|watch| watch.rival.permits(action))
     }
 
-    /// Looks what the kernel shows, before anything is written.
-    pub(super) fn look_for_rivals(&mut self) {
-        let now = self.clock.now().mono;
+    /// What is known of others, if we are to steer: who only observes does not mind them.
+    fn rivals(&mut self) -> Option<&mut Rivals> {
         let ordered = self.orders.as_ref().is_some_and(|orders| orders.mode == Mode::Discipline);
-        let Some(watch) = self.rivals.as_mut().filter(|watch| ordered && watch.next <= now) else { return };
-        watch.next = now.plus(INTERVAL);
+        self.rivals.as_mut().filter(|_| ordered)
+    }
+
+    /// Looks what the kernel shows.
+    pub(super) fn look_for_rivals(&mut self) {
+        let (now, written) = (self.clock.now().mono, *self.clock.written());
+        let Some(watch) = self.rivals() else { return };
         let Some(kernel) = clock::kernel() else { return };
-        let stance = watch.rival.look(kernel, self.clock.written(), watch.suspects.steer(), now);
+        let stance = watch.rival.look(kernel, &written, watch.suspects.steer(), now);
         self.take_stance(stance);
     }
 
     /// Somebody else has stepped the clock.
     pub(super) fn stepped_by_another(&mut self, by: f64) {
         let now = self.clock.now().mono;
-        let ordered = self.orders.as_ref().is_some_and(|orders| orders.mode == Mode::Discipline);
-        if let Some(watch) = self.rivals.as_mut().filter(|_| ordered) {
-            let stance = watch.rival.stepped(by, now);
-            self.take_stance(stance);
-        }
+        let stance = self.rivals().and_then(|watch| watch.rival.stepped(by, now));
+        self.take_stance(stance);
     }
 
     /// We steer no more, whoever else does.
     pub(super) fn forget_rivals(&mut self) {
-        if self.rival_steers() {
+        let Some(watch) = &mut self.rivals else { return };
+        let steered = watch.rival.steers();
+        watch.rival.forget();
+        if steered {
             self.announce(Transition::ConflictEnded);
-        }
-        if let Some(watch) = &mut self.rivals {
-            watch.rival.forget();
-            watch.hands_off = false;
         }
     }
 
     fn take_stance(&mut self, stance: Option<Stance>) {
-        let (Some(stance), Some(watch)) = (stance, &mut self.rivals) else { return };
-        match stance {
-            Stance::Back(foreign) => {
-                // Who steps leaves the rate alone: so our slew is ended. All else is the other one's by now.
-                watch.hands_off = foreign != Foreign::Step;
-                self.announce(Transition::Conflict(foreign));
-                self.obey();
-                self.clock.let_go();
-                if let Some(watch) = &mut self.rivals {
-                    watch.hands_off = true;
-                }
-            }
-            Stance::Alone => {
-                watch.hands_off = false;
-                self.announce(Transition::ConflictEnded);
-                self.obey();
+        let Some(stance) = stance else { return };
+        self.announce(match stance {
+            Stance::Back(foreign) => Transition::Conflict(foreign),
+            Stance::Alone => Transition::ConflictEnded,
+        });
+        self.obey();
+        if matches!(stance, Stance::Back(_)) {
+            self.clock.let_go();
+            if let Some(watch) = &mut self.rivals {
+                watch.rival.left();
             }
         }
     }
