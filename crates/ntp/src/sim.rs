@@ -11,6 +11,7 @@ mod random;
 
 mod kernel;
 mod machine;
+mod rival;
 mod network;
 mod devices;
 mod servers;
@@ -36,6 +37,7 @@ pub use machine::Swing;
 use network::Network;
 pub use network::{Bursts, CALM, LAN, Path, Trouble};
 use random::Random;
+use rival::Watch;
 pub use scenarios::{DEFAULT_POLLS, Happening, Polls, SCENARIOS, Scenario};
 pub use servers::{Behaviour, HONEST, Script, ahead, honest};
 pub use {
@@ -108,6 +110,8 @@ pub struct Sim {
     pub raw: f64,
     /// The engine only observes: it may not touch the clock.
     observes: bool,
+    /// What the caller knows of others who steer.
+    watch: Watch,
     /// The part of the offset that the monotonic clock does not have.
     stepped: f64,
     /// The kernel did its leap second, and was not told yet that it is over.
@@ -199,6 +203,7 @@ impl Sim {
             track: Vec::new(),
             raw: 0.0,
             observes: config.mode == Mode::Observe,
+            watch: Watch::default(),
             stepped: offset,
             config,
             leapt: false,
@@ -221,6 +226,7 @@ impl Sim {
         self.act(actions);
         let start = Start { boot, drift: self.drift, samples: None, seed: 7 };
         self.engine = Engine::new(self.config.clone(), start, self.clocks());
+        self.forget_rivals();
         self.take_over();
         self.open.clear();
         self.arrivals.clear();
@@ -234,17 +240,12 @@ impl Sim {
             self.take_over();
         }
         self.observes &= observed;
-        self.config = config.clone();
-        let actions = self.engine.reconfigure(config, self.clocks());
-        self.act(actions);
-        self.observes = self.config.mode == Mode::Observe;
-    }
-
-    /// As the agent does before an engine steers.
-    fn take_over(&mut self) {
-        if !self.observes {
-            self.kernel.take_over();
+        if config.mode == Mode::Observe {
+            self.forget_rivals();
         }
+        self.config = config;
+        self.obey();
+        self.observes = self.config.mode == Mode::Observe;
     }
 
     /// What the kernel says of its clock now.
@@ -285,6 +286,7 @@ impl Sim {
     }
 
     fn give(&mut self, event: Event<'_>) {
+        self.look_for_rivals();
         let actions = self.engine.handle(event, self.clocks());
         self.act(actions);
     }
@@ -294,8 +296,10 @@ impl Sim {
             matches!(action, Action::Announce(Transition::Stepped { why: StepReason::Start, .. }))
         };
         let starting = actions.iter().any(starts);
+        let mut jumped = None;
         for action in actions {
             match action {
+                action if !self.permitted(&action) => {}
                 Action::Resolve { source, .. } => {
                     self.resolved += 1;
                     let names = self.names.clone();
@@ -333,8 +337,16 @@ impl Sim {
                 Action::SaveDrift(drift) => self.drift = Some(drift),
                 Action::SaveSamples(samples) => self.samples = Some((samples, self.all_clocks())),
                 Action::SaveBoot(boot) => self.saved_boots.push(boot),
-                Action::Announce(transition) => self.told.push((self.now, transition)),
+                Action::Announce(transition) => {
+                    if let Transition::ExternalStep { by, .. } = transition {
+                        jumped = Some(jumped.unwrap_or(0.0) + by);
+                    }
+                    self.told.push((self.now, transition));
+                }
             }
+        }
+        if let Some(by) = jumped {
+            self.stepped_by_another(by, self.clocks().mono);
         }
     }
 

@@ -105,7 +105,7 @@ impl Sim {
             let leap = self.kernel_leap();
             let next = self.walk.next.min(end).min(leap.map_or(f64::INFINITY, |(at, _)| at));
             let part = next - self.now;
-            self.offset += part * (self.rate() - 1.0);
+            self.offset += part * (self.rate() - 1.0) + self.kernel.slews(part);
             self.raw += part * (1.0 + self.frequency());
             self.now = next;
             if let Some((_, by)) = leap.filter(|(at, _)| *at <= next) {

@@ -17,6 +17,7 @@ mod kernel;
 mod leap_seconds;
 mod pauses;
 mod restarts;
+mod rivals;
 
 mod orders;
 mod strangers;

@@ -33,6 +33,7 @@ impl Sim {
         };
         let start = Start { boot, drift: self.drift, samples, seed: 7 };
         self.engine = Engine::new(self.config.clone(), start, self.clocks());
+        self.forget_rivals();
         self.take_over();
         self.told.clear();
         stale

@@ -1,0 +1,120 @@
+//! Somebody else at the machine's clock, and the caller's part in standing back from it, as the agent's rim has it: the
+//! kernel is looked at before each event, and nothing is carried out that is not permitted. So every simulation shows that
+//! what the kernel does by itself is taken for nobody's.
+use super::Sim;
+use crate::{Action, KernelTimex, Leap, Mode, Mono, Rival, Stance, Transition, Written};
+
+/// What is known of others.
+#[derive(Default)]
+pub(super) struct Watch {
+    rival: Rival,
+    written: Written,
+    /// Somebody else is part of the story.
+    rivalled: bool,
+    /// A program runs that could be the other one.
+    suspects: bool,
+    /// Their orders being carried out, the engine has left the clock.
+    left: bool,
+    /// When our orders for the clock were carried out, seconds since the beginning.
+    pub(super) touched: Vec<f64>,
+}
+
+impl Sim {
+    /// Somebody else may write from now on. `suspects`: a program that could do it is seen to run.
+    pub fn beside_others(&mut self, suspects: bool) {
+        (self.watch.rivalled, self.watch.suspects) = (true, suspects);
+    }
+
+    /// Looks what the kernel shows.
+    pub(super) fn look_for_rivals(&mut self) {
+        if self.config.mode == Mode::Observe {
+            return;
+        }
+        let (kernel, now) = (self.shown(), self.clocks().mono);
+        let Watch { rival, written, rivalled, suspects, .. } = &mut self.watch;
+        let stance = rival.look(kernel, written, *suspects, now);
+        assert!(*rivalled || stance.is_none(), "nobody else wrote: {kernel:?} after {written:?}");
+        self.take_stance(stance);
+    }
+
+    fn shown(&self) -> KernelTimex {
+        let timex = self.timex();
+        KernelTimex {
+            frequency_ppm: self.kernel_ppm,
+            slew: self.kernel.slew,
+            synchronized: timex.synchronized,
+            leap: timex.leap != Leap::None,
+            steered: self.kernel.steered,
+            max_error: timex.max_error,
+        }
+    }
+
+    /// The engine has said that somebody else stepped the clock.
+    pub(super) fn stepped_by_another(&mut self, by: f64, now: Mono) {
+        if self.watch.rivalled && self.config.mode == Mode::Discipline {
+            let stance = self.watch.rival.stepped(by, now);
+            self.take_stance(stance);
+        }
+    }
+
+    /// Whether the action may be carried out; if so it is noted.
+    pub(super) fn permitted(&mut self, action: &Action) -> bool {
+        if !self.watch.rival.permits(action) {
+            assert!(!self.watch.left, "somebody else steers, and the engine wants {action:?}");
+            return false;
+        }
+        match *action {
+            Action::SetFrequency { ppm } => self.watch.written.frequency_ppm = Some(ppm),
+            Action::SetStatus { synchronized, leap, max_error, .. } => {
+                let armed = synchronized && matches!(leap, Leap::Insert | Leap::Delete);
+                self.watch.written.status = Some((synchronized, armed, max_error.min(16.0)));
+            }
+            Action::Step { .. } | Action::SetTai { .. } => {}
+            _ => return true,
+        }
+        self.watch.touched.push(self.now);
+        true
+    }
+
+    /// As the agent does before an engine steers.
+    pub(super) fn take_over(&mut self) {
+        self.watch.written = Written::default();
+        if !self.observes {
+            self.kernel.take_over();
+        }
+    }
+
+    /// Another agent, or one that steers no more: what was known of others is forgotten.
+    pub(super) fn forget_rivals(&mut self) {
+        if self.watch.rival.steers() {
+            self.told.push((self.now, Transition::ConflictEnded));
+        }
+        self.watch.rival.forget();
+        self.watch.left = false;
+    }
+
+    /// Has the engine do what was ordered, or observe while somebody else steers.
+    pub(super) fn obey(&mut self) {
+        let orders = self.watch.rival.in_force(&self.config);
+        let actions = self.engine.reconfigure(orders, self.clocks());
+        self.act(actions);
+    }
+
+    fn take_stance(&mut self, stance: Option<Stance>) {
+        match stance {
+            None => {}
+            Some(Stance::Back(sign)) => {
+                self.told.push((self.now, Transition::Conflict(sign)));
+                self.obey();
+                self.watch.rival.left();
+                self.watch.left = true;
+            }
+            Some(Stance::Alone) => {
+                self.told.push((self.now, Transition::ConflictEnded));
+                self.watch.left = false;
+                self.take_over();
+                self.obey();
+            }
+        }
+    }
+}
