@@ -36,6 +36,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("runc", "runc"),
     ("tzdata", "/usr/share/zoneinfo/Asia/Shanghai"),
     ("util-linux", "nsenter"),
+    ("util-linux-extra", "hwclock"),
 ];
 
 /// Packages that exclude one of the others (as ntpsec does chrony): unpacked in the cache, not installed; with a file
