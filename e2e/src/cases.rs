@@ -104,10 +104,11 @@ pub(crate) fn list() {
 pub(crate) fn run(names: &[String], keep: bool) -> anyhow::Result<()> {
     let cases = || COMMON.iter().chain(APART).map(|case| case.name);
     let all: Vec<_> = clocks::all().map(|test| test.name).chain(cases()).collect();
-    if let Some(wrong) = names.iter().find(|name| !all.contains(&name.as_str())) {
+    let known = |name: &str| name == clocks::ALL || all.contains(&name);
+    if let Some(wrong) = names.iter().find(|name| !known(name)) {
         bail!("there is no test {wrong}; `e2e list` prints them");
     }
-    let chosen = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let chosen = |name: &str| chosen(names, name);
     let wanted = |case: &&Case| chosen(case.name);
     let mut failed = Vec::new();
     if clocks::all().any(|test| chosen(test.name)) {
@@ -131,6 +132,12 @@ pub(crate) fn run(names: &[String], keep: bool) -> anyhow::Result<()> {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// Whether these words of the command line mean the test of this name.
+fn chosen(words: &[String], name: &str) -> bool {
+    let clock = clocks::all().any(|test| test.name == name);
+    words.is_empty() || words.iter().any(|word| word == name || clock && word == clocks::ALL)
 }
 
 fn run_common(cases: &[&Case], keep: bool) -> anyhow::Result<Vec<&'static str>> {
@@ -172,5 +179,36 @@ fn run_one(case: &Case) -> anyhow::Result<Option<&'static str>> {
             println!("FAIL {:16} {took:6.1} s  {error:#}", case.name);
             Ok(Some(case.name))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_chooses_a_test_or_all_tests_of_clocks() {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        for (given, name, expected) in [
+            ("", "kill", true),
+            ("", "follow", true),
+            ("kill", "kill", true),
+            ("kill", "power", false),
+            ("clocks", "power", true),
+            ("clocks", "follow", false),
+            ("follow clocks", "follow", true),
+        ] {
+            assert_eq!(chosen(&words(given), name), expected, "{given:?} and {name}");
+        }
+    }
+
+    #[test]
+    fn each_test_has_a_name_of_its_own() {
+        let mut names: Vec<_> = COMMON.iter().chain(APART).map(|case| case.name).collect();
+        names.extend(clocks::all().map(|test| test.name).chain([clocks::ALL]));
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
     }
 }

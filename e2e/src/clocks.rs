@@ -70,6 +70,9 @@ const LANES: [&[Test]; 2] = [
     ],
 ];
 
+/// Stands for all of them on the command line.
+pub(crate) const ALL: &str = "clocks";
+
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
     LANES.into_iter().flatten()

@@ -81,7 +81,7 @@ enum Verb {
     Demo(demo::Options),
     /// Takes down what `demo` left.
     DemoDown,
-    /// Runs the cluster tests of these names, or all of them.
+    /// Runs the tests of these names, or all of them; `clocks` stands for those that need no cluster.
     Test {
         names: Vec<String>,
         /// Leave the cluster up after a failure.
