@@ -63,3 +63,49 @@ impl Channel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::net::UnixListener, thread};
+
+    use super::*;
+
+    /// Asks once, of a machine whose answer is `answer`, in which `#` stands for the request's number.
+    fn asked(name: &str, answer: &'static str) -> anyhow::Result<(i32, String)> {
+        let path = std::env::temp_dir().join(format!("e2e-channel-{}-{name}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        let machine = thread::spawn(move || {
+            let mut reader = BufReader::new(listener.accept().unwrap().0);
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            let words: Vec<_> = line.split_whitespace().collect();
+            let ["run", number, "7", length] = words[..] else { panic!("{line}") };
+            reader.read_exact(&mut vec![0; length.parse().unwrap()]).unwrap();
+            reader.get_mut().write_all(answer.replace('#', number).as_bytes()).unwrap();
+        });
+        let result = Channel::at(path.clone()).run("echo 'one\ntwo'; exit 3", 7);
+        machine.join().unwrap();
+        fs::remove_file(&path).unwrap();
+        result
+    }
+
+    #[test]
+    fn output_comes_back_whole() {
+        assert_eq!(asked("whole", "done # 3 8\none\ntwo\n").unwrap(), (3, "one\ntwo\n".to_owned()));
+        assert_eq!(asked("empty", "done # 0 0\n").unwrap(), (0, String::new()));
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_request_is_passed_over() {
+        let late = "tail of it\ndone 0 0 4\nlatedone # 1 3\nnew";
+        assert_eq!(asked("late", late).unwrap(), (1, "new".to_owned()));
+    }
+
+    #[test]
+    fn a_broken_answer_is_an_error() {
+        assert!(asked("short", "done # 0 9\nshort").is_err());
+        assert!(asked("words", "done # zero 0\n").is_err());
+        assert!(asked("gone", "").is_err());
+    }
+}
