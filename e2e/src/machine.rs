@@ -1,11 +1,6 @@
 //! A machine without Kubernetes: a QEMU guest with a kernel, a system clock and a hardware clock of its own, and the agent
 //! with a file. Boots in some seconds. What is done to it (scripts, files, pulled cables) goes past its network.
-use std::{
-    fs,
-    path::PathBuf,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{fs, path::PathBuf, process::Command, thread, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use contract::Report;
@@ -16,7 +11,7 @@ use crate::{
     checkout, network,
     process::{self, Daemon},
     qmp,
-    truth::Probe,
+    truth::{self, Probe},
     wait,
 };
 
@@ -131,13 +126,17 @@ impl Machine {
         self.wait_for_hand()
     }
 
-    /// Off and on: the hardware clock runs on, to a second.
+    /// Off and on: the hardware clock runs on, as far as one can be switched on at the right moment: QEMU takes whole seconds,
+    /// and a quarter of one to begin.
     pub(crate) fn power_cycle(self) -> anyhow::Result<()> {
-        let (rtc, read) = (self.rtc()?, Instant::now());
+        const SECOND: i64 = 1_000_000_000;
+        let offset = self.rtc_offset()?;
         process::end(&self.name(), "-KILL")?;
-        let gone = i64::try_from(read.elapsed().as_millis())? + 500;
-        let base = calendar::shown(rtc + gone / 1000);
-        self.switch_on(base.trim_end_matches('Z'))
+        let now = truth::nanoseconds()? + offset;
+        let base = (now + SECOND / 4).div_euclid(SECOND) + 1;
+        let wait = base * SECOND - SECOND / 4 - now;
+        thread::sleep(Duration::from_nanos(wait.unsigned_abs()));
+        self.switch_on(calendar::shown(base).trim_end_matches('Z'))
     }
 
     /// Holds it: all its clocks stand still.
@@ -163,11 +162,6 @@ impl Machine {
     /// The hardware clock minus this machine's, nanoseconds: asked until its second changes, so good to a few milliseconds.
     pub(crate) fn rtc_offset(self) -> anyhow::Result<i64> {
         qmp::rtc_offset(&self.monitor())
-    }
-
-    /// What the hardware clock shows, asked of QEMU and not of the guest: whole seconds since 1970.
-    pub(crate) fn rtc(self) -> anyhow::Result<i64> {
-        qmp::rtc(&self.monitor())
     }
 
     /// Runs a script in it; an error if that fails. What it printed.
