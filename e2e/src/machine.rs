@@ -111,7 +111,7 @@ impl Machine {
 
     /// Waits until the guest does what it is told.
     fn wait_for_hand(self) -> anyhow::Result<()> {
-        wait::until(&format!("{} to boot", self.name()), "10 s", Duration::from_secs(180), || {
+        wait::until(&format!("{} to boot", self.name()), "10 s", Duration::from_secs(300), || {
             process::expect_running(&self.name())?;
             let console = fs::read(self.folder().join("console.log")).unwrap_or_default();
             let console = String::from_utf8_lossy(&console);
