@@ -177,6 +177,7 @@ fn run_one(case: &Case) -> anyhow::Result<Option<&'static str>> {
         }
         Err(error) => {
             println!("FAIL {:16} {took:6.1} s  {error:#}", case.name);
+            eprintln!("{}", cluster::logs_since(begun.elapsed()));
             Ok(Some(case.name))
         }
     }

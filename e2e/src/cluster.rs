@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context, bail};
 
 use crate::{
-    alone, calendar, checkout, control_plane, image, interrupt, kubectl, network, node, packages, pki,
-    process, tools, truth, upstream, vm, vm_image, wait,
+    alone, calendar, checkout, control_plane, image, install, interrupt, kubectl, network, node, packages,
+    pki, process, tools, truth, upstream, vm, vm_image, wait,
 };
 
 /// What the hardware clocks of vm1 and vm2 say when they are switched on: `utc`, or a date.
@@ -140,6 +140,24 @@ pub(crate) fn keep_logs() -> anyhow::Result<String> {
         }
     }
     Ok(folder.display().to_string())
+}
+
+/// What operators and agents logged in the last `span`, their newest lines: for the message of a failure.
+pub(crate) fn logs_since(span: Duration) -> String {
+    if !process::running("apiserver") {
+        return "there is no cluster to ask for logs".to_owned();
+    }
+    let seconds = span.as_secs() + 1;
+    let mut text = String::new();
+    for component in ["operator", "agent"] {
+        let words = format!(
+            "logs -n {} -l app.kubernetes.io/component={component} --prefix --tail=60 --since={seconds}s",
+            install::NAMESPACE
+        );
+        let said = kubectl::sh(&words).unwrap_or_else(|error| format!("{error:#}"));
+        text += &format!("--- {component}, the last {seconds} s ---\n{said}\n");
+    }
+    text
 }
 
 /// Ends and removes everything of ours; nothing happens if there is nothing.

@@ -10,11 +10,17 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use crate::{checkout, control_plane, process, tools, wait};
+use crate::{checkout, control_plane, process, readings, tools, wait};
 
 /// Runs kubectl; its standard output.
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<String> {
-    process::run(&mut command(words)?)
+    let result = process::run(&mut command(words)?);
+    // A Secret is nothing for a log.
+    if !words.contains(&"secret") {
+        let said = result.as_ref().map_or_else(|error| format!("{error:#}"), Clone::clone);
+        readings::note(&format!("kubectl {}", words.join(" ")), &said);
+    }
+    result
 }
 
 /// The same from one text, split at white space.
@@ -98,6 +104,10 @@ impl Watch {
     ) -> anyhow::Result<()> {
         wait::until(what, "", limit, || {
             let text = fs::read(&self.file)?;
+            let newest = serde_json::Deserializer::from_slice(&text).into_iter::<Value>();
+            if let Some(newest) = newest.map_while(Result::ok).last() {
+                readings::note("the newest status", &newest["status"].to_string());
+            }
             // The last one may still be on its way.
             let seen = serde_json::Deserializer::from_slice(&text).into_iter::<api::NodeClock>();
             let mut known = seen.map_while(Result::ok).filter_map(|clock| clock.status);

@@ -2,7 +2,7 @@
 //! with a file. Boots in some seconds. What is done to it (scripts, files, pulled cables) goes past its network.
 use std::{fs, path::PathBuf, process::Command, thread, time::Duration};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use contract::Report;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     channel::Channel,
     checkout, network,
     process::{self, Daemon},
-    qmp,
+    qmp, readings,
     truth::{self, Probe},
     wait,
 };
@@ -173,7 +173,10 @@ impl Machine {
 
     /// Runs a script in it; its exit code and what it printed.
     pub(crate) fn try_run(self, script: &str) -> anyhow::Result<(i32, String)> {
-        Channel::at(self.folder().join("hand.sock")).run(script, 60)
+        let result = Channel::at(self.folder().join("hand.sock")).run(script, 60)?;
+        let (code, output) = &result;
+        readings::note(&format!("{}: {script}", self.name()), &format!("exit code {code}: {output}"));
+        Ok(result)
     }
 
     /// Writes a file in it.
@@ -202,7 +205,10 @@ impl Machine {
     pub(crate) fn report(self) -> anyhow::Result<Report> {
         // Its exit code says whether the clock is synchronised.
         let (_, text) = self.try_run("timesync-agent status --json 2>/dev/null")?;
-        serde_json::from_str(&text).context("the agent's report")
+        let report: Report = serde_json::from_str(&text).context("the agent's report")?;
+        let Report { clock, conflict, rtc, .. } = &report;
+        readings::note(&format!("{}'s agent", self.name()), &format!("{clock:?}, {conflict:?}, {rtc:?}"));
+        Ok(report)
     }
 
     /// Waits until the agent's report is as wanted.
@@ -212,26 +218,16 @@ impl Machine {
         limit: Duration,
         wanted: impl Fn(&Report) -> bool,
     ) -> anyhow::Result<Report> {
-        let mut last = None;
-        let result = wait::until(&format!("{} {what}", self.name()), "", limit, || {
+        wait::until(&format!("{} {what}", self.name()), "", limit, || {
             process::expect_running(&self.name())?;
             // An agent that has just been started does not answer yet.
-            let Ok(report) = self.report() else { return Ok(None) };
-            let found = wanted(&report);
-            last = Some(report.clone());
-            Ok(found.then_some(report))
-        });
-        result.or_else(|error| match last {
-            Some(Report { clock, conflict, rtc, .. }) => {
-                bail!("{error:#}; its last report: {clock:?}, {conflict:?}, {rtc:?}")
-            }
-            None => bail!("{error:#}; it never answered: {}", self.log_end()),
+            Ok(self.report().ok().filter(|report| wanted(report)))
         })
     }
 
     /// The end of the agent's log.
     pub(crate) fn log_end(self) -> String {
-        self.run("tail -n 20 /run/agent.log").unwrap_or_else(|error| format!("{error:#}"))
+        self.run("tail -n 80 /run/agent.log").unwrap_or_else(|error| format!("{error:#}"))
     }
 
     /// All of the agent's log and the console, for whoever looks for a failure's cause.

@@ -6,6 +6,7 @@
 mod checkout;
 mod alone;
 mod interrupt;
+mod readings;
 mod wait;
 mod process;
 

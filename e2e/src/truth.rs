@@ -11,6 +11,8 @@ use std::{
 
 use anyhow::{Context, bail};
 
+use crate::readings;
+
 const WANTED: u64 = 0;
 const ASK: u64 = 8;
 const ANSWER: u64 = 16;
@@ -64,7 +66,7 @@ impl Probe {
     /// The best of many exchanges: up to 400 within 0.3 s, and then until one is good enough to tell a clock that is
     /// right from one that is not. Under load a single one may take a tenth of a second, and say nothing.
     pub(crate) fn offset(&self) -> anyhow::Result<Reading> {
-        self.session(|| {
+        let best = self.session(|| {
             let begun = Instant::now();
             let mut best: Option<Reading> = None;
             for count in 1.. {
@@ -82,7 +84,13 @@ impl Probe {
                 }
             }
             best.context("at least one exchange was made")
-        })
+        })?;
+        let uncertain = shown(best.uncertainty);
+        readings::note(
+            &format!("{}'s clock", self.name),
+            &format!("{} ± {}", shown(best.offset), &uncertain[1..]),
+        );
+        Ok(best)
     }
 
     /// The median of ten readings, 100 ms apart.

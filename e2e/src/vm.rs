@@ -13,7 +13,7 @@ use crate::{
     channel::Channel,
     checkout, image, network, node, pki,
     process::{self, Daemon},
-    qmp,
+    qmp, readings,
     truth::Probe,
     vm_image, wait,
 };
@@ -130,6 +130,7 @@ impl Vm {
     /// Runs a shell script on the node itself, as root, past its network; an error if that fails. What it printed.
     pub(crate) fn run(self, script: &str) -> anyhow::Result<String> {
         let (code, output) = Channel::at(self.folder().join("hand.sock")).run(script, 60)?;
+        readings::note(&format!("{}: {script}", self.name()), &format!("exit code {code}: {output}"));
         ensure!(code == 0, "{}: `{script}` ended with {code}: {}", self.name(), output.trim());
         Ok(output)
     }

@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::bail;
+use anyhow::anyhow;
 
-use crate::interrupt;
+use crate::{interrupt, readings};
 
-/// Asks `poll` until it has something; `what` is shown, with a tick each 15 s. Errors of `poll` end the wait.
+/// Asks `poll` until it has something; `what` is shown, with a tick each 15 s. Errors of `poll` end the wait. The error
+/// of a wait that fails holds the last readings.
 pub(crate) fn until<T>(
     what: &str,
     usually: &str,
@@ -17,14 +18,15 @@ pub(crate) fn until<T>(
     mut poll: impl FnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<T> {
     let mut ticks = Ticks::start(what, usually);
+    readings::forget();
     loop {
         interrupt::check()?;
-        if let Some(found) = poll()? {
+        if let Some(found) = poll().map_err(|error| with_readings(error.context(what.to_owned())))? {
             ticks.done();
             return Ok(found);
         }
         if ticks.begun.elapsed() > limit {
-            bail!("{what}: not within {} s", limit.as_secs());
+            return Err(with_readings(anyhow!("{what}: not within {} s", limit.as_secs())));
         }
         ticks.tick();
         thread::sleep(Duration::from_millis(100));
@@ -38,14 +40,26 @@ pub(crate) fn holds_for(
     mut poll: impl FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut ticks = Ticks::start(&format!("that {what} for {} s", span.as_secs()), "");
+    readings::forget();
     while ticks.begun.elapsed() < span {
         interrupt::check()?;
-        poll()?;
+        poll().map_err(|error| {
+            let after = ticks.begun.elapsed().as_secs_f64();
+            with_readings(error.context(format!("{what}: no longer after {after:.1} s")))
+        })?;
         ticks.tick();
         thread::sleep(Duration::from_millis(200));
     }
     ticks.done();
     Ok(())
+}
+
+/// The error, with the last readings in its message.
+fn with_readings(error: anyhow::Error) -> anyhow::Error {
+    match readings::told() {
+        told if told.is_empty() => error,
+        told => anyhow!("{error:#}; the last readings:{told}"),
+    }
 }
 
 /// Shows that something goes on.
@@ -86,5 +100,32 @@ impl Ticks {
     /// Prints how long it took.
     pub(crate) fn done(&self) {
         eprintln!("  {}: {:.1} s", self.what, self.begun.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_that_fails_says_what_was_read() {
+        let result: anyhow::Result<()> = until("a right clock", "", Duration::ZERO, || {
+            readings::note("machine1's clock", "+3.2 ms");
+            Ok(None)
+        });
+        let message = format!("{:#}", result.unwrap_err());
+        assert!(message.starts_with("a right clock: not within 0 s; the last readings:"), "{message}");
+        assert!(message.contains("machine1's clock: +3.2 ms (0."), "{message}");
+    }
+
+    #[test]
+    fn a_condition_that_ends_says_what_was_read() {
+        let result = holds_for("the clock is right", Duration::from_secs(60), || {
+            readings::note("machine1's clock", "+12 ms");
+            anyhow::bail!("it is 12 ms off")
+        });
+        let message = format!("{:#}", result.unwrap_err());
+        assert!(message.contains("no longer after") && message.contains("it is 12 ms off"), "{message}");
+        assert!(message.contains("machine1's clock: +12 ms"), "{message}");
     }
 }

@@ -1,12 +1,12 @@
 //! What the tests share: the policy under test, and questions asked of nodes in one line each.
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use contract::Report;
 
 use crate::{
     agent_http::Agent,
-    demo, install, kubectl,
+    demo, install, kubectl, readings,
     truth::{self, Reading},
     upstream,
     vm::{self, Vm},
@@ -136,23 +136,18 @@ pub(crate) fn wait_for_report(
     wanted: impl Fn(&Report) -> bool,
 ) -> anyhow::Result<Report> {
     let agent = Agent::at(&vm.address())?;
-    let mut last = None;
-    let result = wait::until(&format!("{} {what}", vm.name()), "", limit, || {
+    wait::until(&format!("{} {what}", vm.name()), "", limit, || {
         // An agent that is just being replaced does not answer.
         let Ok(report) = agent.report() else { return Ok(None) };
-        let found = wanted(&report);
-        last = Some(report.clone());
-        Ok(found.then_some(report))
-    });
-    result.with_context(|| match last {
-        Some(report) => format!(
-            "its last report: {} ({}), profile {:?}, error {:?}",
-            report.clock.reason.as_str(),
-            report.clock.message,
-            report.profile,
-            report.profile_error
-        ),
-        None => "it never answered".to_owned(),
+        let Report { clock, profile, profile_error, .. } = &report;
+        let said = format!(
+            "{} ({}), offset {:?} s, profile {profile:?}, error {profile_error:?}",
+            clock.reason.as_str(),
+            clock.message,
+            clock.offset
+        );
+        readings::note(&format!("{}'s agent", vm.name()), &said);
+        Ok(wanted(&report).then_some(report))
     })
 }
 
@@ -185,15 +180,10 @@ pub(crate) fn wait_for_condition(
     reason: &str,
     limit: Duration,
 ) -> anyhow::Result<()> {
-    let mut last = None;
-    let result = wait::until(&format!("{type_}={status} ({reason}) of {}", vm.name()), "", limit, || {
-        last = kubectl::condition(&vm.name(), type_)?;
-        Ok(last.as_ref().filter(|found| found.0 == status && found.1 == reason).map(|_| ()))
-    });
-    if let Err(error) = result {
-        bail!("{error:#}; it is {last:?}");
-    }
-    Ok(())
+    wait::until(&format!("{type_}={status} ({reason}) of {}", vm.name()), "", limit, || {
+        let found = kubectl::condition(&vm.name(), type_)?;
+        Ok(found.filter(|found| found.0 == status && found.1 == reason).map(|_| ()))
+    })
 }
 
 /// Waits until an Event with this reason speaks of the node.
