@@ -27,6 +27,10 @@ struct LeapSecond {
 const DAY: i64 = 86_400 * SECOND;
 const SECOND: i64 = 1_000_000_000;
 
+/// Seconds before a leap second from which on its announcement is not taken back: a server whose clock is a little ahead
+/// has done it already, and announces none.
+const SETTLED: f64 = 3.0;
+
 /// By so much, nanoseconds, may a jump differ from a second: the two clocks cannot be read at once.
 const NEAR: u64 = 1_000_000;
 
@@ -40,7 +44,7 @@ impl LeapWatch {
     /// What more than half of those that are followed announce. Leap seconds come at the end of June or December
     /// (ITU-R TF.460-6), and are announced on no other day.
     pub(crate) fn hear(&mut self, announced: Leap, now: Wall) {
-        if self.due(now).is_some() {
+        if self.next.is_some_and(|next| next.at - now <= SETTLED) {
             return;
         }
         let day = now.0.div_euclid(DAY);

@@ -115,6 +115,29 @@ fn answers_on_their_way_through_a_leap_second_are_left_alone() {
 }
 
 #[test]
+fn a_server_that_does_its_leap_second_early_or_late_leaves_no_trace() {
+    for leap in [Leap::Insert, Leap::Delete] {
+        for late in [-0.9, -0.4, -0.05, 0.05, 0.4, 0.9, 2.5] {
+            let server: Script = Box::new(move |now| {
+                let offset = utc(leap, now - late);
+                Behaviour { offset, leap: if offset == SHIFT { leap } else { Leap::None }, ..HONEST }
+            });
+            let mut orders = Config { max_slew_rate: 5e-3, ..leap_orders(LeapMode::Kernel) };
+            orders.sources.truncate(1);
+            // So often that some answers are a second off.
+            (orders.sources[0].min_poll, orders.sources[0].max_poll) = (0, 1);
+            let mut sim = Sim::booted(orders, SHIFT, vec![server], STARTED, 4);
+            sim.run(MIDNIGHT + 1.1 - sim.now);
+            while sim.now < MIDNIGHT + 120.0 {
+                sim.run(0.5);
+                let error = sim.offset - utc(leap, sim.now);
+                assert!(error.abs() < 1e-3, "{leap:?}, {late} s late: {error} at {}", sim.now - MIDNIGHT);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_leap_second_that_is_slewed_or_ignored_is_owned_up_to() {
     for (mode, leap) in [
         (LeapMode::Slew, Leap::Insert),
