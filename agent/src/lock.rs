@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tracing::warn;
+
 /// Held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -51,7 +53,7 @@ impl Lock {
             return Ok(Taken::Theirs(holder.to_owned()));
         }
         let lock = Self { file, queue: directory.join(QUEUE) };
-        lock.sign(&format!("{who}, pid {}\n", std::process::id()))?;
+        lock.sign(&format!("{who}, pid {}\n", std::process::id()));
         Ok(Taken::Ours(lock))
     }
 
@@ -60,9 +62,12 @@ impl Lock {
         open(&self.queue).and_then(|file| locked(&file)).is_ok_and(|free| !free)
     }
 
-    fn sign(&self, text: &str) -> io::Result<()> {
-        self.file.set_len(0)?;
-        (&self.file).write_all(text.as_bytes())
+    /// Writes who holds the lock. On a full disk the file stays empty: the lock holds all the same, and others read
+    /// "another agent".
+    fn sign(&self, text: &str) {
+        if let Err(error) = self.file.set_len(0).and_then(|()| (&self.file).write_all(text.as_bytes())) {
+            warn!(%error, "The lock is held, but its file cannot name the holder");
+        }
     }
 }
 
