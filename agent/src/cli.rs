@@ -65,11 +65,13 @@ Exit code 0 if the file is right, 1 if not.")]
 Examples:
   timesync-agent query ntp.example.com
   timesync-agent query 192.0.2.10:1123
-  timesync-agent query [2001:db8::1]:123
+  timesync-agent query 2001:db8::1
+  timesync-agent query [2001:db8::1]:1123
+  timesync-agent query fe80::1%eth0                a link-local address, and the interface behind which it is
 
-Exit code 0 only if a synchronised server answered.")]
+Of a name with several addresses each is asked until one answers. Exit code 0 only if a synchronised server answered.")]
     Query {
-        /// HOST or HOST:PORT; an IPv6 address with a port needs brackets
+        /// HOST or HOST:PORT; an IPv6 address needs brackets if a port follows
         host: String,
     },
     /// Show how right this node's clock is, as the running agent knows it
@@ -158,5 +160,5 @@ pub(crate) enum Error {
 
 /// An address given on the command line.
 fn http_address(text: &str) -> Result<SocketAddr, String> {
-    crate::load::socket_address(text).ok_or_else(|| "must be ADDRESS:PORT, as in 127.0.0.1:9817".to_owned())
+    crate::load::socket_address(text).map_err(|why| format!("{text:?} {why}"))
 }

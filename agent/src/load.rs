@@ -3,10 +3,13 @@
 use std::{
     fs::File,
     io::{self, Read},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     path::{Component, Path, PathBuf},
 };
 
-use contract::{Agent, AgentFile, Assignment, BootPod, Profile, ProfileError, ProfileName, Watch};
+use contract::{
+    Agent, AgentFile, Assignment, BootPod, Host, HostText, Profile, ProfileError, ProfileName, Watch,
+};
 
 use crate::check::{self, Checked};
 
@@ -223,8 +226,8 @@ fn parse_agent_file(path: &Path, text: &str) -> Result<AgentFile, Error> {
     match (&file.profile, &file.agent.watch) {
         (Some(_), Some(_)) => wrong("profile: excludes agent.watch; one of the two says what to run"),
         (None, None) => wrong("profile: missing, and so is agent.watch; one of the two says what to run"),
-        _ if file.agent.http_address.as_deref().is_some_and(|a| socket_address(a).is_none()) => {
-            wrong("agent.http_address: must be ADDRESS:PORT, as in 127.0.0.1:9817")
+        _ if let Some(why) = file.agent.http_address.as_deref().and_then(|a| socket_address(a).err()) => {
+            wrong(&format!("agent.http_address: {why}"))
         }
         _ if let Some(why) = file.agent.boot.as_ref().and_then(|boot| wrong_boot_pod(boot, &file.agent)) => {
             wrong(why)
@@ -259,13 +262,33 @@ fn wrong_boot_pod(boot: &BootPod, agent: &Agent) -> Option<&'static str> {
     }
 }
 
-/// `ADDRESS:PORT`; an IPv6 address may go without brackets, as it does where a template puts the two together.
-pub(crate) fn socket_address(text: &str) -> Option<std::net::SocketAddr> {
-    text.parse().ok().or_else(|| {
-        let (address, port) = text.rsplit_once(':')?;
-        Some((address.parse::<std::net::Ipv6Addr>().ok()?, port.parse().ok()?).into())
-    })
+/// The address to listen on: `ADDRESS:PORT`. An IPv6 address may go without brackets, as it does where a template puts
+/// the two together.
+///
+/// # Errors
+/// What is wrong, to be read behind the text.
+pub(crate) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    const FORM: &str = "must be ADDRESS:PORT, as in 127.0.0.1:9817 or [2001:db8::1]:9817";
+    let HostText { mut host, mut port, .. } =
+        HostText::parse(text).map_err(|why| format!("{FORM}: it {why}"))?;
+    if let (Host::Address(IpAddr::V6(_)), None, Some((address, digits))) =
+        (&host, port, text.rsplit_once(':'))
+        && let (Ok(address), Ok(digits)) = (address.parse::<Ipv6Addr>(), digits.parse())
+    {
+        (host, port) = (Host::Address(address.into()), Some(digits));
+    }
+    match (host, port) {
+        (Host::Address(IpAddr::V6(v6)), _) if v6.is_unicast_link_local() => Err(NO_ZONE.to_owned()),
+        (Host::Zoned(..), _) => Err(NO_ZONE.to_owned()),
+        (Host::Address(address), Some(port)) => Ok(SocketAddr::new(address, port)),
+        (Host::Address(_), None) => Err(format!("{FORM}: the port is missing")),
+        (Host::Name(_), _) => Err(format!("{FORM}: a name cannot stand for the address to listen on")),
+    }
 }
+
+/// What to say of a link-local address.
+const NO_ZONE: &str = "must not be a link-local address, which is unreachable without its interface: write another address \
+                       of the node, or [::]:9817 for all";
 
 /// An error of the parser on one line, with the line it speaks of.
 pub(crate) fn located(text: &str, error: &toml::de::Error) -> String {
@@ -407,6 +430,18 @@ mod tests {
         check("127.0.0.1:9817", "127.0.0.1:9817");
         check("[::1]:9817", "[::1]:9817");
         check("fd00::1:9817", "[fd00::1]:9817");
-        assert_eq!(socket_address("9817"), None);
+        check("[fd00::1]:9817", "[fd00::1]:9817");
+        let wrong = |text: &str, expected: &str| {
+            let why = socket_address(text).unwrap_err();
+            assert!(why.contains(expected), "{text}: {why}");
+        };
+        wrong("9817", "must be ADDRESS:PORT");
+        wrong("127.0.0.1", "the port is missing");
+        wrong("[fd00::1]", "the port is missing");
+        wrong("::1", "the port is missing");
+        wrong("localhost:9817", "a name cannot stand for the address");
+        wrong("127.0.0.1:0", "which is no port");
+        wrong("[fe80::1%eth0]:9817", "must not be a link-local address");
+        wrong("fe80::1:9817", "must not be a link-local address");
     }
 }

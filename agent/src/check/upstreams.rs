@@ -103,7 +103,9 @@ fn check_place(upstream: &Upstream, field: &mut Field<'_>) -> Option<Place> {
             let max_sources = max_sources.unwrap_or(MAX_SOURCES.0);
             field.range("max_sources", max_sources, 1, MAX_SOURCES.1);
             let sound = match host.parse::<IpAddr>() {
-                Ok(_) => Err("is an address: a pool is a host name that stands for several servers"),
+                Ok(_) => {
+                    Err("is an address: a pool is a host name that stands for several servers".to_owned())
+                }
                 Err(_) => check_host(host),
             };
             let sound = sound.map_err(|why| field.wrong("pool", format!("{host:?} {why}")));
@@ -210,34 +212,9 @@ fn is_name(name: &str) -> bool {
     (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
 }
 
-/// Whether `host` is an address, or a name that could resolve (RFC 1123 §2.1; `_` is met in practice).
-fn check_host(host: &str) -> Result<(), &'static str> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return check_family(address);
-    }
-    let labels: Vec<_> = host.strip_suffix('.').unwrap_or(host).split('.').collect();
-    let sound = |label: &&str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if host.len() > 253 || !labels.iter().all(sound) {
-        return Err("is neither an IP address nor a host name");
-    }
-    // "010.1.1.1" or "1.2.3" would be read as an address by some resolvers, and as another one by others.
-    if labels.last().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
-        return Err("looks like an IP address and is none");
-    }
-    Ok(())
-}
-
-/// An IPv4 address in IPv6 clothes would be matched by neither family's rules as its writer expects.
-fn check_family(address: IpAddr) -> Result<(), &'static str> {
-    match address {
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err("is an IPv4 address: write it as such"),
-        _ => Ok(()),
-    }
+/// Whether `host` is an address that can be asked, or a name that could resolve.
+fn check_host(host: &str) -> Result<(), String> {
+    contract::upstream_host(host).map(drop).map_err(|why| why.to_string())
 }
 
 /// An upstream whose replies the access list drops would never be reached. Host names can only be judged once they
@@ -293,6 +270,15 @@ mod tests {
         check("peer = '192.0.2.2'\nkey = 'k'", "");
         check("peer = 'b.example'\nnts = {}", "");
         check("peer = '192.0.2.1'", "name: \"b\" is what another one is, and would have its vote twice");
+        check(
+            "server = 'ntp.example.com:1123'",
+            "server: \"ntp.example.com:1123\" has a port in it: write ntp.example.com here, and 1123 in the field \
+             port beside it",
+        );
+        check(
+            "peer = '[2001:db8::1]'",
+            "peer: \"[2001:db8::1]\" has brackets: write 2001:db8::1, without them",
+        );
         check("peer = '1.2.3'", "peer: \"1.2.3\" looks like an IP address and is none");
         check("peer = '192.0.2.2'\nmax_sources = 2", "max_sources: is for a pool");
         check("peer = '192.0.2.2'\nnts = {}", "nts: needs a host name in peer: certificates are for names");
@@ -352,6 +338,12 @@ mod tests {
             "a..b",
             "x/y",
             "ü.example",
+            "[2001:db8::1]",
+            "[2001:db8::1]:123",
+            "ntp.example.com:123",
+            "192.0.2.1:123",
+            "fe80::1",
+            "fe80::1%eth0",
         ] {
             check(host, false);
         }

@@ -1,7 +1,6 @@
-//! `query HOST[:PORT]`: four requests to one server, and what follows from the best of the answers. Moves nothing.
+//! `query HOST[:PORT]`: four requests to one server, at the first of its addresses that answers (`target`), and what follows from the best of the answers. Moves nothing.
 use std::{
-    io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::SocketAddr,
     os::fd::AsFd,
     thread,
     time::{Duration, Instant},
@@ -14,25 +13,17 @@ use ntp::{
 };
 use sys::{clock, poll, udp::UdpSocket};
 
-/// Why nothing could be asked.
+mod target;
+
+/// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The name does not resolve.
-    #[error("{host}: {source}")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// The resolver's reason.
-        source: io::Error,
-    },
-    /// Nothing came back.
-    #[error("{server}: {why}")]
-    NoAnswer {
-        /// Who was asked.
-        server: SocketAddr,
-        /// The last reason.
-        why: String,
-    },
+    /// There is no address to ask.
+    #[error(transparent)]
+    Target(#[from] target::Error),
+    /// No address answered.
+    #[error("{0}")]
+    NoAnswer(target::Silence),
 }
 
 /// One answer.
@@ -52,42 +43,24 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A server that limits its clients counts so many requests at once as a burst, not as a flood.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Prints what a server says; whether a synchronised one answered.
+/// Prints what a server says; returns true if it is synchronised. Of several addresses the first that answers is asked.
 pub(super) fn act(host: &str) -> Result<bool, Error> {
-    let server = resolve(host)?;
-    let (mut samples, mut why) = (Vec::new(), String::new());
-    for n in 0..SAMPLES {
-        if n > 0 {
-            thread::sleep(PAUSE);
-        }
-        match ask(server) {
-            Ok(sample) => samples.push(sample),
-            Err(reason) => why = reason,
-        }
+    let addresses = target::addresses(host)?;
+    let tell = |failed, why: &str, next| eprintln!("{failed}: {why}; asking {next}");
+    let (server, first) = target::first_answer(&addresses, ask, tell).map_err(Error::NoAnswer)?;
+    let mut samples = vec![first];
+    for _ in 1..SAMPLES {
+        thread::sleep(PAUSE);
+        samples.extend(ask(server));
     }
     // The one with the shortest round trip was disturbed least.
-    let Some(best) = samples.iter().min_by(|a, b| a.delay.total_cmp(&b.delay)) else {
-        return Err(Error::NoAnswer { server, why });
-    };
+    let best = samples.iter().min_by(|a, b| a.delay.total_cmp(&b.delay)).unwrap_or(&first);
     let good = is_good(&best.reply);
     print!("{}", description(server, best, &samples));
     if !good {
         println!("  The server is not synchronised: its time means nothing.");
     }
     Ok(good)
-}
-
-fn resolve(host: &str) -> Result<SocketAddr, Error> {
-    const NTP_PORT: u16 = 123;
-    let failed = |source| Error::Resolve { host: host.to_owned(), source };
-    // An IPv6 address without brackets has colons and no port.
-    let bare = host.parse::<std::net::IpAddr>().is_ok();
-    let found = if !bare && host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-        host.to_socket_addrs()
-    } else {
-        (host.trim_matches(['[', ']']), NTP_PORT).to_socket_addrs()
-    };
-    found.map_err(failed)?.next().ok_or_else(|| failed(io::Error::other("no address")))
 }
 
 fn ask(server: SocketAddr) -> Result<Sample, String> {
@@ -110,7 +83,7 @@ fn ask(server: SocketAddr) -> Result<Sample, String> {
         let came = match socket.receive(&mut buffer) {
             Ok(came) => came,
             Err(error) if error.would_block() => continue,
-            Err(error) if error.refused() => return Err("nobody listens on that port".to_owned()),
+            Err(error) if error.refused() => return Err("no program listens on that port".to_owned()),
             Err(error) => return Err(error.to_string()),
         };
         if let Ok(reply) = packet::decode(&buffer[..came.len])
@@ -179,17 +152,6 @@ mod tests {
         let sample = sample(reply, Wall(base + 1_000_000_000), Wall(base + 1_022_000_000));
         assert!((sample.offset - 1.0).abs() < 1e-6, "{sample:?}");
         assert!((sample.delay - 0.02).abs() < 1e-6, "{sample:?}");
-    }
-
-    #[test]
-    fn hosts_with_and_without_a_port() {
-        let check = |host: &str, expected: &str| assert_eq!(resolve(host).unwrap().to_string(), expected);
-        check("192.0.2.1", "192.0.2.1:123");
-        check("192.0.2.1:1123", "192.0.2.1:1123");
-        check("2001:db8::1", "[2001:db8::1]:123");
-        check("[2001:db8::1]", "[2001:db8::1]:123");
-        check("[2001:db8::1]:1123", "[2001:db8::1]:1123");
-        assert!(resolve("no.such.name.invalid").is_err());
     }
 
     #[test]

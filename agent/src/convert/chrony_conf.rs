@@ -109,7 +109,7 @@ impl<'a> Facts<'a> {
 fn upstream(line: &Line<'_>, kind: &str, facts: &Facts<'_>, draft: &mut Draft) {
     let mut words = Words::new(line);
     let Some(host) = words.next() else { return draft.leave_out(line, "it does not say whom to ask") };
-    let mut source = Source::new(kind, host);
+    let mut source = Source::of_host(kind, host);
     while let Some(word) = words.next() {
         let option = word.to_ascii_lowercase();
         if source.common(&option, &mut words, draft) {

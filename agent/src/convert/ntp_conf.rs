@@ -11,7 +11,7 @@ use super::{
     ntp_options::{OF_SERVER, WITHOUT_FIELD},
     ntp_settings as settings,
     restrict_line::AccessList,
-    source_line::{Source, Words},
+    source_line::{Source, Words, host_and_port},
 };
 
 /// Reads `text` into `draft`.
@@ -115,12 +115,10 @@ fn upstream(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) {
     }
     // NTPsec takes the port of the key exchange with the name.
     let is_nts = line.words.contains(&"nts");
-    let with_port = host.split_once(':').and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)));
-    let (host, exchange) = match with_port {
-        Some((name, port)) if is_nts => (name, Some(port)),
-        _ => (host, None),
+    let (mut source, exchange) = match host_and_port(host) {
+        (name, port) if is_nts => (Source::new(line.directive, &name), port),
+        _ => (Source::of_host(line.directive, host), None),
     };
-    let mut source = Source::new(line.directive, host);
     while let Some(option) = words.next() {
         if source.common(option, &mut words, draft) {
             continue;

@@ -1,5 +1,5 @@
 //! `server`, `pool` and `peer` lines of both programs in, upstreams out. Each option is carried over, or said.
-use contract::Upstream;
+use contract::{HostText, Upstream};
 
 use super::{draft::Draft, lines::Line};
 
@@ -42,6 +42,15 @@ impl Source {
             nts: None,
         };
         Self { upstream, polls: (None, None) }
+    }
+
+    /// The same for a host as a line has it, whose brackets and port are of no program's configuration and are met all
+    /// the same: the port goes into its field. `check` judges all else of it.
+    pub(super) fn of_host(directive: &str, text: &str) -> Self {
+        let (host, port) = host_and_port(text);
+        let mut source = Self::new(directive, &host);
+        source.upstream.port = port.unwrap_or(source.upstream.port);
+        source
     }
 
     /// How often it is asked, unless its options say otherwise.
@@ -94,6 +103,16 @@ impl Source {
             (upstream.prefer, upstream.trust, upstream.require) = (false, false, false);
         }
         draft.add(line, self.upstream);
+    }
+}
+
+/// A line's host without brackets and port, and the port; a host of another form as it stands.
+pub(super) fn host_and_port(text: &str) -> (String, Option<u16>) {
+    match HostText::parse(text) {
+        Ok(HostText { host, port, .. }) if port.is_some() || text.starts_with('[') => {
+            (host.to_string(), port)
+        }
+        _ => (text.to_owned(), None),
     }
 }
 

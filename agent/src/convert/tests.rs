@@ -44,6 +44,26 @@ fn chrony(lines: &str, parts: &[&str], said: &[&str]) {
 }
 
 #[test]
+fn hosts_in_every_form() {
+    for dialect in [Dialect::Ntp, Dialect::Chrony] {
+        let check = |line: &str, parts: &[&str], said: &[&str]| check(dialect, line, parts, said);
+        check("server 2001:db8::1", &["server = \"2001:db8::1\"\n"], &[]);
+        check("server [2001:db8::1]", &["server = \"2001:db8::1\"\n"], &[]);
+        check("server [2001:db8::1]:1123", &["server = \"2001:db8::1\"\nport = 1123\n"], &[]);
+        check("server a.example:1123", &["server = \"a.example\"\nport = 1123\n"], &[]);
+        check("pool p.example:1123", &["pool = \"p.example\"\nport = 1123\n"], &[]);
+        let zone = &["left out: the whole upstream, server: \"fe80::1%eth0\" is a link-local address"];
+        check("server fe80::1%eth0", &[], zone);
+        check(
+            "server fe80::1",
+            &[],
+            &["left out: the whole upstream, server: \"fe80::1\" is a link-local address"],
+        );
+    }
+    ntp("server [2001:db8::1]:1123 nts", &[], &["left out: the whole upstream, nts: needs a host name"]);
+}
+
+#[test]
 fn servers_of_ntp() {
     ntp("server a.example", &["server = \"a.example\"\nmin_poll = 6\nmax_poll = 10"], &[]);
     ntp(

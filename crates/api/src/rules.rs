@@ -74,6 +74,10 @@ pub const NTS_NEEDS_NAME: &str =
 pub const SERVER: &str = "isIP(self) || \
      self.matches('^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.])*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?[.]?$')";
 
+/// The host behind `fe80::1` depends on the interface, which no policy names. A link-local IPv4 address is routed as any
+/// other: 169.254.169.123 is Amazon's time service. The text is looked at, and not the address, since that costs less.
+pub const NOT_LINK_LOCAL: &str = "!self.matches('^[Ff][Ee][89ABab][0-9A-Fa-f]:')";
+
 /// The same without addresses: one address is not several servers.
 pub const POOL: &str = "!isIP(self) && \
      self.matches('^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.])*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?[.]?$')";

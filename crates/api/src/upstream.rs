@@ -24,13 +24,16 @@ pub struct Upstream {
     /// Host name or IP address of one server. A name is looked up on each node, and again when it stops answering.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new(rules::SERVER).message("server must be a host name, or an IP address in its usual form, as in ntp.example.com, 192.0.2.10 or 2001:db8::1"))]
+    #[x_kube(
+        validation = Rule::new(rules::SERVER).message("server must be a host name, or an IP address in its usual form, as in ntp.example.com, 192.0.2.10 or 2001:db8::1, without brackets; a port goes into the field port"),
+        validation = Rule::new(rules::NOT_LINK_LOCAL).message("server must not be a link-local IPv6 address (fe80::), which means another host behind each interface: use a global or unique local address of that server, or its name"),
+    )]
     pub server: Option<String>,
     /// Host name that stands for several servers. Up to maxSources of them are asked, each with a vote of its own; one
     /// that falls silent or lies is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new(rules::POOL).message("pool must be a host name, as in pool.example.com"))]
+    #[x_kube(validation = Rule::new(rules::POOL).message("pool must be a host name, as in pool.example.com; a port goes into the field port"))]
     pub pool: Option<String>,
     /// So many servers of the pool are asked at most. Absent: 4.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +44,10 @@ pub struct Upstream {
     /// with all of them serves a group of nodes. With stratum.orphan they are those who elect.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new(rules::SERVER).message("peer must be a host name, or an IP address in its usual form, as in ntp.example.com, 192.0.2.10 or 2001:db8::1"))]
+    #[x_kube(
+        validation = Rule::new(rules::SERVER).message("peer must be a host name, or an IP address in its usual form, as in ntp.example.com, 192.0.2.10 or 2001:db8::1, without brackets; a port goes into the field port"),
+        validation = Rule::new(rules::NOT_LINK_LOCAL).message("peer must not be a link-local IPv6 address (fe80::), which means another host behind each interface: use a global or unique local address of that server, or its name"),
+    )]
     pub peer: Option<String>,
     /// A PTP hardware clock of the node, such as /dev/ptp0, which something else keeps right, in UTC: a network card that
     /// is synchronised, or the host of a virtual machine.

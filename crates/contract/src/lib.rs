@@ -13,8 +13,10 @@ mod report;
 mod rtc_report;
 mod transition;
 mod span;
+mod host;
 
 pub use agent_file::{Agent, AgentFile, BootPod, Watch};
+pub use host::{Host, HostError, HostText, upstream as upstream_host};
 pub use name::{Assignment, NameError, ProfileName, text_hash};
 pub use profile::{
     Clock, Leap, LeapMode, Mode, Nts, OnExternalStep, Profile, Rtc, RtcMode, Smear, Step, Stratum,

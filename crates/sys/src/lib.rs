@@ -8,6 +8,7 @@
 pub mod alarm;
 pub mod clock;
 mod error;
+pub mod interface;
 pub mod phc;
 pub mod poll;
 pub mod random;
