@@ -1,8 +1,7 @@
 //! The agent's file, and the watched folder: what is wanted now. Reads files, verifies a profile's hash, parses and
 //! has it checked; decides nothing, changes nothing.
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     path::{Component, Path, PathBuf},
 };
@@ -11,7 +10,10 @@ use contract::{
     Agent, AgentFile, Assignment, BootPod, Host, HostText, Profile, ProfileError, ProfileName, Watch,
 };
 
-use crate::check::{self, Checked};
+use crate::{
+    check::{self, Checked},
+    text,
+};
 
 /// What is wrong with a file or with what it says.
 #[derive(Debug, thiserror::Error)]
@@ -302,18 +304,12 @@ pub(crate) fn located(text: &str, error: &toml::de::Error) -> String {
 /// No key of a ConfigMap is larger: the API server's limit for the whole object.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// The text of a file.
+/// The text of a file, without a byte order mark.
 ///
 /// # Errors
 /// It cannot be read, is larger than 1 MiB, or is not UTF-8.
 pub(crate) fn read(path: &Path) -> Result<String, Error> {
-    let failed = |source| Error::Read { path: path.to_owned(), source };
-    let mut text = String::new();
-    File::open(path).and_then(|f| f.take(MOST_BYTES + 1).read_to_string(&mut text)).map_err(failed)?;
-    if text.len() as u64 > MOST_BYTES {
-        return Err(failed(io::Error::other("larger than 1 MiB")));
-    }
-    Ok(text)
+    text::read(path, MOST_BYTES).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -404,6 +400,16 @@ mod tests {
         check("[profile]\nmode = \"Observe\"", "ok");
         check("[profile]\n[agent.watch]\ndirectory = \"/x\"", "profile: excludes agent.watch");
         check("[agent]\nhttp_address = \"x\"\n[profile]", "agent.http_address: must be ADDRESS:PORT");
+        // As editors of Windows write it.
+        check(
+            "\u{feff}[agent]\r\nhttp_address = \"127.0.0.1:1\"   \r\n[profile]\r\nmode = \"Observe\"\r\n",
+            "ok",
+        );
+        fs::write(&path, b"\xff\xfe[\0p\0").unwrap();
+        let refused = agent_file(&path).unwrap_err().to_string();
+        assert!(
+            refused.ends_with("agent.toml: it is UTF-16, as some editors of Windows write: save it as UTF-8")
+        );
         check("[agent]\nhttp = 1", "line 2: unknown field `http`");
         let boot = |agent: &str, boot: &str| {
             format!("[agent]\n{agent}\n[agent.boot]\nmanifest_directory = \"/m\"\n{boot}\n[profile]")

@@ -25,6 +25,7 @@ mod auth;
 mod clock;
 mod host_root;
 mod leap_table;
+mod text;
 mod replace;
 mod resolve;
 mod state;

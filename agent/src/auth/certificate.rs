@@ -1,6 +1,6 @@
 //! Whether a key exchange's server is who it says. Roots and a time in, a verifier for rustls out. The chain, the name
 //! and the signatures are always tested; only the time to test them at can be left open.
-use std::{path::Path, sync::Arc};
+use std::{fs, io, path::Path, sync::Arc};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -15,6 +15,8 @@ use rustls::{
     },
 };
 
+use crate::text;
+
 /// At what time a certificate must be valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Validity {
@@ -28,7 +30,9 @@ pub(crate) enum Validity {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("file {file}: {source}")]
-    Read { file: String, source: pem::Error },
+    Read { file: String, source: io::Error },
+    #[error("file {file}: {source}")]
+    Pem { file: String, source: pem::Error },
     #[error("file {file}: a certificate in it cannot be used: {source}")]
     Root { file: String, source: rustls::Error },
     #[error("file {0} holds no certificate")]
@@ -45,9 +49,11 @@ pub(super) fn roots(path: Option<&Path>) -> Result<RootCertStore, Error> {
         return Ok(roots);
     };
     let file = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let certificates = CertificateDer::pem_file_iter(path);
-    for certificate in certificates.map_err(|source| Error::Read { file: file(), source })? {
-        let certificate = certificate.map_err(|source| Error::Read { file: file(), source })?;
+    let failed = |source| Error::Read { file: file(), source };
+    let octets = fs::read(path).map_err(failed)?;
+    let octets = text::unmarked(&octets).map_err(|error| failed(io::Error::other(error)))?;
+    for certificate in CertificateDer::pem_slice_iter(octets) {
+        let certificate = certificate.map_err(|source| Error::Pem { file: file(), source })?;
         roots.add(certificate).map_err(|source| Error::Root { file: file(), source })?;
     }
     if roots.is_empty() { Err(Error::Empty(file())) } else { Ok(roots) }
@@ -128,8 +134,6 @@ impl ServerCertVerifier for Verifier {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::scratch::Scratch;
 
@@ -148,6 +152,12 @@ mod tests {
             "file ca.pem: a certificate in it",
         );
         check("-----BEGIN CERTIFICATE-----\n?\n", "file ca.pem: ");
+        // A mark before it hides no certificate.
+        check(
+            "\u{feff}-----BEGIN CERTIFICATE-----\r\nAAAA\r\n-----END CERTIFICATE-----\r\n",
+            "file ca.pem: a certificate in it",
+        );
+        check("-\0-\0", "file ca.pem: it is UTF-16");
         let missing = roots(Some(&folder.path().join("none"))).unwrap_err().to_string();
         assert!(missing.contains("file none: "), "{missing}");
         assert!(roots(None).unwrap().len() > 50);

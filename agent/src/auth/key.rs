@@ -1,13 +1,10 @@
 //! Files with one shared key, as chrony's key file has it: a line `id type key`. Text in, a key out; whatever is wrong
 //! is said with its place. A file is read anew for each request, so that a key that is changed is used at once.
-use std::{
-    fmt,
-    fs::{self, File},
-    io::{self, Read},
-    path::Path,
-};
+use std::{fmt, io, path::Path};
 
 use tracing::warn;
+
+use crate::text;
 
 /// A key, ready for use.
 #[derive(Clone, PartialEq, Eq)]
@@ -79,7 +76,8 @@ pub(crate) struct KeyFile {
 impl KeyFile {
     /// The key that the file at `path` holds now. What is weak about it is logged once.
     pub(crate) fn key(&mut self, path: &Path) -> Result<Key, Error> {
-        let key = parse(&read(path)?)?;
+        // The engine's thread must not wait for the other end of a pipe.
+        let key = parse(&text::read_plain(path, LARGEST_FILE)?)?;
         if self.last.as_ref() != Some(&key) {
             for weakness in key.weaknesses() {
                 warn!(file = %path.display(), key = key.id, weakness, "Key is weak");
@@ -92,16 +90,6 @@ impl KeyFile {
 
 /// A key of a thousand bits is one line of 300 octets; the rest is room for comments.
 const LARGEST_FILE: u64 = 64 * 1024;
-
-fn read(path: &Path) -> io::Result<String> {
-    // The engine's thread must not wait for the other end of a pipe.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a plain file"));
-    }
-    let mut text = String::new();
-    File::open(path)?.take(LARGEST_FILE).read_to_string(&mut text)?;
-    Ok(text)
-}
 
 /// Fewer bits than this can be guessed from one recorded packet.
 const FEWEST_BITS: usize = 80;
@@ -171,6 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::scratch::Scratch;
 
     proptest! {
         #[test]
@@ -227,6 +216,24 @@ mod tests {
         check("1 SHA256 ASCII:012345678", 1);
         check("1 SHA256 ASCII:0123456789", 0);
         check("1 AES128 HEX:000102030405060708090A0b0c0d0e0f", 0);
+    }
+
+    #[test]
+    fn a_file_as_editors_of_windows_write_it() {
+        let folder = Scratch::new();
+        let path = folder.path().join("key");
+        let check = |octets: &[u8], expected: Result<&[u8], &str>| {
+            std::fs::write(&path, octets).unwrap();
+            let found =
+                KeyFile::default().key(&path).map(|key| key.secret).map_err(|error| error.to_string());
+            assert_eq!(found.as_deref().map_err(String::as_str), expected, "{octets:?}");
+        };
+        check(b"\xef\xbb\xbf1 SHA256 ASCII:secret \t\r\n", Ok(b"secret"));
+        check(b"\xef\xbb\xbf# the site's\r\n1 SHA256 ASCII:secret\r\n\r\n", Ok(b"secret"));
+        let utf_16 = Err("it is UTF-16, as some editors of Windows write: save it as UTF-8");
+        check(b"\xff\xfe1\0 \0", utf_16);
+        check(b"1\0 \0", utf_16);
+        check(b"1 SHA256 \xfc\n", Err("line 1 is not UTF-8: save the file as UTF-8"));
     }
 
     #[test]

@@ -7,7 +7,10 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
-use crate::convert::{self, Dialect, Order, Target};
+use crate::{
+    convert::{self, Dialect, Order, Target},
+    text,
+};
 
 /// For `--help`.
 pub(super) const EXAMPLES: &str = "\
@@ -124,7 +127,8 @@ fn read(path: &Path) -> Result<String, Error> {
         return Err(Error::TooLarge(path.to_owned()));
     }
     // Old files have comments in other character sets, and comments are not carried over.
-    Ok(String::from_utf8_lossy(&octets).into_owned())
+    let text = text::lossy_text(&octets).map_err(|error| failed(io::Error::other(error)))?;
+    Ok(text.into_owned())
 }
 
 /// What Kubernetes and the CRD take.

@@ -19,6 +19,8 @@ use rustls::{
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsAcceptor;
 
+use crate::text;
+
 /// What was last read.
 pub(super) struct Credentials {
     acceptor: TlsAcceptor,
@@ -98,7 +100,8 @@ fn octets(path: &Path) -> Result<Vec<u8>, Error> {
         if !metadata.is_file() || metadata.len() > LARGEST_FILE {
             return Err(io::Error::other("not a plain file of at most 1 MiB"));
         }
-        fs::read(path)
+        let octets = fs::read(path)?;
+        Ok(text::unmarked(&octets).map_err(io::Error::other)?.to_vec())
     };
     read().map_err(|source| Error::Read { path: path.to_owned(), source })
 }
