@@ -16,12 +16,21 @@ use crate::{
 mod address;
 mod detail;
 mod device;
+mod duplicate;
+mod lookup;
 mod obstacle;
 mod proof;
 mod recall;
 
+use duplicate::Duplicate;
+pub(crate) use lookup::Refresh;
+use lookup::{FIRST_LOOKUP_WAIT, Lookup};
 use proof::Proof;
-pub(crate) use {device::Reading, recall::known_first};
+pub(crate) use {
+    device::Reading,
+    duplicate::{Heritage, Merits},
+    recall::known_first,
+};
 
 /// One upstream.
 #[derive(Clone, Debug)]
@@ -74,14 +83,8 @@ pub(crate) struct Association {
     reach_changed: Mono,
     /// Its address is of a family that this node has no route for, most likely.
     unroutable: bool,
-}
-
-/// A name that is to be looked up.
-#[derive(Clone, Copy, Debug)]
-struct Lookup {
-    at: Mono,
-    /// Seconds until the next try.
-    wait: f64,
+    duplicate: Duplicate,
+    refresh: Refresh,
 }
 
 /// What a datagram was good for.
@@ -94,10 +97,6 @@ pub(crate) enum Received {
     /// A sample came into the history.
     Sample,
 }
-
-/// First wait after a failed lookup, seconds; doubled up to the longest.
-const FIRST_LOOKUP_WAIT: f64 = 2.0;
-const LONGEST_LOOKUP_WAIT: f64 = 64.0;
 
 /// An answer is waited for no longer than this, seconds, even if the next poll is far.
 const LONGEST_WAIT: f64 = 3.0;
@@ -127,7 +126,7 @@ impl Association {
         let device = matches!(source.upstream, Upstream::Device { .. });
         // Whom to ask with keys from an exchange is said there.
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
-        let literal = literal.filter(|_| !pool && !proof.exchanges);
+        let literal = literal.filter(|_| !pool && !proof.exchanges).map(|address| address.to_canonical());
         let named = literal.is_none() && !pool && !device;
         let lookup = named.then_some(Lookup { at: first, wait: FIRST_LOOKUP_WAIT });
         Self {
@@ -165,6 +164,8 @@ impl Association {
             heard: None,
             reach_changed: first,
             unroutable: false,
+            duplicate: Duplicate::default(),
+            refresh: Refresh::default(),
         }
     }
 
@@ -184,7 +185,7 @@ impl Association {
     /// When `poll` has something to do.
     pub(crate) fn next_wakeup(&self) -> Mono {
         let lookup = self.lookup.map(|lookup| lookup.at);
-        let poll = self.placed().then(|| self.schedule.next());
+        let poll = self.asks().then(|| self.schedule.next());
         let deadline = self.request.map(|request| request.deadline);
         [lookup, poll, deadline].into_iter().flatten().min().unwrap_or(Mono(i64::MAX))
     }
@@ -196,18 +197,8 @@ impl Association {
         if self.request.is_some_and(|request| request.deadline <= now) {
             actions.extend(self.close());
         }
-        if let Some(lookup) = &mut self.lookup
-            && lookup.at <= now
-        {
-            actions.push(Action::Resolve { source: self.id, host: self.host.clone() });
-            if self.proof.exchanges {
-                lookup.at = self.proof.begin_exchange(now);
-            } else {
-                lookup.at = now.plus(lookup.wait);
-                lookup.wait = (2.0 * lookup.wait).min(LONGEST_LOOKUP_WAIT);
-            }
-        }
-        if self.schedule.next() <= now && self.placed() {
+        actions.extend(self.look_up(now, spread));
+        if self.schedule.next() <= now && self.asks() {
             actions.extend(self.close());
             let previous = self.interleave.begin().filter(|_| self.source.interleaved);
             actions.extend(self.question(request, previous.as_ref()));

@@ -7,6 +7,7 @@ use crate::{
     SourceId,
     association::{Association, Reading, Received, known_first},
     discipline::Discipline,
+    duplicate::canonical,
     jump::{Jumps, Look},
     leap::LeapWatch,
     pool::Pool,
@@ -185,8 +186,11 @@ impl Engine {
             }
             self.pools.extend(pool);
         }
+        let mut actions: Vec<Action> = old.iter_mut().filter_map(Association::close).collect();
+        self.settle_duplicates(now.mono, &mut actions);
+        self.bequeath_all(&mut old, now.mono);
         self.remember();
-        old.iter_mut().filter_map(Association::close).collect()
+        actions
     }
 
     /// How a source's answers are to be proven; none if there is no such source.
@@ -246,8 +250,9 @@ impl Engine {
         }
         if turn || matches!(event, Event::Resolved { .. }) {
             self.tend_pools(now, &mut actions);
-            self.remember();
         }
+        self.settle_duplicates(now.mono, &mut actions);
+        self.remember();
         for index in 0..self.associations.len() {
             let (request, spread) = (RequestId(self.next_request), self.spread());
             let association = &mut self.associations[index];
@@ -303,7 +308,7 @@ impl Engine {
         match event {
             Event::Wakeup | Event::Resumed { .. } => {}
             Event::Resolved { source, addresses } => {
-                let addresses = known_first(addresses, &self.recalled);
+                let addresses = known_first(&canonical(addresses), &self.recalled);
                 if !self.pool_resolved(source, &addresses) {
                     let association = self.associations.iter_mut().find(|a| a.id == source);
                     actions.extend(association.and_then(|a| a.resolved(&addresses, now.mono)));
@@ -311,7 +316,7 @@ impl Engine {
             }
             Event::Keyed { source, addresses, port } => {
                 let association = self.associations.iter_mut().find(|a| a.id == source);
-                actions.extend(association.and_then(|a| a.keyed(addresses, port, now.mono)));
+                actions.extend(association.and_then(|a| a.keyed(&canonical(addresses), port, now.mono)));
             }
             Event::Unproven { source, why } => {
                 let association = self.associations.iter_mut().find(|a| a.id == source);
@@ -373,7 +378,7 @@ impl Engine {
     }
 
     /// Random, -1 to 1 (xorshift).
-    fn spread(&mut self) -> f64 {
+    pub(crate) fn spread(&mut self) -> f64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;

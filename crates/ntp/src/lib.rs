@@ -25,6 +25,7 @@ mod reply;
 mod association;
 mod interleave;
 mod poll;
+mod duplicate;
 mod pool;
 mod request;
 

@@ -1,9 +1,11 @@
 //! A name that stands for several servers: its addresses, and which of them are asked. The members are ordinary
 //! associations; one that is lost, lies or is of no use gives way to another address of the name.
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    Action, Mono, Now, Source, SourceId, SourceState, Upstream, association::Association, engine::Engine,
+    Action, Mono, Now, Source, SourceId, SourceState, Upstream,
+    association::{Association, Refresh},
+    engine::Engine,
 };
 
 /// One pool.
@@ -12,6 +14,7 @@ pub(crate) struct Pool {
     pub(crate) id: SourceId,
     source: Source,
     host: String,
+    port: u16,
     max_sources: usize,
     addresses: Vec<IpAddr>,
     /// Addresses that were of no use, and until when they are not tried again.
@@ -21,6 +24,10 @@ pub(crate) struct Pool {
     lookup: Mono,
     /// Seconds until the lookup after that.
     wait: f64,
+    /// Lookups while no address is wanted.
+    refresh: Refresh,
+    /// The name was looked up for what it holds now, and the members were not held against that yet.
+    review: bool,
 }
 
 /// First wait after a lookup, seconds, doubled each time: quickly at first, while there is no address at all.
@@ -41,17 +48,20 @@ const SPOILED: f64 = 3600.0;
 impl Pool {
     /// The pool that an upstream describes; none if it describes something else.
     pub(crate) fn new(id: SourceId, source: &Source, first: Mono) -> Option<Self> {
-        let Upstream::Pool { host, max_sources, .. } = &source.upstream else { return None };
+        let Upstream::Pool { host, port, max_sources } = &source.upstream else { return None };
         Some(Self {
             id,
             source: source.clone(),
             host: host.clone(),
+            port: *port,
             max_sources: (*max_sources).max(1),
             addresses: Vec::new(),
             spoiled: Vec::new(),
             doubted: Vec::new(),
             lookup: first,
             wait: FIRST_WAIT,
+            refresh: Refresh::default(),
+            review: false,
         })
     }
 
@@ -78,14 +88,25 @@ impl Pool {
                 self.wait = UNRESOLVED_WAIT;
             }
             self.addresses = addresses.to_vec();
+            self.review |= self.refresh.answered();
         }
     }
 
     /// An address that nobody asks and that was not given up of late.
-    fn free(&mut self, taken: &[IpAddr], now: Mono) -> Option<IpAddr> {
+    fn free(&mut self, taken: &[SocketAddr], now: Mono) -> Option<IpAddr> {
         self.spoiled.retain(|(_, until)| *until > now);
         let spoiled = |address: &IpAddr| self.spoiled.iter().any(|(spoiled, _)| spoiled == address);
-        self.addresses.iter().find(|address| !taken.contains(address) && !spoiled(address)).copied()
+        let taken = |address: IpAddr| taken.contains(&SocketAddr::new(address, self.port));
+        self.addresses.iter().find(|address| !taken(**address) && !spoiled(address)).copied()
+    }
+
+    /// Whether the name was looked up again, and does not hold the member's address any more. Of members that are
+    /// believed one goes at a time: of a large pool each answer holds other servers.
+    fn has_lost(&mut self, member: &Association) -> bool {
+        let lost = self.review && member.address().is_some_and(|address| !self.addresses.contains(&address));
+        let doubted = self.doubted.iter().any(|(id, _)| *id == member.id);
+        self.review &= doubted || !lost;
+        lost
     }
 
     /// Whether the member should give way. `heard` is when anybody answered last: if that was when the member did, the
@@ -108,8 +129,12 @@ impl Pool {
         doubtful && since.is_some_and(|since| now - since >= LONGEST_DOUBT)
     }
 
-    /// Looks the name up, if it is time to, and more addresses are `wanted`.
-    fn look_up(&mut self, wanted: bool, now: Mono) -> Option<Action> {
+    /// Looks the name up, if it is time to: more addresses are `wanted`, a member is not believed, or a day has passed.
+    /// `spread` is random, -1 to 1.
+    fn look_up(&mut self, wanted: bool, now: Mono, spread: f64) -> Option<Action> {
+        if self.refresh.due(!self.doubted.is_empty(), now, spread) {
+            return Some(Action::Resolve { source: self.id, host: self.host.clone() });
+        }
         if !wanted {
             self.wait = UNRESOLVED_WAIT;
             self.lookup = self.lookup.min(now.plus(UNRESOLVED_WAIT));
@@ -138,32 +163,39 @@ impl Engine {
         let heard = self.associations.iter().filter_map(|a| a.last_answer).max();
         let mut pools = std::mem::take(&mut self.pools);
         for pool in &mut pools {
-            let mut taken: Vec<IpAddr> = self.associations.iter().filter_map(Association::address).collect();
+            let mut taken: Vec<SocketAddr> =
+                self.associations.iter().filter_map(Association::claim).collect();
             let mut wanted = pool.addresses.is_empty();
             let (id, mut members) = (pool.id, 0);
             for member in self.associations.iter_mut().filter(|a| a.pool == Some(id)) {
                 members += 1;
-                let tired = pool.tires_of(member, heard, now.mono);
-                if member.address().is_some() && !tired {
+                let tired = pool.tires_of(member, heard, now.mono) || pool.has_lost(member);
+                if member.address().is_some() && !tired && !member.is_crowded() {
                     continue;
                 }
                 let Some(address) = pool.free(&taken, now.mono) else {
                     wanted = true;
+                    // The member says why it has none of its own.
+                    let shared = pool.addresses.first().filter(|_| member.address().is_none()).copied();
+                    actions.extend(shared.and_then(|address| member.turn_to(address, now.mono)));
                     continue;
                 };
-                pool.spoiled.extend(member.address().map(|old| (old, now.mono.plus(SPOILED))));
+                pool.spoiled
+                    .extend(member.address().filter(|_| tired).map(|old| (old, now.mono.plus(SPOILED))));
                 pool.doubted.retain(|(id, _)| *id != member.id);
                 actions.extend(member.turn_to(address, now.mono));
-                taken.push(address);
+                taken.push(SocketAddr::new(address, pool.port));
             }
+            pool.review = false;
             while members < pool.max_sources {
                 let Some(address) = pool.free(&taken, now.mono) else { break };
                 members += 1;
                 self.add_member(pool, members, address, now.mono);
-                taken.push(address);
+                taken.push(SocketAddr::new(address, pool.port));
             }
             wanted |= members < pool.max_sources;
-            actions.extend(pool.look_up(wanted, now.mono));
+            let spread = self.spread();
+            actions.extend(pool.look_up(wanted, now.mono, spread));
         }
         self.pools = pools;
     }

@@ -14,6 +14,7 @@ mod machine;
 mod rival;
 mod network;
 mod devices;
+mod names;
 mod servers;
 
 mod measure;
@@ -100,8 +101,12 @@ pub struct Sim {
     pub rates: Vec<f64>,
     /// Every request, and when it was sent.
     pub sent: Vec<(f64, RequestId)>,
-    /// What any name resolves to.
+    /// What any name resolves to that is not in `hosts`.
     pub names: Vec<IpAddr>,
+    /// What these names resolve to.
+    pub hosts: Vec<(String, Vec<IpAddr>)>,
+    /// The resolver does not answer at all.
+    pub no_resolver: bool,
     /// So many names were asked for.
     pub resolved: u32,
     /// Pairs of time and offset at every event.
@@ -199,6 +204,8 @@ impl Sim {
             rates: Vec::new(),
             sent: Vec::new(),
             names: Vec::new(),
+            hosts: Vec::new(),
+            no_resolver: false,
             resolved: 0,
             track: Vec::new(),
             raw: 0.0,
@@ -300,11 +307,7 @@ impl Sim {
         for action in actions {
             match action {
                 action if !self.permitted(&action) => {}
-                Action::Resolve { source, .. } => {
-                    self.resolved += 1;
-                    let names = self.names.clone();
-                    self.give(Event::Resolved { source, addresses: &names });
-                }
+                Action::Resolve { source, host } => self.resolve(source, &host),
                 Action::Send { request, to, .. } => self.send(request, to),
                 Action::Read { request, path, .. } => self.read(request, &path),
                 Action::Close { request } => self.open.retain(|open| *open != request),

@@ -132,9 +132,9 @@ impl Engine {
         self.electable().all(|a| a.unreachable() || a.follows_us() || !a.placed() && !resolving)
     }
 
-    /// The sources that are not for measuring only.
+    /// The sources that are not for measuring only, and no duplicates of others.
     pub(crate) fn electable(&self) -> impl Iterator<Item = &Association> {
-        self.associations.iter().filter(|a| !a.source.noselect)
+        self.associations.iter().filter(|a| !a.source.noselect && !a.is_duplicate())
     }
 
     /// This clock minus true time, seconds: what is measured, and what is still being slewed away.

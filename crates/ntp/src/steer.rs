@@ -1,7 +1,7 @@
 //! From the sources' estimates to a corrected clock: vote, merge, decide, act. The part of the engine that moves time.
 use crate::{
     Action, Leap, Now, SourceState, StepReason, Transition, Wall,
-    association::Association,
+    association::{Association, Merits},
     combine::{Estimated, combinable, combine},
     discipline::{CLOCK_ERROR, Decision, Reference},
     engine::Engine,
@@ -237,14 +237,15 @@ fn candidate(association: &mut Association, reached: bool, at: Wall) -> Option<C
         association.standing = (SourceState::Unusable, why);
         return None;
     }
+    let Merits { prefer, trust, require } = association.merits();
     Some(Candidate {
         id: association.id,
         offset,
         distance,
         stratum: server.stratum,
-        prefer: association.source.prefer,
-        trust: association.source.trust,
-        require: association.source.require,
+        prefer,
+        trust,
+        require,
         reached,
         fresh: association.fresh,
     })

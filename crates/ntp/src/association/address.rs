@@ -1,25 +1,38 @@
 //! Which of its addresses a source is asked at: the resolver's answers, and what happens when one is of no use.
 use std::net::IpAddr;
 
-use super::{Association, LONGEST_LOOKUP_WAIT, Lookup};
+use super::{
+    Association,
+    lookup::{LONGEST_LOOKUP_WAIT, Lookup},
+};
 use crate::{Action, Mono, Source, poll::Schedule};
 
 impl Association {
     /// The resolver's answer; empty if there is none.
     pub(crate) fn resolved(&mut self, addresses: &[IpAddr], now: Mono) -> Option<Action> {
-        if self.lookup.is_none() || addresses.is_empty() {
+        let refreshed = self.refresh.answered();
+        if addresses.is_empty() || self.lookup.is_none() && !refreshed {
             return None;
         }
         self.addresses = addresses.to_vec();
-        self.lookup = None;
-        if self.address.is_some() && self.reach != 0 {
-            return None;
+        let silent = self.lookup.take().is_some() && self.reach == 0;
+        if self.address.is_some_and(|address| silent || !addresses.contains(&address)) {
+            return if silent { self.turn_from_silence(now) } else { self.follow_name(now) };
         }
-        if self.address.is_some() {
-            // Not reached so far: asked again later, since names move.
-            self.lookup = Some(Lookup { at: now.plus(LONGEST_LOOKUP_WAIT), wait: LONGEST_LOOKUP_WAIT });
-        }
+        if self.address.is_some() { None } else { self.next_address(now) }
+    }
+
+    /// Its address was not reached so far: tries another one, and asks for the name again later, since names move.
+    fn turn_from_silence(&mut self, now: Mono) -> Option<Action> {
+        self.lookup = Some(Lookup { at: now.plus(LONGEST_LOOKUP_WAIT), wait: LONGEST_LOOKUP_WAIT });
         self.next_address(now)
+    }
+
+    /// Its name has moved away from its address, which answers.
+    fn follow_name(&mut self, now: Mono) -> Option<Action> {
+        let first = self.addresses.first().copied()?;
+        self.refresh.moved();
+        self.go_to(first, now)
     }
 
     /// Turns to the address after the current one. What another server said is forgotten.
@@ -30,6 +43,7 @@ impl Association {
         if Some(next) == self.address {
             return None;
         }
+        self.spoil(now);
         self.schedule.hurry(1, now);
         self.replace(next)
     }

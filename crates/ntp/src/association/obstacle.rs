@@ -27,7 +27,8 @@ impl Association {
 
     /// Whether the next seconds may bring the samples that are missing for an estimate.
     pub(crate) fn measuring(&self) -> bool {
-        self.history.estimate().is_none() && !self.unreachable() && !self.source.noselect
+        let asked = !self.source.noselect && !self.is_duplicate();
+        asked && self.history.estimate().is_none() && !self.unreachable()
     }
 
     /// Whether it may still be voted on though it is not reached: for a hundred polls, if it was not refused.
@@ -42,7 +43,7 @@ impl Association {
 
     /// Why no estimate of it can be used, whatever others say; none if it can.
     pub(crate) fn obstacle(&self) -> Option<(SourceState, String)> {
-        if let Some(obstacle) = self.proof_obstacle() {
+        if let Some(obstacle) = self.duplicate_obstacle().or_else(|| self.proof_obstacle()) {
             return Some(obstacle);
         }
         if !self.placed() {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::{
     Action, Auth, Mono, SourceState,
-    association::{Association, Lookup},
+    association::{Association, lookup::Lookup},
 };
 
 /// What stands between a source and its proof.

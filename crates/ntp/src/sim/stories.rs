@@ -5,9 +5,11 @@ use crate::{BootState, Transition, Upstream, sim::Sim};
 mod start;
 
 mod air_gap;
+mod names;
 mod upstreams;
 
 mod choice;
+mod duplicates;
 mod liars;
 
 mod accuracy;

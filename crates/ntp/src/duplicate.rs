@@ -1,0 +1,135 @@
+//! One address and port is one vote, under however many names: which of several sources at one server counts. Where
+//! the associations ask goes in, and who of them is not asked comes out. It is looked at after whatever can move a
+//! source: names may be the same server by way of CNAMEs, of an exchange of keys, or of a pool's answer.
+//!
+//! A duplicate could also be asked without a vote; but the server would then be asked twice as often, and its rate limit
+//! would strike the source that counts.
+use std::{
+    cmp::Reverse,
+    net::{IpAddr, SocketAddr},
+};
+
+use crate::{
+    Action, Auth, Mono, SourceId,
+    association::{Association, Heritage, Merits},
+    engine::Engine,
+};
+
+/// Addresses as they are compared: IPv4 in its own form, also where it came as `::ffff:192.0.2.1`, and each once.
+pub(crate) fn canonical(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let mut distinct = Vec::with_capacity(addresses.len());
+    for address in addresses.iter().map(IpAddr::to_canonical) {
+        if !distinct.contains(&address) {
+            distinct.push(address);
+        }
+    }
+    distinct
+}
+
+impl Engine {
+    /// Sees to it that of all sources at one address and port one counts. A source that meets another one first tries
+    /// its other addresses.
+    pub(crate) fn settle_duplicates(&mut self, now: Mono, actions: &mut Vec<Action>) {
+        if !self.crowded() {
+            return;
+        }
+        let mut order: Vec<usize> = (0..self.associations.len()).collect();
+        order.sort_by_key(|index| self.associations.get(*index).map(|a| (rank(a), *index)));
+        let mut counted: Vec<Counted> = Vec::new();
+        for index in order {
+            let occupied = self.occupied(index);
+            let Some(association) = self.associations.get_mut(index) else { continue };
+            let Some(place) = association.place() else {
+                association.count(now);
+                continue;
+            };
+            let Some(first) = counted.iter_mut().find(|counted| counted.place == place) else {
+                association.count(now);
+                counted.push(Counted::new(place, index, association));
+                continue;
+            };
+            let (id, heir, heritage) = (association.id, first.index, association.bequeath());
+            if let Some(address) = association.free_address(&occupied, now) {
+                actions.extend(association.go_to(address, now));
+                counted.extend(association.place().map(|place| Counted::new(place, index, association)));
+            } else {
+                actions.extend(association.yield_to(&first.name, place));
+                first.wanted |= association.pool.is_none();
+                if !association.source.noselect {
+                    first.lent = first.lent.and(association.merits());
+                }
+            }
+            self.bequeath(id, heritage, heir, now);
+        }
+        for Counted { index, lent, wanted, .. } in counted {
+            if let Some(association) = self.associations.get_mut(index) {
+                association.stand_for(lent, wanted);
+            }
+        }
+    }
+
+    /// What a source measured of a server goes over to the one that counts for that server.
+    fn bequeath(&mut self, from: SourceId, heritage: Heritage, to: usize, now: Mono) {
+        let Some(heir) = self.associations.get_mut(to) else { return };
+        let inherited = heir.inherit(heritage, now);
+        if let Some(reference) = &mut self.discipline.reference
+            && inherited
+            && reference.source == from
+        {
+            reference.source = heir.id;
+        }
+    }
+
+    /// The same for sources that are not in the orders any more.
+    pub(crate) fn bequeath_all(&mut self, gone: &mut [Association], now: Mono) {
+        for former in gone {
+            let place = former.place();
+            let heir = self
+                .associations
+                .iter()
+                .position(|a| place.is_some() && a.place() == place && !a.is_duplicate());
+            if let Some(heir) = heir {
+                self.bequeath(former.id, former.bequeath(), heir, now);
+            }
+        }
+    }
+
+    /// Whether two sources are at one place, or one knows that it was not alone.
+    fn crowded(&self) -> bool {
+        let mut places: Vec<SocketAddr> = self.associations.iter().filter_map(Association::place).collect();
+        places.sort_unstable();
+        places.windows(2).any(|pair| pair.first() == pair.last())
+            || self.associations.iter().any(Association::is_duplicate)
+    }
+
+    /// Where all but one are asked, or will be.
+    fn occupied(&self, but: usize) -> Vec<SocketAddr> {
+        let others = self.associations.iter().enumerate().filter(|(index, _)| *index != but);
+        others.filter_map(|(_, association)| association.claim()).collect()
+    }
+}
+
+/// A source that counts for its server.
+struct Counted {
+    place: SocketAddr,
+    index: usize,
+    name: String,
+    /// What the others at this server ask for.
+    lent: Merits,
+    /// One of them has nowhere else to ask.
+    wanted: bool,
+}
+
+impl Counted {
+    fn new(place: SocketAddr, index: usize, association: &Association) -> Self {
+        Self { place, index, name: association.source.name.clone(), lent: Merits::default(), wanted: false }
+    }
+}
+
+/// The smallest counts, and of equal ones the first in the list: one that may be followed before one that is only
+/// measured, one whose answers are proven before one that anybody could forge, then what the user asked for.
+fn rank(association: &Association) -> (bool, Reverse<[bool; 4]>) {
+    let source = &association.source;
+    let merits = [source.auth != Auth::None, source.require, source.trust, source.prefer];
+    (source.noselect, Reverse(merits))
+}
