@@ -13,6 +13,7 @@ use contract::{Agent, AgentFile, BootPod, BootPodState, BootReport};
 use tracing::{info, warn};
 
 use crate::{
+    exposure,
     host_root::HostRoot,
     load,
     replace::{Kind, replace},
@@ -49,6 +50,11 @@ enum Error {
         .0.display()
     )]
     NoFolder(PathBuf),
+    #[error(
+        "the node would run a program from a folder that others may write, as root, at its next boot: {0}. Until then there \
+         is no static pod"
+    )]
+    Exposed(String),
     #[error("{} is not a file of ours: left alone", .0.display())]
     Foreign(PathBuf),
     #[error("{}: {source}", path.display())]
@@ -90,7 +96,12 @@ impl BootPodKeeper {
         self.looked = Some(now);
         let ordered_away = self.is_ordered_away();
         let wanted = self.orders.static_pod && !ordered_away;
-        let outcome = if wanted { self.install(now) } else { self.remove().map(|()| String::new()) };
+        let outcome = match self.exposure() {
+            // What lies there may be another's already.
+            Some(why) if wanted => self.remove().and(Err(Error::Exposed(why))),
+            _ if wanted => self.install(now),
+            _ => self.remove().map(|()| String::new()),
+        };
         let report = match outcome {
             Ok(message) if wanted => BootReport {
                 state: if message.is_empty() { BootPodState::Installed } else { BootPodState::Failed },
@@ -113,6 +124,12 @@ impl BootPodKeeper {
         }
         self.told = Some(report.clone());
         Some(report)
+    }
+
+    /// Why others may replace the program that the pod runs: here, or on the host, where the folder may have another way.
+    fn exposure(&self) -> Option<String> {
+        let on_host = exposure::of(&self.host, &self.orders.host_state_directory).ok().flatten();
+        self.state.exposure().or(on_host)
     }
 
     fn is_ordered_away(&self) -> bool {
@@ -210,12 +227,15 @@ pub(crate) fn remove_unclaimed(file: &AgentFile, state: Arc<State>) -> Result<()
 }
 
 fn put(path: &Path, text: &str) -> Result<(), Error> {
-    let there = fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
-    if there && load::read(path).is_ok_and(|found| found == text) {
+    if is_own(path) && load::read(path).is_ok_and(|found| found == text) {
         return Ok(());
     }
     let written = replace(path, Kind { mode: 0o644, durable: true }, |file| file.write_all(text.as_bytes()));
     written.map_err(|source| Error::File { path: path.to_owned(), source })
+}
+
+fn is_own(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| exposure::is_own(&found))
 }
 
 fn take_away(path: &Path) -> Result<(), Error> {

@@ -12,6 +12,8 @@ use std::{
 use ntp::{Reason, Snapshot};
 use sys::shared::Shared;
 
+use crate::{exposure, host_root::HostRoot};
+
 /// The segment, mapped.
 #[derive(Debug)]
 pub(crate) struct ClockBound {
@@ -57,6 +59,12 @@ impl ClockBound {
         let failed = |source| Error { path: path.to_owned(), source };
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
+            // Who may write the segment can cut it short, and the next access would end this process by SIGBUS.
+            let exposure = exposure::of(&HostRoot::new("/".into()), &exposure::absolute(folder));
+            if let Some(why) = exposure.map_err(failed)? {
+                return Err(failed(io::Error::other(why)));
+            }
+            remove_foreign(path).map_err(failed)?;
         }
         let segment = Shared::open(path).map_err(|error| failed(io::Error::other(error)))?;
         let size = size_of::<sys::shared::ClockBound>() as u32;
@@ -110,6 +118,17 @@ impl ClockBound {
     }
 }
 
+/// A file that another user has, may write, or has another name for goes: its readers find the new one when they open it
+/// again.
+fn remove_foreign(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if exposure::is_own(&found) => Ok(()),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// How long the bound is worth something without us, nanoseconds: as in ClockBound's own daemon.
 const VALID: i64 = 1_000_000_000_000;
 
@@ -145,7 +164,7 @@ const LARGEST_BOUND: f64 = 1e18;
 mod tests {
     use std::{
         ffi::CString,
-        os::unix::ffi::OsStrExt,
+        os::unix::{ffi::OsStrExt, fs::PermissionsExt},
         sync::atomic::{AtomicBool, AtomicU32},
         thread,
     };
@@ -314,6 +333,28 @@ mod tests {
                 }
             }
         });
+    }
+
+    /// Everybody may read the segment, so everybody may lock it: that must not matter. Nor may a file that was another's.
+    #[test]
+    fn who_may_read_the_segment_cannot_stop_its_writer() {
+        let folder = Scratch::new();
+        let path = folder.path().join("shm0");
+        drop(ClockBound::open(&path).unwrap());
+        let reader = fs::File::open(&path).unwrap();
+        reader.lock().unwrap();
+        let mut writer = ClockBound::open(&path).unwrap();
+        writer.publish(&snapshot(), 0);
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set(&path, 0o666);
+        let other = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let mut writer = ClockBound::open(&path).unwrap();
+        other.set_len(0).unwrap();
+        // It would end by SIGBUS here.
+        writer.publish(&snapshot(), 0);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        set(folder.path(), 0o777);
+        assert!(ClockBound::open(&path).unwrap_err().to_string().contains("may be written by others"));
     }
 
     #[test]

@@ -25,6 +25,22 @@ impl HostRoot {
     /// # Errors
     /// A part of it is not there or cannot be read, or links lead in a circle.
     pub(crate) fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        self.walk(path, |_| ())
+    }
+
+    /// The same, with all that is passed on the way: the root, folders and links, in their order, and the end.
+    ///
+    /// # Errors
+    /// As [`HostRoot::resolve`].
+    pub(crate) fn way(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut way = vec![self.0.clone()];
+        let end = self.walk(path, |passed| way.push(passed.to_owned()))?;
+        // The way may lead back.
+        way.push(end);
+        Ok(way)
+    }
+
+    fn walk(&self, path: &Path, mut pass: impl FnMut(&Path)) -> io::Result<PathBuf> {
         let mut open: VecDeque<OsString> = names(path).collect();
         let mut at: Vec<OsString> = Vec::new();
         let mut links = 0;
@@ -34,6 +50,7 @@ impl HostRoot {
                 continue;
             }
             let here = self.0.join(at.iter().collect::<PathBuf>()).join(&name);
+            pass(&here);
             if !fs::symlink_metadata(&here)?.is_symlink() {
                 at.push(name);
                 continue;

@@ -1,13 +1,20 @@
 //! The one lock: whoever steers this node's clock and writes its state folder holds it, so that there is one such program
-//! at a time. It ends with its process, however that ends; who holds it stands in the file. Decides nothing.
+//! at a time. It ends with its process, however that ends; who holds it stands in the file. A `file` is locked so that only
+//! who may write it can; `holder` tells who has it.
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs::File,
+    io::{self, Write},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use tracing::warn;
+
+mod file;
+mod holder;
+
+use file::Attempt;
+use holder::Search;
 
 /// Held until it is dropped.
 #[derive(Debug)]
@@ -32,10 +39,19 @@ pub(crate) struct Waiting {
     directory: PathBuf,
     who: String,
     queue: Option<File>,
+    search: Search,
+    /// Since when a process that cannot be seen has the old kind of lock alone.
+    unknown: Option<Instant>,
 }
 
 const LOCK: &str = "lock";
 const QUEUE: &str = "lock.queue";
+
+/// An older version gives way to who waits within a second, or is ended by whoever upgrades it. After this it is taken for a
+/// plain user's, who must not keep the agent away for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const UNSEEN: &str = "a process that this one cannot see (of another PID namespace)";
 
 impl Lock {
     /// Tries once; `who` is what others will read of us.
@@ -43,27 +59,26 @@ impl Lock {
     /// # Errors
     /// The folder cannot be written, or its system of files knows no locks.
     pub(crate) fn try_take(directory: &Path, who: &str) -> io::Result<Taken> {
-        let mut file = open(&directory.join(LOCK))?;
-        if !locked(&file)? {
-            let mut holder = String::new();
-            // Whatever is in it is shown; its holder may be about to write it.
-            let _ = (&mut file).take(LONGEST).read_to_string(&mut holder);
-            let holder = holder.lines().next().unwrap_or_default().trim();
-            let holder = if holder.is_empty() { "another agent" } else { holder };
-            return Ok(Taken::Theirs(holder.to_owned()));
+        match file::try_take(&directory.join(LOCK), &mut Search::default())? {
+            Attempt::Ours(file) => Ok(Taken::Ours(Self::signed(file, directory, who))),
+            Attempt::Theirs(holder) => Ok(Taken::Theirs(holder)),
+            Attempt::Unknown(_) => Ok(Taken::Theirs(UNSEEN.to_owned())),
         }
-        let lock = Self { file, queue: directory.join(QUEUE) };
-        lock.sign(&format!("{who}, pid {}\n", std::process::id()));
-        Ok(Taken::Ours(lock))
     }
 
     /// Whether somebody waits for it.
     pub(crate) fn is_wanted(&self) -> bool {
-        open(&self.queue).and_then(|file| locked(&file)).is_ok_and(|free| !free)
+        matches!(file::try_take(&self.queue, &mut Search::default()), Ok(Attempt::Theirs(_)))
     }
 
-    /// Writes who holds the lock. On a full disk the file stays empty: the lock holds all the same, and others read
-    /// "another agent".
+    fn signed(file: File, directory: &Path, who: &str) -> Self {
+        let lock = Self { file, queue: directory.join(QUEUE) };
+        lock.sign(&format!("{who}, pid {}\n", std::process::id()));
+        lock
+    }
+
+    /// Writes who holds the lock. On a full disk the file stays empty: the lock holds all the same, and others read the
+    /// name that /proc has.
     fn sign(&self, text: &str) {
         if let Err(error) = self.file.set_len(0).and_then(|()| (&self.file).write_all(text.as_bytes())) {
             warn!(%error, "The lock is held, but its file cannot name the holder");
@@ -81,7 +96,13 @@ impl Drop for Lock {
 impl Waiting {
     /// Wants the lock of `directory`, as `who`.
     pub(crate) fn new(directory: &Path, who: &str) -> Self {
-        Self { directory: directory.to_owned(), who: who.to_owned(), queue: None }
+        Self {
+            directory: directory.to_owned(),
+            who: who.to_owned(),
+            queue: None,
+            search: Search::default(),
+            unknown: None,
+        }
     }
 
     /// Tries once, and from then on is seen to wait.
@@ -89,44 +110,170 @@ impl Waiting {
     /// # Errors
     /// As [`Lock::try_take`].
     pub(crate) fn try_take(&mut self) -> io::Result<Taken> {
-        let taken = Lock::try_take(&self.directory, &self.who)?;
-        match taken {
-            Taken::Ours(_) => self.queue = None,
-            Taken::Theirs(_) if self.queue.is_none() => {
-                let file = open(&self.directory.join(QUEUE))?;
-                self.queue = locked(&file)?.then_some(file);
+        let attempt = file::try_take(&self.directory.join(LOCK), &mut self.search)?;
+        let holder = match attempt {
+            Attempt::Ours(file) => return Ok(self.taken(file)),
+            Attempt::Theirs(holder) => {
+                self.unknown = None;
+                holder
             }
-            Taken::Theirs(_) => {}
+            Attempt::Unknown(file) if self.unknown.is_some_and(|since| since.elapsed() >= PATIENCE) => {
+                warn!(
+                    "The lock of a process that cannot be seen is ignored: no program of this version has it"
+                );
+                return Ok(self.taken(file));
+            }
+            Attempt::Unknown(_) => {
+                self.unknown.get_or_insert_with(Instant::now);
+                UNSEEN.to_owned()
+            }
+        };
+        if self.queue.is_none()
+            && let Attempt::Ours(file) | Attempt::Unknown(file) =
+                file::try_take(&self.directory.join(QUEUE), &mut Search::default())?
+        {
+            self.queue = Some(file);
         }
-        Ok(taken)
+        Ok(Taken::Theirs(holder))
     }
-}
 
-/// A name and a number.
-const LONGEST: u64 = 200;
-
-fn open(path: &Path) -> io::Result<File> {
-    // Through a link somebody else's file would be written.
-    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(io::Error::other(format!("{} is no plain file", path.display())));
-    }
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path)
-}
-
-fn locked(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(error),
+    fn taken(&mut self, file: File) -> Taken {
+        self.queue = None;
+        Taken::Ours(Lock::signed(file, &self.directory, &self.who))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt, symlink},
+        process::{Child, Command, Stdio},
+        thread,
+    };
 
     use super::*;
     use crate::scratch::Scratch;
+
+    /// A process that has the old kind of lock on a file, and may only read it: as a plain user, if we can make one.
+    struct Stranger(Child);
+
+    impl Stranger {
+        fn locks(path: &Path) -> Self {
+            let plain = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+            let mut command = Command::new("setpriv");
+            if sys::lock::own_user() == 0 {
+                command.args(plain);
+            }
+            command.args(["flock", "--nonblock"]).arg(path).arg("cat").stdin(Stdio::piped());
+            let child = command.spawn().expect("this test needs Debian's package util-linux");
+            let stranger = Self(child);
+            let begun = Instant::now();
+            let has_it = || fs::File::open(path).is_ok_and(|file| file.try_lock().is_err());
+            while !has_it() {
+                assert!(begun.elapsed() < Duration::from_secs(20), "it never got the lock");
+                thread::sleep(Duration::from_millis(10));
+            }
+            stranger
+        }
+    }
+
+    impl Drop for Stranger {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    /// As an older version left it: everybody may open the file, and flock it.
+    fn open_to_all(folder: &Scratch, name: &str) -> PathBuf {
+        let path = folder.path().join(name);
+        fs::write(&path, "timesync-agent run, pid 1\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_plain_users_flock_keeps_nobody_away() {
+        let folder = Scratch::new();
+        let path = open_to_all(&folder, LOCK);
+        let stranger = Stranger::locks(&path);
+        let lock = ours(Lock::try_take(folder.path(), "the first")).unwrap();
+        assert_eq!(mode(&path), 0o600, "nobody else can open it again");
+        let Taken::Theirs(holder) = Lock::try_take(folder.path(), "the second").unwrap() else { panic!() };
+        assert_eq!(holder, format!("the first, pid {}", std::process::id()));
+        // An older version is kept away as well: the file has the old kind of lock, too, and it is ours.
+        assert!(fs::File::open(&path).unwrap().try_lock().is_err());
+        drop(lock);
+        drop(stranger);
+        assert!(fs::File::open(&path).unwrap().try_lock().is_ok());
+    }
+
+    #[test]
+    fn a_plain_users_flock_is_no_agent_that_waits() {
+        let folder = Scratch::new();
+        let queue = open_to_all(&folder, QUEUE);
+        let _stranger = Stranger::locks(&queue);
+        let lock = ours(Lock::try_take(folder.path(), "a")).unwrap();
+        assert!(!lock.is_wanted());
+        let mut waiting = Waiting::new(folder.path(), "b");
+        assert!(ours(waiting.try_take()).is_none() && lock.is_wanted());
+        assert_eq!(mode(&queue), 0o600);
+    }
+
+    #[test]
+    fn an_older_version_that_has_the_old_lock_is_respected_and_named() {
+        let folder = Scratch::new();
+        let path = open_to_all(&folder, LOCK);
+        // It opened the file for writing.
+        let script = format!("exec 9<>{}; flock 9; exec cat", path.display());
+        let mut command = Command::new("bash");
+        let mut child = command.args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
+        let begun = Instant::now();
+        while fs::File::open(&path).unwrap().try_lock().is_ok() {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            thread::sleep(Duration::from_millis(10));
+        }
+        let Taken::Theirs(holder) = Lock::try_take(folder.path(), "b").unwrap() else { panic!() };
+        // Once its child was flock, then it is cat.
+        assert!(holder.ends_with(&format!(", pid {}", child.id())), "{holder}");
+        assert!(!holder.contains("pid 1\n") && !holder.starts_with("timesync-agent run"), "{holder}");
+        let _ = child.kill();
+        let _ = child.wait();
+        assert!(ours(Lock::try_take(folder.path(), "b")).is_some());
+    }
+
+    /// Whoever could open the file for writing keeps it open, so that the file itself is given up.
+    #[test]
+    fn a_file_that_others_could_write_is_replaced() {
+        let folder = Scratch::new();
+        let path = open_to_all(&folder, LOCK);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        let before = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let lock = ours(Lock::try_take(folder.path(), "a")).unwrap();
+        (&before).write_all(b"another name").unwrap();
+        let Taken::Theirs(holder) = Lock::try_take(folder.path(), "b").unwrap() else { panic!() };
+        assert_eq!(holder, format!("a, pid {}", std::process::id()));
+        assert_eq!(mode(&path), 0o600);
+        assert!(!folder.path().join(".lock.new").exists());
+        drop(lock);
+    }
+
+    #[test]
+    fn what_is_left_of_a_replacement_is_no_obstacle() {
+        let folder = Scratch::new();
+        let path = open_to_all(&folder, LOCK);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        fs::create_dir(folder.path().join("elsewhere")).unwrap();
+        symlink("elsewhere/file", folder.path().join(".lock.new")).unwrap();
+        assert!(ours(Lock::try_take(folder.path(), "a")).is_some());
+        assert!(!folder.path().join("elsewhere/file").exists());
+    }
 
     fn ours(taken: io::Result<Taken>) -> Option<Lock> {
         match taken.unwrap() {

@@ -6,6 +6,7 @@
 //! them know, `metrics` and `http` show it. `reload` holds the order; `cli` is the way in.
 //! One such program at a time has the `lock`. `boot` is the way before all others after a boot of the node, with the `floor`
 //! under the clock; `boot_pod` sees to it that kubelet goes it.
+//! `panics` starts a part again that failed by a mistake of ours.
 //! `convert` is beside the way: it makes a profile of other daemons' files.
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ mod engine;
 mod auth;
 mod clock;
 mod host_root;
+mod exposure;
 mod leap_table;
 mod text;
 mod replace;
@@ -45,6 +47,8 @@ mod rtc;
 mod timezone;
 
 mod suspects;
+
+mod panics;
 
 mod report;
 

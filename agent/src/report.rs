@@ -212,6 +212,20 @@ impl Journal {
         self.tell(parts);
     }
 
+    /// Takes why other users may replace what the agent keeps.
+    pub(crate) fn exposed(&self, now: Wall, message: String) {
+        let mut parts = self.parts();
+        parts.record(now, TransitionKind::StateExposed, message);
+        self.tell(parts);
+    }
+
+    /// Takes what failed in the agent by a mistake of ours.
+    pub(crate) fn failures(&self, now: Wall, news: Vec<String>) {
+        let mut parts = self.parts();
+        news.into_iter().for_each(|message| parts.record(now, TransitionKind::InternalError, message));
+        self.tell(parts);
+    }
+
     /// Whether the clock is synchronised.
     pub(crate) fn synchronized(&self) -> bool {
         self.parts().snapshot.as_ref().is_some_and(|snapshot| snapshot.synchronized)

@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -14,7 +14,11 @@ use contract::ProfileName;
 use ntp::{BootState, Clocks, Drift, Samples, Wall};
 use tracing::{info, warn};
 
-use crate::replace::{self, Kind};
+use crate::{
+    exposure,
+    host_root::HostRoot,
+    replace::{self, Kind},
+};
 
 mod samples;
 mod this_boot;
@@ -71,8 +75,9 @@ impl RtcAtBoot {
 impl State {
     /// The state of the node whose boot is `boot_id`, in `directory`, which is made if it is not there.
     pub(crate) fn open(directory: &Path, boot_id: &str) -> Self {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(directory);
+        let made = fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(directory);
         let state = Self { directory: directory.to_owned(), boot_id: boot_id.to_owned() };
+        state.close_folder();
         let usable = made
             .map_err(|source| Error { path: directory.to_owned(), source })
             .and_then(|()| state.write("probe", "").and_then(|()| state.remove("probe")));
@@ -80,6 +85,40 @@ impl State {
             warn!(%error, "State directory cannot be written: drift, step guard and profile do not outlive the agent");
         }
         state
+    }
+
+    /// Takes other users' rights from the folder, which older versions gave them; one that holds more than our files stays
+    /// as it is.
+    fn close_folder(&self) {
+        let Ok(found) = fs::metadata(&self.directory) else { return };
+        let is_open = found.mode() & 0o077 != 0 && found.uid() == sys::lock::own_user();
+        if !is_open || !self.is_ours_alone() {
+            return;
+        }
+        match fs::set_permissions(&self.directory, fs::Permissions::from_mode(FOLDER_MODE)) {
+            Ok(()) => {
+                info!(path = %self.directory.display(), "State directory closed to other users (mode 0700)")
+            }
+            Err(error) => {
+                warn!(path = %self.directory.display(), %error, "State directory is open to other users")
+            }
+        }
+    }
+
+    /// Plain files of our own user, and the folder with our program: no folder such as /tmp or /var/lib.
+    fn is_ours_alone(&self) -> bool {
+        let Ok(entries) = fs::read_dir(&self.directory) else { return false };
+        let is_own = |entry: fs::DirEntry| {
+            let found = entry.metadata().ok().filter(|found| found.uid() == sys::lock::own_user());
+            found.is_some_and(|found| found.is_file() || entry.file_name() == "bin")
+        };
+        entries.flatten().all(is_own)
+    }
+
+    /// Why other users may replace what is kept here, and what to do; none if they cannot.
+    pub(crate) fn exposure(&self) -> Option<String> {
+        let here = HostRoot::new(PathBuf::from("/"));
+        exposure::of(&here, &exposure::absolute(&self.directory)).ok().flatten()
     }
 
     /// The learned frequency error, if known.
@@ -275,13 +314,16 @@ fn wall_or_dash(word: &str) -> Option<Option<Wall>> {
     if word == "-" { Some(None) } else { word.parse().ok().map(|nanos| Some(Wall(nanos))) }
 }
 
+/// Nobody else has anything to do in it.
+const FOLDER_MODE: u32 = 0o700;
+
 /// Who may read a file: everybody, or us alone.
 const OPEN: u32 = 0o644;
 const SECRET: u32 = 0o600;
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
     use crate::{clock, scratch::Scratch};
@@ -306,6 +348,28 @@ mod tests {
         state.forget_profile();
         state.forget_profile();
         assert_eq!(state.profile(), None);
+    }
+
+    #[test]
+    fn the_folder_is_for_us_alone() {
+        let folder = Scratch::new();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let made = folder.path().join("made");
+        let state = State::open(&made, "b");
+        assert_eq!((mode(&made), state.exposure()), (0o700, None));
+        // As an older version made it.
+        fs::create_dir(made.join("bin")).unwrap();
+        set(&made, 0o755);
+        State::open(&made, "b");
+        assert_eq!(mode(&made), 0o700);
+        // A folder of others is not ours to close.
+        let shared = folder.path().join("shared");
+        fs::create_dir_all(shared.join("another program")).unwrap();
+        set(&shared, 0o777);
+        let state = State::open(&shared, "b");
+        assert_eq!(mode(&shared), 0o777);
+        assert!(state.exposure().unwrap().contains("mode 0777"));
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub(crate) fn of_transition(
         TransitionKind::ProfileRefused => ("Warning", "Configure"),
         TransitionKind::ServingFailed => ("Warning", "Serve"),
         TransitionKind::RTCWriteFailed => ("Warning", "WriteRTC"),
+        TransitionKind::InternalError => ("Warning", "Run"),
+        TransitionKind::StateExposed => ("Warning", "KeepState"),
         // What a newer agent tells waits for a newer operator: there is no word for it here.
         TransitionKind::ProfileApplied | TransitionKind::RTCWritten | TransitionKind::Unknown => return None,
     };

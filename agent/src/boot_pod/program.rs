@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, take_away};
+use super::{Error, is_own, take_away};
 use crate::replace::{Kind, replace};
 
 /// The folder in the state folder, and the file in it.
@@ -34,10 +34,11 @@ impl Program {
 
     /// Makes it equal to this program, if it is not.
     pub(super) fn install(&mut self) -> Result<(), Error> {
-        if self.seen.is_some() && self.seen == look(&self.path) {
+        if self.seen.is_some() && self.seen == look(&self.path) && self.has_own_folder() {
             return Ok(());
         }
         let failed = |source| Error::File { path: self.path.clone(), source };
+        self.make_folder().map_err(failed)?;
         if !is_same(&self.path).map_err(failed)? {
             self.copy().map_err(failed)?;
         }
@@ -45,10 +46,27 @@ impl Program {
         Ok(())
     }
 
-    fn copy(&self) -> io::Result<()> {
-        if let Some(folder) = self.path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    /// A folder that only we may write; what else lies there goes, such as another user's folder of an earlier time.
+    fn make_folder(&self) -> io::Result<()> {
+        let Some(folder) = self.path.parent() else { return Ok(()) };
+        if !self.has_own_folder() {
+            match fs::symlink_metadata(folder) {
+                Ok(found) if found.is_dir() => fs::remove_dir_all(folder)?,
+                Ok(_) => fs::remove_file(folder)?,
+                Err(_) => {}
+            }
         }
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)
+    }
+
+    fn has_own_folder(&self) -> bool {
+        let folder = self.path.parent().and_then(|folder| fs::symlink_metadata(folder).ok());
+        folder.is_some_and(|found| {
+            found.is_dir() && found.uid() == sys::lock::own_user() && found.mode() & 0o022 == 0
+        })
+    }
+
+    fn copy(&self) -> io::Result<()> {
         replace(&self.path, Kind { mode: MODE, durable: true }, |file| {
             io::copy(&mut File::open(OURS)?, file)?;
             // Whatever the umask took away.
@@ -77,7 +95,7 @@ fn look(path: &Path) -> Option<Look> {
 /// Whether the file has our octets and can be run.
 fn is_same(path: &Path) -> io::Result<bool> {
     let ours = File::open(OURS)?;
-    let Some((_, length, mode, ..)) = look(path) else { return Ok(false) };
+    let Some((_, length, mode, ..)) = look(path).filter(|_| is_own(path)) else { return Ok(false) };
     if length != ours.metadata()?.len() || mode & 0o777 != MODE {
         return Ok(false);
     }

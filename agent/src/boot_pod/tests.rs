@@ -1,7 +1,7 @@
 //! A host's folders in a scratch folder, and what of the static pod is in them.
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
 };
 
 use serde_json::Value;
@@ -241,4 +241,54 @@ fn a_pod_that_nobody_came_for_takes_all_away() {
     let file = load::agent_file(&host.path("state/boot.toml")).unwrap();
     remove_unclaimed(&file, Arc::new(State::open(&file.agent.state_directory, "boot"))).unwrap();
     assert!(host.is_clean());
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_state_folder_that_others_may_write_gets_no_static_pod() {
+    let mut host = Host::new();
+    host.installs();
+    // A folder that holds more than our files is not closed by us.
+    fs::create_dir(host.path("state/another program")).unwrap();
+    set_mode(&host.path("state"), 0o777);
+    host.becomes(BootPodState::Failed, "state may be written by others (mode 0777)");
+    assert!(!host.has(MANIFEST) && !host.has(PROGRAM), "what others may have changed is not run");
+    set_mode(&host.path("state"), 0o755);
+    host.installs();
+    // One on the way to it, as the host has it.
+    fs::create_dir_all(host.path("host/srv/timesync")).unwrap();
+    set_mode(&host.path("host/srv"), 0o775);
+    host.becomes(BootPodState::Failed, "host/srv may be written by others");
+    assert!(!host.has(MANIFEST));
+    set_mode(&host.path("host/srv"), 0o755);
+    host.installs();
+}
+
+#[test]
+fn what_another_user_left_in_the_state_folder_is_not_run() {
+    let mut host = Host::new();
+    fs::create_dir_all(host.path("elsewhere")).unwrap();
+    symlink(host.path("elsewhere"), host.path("state/bin")).unwrap();
+    host.installs();
+    assert!(!host.has("elsewhere/timesync-agent"), "a link is not followed");
+
+    // The right octets, in a file that has another name, by which another user may write it.
+    fs::hard_link(host.path(PROGRAM), host.path("elsewhere/name")).unwrap();
+    let number = |path: &str| fs::metadata(host.path(path)).unwrap().ino();
+    let before = number(PROGRAM);
+    host.restart();
+    host.installs();
+    let number = |path: &str| fs::metadata(host.path(path)).unwrap().ino();
+    assert_ne!(number(PROGRAM), before);
+
+    set_mode(&host.path("state/bin"), 0o777);
+    fs::write(host.path("state/bin/other"), "x").unwrap();
+    host.restart();
+    host.installs();
+    assert!(!host.has("state/bin/other"));
+    let mode = fs::metadata(host.path("state/bin")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o755);
 }

@@ -55,6 +55,10 @@ pub enum TransitionKind {
     RTCWritten,
     /// The RTC could not be written.
     RTCWriteFailed,
+    /// Other users of the node may write the agent's state folder.
+    StateExposed,
+    /// A part of the agent failed by a mistake of its own, and was started again.
+    InternalError,
     /// Of an agent that is newer than the reader: one that is not known here. No agent says it of itself.
     #[serde(other)]
     Unknown,
@@ -83,6 +87,8 @@ impl TransitionKind {
             Self::ServingFailed => "ServingFailed",
             Self::RTCWritten => "RTCWritten",
             Self::RTCWriteFailed => "RTCWriteFailed",
+            Self::StateExposed => "StateExposed",
+            Self::InternalError => "InternalError",
             Self::Unknown => "Unknown",
         }
     }

@@ -9,6 +9,7 @@ pub mod alarm;
 pub mod clock;
 mod error;
 pub mod interface;
+pub mod lock;
 pub mod phc;
 pub mod poll;
 pub mod random;

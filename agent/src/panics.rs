@@ -1,0 +1,308 @@
+//! Panics: a thread or task that panics, by a mistake of ours, is told and started again. Every panic is logged and counted
+//! here; the report and the metrics show the counts. The time between starts grows, so that none spins.
+use std::{
+    any::Any,
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use prometheus::{IntCounterVec, Opts, Registry};
+use tokio::{task::JoinSet, time};
+use tracing::error;
+
+/// A part of the agent that goes on when it panicked. Not the engine: if it panics, the agent ends and is started anew,
+/// since what it knew of the clock is no longer sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The thread that opens the server's port.
+    ServerKeeper,
+    /// A thread that answers requests.
+    ServerWorker,
+    /// The task that keeps the port of key exchanges.
+    KeyServer,
+    /// A key exchange with one client.
+    KeyExchange,
+    /// The task that answers HTTP.
+    Http,
+    /// The thread that watches the hardware clock.
+    Rtc,
+    /// Profiles, report, time zone, static pod, and the time on disk.
+    House,
+    /// The thread that looks for programs that steer the clock.
+    Suspects,
+}
+
+impl Part {
+    const ALL: [Self; 8] = [
+        Self::ServerKeeper,
+        Self::ServerWorker,
+        Self::KeyServer,
+        Self::KeyExchange,
+        Self::Http,
+        Self::Rtc,
+        Self::House,
+        Self::Suspects,
+    ];
+
+    /// A word for it, for logs and labels.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::ServerKeeper => "server-keeper",
+            Self::ServerWorker => "server-worker",
+            Self::KeyServer => "key-server",
+            Self::KeyExchange => "key-exchange",
+            Self::Http => "http",
+            Self::Rtc => "rtc",
+            Self::House => "house",
+            Self::Suspects => "suspects",
+        }
+    }
+}
+
+/// What panicked since the agent's start.
+#[derive(Debug)]
+pub(crate) struct Panics {
+    totals: IntCounterVec,
+    parts: Mutex<[Counted; Part::ALL.len()]>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    /// Since the part last ran well for [`CALM`].
+    recent: u32,
+    last: Option<Instant>,
+    /// What it said, until it is told.
+    news: Option<String>,
+}
+
+/// After the first panic. It doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A part that ran for this long is believed to run well.
+const CALM: Duration = Duration::from_secs(300);
+
+impl Panics {
+    /// None yet.
+    ///
+    /// # Errors
+    /// The metric has a bad name: a mistake in this file.
+    pub(crate) fn new() -> Result<Self, prometheus::Error> {
+        let what =
+            "Failures of a part of the agent by a mistake of its own, after which it was started again";
+        let totals = IntCounterVec::new(Opts::new("agent_panics_total", what), &["part"])?;
+        for part in Part::ALL {
+            totals.with_label_values(&[part.as_str()]);
+        }
+        Ok(Self { totals, parts: Mutex::default() })
+    }
+
+    /// Lets the counts be scraped.
+    ///
+    /// # Errors
+    /// Another metric has the name: a mistake of ours.
+    pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        registry.register(Box::new(self.totals.clone()))
+    }
+
+    /// Runs `body` until it returns, again after each panic. `pause` waits before the next start, and returns false if
+    /// there is to be none.
+    pub(crate) fn guard<T>(
+        &self,
+        part: Part,
+        mut pause: impl FnMut(Duration) -> bool,
+        mut body: impl FnMut() -> T,
+    ) -> Option<T> {
+        loop {
+            match self.once(part, &mut body) {
+                Ok(value) => return Some(value),
+                Err(time) if !pause(time) => return None,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Runs `body` once.
+    ///
+    /// # Errors
+    /// It panicked: how long to wait before the next start.
+    pub(crate) fn once<T>(&self, part: Part, body: impl FnOnce() -> T) -> Result<T, Duration> {
+        panic::catch_unwind(AssertUnwindSafe(body)).map_err(|payload| self.note(part, &said(&*payload)))
+    }
+
+    /// The same as [`Panics::guard`] for a task of tokio; `make` is asked for it at each start.
+    pub(crate) async fn guard_task<F>(self: Arc<Self>, part: Part, mut make: impl FnMut() -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        loop {
+            // Ends its task when it is dropped.
+            let mut task = JoinSet::new();
+            task.spawn(make());
+            match task.join_next().await {
+                Some(Err(failed)) if failed.is_panic() => {
+                    time::sleep(self.note(part, &said(&*failed.into_panic()))).await;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Counts a panic of `part` if the thread panics while the witness lives: for a task that nobody waits for.
+    pub(crate) fn witness(self: &Arc<Self>, part: Part) -> Witness {
+        Witness { panics: Arc::clone(self), part }
+    }
+
+    fn total(&self, part: Part) -> u64 {
+        self.totals.with_label_values(&[part.as_str()]).get()
+    }
+
+    /// What happened since the last call, a sentence for each part.
+    pub(crate) fn news(&self) -> Vec<String> {
+        let mut parts = self.parts();
+        let news = Part::ALL.into_iter().filter_map(|part| {
+            let said = parts[part as usize].news.take()?;
+            let total = self.total(part);
+            let times = if total == 1 { "once" } else { &format!("{total} times") };
+            Some(format!(
+                "The agent's part {} failed ({said}) and was started again; this happened {times} since the agent's \
+                 start. This is a fault of timesync: please report it with the agent's log",
+                part.as_str()
+            ))
+        });
+        news.collect()
+    }
+
+    /// Counts and logs it; returns how long to wait before the next start.
+    fn note(&self, part: Part, said: &str) -> Duration {
+        self.totals.with_label_values(&[part.as_str()]).inc();
+        let pause = {
+            let counted = &mut self.parts()[part as usize];
+            let calm = counted.last.is_none_or(|last| last.elapsed() >= CALM);
+            counted.recent = if calm { 0 } else { counted.recent.saturating_add(1) };
+            counted.last = Some(Instant::now());
+            counted.news = Some(said.to_owned());
+            let factor = 1_u32.checked_shl(counted.recent).unwrap_or(u32::MAX);
+            FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE)
+        };
+        error!(
+            part = part.as_str(),
+            said,
+            total = self.total(part),
+            pause_ms = pause.as_millis(),
+            "Part of the agent panicked"
+        );
+        pause
+    }
+
+    // Whole at every moment, and no code of ours panics while it holds it.
+    fn parts(&self) -> MutexGuard<'_, [Counted; Part::ALL.len()]> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Panics::witness`].
+#[derive(Debug)]
+pub(crate) struct Witness {
+    panics: Arc<Panics>,
+    part: Part,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.panics.note(self.part, "see the log");
+        }
+    }
+}
+
+/// Every panic is logged where it happens, with its place in the source, from now on.
+pub(crate) fn log() {
+    panic::set_hook(Box::new(|info| {
+        let thread = thread::current();
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        error!(
+            thread = thread.name().unwrap_or_default(),
+            place,
+            said = %said(info.payload()),
+            "Panic"
+        );
+    }));
+}
+
+/// The text of a panic, cut to what a report has room for.
+fn said(payload: &(dyn Any + Send)) -> String {
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    text.chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_body_runs_again_after_ever_longer_pauses() {
+        let panics = Panics::new().unwrap();
+        let mut pauses = Vec::new();
+        let mut starts = 0;
+        let pause = |time| {
+            pauses.push(time);
+            true
+        };
+        let value = panics.guard(Part::Rtc, pause, || {
+            starts += 1;
+            assert!(starts > 12, "start {starts}");
+            starts
+        });
+        assert_eq!(value, Some(13));
+        assert_eq!(pauses[..3], [100, 200, 400].map(Duration::from_millis));
+        assert_eq!(pauses.last(), Some(&LONGEST_PAUSE));
+        assert_eq!(panics.total(Part::Rtc), 12);
+        let news = panics.news();
+        assert!(
+            news.len() == 1 && news[0].contains("rtc failed (start 12)") && news[0].contains("12 times"),
+            "{news:?}"
+        );
+        assert!(panics.news().is_empty(), "it is told once");
+    }
+
+    #[test]
+    fn a_body_that_is_to_end_is_not_started_again() {
+        let panics = Panics::new().unwrap();
+        assert_eq!(panics.guard(Part::Rtc, |_| false, || panic!("once")), None::<()>);
+        assert_eq!(panics.once(Part::House, || 3), Ok(3));
+        let failed: Result<(), _> = panics.once(Part::House, || panic!("{}", "x".repeat(1000)));
+        assert_eq!(failed, Err(FIRST_PAUSE));
+        assert!(panics.news().iter().all(|news| news.len() < 500));
+    }
+
+    #[test]
+    fn a_task_runs_again_and_one_that_nobody_waits_for_is_counted() {
+        let panics = Arc::new(Panics::new().unwrap());
+        let starts = Arc::new(AtomicU32::new(0));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let make = || {
+            let starts = Arc::clone(&starts);
+            async move { assert!(starts.fetch_add(1, Ordering::Relaxed) > 1, "too early") }
+        };
+        runtime.block_on(Arc::clone(&panics).guard_task(Part::KeyServer, make));
+        assert_eq!(starts.load(Ordering::Relaxed), 3);
+        let witness = panics.witness(Part::KeyExchange);
+        let task = async move {
+            let _witness = witness;
+            panic!("here");
+        };
+        runtime.block_on(async { tokio::spawn(task).await.unwrap_err() });
+        drop(panics.witness(Part::Http));
+        let totals = [Part::KeyServer, Part::KeyExchange, Part::Http].map(|part| panics.total(part));
+        assert_eq!(totals, [2, 1, 0]);
+    }
+}
