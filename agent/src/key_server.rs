@@ -16,13 +16,14 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::{server::Server, state::State};
+use crate::{panics::Panics, server::Server, state::State};
 
 mod own_keys;
 
 mod cookie_keys;
 mod credentials;
 
+mod admission;
 mod port;
 mod talk;
 
@@ -50,12 +51,13 @@ pub(crate) struct KeyServing {
 pub(crate) struct KeyServer {
     wanted: watch::Sender<Option<KeyServing>>,
     trouble: Arc<Mutex<String>>,
+    panics: Arc<Panics>,
 }
 
 impl KeyServer {
     /// One that serves nothing yet.
-    pub(crate) fn new() -> Self {
-        Self { wanted: watch::Sender::new(None), trouble: Arc::default() }
+    pub(crate) fn new(panics: Arc<Panics>) -> Self {
+        Self { wanted: watch::Sender::new(None), trouble: Arc::default(), panics }
     }
 
     /// Serves this from now on; none for nothing.
@@ -76,7 +78,8 @@ impl KeyServer {
     /// `server` is given the keys, and says who may ask.
     pub(crate) async fn keep(self, directory: PathBuf, state: Arc<State>, server: Arc<Server>) {
         let mut wanted = self.wanted.subscribe();
-        let mut keeper = Keeper { directory, state, server, ready: None, port: None };
+        let panics = Arc::clone(&self.panics);
+        let mut keeper = Keeper { directory, state, server, panics, ready: None, port: None };
         let mut ticks = time::interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -110,6 +113,7 @@ struct Keeper {
     directory: PathBuf,
     state: Arc<State>,
     server: Arc<Server>,
+    panics: Arc<Panics>,
     /// What was last read, and for what.
     ready: Option<Ready>,
     port: Option<Port>,
@@ -141,7 +145,7 @@ impl Keeper {
         if self.port.as_ref().is_none_or(|port| port.number() != wanted.port) {
             // The old one first: it may be the one that holds the port.
             self.port = None;
-            let port = Port::open(wanted.port, Arc::clone(&self.server)).await?;
+            let port = Port::open(wanted.port, Arc::clone(&self.server), Arc::clone(&self.panics)).await?;
             info!(port = wanted.port, "Serving NTS key exchange");
             self.port = Some(port);
         }

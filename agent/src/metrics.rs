@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use contract::{ClockReport, Mode, Report, RtcReport, SourceReport, SourceState};
 use prometheus::{GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 
-use crate::server::ServerCounters;
+use crate::{panics::Panics, server::ServerCounters};
 
 /// Every metric of the agent. Those without labels are vectors too, since a vector can be empty: what is not known
 /// is absent, not zero.
@@ -69,8 +69,9 @@ impl Metrics {
     ///
     /// # Errors
     /// If two have one name: a mistake in this file.
-    pub(crate) fn new() -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(panics: &Panics) -> Result<Self, prometheus::Error> {
         let r = Registry::new_custom(Some("timesync".to_owned()), None)?;
+        panics.register(&r)?;
         let metrics = Self {
             synchronized: gauge(
                 &r,
@@ -354,10 +355,13 @@ mod tests {
         journal.report()
     }
 
+    fn metrics() -> Metrics {
+        Metrics::new(&Panics::new().unwrap()).unwrap()
+    }
+
     #[test]
     fn values_labels_and_units() {
-        let text =
-            Metrics::new().unwrap().text(&report(Some(snapshot())), &[], &ServerCounters::default()).unwrap();
+        let text = metrics().text(&report(Some(snapshot())), &[], &ServerCounters::default()).unwrap();
         for line in [
             "timesync_synchronized 1",
             "timesync_offset_seconds -0.000012",
@@ -383,7 +387,7 @@ mod tests {
 
     #[test]
     fn what_is_unknown_or_gone_is_absent() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = metrics();
         metrics.text(&report(Some(snapshot())), &[], &ServerCounters::default()).unwrap();
         let text = metrics.text(&report(None), &[], &ServerCounters::default()).unwrap();
         assert!(text.contains("timesync_synchronized 0"), "{text}");
@@ -394,7 +398,7 @@ mod tests {
 
     #[test]
     fn counters_do_not_add_up_over_scrapes() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = metrics();
         metrics.reloaded(Reload::Refused);
         for _ in 0..3 {
             let text = metrics.text(&report(Some(snapshot())), &[], &ServerCounters::default()).unwrap();

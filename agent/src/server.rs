@@ -16,7 +16,10 @@ use contract::ServerReport;
 use ntp::{RateLimit, RestrictFlags, RestrictTable, Served};
 use sys::poll::Waker;
 
-use crate::key_server::CookieKeys;
+use crate::{
+    key_server::CookieKeys,
+    panics::{Panics, Part},
+};
 
 mod keeper;
 mod worker;
@@ -88,13 +91,16 @@ impl Server {
     ///
     /// # Errors
     /// When the system has no descriptor or thread left.
-    pub(crate) fn start(config: ServeConfig) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::new(config)?);
+    pub(crate) fn start(config: ServeConfig, panics: Arc<Panics>) -> Result<Self, Error> {
+        let shared = Arc::new(Shared::new(config, panics)?);
         let waker = Arc::new(Waker::new().map_err(Error::Waker)?);
         let (its_shared, its_waker) = (Arc::clone(&shared), Arc::clone(&waker));
         let keeper = Builder::new()
             .name("server".to_owned())
-            .spawn(move || keeper::run(&its_shared, &its_waker))
+            .spawn(move || {
+                let pause = |time| keeper::pause(&its_shared, &its_waker, time);
+                its_shared.panics.guard(Part::ServerKeeper, pause, || keeper::run(&its_shared, &its_waker));
+            })
             .map_err(Error::Thread)?;
         Ok(Self { shared, waker, keeper: Some(keeper) })
     }
@@ -185,7 +191,7 @@ impl Drop for Server {
         self.shared.stop.store(true, Ordering::Release);
         self.waker.wake();
         if let Some(keeper) = self.keeper.take() {
-            // If it panicked, it has said so on standard error; there is nothing to add.
+            // Panics are caught within.
             let _ = keeper.join();
         }
     }
@@ -201,6 +207,7 @@ struct Shared {
     departures: Departures,
     counters: ServerCounters,
     desk: Desk,
+    panics: Arc<Panics>,
     stop: AtomicBool,
 }
 
@@ -217,7 +224,7 @@ struct Orders {
 }
 
 impl Shared {
-    fn new(config: ServeConfig) -> Result<Self, Error> {
+    fn new(config: ServeConfig, panics: Arc<Panics>) -> Result<Self, Error> {
         Ok(Self {
             orders: Mutex::new(Orders {
                 clients: Arc::new(ClientTable::new(config.max_clients)),
@@ -233,6 +240,7 @@ impl Shared {
             departures: Departures::new(),
             counters: ServerCounters::default(),
             desk: Desk::new().map_err(Error::Random)?,
+            panics,
             stop: AtomicBool::new(false),
         })
     }

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// A program that could have set the clock: it runs, and has the right to (CAP_SYS_TIME).
+/// A program that could have set the clock: it runs, and has the right to (CAP_SYS_TIME in the node's own user namespace).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Suspect {
     /// As its users know it.
@@ -117,10 +117,28 @@ impl Suspects {
         }
         let status = fs::read_to_string(folder.join("status")).ok()?;
         let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-        let may = u64::from_str_radix(effective.trim(), 16).ok()? >> CAP_SYS_TIME & 1 == 1;
+        let has_right = u64::from_str_radix(effective.trim(), 16).ok()? >> CAP_SYS_TIME & 1 == 1;
+        let may = has_right && is_of_initial_namespace(&folder);
         may.then(|| Suspect { name, pid, home: home(&folder, unit), steers })
     }
 }
+
+/// Whether a process has its capabilities in the node's own user namespace: the clock belongs to that one (settimeofday and
+/// adjtimex ask `capable(CAP_SYS_TIME)`), and in one of its own every user has all of them.
+///
+/// Its link is the same on every Linux (PROC_USER_INIT_INO). If it may not be read, the map of users says it: only the
+/// initial namespace and one that root made have all users.
+fn is_of_initial_namespace(folder: &Path) -> bool {
+    match fs::read_link(folder.join("ns/user")) {
+        Ok(link) => link.as_os_str() == INITIAL_USER_NAMESPACE,
+        Err(_) => {
+            let map = fs::read_to_string(folder.join("uid_map")).unwrap_or_default();
+            map.split_whitespace().eq(["0", "0", "4294967295"])
+        }
+    }
+}
+
+const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
 
 /// What stands behind the program's name on its command line.
 fn first_argument(folder: &Path) -> Option<String> {
@@ -217,6 +235,9 @@ mod tests {
         fs::create_dir_all(folder.join("fd")).unwrap();
         fs::write(folder.join("comm"), format!("{comm}\n")).unwrap();
         fs::write(folder.join("status"), format!("Name:\t{comm}\nCapEff:\t{capabilities}\n")).unwrap();
+        fs::create_dir_all(folder.join("ns")).unwrap();
+        let _ = fs::remove_file(folder.join("ns/user"));
+        symlink(INITIAL_USER_NAMESPACE, folder.join("ns/user")).unwrap();
     }
 
     fn suspects(proc: &Path, own: u32) -> Suspects {
@@ -249,6 +270,52 @@ mod tests {
         assert!(!suspects.steer() && names().len() == 1);
         suspects.forget();
         assert_eq!(suspects.list(), None);
+    }
+
+    /// In a user namespace of its own every user has all capabilities, and none of them reaches the clock.
+    #[test]
+    fn a_namespace_of_its_own_gives_no_right_to_the_clock() {
+        let folder = Scratch::new();
+        let check = |link: Option<&str>, map: &str, expected: usize| {
+            process(folder.path(), 312, "chronyd", ALL);
+            fs::remove_file(folder.path().join("312/ns/user")).unwrap();
+            link.map(|link| symlink(link, folder.path().join("312/ns/user")).unwrap());
+            fs::write(folder.path().join("312/uid_map"), map).unwrap();
+            let suspects = suspects(folder.path(), 500);
+            suspects.scan();
+            assert_eq!(suspects.list().unwrap().len(), expected, "{link:?} {map}");
+            assert_eq!(suspects.steer(), expected > 0);
+        };
+        let all = "         0          0 4294967295\n";
+        check(Some(INITIAL_USER_NAMESPACE), all, 1);
+        check(Some("user:[4026532201]"), "         0       1000          1\n", 0);
+        check(Some("user:[4026532201]"), all, 0);
+        check(None, all, 1);
+        check(None, "         0     100000      65536\n", 0);
+        check(None, "", 0);
+    }
+
+    /// Real processes: one here, and one in a user namespace of its own, where the kernel lets us make one.
+    #[test]
+    fn a_process_in_a_real_user_namespace_is_known() {
+        let own = Path::new("/proc/self");
+        let outside = is_of_initial_namespace(own);
+        let mut command = std::process::Command::new("unshare");
+        let child =
+            command.args(["--user", "--map-root-user", "cat"]).stdin(std::process::Stdio::piped()).spawn();
+        let Ok(mut child) = child else { return };
+        let folder = Path::new("/proc").join(child.id().to_string());
+        let begun = std::time::Instant::now();
+        let is_inside =
+            || fs::read_link(folder.join("ns/user")).ok() != fs::read_link(own.join("ns/user")).ok();
+        while !is_inside() && begun.elapsed().as_secs() < 5 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        if is_inside() && outside {
+            assert!(!is_of_initial_namespace(&folder));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
     }
 
     #[test]

@@ -10,7 +10,6 @@ use clap::Args;
 use contract::{Agent, AgentFile};
 use ntp::{Served, Snapshot, Transition, Wall};
 use sys::signal;
-use tokio::task;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -26,6 +25,7 @@ use crate::{
     liveness::Liveness,
     load::{self, Origin, Wanted},
     metrics::Metrics,
+    panics::{self, Panics, Part},
     reload::{self, Reloader},
     report::Journal,
     rtc::{HardwareClock, RtcKeeper},
@@ -163,11 +163,14 @@ fn together(file: AgentFile, origin: Origin) -> Result<(), Error> {
     let state = Arc::new(State::open(&file.agent.state_directory, &boot_id));
     let instance = format!("{:016x}", sys::random::word().map_err(io::Error::other)?);
     let journal = Arc::new(Journal::new(VERSION, boot_id, instance));
-    let server = Arc::new(Server::start(assemble::serve_nothing()).map_err(io::Error::other)?);
+    panics::log();
+    let panics = Arc::new(Panics::new()?);
+    let server = Server::start(assemble::serve_nothing(), Arc::clone(&panics)).map_err(io::Error::other)?;
+    let server = Arc::new(server);
     let told = Arc::clone(&journal);
     server.show(Box::new(move || told.snapshot()));
     let liveness = Arc::new(Liveness::new());
-    let metrics = Arc::new(Metrics::new()?);
+    let metrics = Arc::new(Metrics::new(&panics)?);
     let http_address = file.agent.http_address.as_deref().map(super::http_address);
     let http_address = http_address.transpose().map_err(Error::Address)?;
     let shared = Arc::new(http::Shared {
@@ -178,10 +181,13 @@ fn together(file: AgentFile, origin: Origin) -> Result<(), Error> {
         token_file: file.agent.token_file.clone(),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let http = http_address.map(|address| runtime.spawn(http::serve(address, shared)));
+    if let Some(address) = http_address {
+        let serve = move || http::serve(address, Arc::clone(&shared));
+        runtime.spawn(Arc::clone(&panics).guard_task(Part::Http, serve));
+    }
     let patience = Patience::new(&file.agent.state_directory);
     let Some(_lock) = runtime.block_on(patience.keep(&journal, &liveness)) else { return Ok(()) };
-    let parts = Parts { state, journal, server, metrics, liveness, http };
+    let parts = Parts { state, journal, server, metrics, liveness, panics };
     let (house, orders, engine) = furnish(file, origin, parts)?;
     let outcome = runtime.block_on(house.keep(&engine));
     end(&orders, engine)?;
@@ -195,12 +201,12 @@ struct Parts {
     server: Arc<Server>,
     metrics: Arc<Metrics>,
     liveness: Arc<Liveness>,
-    http: Option<task::JoinHandle<()>>,
+    panics: Arc<Panics>,
 }
 
 /// Starts what touches the clock and the state folder.
 fn furnish(file: AgentFile, origin: Origin, parts: Parts) -> Result<(House, Orders, JoinHandle<()>), Error> {
-    let Parts { state, journal, server, metrics, liveness, http } = parts;
+    let Parts { state, journal, server, metrics, liveness, panics } = parts;
     let boot_pod = BootPodKeeper::new(&file, Arc::clone(&state));
     let agent = file.agent;
     let may_set_clock = clock::may_set();
@@ -213,7 +219,7 @@ fn furnish(file: AgentFile, origin: Origin, parts: Parts) -> Result<(House, Orde
     journal.raised(state.raises());
     let host = HostRoot::new(agent.host_root);
     let clock = HardwareClock::new(agent.rtc_device, host.clone(), None);
-    let rtc = RtcKeeper::start(clock, Arc::clone(&state))?;
+    let rtc = RtcKeeper::start(clock, Arc::clone(&state), Arc::clone(&panics))?;
     let clock_bound = agent.clock_bound_segment.as_deref().map(ClockBound::open).transpose();
     let clock_bound = clock_bound.unwrap_or_else(|error| {
         error!(%error, "ClockBound segment cannot be written; the clock is steered all the same");
@@ -238,7 +244,7 @@ fn furnish(file: AgentFile, origin: Origin, parts: Parts) -> Result<(House, Orde
             metrics,
             orders: orders.clone(),
             server: Arc::clone(&server),
-            key_server: KeyServer::new(),
+            key_server: KeyServer::new(Arc::clone(&panics)),
             running: None,
             found: None,
             error: None,
@@ -247,11 +253,12 @@ fn furnish(file: AgentFile, origin: Origin, parts: Parts) -> Result<(House, Orde
         suspects,
         suspected: None,
         server,
-        http,
+        panics,
         rtc,
         timezone: TimezoneKeeper::new(host, Arc::clone(&state)),
         boot_pod,
         state,
+        exposure: (None, None),
         key_files: KeyFiles::new(&agent.keys_directory),
         keys_directory: agent.keys_directory,
     };

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
-    key_server::CookieKeys,
+    key_server::{CookieKeys, admission::Place},
     server::{Nonces, Ring},
 };
 
@@ -32,6 +32,8 @@ pub(super) struct Terms {
 /// Why nothing came of it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
+    #[error("another client needed its place")]
+    Evicted,
     #[error("it took too long")]
     Slow(#[from] time::error::Elapsed),
     #[error("{0}")]
@@ -55,12 +57,12 @@ pub(super) enum Error {
 /// For all of it, as a client on the far side of the world needs a second.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Exchanges keys over `stream`.
-pub(super) async fn serve(stream: TcpStream, terms: &Terms) -> Result<(), Error> {
-    time::timeout(LONGEST, exchange(stream, terms)).await?
+/// Exchanges keys over `stream`, which has this place.
+pub(super) async fn serve(stream: TcpStream, terms: &Terms, place: &Place) -> Result<(), Error> {
+    time::timeout(LONGEST, exchange(stream, terms, place)).await?
 }
 
-async fn exchange(stream: TcpStream, terms: &Terms) -> Result<(), Error> {
+async fn exchange(stream: TcpStream, terms: &Terms, place: &Place) -> Result<(), Error> {
     let mut stream = terms.tls.accept(stream).await?;
     if stream.get_ref().1.alpn_protocol() != Some(key_exchange::ALPN) {
         return Err(Error::NotNts);
@@ -72,6 +74,7 @@ async fn exchange(stream: TcpStream, terms: &Terms) -> Result<(), Error> {
         Err(why) => (key_exchange::server::refusal(why), Err(Error::Bad)),
     };
     stream.write_all(&answer).await?;
+    place.answered();
     stream.shutdown().await?;
     // What the client still says must be taken: else the system resets the connection, and our answer may be lost.
     let mut rest = [0; 256];

@@ -12,7 +12,10 @@ use super::{
     Error, HardwareClock, RtcReading, health,
     watch::{Found, Watch},
 };
-use crate::state::State as Disk;
+use crate::{
+    panics::{Panics, Part},
+    state::State as Disk,
+};
 
 /// Who writes the hardware clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,14 +71,17 @@ impl RtcKeeper {
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub(crate) fn start(clock: HardwareClock, disk: Arc<Disk>) -> io::Result<Self> {
-        Self::watch(clock, disk)
+    pub(crate) fn start(clock: HardwareClock, disk: Arc<Disk>, panics: Arc<Panics>) -> io::Result<Self> {
+        Self::watch(clock, disk, panics)
     }
 
-    fn watch(device: impl Device + Send + 'static, disk: Arc<Disk>) -> io::Result<Self> {
+    fn watch(device: impl Device + Send + 'static, disk: Arc<Disk>, panics: Arc<Panics>) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let own = Arc::clone(&shared);
-        Builder::new().name("rtc".to_owned()).spawn(move || keep(&own, &device, Watch::new(disk)))?;
+        Builder::new().name("rtc".to_owned()).spawn(move || {
+            let pause = |time| own.pause(time);
+            panics.guard(Part::Rtc, pause, || keep(&own, &device, Watch::new(Arc::clone(&disk))));
+        })?;
         Ok(Self { shared })
     }
 
@@ -115,6 +121,12 @@ impl Shared {
     // Whole at every moment, so a thread that panicked while it held it left nothing half done.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits; false if the thread is to end.
+    fn pause(&self, time: Duration) -> bool {
+        let waited = self.changed.wait_timeout_while(self.state(), time, |state| !state.stop);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.stop
     }
 }
 
@@ -202,10 +214,40 @@ mod tests {
         Arc::new(Disk::open(folder.path(), "boot-1"))
     }
 
+    fn panics() -> Arc<Panics> {
+        Arc::new(Panics::new().unwrap())
+    }
+
+    /// Fails at its first reading.
+    struct Faulty(FakeRtc, std::sync::atomic::AtomicBool);
+
+    impl Device for Faulty {
+        fn read(&self) -> Result<RtcReading, Error> {
+            assert!(self.1.swap(true, std::sync::atomic::Ordering::Relaxed), "the first reading fails");
+            self.0.read()
+        }
+
+        fn write(&self) -> Result<RtcReading, Error> {
+            self.0.write()
+        }
+    }
+
+    #[test]
+    fn a_thread_that_panics_goes_on() {
+        let folder = Scratch::new();
+        let device = Faulty(FakeRtc::off_by(0.0), false.into());
+        let panics = panics();
+        let keeper = RtcKeeper::watch(device, disk(&folder), Arc::clone(&panics)).unwrap();
+        keeper.follow(Some(0.0));
+        wait_for(&keeper, RtcHealth::Healthy);
+        let news = panics.news();
+        assert!(news.len() == 1 && news[0].contains("rtc failed (the first reading fails)"), "{news:?}");
+    }
+
     #[test]
     fn a_clock_that_is_off_is_written_at_the_first_synchronisation() {
         let (folder, clock) = (Scratch::new(), FakeRtc::off_by(-3_600.0));
-        let keeper = RtcKeeper::watch(clock.clone(), disk(&folder)).unwrap();
+        let keeper = RtcKeeper::watch(clock.clone(), disk(&folder), panics()).unwrap();
         keeper.apply(RtcPolicy::Verified);
         thread::sleep(Duration::from_millis(50));
         assert_eq!((keeper.report().health, clock.writes()), (RtcHealth::Unknown, 0));
@@ -217,7 +259,7 @@ mod tests {
     #[test]
     fn writing_is_the_kernels_unless_it_is_asked_for() {
         let (folder, clock) = (Scratch::new(), FakeRtc::off_by(-3_600.0));
-        let keeper = RtcKeeper::watch(clock.clone(), disk(&folder)).unwrap();
+        let keeper = RtcKeeper::watch(clock.clone(), disk(&folder), panics()).unwrap();
         keeper.follow(Some(0.0));
         wait_for(&keeper, RtcHealth::Off);
         clock.0.lock().unwrap().0 = 0.0;
@@ -233,7 +275,7 @@ mod tests {
         let folder = Scratch::new();
         let clock =
             HardwareClock::new("/dev/no-such-rtc".into(), HostRoot::new(folder.path().to_owned()), None);
-        let keeper = RtcKeeper::start(clock, disk(&folder)).unwrap();
+        let keeper = RtcKeeper::start(clock, disk(&folder), panics()).unwrap();
         keeper.apply(RtcPolicy::Verified);
         keeper.follow(Some(0.0));
         wait_for(&keeper, RtcHealth::Absent);

@@ -41,18 +41,21 @@ pub(crate) enum KeyExchange {
     Done,
     /// The client broke off, took too long, or asked for what there is not.
     Failed,
-    /// By its address, or for too many at a time.
+    /// By the access list.
     Refused,
+    /// Another client needed its place.
+    Evicted,
 }
 
 impl KeyExchange {
-    const ALL: [Self; 3] = [Self::Done, Self::Failed, Self::Refused];
+    const ALL: [Self; 4] = [Self::Done, Self::Failed, Self::Refused, Self::Evicted];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Refused => "refused",
+            Self::Evicted => "evicted",
         }
     }
 }

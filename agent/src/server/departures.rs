@@ -5,11 +5,16 @@
 //! there at once is nobody's. That costs a client one interleaved answer, and it gets a basic one.
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use ntp::{NtpTimestamp, Wall};
 use sys::udp::UdpSocket;
+
+use super::MOST_WORKERS;
 
 /// The table. Its size never changes; an answer is forgotten when a later one needs its place.
 #[derive(Debug)]
@@ -76,9 +81,13 @@ impl Departures {
     }
 }
 
-/// Answers of one socket whose stamps are still to come.
+/// Answers of one socket whose stamps are still to come; all threads that use the socket share it.
 #[derive(Debug, Default)]
-pub(super) struct Leaving(VecDeque<NtpTimestamp>);
+pub(super) struct Leaving {
+    arrivals: Mutex<VecDeque<NtpTimestamp>>,
+    /// How many there are: while there are none, nobody takes the lock.
+    count: AtomicUsize,
+}
 
 /// Stamps come within microseconds. What is never stamped, by a device that cannot, must not be waited for.
 const MOST: usize = 128;
@@ -87,27 +96,35 @@ const MOST: usize = 128;
 const FRAME: usize = 256;
 
 impl Leaving {
-    /// An answer that says `arrival` was handed to the kernel.
-    pub(super) fn add(&mut self, arrival: NtpTimestamp) {
-        if self.0.len() == MOST {
-            self.0.pop_front();
-        }
-        self.0.push_back(arrival);
+    /// An answer that says `arrival` is about to be handed to the kernel. Said before, since another thread may read the
+    /// stamp at once.
+    pub(super) fn add(&self, arrival: NtpTimestamp) {
+        self.change(|arrivals| {
+            if arrivals.len() == MOST {
+                arrivals.pop_front();
+            }
+            arrivals.push_back(arrival);
+        });
+    }
+
+    /// That answer was not sent.
+    pub(super) fn forget(&self, arrival: NtpTimestamp) {
+        self.change(|arrivals| arrivals.retain(|other| *other != arrival));
     }
 
     /// Takes the stamps that are there, if there may be any.
-    pub(super) fn collect(&mut self, socket: &UdpSocket, departures: &Departures) {
+    pub(super) fn collect(&self, socket: &UdpSocket, departures: &Departures) {
         // As many as may be there, and then one more that finds nothing.
-        while !self.0.is_empty() && self.collect_one(socket, departures) {}
+        while self.count.load(Ordering::Acquire) > 0 && self.collect_one(socket, departures) {}
     }
 
-    /// Takes whatever is in the error queue. Stamps of answers that are no longer waited for, or that the worker before
-    /// this one sent, would have poll tell of them for ever.
-    pub(super) fn collect_all(&mut self, socket: &UdpSocket, departures: &Departures) {
+    /// Takes whatever is in the error queue. Stamps of answers that are no longer waited for would have the kernel tell of
+    /// them for ever.
+    pub(super) fn collect_all(&self, socket: &UdpSocket, departures: &Departures) {
         while self.collect_one(socket, departures) {}
     }
 
-    fn collect_one(&mut self, socket: &UdpSocket, departures: &Departures) -> bool {
+    fn collect_one(&self, socket: &UdpSocket, departures: &Departures) -> bool {
         let mut frame = [0; FRAME];
         let Ok(stamp) = socket.departure(&mut frame) else { return false };
         let Some(left) = stamp else { return true };
@@ -117,13 +134,22 @@ impl Leaving {
             let octets = arrival.0.to_be_bytes();
             frame.windows(octets.len()).any(|part| part == octets)
         };
-        if let Some(found) = self.0.iter().position(says) {
-            // Those before it left earlier, and were not stamped.
-            self.0.drain(..found);
-            let departure = NtpTimestamp::from_wall(Wall(left.at_ns));
-            self.0.pop_front().into_iter().for_each(|arrival| departures.put(arrival, departure));
-        }
+        let departure = NtpTimestamp::from_wall(Wall(left.at_ns));
+        self.change(|arrivals| {
+            let Some(found) = arrivals.iter().position(says) else { return };
+            arrivals.remove(found).into_iter().for_each(|arrival| departures.put(arrival, departure));
+            // Those well before it left earlier, and were not stamped; of those right before it another thread may be
+            // between its word and its deed.
+            arrivals.drain(..found.saturating_sub(MOST_WORKERS));
+        });
         true
+    }
+
+    fn change(&self, change: impl FnOnce(&mut VecDeque<NtpTimestamp>)) {
+        // Whole at every moment, so that of a thread that panicked is still sound.
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut arrivals);
+        self.count.store(arrivals.len(), Ordering::Release);
     }
 }
 
@@ -195,7 +221,7 @@ mod tests {
         });
     }
 
-    /// Such as one that came late, or to the worker before this one: poll would tell of it for ever.
+    /// Such as one that came late: poll would tell of it for ever.
     #[test]
     fn a_stamp_that_nobody_waits_for_does_not_stay() {
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -210,9 +236,13 @@ mod tests {
         assert!(!is_ready(0));
     }
 
+    fn waiting(leaving: &Leaving) -> Vec<NtpTimestamp> {
+        leaving.arrivals.lock().unwrap().iter().copied().collect()
+    }
+
     #[test]
     fn what_left_is_found_by_its_arrival() {
-        let (departures, mut leaving) = (Departures::new(), Leaving::default());
+        let (departures, leaving) = (Departures::new(), Leaving::default());
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         socket.expect_many(1 << 16).unwrap();
         let to = socket.local_address().unwrap();
@@ -231,17 +261,19 @@ mod tests {
         }
         for _ in 0..1000 {
             leaving.collect(&socket, &departures);
-            if leaving.0.is_empty() {
+            if waiting(&leaving) == [arrivals[1]] {
                 break;
             }
             thread::sleep(Duration::from_millis(10));
         }
-        assert!(leaving.0.is_empty(), "not within ten seconds");
+        assert_eq!(waiting(&leaving), [arrivals[1]], "not within ten seconds");
+        leaving.forget(arrivals[1]);
+        assert_eq!(leaving.count.load(Ordering::Relaxed), 0);
         let left = arrivals.map(|arrival| departures.take(arrival));
         assert!(left[0].is_some() && left[1].is_none() && left[2].is_some(), "{left:?}");
         let number = |left: Option<NtpTimestamp>| left.map(|left| left.0);
         assert!(number(left[0]) <= number(left[2]), "{left:?}");
         (0..2 * MOST as u64).for_each(|n| leaving.add(NtpTimestamp(n)));
-        assert_eq!(leaving.0.len(), MOST);
+        assert_eq!(waiting(&leaving).len(), MOST);
     }
 }

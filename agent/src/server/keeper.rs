@@ -4,8 +4,8 @@ use std::{
     io,
     os::fd::AsFd,
     sync::{Arc, atomic::Ordering},
-    thread::{Builder, JoinHandle},
-    time::Duration,
+    thread::{self, Builder, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use sys::{
@@ -16,9 +16,10 @@ use tracing::{info, warn};
 
 use super::{
     Family, ServingState, Shared,
-    worker::{Whistle, Worker},
+    departures::Leaving,
+    worker::{Port, Whistle, Worker},
 };
-use crate::suspects::PortOwner;
+use crate::{panics::Part, suspects::PortOwner};
 
 /// A port that could not be opened is tried again after this.
 const RETRY: Duration = Duration::from_secs(5);
@@ -41,7 +42,7 @@ pub(super) fn run(shared: &Arc<Shared>, waker: &Arc<Waker>) {
         shared,
         waker,
         wanted: None,
-        sockets: Sockets::default(),
+        ports: Ports::default(),
         crew: None,
         owner: PortOwner::default(),
     };
@@ -55,15 +56,31 @@ pub(super) fn run(shared: &Arc<Shared>, waker: &Arc<Waker>) {
     keeper.close();
 }
 
-/// A socket for each worker, by family; none are there of a family that is not open.
-type Sockets = [Vec<Arc<UdpSocket>>; Family::ALL.len()];
+/// Waits after a panic of [`run`], which closed the port; false if the server is to end.
+pub(super) fn pause(shared: &Shared, waker: &Waker, time: Duration) -> bool {
+    for family in Family::ALL {
+        let why =
+            format!("Panicked: the server failed, and is started again within {} s", time.as_secs() + 1);
+        set_state(shared, family, ServingState::Failed(why));
+    }
+    rest(waker, time, || shared.stop.load(Ordering::Acquire))
+}
+
+/// The port by family; none of one that is not open.
+type Ports = [Option<Arc<Port>>; Family::ALL.len()];
+
+/// What is to be open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wanted {
+    port: u16,
+    workers: usize,
+}
 
 struct Keeper<'a> {
     shared: &'a Arc<Shared>,
     waker: &'a Arc<Waker>,
-    /// Port and number of workers.
-    wanted: Option<(u16, usize)>,
-    sockets: Sockets,
+    wanted: Option<Wanted>,
+    ports: Ports,
     crew: Option<Crew>,
     /// Who has the port instead of us.
     owner: PortOwner,
@@ -74,39 +91,48 @@ impl Keeper<'_> {
     fn look(&mut self) {
         let wanted = {
             let config = &self.shared.orders().config;
-            config.enabled.then_some((config.port, config.workers))
+            config.enabled.then_some(Wanted { port: config.port, workers: config.workers })
         };
-        let broken = Family::ALL.into_iter().any(|family| self.is_broken(family));
-        if broken || wanted != self.wanted {
-            // The old sockets first: they may be the ones that hold the port.
+        let before = std::mem::replace(&mut self.wanted, wanted);
+        let Some(Wanted { port, workers }) = wanted else {
             self.close();
-            self.wanted = wanted;
-        }
-        let Some((port, workers)) = wanted else {
             Family::ALL.into_iter().for_each(|family| set_state(self.shared, family, ServingState::Closed));
             return;
         };
-        if broken {
-            // Not at once again, in case that it is broken for good.
-            return;
+        if Family::ALL.into_iter().any(|family| self.is_broken(family)) {
+            // The old sockets first: they are the ones that hold the port. And not at once again, in case that it is
+            // broken for good.
+            return self.close();
         }
-        let missing = Family::ALL.into_iter().filter(|&family| self.sockets[family as usize].is_empty());
-        let missing: Vec<_> = missing.collect();
-        let opened: Vec<_> = missing
-            .into_iter()
-            .filter_map(|family| Some((family, self.open(family, port, workers)?)))
-            .collect();
-        if opened.is_empty() {
-            return;
+        let moved = before.is_some_and(|before| before.port != port);
+        if moved {
+            // The workers serve the old port until the new one is open, or is known to be taken.
+            self.ports = Ports::default();
         }
-        // What comes meanwhile waits in the sockets.
+        let missing: Vec<_> =
+            Family::ALL.into_iter().filter(|&family| self.ports[family as usize].is_none()).collect();
+        let mut opened = false;
+        for family in missing {
+            self.ports[family as usize] = self.open(family, port);
+            opened |= self.ports[family as usize].is_some();
+        }
+        // An open port stays open while the number of workers changes.
+        if moved || opened || self.crew.as_ref().is_some_and(|crew| crew.threads.len() != workers) {
+            self.start_crew(workers);
+        }
+    }
+
+    /// Replaces the workers. What comes meanwhile waits in the sockets.
+    fn start_crew(&mut self, workers: usize) {
         self.crew = None;
-        for (family, sockets) in opened {
-            self.sockets[family as usize] = sockets;
+        let open = |family: &Family| self.ports[*family as usize].is_some();
+        let open: Vec<_> = Family::ALL.into_iter().filter(open).collect();
+        if open.is_empty() {
+            return;
         }
-        let outcome = Crew::start(self.shared, self.waker, &self.sockets, workers);
+        let outcome = Crew::start(self.shared, self.waker, &self.ports, workers);
         let outcome = outcome.map(|crew| self.crew = Some(crew)).map_err(|error| error.to_string());
-        for family in Family::ALL.into_iter().filter(|&family| !self.sockets[family as usize].is_empty()) {
+        for family in open {
             let state = match &outcome {
                 Ok(()) => ServingState::Open,
                 Err(why) => ServingState::Failed(format!("OpenFailed: {why}")),
@@ -117,13 +143,13 @@ impl Keeper<'_> {
 
     /// A worker gave up on a socket of this family, or there are no workers.
     fn is_broken(&self, family: Family) -> bool {
-        let open = !self.sockets[family as usize].is_empty();
-        open && matches!(self.shared.states()[family as usize], ServingState::Failed(_))
+        self.ports[family as usize].is_some()
+            && matches!(self.shared.states()[family as usize], ServingState::Failed(_))
     }
 
-    fn open(&mut self, family: Family, port: u16, workers: usize) -> Option<Vec<Arc<UdpSocket>>> {
-        let state = match open(family, port, workers) {
-            Ok(sockets) => return Some(sockets),
+    fn open(&mut self, family: Family, port: u16) -> Option<Arc<Port>> {
+        let state = match open(family, port) {
+            Ok(port) => return Some(Arc::new(port)),
             Err(error) if error.no_such_family() => ServingState::NoFamily,
             Err(error) => ServingState::Failed(self.failure(family, port, error)),
         };
@@ -145,22 +171,17 @@ impl Keeper<'_> {
 
     fn close(&mut self) {
         self.crew = None;
-        self.sockets = Sockets::default();
+        self.ports = Ports::default();
     }
 }
 
-/// The first socket has the port for itself alone, so that another daemon there is noticed; the others join it.
-fn open(family: Family, port: u16, workers: usize) -> Result<Vec<Arc<UdpSocket>>, sys::Error> {
-    let first = UdpSocket::bind(udp::any_address(family == Family::V6, port))?;
-    let mut sockets = vec![first];
-    for _ in 1..workers {
-        sockets.push(UdpSocket::bind_beside(&sockets[0])?);
-    }
-    for socket in &sockets {
-        let given = socket.expect_many(RECEIVE_ROOM)?;
-        info!(family = family.as_str(), wanted = RECEIVE_ROOM, given, "Receive buffer");
-    }
-    Ok(sockets.into_iter().map(Arc::new).collect())
+/// One socket, which has the port for itself alone: another daemon there is noticed, and no other program can join it,
+/// since sockets share a port only where all of them say so (SO_REUSEPORT).
+fn open(family: Family, port: u16) -> Result<Port, sys::Error> {
+    let socket = UdpSocket::bind(udp::any_address(family == Family::V6, port))?;
+    let given = socket.expect_many(RECEIVE_ROOM)?;
+    info!(family = family.as_str(), wanted = RECEIVE_ROOM, given, "Receive buffer");
+    Ok(Port { socket, leaving: Leaving::default() })
 }
 
 /// The workers. They end when it is dropped.
@@ -173,18 +194,23 @@ impl Crew {
     fn start(
         shared: &Arc<Shared>,
         keeper: &Arc<Waker>,
-        sockets: &Sockets,
+        ports: &Ports,
         workers: usize,
     ) -> Result<Self, Error> {
         let mut crew = Self { whistle: Arc::new(Whistle::new()?), threads: Vec::new() };
         for number in 0..workers {
-            let own = sockets.each_ref().map(|family| family.get(number).cloned());
+            let ports = ports.clone();
             let (shared, keeper, whistle) =
                 (Arc::clone(shared), Arc::clone(keeper), Arc::clone(&crew.whistle));
             let work = move || {
-                let own = own.each_ref().map(Option::as_deref);
-                let outcome = Worker::new(&shared, number).map_err(|error| (Family::V4, error));
-                if let Err((family, error)) = outcome.and_then(|worker| worker.run(own, &whistle)) {
+                let ports = ports.each_ref().map(Option::as_deref);
+                // The other workers serve the port while this one waits after a panic.
+                let pause = |time| rest(whistle.waker(), time, || whistle.is_blown());
+                let outcome = shared.panics.guard(Part::ServerWorker, pause, || {
+                    let worker = Worker::new(&shared, number).map_err(|error| (Family::V4, error))?;
+                    worker.run(ports, &whistle)
+                });
+                if let Some(Err((family, error))) = outcome {
                     set_state(&shared, family, ServingState::Failed(format!("SocketBroken: {error}")));
                     keeper.wake();
                 }
@@ -197,11 +223,30 @@ impl Crew {
     }
 }
 
+/// Waits for `time`, or until the waker says that it `ends`; false if it does.
+fn rest(waker: &Waker, time: Duration, ends: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + time;
+    while !ends() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        // Rung for another reason, it stays so: then look now and then.
+        let rung = poll::readable(&[waker.as_fd()], Some(left)).is_ok_and(|ready| ready[0]);
+        if rung && !ends() {
+            thread::sleep(left.min(LOOK));
+        }
+    }
+    false
+}
+
+const LOOK: Duration = Duration::from_millis(20);
+
 impl Drop for Crew {
     fn drop(&mut self) {
         self.whistle.blow();
         for thread in self.threads.drain(..) {
-            // A worker that panicked has said so on standard error; there is nothing to add.
+            // Panics are caught within.
             let _ = thread.join();
         }
     }

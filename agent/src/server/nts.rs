@@ -16,9 +16,8 @@ use sys::{
 
 use super::{
     WorkerCounters,
-    departures::Leaving,
     socket::{send_alone, send_traced},
-    worker::Pace,
+    worker::{Pace, Port},
 };
 use crate::{auth::SivKey, key_server::CookieKeys};
 
@@ -115,7 +114,7 @@ impl Sealing {
     /// before.
     pub(super) fn put(
         &mut self,
-        (socket, leaving): (&UdpSocket, &mut Leaving),
+        Port { socket, leaving }: &Port,
         (came, datagram): (Received, &[u8]),
         answer: Answer,
         keys: &CookieKeys,

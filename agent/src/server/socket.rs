@@ -70,6 +70,7 @@ impl ServerSocket {
         let request = Request {
             datagram: &self.buffer[..came.len],
             from: came.from,
+            to_group: came.to_group,
             received: Wall(came.at_ns),
             now: Mono(clock::monotonic_ns()),
         };
@@ -103,16 +104,17 @@ pub(super) fn send_traced(
     socket: &UdpSocket,
     came: &Received,
     (octets, arrival): (&[u8], Option<NtpTimestamp>),
-    leaving: &mut Leaving,
+    leaving: &Leaving,
     (counters, count): (&WorkerCounters, fn(&WorkerCounters)),
 ) {
     let Some(arrival) = arrival else { return send_alone(socket, came, octets, counters, count) };
+    leaving.add(arrival);
     match socket.send_stamped(came.local, came.from, octets) {
-        Ok(()) => {
-            leaving.add(arrival);
-            count(counters);
+        Ok(()) => count(counters),
+        Err(_) => {
+            leaving.forget(arrival);
+            counters.count_send_failure();
         }
-        Err(_) => counters.count_send_failure(),
     }
 }
 

@@ -40,13 +40,21 @@ fn holder(port: u16) -> Result<UdpSocket, io::Error> {
     UdpSocket::bind(("0.0.0.0", port))
 }
 
+fn start(config: ServeConfig) -> Server {
+    Server::start(config, Arc::new(Panics::new().unwrap())).unwrap()
+}
+
 fn started(port: u16) -> Server {
-    let server = Server::start(config(port, RestrictFlags::default())).unwrap();
+    let server = start(config(port, RestrictFlags::default()));
     wait(|| server.report().serving);
     server
 }
 
 fn wait(condition: impl Fn() -> bool) {
+    wait_mut(condition);
+}
+
+fn wait_mut(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !condition() {
         assert!(Instant::now() < deadline, "waited too long");
@@ -128,8 +136,7 @@ fn rules_are_replaced_while_it_runs() {
 #[test]
 fn a_taken_port_is_told_and_another_is_taken() {
     let holder = holder(0).unwrap();
-    let server =
-        Server::start(config(holder.local_addr().unwrap().port(), RestrictFlags::default())).unwrap();
+    let server = start(config(holder.local_addr().unwrap().port(), RestrictFlags::default()));
     wait(|| server.report().message.contains("PortTaken: IPv4"));
     assert!(!server.report().serving);
 
@@ -150,7 +157,7 @@ fn a_taken_port_is_told_and_another_is_taken() {
 fn a_taken_port_is_tried_again() {
     let holder = holder(0).unwrap();
     let port = holder.local_addr().unwrap().port();
-    let server = Server::start(config(port, RestrictFlags::default())).unwrap();
+    let server = start(config(port, RestrictFlags::default()));
     wait(|| server.report().message.contains("PortTaken"));
     drop(holder);
     wait(|| server.report().serving);
@@ -200,9 +207,11 @@ fn two_workers_share_the_port_and_the_rate_table() {
     server.apply(ServeConfig { workers: 2, ..config(port, limited) });
     let counts =
         |server: &Server| [0, 1].map(|number| server.shared.counters.of_worker(number).requests_seen());
-    // Each socket of ours has another port, and so goes to either worker.
+    // While one worker is busy, the other one takes what comes.
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(("127.0.0.1", port)).unwrap();
     wait(|| {
-        ask("127.0.0.1", port, SHORT);
+        (0..1000).for_each(|_| drop(socket.send(&packet::client_request(COOKIE))));
         counts(&server).iter().all(|&count| count > 0)
     });
     assert_eq!(server.counters().rate_entries(), 1);
@@ -218,13 +227,67 @@ fn two_workers_share_the_port_and_the_rate_table() {
     assert!(counts(&server)[1] > 0);
 }
 
+/// The worker that gathers what a query asks for panics; the others, and it itself afterwards, answer on.
+#[test]
+fn a_worker_that_panics_is_told_and_goes_on() {
+    let port = free_port();
+    let server = start(ServeConfig { workers: 2, ..config(port, RestrictFlags::default()) });
+    wait(|| server.report().serving);
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&asked);
+    server.show(Box::new(move || {
+        assert!(count.fetch_add(1, Ordering::Relaxed) > 2, "a fault of ours");
+        None
+    }));
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(("127.0.0.1", port)).unwrap();
+    socket.set_read_timeout(Some(SHORT)).unwrap();
+    // ntpq's question for the system's variables.
+    let query = [0x16, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut answered = false;
+    wait_mut(|| {
+        socket.send(&query).unwrap();
+        answered |= socket.recv(&mut [0; 1024]).is_ok();
+        answered
+    });
+    assert!(asked.load(Ordering::Relaxed) > 3 && ask("127.0.0.1", port, LONG).is_some());
+    let news = server.shared.panics.news();
+    assert!(news.len() == 1 && news[0].contains("server-worker failed (a fault of ours)"), "{news:?}");
+    assert!(server.report().serving);
+}
+
+/// The old port is served until the new one is open, and an open port stays open while the number of workers changes.
+#[test]
+fn no_other_program_finds_the_port_free_while_orders_change() {
+    let port = free_port();
+    let server = started(port);
+    let ends = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let thief = scope.spawn(|| {
+            while !ends.load(Ordering::Relaxed) {
+                if let Ok(socket) = holder(port) {
+                    return Some(socket);
+                }
+            }
+            None
+        });
+        for workers in [2, 1, 3, 2, 1] {
+            server.apply(ServeConfig { workers, ..config(port, RestrictFlags::default()) });
+            assert!(ask("127.0.0.1", port, LONG).is_some());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        ends.store(true, Ordering::Relaxed);
+        assert!(thief.join().unwrap().is_none(), "the port was free for a moment");
+    });
+}
+
 #[test]
 fn a_port_that_another_agent_shares_is_taken() {
     let port = free_port();
     let first = started(port);
     first.apply(ServeConfig { workers: 2, ..config(port, RestrictFlags::default()) });
     wait(|| first.report().serving && ask("127.0.0.1", port, SHORT).is_some());
-    let second = Server::start(ServeConfig { workers: 2, ..config(port, RestrictFlags::default()) }).unwrap();
+    let second = start(ServeConfig { workers: 2, ..config(port, RestrictFlags::default()) });
     wait(|| second.report().message.contains("PortTaken: IPv4"));
     assert!(!second.report().serving && first.report().serving);
 }
@@ -233,7 +296,7 @@ fn a_port_that_another_agent_shares_is_taken() {
 fn a_rate_table_of_another_size_begins_empty() {
     let port = free_port();
     let limited = RestrictFlags { limited: true, ..RestrictFlags::default() };
-    let server = Server::start(config(port, limited)).unwrap();
+    let server = start(config(port, limited));
     wait(|| server.report().serving);
     assert!(ask("127.0.0.1", port, LONG).is_some());
     wait(|| server.counters().rate_entries() == 1);

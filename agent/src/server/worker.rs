@@ -11,7 +11,7 @@ use std::{
 use ntp::{Answer, DropReason, Mono, Request, Serving, Verdict, Wall, packet::HEADER_LEN};
 use sys::{
     clock,
-    poll::{self, Waker},
+    poll::{WaitSet, Waker, Wakes},
     udp::{Inbox, Outbox, Received, UdpSocket},
 };
 
@@ -41,13 +41,25 @@ impl Whistle {
         self.waker.wake();
     }
 
-    fn is_blown(&self) -> bool {
+    pub(super) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    pub(super) fn is_blown(&self) -> bool {
         self.blown.load(Ordering::Acquire)
     }
 }
 
 /// So many datagrams are taken by one call, and so many replies leave by one: with 16 an answer costs a thirtieth more.
 const BATCH: usize = 64;
+
+/// The open port of one family, which all workers share: one socket, so that no other program can join it.
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) socket: UdpSocket,
+    /// Answers on their way out by it.
+    pub(super) leaving: Leaving,
+}
 
 pub(super) struct Worker<'a> {
     shared: &'a Shared,
@@ -57,8 +69,6 @@ pub(super) struct Worker<'a> {
     sealing: Sealing,
     inbox: Inbox<BUFFER>,
     replies: Replies,
-    /// By family.
-    leaving: [Leaving; Family::ALL.len()],
 }
 
 impl<'a> Worker<'a> {
@@ -75,31 +85,30 @@ impl<'a> Worker<'a> {
             sealing: Sealing::new()?,
             inbox: Inbox::new(BATCH),
             replies: Replies::new(),
-            leaving: Default::default(),
         })
     }
 
-    /// Serves a socket of each family that there is, until the whistle.
+    /// Serves the port of each family that there is, beside the other workers, until the whistle.
     ///
     /// # Errors
     /// When a socket is broken, and whose.
     pub(super) fn run(
         mut self,
-        sockets: [Option<&UdpSocket>; Family::ALL.len()],
+        ports: [Option<&Port>; Family::ALL.len()],
         whistle: &Whistle,
     ) -> Result<(), (Family, sys::Error)> {
+        let [v4, v6] = ports.map(|port| port.map(|port| (port.socket.as_fd(), Wakes::One)));
+        let members = [Some((whistle.waker.as_fd(), Wakes::All)), v4, v6];
+        let set = WaitSet::new(members).map_err(|error| (Family::V4, error))?;
         while !whistle.is_blown() {
-            let [v4, v6] = sockets.map(|socket| socket.map(UdpSocket::as_fd));
             // An interrupted wait says nothing about the sockets; neither does any other failure of it.
-            let Ok([_, v4, v6]) = poll::readable_of([Some(whistle.waker.as_fd()), v4, v6], None) else {
-                continue;
-            };
+            let Ok([_, v4, v6]) = set.wait() else { continue };
             let mut ready = [v4, v6];
             // In turn, as long as there is more than was taken: neither family waits for the other's flood.
             while ready.contains(&true) && !whistle.is_blown() {
                 for family in Family::ALL {
-                    if let (true, Some(socket)) = (ready[family as usize], sockets[family as usize]) {
-                        let taken = self.serve(socket, family).map_err(|error| (family, error))?;
+                    if let (true, Some(port)) = (ready[family as usize], ports[family as usize]) {
+                        let taken = self.serve(port).map_err(|error| (family, error))?;
                         ready[family as usize] = taken == BATCH;
                     }
                 }
@@ -109,15 +118,15 @@ impl<'a> Worker<'a> {
     }
 
     /// Takes what is there, up to a limit, and does what is due; returns how many datagrams that were.
-    fn serve(&mut self, socket: &UdpSocket, family: Family) -> Result<usize, sys::Error> {
+    fn serve(&mut self, port: &Port) -> Result<usize, sys::Error> {
         let departures = &self.shared.departures;
-        let leaving = &mut self.leaving[family as usize];
+        let Port { socket, leaving } = port;
         // First, so that a request finds when the answer left that it refers to.
         leaving.collect(socket, departures);
         let taken = match self.inbox.receive(socket) {
             Ok(taken) => taken,
             Err(error) if error.would_block() || error.interrupted() => {
-                // Then it is the error queue that woke us.
+                // Then it is the error queue that woke us, or another worker was faster.
                 leaving.collect_all(socket, departures);
                 return Ok(0);
             }
@@ -130,7 +139,8 @@ impl<'a> Worker<'a> {
         let mut memory = ServerMemory { clients, chance: &mut self.chance, departures: Some(departures) };
         let now = Mono(clock::monotonic_ns());
         for (came, datagram) in (0..taken).filter_map(|place| self.inbox.datagram(place)) {
-            let request = Request { datagram, from: came.from, received: Wall(came.at_ns), now };
+            let (from, to_group, received) = (came.from, came.to_group, Wall(came.at_ns));
+            let request = Request { datagram, from, to_group, received, now };
             let decision = ntp::respond(&request, &serving, &mut memory);
             self.counters.count_request(decision.version, datagram);
             match decision.verdict {
@@ -155,9 +165,7 @@ impl<'a> Worker<'a> {
                 },
                 Verdict::Seal(answer) => match cookie_keys {
                     None => self.counters.count_drop(DropReason::Unauthenticated),
-                    Some(keys) => {
-                        self.sealing.put((socket, leaving), (came, datagram), answer, keys, self.counters)
-                    }
+                    Some(keys) => self.sealing.put(port, (came, datagram), answer, keys, self.counters),
                 },
             }
         }

@@ -158,7 +158,7 @@ fn requests() {
     let query = vec![0x16, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
     let seeds = [packet::client_request(COOKIE).to_vec(), signed, query];
     fuzz("request", &seeds, |datagram| {
-        let request = Request { datagram, from, received: NOW, now: Mono(1) };
+        let request = Request { datagram, from, to_group: false, received: NOW, now: Mono(1) };
         let octets = match respond(
             &request,
             &Serving { served: &Served::UNSYNCHRONIZED, rules: &rules, limit: &limit },
@@ -297,7 +297,7 @@ fn sealed_requests() {
     let from: SocketAddr = "192.0.2.7:40000".parse().expect("an address");
     let mut answered = 0;
     fuzz("sealed request", &[seed(0), seed(7)], |datagram| {
-        let request = Request { datagram, from, received: NOW, now: Mono(1) };
+        let request = Request { datagram, from, to_group: false, received: NOW, now: Mono(1) };
         let serving = Serving { served: &Served::UNSYNCHRONIZED, rules: &rules, limit: &limit };
         let Verdict::Seal(answer) = respond(&request, &serving, &mut RateTable::new(8, 1)).verdict else {
             return;

@@ -27,6 +27,8 @@ pub struct Request<'a> {
     pub datagram: &'a [u8],
     /// Its sender.
     pub from: SocketAddr,
+    /// It was sent to a broadcast or multicast address, not to one of ours alone.
+    pub to_group: bool,
     /// When it came, as early as could be known.
     pub received: Wall,
     /// The monotonic time now, for the rate limit.
@@ -135,6 +137,8 @@ impl Answer {
 /// Why a datagram gets no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DropReason {
+    /// To a broadcast or multicast address: others got it as well, and each would answer.
+    Destination,
     /// From port 0, or from an address that nobody can have alone (unspecified, multicast, broadcast).
     Source,
     /// The entry for its address says `ignore`.
@@ -162,7 +166,8 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, for counters.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
+        Self::Destination,
         Self::Source,
         Self::Ignore,
         Self::Malformed,
@@ -179,6 +184,7 @@ impl DropReason {
     /// A word for it, for labels.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Destination => "destination",
             Self::Source => "source",
             Self::Ignore => "ignore",
             Self::Malformed => "malformed",
@@ -247,6 +253,9 @@ fn decide<M: Memory>(
     memory: &mut M,
 ) -> Result<Verdict, DropReason> {
     let Serving { served, rules, limit } = *serving;
+    if request.to_group {
+        return Err(DropReason::Destination);
+    }
     let (address, port) = (request.from.ip(), request.from.port());
     if port == 0 || !is_one_host(address) {
         return Err(DropReason::Source);

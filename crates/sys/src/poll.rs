@@ -1,4 +1,5 @@
-//! Waiting: `poll` over a few descriptors, and a waker by which another thread ends the wait.
+//! Waiting: `poll` over a few descriptors, a set of descriptors that several threads wait for, and a waker by which
+//! another thread ends the wait.
 use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     time::Duration,
@@ -27,24 +28,6 @@ pub fn readable(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Re
     Ok(wait(descriptors, libc::POLLIN, timeout)?.iter().map(|events| *events != 0).collect())
 }
 
-/// The same for a fixed number of descriptors, without taking memory; what is none is never ready.
-///
-/// # Errors
-/// As [`readable`].
-pub fn readable_of<const N: usize>(
-    descriptors: [Option<BorrowedFd<'_>>; N],
-    timeout: Option<Duration>,
-) -> Result<[bool; N], Error> {
-    // poll leaves out what is negative.
-    let mut polled = descriptors.map(|descriptor| libc::pollfd {
-        fd: descriptor.map_or(-1, |descriptor| descriptor.as_raw_fd()),
-        events: libc::POLLIN,
-        revents: 0,
-    });
-    poll(&mut polled, timeout)?;
-    Ok(polled.map(|entry| entry.revents != 0))
-}
-
 /// The same, with error queues told apart. For sockets that stamp departures.
 ///
 /// # Errors
@@ -69,24 +52,83 @@ fn wait(
         .iter()
         .map(|descriptor| libc::pollfd { fd: descriptor.as_raw_fd(), events, revents: 0 })
         .collect();
-    poll(&mut polled, timeout)?;
-    Ok(polled.iter().map(|entry| entry.revents).collect())
-}
-
-fn poll(polled: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<(), Error> {
-    // SAFETY: the pointer and the count are those of a live, exclusively borrowed slice; the callers hold its
-    // descriptors borrowed, so open, for the whole call.
+    // SAFETY: the pointer and the count are those of a live vector; its descriptors are borrowed, so open, for the
+    // whole call.
     let result = unsafe {
         libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout.map_or(-1, whole_milliseconds))
     };
-    Error::check("poll", result).map(drop)
+    Error::check("poll", result)?;
+    Ok(polled.iter().map(|entry| entry.revents).collect())
 }
 
 fn whole_milliseconds(timeout: Duration) -> libc::c_int {
     libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
 }
 
-/// Ends a [`readable`] of another thread that has the waker among its descriptors.
+/// Who is woken when a descriptor becomes ready that is in the sets of several threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wakes {
+    /// All of them.
+    All,
+    /// One that waits (EPOLLEXCLUSIVE): what comes is work for one thread.
+    One,
+}
+
+/// One thread's set of descriptors to wait for (epoll(7)). Other threads may have the same descriptors in theirs.
+#[derive(Debug)]
+pub struct WaitSet<const N: usize> {
+    descriptor: OwnedFd,
+}
+
+impl<const N: usize> WaitSet<N> {
+    /// A set of `descriptors`; what is none is never ready. Each must stay open while the set is waited for.
+    ///
+    /// # Errors
+    /// When no descriptor or memory is left.
+    pub fn new(descriptors: [Option<(BorrowedFd<'_>, Wakes)>; N]) -> Result<Self, Error> {
+        // SAFETY: epoll_create1 takes no pointer; the descriptor that it returns belongs to nobody else.
+        let descriptor = unsafe {
+            let raw = Error::check("epoll_create1", libc::epoll_create1(libc::EPOLL_CLOEXEC))?;
+            OwnedFd::from_raw_fd(raw)
+        };
+        for (place, (member, wakes)) in (0_u64..).zip(descriptors).filter_map(|(n, one)| Some((n, one?))) {
+            let exclusive = if wakes == Wakes::One { libc::EPOLLEXCLUSIVE } else { 0 };
+            let mut event = libc::epoll_event { events: (libc::EPOLLIN | exclusive) as u32, u64: place };
+            // SAFETY: the pointer is to a live event, and both descriptors are open.
+            let result = unsafe {
+                let member = member.as_raw_fd();
+                libc::epoll_ctl(descriptor.as_raw_fd(), libc::EPOLL_CTL_ADD, member, &raw mut event)
+            };
+            Error::check("epoll_ctl", result)?;
+        }
+        Ok(Self { descriptor })
+    }
+
+    /// Waits until one of them has something to read, or an error to report. The answer says for each, in their order,
+    /// whether it is ready.
+    ///
+    /// # Errors
+    /// [`Error::interrupted`] when a signal came.
+    pub fn wait(&self) -> Result<[bool; N], Error> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; N];
+        // SAFETY: the pointer and the count are those of a live array.
+        let count = unsafe {
+            let room = N as libc::c_int;
+            Error::check(
+                "epoll_wait",
+                libc::epoll_wait(self.descriptor.as_raw_fd(), events.as_mut_ptr(), room, -1),
+            )?
+        };
+        let mut ready = [false; N];
+        for event in events.iter().take(usize::try_from(count).unwrap_or(0)) {
+            let place = event.u64;
+            ready.iter_mut().skip(usize::try_from(place).unwrap_or(N)).take(1).for_each(|one| *one = true);
+        }
+        Ok(ready)
+    }
+}
+
+/// Ends the wait of another thread that has the waker among its descriptors.
 #[derive(Debug)]
 pub struct Waker {
     descriptor: OwnedFd,
@@ -149,6 +191,35 @@ mod tests {
         ringing.join().unwrap();
         waker.clear();
         assert_eq!(readable(&[waker.as_fd()], Some(Duration::ZERO)).unwrap(), [false]);
+    }
+
+    #[test]
+    fn a_set_wakes_one_thread_or_all() {
+        let (one, all) = (Waker::new().unwrap(), Waker::new().unwrap());
+        let members = || [Some((all.as_fd(), Wakes::All)), None, Some((one.as_fd(), Wakes::One))];
+        let (sender, done) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                let (set, sender) = (WaitSet::<3>::new(members()).unwrap(), sender.clone());
+                let one = &one;
+                scope.spawn(move || {
+                    let ready = set.wait().unwrap();
+                    if ready[2] {
+                        one.clear();
+                    }
+                    sender.send(ready).unwrap();
+                });
+            }
+            // Until they wait.
+            thread::sleep(Duration::from_millis(300));
+            one.wake();
+            assert_eq!(done.recv_timeout(Duration::from_secs(20)).unwrap(), [false, false, true]);
+            assert!(done.recv_timeout(Duration::from_millis(200)).is_err(), "one of three is woken");
+            all.wake();
+            for _ in 0..2 {
+                assert_eq!(done.recv_timeout(Duration::from_secs(20)).unwrap(), [true, false, false]);
+            }
+        });
     }
 
     #[test]

@@ -24,8 +24,10 @@ pub struct Received {
     pub len: usize,
     /// Who sent it.
     pub from: SocketAddr,
-    /// The address of ours that it came to, if the kernel told.
+    /// The address of ours that it came to, if the kernel told; for a broadcast that of the interface.
     pub local: Option<IpAddr>,
+    /// It was sent to a broadcast or multicast address, so to others as well.
+    pub to_group: bool,
     /// When it came, nanoseconds of CLOCK_REALTIME: the kernel's stamp, or the time right after reading it.
     pub at_ns: i64,
 }
@@ -46,36 +48,14 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// A server's socket on `address`, for itself alone: no address reuse, so that a second daemon on the port is
-    /// noticed. With an IPv6 address it takes IPv6 only.
+    /// A server's socket on `address`, for itself alone: without SO_REUSEADDR and SO_REUSEPORT, so that a second program
+    /// on the port is noticed, and none can join it later. Several threads may use it at once. With an IPv6 address it
+    /// takes IPv6 only.
     ///
     /// # Errors
     /// [`Error::in_use`], [`Error::not_permitted`] (ports below 1024), [`Error::no_such_family`] and others.
     pub fn bind(address: SocketAddr) -> Result<Self, Error> {
-        Self::bind_as(address, false)
-    }
-
-    /// One more socket on the port of `first`, for another thread: from now on the kernel gives each datagram to one
-    /// of them, by a hash of both ends. Nobody else of our user can be told from us then, so `first` is bound for
-    /// itself alone, by [`UdpSocket::bind`]: only that notices a second daemon, also one of our own kind.
-    ///
-    /// SO_REUSEPORT may be set on a bound socket (net/core/sock.c), and `bind` of the next one looks at the flag as it
-    /// is then (udp_lib_lport_inuse in net/ipv4/udp.c); it makes the group that datagrams are spread over with the
-    /// socket that it finds there, if that has none yet (udp_reuseport_add_sock; reuseport_add_sock in
-    /// net/core/sock_reuseport.c).
-    ///
-    /// # Errors
-    /// As [`UdpSocket::bind`].
-    pub fn bind_beside(first: &Self) -> Result<Self, Error> {
-        first.switch_on(libc::SOL_SOCKET, libc::SO_REUSEPORT)?;
-        Self::bind_as(first.local_address()?, true)
-    }
-
-    fn bind_as(address: SocketAddr, beside: bool) -> Result<Self, Error> {
         let socket = Self::open(&address)?;
-        if beside {
-            socket.switch_on(libc::SOL_SOCKET, libc::SO_REUSEPORT)?;
-        }
         match address {
             SocketAddr::V4(_) => socket.switch_on(libc::IPPROTO_IP, libc::IP_PKTINFO)?,
             SocketAddr::V6(_) => {
@@ -168,7 +148,8 @@ impl UdpSocket {
         // A datagram without a sender cannot be answered; a kernel does not deliver such over IP.
         let from = address::decode(&from).ok_or(Error::new("recvmsg", libc::EAFNOSUPPORT))?;
         let told = control.read(&message);
-        Ok(Received { len, from, local: told.local, at_ns: told.stamp_ns.unwrap_or(read_at) })
+        let at_ns = told.stamp_ns.unwrap_or(read_at);
+        Ok(Received { len, from, local: told.local, to_group: told.to_group, at_ns })
     }
 
     /// The message keeps pointers to what was lent: only its control part, `control`, may be looked at afterwards.

@@ -1,7 +1,6 @@
 //! What the agent looks after beside its engine, four times a second: orders, report, keys, time zone, static pod, and the
 //! time on disk. Steers nothing itself.
 use std::{
-    io,
     path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
@@ -10,13 +9,14 @@ use std::{
 
 use contract::{Mode, RtcMode, ServerReport};
 use sys::signal;
-use tokio::{task, time};
-use tracing::error;
+use tokio::time;
+use tracing::warn;
 
 use super::Error;
 use crate::{
     boot_pod::BootPodKeeper,
     clock,
+    panics::{Panics, Part},
     reload::{self, Reloader},
     report::Journal,
     rtc::{RtcKeeper, RtcPolicy},
@@ -34,11 +34,13 @@ pub(super) struct House {
     /// When they were looked for.
     pub(super) suspected: Option<time::Instant>,
     pub(super) server: Arc<Server>,
-    pub(super) http: Option<task::JoinHandle<()>>,
+    pub(super) panics: Arc<Panics>,
     pub(super) rtc: RtcKeeper,
     pub(super) timezone: TimezoneKeeper,
     pub(super) boot_pod: Option<BootPodKeeper>,
     pub(super) state: Arc<State>,
+    /// Why others may replace what is kept there, and when that was looked at.
+    pub(super) exposure: (Option<String>, Option<Instant>),
     pub(super) key_files: KeyFiles,
     pub(super) keys_directory: PathBuf,
 }
@@ -49,6 +51,9 @@ const KEEP_TIME: Duration = Duration::from_secs(60);
 /// How often those who could steer the clock are looked for while somebody does.
 const LOOK_FOR_SUSPECTS: Duration = Duration::from_secs(10);
 
+/// How often the rights of the state folder are looked at.
+const LOOK_FOR_EXPOSURE: Duration = Duration::from_secs(30);
+
 impl House {
     /// Until SIGTERM or SIGINT.
     ///
@@ -56,8 +61,9 @@ impl House {
     /// When a part ended by itself.
     pub(super) async fn keep(mut self, engine: &JoinHandle<()>) -> Result<(), Error> {
         let (state, server) = (Arc::clone(&self.state), Arc::clone(&self.server));
-        let key_server = self.reloader.key_server.clone().keep(self.keys_directory.clone(), state, server);
-        let key_server = tokio::spawn(key_server);
+        let (key_server, keys) = (self.reloader.key_server.clone(), self.keys_directory.clone());
+        let keep = move || key_server.clone().keep(keys.clone(), Arc::clone(&state), Arc::clone(&server));
+        tokio::spawn(Arc::clone(&self.panics).guard_task(Part::KeyServer, keep));
         let mut ticks = time::interval(reload::INTERVAL);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut kept = time::Instant::now();
@@ -70,18 +76,16 @@ impl House {
             if engine.is_finished() {
                 return Err(Error::EngineEnded);
             }
-            if self.http.as_ref().is_some_and(task::JoinHandle::is_finished) {
-                error!("HTTP task ended; the clock is steered on");
-                return Err(Error::Start(io::Error::other("HTTP ended")));
-            }
-            if key_server.is_finished() {
-                error!("Task of the key server ended; the clock is steered on");
-                return Err(Error::Start(io::Error::other("key server ended")));
-            }
-            self.reloader.look();
-            self.look_round();
-            if kept.elapsed() >= KEEP_TIME && self.keep_time() {
-                kept = time::Instant::now();
+            let panics = Arc::clone(&self.panics);
+            let looked = panics.once(Part::House, || {
+                self.reloader.look();
+                self.look_round();
+                if kept.elapsed() >= KEEP_TIME && self.keep_time() {
+                    kept = time::Instant::now();
+                }
+            });
+            if let Err(pause) = looked {
+                time::sleep(pause).await;
             }
         }
     }
@@ -90,11 +94,13 @@ impl House {
     fn look_round(&mut self) {
         self.hand_over_keys();
         let now = clock::now().wall;
+        self.journal.failures(now, self.panics.news());
         self.journal.server(now, self.server_report());
         self.rtc.apply(rtc_policy(&self.reloader, self.journal.in_conflict()));
         self.rtc.follow(self.journal.synchronized_offset());
         self.journal.rtc(now, self.rtc.report());
         self.look_for_suspects();
+        self.look_for_exposure();
         if let Some(looked) = self.timezone.look(self.reloader.timezone(), Instant::now()) {
             self.journal.timezone(now, looked);
         }
@@ -115,10 +121,27 @@ impl House {
         self.journal.suspects(&self.suspects);
         if self.suspected.is_none_or(|last| last.elapsed() >= LOOK_FOR_SUSPECTS) {
             self.suspected = Some(time::Instant::now());
-            let suspects = Arc::clone(&self.suspects);
+            let (suspects, panics) = (Arc::clone(&self.suspects), Arc::clone(&self.panics));
+            let scan = move || panics.once(Part::Suspects, || suspects.scan()).unwrap_or_default();
             // Without one the list stays as it is, and the next look is soon.
-            let _ = std::thread::Builder::new().name("suspects".to_owned()).spawn(move || suspects.scan());
+            let _ = std::thread::Builder::new().name("suspects".to_owned()).spawn(scan);
         }
+    }
+
+    /// Whether other users may write where the state is kept: told once for each reason.
+    fn look_for_exposure(&mut self) {
+        let (told, looked) = &mut self.exposure;
+        if looked.is_some_and(|at| at.elapsed() < LOOK_FOR_EXPOSURE) {
+            return;
+        }
+        *looked = Some(Instant::now());
+        let why = self.state.exposure();
+        if let Some(why) = why.as_ref().filter(|why| Some(*why) != told.as_ref()) {
+            let message = format!("Other users of this node may replace what the agent keeps: {why}");
+            warn!(why, "Other users may write the state directory");
+            self.journal.exposed(clock::now().wall, message);
+        }
+        *told = why;
     }
 
     /// Keys are read anew each time: a volume of Kubernetes changes behind its names, and a file within a clock's tick.

@@ -247,7 +247,7 @@ mod tests {
         let entry = RestrictEntry { network: "0.0.0.0/0".parse().unwrap(), ntpport: false, flags };
         let (rules, limit) = (RestrictTable::new(&[entry]), RateLimit { interval: 3, burst: 8, leak: 2 });
         let serving = Serving { served: &Served::UNSYNCHRONIZED, rules: &rules, limit: &limit };
-        let request = Request { datagram, from, received: NOW, now: Mono(0) };
+        let request = Request { datagram, from, to_group: false, received: NOW, now: Mono(0) };
         respond(&request, &serving, &mut RateTable::new(8, 1)).verdict
     }
 

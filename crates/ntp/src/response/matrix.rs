@@ -332,7 +332,7 @@ fn outcome(
 ) -> char {
     let datagram = Header { version, mode, transmit: NtpTimestamp(7), ..Header::default() }.encode();
     let datagram = [&datagram[..], more].concat();
-    let request = Request { datagram: &datagram, from, received: Wall(0), now: Mono(0) };
+    let request = Request { datagram: &datagram, from, to_group: false, received: Wall(0), now: Mono(0) };
     let limit = RateLimit { interval: 3, burst: 8, leak: 2 };
     let serving = Serving { served: &good(), rules, limit: &limit };
     let decision = respond(&request, &serving, &mut Fixed(rate));

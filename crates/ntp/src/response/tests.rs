@@ -29,7 +29,8 @@ fn rules(flags: RestrictFlags) -> RestrictTable {
 }
 
 fn ask(datagram: &[u8], from: &str, served: &Served, flags: RestrictFlags) -> Verdict {
-    let request = Request { datagram, from: from.parse().unwrap(), received: NOW, now: Mono(0) };
+    let request =
+        Request { datagram, from: from.parse().unwrap(), to_group: false, received: NOW, now: Mono(0) };
     let serving = Serving { served, rules: &rules(flags), limit: &LIMIT };
     respond(&request, &serving, &mut RateTable::new(64, 1)).verdict
 }
@@ -47,6 +48,27 @@ fn reply(verdict: Verdict) -> Header {
         Verdict::Answer(answer) => packet::decode(&answer.at(NOW + 0.000_050)).unwrap(),
         other => panic!("no answer: {other:?}"),
     }
+}
+
+/// Each server that got it would answer, and the sender may be forged.
+#[test]
+fn what_came_to_a_broadcast_address_is_not_answered() {
+    let datagram = client_request(COOKIE);
+    let mut asked = Request {
+        datagram: &datagram,
+        from: CLIENT.parse().unwrap(),
+        to_group: false,
+        received: NOW,
+        now: Mono(0),
+    };
+    let (served, rules) = (good(), rules(RestrictFlags::default()));
+    let serving = Serving { served: &served, rules: &rules, limit: &LIMIT };
+    let verdict = |asked: Request<'_>| respond(&asked, &serving, &mut RateTable::new(64, 1)).verdict;
+    assert!(matches!(verdict(asked), Verdict::Answer(_)));
+    asked.to_group = true;
+    assert_eq!(verdict(asked), Verdict::Drop(DropReason::Destination));
+    asked.from.set_port(0);
+    assert_eq!(verdict(asked), Verdict::Drop(DropReason::Destination), "nothing else is looked at");
 }
 
 #[test]
@@ -90,7 +112,8 @@ fn interleaved_answers_say_when_the_one_before_left() {
     let (known, left) = (arrival(NOW + -64.0), NtpTimestamp::from_wall(NOW + -63.5));
     let answered = |datagram: &[u8]| {
         let mut memory = Remembers { left: Some((known, left)), asked: 0 };
-        let request = Request { datagram, from: CLIENT.parse().unwrap(), received: NOW, now: Mono(0) };
+        let request =
+            Request { datagram, from: CLIENT.parse().unwrap(), to_group: false, received: NOW, now: Mono(0) };
         let (rules, served) = (rules(RestrictFlags::default()), good());
         let serving = Serving { served: &served, rules: &rules, limit: &LIMIT };
         let verdict = respond(&request, &serving, &mut memory).verdict;
@@ -347,7 +370,7 @@ fn the_excess_gets_kisses_and_silence() {
     for _ in 0..1_000 {
         let datagram = asked(3, 3, &[]);
         let from = CLIENT.parse().unwrap();
-        let request = Request { datagram: &datagram, from, received: NOW, now: Mono(0) };
+        let request = Request { datagram: &datagram, from, to_group: false, received: NOW, now: Mono(0) };
         match respond(&request, &Serving { served: &good(), rules: &rules, limit: &LIMIT }, &mut clients)
             .verdict
         {
@@ -447,7 +470,7 @@ proptest! {
             ..good()
         };
         let limit = RateLimit { interval: limit.0, burst: limit.1, leak: limit.2 };
-        let request = Request { datagram: &datagram, from, received: Wall(received), now: Mono(now) };
+        let request = Request { datagram: &datagram, from, to_group: false, received: Wall(received), now: Mono(now) };
         let mut clients = RateTable::new(8, 1);
         for _ in 0..4 {
             let octets = match respond(&request, &Serving { served: &served, rules: &rules, limit: &limit }, &mut clients).verdict {
@@ -472,7 +495,7 @@ proptest! {
             // Not by one that restricts nobody, whatever port it came from.
             for port in [123, 40_000] {
                 let from = SocketAddr::new([192, 0, 2, 1].into(), port);
-                let request = Request { datagram: &octets, from, received: NOW, now: Mono(now) };
+                let request = Request { datagram: &octets, from, to_group: false, received: NOW, now: Mono(now) };
                 let open = self::rules(RestrictFlags::default());
                 let serving = Serving { served: &good(), rules: &open, limit: &LIMIT };
                 let again = respond(&request, &serving, &mut clients).verdict;

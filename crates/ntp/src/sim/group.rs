@@ -244,7 +244,7 @@ impl Group {
         let from = SocketAddr::new(self.members[client].address, 40_000);
         let (rules, limit) = (RestrictTable::new(&[]), RateLimit { interval: 3, burst: 8, leak: 2 });
         let serving = Serving { served: &self.served(server), rules: &rules, limit: &limit };
-        let request = Request { datagram, from, received: now.wall, now: now.mono };
+        let request = Request { datagram, from, to_group: false, received: now.wall, now: now.mono };
         match respond(&request, &serving, &mut Generous).verdict {
             Verdict::Answer(answer) => Some(answer.at(now.wall.plus(20e-6)).to_vec()),
             Verdict::Query | Verdict::Sign(_) | Verdict::Seal(_) | Verdict::Kiss(_) | Verdict::Drop(_) => {

@@ -61,7 +61,7 @@ impl<const ROOM: usize> Inbox<ROOM> {
         let told = slot.control.read(&header.msg_hdr);
         let len = (header.msg_len as usize).min(ROOM);
         let at_ns = told.stamp_ns.unwrap_or(self.read_at_ns);
-        Some((Received { len, from, local: told.local, at_ns }, &slot.octets[..len]))
+        Some((Received { len, from, local: told.local, to_group: told.to_group, at_ns }, &slot.octets[..len]))
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Told {
     pub(super) stamp_ns: Option<i64>,
     /// To which address of ours.
     pub(super) local: Option<IpAddr>,
+    /// The address in the header is not ours alone.
+    pub(super) to_group: bool,
 }
 
 impl Buffer {
@@ -55,10 +57,13 @@ impl Buffer {
                     (libc::IPPROTO_IP, libc::IP_PKTINFO) if len >= size_of::<libc::in_pktinfo>() => {
                         let info = data.cast::<libc::in_pktinfo>().read_unaligned();
                         told.local = local_of(info).map(IpAddr::V4);
+                        told.to_group = is_to_group(info);
                     }
                     (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if len >= size_of::<libc::in6_pktinfo>() => {
                         let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
-                        told.local = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                        let to = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                        told.local = Some(to.into());
+                        told.to_group = to.is_multicast();
                     }
                     _ => {}
                 }
@@ -126,6 +131,15 @@ impl Buffer {
             libc::CMSG_DATA(header).cast::<T>().write_unaligned(info);
         }
     }
+}
+
+/// Whether the address in the header (`ipi_addr`) is one of broadcast or multicast. For a datagram to an address of ours the
+/// kernel gives that address as the one to answer from, for any other the interface's (fib_compute_spec_dst in
+/// net/ipv4/fib_frontend.c): so each network's own broadcast address is told, too.
+fn is_to_group(info: libc::in_pktinfo) -> bool {
+    let [local, to] =
+        [info.ipi_spec_dst, info.ipi_addr].map(|address| Ipv4Addr::from(address.s_addr.to_ne_bytes()));
+    to.is_multicast() || to.is_broadcast() || (!local.is_unspecified() && local != to)
 }
 
 /// The address to answer from (`ipi_spec_dst`: for a broadcast it is the interface's own), or the one in the header.

@@ -272,40 +272,49 @@ fn stamps_of_a_batch_say_when_it_came() {
     }
 }
 
-/// The first socket notices another daemon, later ones share its port, and the kernel gives datagrams to all of them.
-fn spread(ipv6: bool, host: &str) {
-    let first = UdpSocket::bind(any_address(ipv6, 0)).unwrap();
-    let port = first.local_address().unwrap().port();
-    let taken = UdpSocket::bind(any_address(ipv6, port)).unwrap_err();
-    assert!(taken.in_use(), "{taken}");
-    let second = UdpSocket::bind_beside(&first).unwrap();
-    let third = UdpSocket::bind_beside(&first).unwrap();
-    let taken = UdpSocket::bind(any_address(ipv6, port)).unwrap_err();
-    assert!(taken.in_use(), "a port that is shared among us is still taken for others: {taken}");
+/// A raw socket of another program with SO_REUSEADDR and SO_REUSEPORT, as one that wants to join a port has.
+fn joins(address: SocketAddr) -> bool {
+    let other = UdpSocket::open(&address).unwrap();
+    other.switch_on(libc::SOL_SOCKET, libc::SO_REUSEADDR).unwrap();
+    other.switch_on(libc::SOL_SOCKET, libc::SO_REUSEPORT).unwrap();
+    let (storage, len) = super::address::encode(&address);
+    // SAFETY: the pointer and the length are those of a live socket address.
+    unsafe { libc::bind(other.raw(), (&raw const storage).cast(), len) == 0 }
+}
 
-    let sockets = [first, second, third];
-    let mut counts = [0; 3];
-    // By chance each gets a third; that one gets none of 300 has the chance of one in 10^52.
-    for _ in 0..300 {
-        let client = UdpSocket::connect(SocketAddr::new(host.parse().unwrap(), port)).unwrap();
-        client.send(b"x").unwrap();
-    }
+/// One socket has the port, threads share it, and no other program can join them.
+fn shared_by_threads(ipv6: bool, host: &str) {
+    let server = UdpSocket::bind(any_address(ipv6, 0)).unwrap();
+    let address = SocketAddr::new(host.parse().unwrap(), server.local_address().unwrap().port());
+    assert!(!joins(any_address(ipv6, address.port())) && !joins(address));
+
+    let (asked, taken) = (300, std::sync::atomic::AtomicU32::new(0));
     let begun = Instant::now();
-    while counts.iter().sum::<u32>() < 300 {
-        for (count, socket) in counts.iter_mut().zip(&sockets) {
-            while socket.receive(&mut [0; 8]).is_ok() {
-                *count += 1;
-            }
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while taken.load(std::sync::atomic::Ordering::Relaxed) < asked {
+                    assert!(begun.elapsed() < Duration::from_secs(30));
+                    if let Ok(came) = server.receive(&mut [0; 8]) {
+                        server.send_from(came.local, came.from, b"y").unwrap();
+                        taken.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                }
+            });
         }
-        assert!(begun.elapsed() < Duration::from_secs(30), "{counts:?}");
-    }
-    assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
+        for _ in 0..asked {
+            let client = UdpSocket::connect(address).unwrap();
+            client.send(b"x").unwrap();
+            wait(&client);
+            assert_eq!(client.receive(&mut [0; 8]).unwrap().len, 1, "each is answered, and from that port");
+        }
+    });
 }
 
 #[test]
-fn datagrams_are_spread_over_sockets_of_one_port() {
-    spread(false, "127.0.0.1");
+fn threads_share_a_socket_that_no_other_program_can_join() {
+    shared_by_threads(false, "127.0.0.1");
     if has_ipv6() {
-        spread(true, "::1");
+        shared_by_threads(true, "::1");
     }
 }
