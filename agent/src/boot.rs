@@ -153,8 +153,14 @@ impl Boot {
         let view = Box::new(View(Arc::clone(&journal)));
         let host = HostRoot::new(self.agent.host_root.clone());
         let suspects = Arc::new(Suspects::new());
-        let (orders, engine) =
-            engine::start(Arc::clone(state), &self.agent.keys_directory, &host, suspects, view)?;
+        let (orders, engine) = engine::start(
+            Arc::clone(state),
+            &self.agent.keys_directory,
+            &host,
+            suspects,
+            Arc::default(),
+            view,
+        )?;
         orders.give(Order::Run(config, assemble::restrict_table(&candidate.checked.access)));
         let deadline = Instant::now() + self.timeout;
         let mut told = Told::default();

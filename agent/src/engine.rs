@@ -18,6 +18,7 @@ use tracing::warn;
 use crate::{
     auth::{Proofs, exchange},
     host_root::HostRoot,
+    itself::Itself,
     resolve::{self, Answer},
     server::{ServeConfig, ServerSocket},
     state::State,
@@ -70,7 +71,8 @@ impl Orders {
     }
 }
 
-/// Starts the loop in a thread of its own; keys are files in `keys`, and `host` has its table of leap seconds.
+/// Starts the loop in a thread of its own; keys are files in `keys`, `host` has its table of leap seconds, and `itself`
+/// is what the server beside it knows.
 ///
 /// # Errors
 /// When no thread, no descriptor or no random number can be had.
@@ -79,6 +81,7 @@ pub(crate) fn start(
     keys: &Path,
     host: &HostRoot,
     suspects: Arc<Suspects>,
+    itself: Arc<Itself>,
     sink: Box<dyn Sink>,
 ) -> io::Result<(Orders, JoinHandle<()>)> {
     let waker = Arc::new(Waker::new().map_err(io::Error::other)?);
@@ -93,6 +96,7 @@ pub(crate) fn start(
     };
     let proofs = Proofs::new(keys, Some(Box::new(exchanger)));
     let mut rim = Rim::new(state, proofs, host, Some(sink), Some(questions)).map_err(io::Error::other)?;
+    rim.serve_beside(itself);
     rim.watch_clock(ClockWatch::new());
     rim.watch_for_rivals(suspects);
     let engine = thread::Builder::new().name("engine".to_owned()).stack_size(STACK);
@@ -125,6 +129,9 @@ pub(crate) fn run_alone(
     mut server: Option<OwnServer>,
 ) -> Result<(), sys::Error> {
     let mut rim = Rim::new(state, Proofs::new(keys, None), host, None, None)?;
+    if let Some(server) = &server {
+        rim.serve_beside(server.socket.itself());
+    }
     rim.run(config, rules.clone());
     while !signal::stop_requested() {
         rim.wake_up();

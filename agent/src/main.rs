@@ -38,6 +38,7 @@ mod floor;
 mod boot;
 mod boot_pod;
 
+mod itself;
 mod server;
 
 mod key_server;

@@ -17,6 +17,7 @@ use ntp::{RateLimit, RestrictFlags, RestrictTable, Served};
 use sys::poll::Waker;
 
 use crate::{
+    itself::Itself,
     key_server::CookieKeys,
     panics::{Panics, Part},
 };
@@ -103,6 +104,11 @@ impl Server {
             })
             .map_err(Error::Thread)?;
         Ok(Self { shared, waker, keeper: Some(keeper) })
+    }
+
+    /// What the client beside it is to know.
+    pub(crate) fn itself(&self) -> Arc<Itself> {
+        Arc::clone(&self.shared.itself)
     }
 
     /// Serves by `config` from now on; opens, closes or moves the port if need be.
@@ -205,6 +211,7 @@ struct Shared {
     generation: AtomicU64,
     states: Mutex<[ServingState; Family::ALL.len()]>,
     departures: Departures,
+    itself: Arc<Itself>,
     counters: ServerCounters,
     desk: Desk,
     panics: Arc<Panics>,
@@ -238,6 +245,7 @@ impl Shared {
             generation: AtomicU64::new(0),
             states: Mutex::default(),
             departures: Departures::new(),
+            itself: Arc::default(),
             counters: ServerCounters::default(),
             desk: Desk::new().map_err(Error::Random)?,
             panics,

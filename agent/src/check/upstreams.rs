@@ -280,6 +280,10 @@ mod tests {
             "peer: \"[2001:db8::1]\" has brackets: write 2001:db8::1, without them",
         );
         check("peer = '1.2.3'", "peer: \"1.2.3\" looks like an IP address and is none");
+        let own = "server: \"127.127.1.0\" is ntp.conf's name for this node's own clock: write stratum.local instead";
+        check("server = '127.127.1.0'", own);
+        let multicast = "is a multicast address: write the address of each server";
+        check("peer = 'ff02::101'", &format!("peer: \"ff02::101\" {multicast}"));
         check("peer = '192.0.2.2'\nmax_sources = 2", "max_sources: is for a pool");
         check("peer = '192.0.2.2'\nnts = {}", "nts: needs a host name in peer: certificates are for names");
         let ignored =

@@ -233,6 +233,7 @@ fn furnish(file: AgentFile, origin: Origin, parts: Parts) -> Result<(House, Orde
         &agent.keys_directory,
         &host,
         Arc::clone(&suspects),
+        server.itself(),
         Box::new(publisher),
     )?;
     let house = House {

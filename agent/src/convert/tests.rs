@@ -102,6 +102,20 @@ fn servers_of_ntp() {
     ntp("server 192.0.2.1 iburst", &[], &["left out: the whole upstream, name: "]);
     ntp("pool 192.0.2.9", &[], &["left out: the whole upstream, pool: "]);
     ntp("server", &[], &["left out: it does not say whom to ask"]);
+    for host in [
+        "0.0.0.0",
+        "::",
+        "255.255.255.255",
+        "224.0.1.1",
+        "ff05::101",
+        "127.127.",
+        "127.127.1",
+        "::ffff:127.127.1.0",
+    ] {
+        for directive in ["server", "peer", "pool"] {
+            ntp(&format!("{directive} {host} iburst"), &[], &["left out: the whole upstream"]);
+        }
+    }
     ntp(
         "server a.example prefer\nserver b.example prefer",
         &["b.example"],
@@ -290,6 +304,17 @@ fn an_orphan_waits() {
 
 #[test]
 fn servers_of_chrony() {
+    for (host, why) in [
+        ("127.127.1.0", "write stratum.local instead"),
+        ("127.127.20.0", "write device for a PTP clock"),
+        ("0.0.0.0", "stands for this node itself"),
+        ("::", "stands for this node itself"),
+        ("255.255.255.255", "is the broadcast address"),
+        ("ff05::101", "is a multicast address"),
+    ] {
+        chrony(&format!("server {host} iburst"), &[], &[&format!("left out: {why}")]);
+        chrony(&format!("peer {host}"), &[], &[&format!("left out: {why}")]);
+    }
     chrony(
         "SERVER a.example iBurst trust require xleave",
         &["iburst = true\ninterleaved = true\ntrust = true\nrequire = true\nmin_poll = 6"],

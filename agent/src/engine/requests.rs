@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
 };
 
 use ntp::{NtpTimestamp, RequestId, Wall};
@@ -13,10 +14,14 @@ use sys::{
 };
 use tracing::debug;
 
+use crate::itself::Itself;
+
 /// The sockets.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     open: BTreeMap<RequestId, Request>,
+    /// What the server beside us is told of them.
+    itself: Arc<Itself>,
 }
 
 #[derive(Debug)]
@@ -26,6 +31,11 @@ struct Request {
 }
 
 impl Requests {
+    /// None yet; the server that has `itself` is to know them.
+    pub(super) fn beside(itself: Arc<Itself>) -> Self {
+        Self { open: BTreeMap::new(), itself }
+    }
+
     /// Sends a request that holds `cookie`; answers when it left, as far as can be known before the kernel's stamp comes.
     pub(super) fn send(
         &mut self,
@@ -41,17 +51,23 @@ impl Requests {
         // Before the call: on the way out it takes the path through the stack that a stamp after it would miss when
         // another thread, or on loopback the receiver itself, runs first.
         let at = Wall(sys::clock::realtime_ns());
-        socket.send(datagram)?;
+        // Before the call, too: the server may have it before the call returns.
+        self.itself.begin(cookie);
+        if let Err(error) = socket.send(datagram) {
+            self.itself.end(cookie);
+            return Err(error);
+        }
         self.open.insert(id, Request { socket, cookie });
         Ok(at)
     }
 
     pub(super) fn close(&mut self, id: RequestId) {
-        self.open.remove(&id);
+        self.open.remove(&id).into_iter().for_each(|request| self.itself.end(request.cookie));
     }
 
     pub(super) fn close_all(&mut self) {
-        self.open.clear();
+        let open = std::mem::take(&mut self.open);
+        open.values().for_each(|request| self.itself.end(request.cookie));
     }
 
     /// To be waited for, in the order of [`Requests::ready`].
@@ -74,6 +90,11 @@ impl Requests {
         // By its content: the frame has headers of any length before it.
         let own = frame[..left.len].windows(cookie.len()).any(|octets| octets == cookie);
         own.then_some(Wall(left.at_ns))
+    }
+
+    /// Whether a datagram that came for a request is an answer that our own server gave to it.
+    pub(super) fn are_answered_by_us(&self, id: RequestId, datagram: &[u8]) -> bool {
+        self.open.get(&id).is_some_and(|request| self.itself.gave(request.cookie, datagram))
     }
 
     /// One datagram that came for a request; none if the request is over.

@@ -20,16 +20,18 @@ use crate::{
     clock::{self, SystemClock},
     floor::{self, Floor},
     host_root::HostRoot,
+    itself::Itself,
     leap_table,
     resolve::{Answer, Question},
     state::State,
 };
 
 mod carry_out;
+mod own;
 mod proven;
 mod rival;
 
-use rival::Rivals;
+use {own::Own, rival::Rivals};
 
 /// The loop's belongings.
 pub(super) struct Rim {
@@ -48,6 +50,7 @@ pub(super) struct Rim {
     alarmed: bool,
     state: Arc<State>,
     requests: Requests,
+    own: Own,
     devices: Devices,
     proofs: Proofs,
     host: HostRoot,
@@ -95,6 +98,7 @@ impl Rim {
             alarmed: false,
             state,
             requests: Requests::default(),
+            own: Own::new(Arc::default()),
             devices: Devices::default(),
             proofs,
             host: host.clone(),
@@ -104,6 +108,12 @@ impl Rim {
             orders: None,
             rivals: None,
         })
+    }
+
+    /// From now on knows the server that has `itself`, so that it is not followed.
+    pub(super) fn serve_beside(&mut self, itself: Arc<Itself>) {
+        self.requests = Requests::beside(Arc::clone(&itself));
+        self.own = Own::new(itself);
     }
 
     /// Heeds what the platform tells of the clock from now on.
@@ -151,6 +161,7 @@ impl Rim {
                 engine.learn_leap_table(table);
             }
             self.engine = Some(engine);
+            self.own.forget();
         }
     }
 
@@ -185,6 +196,7 @@ impl Rim {
 
     /// Tells the engine that its time has come, if it has.
     pub(super) fn wake_up(&mut self) {
+        self.know_itself();
         let now = self.clock.now();
         let due = self.engine.as_ref().is_some_and(|engine| engine.next_wakeup(now) <= now.mono);
         if std::mem::take(&mut self.alarmed) || due {
@@ -268,6 +280,9 @@ impl Rim {
             match outcome {
                 // `ignore` holds for replies of our own upstreams, too.
                 Ok(received) if self.rules.ignores_upstream(received.from.ip(), received.from.port()) => {}
+                Ok(received) if self.requests.are_answered_by_us(request, &buffer[..received.len]) => {
+                    self.handle(Event::OwnAnswer { request });
+                }
                 Ok(received) => match self.proofs.verify(request, &buffer[..received.len]) {
                     Ok(()) => self.handle(Event::Received {
                         request,

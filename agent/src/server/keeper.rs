@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ntp::OwnPorts;
 use sys::{
     poll::{self, Waker},
     udp::{self, UdpSocket},
@@ -49,11 +50,13 @@ pub(super) fn run(shared: &Arc<Shared>, waker: &Arc<Waker>) {
     while !shared.stop.load(Ordering::Acquire) {
         waker.clear();
         keeper.look();
+        keeper.tell_client();
         let all_is_well = !shared.states().iter().any(ServingState::is_to_be_tried_again);
         // An interrupted wait, or a failed one: look again.
         let _ = poll::readable(&[waker.as_fd()], if all_is_well { None } else { Some(RETRY) });
     }
     keeper.close();
+    shared.itself.serves_at(OwnPorts::default());
 }
 
 /// Waits after a panic of [`run`], which closed the port; false if the server is to end.
@@ -130,6 +133,7 @@ impl Keeper<'_> {
         if open.is_empty() {
             return;
         }
+        self.tell_client();
         let outcome = Crew::start(self.shared, self.waker, &self.ports, workers);
         let outcome = outcome.map(|crew| self.crew = Some(crew)).map_err(|error| error.to_string());
         for family in open {
@@ -139,6 +143,13 @@ impl Keeper<'_> {
             };
             set_state(self.shared, family, state);
         }
+    }
+
+    /// The client beside us must not ask where we answer.
+    fn tell_client(&self) {
+        let port = self.wanted.map(|wanted| wanted.port);
+        let open = |family: Family| port.filter(|_| self.ports[family as usize].is_some());
+        self.shared.itself.serves_at(OwnPorts { v4: open(Family::V4), v6: open(Family::V6) });
     }
 
     /// A worker gave up on a socket of this family, or there are no workers.

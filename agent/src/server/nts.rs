@@ -1,7 +1,7 @@
 //! Network Time Security in the server's threads: an answer that is to be sealed in, the datagram out and counted. The
 //! keys are those that the key server hands over; random octets are drawn here.
 use ntp::{
-    Answer, Wall,
+    Answer, DropReason, Wall,
     key_exchange::KEY_LEN,
     nts::{
         Nonce,
@@ -19,7 +19,7 @@ use super::{
     socket::{send_alone, send_traced},
     worker::{Pace, Port},
 };
-use crate::{auth::SivKey, key_server::CookieKeys};
+use crate::{auth::SivKey, itself::Itself, key_server::CookieKeys};
 
 /// What sealing needs.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl Sealing {
     /// before.
     pub(super) fn put(
         &mut self,
-        Port { socket, leaving }: &Port,
+        (Port { socket, leaving }, itself): (&Port, &Itself),
         (came, datagram): (Received, &[u8]),
         answer: Answer,
         keys: &CookieKeys,
@@ -122,8 +122,11 @@ impl Sealing {
     ) {
         let mut ring = Ring { keys, nonces: &mut self.nonces };
         match server::reply(datagram, answer, &mut ring) {
-            Outcome::Answer(sealed) if answer.traced().is_some() => {
+            Outcome::Answer(sealed) if answer.traced().is_some() || itself.may_have_sent(datagram) => {
                 let octets = sealed.finish(Wall(clock::realtime_ns()), &ring);
+                if !itself.give(datagram, &octets) {
+                    return counters.count_drop(DropReason::RateLimited);
+                }
                 let counted = (counters, WorkerCounters::count_nts_answer as fn(&WorkerCounters));
                 send_traced(socket, &came, (&octets, answer.traced()), leaving, counted);
             }

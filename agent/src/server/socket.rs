@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use ntp::{Answer, DropReason, Mono, NtpTimestamp, Request, Served, Serving, Verdict, Wall};
+use ntp::{Answer, DropReason, Mono, NtpTimestamp, OwnPorts, Request, Served, Serving, Verdict, Wall};
 use sys::{
     clock,
     udp::{self, Received, UdpSocket},
@@ -18,6 +18,7 @@ use super::{
     departures::Leaving,
     memory::{Chance, ServerMemory},
 };
+use crate::itself::Itself;
 
 /// An open port of one family, and the memory of who asked there.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(crate) struct ServerSocket {
     keys: Arc<ServedKeys>,
     chance: Chance,
     counters: WorkerCounters,
+    itself: Arc<Itself>,
     buffer: [u8; BUFFER],
 }
 
@@ -43,7 +45,13 @@ impl ServerSocket {
         config: &ServeConfig,
         keys: Arc<ServedKeys>,
     ) -> Result<Self, sys::Error> {
+        let itself = Arc::<Itself>::default();
+        itself.serves_at(match family {
+            Family::V4 => OwnPorts { v4: Some(config.port), v6: None },
+            Family::V6 => OwnPorts { v4: None, v6: Some(config.port) },
+        });
         Ok(Self {
+            itself,
             socket: UdpSocket::bind(udp::any_address(family == Family::V6, config.port))?,
             clients: ClientTable::new(config.max_clients),
             keys,
@@ -51,6 +59,11 @@ impl ServerSocket {
             counters: WorkerCounters::new(),
             buffer: [0; BUFFER],
         })
+    }
+
+    /// What the client beside it is to know.
+    pub(crate) fn itself(&self) -> Arc<Itself> {
+        Arc::clone(&self.itself)
     }
 
     /// Takes one datagram and does what is due. `false` if there was none.
@@ -85,17 +98,23 @@ impl ServerSocket {
             // Alone there are no keys: they come by another thread.
             Verdict::Seal(_) => return self.counters.count_drop(DropReason::Unauthenticated),
             Verdict::Sign(answer) => match signed(answer, request.datagram, &self.keys) {
-                Ok(octets) => {
-                    let count = WorkerCounters::count_answer;
-                    return send_alone(&self.socket, &came, &octets, &self.counters, count);
-                }
+                Ok(octets) => return self.send(&came, &octets, WorkerCounters::count_answer),
                 Err(reason) => return self.counters.count_drop(reason),
             },
             Verdict::Kiss(octets) => (octets, WorkerCounters::count_kiss),
             // The clock is read as late as can be: right before the datagram leaves.
             Verdict::Answer(answer) => (answer.at(Wall(clock::realtime_ns())), WorkerCounters::count_answer),
         };
-        send_alone(&self.socket, &came, &octets, &self.counters, count);
+        self.send(&came, &octets, count);
+    }
+
+    /// Sends `octets`, if they are no answer that the client beside us could not know as ours.
+    fn send(&self, came: &Received, octets: &[u8], count: fn(&WorkerCounters)) {
+        if self.itself.give(&self.buffer[..came.len], octets) {
+            send_alone(&self.socket, came, octets, &self.counters, count);
+        } else {
+            self.counters.count_drop(DropReason::RateLimited);
+        }
     }
 }
 

@@ -119,7 +119,7 @@ impl<'a> Worker<'a> {
 
     /// Takes what is there, up to a limit, and does what is due; returns how many datagrams that were.
     fn serve(&mut self, port: &Port) -> Result<usize, sys::Error> {
-        let departures = &self.shared.departures;
+        let (departures, itself) = (&self.shared.departures, &*self.shared.itself);
         let Port { socket, leaving } = port;
         // First, so that a request finds when the answer left that it refers to.
         leaving.collect(socket, departures);
@@ -145,14 +145,24 @@ impl<'a> Worker<'a> {
             self.counters.count_request(decision.version, datagram);
             match decision.verdict {
                 Verdict::Drop(reason) => self.counters.count_drop(reason),
+                Verdict::Kiss(octets) if !itself.give(datagram, &octets) => {
+                    self.counters.count_drop(DropReason::RateLimited);
+                }
                 Verdict::Kiss(octets) => self.replies.put(came, Reply::Kiss(octets)),
-                Verdict::Answer(answer) if answer.traced().is_some() => {
+                Verdict::Answer(answer) if answer.traced().is_some() || itself.may_have_sent(datagram) => {
                     let octets = answer.at(Wall(clock::realtime_ns()));
-                    let counted = (self.counters, WorkerCounters::count_answer as fn(&WorkerCounters));
-                    send_traced(socket, &came, (&octets, answer.traced()), leaving, counted);
+                    if itself.give(datagram, &octets) {
+                        let counted = (self.counters, WorkerCounters::count_answer as fn(&WorkerCounters));
+                        send_traced(socket, &came, (&octets, answer.traced()), leaving, counted);
+                    } else {
+                        self.counters.count_drop(DropReason::RateLimited);
+                    }
                 }
                 Verdict::Answer(answer) => self.replies.put(came, Reply::Answer(answer)),
                 Verdict::Sign(answer) => match signed(answer, datagram, keys) {
+                    Ok(octets) if !itself.give(datagram, &octets) => {
+                        self.counters.count_drop(DropReason::RateLimited);
+                    }
                     Ok(octets) => {
                         let counted = (self.counters, WorkerCounters::count_answer as fn(&WorkerCounters));
                         send_traced(socket, &came, (&octets, answer.traced()), leaving, counted);
@@ -165,7 +175,9 @@ impl<'a> Worker<'a> {
                 },
                 Verdict::Seal(answer) => match cookie_keys {
                     None => self.counters.count_drop(DropReason::Unauthenticated),
-                    Some(keys) => self.sealing.put(port, (came, datagram), answer, keys, self.counters),
+                    Some(keys) => {
+                        self.sealing.put((port, itself), (came, datagram), answer, keys, self.counters)
+                    }
                 },
             }
         }

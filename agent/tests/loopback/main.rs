@@ -13,6 +13,7 @@ mod relay;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod clients;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod itself;
 mod orphans;
 mod tiers;
 

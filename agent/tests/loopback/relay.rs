@@ -22,14 +22,17 @@ type Exchange = (Vec<u8>, Vec<u8>);
 pub(crate) struct Relay {
     mode: Arc<Mutex<Mode>>,
     seen: Arc<Mutex<Vec<Exchange>>>,
+    copies: Arc<Mutex<Option<SocketAddr>>>,
 }
 
 impl Relay {
     /// Relays from `own` to `server`.
     pub(crate) fn start(own: SocketAddr, server: SocketAddr) -> Self {
         let socket = UdpSocket::bind(own).unwrap();
-        let relay = Self { mode: Arc::new(Mutex::new(Mode::Pass)), seen: Arc::default() };
+        let mode = Arc::new(Mutex::new(Mode::Pass));
+        let relay = Self { mode, seen: Arc::default(), copies: Arc::default() };
         let (mode, seen) = (Arc::clone(&relay.mode), Arc::clone(&relay.seen));
+        let copies = Arc::clone(&relay.copies);
         thread::spawn(move || {
             let mut spoiled = 0;
             loop {
@@ -38,6 +41,12 @@ impl Relay {
                 let request = buffer[..length].to_vec();
                 let outside = UdpSocket::bind("127.0.0.1:0").unwrap();
                 outside.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+                if let Some(other) = *copies.lock().unwrap() {
+                    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+                    (0..4).for_each(|_| drop(stranger.send_to(&request, other)));
+                    // Until they are answered.
+                    thread::sleep(Duration::from_millis(2));
+                }
                 if outside.send_to(&request, server).is_err() {
                     continue;
                 }
@@ -62,6 +71,11 @@ impl Relay {
 
     pub(crate) fn set(&self, mode: Mode) {
         *self.mode.lock().unwrap() = mode;
+    }
+
+    /// From now on each request is also sent to `other`, four times, and first.
+    pub(crate) fn copy_to(&self, other: SocketAddr) {
+        *self.copies.lock().unwrap() = Some(other);
     }
 
     /// What went by so far.

@@ -78,6 +78,14 @@ pub const SERVER: &str = "isIP(self) || \
 /// other: 169.254.169.123 is Amazon's time service. The text is looked at, and not the address, since that costs less.
 pub const NOT_LINK_LOCAL: &str = "!self.matches('^[Ff][Ee][89ABab][0-9A-Fa-f]:')";
 
+/// An unspecified address leads back to the node itself, and a broadcast or multicast address is that of many. What names
+/// resolve to is looked at on the nodes.
+pub const ONE_SERVER: &str = "!isIP(self) \
+     || !self.matches('^([0:.]+|255[.]255[.]255[.]255|2(2[4-9]|3[0-9])[.].*|[Ff][Ff][0-9A-Fa-f]{2}:.*)$')";
+
+/// ntp.conf's names for clocks of the machine itself: `127.127.1.0` is the system clock.
+pub const NO_CLOCK_DRIVER: &str = "!isIP(self) || !self.startsWith('127.127.')";
+
 /// The same without addresses: one address is not several servers.
 pub const POOL: &str = "!isIP(self) && \
      self.matches('^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.])*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?[.]?$')";

@@ -27,6 +27,8 @@ pub struct Upstream {
     #[x_kube(
         validation = Rule::new(rules::SERVER).message("server must be a host name, or an IP address in its usual form, as in ntp.example.com, 192.0.2.10 or 2001:db8::1, without brackets; a port goes into the field port"),
         validation = Rule::new(rules::NOT_LINK_LOCAL).message("server must not be a link-local IPv6 address (fe80::), which means another host behind each interface: use a global or unique local address of that server, or its name"),
+        validation = Rule::new(rules::ONE_SERVER).message("server must be the address of one server: an unspecified address (0.0.0.0, ::) is the node itself, and a broadcast or multicast address is that of many"),
+        validation = Rule::new(rules::NO_CLOCK_DRIVER).message("server must not be in 127.127.0.0/16, ntp.conf's names for clocks of the machine: instead of 127.127.1.x write stratum.local, and for a PTP clock an upstream with device"),
     )]
     pub server: Option<String>,
     /// Host name that stands for several servers. Up to maxSources of them are asked, each with a vote of its own; one
@@ -41,12 +43,15 @@ pub struct Upstream {
     pub max_sources: Option<i32>,
     /// Host name or IP address of a server that in turn has this node among its upstreams, as ntp.conf's `peer`: each asks
     /// the other, and one that has lost all others follows it. A node never follows itself, or who follows it; so one list
-    /// with all of them serves a group of nodes. With stratum.orphan they are those who elect.
+    /// with all of them serves a group of nodes: each leaves out itself, and says so. With stratum.orphan they are those
+    /// who elect.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(
         validation = Rule::new(rules::SERVER).message("peer must be a host name, or an IP address in its usual form, as in ntp.example.com, 192.0.2.10 or 2001:db8::1, without brackets; a port goes into the field port"),
         validation = Rule::new(rules::NOT_LINK_LOCAL).message("peer must not be a link-local IPv6 address (fe80::), which means another host behind each interface: use a global or unique local address of that server, or its name"),
+        validation = Rule::new(rules::ONE_SERVER).message("peer must be the address of one server: an unspecified address (0.0.0.0, ::) is the node itself, and a broadcast or multicast address is that of many"),
+        validation = Rule::new(rules::NO_CLOCK_DRIVER).message("peer must not be in 127.127.0.0/16, ntp.conf's names for clocks of the machine: instead of 127.127.1.x write stratum.local, and for a PTP clock an upstream with device"),
     )]
     pub peer: Option<String>,
     /// A PTP hardware clock of the node, such as /dev/ptp0, which something else keeps right, in UTC: a network card that

@@ -56,6 +56,16 @@ pub enum HostError {
     BracketsInside(Ipv6Addr),
     /// A link-local address where no zone can be.
     LinkLocal,
+    /// The address of this node itself.
+    Unspecified,
+    /// An address of many.
+    Broadcast,
+    /// An address of many.
+    Multicast,
+    /// ntp.conf's name for the system clock.
+    OwnClock,
+    /// ntp.conf's name for another clock of the machine.
+    ReferenceClock,
 }
 
 impl HostText {
@@ -101,6 +111,7 @@ pub fn upstream(text: &str) -> Result<Host, HostError> {
     match (&host, port) {
         (Host::Zoned(..), _) => Err(HostError::LinkLocal),
         (Host::Address(IpAddr::V6(v6)), _) if v6.is_unicast_link_local() => Err(HostError::LinkLocal),
+        (Host::Address(address), _) if let Some(error) = of_no_server(*address) => Err(error),
         (_, Some(port)) => Err(HostError::PortInside(host.to_string(), port)),
         (Host::Address(IpAddr::V6(v6)), None) if bracketed => Err(HostError::BracketsInside(*v6)),
         _ => Ok(host),
@@ -141,11 +152,36 @@ impl fmt::Display for HostError {
                 "is a link-local address, which means another host behind each interface, and a profile names no \
                  interface: use a global or unique local address of that server, or its name",
             ),
+            Self::Unspecified => f.write_str(
+                "stands for this node itself: write the server's own address, or stratum.local to serve this node's \
+                 clock",
+            ),
+            Self::Broadcast => f.write_str("is the broadcast address: write the address of each server"),
+            Self::Multicast => f.write_str("is a multicast address: write the address of each server"),
+            Self::OwnClock => {
+                f.write_str("is ntp.conf's name for this node's own clock: write stratum.local instead")
+            }
+            Self::ReferenceClock => f.write_str(
+                "is ntp.conf's name for a reference clock: write device for a PTP clock, and for others the address of \
+                 a server that reads them",
+            ),
         }
     }
 }
 
 impl std::error::Error for HostError {}
+
+/// What is wrong with an address that no single server can have.
+fn of_no_server(address: IpAddr) -> Option<HostError> {
+    match address {
+        _ if address.is_unspecified() => Some(HostError::Unspecified),
+        _ if address.is_multicast() => Some(HostError::Multicast),
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Some(HostError::Broadcast),
+        IpAddr::V4(v4) if v4.octets().starts_with(&[127, 127, 1]) => Some(HostError::OwnClock),
+        IpAddr::V4(v4) if v4.octets().starts_with(&[127, 127]) => Some(HostError::ReferenceClock),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    }
+}
 
 fn host(text: &str) -> Result<Host, HostError> {
     if let Some((address, zone)) = text.split_once('%') {
@@ -284,6 +320,26 @@ mod tests {
         check("192.0.2.1", Ok("192.0.2.1"));
         // Amazon's time service has a link-local IPv4 address, which needs no interface.
         check("169.254.169.123", Ok("169.254.169.123"));
+        for own in ["127.0.0.1", "127.126.1.1", "::1"] {
+            check(own, Ok(own));
+        }
+        for unspecified in ["0.0.0.0", "::", "0:0:0:0:0:0:0:0", "::0.0.0.0", "[::]", "0.0.0.0:123"] {
+            let why = "stands for this node itself: write the server's own address, or stratum.local to serve this \
+                       node's clock";
+            check(unspecified, Err(why));
+        }
+        for multicast in ["224.0.0.1", "239.255.255.255", "ff02::101", "FF05::101"] {
+            check(multicast, Err("is a multicast address: write the address of each server"));
+        }
+        check("255.255.255.255", Err("is the broadcast address: write the address of each server"));
+        for own in ["127.127.1.0", "127.127.1.255"] {
+            check(own, Err("is ntp.conf's name for this node's own clock: write stratum.local instead"));
+        }
+        for clock in ["127.127.0.0", "127.127.28.0"] {
+            let why = "is ntp.conf's name for a reference clock: write device for a PTP clock, and for others the \
+                       address of a server that reads them";
+            check(clock, Err(why));
+        }
         check("ntp.example.com.", Ok("ntp.example.com."));
         check(
             "ntp.example.com:1123",

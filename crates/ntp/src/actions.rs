@@ -1,7 +1,7 @@
 //! What goes into the engine and what comes out: events and actions, as data.
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{Foreign, Leap, NtpTimestamp, OnExternalStep, Samples, Wall, packet::Header};
+use crate::{Foreign, Leap, NtpTimestamp, OnExternalStep, OwnAddresses, Samples, Wall, packet::Header};
 
 /// An upstream, for as long as it is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +81,15 @@ pub enum Event<'a> {
         /// The local address it came to, if known: for the test that a server does not follow ourselves.
         local: Option<IpAddr>,
     },
+    /// A datagram came to the socket of a request, and it is an answer that this node's own server gave: its times of
+    /// arrival and departure are those that the server wrote.
+    OwnAnswer {
+        /// The request whose socket it came to.
+        request: RequestId,
+    },
+    /// This node's addresses and the ports of its own server, at the start and whenever they change. A source there is
+    /// not asked.
+    OwnAddresses(&'a OwnAddresses),
     /// CLOCK_BOOTTIME went on while CLOCK_MONOTONIC stood still: the node was asleep, and the system clock was set on
     /// by as much. Tell it before anything else.
     Resumed {

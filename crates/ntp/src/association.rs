@@ -17,6 +17,7 @@ mod address;
 mod detail;
 mod device;
 mod duplicate;
+mod itself;
 mod lookup;
 mod obstacle;
 mod proof;
@@ -303,6 +304,7 @@ impl Association {
             return Received::Nothing;
         };
         match judge(datagram, &exchange, us) {
+            Ok(Answer::Time(_, server, _)) if self.names_us(server, &us.own) => self.follow_us(),
             Ok(Answer::Time(sample, server, over)) => {
                 self.accept(server, now);
                 self.local = local;

@@ -27,12 +27,16 @@ pub(crate) fn canonical(addresses: &[IpAddr]) -> Vec<IpAddr> {
 }
 
 impl Engine {
-    /// Sees to it that of all sources at one address and port one counts. A source that meets another one first tries
+    /// Sees to it that of all sources at one address and port one counts, and none of those that are this node itself. A source that meets another one first tries
     /// its other addresses.
     pub(crate) fn settle_duplicates(&mut self, now: Mono, actions: &mut Vec<Action>) {
+        for association in &mut self.associations {
+            actions.extend(association.avoid(&self.own, now));
+        }
         if !self.crowded() {
             return;
         }
+        let own = self.own.clone();
         let mut order: Vec<usize> = (0..self.associations.len()).collect();
         order.sort_by_key(|index| self.associations.get(*index).map(|a| (rank(a), *index)));
         let mut counted: Vec<Counted> = Vec::new();
@@ -49,7 +53,7 @@ impl Engine {
                 continue;
             };
             let (id, heir, heritage) = (association.id, first.index, association.bequeath());
-            if let Some(address) = association.free_address(&occupied, now) {
+            if let Some(address) = association.free_address(&occupied, &own, now) {
                 actions.extend(association.go_to(address, now));
                 counted.extend(association.place().map(|place| Counted::new(place, index, association)));
             } else {

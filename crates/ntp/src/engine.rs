@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use crate::{
-    Action, Auth, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, RequestId, Samples, Source,
-    SourceId,
+    Action, Auth, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, OwnAddresses, RequestId,
+    Samples, Source, SourceId,
     association::{Association, Reading, Received, known_first},
     discipline::Discipline,
     duplicate::canonical,
@@ -40,6 +40,8 @@ pub struct Engine {
     pub(crate) config: Config,
     pub(crate) associations: Vec<Association>,
     pub(crate) pools: Vec<Pool>,
+    /// Who this node is in the network.
+    pub(crate) own: OwnAddresses,
     /// What was known before the restart, of sources that have no address yet.
     pub(crate) recalled: Vec<Recalled>,
     pub(crate) clock: Clock,
@@ -85,6 +87,7 @@ impl Engine {
         let mut engine = Self {
             associations: Vec::new(),
             pools: Vec::new(),
+            own: OwnAddresses::default(),
             recalled,
             clock: Clock::new(base, config.max_slew_rate, now),
             discipline,
@@ -307,6 +310,7 @@ impl Engine {
     fn take(&mut self, event: Event<'_>, steady: bool, now: Now, actions: &mut Vec<Action>) -> bool {
         match event {
             Event::Wakeup | Event::Resumed { .. } => {}
+            Event::OwnAddresses(own) => self.own = own.clone(),
             Event::Resolved { source, addresses } => {
                 let addresses = known_first(&canonical(addresses), &self.recalled);
                 if !self.pool_resolved(source, &addresses) {
@@ -324,6 +328,9 @@ impl Engine {
             }
             Event::Unauthentic { request, why } => {
                 self.with_request(request, |a| a.unauthentic(why));
+            }
+            Event::OwnAnswer { request } => {
+                self.with_request(request, Association::reflected);
             }
             Event::Sent { request, cookie, at } => {
                 let at = self.clock.corrected(at);

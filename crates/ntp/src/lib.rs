@@ -19,7 +19,9 @@ pub mod extension;
 pub mod mac;
 mod md5;
 pub mod nts;
+mod own;
 pub mod packet;
+mod reflection;
 mod reply;
 
 mod association;
@@ -75,7 +77,9 @@ pub use control::{
 };
 pub use engine::{Engine, Start};
 pub use leap_table::{LeapTable, LeapTableError};
+pub use own::{OwnAddresses, OwnPorts};
 pub use rate_limit::{Judgement, RateLimit, RateSet, RateVerdict};
+pub use reflection::Reflections;
 pub use response::{Answer, Decision, DropReason, Memory, Request, Served, Serving, Verdict, respond};
 pub use restrict::{Cidr, CidrError, RestrictEntry, RestrictFlags, RestrictTable};
 pub use rival::{Foreign, KernelTimex, Rival, Stance, Written};

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    Action, Mono, Now, Source, SourceId, SourceState, Upstream,
+    Action, Mono, Now, OwnAddresses, Source, SourceId, SourceState, Upstream,
     association::{Association, Refresh},
     engine::Engine,
 };
@@ -92,12 +92,14 @@ impl Pool {
         }
     }
 
-    /// An address that nobody asks and that was not given up of late.
-    fn free(&mut self, taken: &[SocketAddr], now: Mono) -> Option<IpAddr> {
+    /// An address that nobody asks, that was not given up of late, and that is not this node itself.
+    fn free(&mut self, taken: &[SocketAddr], own: &OwnAddresses, now: Mono) -> Option<IpAddr> {
         self.spoiled.retain(|(_, until)| *until > now);
         let spoiled = |address: &IpAddr| self.spoiled.iter().any(|(spoiled, _)| spoiled == address);
-        let taken = |address: IpAddr| taken.contains(&SocketAddr::new(address, self.port));
-        self.addresses.iter().find(|address| !taken(**address) && !spoiled(address)).copied()
+        let port = self.port;
+        let place = |address: IpAddr| SocketAddr::new(address, port);
+        let free = |address: IpAddr| !taken.contains(&place(address)) && !own.serve(place(address));
+        self.addresses.iter().find(|address| free(**address) && !spoiled(address)).copied()
     }
 
     /// Whether the name was looked up again, and does not hold the member's address any more. Of members that are
@@ -116,7 +118,7 @@ impl Pool {
             let interval = 2.0_f64.powi(member.source.max_poll.into());
             heard.is_some_and(|heard| heard - at > 2.0 * interval)
         });
-        if member.unroutable() || member.unreachable() && alone {
+        if member.unroutable() || member.is_itself() || member.unreachable() && alone {
             return true;
         }
         let doubtful = matches!(member.standing.0, SourceState::Falseticker | SourceState::Unusable);
@@ -161,6 +163,7 @@ impl Engine {
     /// Gives each pool the members that its name has addresses for, and replaces those that are of no use.
     pub(crate) fn tend_pools(&mut self, now: Now, actions: &mut Vec<Action>) {
         let heard = self.associations.iter().filter_map(|a| a.last_answer).max();
+        let own = self.own.clone();
         let mut pools = std::mem::take(&mut self.pools);
         for pool in &mut pools {
             let mut taken: Vec<SocketAddr> =
@@ -173,7 +176,7 @@ impl Engine {
                 if member.address().is_some() && !tired && !member.is_crowded() {
                     continue;
                 }
-                let Some(address) = pool.free(&taken, now.mono) else {
+                let Some(address) = pool.free(&taken, &own, now.mono) else {
                     wanted = true;
                     // The member says why it has none of its own.
                     let shared = pool.addresses.first().filter(|_| member.address().is_none()).copied();
@@ -188,7 +191,7 @@ impl Engine {
             }
             pool.review = false;
             while members < pool.max_sources {
-                let Some(address) = pool.free(&taken, now.mono) else { break };
+                let Some(address) = pool.free(&taken, &own, now.mono) else { break };
                 members += 1;
                 self.add_member(pool, members, address, now.mono);
                 taken.push(SocketAddr::new(address, pool.port));

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    Leap, NtpTimestamp, Wall,
+    Leap, NtpTimestamp, OwnAddresses, Wall,
     filter::{PRECISION, Sample},
     interleave::Previous,
     md5,
@@ -33,6 +33,8 @@ pub(crate) struct Identity {
     pub(crate) reference_time: Option<Wall>,
     /// Reference ids of those of our sources that follow us, as far as we know.
     pub(crate) followers: Vec<[u8; 4]>,
+    /// This node's addresses.
+    pub(crate) own: OwnAddresses,
 }
 
 /// What an answer says about its server.
@@ -70,6 +72,10 @@ pub(crate) enum Refusal {
     TooSlow,
     /// The server follows us, be it by way of another source of ours, or is us.
     Loop,
+    /// It has an address and port at which this node serves time itself, so it is not asked.
+    OwnAddress,
+    /// The answer is one that this node's own server gave.
+    OwnAnswer,
     /// A device that could not be read.
     Unreadable,
     /// A device that shows a time before 2000.
@@ -86,6 +92,12 @@ impl Refusal {
             Self::TooFar => "Its root distance is 16 s or more.",
             Self::TooSlow => "Its answers take too long.",
             Self::Loop => "It follows this clock.",
+            Self::OwnAddress => {
+                "It is this node itself, which serves time at this address and port: it is not asked."
+            }
+            Self::OwnAnswer => {
+                "Requests to it come back to this node: its answers are this node's own, and do not count."
+            }
             Self::Unreadable => "It cannot be read; the agent's log says why.",
             Self::Unset => "It shows a time before the year 2000: nobody has set it.",
         }
@@ -301,7 +313,7 @@ mod tests {
             reference_id: [192, 0, 2, 1],
             root_delay: 0.0,
             reference_time: Some(NOW + 0.5),
-            followers: Vec::new(),
+            ..Identity::default()
         };
         assert_eq!(judge(&reply().encode(), &exchange(), &us).err(), Some(Refusal::Loop));
         let sibling = Identity { reference_time: Some(NOW + 3.0), ..us };

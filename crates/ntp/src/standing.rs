@@ -129,7 +129,8 @@ impl Engine {
     /// Whether no source is reached that does not follow us, and none was for as long as it takes to know.
     fn unreachable(&self, now: Now) -> bool {
         let resolving = now.mono - self.seeking < RESOLVE_PATIENCE;
-        self.electable().all(|a| a.unreachable() || a.follows_us() || !a.placed() && !resolving)
+        self.electable()
+            .all(|a| a.unreachable() || a.follows_us() || a.is_itself() || !a.placed() && !resolving)
     }
 
     /// The sources that are not for measuring only, and no duplicates of others.
@@ -157,6 +158,7 @@ impl Engine {
     pub(crate) fn identity(&self) -> Identity {
         let followers = self.associations.iter().filter(|a| a.follows_us());
         let followers = followers.filter_map(Association::reference_id).collect();
+        let own = self.own.clone();
         match self.discipline.reference {
             Some(reference) => Identity {
                 stratum: reference.stratum,
@@ -164,8 +166,9 @@ impl Engine {
                 root_delay: reference.root_delay,
                 reference_time: Some(reference.time),
                 followers,
+                own,
             },
-            None => Identity { followers, ..Identity::default() },
+            None => Identity { followers, own, ..Identity::default() },
         }
     }
 

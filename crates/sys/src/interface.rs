@@ -1,7 +1,11 @@
-//! Network interfaces by name.
-use std::ffi::CString;
+//! Network interfaces: their numbers by name, and all their addresses.
+use std::{
+    ffi::{CStr, CString},
+    net::IpAddr,
+    ptr,
+};
 
-use crate::Error;
+use crate::{Error, udp::address};
 
 /// The kernel's number of the interface `name`, in this process's network namespace: the scope of a link-local address.
 ///
@@ -16,6 +20,59 @@ pub fn index(name: &str) -> Result<u32, Error> {
     }
 }
 
+/// An address, and the name of the interface that has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// Such as `eth0`.
+    pub interface: String,
+    /// Of IPv4 or IPv6.
+    pub address: IpAddr,
+}
+
+/// All addresses of IPv4 and IPv6, in the kernel's order.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn addresses() -> Result<Vec<InterfaceAddress>, Error> {
+    let mut list: *mut libc::ifaddrs = ptr::null_mut();
+    // SAFETY: the pointer is to a live place for the list.
+    Error::check("getifaddrs", unsafe { libc::getifaddrs(&raw mut list) })?;
+    let mut found = Vec::new();
+    let mut next = list;
+    // SAFETY: until freeifaddrs each pointer in the list is null or points to a live entry, whose name is a C string
+    // and whose address, if there is one, is a socket address of its family's length.
+    while let Some(entry) = unsafe { next.as_ref() } {
+        // SAFETY: as above.
+        if let Some(address) = unsafe { address_at(entry.ifa_addr) } {
+            // SAFETY: as above.
+            let name = unsafe { CStr::from_ptr(entry.ifa_name) };
+            found.push(InterfaceAddress { interface: name.to_string_lossy().into_owned(), address });
+        }
+        next = entry.ifa_next;
+    }
+    // SAFETY: the list is getifaddrs' own, and nothing of it is used from here on.
+    unsafe { libc::freeifaddrs(list) };
+    Ok(found)
+}
+
+/// The address there; none if it is of another family.
+///
+/// # Safety
+/// `from` is null, or points to a socket address of its family's length.
+unsafe fn address_at(from: *const libc::sockaddr) -> Option<IpAddr> {
+    // SAFETY: the caller's promise; every socket address begins with its family.
+    let family = libc::c_int::from(unsafe { from.as_ref()?.sa_family });
+    let len = match family {
+        libc::AF_INET => size_of::<libc::sockaddr_in>(),
+        libc::AF_INET6 => size_of::<libc::sockaddr_in6>(),
+        _ => return None,
+    };
+    let mut storage = address::blank();
+    // SAFETY: the caller's promise for `from`; the storage has room for every socket address.
+    unsafe { ptr::copy_nonoverlapping(from.cast::<u8>(), ptr::from_mut(&mut storage).cast::<u8>(), len) };
+    address::decode(&storage).map(|address| address.ip())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,5 +82,13 @@ mod tests {
         assert!(index("lo").unwrap() > 0);
         assert!(index("no-such-if").unwrap_err().not_found());
         assert!(index("l\0").unwrap_err().not_found());
+    }
+
+    #[test]
+    fn loopback_is_among_them_where_it_is_up() {
+        let found = addresses().unwrap();
+        let loopback: Vec<_> = found.iter().filter(|found| found.address.is_loopback()).collect();
+        assert!(loopback.iter().all(|found| found.interface == "lo"), "{found:?}");
+        assert!(loopback.iter().any(|found| found.address.is_ipv4()), "{found:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Every unsafe line of the project: clocks, hardware clocks, sockets with stamps, waiting, signals, randomness.
+//! Every unsafe line of the project: clocks, hardware clocks, sockets with stamps, interfaces, waiting, signals, randomness.
 //!
 //! Thin: each function is one system call, or the few that only make sense together, and decides nothing. All go
 //! through libc's symbols and none by number, so that a simulator can stand in front of libc. Times are nanoseconds or

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{Error, clock};
 
-mod address;
+pub(crate) mod address;
 mod batch;
 mod control;
 

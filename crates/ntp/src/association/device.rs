@@ -25,9 +25,10 @@ pub(crate) struct Reading {
 }
 
 impl Association {
-    /// Whether it is known whom or what to ask, and the keys to ask with are there.
+    /// Whether it is known whom or what to ask, it is not this node itself, and the keys to ask with are there.
     pub(crate) fn placed(&self) -> bool {
-        self.device || self.address.is_some() && self.proof.ready()
+        let own = self.refusal == Some(Refusal::OwnAddress);
+        self.device || self.address.is_some() && !own && self.proof.ready()
     }
 
     /// How it stands in our answers if we follow it.

@@ -3,7 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::Association;
-use crate::{Action, Auth, Heard, Mono, Source, SourceState, filter::History, poll::Schedule, reply::Server};
+use crate::{
+    Action, Auth, Heard, Mono, OwnAddresses, Source, SourceState, filter::History, poll::Schedule,
+    reply::Server,
+};
 
 /// What other sources at the same server mean for this one.
 #[derive(Clone, Debug, Default)]
@@ -143,12 +146,18 @@ impl Association {
         true
     }
 
-    /// Another address of its own that no other source is at, and that was not found silent of late.
-    pub(crate) fn free_address(&mut self, occupied: &[SocketAddr], now: Mono) -> Option<IpAddr> {
+    /// Another address of its own that no other source is at, nor this node itself, and that was not found silent of late.
+    pub(crate) fn free_address(
+        &mut self,
+        occupied: &[SocketAddr],
+        own: &OwnAddresses,
+        now: Mono,
+    ) -> Option<IpAddr> {
         self.duplicate.spoiled.retain(|(_, until)| *until > now);
         let spoiled = |address: &IpAddr| self.duplicate.spoiled.iter().any(|(each, _)| each == address);
         let free = |address: &&IpAddr| {
-            !occupied.contains(&SocketAddr::new(**address, self.port)) && !spoiled(address)
+            let place = SocketAddr::new(**address, self.port);
+            !occupied.contains(&place) && !own.serve(place) && !spoiled(address)
         };
         // A pool gives its members their addresses.
         self.addresses.iter().filter(|_| self.pool.is_none()).find(free).copied()

@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{LATENESS, Random, machine, servers};
 use crate::{
-    Action, BootState, Config, Engine, Event, Memory, Mono, NtpTimestamp, RateLimit, RateVerdict, Request,
-    RequestId, RestrictTable, Served, Serving, Snapshot, Start, Transition, Upstream, Verdict,
-    packet::Header,
+    Action, BootState, Config, Engine, Event, Memory, Mono, NtpTimestamp, OwnAddresses, OwnPorts, RateLimit,
+    RateVerdict, Reflections, Request, RequestId, RestrictTable, Served, Serving, Snapshot, Start,
+    Transition, Upstream, Verdict,
+    packet::{self, Header},
     respond,
     sim::{HONEST, config},
 };
@@ -18,6 +19,8 @@ pub(super) struct Group {
     pub(super) now: f64,
     /// Whether the server with true time answers a member.
     pub(super) upstream: Vec<bool>,
+    /// Addresses that lead to a member though it does not have them.
+    pub(super) virtual_addresses: Vec<(IpAddr, usize)>,
     /// Pairs of members that cannot talk to each other.
     pub(super) cut: Vec<(usize, usize)>,
     /// This share of all exchanges is lost.
@@ -44,7 +47,8 @@ pub(super) struct Member {
     /// What the user was told, and when.
     pub(super) told: Vec<(f64, Transition)>,
     stepped: f64,
-    open: Vec<RequestId>,
+    open: Vec<(RequestId, NtpTimestamp)>,
+    reflections: Reflections,
 }
 
 /// A datagram on its way.
@@ -89,10 +93,14 @@ impl Group {
             told: Vec::new(),
             stepped: offset,
             open: Vec::new(),
+            reflections: Reflections::default(),
         };
         let members = members.into_iter().enumerate().map(member).collect();
-        let (cut, mail, random) = (Vec::new(), Vec::new(), Random::new(seed, 3));
-        Self { members, now: 0.0, upstream, cut, loss: 0.0, mail, random }
+        let (virtual_addresses, cut, mail) = (Vec::new(), Vec::new(), Vec::new());
+        let random = Random::new(seed, 3);
+        let mut group = Self { members, now: 0.0, upstream, virtual_addresses, cut, loss: 0.0, mail, random };
+        (0..group.members.len()).for_each(|index| group.introduce(index, &[]));
+        group
     }
 
     /// Starts a machine again, or its agent, in a boot of which nothing is known.
@@ -102,6 +110,14 @@ impl Group {
         member.engine = engine(&member.config, BootState::default(), 77, now);
         (member.alive, member.ppm, member.moves) = (true, 0.0, 0);
         member.open.clear();
+        self.introduce(index, &[]);
+    }
+
+    /// Tells a machine its addresses, and `more`, as its agent does at the start and when they change.
+    pub(super) fn introduce(&mut self, index: usize, more: &[IpAddr]) {
+        let ports = OwnPorts { v4: Some(123), v6: Some(123) };
+        let own = OwnAddresses::new([&[self.members[index].address], more].concat(), ports);
+        self.give(index, Event::OwnAddresses(&own));
     }
 
     pub(super) fn snapshot(&self, index: usize) -> Snapshot {
@@ -179,7 +195,11 @@ impl Group {
             let member = &mut self.members[index];
             match action {
                 Action::Send { request, to, header, .. } => self.send(index, request, to, header),
-                Action::Close { request } => member.open.retain(|open| *open != request),
+                Action::Close { request } => {
+                    let place = member.open.iter().position(|(open, _)| *open == request);
+                    let closed = place.map(|place| member.open.swap_remove(place));
+                    closed.into_iter().for_each(|(_, cookie)| member.reflections.end(cookie));
+                }
                 Action::SetFrequency { ppm } => {
                     member.moves += usize::from(ppm != member.ppm);
                     member.ppm = ppm;
@@ -198,7 +218,8 @@ impl Group {
     fn send(&mut self, client: usize, request: RequestId, to: SocketAddr, header: Header) {
         let cookie = NtpTimestamp(self.random.bits() | 1);
         let member = &mut self.members[client];
-        member.open.push(request);
+        member.open.push((request, cookie));
+        member.reflections.begin(cookie);
         let at = machine::read(self.now, member.offset, member.stepped).wall;
         self.give(client, Event::Sent { request, cookie, at });
         let trip = super::network::Trip { there: self.delay(), back: self.delay() };
@@ -206,7 +227,7 @@ impl Group {
             return;
         }
         let datagram = header.with_cookie(cookie).encode().to_vec();
-        if let Some(server) = self.members.iter().position(|member| member.address == to.ip()) {
+        if let Some(server) = self.at(to.ip()) {
             let at = self.now + trip.there;
             self.mail.push(Mail { at, client, request, datagram, server: Some(server) });
         } else if self.upstream[client] {
@@ -214,6 +235,12 @@ impl Group {
             let mail = |(at, datagram)| Mail { at, client, request, datagram, server: None };
             self.mail.extend(answers.into_iter().map(mail));
         }
+    }
+
+    /// The member that answers at an address.
+    fn at(&self, address: IpAddr) -> Option<usize> {
+        let led = self.virtual_addresses.iter().find(|(virtual_address, _)| *virtual_address == address);
+        led.map(|(_, member)| *member).or(self.members.iter().position(|member| member.address == address))
     }
 
     fn delay(&mut self) -> f64 {
@@ -226,8 +253,13 @@ impl Group {
             let answer = self.answer(server, client, &datagram);
             let at = self.now + self.delay();
             self.mail.extend(answer.map(|datagram| Mail { at, client, request, datagram, server: None }));
-        } else if self.members[client].alive && self.members[client].open.contains(&request) {
+        } else if let Some((_, cookie)) = self.members[client].open.iter().find(|(open, _)| *open == request)
+            && self.members[client].alive
+        {
             let member = &self.members[client];
+            if member.reflections.gave(*cookie, &datagram) {
+                return self.give(client, Event::OwnAnswer { request });
+            }
             let at = machine::read(self.now, member.offset, member.stepped).wall;
             let local = Some(member.address);
             self.give(client, Event::Received { request, datagram: &datagram, at, local });
@@ -235,7 +267,7 @@ impl Group {
     }
 
     /// What one of them answers to another.
-    fn answer(&self, server: usize, client: usize, datagram: &[u8]) -> Option<Vec<u8>> {
+    fn answer(&mut self, server: usize, client: usize, datagram: &[u8]) -> Option<Vec<u8>> {
         let member = &self.members[server];
         if !member.alive || !self.linked(server, client) {
             return None;
@@ -246,7 +278,11 @@ impl Group {
         let serving = Serving { served: &self.served(server), rules: &rules, limit: &limit };
         let request = Request { datagram, from, to_group: false, received: now.wall, now: now.mono };
         match respond(&request, &serving, &mut Generous).verdict {
-            Verdict::Answer(answer) => Some(answer.at(now.wall.plus(20e-6)).to_vec()),
+            Verdict::Answer(answer) => {
+                let answer = answer.at(now.wall.plus(20e-6)).to_vec();
+                let asked = packet::decode(datagram).ok()?;
+                self.members[server].reflections.give(asked.transmit, &answer).then_some(answer)
+            }
             Verdict::Query | Verdict::Sign(_) | Verdict::Seal(_) | Verdict::Kiss(_) | Verdict::Drop(_) => {
                 None
             }

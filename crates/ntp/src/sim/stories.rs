@@ -5,6 +5,7 @@ use crate::{BootState, Transition, Upstream, sim::Sim};
 mod start;
 
 mod air_gap;
+mod itself;
 mod names;
 mod upstreams;
 

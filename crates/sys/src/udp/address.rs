@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Room for an address of any family.
-pub(super) fn blank() -> libc::sockaddr_storage {
+pub(crate) fn blank() -> libc::sockaddr_storage {
     // SAFETY: a plain structure; all zeros is an address of no family.
     unsafe { MaybeUninit::zeroed().assume_init() }
 }
@@ -48,7 +48,7 @@ pub(super) fn write(storage: &mut libc::sockaddr_storage, address: &SocketAddr) 
 }
 
 /// Our form; none if it is of another family.
-pub(super) fn decode(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+pub(crate) fn decode(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match libc::c_int::from(storage.ss_family) {
         libc::AF_INET => {
             // SAFETY: the storage is large enough and aligned, and of integers alone, so any octets are an address.

@@ -1,0 +1,80 @@
+//! Who this node is in the network, for the engine: the addresses of its interfaces, read now and then, and the ports of
+//! its own server. Reads interfaces and the clock, decides nothing.
+use std::{net::IpAddr, sync::Arc};
+
+use ntp::{Event, Mono, OwnAddresses, OwnPorts};
+use sys::interfaces::InterfaceAddress;
+use tracing::debug;
+
+use super::Rim;
+use crate::itself::Itself;
+
+/// What is known of this node.
+pub(super) struct Own {
+    pub(super) itself: Arc<Itself>,
+    addresses: Vec<IpAddr>,
+    /// What the engine knows, and the ports in it; none if it was told nothing.
+    told: Option<(OwnAddresses, OwnPorts)>,
+    /// When the interfaces are read again.
+    next: Mono,
+}
+
+/// An address that is added counts after this, seconds; until then answers from there are known to be this node's own
+/// (`itself`).
+const INTERVAL: f64 = 5.0;
+
+/// The interval is at least so many times what a reading takes. It takes 50 us on most nodes, and milliseconds on one
+/// with thousands of addresses.
+const SHARE: f64 = 1000.0;
+
+/// Here kube-proxy in its IPVS mode keeps the address of each Service. They are not this node's: what is sent there
+/// reaches the Service's pods.
+const SERVICES: &str = "kube-ipvs0";
+
+impl Own {
+    pub(super) fn new(itself: Arc<Itself>) -> Self {
+        Self { itself, addresses: Vec::new(), told: None, next: Mono(i64::MIN) }
+    }
+
+    /// A new engine knows nothing.
+    pub(super) fn forget(&mut self) {
+        self.told = None;
+    }
+
+    fn read(&mut self, now: Mono) {
+        match sys::interfaces::addresses() {
+            Ok(found) => {
+                let ours = |found: InterfaceAddress| (found.interface != SERVICES).then_some(found.address);
+                self.addresses = found.into_iter().filter_map(ours).collect();
+            }
+            Err(error) => debug!(%error, "Interfaces not read"),
+        }
+        let took = Mono(sys::clock::monotonic_ns()) - now;
+        self.next = now.plus(INTERVAL.max(SHARE * took));
+    }
+}
+
+impl Rim {
+    /// Reads this node's addresses if that is due, and tells the engine if they or the server's ports have changed.
+    /// While nothing is served there is nothing to know.
+    pub(super) fn know_itself(&mut self) {
+        if self.engine.is_none() {
+            return;
+        }
+        let now = self.clock.now().mono;
+        let ports = self.own.itself.ports();
+        let due = ports != OwnPorts::default() && self.own.next <= now;
+        if !due && self.own.told.as_ref().is_some_and(|(_, told)| *told == ports) {
+            return;
+        }
+        if due {
+            self.own.read(now);
+        }
+        let told = (OwnAddresses::new(self.own.addresses.iter().copied(), ports), ports);
+        if self.own.told.as_ref() != Some(&told) {
+            debug!(?ports, addresses = self.own.addresses.len(), "This node's own addresses and ports");
+            self.handle(Event::OwnAddresses(&told.0));
+            self.own.told = Some(told);
+        }
+    }
+}

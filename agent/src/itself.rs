@@ -1,0 +1,154 @@
+//! What the client and the server of one agent know of each other: the ports at which the server answers, and which of
+//! the client's requests came to that server. Cookies and answers go in; whether an answer is this agent's own comes
+//! out. Decides nothing: what such an answer is worth is the engine's to say.
+//!
+//! A server thread pays one load for each request. A bit of a small table tells it that the request may be our own, and
+//! only then it takes the lock.
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU16, AtomicU64, Ordering},
+};
+
+use ntp::{NtpTimestamp, OwnPorts, Reflections};
+
+/// Shared between the engine's thread and all of the server's.
+#[derive(Debug)]
+pub(crate) struct Itself {
+    /// A bit for each request that is on its way, by its cookie.
+    filter: [AtomicU64; WORDS],
+    reflections: Mutex<Reflections>,
+    /// Of IPv4 and IPv6; zero while the server has none.
+    ports: [AtomicU16; 2],
+}
+
+/// 4096 bits. With ten requests on their way one request of a stranger in 400 is looked at in vain.
+const WORDS: usize = 64;
+
+/// Where the transmit timestamp of a request is, which is its cookie (RFC 5905 §7.3).
+const COOKIE: std::ops::Range<usize> = 40..48;
+
+impl Default for Itself {
+    fn default() -> Self {
+        Self {
+            filter: [const { AtomicU64::new(0) }; WORDS],
+            reflections: Mutex::default(),
+            ports: Default::default(),
+        }
+    }
+}
+
+impl Itself {
+    /// The server answers at these ports from now on.
+    pub(crate) fn serves_at(&self, ports: OwnPorts) {
+        for (place, port) in self.ports.iter().zip([ports.v4, ports.v6]) {
+            place.store(port.unwrap_or(0), Ordering::Release);
+        }
+    }
+
+    /// The ports at which the server answers.
+    pub(crate) fn ports(&self) -> OwnPorts {
+        let [v4, v6] = self.ports.each_ref().map(|port| port.load(Ordering::Acquire));
+        let open = |port: u16| (port != 0).then_some(port);
+        OwnPorts { v4: open(v4), v6: open(v6) }
+    }
+
+    /// The client is about to send a request with this cookie.
+    pub(crate) fn begin(&self, cookie: NtpTimestamp) {
+        self.reflections().begin(cookie);
+        let (word, bit) = place(cookie);
+        self.filter[word].fetch_or(bit, Ordering::Release);
+    }
+
+    /// The request is over.
+    pub(crate) fn end(&self, cookie: NtpTimestamp) {
+        let mut reflections = self.reflections();
+        reflections.end(cookie);
+        let (word, _) = place(cookie);
+        let others = reflections.cookies().map(place).filter(|(other, _)| *other == word);
+        self.filter[word].store(others.fold(0, |bits, (_, bit)| bits | bit), Ordering::Release);
+    }
+
+    /// Whether this request to the server may be one of the client's own; mostly it is not.
+    pub(crate) fn may_have_sent(&self, request: &[u8]) -> bool {
+        cookie(request).is_some_and(|cookie| {
+            let (word, bit) = place(cookie);
+            self.filter[word].load(Ordering::Acquire) & bit != 0
+        })
+    }
+
+    /// The server is about to give `answer` to `request`. Returns false if it must not.
+    pub(crate) fn give(&self, request: &[u8], answer: &[u8]) -> bool {
+        !self.may_have_sent(request)
+            || cookie(request).is_none_or(|cookie| self.reflections().give(cookie, answer))
+    }
+
+    /// Whether `answer`, which came for the client's request with this cookie, was given by the server.
+    pub(crate) fn gave(&self, cookie: NtpTimestamp, answer: &[u8]) -> bool {
+        self.reflections().gave(cookie, answer)
+    }
+
+    // It is whole at every moment, so a thread that panicked while it held the lock left nothing half done.
+    fn reflections(&self) -> MutexGuard<'_, Reflections> {
+        self.reflections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn cookie(request: &[u8]) -> Option<NtpTimestamp> {
+    let octets = request.get(COOKIE)?.try_into().ok()?;
+    Some(NtpTimestamp(u64::from_be_bytes(octets)))
+}
+
+/// Word and bit of a cookie. All of its bits are random.
+fn place(cookie: NtpTimestamp) -> (usize, u64) {
+    ((cookie.0 >> 6) as usize % WORDS, 1 << (cookie.0 % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use ntp::packet;
+
+    use super::*;
+
+    fn answer(number: u64) -> Vec<u8> {
+        let (receive, transmit) = (NtpTimestamp(number), NtpTimestamp(number + 1));
+        packet::Header { version: 4, mode: 4, receive, transmit, ..Default::default() }.encode().to_vec()
+    }
+
+    #[test]
+    fn own_requests_are_told_from_others() {
+        let itself = Itself::default();
+        let (cookie, neighbour) = (NtpTimestamp(0x1234_5678_9abc_def0), NtpTimestamp(0x1234_5678_9abc_def1));
+        let request = packet::client_request(cookie);
+        itself.begin(neighbour);
+        assert!(!itself.may_have_sent(&request) && itself.give(&request, &answer(7)));
+        itself.begin(cookie);
+        assert!(itself.may_have_sent(&request) && !itself.gave(cookie, &answer(7)));
+        assert!(itself.give(&request, &answer(7)));
+        assert!(itself.gave(cookie, &answer(7)) && !itself.gave(cookie, &answer(8)));
+        assert!(!itself.gave(neighbour, &answer(7)));
+        itself.end(cookie);
+        assert!(!itself.may_have_sent(&request) && itself.may_have_sent(&packet::client_request(neighbour)));
+        for short in [&request[..47], &[]] {
+            assert!(!itself.may_have_sent(short) && itself.give(short, &[]));
+        }
+    }
+
+    #[test]
+    fn of_whoever_shares_a_bit_with_us_nothing_is_remembered() {
+        let itself = Itself::default();
+        let (cookie, other) = (NtpTimestamp(0x1234_5678_9abc_def0), NtpTimestamp(0xffff_0000_9abc_def0));
+        itself.begin(cookie);
+        let request = packet::client_request(other);
+        assert!(itself.may_have_sent(&request) && itself.give(&request, &answer(7)));
+        assert!(!itself.gave(other, &answer(7)) && !itself.gave(cookie, &answer(7)));
+    }
+
+    #[test]
+    fn ports_are_told_by_family() {
+        let itself = Itself::default();
+        assert_eq!(itself.ports(), OwnPorts::default());
+        let ports = OwnPorts { v4: None, v6: Some(123) };
+        itself.serves_at(ports);
+        assert_eq!(itself.ports(), ports);
+    }
+}
