@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
     last_update_age: GaugeVec,
     steps: IntCounterVec,
     external_steps: IntCounterVec,
+    state_writable: GaugeVec,
     conflict: GaugeVec,
     conflicts: IntCounterVec,
     mode: GaugeVec,
@@ -105,6 +106,7 @@ impl Metrics {
                 "Steps of the clock by somebody else since the agent's start",
                 &[],
             )?,
+            state_writable: gauge(&r, "state_writable", "Whether the state folder can be written", &[])?,
             conflict: gauge(&r, "conflict", "Whether somebody else steers the clock", &[])?,
             conflicts: counter(
                 &r,
@@ -182,6 +184,7 @@ impl Metrics {
         let _one = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.set_profile(report);
         self.set_clock(&report.clock);
+        alone(&self.state_writable, Some(f64::from(u8::from(report.state_error.is_none()))));
         alone(&self.conflict, Some(f64::from(u8::from(report.conflict.is_some()))));
         for (reason, number) in conflicts {
             count(&self.conflicts, &[reason], *number);

@@ -2,7 +2,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -30,10 +30,27 @@ pub(crate) fn replace(
     let beside = directory.join(format!(".{}.new", name.to_string_lossy()));
     let sync = |file: &File| if kind.durable { file.sync_all() } else { Ok(()) };
     let mut file = create_new(&beside, kind.mode)?;
-    write(&mut file)?;
-    sync(&file)?;
-    fs::rename(&beside, path)?;
+    let named = write(&mut file).and_then(|()| sync(&file)).and_then(|()| fs::rename(&beside, path));
+    if named.is_err() {
+        // On a full disk its part would take room from others.
+        let _ = fs::remove_file(&beside);
+    }
+    named?;
     sync(&File::open(directory)?)
+}
+
+/// Writes over the begin of the file at `path`, which is there already: its octets have their place on the disk, also on
+/// a full one. The text should fit into one sector, which disks write as a whole.
+///
+/// # Errors
+/// There is no plain file, or it cannot be written.
+pub(crate) fn overwrite(path: &Path, text: &str) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(io::Error::other("no plain file"));
+    }
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.write_all_at(text.as_bytes(), 0)?;
+    file.sync_all()
 }
 
 /// A new file at `path` (O_EXCL, which follows no link); one that a crash left behind goes first.

@@ -68,6 +68,7 @@ struct Parts {
     rtc: RtcReport,
     timezone: Option<TimezoneReport>,
     boot: Option<BootReport>,
+    state_error: Option<String>,
     server: ServerReport,
     transitions: VecDeque<Transition>,
     last_number: u64,
@@ -86,6 +87,7 @@ struct Told {
     timezone: Option<TimezoneReport>,
     conflict: Option<ConflictReport>,
     boot: Option<BootReport>,
+    state_error: Option<String>,
     server: (bool, String),
 }
 
@@ -113,6 +115,7 @@ impl Journal {
             rtc: RtcReport::default(),
             timezone: None,
             boot: None,
+            state_error: None,
             server: ServerReport::default(),
             transitions: VecDeque::new(),
             last_number: 0,
@@ -197,6 +200,13 @@ impl Journal {
         self.tell(parts);
     }
 
+    /// Takes why the state folder cannot be written, if that is so.
+    pub(crate) fn state_error(&self, error: Option<String>) {
+        let mut parts = self.parts();
+        parts.state_error = error;
+        self.tell(parts);
+    }
+
     /// So many steps to the last known time were made in this boot before the agent's start.
     pub(crate) fn raised(&self, steps: u32) {
         self.parts().raised = steps;
@@ -261,6 +271,7 @@ impl Journal {
             rtc: parts.rtc.clone(),
             timezone: parts.timezone.clone(),
             boot: parts.boot.clone(),
+            state_error: parts.state_error.clone(),
             server: parts.server.clone(),
             transitions: parts.transitions.iter().cloned().collect(),
         }
@@ -345,6 +356,7 @@ impl Told {
             timezone: parts.timezone.clone(),
             conflict: parts.conflicts.report(),
             boot: parts.boot.clone(),
+            state_error: parts.state_error.clone(),
             server: (parts.server.serving, parts.server.message.clone()),
         }
     }

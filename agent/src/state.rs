@@ -8,6 +8,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use contract::ProfileName;
@@ -22,16 +23,19 @@ use crate::{
 
 mod samples;
 mod this_boot;
+mod unsaved;
 
 pub(crate) use this_boot::Booted;
 
 use samples::Saved;
+use unsaved::Unsaved;
 
 /// The state directory.
 #[derive(Debug)]
 pub(crate) struct State {
     directory: PathBuf,
     boot_id: String,
+    unsaved: Unsaved,
 }
 
 /// A file that could not be written or removed.
@@ -41,6 +45,12 @@ pub(crate) struct Error {
     path: PathBuf,
     source: io::Error,
 }
+
+/// Written at the start, to see whether the folder can be.
+const PROBE: &str = "probe";
+
+/// A boot's name, two numbers, and blanks.
+const BOOT_LENGTH: usize = 64;
 
 const DRIFT: &str = "drift";
 const BOOT: &str = "boot";
@@ -76,13 +86,14 @@ impl State {
     /// The state of the node whose boot is `boot_id`, in `directory`, which is made if it is not there.
     pub(crate) fn open(directory: &Path, boot_id: &str) -> Self {
         let made = fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(directory);
-        let state = Self { directory: directory.to_owned(), boot_id: boot_id.to_owned() };
+        let unsaved = Unsaved::default();
+        let state = Self { directory: directory.to_owned(), boot_id: boot_id.to_owned(), unsaved };
         state.close_folder();
-        let usable = made
-            .map_err(|source| Error { path: directory.to_owned(), source })
-            .and_then(|()| state.write("probe", "").and_then(|()| state.remove("probe")));
-        if let Err(error) = usable {
-            warn!(%error, "State directory cannot be written: drift, step guard and profile do not outlive the agent");
+        if let Err(source) = made {
+            let error = Error { path: directory.to_owned(), source };
+            state.unsaved.failed(PROBE, PROBE, Form::OPEN, &error);
+        } else if state.keep(PROBE, PROBE) {
+            let _ = state.remove(PROBE);
         }
         state
     }
@@ -101,6 +112,25 @@ impl State {
             }
             Err(error) => {
                 warn!(path = %self.directory.display(), %error, "State directory is open to other users")
+            }
+        }
+    }
+
+    /// Why the folder cannot be written; none while all is on disk. Until then drift, count of steps, profile and all
+    /// else are known to this agent alone, and are gone with it.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.unsaved.trouble()
+    }
+
+    /// Writes what could not be written, every ten seconds at most.
+    pub(crate) fn retry(&self) {
+        for (name, text, form) in self.unsaved.due(Instant::now()) {
+            // The others would fail as well.
+            if !self.save(&name, &text, form) {
+                return;
+            }
+            if name == PROBE {
+                let _ = self.remove(PROBE);
             }
         }
     }
@@ -149,9 +179,17 @@ impl State {
         }
     }
 
-    /// Keeps what was done to the clock since the node's boot.
-    pub(crate) fn save_boot(&self, boot: BootState) {
-        self.keep(BOOT, &format!("{} {} {}\n", self.boot_id, boot.steps, u8::from(boot.synchronized)));
+    /// Keeps what was done to the clock since the node's boot. Returns true if it is on disk: also on a full one, where a
+    /// file of former times can be written over, but no new one can be made.
+    pub(crate) fn save_boot(&self, boot: BootState) -> bool {
+        let text = format!("{} {} {}\n", self.boot_id, boot.steps, u8::from(boot.synchronized));
+        // Always as long, so that no word of a former text is left behind.
+        self.save(BOOT, &format!("{text:<BOOT_LENGTH$}"), Form { in_place: true, ..Form::OPEN })
+    }
+
+    /// Whether the file says what was done to the clock.
+    pub(crate) fn boot_is_saved(&self) -> bool {
+        self.unsaved.is_saved(BOOT)
     }
 
     /// What was measured in this boot, carried to `now`; none if it does not hold any more.
@@ -177,9 +215,7 @@ impl State {
     pub(crate) fn save_samples(&self, samples: Samples, clocks: Clocks) {
         let saved = Saved { boot_id: self.boot_id.clone(), clocks, samples };
         // Worthless after a crash of the node, so the disk need not be waited for.
-        if let Err(error) = self.replace(SAMPLES, &samples::to_text(&saved), false, OPEN) {
-            warn!(%error, "State not saved");
-        }
+        self.save(SAMPLES, &samples::to_text(&saved), Form { durable: false, ..Form::OPEN });
     }
 
     /// The last profile that ran: its name, and the text, which the caller verifies.
@@ -234,9 +270,7 @@ impl State {
 
     /// Keeps keys for cookies; nobody else may read them.
     pub(crate) fn save_cookie_keys(&self, text: &str) {
-        if let Err(error) = self.replace(COOKIE_KEYS, text, true, SECRET) {
-            warn!(%error, "State not saved");
-        }
+        self.save(COOKIE_KEYS, text, Form { mode: 0o600, ..Form::OPEN });
     }
 
     /// What is kept of the host's own time zone.
@@ -249,7 +283,7 @@ impl State {
     /// # Errors
     /// When it cannot be kept: then it must not be changed.
     pub(crate) fn save_former_timezone(&self, text: &str) -> Result<(), Error> {
-        self.write(TIMEZONE, text)
+        self.replace(TIMEZONE, text, Form::OPEN)
     }
 
     /// The host's own time zone is in force again.
@@ -277,30 +311,42 @@ impl State {
         }
     }
 
-    fn keep(&self, name: &str, text: &str) {
-        if let Err(error) = self.write(name, text) {
-            warn!(%error, "State not saved");
-        }
+    fn keep(&self, name: &str, text: &str) -> bool {
+        self.save(name, text, Form::OPEN)
     }
 
-    /// The text of a file of ours; none if it is not there, not a plain file, or not readable.
+    /// Writes a file, or remembers it for [`Self::retry`]; returns true if it is on disk.
+    fn save(&self, name: &str, text: &str, form: Form) -> bool {
+        let written = self.replace(name, text, form);
+        match &written {
+            Ok(()) => self.unsaved.saved(name),
+            Err(error) => self.unsaved.failed(name, text, form, error),
+        }
+        written.is_ok()
+    }
+
+    /// The text of a file of ours, also of one that waits for the disk; none if it is not there, not a plain file, or not readable.
     fn read(&self, name: &str) -> Option<String> {
+        if let Some(text) = self.unsaved.text(name) {
+            return Some(text);
+        }
         let path = self.directory.join(name);
         let is_file = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
         is_file.then(|| crate::load::read(&path).ok()).flatten()
     }
 
-    fn write(&self, name: &str, text: &str) -> Result<(), Error> {
-        self.replace(name, text, true, OPEN)
-    }
-
-    fn replace(&self, name: &str, text: &str, durable: bool, mode: u32) -> Result<(), Error> {
+    fn replace(&self, name: &str, text: &str, form: Form) -> Result<(), Error> {
         let path = self.directory.join(name);
-        replace::replace(&path, Kind { mode, durable }, |file| file.write_all(text.as_bytes()))
-            .map_err(|source| Error { path, source })
+        let Form { mode, durable, in_place } = form;
+        let written = replace::replace(&path, Kind { mode, durable }, |file| file.write_all(text.as_bytes()));
+        match written {
+            Err(_) if in_place && replace::overwrite(&path, text).is_ok() => Ok(()),
+            written => written.map_err(|source| Error { path, source }),
+        }
     }
 
     fn remove(&self, name: &str) -> Result<(), Error> {
+        self.unsaved.saved(name);
         let path = self.directory.join(name);
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error { path, source }),
@@ -317,9 +363,21 @@ fn wall_or_dash(word: &str) -> Option<Option<Wall>> {
 /// Nobody else has anything to do in it.
 const FOLDER_MODE: u32 = 0o700;
 
-/// Who may read a file: everybody, or us alone.
-const OPEN: u32 = 0o644;
-const SECRET: u32 = 0o600;
+/// How a file is written.
+#[derive(Clone, Copy, Debug)]
+struct Form {
+    /// Who may read it.
+    mode: u32,
+    /// Whether it is to outlive a crash of the node.
+    durable: bool,
+    /// Whether it may be written over where it is, if no new file can be made.
+    in_place: bool,
+}
+
+impl Form {
+    /// For everybody to read, and to last.
+    const OPEN: Self = Self { mode: 0o644, durable: true, in_place: false };
+}
 
 #[cfg(test)]
 mod tests {
@@ -418,6 +476,49 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_written_is_tried_again() {
+        let folder = Scratch::new();
+        let directory = folder.path().join("state");
+        let state = State::open(&directory, "b");
+        assert_eq!(state.trouble(), None);
+        fs::remove_dir_all(&directory).unwrap();
+        let boot = BootState { steps: 1, synchronized: false };
+        assert!(!state.save_boot(boot) && !state.boot_is_saved());
+        state.save_time(Wall(1));
+        state.save_time(Wall(2));
+        let trouble = state.trouble().unwrap();
+        assert!(trouble.contains("state/boot: No such file"), "{trouble}");
+        assert_eq!((state.boot(), state.time()), (boot, Some(Wall(2))), "known here all the same");
+        fs::create_dir(&directory).unwrap();
+        state.retry();
+        assert!(state.trouble().is_some(), "not at once");
+        for (name, text, form) in state.unsaved.due(Instant::now() + std::time::Duration::from_secs(11)) {
+            assert!(state.save(&name, &text, form));
+        }
+        assert_eq!(state.trouble(), None);
+        let again = State::open(&directory, "b");
+        assert_eq!((again.boot(), again.time()), (boot, Some(Wall(2))));
+    }
+
+    #[test]
+    fn steps_are_counted_where_no_new_file_can_be_made() {
+        let folder = Scratch::new();
+        let (one, two) =
+            (BootState { steps: 1, synchronized: false }, BootState { steps: 2, synchronized: true });
+        let state = State::open(folder.path(), "b");
+        // As an agent of a former version left it.
+        fs::write(folder.path().join("boot"), "a 1 0\n").unwrap();
+        // The name of a new file is taken by a folder.
+        fs::create_dir(folder.path().join(".boot.new")).unwrap();
+        for boot in [one, two, one] {
+            assert!(state.save_boot(boot));
+            assert_eq!(State::open(folder.path(), "b").boot(), boot);
+        }
+        fs::remove_file(folder.path().join("boot")).unwrap();
+        assert!(!state.save_boot(two), "there is nothing to write over");
+    }
+
+    #[test]
     fn nonsense_is_no_state() {
         let folder = Scratch::new();
         let state = State::open(folder.path(), "b");
@@ -470,6 +571,7 @@ mod tests {
     fn a_directory_that_cannot_be_made_is_survived() {
         let state = State::open(Path::new("/proc/no-such-directory"), "b");
         state.save_time(Wall(1));
-        assert_eq!(state.time(), None);
+        assert_eq!(state.time(), Some(Wall(1)));
+        assert_eq!(State::open(Path::new("/proc/no-such-directory"), "b").time(), None);
     }
 }

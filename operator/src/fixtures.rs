@@ -59,6 +59,7 @@ pub(crate) fn report() -> Report {
         conflict: None,
         timezone: None,
         boot: None,
+        state_error: None,
         rtc: RtcReport {
             present: true,
             health: RtcHealth::Healthy,

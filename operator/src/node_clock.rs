@@ -97,6 +97,7 @@ fn reported(
             boot_id: report.boot_id.clone(),
             instance: report.instance.clone(),
             boot: report.boot.as_ref().map(boot),
+            state_error: report.state_error.clone(),
             last_transition: report.transitions.last().map_or(0, |last| count(last.number)),
         }),
         reported_at: Some(Time(time)),

@@ -51,6 +51,9 @@ fn table(report: &Report) -> String {
         let between = if boot.message.is_empty() { "" } else { ": " };
         lines.push(("Boot pod", format!("{}{between}{}", boot.state.as_str(), boot.message)));
     }
+    if let Some(error) = &report.state_error {
+        lines.push(("State", format!("not saved: {error}")));
+    }
     if let Some(error) = &report.profile_error {
         lines.push(("Profile error", format!("{}: {}", error.reason, error.message)));
     }

@@ -28,6 +28,7 @@ use crate::{
 
 mod carry_out;
 mod own;
+mod guard;
 mod proven;
 mod rival;
 
@@ -40,6 +41,8 @@ pub(super) struct Rim {
     epoch: u64,
     disciplines: bool,
     boot: BootState,
+    /// The count of steps cannot be kept, so none is made.
+    unguarded: bool,
     drift: Option<Drift>,
     rules: RestrictTable,
     seed: u64,
@@ -90,6 +93,7 @@ impl Rim {
             epoch: 0,
             disciplines: false,
             boot,
+            unguarded: false,
             drift,
             rules: RestrictTable::new(&[]),
             seed,
@@ -143,7 +147,9 @@ impl Rim {
         self.disciplines = disciplines;
         if self.engine.is_none() && disciplines && !self.boot.synchronized {
             self.raise_to_floor();
+            self.look_at_guard();
         }
+        let config = self.guarded(config);
         let now = self.clock.now();
         if let Some(engine) = &mut self.engine {
             let actions = engine.reconfigure(config, now);
@@ -198,6 +204,7 @@ impl Rim {
     pub(super) fn wake_up(&mut self) {
         self.know_itself();
         let now = self.clock.now();
+        self.mind_guard();
         let due = self.engine.as_ref().is_some_and(|engine| engine.next_wakeup(now) <= now.mono);
         if std::mem::take(&mut self.alarmed) || due {
             self.handle(Event::Wakeup);
@@ -431,6 +438,41 @@ mod tests {
         assert_eq!(strange[0], &Transition::Resumed(Pause::Asleep { seconds: 5.0 }), "{told:?}");
         let [_, Transition::ExternalStep { by, then: None }] = strange[..] else { panic!("{told:?}") };
         assert!((by + 5.0).abs() < 1e-3, "{by}");
+    }
+
+    #[test]
+    fn a_step_that_cannot_be_counted_is_not_made() {
+        let folder = Scratch::new();
+        let directory = folder.path().join("state");
+        let state = Arc::new(State::open(&directory, "boot"));
+        let host = HostRoot::new(folder.path().to_owned());
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let ear = Box::new(Ear(Arc::clone(&told)));
+        let mut rim =
+            Rim::new(Arc::clone(&state), Proofs::new(folder.path(), None), &host, Some(ear), None).unwrap();
+        rim.run(observing("/dev/ptp7"), RestrictTable::new(&[]));
+        // What a step consists of, but for the step itself, which no test makes.
+        let counted = |steps| Action::SaveBoot(BootState { steps, synchronized: false });
+        let done = || Action::Announce(Transition::Stepped { by: 1.0, why: StepReason::Start });
+        let steps = |rim: &mut Rim| {
+            rim.publish();
+            told.lock().unwrap().iter().filter(|told| matches!(told, Transition::Stepped { .. })).count()
+        };
+        rim.carry_out(vec![counted(1), done()]);
+        assert_eq!((steps(&mut rim), state.boot().steps), (1, 1));
+        std::fs::remove_dir_all(&directory).unwrap();
+        let epoch = rim.epoch;
+        rim.carry_out(vec![counted(2), done()]);
+        assert_eq!((steps(&mut rim), state.boot().steps, rim.boot.steps), (1, 1, 1));
+        assert!(rim.epoch > epoch && rim.engine.is_some(), "another engine looks at the clock");
+        assert_eq!(rim.guarded(observing("/dev/ptp7")).step_limit, 0);
+        // That it is synchronised is no step: it is kept once the disk takes it.
+        rim.carry_out(vec![Action::SaveBoot(BootState { steps: 1, synchronized: true })]);
+        assert!(rim.boot.synchronized);
+        std::fs::create_dir(&directory).unwrap();
+        state.save_boot(rim.boot);
+        rim.wake_up();
+        assert_eq!(rim.guarded(observing("/dev/ptp7")).step_limit, 3);
     }
 
     #[test]

@@ -31,6 +31,8 @@ mod nts_server;
 
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod boot;
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod disk;
 mod interleaved;
 mod timezone;
 

@@ -282,6 +282,10 @@ pub struct AgentStatus {
     /// the agent knows of none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
+    /// Why the agent cannot write its state folder on the node, as on a full disk; absent while it can. The clock is kept
+    /// right, but not stepped, and what the agent learns is gone with its next restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_error: Option<String>,
     /// Number of the last transition that became an Event.
     pub last_transition: i64,
 }

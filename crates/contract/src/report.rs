@@ -38,6 +38,9 @@ pub struct Report {
     /// What sets the clock before the API server can be reached; none where the agent's file says nothing of it.
     #[serde(default)]
     pub boot: Option<BootReport>,
+    /// Why the agent cannot write its state folder, so that what it knows is gone with it; none while it can.
+    #[serde(default)]
+    pub state_error: Option<String>,
     /// The server.
     pub server: ServerReport,
     /// The newest transitions, oldest first, so that none is missed between two polls.

@@ -78,6 +78,7 @@ impl Shared {
             Error::check("fchmod", libc::fchmod(descriptor.as_raw_fd(), MODE))?;
             Error::check("ftruncate", libc::ftruncate(descriptor.as_raw_fd(), SIZE as libc::off_t))?;
         }
+        reserve(&descriptor)?;
         // SAFETY: a fresh mapping at an address of the kernel's choice; it stays when the descriptor is closed.
         let address = unsafe {
             let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -87,6 +88,18 @@ impl Shared {
             Some(segment) if address != libc::MAP_FAILED => Ok(Self { segment }),
             _ => Err(Error::last("mmap")),
         }
+    }
+}
+
+/// Gives the file its place on the disk. On a full disk the first access to a mapped file without one ends the process by
+/// SIGBUS.
+fn reserve(descriptor: &OwnedFd) -> Result<(), Error> {
+    // SAFETY: it takes a descriptor that is open and numbers.
+    let errno = unsafe { libc::posix_fallocate(descriptor.as_raw_fd(), 0, SIZE as libc::off_t) };
+    match errno {
+        // A file system that cannot be asked for it.
+        0 | libc::EOPNOTSUPP | libc::EINVAL => Ok(()),
+        errno => Err(Error::new("posix_fallocate", errno)),
     }
 }
 

@@ -101,6 +101,8 @@ impl House {
         self.journal.rtc(now, self.rtc.report());
         self.look_for_suspects();
         self.look_for_exposure();
+        self.state.retry();
+        self.journal.state_error(self.state.trouble());
         if let Some(looked) = self.timezone.look(self.reloader.timezone(), Instant::now()) {
             self.journal.timezone(now, looked);
         }

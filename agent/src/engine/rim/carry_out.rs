@@ -35,10 +35,9 @@ impl Rim {
                     self.state.save_drift(drift);
                 }
                 Action::SaveSamples(samples) => self.state.save_samples(samples, clock::clocks()),
-                Action::SaveBoot(boot) => {
-                    self.boot = boot;
-                    self.state.save_boot(boot);
-                }
+                // Nothing that follows holds without the step.
+                Action::SaveBoot(boot) if !self.count(boot) => return self.begin_anew(),
+                Action::SaveBoot(_) => {}
                 Action::Announce(transition) => {
                     if let Transition::ExternalStep { by, .. } = transition {
                         jumped = Some(jumped.unwrap_or(0.0) + by);
