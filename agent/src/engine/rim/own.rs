@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use ntp::{Event, Mono, OwnAddresses, OwnPorts};
-use sys::interfaces::InterfaceAddress;
+use sys::interface::InterfaceAddress;
 use tracing::debug;
 
 use super::Rim;
@@ -42,7 +42,7 @@ impl Own {
     }
 
     fn read(&mut self, now: Mono) {
-        match sys::interfaces::addresses() {
+        match sys::interface::addresses() {
             Ok(found) => {
                 let ours = |found: InterfaceAddress| (found.interface != SERVICES).then_some(found.address);
                 self.addresses = found.into_iter().filter_map(ours).collect();
