@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::reply::reference_id_of;
+use crate::reply::{Refusal, reference_id_of};
 
 /// This node's addresses and the ports that it serves time at. A clone is cheap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,8 +42,19 @@ impl OwnAddresses {
         Self { addresses: addresses.into(), reference_ids: reference_ids.into(), ports }
     }
 
+    /// Why nothing is to be asked at `to`; none if a server may be there.
+    pub(crate) fn forbid(&self, to: SocketAddr) -> Option<Refusal> {
+        let address = to.ip().to_canonical();
+        let no_server =
+            address.is_unspecified() || address.is_multicast() || address == IpAddr::from([255; 4]);
+        match self.serve(to) {
+            true => Some(Refusal::OwnAddress),
+            false => no_server.then_some(Refusal::NoServer),
+        }
+    }
+
     /// Whether a request to `to` would be answered by this node's own server.
-    pub(crate) fn serve(&self, to: SocketAddr) -> bool {
+    fn serve(&self, to: SocketAddr) -> bool {
         let address = to.ip().to_canonical();
         let port = if address.is_ipv4() { self.ports.v4 } else { self.ports.v6 };
         port == Some(to.port()) && self.include(address)
@@ -113,6 +124,20 @@ mod tests {
         check(OwnPorts { v4: None, ..BOTH }, "127.0.0.1:123", false);
         check(OwnPorts { v4: None, ..BOTH }, "[::1]:123", true);
         check(OwnPorts { v6: None, ..BOTH }, "[::ffff:10.0.0.7]:123", true);
+    }
+
+    #[test]
+    fn what_no_server_has_is_asked_by_nobody() {
+        let check = |ports, to: &str, expected| {
+            assert_eq!(own(ports).forbid(to.parse().unwrap()), expected, "{to}");
+        };
+        check(BOTH, "0.0.0.0:123", Some(Refusal::OwnAddress));
+        for to in ["0.0.0.0:1123", "[::]:1123", "224.0.1.1:123", "[ff05::101]:123", "255.255.255.255:123"] {
+            check(BOTH, to, Some(Refusal::NoServer));
+        }
+        check(OwnPorts::default(), "0.0.0.0:123", Some(Refusal::NoServer));
+        check(OwnPorts::default(), "127.0.0.1:123", None);
+        check(BOTH, "192.0.2.1:123", None);
     }
 
     #[test]

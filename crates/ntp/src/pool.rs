@@ -98,7 +98,7 @@ impl Pool {
         let spoiled = |address: &IpAddr| self.spoiled.iter().any(|(spoiled, _)| spoiled == address);
         let port = self.port;
         let place = |address: IpAddr| SocketAddr::new(address, port);
-        let free = |address: IpAddr| !taken.contains(&place(address)) && !own.serve(place(address));
+        let free = |address: IpAddr| !taken.contains(&place(address)) && own.forbid(place(address)).is_none();
         self.addresses.iter().find(|address| free(**address) && !spoiled(address)).copied()
     }
 
@@ -118,7 +118,7 @@ impl Pool {
             let interval = 2.0_f64.powi(member.source.max_poll.into());
             heard.is_some_and(|heard| heard - at > 2.0 * interval)
         });
-        if member.unroutable() || member.is_itself() || member.unreachable() && alone {
+        if member.unroutable() || member.is_nobody() || member.unreachable() && alone {
             return true;
         }
         let doubtful = matches!(member.standing.0, SourceState::Falseticker | SourceState::Unusable);

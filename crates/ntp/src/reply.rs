@@ -74,6 +74,8 @@ pub(crate) enum Refusal {
     Loop,
     /// It has an address and port at which this node serves time itself, so it is not asked.
     OwnAddress,
+    /// Its address is one that no server has. Names resolve to such where a filter answers for them.
+    NoServer,
     /// The answer is one that this node's own server gave.
     OwnAnswer,
     /// A device that could not be read.
@@ -94,6 +96,10 @@ impl Refusal {
             Self::Loop => "It follows this clock.",
             Self::OwnAddress => {
                 "It is this node itself, which serves time at this address and port: it is not asked."
+            }
+            Self::NoServer => {
+                "Its name resolves to an address that no server has (unspecified, broadcast or multicast): it is not asked. \
+                 Look at what the DNS server answers for it."
             }
             Self::OwnAnswer => {
                 "Requests to it come back to this node: its answers are this node's own, and do not count."

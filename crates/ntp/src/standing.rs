@@ -130,7 +130,7 @@ impl Engine {
     fn unreachable(&self, now: Now) -> bool {
         let resolving = now.mono - self.seeking < RESOLVE_PATIENCE;
         self.electable()
-            .all(|a| a.unreachable() || a.follows_us() || a.is_itself() || !a.placed() && !resolving)
+            .all(|a| a.unreachable() || a.follows_us() || a.is_nobody() || !a.placed() && !resolving)
     }
 
     /// The sources that are not for measuring only, and no duplicates of others.

@@ -38,7 +38,7 @@ impl Engine {
             return;
         }
         let mut candidates: Vec<Candidate> = self.candidates(at);
-        let required = self.associations.iter().any(|a| a.source.require && !a.source.noselect);
+        let required = self.associations.iter().any(Association::is_required);
         let mut demands = Demands { min_sources: self.config.min_sources, required };
         self.elect(!candidates.is_empty(), now);
         let mut usable = self.associations.iter_mut().filter(|a| a.obstacle().is_none());

@@ -59,7 +59,7 @@ impl Association {
             Some(Refusal::Malformed | Refusal::Unset) => 0x0040,
             Some(Refusal::Unsynchronized) => 0x0020,
             Some(Refusal::TooFar | Refusal::TooSlow) => 0x0400,
-            Some(Refusal::Loop | Refusal::OwnAddress | Refusal::OwnAnswer) => 0x0800,
+            Some(Refusal::Loop | Refusal::OwnAddress | Refusal::OwnAnswer | Refusal::NoServer) => 0x0800,
             Some(Refusal::Unreadable) => UNREACHABLE,
         };
         let bit = |bit, holds| if holds { bit } else { 0 };

@@ -25,10 +25,9 @@ pub(crate) struct Reading {
 }
 
 impl Association {
-    /// Whether it is known whom or what to ask, it is not this node itself, and the keys to ask with are there.
+    /// Whether it is known whom or what to ask, its address may be a server, and the keys to ask with are there.
     pub(crate) fn placed(&self) -> bool {
-        let own = self.refusal == Some(Refusal::OwnAddress);
-        self.device || self.address.is_some() && !own && self.proof.ready()
+        self.device || self.address.is_some() && !self.is_forbidden() && self.proof.ready()
     }
 
     /// How it stands in our answers if we follow it.

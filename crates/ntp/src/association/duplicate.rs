@@ -157,7 +157,7 @@ impl Association {
         let spoiled = |address: &IpAddr| self.duplicate.spoiled.iter().any(|(each, _)| each == address);
         let free = |address: &&IpAddr| {
             let place = SocketAddr::new(**address, self.port);
-            !occupied.contains(&place) && !own.serve(place) && !spoiled(address)
+            !occupied.contains(&place) && own.forbid(place).is_none() && !spoiled(address)
         };
         // A pool gives its members their addresses.
         self.addresses.iter().filter(|_| self.pool.is_none()).find(free).copied()

@@ -12,20 +12,22 @@ use crate::{
 };
 
 impl Association {
-    /// Turns from an address at which this node itself would answer to another one of the same name. If there is none,
-    /// nothing is asked, and the name is looked up again from time to time.
+    /// Turns from an address at which this node itself would answer, or no server can be, to another one of the same
+    /// name. If there is none, nothing is asked, and the name is looked up again from time to time.
     pub(crate) fn avoid(&mut self, own: &OwnAddresses, now: Mono) -> Option<Action> {
-        let is_own = |address: &IpAddr| own.serve(SocketAddr::new(*address, self.port));
-        let Some(current) = self.address.filter(is_own) else {
-            if self.refusal == Some(Refusal::OwnAddress) {
+        let forbidden = |address: &IpAddr| own.forbid(SocketAddr::new(*address, self.port));
+        let Some((current, why)) = self.address.and_then(|current| Some((current, forbidden(&current)?)))
+        else {
+            if self.is_forbidden() {
                 self.refusal = None;
             }
             return None;
         };
         let place = self.addresses.iter().position(|address| *address == current).unwrap_or(0);
         let (before, after) = self.addresses.split_at(place);
-        let other = after.iter().chain(before).find(|address| !is_own(address)).copied();
-        if other.is_none() && self.refusal == Some(Refusal::OwnAddress) {
+        let other = after.iter().chain(before).find(|address| forbidden(address).is_none()).copied();
+        if other.is_none() && self.is_forbidden() {
+            self.refusal = Some(why);
             return None;
         }
         // What was measured was another server, which had the address before.
@@ -35,13 +37,18 @@ impl Association {
             self.schedule.hurry(1, now);
             return close;
         }
-        self.refusal = Some(Refusal::OwnAddress);
+        self.refusal = Some(why);
         if self.named && self.lookup.is_none() {
             let next = now.plus(LONGEST_LOOKUP_WAIT);
             let at = if self.proof.exchanges { self.proof.earliest_exchange(next) } else { next };
             self.lookup = Some(Lookup { at, wait: LONGEST_LOOKUP_WAIT });
         }
         close
+    }
+
+    /// Whether it is not asked, because of its address.
+    pub(super) fn is_forbidden(&self) -> bool {
+        matches!(self.refusal, Some(Refusal::OwnAddress | Refusal::NoServer))
     }
 
     /// An answer came that this node's own server gave. The request stays open: if the answer was carried here by
@@ -56,13 +63,16 @@ impl Association {
         (self.refusal, self.silent) = (Some(Refusal::Loop), 0);
     }
 
-    /// Whether nothing but this node itself is known at its address.
-    pub(crate) fn is_itself(&self) -> bool {
-        match self.refusal {
-            Some(Refusal::OwnAddress) => true,
-            Some(Refusal::OwnAnswer) => self.reach == 0,
-            _ => false,
-        }
+    /// Whether no server is known at its address, but this node itself or none at all.
+    pub(crate) fn is_nobody(&self) -> bool {
+        self.is_forbidden() || self.refusal == Some(Refusal::OwnAnswer) && self.reach == 0
+    }
+
+    /// Whether nothing may be followed without one that has its option `require`. In a list for several nodes that cannot
+    /// hold for the node itself; but by name it does, since a forged answer of DNS must not be able to end it.
+    pub(crate) fn is_required(&self) -> bool {
+        let itself = self.refusal == Some(Refusal::OwnAddress) && !self.named && self.pool.is_none();
+        self.source.require && !self.source.noselect && !itself
     }
 
     /// Whether its server names one of this node's addresses as its reference. Servers on this very node may follow
@@ -205,6 +215,18 @@ mod tests {
         let mut engine = Engine::new(orders, start, at(0.0));
         engine.handle(Event::OwnAddresses(&own(&[])), at(0.0));
         engine
+    }
+
+    #[test]
+    fn an_answer_of_dns_that_is_no_server_is_not_asked() {
+        let mut engine = engine_at_once(named("ntp.example"));
+        engine.handle(Event::OwnAddresses(&OwnAddresses::default()), at(0.1));
+        assert!(resolve(&mut engine, &["0.0.0.0", "::", "224.0.1.1"], 0.2).is_empty());
+        assert!(watch(&mut engine, 1, 60).1.is_empty());
+        let source = &engine.snapshot(at(60.0)).sources[0];
+        assert!(source.why.starts_with("Its name resolves to an address that no server has"), "{source:?}");
+        watch(&mut engine, 60, 70);
+        assert_eq!(resolve(&mut engine, &["0.0.0.0", "192.0.2.1"], 70.0), ["192.0.2.1:123".parse().unwrap()]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Association {
 
     /// Whether the next seconds may bring the samples that are missing for an estimate.
     pub(crate) fn measuring(&self) -> bool {
-        let asked = !self.source.noselect && !self.is_duplicate() && !self.is_itself();
+        let asked = !self.source.noselect && !self.is_duplicate() && !self.is_nobody();
         asked && self.history.estimate().is_none() && !self.unreachable()
     }
 
@@ -43,7 +43,7 @@ impl Association {
 
     /// Why no estimate of it can be used, whatever others say; none if it can.
     pub(crate) fn obstacle(&self) -> Option<(SourceState, String)> {
-        if let Some(why) = self.refusal.filter(|_| self.is_itself()).map(Refusal::why) {
+        if let Some(why) = self.refusal.filter(|_| self.is_nobody()).map(Refusal::why) {
             return Some((SourceState::Unusable, why.to_owned()));
         }
         if let Some(obstacle) = self.duplicate_obstacle().or_else(|| self.proof_obstacle()) {

@@ -27,7 +27,7 @@ fn group(numbers: &[u8], hosts: &[&str], orphan: bool, seed: u64) -> Group {
 }
 
 fn source(group: &Group, index: usize, name: &str) -> SourceSnapshot {
-    let address: IpAddr = name.parse().expect("an address");
+    let address = name.parse::<IpAddr>().expect("an address").to_canonical();
     let found = group.snapshot(index).sources.into_iter().find(|source| source.address == Some(address));
     found.expect("it is in the list")
 }
@@ -105,6 +105,16 @@ fn beside_a_real_server_its_own_address_does_not_count() {
         assert_eq!((snapshot.reason, snapshot.stratum), (Reason::Synchronized, 2), "{own}: {snapshot:?}");
         assert!(group.members[0].offset.abs() < 1e-3, "{own}: {}", group.members[0].offset);
     }
+}
+
+#[test]
+fn a_list_with_itself_required_holds_for_the_others() {
+    let mut group = group(&[1], &["10.0.0.1", UPSTREAM], false, 7);
+    group.members[0].config.sources[0].require = true;
+    group.revive(0);
+    group.upstream = vec![true];
+    group.run(60.0);
+    assert_eq!(group.snapshot(0).reason, Reason::Synchronized);
 }
 
 #[test]
