@@ -27,6 +27,8 @@ mod signed;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod flood;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod hostile;
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod nts_server;
 
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]

@@ -24,6 +24,7 @@ use crate::{
         namespace::{Neighbour, alone},
         unpacked, wait_for,
     },
+    hostile::Crowd,
 };
 
 /// An agent that serves its own clock, with NTS.
@@ -390,7 +391,7 @@ fn strangers_get_what_they_are_due_and_keep_nobody_away() {
     // Many connections on which nothing is said: another address is served meanwhile.
     let silent: Vec<_> =
         (0..40).map(|_| TcpStream::connect((Ipv6Addr::LOCALHOST, served.exchange_port)).unwrap()).collect();
-    wait_for("most of them refused", || served.exchanges("refused") >= 24);
+    wait_for("most of them closed", || served.exchanges("evicted") >= 24);
     let before = served.exchanges("failed");
     let client = Client::start(&folder, &served, &root);
     client.wait_believed(4);
@@ -407,6 +408,29 @@ fn strangers_get_what_they_are_due_and_keep_nobody_away() {
     });
     let log = fs::read_to_string(folder.path().join("agent.log")).unwrap();
     assert!(!log.contains("Key exchange failed") && log.lines().count() < 40, "{log}");
+}
+
+/// Twenty addresses could have more connections than there are places, and open each again at once.
+#[test]
+fn a_crowd_of_idle_connections_keeps_no_client_away() {
+    alone(|| {
+        let folder = Folder::new();
+        let authority = Authority::new(&folder, "authority");
+        let served = Served::start(&folder, &authority, false);
+        served.wait_open();
+        let offer = ntp::key_exchange::request();
+        let asked = |times: usize| {
+            let ask = || Exchange::start(&served, &authority.root(), NTS).say(&[&offer]);
+            (0..times).filter(|_| ask().is_ok_and(|answer| answer.len() > 800)).count()
+        };
+        assert_eq!(asked(2), 2);
+        for (addresses, each) in [(6, 20), (20, 20), (100, 10)] {
+            let _crowd = Crowd::new(addresses, each, served.exchange_port);
+            let good = asked(40);
+            assert!(good >= 38, "{addresses} addresses with {each} connections each: {good} of 40");
+        }
+        assert!(served.exchanges("evicted") > 100);
+    });
 }
 
 #[test]

@@ -79,7 +79,8 @@ impl Neighbour {
     }
 }
 
-fn ip(words: &str) {
+/// Configures the network that this process is in.
+pub(crate) fn ip(words: &str) {
     let done = Command::new("ip").args(words.split(' ')).output();
     let done = done.expect("these tests need Debian's package iproute2");
     assert!(done.status.success(), "ip {words}: {}", String::from_utf8_lossy(&done.stderr));
