@@ -129,7 +129,7 @@ impl Panics {
     /// # Errors
     /// It panicked: how long to wait before the next start.
     pub(crate) fn once<T>(&self, part: Part, body: impl FnOnce() -> T) -> Result<T, Duration> {
-        panic::catch_unwind(AssertUnwindSafe(body)).map_err(|payload| self.note(part, &said(&*payload)))
+        caught(body).map_err(|said| self.note(part, &said))
     }
 
     /// The same as [`Panics::guard`] for a task of tokio; `make` is asked for it at each start.
@@ -232,6 +232,14 @@ pub(crate) fn log() {
     }));
 }
 
+/// Runs `body`, for a thread that must give an answer in every case.
+///
+/// # Errors
+/// It panicked: what it said.
+pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+    panic::catch_unwind(AssertUnwindSafe(body)).map_err(|payload| said(&*payload))
+}
+
 /// The text of a panic, cut to what a report has room for.
 fn said(payload: &(dyn Any + Send)) -> String {
     let text = payload
@@ -279,6 +287,7 @@ mod tests {
         let panics = Panics::new().unwrap();
         assert_eq!(panics.guard(Part::Rtc, |_| false, || panic!("once")), None::<()>);
         assert_eq!(panics.once(Part::House, || 3), Ok(3));
+        assert_eq!(caught(|| -> () { panic!("number {}", 7) }), Err("number 7".to_owned()));
         let failed: Result<(), _> = panics.once(Part::House, || panic!("{}", "x".repeat(1000)));
         assert_eq!(failed, Err(FIRST_PAUSE));
         assert!(panics.news().iter().all(|news| news.len() < 500));

@@ -22,7 +22,7 @@ use crate::{
         Session,
         certificate::{self, Verifier},
     },
-    resolve,
+    panics, resolve,
 };
 
 /// With whom keys are to be exchanged.
@@ -69,6 +69,8 @@ pub(crate) struct Agreed {
 /// Why nothing was.
 #[derive(Debug, thiserror::Error)]
 enum Error {
+    #[error("the agent failed ({0}): please report it with the agent's log")]
+    Fault(String),
     #[error("the name does not resolve")]
     Unresolved,
     #[error("no certificate can be for this name")]
@@ -132,7 +134,7 @@ pub(crate) fn start(question: Question, reply: impl Fn(Answer) + Clone + Send + 
 
 fn answer(question: &Question) -> Answer {
     let Question { epoch, source, host, port, .. } = question;
-    let outcome = exchange(question);
+    let outcome = panics::caught(|| exchange(question)).unwrap_or_else(|said| Err(Error::Fault(said)));
     let outcome = outcome.map_err(|error| format!("Key exchange with {host} (TCP port {port}): {error}."));
     Answer { epoch: *epoch, source: *source, outcome }
 }

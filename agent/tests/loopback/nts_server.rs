@@ -410,7 +410,7 @@ fn strangers_get_what_they_are_due_and_keep_nobody_away() {
     assert!(!log.contains("Key exchange failed") && log.lines().count() < 40, "{log}");
 }
 
-/// Twenty addresses could have more connections than there are places, and open each again at once.
+/// Few addresses with many connections, and many with few: more than there are places, and each opened again at once.
 #[test]
 fn a_crowd_of_idle_connections_keeps_no_client_away() {
     alone(|| {
@@ -424,10 +424,10 @@ fn a_crowd_of_idle_connections_keeps_no_client_away() {
             (0..times).filter(|_| ask().is_ok_and(|answer| answer.len() > 800)).count()
         };
         assert_eq!(asked(2), 2);
-        for (addresses, each) in [(6, 20), (20, 20), (100, 10)] {
+        for (addresses, each) in [(6, 50), (100, 10)] {
             let _crowd = Crowd::new(addresses, each, served.exchange_port);
-            let good = asked(40);
-            assert!(good >= 38, "{addresses} addresses with {each} connections each: {good} of 40");
+            let good = asked(20);
+            assert!(good >= 19, "{addresses} addresses with {each} connections each: {good} of 20");
         }
         assert!(served.exchanges("evicted") > 100);
     });
