@@ -4,6 +4,7 @@
 //! clock shows UTC or local time is what the host's /etc/adjtime says, which is only read. Nothing here touches the
 //! system clock.
 use std::{
+    cell::Cell,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -11,8 +12,11 @@ use std::{
 
 use ntp::Wall;
 use sys::{clock, rtc::Rtc};
+use tracing::info;
 
 use crate::host_root::HostRoot;
+
+mod holder;
 
 mod tick;
 
@@ -31,6 +35,7 @@ mod keeper;
 #[cfg(test)]
 pub(crate) use adjtime::tests::tzif;
 pub(crate) use adjtime::{Keeping, Kernel, Shows};
+pub(crate) use holder::Holder;
 pub(crate) use keeper::{RtcKeeper, RtcPolicy};
 
 /// What the hardware clock showed.
@@ -69,6 +74,8 @@ pub(crate) enum Error {
     NotPermitted(#[source] sys::Error),
     #[error("cannot open the RTC: {0}")]
     Open(#[source] sys::Error),
+    #[error("the RTC is in use by {}, and was not free within 10 s", holder_name(.0.as_ref()))]
+    InUse(Option<Holder>),
     #[error("the RTC has lost its time: it takes a write to bring it back")]
     LostTime,
     #[error("cannot read the RTC: {0}")]
@@ -94,12 +101,14 @@ pub(crate) struct HardwareClock {
     device: PathBuf,
     host: HostRoot,
     shows: Option<Shows>,
+    /// When its seconds begin, if it was read before.
+    rhythm: Cell<Option<tick::Rhythm>>,
 }
 
 impl HardwareClock {
     /// The clock behind `device`, as `host` keeps it, or as `shows` says.
     pub(crate) fn new(device: PathBuf, host: HostRoot, shows: Option<Shows>) -> Self {
-        Self { device, host, shows }
+        Self { device, host, shows, rhythm: Cell::new(None) }
     }
 
     /// How the host keeps it.
@@ -110,26 +119,29 @@ impl HardwareClock {
         Keeping::of(&self.host, self.shows)
     }
 
-    /// Reads the clock at its next tick or the one after, so within about two seconds.
+    /// Reads the clock at one of its next ticks, so within about three seconds if no other program has it. It is open for
+    /// some milliseconds around the tick.
     ///
     /// # Errors
     /// All but those of writing.
     pub(crate) fn read(&self) -> Result<RtcReading, Error> {
         let keeping = self.keeping()?;
-        let edge = tick::next(&open(&self.device)?)?;
+        let mut rhythm = self.rhythm.take();
+        let edge = tick::next(self, &mut rhythm)?;
+        self.rhythm.set(rhythm);
         Ok(self.reading(edge, &keeping))
     }
 
-    /// Sets the clock to the system clock's time and reads it back, a second time if need be. Takes up to about eight
+    /// Sets the clock to the system clock's time and reads it back, a second time if need be. Takes up to about fifteen
     /// seconds. The answer is what was read back.
     ///
     /// # Errors
     /// Any [`Error`].
     pub(crate) fn write(&self) -> Result<RtcReading, Error> {
         let keeping = self.keeping()?;
-        let rtc = open(&self.device)?;
+        self.rhythm.set(None);
         let manner = write::Manner::of(sys::rtc::driver_name(&self.device).as_deref());
-        let edge = write::verified(&rtc, &manner, &keeping)?;
+        let edge = write::verified(self, &manner, &keeping)?;
         Ok(self.reading(edge, &keeping))
     }
 
@@ -147,21 +159,45 @@ impl HardwareClock {
 /// Where hwclock looks as well when there is no /dev/rtc0.
 const FORMER_NAMES: [&str; 2] = ["/dev/rtc", "/dev/misc/rtc"];
 
-/// Opens the device. The kernel lets one process have it at a time, and who has it needs seconds, so patience helps.
-fn open(device: &Path) -> Result<Rtc, Error> {
-    const ATTEMPTS: u32 = 40;
-    const PAUSE: Duration = Duration::from_millis(250);
-    let mut attempt = 1;
-    loop {
-        match open_once(device) {
-            Ok(rtc) => return Ok(rtc),
-            Err(error) if error.not_found() => return Err(Error::Absent),
-            Err(error) if error.in_use() && attempt < ATTEMPTS => thread::sleep(PAUSE),
-            Err(error) if error.not_permitted() => return Err(Error::NotPermitted(error)),
-            Err(error) => return Err(Error::Open(error)),
-        }
-        attempt += 1;
+impl tick::Access for HardwareClock {
+    type Chip = Rtc;
+
+    fn open(&self) -> Result<Rtc, sys::Error> {
+        open_once(&self.device)
     }
+
+    fn closed(&self, error: sys::Error) -> Error {
+        if error.not_found() {
+            Error::Absent
+        } else if error.in_use() {
+            Error::InUse(holder::of(&self.device))
+        } else if error.not_permitted() {
+            Error::NotPermitted(error)
+        } else {
+            Error::Open(error)
+        }
+    }
+
+    fn tell_busy(&self) {
+        let holder = holder::of(&self.device);
+        info!(holder = holder_name(holder.as_ref()), "RTC is in use; waiting for it, for 10 s at most");
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_nanos(u64::try_from(clock::monotonic_ns()).unwrap_or(0))
+    }
+
+    fn wall(&self) -> Wall {
+        Wall(clock::realtime_ns())
+    }
+
+    fn sleep(&self, pause: Duration) {
+        thread::sleep(pause);
+    }
+}
+
+fn holder_name(holder: Option<&Holder>) -> String {
+    holder.map_or_else(|| "a program that cannot be seen from here".to_owned(), ToString::to_string)
 }
 
 fn open_once(device: &Path) -> Result<Rtc, sys::Error> {

@@ -6,7 +6,7 @@ use sys::clock;
 
 use super::{
     Error, Keeping,
-    tick::{self, Chip, Edge},
+    tick::{self, Access, Chip, Edge},
 };
 
 /// How a driver's clock takes a new time.
@@ -33,13 +33,14 @@ impl Manner {
 ///
 /// # Errors
 /// [`Error::NotPermitted`], [`Error::Write`], [`Error::TooLate`], [`Error::NotVerified`] and those of reading.
-pub(super) fn verified(chip: &impl Chip, manner: &Manner, keeping: &Keeping) -> Result<Edge, Error> {
+pub(super) fn verified(access: &impl Access, manner: &Manner, keeping: &Keeping) -> Result<Edge, Error> {
     let mut failure = Error::NoTick;
     for _ in 0..2 {
-        set(chip, manner, keeping)?;
+        set(access, manner, keeping)?;
         // A reading can only be late, and a busy machine makes it so: hence a second look before it counts.
+        let mut rhythm = None;
         for _ in 0..2 {
-            let edge = tick::next(chip)?;
+            let edge = tick::next(access, &mut rhythm)?;
             let offset = Wall(keeping.unix(edge.shown, edge.at).saturating_mul(1_000_000_000)) - edge.at;
             if offset.abs() <= manner.tolerance {
                 return Ok(edge);
@@ -59,25 +60,45 @@ const LATENESS: [Duration; 5] = [
     Duration::from_millis(16),
 ];
 
-fn set(chip: &impl Chip, manner: &Manner, keeping: &Keeping) -> Result<(), Error> {
-    for lateness in LATENESS {
+/// So long another program that has the clock is waited for.
+const BUSY_SECONDS: u32 = 10;
+
+/// The clock is open from shortly before the moment until it is set.
+fn set(access: &impl Access, manner: &Manner, keeping: &Keeping) -> Result<(), Error> {
+    let (mut allowed, mut busy) = (LATENESS.into_iter(), 0);
+    loop {
         let (second, moment) = next_moment(Wall(clock::realtime_ns()), manner.delay);
+        wait_until(Wall(moment.0 - LEAD));
+        let chip = match access.open() {
+            Ok(chip) => chip,
+            Err(error) if error.in_use() && busy < BUSY_SECONDS => {
+                if busy == 1 {
+                    access.tell_busy();
+                }
+                busy += 1;
+                // To the next second's moment.
+                wait_until(moment);
+                continue;
+            }
+            Err(error) => return Err(access.closed(error)),
+        };
+        let lateness = allowed.next().ok_or(Error::TooLate)?;
         if wait_until(moment) <= lateness {
             return chip.set_seconds(keeping.shown(second)).map_err(refused);
         }
     }
-    Err(Error::TooLate)
 }
 
 fn refused(error: sys::Error) -> Error {
     if error.not_permitted() { Error::NotPermitted(error) } else { Error::Write(error) }
 }
 
+/// Time to get ready for a write, nanoseconds.
+const LEAD: i64 = 2_000_000;
+
 /// The next second to write, and when to write it.
 fn next_moment(now: Wall, delay: Duration) -> (i64, Wall) {
     const SECOND: i64 = 1_000_000_000;
-    // Time to get ready for it.
-    const LEAD: i64 = 2_000_000;
     let delay = delay.as_nanos() as i64;
     let second = (now.0 + LEAD - delay).div_euclid(SECOND) + 1;
     (second, Wall(second * SECOND + delay))
@@ -117,7 +138,7 @@ mod tests {
         for shows in [Shows::Utc, Shows::Local] {
             let keeping = Keeping::of(&host, Some(shows)).unwrap();
             let chip = FakeChip::new(-220_000_000_250_000_000, 500_000_000);
-            let edge = verified(&chip, &MC146818, &keeping).unwrap();
+            let edge = verified(&&chip, &MC146818, &keeping).unwrap();
             let hours = (Wall(edge.shown * 1_000_000_000) - edge.at) / 3_600.0;
             let expected = if shows == Shows::Utc { 0.0 } else { 8.0 };
             assert!((hours - expected).abs() <= 0.020 / 3_600.0, "{shows:?} {hours}");
@@ -129,11 +150,11 @@ mod tests {
         let (_folder, host) = host(None, None);
         let keeping = Keeping::of(&host, None).unwrap();
         let once = FakeChip { spoiled: (1, 300_000_000), ..FakeChip::new(0, 500_000_000) };
-        verified(&once, &MC146818, &keeping).unwrap();
+        verified(&&once, &MC146818, &keeping).unwrap();
         assert_eq!(once.writes.get(), 2);
         // A chip that starts a whole second after the write, taken for one that needs half of it.
         let wrong = FakeChip::new(0, 0);
-        let failure = verified(&wrong, &MC146818, &keeping).unwrap_err();
+        let failure = verified(&&wrong, &MC146818, &keeping).unwrap_err();
         assert!(matches!(failure, Error::NotVerified { offset } if (offset + 0.5).abs() < 0.1), "{failure}");
         assert_eq!(wrong.writes.get(), 2);
     }
