@@ -1,6 +1,6 @@
 //! The floor: a clock that is behind the last time known to be right lost that time, and is set forward to it; never back.
 //! Only times that were saved while the clock was synchronised are floors. One that was wrong all the same does no lasting
-//! harm: servers may step the clock back in a boot's start phase, and the next time saved is theirs.
+//! harm: two servers that agree may step the clock back in a boot's start phase, and the next time saved is theirs.
 use ntp::Wall;
 
 use crate::{clock::SystemClock, state::State};
@@ -16,6 +16,26 @@ pub(crate) enum Floor {
     Raised(f64),
     /// It is, by so many seconds, and cannot be set.
     Behind(f64),
+}
+
+/// No time before this program was made is right: SOURCE_DATE_EPOCH of its build, if that is set, but not before 2026.
+pub(crate) const BUILT: Wall = Wall(seconds(option_env!("SOURCE_DATE_EPOCH")) * 1_000_000_000);
+
+/// 2026-01-01T00:00:00Z.
+const EARLIEST: i64 = 1_767_225_600;
+
+/// 2100-01-01T00:00:00Z: a later date is a mistake, and no clock would ever be set.
+const LATEST: i64 = 4_102_444_800;
+
+const fn seconds(text: Option<&str>) -> i64 {
+    let parsed = match text {
+        Some(text) => i64::from_str_radix(text, 10),
+        None => Ok(EARLIEST),
+    };
+    match parsed {
+        Ok(seconds) if seconds > EARLIEST && seconds < LATEST => seconds,
+        _ => EARLIEST,
+    }
 }
 
 /// Sets the clock forward to the last time that the state folder knows to be right, if it is behind that. Counts what it
@@ -58,6 +78,19 @@ mod tests {
         check(Some(1_800_000_000), 4_000_000_000, None);
         // A damaged file may say anything.
         assert!(behind(Some(Wall(i64::MAX)), Wall(i64::MIN)).is_some());
+    }
+
+    #[test]
+    fn the_date_of_the_build_is_taken_if_it_can_be() {
+        for (text, expected) in [
+            (None, EARLIEST),
+            (Some("1800000000"), 1_800_000_000),
+            (Some("0"), EARLIEST),
+            (Some("soon"), EARLIEST),
+            (Some("99999999999"), EARLIEST),
+        ] {
+            assert_eq!(seconds(text), expected, "{text:?}");
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod bench;
 
 mod start;
 
+mod past;
+
 mod kill;
 
 mod frequency;
@@ -50,6 +52,7 @@ const LANES: [&[Test]; 2] = [
     &[
         test("rtc-in-2020", "a boot with a hardware clock in 2020", start::rtc_in_2020),
         test("rtc-an-hour-off", "a hardware clock that is an hour off is written", start::rtc_an_hour_off),
+        test("server-of-1980", "a lone upstream says a time that has passed", past::run),
         test("kill", "the agent killed 20 times while it slews", kill::run),
         test("fast-upstream", "an upstream that is 80 ppm fast", frequency::run),
         test("hand-back", "the agent ends in the middle of a slew, a leap second armed", hand_back::run),

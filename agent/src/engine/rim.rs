@@ -166,6 +166,7 @@ impl Rim {
             if let Some(table) = leap_table::load(&self.host) {
                 engine.learn_leap_table(table);
             }
+            engine.learn_floor(ntp::Floor { saved: self.state.time(), built: floor::BUILT });
             self.engine = Some(engine);
             self.own.forget();
         }

@@ -8,6 +8,7 @@ use crate::{
     association::{Association, Reading, Received, known_first},
     discipline::Discipline,
     duplicate::canonical,
+    floor::Floor,
     jump::{Jumps, Look},
     leap::LeapWatch,
     pool::Pool,
@@ -55,6 +56,7 @@ pub struct Engine {
     pub(crate) lost: Mono,
     pub(crate) leap: LeapWatch,
     pub(crate) leap_table: Option<LeapTable>,
+    pub(crate) floor: Option<Floor>,
     /// The clock jumped, and no estimate was used since.
     pub(crate) jumped: bool,
     /// Sources are sought since then: at the start, after a jump, after a reload.
@@ -98,6 +100,7 @@ impl Engine {
             lost: now.mono,
             leap: LeapWatch::default(),
             leap_table: None,
+            floor: None,
             jumped: false,
             seeking: now.mono,
             started: false,

@@ -36,6 +36,8 @@ mod regression;
 
 mod select;
 
+mod floor;
+
 mod combine;
 mod discipline;
 mod leap;
@@ -76,6 +78,7 @@ pub use control::{
     AssociationIds, ControlView, KernelClock, KernelPps, QueryLimit, ServerCounts, answer as answer_query,
 };
 pub use engine::{Engine, Start};
+pub use floor::Floor;
 pub use leap_table::{LeapTable, LeapTableError};
 pub use own::{OwnAddresses, OwnPorts};
 pub use rate_limit::{Judgement, RateLimit, RateSet, RateVerdict};

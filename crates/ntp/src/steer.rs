@@ -5,6 +5,7 @@ use crate::{
     combine::{Estimated, combinable, combine},
     discipline::{CLOCK_ERROR, Decision, Reference},
     engine::Engine,
+    floor::Floor,
     leap::mixture,
     select::{Candidate, Demands, Outcome},
     slew::Change,
@@ -37,7 +38,8 @@ impl Engine {
             self.parent = self.smallest_orphan();
             return;
         }
-        let mut candidates: Vec<Candidate> = self.candidates(at);
+        let candidates = self.candidates(at);
+        let mut candidates = self.above_floor(candidates, at);
         let required = self.associations.iter().any(Association::is_required);
         let mut demands = Demands { min_sources: self.config.min_sources, required };
         self.elect(!candidates.is_empty(), now);
@@ -95,6 +97,31 @@ impl Engine {
                 candidates.extend(candidate(association, reached, at));
             }
         }
+        candidates
+    }
+
+    /// Takes times that have passed already: until this boot's first synchronisation a source that says an earlier one is
+    /// not believed.
+    pub fn learn_floor(&mut self, floor: Floor) {
+        self.floor = Some(floor);
+    }
+
+    /// Those that do not say a time which has passed already. It counts until the first synchronisation alone: later
+    /// `max_change` bounds every correction.
+    fn above_floor(&mut self, mut candidates: Vec<Candidate>, at: Wall) -> Vec<Candidate> {
+        let Some(floor) = self.floor.filter(|_| !self.discipline.boot.synchronized) else {
+            return candidates;
+        };
+        // The latest time that it can be by what the source says.
+        let said: Vec<Wall> = candidates.iter().map(|each| at.plus(each.distance - each.offset)).collect();
+        let mut refused = floor.judge(&said).into_iter();
+        candidates.retain(|candidate| {
+            let Some(why) = refused.next().flatten() else { return true };
+            if let Some(association) = self.associations.iter_mut().find(|a| a.id == candidate.id) {
+                association.standing = (SourceState::Unusable, why);
+            }
+            false
+        });
         candidates
     }
 
