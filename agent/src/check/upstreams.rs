@@ -39,6 +39,26 @@ pub(crate) enum Place {
     Device { path: String },
 }
 
+impl Place {
+    /// Whether both are the same by their texts. Names that turn out to be one server are the engine's affair.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Server { host: one }, Self::Server { host: two })
+            | (Self::Pool { host: one, .. }, Self::Pool { host: two, .. }) => {
+                canonical(one) == canonical(two)
+            }
+            (Self::Device { path: one }, Self::Device { path: two }) => one == two,
+            _ => false,
+        }
+    }
+}
+
+/// The host as DNS compares names (RFC 4343), with or without the final dot, and as addresses are compared.
+fn canonical(host: &str) -> String {
+    let address = host.parse::<IpAddr>().map(|address| address.to_canonical().to_string());
+    address.unwrap_or_else(|_| host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
+}
+
 /// So many upstreams a policy may name (DESIGN: 1 to 16).
 const MOST_UPSTREAMS: usize = 16;
 
@@ -59,10 +79,14 @@ pub(super) fn check(upstreams: &[Upstream], notes: &mut Notes) -> Vec<Source> {
             field.wrong("name", format!("{:?} is there twice", upstream.name));
         }
         let Some(place) = check_place(upstream, &mut field) else { continue };
-        if sources.iter().any(|other| other.place == place && other.upstream.port == upstream.port) {
+        let same = |other: &&Source| other.place.is(&place) && other.upstream.port == upstream.port;
+        if let Some(other) = sources.iter().find(same) {
             field.wrong(
                 "name",
-                format!("{:?} is what another one is, and would have its vote twice", upstream.name),
+                format!(
+                    "{:?} is the same as {:?}, and would have its vote twice",
+                    upstream.name, other.upstream.name
+                ),
             );
         }
         sources.push(Source { place, upstream: upstream.clone() });
@@ -269,7 +293,7 @@ mod tests {
         check("server = '192.0.2.2'\npeer = '192.0.2.3'", one);
         check("peer = '192.0.2.2'\nkey = 'k'", "");
         check("peer = 'b.example'\nnts = {}", "");
-        check("peer = '192.0.2.1'", "name: \"b\" is what another one is, and would have its vote twice");
+        check("peer = '192.0.2.1'", "name: \"b\" is the same as \"a\", and would have its vote twice");
         check(
             "server = 'ntp.example.com:1123'",
             "server: \"ntp.example.com:1123\" has a port in it: write ntp.example.com here, and 1123 in the field \
@@ -289,7 +313,7 @@ mod tests {
         let ignored =
             "peer: 192.0.2.2 is covered by a restrict line with ignore: its replies would be dropped";
         check("peer = '192.0.2.2'\n[[restrict]]\nsource = '192.0.2.2'\nflags = ['ignore']", ignored);
-        check("server = '192.0.2.1'", "name: \"b\" is what another one is, and would have its vote twice");
+        check("server = '192.0.2.1'", "name: \"b\" is the same as \"a\", and would have its vote twice");
         check("server = '192.0.2.2'\nmax_sources = 2", "max_sources: is for a pool");
         check("pool = 'p.example'\nmax_sources = 0", "max_sources: 0 is not within 1 to 16");
         check("pool = 'p.example'\nmax_sources = 17", "max_sources: 17 is not within 1 to 16");
@@ -322,6 +346,23 @@ mod tests {
             check(&format!("server = 'h'\nkey = '{name}'"), &format!("key: {name:?} {said}"));
             check(&format!("server = 'h'\nnts = {{ ca = '{name}' }}"), &format!("nts.ca: {name:?} {said}"));
         }
+    }
+
+    #[test]
+    fn one_server_in_two_spellings_is_there_twice() {
+        let check = |one: &str, other: &str, twice: bool| {
+            let text = format!("[[upstreams]]\nname = \"a\"\n{one}\n[[upstreams]]\nname = \"b\"\n{other}");
+            let expected = "upstreams[1].name: \"b\" is the same as \"a\", and would have its vote twice";
+            assert_eq!(outcome(&text).err(), twice.then(|| expected.to_owned()), "{one} {other}");
+        };
+        check("server = 'ntp.example.com'", "server = 'NTP.Example.com'", true);
+        check("server = 'ntp.example.com'", "server = 'ntp.example.com.'", true);
+        check("server = 'ntp.example.com.'", "peer = 'ntp.EXAMPLE.com'", true);
+        check("server = '2001:db8::1'", "server = '2001:DB8:0:0::1'", true);
+        check("pool = 'p.example'", "pool = 'P.example.'\nmax_sources = 2", true);
+        check("server = 'ntp.example.com'", "server = 'ntp.example.com.'\nport = 1123", false);
+        check("server = 'ntp.example.com'", "pool = 'ntp.example.com'", false);
+        check("server = 'ntp.example.com'", "server = 'ntp2.example.com'", false);
     }
 
     #[test]

@@ -33,16 +33,57 @@ pub const SOMETHING_TO_FOLLOW: &str = "self.mode != 'Discipline' \
 /// Two preferred upstreams would be none.
 pub const ONE_PREFERRED: &str = "!has(self.upstreams) || self.upstreams.filter(u, u.prefer).size() <= 1";
 
+/// Two texts name one host: DNS knows neither case nor the final dot, and an IPv6 address has several spellings. Names
+/// that turn out to be one server are the agent's affair.
+macro_rules! same_host {
+    ($one:literal, $two:literal) => {
+        concat!(
+            "(",
+            $one,
+            ".lowerAscii() == ",
+            $two,
+            ".lowerAscii() || ",
+            $one,
+            ".lowerAscii() + '.' == ",
+            $two,
+            ".lowerAscii() || ",
+            $one,
+            ".lowerAscii() == ",
+            $two,
+            ".lowerAscii() + '.' || ",
+            "isIP(",
+            $one,
+            ") && isIP(",
+            $two,
+            ") && ip(",
+            $one,
+            ") == ip(",
+            $two,
+            "))"
+        )
+    };
+}
+
 /// A server that is listed twice would have two votes, also where it is a peer once.
-pub const NO_SERVER_TWICE: &str = "!has(self.upstreams) || self.upstreams.all(u, (!has(u.server) || \
-     self.upstreams.filter(v, has(v.server) && v.server == u.server && v.port == u.port).size() == 1) && (!has(u.peer) || \
-     self.upstreams.filter(v, (has(v.peer) && v.peer == u.peer || has(v.server) && v.server == u.peer) \
-     && v.port == u.port).size() == 1))";
+pub const NO_SERVER_TWICE: &str = concat!(
+    "!has(self.upstreams) || self.upstreams.all(u, (!has(u.server) || self.upstreams.filter(v, v.port == u.port && ",
+    "has(v.server) && ",
+    same_host!("v.server", "u.server"),
+    ").size() == 1) && (!has(u.peer) || self.upstreams.filter(v, v.port == u.port && (has(v.peer) && ",
+    same_host!("v.peer", "u.peer"),
+    " || has(v.server) && ",
+    same_host!("v.server", "u.peer"),
+    ")).size() == 1))"
+);
 
 /// So would a pool, or a device.
-pub const NO_PLACE_TWICE: &str = "!has(self.upstreams) || self.upstreams.all(u, (!has(u.pool) || \
-     self.upstreams.filter(v, has(v.pool) && v.pool == u.pool && v.port == u.port).size() == 1) && (!has(u.device) || \
-     self.upstreams.filter(v, has(v.device) && v.device == u.device).size() == 1))";
+pub const NO_PLACE_TWICE: &str = concat!(
+    "!has(self.upstreams) || self.upstreams.all(u, (!has(u.pool) || self.upstreams.filter(v, v.port == u.port && ",
+    "has(v.pool) && ",
+    same_host!("v.pool", "u.pool"),
+    ").size() == 1) && (!has(u.device) || ",
+    "self.upstreams.filter(v, has(v.device) && v.device == u.device).size() == 1))"
+);
 
 /// More than there are can never agree.
 pub const ENOUGH_SOURCES: &str = "!has(self.clock) || !has(self.clock.minSources) || !has(self.upstreams) \

@@ -21,7 +21,8 @@ pub struct Upstream {
     /// A name of your choice, unique in the policy: a label of metrics, and SOURCE in `kubectl get nclk`.
     #[schemars(length(min = 1, max = 32), regex(pattern = rules::UPSTREAM_NAME))]
     pub name: String,
-    /// Host name or IP address of one server. A name is looked up on each node, and again when it stops answering.
+    /// Host name or IP address of one server. A name is looked up on each node, and again once a day, when the server stops
+    /// answering, and at once when it is not believed. One address and port has one vote, however many names lead there.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(

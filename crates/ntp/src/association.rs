@@ -18,12 +18,14 @@ mod detail;
 mod device;
 mod duplicate;
 mod itself;
+mod former;
 mod lookup;
 mod obstacle;
 mod proof;
 mod recall;
 
 use duplicate::Duplicate;
+use former::Former;
 pub(crate) use lookup::Refresh;
 use lookup::{FIRST_LOOKUP_WAIT, Lookup};
 use proof::Proof;
@@ -85,6 +87,7 @@ pub(crate) struct Association {
     /// Its address is of a family that this node has no route for, most likely.
     unroutable: bool,
     duplicate: Duplicate,
+    former: Option<Former>,
     refresh: Refresh,
 }
 
@@ -166,6 +169,7 @@ impl Association {
             reach_changed: first,
             unroutable: false,
             duplicate: Duplicate::default(),
+            former: None,
             refresh: Refresh::default(),
         }
     }
@@ -344,6 +348,7 @@ impl Association {
                 self.fresh = true;
             }
         }
+        self.forget_former();
     }
 
     fn accept(&mut self, server: Server, now: Mono) {
@@ -368,6 +373,7 @@ impl Association {
     pub(crate) fn transform(&mut self, change: &Change) {
         self.history.transform(change.at, change.frequency, change.offset);
         self.interleave.transform(change);
+        self.former.iter_mut().for_each(|former| former.transform(change));
         if let Some(request) = &mut self.request {
             request.transform(change);
         }
@@ -376,7 +382,7 @@ impl Association {
     /// Drops all samples, after a jump of the clock, and asks again soon.
     pub(crate) fn forget(&mut self, now: Mono) -> Option<Action> {
         self.history.clear();
-        self.fresh = false;
+        (self.fresh, self.former) = (false, None);
         self.schedule.restart();
         self.schedule.hurry(REGAIN, now);
         self.break_off()

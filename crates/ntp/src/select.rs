@@ -136,7 +136,7 @@ impl Selector {
             } else if c.id == selected {
                 (SourceState::Selected, String::new())
             } else if !c.reached {
-                let why = "The last eight polls went unanswered; what it said before agrees.";
+                let why = "It has not answered of late; what it said before agrees.";
                 (SourceState::Unreachable, why.to_owned())
             } else if preferred && !c.prefer {
                 (SourceState::Agreeing, "A preferred source is followed.".to_owned())

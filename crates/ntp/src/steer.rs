@@ -255,7 +255,7 @@ impl Engine {
 
 /// The source as one to be voted on; none if what it says is too uncertain, or nothing yet.
 fn candidate(association: &mut Association, reached: bool, at: Wall) -> Option<Candidate> {
-    let (estimate, server) = (association.history.estimate()?, association.server?);
+    let (estimate, server) = association.voice()?;
     let (offset, distance) = estimate.interval_at(at);
     let limits =
         [("time is uncertain", distance, MAX_DISTANCE), ("samples vary", estimate.deviation, MAX_JITTER)];

@@ -32,7 +32,7 @@ impl Association {
     fn follow_name(&mut self, now: Mono) -> Option<Action> {
         let first = self.addresses.first().copied()?;
         self.refresh.moved();
-        self.go_to(first, now)
+        self.leave_for(first, now)
     }
 
     /// Turns to the address after the current one. What another server said is forgotten.
@@ -60,7 +60,7 @@ impl Association {
     pub(super) fn replace(&mut self, address: IpAddr) -> Option<Action> {
         (self.address, self.local) = (Some(address), None);
         (self.denied, self.refusal, self.server, self.unroutable) = (false, None, None, false);
-        self.heard = None;
+        (self.heard, self.former) = (None, None);
         self.history.clear();
         self.break_off()
     }

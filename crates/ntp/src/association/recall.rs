@@ -28,10 +28,12 @@ impl Association {
         }
     }
 
-    /// Whether it has not answered since the restart, and still may: it votes by what it said before.
+    /// Whether it has not answered since the restart, or not enough since it moved, and still may: it votes by what was
+    /// said before.
     pub(crate) fn awaited(&self) -> bool {
         let doubted = self.refusal.is_some() || self.mixture.is_some() || self.source.noselect;
-        self.last_answer.is_none() && !self.unreachable() && !doubted
+        let moved = self.former.is_some() && self.history.estimate().is_none();
+        (self.last_answer.is_none() || moved) && !self.unreachable() && !doubted
     }
 }
 

@@ -1,9 +1,9 @@
 //! Names that move to other servers while the old address still answers.
 use std::net::IpAddr;
 
-use super::named;
+use super::{count, named};
 use crate::{
-    Auth, Config, Reason, SourceState,
+    Auth, Config, Reason, SourceState, Transition,
     sim::{Behaviour, HONEST, Script, Sim, config, honest},
 };
 
@@ -74,6 +74,31 @@ fn one_that_is_believed_follows_its_name_within_a_day() {
     assert_eq!(asked(&sim), Some(addresses(&[4])[0]));
     assert!((2..=3).contains(&sim.resolved), "{}", sim.resolved);
     assert_eq!((sim.snapshot().reason, sim.snapshot().sources[0].reach), (Reason::Synchronized, 0xff));
+}
+
+#[test]
+fn one_that_is_believed_keeps_its_vote_while_it_moves() {
+    let mut orders = orders();
+    orders.min_sources = 3;
+    let mut sim = sim(orders, honest());
+    sim.run(1000.0);
+    sim.names = addresses(&[4]);
+    sim.run(DAY);
+    assert_eq!(asked(&sim), Some(addresses(&[4])[0]));
+    assert_eq!(count(&sim, &Transition::SynchronizationLost), 0, "{:?}", sim.told);
+    assert!(sim.offset.abs() < 1e-3, "{}", sim.offset);
+    // If the new server is a liar, it loses the vote; if it is silent, it has none.
+    for silent in [true, false] {
+        let mut sim = self::sim(self::orders(), honest());
+        sim.servers[3] = Box::new(move |_| Behaviour { offset: 0.5, silent, ..HONEST });
+        sim.run(1000.0);
+        sim.names = addresses(&[4]);
+        sim.run(DAY);
+        assert_eq!((asked(&sim), sim.snapshot().reason), (Some(addresses(&[4])[0]), Reason::Synchronized));
+        let expected = if silent { SourceState::Unreachable } else { SourceState::Falseticker };
+        assert_eq!(sim.snapshot().sources[0].state, expected);
+        assert!(sim.offset.abs() < 1e-3, "{}", sim.offset);
+    }
 }
 
 #[test]
