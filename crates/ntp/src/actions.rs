@@ -16,12 +16,19 @@ pub struct RequestId(pub u64);
 pub enum Event<'a> {
     /// The time that `next_wakeup` named has come (or another reason to look).
     Wakeup,
-    /// An answer to [`Action::Resolve`]; empty if the name does not resolve.
+    /// An answer to [`Action::Resolve`]: the name resolves.
     Resolved {
         /// Whose name it was.
         source: SourceId,
-        /// Its addresses, in the resolver's order.
+        /// Its addresses, in the resolver's order; none if that is all that is known.
         addresses: &'a [IpAddr],
+    },
+    /// An answer to [`Action::Resolve`]: the name does not resolve. For a source with NTS no key exchange was tried.
+    Unresolved {
+        /// Whose name it was.
+        source: SourceId,
+        /// The reason, for a reader; no sentence of its own.
+        why: &'a str,
     },
     /// The answer to [`Action::Resolve`] of a source with NTS: keys were exchanged.
     Keyed {
@@ -112,8 +119,8 @@ pub enum Event<'a> {
 /// What the caller is to do, in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Look the name up and answer with [`Event::Resolved`]. If the source has NTS: exchange keys with who has that
-    /// name, and answer with [`Event::Keyed`] or [`Event::Unproven`].
+    /// Look the name up and answer with [`Event::Resolved`] or [`Event::Unresolved`]. If the source has NTS: exchange
+    /// keys with who has that name, and answer with [`Event::Keyed`], [`Event::Unproven`] or [`Event::Unresolved`].
     Resolve {
         /// Whose name it is.
         source: SourceId,

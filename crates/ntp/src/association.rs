@@ -24,6 +24,7 @@ mod obstacle;
 mod proof;
 mod recall;
 
+pub use address::alternate_families;
 use duplicate::Duplicate;
 use former::Former;
 pub(crate) use lookup::Refresh;
@@ -78,6 +79,8 @@ pub(crate) struct Association {
     unanswered: u32,
     /// Polls since the last answer, good or not.
     silent: u32,
+    /// Polls in a row that this address left unanswered.
+    tries: u32,
     refusal: Option<Refusal>,
     denied: bool,
     /// What its last good answer said beside the time.
@@ -163,6 +166,7 @@ impl Association {
             proof,
             unanswered: 0,
             silent: 0,
+            tries: 0,
             refusal: None,
             denied: false,
             heard: None,
@@ -201,6 +205,7 @@ impl Association {
         let mut actions = Vec::new();
         if self.request.is_some_and(|request| request.deadline <= now) {
             actions.extend(self.close());
+            self.pass_over(now);
         }
         actions.extend(self.look_up(now, spread));
         if self.schedule.next() <= now && self.asks() {
@@ -233,6 +238,7 @@ impl Association {
         self.reach <<= 1;
         self.unanswered = self.unanswered.saturating_add(1);
         self.silent = self.silent.saturating_add(1);
+        self.tries = self.tries.saturating_add(1);
         if self.unanswered == UNREACHABLE {
             self.schedule.restart();
             if (self.named || self.proof.exchanges) && self.lookup.is_none() {
@@ -307,7 +313,11 @@ impl Association {
             self.stray += 1;
             return Received::Nothing;
         };
-        match judge(datagram, &exchange, us) {
+        let judged = judge(datagram, &exchange, us);
+        if !matches!(judged, Err(Refusal::Stray)) {
+            self.tries = 0;
+        }
+        match judged {
             Ok(Answer::Time(_, server, _)) if self.names_us(server, &us.own) => self.follow_us(),
             Ok(Answer::Time(sample, server, over)) => {
                 self.accept(server, now);

@@ -199,6 +199,11 @@ impl Engine {
         actions
     }
 
+    /// Whether there is such a source, or a pool of that number.
+    pub fn has(&self, source: SourceId) -> bool {
+        self.associations.iter().any(|a| a.id == source) || self.pools.iter().any(|pool| pool.id == source)
+    }
+
     /// How a source's answers are to be proven; none if there is no such source.
     pub fn auth(&self, source: SourceId) -> Option<&Auth> {
         self.associations.iter().find(|a| a.id == source).map(|a| &a.source.auth)
@@ -320,6 +325,11 @@ impl Engine {
                     let association = self.associations.iter_mut().find(|a| a.id == source);
                     actions.extend(association.and_then(|a| a.resolved(&addresses, now.mono)));
                 }
+            }
+            Event::Unresolved { source, why } => {
+                let asked =
+                    |a: &&mut Association| a.id == source || a.pool == Some(source) && a.address().is_none();
+                self.associations.iter_mut().filter(asked).for_each(|a| a.unresolved(why, now.mono));
             }
             Event::Keyed { source, addresses, port } => {
                 let association = self.associations.iter_mut().find(|a| a.id == source);

@@ -73,6 +73,7 @@ pub mod sim;
 pub use actions::{
     Action, BootState, Drift, Event, Pause, Refusal, RequestId, SourceId, StepReason, Transition,
 };
+pub use association::alternate_families;
 pub use config::{Auth, Config, LeapMode, LocalClock, Mode, OnExternalStep, Source, Upstream};
 pub use control::{
     AssociationIds, ControlView, KernelClock, KernelPps, QueryLimit, ServerCounts, answer as answer_query,

@@ -15,6 +15,7 @@ mod rival;
 mod network;
 mod devices;
 mod names;
+mod keys;
 mod servers;
 
 mod measure;
@@ -33,6 +34,7 @@ mod stories;
 pub use devices::Shown;
 use kernel::Kernel;
 pub use kernel::Timex;
+use keys::Keys;
 use machine::Oscillator;
 pub use machine::Swing;
 use network::Network;
@@ -109,6 +111,9 @@ pub struct Sim {
     pub no_resolver: bool,
     /// So many names were asked for.
     pub resolved: u32,
+    /// So many times keys were exchanged.
+    pub exchanges: u32,
+    keys: Keys,
     /// Pairs of time and offset at every event.
     pub track: Vec<(f64, f64)>,
     /// What the oscillator has counted, seconds: the raw monotonic clock.
@@ -207,6 +212,8 @@ impl Sim {
             hosts: Vec::new(),
             no_resolver: false,
             resolved: 0,
+            exchanges: 0,
+            keys: Keys::default(),
             track: Vec::new(),
             raw: 0.0,
             observes: config.mode == Mode::Observe,
@@ -288,6 +295,7 @@ impl Sim {
         if self.open.contains(&request) {
             let local = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200)));
             let at = self.clocks().wall;
+            self.refill_cookies(request);
             self.give(Event::Received { request, datagram, at, local });
         }
     }
@@ -308,7 +316,11 @@ impl Sim {
             match action {
                 action if !self.permitted(&action) => {}
                 Action::Resolve { source, host } => self.resolve(source, &host),
-                Action::Send { request, to, .. } => self.send(request, to),
+                Action::Send { request, source, to, .. } => {
+                    if self.spend_cookie(request, source) {
+                        self.send(request, to);
+                    }
+                }
                 Action::Read { request, path, .. } => self.read(request, &path),
                 Action::Close { request } => self.open.retain(|open| *open != request),
                 Action::SetFrequency { ppm } => {

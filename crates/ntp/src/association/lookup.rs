@@ -28,6 +28,8 @@ pub(crate) struct Refresh {
     doubted: bool,
     /// A lookup has begun, and was not answered.
     asked: bool,
+    /// Why the name did not resolve, if it did not when it was looked up last.
+    pub(super) failure: Option<String>,
 }
 
 /// A source that is not believed any more is looked up within this time, seconds: many nodes notice a liar together.

@@ -41,6 +41,14 @@ impl Association {
             && self.unanswered <= LONGEST_SILENCE
     }
 
+    /// Why there is no address to ask.
+    pub(super) fn no_address(&self) -> String {
+        match &self.refresh.failure {
+            None => format!("The name {} is being looked up.", self.host),
+            Some(why) => format!("The name {} does not resolve: {why}.", self.host),
+        }
+    }
+
     /// Why no estimate of it can be used, whatever others say; none if it can.
     pub(crate) fn obstacle(&self) -> Option<(SourceState, String)> {
         if let Some(why) = self.refusal.filter(|_| self.is_nobody()).map(Refusal::why) {
@@ -50,8 +58,7 @@ impl Association {
             return Some(obstacle);
         }
         if !self.placed() {
-            let why = format!("The name {} does not resolve.", self.host);
-            return Some((SourceState::Unresolved, why));
+            return Some((SourceState::Unresolved, self.no_address()));
         }
         if self.denied {
             return Some((SourceState::Unusable, "It refuses to serve us (DENY).".to_owned()));

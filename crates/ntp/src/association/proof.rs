@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::{
     Action, Auth, Mono, SourceState,
-    association::{Association, lookup::Lookup},
+    association::{Association, alternate_families, lookup::Lookup},
 };
 
 /// What stands between a source and its proof.
@@ -53,6 +53,11 @@ impl Proof {
         self.next_exchange.max(now)
     }
 
+    /// An exchange did not come to ask a server: there is none that the next one must spare.
+    pub(super) fn spare_nobody(&mut self, now: Mono) {
+        (self.next_exchange, self.wait) = (now, FIRST_WAIT);
+    }
+
     /// An answer was proven.
     pub(super) fn proved(&mut self) {
         (self.why, self.wait) = (None, FIRST_WAIT);
@@ -75,18 +80,19 @@ impl Association {
 
     /// Keys were exchanged: whom to ask with them.
     pub(crate) fn keyed(&mut self, addresses: &[IpAddr], port: Option<u16>, now: Mono) -> Option<Action> {
-        self.lookup = None;
+        (self.lookup, self.refresh.failure) = (None, None);
         (self.proof.why, self.proof.keyed) = (None, true);
-        self.addresses = addresses.to_vec();
+        self.addresses = alternate_families(addresses);
         let port = port.unwrap_or(self.usual_port());
         if self.port == port && self.address.is_some_and(|address| addresses.contains(&address)) {
             self.schedule.hurry(1, now);
-            return None;
+            // One that was asked eight times in vain is not asked eight times more if there is another.
+            return if self.unreachable() { self.next_address(now) } else { None };
         }
         self.port = port;
         (self.reach, self.unanswered, self.last_answer) = (0, 0, None);
         self.schedule.hurry(1, now);
-        self.replace(*addresses.first()?)
+        self.replace(*self.addresses.first()?)
     }
 
     /// There is nothing to prove answers with.
@@ -108,6 +114,9 @@ impl Association {
     pub(super) fn proof_obstacle(&self) -> Option<(SourceState, String)> {
         if let Some(why) = self.proof.why.clone().filter(|_| self.reach == 0) {
             return Some((SourceState::Unusable, why));
+        }
+        if !self.proof.ready() && self.refresh.failure.is_some() {
+            return Some((SourceState::Unresolved, self.no_address()));
         }
         let to_be_exchanged = self.pool.is_none() || self.address().is_some();
         if !self.proof.ready() && to_be_exchanged {

@@ -12,8 +12,11 @@ impl Sim {
         let known = self.hosts.iter().find(|(name, _)| name == host);
         let addresses = known.map_or(&self.names, |(_, addresses)| addresses).clone();
         let exchanges = matches!(self.engine.auth(source), Some(Auth::Nts { .. }));
+        if exchanges && !addresses.is_empty() {
+            self.exchange(source);
+        }
         self.give(match addresses.as_slice() {
-            [] if exchanges => Event::Unproven { source, why: "No keys were exchanged." },
+            [] => Event::Unresolved { source, why: "no such name" },
             addresses if exchanges => Event::Keyed { source, addresses, port: None },
             addresses => Event::Resolved { source, addresses },
         });

@@ -4,6 +4,7 @@ use crate::{BootState, Transition, Upstream, sim::Sim};
 
 mod start;
 
+mod addresses;
 mod air_gap;
 mod itself;
 mod names;

@@ -1,0 +1,48 @@
+//! Exchanges of keys, which always succeed, and cookies: each request of a source with NTS takes one, and each answer
+//! brings as many as are missing.
+use std::collections::BTreeMap;
+
+use super::Sim;
+use crate::{Auth, Event, RequestId, SourceId, nts::COOKIES};
+
+/// The cookies of the sources with NTS.
+#[derive(Default)]
+pub(super) struct Keys {
+    cookies: BTreeMap<SourceId, usize>,
+    spent: BTreeMap<RequestId, SourceId>,
+}
+
+impl Sim {
+    /// Keys are exchanged for a source.
+    pub(super) fn exchange(&mut self, source: SourceId) {
+        self.exchanges += 1;
+        self.keys.cookies.insert(source, COOKIES);
+    }
+
+    /// Takes a cookie for a request. Returns false if there is none, which the engine is told then.
+    pub(super) fn spend_cookie(&mut self, request: RequestId, source: SourceId) -> bool {
+        if !self.has_nts(source) {
+            return true;
+        }
+        let cookies = self.keys.cookies.entry(source).or_default();
+        if *cookies == 0 {
+            self.give(Event::Unproven { source, why: "No cookies are left." });
+            self.give(Event::SendFailed { request });
+            return false;
+        }
+        *cookies -= 1;
+        self.keys.spent.insert(request, source);
+        true
+    }
+
+    /// An answer has come.
+    pub(super) fn refill_cookies(&mut self, request: RequestId) {
+        if let Some(source) = self.keys.spent.remove(&request) {
+            self.keys.cookies.insert(source, COOKIES);
+        }
+    }
+
+    fn has_nts(&self, source: SourceId) -> bool {
+        matches!(self.engine.auth(source), Some(Auth::Nts { .. }))
+    }
+}
