@@ -2,7 +2,7 @@
 //! to send out; a datagram in, and whether it may be believed. Formats are the `ntp` crate's; here are the files with
 //! keys (`key`), the cryptography (`digest`, `siv`), cookies (`session`) and the key exchange (`exchange`, `certificate`).
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
@@ -16,19 +16,17 @@ mod key;
 mod session;
 mod siv;
 
+use exchange::{Exchanger, Pending};
 pub(crate) use key::{Key, KeyFile};
 pub(crate) use session::Session;
 pub(crate) use siv::SivKey;
-
-/// Has a key exchange done elsewhere; the answer comes back some other way, in every case.
-pub(crate) type Exchanger = Box<dyn Fn(exchange::Question) + Send>;
 
 /// What is known of proofs, source by source and request by request.
 pub(crate) struct Proofs {
     directory: PathBuf,
     exchanger: Option<Exchanger>,
-    /// Sources whose exchange is under way.
-    exchanging: BTreeSet<SourceId>,
+    /// Exchanges that are under way.
+    exchanging: BTreeMap<SourceId, Pending>,
     key_files: BTreeMap<String, KeyFile>,
     sessions: BTreeMap<SourceId, Session>,
     /// Of requests on their way: whose, and how their answers are proven.
@@ -57,7 +55,7 @@ impl Proofs {
         Self {
             directory: directory.to_owned(),
             exchanger,
-            exchanging: BTreeSet::new(),
+            exchanging: BTreeMap::new(),
             key_files: BTreeMap::new(),
             sessions: BTreeMap::new(),
             expected: BTreeMap::new(),
@@ -129,9 +127,9 @@ impl Proofs {
 
     /// Has keys exchanged, unless that is under way. Answers whether it can be done at all.
     pub(crate) fn exchange(&mut self, question: exchange::Question) -> bool {
-        let Some(exchanger) = &self.exchanger else { return false };
-        if self.exchanging.insert(question.source) {
-            exchanger(question);
+        let Some(exchanger) = &mut self.exchanger else { return false };
+        if self.exchanging.get(&question.source).is_none_or(Pending::is_over) {
+            self.exchanging.insert(question.source, exchanger.ask(question));
         }
         true
     }
@@ -156,7 +154,7 @@ impl Proofs {
 
     /// Only these sources are left.
     pub(crate) fn keep(&mut self, present: impl Fn(SourceId) -> bool) {
-        self.exchanging.retain(|source| present(*source));
+        self.exchanging.retain(|source, _| present(*source));
         self.sessions.retain(|source, _| present(*source));
         self.expected.retain(|_, (source, _)| present(*source));
     }

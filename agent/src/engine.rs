@@ -16,10 +16,13 @@ use sys::{poll::Waker, signal};
 use tracing::warn;
 
 use crate::{
-    auth::{Proofs, exchange},
+    auth::{
+        Proofs,
+        exchange::{self, Exchanger},
+    },
     host_root::HostRoot,
     itself::Itself,
-    resolve::{self, Answer},
+    resolve::{Answer, Resolver},
     server::{ServeConfig, ServerSocket},
     state::State,
     suspects::Suspects,
@@ -88,14 +91,11 @@ pub(crate) fn start(
     let (sender, receiver) = mpsc::channel();
     let orders = Orders { sender, waker: Arc::clone(&waker) };
     let back = orders.clone();
-    let questions = resolve::start(move |answer| back.give(Order::Resolved(answer)))?;
+    let resolver = Resolver::new(move |answer| back.give(Order::Resolved(answer)));
     let back = orders.clone();
-    let exchanger = move |question| {
-        let back = back.clone();
-        exchange::start(question, move |answer| back.give(Order::Exchanged(Box::new(answer))));
-    };
-    let proofs = Proofs::new(keys, Some(Box::new(exchanger)));
-    let mut rim = Rim::new(state, proofs, host, Some(sink), Some(questions)).map_err(io::Error::other)?;
+    let exchanged = move |answer| back.give(Order::Exchanged(Box::new(answer)));
+    let proofs = Proofs::new(keys, Some(Exchanger::new(resolver.clone(), exchanged)));
+    let mut rim = Rim::new(state, proofs, host, Some(sink), Some(resolver)).map_err(io::Error::other)?;
     rim.serve_beside(itself);
     rim.watch_clock(ClockWatch::new());
     rim.watch_for_rivals(suspects);
@@ -159,7 +159,7 @@ fn obey(rim: &mut Rim, orders: &mpsc::Receiver<Order>, waker: &Waker) {
             match order {
                 Order::Run(config, rules) => rim.run(config, rules),
                 Order::Rest => rim.rest(),
-                Order::Resolved(answer) => rim.resolved(&answer),
+                Order::Resolved(answer) => rim.resolved(answer),
                 Order::Exchanged(answer) => rim.exchanged(*answer),
                 Order::Stop => return rim.rest(),
             }

@@ -1,97 +1,461 @@
-//! Host names to addresses, by the system's resolver, which blocks: in a thread of its own beside the engine, or
-//! in line when the engine runs alone.
+//! Host names to addresses, by the system's resolver. It blocks, for up to 50 seconds if DNS is silent, so each open
+//! name has a thread of its own beside the engine; when the engine runs alone, names are looked up in line. A name and
+//! who asks in; addresses, or why there are none, out.
 use std::{
+    collections::{BTreeMap, VecDeque},
     io,
     net::{IpAddr, ToSocketAddrs},
-    sync::mpsc,
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
 use ntp::SourceId;
-use tracing::debug;
+use tokio::sync::oneshot;
+use tracing::{debug, error};
 
-/// A name that the engine asks for.
+/// The addresses, each once and at least one, in the system's order; or why there are none.
+pub(crate) type Outcome = Result<Vec<IpAddr>, Error>;
+
+/// Why a name has no addresses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    /// The system's resolver says so.
+    #[error("{0}")]
+    System(String),
+    /// The system has no thread left.
+    #[error("no thread can be made for the lookup: {0}")]
+    Thread(String),
+    /// The thread panicked.
+    #[error("the lookup failed by a fault of this program, which its log tells")]
+    Fault,
+}
+
+/// What the resolver said to a source.
 #[derive(Debug)]
-pub(crate) struct Question {
+pub(crate) struct Answer {
     /// Which engine asked, for those that have been replaced in the meantime.
     pub(crate) epoch: u64,
     /// Whose name it is.
     pub(crate) source: SourceId,
-    /// The name.
-    pub(crate) host: String,
+    /// What came of it.
+    pub(crate) outcome: Outcome,
 }
 
-/// What the resolver said.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    /// As in the question.
-    pub(crate) epoch: u64,
-    /// As in the question.
-    pub(crate) source: SourceId,
-    /// In the resolver's order; empty if the name does not resolve.
-    pub(crate) addresses: Vec<IpAddr>,
+/// Looks names up beside its caller. A name that is asked again while it is open is not looked up twice: all who asked
+/// get the one answer. Clones share everything.
+#[derive(Clone)]
+pub(crate) struct Resolver {
+    shared: Arc<Shared>,
 }
 
-/// Starts the thread. Each answer is given to `reply`; the thread ends when the sender is dropped.
+struct Shared {
+    /// What is looked up, and who waits for it.
+    book: Mutex<Book>,
+    look_up: Box<dyn Fn(&str) -> Outcome + Send + Sync>,
+    reply: Box<dyn Fn(Answer) + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Book {
+    /// Names that are being looked up, or are to be, by how DNS compares them.
+    open: BTreeMap<String, Lookup>,
+    /// Those of them that have no thread yet, the oldest first.
+    queue: VecDeque<String>,
+    /// How many names are being looked up.
+    threads: usize,
+}
+
+#[derive(Default)]
+struct Lookup {
+    waiters: Vec<Waiter>,
+    /// It has its thread. The system's resolver cannot be interrupted, so it goes on if no waiter is left.
+    begun: bool,
+}
+
+/// Who is told.
+enum Waiter {
+    Source(u64, SourceId),
+    Task(oneshot::Sender<Outcome>),
+}
+
+/// At most this many names are looked up at once: 16 upstreams have 16 names, and the threads of former profiles whose
+/// DNS is silent end after 10 to 50 s. So ten changes of all names within a minute leave room. A thread that waits for
+/// DNS takes 20 KiB of memory (glibc), and 16 KiB in the kernel.
+const THREADS: usize = 256;
+
+/// For a lookup, octets; of this only what is used takes memory. musl keeps answers of 10 KiB on the stack, glibc up to
+/// 64 KiB, and its plug-ins want room beside them.
+const STACK: usize = 256 * 1024;
+
+impl Resolver {
+    /// Sources get their answers by `reply`, which is called in any thread.
+    pub(crate) fn new(reply: impl Fn(Answer) + Send + Sync + 'static) -> Self {
+        Self::with(look_up, reply)
+    }
+
+    /// The same with another way to look a name up.
+    fn with(
+        look_up: impl Fn(&str) -> Outcome + Send + Sync + 'static,
+        reply: impl Fn(Answer) + Send + Sync + 'static,
+    ) -> Self {
+        let book = Mutex::default();
+        Self { shared: Arc::new(Shared { book, look_up: Box::new(look_up), reply: Box::new(reply) }) }
+    }
+
+    /// Looks `host` up for a source of the engine `epoch`. The answer comes in every case, unless the source is dropped
+    /// before.
+    pub(crate) fn ask(&self, epoch: u64, source: SourceId, host: &str) {
+        self.enter(host, Waiter::Source(epoch, source));
+    }
+
+    /// Looks `host` up for a task. The lookup is dropped with the future, if it has not begun.
+    ///
+    /// # Errors
+    /// When the name has no addresses.
+    pub(crate) async fn look_up(&self, host: &str) -> Outcome {
+        let (sender, answer) = oneshot::channel();
+        self.enter(host, Waiter::Task(sender));
+        answer.await.unwrap_or(Err(Error::Fault))
+    }
+
+    /// Drops the questions of sources that are not present any more. (What was begun for them ends by itself.)
+    pub(crate) fn keep(&self, present: impl Fn(u64, SourceId) -> bool) {
+        self.shared.book().drop_stale(present);
+    }
+
+    fn enter(&self, host: &str, waiter: Waiter) {
+        let name = host.to_ascii_lowercase();
+        let begun = self.shared.book().enter(&name, waiter);
+        if !begun {
+            return;
+        }
+        let (shared, first) = (Arc::clone(&self.shared), name.clone());
+        let thread = thread::Builder::new().name("resolve".to_owned()).stack_size(STACK);
+        // A thread per name, not threads that stay: a fresh one sees the present /etc/resolv.conf with any C library.
+        if let Err(error) = thread.spawn(move || shared.work(first)) {
+            error!(%error, "No thread for a name lookup");
+            let waiters = self.shared.book().end(&name);
+            self.shared.tell(waiters, &Err(Error::Thread(error.to_string())));
+        }
+    }
+}
+
+impl Shared {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // No invariant of the book is broken for a moment while it is locked.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread's life: this name, then those that have waited for a thread.
+    fn work(&self, first: String) {
+        let mut next = Some(first);
+        while let Some(name) = next {
+            let outcome = panic::catch_unwind(AssertUnwindSafe(|| (self.look_up)(&name)));
+            let outcome = outcome.unwrap_or_else(|_| {
+                error!(host = name, "A name lookup panicked");
+                Err(Error::Fault)
+            });
+            let waiters = self.book().end(&name);
+            self.tell(waiters, &outcome);
+            next = self.book().begin_next();
+        }
+    }
+
+    fn tell(&self, waiters: Vec<Waiter>, outcome: &Outcome) {
+        for waiter in waiters {
+            match waiter {
+                Waiter::Source(epoch, source) => {
+                    (self.reply)(Answer { epoch, source, outcome: outcome.clone() })
+                }
+                // Whose future was dropped is not interested any more.
+                Waiter::Task(sender) => drop(sender.send(outcome.clone())),
+            }
+        }
+    }
+}
+
+impl Book {
+    /// Another one waits for `name`. Returns true if the name is to have a thread now.
+    fn enter(&mut self, name: &str, waiter: Waiter) -> bool {
+        let is_new = !self.open.contains_key(name);
+        let lookup = self.open.entry(name.to_owned()).or_default();
+        if let Waiter::Source(epoch, source) = waiter {
+            lookup
+                .waiters
+                .retain(|other| !matches!(other, Waiter::Source(e, s) if (*e, *s) == (epoch, source)));
+        }
+        lookup.waiters.push(waiter);
+        if !is_new {
+            return false;
+        }
+        lookup.begun = self.threads < THREADS;
+        if lookup.begun {
+            self.threads += 1;
+        } else {
+            self.queue.push_back(name.to_owned());
+        }
+        lookup.begun
+    }
+
+    /// The thread of `name` is through with it.
+    fn end(&mut self, name: &str) -> Vec<Waiter> {
+        self.threads -= 1;
+        self.open.remove(name).map(|lookup| lookup.waiters).unwrap_or_default()
+    }
+
+    /// The name that has waited the longest for a thread, and is still wanted.
+    fn begin_next(&mut self) -> Option<String> {
+        self.drop_stale(|_, _| true);
+        let name = self.queue.pop_front()?;
+        self.open.get_mut(&name)?.begun = true;
+        self.threads += 1;
+        Some(name)
+    }
+
+    fn drop_stale(&mut self, present: impl Fn(u64, SourceId) -> bool) {
+        let wanted = |waiter: &Waiter| match waiter {
+            Waiter::Source(epoch, source) => present(*epoch, *source),
+            Waiter::Task(sender) => !sender.is_closed(),
+        };
+        let Self { open, queue, .. } = self;
+        open.retain(|_, lookup| {
+            lookup.waiters.retain(wanted);
+            lookup.begun || !lookup.waiters.is_empty()
+        });
+        queue.retain(|name| open.contains_key(name));
+    }
+}
+
+/// The addresses of `host`, by the system's resolver, in this thread.
 ///
 /// # Errors
-/// When no thread can be made.
-pub(crate) fn start(reply: impl Fn(Answer) + Send + 'static) -> io::Result<mpsc::Sender<Question>> {
-    let (questions, asked) = mpsc::channel::<Question>();
-    thread::Builder::new().name("resolve".to_owned()).stack_size(STACK).spawn(move || {
-        for Question { epoch, source, host } in asked {
-            let addresses = look_up(&host);
-            reply(Answer { epoch, source, addresses });
+/// When it has none.
+pub(crate) fn look_up(host: &str) -> Outcome {
+    if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
+        return Ok(vec![address]);
+    }
+    let found =
+        (host, 0).to_socket_addrs().inspect_err(|error| debug!(host, %error, "Name does not resolve"));
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in found.map_err(reason)?.map(|found| found.ip()) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
         }
-    })?;
-    Ok(questions)
+    }
+    if addresses.is_empty() { Err(Error::System("it has no addresses".to_owned())) } else { Ok(addresses) }
 }
 
-/// glibc's resolver keeps answers of up to 64 KiB on the stack, and its plug-ins want room beside them.
-const STACK: usize = 512 * 1024;
-
-/// The addresses of `host`, each once.
-pub(crate) fn look_up(host: &str) -> Vec<IpAddr> {
-    if let Ok(address) = host.parse() {
-        return vec![address];
-    }
-    match (host, 0).to_socket_addrs() {
-        Ok(found) => {
-            let mut addresses: Vec<IpAddr> = Vec::new();
-            for address in found.map(|found| found.ip()) {
-                if !addresses.contains(&address) {
-                    addresses.push(address);
-                }
-            }
-            addresses
-        }
-        Err(error) => {
-            // The source's state says so to the user; here is the resolver's reason.
-            debug!(host, %error, "Name does not resolve");
-            Vec::new()
-        }
-    }
+/// The C library's words, which a reader may know.
+fn reason(error: io::Error) -> Error {
+    let words = error.to_string();
+    Error::System(words.strip_prefix("failed to lookup address information: ").unwrap_or(&words).to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        collections::BTreeSet,
+        sync::{
+            Condvar,
+            mpsc::{self, Receiver, RecvTimeoutError},
+        },
+        time::Duration,
+    };
 
     use super::*;
 
-    #[test]
-    fn addresses_need_no_resolver() {
-        assert_eq!(look_up("192.0.2.1"), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
-        assert_eq!(look_up("2001:db8::1"), ["2001:db8::1".parse::<IpAddr>().unwrap()]);
+    /// A DNS that is silent about every name but those that begin with "good", until it is released.
+    #[derive(Clone, Default)]
+    struct Dns(Arc<(Mutex<State>, Condvar)>);
+
+    #[derive(Default)]
+    struct State {
+        asked: Vec<String>,
+        open: usize,
+        released: bool,
+    }
+
+    impl Dns {
+        fn look_up(&self, host: &str) -> Outcome {
+            let (state, changed) = &*self.0;
+            let mut state = state.lock().unwrap();
+            state.asked.push(host.to_owned());
+            changed.notify_all();
+            if host.starts_with("bad") {
+                drop(state);
+                panic!("this test's own");
+            }
+            if host.starts_with("good") {
+                return Ok(vec![IpAddr::from([192, 0, 2, 1])]);
+            }
+            state.open += 1;
+            while !state.released {
+                state = changed.wait(state).unwrap();
+            }
+            state.open -= 1;
+            Err(Error::System("silent".to_owned()))
+        }
+
+        fn asked(&self) -> Vec<String> {
+            self.0.0.lock().unwrap().asked.clone()
+        }
+
+        /// Waits until so many names have been asked for.
+        fn wait_asked(&self, count: usize) {
+            let (state, changed) = &*self.0;
+            let state = state.lock().unwrap();
+            let enough = |state: &mut State| state.asked.len() < count;
+            let (state, waited) = changed.wait_timeout_while(state, PATIENCE, enough).unwrap();
+            assert!(!waited.timed_out(), "{} of {count}", state.asked.len());
+        }
+
+        fn release(&self) {
+            self.0.0.lock().unwrap().released = true;
+            self.0.1.notify_all();
+        }
+
+        fn resolver(&self) -> (Resolver, Receiver<Answer>) {
+            let (dns, (sender, answers)) = (self.clone(), mpsc::channel());
+            let resolver = Resolver::with(
+                move |host| dns.look_up(host),
+                // A test that is over does not listen any more.
+                move |answer| drop(sender.send(answer)),
+            );
+            (resolver, answers)
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn ask(resolver: &Resolver, source: u32, host: &str) {
+        resolver.ask(1, SourceId(source), host);
+    }
+
+    fn threads(resolver: &Resolver) -> usize {
+        resolver.shared.book().threads
     }
 
     #[test]
-    fn answers_come_back_from_the_thread() {
+    fn addresses_need_no_resolver() {
+        assert_eq!(look_up("192.0.2.1"), Ok(vec!["192.0.2.1".parse().unwrap()]));
+        assert_eq!(look_up("2001:db8::1"), Ok(vec!["2001:db8::1".parse().unwrap()]));
+        assert_eq!(look_up("[2001:db8::1]"), Ok(vec!["2001:db8::1".parse().unwrap()]));
+    }
+
+    #[test]
+    fn the_systems_resolver_answers_from_a_thread() {
         let (sender, answers) = mpsc::channel();
-        let questions = start(move |answer| sender.send(answer).unwrap()).unwrap();
-        questions.send(Question { epoch: 7, source: SourceId(3), host: "localhost".to_owned() }).unwrap();
-        let answer = answers.recv_timeout(Duration::from_secs(30)).unwrap();
+        let resolver = Resolver::new(move |answer| sender.send(answer).unwrap());
+        resolver.ask(7, SourceId(3), "localhost");
+        let answer = answers.recv_timeout(PATIENCE).unwrap();
         assert_eq!((answer.epoch, answer.source), (7, SourceId(3)));
-        assert!(!answer.addresses.is_empty() && answer.addresses.iter().all(IpAddr::is_loopback));
+        assert!(answer.outcome.unwrap().iter().all(IpAddr::is_loopback));
+        resolver.ask(7, SourceId(3), "no.such.name.invalid");
+        let answer = answers.recv_timeout(PATIENCE).unwrap();
+        let Err(Error::System(why)) = answer.outcome else { panic!("it resolves") };
+        assert!(!why.contains("failed to lookup"), "{why}");
+    }
+
+    #[test]
+    fn dead_names_do_not_delay_a_good_one() {
+        let dns = Dns::default();
+        let (resolver, answers) = dns.resolver();
+        for dead in 0..200 {
+            ask(&resolver, dead, &format!("dead{dead}"));
+        }
+        dns.wait_asked(200);
+        ask(&resolver, 1000, "good");
+        let answer = answers.recv_timeout(PATIENCE).unwrap();
+        assert!(answer.source == SourceId(1000) && answer.outcome.is_ok(), "{answer:?}");
+        dns.release();
+        for _ in 0..200 {
+            assert!(answers.recv_timeout(PATIENCE).unwrap().outcome.is_err());
+        }
+    }
+
+    #[test]
+    fn an_open_name_is_not_asked_again() {
+        let dns = Dns::default();
+        let (resolver, answers) = dns.resolver();
+        for _ in 0..10 {
+            ask(&resolver, 1, "dead.example");
+            ask(&resolver, 2, "Dead.EXAMPLE");
+        }
+        dns.wait_asked(1);
+        ask(&resolver, 1, "dead.example");
+        dns.release();
+        let told: BTreeSet<_> = (0..2).map(|_| answers.recv_timeout(PATIENCE).unwrap().source).collect();
+        assert_eq!(told, BTreeSet::from([SourceId(1), SourceId(2)]));
+        assert_eq!(dns.asked(), ["dead.example"]);
+        assert_eq!(answers.recv_timeout(Duration::from_millis(50)).unwrap_err(), RecvTimeoutError::Timeout);
+        // Once it is answered it may be asked again.
+        ask(&resolver, 1, "dead.example");
+        dns.wait_asked(2);
+    }
+
+    #[test]
+    fn names_of_sources_that_are_gone_are_dropped() {
+        let dns = Dns::default();
+        let (resolver, answers) = dns.resolver();
+        let names = |from: u32, count: usize| (from..).take(count).map(|n| (n, format!("dead{n}")));
+        names(0, THREADS).for_each(|(source, name)| ask(&resolver, source, &name));
+        dns.wait_asked(THREADS);
+        names(5000, 100).for_each(|(source, name)| ask(&resolver, source, &name));
+        ask(&resolver, 9000, "good");
+        resolver.keep(|epoch, source| epoch == 1 && source == SourceId(9000));
+        dns.release();
+        let answer = answers.recv_timeout(PATIENCE).unwrap();
+        assert!(answer.source == SourceId(9000) && answer.outcome.is_ok(), "{answer:?}");
+        assert_eq!(answers.recv_timeout(Duration::from_millis(50)).unwrap_err(), RecvTimeoutError::Timeout);
+        assert_eq!(dns.asked().len(), THREADS + 1, "names that nobody wants were asked for");
+    }
+
+    #[test]
+    fn threads_are_bounded_and_end() {
+        let dns = Dns::default();
+        let (resolver, answers) = dns.resolver();
+        let all = THREADS as u32 + 50;
+        (0..all).for_each(|n| ask(&resolver, n, &format!("dead{n}")));
+        dns.wait_asked(THREADS);
+        assert_eq!(threads(&resolver), THREADS);
+        assert!(dns.0.0.lock().unwrap().open <= THREADS);
+        dns.release();
+        for _ in 0..all {
+            answers.recv_timeout(PATIENCE).unwrap();
+        }
+        let begin = std::time::Instant::now();
+        while threads(&resolver) > 0 {
+            assert!(begin.elapsed() < PATIENCE, "{} threads are left", threads(&resolver));
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(resolver.shared.book().open.is_empty() && resolver.shared.book().queue.is_empty());
+    }
+
+    #[test]
+    fn a_lookup_that_panics_is_told_and_stops_nothing() {
+        let dns = Dns::default();
+        let (resolver, answers) = dns.resolver();
+        for _ in 0..3 {
+            ask(&resolver, 1, "bad");
+            assert_eq!(answers.recv_timeout(PATIENCE).unwrap().outcome, Err(Error::Fault));
+        }
+        ask(&resolver, 1, "good");
+        assert!(answers.recv_timeout(PATIENCE).unwrap().outcome.is_ok());
+    }
+
+    #[test]
+    fn a_task_waits_without_blocking_and_may_give_up() {
+        let dns = Dns::default();
+        let (resolver, _answers) = dns.resolver();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            assert!(resolver.look_up("good").await.is_ok());
+            let given_up = tokio::time::timeout(Duration::from_millis(10), resolver.look_up("dead")).await;
+            assert!(given_up.is_err());
+            resolver.keep(|_, _| true);
+            assert!(resolver.shared.book().open["dead"].waiters.is_empty());
+        });
+        dns.release();
     }
 }

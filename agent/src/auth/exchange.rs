@@ -1,20 +1,24 @@
-//! One NTS key exchange (RFC 8915 §4): TLS 1.3 with whom the user named, records through it, keys out of it. It blocks,
-//! so it has a thread of its own, for seconds at most. A question in; a session and whom to ask with it out, or the
-//! reason why not, for the user to read.
+//! One NTS key exchange (RFC 8915 §4): TLS 1.3 with whom the user named, records through it, keys out of it. The server
+//! is tried at all addresses of its name ([`race`]). All exchanges share one thread ([`exchanger`]). A question in; a
+//! session and whom to ask with it out, or the reason why not, for the user to read.
 use std::{
-    io::{self, Read, Write},
-    net::{IpAddr, SocketAddr, TcpStream},
+    io,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ntp::{SourceId, key_exchange};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, client::Resumption, crypto::ring,
-    pki_types::ServerName,
+    AlertDescription, CertificateError, ClientConfig, client::Resumption, crypto::ring, pki_types::ServerName,
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 pub(crate) use crate::auth::certificate::Validity;
 use crate::{
@@ -22,8 +26,13 @@ use crate::{
         Session,
         certificate::{self, Verifier},
     },
-    panics, resolve,
+    resolve::{self, Resolver},
 };
+
+mod exchanger;
+mod race;
+
+pub(crate) use exchanger::{Exchanger, Pending};
 
 /// With whom keys are to be exchanged.
 #[derive(Clone, Debug)]
@@ -51,8 +60,17 @@ pub(crate) struct Answer {
     pub(crate) epoch: u64,
     /// As in the question.
     pub(crate) source: SourceId,
-    /// The session; or why there is none, for a reader.
-    pub(crate) outcome: Result<Agreed, String>,
+    /// The session; or why there is none.
+    pub(crate) outcome: Result<Agreed, Failure>,
+}
+
+/// Why there is no session, for a reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The server's name does not resolve. No server was asked, so none needs to be spared.
+    Unresolved(String),
+    /// The exchange itself failed.
+    Refused(String),
 }
 
 /// What was agreed on.
@@ -69,16 +87,14 @@ pub(crate) struct Agreed {
 /// Why nothing was.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("the agent failed ({0}): please report it with the agent's log")]
-    Fault(String),
-    #[error("the name does not resolve")]
-    Unresolved,
+    #[error("the name does not resolve: {0}")]
+    Unresolved(resolve::Error),
     #[error("no certificate can be for this name")]
     Name,
     #[error("{0}")]
     Roots(#[from] certificate::Error),
     #[error("{0}")]
-    Network(#[from] io::Error),
+    Network(io::Error),
     #[error("the connection was closed before the answer's end")]
     Closed,
     #[error("the server does not speak NTS (ALPN ntske/1)")]
@@ -97,8 +113,23 @@ enum Error {
     TooLong,
     #[error("{0}")]
     Records(#[from] key_exchange::Error),
-    #[error("the NTP server {0} that it names does not resolve")]
-    Server(String),
+    #[error("timed out")]
+    Slow(#[from] time::error::Elapsed),
+    #[error("the NTP server {0} that it names does not resolve: {1}")]
+    Server(String, resolve::Error),
+    #[error("it failed by a fault of this program, which its log tells")]
+    Fault,
+}
+
+impl From<io::Error> for Error {
+    /// rustls' errors come wrapped.
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<rustls::Error>() {
+            Ok(tls) => tls.into(),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Self::Closed,
+            Err(error) => Self::Network(error),
+        }
+    }
 }
 
 impl From<rustls::Error> for Error {
@@ -119,32 +150,54 @@ impl From<rustls::Error> for Error {
     }
 }
 
-/// rustls keeps its buffers on the heap; the resolver wants half of this.
-const STACK: usize = 1024 * 1024;
-
-/// Exchanges keys in a thread of its own and gives the answer to `reply`, in every case.
-pub(crate) fn start(question: Question, reply: impl Fn(Answer) + Clone + Send + 'static) {
-    let (asked, answered) = (question.clone(), reply.clone());
-    let thread = thread::Builder::new().name("key exchange".to_owned()).stack_size(STACK);
-    if let Err(error) = thread.spawn(move || reply(answer(&question))) {
-        let outcome = Err(format!("Key exchange: no thread: {error}."));
-        answered(Answer { epoch: asked.epoch, source: asked.source, outcome });
-    }
+/// Exchanges keys with the server that has the name, at any of its addresses.
+async fn exchange(question: &Question, resolver: &Resolver) -> Result<Agreed, Failure> {
+    let Question { host, port, .. } = question;
+    let told = |error: Error| match error {
+        Error::Unresolved(why) => Failure::Unresolved(why.to_string()),
+        error => Failure::Refused(format!("Key exchange with {host} (TCP port {port}): {error}.")),
+    };
+    agree(question, resolver).await.map_err(told)
 }
 
-fn answer(question: &Question) -> Answer {
-    let Question { epoch, source, host, port, .. } = question;
-    let outcome = panics::caught(|| exchange(question)).unwrap_or_else(|said| Err(Error::Fault(said)));
-    let outcome = outcome.map_err(|error| format!("Key exchange with {host} (TCP port {port}): {error}."));
-    Answer { epoch: *epoch, source: *source, outcome }
+async fn agree(question: &Question, resolver: &Resolver) -> Result<Agreed, Error> {
+    let tls = TlsConnector::from(Arc::new(configuration(question)?));
+    let host = question.host.trim_start_matches('[').trim_end_matches(']');
+    let name = ServerName::try_from(host.trim_end_matches('.').to_owned()).map_err(|_| Error::Name)?;
+    let addresses = match question.with {
+        Some(address) => vec![address],
+        None => resolver.look_up(host).await.map_err(Error::Unresolved)?,
+    };
+    let attempt = |address, turn: race::Turn| {
+        let (tls, name, to) = (tls.clone(), name.clone(), SocketAddr::new(address, question.port));
+        async move {
+            let stream = time::timeout(LONGEST_CONNECT, TcpStream::connect(to)).await??;
+            let _turn = turn.take().await;
+            let (session, established) = time::timeout(LONGEST_TALK, talk(tls, name, stream)).await??;
+            Ok((session, established, address))
+        }
+    };
+    let (session, server, port, peer) = match race::first(&addresses, attempt).await {
+        Ok((session, key_exchange::Established { server, port, .. }, peer)) => (session, server, port, peer),
+        Err(errors) => return Err(most_telling(errors)),
+    };
+    let addresses = match server {
+        None => vec![peer],
+        Some(server) => match resolver.look_up(&server).await {
+            Ok(addresses) => addresses,
+            Err(why) => return Err(Error::Server(server, why)),
+        },
+    };
+    Ok(Agreed { session, addresses, port })
 }
 
-/// For all of it but the name lookups.
-const LONGEST: Duration = Duration::from_secs(8);
+/// To connect to one address: a lost SYN is sent again after 1 and 3 s.
+const LONGEST_CONNECT: Duration = Duration::from_secs(4);
 
-fn exchange(question: &Question) -> Result<Agreed, Error> {
-    let host = question.host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::Name)?;
+/// For all that is said with one address. On the far side of the world it takes a second.
+const LONGEST_TALK: Duration = Duration::from_secs(5);
+
+fn configuration(question: &Question) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
     let roots = certificate::roots(question.ca.as_deref())?;
     let verifier = Verifier::new(roots, Arc::clone(&provider), question.validity)?;
@@ -156,64 +209,50 @@ fn exchange(question: &Question) -> Result<Agreed, Error> {
     config.alpn_protocols = vec![key_exchange::ALPN.to_vec()];
     // A resumed connection would show the server that we have been there before, and saves little.
     config.resumption = Resumption::disabled();
+    Ok(config)
+}
 
-    let addresses = question.with.map_or_else(|| resolve::look_up(host), |address| vec![address]);
-    let deadline = Instant::now() + LONGEST;
-    let mut stream = Timed::connect(&addresses, question.port, deadline)?;
-    let mut connection = ClientConnection::new(Arc::new(config), name)?;
-    let established = converse(&mut connection, &mut stream)?;
+/// What a server did wrong says more than that others were silent.
+fn most_telling(mut errors: Vec<Error>) -> Error {
+    let silence = |error: &Error| matches!(error, Error::Network(_) | Error::Slow(_));
+    if let Some(index) = errors.iter().position(|error| !silence(error)) {
+        return errors.swap_remove(index);
+    }
+    // A name that resolves has an address, so there is no error only if the attempt panicked.
+    errors.pop().unwrap_or(Error::Fault)
+}
+
+/// Sends our records through TLS and reads the server's, to their end.
+async fn talk(
+    tls: TlsConnector,
+    name: ServerName<'static>,
+    stream: TcpStream,
+) -> Result<(Session, key_exchange::Established), Error> {
+    let mut stream = tls.connect(name, stream).await?;
+    if stream.get_ref().1.alpn_protocol() != Some(key_exchange::ALPN) {
+        return Err(Error::NotNts);
+    }
+    stream.write_all(&key_exchange::request()).await?;
+    stream.flush().await?;
+    let mut established = answer(&mut stream).await?;
     let mut keys = [[0; key_exchange::KEY_LEN]; 2];
     for (key, context) in keys.iter_mut().zip(key_exchange::EXPORTER_CONTEXTS) {
+        let connection = stream.get_ref().1;
         *key = connection.export_keying_material(*key, key_exchange::EXPORTER_LABEL, Some(&context))?;
     }
     // The answer is whole; that we say good-bye is for the server's comfort.
-    connection.send_close_notify();
-    let _ = connection.write_tls(&mut stream);
-
-    let key_exchange::Established { cookies, server, port } = established;
-    let addresses = match server {
-        None => vec![stream.peer],
-        Some(server) => {
-            let found = resolve::look_up(&server);
-            if found.is_empty() {
-                return Err(Error::Server(server));
-            }
-            found
-        }
-    };
-    Ok(Agreed { session: Session::new(keys, cookies), addresses, port })
+    let _ = stream.shutdown().await;
+    Ok((Session::new(keys, std::mem::take(&mut established.cookies)), established))
 }
 
-/// Sends our records and reads the server's, to their end.
-fn converse(
-    connection: &mut ClientConnection,
-    stream: &mut Timed,
-) -> Result<key_exchange::Established, Error> {
-    connection.writer().write_all(&key_exchange::request())?;
+async fn answer(stream: &mut TlsStream<TcpStream>) -> Result<key_exchange::Established, Error> {
     let mut answer = Vec::new();
+    let mut part = [0; 1024];
     loop {
-        while connection.wants_write() {
-            connection.write_tls(stream)?;
-        }
-        let received = connection.read_tls(stream)?;
-        let state = match connection.process_new_packets() {
-            Ok(state) => state,
-            Err(error) => {
-                // The server may want to know what we did not like.
-                let _ = connection.write_tls(stream);
-                return Err(error.into());
-            }
-        };
-        let start = answer.len();
-        answer.resize(start + state.plaintext_bytes_to_read(), 0);
-        connection.reader().read_exact(&mut answer[start..])?;
-        if !connection.is_handshaking() {
-            if connection.alpn_protocol() != Some(key_exchange::ALPN) {
-                return Err(Error::NotNts);
-            }
-            if let Some(established) = key_exchange::read(&answer)? {
-                return Ok(established);
-            }
+        let received = stream.read(&mut part).await?;
+        answer.extend_from_slice(&part[..received]);
+        if let Some(established) = key_exchange::read(&answer)? {
+            return Ok(established);
         }
         if answer.len() > key_exchange::LONGEST_ANSWER {
             return Err(Error::TooLong);
@@ -221,62 +260,5 @@ fn converse(
         if received == 0 {
             return Err(Error::Closed);
         }
-    }
-}
-
-/// A connection that ends at its deadline, however slowly the other side talks.
-struct Timed {
-    stream: TcpStream,
-    peer: IpAddr,
-    deadline: Instant,
-}
-
-/// One address of several does not get all the time that there is.
-const LONGEST_CONNECT: Duration = Duration::from_secs(3);
-
-impl Timed {
-    /// Connects to the first of `addresses` that answers.
-    fn connect(addresses: &[IpAddr], port: u16, deadline: Instant) -> Result<Self, Error> {
-        let mut outcome = Err(Error::Unresolved);
-        for &peer in addresses {
-            let left = remaining(deadline)?.min(LONGEST_CONNECT);
-            match TcpStream::connect_timeout(&SocketAddr::new(peer, port), left) {
-                Ok(stream) => return Ok(Self { stream, peer, deadline }),
-                Err(error) => outcome = Err(error.into()),
-            }
-        }
-        outcome
-    }
-}
-
-fn remaining(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    // A time-out of zero would mean none at all.
-    if left.is_zero() { Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")) } else { Ok(left) }
-}
-
-/// What a time-out is called by the system says nothing to a reader.
-fn timed_out(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "timed out"),
-        _ => error,
-    }
-}
-
-impl Read for Timed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(remaining(self.deadline)?))?;
-        self.stream.read(buffer).map_err(timed_out)
-    }
-}
-
-impl Write for Timed {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(Some(remaining(self.deadline)?))?;
-        self.stream.write(octets).map_err(timed_out)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
     }
 }

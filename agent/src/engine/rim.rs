@@ -1,11 +1,5 @@
 //! The loop's body: clock readings, sockets of outstanding requests, and actions carried out in their order.
-use std::{
-    net::IpAddr,
-    os::fd::BorrowedFd,
-    sync::{Arc, mpsc},
-    thread,
-    time::Duration,
-};
+use std::{net::IpAddr, os::fd::BorrowedFd, sync::Arc, thread, time::Duration};
 
 use ntp::{
     Action, BootState, Drift, Engine, Event, Mono, RequestId, RestrictTable, Served, Snapshot, Start,
@@ -22,7 +16,7 @@ use crate::{
     host_root::HostRoot,
     itself::Itself,
     leap_table,
-    resolve::{Answer, Question},
+    resolve::{Answer, Resolver},
     state::State,
 };
 
@@ -57,7 +51,8 @@ pub(super) struct Rim {
     devices: Devices,
     proofs: Proofs,
     host: HostRoot,
-    questions: Option<mpsc::Sender<Question>>,
+    /// None if the engine runs alone, without threads.
+    resolver: Option<Resolver>,
     announced: Vec<Transition>,
     sink: Option<Box<dyn Sink>>,
     /// What we were ordered to do; while somebody else steers, less is done.
@@ -84,7 +79,7 @@ impl Rim {
         proofs: Proofs,
         host: &HostRoot,
         sink: Option<Box<dyn Sink>>,
-        questions: Option<mpsc::Sender<Question>>,
+        resolver: Option<Resolver>,
     ) -> Result<Self, sys::Error> {
         let (boot, drift) = (state.boot(), state.drift());
         let seed = sys::random::word()?;
@@ -106,7 +101,7 @@ impl Rim {
             devices: Devices::default(),
             proofs,
             host: host.clone(),
-            questions,
+            resolver,
             announced: Vec::new(),
             sink,
             orders: None,
@@ -154,6 +149,9 @@ impl Rim {
         if let Some(engine) = &mut self.engine {
             let actions = engine.reconfigure(config, now);
             self.proofs.keep(|source| engine.auth(source).is_some());
+            if let Some(resolver) = &self.resolver {
+                resolver.keep(|epoch, source| epoch == self.epoch && engine.has(source));
+            }
             self.carry_out(actions);
         } else {
             let start = Start {
@@ -193,6 +191,7 @@ impl Rim {
         self.requests.close_all();
         self.devices.close();
         self.proofs.keep(|_| false);
+        self.resolver.iter().for_each(|resolver| resolver.keep(|_, _| false));
         self.epoch += 1;
         self.disciplines = false;
         self.orders = None;
@@ -310,9 +309,14 @@ impl Rim {
         }
     }
 
-    pub(super) fn resolved(&mut self, answer: &Answer) {
-        if answer.epoch == self.epoch {
-            self.handle(Event::Resolved { source: answer.source, addresses: &answer.addresses });
+    pub(super) fn resolved(&mut self, answer: Answer) {
+        let Answer { epoch, source, outcome } = answer;
+        if epoch != self.epoch {
+            return;
+        }
+        match outcome {
+            Ok(addresses) => self.handle(Event::Resolved { source, addresses: &addresses }),
+            Err(why) => self.handle(Event::Unresolved { source, why: &why.to_string() }),
         }
     }
 

@@ -18,6 +18,11 @@ mod orphans;
 mod tiers;
 
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod dns;
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod names;
+
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod proof;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod restrict;

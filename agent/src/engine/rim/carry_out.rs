@@ -5,10 +5,7 @@ use ntp::{Action, Event, Pause, RequestId, SourceId, Transition, packet::Header}
 use tracing::{debug, error, info, warn};
 
 use super::Rim;
-use crate::{
-    clock,
-    resolve::{self, Question},
-};
+use crate::{clock, resolve};
 
 impl Rim {
     /// Carries out actions in their order; what the engine wants in answer to their outcome comes after them.
@@ -65,13 +62,14 @@ impl Rim {
         if let Some(actions) = self.exchange(source, &host) {
             return actions;
         }
-        if let Some(questions) = &self.questions {
-            // The thread lives as long as we hold its sender.
-            let _ = questions.send(Question { epoch: self.epoch, source, host });
+        if let Some(resolver) = &self.resolver {
+            resolver.ask(self.epoch, source, &host);
             return Vec::new();
         }
-        let addresses = resolve::look_up(&host);
-        self.tell(Event::Resolved { source, addresses: &addresses })
+        match resolve::look_up(&host) {
+            Ok(addresses) => self.tell(Event::Resolved { source, addresses: &addresses }),
+            Err(why) => self.tell(Event::Unresolved { source, why: &why.to_string() }),
+        }
     }
 
     /// Compares a device with the system clock and tells the engine what came of it.

@@ -6,7 +6,7 @@ use tracing::{debug, info, warn};
 use super::Rim;
 use crate::auth::{
     Refused,
-    exchange::{Agreed, Answer, Question, Validity},
+    exchange::{Agreed, Answer, Failure, Question, Validity},
 };
 
 /// The year in which this was written: no clock that is right says less than 2026.
@@ -89,7 +89,8 @@ impl Rim {
     /// A key exchange is over.
     pub(in crate::engine) fn exchanged(&mut self, answer: Answer) {
         let Answer { epoch, source, outcome } = answer;
-        if epoch != self.epoch {
+        let present = self.engine.as_ref().is_some_and(|engine| engine.has(source));
+        if epoch != self.epoch || !present {
             return;
         }
         match outcome {
@@ -98,10 +99,14 @@ impl Rim {
                 self.proofs.exchanged(source, Some(session));
                 self.handle(Event::Keyed { source, addresses: &addresses, port });
             }
-            Err(why) => {
-                warn!(why, "No keys exchanged");
+            Err(failure) => {
                 self.proofs.exchanged(source, None);
-                self.handle(Event::Unproven { source, why: &why });
+                let (Failure::Unresolved(why) | Failure::Refused(why)) = &failure;
+                warn!(why, "No keys exchanged");
+                self.handle(match &failure {
+                    Failure::Unresolved(why) => Event::Unresolved { source, why },
+                    Failure::Refused(why) => Event::Unproven { source, why },
+                });
             }
         }
     }

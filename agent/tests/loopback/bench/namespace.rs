@@ -79,7 +79,7 @@ impl Neighbour {
     }
 }
 
-/// Configures the network that this process is in.
+/// Runs `ip` with these words, for use within [`alone`].
 pub(crate) fn ip(words: &str) {
     let done = Command::new("ip").args(words.split(' ')).output();
     let done = done.expect("these tests need Debian's package iproute2");

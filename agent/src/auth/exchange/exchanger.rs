@@ -1,0 +1,98 @@
+//! The thread in which all key exchanges happen, side by side. It is made when the first one is asked for, and again if
+//! it should have ended. A question in; its answer out, unless the exchange is not wanted any more.
+use std::{io, sync::Arc, thread};
+
+use tokio::{
+    runtime,
+    sync::{
+        mpsc::{self, UnboundedReceiver, UnboundedSender},
+        oneshot,
+    },
+};
+use tracing::error;
+
+use super::{Answer, Error, Failure, Question, exchange};
+use crate::resolve::Resolver;
+
+/// Has keys exchanged beside its caller.
+pub(crate) struct Exchanger {
+    resolver: Resolver,
+    reply: Reply,
+    thread: Option<UnboundedSender<Asked>>,
+}
+
+type Reply = Arc<dyn Fn(Answer) + Send + Sync>;
+
+/// The question, and what ends when the exchange is not wanted any more.
+type Asked = (Question, oneshot::Receiver<()>);
+
+/// An exchange that was asked for. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Pending(oneshot::Sender<()>);
+
+impl Pending {
+    /// Whether it is over, answered or not.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+/// rustls keeps its buffers on the heap; what verifies a certificate needs the most.
+const STACK: usize = 512 * 1024;
+
+impl Exchanger {
+    /// Names are looked up by `resolver`, and each answer is given to `reply`, in any thread.
+    pub(crate) fn new(resolver: Resolver, reply: impl Fn(Answer) + Send + Sync + 'static) -> Self {
+        Self { resolver, reply: Arc::new(reply), thread: None }
+    }
+
+    /// Has keys exchanged.
+    pub(crate) fn ask(&mut self, question: Question) -> Pending {
+        let (pending, unwanted) = oneshot::channel();
+        let thread =
+            match self.thread.take().filter(|thread| !thread.is_closed()).map_or_else(|| self.start(), Ok) {
+                Ok(thread) => thread,
+                Err(error) => {
+                    let Question { epoch, source, .. } = question;
+                    let outcome = Err(Failure::Refused(format!("Key exchange: no thread: {error}.")));
+                    (self.reply)(Answer { epoch, source, outcome });
+                    return Pending(pending);
+                }
+            };
+        // If it ends just now, the exchange is over without an answer, and is asked for again in its time.
+        let _ = thread.send((question, unwanted));
+        self.thread = Some(thread);
+        Pending(pending)
+    }
+
+    fn start(&self) -> io::Result<UnboundedSender<Asked>> {
+        let (sender, asked) = mpsc::unbounded_channel();
+        let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let (resolver, reply) = (self.resolver.clone(), Arc::clone(&self.reply));
+        let thread = thread::Builder::new().name("key exchange".to_owned()).stack_size(STACK);
+        thread.spawn(move || runtime.block_on(work(asked, resolver, reply)))?;
+        Ok(sender)
+    }
+}
+
+/// Until nobody can ask any more.
+async fn work(mut asked: UnboundedReceiver<Asked>, resolver: Resolver, reply: Reply) {
+    while let Some((question, mut unwanted)) = asked.recv().await {
+        let (resolver, reply) = (resolver.clone(), Arc::clone(&reply));
+        tokio::spawn(async move {
+            let (epoch, source) = (question.epoch, question.source);
+            // In a task of its own, so that a panic is told as any other failure.
+            let mut task = tokio::spawn(async move { exchange(&question, &resolver).await });
+            tokio::select! {
+                ended = &mut task => {
+                    let outcome = ended.unwrap_or_else(|error| {
+                        error!(%error, "A key exchange panicked");
+                        Err(Failure::Refused(format!("Key exchange: {}.", Error::Fault)))
+                    });
+                    reply(Answer { epoch, source, outcome });
+                }
+                _ = &mut unwanted => task.abort(),
+            }
+        });
+    }
+}

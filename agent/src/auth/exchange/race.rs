@@ -1,0 +1,166 @@
+//! Which of a name's addresses is spoken with, as "Happy Eyeballs" has it (RFC 8305): the next one is tried while the
+//! first is still silent, and the first one that is through wins. Addresses and how to try one in; what came of it out.
+use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    task::JoinSet,
+    time,
+};
+
+/// From one attempt to the next, while nobody has answered (RFC 8305 §5).
+const DELAY: Duration = Duration::from_millis(250);
+
+/// More addresses of one name are not tried.
+const MOST: usize = 16;
+
+/// What one attempt at a time may have.
+#[derive(Clone, Default)]
+pub(super) struct Turn(Arc<Mutex<()>>);
+
+impl Turn {
+    /// Waits until no other attempt has it. Who has it has found somebody who listens: no further attempt begins.
+    pub(super) async fn take(self) -> OwnedMutexGuard<()> {
+        self.0.lock_owned().await
+    }
+
+    fn is_taken(&self) -> bool {
+        self.0.try_lock().is_err()
+    }
+}
+
+/// The outcome of the first attempt that succeeds. The others are dropped.
+///
+/// # Errors
+/// Those of all attempts, when none succeeds; in the order in which they failed.
+pub(super) async fn first<T, E, F>(
+    addresses: &[IpAddr],
+    attempt: impl Fn(IpAddr, Turn) -> F,
+) -> Result<T, Vec<E>>
+where
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    let mut waiting = ntp::alternate_families(addresses).into_iter().take(MOST).peekable();
+    let (turn, mut attempts, mut errors) = (Turn::default(), JoinSet::new(), Vec::new());
+    loop {
+        if let Some(address) = waiting.next() {
+            attempts.spawn(attempt(address, turn.clone()));
+        }
+        loop {
+            let more = waiting.peek().is_some();
+            tokio::select! {
+                ended = attempts.join_next() => match ended {
+                    Some(Ok(Ok(outcome))) => return Ok(outcome),
+                    Some(Ok(Err(error))) => { errors.push(error); break }
+                    // It panicked, which the program's log tells.
+                    Some(Err(_)) => break,
+                    None if more => break,
+                    None => return Err(errors),
+                },
+                () = time::sleep(DELAY), if more => if !turn.is_taken() { break },
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future,
+        sync::{Arc, Mutex as Std},
+    };
+
+    use tokio::{runtime::Builder, time::Instant};
+
+    use super::*;
+
+    /// What becomes of an attempt, and after how many milliseconds.
+    #[derive(Clone, Copy)]
+    enum Fate {
+        Silent,
+        Fails(u64),
+        /// Somebody listens after this time, and it fails or succeeds after that one.
+        Talks(u64, u64, bool),
+    }
+
+    /// The outcome, when each address was tried, and when it was over, milliseconds. Time passes only while all wait.
+    fn race(fates: &[(&str, Fate)]) -> (Result<IpAddr, Vec<IpAddr>>, Vec<(String, u128)>, u128) {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let begin = runtime.block_on(async { Instant::now() });
+        let begun = Arc::new(Std::new(Vec::new()));
+        let elapsed = move || begin.elapsed().as_millis();
+        let addresses: Vec<IpAddr> = fates.iter().map(|(address, _)| address.parse().unwrap()).collect();
+        let attempt = |address: IpAddr, turn: Turn| {
+            begun.lock().unwrap().push((address.to_string(), elapsed()));
+            let fate = fates.iter().find(|(text, _)| text.parse() == Ok(address)).unwrap().1;
+            let wait = |millis| time::sleep(Duration::from_millis(millis));
+            async move {
+                match fate {
+                    Fate::Silent => future::pending().await,
+                    Fate::Fails(after) => wait(after).await,
+                    Fate::Talks(connect, talk, good) => {
+                        wait(connect).await;
+                        let _turn = turn.take().await;
+                        wait(talk).await;
+                        if good {
+                            return Ok(address);
+                        }
+                    }
+                }
+                Err(address)
+            }
+        };
+        let (outcome, over) = runtime.block_on(async { (first(&addresses, attempt).await, elapsed()) });
+        let begun = begun.lock().unwrap().clone();
+        (outcome, begun, over)
+    }
+
+    fn begun(tried: &[(&str, u128)]) -> Vec<(String, u128)> {
+        tried.iter().map(|(address, at)| ((*address).to_owned(), *at)).collect()
+    }
+
+    #[test]
+    fn silent_addresses_cost_a_quarter_of_a_second_each_and_families_take_turns() {
+        let fates = [
+            ("2001:db8::1", Fate::Silent),
+            ("2001:db8::2", Fate::Silent),
+            ("192.0.2.1", Fate::Silent),
+            ("192.0.2.2", Fate::Talks(10, 10, true)),
+        ];
+        let (outcome, tried, _) = race(&fates);
+        assert_eq!(outcome, Ok("192.0.2.2".parse().unwrap()));
+        let expected = [("2001:db8::1", 0), ("192.0.2.1", 251), ("2001:db8::2", 502), ("192.0.2.2", 753)];
+        assert_eq!(tried, begun(&expected));
+    }
+
+    #[test]
+    fn a_failure_leads_to_the_next_at_once() {
+        let fates = [("192.0.2.1", Fate::Fails(1)), ("192.0.2.2", Fate::Talks(1, 1, true))];
+        let (outcome, tried, _) = race(&fates);
+        assert!(outcome.is_ok());
+        assert_eq!(tried, begun(&[("192.0.2.1", 0), ("192.0.2.2", 2)]));
+    }
+
+    #[test]
+    fn who_listens_has_the_time_of_one_address_and_no_other_is_bothered_meanwhile() {
+        let fates = [("192.0.2.1", Fate::Talks(1, 500, true)), ("192.0.2.2", Fate::Talks(1, 1, true))];
+        let (outcome, tried, _) = race(&fates);
+        assert_eq!((outcome, tried.len()), (Ok("192.0.2.1".parse().unwrap()), 1));
+        // If nothing comes of it, the next one has its turn.
+        let fates = [("192.0.2.1", Fate::Talks(1, 500, false)), ("192.0.2.2", Fate::Talks(1, 1, true))];
+        let (outcome, tried, _) = race(&fates);
+        assert_eq!(outcome, Ok("192.0.2.2".parse().unwrap()));
+        assert_eq!(tried, begun(&[("192.0.2.1", 0), ("192.0.2.2", 502)]));
+    }
+
+    #[test]
+    fn all_failures_are_told() {
+        let fates = [("192.0.2.1", Fate::Fails(100)), ("192.0.2.2", Fate::Fails(10))];
+        let (outcome, _, over) = race(&fates);
+        assert_eq!(outcome, Err(["192.0.2.1", "192.0.2.2"].map(|a| a.parse().unwrap()).to_vec()));
+        assert!((100..110).contains(&over), "{over}");
+        assert_eq!(race(&[]).0, Err(Vec::new()));
+    }
+}
