@@ -201,7 +201,7 @@ mod tests {
             (
                 ntp::Mode::Discipline,
                 1,
-                Some(ntp::LocalClock { stratum: 10, orphan: false, activate_after: 0.0 })
+                Some(ntp::LocalClock { stratum: 10, orphan: false, activate_after: 64.0 })
             )
         );
         assert_eq!((config.step_threshold, config.max_slew_rate, config.max_change), (0.02, 5e-3, 120.0));
@@ -264,7 +264,7 @@ mod tests {
             let host = "192.0.2.7".to_owned();
             assert_eq!(config.sources[0].upstream, ntp::Upstream::Server { host, port: 123 });
         };
-        check("local = 12", 12, false, 0.0);
+        check("local = 12", 12, false, 64.0);
         check("local = 12\nactivate_after = '1500ms'", 12, false, 1.5);
         check("local = 10\norphan = true", 10, true, 300.0);
         check("local = 10\norphan = true\nactivate_after = '0s'", 10, true, 0.0);

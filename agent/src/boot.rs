@@ -168,7 +168,7 @@ impl Boot {
             thread::sleep(LOOK);
             told.tell(&journal);
             if journal.synchronized() {
-                if disciplines {
+                if disciplines && journal.knows_true_time() {
                     state.save_time(clock::now().wall);
                 }
                 break Outcome::Synchronized;

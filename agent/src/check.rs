@@ -214,9 +214,10 @@ fn parse_source(source: &str) -> Result<AccessSource, String> {
     }
 }
 
-/// How long the node's own clock waits for better ones if nothing is said, seconds. With `orphan` as in ntpd and
-/// chrony: upstreams that come back, and orphans that were there before, have time to answer.
-const ACTIVATE_AFTER: f64 = 0.0;
+/// How long the node's own clock waits for better ones if nothing is said, seconds: upstreams that come up with the node
+/// have a poll of the longest usual interval to answer. With `orphan` as in ntpd and chrony: upstreams that come back, and
+/// orphans that were there before, have time, too.
+const ACTIVATE_AFTER: f64 = 64.0;
 const ORPHAN_ACTIVATE_AFTER: f64 = 300.0;
 
 /// Who waits for longer than a day does not mean to serve, seconds.

@@ -136,8 +136,8 @@ impl Bound {
     fn of(snapshot: &Snapshot, as_of_ns: i64) -> Self {
         let status = match (snapshot.synchronized, snapshot.reason) {
             (true, Reason::Holdover) => Status::FreeRunning,
-            // Its bound holds the parent's time, and nobody knows whether that holds UTC.
-            (true, Reason::OrphanChild) | (false, _) => Status::Unknown,
+            // The bound holds a local clock's time, and nobody knows how far that is from UTC.
+            (true, Reason::LocalReference | Reason::LocalClock) | (false, _) => Status::Unknown,
             (true, _) => Status::Synchronized,
         };
         // A slew that nobody ends any more, should the agent die, is part of what the clock can drift by.
@@ -212,7 +212,8 @@ mod tests {
         check(&|_| {}, 250_020, 2000, Status::Synchronized);
         check(&|s| s.reason = Reason::Holdover, 250_020, 2000, Status::FreeRunning);
         check(&|s| s.kernel_frequency_ppm = -88.0, 251_020, 102_000, Status::Synchronized);
-        check(&|s| s.reason = Reason::OrphanChild, 250_020, 2000, Status::Unknown);
+        check(&|s| s.reason = Reason::LocalReference, 250_020, 2000, Status::Unknown);
+        check(&|s| s.reason = Reason::LocalClock, 250_020, 2000, Status::Unknown);
         let unsynchronized = |s: &mut Snapshot| (s.synchronized, s.reason) = (false, Reason::ErrorBound);
         check(&unsynchronized, 250_020, 2000, Status::Unknown);
         check(&|s| s.error_bound = None, 1_000_000_000_000_000_000, 2000, Status::Synchronized);

@@ -2,7 +2,7 @@
 //! sets; offsets as everywhere: this clock minus true time.
 use std::sync::{Mutex, PoisonError};
 
-use contract::{ClockReport, Mode, Report, RtcReport, SourceReport, SourceState};
+use contract::{ClockReport, Mode, Reason, Report, RtcReport, SourceReport, SourceState};
 use prometheus::{GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 
 use crate::{panics::Panics, server::ServerCounters};
@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     root_delay: GaugeVec,
     root_dispersion: GaugeVec,
     stratum: GaugeVec,
+    local_reference: GaugeVec,
     leap: GaugeVec,
     frequency: GaugeVec,
     last_update_age: GaugeVec,
@@ -91,6 +92,12 @@ impl Metrics {
                 &[],
             )?,
             stratum: gauge(&r, "stratum", "Stratum; 16 while unsynchronised", &[])?,
+            local_reference: gauge(
+                &r,
+                "local_reference",
+                "Whether the time is that of a local clock, so that UTC is unknown",
+                &[],
+            )?,
             leap: gauge(&r, "leap_status", "0 none, 1 insert, 2 delete, 3 unsynchronised", &[])?,
             frequency: gauge(
                 &r,
@@ -215,6 +222,8 @@ impl Metrics {
         alone(&self.root_delay, Some(clock.root_delay));
         alone(&self.root_dispersion, Some(clock.root_dispersion));
         alone(&self.stratum, Some(f64::from(clock.stratum)));
+        let local = clock.reason == Reason::LocalReference;
+        alone(&self.local_reference, Some(f64::from(u8::from(local))));
         alone(&self.leap, Some(f64::from(clock.leap)));
         alone(&self.frequency, Some(clock.frequency_ppm / 1e6));
         alone(&self.last_update_age, clock.last_update_age);
@@ -369,6 +378,7 @@ mod tests {
             "timesync_synchronized 1",
             "timesync_offset_seconds -0.000012",
             "timesync_stratum 3",
+            "timesync_local_reference 0",
             "timesync_frequency_ratio 0.00002",
             "timesync_last_update_age_seconds 10",
             "timesync_steps_total{reason=\"start\"} 1",
@@ -385,6 +395,18 @@ mod tests {
             "timesync_rtc_drift_ratio -0.000025",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_local_clock_is_told_by_those_who_serve_and_follow_it() {
+        for reason in [ntp::Reason::LocalClock, ntp::Reason::LocalReference] {
+            let local = ntp::Snapshot { reason, ..snapshot() };
+            let text =
+                Metrics::new().unwrap().text(&report(Some(local)), &[], &ServerCounters::default()).unwrap();
+            for line in ["timesync_local_reference 1", "timesync_synchronized 1"] {
+                assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+            }
         }
     }
 

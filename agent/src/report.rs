@@ -236,15 +236,21 @@ impl Journal {
         self.tell(parts);
     }
 
-    /// Whether the clock is synchronised.
+    /// Whether the clock is synchronised with another one; that it is served to others says nothing of it.
     pub(crate) fn synchronized(&self) -> bool {
-        self.parts().snapshot.as_ref().is_some_and(|snapshot| snapshot.synchronized)
+        self.parts().snapshot.as_ref().is_some_and(follows)
     }
 
-    /// The clock minus true time, seconds, if it is synchronised.
+    /// Whether the clock is synchronised, and not with a local clock, which may be wrong.
+    pub(crate) fn knows_true_time(&self) -> bool {
+        let local = |snapshot: &Snapshot| snapshot.reason == ntp::Reason::LocalReference;
+        self.parts().snapshot.as_ref().is_some_and(|snapshot| follows(snapshot) && !local(snapshot))
+    }
+
+    /// The clock minus the time that it follows, seconds, if it is synchronised with another clock.
     pub(crate) fn synchronized_offset(&self) -> Option<f64> {
         let parts = self.parts();
-        let snapshot = parts.snapshot.as_ref().filter(|snapshot| snapshot.synchronized)?;
+        let snapshot = parts.snapshot.as_ref().filter(|snapshot| follows(snapshot))?;
         Some(finite(snapshot.offset).unwrap_or_default())
     }
 
@@ -289,6 +295,10 @@ impl Journal {
             self.sequence.send_modify(|sequence| *sequence += 1);
         }
     }
+}
+
+fn follows(snapshot: &Snapshot) -> bool {
+    snapshot.synchronized && snapshot.reason != ntp::Reason::LocalClock
 }
 
 impl Parts {

@@ -35,6 +35,8 @@ pub(crate) mod reason {
     pub(crate) const NO_NODES: &str = "NoNodes";
     /// Synchronized, of a policy: all nodes are, within the thresholds.
     pub(crate) const ALL_SYNCHRONIZED: &str = "AllSynchronized";
+    /// Synchronized, of a policy: all nodes are, and some of them agree with a local clock alone.
+    pub(crate) const LOCAL_REFERENCE: &str = "LocalReference";
     /// Synchronized, of a policy: some nodes are not.
     pub(crate) const NODES_UNSYNCHRONIZED: &str = "NodesUnsynchronized";
     /// Synchronized, Conflict, of a policy: some nodes are not heard of.

@@ -35,7 +35,7 @@ pub(crate) fn of_transition(
 ) -> Option<Event> {
     let (type_, action) = match transition.kind {
         TransitionKind::Synchronized | TransitionKind::SynchronizationRegained => ("Normal", "Synchronize"),
-        TransitionKind::SynchronizationLost => ("Warning", "Synchronize"),
+        TransitionKind::SynchronizationLost | TransitionKind::LocalReference => ("Warning", "Synchronize"),
         TransitionKind::UpstreamsUnreachable => ("Warning", "Measure"),
         TransitionKind::UpstreamsReachable => ("Normal", "Measure"),
         TransitionKind::Stepped => ("Normal", "Step"),

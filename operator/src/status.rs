@@ -6,7 +6,7 @@ use std::{
 };
 
 use api::{NodeCounts, TimeSyncPolicyStatus, WorstNode};
-use contract::{Assignment, ConflictReport, Profile, Report, approximately};
+use contract::{Assignment, ConflictReport, Profile, Reason, Report, approximately};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::{
@@ -294,6 +294,16 @@ fn synchronized(
         let which = some(silent.iter().map(|node| format!("{} ({})", node.node.name, node.silence())));
         return Finding::new(None, reason::NODES_UNKNOWN, format!("Of {all} not heard of: {which}."));
     }
+    let local = |node: &&Standing<'_>| {
+        node.heard.report().is_some_and(|report| report.clock.reason == Reason::LocalReference)
+    };
+    let local: Vec<_> = nodes.iter().filter(local).collect();
+    if !local.is_empty() {
+        let which = some(local.iter().map(|node| node.node.name.clone()));
+        let message =
+            format!("Of {all} on the time of a local clock, so that UTC is unknown there: {which}.");
+        return Finding::new(Some(true), reason::LOCAL_REFERENCE, message);
+    }
     Finding::new(Some(true), reason::ALL_SYNCHRONIZED, format!("Synchronised: {all}."))
 }
 
@@ -339,7 +349,6 @@ fn some(list: impl Iterator<Item = String>) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use contract::Reason;
     use k8s_openapi::ByteString;
 
     use super::*;

@@ -75,6 +75,16 @@ pub(super) fn local(line: &Line<'_>, draft: &mut Draft) {
     }
     draft.profile.stratum = stratum;
     draft.carry(line);
+    let field = draft.field("stratum.activate_after");
+    if stratum.activate_after.is_none() && !stratum.orphan {
+        draft.note(
+            line,
+            format!(
+                "chronyd serves its own clock at once where no waitunsynced is given; here {field} is 64s then, and 0s \
+                 is chronyd's way"
+            ),
+        );
+    }
 }
 
 /// `makestep THRESHOLD UPDATES`.

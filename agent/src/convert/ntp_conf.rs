@@ -214,7 +214,7 @@ fn local_clock(line: &Line<'_>, stratum: Option<&str>, draft: &mut Draft) {
         line,
         format!(
             "this is {field}: {served}, the stratum that clients see; the node's own clock is served while \
-             no upstream tells the time"
+             no upstream can be judged, and takes no part in the vote"
         ),
     );
 }

@@ -414,8 +414,9 @@ fn settings_of_chrony() {
     chrony("leapsecmode slew", &["mode = \"Slew\""], &[]);
     chrony("leapsecmode none", &[], &["left out: none of"]);
     chrony("port 1123", &["port = 1123"], &[]);
-    chrony("local stratum 8", &["local = 8"], &[]);
-    chrony("local distance 0.1", &["local = 10"], &["left out: distance"]);
+    chrony("local stratum 8", &["local = 8"], &["note: chronyd serves its own clock at once"]);
+    chrony("local stratum 8 waitunsynced 0", &["local = 8\nactivate_after = \"0s\""], &[]);
+    chrony("local distance 0.1", &["local = 10"], &["left out: distance", "note: chronyd serves"]);
     chrony("local stratum 0", &[], &["left out: from 1 to 15"]);
     chrony("rtcsync", &[], &[]);
     chrony("rtcdevice /dev/rtc1", &["rtc_device = \"/dev/rtc1\""], &[]);

@@ -214,9 +214,8 @@ impl Rim {
 
     fn publish(&mut self) {
         let transitions = std::mem::take(&mut self.announced);
-        let view = self.view();
-        let served = served(view.as_ref());
-        let snapshot = view.map(|(snapshot, _)| snapshot);
+        let snapshot = self.view();
+        let served = served(snapshot.as_ref());
         if let Some(sink) = &mut self.sink {
             sink.publish(snapshot, &transitions, served);
         }
@@ -224,7 +223,7 @@ impl Rim {
 
     /// The addresses of our sources.
     pub(super) fn upstreams(&self) -> Vec<IpAddr> {
-        self.view().map(|(snapshot, _)| snapshot.addresses().collect()).unwrap_or_default()
+        self.view().map(|snapshot| snapshot.addresses().collect()).unwrap_or_default()
     }
 
     /// What is to be served now.
@@ -232,15 +231,15 @@ impl Rim {
         served(self.view().as_ref())
     }
 
-    /// What the engine knows now, and the stratum that it serves its own clock at.
-    fn view(&self) -> Option<(Snapshot, Option<u8>)> {
+    /// What the engine knows now.
+    fn view(&self) -> Option<Snapshot> {
         let now = self.clock.now();
         let engine = self.engine.as_ref()?;
         let mut snapshot = engine.snapshot(now);
         for source in &mut snapshot.sources {
             source.detail.cookies = self.proofs.cookies(source.id);
         }
-        Some((snapshot, engine.local_stratum(now)))
+        Some(snapshot)
     }
 
     /// Waits for a datagram, for `other` to become readable, for the engine's time, for somebody to set the clock, at
@@ -341,8 +340,8 @@ impl Rim {
     }
 }
 
-fn served(view: Option<&(Snapshot, Option<u8>)>) -> Served {
-    view.map_or(Served::UNSYNCHRONIZED, |(snapshot, local)| Served::from_snapshot(snapshot, *local))
+fn served(snapshot: Option<&Snapshot>) -> Served {
+    snapshot.map_or(Served::UNSYNCHRONIZED, Served::from_snapshot)
 }
 
 fn duration_between(now: Mono, later: Mono) -> Duration {
@@ -397,7 +396,7 @@ mod tests {
         let begin = sys::clock::monotonic_ns();
         loop {
             rim.wake_up();
-            let (snapshot, _) = rim.view().unwrap();
+            let snapshot = rim.view().unwrap();
             if enough(&snapshot) {
                 return snapshot;
             }

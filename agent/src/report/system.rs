@@ -81,8 +81,7 @@ pub(super) fn reason(reason: ntp::Reason) -> Reason {
         ntp::Reason::RequiredMissing => Reason::RequiredMissing,
         ntp::Reason::ErrorBound => Reason::ErrorBound,
         ntp::Reason::MaxChange | ntp::Reason::ResumeRefused => Reason::MaxChange,
-        ntp::Reason::OrphanParent => Reason::OrphanParent,
-        ntp::Reason::OrphanChild => Reason::OrphanChild,
+        ntp::Reason::LocalClock | ntp::Reason::LocalReference => Reason::LocalReference,
         ntp::Reason::UnexplainedJump => Reason::UnexplainedJump,
         ntp::Reason::ExternalStep => Reason::ExternalStep,
     }

@@ -14,11 +14,16 @@ pub(super) fn message(reason: ntp::Reason, reference: Option<&str>) -> String {
                 |name| format!("Follows {name}"),
             );
         }
-        ntp::Reason::OrphanChild => {
+        ntp::Reason::LocalReference => {
             let name = reference.unwrap_or("another server");
-            return format!("Follows {name}, which serves its own clock: there is no upstream");
+            return format!(
+                "Follows {name}, whose time is that of a local clock: this node agrees with its group, but UTC is \
+                 unknown"
+            );
         }
-        ntp::Reason::OrphanParent => "There is no upstream; this node serves its own clock",
+        ntp::Reason::LocalClock => {
+            "No upstream tells the time, so this node serves its own clock (stratum.local); UTC is unknown"
+        }
         ntp::Reason::Holdover => "No upstream is reached; the clock runs on its last frequency",
         ntp::Reason::NoUpstreams => "The profile has no upstreams",
         ntp::Reason::Starting => "The first answers are awaited",
@@ -49,6 +54,10 @@ pub(super) fn described(transition: &ntp::Transition) -> (TransitionKind, String
         ntp::Transition::Synchronized => {
             (TransitionKind::Synchronized, "The clock is synchronized".to_owned())
         }
+        ntp::Transition::LocalReference => (
+            TransitionKind::LocalReference,
+            "The clock is on the time of a local clock from now on: UTC is unknown".to_owned(),
+        ),
         ntp::Transition::SynchronizationLost => {
             (TransitionKind::SynchronizationLost, "The clock is no longer synchronized".to_owned())
         }
@@ -221,6 +230,8 @@ mod tests {
             ntp::Reason::ResumeRefused,
             ntp::Reason::UnexplainedJump,
             ntp::Reason::MaxChange,
+            ntp::Reason::LocalReference,
+            ntp::Reason::LocalClock,
         ] {
             let message = message(reason, None);
             assert!(!message.is_empty() && !message.contains(|c: char| c.is_ascii_digit()), "{message}");

@@ -15,6 +15,9 @@ use contract::Report;
 
 use namespace::Neighbour;
 
+pub(crate) use chronyd::Chronyd;
+
+mod chronyd;
 pub(crate) mod namespace;
 
 /// The agent's program.
@@ -172,46 +175,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// Debian's chronyd as a server whose clock is the system's.
-pub(crate) struct Chronyd {
-    pub(crate) port: u16,
-    file: PathBuf,
-    process: Option<Process>,
-}
-
-impl Chronyd {
-    pub(crate) fn start(folder: &Folder, stratum: u8) -> Self {
-        Self::start_with(folder, stratum, "")
-    }
-
-    /// The same, with more lines in its file.
-    pub(crate) fn start_with(folder: &Folder, stratum: u8, lines: &str) -> Self {
-        let (port, path) = (free_udp_port(), folder.path().join("chrony.conf"));
-        let text = format!(
-            "port {port}\ncmdport 0\nbindaddress 127.0.0.1\nallow 127.0.0.0/8\nlocal stratum {stratum}\npidfile {}\n{lines}",
-            folder.path().join("chronyd.pid").display()
-        );
-        fs::write(&path, text).unwrap();
-        let mut server = Self { port, file: path, process: None };
-        server.restart();
-        server
-    }
-
-    /// Starts it anew: what it had in memory is gone.
-    pub(crate) fn restart(&mut self) {
-        // First the old one ends, which has the port.
-        self.process = None;
-        let child = harmless("/usr/sbin/chronyd")
-            .args(["-x", "-U", "-u", "root", "-d", "-f"])
-            .arg(&self.file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("these tests need Debian's package chrony");
-        self.process = Some(Process(child));
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn alone_with(lines: &str, upstream: u16, served: u16) -> String {
 pub(crate) fn serving_own_clock(port: u16) -> String {
     format!(
         "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\n\
-         [profile]\nmode = \"Observe\"\n[profile.stratum]\nlocal = 5\n[profile.serve]\nport = {port}\n"
+         [profile]\nmode = \"Observe\"\n[profile.stratum]\nlocal = 5\nactivate_after = \"0s\"\n[profile.serve]\nport = {port}\n"
     )
 }
 

@@ -30,7 +30,7 @@ fn honest_clients_are_served_through_a_flood() {
         &folder,
         &format!(
             "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\n[profile]\nmode = \"Observe\"\n\
-             stratum = {{ local = 10 }}\n\
+             stratum = {{ local = 10, activate_after = \"0s\" }}\n\
              [[profile.restrict]]\nsource = \"default\"\nflags = [\"limited\", \"kod\"]\n\
              [[profile.restrict]]\nsource = \"127.0.0.1\"\n\
              [profile.serve]\nport = {served}\nrate_limit = {{ interval = 3, burst = 8, leak = 2, max_clients = 4096 }}\n"

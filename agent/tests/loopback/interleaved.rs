@@ -15,7 +15,7 @@ use crate::{
 #[test]
 fn chronyd_and_we_interleave_and_find_back_to_it() {
     let folder = Folder::new();
-    let mut upstream = Chronyd::start(&folder, 3);
+    let mut upstream = Chronyd::start_with(&folder, 3, "local stratum 3\n");
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let between = free_udp_port();
     let relay = Relay::start(address(between), address(upstream.port));

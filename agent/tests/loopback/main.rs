@@ -14,6 +14,7 @@ mod relay;
 mod clients;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod itself;
+mod local_clock;
 mod orphans;
 mod tiers;
 

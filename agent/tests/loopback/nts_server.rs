@@ -59,7 +59,7 @@ impl Served {
         let cookie_keys = if shared { "cookie_keys = \"cookies\"\n" } else { "" };
         let text = format!(
             "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\nkeys_directory = \"{}\"\n\
-             [profile]\nmode = \"Observe\"\nstratum.local = 5\n\
+             [profile]\nmode = \"Observe\"\nstratum = {{ local = 5, activate_after = \"0s\" }}\n\
              [profile.serve]\nport = {port}\n[profile.serve.nts]\ncertificate = \"server.pem\"\n\
              private_key = \"server.key\"\nport = {exchange_port}\n{cookie_keys}",
             keys(folder).display(),
@@ -483,7 +483,7 @@ fn what_is_amiss_is_told_and_plain_time_goes_on() {
 #[test]
 fn the_engine_alone_refuses_to_serve_nts() {
     let folder = Folder::new();
-    let text = "[agent]\nstate_directory = \"STATE\"\n[profile]\nmode = \"Observe\"\nstratum.local = 5\n\
+    let text = "[agent]\nstate_directory = \"STATE\"\n[profile]\nmode = \"Observe\"\nstratum = { local = 5, activate_after = \"0s\" }\n\
                 [profile.serve.nts]\ncertificate = \"a\"\nprivate_key = \"b\"\n";
     let (code, said) = Agent::fails_with(&folder, text, &["--engine-only"]);
     assert!(code != 0 && said.contains("serve.nts needs a second thread"), "{code} {said}");

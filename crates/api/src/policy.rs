@@ -137,8 +137,11 @@ pub enum Mode {
     validation = Rule::new(rules::ACTIVATION_RANGE).message("activateAfter must be 24h at most").field_path(".activateAfter"),
 )]
 pub struct Stratum {
-    /// While no upstream tells the time, serve the node's own clock at this stratum, as `local stratum` of chrony:
-    /// for clusters without a way out. Absent: an agent that is not synchronised says so to its clients.
+    /// While no upstream can be judged (all are silent, not synchronised themselves, refuse to answer, or are too far
+    /// from true time), serve the node's own clock at this stratum, as `local stratum` of chrony: for clusters without a
+    /// way out. It is never served while upstreams disagree or say that it is wrong. An upstream of this stratum or more
+    /// counts as a local clock: whoever follows it has reason LocalReference. Absent: an agent that is not synchronised
+    /// says so to its clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 15))]
     pub local: Option<i32>,
@@ -147,7 +150,7 @@ pub struct Stratum {
     /// their nodes' addresses, in one family. Default: false.
     #[serde(default)]
     pub orphan: bool,
-    /// So long without upstreams before the own clock is served, 24h at most. A duration, as in 300s. Absent: at once,
+    /// So long without upstreams before the own clock is served, 24h at most. A duration, as in 300s. Absent: 64s,
     /// with orphan 300s.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 32), regex(pattern = rules::SPAN))]

@@ -147,14 +147,14 @@ fn max_poll() -> i8 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stratum {
-    /// While unsynchronised serve the local clock at this stratum, 1 to 15.
+    /// While no upstream can be judged serve the local clock at this stratum, 1 to 15.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local: Option<u8>,
     /// Of several unsynchronised servers at this stratum that ask each other, the one with the smallest reference id
     /// serves, and the others follow it. Needs `local`.
     #[serde(skip_serializing_if = "is_false")]
     pub orphan: bool,
-    /// So long without upstreams before the local clock is served; absent: at once, with `orphan` 300 s.
+    /// So long without upstreams before the local clock is served; absent: 64 s, with `orphan` 300 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activate_after: Option<Span>,
 }

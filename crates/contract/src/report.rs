@@ -135,10 +135,10 @@ pub enum Reason {
     ErrorBound,
     /// A correction larger than `maxChange` would be needed.
     MaxChange,
-    /// No source is reached, and this node serves its own clock; the other orphans follow it.
-    OrphanParent,
-    /// It follows an orphan that serves its own clock: it agrees with the others, whether or not they are right.
-    OrphanChild,
+    /// The clock has the time of a local clock, its own or that of another machine which it follows: it agrees with its
+    /// group, and UTC is unknown. Agents of before had two words for it.
+    #[serde(alias = "OrphanChild", alias = "OrphanParent")]
+    LocalReference,
     /// The clock was moved, and not by us, and is being measured anew.
     UnexplainedJump,
     /// Somebody else moved the clock, and the profile says `Report`: it is left where it is.
@@ -163,8 +163,7 @@ impl Reason {
             Self::RequiredMissing => "RequiredMissing",
             Self::ErrorBound => "ErrorBound",
             Self::MaxChange => "MaxChange",
-            Self::OrphanParent => "OrphanParent",
-            Self::OrphanChild => "OrphanChild",
+            Self::LocalReference => "LocalReference",
             Self::UnexplainedJump => "UnexplainedJump",
             Self::ExternalStep => "ExternalStep",
             Self::Unknown => "Unknown",
@@ -379,6 +378,15 @@ mod tests {
         assert_eq!((report.rtc.drift_ppm, report.server.enabled), (None, true));
         let again: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
         assert_eq!(again, report);
+    }
+
+    #[test]
+    fn former_words_for_a_local_reference_are_read() {
+        for former in ["OrphanChild", "OrphanParent", "LocalReference"] {
+            let text = FORMER.replace("\"reason\":\"Synchronized\"", &format!("\"reason\":\"{former}\""));
+            let report: Report = serde_json::from_str(&text).unwrap();
+            assert_eq!(report.clock.reason, Reason::LocalReference, "{former}");
+        }
     }
 
     #[test]

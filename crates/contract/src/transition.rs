@@ -19,6 +19,8 @@ pub struct Transition {
 pub enum TransitionKind {
     /// Became synchronised for the first time since the agent's start.
     Synchronized,
+    /// The clock has the time of a local clock from now on: UTC is unknown.
+    LocalReference,
     /// Lost synchronisation.
     SynchronizationLost,
     /// Became synchronised again.
@@ -69,6 +71,7 @@ impl TransitionKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Synchronized => "Synchronized",
+            Self::LocalReference => "LocalReference",
             Self::SynchronizationLost => "SynchronizationLost",
             Self::SynchronizationRegained => "SynchronizationRegained",
             Self::UpstreamsUnreachable => "UpstreamsUnreachable",

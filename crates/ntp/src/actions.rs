@@ -213,6 +213,8 @@ pub struct BootState {
 pub enum Transition {
     /// Synchronised for the first time since the engine's start.
     Synchronized,
+    /// The clock has the time of a local clock from now on, our own or another machine's.
+    LocalReference,
     /// Not any more.
     SynchronizationLost,
     /// Again.

@@ -115,8 +115,13 @@ impl Engine {
         self.discipline.reference.take()
     }
 
-    /// Decides about an estimate of which `whole` seconds are to be corrected in all.
-    pub(crate) fn decide(&mut self, estimate: &Estimated, now: Now, actions: &mut Vec<Action>) -> Decision {
+    /// Decides about an estimate, of a `local` clock or not.
+    pub(crate) fn decide(
+        &mut self,
+        (estimate, local): (&Estimated, bool),
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Decision {
         let pending = self.clock.pending(now.wall);
         let whole = estimate.offset - pending;
         let unslewable = self.unslewable();
@@ -144,7 +149,7 @@ impl Engine {
         match verdict {
             Verdict::Usual => {
                 self.jumps.open = None;
-                self.discipline.decide(estimate, pending, now.mono, &self.config)
+                self.discipline.decide((estimate, local), pending, now.mono, &self.config)
             }
             Verdict::LeaveAlone => Decision::Watch,
             Verdict::Step(why) => Decision::Step(why),

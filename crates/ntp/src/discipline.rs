@@ -26,8 +26,8 @@ pub(crate) struct Discipline {
 pub(crate) struct Reference {
     pub(crate) source: SourceId,
     pub(crate) id: [u8; 4],
-    /// It serves its own clock, which nobody says is right.
-    pub(crate) orphan: bool,
+    /// Its time is that of a local clock: nobody knows how far it is from UTC.
+    pub(crate) local: bool,
     /// Ours: one more than the source's.
     pub(crate) stratum: u8,
     /// When, by both clocks.
@@ -133,19 +133,20 @@ impl Discipline {
         self.skew + self.residual.abs() + CLOCK_ERROR
     }
 
-    /// Whether an offset of so many seconds of the system clock would be stepped.
-    pub(crate) fn steps(&self, offset: f64, config: &Config) -> bool {
+    /// Whether an offset of so many seconds of the system clock would be stepped. The last step is kept for true time:
+    /// to a `local` clock there is one less.
+    pub(crate) fn steps(&self, offset: f64, local: bool, config: &Config) -> bool {
         config.mode == Mode::Discipline
             && !self.boot.synchronized
-            && self.boot.steps < config.step_limit
+            && self.boot.steps.saturating_add(u32::from(local)) < config.step_limit
             && offset.abs() > config.step_threshold
     }
 
-    /// Decides about an estimate in corrected time; `pending` seconds are still to be slewed. The skew is updated if
-    /// the answer is to slew.
+    /// Decides about an estimate in corrected time, of a `local` clock or not; `pending` seconds are still to be
+    /// slewed. The skew is updated if the answer is to slew.
     pub(crate) fn decide(
         &mut self,
-        estimate: &Estimated,
+        (estimate, local): (&Estimated, bool),
         pending: f64,
         now: Mono,
         config: &Config,
@@ -160,7 +161,7 @@ impl Discipline {
         if let Some(why) = self.refused {
             return Decision::Refuse(why);
         }
-        if self.steps(whole, config) {
+        if self.steps(whole, local, config) {
             return Decision::Step(StepReason::Start);
         }
         let frequency = self.learn(estimate);
@@ -251,6 +252,10 @@ mod tests {
     }
 
     fn check(boot: BootState, offset: f64, pending: f64, expected: &str) {
+        check_of(false, boot, offset, pending, expected);
+    }
+
+    fn check_of(local: bool, boot: BootState, offset: f64, pending: f64, expected: &str) {
         let estimate = Estimated {
             offset,
             offset_error: 1e-5,
@@ -260,7 +265,7 @@ mod tests {
             distance: 0.1,
         };
         let (mut discipline, _) = Discipline::new(boot, None);
-        let got = match discipline.decide(&estimate, pending, Mono(0), &config()) {
+        let got = match discipline.decide((&estimate, local), pending, Mono(0), &config()) {
             Decision::Watch => "watch",
             Decision::Refuse(_) => "refuse",
             Decision::Step(_) => "step",
@@ -283,6 +288,10 @@ mod tests {
         check(started, 1000.1, 0.0, "refuse");
         check(started, -900.0, 200.0, "refuse");
         check(started, f64::NAN, 0.0, "refuse");
+        // The last one is not for a clock that may be wrong itself.
+        check_of(true, starting(1), 3.0, 0.0, "step");
+        check_of(true, starting(2), 3.0, 0.0, "slew");
+        check_of(true, started, 3.0, 0.0, "slew");
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub struct Engine {
     pub(crate) parent: Option<SourceId>,
     /// When we were synchronised last, or began.
     pub(crate) lost: Mono,
+    /// Our own clock is served, as of the last verb.
+    pub(crate) serves_local: bool,
     pub(crate) leap: LeapWatch,
     pub(crate) leap_table: Option<LeapTable>,
     pub(crate) floor: Option<Floor>,
@@ -98,6 +100,7 @@ impl Engine {
             announced: Announced::default(),
             parent: None,
             lost: now.mono,
+            serves_local: false,
             leap: LeapWatch::default(),
             leap_table: None,
             floor: None,

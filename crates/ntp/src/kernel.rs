@@ -62,7 +62,7 @@ impl Engine {
     /// What the kernel is to be left with: the truth of this moment, which it makes larger by 500 ppm until it is worth
     /// nothing, after nine hours at most. No leap second: nobody would be there to see that it is the right one.
     pub(crate) fn last_words(&mut self, now: Now) -> Option<Action> {
-        let (synchronized, reason) = self.standing(now);
+        let (synchronized, reason) = self.judged(now);
         if self.kernel_speaks_for_us(reason) {
             return None;
         }

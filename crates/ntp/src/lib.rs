@@ -51,6 +51,7 @@ mod resume;
 mod aftermath;
 mod kernel;
 mod rival;
+mod local;
 mod orphan;
 mod samples;
 mod snapshot;

@@ -1,5 +1,5 @@
-//! Serving without upstreams: when the local clock is served, and which of several such servers is followed. What the
-//! sources said last goes in, the orphan that goes before us comes out.
+//! Several machines without upstreams: which of those that serve their own clock is followed. What the sources said last
+//! goes in, the orphan that goes before us comes out.
 //!
 //! The rule is that of chrony's `local stratum N orphan` and ntpd's `tos orphan N`, and works among all three. Members
 //! ask each other and share N. A source of stratum N or more is no source of time like others: at N it serves its own
@@ -16,15 +16,6 @@ use crate::{
 };
 
 impl Engine {
-    /// The stratum at which our own clock is served at `now`; none if it is not. The answer changes with every verb,
-    /// and by itself with time.
-    pub fn local_stratum(&self, now: Now) -> Option<u8> {
-        let local = self.config.local?;
-        let waited = now.mono - self.lost >= local.activate_after;
-        let ours = !local.orphan || self.parent.is_none();
-        (waited && ours && !self.judged(now).0).then_some(local.stratum)
-    }
-
     /// Whether a source is an orphan, or may follow one: never a source of time like others.
     pub(crate) fn outcast(&self, association: &Association) -> bool {
         let stratum = association.server.map_or(0, |server| server.stratum);
@@ -34,7 +25,7 @@ impl Engine {
     /// Elects the orphan that goes before us, and says of all outcasts why they are not followed. `better` is whether
     /// others can be voted on.
     pub(crate) fn elect(&mut self, better: bool, now: Now) {
-        let held = self.discipline.reference.is_some_and(|reference| !reference.orphan) && self.judged(now).0;
+        let held = self.discipline.reference.is_some_and(|reference| !reference.local) && self.judged(now).0;
         self.parent = if better || held { None } else { self.smallest_orphan() };
         let why = match self.parent {
             None if better || held => "There is better.",
@@ -52,12 +43,7 @@ impl Engine {
                 association.standing = (SourceState::Unusable, what);
             }
         }
-        let mourned = self.parent.is_none()
-            && self
-                .config
-                .local
-                .is_some_and(|local| local.orphan && now.mono - self.lost >= local.activate_after);
-        if mourned && self.discipline.reference.is_some_and(|reference| reference.orphan) {
+        if self.discipline.reference.is_some_and(|reference| reference.local) && self.orphaned(now) {
             self.discipline.reference = None;
         }
     }

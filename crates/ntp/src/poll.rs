@@ -155,6 +155,11 @@ impl Schedule {
         self.next = now.plus(4.0 * 2.0_f64.powi(self.poll.into()));
     }
 
+    /// Whether the server wants fewer requests.
+    pub(crate) fn limited(&self) -> bool {
+        self.floor.is_some()
+    }
+
     /// The server does not want us: asked again in an hour, about.
     pub(crate) fn give_up(&mut self, now: Mono) {
         (self.burst, self.quick) = (0, 0);

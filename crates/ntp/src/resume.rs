@@ -74,7 +74,7 @@ impl Engine {
 
     /// A doubt, if we are synchronised and one of those who agreed with us now says something else.
     fn begin_doubt(&mut self, limit: f64, now: Now) -> Option<Doubt> {
-        let reference = self.discipline.reference.filter(|reference| !reference.orphan)?;
+        let reference = self.discipline.reference.filter(|reference| !reference.local)?;
         let agreeing = [SourceState::Selected, SourceState::Combined, SourceState::Agreeing];
         let agrees = |a: &&Association| a.reach != 0 && agreeing.contains(&a.standing.0);
         let doubts = self.associations.iter().filter(agrees).any(|a| deviates(a, &reference, limit, now));

@@ -16,6 +16,8 @@ pub(crate) struct Candidate {
     pub(crate) prefer: bool,
     pub(crate) trust: bool,
     pub(crate) require: bool,
+    /// Its time is that of a local clock.
+    pub(crate) local: bool,
     /// It answered one of the last eight polls.
     pub(crate) reached: bool,
     /// A sample came since the last vote.
@@ -123,6 +125,10 @@ impl Selector {
         // One that is not reached any more may vote, but says nothing new that could be followed.
         let reached = survivors.iter().any(|c| c.reached);
         let able: Vec<&Candidate> = survivors.into_iter().filter(|c| c.reached || !reached).collect();
+        // They agree, but only true time has an error that is known.
+        let (local, able): (Vec<_>, Vec<_>) = able.into_iter().partition(|c| c.local);
+        let able = if able.is_empty() { local } else { able };
+        let followed_local = able.iter().all(|c| c.local);
         let preferred = able.iter().any(|c| c.prefer);
         let eligible: Vec<&Candidate> = able.into_iter().filter(|c| c.prefer || !preferred).collect();
         let Some(selected) = self.choose(&eligible) else {
@@ -138,6 +144,8 @@ impl Selector {
             } else if !c.reached {
                 let why = "It has not answered of late; what it said before agrees.";
                 (SourceState::Unreachable, why.to_owned())
+            } else if c.local && !followed_local {
+                (SourceState::Agreeing, "It has the time of a local clock; true time is followed.".to_owned())
             } else if preferred && !c.prefer {
                 (SourceState::Agreeing, "A preferred source is followed.".to_owned())
             } else {
@@ -290,6 +298,7 @@ mod tests {
             prefer: false,
             trust: false,
             require: false,
+            local: false,
             reached: true,
             fresh: true,
         };

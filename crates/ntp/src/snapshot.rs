@@ -96,11 +96,11 @@ pub enum Reason {
     ErrorBound,
     /// A correction beyond `max_change` would be needed.
     MaxChange,
-    /// No source is reached, and our own clock is served; orphans with larger reference ids follow it.
-    OrphanParent,
-    /// No better source is reached than an orphan that serves its own clock. We follow it, and so agree with its other
-    /// followers; whether it is right, nobody knows.
-    OrphanChild,
+    /// No source tells the time, and our own clock is served: others may follow it.
+    LocalClock,
+    /// The source that is followed serves a local clock, or follows one. We agree with its other followers; whether it
+    /// is right, nobody knows.
+    LocalReference,
     /// The clock was moved by somebody else, or the node stood still, and no new estimate is there yet.
     UnexplainedJump,
     /// The clock was moved by somebody else, or the node stood still, and the orders are to leave it where it is.

@@ -1,7 +1,7 @@
 //! Where we stand: synchronised or not, and why; what is announced when that changes; the snapshot.
 use crate::{
     Action, Leap, Mode, Now, Reason, Refusal, Snapshot, SourceSnapshot, Transition, association::Association,
-    engine::Engine, kernel::Told, reply::Identity,
+    engine::Engine, kernel::Told, local::LOCAL_CLOCK, reply::Identity,
 };
 
 /// How the last vote ended.
@@ -27,10 +27,22 @@ impl Ballot {
 /// What the user and the kernel were told last.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Announced {
-    /// None before the first synchronisation since the engine's start.
-    synchronized: Option<bool>,
+    /// None before there was any time since the engine's start.
+    clock: Option<Followed>,
+    /// The first synchronisation with true time was told.
+    synchronized: bool,
     unreachable: bool,
     pub(crate) kernel: Told,
+}
+
+/// Whose time the clock has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Followed {
+    /// Nobody's.
+    Nothing,
+    /// A local clock's, another machine's or our own.
+    LocalClock,
+    TrueTime,
 }
 
 /// A source whose name was not resolved for so many seconds counts as not reached.
@@ -48,24 +60,17 @@ impl Engine {
                 Transition::UpstreamsReachable
             }));
         }
-        let (synchronized, reason) = self.standing(now);
-        let transition = match (self.announced.synchronized, synchronized) {
-            (None, true) => Some(Transition::Synchronized),
-            (Some(false), true) => Some(Transition::SynchronizationRegained),
-            (Some(true), false) => Some(Transition::SynchronizationLost),
-            _ => None,
-        };
-        if let Some(transition) = transition {
-            self.announced.synchronized = Some(synchronized);
-            actions.push(Action::Announce(transition));
-        }
+        // What our own clock is worth while it is served is nothing that anybody measured.
+        let (synchronized, reason) = self.judged(now);
         if synchronized {
-            let orphan = self.discipline.reference.filter(|reference| reference.orphan);
-            self.lost = orphan.map_or(now.mono, |reference| reference.at);
+            let local = self.discipline.reference.filter(|reference| reference.local);
+            self.lost = local.map_or(now.mono, |reference| reference.at);
         }
+        self.serves_local = self.local_stratum(now).is_some();
+        self.announce_clock(now, actions);
         let settled = !self.offset(now).is_some_and(|offset| self.could_step(offset));
-        // Real time may be far from an orphan's, and has to come by a step, too.
-        let real = self.discipline.reference.is_some_and(|reference| !reference.orphan);
+        // True time may be far from a local clock's, and has to come by a step, too.
+        let real = self.discipline.reference.is_some_and(|reference| !reference.local);
         if synchronized && real && settled && !self.discipline.boot.synchronized {
             self.discipline.boot.synchronized = true;
             actions.push(Action::SaveBoot(self.discipline.boot));
@@ -75,20 +80,36 @@ impl Engine {
         }
     }
 
+    /// Tells whose time the clock has, when that changes.
+    fn announce_clock(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let followed = match self.standing(now) {
+            (false, _) => Followed::Nothing,
+            (true, Reason::LocalClock | Reason::LocalReference) => Followed::LocalClock,
+            (true, _) => Followed::TrueTime,
+        };
+        let before = self.announced.clock;
+        if before == Some(followed) || before.is_none() && followed == Followed::Nothing {
+            return;
+        }
+        self.announced.clock = Some(followed);
+        actions.push(Action::Announce(match followed {
+            Followed::Nothing => Transition::SynchronizationLost,
+            Followed::LocalClock => Transition::LocalReference,
+            Followed::TrueTime if !std::mem::replace(&mut self.announced.synchronized, true) => {
+                Transition::Synchronized
+            }
+            Followed::TrueTime => Transition::SynchronizationRegained,
+        }));
+    }
+
     /// The leap second that we announce.
     pub(crate) fn indicator(&self, synchronized: bool) -> Leap {
         if synchronized { self.leap.announced() } else { Leap::Unknown }
     }
 
-    /// Whether we are synchronised, and the reason.
+    /// Whether we are synchronised, and the reason. A group agrees with the one that serves it, so that one does, too.
     pub(crate) fn standing(&self, now: Now) -> (bool, Reason) {
-        let (synchronized, reason) = self.judged(now);
-        let orphan = self.config.local.is_some_and(|local| local.orphan);
-        let silence = matches!(reason, Reason::Starting | Reason::Unreachable | Reason::ErrorBound);
-        if orphan && silence && self.local_stratum(now).is_some() {
-            return (false, Reason::OrphanParent);
-        }
-        (synchronized, reason)
+        if self.local_stratum(now).is_some() { (true, Reason::LocalClock) } else { self.judged(now) }
     }
 
     /// The same, whatever is served meanwhile.
@@ -117,20 +138,27 @@ impl Engine {
             return (false, reason);
         };
         let within = bound <= self.config.error_bound_threshold;
-        let orphan = self.discipline.reference.is_some_and(|reference| reference.orphan);
-        match (within, self.unreachable(now)) {
-            (true, _) if orphan => (true, Reason::OrphanChild),
-            (true, false) => (true, Reason::Synchronized),
-            (true, true) => (true, Reason::Holdover),
-            (false, _) => (false, Reason::ErrorBound),
+        let local = self.discipline.reference.is_some_and(|reference| reference.local);
+        // Local clocks that answer say nothing of true time.
+        let held = self.electable().all(|a| self.silent(a, now) || self.local_reference(a));
+        match within {
+            true if local => (true, Reason::LocalReference),
+            true if held => (true, Reason::Holdover),
+            true => (true, Reason::Synchronized),
+            false => (false, Reason::ErrorBound),
         }
     }
 
     /// Whether no source is reached that does not follow us, and none was for as long as it takes to know.
     fn unreachable(&self, now: Now) -> bool {
+        self.electable().all(|a| self.silent(a, now))
+    }
+
+    /// Whether a source is not reached, or follows us, and it is no longer too early to say so.
+    pub(crate) fn silent(&self, association: &Association, now: Now) -> bool {
         let resolving = now.mono - self.seeking < RESOLVE_PATIENCE;
-        self.electable()
-            .all(|a| a.unreachable() || a.follows_us() || a.is_nobody() || !a.placed() && !resolving)
+        let useless = association.unreachable() || association.follows_us() || association.is_nobody();
+        useless || !association.placed() && !resolving
     }
 
     /// The sources that are not for measuring only, and no duplicates of others.
@@ -176,8 +204,10 @@ impl Engine {
     /// on.
     pub fn snapshot(&self, now: Now) -> Snapshot {
         let (synchronized, reason) = self.standing(now);
+        let own = self.local_stratum(now);
         let reference = self.discipline.reference;
-        let followed = reference.filter(|_| !self.ballot.failed()).map(|reference| reference.source);
+        let followed =
+            reference.filter(|_| own.is_none() && !self.ballot.failed()).map(|reference| reference.source);
         let growth = reference.map_or(self.discipline.growth(), |reference| reference.growth);
         let mut frequency_ppm = self.clock.base_ppm();
         let mut kernel_frequency_ppm = self.clock.rate_ppm();
@@ -190,10 +220,13 @@ impl Engine {
             at: now.wall,
             synchronized,
             reason,
-            leap: self.indicator(synchronized),
-            stratum: reference.filter(|_| synchronized).map_or(16, |reference| reference.stratum.min(16)),
+            leap: if own.is_some() { Leap::None } else { self.indicator(synchronized) },
+            stratum: own.unwrap_or(reference.filter(|_| synchronized).map_or(16, |r| r.stratum.min(16))),
             reference: followed.filter(|id| self.associations.iter().any(|a| a.id == *id)),
-            reference_id: reference.filter(|_| synchronized).map_or([0; 4], |reference| reference.id),
+            reference_id: match own {
+                Some(_) => LOCAL_CLOCK,
+                None => reference.filter(|_| synchronized).map_or([0; 4], |reference| reference.id),
+            },
             reference_time: reference.map(|reference| reference.time),
             offset: self.offset(now),
             jitter: reference.map(|reference| reference.jitter),

@@ -46,7 +46,7 @@ impl Engine {
         let mut usable = self.associations.iter_mut().filter(|a| a.obstacle().is_none());
         if let Some(parent) = usable.find(|a| Some(a.id) == self.parent) {
             // It was elected: nobody else can agree with it, or prove it right.
-            candidates.extend(candidate(parent, true, at));
+            candidates.extend(candidate(parent, (true, true), at));
             demands = Demands { min_sources: 1, required: false };
         }
         let (ballot, findings) = match self.selector.select(&candidates, demands) {
@@ -86,7 +86,9 @@ impl Engine {
         let reached = usual().map(|(a, _)| a).filter(|a| a.obstacle().is_none());
         let oldest = reached.filter_map(|a| a.history.oldest_used()).min();
         let mut candidates = Vec::new();
-        for (association, _) in self.associations.iter_mut().zip(outcast).filter(|(_, outcast)| !outcast) {
+        let local: Vec<bool> = self.associations.iter().map(|a| self.local_reference(a)).collect();
+        let all = self.associations.iter_mut().zip(local).zip(outcast);
+        for ((association, local), _) in all.filter(|(_, outcast)| !outcast) {
             let heard = association.history.newest().map(|sample| sample.at);
             let recent = oldest.is_some_and(|oldest| heard.is_some_and(|at| at > oldest));
             let reached = association.obstacle().is_none();
@@ -94,7 +96,7 @@ impl Engine {
                 || association.awaited()
                 || recent && association.remembered() && !association.source.noselect;
             if votes {
-                candidates.extend(candidate(association, reached, at));
+                candidates.extend(candidate(association, (reached, local), at));
             }
         }
         candidates
@@ -133,7 +135,7 @@ impl Engine {
             association.fresh = false;
         }
         let refused = self.discipline.refused;
-        match self.decide(&estimate, now, actions) {
+        match self.decide((&estimate, reference.local), now, actions) {
             Decision::Watch => self.discipline.refer(reference, &estimate, false),
             Decision::Refuse(why) => {
                 if refused != Some(why) {
@@ -204,7 +206,7 @@ impl Engine {
         let at = self.clock.corrected(now.wall);
         let selected = self.selector.selected().filter(|_| matches!(self.ballot, Ballot::Majority))?;
         let lead = self.associations.iter().find(|a| a.id == selected && a.fresh)?;
-        let (id, server) = (lead.reference_id()?, lead.server?);
+        let (id, server, local) = (lead.reference_id()?, lead.server?, self.local_reference(lead));
         let (leading, deviation, root_delay) = {
             let estimate = lead.history.estimate()?;
             let best = &estimate.best;
@@ -227,7 +229,7 @@ impl Engine {
         let reference = Reference {
             source: selected,
             id,
-            orphan: self.parent == Some(selected),
+            local,
             stratum: server.stratum.saturating_add(1),
             at: now.mono,
             time: now.wall,
@@ -254,13 +256,10 @@ impl Engine {
 }
 
 /// The source as one to be voted on; none if what it says is too uncertain, or nothing yet.
-fn candidate(association: &mut Association, reached: bool, at: Wall) -> Option<Candidate> {
+fn candidate(association: &mut Association, (reached, local): (bool, bool), at: Wall) -> Option<Candidate> {
     let (estimate, server) = association.voice()?;
     let (offset, distance) = estimate.interval_at(at);
-    let limits =
-        [("time is uncertain", distance, MAX_DISTANCE), ("samples vary", estimate.deviation, MAX_JITTER)];
-    if let Some((what, size, limit)) = limits.into_iter().find(|(_, size, limit)| size > limit) {
-        let why = format!("Its {what} by {size:.3} s, more than {limit} s.");
+    if let Some(why) = too_uncertain(association, at) {
         association.standing = (SourceState::Unusable, why);
         return None;
     }
@@ -273,9 +272,20 @@ fn candidate(association: &mut Association, reached: bool, at: Wall) -> Option<C
         prefer,
         trust,
         require,
+        local,
         reached,
         fresh: association.fresh,
     })
+}
+
+/// Why what a source says is too uncertain to be voted on; none if it is not.
+pub(crate) fn too_uncertain(association: &Association, at: Wall) -> Option<String> {
+    let (estimate, _) = association.voice()?;
+    let (_, distance) = estimate.interval_at(at);
+    let limits =
+        [("time is uncertain", distance, MAX_DISTANCE), ("samples vary", estimate.deviation, MAX_JITTER)];
+    let (what, size, limit) = limits.into_iter().find(|(_, size, limit)| size > limit)?;
+    Some(format!("Its {what} by {size:.3} s, more than {limit} s."))
 }
 
 /// What a source says now. Its distance covers what the estimate differs from the best sample by; or from the newest,

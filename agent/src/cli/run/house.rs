@@ -169,11 +169,11 @@ impl House {
 
     /// Whether it was kept: a time that may be wrong is no floor for the next boot.
     fn keep_time(&self) -> bool {
-        let synchronized = self.journal.synchronized();
-        if synchronized {
+        let knows = self.journal.knows_true_time();
+        if knows {
             self.state.save_time(clock::now().wall);
         }
-        synchronized
+        knows
     }
 }
 

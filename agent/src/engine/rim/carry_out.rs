@@ -108,6 +108,7 @@ impl Rim {
 fn log(transition: &Transition) {
     match transition {
         Transition::Synchronized => info!("Clock synchronized"),
+        Transition::LocalReference => warn!("On the time of a local clock; UTC is unknown"),
         Transition::SynchronizationLost => warn!("Synchronization lost"),
         Transition::SynchronizationRegained => info!("Synchronization regained"),
         Transition::UpstreamsUnreachable => warn!("No upstream is reached"),

@@ -20,6 +20,11 @@ impl Association {
         self.denied || self.refusal.is_some()
     }
 
+    /// Whether all that it says is that it wants fewer requests.
+    pub(crate) fn limited(&self) -> bool {
+        self.reach == 0 && self.schedule.limited()
+    }
+
     /// Whether the last thing that it said, in one of the last eight polls, was that it follows us.
     pub(crate) fn follows_us(&self) -> bool {
         self.refusal == Some(Refusal::Loop) && self.silent <= UNREACHABLE

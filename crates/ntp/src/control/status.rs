@@ -29,11 +29,11 @@ pub(super) fn of_system(view: &ControlView<'_>) -> u16 {
 fn source(view: &ControlView<'_>, leap: Leap) -> u16 {
     let reference = view.snapshot.and_then(|snapshot| snapshot.reference);
     let followed = super::sources(view).find(|source| Some(source.id) == reference);
-    match (leap, view.snapshot.is_some_and(|snapshot| snapshot.synchronized), followed) {
+    match (leap, view.snapshot.map(|snapshot| snapshot.reason), followed) {
         (Leap::Unknown, ..) => FROM_NOWHERE,
-        (_, false, _) => FROM_LOCAL,
-        (_, true, Some(source)) if source.detail.device => FROM_OTHER,
-        (_, true, _) => FROM_NTP,
+        (_, Some(Reason::LocalClock), _) => FROM_LOCAL,
+        (_, _, Some(source)) if source.detail.device => FROM_OTHER,
+        _ => FROM_NTP,
     }
 }
 

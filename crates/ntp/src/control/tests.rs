@@ -119,7 +119,7 @@ const COUNTS: ServerCounts = ServerCounts {
 
 /// Asks with everything there is to tell.
 pub(crate) fn ask_of(snapshot: Option<&Snapshot>, datagram: &[u8], afar: bool) -> Vec<Vec<u8>> {
-    let served = snapshot.map_or(Served::UNSYNCHRONIZED, |snapshot| Served::from_snapshot(snapshot, None));
+    let served = snapshot.map_or(Served::UNSYNCHRONIZED, |snapshot| Served::from_snapshot(snapshot));
     let kernel = KernelClock { status: 0x2040, max_error: 16.0, tai_offset: 37, ..KernelClock::default() };
     let view = ControlView {
         now: NOW.plus(10.0),
@@ -256,6 +256,10 @@ fn the_systems_word_and_peer_follow_its_state() {
     check(&lost(Reason::Starting), 0xc016, nothing);
     check(&lost(Reason::NoMajority), 0xc018, nothing);
     check(&lost(Reason::MaxChange), 0xc017, nothing);
+    let local = |s: &mut Snapshot| {
+        (s.reason, s.stratum, s.reference_id, s.reference) = (Reason::LocalClock, 10, [127, 127, 1, 1], None);
+    };
+    check(&local, 0x0518, "leap=0, stratum=10, refid=127.127.1.1, peer=0, peeradr=\"0.0.0.0:0\",peermode=0");
     check(
         &|s| (s.leap, s.stratum, s.reference_id) = (Leap::Insert, 1, *b"PHC0"),
         0x4619,

@@ -1,5 +1,5 @@
 //! What replies say of our clock: a snapshot of the engine in, the fields that all replies have in common out.
-use crate::{Leap, Snapshot, Wall};
+use crate::{Leap, Reason, Snapshot, Wall};
 
 /// What is served: our clock's quality at a moment. Seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,9 +41,19 @@ impl Served {
         precision: PRECISION,
     };
 
-    /// What to serve in the state of `snapshot`. While it is not synchronised, and there is a `local_stratum`, the
-    /// local clock is served at it as if it were right, as ntp.conf's 127.127.1.1 does.
-    pub fn from_snapshot(snapshot: &Snapshot, local_stratum: Option<u8>) -> Self {
+    /// What to serve in the state of `snapshot`. A local clock is served as its own reference, without delay and
+    /// dispersion: whoever follows it agrees with it for as long as no upstream is there.
+    pub fn from_snapshot(snapshot: &Snapshot) -> Self {
+        if snapshot.reason == Reason::LocalClock {
+            return Self {
+                leap: Leap::None,
+                stratum: snapshot.stratum,
+                reference_id: snapshot.reference_id,
+                reference_time: Some(snapshot.at),
+                since: snapshot.at,
+                ..Self::UNSYNCHRONIZED
+            };
+        }
         if snapshot.synchronized && snapshot.stratum < 16 && snapshot.leap != Leap::Unknown {
             return Self {
                 leap: snapshot.leap,
@@ -58,22 +68,12 @@ impl Served {
                 precision: PRECISION,
             };
         }
-        match local_stratum {
-            Some(stratum @ 1..=15) => Self {
-                leap: Leap::None,
-                stratum,
-                reference_id: [127, 127, 1, 1],
-                reference_time: Some(snapshot.at),
-                since: snapshot.at,
-                ..Self::UNSYNCHRONIZED
-            },
-            _ => Self {
-                root_delay: snapshot.root_delay,
-                root_dispersion: snapshot.root_dispersion,
-                since: snapshot.at,
-                dispersion_rate: snapshot.dispersion_rate,
-                ..Self::UNSYNCHRONIZED
-            },
+        Self {
+            root_delay: snapshot.root_delay,
+            root_dispersion: snapshot.root_dispersion,
+            since: snapshot.at,
+            dispersion_rate: snapshot.dispersion_rate,
+            ..Self::UNSYNCHRONIZED
         }
     }
 

@@ -424,15 +424,21 @@ fn snapshot(synchronized: bool) -> Snapshot {
 
 #[test]
 fn the_snapshot_decides_what_is_served() {
-    let served = Served::from_snapshot(&snapshot(true), Some(10));
+    let served = Served::from_snapshot(&snapshot(true));
     assert_eq!((served.leap, served.stratum, served.reference_id), (Leap::Insert, 2, [192, 0, 2, 1]));
-    let served = Served::from_snapshot(&snapshot(false), None);
+    let served = Served::from_snapshot(&snapshot(false));
     assert_eq!((served.leap, served.stratum, served.reference_id), (Leap::Unknown, 16, *b"INIT"));
-    let served = Served::from_snapshot(&snapshot(false), Some(10));
+    // Whatever is still known of a reference that was lost long ago.
+    let local = Snapshot {
+        reason: Reason::LocalClock,
+        stratum: 10,
+        reference_id: [127, 127, 1, 1],
+        ..snapshot(true)
+    };
+    let served = Served::from_snapshot(&local);
     assert_eq!((served.leap, served.stratum, served.reference_id), (Leap::None, 10, [127, 127, 1, 1]));
     assert_eq!((served.root_delay, served.root_dispersion, served.dispersion_rate), (0.0, 0.0, 0.0));
     assert!(served.reference_time.is_some());
-    assert_eq!(Served::from_snapshot(&snapshot(false), Some(16)).stratum, 16);
 }
 
 proptest! {

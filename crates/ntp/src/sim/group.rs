@@ -9,7 +9,7 @@ use crate::{
     Transition, Upstream, Verdict,
     packet::{self, Header},
     respond,
-    sim::{HONEST, config},
+    sim::{Behaviour, HONEST, config},
 };
 
 /// All of them.
@@ -25,6 +25,10 @@ pub(super) struct Group {
     pub(super) cut: Vec<(usize, usize)>,
     /// This share of all exchanges is lost.
     pub(super) loss: f64,
+    /// What the server with true time does.
+    pub(super) behaviour: Behaviour,
+    /// A machine at which nothing happens looks round so rarely, seconds: months are to pass in seconds.
+    pub(super) pause: f64,
     mail: Vec<Mail>,
     random: Random,
 }
@@ -47,6 +51,8 @@ pub(super) struct Member {
     /// What the user was told, and when.
     pub(super) told: Vec<(f64, Transition)>,
     stepped: f64,
+    /// When something happened to it last.
+    stirred: f64,
     open: Vec<(RequestId, NtpTimestamp)>,
     reflections: Reflections,
 }
@@ -67,6 +73,9 @@ pub(super) const UPSTREAM: &str = "192.0.2.1";
 /// Each way, seconds, at least and on average beyond that.
 const DELAY: f64 = 100e-6;
 const JITTER: f64 = 50e-6;
+
+/// What follows an answer at once is over by then, seconds; a slew that goes on is slow, and may end late.
+const SETTLED: f64 = 5.0;
 
 /// Orders to ask these; otherwise as a profile has them that says nothing.
 pub(super) fn asking(hosts: &[String]) -> Config {
@@ -92,13 +101,26 @@ impl Group {
             moves: 0,
             told: Vec::new(),
             stepped: offset,
+            stirred: 0.0,
             open: Vec::new(),
             reflections: Reflections::default(),
         };
         let members = members.into_iter().enumerate().map(member).collect();
         let (virtual_addresses, cut, mail) = (Vec::new(), Vec::new(), Vec::new());
         let random = Random::new(seed, 3);
-        let mut group = Self { members, now: 0.0, upstream, virtual_addresses, cut, loss: 0.0, mail, random };
+        let (behaviour, pause) = (HONEST, 0.0);
+        let mut group = Self {
+            members,
+            now: 0.0,
+            upstream,
+            virtual_addresses,
+            cut,
+            loss: 0.0,
+            behaviour,
+            pause,
+            mail,
+            random,
+        };
         (0..group.members.len()).for_each(|index| group.introduce(index, &[]));
         group
     }
@@ -128,7 +150,7 @@ impl Group {
     pub(super) fn served(&self, index: usize) -> Served {
         let member = &self.members[index];
         let now = machine::read(self.now, member.offset, member.stepped);
-        Served::from_snapshot(&member.engine.snapshot(now), member.engine.local_stratum(now))
+        Served::from_snapshot(&member.engine.snapshot(now))
     }
 
     /// Those that serve their own clock.
@@ -158,6 +180,9 @@ impl Group {
                 let member = &self.members[index];
                 let now = machine::read(self.now, member.offset, member.stepped);
                 let wait = (member.engine.next_wakeup(now) - now.mono).max(0.0);
+                // A second is the longest that an engine waits, and nothing is due then.
+                let idle = wait > 0.99 && self.now - member.stirred > SETTLED;
+                let wait = if idle { wait.max(self.pause) } else { wait };
                 let at = self.now + wait + LATENESS * self.random.uniform();
                 if at < next {
                     (next, whose) = (at, Some(index));
@@ -190,6 +215,9 @@ impl Group {
 
     fn give(&mut self, index: usize, event: Event<'_>) {
         let member = &mut self.members[index];
+        if !matches!(event, Event::Wakeup) {
+            member.stirred = self.now;
+        }
         let actions = member.engine.handle(event, machine::read(self.now, member.offset, member.stepped));
         for action in actions {
             let member = &mut self.members[index];
@@ -231,7 +259,7 @@ impl Group {
             let at = self.now + trip.there;
             self.mail.push(Mail { at, client, request, datagram, server: Some(server) });
         } else if self.upstream[client] {
-            let answers = servers::answer(&HONEST, cookie, self.now, &trip);
+            let answers = servers::answer(&self.behaviour, cookie, self.now, &trip);
             let mail = |(at, datagram)| Mail { at, client, request, datagram, server: None };
             self.mail.extend(answers.into_iter().map(mail));
         }

@@ -7,6 +7,7 @@ mod start;
 mod addresses;
 mod air_gap;
 mod itself;
+mod local_clock;
 mod names;
 mod upstreams;
 

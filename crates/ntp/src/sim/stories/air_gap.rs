@@ -45,12 +45,12 @@ fn check_family(group: &Group, parent: usize, others: &[usize]) {
     let snapshot = group.snapshot(parent);
     assert_eq!(
         (snapshot.synchronized, snapshot.reason, snapshot.reference),
-        (false, Reason::OrphanParent, None)
+        (true, Reason::LocalClock, None)
     );
-    assert_eq!(snapshot.stratum, 16);
+    assert_eq!(snapshot.stratum, 10);
     for &child in others {
         let snapshot = group.snapshot(child);
-        assert_eq!((snapshot.synchronized, snapshot.reason), (true, Reason::OrphanChild), "{snapshot:?}");
+        assert_eq!((snapshot.synchronized, snapshot.reason), (true, Reason::LocalReference), "{snapshot:?}");
         assert_eq!((snapshot.stratum, group.followed(child)), (11, Some(parent)));
         assert!(snapshot.start_phase, "nobody has told it true time");
         let served = group.served(child);
@@ -115,7 +115,8 @@ fn run_watched(group: &mut Group, seconds: f64) {
         let mut follows_follower = false;
         for index in 0..group.members.len() {
             let (snapshot, offset) = (group.snapshot(index), group.members[index].offset);
-            let knows = snapshot.synchronized && snapshot.reason != Reason::OrphanChild;
+            let local = matches!(snapshot.reason, Reason::LocalReference | Reason::LocalClock);
+            let knows = snapshot.synchronized && !local;
             let holds = snapshot.error_bound.is_some_and(|bound| bound >= offset.abs());
             assert!(!knows || holds, "at {}: {index} is off by {offset}: {snapshot:?}", group.now);
             let fresh = |index: usize| group.snapshot(index).reason == Reason::Synchronized;
@@ -178,7 +179,7 @@ fn orphans_with_an_upstream_hold_over_before_they_elect() {
     let apart = (0..3).map(|index| (group.members[index].offset - group.members[0].offset).abs());
     assert!(apart.fold(0.0, f64::max) < 1e-3);
     let reasons = [0, 1, 2].map(|index| group.snapshot(index).reason);
-    assert_eq!(reasons, [Reason::OrphanParent, Reason::OrphanChild, Reason::OrphanChild]);
+    assert_eq!(reasons, [Reason::LocalClock, Reason::LocalReference, Reason::LocalReference]);
     group.upstream[1] = true;
     run_watched(&mut group, 600.0);
     assert!((0..3).all(|index| group.snapshot(index).reason == Reason::Synchronized));
@@ -202,7 +203,7 @@ fn one_that_knows_true_time_is_no_orphans_child() {
     assert!(group.snapshot(1).synchronized && group.followed(1).is_none());
     assert!(group.members[1].offset.abs() < 2e-3, "{}", group.members[1].offset);
     // Until it does not know it any more.
-    while group.snapshot(1).reason != Reason::OrphanChild {
+    while group.snapshot(1).reason != Reason::LocalReference {
         group.run(60.0);
         assert!(group.now < 1e5, "{:?}", group.snapshot(1));
     }
@@ -271,7 +272,7 @@ fn the_local_clock_waits_as_long_as_it_is_told() {
     sim.run(118.0);
     assert_eq!(stratum(&sim), None);
     sim.run(3.0);
-    assert_eq!((stratum(&sim), sim.snapshot().reason), (Some(12), Reason::ErrorBound));
+    assert_eq!((stratum(&sim), sim.snapshot().reason), (Some(12), Reason::LocalClock));
 }
 
 /// What may happen to a group: at each turn one dies or comes back, two are parted or meet, an upstream comes or goes.
@@ -292,7 +293,7 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
 /// In every moment: whoever follows an orphan follows one with a smaller address, so that there is no loop.
 fn check_order(group: &Group, numbers: &[usize]) -> Result<(), TestCaseError> {
     for index in 0..numbers.len() {
-        let orphan = group.snapshot(index).reason == Reason::OrphanChild;
+        let orphan = group.snapshot(index).reason == Reason::LocalReference;
         if let Some(parent) = group.followed(index).filter(|_| orphan && group.members[index].alive) {
             prop_assert!(numbers[parent] < numbers[index], "{index} follows {parent} of {numbers:?}");
         }
