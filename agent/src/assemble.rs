@@ -21,6 +21,7 @@ pub(crate) fn engine_config(checked: &Checked, may_set_clock: bool) -> ntp::Conf
         step_limit: checked.clock.step.limit,
         max_slew_rate: f64::from(checked.clock.max_slew_rate) * 1e-6,
         max_change: checked.clock.max_change.as_secs_f64(),
+        max_distance: checked.clock.max_distance.as_secs_f64(),
         error_bound_threshold: checked.thresholds.error_bound.as_secs_f64(),
         local: checked.local,
         min_sources: min_sources(checked),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use contract::{
-    Clock, Flag, Mode, Profile, RateLimit, Restrict, RtcMode, Serve, ServeNts, Stratum, Thresholds,
+    Clock, Flag, Mode, Profile, RateLimit, Restrict, RtcMode, Serve, ServeNts, Span, Stratum, Thresholds,
 };
 use ntp::{Cidr, LocalClock};
 
@@ -123,6 +123,14 @@ pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
     check_clock(clock, votes, &mut notes);
     check_timezone(timezone.as_deref(), &mut notes);
     check_thresholds(thresholds, &mut notes);
+    let usual = Clock::default().max_distance;
+    if clock.max_distance > usual && thresholds.error_bound < usual {
+        notes.hints.push(format!(
+            "clock.max_distance: a source that is further than thresholds.error_bound ({}) from true time leaves the \
+             clock unsynchronised: raise that too",
+            thresholds.error_bound
+        ));
+    }
     if !notes.problems.is_empty() {
         return Err(Error(notes.problems));
     }
@@ -304,7 +312,8 @@ fn check_serve_nts(nts: &ServeNts, enabled: bool, notes: &mut Notes) {
 /// `votes` is how many sources there can be at most; none without upstreams.
 fn check_clock(clock: &Clock, votes: Option<usize>, notes: &mut Notes) {
     // The last two cannot be wrong: each of their words is one.
-    let Clock { step, max_slew_rate, max_change, min_sources, on_external_step: _, leap: _ } = *clock;
+    let Clock { step, max_slew_rate, max_change, max_distance, min_sources, on_external_step: _, leap: _ } =
+        *clock;
     notes.range("clock.max_slew_rate", max_slew_rate, 1, 100_000);
     if step.threshold.as_secs_f64() <= 0.0 {
         notes.wrong(
@@ -315,6 +324,7 @@ fn check_clock(clock: &Clock, votes: Option<usize>, notes: &mut Notes) {
     if max_change.as_secs_f64() <= 0.0 {
         notes.wrong("clock.max_change", "must be more than 0s");
     }
+    notes.range("clock.max_distance", max_distance, SMALLEST_DISTANCE, LARGEST_DISTANCE);
     if let Some(least) = min_sources {
         notes.range("clock.min_sources", least, 1, 16);
         if let Some(votes) = votes.filter(|votes| usize::from(least) > (*votes).max(1)) {
@@ -325,6 +335,11 @@ fn check_clock(clock: &Clock, votes: Option<usize>, notes: &mut Notes) {
         }
     }
 }
+
+/// A smaller limit refuses every server, and from the larger one on a server counts as unsynchronised (RFC 5905 §7.2,
+/// MAXDISP).
+pub(crate) const SMALLEST_DISTANCE: Span = Span::from_millis(1);
+pub(crate) const LARGEST_DISTANCE: Span = Span::from_secs(16);
 
 fn check_timezone(timezone: Option<&str>, notes: &mut Notes) {
     if let Some(name) = timezone.filter(|name| !is_zone_name(name)) {
@@ -407,6 +422,9 @@ mod tests {
         );
         check(&with("[clock]\nmax_slew_rate = 0"), "clock.max_slew_rate: 0 is not within 1 to 100000");
         check(&with("[clock]\nmax_change = \"0s\""), "clock.max_change: must be more than 0s");
+        let range = |value: &str| format!("clock.max_distance: {value} is not within 1ms to 16s");
+        check(&with("[clock]\nmax_distance = \"999us\""), &range("999us"));
+        check(&with("[clock]\nmax_distance = \"17s\""), &range("17s"));
         check(&with("[serve.rate_limit]\nleak = 0"), "serve.rate_limit.leak: 0 is not within 1 to 4");
         check(
             &with("[serve.rate_limit]\ninterval = 13"),

@@ -30,6 +30,7 @@ mod leap_table;
 mod text;
 mod replace;
 mod resolve;
+mod send_error;
 mod state;
 mod lock;
 

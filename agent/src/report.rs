@@ -17,7 +17,8 @@ use crate::{clock::unix_seconds, suspects::Suspects, timezone::Looked};
 
 mod sources;
 
-use sources::{source_report, source_state};
+pub(crate) use sources::reasons;
+use sources::{is_lost, source_report, source_state};
 
 mod system;
 
@@ -25,7 +26,7 @@ use system::{clock_report, finite, reason, reference};
 
 mod words;
 
-use words::described;
+use words::{described, with_reasons};
 
 mod conflict;
 
@@ -82,7 +83,7 @@ struct Told {
     profile: ProfileStatus,
     reason: Reason,
     reference: Option<String>,
-    sources: Vec<(String, SourceState, bool, Option<IpAddr>)>,
+    sources: Vec<(String, SourceState, bool, Option<IpAddr>, Option<String>)>,
     rtc: (bool, RtcHealth),
     timezone: Option<TimezoneReport>,
     conflict: Option<ConflictReport>,
@@ -135,7 +136,10 @@ impl Journal {
         parts.snapshot = snapshot;
         for transition in announced {
             parts.count(now, transition);
-            let (kind, message) = described(transition);
+            let (kind, mut message) = described(transition);
+            if let (TransitionKind::UpstreamsUnreachable, Some(snapshot)) = (kind, &parts.snapshot) {
+                message = with_reasons(message, snapshot);
+            }
             parts.record(now, kind, message);
         }
         self.tell(parts);
@@ -360,7 +364,10 @@ impl Told {
             reason: snapshot.map_or(Reason::NoProfile, |snapshot| reason(snapshot.reason)),
             reference: snapshot.and_then(reference),
             sources: sources
-                .map(|s| (s.name.clone(), source_state(s.state), s.reach != 0, s.address))
+                .map(|s| {
+                    let why = is_lost(s.state).then(|| s.why.clone());
+                    (s.name.clone(), source_state(s.state), s.reach != 0, s.address, why)
+                })
                 .collect(),
             rtc: (parts.rtc.present, parts.rtc.health),
             timezone: parts.timezone.clone(),

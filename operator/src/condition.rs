@@ -12,7 +12,7 @@ pub(crate) const ROLLED_OUT: &str = "RolledOut";
 pub(crate) const SYNCHRONIZED: &str = "Synchronized";
 /// Of a policy and of a node: somebody else steers the clock, or one of them.
 pub(crate) const CONFLICT: &str = "Conflict";
-/// Of a node: at least one upstream answers.
+/// Of a node: at least one upstream gives time.
 pub(crate) const UPSTREAMS_REACHABLE: &str = "UpstreamsReachable";
 /// Of a node: the hardware clock would start it with the right time.
 pub(crate) const RTC_HEALTHY: &str = "RTCHealthy";
@@ -55,10 +55,12 @@ pub(crate) mod reason {
     pub(crate) const OBSERVING: &str = "Observing";
     /// Conflict, Serving, of a node: no profile runs.
     pub(crate) const NO_PROFILE: &str = "NoProfile";
-    /// UpstreamsReachable: all, or some, answer.
+    /// UpstreamsReachable: all, or some, give time.
     pub(crate) const REACHABLE: &str = "Reachable";
     /// UpstreamsReachable: none answers.
     pub(crate) const UNREACHABLE: &str = "Unreachable";
+    /// UpstreamsReachable: some answer, and none of them can be used.
+    pub(crate) const UNUSABLE: &str = "Unusable";
     /// UpstreamsReachable: there are none.
     pub(crate) const NO_UPSTREAMS: &str = "NoUpstreams";
     /// Serving: all ports are open.
@@ -81,7 +83,7 @@ pub(crate) mod reason {
     pub(crate) const AGENT_UNREACHABLE: &str = "AgentUnreachable";
     /// Any, of a node: there is no agent on it.
     pub(crate) const NO_AGENT: &str = "NoAgent";
-    /// Any, of a node: its agent has not been heard of yet.
+    /// Any, of a node: its agent has not been heard of yet. UpstreamsReachable: the first answers are awaited.
     pub(crate) const WAITING: &str = "Waiting";
 }
 

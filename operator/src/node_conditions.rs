@@ -1,5 +1,5 @@
 //! The conditions of one node: what its agent says, or its silence, in; a finding for each type out. Pure.
-use contract::{Mode, Report, RtcHealth, ServerReport, SourceReport};
+use contract::{Mode, Report, RtcHealth, ServerReport, SourceReport, SourceState};
 
 use crate::condition::{CONFLICT, Finding, RTC_HEALTHY, SERVING, SYNCHRONIZED, UPSTREAMS_REACHABLE, reason};
 
@@ -47,10 +47,21 @@ fn conflict(report: &Report) -> Finding {
 }
 
 fn upstreams(sources: &[SourceReport]) -> Finding {
-    let reached = sources.iter().filter(|source| source.reach != 0).count();
-    let message = format!("{reached} of {} upstreams answer.", sources.len());
+    let unusable = |source: &&SourceReport| source.state == SourceState::Unusable;
+    let reached = sources.iter().filter(|source| source.reach != 0 && !unusable(source)).count();
+    let lost = [SourceState::Unresolved, SourceState::Unreachable, SourceState::Unusable];
+    let lost = sources.iter().filter(|source| lost.contains(&source.state));
+    let why = contract::reasons(lost.map(|source| (source.name.as_str(), source.message.as_str())));
+    let message = format!("{reached} of {} upstreams give time. {why}", sources.len());
+    let message = message.trim_end();
     match (sources.len(), reached) {
         (0, _) => Finding::new(None, reason::NO_UPSTREAMS, "The profile has no upstreams."),
+        (_, 0) if sources.iter().any(|source| unusable(&source)) => {
+            Finding::new(Some(false), reason::UNUSABLE, message)
+        }
+        (_, 0) if sources.iter().any(|source| source.state == SourceState::Measuring) => {
+            Finding::new(None, reason::WAITING, "The first answers are awaited.")
+        }
         (_, 0) => Finding::new(Some(false), reason::UNREACHABLE, message),
         _ => Finding::new(Some(true), reason::REACHABLE, message),
     }
@@ -121,6 +132,41 @@ mod tests {
         check(CONFLICT, fought, (Some(true), "SecondWriter", "chronyd (pid 312)"));
         check(CONFLICT, |report| report.mode = Some(Mode::Observe), (Some(false), "Observing", ""));
         check(CONFLICT, |report| report.mode = None, (None, "NoProfile", ""));
+    }
+
+    #[test]
+    fn upstreams_that_give_no_time_are_named_with_the_reason() {
+        let with = |sources: &[(&str, SourceState, u8, &str)]| {
+            let like = report().sources[0].clone();
+            let source = |&(name, state, reach, message): &(&str, SourceState, u8, &str)| SourceReport {
+                name: name.to_owned(),
+                state,
+                reach,
+                message: message.to_owned(),
+                ..like.clone()
+            };
+            let sources: Vec<_> = sources.iter().map(source).collect();
+            move |report: &mut Report| report.sources = sources
+        };
+        let good = ("a", SourceState::Selected, 0xff, "");
+        let silent = ("b", SourceState::Unreachable, 0, "It does not answer.");
+        let too_far =
+            ("c", SourceState::Unusable, 0xff, "Its root distance is larger than clock.maxDistance.");
+        let starting = ("d", SourceState::Measuring, 0, "No answer yet.");
+        check(UPSTREAMS_REACHABLE, with(&[good]), (Some(true), "Reachable", "1 of 1 upstreams give time."));
+        let expected = "1 of 2 upstreams give time. b: It does not answer.";
+        check(UPSTREAMS_REACHABLE, with(&[good, silent]), (Some(true), "Reachable", expected));
+        let expected = "0 of 1 upstreams give time. b: It does not answer.";
+        check(UPSTREAMS_REACHABLE, with(&[silent]), (Some(false), "Unreachable", expected));
+        // It answers, and yet no upstream gives time.
+        check(UPSTREAMS_REACHABLE, with(&[too_far]), (Some(false), "Unusable", "c: Its root distance"));
+        check(
+            UPSTREAMS_REACHABLE,
+            with(&[silent, too_far]),
+            (Some(false), "Unusable", "b: It does not answer."),
+        );
+        check(UPSTREAMS_REACHABLE, with(&[starting]), (None, "Waiting", "first answers"));
+        check(UPSTREAMS_REACHABLE, with(&[]), (None, "NoUpstreams", ""));
     }
 
     #[test]

@@ -199,7 +199,8 @@ const TLS_CERT_KEY: &str = "tls.crt";
 const TLS_PRIVATE_KEY_KEY: &str = "tls.key";
 
 fn clock(clock: &api::Clock) -> Result<contract::Clock, FieldError> {
-    let api::Clock { step, max_slew_rate, max_change, min_sources, on_external_step, leap } = clock;
+    let api::Clock { step, max_slew_rate, max_change, max_distance, min_sources, on_external_step, leap } =
+        clock;
     Ok(contract::Clock {
         step: match step {
             Some(api::Step { threshold, limit }) => contract::Step {
@@ -210,6 +211,7 @@ fn clock(clock: &api::Clock) -> Result<contract::Clock, FieldError> {
         },
         max_slew_rate: fit("clock.maxSlewRate", *max_slew_rate)?,
         max_change: span("clock.maxChange", max_change)?,
+        max_distance: span("clock.maxDistance", max_distance)?,
         min_sources: min_sources.map(|least| fit("clock.minSources", least)).transpose()?,
         on_external_step: match on_external_step {
             api::OnExternalStep::Restore => contract::OnExternalStep::Restore,
@@ -308,7 +310,7 @@ mod tests {
                           mssntp, lowpriotrap]}], stratum: {local: 10, orphan: true, activateAfter: 1m},
               serve: {enabled: false, port: 1123, rateLimit: {interval: -2, burst: 20, leak: 1, maxClients: 2048}, workers: 4,
                       keys: [{name: n, key: a}, {name: n, key: b}], nts: {tlsSecret: tls, port: 4462}},
-              clock: {step: {threshold: 1s, limit: 0}, maxSlewRate: 5000, maxChange: 1h, minSources: 2, onExternalStep: Report,
+              clock: {step: {threshold: 1s, limit: 0}, maxSlewRate: 5000, maxChange: 1h, maxDistance: 16s, minSources: 2, onExternalStep: Report,
                       leap: {mode: Step, smear: Upstream}}, rtc: {mode: Verified}, timezone: Asia/Shanghai,
               thresholds: {offset: 1ms, errorBound: 2ms, spread: 3ms, hold: 4s}}",
         );
@@ -354,6 +356,7 @@ mod tests {
             "limit = 0",
             "max_slew_rate = 5000",
             "max_change = \"3600s\"",
+            "max_distance = \"16s\"",
             "on_external_step = \"Report\"",
             "timezone = \"Asia/Shanghai\"",
             "mode = \"Verified\"",

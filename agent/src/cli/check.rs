@@ -106,7 +106,7 @@ mod tests {
             "[agent]\ntoken_file = \"t\"\n[agent.watch]\ndirectory = \"d\"\n[profile.stratum]\nlocal = 1\n\
              [[profile.upstreams]]\nname = \"a\"\nserver = \"b\"\nkey = \"k\"\npool = \"p\"\nmax_sources = 1\n\
              device = \"d\"\nburst = true\ninterleaved = true\ntrust = true\nrequire = true\nnoselect = true\n\
-             nts = { ca = \"c\" }\n[profile.clock]\nmin_sources = 1\nleap.mode = \"Step\"\n[[profile.restrict]]\nsource = \"default\"\n\
+             nts = { ca = \"c\" }\n[profile.clock]\nmin_sources = 1\nmax_distance = \"2s\"\nleap.mode = \"Step\"\n[[profile.restrict]]\nsource = \"default\"\n\
              flags = [\"kod\"]",
         )
         .unwrap();

@@ -8,10 +8,12 @@ use std::{
 
 use contract::approximately;
 use ntp::{
-    Leap, NtpTimestamp, Wall,
+    Leap, NtpTimestamp, Wall, objection,
     packet::{self, Header},
 };
 use sys::{clock, poll, udp::UdpSocket};
+
+use crate::send_error::send_error;
 
 mod target;
 
@@ -53,18 +55,23 @@ pub(super) fn act(host: &str) -> Result<bool, Error> {
         thread::sleep(PAUSE);
         samples.extend(ask(server));
     }
-    // The one with the shortest round trip was disturbed least.
-    let best = samples.iter().min_by(|a, b| a.delay.total_cmp(&b.delay)).unwrap_or(&first);
-    let good = is_good(&best.reply);
+    let best = best(&samples).unwrap_or(&first);
     print!("{}", description(server, best, &samples));
-    if !good {
-        println!("  The server is not synchronised: its time means nothing.");
+    let objection = objection(&best.reply);
+    if let Some(why) = &objection {
+        println!("  {why}");
     }
-    Ok(good)
+    Ok(objection.is_none())
+}
+
+/// Of those that say the time, if any do, the one with the shortest round trip: it was disturbed least.
+fn best(samples: &[Sample]) -> Option<&Sample> {
+    let useless = |sample: &Sample| objection(&sample.reply).is_some();
+    samples.iter().min_by(|a, b| useless(a).cmp(&useless(b)).then(a.delay.total_cmp(&b.delay)))
 }
 
 fn ask(server: SocketAddr) -> Result<Sample, String> {
-    let said = |error: sys::Error| error.to_string();
+    let said = |error: sys::Error| send_error(error, server).words(server.port());
     let socket = UdpSocket::connect(server).map_err(said)?;
     let cookie = NtpTimestamp(sys::random::word().map_err(said)?);
     let datagram = packet::client_request(cookie);
@@ -72,10 +79,11 @@ fn ask(server: SocketAddr) -> Result<Sample, String> {
     socket.send(&datagram).map_err(said)?;
     let deadline = Instant::now() + PATIENCE;
     let mut buffer = [0; 1024];
+    let mut stray = false;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err("no answer".to_owned());
+            return Err(ntp::silence(server.port(), stray));
         }
         if !poll::readable(&[socket.as_fd()], Some(left)).map_err(said)?[0] {
             continue;
@@ -83,8 +91,7 @@ fn ask(server: SocketAddr) -> Result<Sample, String> {
         let came = match socket.receive(&mut buffer) {
             Ok(came) => came,
             Err(error) if error.would_block() => continue,
-            Err(error) if error.refused() => return Err("no program listens on that port".to_owned()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(said(error)),
         };
         if let Ok(reply) = packet::decode(&buffer[..came.len])
             && reply.mode == packet::MODE_SERVER
@@ -92,6 +99,7 @@ fn ask(server: SocketAddr) -> Result<Sample, String> {
         {
             return Ok(sample(reply, sent, Wall(came.at_ns)));
         }
+        stray = true;
     }
 }
 
@@ -103,10 +111,6 @@ fn sample(reply: Header, sent: Wall, received: Wall) -> Sample {
     Sample { reply, offset, delay }
 }
 
-fn is_good(reply: &Header) -> bool {
-    reply.leap != Leap::Unknown && (1..=15).contains(&reply.stratum)
-}
-
 fn description(server: SocketAddr, best: &Sample, samples: &[Sample]) -> String {
     let reply = &best.reply;
     let leap = match reply.leap {
@@ -115,14 +119,20 @@ fn description(server: SocketAddr, best: &Sample, samples: &[Sample]) -> String 
         Leap::Delete => "delete a second",
         Leap::Unknown => "unsynchronised",
     };
-    let bound = best.delay / 2.0 + reply.root_delay.seconds() / 2.0 + reply.root_dispersion.seconds();
-    format!(
-        "{server}: version {}, stratum {}, refid {}, leap {leap}, {} of {SAMPLES} answered\n  \
-         offset {} +- {} (positive: this clock is ahead), delay {}\n",
+    let head = format!(
+        "{server}: version {}, stratum {}, refid {}, leap {leap}, {} of {SAMPLES} answered\n",
         reply.version,
         reply.stratum,
         reference(reply),
         samples.len(),
+    );
+    if reply.stratum == 0 {
+        // A kiss, or a server without time: its stamps mean nothing.
+        return head;
+    }
+    let bound = best.delay / 2.0 + reply.root_delay.seconds() / 2.0 + reply.root_dispersion.seconds();
+    format!(
+        "{head}  offset {} +- {} (positive: this clock is ahead), delay {}\n",
         approximately(best.offset),
         approximately(bound),
         approximately(best.delay),
@@ -152,6 +162,22 @@ mod tests {
         let sample = sample(reply, Wall(base + 1_000_000_000), Wall(base + 1_022_000_000));
         assert!((sample.offset - 1.0).abs() < 1e-6, "{sample:?}");
         assert!((sample.delay - 0.02).abs() < 1e-6, "{sample:?}");
+    }
+
+    #[test]
+    fn a_server_that_limits_us_is_judged_by_what_it_says_between() {
+        let with = |stratum: u8, delay: f64| {
+            let stamp = NtpTimestamp::from_wall(Wall(1_800_000_000_000_000_000));
+            let reply = Header { stratum, receive: stamp, transmit: stamp, ..Header::default() };
+            let reply = Header { leap: Leap::None, version: 4, reference_id: *b"RATE", ..reply };
+            Sample { reply, offset: 0.0, delay }
+        };
+        let strata = |samples: &[Sample]| best(samples).map(|sample| sample.reply.stratum);
+        assert_eq!(strata(&[with(0, 0.0), with(2, 0.2), with(3, 0.1)]), Some(3));
+        assert_eq!(strata(&[with(0, 0.0)]), Some(0));
+        let server = "192.0.2.1:123".parse().unwrap();
+        let kiss = description(server, &with(0, 0.0), &[with(0, 0.0)]);
+        assert!(kiss.contains("stratum 0, refid RATE") && !kiss.contains("offset"), "{kiss}");
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub(super) fn read(text: &str, draft: &mut Draft) {
             "local" => settings::local(line, draft),
             "makestep" => settings::make_step(line, draft),
             "maxchange" => settings::max_change(line, draft),
+            "maxdistance" => settings::max_distance(line, draft),
             "maxslewrate" => settings::max_slew_rate(line, draft),
             "minsources" => settings::min_sources(line, draft),
             "leapsecmode" => settings::leap_mode(line, draft),

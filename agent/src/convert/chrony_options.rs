@@ -114,7 +114,6 @@ pub(super) const WITHOUT_FIELD: &[(&[&str], Fate, &str)] = &[
         "each request has a port of its own (RFC 9109): let answers from port 123 to any port through the firewall",
     ),
     (&["dscp"], LeftOut, "packets are not marked for routers"),
-    (&["maxdistance"], LeftOut, "there is no such limit; thresholds say how large the error may be"),
     (&["ntpsigndsocket"], LeftOut, "requests of Windows clients (MS-SNTP) are not signed"),
     (&["ntsntpserver"], LeftOut, "who asked for keys here is told to ask for the time here"),
     (&["nocerttimecheck"], LeftOut, "certificates that are out of date are taken by nobody"),

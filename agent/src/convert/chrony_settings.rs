@@ -140,6 +140,13 @@ pub(super) fn max_change(line: &Line<'_>, draft: &mut Draft) {
     );
 }
 
+/// `maxdistance DISTANCE`.
+pub(super) fn max_distance(line: &Line<'_>, draft: &mut Draft) {
+    if let Some(distance) = seconds(&mut Words::new(line), "maxdistance", draft) {
+        draft.set_max_distance(line, "maxdistance", distance);
+    }
+}
+
 /// `maxslewrate PPM`.
 pub(super) fn max_slew_rate(line: &Line<'_>, draft: &mut Draft) {
     let Some(rate) = Words::new(line).number::<f64>("maxslewrate", draft) else { return };

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use contract::{Profile, Restrict, Upstream};
+use contract::{Profile, Restrict, Span, Upstream};
 
 use crate::check;
 
@@ -142,6 +142,23 @@ impl Draft {
     /// The access list is this.
     pub(super) fn set_restrict(&mut self, restrict: Vec<Restrict>) {
         self.profile.restrict = restrict;
+    }
+
+    /// Sources with a larger root distance are not used; `option` is what the file calls that.
+    pub(super) fn set_max_distance(&mut self, line: &Line<'_>, option: &str, distance: Span) {
+        let (least, most) = (check::SMALLEST_DISTANCE, check::LARGEST_DISTANCE);
+        if distance < least {
+            let field = self.field("clock.max_distance");
+            return self.leave_out(line, format!("{option}: {field} goes from {least} to {most}"));
+        }
+        if distance > most {
+            self.note(
+                line,
+                format!("{option}: {most} is the most, since a server beyond that is unsynchronised"),
+            );
+        }
+        self.profile.clock.max_distance = distance.min(most);
+        self.carry(line);
     }
 
     /// Where the hardware clock is. A policy cannot say that.

@@ -69,7 +69,6 @@ pub(super) const TOS: &[(&str, Fate, &str)] = &[
     ("basedate", Unneeded, "the era of a timestamp is told by the clock and the build"),
     ("bcpollbstep", Unneeded, "it is for broadcasts, which there are none of"),
     ("mdnstries", Unneeded, "the agent is not announced by mDNS"),
-    ("maxdist", LeftOut, "there is no such limit; thresholds say how large the error may be"),
     ("ceiling", LeftOut, "servers are not chosen by stratum"),
     ("floor", LeftOut, "servers are not chosen by stratum"),
     ("cohort", LeftOut, "servers are not chosen by stratum"),

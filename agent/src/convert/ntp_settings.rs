@@ -160,6 +160,11 @@ pub(super) fn tos(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) {
                     draft.carry(line);
                 }
             }
+            "maxdist" => {
+                if let Some(distance) = seconds(&mut words, option, draft) {
+                    draft.set_max_distance(line, option, distance);
+                }
+            }
             "maxclock" => {
                 words.next();
                 let field = draft.field("max_sources");

@@ -235,6 +235,11 @@ fn settings_of_ntp() {
         &["note: minclock", "note: maxclock", "left out: ceiling"],
     );
     ntp("tos minsane 0", &[], &["left out: minsane"]);
+    ntp("tos maxdist 16", &["max_distance = \"16s\""], &[]);
+    ntp("tos maxdist 3 minsane 1", &["max_distance = \"3s\"\nmin_sources = 1"], &[]);
+    ntp("tos maxdist 20", &["max_distance = \"16s\""], &["note: maxdist: 16s is the most"]);
+    ntp("tos maxdist 0", &[], &["left out: maxdist: clock.max_distance goes from 1ms to 16s"]);
+    ntp("tos maxdist x", &[], &["left out: maxdist: what follows is no number"]);
     ntp(
         "tinker step 0.25 panic 60 stepout 900",
         &["threshold = \"250ms\"", "max_change = \"60s\""],
@@ -407,6 +412,10 @@ fn settings_of_chrony() {
     chrony("makestep 0.5 10", &["threshold = \"500ms\"\nlimit = 10"], &["note: first 10 updates"]);
     chrony("makestep 0.1 -1", &["threshold = \"100ms\""], &["left out: steps at any time"]);
     chrony("makestep 0.1", &[], &["left out: makestep"]);
+    chrony("maxdistance 16.0", &["max_distance = \"16s\""], &[]);
+    chrony("maxdistance 0.5", &["max_distance = \"500ms\""], &[]);
+    chrony("maxdistance 30", &["max_distance = \"16s\""], &["note: maxdistance: 16s is the most"]);
+    chrony("maxdistance -1", &[], &["left out: maxdistance: what follows is no number"]);
     chrony("maxchange 10 1 2", &["max_change = \"10s\""], &["note: clock.max_change holds"]);
     chrony("maxslewrate 1000.5", &["max_slew_rate = 1000"], &["note: whole ppm"]);
     chrony("maxslewrate 1e9", &[], &["left out: 100000"]);

@@ -27,6 +27,7 @@ pub(super) struct Requests {
 #[derive(Debug)]
 struct Request {
     socket: UdpSocket,
+    to: SocketAddr,
     cookie: NtpTimestamp,
 }
 
@@ -57,7 +58,7 @@ impl Requests {
             self.itself.end(cookie);
             return Err(error);
         }
-        self.open.insert(id, Request { socket, cookie });
+        self.open.insert(id, Request { socket, to, cookie });
         Ok(at)
     }
 
@@ -95,6 +96,11 @@ impl Requests {
     /// Whether a datagram that came for a request is an answer that our own server gave to it.
     pub(super) fn are_answered_by_us(&self, id: RequestId, datagram: &[u8]) -> bool {
         self.open.get(&id).is_some_and(|request| self.itself.gave(request.cookie, datagram))
+    }
+
+    /// Where a request went.
+    pub(super) fn asked(&self, id: RequestId) -> Option<SocketAddr> {
+        self.open.get(&id).map(|request| request.to)
     }
 
     /// One datagram that came for a request; none if the request is over.

@@ -2,8 +2,8 @@
 use std::{net::IpAddr, os::fd::BorrowedFd, sync::Arc, thread, time::Duration};
 
 use ntp::{
-    Action, BootState, Drift, Engine, Event, Mono, RequestId, RestrictTable, Served, Snapshot, Start,
-    StepReason, Transition,
+    Action, BootState, Drift, Engine, Event, Mono, RequestId, RestrictTable, SendError, Served, Snapshot,
+    Start, StepReason, Transition,
 };
 use sys::poll;
 use tracing::{debug, error, warn};
@@ -17,6 +17,7 @@ use crate::{
     itself::Itself,
     leap_table,
     resolve::{Answer, Resolver},
+    send_error::send_error,
     state::State,
 };
 
@@ -285,7 +286,9 @@ impl Rim {
             let Some(outcome) = self.requests.receive(request, &mut buffer) else { continue };
             match outcome {
                 // `ignore` holds for replies of our own upstreams, too.
-                Ok(received) if self.rules.ignores_upstream(received.from.ip(), received.from.port()) => {}
+                Ok(received) if self.rules.ignores_upstream(received.from.ip(), received.from.port()) => {
+                    self.handle(Event::Dropped { request });
+                }
                 Ok(received) if self.requests.are_answered_by_us(request, &buffer[..received.len]) => {
                     self.handle(Event::OwnAnswer { request });
                 }
@@ -301,8 +304,10 @@ impl Rim {
                 Err(error) if error.would_block() || error.interrupted() => {}
                 Err(error) => {
                     debug!(%error, request = request.0, "Request failed");
+                    let asked = self.requests.asked(request);
+                    let why = asked.map_or(SendError::Other(error.errno()), |asked| send_error(error, asked));
                     self.close(request);
-                    self.handle(Event::SendFailed { request });
+                    self.handle(Event::SendFailed { request, why });
                 }
             }
         }
@@ -382,6 +387,7 @@ mod tests {
             step_limit: 3,
             max_slew_rate: 500e-6,
             max_change: 1000.0,
+            max_distance: 1.5,
             error_bound_threshold: 1.0,
             local: None,
             min_sources: 1,

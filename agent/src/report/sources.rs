@@ -23,6 +23,17 @@ pub(super) fn source_report(source: &ntp::SourceSnapshot) -> SourceReport {
     }
 }
 
+/// Why which upstreams give no time; empty if all do.
+pub(crate) fn reasons(snapshot: &ntp::Snapshot) -> String {
+    let lost = snapshot.sources.iter().filter(|source| is_lost(source.state));
+    contract::reasons(lost.map(|source| (source.name.as_str(), source.why.as_str())))
+}
+
+/// Whether a source in this state gives no time. The reason then changes only when something happens.
+pub(super) fn is_lost(state: ntp::SourceState) -> bool {
+    matches!(state, ntp::SourceState::Unresolved | ntp::SourceState::Unreachable | ntp::SourceState::Unusable)
+}
+
 /// What selection made of it, in the contract's words.
 pub(super) fn source_state(state: ntp::SourceState) -> SourceState {
     match state {

@@ -35,7 +35,7 @@ pub(super) fn clock_report(parts: &Parts) -> ClockReport {
     ClockReport {
         synchronized: snapshot.synchronized,
         reason: reason(snapshot.reason),
-        message: message(snapshot.reason, reference.as_deref()),
+        message: message(snapshot, reference.as_deref()),
         leap: snapshot.leap as u8,
         stratum: snapshot.stratum,
         reference,
@@ -76,6 +76,7 @@ pub(super) fn reason(reason: ntp::Reason) -> Reason {
         ntp::Reason::NoUpstreams => Reason::NoUpstreams,
         ntp::Reason::Starting => Reason::Starting,
         ntp::Reason::Unreachable => Reason::Unreachable,
+        ntp::Reason::NoUsableUpstream => Reason::NoUsableUpstream,
         ntp::Reason::NoMajority => Reason::NoMajority,
         ntp::Reason::TooFewSources => Reason::TooFewSources,
         ntp::Reason::RequiredMissing => Reason::RequiredMissing,

@@ -1,12 +1,56 @@
 //! What the engine says, as sentences: the reason why a clock is or is not synchronised, and what has happened. The
 //! engine's words in, the contract's kinds and text for a reader out.
 use contract::{TransitionKind, approximately};
+use ntp::Snapshot;
 
-use super::conflict::Looked;
+use super::{conflict::Looked, sources::reasons};
 use crate::suspects::{Home, Suspect};
 
-/// The reason as a sentence. Without numbers that change by themselves: it becomes the message of a condition.
-pub(super) fn message(reason: ntp::Reason, reference: Option<&str>) -> String {
+/// The reason as a sentence, and why upstreams give no time where that is what matters. Without numbers that change by
+/// themselves: it becomes the message of a condition.
+pub(super) fn message(snapshot: &Snapshot, reference: Option<&str>) -> String {
+    let mut text = sentence(snapshot.reason, reference);
+    if snapshot.reason == ntp::Reason::ErrorBound {
+        text += error_bound(snapshot, reference).as_str();
+    }
+    let wants = matches!(
+        snapshot.reason,
+        ntp::Reason::Unreachable
+            | ntp::Reason::NoUsableUpstream
+            | ntp::Reason::Holdover
+            | ntp::Reason::ErrorBound
+            | ntp::Reason::TooFewSources
+            | ntp::Reason::RequiredMissing
+            | ntp::Reason::OrphanParent
+    );
+    if wants { with_reasons(text, snapshot) } else { text }
+}
+
+/// A sentence, and after it why which upstreams give no time.
+pub(super) fn with_reasons(text: String, snapshot: &Snapshot) -> String {
+    match reasons(snapshot) {
+        why if why.is_empty() => text,
+        why => format!("{text}. {}", why.trim_end_matches('.')),
+    }
+}
+
+/// What makes the error bound large, if the clock follows an upstream: that one itself, or an offset that is being
+/// slewed.
+fn error_bound(snapshot: &Snapshot, reference: Option<&str>) -> String {
+    let follows = snapshot.sources.iter().any(|source| source.state == ntp::SourceState::Selected);
+    let Some(name) = reference.filter(|_| follows) else { return String::new() };
+    let distance = snapshot.root_delay / 2.0 + snapshot.root_dispersion;
+    if snapshot.offset.is_some_and(|offset| offset.abs() > distance) {
+        return format!(": the offset from {name} is still being corrected");
+    }
+    format!(
+        ", since {name} itself may be wrong by that much (its root distance): raise thresholds.errorBound, or use \
+         upstreams with a smaller one"
+    )
+}
+
+/// The reason as a sentence.
+fn sentence(reason: ntp::Reason, reference: Option<&str>) -> String {
     match reason {
         ntp::Reason::Synchronized => {
             return reference.map_or_else(
@@ -24,10 +68,11 @@ pub(super) fn message(reason: ntp::Reason, reference: Option<&str>) -> String {
         ntp::Reason::LocalClock => {
             "No upstream tells the time, so this node serves its own clock (stratum.local); UTC is unknown"
         }
-        ntp::Reason::Holdover => "No upstream is reached; the clock runs on its last frequency",
+        ntp::Reason::Holdover => "No upstream gives time; the clock runs on its last frequency",
         ntp::Reason::NoUpstreams => "The profile has no upstreams",
         ntp::Reason::Starting => "The first answers are awaited",
         ntp::Reason::Unreachable => "No upstream answers",
+        ntp::Reason::NoUsableUpstream => "No upstream can be used",
         ntp::Reason::NoMajority => "The upstreams contradict each other: no majority",
         ntp::Reason::TooFewSources => "Fewer upstreams agree than clock.minSources asks for",
         ntp::Reason::RequiredMissing => "No upstream with the option require can be followed",
@@ -65,10 +110,10 @@ pub(super) fn described(transition: &ntp::Transition) -> (TransitionKind, String
             (TransitionKind::SynchronizationRegained, "The clock is synchronized again".to_owned())
         }
         ntp::Transition::UpstreamsUnreachable => {
-            (TransitionKind::UpstreamsUnreachable, "No upstream is reached".to_owned())
+            (TransitionKind::UpstreamsUnreachable, "No upstream gives time".to_owned())
         }
         ntp::Transition::UpstreamsReachable => {
-            (TransitionKind::UpstreamsReachable, "An upstream is reached".to_owned())
+            (TransitionKind::UpstreamsReachable, "An upstream gives time again".to_owned())
         }
         ntp::Transition::Stepped { by, why } => {
             let why = match why {
@@ -233,7 +278,7 @@ mod tests {
             ntp::Reason::LocalReference,
             ntp::Reason::LocalClock,
         ] {
-            let message = message(reason, None);
+            let message = sentence(reason, None);
             assert!(!message.is_empty() && !message.contains(|c: char| c.is_ascii_digit()), "{message}");
         }
     }

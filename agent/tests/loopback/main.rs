@@ -40,6 +40,8 @@ mod nts_server;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod boot;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod causes;
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod disk;
 mod interleaved;
 mod timezone;

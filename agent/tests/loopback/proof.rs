@@ -105,7 +105,7 @@ fn chronyd_and_we_agree_on_every_kind_of_key() {
     for name in &names[..7] {
         wait_good(&agent, name);
     }
-    wait_why(&agent, "unknown", "The last eight polls went unanswered; it may not know the key.");
+    wait_why(&agent, "unknown", "It does not answer: check the address, that the server has the same key");
     wait_why(&agent, "bad", "Key file bad: line 2: unknown type");
     wait_why(&agent, "late", "Key file late: No such file");
     assert_eq!(source(&agent.report(), "late").state, SourceState::Unusable);

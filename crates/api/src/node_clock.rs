@@ -137,7 +137,7 @@ pub struct NodeClockStatus {
     /// When the agent was last heard of before this was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reported_at: Option<Time>,
-    /// Synchronized: the clock is. Conflict: somebody else steers it. UpstreamsReachable: at least one upstream answers.
+    /// Synchronized: the clock is. Conflict: somebody else steers it. UpstreamsReachable: at least one upstream gives time.
     /// RTCHealthy: the hardware clock would start the node with the right time. Serving: the node answers NTP requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

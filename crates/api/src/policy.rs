@@ -160,7 +160,10 @@ pub struct Stratum {
 /// How a clock may be moved.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(rules::STEP_WITHIN_MAX_CHANGE).message("step.threshold (10ms if absent) must not be larger than maxChange").field_path(".maxChange"))]
+#[x_kube(
+    validation = Rule::new(rules::STEP_WITHIN_MAX_CHANGE).message("step.threshold (10ms if absent) must not be larger than maxChange").field_path(".maxChange"),
+    validation = Rule::new(rules::DISTANCE_RANGE).message("maxDistance must be from 1ms to 16s").field_path(".maxDistance"),
+)]
 pub struct Clock {
     /// Jumps of the clock, from a node's boot until its first synchronisation only; later it is slewed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,6 +177,12 @@ pub struct Clock {
     #[serde(default = "max_change")]
     #[schemars(schema_with = "span")]
     pub max_change: String,
+    /// The largest root distance at which a source is used: how wrong it can be, by what it says of itself and half of
+    /// the round trip. Windows domain controllers say 10s; for those set 16s, and thresholds.errorBound beyond 10s. From
+    /// 1ms to 16s. A duration, as in 1500ms. Default: 1500ms.
+    #[serde(default = "max_distance")]
+    #[schemars(schema_with = "span")]
+    pub max_distance: String,
     /// So many sources must agree before a clock is moved. A server or a device is one, a pool as many as its maxSources.
     /// Absent: 1 if there are one or two sources beside peers, else 2.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -249,6 +258,10 @@ fn max_slew_rate() -> i32 {
 
 fn max_change() -> String {
     "1000s".to_owned()
+}
+
+fn max_distance() -> String {
+    "1500ms".to_owned()
 }
 
 /// Jumps of the clock.

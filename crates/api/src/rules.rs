@@ -175,6 +175,10 @@ pub const ACTIVATION_RANGE: &str =
 pub const STEP_WITHIN_MAX_CHANGE: &str =
     "duration(has(self.step) ? self.step.threshold : '10ms') <= duration(self.maxChange)";
 
+/// A smaller limit refuses every server; a server of 16 s or more counts as unsynchronised itself (RFC 5905 §7.2).
+pub const DISTANCE_RANGE: &str =
+    "duration(self.maxDistance) >= duration('1ms') && duration(self.maxDistance) <= duration('16s')";
+
 /// Names as the time zone database has them: one to three words of letters, digits, `_`, `+` and `-`, of which the first
 /// begins with a letter. So no path leads out of the folder, or to a hidden file; `localtime` leads back
 /// to where it is asked from.

@@ -9,6 +9,7 @@ mod agent_file;
 mod name;
 mod profile;
 mod serve;
+mod reasons;
 mod report;
 mod rtc_report;
 mod transition;
@@ -22,6 +23,7 @@ pub use profile::{
     Clock, Leap, LeapMode, Mode, Nts, OnExternalStep, Profile, Rtc, RtcMode, Smear, Step, Stratum,
     Thresholds, Upstream,
 };
+pub use reasons::reasons;
 pub use report::{
     BootPodState, BootReport, ClockReport, ConflictReport, ProfileError, Reason, Report, ServerReport,
     SourceReport, SourceState, StepReport, TimezoneReport,

@@ -169,6 +169,9 @@ pub struct Clock {
     pub max_slew_rate: u32,
     /// Largest correction after the first synchronisation of this boot.
     pub max_change: Span,
+    /// Largest root distance at which a source is used, 1ms to 16s.
+    #[serde(skip_serializing_if = "is_usual_distance")]
+    pub max_distance: Span,
     /// So many sources must agree before the clock is moved, 1 to 16; absent: 1 if there are one or two
     /// beside peers, else 2.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,11 +190,20 @@ impl Default for Clock {
             step: Step::default(),
             max_slew_rate: 500,
             max_change: Span::from_secs(1000),
+            max_distance: USUAL_DISTANCE,
             min_sources: None,
             on_external_step: OnExternalStep::default(),
             leap: Leap::default(),
         }
     }
+}
+
+/// As ntpd's `tos maxdist`.
+const USUAL_DISTANCE: Span = Span::from_millis(1500);
+
+/// The usual one is not written: agents from before this field would refuse the profile.
+fn is_usual_distance(distance: &Span) -> bool {
+    *distance == USUAL_DISTANCE
 }
 
 /// What is done when somebody else moved the clock, after the sources were asked anew.

@@ -123,8 +123,10 @@ pub enum Reason {
     NoUpstreams,
     /// The first answers are awaited.
     Starting,
-    /// No upstream answered yet.
+    /// No upstream answers.
     Unreachable,
+    /// No upstream can be used, though some answer.
+    NoUsableUpstream,
     /// The sources contradict each other: no majority.
     NoMajority,
     /// Fewer sources agree than `minSources`.
@@ -158,6 +160,7 @@ impl Reason {
             Self::NoUpstreams => "NoUpstreams",
             Self::Starting => "Starting",
             Self::Unreachable => "Unreachable",
+            Self::NoUsableUpstream => "NoUsableUpstream",
             Self::NoMajority => "NoMajority",
             Self::TooFewSources => "TooFewSources",
             Self::RequiredMissing => "RequiredMissing",

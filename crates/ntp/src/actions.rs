@@ -1,7 +1,9 @@
 //! What goes into the engine and what comes out: events and actions, as data.
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{Foreign, Leap, NtpTimestamp, OnExternalStep, OwnAddresses, Samples, Wall, packet::Header};
+use crate::{
+    Foreign, Leap, NtpTimestamp, OnExternalStep, OwnAddresses, Samples, SendError, Wall, packet::Header,
+};
 
 /// An upstream, for as long as it is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +76,13 @@ pub enum Event<'a> {
     /// The request could not be sent, or the network says that nobody listens.
     SendFailed {
         /// Which request.
+        request: RequestId,
+        /// Why, as far as this node is told.
+        why: SendError,
+    },
+    /// A datagram came to the socket of a request, and the access list drops it (`restrict … ignore`).
+    Dropped {
+        /// The request whose socket it came to.
         request: RequestId,
     },
     /// A datagram came to the socket of a request, proven if the source's answers must be. Whether it is an answer is

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::{
     Action, Heard, Mono, NtpTimestamp, RequestId, Source, SourceId, SourceState, Upstream, Wall,
+    cause::Cause,
     filter::{History, Sample, Verdict},
     interleave::{Interleave, Previous},
     packet,
@@ -83,6 +84,10 @@ pub(crate) struct Association {
     tries: u32,
     refusal: Option<Refusal>,
     denied: bool,
+    /// What else stood in the way of an answer, and how many requests had been sent by then.
+    hindrance: Option<(Cause, u64)>,
+    /// How many stray datagrams had come when an answer was good last.
+    strays_before: u64,
     /// What its last good answer said beside the time.
     heard: Option<Heard>,
     /// When it was reached for the first time again, or lost.
@@ -150,7 +155,7 @@ impl Association {
             rejected: 0,
             stray: 0,
             unauthentic: 0,
-            standing: (SourceState::Measuring, "No answer yet.".to_owned()),
+            standing: (Cause::Awaited.state(), Cause::Awaited.to_string()),
             mixture: None,
             fresh: false,
             host,
@@ -169,6 +174,8 @@ impl Association {
             tries: 0,
             refusal: None,
             denied: false,
+            hindrance: None,
+            strays_before: 0,
             heard: None,
             reach_changed: first,
             unroutable: false,
@@ -246,7 +253,8 @@ impl Association {
                 self.lookup = Some(Lookup { at, wait: FIRST_LOOKUP_WAIT });
             }
         }
-        if self.unanswered > LONG_SILENCE {
+        // Without a proof nothing leaves this node, and it can be there at any moment.
+        if self.unanswered > LONG_SILENCE && !self.proof.is_missing() {
             self.schedule.tire();
         }
         if self.source.burst && self.reach != 0 {
@@ -274,6 +282,7 @@ impl Association {
 
     /// The request has left at corrected time `at`.
     pub(crate) fn left(&mut self, cookie: NtpTimestamp, at: Wall) {
+        self.proof.sent();
         if let Some(request) = &mut self.request {
             request.left(cookie, at);
         }
@@ -284,20 +293,6 @@ impl Association {
         if let Some(request) = &mut self.request {
             request.stamped(at);
         }
-    }
-
-    /// The request did not leave, or nobody listens there.
-    pub(crate) fn failed(&mut self, now: Mono) -> Option<Action> {
-        let close = self.close();
-        if self.device {
-            self.refusal = Some(Refusal::Unreadable);
-            return None;
-        }
-        self.unroutable = self.reach == 0;
-        if self.unroutable && self.unanswered < UNREACHABLE && self.addresses.len() > 1 {
-            self.next_address(now);
-        }
-        close
     }
 
     /// A datagram came for the request, at corrected time `at`.
@@ -328,12 +323,17 @@ impl Association {
                 self.add(sample, now);
                 return Received::Sample;
             }
-            Ok(Answer::Slower(wish)) => self.schedule.slow_down(wish, now),
-            Ok(Answer::Denied) if self.reach == 0 && self.unanswered >= DENIED_AFTER => {
-                self.denied = true;
-                self.schedule.give_up(now);
+            Ok(Answer::Slower(wish)) => {
+                self.hinder(Cause::Rate);
+                self.schedule.slow_down(wish, now);
             }
-            Ok(Answer::Denied) => {}
+            Ok(Answer::Denied(code)) => {
+                self.hinder(Cause::Denied(code));
+                if self.reach == 0 && self.unanswered >= DENIED_AFTER {
+                    self.denied = true;
+                    self.schedule.give_up(now);
+                }
+            }
             Err(refusal) => {
                 self.rejected += 1;
                 if refusal == Refusal::Stray {
@@ -372,7 +372,7 @@ impl Association {
         self.reach |= 1;
         (self.unanswered, self.silent) = (0, 0);
         (self.denied, self.unroutable) = (false, false);
-        self.refusal = None;
+        (self.refusal, self.hindrance, self.strays_before) = (None, None, self.stray);
         self.proof.proved();
         self.lookup = None;
         self.last_answer = Some(now);

@@ -15,6 +15,8 @@ pub struct Config {
     pub max_slew_rate: f64,
     /// Largest correction after this boot's first synchronisation, seconds.
     pub max_change: f64,
+    /// Largest root distance, seconds, at which a source is used.
+    pub max_distance: f64,
     /// Error bound, seconds, beyond which the clock counts as unsynchronised.
     pub error_bound_threshold: f64,
     /// How the local clock is served while unsynchronised, if it is.

@@ -242,6 +242,7 @@ mod tests {
             step_limit: 3,
             max_slew_rate: 5e-4,
             max_change: 1000.0,
+            max_distance: 1.5,
             error_bound_threshold: 0.2,
             local: None,
             min_sources: 1,

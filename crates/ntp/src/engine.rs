@@ -364,8 +364,11 @@ impl Engine {
                     }
                 });
             }
-            Event::SendFailed { request } => {
-                actions.extend(self.with_request(request, |a| a.failed(now.mono)).flatten());
+            Event::SendFailed { request, why } => {
+                actions.extend(self.with_request(request, |a| a.failed(why, now.mono)).flatten());
+            }
+            Event::Dropped { request } => {
+                self.with_request(request, Association::dropped);
             }
             Event::Received { request, datagram, at, local } => {
                 let at = self.clock.corrected(at);

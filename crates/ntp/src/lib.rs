@@ -23,6 +23,7 @@ mod own;
 pub mod packet;
 mod reflection;
 mod reply;
+mod cause;
 
 mod association;
 mod interleave;
@@ -75,6 +76,7 @@ pub use actions::{
     Action, BootState, Drift, Event, Pause, Refusal, RequestId, SourceId, StepReason, Transition,
 };
 pub use association::alternate_families;
+pub use cause::{SendError, objection, silence};
 pub use config::{Auth, Config, LeapMode, LocalClock, Mode, OnExternalStep, Source, Upstream};
 pub use control::{
     AssociationIds, ControlView, KernelClock, KernelPps, QueryLimit, ServerCounts, answer as answer_query,

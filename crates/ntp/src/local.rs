@@ -56,7 +56,7 @@ impl Engine {
         let at = self.clock.corrected(now.wall);
         self.electable().all(|a| {
             let silent = if self.serves_local { a.reach == 0 } else { self.silent(a, now) || a.limited() };
-            let useless = || a.history.estimate().is_some() && too_uncertain(a, at).is_some();
+            let useless = || too_uncertain(a, at, self.config.max_distance).is_some();
             silent || self.outcast(a) || a.follows_us() || a.is_nobody() || useless()
         })
     }

@@ -108,7 +108,9 @@ impl fmt::Display for Refusal {
             Self::Malformed => "their extension fields are malformed",
             Self::OtherRequest => "they answer another request",
             Self::CookieUnknown => "it does not know our cookies any more (NTSN)",
-            Self::Missing => "they are not authenticated",
+            Self::Missing => {
+                "they carry no proof; the server there does not know NTS, or something on the way cuts it off"
+            }
             Self::Wrong => "the authenticator is wrong",
         })
     }
@@ -136,10 +138,10 @@ pub fn open(datagram: &[u8], id: &UniqueId, server_to_client: &dyn Aead) -> Resu
             _ => {}
         }
     }
-    if !ours {
-        return Err(Refusal::OtherRequest);
-    }
     match seal {
+        // A plain answer, from a server or a device on the way that knows nothing of all this.
+        None if !ours => Err(Refusal::Missing),
+        Some(_) if !ours => Err(Refusal::OtherRequest),
         Some(seal) => cookies_in(&break_seal(datagram, &seal, server_to_client)?),
         None if header.stratum == 0 && &header.reference_id == b"NTSN" => Err(Refusal::CookieUnknown),
         None => Err(Refusal::Missing),

@@ -53,8 +53,8 @@ pub(crate) enum Answer {
     Time(Option<Sample>, Server, Previous),
     /// RATE: ask less often; the server's own idea of how often, log2 seconds.
     Slower(i8),
-    /// DENY or RSTR.
-    Denied,
+    /// It will not serve us; the code.
+    Denied([u8; 4]),
 }
 
 /// Why a datagram is no good answer.
@@ -66,8 +66,14 @@ pub(crate) enum Refusal {
     Malformed,
     /// The server says that it has no time to give.
     Unsynchronized,
+    /// A kiss that asks for nothing that we could do.
+    Kiss([u8; 4]),
     /// The server itself is too far from true time.
     TooFar,
+    /// It left the server before the request came, as the server has it.
+    Backwards,
+    /// The server kept the request for longer than the whole round trip took, as it has it.
+    Impossible,
     /// It took too long on the way, or in the server.
     TooSlow,
     /// The server follows us, be it by way of another source of ours, or is us.
@@ -82,32 +88,6 @@ pub(crate) enum Refusal {
     Unreadable,
     /// A device that shows a time before 2000.
     Unset,
-}
-
-impl Refusal {
-    /// For a reader of the source's state.
-    pub(crate) fn why(self) -> &'static str {
-        match self {
-            Self::Stray => "Only answers to other requests come.",
-            Self::Malformed => "Its answers are malformed.",
-            Self::Unsynchronized => "It says that it is not synchronised.",
-            Self::TooFar => "Its root distance is 16 s or more.",
-            Self::TooSlow => "Its answers take too long.",
-            Self::Loop => "It follows this clock.",
-            Self::OwnAddress => {
-                "It is this node itself, which serves time at this address and port: it is not asked."
-            }
-            Self::NoServer => {
-                "Its name resolves to an address that no server has (unspecified, broadcast or multicast): it is not asked. \
-                 Look at what the DNS server answers for it."
-            }
-            Self::OwnAnswer => {
-                "Requests to it come back to this node: its answers are this node's own, and do not count."
-            }
-            Self::Unreadable => "It cannot be read; the agent's log says why.",
-            Self::Unset => "It shows a time before the year 2000: nobody has set it.",
-        }
-    }
 }
 
 /// Root distance at which a server counts as unsynchronised (RFC 5905 §7.2, MAXDISP).
@@ -138,26 +118,16 @@ pub(crate) fn judge(datagram: &[u8], exchange: &Exchange, us: &Identity) -> Resu
     if interleaved.is_none() && header.origin != exchange.cookie {
         return Err(Refusal::Stray);
     }
-    if !(1..=4).contains(&header.version) {
-        return Err(Refusal::Malformed);
+    if (1..=4).contains(&header.version) && header.stratum == 0 {
+        // A kiss (RFC 5905 §7.4).
+        match &header.reference_id {
+            b"RATE" => return Ok(Answer::Slower(header.poll)),
+            b"DENY" | b"RSTR" => return Ok(Answer::Denied(header.reference_id)),
+            _ => {}
+        }
     }
-    if header.stratum == 0 {
-        // A kiss (RFC 5905 §7.4). Other codes than these ask for nothing.
-        return match &header.reference_id {
-            b"RATE" => Ok(Answer::Slower(header.poll)),
-            b"DENY" | b"RSTR" => Ok(Answer::Denied),
-            _ => Err(Refusal::Unsynchronized),
-        };
-    }
-    if header.receive.is_zero() || header.transmit.is_zero() {
-        return Err(Refusal::Malformed);
-    }
-    if header.leap == Leap::Unknown || header.stratum > 15 {
-        return Err(Refusal::Unsynchronized);
-    }
-    let (root_delay, root_dispersion) = (header.root_delay.seconds(), header.root_dispersion.seconds());
-    if root_delay / 2.0 + root_dispersion >= LARGEST_ROOT_DISTANCE {
-        return Err(Refusal::TooFar);
+    if let Some(refusal) = complaint(&header) {
+        return Err(refusal);
     }
     let over = Previous {
         sent: exchange.sent,
@@ -174,15 +144,47 @@ pub(crate) fn judge(datagram: &[u8], exchange: &Exchange, us: &Identity) -> Resu
     Ok(Answer::Time(fresh.then_some(sample), server, over))
 }
 
+/// What the header of an answer says against using it, whatever was asked; none if nothing does.
+pub(crate) fn complaint(header: &Header) -> Option<Refusal> {
+    if !(1..=4).contains(&header.version) {
+        return Some(Refusal::Malformed);
+    }
+    if header.stratum == 0 {
+        // Other codes than these stand for a server that has no time yet: INIT, STEP and names of reference clocks.
+        let refuses = [*b"AUTH", *b"CRYP", *b"NKEY", *b"NTSN", *b"DROP", *b"RMOT"];
+        let code = Some(header.reference_id).filter(|code| refuses.contains(code));
+        return Some(code.map_or(Refusal::Unsynchronized, Refusal::Kiss));
+    }
+    if header.receive.is_zero() || header.transmit.is_zero() {
+        return Some(Refusal::Malformed);
+    }
+    if header.leap == Leap::Unknown || header.stratum > 15 {
+        return Some(Refusal::Unsynchronized);
+    }
+    if header.root_delay.seconds() / 2.0 + header.root_dispersion.seconds() >= LARGEST_ROOT_DISTANCE {
+        return Some(Refusal::TooFar);
+    }
+    None
+}
+
+/// Whether an answer left before its request came, by the server's own stamps of the two.
+pub(crate) fn runs_backwards(received: Wall, sent_back: Wall) -> bool {
+    sent_back - received < SMALLEST_PROCESSING
+}
+
 /// Offset and delay (RFC 5905 §8); the offset with our sign, this clock minus the server's.
 fn measure(header: &Header, exchange: &Previous) -> Result<Sample, Refusal> {
     let (received, sent_back) = (exchange.arrived.to_wall(), header.transmit.to_wall());
     let round_trip = exchange.received - exchange.sent;
     let processing = sent_back - received;
     let delay = round_trip - processing;
-    if !(SMALLEST_PROCESSING..=LONGEST_PROCESSING).contains(&processing)
-        || !(SMALLEST_DELAY..=LONGEST_DELAY).contains(&delay)
-    {
+    if runs_backwards(received, sent_back) {
+        return Err(Refusal::Backwards);
+    }
+    if delay < SMALLEST_DELAY {
+        return Err(Refusal::Impossible);
+    }
+    if processing > LONGEST_PROCESSING || delay > LONGEST_DELAY {
         return Err(Refusal::TooSlow);
     }
     // In nanoseconds as integers: a clock may be off by decades, and the microseconds still count.
@@ -294,8 +296,11 @@ mod tests {
         check(|h| (h.stratum, h.reference_id) = (0, *b"INIT"), Some(Refusal::Unsynchronized));
         check(|h| h.root_dispersion = NtpShort::from_seconds(16.0), Some(Refusal::TooFar));
         check(|h| h.root_delay = NtpShort::from_seconds(32.0), Some(Refusal::TooFar));
-        check(|h| h.transmit = NtpTimestamp::from_wall(NOW + 1.0), Some(Refusal::TooSlow));
-        check(|h| h.transmit = NtpTimestamp::from_wall(NOW + 1.9), Some(Refusal::TooSlow));
+        check(|h| (h.stratum, h.reference_id) = (0, *b"NKEY"), Some(Refusal::Kiss(*b"NKEY")));
+        check(|h| (h.stratum, h.reference_id) = (0, [0xff, 0, b'A', 7]), Some(Refusal::Unsynchronized));
+        check(|h| h.transmit = NtpTimestamp::from_wall(NOW + 1.0), Some(Refusal::Backwards));
+        check(|h| h.transmit = NtpTimestamp::from_wall(NOW + 1.9), Some(Refusal::Impossible));
+        check(|h| h.receive = NtpTimestamp::from_wall(NOW + -3.5), Some(Refusal::Impossible));
         check(|h| h.reference_id = [10, 0, 0, 7], Some(Refusal::Loop));
         check(|h| (h.stratum, h.reference_id) = (1, [10, 0, 0, 7]), None);
     }
@@ -371,9 +376,9 @@ mod tests {
         assert_eq!(refused(&|_, h| h.origin.0 ^= 1), Some(Refusal::Stray));
         assert_eq!(refused(&|_, h| h.mode = 3), Some(Refusal::Stray));
         // The time of departure of this answer, not of the one before; and one before the request came.
-        assert_eq!(refused(&|_, h| h.transmit = reply().transmit), Some(Refusal::TooSlow));
+        assert_eq!(refused(&|_, h| h.transmit = reply().transmit), Some(Refusal::Impossible));
         let early = NtpTimestamp::from_wall(NOW + -17.0);
-        assert_eq!(refused(&|_, h| h.transmit = early), Some(Refusal::TooSlow));
+        assert_eq!(refused(&|_, h| h.transmit = early), Some(Refusal::Backwards));
         assert_eq!(refused(&|_, h| h.leap = Leap::Unknown), Some(Refusal::Unsynchronized));
     }
 

@@ -126,7 +126,7 @@ impl Selector {
         let reached = survivors.iter().any(|c| c.reached);
         let able: Vec<&Candidate> = survivors.into_iter().filter(|c| c.reached || !reached).collect();
         // They agree, but only true time has an error that is known.
-        let (local, able): (Vec<_>, Vec<_>) = able.into_iter().partition(|c| c.local);
+        let (local, able): (Vec<&Candidate>, Vec<&Candidate>) = able.into_iter().partition(|c| c.local);
         let able = if able.is_empty() { local } else { able };
         let followed_local = able.iter().all(|c| c.local);
         let preferred = able.iter().any(|c| c.prefer);
@@ -142,8 +142,7 @@ impl Selector {
             } else if c.id == selected {
                 (SourceState::Selected, String::new())
             } else if !c.reached {
-                let why = "It has not answered of late; what it said before agrees.";
-                (SourceState::Unreachable, why.to_owned())
+                (SourceState::Unreachable, "What it said before agrees.".to_owned())
             } else if c.local && !followed_local {
                 (SourceState::Agreeing, "It has the time of a local clock; true time is followed.".to_owned())
             } else if preferred && !c.prefer {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::{
     Action, Auth, BootState, Clocks, Config, Drift, Engine, Event, Leap, LeapMode, Mode, NtpTimestamp,
-    OnExternalStep, RequestId, Samples, Snapshot, Source, Start, StepReason, Transition, Upstream,
+    OnExternalStep, RequestId, Samples, SendError, Snapshot, Source, Start, StepReason, Transition, Upstream,
 };
 
 mod random;
@@ -77,6 +77,10 @@ pub struct Sim {
     pub path: Path,
     /// What is wrong with it.
     pub trouble: Trouble,
+    /// What becomes of requests to addresses without a server.
+    pub send_error: SendError,
+    /// The access list drops what servers answer.
+    pub drops: bool,
     /// What is done to answers, if anything.
     pub tamper: Option<Tamper>,
     /// The kernel refuses steps.
@@ -157,6 +161,7 @@ pub fn config(sources: usize) -> Config {
         step_limit: 3,
         max_slew_rate: 500e-6,
         max_change: 1000.0,
+        max_distance: 1.5,
         error_bound_threshold: 0.2,
         local: None,
         min_sources: 1,
@@ -195,6 +200,8 @@ impl Sim {
             devices: Vec::new(),
             path: LAN,
             trouble: CALM,
+            send_error: SendError::NoRoute,
+            drops: false,
             tamper: None,
             stubborn: false,
             steps: Vec::new(),
@@ -292,7 +299,9 @@ impl Sim {
 
     /// A datagram has come. Its stamp is the kernel's: the time of arrival, however late the program reads.
     fn receive(&mut self, request: RequestId, datagram: &[u8]) {
-        if self.open.contains(&request) {
+        if self.drops {
+            self.give(Event::Dropped { request });
+        } else if self.open.contains(&request) {
             let local = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200)));
             let at = self.clocks().wall;
             self.refill_cookies(request);
@@ -374,7 +383,7 @@ impl Sim {
         };
         let index = usize::from(last) - 1;
         if index >= self.servers.len() {
-            return self.give(Event::SendFailed { request });
+            return self.give(Event::SendFailed { request, why: self.send_error });
         }
         let cookie = NtpTimestamp(self.host.bits() | 1);
         let at = self.clocks().wall;

@@ -86,6 +86,8 @@ pub enum Reason {
     Starting,
     /// No source answered yet.
     Unreachable,
+    /// No source can be used, though some answer.
+    NoUsableUpstream,
     /// The sources contradict each other.
     NoMajority,
     /// Fewer sources agree than `min_sources`.

@@ -31,7 +31,8 @@ pub(crate) struct Announced {
     clock: Option<Followed>,
     /// The first synchronisation with true time was told.
     synchronized: bool,
-    unreachable: bool,
+    /// None until that is known.
+    unreachable: Option<bool>,
     pub(crate) kernel: Told,
 }
 
@@ -45,21 +46,14 @@ enum Followed {
     TrueTime,
 }
 
-/// A source whose name was not resolved for so many seconds counts as not reached.
-const RESOLVE_PATIENCE: f64 = 10.0;
+/// While sources are sought, one whose name was not resolved for so many seconds counts as not reached, and so does
+/// one whose answers cannot be used: the first answer may be an exception.
+const SEEKING: f64 = 10.0;
 
 impl Engine {
     /// The last step of every verb that can change something: judges, announces, tells the kernel.
     pub(crate) fn finish(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let unreachable = self.unreachable(now);
-        if unreachable != self.announced.unreachable && self.electable().next().is_some() {
-            self.announced.unreachable = unreachable;
-            actions.push(Action::Announce(if unreachable {
-                Transition::UpstreamsUnreachable
-            } else {
-                Transition::UpstreamsReachable
-            }));
-        }
+        actions.extend(self.reach_transition(now).map(Action::Announce));
         // What our own clock is worth while it is served is nothing that anybody measured.
         let (synchronized, reason) = self.judged(now);
         if synchronized {
@@ -102,6 +96,24 @@ impl Engine {
         }));
     }
 
+    /// What is to be told of upstreams that were lost or reached. In between, nothing is known.
+    fn reach_transition(&mut self, now: Now) -> Option<Transition> {
+        let reached = |a: &Association| a.reach != 0 && !a.follows_us() && !a.is_unusable();
+        let unreachable = if self.electable().any(reached) {
+            false
+        } else if self.electable().next().is_some() && self.unreachable(now) {
+            true
+        } else {
+            return None;
+        };
+        let before = self.announced.unreachable.replace(unreachable);
+        match (before, unreachable) {
+            (None | Some(false), true) => Some(Transition::UpstreamsUnreachable),
+            (Some(true), false) => Some(Transition::UpstreamsReachable),
+            (None | Some(false), false) | (Some(true), true) => None,
+        }
+    }
+
     /// The leap second that we announce.
     pub(crate) fn indicator(&self, synchronized: bool) -> Leap {
         if synchronized { self.leap.announced() } else { Leap::Unknown }
@@ -132,6 +144,9 @@ impl Engine {
         let Some(bound) = self.error_bound(now) else {
             let reason = match (self.jumped, self.unreachable(now)) {
                 (true, _) => Reason::UnexplainedJump,
+                (_, true) if self.electable().any(|a| a.is_unusable() && !a.is_nobody()) => {
+                    Reason::NoUsableUpstream
+                }
                 (_, true) => Reason::Unreachable,
                 _ => Reason::Starting,
             };
@@ -140,7 +155,7 @@ impl Engine {
         let within = bound <= self.config.error_bound_threshold;
         let local = self.discipline.reference.is_some_and(|reference| reference.local);
         // Local clocks that answer say nothing of true time.
-        let held = self.electable().all(|a| self.silent(a, now) || self.local_reference(a));
+        let held = self.electable().all(|a| self.gives_no_time(a, now) || self.local_reference(a));
         match within {
             true if local => (true, Reason::LocalReference),
             true if held => (true, Reason::Holdover),
@@ -149,16 +164,23 @@ impl Engine {
         }
     }
 
-    /// Whether no source is reached that does not follow us, and none was for as long as it takes to know.
+    /// Whether no source that does not follow us is reached and can be used, and none was for as long as it takes to
+    /// know.
     fn unreachable(&self, now: Now) -> bool {
-        self.electable().all(|a| self.silent(a, now))
+        self.electable().all(|a| self.gives_no_time(a, now))
+    }
+
+    /// Whether a source is silent, or what it says cannot be used, and it is no longer too early to say so.
+    fn gives_no_time(&self, association: &Association, now: Now) -> bool {
+        let seeking = now.mono - self.seeking < SEEKING;
+        self.silent(association, now) || !seeking && association.is_unusable()
     }
 
     /// Whether a source is not reached, or follows us, and it is no longer too early to say so.
     pub(crate) fn silent(&self, association: &Association, now: Now) -> bool {
-        let resolving = now.mono - self.seeking < RESOLVE_PATIENCE;
+        let seeking = now.mono - self.seeking < SEEKING;
         let useless = association.unreachable() || association.follows_us() || association.is_nobody();
-        useless || !association.placed() && !resolving
+        useless || !association.placed() && !seeking
     }
 
     /// The sources that are not for measuring only, and no duplicates of others.

@@ -2,6 +2,7 @@
 use crate::{
     Action, Leap, Now, SourceState, StepReason, Transition, Wall,
     association::{Association, Merits},
+    cause::{Cause, LAST_STRATUM},
     combine::{Estimated, combinable, combine},
     discipline::{CLOCK_ERROR, Decision, Reference},
     engine::Engine,
@@ -16,9 +17,6 @@ use crate::{
 /// be the liar. Three answers of a burst take 1.4 s.
 const PATIENCE: f64 = 4.0;
 
-/// Root distance beyond which a source says too little to be voted on, seconds (as ntpd; RFC 5905 has 1 s).
-const MAX_DISTANCE: f64 = 1.5;
-
 /// Standard deviation of the samples beyond which they say nothing, seconds (chrony's `maxjitter`).
 const MAX_JITTER: f64 = 1.0;
 
@@ -28,8 +26,8 @@ impl Engine {
         let at = self.clock.corrected(now.wall);
         for association in &mut self.associations {
             association.mixture = association.server.and_then(|s| mixture(&s, self.config.smeared, now.wall));
-            if let Some(standing) = association.obstacle() {
-                association.standing = standing;
+            if let Some(cause) = association.obstacle() {
+                association.stand(&cause);
             }
         }
         let patient = now.mono - self.seeking < PATIENCE && self.discipline.reference.is_none();
@@ -46,7 +44,7 @@ impl Engine {
         let mut usable = self.associations.iter_mut().filter(|a| a.obstacle().is_none());
         if let Some(parent) = usable.find(|a| Some(a.id) == self.parent) {
             // It was elected: nobody else can agree with it, or prove it right.
-            candidates.extend(candidate(parent, (true, true), at));
+            candidates.extend(candidate(parent, (true, true), at, self.config.max_distance));
             demands = Demands { min_sources: 1, required: false };
         }
         let (ballot, findings) = match self.selector.select(&candidates, demands) {
@@ -61,6 +59,9 @@ impl Engine {
         self.ballot = ballot;
         for (id, state, why) in findings {
             if let Some(association) = self.associations.iter_mut().find(|a| a.id == id) {
+                // Of one that votes by what it said before: why it says nothing now.
+                let silent = (state == SourceState::Unreachable).then(|| association.obstacle()).flatten();
+                let why = silent.map_or_else(|| why.clone(), |cause| format!("{cause} {why}"));
                 association.standing = (state, why);
             }
         }
@@ -96,7 +97,7 @@ impl Engine {
                 || association.awaited()
                 || recent && association.remembered() && !association.source.noselect;
             if votes {
-                candidates.extend(candidate(association, (reached, local), at));
+                candidates.extend(candidate(association, (reached, local), at, self.config.max_distance));
             }
         }
         candidates
@@ -255,12 +256,18 @@ impl Engine {
     }
 }
 
-/// The source as one to be voted on; none if what it says is too uncertain, or nothing yet.
-fn candidate(association: &mut Association, (reached, local): (bool, bool), at: Wall) -> Option<Candidate> {
+/// The source as one to be voted on; none if what it says is too uncertain, or nothing yet. `limit` is that of its
+/// root distance, seconds.
+fn candidate(
+    association: &mut Association,
+    (reached, local): (bool, bool),
+    at: Wall,
+    limit: f64,
+) -> Option<Candidate> {
     let (estimate, server) = association.voice()?;
     let (offset, distance) = estimate.interval_at(at);
-    if let Some(why) = too_uncertain(association, at) {
-        association.standing = (SourceState::Unusable, why);
+    if let Some(cause) = too_uncertain(association, at, limit) {
+        association.stand(&cause);
         return None;
     }
     let Merits { prefer, trust, require } = association.merits();
@@ -278,14 +285,19 @@ fn candidate(association: &mut Association, (reached, local): (bool, bool), at: 
     })
 }
 
-/// Why what a source says is too uncertain to be voted on; none if it is not.
-pub(crate) fn too_uncertain(association: &Association, at: Wall) -> Option<String> {
-    let (estimate, _) = association.voice()?;
+/// Why what a source says cannot be voted on; none if it can. `limit` is that of its root distance, seconds.
+pub(crate) fn too_uncertain(association: &Association, at: Wall, limit: f64) -> Option<Cause> {
+    let (estimate, server) = association.voice()?;
     let (_, distance) = estimate.interval_at(at);
-    let limits =
-        [("time is uncertain", distance, MAX_DISTANCE), ("samples vary", estimate.deviation, MAX_JITTER)];
-    let (what, size, limit) = limits.into_iter().find(|(_, size, limit)| size > limit)?;
-    Some(format!("Its {what} by {size:.3} s, more than {limit} s."))
+    if server.stratum >= LAST_STRATUM {
+        Some(Cause::LastStratum)
+    } else if distance > limit {
+        Some(Cause::TooDistant { distance, limit })
+    } else if estimate.deviation > MAX_JITTER {
+        Some(Cause::Jittery { limit: MAX_JITTER })
+    } else {
+        None
+    }
 }
 
 /// What a source says now. Its distance covers what the estimate differs from the best sample by; or from the newest,

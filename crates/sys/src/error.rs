@@ -70,6 +70,23 @@ impl Error {
             || (self.call == "socket" && self.errno == libc::EINVAL)
     }
 
+    /// There is no way to that address. Of a route of type blackhole the kernel says EINVAL.
+    pub fn no_route(self) -> bool {
+        matches!(self.errno, libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EHOSTDOWN)
+            || (self.call == "connect" && self.errno == libc::EINVAL)
+    }
+
+    /// No local port is free. When a connected socket is to get one, the kernel says EAGAIN.
+    pub fn no_port(self) -> bool {
+        matches!(self.errno, libc::EADDRINUSE | libc::EADDRNOTAVAIL)
+            || (self.call == "connect" && self.errno == libc::EAGAIN)
+    }
+
+    /// This process, or the machine, has no free file descriptor.
+    pub fn no_descriptor(self) -> bool {
+        matches!(self.errno, libc::EMFILE | libc::ENFILE)
+    }
+
     /// The host on the other side says that nobody listens on that port.
     pub fn refused(self) -> bool {
         self.errno == libc::ECONNREFUSED
@@ -93,5 +110,13 @@ mod tests {
         let error = Error::new("bind", libc::EADDRINUSE);
         assert_eq!(error.to_string(), "bind: Address already in use (os error 98)");
         assert!(error.in_use() && !error.would_block());
+    }
+
+    #[test]
+    fn a_connection_without_a_port_is_not_one_to_wait_for() {
+        assert!(Error::new("connect", libc::EAGAIN).no_port());
+        assert!(!Error::new("recvmsg", libc::EAGAIN).no_port());
+        assert!(Error::new("socket", libc::EMFILE).no_descriptor());
+        assert!(Error::new("connect", libc::ENETUNREACH).no_route());
     }
 }

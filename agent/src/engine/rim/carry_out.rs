@@ -1,11 +1,11 @@
 //! The engine's actions, carried out in their order: on the clock, on requests and devices, on the disk, and in words.
 use std::{collections::VecDeque, net::SocketAddr};
 
-use ntp::{Action, Event, Pause, RequestId, SourceId, Transition, packet::Header};
+use ntp::{Action, Event, Pause, RequestId, SendError, SourceId, Transition, packet::Header};
 use tracing::{debug, error, info, warn};
 
 use super::Rim;
-use crate::{clock, resolve};
+use crate::{clock, report, resolve, send_error::send_error};
 
 impl Rim {
     /// Carries out actions in their order; what the engine wants in answer to their outcome comes after them.
@@ -49,7 +49,9 @@ impl Rim {
     }
 
     pub(super) fn announce(&mut self, transition: Transition) {
-        log(&transition);
+        let lost = transition == Transition::UpstreamsUnreachable;
+        let view = if lost { self.view() } else { None };
+        log(&transition, &view.map(|(snapshot, _)| report::reasons(&snapshot)).unwrap_or_default());
         self.announced.push(transition);
     }
 
@@ -82,7 +84,8 @@ impl Rim {
                 offset: reading.system_ns.saturating_sub(reading.device_ns) as f64 / 1e9,
                 dispersion: reading.window_ns as f64 / 2e9,
             },
-            None => Event::SendFailed { request },
+            // The device's own log line says why.
+            None => Event::SendFailed { request, why: SendError::Other(0) },
         };
         self.tell(event)
     }
@@ -97,22 +100,22 @@ impl Rim {
             Ok(at) => Event::Sent { request, cookie, at },
             Err(error) => {
                 debug!(%error, %to, "Request not sent");
-                Event::SendFailed { request }
+                Event::SendFailed { request, why: send_error(error, to) }
             }
         };
         self.tell(event)
     }
 }
 
-/// Each transition, once, with its facts.
-fn log(transition: &Transition) {
+/// Each transition, once, with its facts; `why` upstreams give no time.
+fn log(transition: &Transition, why: &str) {
     match transition {
         Transition::Synchronized => info!("Clock synchronized"),
         Transition::LocalReference => warn!("On the time of a local clock; UTC is unknown"),
         Transition::SynchronizationLost => warn!("Synchronization lost"),
         Transition::SynchronizationRegained => info!("Synchronization regained"),
-        Transition::UpstreamsUnreachable => warn!("No upstream is reached"),
-        Transition::UpstreamsReachable => info!("Upstream reached"),
+        Transition::UpstreamsUnreachable => warn!(why, "No upstream gives time"),
+        Transition::UpstreamsReachable => info!("An upstream gives time again"),
         Transition::Stepped { by, why } => warn!(by_s = by, ?why, "Clock stepped"),
         Transition::LeapSecond { by } => info!(by_s = by, "Leap second passed"),
         Transition::CorrectionRefused { offset, why } => {

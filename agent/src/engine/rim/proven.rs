@@ -1,6 +1,6 @@
 //! The part of the loop's body that is about proof: requests are completed, key exchanges asked for, and a datagram is
 //! believed or not, before the engine hears of it.
-use ntp::{Action, Auth, Event, NtpTimestamp, RequestId, SourceId, Wall, packet::Header};
+use ntp::{Action, Auth, Event, NtpTimestamp, RequestId, SendError, SourceId, Wall, packet::Header};
 use tracing::{debug, info, warn};
 
 use super::Rim;
@@ -24,7 +24,8 @@ impl Rim {
             Ok(word) => NtpTimestamp(word),
             Err(error) => {
                 debug!(%error, "Request not sent");
-                return Err(self.tell(Event::SendFailed { request }));
+                let why = SendError::Other(error.errno());
+                return Err(self.tell(Event::SendFailed { request, why }));
             }
         };
         let auth = self.auth(source);
@@ -37,7 +38,7 @@ impl Rim {
         if let Some(why) = &why {
             actions.extend(self.tell(Event::Unproven { source, why }));
         }
-        actions.extend(self.tell(Event::SendFailed { request }));
+        actions.extend(self.tell(Event::SendFailed { request, why: SendError::Unproven }));
         Err(actions)
     }
 

@@ -117,6 +117,7 @@ impl Association {
         (self.address, self.local) = (Some(address), None);
         (self.denied, self.refusal, self.server, self.unroutable) = (false, None, None, false);
         (self.heard, self.former, self.tries) = (None, None, 0);
+        (self.hindrance, self.strays_before) = (None, self.stray);
         self.history.clear();
         self.break_off()
     }

@@ -56,8 +56,8 @@ impl Association {
     fn flash(&self) -> u16 {
         let refusal = match self.refusal {
             None | Some(Refusal::Stray) => 0,
-            Some(Refusal::Malformed | Refusal::Unset) => 0x0040,
-            Some(Refusal::Unsynchronized) => 0x0020,
+            Some(Refusal::Malformed | Refusal::Unset | Refusal::Backwards | Refusal::Impossible) => 0x0040,
+            Some(Refusal::Unsynchronized | Refusal::Kiss(_)) => 0x0020,
             Some(Refusal::TooFar | Refusal::TooSlow) => 0x0400,
             Some(Refusal::Loop | Refusal::OwnAddress | Refusal::OwnAnswer | Refusal::NoServer) => 0x0800,
             Some(Refusal::Unreadable) => UNREACHABLE,

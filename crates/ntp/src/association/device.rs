@@ -47,7 +47,7 @@ impl Association {
             }
             Err(refusal) => {
                 self.rejected += 1;
-                self.refusal = Some(refusal);
+                (self.refusal, self.silent) = (Some(refusal), 0);
                 false
             }
         }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Association;
 use crate::{
-    Action, Auth, Heard, Mono, OwnAddresses, Source, SourceState, filter::History, poll::Schedule,
+    Action, Auth, Heard, Mono, OwnAddresses, Source, cause::Cause, filter::History, poll::Schedule,
     reply::Server,
 };
 
@@ -67,8 +67,8 @@ impl Association {
     }
 
     /// Why it has no vote, if another source counts for its server.
-    pub(super) fn duplicate_obstacle(&self) -> Option<(SourceState, String)> {
-        self.duplicate.why.clone().map(|why| (SourceState::Unusable, why))
+    pub(super) fn duplicate_obstacle(&self) -> Option<Cause> {
+        self.duplicate.why.clone().map(Cause::Duplicate)
     }
 
     /// Its options, and those of the sources that it counts for.
@@ -93,7 +93,7 @@ impl Association {
         if self.duplicate.why.take().is_some() {
             let Source { min_poll, max_poll, iburst, .. } = self.source;
             self.schedule = Schedule::new(min_poll, max_poll, iburst, now);
-            self.standing = (SourceState::Measuring, "No answer yet.".to_owned());
+            self.stand(&Cause::Awaited);
         }
     }
 
@@ -107,7 +107,7 @@ impl Association {
         if self.duplicate.why.as_ref() == Some(&why) {
             return None;
         }
-        self.standing = (SourceState::Unusable, why.clone());
+        self.stand(&Cause::Duplicate(why.clone()));
         let known = self.duplicate.why.replace(why).is_some();
         self.lookup = None;
         (self.reach, self.unanswered, self.silent, self.last_answer) = (0, 0, 0, None);
@@ -169,7 +169,7 @@ impl Association {
         self.schedule = Schedule::new(min_poll, max_poll, iburst, now);
         (self.reach, self.unanswered, self.silent, self.last_answer) = (0, 0, 0, None);
         (self.lookup, self.duplicate.why) = (None, None);
-        self.standing = (SourceState::Measuring, "No answer yet.".to_owned());
+        self.stand(&Cause::Awaited);
         self.replace(address)
     }
 

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use crate::{
-    Action, Auth, Mono, SourceState,
+    Action, Auth, Mono,
     association::{Association, alternate_families, lookup::Lookup},
+    cause::Cause,
 };
 
 /// What stands between a source and its proof.
@@ -18,6 +19,8 @@ pub(crate) struct Proof {
     with: Option<IpAddr>,
     /// Why there is none; none while all is well.
     pub(super) why: Option<String>,
+    /// The reason is that a request could not be given a proof, not that an answer had none.
+    missing: bool,
     /// No exchange before this.
     next_exchange: Mono,
     /// Seconds between the next two.
@@ -33,7 +36,15 @@ const LONGEST_WAIT: f64 = 3600.0;
 impl Proof {
     pub(super) fn new(auth: &Auth, first: Mono) -> Self {
         let exchanges = matches!(auth, Auth::Nts { .. });
-        Self { exchanges, keyed: false, with: None, why: None, next_exchange: first, wait: FIRST_WAIT }
+        Self {
+            exchanges,
+            keyed: false,
+            with: None,
+            why: None,
+            missing: false,
+            next_exchange: first,
+            wait: FIRST_WAIT,
+        }
     }
 
     /// Whether a request can be proven, as far as is known here.
@@ -56,6 +67,19 @@ impl Proof {
     /// An exchange did not come to ask a server: there is none that the next one must spare.
     pub(super) fn spare_nobody(&mut self, now: Mono) {
         (self.next_exchange, self.wait) = (now, FIRST_WAIT);
+    }
+
+    /// Whether there is nothing to prove a request with.
+    pub(super) fn is_missing(&self) -> bool {
+        self.missing && self.why.is_some()
+    }
+
+    /// A request left. With a key it has its proof, so what was wrong with the key is over. With keys of an exchange
+    /// that failed, those of the exchange before may still be in use.
+    pub(super) fn sent(&mut self) {
+        if self.missing && !self.exchanges {
+            self.why = None;
+        }
     }
 
     /// An answer was proven.
@@ -97,7 +121,7 @@ impl Association {
 
     /// There is nothing to prove answers with.
     pub(crate) fn unproven(&mut self, why: &str, now: Mono) {
-        self.proof.why = Some(why.to_owned());
+        (self.proof.why, self.proof.missing) = (Some(why.to_owned()), true);
         if self.proof.exchanges && self.lookup.is_none() {
             self.lookup = Some(Lookup { at: self.proof.earliest_exchange(now), wait: 0.0 });
         }
@@ -107,30 +131,19 @@ impl Association {
     pub(crate) fn unauthentic(&mut self, why: &str) {
         self.rejected += 1;
         self.unauthentic += 1;
-        self.proof.why = Some(why.to_owned());
+        (self.proof.why, self.proof.missing) = (Some(why.to_owned()), false);
     }
 
     /// What stands in the way of being voted on, as far as proof goes.
-    pub(super) fn proof_obstacle(&self) -> Option<(SourceState, String)> {
+    pub(super) fn proof_obstacle(&self) -> Option<Cause> {
         if let Some(why) = self.proof.why.clone().filter(|_| self.reach == 0) {
-            return Some((SourceState::Unusable, why));
+            return Some(Cause::Unproven(why));
         }
         if !self.proof.ready() && self.refresh.failure.is_some() {
-            return Some((SourceState::Unresolved, self.no_address()));
+            return Some(self.no_address());
         }
         let to_be_exchanged = self.pool.is_none() || self.address().is_some();
-        if !self.proof.ready() && to_be_exchanged {
-            return Some((SourceState::Measuring, "Keys are being exchanged.".to_owned()));
-        }
-        None
-    }
-
-    /// What silence means: who does not know our key is silent, too.
-    pub(super) fn silence(&self) -> &'static str {
-        match self.source.auth {
-            Auth::Key(_) => "The last eight polls went unanswered; it may not know the key.",
-            Auth::None | Auth::Nts { .. } => "The last eight polls went unanswered.",
-        }
+        (!self.proof.ready() && to_be_exchanged).then_some(Cause::Exchanging)
     }
 }
 
@@ -139,7 +152,9 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::{Config, Engine, Event, LeapMode, Mode, Now, Source, SourceId, Start, Upstream, Wall};
+    use crate::{
+        Config, Engine, Event, LeapMode, Mode, Now, Source, SourceId, SourceState, Start, Upstream, Wall,
+    };
 
     fn engine(auth: Auth) -> Engine {
         engine_of(Upstream::Server { host: "192.0.2.1".to_owned(), port: 123 }, auth)
@@ -167,6 +182,7 @@ mod tests {
             step_limit: 3,
             max_slew_rate: 5e-4,
             max_change: 1000.0,
+            max_distance: 1.5,
             error_bound_threshold: 1.0,
             local: None,
             min_sources: 1,

@@ -10,7 +10,7 @@ impl Sim {
     pub(super) fn read(&mut self, request: RequestId, path: &str) {
         let device = self.devices.iter().find(|(name, _)| *name == path);
         let Some(shown) = device.and_then(|(_, shown)| shown(self.now)) else {
-            return self.give(Event::SendFailed { request });
+            return self.give(Event::SendFailed { request, why: crate::SendError::Other(5) });
         };
         let mut window = || 0.5e-6 + self.host.exponential(0.5e-6);
         let (before, after) = (window(), window());

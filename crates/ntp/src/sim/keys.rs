@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Sim;
-use crate::{Auth, Event, RequestId, SourceId, nts::COOKIES};
+use crate::{Auth, Event, RequestId, SendError, SourceId, nts::COOKIES};
 
 /// The cookies of the sources with NTS.
 #[derive(Default)]
@@ -27,7 +27,7 @@ impl Sim {
         let cookies = self.keys.cookies.entry(source).or_default();
         if *cookies == 0 {
             self.give(Event::Unproven { source, why: "No cookies are left." });
-            self.give(Event::SendFailed { request });
+            self.give(Event::SendFailed { request, why: SendError::Unproven });
             return false;
         }
         *cookies -= 1;

@@ -9,6 +9,7 @@ mod air_gap;
 mod itself;
 mod local_clock;
 mod names;
+mod causes;
 mod upstreams;
 
 mod choice;

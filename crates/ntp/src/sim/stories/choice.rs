@@ -98,7 +98,8 @@ fn a_silent_source_is_not_followed_while_another_answers() {
     assert!(age < 130.0, "{age}");
     // After a hundred polls nothing is left of it.
     sim.run(7000.0);
-    assert_eq!(sim.snapshot().sources[0].why, "The last eight polls went unanswered.");
+    let why = &sim.snapshot().sources[0].why;
+    assert!(why.starts_with("It does not answer") && !why.contains("before agrees"), "{why}");
 }
 
 fn pool(host: &str, max_sources: usize) -> Upstream {

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::named;
 use crate::{
-    Action, BootState, Engine, Event, Leap, Mono, Now, NtpTimestamp, RequestId, SourceId, Start, Transition,
-    Wall,
+    Action, BootState, Engine, Event, Leap, Mono, Now, NtpTimestamp, RequestId, SendError, SourceId, Start,
+    Transition, Wall,
     packet::{self, Header},
     sim::{Sim, config, honest},
 };
@@ -83,7 +83,7 @@ impl Stranger {
         let sent = Event::Sent { request, cookie: COOKIE, at: wall };
         match kind {
             0 => self.give(sent),
-            1 => self.give(Event::SendFailed { request }),
+            1 => self.give(Event::SendFailed { request, why: SendError::NoListener }),
             2 => {
                 self.give(sent)?;
                 octets[24..32].copy_from_slice(&COOKIE.0.to_be_bytes());

@@ -142,5 +142,8 @@ fn kisses_slow_down_or_end_the_questions() {
     sim.run(1000.0);
     assert!(sim.sent.len() < 5, "{}", sim.sent.len());
     let snapshot = sim.snapshot();
-    assert_eq!((snapshot.reason, snapshot.sources[0].state), (Reason::Unreachable, SourceState::Unusable));
+    assert_eq!(
+        (snapshot.reason, snapshot.sources[0].state),
+        (Reason::NoUsableUpstream, SourceState::Unusable)
+    );
 }
