@@ -13,7 +13,7 @@ use crate::{
     bench::{
         Agent, Chronyd, Folder, free_udp_port,
         namespace::{Neighbour, alone},
-        wait_for,
+        run, wait_for,
     },
     relay::Relay,
 };
@@ -208,6 +208,7 @@ fn where_it_does_not_serve_another_daemon_is_a_server() {
     // Another daemon has the port before it.
     let folder = Folder::new();
     let chronyd = Chronyd::start(&folder, 3);
+    wait_for("the daemon", || run(&["query", &format!("127.0.0.1:{}", chronyd.port)]).0 == 0);
     let upstreams = [("server", "127.0.0.1", chronyd.port)];
     let other = Folder::new();
     let agent = Agent::start(&other, &file(&upstreams, chronyd.port, ""));
