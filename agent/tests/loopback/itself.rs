@@ -50,11 +50,12 @@ fn wait_for_source(agent: &Agent, name: &str, is_so: impl Fn(&SourceReport) -> b
 }
 
 /// Looks for some seconds, in which twenty polls are due.
-fn check_never_synchronized(agent: &Agent) {
+fn check_follows_nobody(agent: &Agent) {
     let end = Instant::now() + Duration::from_secs(8);
     while Instant::now() < end {
         let clock = agent.report().clock;
-        assert!(!clock.synchronized && clock.reference.is_none(), "{clock:?}");
+        assert!(!matches!(clock.reason, Reason::Synchronized | Reason::Holdover), "{clock:?}");
+        assert!(clock.reference.is_none(), "{clock:?}");
         thread::sleep(Duration::from_millis(100));
     }
 }
@@ -84,7 +85,7 @@ fn by_its_own_addresses_it_is_not_asked_and_says_so() {
                 });
                 assert_eq!((itself.state, itself.reach), (SourceState::Unusable, 0), "{itself:?}");
             }
-            check_never_synchronized(&agent);
+            check_follows_nobody(&agent);
             // Before the port was open it could not know.
             assert!(agent.report().server.answered < 8, "it goes on asking itself");
         }
@@ -107,7 +108,7 @@ fn an_address_that_is_added_later_is_its_own_too() {
         command("ip addr add 192.0.2.77/32 dev next");
         wait_for_source(&agent, "u0", |source| source.message.starts_with("It is this node itself"));
         assert!(!source(&agent.report(), "u1").message.contains("itself"));
-        check_never_synchronized(&agent);
+        check_follows_nobody(&agent);
         command("ip addr del 192.0.2.77/32 dev next");
         wait_for_source(&agent, "u0", |source| !source.message.contains("itself"));
     });
@@ -125,7 +126,7 @@ fn behind_a_translated_address_it_knows_its_own_answers() {
         let itself =
             wait_for_source(&agent, "u0", |source| source.message.contains("come back to this node"));
         assert_eq!((itself.state, itself.reach), (SourceState::Unusable, 0), "{itself:?}");
-        check_never_synchronized(&agent);
+        check_follows_nobody(&agent);
         assert!(agent.report().server.answered > 0, "its requests came to it");
         // To a neighbour it is a server, and a true server beside that address is followed.
         let http = "192.0.2.2:9817";
@@ -161,7 +162,7 @@ fn by_way_of_a_relay_it_knows_its_own_answers() {
     let relay = Relay::start(([127, 0, 0, 1], between).into(), ([127, 0, 0, 1], port).into());
     let agent = Agent::start(&folder, &file(&[("server", "127.0.0.1", between)], port, ""));
     wait_for_source(&agent, "u0", |source| source.message.contains("come back to this node"));
-    check_never_synchronized(&agent);
+    check_follows_nobody(&agent);
     assert!(!relay.seen().is_empty());
 }
 
@@ -173,7 +174,7 @@ fn whoever_copies_a_request_to_us_silences_no_server() {
     let agent = Agent::start(&folder, &file(&[("server", "127.0.0.1", between)], port, ""));
     // Each request is sent to our own server as well, many times, while its answer is on the way.
     relay.copy_to(([127, 0, 0, 1], port).into());
-    wait_for("synchronized", || agent.report().clock.synchronized);
+    wait_for("followed", || agent.report().clock.reference.as_deref() == Some("u0"));
     let before = source(&agent.report(), "u0");
     wait_for("twenty more answers", || relay.seen().len() > 20);
     let report = agent.report();
@@ -212,14 +213,14 @@ fn where_it_does_not_serve_another_daemon_is_a_server() {
     let upstreams = [("server", "127.0.0.1", chronyd.port)];
     let other = Folder::new();
     let agent = Agent::start(&other, &file(&upstreams, chronyd.port, ""));
-    wait_for("synchronized", || agent.report().clock.synchronized);
+    wait_for("followed", || agent.report().clock.reference.as_deref() == Some("u0"));
     assert!(!agent.report().server.serving);
     drop(agent);
     let off =
         file(&upstreams, chronyd.port, "").replace("[profile.serve]\n", "[profile.serve]\nenabled = false\n");
     let third = Folder::new();
     let agent = Agent::start(&third, &off);
-    wait_for("synchronized", || agent.report().clock.synchronized);
+    wait_for("followed", || agent.report().clock.reference.as_deref() == Some("u0"));
 }
 
 #[test]
