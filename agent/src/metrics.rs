@@ -402,8 +402,7 @@ mod tests {
     fn a_local_clock_is_told_by_those_who_serve_and_follow_it() {
         for reason in [ntp::Reason::LocalClock, ntp::Reason::LocalReference] {
             let local = ntp::Snapshot { reason, ..snapshot() };
-            let text =
-                Metrics::new().unwrap().text(&report(Some(local)), &[], &ServerCounters::default()).unwrap();
+            let text = metrics().text(&report(Some(local)), &[], &ServerCounters::default()).unwrap();
             for line in ["timesync_local_reference 1", "timesync_synchronized 1"] {
                 assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
             }

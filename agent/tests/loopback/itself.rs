@@ -27,6 +27,7 @@ fn file(upstreams: &[(&str, &str, u16)], port: u16, more: &str) -> String {
         )
     };
     let upstreams: String = upstreams.iter().enumerate().map(upstream).collect();
+    let more = if more.is_empty() { "activate_after = \"0s\"\n" } else { more };
     format!(
         "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\n[profile]\nmode = \"Observe\"\n{upstreams}\
          [profile.stratum]\nlocal = 10\n{more}[profile.serve]\nport = {port}\n"

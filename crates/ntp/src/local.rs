@@ -29,7 +29,8 @@ impl Engine {
     /// says so by its reference. Whoever follows it is known if we ask both, or by a stratum that nobody has who follows
     /// true time.
     pub(crate) fn local_reference(&self, association: &Association) -> bool {
-        let Some(server) = association.server else { return false };
+        let voice = association.voice().map(|(_, server)| server);
+        let Some(server) = voice.or(association.server) else { return false };
         let beyond = self.config.local.is_some_and(|local| server.stratum >= local.stratum);
         // Strata fall on the way to the reference, so this ends.
         let followed = |a: &&Association| {
