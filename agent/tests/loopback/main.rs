@@ -16,6 +16,7 @@ mod clients;
 mod itself;
 mod local_clock;
 mod orphans;
+mod duplicates;
 mod tiers;
 
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]

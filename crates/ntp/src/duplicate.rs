@@ -60,7 +60,7 @@ impl Engine {
                 actions.extend(association.yield_to(&first.name, place));
                 first.wanted |= association.pool.is_none();
                 if !association.source.noselect {
-                    first.lent = first.lent.and(association.merits());
+                    first.lent = first.lent.and(association.own_merits());
                 }
             }
             self.bequeath(id, heritage, heir, now);
@@ -98,12 +98,12 @@ impl Engine {
         }
     }
 
-    /// Whether two sources are at one place, or one knows that it was not alone.
+    /// Whether two sources are at one place, or were.
     fn crowded(&self) -> bool {
         let mut places: Vec<SocketAddr> = self.associations.iter().filter_map(Association::place).collect();
         places.sort_unstable();
         places.windows(2).any(|pair| pair.first() == pair.last())
-            || self.associations.iter().any(Association::is_duplicate)
+            || self.associations.iter().any(|a| a.is_duplicate() || a.stands_for_others())
     }
 
     /// Where all but one are asked, or will be.

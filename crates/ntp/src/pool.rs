@@ -92,6 +92,14 @@ impl Pool {
         }
     }
 
+    /// The address was of no use.
+    fn give_up(&mut self, address: Option<IpAddr>, now: Mono) {
+        let known = |address: &IpAddr| self.spoiled.iter().any(|(spoiled, _)| spoiled == address);
+        if let Some(address) = address.filter(|address| !known(address)) {
+            self.spoiled.push((address, now.plus(SPOILED)));
+        }
+    }
+
     /// An address that nobody asks, that was not given up of late, and that is not this node itself.
     fn free(&mut self, taken: &[SocketAddr], own: &OwnAddresses, now: Mono) -> Option<IpAddr> {
         self.spoiled.retain(|(_, until)| *until > now);
@@ -121,7 +129,8 @@ impl Pool {
         if member.unroutable() || member.is_nobody() || member.unreachable() && alone {
             return true;
         }
-        let doubtful = matches!(member.standing.0, SourceState::Falseticker | SourceState::Unusable);
+        let doubtful = !member.is_duplicate()
+            && matches!(member.standing.0, SourceState::Falseticker | SourceState::Unusable);
         let since = self.doubted.iter().find(|(id, _)| *id == member.id).map(|(_, since)| *since);
         match since {
             None if doubtful => self.doubted.push((member.id, now)),
@@ -176,6 +185,9 @@ impl Engine {
                 if member.address().is_some() && !tired && !member.is_crowded() {
                     continue;
                 }
+                if !tired {
+                    pool.give_up(member.named_by(), now.mono);
+                }
                 let Some(address) = pool.free(&taken, &own, now.mono) else {
                     wanted = true;
                     // The member says why it has none of its own.
@@ -183,8 +195,9 @@ impl Engine {
                     actions.extend(shared.and_then(|address| member.turn_to(address, now.mono)));
                     continue;
                 };
-                pool.spoiled
-                    .extend(member.address().filter(|_| tired).map(|old| (old, now.mono.plus(SPOILED))));
+                if tired {
+                    pool.give_up(member.address(), now.mono);
+                }
                 pool.doubted.retain(|(id, _)| *id != member.id);
                 actions.extend(member.turn_to(address, now.mono));
                 taken.push(SocketAddr::new(address, pool.port));

@@ -73,8 +73,18 @@ impl Association {
 
     /// Its options, and those of the sources that it counts for.
     pub(crate) fn merits(&self) -> Merits {
+        self.own_merits().and(self.duplicate.lent)
+    }
+
+    /// Its options alone.
+    pub(crate) fn own_merits(&self) -> Merits {
         let Source { prefer, trust, require, .. } = self.source;
-        Merits { prefer, trust, require }.and(self.duplicate.lent)
+        Merits { prefer, trust, require }
+    }
+
+    /// Whether it counts for others, too.
+    pub(crate) fn stands_for_others(&self) -> bool {
+        self.duplicate.wanted || self.duplicate.lent != Merits::default()
     }
 
     /// Takes what the other sources at its server ask for, if there are any, and whether one of them has nowhere else to
@@ -99,6 +109,7 @@ impl Association {
 
     /// Another source counts for its server: it is asked no more, and what it said is forgotten.
     pub(crate) fn yield_to(&mut self, name: &str, place: SocketAddr) -> Option<Action> {
+        self.stand_for(Merits::default(), false);
         let others = if self.addresses.len() > 1 { " Its other addresses are taken or silent." } else { "" };
         let why = format!(
             "Same server as {name} at {place}, which counts already; one address and port has one vote. Remove one of \

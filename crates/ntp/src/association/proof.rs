@@ -102,6 +102,12 @@ impl Association {
         self.proof.with
     }
 
+    /// The address whose exchange of keys has named its server, which can be another one: to exchange keys there once more
+    /// would lead to the same server.
+    pub(crate) fn named_by(&self) -> Option<IpAddr> {
+        self.proof.with.filter(|_| self.proof.exchanges)
+    }
+
     /// Keys were exchanged: whom to ask with them.
     pub(crate) fn keyed(&mut self, addresses: &[IpAddr], port: Option<u16>, now: Mono) -> Option<Action> {
         (self.lookup, self.refresh.failure) = (None, None);

@@ -18,7 +18,7 @@ impl Association {
 
     /// Takes what was known of it, if nothing is known yet.
     pub(crate) fn recall(&mut self, all: &mut Vec<Recalled>) {
-        if self.server.is_some() || self.history.newest().is_some() {
+        if self.server.is_some() || self.history.newest().is_some() || self.is_duplicate() {
             return;
         }
         let Some(asked) = self.asked() else { return };
@@ -32,6 +32,7 @@ impl Association {
     /// said before.
     pub(crate) fn awaited(&self) -> bool {
         let doubted = self.refusal.is_some() || self.mixture.is_some() || self.source.noselect;
+        let doubted = doubted || self.is_duplicate();
         let moved = self.former.is_some() && self.history.estimate().is_none();
         (self.last_answer.is_none() || moved) && !self.unreachable() && !doubted
     }

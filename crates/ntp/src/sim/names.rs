@@ -3,15 +3,19 @@ use super::Sim;
 use crate::{Auth, Event, SourceId};
 
 impl Sim {
-    /// Looks a name up; of a source with NTS the exchange of keys names the same addresses.
+    /// Looks a name up. Of a source with NTS keys are exchanged: with all servers of the name, or with the one that is the
+    /// member of a pool, which names the server `exchanges` if there is one, else itself.
     pub(super) fn resolve(&mut self, source: SourceId, host: &str) {
         self.resolved += 1;
         if self.no_resolver {
             return;
         }
-        let known = self.hosts.iter().find(|(name, _)| name == host);
-        let addresses = known.map_or(&self.names, |(_, addresses)| addresses).clone();
+        let known = |host: &str| self.hosts.iter().find(|(name, _)| name == host).map(|(_, to)| to.clone());
         let exchanges = matches!(self.engine.auth(source), Some(Auth::Nts { .. }));
+        let addresses = match self.engine.exchange_with(source).filter(|_| exchanges) {
+            Some(member) => known("exchanges").unwrap_or_else(|| vec![member]),
+            None => known(host).unwrap_or_else(|| self.names.clone()),
+        };
         if exchanges && !addresses.is_empty() {
             self.exchange(source);
         }

@@ -182,6 +182,20 @@ fn what_the_user_asked_of_a_server_holds_under_its_other_name() {
 }
 
 #[test]
+fn what_was_asked_of_a_server_ends_with_the_name_that_asked_it() {
+    let mut orders = names(3);
+    (orders.sources[0].require, orders.sources[1].prefer) = (true, true);
+    let mut sim = started(orders.clone(), vec![honest(), honest()], &[&[1], &[1], &[2]]);
+    sim.run(300.0);
+    assert_duplicate(&mut sim, "b", "a");
+    assert!(source(&sim, "c").why.starts_with("A preferred source"), "{:?}", source(&sim, "c"));
+    orders.sources.remove(1);
+    sim.reconfigure(orders);
+    sim.run(100.0);
+    assert_eq!(source(&sim, "c").state, SourceState::Combined, "{:?}", source(&sim, "c"));
+}
+
+#[test]
 fn min_sources_counts_votes() {
     let mut orders = names(2);
     orders.min_sources = 2;
@@ -310,4 +324,37 @@ fn a_silent_server_with_two_names_is_not_reached() {
     sim.run(1000.0);
     assert_eq!(sim.snapshot().reason, Reason::Holdover);
     assert_eq!(count(&sim, &Transition::UpstreamsUnreachable), 1);
+}
+
+#[test]
+fn a_duplicate_has_no_vote_by_what_was_measured_before_a_restart() {
+    let mut orders = names(3);
+    orders.min_sources = 2;
+    let mut sim = started(orders, vec![honest(), honest()], &[&[3], &[1], &[2]]);
+    sim.servers.push(honest());
+    sim.run(1000.0);
+    assert!(["a", "b", "c"].iter().all(|name| counts(&sim, name)));
+    // The name b leads to a's server now, and was there before.
+    sim.hosts = resolving(&[&[1], &[1], &[2]]);
+    sim.end(false);
+    sim.begin();
+    sim.run(2.0);
+    let b = source(&sim, "b");
+    assert!(b.why.starts_with("Same server as a at 192.0.2.1:123"), "{b:?}");
+    assert_eq!((b.offset, b.reach), (None, 0), "{b:?}");
+}
+
+#[test]
+fn a_pool_whose_exchanges_name_one_server_does_not_repeat_them() {
+    let mut orders = names(2);
+    orders.sources[0].auth = NTS;
+    orders.sources[1].upstream = pool("pool.example", 2);
+    orders.sources[1].auth = NTS;
+    let mut sim = started(orders, vec![honest(), honest()], &[&[1]]);
+    // Any exchange of the pool's members names the server of a.
+    sim.names = [1, 11, 12, 13].map(address).to_vec();
+    sim.hosts.push(("exchanges".to_owned(), vec![address(1)]));
+    sim.run(2000.0);
+    assert!(counts(&sim, "a"));
+    assert!(sim.resolved < 60, "{}", sim.resolved);
 }
