@@ -74,6 +74,8 @@ impl Lock {
     fn signed(file: File, directory: &Path, who: &str) -> Self {
         let lock = Self { file, queue: directory.join(QUEUE) };
         lock.sign(&format!("{who}, pid {}\n", std::process::id()));
+        // This closes the queue's file to other users, too, as an older version may have left it.
+        lock.is_wanted();
         lock
     }
 
@@ -220,10 +222,10 @@ mod tests {
         let queue = open_to_all(&folder, QUEUE);
         let _stranger = Stranger::locks(&queue);
         let lock = ours(Lock::try_take(folder.path(), "a")).unwrap();
+        assert_eq!(mode(&queue), 0o600);
         assert!(!lock.is_wanted());
         let mut waiting = Waiting::new(folder.path(), "b");
         assert!(ours(waiting.try_take()).is_none() && lock.is_wanted());
-        assert_eq!(mode(&queue), 0o600);
     }
 
     #[test]

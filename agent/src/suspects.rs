@@ -279,7 +279,9 @@ mod tests {
         let check = |link: Option<&str>, map: &str, expected: usize| {
             process(folder.path(), 312, "chronyd", ALL);
             fs::remove_file(folder.path().join("312/ns/user")).unwrap();
-            link.map(|link| symlink(link, folder.path().join("312/ns/user")).unwrap());
+            if let Some(link) = link {
+                symlink(link, folder.path().join("312/ns/user")).unwrap();
+            }
             fs::write(folder.path().join("312/uid_map"), map).unwrap();
             let suspects = suspects(folder.path(), 500);
             suspects.scan();
