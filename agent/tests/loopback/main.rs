@@ -15,6 +15,7 @@ mod clients;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod itself;
 mod local_clock;
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod orphans;
 mod duplicates;
 mod tiers;
