@@ -210,8 +210,13 @@ const REMOVED: &str = "removed, as the pod's annotation timesync.dev/boot says";
 
 /// The file of an agent that boots: as this one's, but for what other programs ask it.
 fn config_text(file: &AgentFile) -> String {
-    let agent =
-        Agent { http_address: None, token_file: None, clock_bound_segment: None, ..file.agent.clone() };
+    let agent = Agent {
+        http_address: None,
+        token_file: None,
+        socket: None,
+        clock_bound_segment: None,
+        ..file.agent.clone()
+    };
     let file = AgentFile { agent, profile: file.profile.clone() };
     // It was read as such a file, so it can be written as one; if not, the program says so when it reads it.
     toml::to_string(&file).unwrap_or_default()

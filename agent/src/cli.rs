@@ -7,6 +7,7 @@ mod ask;
 mod boot;
 mod check;
 mod convert;
+mod healthy;
 mod query;
 mod rtc;
 mod run;
@@ -82,6 +83,14 @@ Of a name with several addresses each is asked until one answers. Exit code 0 on
 Marks: * selected, + combined, - agrees and is not needed, x falseticker, ? unreachable or not usable,
 ~ no majority. Exit code 0 if one is selected.")]
     Sources(View),
+    /// Ask the running agent over its local socket whether it is alive; for probes
+    #[command(after_help = "\
+Examples:
+  timesync-agent healthy             alive: the clock's loop turns
+  timesync-agent healthy --ready     and a profile runs, or none is wanted
+
+Only root may ask. Exit code 0 if it is so, 1 if not, or if no agent answers.")]
+    Healthy(healthy::Healthy),
     /// Make a policy, or an agent's file, of an ntp.conf or a chrony.conf
     #[command(after_help = convert::EXAMPLES)]
     Convert(convert::Convert),
@@ -101,12 +110,15 @@ Exit code 0 if the clock was read, or written and verified; 1 if not.")]
 /// Where the running agent is found.
 #[derive(Debug, Args)]
 pub(crate) struct View {
-    /// The running agent's file: its address and token are taken from there
+    /// The running agent's file: its socket, address and token are taken from there
     #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
     config: PathBuf,
-    /// Ask here instead of at the file's address
-    #[arg(long, value_name = "ADDRESS:PORT", env = "TIMESYNC_HTTP_ADDRESS")]
+    /// Ask here instead of over the local socket
+    #[arg(long, value_name = "ADDRESS:PORT")]
     http_address: Option<String>,
+    /// The node whose agent is asked; by default this machine's host name
+    #[arg(long, value_name = "NAME", env = "TIMESYNC_NODE_NAME")]
+    node_name: Option<String>,
     /// Print the report itself
     #[arg(long)]
     json: bool,
@@ -129,6 +141,7 @@ impl Cli {
             Command::Query { host } => query::act(&host)?,
             Command::Status(view) => status::act(&view)?,
             Command::Sources(view) => sources::act(&view)?,
+            Command::Healthy(healthy) => healthy::act(&healthy)?,
             Command::Rtc(rtc) => rtc.act()?,
         };
         Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -147,7 +160,7 @@ pub(crate) enum Error {
     /// `query`.
     #[error(transparent)]
     Query(#[from] query::Error),
-    /// `status` and `sources`.
+    /// `status`, `sources` and `healthy`.
     #[error(transparent)]
     Ask(#[from] ask::Error),
     /// `convert`.
@@ -161,4 +174,12 @@ pub(crate) enum Error {
 /// An address given on the command line.
 fn http_address(text: &str) -> Result<SocketAddr, String> {
     crate::load::socket_address(text).map_err(|why| format!("{text:?} {why}"))
+}
+
+/// The node that this is: as it was told, or the host's name.
+fn node_name(given: &Option<String>) -> String {
+    given.clone().unwrap_or_else(|| {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        name.trim().to_owned()
+    })
 }

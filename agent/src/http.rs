@@ -1,23 +1,24 @@
-//! HTTP: `/metrics`, `/healthz`, `/readyz` for anybody, `/status` for those who know the token (or, where there is
-//! none, for this machine). Reads the journal and the token's file; changes nothing.
+//! HTTP: `/metrics`, `/healthz`, `/readyz` for anybody, `/status` for those who prove that they know the token (or, where
+//! there is none, for this machine). The same over a local socket that only root opens: health must not depend on a port
+//! that strangers reach. Changes nothing.
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
-    extract::{ConnectInfo, Query, State},
-    http::{HeaderMap, StatusCode, header},
+    Extension, Json, Router,
+    extract::{Query, State},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use contract::Assignment;
-use tokio::{net::TcpListener, time};
-use tracing::{error, info};
+use timesync_http::{Caller, Gate, Limits};
+use tokio::time;
+use tracing::info;
 
-use crate::{liveness::Liveness, load, metrics::Metrics, report::Journal, server::Server};
+use crate::{liveness::Liveness, metrics::Metrics, report::Journal, server::Server};
 
-mod listener;
-
-use listener::{Limited, Peer};
+mod local;
+mod port;
 
 /// What the handlers look at.
 #[derive(Debug)]
@@ -30,39 +31,36 @@ pub(crate) struct Shared {
     pub(crate) server: Arc<Server>,
     /// Whether the engine's loop turns.
     pub(crate) liveness: Arc<Liveness>,
-    /// File with the token, if one is asked for.
-    pub(crate) token_file: Option<PathBuf>,
+    /// Who knows the token, if one is asked for.
+    pub(crate) gate: Option<Arc<Gate>>,
 }
 
-/// Serves at `address` for ever. An address that is taken is tried again: the clock is steered meanwhile.
-pub(crate) async fn serve(address: SocketAddr, shared: Arc<Shared>) {
+/// Serves for ever at the local `socket`, and at `address` if there is one.
+pub(crate) async fn serve(address: Option<SocketAddr>, socket: PathBuf, shared: Arc<Shared>) {
+    let (journal, gate) = (Arc::clone(&shared.journal), shared.gate.clone());
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
-        .with_state(shared)
-        .into_make_service_with_connect_info::<Peer>();
-    let listener = listen(address).await;
-    info!(%address, "HTTP is served");
-    if let Err(error) = axum::serve(Limited::new(listener), router).await {
-        error!(%error, "HTTP ended");
-    }
+        .with_state(shared);
+    let local = local::serve(socket, router.clone());
+    let port = async {
+        if let Some(address) = address {
+            let listener = port::open(address, &journal).await;
+            info!(%address, "HTTP is served");
+            timesync_http::serve(listener, router, limits(gate.is_some()), gate).await;
+        }
+    };
+    tokio::join!(local, port);
 }
 
-async fn listen(address: SocketAddr) -> TcpListener {
-    let mut told = false;
-    loop {
-        match TcpListener::bind(address).await {
-            Ok(listener) => return listener,
-            Err(error) if !told => {
-                error!(%address, %error, "HTTP cannot listen; trying again");
-                told = true;
-            }
-            Err(_) => {}
-        }
-        time::sleep(Duration::from_secs(2)).await;
-    }
+/// Two Prometheus servers, two operators and a few people at once are far fewer. All of them, and whoever floods us, may
+/// have one address: behind many network plugins that of a node.
+fn limits(has_token: bool) -> Limits {
+    // Without a token programs of this machine wait for news, and prove nothing.
+    let lifetime = if has_token { Duration::from_secs(30) } else { LONGEST_WAIT + Duration::from_secs(15) };
+    Limits { connections: 64, per_address: 32, lifetime }
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
@@ -96,11 +94,10 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn status(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<Vec<(String, String)>>,
-    headers: HeaderMap,
 ) -> Response {
-    if let Err(refusal) = authorize(&shared, peer, &headers) {
+    if let Err(refusal) = authorize(caller, shared.gate.is_some()) {
         return refusal.into_response();
     }
     let (after, wait) = match parse_query(&query) {
@@ -133,38 +130,16 @@ fn parse_query(query: &[(String, String)]) -> Result<(Option<u64>, Duration), St
     Ok((after, wait))
 }
 
-/// Whether the caller may read the status.
-fn authorize(
-    shared: &Shared,
-    peer: SocketAddr,
-    headers: &HeaderMap,
-) -> Result<(), (StatusCode, &'static str)> {
-    let Some(file) = &shared.token_file else {
-        let near = peer.ip().to_canonical().is_loopback();
-        return if near {
-            Ok(())
-        } else {
-            Err((StatusCode::FORBIDDEN, "only from this machine: no token is set\n"))
-        };
-    };
-    // Read anew each time: a Secret that is rotated holds at once.
-    let token =
-        load::read(file).map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "the token cannot be read\n"))?;
-    let given =
-        headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    match given {
-        Some(given) if same(given, token.trim().as_bytes()) => Ok(()),
-        _ => Err((StatusCode::UNAUTHORIZED, "a bearer token is needed\n")),
+/// Refuses a caller who may not read the status.
+fn authorize(caller: Caller, has_token: bool) -> Result<(), (StatusCode, &'static str)> {
+    match caller {
+        Caller::Local | Caller::Proven => Ok(()),
+        Caller::Stranger(_) if has_token => {
+            Err((StatusCode::UNAUTHORIZED, "a proof of the token is needed (docs/agent.md, \"HTTP\")\n"))
+        }
+        Caller::Stranger(peer) if peer.ip().to_canonical().is_loopback() => Ok(()),
+        Caller::Stranger(_) => Err((StatusCode::FORBIDDEN, "only from this machine: no token is set\n")),
     }
-}
-
-/// Whether both are the same and not empty, in a time that depends on the length of `given` alone.
-fn same(given: &[u8], token: &[u8]) -> bool {
-    let differing = given.iter().enumerate().fold(given.len() ^ token.len(), |differing, (n, octet)| {
-        let other = token.get(n).copied().unwrap_or(0);
-        std::hint::black_box(differing | usize::from(octet ^ other))
-    });
-    differing == 0 && !token.is_empty()
 }
 
 #[cfg(test)]
@@ -172,12 +147,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens() {
-        assert!(same(b"secret", b"secret"));
-        for given in [&b""[..], b"secre", b"secrets", b"sEcret", b"xxxxxx"] {
-            assert!(!same(given, b"secret"), "{given:?}");
+    fn callers() {
+        let stranger = |address: &str| Caller::Stranger(address.parse().unwrap());
+        let check = |caller, has_token, expected: Option<u16>| {
+            let refused = authorize(caller, has_token).err().map(|(code, _)| code.as_u16());
+            assert_eq!(refused, expected, "{caller:?} {has_token}");
+        };
+        for has_token in [false, true] {
+            check(Caller::Local, has_token, None);
+            check(Caller::Proven, has_token, None);
         }
-        assert!(!same(b"", b""), "an empty file opens nothing");
+        check(stranger("127.0.0.1:1"), false, None);
+        check(stranger("[::ffff:127.0.0.1]:1"), false, None);
+        check(stranger("192.0.2.1:1"), false, Some(403));
+        check(stranger("127.0.0.1:1"), true, Some(401));
+        check(stranger("192.0.2.1:1"), true, Some(401));
     }
 
     #[test]

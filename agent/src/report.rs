@@ -71,6 +71,7 @@ struct Parts {
     boot: Option<BootReport>,
     state_error: Option<String>,
     server: ServerReport,
+    http_message: String,
     transitions: VecDeque<Transition>,
     last_number: u64,
     told: Option<Told>,
@@ -118,6 +119,7 @@ impl Journal {
             boot: None,
             state_error: None,
             server: ServerReport::default(),
+            http_message: String::new(),
             transitions: VecDeque::new(),
             last_number: 0,
             told: None,
@@ -240,6 +242,16 @@ impl Journal {
         self.tell(parts);
     }
 
+    /// Takes why the port of /status is not open; a new trouble becomes a transition.
+    pub(crate) fn http(&self, now: Wall, message: String) {
+        let mut parts = self.parts();
+        if !message.is_empty() {
+            parts.record(now, TransitionKind::HttpPortTaken, message.clone());
+        }
+        parts.http_message = message;
+        self.tell(parts);
+    }
+
     /// Whether the clock is synchronised with another one; that it is served to others says nothing of it.
     pub(crate) fn synchronized(&self) -> bool {
         self.parts().snapshot.as_ref().is_some_and(follows)
@@ -283,6 +295,7 @@ impl Journal {
             boot: parts.boot.clone(),
             state_error: parts.state_error.clone(),
             server: parts.server.clone(),
+            http_message: parts.http_message.clone(),
             transitions: parts.transitions.iter().cloned().collect(),
         }
     }

@@ -164,21 +164,34 @@ fn processes(proc: &Path) -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Who has a UDP port open. Remembers the answer while the sockets are the same: to find their owner, all open files of
+/// Who has a port open. Remembers the answer while the sockets are the same: to find their owner, all open files of
 /// the node are looked at.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PortOwner {
+    tables: [&'static str; 2],
     known: Option<(Vec<String>, Option<String>)>,
 }
 
+impl Default for PortOwner {
+    /// Of UDP.
+    fn default() -> Self {
+        Self { tables: ["net/udp", "net/udp6"], known: None }
+    }
+}
+
 impl PortOwner {
+    /// Of TCP.
+    pub(crate) fn of_tcp() -> Self {
+        Self { tables: ["net/tcp", "net/tcp6"], known: None }
+    }
+
     /// The process that has this one, such as `chronyd (pid 312)`; none if it cannot be seen.
     pub(crate) fn of(&mut self, port: u16) -> Option<String> {
         self.look(Path::new("/proc"), port, std::process::id())
     }
 
     fn look(&mut self, proc: &Path, port: u16, own: u32) -> Option<String> {
-        let sockets = sockets(proc, port);
+        let sockets = sockets(proc, self.tables, port);
         if let Some((_, owner)) = self.known.as_ref().filter(|(before, _)| *before == sockets) {
             return owner.clone();
         }
@@ -189,8 +202,8 @@ impl PortOwner {
 }
 
 /// The sockets with this local port, as links in /proc/PID/fd name them.
-fn sockets(proc: &Path, port: u16) -> Vec<String> {
-    ["net/udp", "net/udp6"]
+fn sockets(proc: &Path, tables: [&str; 2], port: u16) -> Vec<String> {
+    tables
         .into_iter()
         .flat_map(|table| inodes(&fs::read_to_string(proc.join(table)).unwrap_or_default(), port))
         .map(|inode| format!("socket:[{inode}]"))
@@ -211,7 +224,8 @@ fn owner(proc: &Path, sockets: &[String], own: u32) -> Option<String> {
     Some(format!("{} (pid {pid})", comm.trim_end()))
 }
 
-/// Inodes of the sockets with this local port, in a table as /proc/net/udp has it (Linux, net/ipv4/udp.c).
+/// Inodes of the sockets with this local port, in a table as /proc/net/udp and /proc/net/tcp have it (Linux,
+/// net/ipv4/udp.c).
 fn inodes(table: &str, port: u16) -> Vec<u64> {
     let ending = format!(":{port:04X}");
     let inode = |line: &str| {
@@ -403,8 +417,13 @@ mod tests {
     fn a_real_socket_is_found() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
+        let pid = format!("pid {}", std::process::id());
         let found = PortOwner::default().look(Path::new("/proc"), port, 0).unwrap();
-        assert!(found.contains(&format!("pid {}", std::process::id())), "{found}");
+        assert!(found.contains(&pid), "{found}");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let found = PortOwner::of_tcp().look(Path::new("/proc"), port, 0).unwrap();
+        assert!(found.contains(&pid), "{found}");
     }
 
     #[test]

@@ -10,7 +10,13 @@ use k8s_openapi::{
 use kube::{Api, Client, api::PostParams};
 
 use crate::{
-    apply::FIELD_MANAGER, build::PreparedNode, condition::ACCEPTED, status::PolicyStatus, validate::Policy,
+    apply::FIELD_MANAGER,
+    build::PreparedNode,
+    collect::Impostor,
+    condition::{ACCEPTED, reason::AGENT_NOT_PROVEN},
+    node_conditions,
+    status::PolicyStatus,
+    validate::Policy,
 };
 
 /// Events of objects without a namespace go here, as kubectl expects.
@@ -47,21 +53,33 @@ pub(crate) fn of_transition(
         TransitionKind::TimezoneFailed => ("Warning", "SetTimezone"),
         TransitionKind::ProfileRefused => ("Warning", "Configure"),
         TransitionKind::ServingFailed => ("Warning", "Serve"),
+        TransitionKind::HttpPortTaken => ("Warning", "Listen"),
         TransitionKind::RTCWriteFailed => ("Warning", "WriteRTC"),
         TransitionKind::InternalError => ("Warning", "Run"),
         TransitionKind::StateExposed => ("Warning", "KeepState"),
         // What a newer agent tells waits for a newer operator: there is no word for it here.
         TransitionKind::ProfileApplied | TransitionKind::RTCWritten | TransitionKind::Unknown => return None,
     };
-    let reference = ObjectReference {
+    let name = format!("{}.{}.{}", node.name, text_hash(instance), transition.number);
+    Some(event(name, about(node), type_, transition.kind.as_str(), action, &transition.message, now))
+}
+
+/// The Event of a node where something answers in the place of its agent: one an hour for each pod.
+pub(crate) fn of_impostor(node: &PreparedNode, pod: &str, impostor: &Impostor, now: Timestamp) -> Event {
+    let hour = now.as_second().div_euclid(3600);
+    let name = format!("{}.{}.unproven", node.name, text_hash(&format!("{pod} {hour}")));
+    let note = node_conditions::unproven(impostor);
+    event(name, about(node), "Warning", AGENT_NOT_PROVEN, "Collect", &note, now)
+}
+
+fn about(node: &PreparedNode) -> ObjectReference {
+    ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Node".to_owned()),
         name: Some(node.name.clone()),
         uid: Some(node.uid.clone()),
         ..ObjectReference::default()
-    };
-    let name = format!("{}.{}.{}", node.name, text_hash(instance), transition.number);
-    Some(event(name, reference, type_, transition.kind.as_str(), action, &transition.message, now))
+    }
 }
 
 /// The Event of a policy that has just been refused.
@@ -122,7 +140,7 @@ mod tests {
     use contract::Assignment;
 
     use super::*;
-    use crate::fixtures::report;
+    use crate::{collect::Unproven, fixtures::report};
 
     fn transition(number: u64, kind: TransitionKind) -> Transition {
         Transition { number, at: 0.0, kind, message: "Stepped by 3.000s.".to_owned() }
@@ -149,15 +167,35 @@ mod tests {
         assert_eq!(numbers(&stored("i0", 9), None), [1, 2, 3, 4], "the agent is a new one");
     }
 
-    #[test]
-    fn an_event_names_what_it_tells() {
-        let node = PreparedNode {
+    fn node() -> PreparedNode {
+        PreparedNode {
             name: "n1".to_owned(),
             uid: "u".to_owned(),
             agents: vec![],
             wanted: Assignment::None,
             keys_changed: false,
+        }
+    }
+
+    #[test]
+    fn an_impostor_is_told_once_an_hour() {
+        let impostor = Impostor { address: "192.0.2.1:9817".to_owned(), why: Unproven::Silent };
+        let at = |secs| {
+            let event = of_impostor(&node(), "pod", &impostor, Timestamp::from_second(secs).unwrap());
+            assert_eq!(
+                (event.reason.as_deref(), event.type_.as_deref()),
+                (Some("AgentNotProven"), Some("Warning"))
+            );
+            assert!(event.note.unwrap().contains("192.0.2.1:9817"));
+            event.metadata.name.unwrap()
         };
+        assert_eq!(at(7200), at(10_799));
+        assert_ne!(at(7200), at(10_800));
+    }
+
+    #[test]
+    fn an_event_names_what_it_tells() {
+        let node = node();
         let now = Timestamp::UNIX_EPOCH;
         let event =
             of_transition(&node, "i1", &transition(4, TransitionKind::SynchronizationLost), now).unwrap();

@@ -71,6 +71,7 @@ pub(crate) fn report() -> Report {
             write_failures: 0,
         },
         server: ServerReport { enabled: true, serving: true, ..ServerReport::default() },
+        http_message: String::new(),
         transitions: vec![],
     }
 }

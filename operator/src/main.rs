@@ -100,7 +100,7 @@ async fn run(options: Run) -> anyhow::Result<()> {
     let mut leader = Leader::new(client.clone(), &options.agents.namespace, options.identity.clone());
     info!(version = env!("CARGO_PKG_VERSION"), namespace = options.agents.namespace, "Started");
     let ended = tokio::select! {
-        served = serve::serve(listener, Arc::clone(&metrics)) => served.context("HTTP server failed"),
+        () = serve::serve(listener, Arc::clone(&metrics)) => Err(anyhow!("the HTTP server ended")),
         led = lead(&mut leader, client, &options, metrics) => led,
         _ = terminated.recv() => Ok(()),
         _ = interrupted.recv() => Ok(()),

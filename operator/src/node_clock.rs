@@ -42,6 +42,9 @@ pub(crate) fn status(
 ) -> Option<NodeClockStatus> {
     match heard {
         Heard::Report(report, time) => Some(reported(node, report, time, previous, now)),
+        Heard::Unproven(impostor) => {
+            Some(unheard(node, node_conditions::of_unproven(impostor), previous, now))
+        }
         Heard::Silent(failure) => Some(silent(node, failure, previous, now)),
         Heard::Waiting { .. } => None,
     }
@@ -138,6 +141,16 @@ fn silent(
     previous: &NodeClockStatus,
     now: Timestamp,
 ) -> NodeClockStatus {
+    let findings = node_conditions::of_silence(!node.agents.is_empty(), failure);
+    unheard(node, findings, previous, now)
+}
+
+fn unheard(
+    node: &PreparedNode,
+    findings: node_conditions::Findings,
+    previous: &NodeClockStatus,
+    now: Timestamp,
+) -> NodeClockStatus {
     NodeClockStatus {
         policy: node.policy().map(str::to_owned),
         profile: Some(ProfileStatus {
@@ -147,7 +160,7 @@ fn silent(
         }),
         agent: previous.agent.clone(),
         reported_at: previous.reported_at.clone(),
-        conditions: conditions(node_conditions::of_silence(!node.agents.is_empty(), failure), previous, now),
+        conditions: conditions(findings, previous, now),
         ..NodeClockStatus::default()
     }
 }

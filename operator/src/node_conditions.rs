@@ -1,7 +1,10 @@
 //! The conditions of one node: what its agent says, or its silence, in; a finding for each type out. Pure.
 use contract::{Mode, Report, RtcHealth, ServerReport, SourceReport, SourceState};
 
-use crate::condition::{CONFLICT, Finding, RTC_HEALTHY, SERVING, SYNCHRONIZED, UPSTREAMS_REACHABLE, reason};
+use crate::{
+    collect::{Impostor, Unproven},
+    condition::{CONFLICT, Finding, RTC_HEALTHY, SERVING, SYNCHRONIZED, UPSTREAMS_REACHABLE, reason},
+};
 
 /// A finding for each type, in the order in which they are shown.
 pub(crate) type Findings = [(&'static str, Finding); 5];
@@ -29,6 +32,29 @@ pub(crate) fn of_silence(has_agent: bool, failure: Option<&str>) -> Findings {
     } else {
         Finding::new(None, reason::NO_AGENT, "No agent runs on this node.")
     };
+    unknown(&finding)
+}
+
+/// Of a node where something answers that is not proven to be its agent.
+pub(crate) fn of_unproven(impostor: &Impostor) -> Findings {
+    unknown(&Finding::new(None, reason::AGENT_NOT_PROVEN, unproven(impostor)))
+}
+
+/// What that means, and what to do.
+pub(crate) fn unproven(impostor: &Impostor) -> String {
+    let Impostor { address, why } = impostor;
+    let port = address.rsplit(':').next().unwrap_or_default();
+    let token = match why {
+        Unproven::Refused | Unproven::NoToken => " After a change of the token, wait two minutes.",
+        Unproven::Untrusted(_) | Unproven::Silent => "",
+    };
+    format!(
+        "What answers at {address} is not proven to be the agent: {why}. On the node, `ss -ltnp 'sport = :{port}'` \
+         names the process that has the port.{token}"
+    )
+}
+
+fn unknown(finding: &Finding) -> Findings {
     [SYNCHRONIZED, CONFLICT, UPSTREAMS_REACHABLE, RTC_HEALTHY, SERVING].map(|type_| (type_, finding.clone()))
 }
 
@@ -213,5 +239,28 @@ mod tests {
         };
         assert!(all(false, None, "NoAgent"));
         assert!(all(true, Some("no answer in time"), "AgentUnreachable"));
+    }
+
+    #[test]
+    fn impostors() {
+        let check = |address: &str, why, expected: &str| {
+            let findings = of_unproven(&Impostor { address: address.to_owned(), why });
+            for (_, found) in findings {
+                assert_eq!((found.status, found.reason, &*found.message), (None, "AgentNotProven", expected));
+            }
+        };
+        check(
+            "192.0.2.1:9817",
+            Unproven::Silent,
+            "What answers at 192.0.2.1:9817 is not proven to be the agent: it takes the connection and does not \
+             answer. On the node, `ss -ltnp 'sport = :9817'` names the process that has the port.",
+        );
+        check(
+            "[2001:db8::1]:9817",
+            Unproven::Refused,
+            "What answers at [2001:db8::1]:9817 is not proven to be the agent: it does not accept the token. On the \
+             node, `ss -ltnp 'sport = :9817'` names the process that has the port. After a change of the token, wait \
+             two minutes.",
+        );
     }
 }

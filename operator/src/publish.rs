@@ -1,7 +1,7 @@
 //! Writes what is to be seen: NodeClocks, statuses of policies, Events. How it reads was decided by `node_clock`,
 //! `status` and `events`; here only what differs is sent, and not too often.
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::{
     apply::{Applied, FIELD_MANAGER},
     build::PreparedNode,
+    collect::Impostor,
     events,
     node_clock::{self, Known, Written, worth_writing},
     reports::{Heard, Reports},
@@ -29,6 +30,8 @@ pub(crate) struct Publisher {
     client: Client,
     nodes: HashMap<String, Written>,
     told: HashMap<String, (String, u64)>,
+    /// Told of, by node, and still there.
+    impostors: HashSet<String>,
     policies: HashMap<String, (Instant, Option<f64>, Option<f64>)>,
 }
 
@@ -68,7 +71,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 impl Publisher {
     /// Nothing is written yet.
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, nodes: HashMap::new(), told: HashMap::new(), policies: HashMap::new() }
+        let (nodes, told, policies) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { client, nodes, told, impostors: HashSet::new(), policies }
     }
 
     /// Writes what differs from what is there.
@@ -96,6 +100,7 @@ impl Publisher {
             }
         }
         self.nodes.retain(|name, _| applied.nodes.iter().any(|node| node.name == *name));
+        self.impostors.retain(|name| applied.nodes.iter().any(|node| node.name == *name));
         self.told.retain(|name, _| applied.nodes.iter().any(|node| node.name == *name));
         self.policies.retain(|name, _| applied.policies.iter().any(|policy| policy.policy.name == *name));
         failed.map_or(Ok(()), Err)
@@ -113,8 +118,13 @@ impl Publisher {
         let Some(new) = node_clock::status(node, heard, &stored, time) else {
             return Ok(());
         };
-        if let Some(report) = heard.report() {
-            self.tell(node, report, &stored, time).await?;
+        match heard {
+            Heard::Report(report, _) => self.tell(node, report, &stored, time).await?,
+            Heard::Unproven(impostor) => self.tell_of_impostor(node, impostor, time).await?,
+            Heard::Waiting { .. } | Heard::Silent(_) => {}
+        }
+        if !matches!(heard, Heard::Unproven(_)) {
+            self.impostors.remove(&node.name);
         }
         if !worth_writing(&new, &stored, heard, self.nodes.get(&node.name).copied(), now) {
             return Ok(());
@@ -148,6 +158,22 @@ impl Publisher {
                 events::tell(&self.client, &event).await.map_err(failed)?;
             }
             self.told.insert(node.name.clone(), (report.instance.clone(), transition.number));
+        }
+        Ok(())
+    }
+
+    async fn tell_of_impostor(
+        &mut self,
+        node: &PreparedNode,
+        impostor: &Impostor,
+        time: Timestamp,
+    ) -> Result<(), Error> {
+        if !self.impostors.contains(&node.name) {
+            let pod = node.agents.first().map_or("", |agent| agent.uid.as_str());
+            let event = events::of_impostor(node, pod, impostor, time);
+            let failed = |source| Error::Event { object: node.name.clone(), source };
+            events::tell(&self.client, &event).await.map_err(failed)?;
+            self.impostors.insert(node.name.clone());
         }
         Ok(())
     }

@@ -8,10 +8,16 @@ use std::{
 use contract::{ProfileName, Report};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::collect::Answer;
+use crate::collect::{Answer, Failure, Impostor};
 
 /// A node that is silent for so long is not known to be synchronised: three long polls.
 const SILENT_AFTER: Duration = Duration::from_secs(90);
+
+/// Another process may have the agent's port if nothing but unproven answers came for this long: an agent that ends or
+/// starts is one for a moment at most.
+const UNPROVEN_AFTER: Duration = Duration::from_secs(4);
+/// And only while they come.
+const UNPROVEN_FOR: Duration = Duration::from_secs(30);
 
 /// What was heard, by node.
 #[derive(Debug, Default)]
@@ -27,6 +33,8 @@ struct Hearing {
     last: Option<(Arc<Report>, Timestamp)>,
     /// Why nothing comes, if the last try failed.
     failure: Option<String>,
+    /// Since when, and when last, something answered that was not proven to be the agent; and what it lacks.
+    unproven: Option<(Instant, Instant, Impostor)>,
 }
 
 /// What is known of a node.
@@ -36,6 +44,8 @@ pub(crate) enum Heard<'a> {
     Report(&'a Report, Timestamp),
     /// Nothing yet, and it is too early to judge. Whether it was tried at all.
     Waiting { tried: bool },
+    /// Something answers, and it is not proven to be the agent; what it lacks.
+    Unproven(&'a Impostor),
     /// Nothing for 90 s; the last failure.
     Silent(Option<&'a str>),
 }
@@ -45,7 +55,7 @@ impl<'a> Heard<'a> {
     pub(crate) fn report(self) -> Option<&'a Report> {
         match self {
             Self::Report(report, _) => Some(report),
-            Self::Waiting { .. } | Self::Silent(_) => None,
+            Self::Waiting { .. } | Self::Unproven(_) | Self::Silent(_) => None,
         }
     }
 }
@@ -56,8 +66,17 @@ impl Reports {
         let Answer { node, pod, result } = answer;
         let hearing = self.nodes.entry(node).or_insert_with(|| Hearing::new(now));
         match result {
-            Ok(report) => *hearing = Hearing { since: now, pod, last: Some((report, time)), failure: None },
-            Err(failure) => hearing.failure = Some(failure.to_string()),
+            Ok(report) => {
+                let last = Some((report, time));
+                *hearing = Hearing { since: now, pod, last, failure: None, unproven: None };
+            }
+            Err(failure) => {
+                if let Failure::Unproven(impostor) = &failure {
+                    let since = hearing.unproven(now).map_or(now, |(since, ..)| *since);
+                    hearing.unproven = Some((since, now, impostor.clone()));
+                }
+                hearing.failure = Some(failure.to_string());
+            }
         }
     }
 
@@ -74,6 +93,11 @@ impl Reports {
         let Some(hearing) = self.nodes.get(node) else {
             return Heard::Waiting { tried: false };
         };
+        if let Some((since, last, why)) = hearing.unproven(now) {
+            if last.saturating_duration_since(*since) >= UNPROVEN_AFTER {
+                return Heard::Unproven(why);
+            }
+        }
         if now.saturating_duration_since(hearing.since) > SILENT_AFTER {
             return Heard::Silent(hearing.failure.as_deref());
         }
@@ -103,14 +127,50 @@ impl Reports {
 
 impl Hearing {
     fn new(now: Instant) -> Self {
-        Self { since: now, pod: String::new(), last: None, failure: None }
+        Self { since: now, pod: String::new(), last: None, failure: None, unproven: None }
+    }
+
+    /// The unproven answers, if the last one was just now.
+    fn unproven(&self, now: Instant) -> Option<&(Instant, Instant, Impostor)> {
+        self.unproven.as_ref().filter(|(_, last, _)| now.saturating_duration_since(*last) <= UNPROVEN_FOR)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{collect::Failure, fixtures::report};
+    use crate::{collect::Unproven, fixtures::report};
+
+    #[test]
+    fn whoever_is_not_the_agent_is_told_soon() {
+        let mut reports = Reports::default();
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let note = |reports: &mut Reports, secs, result| {
+            let answer = Answer { node: "n".to_owned(), pod: "u".to_owned(), result };
+            reports.note(answer, at(secs), Timestamp::UNIX_EPOCH);
+        };
+        let impostor = Impostor { address: "192.0.2.1:9817".to_owned(), why: Unproven::Refused };
+        let unproven = || Err(Failure::Unproven(impostor.clone()));
+        note(&mut reports, 0, Ok(Arc::new(report())));
+        note(&mut reports, 10, unproven());
+        assert!(reports.of("n", at(11)).report().is_some(), "once is no news");
+        note(&mut reports, 11, Err(Failure::Timeout));
+        note(&mut reports, 15, unproven());
+        match reports.of("n", at(15)) {
+            Heard::Unproven(impostor) => assert_eq!(impostor.why, Unproven::Refused),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(reports.of("n", at(45)), Heard::Unproven(_)));
+        assert!(matches!(reports.of("n", at(46)), Heard::Report(..)), "it does not answer any more");
+        assert!(matches!(reports.of("n", at(91)), Heard::Silent(_)));
+        note(&mut reports, 95, unproven());
+        assert!(matches!(reports.of("n", at(96)), Heard::Silent(_)), "another one may be a moment's");
+        note(&mut reports, 100, unproven());
+        assert!(matches!(reports.of("n", at(101)), Heard::Unproven(_)));
+        note(&mut reports, 102, Ok(Arc::new(report())));
+        assert!(matches!(reports.of("n", at(102)), Heard::Report(..)));
+    }
 
     #[test]
     fn silence_counts_after_a_while() {

@@ -1,6 +1,6 @@
 //! HTTP for the kubelet and for Prometheus: /healthz, /readyz, /metrics. Open, as such endpoints are; it tells nothing
 //! but figures. A replica that waits for its turn is as healthy as the one that leads.
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -9,10 +9,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use timesync_http::Limits;
 use tokio::net::TcpListener;
 use tracing::error;
 
 use crate::metrics::Metrics;
+
+/// A kubelet, two Prometheus servers and a few people are far fewer. All of them may have one address behind a NAT.
+const LIMITS: Limits = Limits { connections: 128, per_address: 64, lifetime: Duration::from_secs(30) };
 
 /// Opens the port.
 ///
@@ -27,17 +31,14 @@ pub(crate) async fn open(listen: SocketAddr) -> std::io::Result<TcpListener> {
     }
 }
 
-/// Answers until the program ends.
-///
-/// # Errors
-/// If the port fails.
-pub(crate) async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Result<()> {
+/// Answers for ever.
+pub(crate) async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ok\n" }))
         .route("/metrics", get(text))
         .with_state(metrics);
-    axum::serve(listener, routes).await
+    timesync_http::serve(listener, routes, LIMITS, None).await;
 }
 
 async fn text(State(metrics): State<Arc<Metrics>>) -> Response {
@@ -47,5 +48,43 @@ async fn text(State(metrics): State<Arc<Metrics>>) -> Response {
             error!(%error, "Cannot write metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn probes_are_answered_in_a_flood() {
+        let listener = open("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, Arc::new(Metrics::new().unwrap())));
+        let mut held = Vec::new();
+        for _ in 0..800 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: ").await.unwrap();
+            held.push(stream);
+        }
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.0 200 OK"), "{path}: {answer}");
+        }
+        let mut open = 0;
+        for stream in &mut held {
+            // Those that were closed say so at once.
+            let read = tokio::time::timeout(Duration::from_millis(1), stream.read(&mut [0; 1])).await;
+            open += usize::from(read.is_err());
+        }
+        assert!(open <= LIMITS.per_address, "{open} of 800 are open");
+        server.abort();
     }
 }

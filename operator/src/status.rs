@@ -108,6 +108,7 @@ impl Standing<'_> {
     fn silence(&self) -> &'static str {
         match self.heard {
             _ if self.node.agents.is_empty() => reason::NO_AGENT,
+            Heard::Unproven(_) => reason::AGENT_NOT_PROVEN,
             Heard::Silent(_) => reason::AGENT_UNREACHABLE,
             Heard::Waiting { .. } | Heard::Report(..) => reason::WAITING,
         }

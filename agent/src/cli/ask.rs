@@ -1,11 +1,15 @@
-//! Fetches the report of the agent that runs on this machine: one GET of `/status`, one report back.
+//! Fetches the report of the agent that runs on this machine: over its local socket, which only root may open, or over TCP,
+//! where the agent has to prove that it knows the token before it is believed.
 use std::{
-    io::{self, Read, Write},
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
-    time::Duration,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use contract::Report;
+use timesync_http::{Answer, AskError, NoToken, TokenFile, ask};
 
 use super::View;
 use crate::load;
@@ -16,12 +20,28 @@ pub(crate) enum Error {
     /// The file does not say where to ask.
     #[error(transparent)]
     File(#[from] load::Error),
-    /// It says that there is no HTTP.
-    #[error("agent.http_address is not set: the agent has no HTTP to ask")]
-    NoHttp,
+    /// It says that there is no HTTP, and the local socket is not served either.
+    #[error("no agent answers at {path}: {source}; and agent.http_address is not set", path = path.display())]
+    NoHttp {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The address on the command line.
     #[error("--http-address: {0}")]
     Address(String),
+    /// The token of the file cannot be had.
+    #[error("agent.token_file: {0}")]
+    Token(#[from] NoToken),
+    /// Nobody answers at the socket.
+    #[error("no agent answers at {path}: {source}", path = path.display())]
+    Local {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Nobody answers.
     #[error("no agent answers at {address}: {source}")]
     Connection {
@@ -30,13 +50,21 @@ pub(crate) enum Error {
         /// Why.
         source: io::Error,
     },
-    /// Something else than a report was answered.
-    #[error("the agent at {address} answered: {answer}")]
-    Refused {
+    /// Another process may have the port.
+    #[error("what answers at {address} is not proven to be the agent: {source}")]
+    Untrusted {
         /// Where.
         address: SocketAddr,
-        /// Status line and body.
-        answer: String,
+        /// Why.
+        source: AskError,
+    },
+    /// Something else than a report was answered.
+    #[error("the agent answered {status}: {message}")]
+    Refused {
+        /// Status code.
+        status: u16,
+        /// Body.
+        message: String,
     },
     /// It is a report of another version.
     #[error("the answer is no report: {0}")]
@@ -47,23 +75,62 @@ pub(crate) enum Error {
 pub(super) fn report(view: &View) -> Result<(Report, String), Error> {
     // With an address given the file need not be there, as in a container that is asked from outside.
     let file = load::agent_file(&view.config);
-    let (address, token_file) = match (&view.http_address, file) {
-        (Some(address), file) => (address.clone(), file.ok().and_then(|file| file.agent.token_file)),
+    let answer = match (&view.http_address, file) {
+        (Some(address), file) => {
+            remote(address, file.ok().and_then(|file| file.agent.token_file).as_deref(), None)?
+        }
         (None, file) => {
             let agent = file?.agent;
-            (agent.http_address.ok_or(Error::NoHttp)?, agent.token_file)
+            let socket = agent.socket();
+            match (local(&socket, STATUS, PATIENCE), agent.http_address) {
+                (Ok(answer), _) => answer,
+                // Who is not root may still know the token, or need none.
+                (Err(_), Some(address)) => {
+                    remote(&address, agent.token_file.as_deref(), Some(&super::node_name(&view.node_name)))?
+                }
+                (Err(Error::Local { path, source }), None) => return Err(Error::NoHttp { path, source }),
+                (Err(error), None) => return Err(error),
+            }
         }
     };
-    let address = reachable(super::http_address(&address).map_err(Error::Address)?);
-    let token = token_file.map(|path| load::read(&path)).transpose()?;
-    let answer = fetch(address, token.as_deref().map(str::trim))
-        .map_err(|source| Error::Connection { address, source })?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head.lines().next().unwrap_or_default();
-    if !status.contains(" 200 ") {
-        return Err(Error::Refused { address, answer: format!("{status}: {}", body.trim()) });
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    if answer.status != 200 {
+        return Err(Error::Refused { status: answer.status, message: text.trim().to_owned() });
     }
-    Ok((serde_json::from_str(body)?, body.to_owned()))
+    Ok((serde_json::from_str(&text)?, text))
+}
+
+const STATUS: &str = "/status";
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks over the local socket.
+pub(super) fn local(path: &Path, target: &str, patience: Duration) -> Result<Answer, Error> {
+    let asked = || {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
+        ask(stream, None, None, target).map_err(io::Error::other)
+    };
+    asked().map_err(|source| Error::Local { path: path.to_owned(), source })
+}
+
+/// Asks over TCP. With a token the answer is that of an agent which knows it, on `node` if one is named.
+fn remote(address: &str, token_file: Option<&Path>, node: Option<&str>) -> Result<Answer, Error> {
+    let address = reachable(super::http_address(address).map_err(Error::Address)?);
+    let tokens = token_file.map(|path| TokenFile::new(path.to_owned()).tokens(Instant::now())).transpose()?;
+    let token = tokens.as_ref().and_then(|tokens| tokens.first());
+    let connected = || {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    };
+    let stream = connected().map_err(|source| Error::Connection { address, source })?;
+    ask(stream, token, node, STATUS).map_err(|error| match error {
+        AskError::Connection(source) => Error::Connection { address, source },
+        source => Error::Untrusted { address, source },
+    })
 }
 
 /// An agent that listens on all addresses is asked on loopback.
@@ -74,17 +141,4 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, address.port())
-}
-
-/// One request by HTTP/1.0, whose answer ends with the connection: no client library is needed for that.
-fn fetch(address: SocketAddr, token: Option<&str>) -> io::Result<String> {
-    let patience = Some(Duration::from_secs(5));
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-    stream.set_read_timeout(patience)?;
-    stream.set_write_timeout(patience)?;
-    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    write!(stream, "GET /status HTTP/1.0\r\nHost: {address}\r\n{authorization}\r\n")?;
-    let mut answer = String::new();
-    stream.take(16 << 20).read_to_string(&mut answer)?;
-    Ok(answer)
 }

@@ -10,6 +10,7 @@ use clap::Args;
 use contract::{Agent, AgentFile};
 use ntp::{Served, Snapshot, Transition, Wall};
 use sys::signal;
+use timesync_http::{Gate, TokenFile};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -50,6 +51,9 @@ pub(crate) struct Run {
     /// Listen here instead of at the file's address
     #[arg(long, value_name = "ADDRESS:PORT", env = "TIMESYNC_HTTP_ADDRESS")]
     http_address: Option<String>,
+    /// The node's name, which the operator knows it by; by default this machine's host name
+    #[arg(long, value_name = "NAME", env = "TIMESYNC_NODE_NAME")]
+    node_name: Option<String>,
     /// One thread that steers the clock and serves IPv4: no HTTP, no RTC, no reload; for a simulator
     #[arg(long)]
     engine_only: bool,
@@ -106,7 +110,7 @@ impl Run {
         if self.engine_only {
             alone(&file.agent, &origin)?;
         } else {
-            together(file, origin)?;
+            together(file, origin, super::node_name(&self.node_name))?;
         }
         info!("Agent ends");
         Ok(())
@@ -157,12 +161,12 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
 }
 
 /// All parts, each in its thread; this one keeps house.
-fn together(file: AgentFile, origin: Origin) -> Result<(), Error> {
+fn together(file: AgentFile, origin: Origin, node: String) -> Result<(), Error> {
     signal::stop_on_signals(None).map_err(io::Error::other)?;
     let boot_id = boot_id();
     let state = Arc::new(State::open(&file.agent.state_directory, &boot_id));
     let instance = format!("{:016x}", sys::random::word().map_err(io::Error::other)?);
-    let journal = Arc::new(Journal::new(VERSION, boot_id, instance));
+    let journal = Arc::new(Journal::new(VERSION, boot_id, instance.clone()));
     panics::log();
     let panics = Arc::new(Panics::new()?);
     let server = Server::start(assemble::serve_nothing(), Arc::clone(&panics)).map_err(io::Error::other)?;
@@ -173,18 +177,18 @@ fn together(file: AgentFile, origin: Origin) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::new(&panics)?);
     let http_address = file.agent.http_address.as_deref().map(super::http_address);
     let http_address = http_address.transpose().map_err(Error::Address)?;
+    let token = file.agent.token_file.clone().map(TokenFile::new);
     let shared = Arc::new(http::Shared {
         journal: Arc::clone(&journal),
         metrics: Arc::clone(&metrics),
         server: Arc::clone(&server),
         liveness: Arc::clone(&liveness),
-        token_file: file.agent.token_file.clone(),
+        gate: token.map(|token| Arc::new(Gate::new(node, instance, token))),
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    if let Some(address) = http_address {
-        let serve = move || http::serve(address, Arc::clone(&shared));
-        runtime.spawn(Arc::clone(&panics).guard_task(Part::Http, serve));
-    }
+    let socket = file.agent.socket();
+    let serve = move || http::serve(http_address, socket.clone(), Arc::clone(&shared));
+    runtime.spawn(Arc::clone(&panics).guard_task(Part::Http, serve));
     let patience = Patience::new(&file.agent.state_directory);
     let Some(_lock) = runtime.block_on(patience.keep(&journal, &liveness)) else { return Ok(()) };
     let parts = Parts { state, journal, server, metrics, liveness, panics };

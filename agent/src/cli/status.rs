@@ -54,6 +54,9 @@ fn table(report: &Report) -> String {
     if let Some(error) = &report.state_error {
         lines.push(("State", format!("not saved: {error}")));
     }
+    if !report.http_message.is_empty() {
+        lines.push(("HTTP", report.http_message.clone()));
+    }
     if let Some(error) = &report.profile_error {
         lines.push(("Profile error", format!("{}: {}", error.reason, error.message)));
     }

@@ -1,7 +1,7 @@
 //! Processes and folders of a test, which end with it. Every process is started without the right to set the clock.
 use std::{
     env, fs,
-    io::{ErrorKind, Read, Write},
+    io::ErrorKind,
     net::{TcpListener, TcpStream, UdpSocket},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -12,6 +12,7 @@ use std::{
 };
 
 use contract::Report;
+use timesync_http::{AskError, Conversation, Token, ask};
 
 use namespace::Neighbour;
 
@@ -209,6 +210,11 @@ impl Agent {
         Self { process: Process(child), http, file }
     }
 
+    /// Starts one that is to answer HTTP at `http`.
+    pub(crate) fn start_at(folder: &Folder, text: &str, http: String) -> Self {
+        Self::start_by(harmless(AGENT), folder, text, http, &[])
+    }
+
     /// Starts one that ends by itself: its code, and what it said.
     pub(crate) fn fails_with(folder: &Folder, text: &str, arguments: &[&str]) -> (i32, String) {
         let file = write_file(folder, text, "127.0.0.1:1");
@@ -241,15 +247,20 @@ impl Agent {
         self.report().profile_error.map(|error| error.reason).unwrap_or_default()
     }
 
-    /// Status code and body; 0 if nobody listens (yet).
+    /// Status code and body; 0 if nobody listens (yet), or if the answer is not to be believed.
     pub(crate) fn get(&self, path: &str, token: Option<&str>) -> (u16, String) {
-        let Ok(mut stream) = TcpStream::connect(&self.http) else { return (0, String::new()) };
-        let authorization = token.map(|t| format!("Authorization: Bearer {t}\r\n")).unwrap_or_default();
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: agent\r\n{authorization}\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-        (head.split(' ').nth(1).unwrap_or_default().parse().unwrap_or(0), body.to_owned())
+        let Ok(stream) = TcpStream::connect(&self.http) else { return (0, String::new()) };
+        let token = token.and_then(|token| Token::new(token.as_bytes()));
+        match ask(stream, token.as_ref(), None, path) {
+            Ok(answer) => (answer.status, String::from_utf8(answer.body).unwrap()),
+            Err(AskError::Refused { status, message }) => (status, message),
+            Err(error) => (0, error.to_string()),
+        }
+    }
+
+    /// A connection on which both sides have exchanged nonces.
+    pub(crate) fn converse(&self, token: &str) -> Conversation<TcpStream> {
+        Conversation::open(self.connect(), Token::new(token.as_bytes()).unwrap(), None).unwrap()
     }
 
     /// A subcommand that is told of this agent's file.
@@ -278,15 +289,32 @@ impl Agent {
         TcpStream::connect(&self.http).unwrap()
     }
 
+    /// KiB of memory that it has.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Where it answers HTTP.
+    pub(crate) fn http(&self) -> &str {
+        &self.http
+    }
+
     /// How many threads it has.
     pub(crate) fn threads(&self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.process.0.id())).unwrap().count()
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.process.0.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
     /// Ends it with SIGTERM; its exit code.
     pub(crate) fn stop(self) -> i32 {
-        let id = self.process.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal("TERM");
         self.process.ended()
     }
 }

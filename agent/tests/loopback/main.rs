@@ -51,6 +51,9 @@ mod timezone;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod queries;
 
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod strangers;
+
 use std::{net::UdpSocket, time::Duration};
 
 use bench::{Agent, Chronyd, Folder, free_udp_port, wait_for};
@@ -296,41 +299,6 @@ fn a_taken_port_stops_nothing_else() {
     assert!(report.transitions.iter().any(|t| t.kind == TransitionKind::ServingFailed));
     drop(holder);
     wait_for("served after all", || agent.report().server.serving);
-}
-
-#[test]
-fn status_needs_the_token_of_the_moment() {
-    let folder = Folder::new();
-    let token = folder.path().join("token");
-    std::fs::write(&token, "first\n").unwrap();
-    let line = format!("token_file = \"{}\"\n", token.display());
-    let agent = Agent::start(&folder, &files::alone_with(&line, free_udp_port(), free_udp_port()));
-    wait_for("HTTP", || agent.get("/healthz", None).0 == 200);
-    assert_eq!(agent.get("/status", None).0, 401);
-    assert_eq!(agent.get("/status", Some("second")).0, 401);
-    assert_eq!(agent.get("/status", Some("first")).0, 200);
-    assert_eq!(agent.get("/metrics", None).0, 200);
-    std::fs::write(&token, "second\n").unwrap();
-    assert_eq!(agent.get("/status", Some("first")).0, 401);
-    assert_eq!(agent.get("/status", Some("second")).0, 200);
-    let (_, text) = agent.command(&["status"]);
-    assert!(text.contains("Profile"), "the command line knows the token: {text}");
-    std::fs::remove_file(&token).unwrap();
-    assert_eq!(agent.get("/status", Some("second")).0, 503);
-}
-
-#[test]
-fn strangers_get_a_limited_number_of_connections() {
-    let folder = Folder::new();
-    let agent = Agent::start(&folder, &files::watching(&folder.volume()));
-    wait_for("HTTP", || agent.get("/healthz", None).0 == 200);
-    let before = agent.descriptors();
-    let held: Vec<_> = (0..100).map(|_| agent.connect()).collect();
-    wait_for("many connections", || agent.descriptors() >= before + 60);
-    std::thread::sleep(Duration::from_millis(500));
-    assert!(agent.descriptors() <= before + 64, "{} then {}", before, agent.descriptors());
-    drop(held);
-    wait_for("HTTP again", || agent.get("/healthz", None).0 == 200);
 }
 
 #[test]

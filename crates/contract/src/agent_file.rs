@@ -23,10 +23,14 @@ pub struct AgentFile {
 pub struct Agent {
     /// Drift, last good profile, step guard, last known time.
     pub state_directory: PathBuf,
-    /// `ADDRESS:PORT` of /metrics, /healthz, /readyz and /status; absent for no HTTP at all.
+    /// The local socket of the same pages as at `http_address`, for root alone: health and `status` are asked here; absent:
+    /// `agent.sock` in the state folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+    /// `ADDRESS:PORT` of /metrics, /healthz, /readyz and /status; absent: no port is opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_address: Option<String>,
-    /// File with the bearer token that /status asks for; absent: /status answers loopback only.
+    /// File with the token that those who ask for /status must know; absent: /status answers loopback only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
     /// The hardware clock.
@@ -51,6 +55,7 @@ impl Default for Agent {
     fn default() -> Self {
         Self {
             state_directory: PathBuf::from("/var/lib/timesync"),
+            socket: None,
             http_address: Some("127.0.0.1:9817".to_owned()),
             token_file: None,
             rtc_device: PathBuf::from("/dev/rtc0"),
@@ -60,6 +65,13 @@ impl Default for Agent {
             watch: None,
             boot: None,
         }
+    }
+}
+
+impl Agent {
+    /// The local socket's file.
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| self.state_directory.join("agent.sock"))
     }
 }
 

@@ -15,6 +15,7 @@ mod rtc_report;
 mod transition;
 mod span;
 mod host;
+pub mod proof;
 
 pub use agent_file::{Agent, AgentFile, BootPod, Watch};
 pub use host::{Host, HostError, HostText, upstream as upstream_host};

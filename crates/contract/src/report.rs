@@ -43,6 +43,9 @@ pub struct Report {
     pub state_error: Option<String>,
     /// The server.
     pub server: ServerReport,
+    /// Why the port of /status is not open; empty if it is. Only the local socket can say it meanwhile.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub http_message: String,
     /// The newest transitions, oldest first, so that none is missed between two polls.
     pub transitions: Vec<Transition>,
 }

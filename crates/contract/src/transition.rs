@@ -53,6 +53,8 @@ pub enum TransitionKind {
     ProfileRefused,
     /// The server's port could not be opened.
     ServingFailed,
+    /// The port of /status could not be opened: another process has it.
+    HttpPortTaken,
     /// The RTC was written and verified.
     RTCWritten,
     /// The RTC could not be written.
@@ -88,6 +90,7 @@ impl TransitionKind {
             Self::ProfileApplied => "ProfileApplied",
             Self::ProfileRefused => "ProfileRefused",
             Self::ServingFailed => "ServingFailed",
+            Self::HttpPortTaken => "HttpPortTaken",
             Self::RTCWritten => "RTCWritten",
             Self::RTCWriteFailed => "RTCWriteFailed",
             Self::StateExposed => "StateExposed",

@@ -14,6 +14,7 @@ use axum::{
 };
 use contract::BootReport;
 use serde_json::Value;
+use timesync_http::{Gate, Limits, TokenFile};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -106,22 +107,28 @@ async fn the_annotation_reaches_each_pod_and_the_silent_are_named() {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
+    let agents_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let agent_port = agents_listener.local_addr().unwrap().port();
     let annotated = Arc::<Mutex<Vec<_>>>::default();
+    let cluster = Cluster { annotated: Arc::clone(&annotated), port: agent_port };
     let router = Router::new()
         .route("/api/v1/namespaces/ns/pods", get(pods))
         .route("/api/v1/namespaces/ns/pods/{name}", patch(annotate))
-        .route("/status", get(status))
-        .with_state(Cluster { annotated: Arc::clone(&annotated), port });
+        .with_state(cluster.clone());
     let server = tokio::spawn(async move { axum::serve(listener, router).await });
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let token_file = std::env::temp_dir().join(format!("timesync-uninstall-{}-{number}", std::process::id()));
     fs::write(&token_file, "sesame").unwrap();
+    let gate = Gate::new("node-good".to_owned(), "i1".to_owned(), TokenFile::new(token_file.clone()));
+    let agents = Router::new().route("/status", get(status)).with_state(cluster);
+    let limits = Limits { connections: 8, per_address: 8, lifetime: Duration::from_secs(30) };
+    let agents = tokio::spawn(timesync_http::serve(agents_listener, agents, limits, Some(Arc::new(gate))));
     let url = format!("http://127.0.0.1:{port}").parse().unwrap();
     let uninstall = Uninstall {
         client: Client::try_from(kube::Config::new(url)).unwrap(),
         namespace: "ns".to_owned(),
         agent_selector: "app=agent".to_owned(),
-        agent_port: port,
+        agent_port,
         token_file: token_file.clone(),
         patience: Duration::from_secs(5),
     };
@@ -133,5 +140,6 @@ async fn the_annotation_reaches_each_pod_and_the_silent_are_named() {
     assert_eq!(annotated[0].1["metadata"]["annotations"]["timesync.dev/boot"], "remove");
     assert_eq!(annotated[0].1["metadata"]["uid"], "uid-good");
     server.abort();
+    agents.abort();
     fs::remove_file(token_file).unwrap();
 }

@@ -1,0 +1,138 @@
+//! How many connections may be open at a time that have not proven the token, and which of them goes when a new one comes
+//! at a limit. A new one is always taken: a flood can cost itself its connections, and nobody else.
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::connection::Connection;
+
+/// What strangers may have of a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one address; of IPv6, of one network of 64 bits.
+    pub per_address: usize,
+    /// How long one connection may last.
+    pub lifetime: Duration,
+}
+
+/// The connections that have proven nothing, oldest first.
+#[derive(Debug)]
+pub(crate) struct Strangers {
+    limits: Limits,
+    list: Mutex<Vec<(IpAddr, Arc<Connection>)>>,
+}
+
+impl Strangers {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, list: Mutex::default() }
+    }
+
+    /// Takes a new one; at a limit one of the others ends. Returns true if one did.
+    pub(crate) fn enter(&self, address: IpAddr, connection: &Arc<Connection>) -> bool {
+        let (client, mut list) = (client(address), self.list());
+        let same = list.iter().filter(|(each, _)| *each == client).count();
+        let gone = if same >= self.limits.per_address {
+            first_to_go(&list, |each| each == client)
+        } else if list.len() >= self.limits.connections {
+            first_to_go(&list, |_| true)
+        } else {
+            None
+        };
+        if let Some(gone) = gone {
+            list.remove(gone).1.end();
+        }
+        list.push((client, Arc::clone(connection)));
+        gone.is_some()
+    }
+
+    /// It has ended, or is no stranger any more.
+    pub(crate) fn leave(&self, connection: &Arc<Connection>) {
+        self.list().retain(|(_, each)| !Arc::ptr_eq(each, connection));
+    }
+
+    // An entry is whole at every moment, so the list of a thread that panicked is still sound.
+    fn list(&self) -> MutexGuard<'_, Vec<(IpAddr, Arc<Connection>)>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// First those that never completed a request, then those that wait for the next one, last those that are being answered;
+/// the oldest of each.
+fn first_to_go(list: &[(IpAddr, Arc<Connection>)], counts: impl Fn(IpAddr) -> bool) -> Option<usize> {
+    let candidates = list.iter().enumerate().filter(|(_, (client, _))| counts(*client));
+    candidates.min_by_key(|(_, (_, connection))| connection.standing()).map(|(index, _)| index)
+}
+
+/// One client of IPv6 has a whole network of 64 bits.
+fn client(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { connections: 4, per_address: 2, lifetime: Duration::from_secs(30) };
+
+    fn enter(strangers: &Strangers, address: &str) -> Arc<Connection> {
+        let connection = Arc::new(Connection::new(Some(LIMITS.lifetime)));
+        strangers.enter(address.parse().unwrap(), &connection);
+        connection
+    }
+
+    fn ended(connections: &[&Arc<Connection>]) -> Vec<bool> {
+        connections.iter().map(|connection| connection.has_ended()).collect()
+    }
+
+    #[test]
+    fn an_address_at_its_limit_loses_its_own() {
+        let strangers = Strangers::new(LIMITS);
+        let other = enter(&strangers, "192.0.2.1");
+        let first = enter(&strangers, "2001:db8::1");
+        let second = enter(&strangers, "2001:db8::2");
+        // The same network of 64 bits.
+        let third = enter(&strangers, "2001:db8::3:0:0:1");
+        assert_eq!(ended(&[&other, &first, &second, &third]), [false, true, false, false]);
+        let mapped = enter(&strangers, "::ffff:192.0.2.1");
+        let again = enter(&strangers, "192.0.2.1");
+        assert_eq!(ended(&[&other, &mapped, &again]), [true, false, false]);
+    }
+
+    #[test]
+    fn the_oldest_without_a_request_goes() {
+        let strangers = Strangers::new(LIMITS);
+        let all: Vec<_> = (1..=4).map(|n| enter(&strangers, &format!("192.0.2.{n}"))).collect();
+        // The first one is being answered, the second one was.
+        all[0].begin();
+        all[1].begin();
+        all[1].answered();
+        let fifth = enter(&strangers, "192.0.2.5");
+        assert_eq!(ended(&all.iter().collect::<Vec<_>>()), [false, false, true, false]);
+        let sixth = enter(&strangers, "192.0.2.6");
+        assert!(all[3].has_ended() && !fifth.has_ended());
+        fifth.begin();
+        sixth.begin();
+        // Nobody is left but those that made a request.
+        enter(&strangers, "192.0.2.7").begin();
+        assert!(all[1].has_ended() && !all[0].has_ended(), "one that waits goes before one that is answered");
+        enter(&strangers, "192.0.2.8");
+        assert!(all[0].has_ended() && !fifth.has_ended(), "and at last the oldest of these");
+    }
+
+    #[test]
+    fn who_leaves_makes_room() {
+        let strangers = Strangers::new(LIMITS);
+        let first = enter(&strangers, "192.0.2.1");
+        let second = enter(&strangers, "192.0.2.1");
+        strangers.leave(&first);
+        enter(&strangers, "192.0.2.1");
+        assert_eq!(ended(&[&first, &second]), [false, false]);
+    }
+}

@@ -1,0 +1,154 @@
+//! The token, and the file that holds it. The file is a volume of Kubernetes: it may come late, and it changes on each node
+//! at another time. So it is read at each use, and the token before the present one counts for some minutes more.
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// A token. It is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(Vec<u8>);
+
+impl Token {
+    /// The token in a text, without the white space around it; none if nothing is left.
+    pub fn new(text: &[u8]) -> Option<Self> {
+        let text = text.trim_ascii();
+        (!text.is_empty()).then(|| Self(text.to_vec()))
+    }
+
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token")
+    }
+}
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum NoToken {
+    /// The file cannot be read.
+    #[error("{path}: {source}", path = path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file holds no token.
+    #[error("{path} is empty", path = .0.display())]
+    Empty(PathBuf),
+}
+
+/// The file, and what it held before.
+#[derive(Debug)]
+pub struct TokenFile {
+    path: PathBuf,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    present: Option<Token>,
+    former: Option<(Token, Instant)>,
+}
+
+/// Kubelets renew a mounted Secret within 81 s (measured); the rest is for nodes that are busy.
+const FORMER_COUNTS: Duration = Duration::from_secs(300);
+
+/// More than any token has.
+const MOST_BYTES: u64 = 4096;
+
+impl TokenFile {
+    /// Nothing is read yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, known: Mutex::default() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tokens that count at `now`, the newest first; at least one.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn tokens(&self, now: Instant) -> Result<Vec<Token>, NoToken> {
+        let read = self.read();
+        let mut known = self.known();
+        let present = read.as_ref().ok().cloned();
+        if known.present != present {
+            if let Some(former) = std::mem::replace(&mut known.present, present) {
+                known.former = Some((former, now));
+            }
+        }
+        let Known { present, former } = &mut *known;
+        former.take_if(|(_, since)| now.saturating_duration_since(*since) > FORMER_COUNTS);
+        let former = former.as_ref().map(|(token, _)| token);
+        let tokens: Vec<_> = present.iter().chain(former).cloned().collect();
+        if tokens.is_empty() { read.map(|token| vec![token]) } else { Ok(tokens) }
+    }
+
+    // The tokens are replaced whole, so those of a thread that panicked are still sound.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> Result<Token, NoToken> {
+        let mut text = Vec::new();
+        File::open(&self.path)
+            .and_then(|file| file.take(MOST_BYTES).read_to_end(&mut text))
+            .map_err(|source| NoToken::Read { path: self.path.clone(), source })?;
+        Token::new(&text).ok_or_else(|| NoToken::Empty(self.path.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_former_token_counts_for_some_minutes() {
+        let path = std::env::temp_dir().join(format!("timesync-http-token-{}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        let (file, start) = (TokenFile::new(path.clone()), Instant::now());
+        let check = |secs: u64, expected: &[&str]| {
+            let expected: Vec<_> = expected.iter().filter_map(|text| Token::new(text.as_bytes())).collect();
+            let tokens = file.tokens(start + Duration::from_secs(secs)).unwrap_or_default();
+            assert!(tokens == expected, "at {secs} s");
+        };
+        check(0, &[]);
+        assert!(file.tokens(start).unwrap_err().to_string().contains("No such file"));
+        fs::write(&path, "first\n").unwrap();
+        check(1, &["first"]);
+        fs::write(&path, " second\n\n").unwrap();
+        check(10, &["second", "first"]);
+        check(310, &["second", "first"]);
+        check(311, &["second"]);
+        // The Secret is made anew: for a moment there is none.
+        fs::remove_file(&path).unwrap();
+        check(320, &["second"]);
+        fs::write(&path, "third").unwrap();
+        check(330, &["third", "second"]);
+        fs::write(&path, " \n").unwrap();
+        check(340, &["third"]);
+        check(641, &[]);
+        assert!(file.tokens(start + Duration::from_secs(642)).unwrap_err().to_string().ends_with("is empty"));
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_token_is_not_printed() {
+        assert_eq!(format!("{:?}", Token::new(b"secret")), "Some(Token)");
+    }
+}

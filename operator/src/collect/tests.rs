@@ -1,0 +1,203 @@
+//! Polls of agents on loopback, and of others in their place.
+use std::{
+    fs,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    extract::RawQuery,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use timesync_http::{Gate, Limits};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::mpsc,
+    time::timeout,
+};
+
+use super::*;
+use crate::fixtures::report;
+
+/// A file with a token, gone at the end.
+struct Secret(PathBuf);
+
+impl Secret {
+    fn new(token: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("timesync-collect-{}-{count}", std::process::id()));
+        fs::write(&path, token).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+const LIMITS: Limits = Limits { connections: 8, per_address: 8, lifetime: Duration::from_secs(30) };
+
+/// The next `count` results of a poll of n1 at a port, with the token of a file.
+async fn polled(port: u16, secret: &Secret, count: usize) -> Vec<Result<u64, String>> {
+    let (answers, mut received) = mpsc::channel(8);
+    let mut collector = Collector::new(secret.0.clone(), answers);
+    let pod = AgentPod {
+        name: "agent".to_owned(),
+        uid: "u".to_owned(),
+        node: "n1".to_owned(),
+        created: None,
+        address: Some(("127.0.0.1".to_owned(), port)),
+        annotation: None,
+    };
+    collector.follow([&pod].into_iter());
+    let mut results = Vec::new();
+    for _ in 0..count {
+        let answer = timeout(Duration::from_secs(10), received.recv()).await.unwrap().unwrap();
+        assert_eq!((answer.node.as_str(), answer.pod.as_str()), ("n1", "u"));
+        let result = answer.result.map(|report| report.sequence);
+        results.push(result.map_err(|failure| format!("{}: {failure}", failure.reason())));
+    }
+    collector.follow([].into_iter());
+    assert!(collector.polls.is_empty());
+    results
+}
+
+/// An agent of `node` that knows the token of a file and answers by `answer`; `asked` takes the queries.
+async fn agent(
+    node: &str,
+    secret: &Secret,
+    answer: fn() -> Response,
+    asked: &Arc<Mutex<Vec<String>>>,
+) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = Arc::clone(asked);
+    let status = async move |RawQuery(query): RawQuery| {
+        asked.lock().unwrap().push(query.unwrap_or_default());
+        answer()
+    };
+    let gate = Gate::new(node.to_owned(), "i1".to_owned(), TokenFile::new(secret.0.clone()));
+    let router = Router::new().route("/status", get(status));
+    tokio::spawn(timesync_http::serve(listener, router, LIMITS, Some(Arc::new(gate))));
+    port
+}
+
+fn well() -> Response {
+    serde_json::to_string(&report()).unwrap().into_response()
+}
+
+#[tokio::test]
+async fn a_report_is_followed_by_a_wait_for_the_next() {
+    let (asked, secret) = (Arc::default(), Secret::new("sesame\n"));
+    let port = agent("n1", &secret, well, &asked).await;
+    assert_eq!(polled(port, &secret, 2).await, [Ok(7), Ok(7)]);
+    assert_eq!(asked.lock().unwrap()[..2], ["after=0&wait=30s", "after=7&wait=30s"]);
+}
+
+#[tokio::test]
+async fn what_is_no_report_is_a_reason() {
+    let check = async |answer: fn() -> Response, expected: &str| {
+        let (asked, secret) = (Arc::default(), Secret::new("sesame\n"));
+        let port = agent("n1", &secret, answer, &asked).await;
+        for result in polled(port, &secret, 2).await {
+            assert!(result.clone().unwrap_err().starts_with(expected), "{result:?}");
+        }
+        assert_eq!(asked.lock().unwrap()[1], "after=0&wait=30s", "a failure begins a new session");
+    };
+    check(|| "<html>".into_response(), "Decode").await;
+    check(|| vec![b' '; channel::LARGEST_REPORT + 1].into_response(), "Decode").await;
+    check(|| StatusCode::SERVICE_UNAVAILABLE.into_response(), "Status").await;
+}
+
+#[tokio::test]
+async fn whoever_is_not_the_agent_is_not_heard() {
+    let check = async |node: &str, ours: &str, theirs: &str, expected: &str| {
+        let (asked, ours, theirs) = (Arc::default(), Secret::new(ours), Secret::new(theirs));
+        let port = agent(node, &theirs, well, &asked).await;
+        let expected = expected.replace("PORT", &port.to_string());
+        assert_eq!(polled(port, &ours, 2).await, [Err(expected.clone()), Err(expected)]);
+        assert!(asked.lock().unwrap().is_empty());
+    };
+    let at = "what answers at 127.0.0.1:PORT is not proven to be the agent";
+    let said = |reason: &str, why: &str| format!("{reason}: {at}: {why}");
+    check("n1", "sesame", "open", &said("Unauthorized", "it does not accept the token")).await;
+    check("n1", "sesame", "", &said("NoToken", "it says that it has no token yet")).await;
+    let other = "it says that it is the agent of node \"n2\"";
+    check("n2", "sesame", "sesame", &said("Unproven", other)).await;
+}
+
+/// Answers every connection with `said`, and keeps what it was told.
+async fn squatter(said: &'static [u8]) -> (u16, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, told) = (listener.local_addr().unwrap().port(), Arc::<Mutex<Vec<u8>>>::default());
+    let taken = Arc::clone(&told);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut text = [0; 4096];
+            let length = stream.read(&mut text).await.unwrap();
+            taken.lock().unwrap().extend(&text[..length]);
+            stream.write_all(said).await.unwrap();
+        }
+    });
+    (port, told)
+}
+
+#[tokio::test]
+async fn a_squatter_learns_nothing_and_says_nothing() {
+    let check = async |said: &'static [u8], expected: &str| {
+        let (port, told) = squatter(said).await;
+        let result = polled(port, &Secret::new("sesame"), 1).await;
+        let error = result[0].clone().unwrap_err();
+        assert!(error.starts_with("Unproven: ") && error.ends_with(expected), "{error}");
+        let told = String::from_utf8(told.lock().unwrap().clone()).unwrap();
+        assert!(told.starts_with("GET /challenge ") && !told.contains("sesame"), "{told}");
+    };
+    let foreign = "it does not answer as an agent of this version does";
+    check(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n", foreign).await;
+    check(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", foreign).await;
+    check(b"SSH-2.0-x\r\n", foreign).await;
+    check(b"", "it takes the connection and does not answer").await;
+}
+
+/// Both have the first token. Then the operator has the second, and the agent later.
+#[tokio::test]
+async fn a_change_of_the_token_is_not_noticed() {
+    let (asked, ours, theirs) = (Arc::default(), Secret::new("first"), Secret::new("first"));
+    let port = agent("n1", &theirs, well, &asked).await;
+    let (answers, mut received) = mpsc::channel(1);
+    let mut collector = Collector::new(ours.0.clone(), answers);
+    let pod = AgentPod {
+        name: "agent".to_owned(),
+        uid: "u".to_owned(),
+        node: "n1".to_owned(),
+        created: None,
+        address: Some(("127.0.0.1".to_owned(), port)),
+        annotation: None,
+    };
+    collector.follow([&pod].into_iter());
+    let mut heard = async || {
+        for _ in 0..4 {
+            let answer = timeout(Duration::from_secs(10), received.recv()).await.unwrap().unwrap();
+            assert!(answer.result.is_ok(), "{:?}", answer.result);
+        }
+    };
+    heard().await;
+    fs::write(&ours.0, "second").unwrap();
+    heard().await;
+    fs::write(&theirs.0, "second").unwrap();
+    heard().await;
+    // The other way round.
+    fs::write(&theirs.0, "third").unwrap();
+    heard().await;
+    fs::write(&ours.0, "third").unwrap();
+    heard().await;
+}
