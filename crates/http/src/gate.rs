@@ -1,5 +1,5 @@
 //! The side that answers: hands out challenges, lets in requests whose MAC is right, and signs what is answered to them.
-use std::time::Instant;
+use std::{io, time::Instant};
 
 use axum::{
     Json,
@@ -12,7 +12,7 @@ use tracing::error;
 
 use crate::{
     proof::{Exchange, Handshake, hex, nonce, unhex},
-    token::{Token, TokenFile},
+    token::{NoToken, Token, TokenFile},
 };
 
 /// Who we are, and what must be known.
@@ -47,17 +47,10 @@ impl Gate {
     }
 
     /// Answers a request for a challenge. Without a token of our own there is nothing to prove.
-    pub(crate) fn challenge(&self, headers: &HeaderMap) -> Result<(Met, Response), Response> {
-        self.tokens().map_err(|refusal| *refusal)?;
+    pub(crate) fn challenge(&self, headers: &HeaderMap) -> Result<(Met, Response), Refusal> {
+        self.tokens.tokens(Instant::now())?;
         let client = headers.get(NONCE_HEADER).and_then(|value| unhex(value.as_bytes()));
-        let Some(client) = client else {
-            let message = format!("{NONCE_HEADER} must have 64 hexadecimal digits\n");
-            return Err((StatusCode::BAD_REQUEST, message).into_response());
-        };
-        let agent = nonce().map_err(|error| {
-            error!(%error, "No random number");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        })?;
+        let (client, agent) = (client.ok_or(Refusal::Nonce)?, nonce().map_err(Refusal::Random)?);
         let (node, instance) = (self.node.clone(), self.instance.clone());
         let challenge = Challenge { node: node.clone(), instance: instance.clone(), nonce: hex(&agent) };
         let handshake = Handshake { client, agent, node, instance };
@@ -65,27 +58,56 @@ impl Gate {
     }
 
     /// Checks the MAC of a request on a connection. After a wrong one the connection has to begin anew.
-    pub(crate) fn admit(&self, met: &mut Option<Met>, request: &Parts) -> Result<Admitted, Response> {
-        let tokens = self.tokens().map_err(|refusal| *refusal)?;
-        let refused = || close((StatusCode::UNAUTHORIZED, "the proof of the token is wrong\n"));
-        let Some(Met { handshake, counter }) = met.take() else { return Err(refused()) };
+    pub(crate) fn admit(&self, met: &mut Option<Met>, request: &Parts) -> Result<Admitted, Refusal> {
+        let mut tokens = self.tokens.tokens(Instant::now())?.into_iter();
+        let Met { handshake, counter } = met.take().ok_or(Refusal::Proof)?;
         let proof = request.headers.get(PROOF_HEADER).map(HeaderValue::as_bytes).unwrap_or_default();
         let (counter, method) = (counter + 1, request.method.as_str());
         let target = request.uri.path_and_query().map(|target| target.as_str()).unwrap_or_default();
         let exchange = Exchange { counter, method, target };
-        let mut tokens = tokens.into_iter();
-        let Some(token) = tokens.find(|token| handshake.proves_request(token, exchange, proof)) else {
-            return Err(refused());
-        };
+        let token = tokens.find(|token| handshake.proves_request(token, exchange, proof));
+        let token = token.ok_or(Refusal::Proof)?;
         *met = Some(Met { handshake: handshake.clone(), counter });
         let (method, target) = (method.to_owned(), target.to_owned());
         Ok(Admitted { handshake, counter, method, target, token })
     }
+}
 
-    fn tokens(&self) -> Result<Vec<Token>, Box<Response>> {
-        self.tokens.tokens(Instant::now()).map_err(|error| {
-            Box::new(close((StatusCode::SERVICE_UNAVAILABLE, format!("there is no token yet: {error}\n"))))
-        })
+/// Why a request is not let in.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// We know no token ourselves.
+    NoToken(NoToken),
+    /// The client sent no nonce.
+    Nonce,
+    /// The system has no random number.
+    Random(io::Error),
+    /// The MAC is wrong, or there was no challenge before it.
+    Proof,
+}
+
+impl From<NoToken> for Refusal {
+    fn from(error: NoToken) -> Self {
+        Self::NoToken(error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::NoToken(error) => {
+                close((StatusCode::SERVICE_UNAVAILABLE, format!("there is no token yet: {error}\n")))
+            }
+            Self::Nonce => {
+                let message = format!("{NONCE_HEADER} must have 64 hexadecimal digits\n");
+                (StatusCode::BAD_REQUEST, message).into_response()
+            }
+            Self::Random(error) => {
+                error!(%error, "No random number");
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+            Self::Proof => close((StatusCode::UNAUTHORIZED, "the proof of the token is wrong\n")),
+        }
     }
 }
 

@@ -145,7 +145,7 @@ impl Talk {
         if head.uri.path() == CHALLENGE_PATH {
             let (met, response) = match gate.challenge(&head.headers) {
                 Ok((met, response)) => (Some(met), response),
-                Err(refusal) => (None, refusal),
+                Err(refusal) => (None, refusal.into_response()),
             };
             self.meet(|now| *now = met);
             return response;
@@ -160,7 +160,7 @@ impl Talk {
                 let response = self.handle(Request::from_parts(head, body), Caller::Proven).await;
                 admitted.sign(response).await
             }
-            Err(refusal) => refusal,
+            Err(refusal) => refusal.into_response(),
         }
     }
 

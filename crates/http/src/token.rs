@@ -85,10 +85,10 @@ impl TokenFile {
         let read = self.read();
         let mut known = self.known();
         let present = read.as_ref().ok().cloned();
-        if known.present != present {
-            if let Some(former) = std::mem::replace(&mut known.present, present) {
-                known.former = Some((former, now));
-            }
+        if known.present != present
+            && let Some(former) = std::mem::replace(&mut known.present, present)
+        {
+            known.former = Some((former, now));
         }
         let Known { present, former } = &mut *known;
         former.take_if(|(_, since)| now.saturating_duration_since(*since) > FORMER_COUNTS);
