@@ -18,6 +18,7 @@ const ENOUGH: usize = 2;
 impl Floor {
     /// Why a source is not believed, for each of the times that sources say it is; none if it is.
     pub(crate) fn judge(&self, said: &[Wall]) -> Vec<Option<String>> {
+        let said: Vec<Wall> = said.iter().map(|said| self.in_era(*said)).collect();
         let before = |floor: Option<Wall>, said: Wall| floor.filter(|floor| said < *floor);
         let possible = |said: &&Wall| before(Some(self.built), **said).is_none();
         let earlier =
@@ -39,6 +40,13 @@ impl Floor {
                 ))
             })
             .collect()
+    }
+
+    /// NTP's time stamps repeat each 2^32 seconds, 136 years: one of 1980 is one of 2116, too. The time meant is the one
+    /// that is less than half of that after the program was made.
+    fn in_era(&self, said: Wall) -> Wall {
+        const ERA: f64 = 4_294_967_296.0;
+        if said - self.built > ERA / 2.0 { said.plus(-ERA) } else { said }
     }
 }
 
@@ -71,6 +79,8 @@ mod tests {
         check(Some(2_000_100), &[2_000_000], &[saved]);
         check(Some(2_000_100), &[2_000_000, 2_000_100], &[saved, ""]);
         check(Some(2_000_100), &[2_000_000, 2_000_000], &["", ""]);
+        // As 136 years later.
+        check(None, &[4_294_967_296], &["12 days before this program was made"]);
         let built = "12 days before this program was made";
         check(None, &[0, 0, 0], &[built, built, built]);
         check(Some(2_000_100), &[0, 2_000_000], &[built, saved]);
