@@ -255,7 +255,7 @@ pub(crate) mod tests {
         check(&reply(0), Ok(0));
         check(&reply(3), Ok(3));
         check(&reply(1)[..84], Err(Refusal::Missing));
-        check(&reply(1)[..48], Err(Refusal::OtherRequest));
+        check(&reply(1)[..48], Err(Refusal::Missing));
         check(&reply(1)[..47], Err(Refusal::Malformed));
         let mut kiss = reply(1)[..84].to_vec();
         kiss[1] = 0;
