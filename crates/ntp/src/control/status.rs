@@ -18,7 +18,7 @@ pub(super) fn of_system(view: &ControlView<'_>) -> u16 {
     let event = match (leap, view.snapshot.map(|snapshot| snapshot.reason)) {
         (Leap::Insert | Leap::Delete, _) => 9,
         (_, None | Some(Reason::Starting)) => 6,
-        (_, Some(Reason::Synchronized)) => 5,
+        (_, Some(Reason::Synchronized | Reason::LocalReference)) => 5,
         (_, Some(Reason::MaxChange | Reason::ResumeRefused)) => 7,
         (_, Some(Reason::UnexplainedJump | Reason::ExternalStep)) => 0xc,
         (_, Some(_)) => 8,
