@@ -39,7 +39,7 @@ impl Engine {
         let own = self.own.clone();
         let mut order: Vec<usize> = (0..self.associations.len()).collect();
         order.sort_by_key(|index| self.associations.get(*index).map(|a| (rank(a), *index)));
-        let mut counted: Vec<Counted> = Vec::new();
+        let (mut counted, mut left): (Vec<Counted>, Vec<_>) = (Vec::new(), Vec::new());
         for index in order {
             let occupied = self.occupied(index);
             let Some(association) = self.associations.get_mut(index) else { continue };
@@ -49,6 +49,14 @@ impl Engine {
             };
             let Some(first) = counted.iter_mut().find(|counted| counted.place == place) else {
                 association.count(now);
+                let elsewhere =
+                    association.free_address(&occupied, &own, now).filter(|_| association.is_wanted());
+                if let Some(address) = elsewhere {
+                    // Another source has no other address than this one: together they have two votes.
+                    left.push((association.id, association.bequeath()));
+                    actions.extend(association.go_to(address, now));
+                }
+                let place = association.place().unwrap_or(place);
                 counted.push(Counted::new(place, index, association));
                 continue;
             };
@@ -70,6 +78,11 @@ impl Engine {
                 association.stand_for(lent, wanted);
             }
         }
+        for (id, heritage) in left {
+            if let Some(heir) = self.counting(heritage.place) {
+                self.bequeath(id, heritage, heir, now);
+            }
+        }
     }
 
     /// What a source measured of a server goes over to the one that counts for that server.
@@ -87,15 +100,16 @@ impl Engine {
     /// The same for sources that are not in the orders any more.
     pub(crate) fn bequeath_all(&mut self, gone: &mut [Association], now: Mono) {
         for former in gone {
-            let place = former.place();
-            let heir = self
-                .associations
-                .iter()
-                .position(|a| place.is_some() && a.place() == place && !a.is_duplicate());
-            if let Some(heir) = heir {
+            if let Some(heir) = self.counting(former.place()) {
                 self.bequeath(former.id, former.bequeath(), heir, now);
             }
         }
+    }
+
+    /// The source that counts for a place.
+    fn counting(&self, place: Option<SocketAddr>) -> Option<usize> {
+        let counts = |a: &Association| place.is_some() && a.place() == place && !a.is_duplicate();
+        self.associations.iter().position(counts)
     }
 
     /// Whether two sources are at one place, or were.

@@ -31,7 +31,7 @@ pub(crate) struct Merits {
 
 /// What was measured of a server under another name, and how its answers were proven.
 pub(crate) struct Heritage {
-    place: Option<SocketAddr>,
+    pub(crate) place: Option<SocketAddr>,
     auth: Auth,
     history: History,
     server: Option<Server>,
@@ -43,7 +43,7 @@ pub(crate) struct Heritage {
 }
 
 /// An address that did not answer is not tried again in place of an occupied one for this time, seconds.
-const SPOILED: f64 = 3600.0;
+const SPOILED: f64 = 600.0;
 
 impl Association {
     /// The address and port that it asks, once it can; a device has none.
@@ -91,6 +91,11 @@ impl Association {
     /// ask.
     pub(crate) fn stand_for(&mut self, lent: Merits, wanted: bool) {
         (self.duplicate.lent, self.duplicate.wanted) = (lent, wanted);
+    }
+
+    /// Whether another source has no other address than this one's.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.duplicate.wanted
     }
 
     /// Whether there would be one more vote if it asked at another address.
