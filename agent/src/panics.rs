@@ -241,7 +241,7 @@ pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
 }
 
 /// The text of a panic, cut to what a report has room for.
-fn said(payload: &(dyn Any + Send)) -> String {
+pub(crate) fn said(payload: &(dyn Any + Send)) -> String {
     let text = payload
         .downcast_ref::<&str>()
         .copied()

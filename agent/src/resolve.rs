@@ -5,7 +5,6 @@ use std::{
     collections::{BTreeMap, VecDeque},
     io,
     net::{IpAddr, ToSocketAddrs},
-    panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
@@ -13,6 +12,8 @@ use std::{
 use ntp::SourceId;
 use tokio::sync::oneshot;
 use tracing::{debug, error};
+
+use crate::panics;
 
 /// The addresses, each once and at least one, in the system's order; or why there are none.
 pub(crate) type Outcome = Result<Vec<IpAddr>, Error>;
@@ -26,9 +27,9 @@ pub(crate) enum Error {
     /// The system has no thread left.
     #[error("no thread can be made for the lookup: {0}")]
     Thread(String),
-    /// The thread panicked.
-    #[error("the lookup failed by a fault of this program, which its log tells")]
-    Fault,
+    /// The thread panicked, and said this.
+    #[error("the agent failed ({0}): please report it with the agent's log")]
+    Fault(String),
 }
 
 /// What the resolver said to a source.
@@ -116,7 +117,7 @@ impl Resolver {
     pub(crate) async fn look_up(&self, host: &str) -> Outcome {
         let (sender, answer) = oneshot::channel();
         self.enter(host, Waiter::Task(sender));
-        answer.await.unwrap_or(Err(Error::Fault))
+        answer.await.unwrap_or_else(|_| Err(Error::Fault("no answer".to_owned())))
     }
 
     /// Drops the questions of sources that are not present any more. (What was begun for them ends by itself.)
@@ -151,11 +152,8 @@ impl Shared {
     fn work(&self, first: String) {
         let mut next = Some(first);
         while let Some(name) = next {
-            let outcome = panic::catch_unwind(AssertUnwindSafe(|| (self.look_up)(&name)));
-            let outcome = outcome.unwrap_or_else(|_| {
-                error!(host = name, "A name lookup panicked");
-                Err(Error::Fault)
-            });
+            let outcome = panics::caught(|| (self.look_up)(&name));
+            let outcome = outcome.unwrap_or_else(|said| Err(Error::Fault(said)));
             let waiters = self.book().end(&name);
             self.tell(waiters, &outcome);
             next = self.book().begin_next();
@@ -438,7 +436,10 @@ mod tests {
         let (resolver, answers) = dns.resolver();
         for _ in 0..3 {
             ask(&resolver, 1, "bad");
-            assert_eq!(answers.recv_timeout(PATIENCE).unwrap().outcome, Err(Error::Fault));
+            assert_eq!(
+                answers.recv_timeout(PATIENCE).unwrap().outcome,
+                Err(Error::Fault("this test's own".to_owned()))
+            );
         }
         ask(&resolver, 1, "good");
         assert!(answers.recv_timeout(PATIENCE).unwrap().outcome.is_ok());

@@ -117,8 +117,8 @@ enum Error {
     Slow(#[from] time::error::Elapsed),
     #[error("the NTP server {0} that it names does not resolve: {1}")]
     Server(String, resolve::Error),
-    #[error("it failed by a fault of this program, which its log tells")]
-    Fault,
+    #[error("the agent failed ({0}): please report it with the agent's log")]
+    Fault(String),
 }
 
 impl From<io::Error> for Error {
@@ -219,7 +219,7 @@ fn most_telling(mut errors: Vec<Error>) -> Error {
         return errors.swap_remove(index);
     }
     // A name that resolves has an address, so there is no error only if the attempt panicked.
-    errors.pop().unwrap_or(Error::Fault)
+    errors.pop().unwrap_or_else(|| Error::Fault("no attempt ended".to_owned()))
 }
 
 /// Sends our records through TLS and reads the server's, to their end.

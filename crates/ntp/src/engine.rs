@@ -1,7 +1,5 @@
 //! The engine: holds the order of the steps and nothing else. Events and the time go in, actions come out:
 //! association → filter → select → combine → discipline → slew. What a caller can see of it is made in `standing`.
-use std::net::IpAddr;
-
 use crate::{
     Action, Auth, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, OwnAddresses, RequestId,
     Samples, Source, SourceId,
@@ -202,19 +200,9 @@ impl Engine {
         actions
     }
 
-    /// Whether there is such a source, or a pool of that number.
-    pub fn has(&self, source: SourceId) -> bool {
-        self.associations.iter().any(|a| a.id == source) || self.pools.iter().any(|pool| pool.id == source)
-    }
-
     /// How a source's answers are to be proven; none if there is no such source.
     pub fn auth(&self, source: SourceId) -> Option<&Auth> {
         self.associations.iter().find(|a| a.id == source).map(|a| &a.source.auth)
-    }
-
-    /// With whom keys are to be exchanged for a source, if not with anybody who has its name.
-    pub fn exchange_with(&self, source: SourceId) -> Option<IpAddr> {
-        self.associations.iter().find(|a| a.id == source).and_then(Association::exchange_with)
     }
 
     pub(crate) fn new_source(&mut self) -> SourceId {
@@ -329,11 +317,7 @@ impl Engine {
                     actions.extend(association.and_then(|a| a.resolved(&addresses, now.mono)));
                 }
             }
-            Event::Unresolved { source, why } => {
-                let asked =
-                    |a: &&mut Association| a.id == source || a.pool == Some(source) && a.address().is_none();
-                self.associations.iter_mut().filter(asked).for_each(|a| a.unresolved(why, now.mono));
-            }
+            Event::Unresolved { source, why } => self.unresolved(source, why, now.mono),
             Event::Keyed { source, addresses, port } => {
                 let association = self.associations.iter_mut().find(|a| a.id == source);
                 actions.extend(association.and_then(|a| a.keyed(&canonical(addresses), port, now.mono)));

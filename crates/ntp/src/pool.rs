@@ -169,6 +169,22 @@ impl Engine {
         true
     }
 
+    /// Whether there is such a source, or a pool of that number.
+    pub fn has(&self, source: SourceId) -> bool {
+        self.associations.iter().any(|a| a.id == source) || self.pools.iter().any(|pool| pool.id == source)
+    }
+
+    /// With whom keys are to be exchanged for a source, if not with anybody who has its name.
+    pub fn exchange_with(&self, source: SourceId) -> Option<IpAddr> {
+        self.associations.iter().find(|a| a.id == source).and_then(Association::exchange_with)
+    }
+
+    /// The resolver has no address for the source's name, or for the pool's.
+    pub(crate) fn unresolved(&mut self, id: SourceId, why: &str, now: Mono) {
+        let asked = |a: &&mut Association| a.id == id || a.pool == Some(id) && a.address().is_none();
+        self.associations.iter_mut().filter(asked).for_each(|a| a.unresolved(why, now));
+    }
+
     /// Gives each pool the members that its name has addresses for, and replaces those that are of no use.
     pub(crate) fn tend_pools(&mut self, now: Now, actions: &mut Vec<Action>) {
         let heard = self.associations.iter().filter_map(|a| a.last_answer).max();

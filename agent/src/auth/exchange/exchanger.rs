@@ -9,10 +9,9 @@ use tokio::{
         oneshot,
     },
 };
-use tracing::error;
 
 use super::{Answer, Error, Failure, Question, exchange};
-use crate::resolve::Resolver;
+use crate::{panics, resolve::Resolver};
 
 /// Has keys exchanged beside its caller.
 pub(crate) struct Exchanger {
@@ -86,8 +85,8 @@ async fn work(mut asked: UnboundedReceiver<Asked>, resolver: Resolver, reply: Re
             tokio::select! {
                 ended = &mut task => {
                     let outcome = ended.unwrap_or_else(|error| {
-                        error!(%error, "A key exchange panicked");
-                        Err(Failure::Refused(format!("Key exchange: {}.", Error::Fault)))
+                        let said = error.try_into_panic().map_or_else(|e| e.to_string(), |p| panics::said(&*p));
+                        Err(Failure::Refused(format!("Key exchange: {}.", Error::Fault(said))))
                     });
                     reply(Answer { epoch, source, outcome });
                 }
