@@ -84,7 +84,7 @@ struct Told {
     profile: ProfileStatus,
     reason: Reason,
     reference: Option<String>,
-    sources: Vec<(String, SourceState, bool, Option<IpAddr>, Option<String>)>,
+    sources: Vec<ToldSource>,
     rtc: (bool, RtcHealth),
     timezone: Option<TimezoneReport>,
     conflict: Option<ConflictReport>,
@@ -92,6 +92,9 @@ struct Told {
     state_error: Option<String>,
     server: (bool, String),
 }
+
+/// Of a source: its name, its state, whether it is reached, its address, and why it gives no time.
+type ToldSource = (String, SourceState, bool, Option<IpAddr>, Option<String>);
 
 /// So many transitions a report carries: at a poll every 30 s, two each second would be none missed.
 const KEPT: usize = 64;

@@ -26,6 +26,8 @@ mod access;
 
 mod served;
 
+mod idle_connections;
+
 mod content;
 
 mod dashboard;
@@ -74,6 +76,11 @@ const COMMON: &[Case] = &[
     case("refusal", "a bad policy; a hand-edited profile", refusal::run),
     case("access", "restrict … ignore gets no answer", access::run),
     case("served", "clients with keys and certificates, without, and ntpq", served::run),
+    case(
+        "idle-connections",
+        "hundreds of half-sent requests fail no probe, and the operator hears its agents",
+        idle_connections::run,
+    ),
     case("content", "one process, one binary; what NodeClock says is true", content::run),
     case("dashboard", "each query of the dashboard has data in a real Prometheus", dashboard::run),
     case(

@@ -93,10 +93,10 @@ impl Reports {
         let Some(hearing) = self.nodes.get(node) else {
             return Heard::Waiting { tried: false };
         };
-        if let Some((since, last, why)) = hearing.unproven(now) {
-            if last.saturating_duration_since(*since) >= UNPROVEN_AFTER {
-                return Heard::Unproven(why);
-            }
+        if let Some((since, last, why)) = hearing.unproven(now)
+            && last.saturating_duration_since(*since) >= UNPROVEN_AFTER
+        {
+            return Heard::Unproven(why);
         }
         if now.saturating_duration_since(hearing.since) > SILENT_AFTER {
             return Heard::Silent(hearing.failure.as_deref());

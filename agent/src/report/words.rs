@@ -21,7 +21,7 @@ pub(super) fn message(snapshot: &Snapshot, reference: Option<&str>) -> String {
             | ntp::Reason::ErrorBound
             | ntp::Reason::TooFewSources
             | ntp::Reason::RequiredMissing
-            | ntp::Reason::OrphanParent
+            | ntp::Reason::LocalClock
     );
     if wants { with_reasons(text, snapshot) } else { text }
 }

@@ -12,8 +12,8 @@ mod authority;
 mod relay;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod clients;
-#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod itself;
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod local_clock;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod orphans;

@@ -85,8 +85,11 @@ mod tests {
         Talks(u64, u64, bool),
     }
 
-    /// The outcome, when each address was tried, and when it was over, milliseconds. Time passes only while all wait.
-    fn race(fates: &[(&str, Fate)]) -> (Result<IpAddr, Vec<IpAddr>>, Vec<(String, u128)>, u128) {
+    /// The outcome, when each address was tried, and when it was over, milliseconds.
+    type Raced = (Result<IpAddr, Vec<IpAddr>>, Vec<(String, u128)>, u128);
+
+    /// Time passes only while all wait.
+    fn race(fates: &[(&str, Fate)]) -> Raced {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let begin = runtime.block_on(async { Instant::now() });
         let begun = Arc::new(Std::new(Vec::new()));

@@ -51,7 +51,7 @@ impl Rim {
     pub(super) fn announce(&mut self, transition: Transition) {
         let lost = transition == Transition::UpstreamsUnreachable;
         let view = if lost { self.view() } else { None };
-        log(&transition, &view.map(|(snapshot, _)| report::reasons(&snapshot)).unwrap_or_default());
+        log(&transition, &view.as_ref().map(report::reasons).unwrap_or_default());
         self.announced.push(transition);
     }
 

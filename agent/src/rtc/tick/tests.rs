@@ -175,7 +175,7 @@ impl<'a> Access for &'a Virtual {
 fn read(device: &Virtual, rhythm: &mut Option<Rhythm>) {
     let edge = next(&device, rhythm).unwrap();
     let error = edge.shown as f64 - (edge.at - Wall(0)) - device.ahead();
-    assert!(error <= 1e-6 && error >= -1.5e-3, "{error} {edge:?}");
+    assert!((-1.5e-3..=1e-6).contains(&error), "{error} {edge:?}");
 }
 
 /// The share of an hour, read every minute, in which the chip is open.

@@ -119,7 +119,7 @@ const COUNTS: ServerCounts = ServerCounts {
 
 /// Asks with everything there is to tell.
 pub(crate) fn ask_of(snapshot: Option<&Snapshot>, datagram: &[u8], afar: bool) -> Vec<Vec<u8>> {
-    let served = snapshot.map_or(Served::UNSYNCHRONIZED, |snapshot| Served::from_snapshot(snapshot));
+    let served = snapshot.map_or(Served::UNSYNCHRONIZED, Served::from_snapshot);
     let kernel = KernelClock { status: 0x2040, max_error: 16.0, tai_offset: 37, ..KernelClock::default() };
     let view = ControlView {
         now: NOW.plus(10.0),
