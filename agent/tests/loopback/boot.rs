@@ -110,7 +110,16 @@ fn an_observer_says_that_the_clock_is_behind_and_leaves_it() {
     let upstream = Chronyd::start(&folder, 3);
     fs::create_dir(folder.path().join("state")).unwrap();
     fs::write(folder.path().join("state/time"), "4000000000000000000\n").unwrap();
-    let agent = Agent::start(&folder, &files::alone(upstream.port, free_udp_port()));
+    // A lone server would not be believed against the saved time.
+    let (another, second) = (Folder::new(), free_udp_port());
+    let other = Chronyd::start(&another, 3);
+    let text = format!(
+        "{}[[profile.upstreams]]\nname = \"second\"\nserver = \"127.0.0.1\"\nport = {}\niburst = true\nmin_poll = 0\n\
+         max_poll = 0\n",
+        files::alone(upstream.port, second),
+        other.port
+    );
+    let agent = Agent::start(&folder, &text);
     wait_for("synchronized", || agent.report().clock.synchronized);
     assert!(log(&folder).contains("behind the last time known to be right"));
     assert!(!log(&folder).contains("cannot be set"), "nothing was tried");

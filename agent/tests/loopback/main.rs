@@ -366,7 +366,7 @@ fn what_cannot_run_says_why_and_ends() {
     check("[profile]\nmode = \"Observe\"\nfoo = 1", &[], "line 3: unknown field `foo`");
     check("[agent.watch]\ndirectory = \"/x\"", &["--engine-only"], "--engine-only needs a [profile]");
     let (code, said) = bench::run(&["query", &format!("127.0.0.1:{}", free_udp_port())]);
-    assert!(code == 1 && said.contains("nobody listens on that port"), "{code} {said}");
+    assert!(code == 1 && said.contains("no program listens on UDP port"), "{code} {said}");
     let (code, said) = bench::run(&["status", "--http-address", "127.0.0.1:1"]);
     assert!(code == 1 && said.contains("no agent answers at 127.0.0.1:1"), "{code} {said}");
 }

@@ -282,7 +282,7 @@ fn an_agent_follows_an_agent() {
         )
     };
     let with = upstream("with", &format!("nts = {{ ca = \"ca.pem\", port = {} }}", served.exchange_port));
-    let without = upstream("without", "").replace("localhost", "127.0.0.1");
+    let without = upstream("without", "").replace("localhost", "127.0.0.2");
     let text = format!(
         "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\nkeys_directory = \"{}\"\n\
          [profile]\nmode = \"Observe\"\nserve.enabled = false\n{with}{without}",

@@ -185,14 +185,6 @@ impl Association {
         }
     }
 
-    /// The port that is asked if nothing else is agreed on.
-    fn usual_port(&self) -> u16 {
-        match &self.source.upstream {
-            Upstream::Server { port, .. } | Upstream::Pool { port, .. } => *port,
-            Upstream::Device { .. } => 0,
-        }
-    }
-
     /// The address that is asked.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.address

@@ -120,8 +120,13 @@ mod tests {
         (outcome, begun, over)
     }
 
-    fn begun(tried: &[(&str, u128)]) -> Vec<(String, u128)> {
-        tried.iter().map(|(address, at)| ((*address).to_owned(), *at)).collect()
+    /// The addresses were tried in this order, at these times. A timer of tokio may come a millisecond late.
+    fn assert_tried(tried: &[(String, u128)], expected: &[(&str, u128)]) {
+        let same = |((address, at), (wanted, due)): (&(String, u128), &(&str, u128))| {
+            address == wanted && (*due..due + 10).contains(at)
+        };
+        let all = tried.len() == expected.len() && tried.iter().zip(expected).all(same);
+        assert!(all, "{tried:?} is not {expected:?}");
     }
 
     #[test]
@@ -134,8 +139,8 @@ mod tests {
         ];
         let (outcome, tried, _) = race(&fates);
         assert_eq!(outcome, Ok("192.0.2.2".parse().unwrap()));
-        let expected = [("2001:db8::1", 0), ("192.0.2.1", 251), ("2001:db8::2", 502), ("192.0.2.2", 753)];
-        assert_eq!(tried, begun(&expected));
+        let expected = [("2001:db8::1", 0), ("192.0.2.1", 250), ("2001:db8::2", 500), ("192.0.2.2", 750)];
+        assert_tried(&tried, &expected);
     }
 
     #[test]
@@ -143,7 +148,7 @@ mod tests {
         let fates = [("192.0.2.1", Fate::Fails(1)), ("192.0.2.2", Fate::Talks(1, 1, true))];
         let (outcome, tried, _) = race(&fates);
         assert!(outcome.is_ok());
-        assert_eq!(tried, begun(&[("192.0.2.1", 0), ("192.0.2.2", 2)]));
+        assert_tried(&tried, &[("192.0.2.1", 0), ("192.0.2.2", 1)]);
     }
 
     #[test]
@@ -155,7 +160,7 @@ mod tests {
         let fates = [("192.0.2.1", Fate::Talks(1, 500, false)), ("192.0.2.2", Fate::Talks(1, 1, true))];
         let (outcome, tried, _) = race(&fates);
         assert_eq!(outcome, Ok("192.0.2.2".parse().unwrap()));
-        assert_eq!(tried, begun(&[("192.0.2.1", 0), ("192.0.2.2", 502)]));
+        assert_tried(&tried, &[("192.0.2.1", 0), ("192.0.2.2", 501)]);
     }
 
     #[test]
@@ -163,7 +168,7 @@ mod tests {
         let fates = [("192.0.2.1", Fate::Fails(100)), ("192.0.2.2", Fate::Fails(10))];
         let (outcome, _, over) = race(&fates);
         assert_eq!(outcome, Err(["192.0.2.1", "192.0.2.2"].map(|a| a.parse().unwrap()).to_vec()));
-        assert!((100..110).contains(&over), "{over}");
+        assert!((100..150).contains(&over), "{over}");
         assert_eq!(race(&[]).0, Err(Vec::new()));
     }
 }

@@ -5,7 +5,7 @@ use super::{
     Association, UNREACHABLE,
     lookup::{FIRST_LOOKUP_WAIT, LONGEST_LOOKUP_WAIT, Lookup},
 };
-use crate::{Action, Mono, Source, nts::COOKIES, poll::Schedule};
+use crate::{Action, Mono, Source, Upstream, nts::COOKIES, poll::Schedule};
 
 /// An address that has not answered yet has at most this many requests before the next address is tried.
 const MOST_TRIES: u32 = 2;
@@ -14,6 +14,14 @@ const MOST_TRIES: u32 = 2;
 const TRIES_WITH_COOKIES: u32 = COOKIES as u32 - 2;
 
 impl Association {
+    /// The port that is asked if nothing else is agreed on.
+    pub(super) fn usual_port(&self) -> u16 {
+        match &self.source.upstream {
+            Upstream::Server { port, .. } | Upstream::Pool { port, .. } => *port,
+            Upstream::Device { .. } => 0,
+        }
+    }
+
     /// The resolver's answer; empty if there is none.
     pub(crate) fn resolved(&mut self, addresses: &[IpAddr], now: Mono) -> Option<Action> {
         let refreshed = self.refresh.answered();

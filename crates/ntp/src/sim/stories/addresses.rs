@@ -131,7 +131,10 @@ fn a_name_that_does_not_resolve_is_told_with_the_reason_and_asked_for_soon() {
     let source = &sim.snapshot().sources[0];
     assert_eq!(
         (source.state, source.why.as_str()),
-        (SourceState::Unresolved, "The name ntp.example does not resolve: no such name.")
+        (
+            SourceState::Unresolved,
+            "The name ntp.example does not resolve: no such name. Check the name, and the DNS servers of this node."
+        )
     );
     assert!(sim.resolved < 40, "{}", sim.resolved);
     sim.names = vec![v4(1)];
