@@ -142,7 +142,7 @@ impl Keeper {
         };
         let outcome = self.read(wanted);
         let Some(ready) = &self.ready else { return outcome };
-        if self.port.as_ref().is_none_or(|port| port.number() != wanted.port) {
+        if self.port.as_ref().is_none_or(|port| port.number() != wanted.port || port.has_ended()) {
             // The old one first: it may be the one that holds the port.
             self.port = None;
             let port = Port::open(wanted.port, Arc::clone(&self.server), Arc::clone(&self.panics)).await?;

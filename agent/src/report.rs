@@ -248,7 +248,8 @@ impl Journal {
     /// Takes why the port of /status is not open; a new trouble becomes a transition.
     pub(crate) fn http(&self, now: Wall, message: String) {
         let mut parts = self.parts();
-        if !message.is_empty() {
+        // Once per trouble: whoever takes the port again and again must not push other news out of the report.
+        if parts.http_message.is_empty() && !message.is_empty() {
             parts.record(now, TransitionKind::HttpPortTaken, message.clone());
         }
         parts.http_message = message;

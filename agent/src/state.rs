@@ -8,6 +8,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Instant,
 };
 
@@ -36,6 +37,8 @@ pub(crate) struct State {
     directory: PathBuf,
     boot_id: String,
     unsaved: Unsaved,
+    /// Held while a file is written: the engine and housekeeping both write.
+    writing: Mutex<()>,
 }
 
 /// A file that could not be written or removed.
@@ -87,7 +90,12 @@ impl State {
     pub(crate) fn open(directory: &Path, boot_id: &str) -> Self {
         let made = fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(directory);
         let unsaved = Unsaved::default();
-        let state = Self { directory: directory.to_owned(), boot_id: boot_id.to_owned(), unsaved };
+        let state = Self {
+            directory: directory.to_owned(),
+            boot_id: boot_id.to_owned(),
+            unsaved,
+            writing: Mutex::new(()),
+        };
         state.close_folder();
         if let Err(source) = made {
             let error = Error { path: directory.to_owned(), source };
@@ -125,8 +133,13 @@ impl State {
     /// Writes what could not be written, every ten seconds at most.
     pub(crate) fn retry(&self) {
         for (name, text, form) in self.unsaved.due(Instant::now()) {
+            let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another thread may have written a newer text meanwhile.
+            if self.unsaved.text(&name).as_deref() != Some(&*text) {
+                continue;
+            }
             // The others would fail as well.
-            if !self.save(&name, &text, form) {
+            if !self.write_now(&name, &text, form) {
                 return;
             }
             if name == PROBE {
@@ -317,6 +330,11 @@ impl State {
 
     /// Writes a file, or remembers it for [`Self::retry`]; returns true if it is on disk.
     fn save(&self, name: &str, text: &str, form: Form) -> bool {
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write_now(name, text, form)
+    }
+
+    fn write_now(&self, name: &str, text: &str, form: Form) -> bool {
         let written = self.replace(name, text, form);
         match &written {
             Ok(()) => self.unsaved.saved(name),

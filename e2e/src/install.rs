@@ -27,7 +27,7 @@ pub(crate) fn chart(settings: &[&str]) -> anyhow::Result<()> {
 /// Waits until all pods of the release run and are ready.
 pub(crate) fn wait_for_pods() -> anyhow::Result<()> {
     let what = format!("get ds,deploy -n {NAMESPACE} -o json");
-    wait::until("agents and operator", "15 s", Duration::from_secs(180), || {
+    wait::until("agents and operator", "15 s", Duration::from_secs(400), || {
         let all: serde_json::Value = serde_json::from_str(&kubectl::sh(&what)?)?;
         let done = all["items"].as_array().context("a list")?.iter().all(|item| {
             let (status, kind) = (&item["status"], item["kind"].as_str());

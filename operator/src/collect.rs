@@ -156,6 +156,11 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(15);
 /// Where somebody else may answer: two answers within the 30 s after which that has to be told.
 const LONGEST_BACK_OFF_UNPROVEN: Duration = Duration::from_secs(5);
 
+/// The agent holds its answer for 30 s; the rest is for a slow node.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+/// The same for the first answer of a connection, which does not wait for news. Two that fail have to be told within 30 s.
+const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// Why a session ended.
 enum End {
     /// There are other tokens now: the newest of them is to be tried.
@@ -220,7 +225,11 @@ impl Poll {
         };
         loop {
             let target = format!("/status?after={after}&wait=30s");
-            let report = channel.ask(&mut session, &target).await.and_then(|body| {
+            // The first answer is there at once.
+            let limit = if heard { ANSWER_TIMEOUT } else { FIRST_ANSWER_TIMEOUT };
+            let body = channel.ask(&mut session, &target, limit).await;
+            let body = body.map_err(|failure| if heard { failure } else { channel.before_proof(failure) });
+            let report = body.and_then(|body| {
                 serde_json::from_slice::<Report>(&body).map_err(|error| Failure::Decode(error.into()))
             });
             match report {

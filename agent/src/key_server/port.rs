@@ -57,6 +57,11 @@ impl Port {
         self.number
     }
 
+    /// Whether a task that takes connections has ended, as after a panic.
+    pub(super) fn has_ended(&self) -> bool {
+        self.listening.iter().any(JoinHandle::is_finished)
+    }
+
     /// These are the terms for connections from now on.
     pub(super) fn serve(&self, terms: Terms) {
         self.terms.send_replace(Some(terms));

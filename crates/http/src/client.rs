@@ -193,7 +193,9 @@ impl<S: Read + Write> Conversation<S> {
 
 fn refused(answer: &Answer) -> AskError {
     let message = String::from_utf8_lossy(&answer.body[..answer.body.len().min(1000)]);
-    AskError::Refused { status: answer.status, message: message.trim().to_owned() }
+    // It may be anybody's, and is shown on a terminal.
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    AskError::Refused { status: answer.status, message: message.trim().chars().map(plain).collect() }
 }
 
 /// One exchange by HTTP/1.1.

@@ -27,8 +27,8 @@ pub(crate) fn canonical(addresses: &[IpAddr]) -> Vec<IpAddr> {
 }
 
 impl Engine {
-    /// Sees to it that of all sources at one address and port one counts, and none of those that are this node itself. A source that meets another one first tries
-    /// its other addresses.
+    /// Sees to it that of all sources at one address and port one counts, and none of those that are this node itself.
+    /// A source that meets another one first tries its other addresses.
     pub(crate) fn settle_duplicates(&mut self, now: Mono, actions: &mut Vec<Action>) {
         for association in &mut self.associations {
             actions.extend(association.avoid(&self.own, now));
@@ -38,7 +38,7 @@ impl Engine {
         }
         let own = self.own.clone();
         let mut order: Vec<usize> = (0..self.associations.len()).collect();
-        order.sort_by_key(|index| self.associations.get(*index).map(|a| (rank(a), *index)));
+        order.sort_by_key(|index| self.associations.get(*index).map(|a| (rank(a, now), *index)));
         let (mut counted, mut left): (Vec<Counted>, Vec<_>) = (Vec::new(), Vec::new());
         for index in order {
             let occupied = self.occupied(index);
@@ -65,7 +65,7 @@ impl Engine {
                 actions.extend(association.go_to(address, now));
                 counted.extend(association.place().map(|place| Counted::new(place, index, association)));
             } else {
-                actions.extend(association.yield_to(&first.name, place));
+                actions.extend(association.yield_to(&first.name, place, now));
                 first.wanted |= association.pool.is_none();
                 if !association.source.noselect {
                     first.lent = first.lent.and(association.own_merits());
@@ -145,9 +145,11 @@ impl Counted {
 }
 
 /// The smallest counts, and of equal ones the first in the list: one that may be followed before one that is only
-/// measured, one whose answers are proven before one that anybody could forge, then what the user asked for.
-fn rank(association: &Association) -> (bool, Reverse<[bool; 4]>) {
+/// measured; one that had its eight polls at this server and got no good answer comes last, or whoever names a server in an
+/// exchange of keys, and can prove nothing there, would silence it. Then one whose answers are proven before one that
+/// anybody could forge, and what the user asked for.
+fn rank(association: &Association, now: Mono) -> (bool, bool, Reverse<[bool; 4]>) {
     let source = &association.source;
     let merits = [source.auth != Auth::None, source.require, source.trust, source.prefer];
-    (source.noselect, Reverse(merits))
+    (source.noselect, association.has_failed_here(now), Reverse(merits))
 }

@@ -136,7 +136,9 @@ impl Engine {
         }
         self.reconsider(before.on_external_step, now);
         self.clock.limit_slew(self.config.max_slew_rate);
+        let sources: Vec<SourceId> = self.associations.iter().map(|a| a.id).collect();
         actions.extend(self.associate(now));
+        self.forget_objections(&sources);
         self.vote(now);
         self.finish(now, &mut actions);
         actions

@@ -50,10 +50,17 @@ impl Floor {
     }
 }
 
-/// Seconds as a reader takes them in.
+/// Seconds as a reader takes them in. The text stays the same for a day: each change of it would be written to the API.
 fn length(seconds: f64) -> String {
-    const DAY: f64 = 86_400.0;
-    if seconds < 2.0 * DAY { format!("{seconds:.0} s") } else { format!("{:.0} days", seconds / DAY) }
+    const HOUR: f64 = 3600.0;
+    const DAY: f64 = 24.0 * HOUR;
+    if seconds < HOUR {
+        "less than an hour".to_owned()
+    } else if seconds < 2.0 * DAY {
+        "hours".to_owned()
+    } else {
+        format!("{:.0} days", seconds / DAY)
+    }
 }
 
 #[cfg(test)]
@@ -73,7 +80,7 @@ mod tests {
                 assert!(found.contains(expected) && found.is_empty() == expected.is_empty(), "{found}");
             }
         };
-        let saved = "100 s before the last one known to be right";
+        let saved = "less than an hour before the last one known to be right";
         check(None, &[2_000_000], &[""]);
         check(Some(2_000_000), &[2_000_000], &[""]);
         check(Some(2_000_100), &[2_000_000], &[saved]);

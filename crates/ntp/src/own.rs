@@ -67,9 +67,9 @@ impl OwnAddresses {
         address.is_loopback() || address.is_unspecified() || self.addresses.binary_search(&address).is_ok()
     }
 
-    /// Whether a server that follows this node may have this reference id.
+    /// Whether a server that follows this node may have this reference id. None can follow a node that does not serve.
     pub(crate) fn are_named_by(&self, reference_id: [u8; 4]) -> bool {
-        self.reference_ids.binary_search(&reference_id).is_ok()
+        self.ports != OwnPorts::default() && self.reference_ids.binary_search(&reference_id).is_ok()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where we stand: synchronised or not, and why; what is announced when that changes; the snapshot.
 use crate::{
-    Action, Leap, Mode, Now, Reason, Refusal, Snapshot, SourceSnapshot, Transition, association::Association,
-    engine::Engine, kernel::Told, local::LOCAL_CLOCK, reply::Identity,
+    Action, Leap, Mode, Now, Reason, Refusal, Snapshot, SourceId, SourceSnapshot, Transition,
+    association::Association, engine::Engine, kernel::Told, local::LOCAL_CLOCK, reply::Identity,
 };
 
 /// How the last vote ended.
@@ -111,6 +111,18 @@ impl Engine {
             (None | Some(false), true) => Some(Transition::UpstreamsUnreachable),
             (Some(true), false) => Some(Transition::UpstreamsReachable),
             (None | Some(false), false) | (Some(true), true) => None,
+        }
+    }
+
+    /// If one of these sources is no longer in the orders, what it said against others, or against the clock, went with
+    /// it. The next vote asks those that stay.
+    pub(crate) fn forget_objections(&mut self, before: &[SourceId]) {
+        if before.iter().all(|id| self.associations.iter().any(|a| a.id == *id)) {
+            return;
+        }
+        self.ballot = Ballot::Open;
+        if self.discipline.refused.take().is_some() {
+            self.discipline.reference = None;
         }
     }
 

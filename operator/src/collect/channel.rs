@@ -28,8 +28,6 @@ pub(super) struct Channel {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An agent does not keep a challenge waiting.
 const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The agent holds its answer for 30 s; the rest is for a slow node.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 /// A report with 16 sources and its transitions has a few KiB.
 pub(super) const LARGEST_REPORT: usize = 1 << 20;
 /// What is read of it at a time, and the most that its headers may have.
@@ -76,8 +74,13 @@ impl Channel {
         Ok(body.map_err(|_| Unproven::Untrusted(Untrusted::NoAgent))?.to_bytes())
     }
 
-    /// The body of the agent's answer.
-    pub(super) async fn ask(&mut self, session: &mut Session, target: &str) -> Result<Bytes, Failure> {
+    /// The body of the agent's answer, waited for no longer than `limit`.
+    pub(super) async fn ask(
+        &mut self,
+        session: &mut Session,
+        target: &str,
+        limit: Duration,
+    ) -> Result<Bytes, Failure> {
         let proof = session.request(&self.token, target);
         let exchange = async {
             let response = self.get(target, PROOF_HEADER, &proof).await;
@@ -94,13 +97,22 @@ impl Channel {
                 Err(why) => Err(self.unproven(Unproven::Untrusted(why))),
             }
         };
-        timeout(ANSWER_TIMEOUT, exchange).await.map_err(|_| Failure::Timeout)?
+        timeout(limit, exchange).await.map_err(|_| Failure::Timeout)?
     }
 
     async fn get(&mut self, target: &str, header: &str, value: &str) -> hyper::Result<Response<Incoming>> {
         let request = Request::get(target).header(HOST, &self.host).header(header, value);
         let request = request.body(Empty::new()).expect("a path, a host and digits make a request");
         self.sender.send_request(request).await
+    }
+
+    /// What a failure means as long as nothing was proven on this connection: whoever took the nonce did not prove to be
+    /// the agent.
+    pub(super) fn before_proof(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Connect(_) | Failure::Timeout | Failure::Decode(_) => self.unproven(Unproven::Silent),
+            failure => failure,
+        }
     }
 
     fn unproven(&self, why: Unproven) -> Failure {

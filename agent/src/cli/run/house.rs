@@ -67,6 +67,7 @@ impl House {
         let mut ticks = time::interval(reload::INTERVAL);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut kept = time::Instant::now();
+        let mut rested = kept;
         loop {
             ticks.tick().await;
             if signal::stop_requested() {
@@ -76,16 +77,22 @@ impl House {
             if engine.is_finished() {
                 return Err(Error::EngineEnded);
             }
+            self.journal.failures(clock::now().wall, self.panics.news());
+            if time::Instant::now() < rested {
+                continue;
+            }
+            // Each by itself: what panics each time does not keep the others from their turn.
             let panics = Arc::clone(&self.panics);
-            let looked = panics.once(Part::House, || {
-                self.reloader.look();
-                self.look_round();
-                if kept.elapsed() >= KEEP_TIME && self.keep_time() {
-                    kept = time::Instant::now();
-                }
-            });
+            let looked = panics
+                .once(Part::House, || self.reloader.look())
+                .and(panics.once(Part::House, || self.look_round()))
+                .and(panics.once(Part::House, || {
+                    if kept.elapsed() >= KEEP_TIME && self.keep_time() {
+                        kept = time::Instant::now();
+                    }
+                }));
             if let Err(pause) = looked {
-                time::sleep(pause).await;
+                rested = time::Instant::now() + pause;
             }
         }
     }
@@ -94,7 +101,6 @@ impl House {
     fn look_round(&mut self) {
         self.hand_over_keys();
         let now = clock::now().wall;
-        self.journal.failures(now, self.panics.news());
         self.journal.server(now, self.server_report());
         self.rtc.apply(rtc_policy(&self.reloader, self.journal.in_conflict()));
         self.rtc.follow(self.journal.synchronized_offset());

@@ -51,6 +51,11 @@ impl Patience {
                 }
                 Turn::Wait(holder)
             }
+            // Another agent was seen: one error does not mean that it is gone.
+            Err(error) if let Some(holder) = self.told.clone() => {
+                warn!(%error, holder, "State folder cannot be locked; waiting on");
+                Turn::Wait(holder)
+            }
             Err(error) => {
                 warn!(%error, "State folder cannot be locked: nothing keeps two agents apart");
                 Turn::Ours(None)

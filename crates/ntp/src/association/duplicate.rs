@@ -2,7 +2,7 @@
 //! not asked, so that the server is not asked twice as often, and it has no vote.
 use std::net::{IpAddr, SocketAddr};
 
-use super::Association;
+use super::{Association, UNREACHABLE};
 use crate::{
     Action, Auth, Heard, Mono, OwnAddresses, Source, cause::Cause, filter::History, poll::Schedule,
     reply::Server,
@@ -17,6 +17,8 @@ pub(super) struct Duplicate {
     lent: Merits,
     /// A source that cannot be asked elsewhere is not asked because of this one.
     wanted: bool,
+    /// Where it had its polls and got no good answer, so that another source counts there, and until when.
+    failed: Option<(SocketAddr, Mono)>,
     /// Addresses that did not answer, and until when they are not tried again in place of an occupied one.
     spoiled: Vec<(IpAddr, Mono)>,
 }
@@ -45,6 +47,9 @@ pub(crate) struct Heritage {
 /// An address that did not answer is not tried again in place of an occupied one for this time, seconds.
 const SPOILED: f64 = 600.0;
 
+/// A source that got no good answer where another one counts now is not tried there again for this time, seconds.
+const FAILED: f64 = 3600.0;
+
 impl Association {
     /// The address and port that it asks, once it can; a device has none.
     pub(crate) fn place(&self) -> Option<SocketAddr> {
@@ -59,6 +64,16 @@ impl Association {
     /// Whether requests are sent to it.
     pub(super) fn asks(&self) -> bool {
         self.placed() && !self.is_duplicate()
+    }
+
+    /// Whether it had its polls where it is asked, or would be asked, and got no good answer.
+    pub(crate) fn has_failed_here(&self, now: Mono) -> bool {
+        let failed = self.duplicate.failed.filter(|(_, until)| *until > now).map(|(place, _)| place);
+        self.has_failed_now() || self.reach == 0 && failed.is_some() && failed == self.place()
+    }
+
+    fn has_failed_now(&self) -> bool {
+        self.reach == 0 && self.tries >= UNREACHABLE
     }
 
     /// Whether another source counts for its server.
@@ -113,7 +128,10 @@ impl Association {
     }
 
     /// Another source counts for its server: it is asked no more, and what it said is forgotten.
-    pub(crate) fn yield_to(&mut self, name: &str, place: SocketAddr) -> Option<Action> {
+    pub(crate) fn yield_to(&mut self, name: &str, place: SocketAddr, now: Mono) -> Option<Action> {
+        if self.has_failed_now() {
+            self.duplicate.failed = Some((place, now.plus(FAILED)));
+        }
         self.stand_for(Merits::default(), false);
         let others = if self.addresses.len() > 1 { " Its other addresses are taken or silent." } else { "" };
         let why = format!(

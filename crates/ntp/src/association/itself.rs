@@ -28,6 +28,7 @@ impl Association {
         let other = after.iter().chain(before).find(|address| forbidden(address).is_none()).copied();
         if other.is_none() && self.is_forbidden() {
             self.refusal = Some(why);
+            self.look_up_later(now);
             return None;
         }
         // What was measured was another server, which had the address before.
@@ -38,12 +39,17 @@ impl Association {
             return close;
         }
         self.refusal = Some(why);
+        self.look_up_later(now);
+        close
+    }
+
+    /// Plans a lookup of its name, or an exchange of keys, unless there is one: DNS may be mended meanwhile.
+    fn look_up_later(&mut self, now: Mono) {
         if self.named && self.lookup.is_none() {
             let next = now.plus(LONGEST_LOOKUP_WAIT);
             let at = if self.proof.exchanges { self.proof.earliest_exchange(next) } else { next };
             self.lookup = Some(Lookup { at, wait: LONGEST_LOOKUP_WAIT });
         }
-        close
     }
 
     /// Whether it is not asked, because of its address.
