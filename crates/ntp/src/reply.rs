@@ -204,7 +204,8 @@ fn measure(header: &Header, exchange: &Previous) -> Result<Sample, Refusal> {
 /// How wrong a disciplined clock may run during one exchange (PHI of RFC 5905 §4).
 const CLOCK_ERROR: f64 = 15e-6;
 
-/// Loop test: the server's reference is us as it sees us, or one of our sources that follows us, or the server tells exactly what we tell.
+/// Loop test: the server's reference is us as it sees us, or one of our sources that follows us, or the server tells
+/// exactly what we tell.
 fn follows_us(header: &Header, local: Option<IpAddr>, us: &Identity) -> bool {
     let names_us = local.is_some_and(|local| reference_id_of(local) == header.reference_id);
     // Siblings with the same reference differ in the time of their last correction. A server may make that a little

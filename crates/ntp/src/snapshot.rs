@@ -84,7 +84,7 @@ pub enum Reason {
     NoUpstreams,
     /// The first answers are awaited.
     Starting,
-    /// No source answered yet.
+    /// No source answers.
     Unreachable,
     /// No source can be used, though some answer.
     NoUsableUpstream,
