@@ -42,6 +42,16 @@ impl OwnAddresses {
         Self { addresses: addresses.into(), reference_ids: reference_ids.into(), ports }
     }
 
+    /// The same, but for addresses that many nodes have, such as those of bridges for containers: a reference id that is
+    /// made of one does not name this node.
+    #[must_use]
+    pub fn shared_by_many(self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        let shared: Vec<[u8; 4]> =
+            addresses.into_iter().map(|address| reference_id_of(address.to_canonical())).collect();
+        let names = self.reference_ids.iter().filter(|id| !shared.contains(id)).copied();
+        Self { reference_ids: names.collect(), ..self }
+    }
+
     /// Why nothing is to be asked at `to`; none if a server may be there.
     pub(crate) fn forbid(&self, to: SocketAddr) -> Option<Refusal> {
         let address = to.ip().to_canonical();
@@ -92,6 +102,15 @@ mod tests {
     }
 
     const BOTH: OwnPorts = OwnPorts { v4: Some(123), v6: Some(123) };
+
+    #[test]
+    fn an_address_that_many_nodes_have_names_none_of_them() {
+        let bridge: IpAddr = "10.0.0.8".parse().unwrap();
+        let own = own(BOTH).shared_by_many([bridge]);
+        assert!(own.are_named_by([10, 0, 0, 7]) && !own.are_named_by([10, 0, 0, 8]));
+        assert!(own.include(bridge), "it stays an address of this node");
+        assert!(!super::tests::own(OwnPorts::default()).are_named_by([10, 0, 0, 7]), "nothing is served");
+    }
 
     #[test]
     fn a_destination_is_own_by_address_and_port() {

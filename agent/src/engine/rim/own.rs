@@ -1,6 +1,6 @@
 //! Who this node is in the network, for the engine: the addresses of its interfaces, read now and then, and the ports of
 //! its own server. Reads interfaces and the clock, decides nothing.
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, path::Path, sync::Arc};
 
 use ntp::{Event, Mono, OwnAddresses, OwnPorts};
 use sys::interface::InterfaceAddress;
@@ -13,6 +13,8 @@ use crate::itself::Itself;
 pub(super) struct Own {
     pub(super) itself: Arc<Itself>,
     addresses: Vec<IpAddr>,
+    /// Those of bridges: docker0, cni0, virbr0. Many nodes have the same ones.
+    bridges: Vec<IpAddr>,
     /// What the engine knows, and the ports in it; none if it was told nothing.
     told: Option<(OwnAddresses, OwnPorts)>,
     /// When the interfaces are read again.
@@ -33,7 +35,7 @@ const SERVICES: &str = "kube-ipvs0";
 
 impl Own {
     pub(super) fn new(itself: Arc<Itself>) -> Self {
-        Self { itself, addresses: Vec::new(), told: None, next: Mono(i64::MIN) }
+        Self { itself, addresses: Vec::new(), bridges: Vec::new(), told: None, next: Mono(i64::MIN) }
     }
 
     /// A new engine knows nothing.
@@ -44,14 +46,21 @@ impl Own {
     fn read(&mut self, now: Mono) {
         match sys::interface::addresses() {
             Ok(found) => {
-                let ours = |found: InterfaceAddress| (found.interface != SERVICES).then_some(found.address);
-                self.addresses = found.into_iter().filter_map(ours).collect();
+                let ours = found.iter().filter(|found| found.interface != SERVICES);
+                self.addresses = ours.map(|found| found.address).collect();
+                let bridges = found.iter().filter(|found| is_bridge(found));
+                self.bridges = bridges.map(|found| found.address).collect();
             }
             Err(error) => debug!(%error, "Interfaces not read"),
         }
         let took = Mono(sys::clock::monotonic_ns()) - now;
         self.next = now.plus(INTERVAL.max(SHARE * took));
     }
+}
+
+/// Whether the interface is a bridge (Documentation/ABI/testing/sysfs-class-net in the kernel's sources).
+fn is_bridge(found: &InterfaceAddress) -> bool {
+    Path::new("/sys/class/net").join(&found.interface).join("bridge").exists()
 }
 
 impl Rim {
@@ -70,7 +79,9 @@ impl Rim {
         if due {
             self.own.read(now);
         }
-        let told = (OwnAddresses::new(self.own.addresses.iter().copied(), ports), ports);
+        let Own { addresses, bridges, .. } = &self.own;
+        let own = OwnAddresses::new(addresses.iter().copied(), ports);
+        let told = (own.shared_by_many(bridges.iter().copied()), ports);
         if self.own.told.as_ref() != Some(&told) {
             debug!(?ports, addresses = self.own.addresses.len(), "This node's own addresses and ports");
             self.handle(Event::OwnAddresses(&told.0));
