@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use crate::{machine::Machine, truth, upstream, wait};
+use crate::{machine::Machine, readings, truth, upstream, wait};
 
 /// Nanoseconds in a millisecond.
 pub(super) const MS: i64 = 1_000_000;
@@ -52,7 +52,15 @@ pub(super) fn right(machine: Machine, target: i64, limit: Duration) -> anyhow::R
     let what = format!("{} within 1 ms of {}", machine.name(), truth::shown(target));
     wait::until(&what, "10 s", limit, || {
         let offset = machine.probe()?.median_of_10()?.offset - target;
-        Ok((offset.abs() <= MS).then_some(()))
+        if offset.abs() <= MS {
+            return Ok(Some(()));
+        }
+        // For the message of a failure: what the agent takes the clock to be, and its samples.
+        let _ = machine.report();
+        let _ = machine.try_run("timesync-agent sources");
+        let kernel = machine.probe()?.kernel()?;
+        readings::note(&format!("{}'s kernel", machine.name()), &format!("{kernel:?}"));
+        Ok(None)
     })
 }
 
