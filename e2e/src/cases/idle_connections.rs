@@ -14,8 +14,8 @@ use crate::{agent_http::Agent, install, interrupt, kubectl, vm, wait};
 /// Connections to each agent: three times what it once kept.
 const CONNECTIONS: usize = 200;
 
-/// Longer than kubelet waits until it restarts a container whose liveness probe fails: six times 10 s.
-const LONG_ENOUGH: Duration = Duration::from_secs(80);
+/// Longer than kubelet waits until it restarts a container whose liveness probe fails: twice 30 s and the time for an answer.
+const LONG_ENOUGH: Duration = Duration::from_secs(100);
 
 pub(super) fn run() -> anyhow::Result<()> {
     lab::settle()?;
