@@ -74,7 +74,7 @@ impl Exchanger {
     }
 }
 
-/// Until nobody can ask any more.
+/// Exchanges keys until every sender of questions is dropped.
 async fn work(mut asked: UnboundedReceiver<Asked>, resolver: Resolver, reply: Reply) {
     while let Some((question, mut unwanted)) = asked.recv().await {
         let (resolver, reply) = (resolver.clone(), Arc::clone(&reply));
