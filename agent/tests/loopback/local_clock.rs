@@ -70,10 +70,14 @@ fn told(port: u16) -> String {
     run(&["query", &format!("127.0.0.1:{port}")]).1
 }
 
+/// By metric and report, which are asked one after the other: a change between them is waited out.
 fn is_local(agent: &Agent) -> bool {
-    let (_, metrics) = agent.get("/metrics", None);
-    let local = metrics.lines().any(|line| line == "timesync_local_reference 1");
-    assert_eq!(local, agent.report().clock.reason == Reason::LocalReference, "{metrics}");
+    let mut local = false;
+    wait_for("metric and report say the same", || {
+        local = agent.report().clock.reason == Reason::LocalReference;
+        let (_, metrics) = agent.get("/metrics", None);
+        local == metrics.lines().any(|line| line == "timesync_local_reference 1")
+    });
     local
 }
 
