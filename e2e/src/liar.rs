@@ -163,6 +163,7 @@ pub(crate) fn order(control: &Path, words: &str) -> anyhow::Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream;
 
     fn story() -> Story {
         Story { offset: 0, ppb: 0, since: 0, stratum: 1, leap: 0, silent: false, dispersion: 0 }
@@ -177,6 +178,17 @@ mod tests {
         assert_eq!(story.offset_at(99_000_000_000), 100_800_000);
         story.obey("offset=-2", 99_000_000_000).unwrap();
         assert_eq!(story.offset_at(99_000_000_000), -2_000_000_000);
+    }
+
+    #[test]
+    fn a_server_that_is_bent_alone_keeps_nothing_of_earlier_orders() {
+        let mut story = story();
+        story.obey("offset=-2 ppm=80 stratum=3 leap=2 silent=1 dispersion=1", 0).unwrap();
+        story.obey(&upstream::alone("offset=0.1 leap=1"), 10_000_000_000).unwrap();
+        // 100 s at 80 ppm would be 8 ms.
+        assert_eq!(story.offset_at(110_000_000_000), 100_000_000);
+        let Story { stratum, leap, silent, dispersion, .. } = story;
+        assert_eq!((stratum, leap, silent, dispersion), (1, 1, false, 6));
     }
 
     #[test]

@@ -18,6 +18,11 @@ pub(crate) const BENT: [&str; 4] = ["172.30.0.211", "172.30.0.212", "172.30.0.21
 /// The order that makes a server right again.
 pub(crate) const HONESTLY: &str = "offset=0 ppm=0 stratum=1 leap=0 silent=0 dispersion=0.0001";
 
+/// The order that makes a server honest but for these words: an order alone changes only what it names.
+pub(crate) fn alone(words: &str) -> String {
+    format!("{HONESTLY} {words}")
+}
+
 /// Makes the namespace and starts all servers.
 pub(crate) fn up() -> anyhow::Result<()> {
     fs::create_dir_all(checkout::state().join("upstream"))?;
