@@ -26,9 +26,9 @@ mod samples;
 mod this_boot;
 mod unsaved;
 
+pub(crate) use samples::Saved;
 pub(crate) use this_boot::Booted;
 
-use samples::Saved;
 use unsaved::Unsaved;
 
 /// The state directory.
@@ -205,26 +205,17 @@ impl State {
         self.unsaved.is_saved(BOOT)
     }
 
-    /// What was measured in this boot, carried to `now`; none if it does not hold any more.
-    pub(crate) fn samples(&self, now: Clocks) -> Option<Samples> {
+    /// What was measured in this boot, to be carried to the moment at which it is used.
+    pub(crate) fn samples(&self) -> Option<Saved> {
         let text = self.read(SAMPLES)?;
-        let Some(Saved { boot_id, clocks, samples }) = samples::from_text(&text) else {
+        let saved = samples::from_text(&text);
+        if saved.is_none() {
             warn!("Saved samples are damaged; measuring anew");
-            return None;
-        };
-        if boot_id != self.boot_id {
-            return None;
         }
-        match samples.carry(clocks, now) {
-            Ok(samples) => Some(samples),
-            Err(stale) => {
-                info!(why = stale.why(), "Saved samples are not used");
-                None
-            }
-        }
+        saved.filter(|saved| saved.boot_id == self.boot_id)
     }
 
-    /// Keeps what was measured in this boot, and the clocks' readings beside it.
+    /// Keeps what was measured in this boot, and the readings of the clocks to which it is relative.
     pub(crate) fn save_samples(&self, samples: Samples, clocks: Clocks) {
         let saved = Saved { boot_id: self.boot_id.clone(), clocks, samples };
         // Worthless after a crash of the node, so the disk need not be waited for.
@@ -547,7 +538,7 @@ mod tests {
             (state.drift(), state.boot(), state.profile(), state.time()),
             (None, BootState::default(), None, None)
         );
-        assert_eq!(state.samples(clock::clocks()), None);
+        assert_eq!(state.samples(), None);
         fs::write(folder.path().join("rtc"), "b x y\n").unwrap();
         assert_eq!(state.rtc_at_boot(Some(Wall(1))), RtcAtBoot { shown: Some(Wall(1)), floor: None });
     }
@@ -573,16 +564,17 @@ mod tests {
         let clocks = clock::clocks();
         let drift = Drift { frequency_ppm: 0.25, skew_ppm: 0.125 };
         let saved = Samples { drift, sources: Vec::new() };
-        assert_eq!(state.samples(clocks), None);
+        assert_eq!(state.samples(), None);
         state.save_samples(saved.clone(), clocks);
-        assert_eq!(state.samples(clocks), Some(saved.clone()));
-        assert_eq!(State::open(folder.path(), "boot-2").samples(clocks), None);
+        let carried = |now| state.samples().expect("they are of this boot").carry(now);
+        assert_eq!(carried(clocks), Some(saved.clone()));
+        assert_eq!(State::open(folder.path(), "boot-2").samples(), None);
         let mut stepped = clocks;
         stepped.now.wall = stepped.now.wall.plus(0.01);
-        assert_eq!(state.samples(stepped), None);
+        assert_eq!(carried(stepped), None);
         let text = fs::read_to_string(folder.path().join("samples")).unwrap();
         fs::write(folder.path().join("samples"), text.trim_end()).unwrap();
-        assert_eq!(state.samples(clocks), None);
+        assert_eq!(state.samples(), None);
     }
 
     #[test]

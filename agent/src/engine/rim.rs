@@ -2,8 +2,8 @@
 use std::{net::IpAddr, os::fd::BorrowedFd, sync::Arc, thread, time::Duration};
 
 use ntp::{
-    Action, BootState, Drift, Engine, Event, Mono, RequestId, RestrictTable, SendError, Served, Snapshot,
-    Start, StepReason, Transition,
+    BootState, Drift, Engine, Event, Mono, RequestId, RestrictTable, SendError, Served, Snapshot, Start,
+    StepReason, Transition,
 };
 use sys::poll;
 use tracing::{debug, error, warn};
@@ -27,7 +27,11 @@ mod guard;
 mod proven;
 mod rival;
 
-use {own::Own, rival::Rivals};
+use {
+    carry_out::{Wanted, wanted},
+    own::Own,
+    rival::Rivals,
+};
 
 /// The loop's belongings.
 pub(super) struct Rim {
@@ -146,29 +150,39 @@ impl Rim {
             self.look_at_guard();
         }
         let config = self.guarded(config);
-        let now = self.clock.now();
         if let Some(engine) = &mut self.engine {
-            let actions = engine.reconfigure(config, now);
+            let clocks = clock::clocks();
+            let actions = engine.reconfigure(config, clocks.now);
             self.proofs.keep(|source| engine.auth(source).is_some());
             if let Some(resolver) = &self.resolver {
                 resolver.keep(|epoch, source| epoch == self.epoch && engine.has(source));
             }
-            self.carry_out(actions);
+            self.carry_out(wanted(actions, clocks));
         } else {
-            let start = Start {
-                boot: self.boot,
-                drift: self.drift,
-                samples: self.state.samples(clock::clocks()),
-                seed: self.seed.wrapping_add(self.epoch),
-            };
-            let mut engine = Engine::new(config, start, now);
-            if let Some(table) = leap_table::load(&self.host) {
-                engine.learn_leap_table(table);
-            }
-            engine.learn_floor(ntp::Floor { saved: self.state.time(), built: floor::BUILT });
-            self.engine = Some(engine);
-            self.own.forget();
+            self.begin(config);
         }
+    }
+
+    /// Begins with a new engine. All files are read before the clocks are: until the rate is set, a slew that was left
+    /// running moves the clock, and what was known is put right as of the reading.
+    fn begin(&mut self, config: ntp::Config) {
+        let table = leap_table::load(&self.host);
+        let floor = ntp::Floor { saved: self.state.time(), built: floor::BUILT };
+        let saved = self.state.samples();
+        let clocks = clock::clocks();
+        let start = Start {
+            boot: self.boot,
+            drift: self.drift,
+            samples: saved.and_then(|saved| saved.carry(clocks)),
+            seed: self.seed.wrapping_add(self.epoch),
+        };
+        let mut engine = Engine::new(config, start, clocks.now);
+        let actions = engine.begin();
+        table.into_iter().for_each(|table| engine.learn_leap_table(table));
+        engine.learn_floor(floor);
+        self.engine = Some(engine);
+        self.own.forget();
+        self.carry_out(wanted(actions, clocks));
     }
 
     /// Before an engine looks at the clock: what would be a jump by somebody else to it.
@@ -184,10 +198,10 @@ impl Rim {
 
     /// Leaves a sane clock and asks nobody any more.
     pub(super) fn rest(&mut self) {
-        let now = self.clock.now();
         if let Some(mut engine) = self.engine.take() {
-            let actions = engine.shut_down(now);
-            self.carry_out(actions);
+            let clocks = clock::clocks();
+            let actions = engine.shut_down(clocks.now);
+            self.carry_out(wanted(actions, clocks));
         }
         self.requests.close_all();
         self.devices.close();
@@ -332,16 +346,17 @@ impl Rim {
 
     /// Tells the engine, and before it that the node was asleep, if so: else what that did to the clock would be taken
     /// for somebody's step. Answers what it wants.
-    pub(super) fn tell(&mut self, event: Event<'_>) -> Vec<Action> {
+    fn tell(&mut self, event: Event<'_>) -> Vec<Wanted> {
         let asleep = self.watch.as_mut().and_then(ClockWatch::asleep);
-        let now = self.clock.now();
+        let clocks = clock::clocks();
+        let now = clocks.now;
         let Some(engine) = &mut self.engine else { return Vec::new() };
         let mut actions = Vec::new();
         if let Some(asleep) = asleep {
             actions.extend(engine.handle(Event::Resumed { asleep }, now));
         }
         actions.extend(engine.handle(event, now));
-        actions
+        wanted(actions, clocks)
     }
 }
 
@@ -357,7 +372,7 @@ fn duration_between(now: Mono, later: Mono) -> Duration {
 mod tests {
     use std::sync::Mutex;
 
-    use ntp::{Auth, LeapMode, Mode, Pause, Source, SourceState, Upstream};
+    use ntp::{Action, Auth, Clocks, LeapMode, Mode, Now, Pause, Samples, Source, SourceState, Upstream};
 
     use super::*;
     use crate::{
@@ -468,21 +483,50 @@ mod tests {
             rim.publish();
             told.lock().unwrap().iter().filter(|told| matches!(told, Transition::Stepped { .. })).count()
         };
-        rim.carry_out(vec![counted(1), done()]);
+        rim.carry_out(wanted(vec![counted(1), done()], clock::clocks()));
         assert_eq!((steps(&mut rim), state.boot().steps), (1, 1));
         std::fs::remove_dir_all(&directory).unwrap();
         let epoch = rim.epoch;
-        rim.carry_out(vec![counted(2), done()]);
+        rim.carry_out(wanted(vec![counted(2), done()], clock::clocks()));
         assert_eq!((steps(&mut rim), state.boot().steps, rim.boot.steps), (1, 1, 1));
         assert!(rim.epoch > epoch && rim.engine.is_some(), "another engine looks at the clock");
         assert_eq!(rim.guarded(observing("/dev/ptp7")).step_limit, 0);
         // That it is synchronised is no step: it is kept once the disk takes it.
-        rim.carry_out(vec![Action::SaveBoot(BootState { steps: 1, synchronized: true })]);
+        let synchronized = Action::SaveBoot(BootState { steps: 1, synchronized: true });
+        rim.carry_out(wanted(vec![synchronized], clock::clocks()));
         assert!(rim.boot.synchronized);
         std::fs::create_dir(&directory).unwrap();
         state.save_boot(rim.boot);
         rim.wake_up();
         assert_eq!(rim.guarded(observing("/dev/ptp7")).step_limit, 3);
+    }
+
+    #[test]
+    fn samples_are_kept_with_the_clocks_to_which_they_are_relative() {
+        let folder = Scratch::new();
+        let state = Arc::new(State::open(folder.path(), "boot"));
+        let host = HostRoot::new(folder.path().to_owned());
+        let proofs = Proofs::new(folder.path(), None);
+        let mut rim = Rim::new(Arc::clone(&state), proofs, &host, None, None).unwrap();
+        let samples = Samples { drift: Drift { frequency_ppm: 0.0, skew_ppm: 0.1 }, sources: Vec::new() };
+        let saved_at = |rim: &mut Rim, then: Clocks, stepped: f64| {
+            let at = Now { wall: then.now.wall.plus(stepped), mono: then.now.mono };
+            let save = Action::SaveSamples { samples: samples.clone(), at };
+            rim.carry_out(wanted(vec![Action::SaveDrift(samples.drift), save], then));
+            let text = std::fs::read_to_string(folder.path().join("samples")).unwrap();
+            let words: Vec<i64> = text.split(' ').skip(1).take(3).map(|word| word.parse().unwrap()).collect();
+            (words, vec![at.wall.0, at.mono.0, then.raw])
+        };
+        // What came before took its time, so that all clocks have gone on.
+        let then = clock::clocks();
+        thread::sleep(Duration::from_millis(20));
+        let (found, expected) = saved_at(&mut rim, then, 0.0);
+        assert_eq!(found, expected);
+        assert!(state.samples().unwrap().carry(then).is_some());
+        // The clock was stepped by an action before: the samples are of a clock that was.
+        let (found, expected) = saved_at(&mut rim, then, 3.0);
+        assert_eq!(found, expected);
+        assert!(state.samples().unwrap().carry(then).is_none());
     }
 
     #[test]

@@ -6,16 +6,27 @@ use std::{
 };
 
 use ntp::{Clocks, Drift, Leap, Mono, Now, Samples, SavedSample, SourceSamples, Wall};
+use tracing::info;
 
 /// What a file of samples says.
 #[derive(Debug, PartialEq)]
-pub(super) struct Saved {
+pub(crate) struct Saved {
     /// The kernel's name of the boot.
     pub(super) boot_id: String,
-    /// When they were saved.
+    /// What the samples are relative to.
     pub(super) clocks: Clocks,
     /// The samples.
     pub(super) samples: Samples,
+}
+
+impl Saved {
+    /// The samples as of `now`; none if they do not hold any more.
+    pub(crate) fn carry(self, now: Clocks) -> Option<Samples> {
+        self.samples
+            .carry(self.clocks, now)
+            .inspect_err(|stale| info!(why = stale.why(), "Saved samples are not used"))
+            .ok()
+    }
 }
 
 /// The text of a file.

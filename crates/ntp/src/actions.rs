@@ -2,7 +2,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    Foreign, Leap, NtpTimestamp, OnExternalStep, OwnAddresses, Samples, SendError, Wall, packet::Header,
+    Foreign, Leap, Now, NtpTimestamp, OnExternalStep, OwnAddresses, Samples, SendError, Wall, packet::Header,
 };
 
 /// An upstream, for as long as it is configured.
@@ -191,8 +191,14 @@ pub enum Action {
     },
     /// Keep this on disk over restarts and boots.
     SaveDrift(Drift),
-    /// Keep this on disk for this boot, with a reading of the clocks beside it ([`Samples::carry`]).
-    SaveSamples(Samples),
+    /// Keep this on disk for this boot ([`Samples::carry`]).
+    SaveSamples {
+        /// What was measured.
+        samples: Samples,
+        /// The two clocks to which the samples are relative: the verb's `now`, moved by the steps of the same answer. Keep it
+        /// with CLOCK_MONOTONIC_RAW as that read together with `now`: a later reading belongs to another moment of a slew.
+        at: Now,
+    },
     /// Keep this on disk for this boot.
     SaveBoot(BootState),
     /// Tell the user.

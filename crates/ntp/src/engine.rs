@@ -79,8 +79,8 @@ const TICK: f64 = 1.0;
 const SPACING: f64 = 0.02;
 
 impl Engine {
-    /// An engine that has done nothing yet. The first [`Engine::handle`] sets the clock's rate (unless it observes)
-    /// and sends the first requests.
+    /// An engine that has done nothing yet. Call [`Engine::begin`] at once; the first [`Engine::handle`] sends the first
+    /// requests.
     pub fn new(config: Config, start: Start, now: Now) -> Self {
         let samples = start.samples.filter(|_| config.mode == Mode::Discipline);
         let drift = samples.as_ref().map(|samples| samples.drift).or(start.drift);
@@ -213,13 +213,17 @@ impl Engine {
         id
     }
 
+    /// Sets the clock's rate (unless the engine observes), which it is taken to have since [`Engine::new`]: a kernel that
+    /// was left in a slew goes on with it until then. The first [`Engine::handle`] does this if nobody did.
+    pub fn begin(&mut self) -> Vec<Action> {
+        let begins = !std::mem::replace(&mut self.started, true) && self.config.mode == Mode::Discipline;
+        Vec::from_iter(begins.then(|| Action::SetFrequency { ppm: self.clock.rate_ppm() }))
+    }
+
     /// Takes an event, does what is due at `now`, and answers what the caller is to do. Call it for every event, and
     /// with [`Event::Wakeup`] when [`Engine::next_wakeup`] says so.
     pub fn handle(&mut self, event: Event<'_>, now: Now) -> Vec<Action> {
-        let mut actions = Vec::new();
-        if !std::mem::replace(&mut self.started, true) && self.config.mode == Mode::Discipline {
-            actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
-        }
+        let mut actions = self.begin();
         if let Event::Resumed { asleep } = event {
             self.slept(asleep, now, &mut actions);
         }
@@ -287,16 +291,9 @@ impl Engine {
         if self.config.mode == Mode::Discipline {
             self.clock.stop(now);
             self.hand_back(now, &mut actions);
-            actions.extend(self.samples(now).map(Action::SaveSamples));
+            actions.extend(self.save_samples(now));
         }
         actions
-    }
-
-    /// With the slew ended: the frequency, here and on disk, and what the kernel is left with.
-    fn hand_back(&mut self, now: Now, actions: &mut Vec<Action>) {
-        actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
-        actions.extend(self.discipline.drift(self.clock.base_ppm()).map(Action::SaveDrift));
-        actions.extend(self.last_words(now));
     }
 
     /// Drops what was measured, and measures anew.

@@ -59,9 +59,17 @@ impl Engine {
         silent && reason == Reason::Starting && self.discipline.boot.synchronized
     }
 
+    /// Leaves the kernel the frequency without a slew, and the truth; then keeps the frequency on disk, since the kernel
+    /// slews on until it is told, and a disk can take a second.
+    pub(crate) fn hand_back(&mut self, now: Now, actions: &mut Vec<Action>) {
+        actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+        actions.extend(self.last_words(now));
+        actions.extend(self.discipline.drift(self.clock.base_ppm()).map(Action::SaveDrift));
+    }
+
     /// What the kernel is to be left with: the truth of this moment, which it makes larger by 500 ppm until it is worth
     /// nothing, after nine hours at most. No leap second: nobody would be there to see that it is the right one.
-    pub(crate) fn last_words(&mut self, now: Now) -> Option<Action> {
+    fn last_words(&mut self, now: Now) -> Option<Action> {
         let (synchronized, reason) = self.judged(now);
         if self.kernel_speaks_for_us(reason) {
             return None;

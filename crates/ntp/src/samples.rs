@@ -10,8 +10,8 @@ use crate::{
     reply::Server,
 };
 
-/// What an engine knew. Times and offsets are the system clock's at the moment of saving, as if every correction
-/// stopped there.
+/// What an engine knew. Times and offsets are the system clock's at one moment ([`Action::SaveSamples`]), as if every
+/// correction stopped there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Samples {
     /// The rate at which the clock would have gone on, without a slew. Samples are relative to it.
@@ -96,7 +96,7 @@ const LARGEST_RATE: f64 = 0.1;
 const READING: f64 = 1e-3;
 
 impl Samples {
-    /// The samples as of `now`, if the clocks read `then` when they were saved: what the clock has gained beyond its
+    /// The samples as of `now`, if they are relative to the clocks as they read `then`: what the clock has gained beyond its
     /// rate since, by the rest of a slew or by another daemon, is known from the oscillator and put right.
     ///
     /// # Errors
@@ -209,16 +209,16 @@ impl Engine {
         if self.next_save > now.mono {
             return;
         }
-        let samples = self.samples(now);
-        if samples.is_some() {
+        let save = self.save_samples(now);
+        if save.is_some() {
             self.next_save = now.mono.plus(self.save_pause);
             self.save_pause = (2.0 * self.save_pause).min(SAVE_INTERVAL);
         }
-        actions.extend(samples.map(Action::SaveSamples));
+        actions.extend(save);
     }
 
-    /// What is known, for a later engine; none while we only watch the clock or have not learned its rate.
-    pub(crate) fn samples(&self, now: Now) -> Option<Samples> {
+    /// Has what is known kept for a later engine; none while we only watch the clock or have not learned its rate.
+    pub(crate) fn save_samples(&self, now: Now) -> Option<Action> {
         let drift = self.discipline.drift(self.clock.base_ppm())?;
         let jumped = self.jumps.unnoticed(now);
         if self.config.mode == Mode::Observe || self.discipline.reference.is_none() || jumped {
@@ -245,7 +245,8 @@ impl Engine {
                 samples: association.history.samples().map(saved).collect(),
             })
         });
-        Some(Samples { drift, sources: sources.filter(|source| !source.samples.is_empty()).collect() })
+        let sources = sources.filter(|source| !source.samples.is_empty()).collect();
+        Some(Action::SaveSamples { samples: Samples { drift, sources }, at: now })
     }
 }
 

@@ -95,7 +95,7 @@ pub struct Sim {
     pub saved_boots: Vec<BootState>,
     /// What was kept of the drift.
     pub drift: Option<Drift>,
-    /// What was kept of the samples, and the clocks' readings then.
+    /// What was kept of the samples, and the clocks to which they are relative.
     pub samples: Option<(Samples, Clocks)>,
     /// What the kernel was told last: synchronised, leap second, largest error.
     pub status: Option<(bool, Leap, f64)>,
@@ -243,14 +243,22 @@ impl Sim {
 
     /// Another agent in the same boot, or in the next one.
     pub fn restart(&mut self, boot: BootState) {
-        let actions = self.engine.shut_down(self.clocks());
-        self.act(actions);
-        let start = Start { boot, drift: self.drift, samples: None, seed: 7 };
-        self.engine = Engine::new(self.config.clone(), start, self.clocks());
-        self.forget_rivals();
-        self.take_over();
+        let clocks = self.all_clocks();
+        let actions = self.engine.shut_down(clocks.now);
+        self.act(actions, clocks.raw);
         self.open.clear();
         self.arrivals.clear();
+        self.start_engine(Start { boot, drift: self.drift, samples: None, seed: 7 });
+    }
+
+    /// Takes the clock over with another engine.
+    fn start_engine(&mut self, start: Start) {
+        self.forget_rivals();
+        self.take_over();
+        let clocks = self.all_clocks();
+        self.engine = Engine::new(self.config.clone(), start, clocks.now);
+        let actions = self.engine.begin();
+        self.act(actions, clocks.raw);
     }
 
     /// Other orders for the engine.
@@ -311,15 +319,22 @@ impl Sim {
 
     fn give(&mut self, event: Event<'_>) {
         self.look_for_rivals();
-        let actions = self.engine.handle(event, self.clocks());
-        self.act(actions);
+        let clocks = self.all_clocks();
+        let actions = self.engine.handle(event, clocks.now);
+        self.act(actions, clocks.raw);
     }
 
-    fn act(&mut self, actions: Vec<Action>) {
+    /// Carries out what the engine wants; `raw` is what the oscillator had counted when it was asked.
+    fn act(&mut self, actions: Vec<Action>, raw: i64) {
         let starts = |action: &Action| {
             matches!(action, Action::Announce(Transition::Stepped { why: StepReason::Start, .. }))
         };
         let starting = actions.iter().any(starts);
+        // What the kernel is told of the rate counts from the reading on, so no file is written before.
+        let rated = |action: &Action| matches!(action, Action::SetFrequency { .. });
+        let written = |action: &Action| matches!(action, Action::SaveDrift(_) | Action::SaveBoot(_));
+        let first_written = actions.iter().position(written).unwrap_or(actions.len());
+        assert!(!actions[first_written..].iter().any(rated), "the rate waits for a file: {actions:?}");
         let mut jumped = None;
         for action in actions {
             match action {
@@ -359,7 +374,9 @@ impl Sim {
                     self.tai = Some(seconds);
                 }
                 Action::SaveDrift(drift) => self.drift = Some(drift),
-                Action::SaveSamples(samples) => self.samples = Some((samples, self.all_clocks())),
+                Action::SaveSamples { samples, at } => {
+                    self.samples = Some((samples, Clocks { now: at, raw }))
+                }
                 Action::SaveBoot(boot) => self.saved_boots.push(boot),
                 Action::Announce(transition) => {
                     if let Transition::ExternalStep { by, .. } = transition {

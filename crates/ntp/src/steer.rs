@@ -169,6 +169,8 @@ impl Engine {
         self.transform(&change);
         self.discipline.reference = None;
         self.jumps.open = None;
+        // The slew ends before anything waits for the disk.
+        actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
         match why {
             StepReason::Start => {
                 self.discipline.boot.steps += 1;
@@ -178,9 +180,7 @@ impl Engine {
             StepReason::Resume => self.jumps.resumed = Some(now.mono),
             StepReason::ExternalStep | StepReason::Floor => {}
         }
-        let later = self.jump_ourselves(by, why, now, actions);
-        actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
-        later
+        self.jump_ourselves(by, why, now, actions)
     }
 
     /// Moves the system clock at once, where the model of it was moved already.

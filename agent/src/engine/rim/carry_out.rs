@@ -1,18 +1,32 @@
 //! The engine's actions, carried out in their order: on the clock, on requests and devices, on the disk, and in words.
 use std::{collections::VecDeque, net::SocketAddr};
 
-use ntp::{Action, Event, Pause, RequestId, SendError, SourceId, Transition, packet::Header};
+use ntp::{Action, Clocks, Event, Pause, RequestId, SendError, SourceId, Transition, packet::Header};
 use tracing::{debug, error, info, warn};
 
 use super::Rim;
-use crate::{clock, report, resolve, send_error::send_error};
+use crate::{report, resolve, send_error::send_error};
+
+/// An action, and the clock that was read for the engine when it wanted the action: others may come before it that take
+/// long, and the engine may be asked again meanwhile.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    action: Action,
+    /// CLOCK_MONOTONIC_RAW.
+    raw: i64,
+}
+
+/// What the engine wants that was given `clocks`.
+pub(super) fn wanted(actions: Vec<Action>, clocks: Clocks) -> Vec<Wanted> {
+    actions.into_iter().map(|action| Wanted { action, raw: clocks.raw }).collect()
+}
 
 impl Rim {
     /// Carries out actions in their order; what the engine wants in answer to their outcome comes after them.
-    pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
-        let mut open: VecDeque<Action> = actions.into();
+    pub(super) fn carry_out(&mut self, actions: Vec<Wanted>) {
+        let mut open: VecDeque<Wanted> = actions.into();
         let mut jumped = None;
-        while let Some(action) = open.pop_front() {
+        while let Some(Wanted { action, raw }) = open.pop_front() {
             match action {
                 action if !self.permits(&action) => {}
                 Action::Resolve { source, host } => open.extend(self.resolve(source, host)),
@@ -31,7 +45,9 @@ impl Rim {
                     self.drift = Some(drift);
                     self.state.save_drift(drift);
                 }
-                Action::SaveSamples(samples) => self.state.save_samples(samples, clock::clocks()),
+                Action::SaveSamples { samples, at } => {
+                    self.state.save_samples(samples, Clocks { now: at, raw });
+                }
                 // Nothing that follows holds without the step.
                 Action::SaveBoot(boot) if !self.count(boot) => return self.begin_anew(),
                 Action::SaveBoot(_) => {}
@@ -60,9 +76,9 @@ impl Rim {
         self.proofs.close(request);
     }
 
-    fn resolve(&mut self, source: SourceId, host: String) -> Vec<Action> {
-        if let Some(actions) = self.exchange(source, &host) {
-            return actions;
+    fn resolve(&mut self, source: SourceId, host: String) -> Vec<Wanted> {
+        if let Some(wanted) = self.exchange(source, &host) {
+            return wanted;
         }
         if let Some(resolver) = &self.resolver {
             resolver.ask(self.epoch, source, &host);
@@ -75,7 +91,7 @@ impl Rim {
     }
 
     /// Compares a device with the system clock and tells the engine what came of it.
-    fn read(&mut self, request: RequestId, path: &str) -> Vec<Action> {
+    fn read(&mut self, request: RequestId, path: &str) -> Vec<Wanted> {
         let event = match self.devices.read(path) {
             Some(reading) => Event::Measured {
                 request,
@@ -91,10 +107,10 @@ impl Rim {
     }
 
     /// Sends a request from a fresh port and tells the engine how that went.
-    fn send(&mut self, request: RequestId, source: SourceId, to: SocketAddr, header: Header) -> Vec<Action> {
+    fn send(&mut self, request: RequestId, source: SourceId, to: SocketAddr, header: Header) -> Vec<Wanted> {
         let (cookie, datagram) = match self.prove(request, source, header) {
             Ok(proven) => proven,
-            Err(actions) => return actions,
+            Err(wanted) => return wanted,
         };
         let event = match self.requests.send(request, to, cookie, &datagram) {
             Ok(at) => Event::Sent { request, cookie, at },

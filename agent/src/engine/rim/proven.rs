@@ -1,9 +1,9 @@
 //! The part of the loop's body that is about proof: requests are completed, key exchanges asked for, and a datagram is
 //! believed or not, before the engine hears of it.
-use ntp::{Action, Auth, Event, NtpTimestamp, RequestId, SendError, SourceId, Wall, packet::Header};
+use ntp::{Auth, Event, NtpTimestamp, RequestId, SendError, SourceId, Wall, packet::Header};
 use tracing::{debug, info, warn};
 
-use super::Rim;
+use super::{Rim, carry_out::Wanted};
 use crate::auth::{
     Refused,
     exchange::{Agreed, Answer, Failure, Question, Validity},
@@ -19,7 +19,7 @@ impl Rim {
         request: RequestId,
         source: SourceId,
         header: Header,
-    ) -> Result<(NtpTimestamp, Vec<u8>), Vec<Action>> {
+    ) -> Result<(NtpTimestamp, Vec<u8>), Vec<Wanted>> {
         let cookie = match sys::random::word() {
             Ok(word) => NtpTimestamp(word),
             Err(error) => {
@@ -34,12 +34,12 @@ impl Rim {
             Ok(datagram) => return Ok((cookie, datagram)),
             Err(why) => why,
         };
-        let mut actions = Vec::new();
+        let mut wanted = Vec::new();
         if let Some(why) = &why {
-            actions.extend(self.tell(Event::Unproven { source, why }));
+            wanted.extend(self.tell(Event::Unproven { source, why }));
         }
-        actions.extend(self.tell(Event::SendFailed { request, why: SendError::Unproven }));
-        Err(actions)
+        wanted.extend(self.tell(Event::SendFailed { request, why: SendError::Unproven }));
+        Err(wanted)
     }
 
     /// The proof of a datagram for `request` fails.
@@ -52,7 +52,7 @@ impl Rim {
     }
 
     /// Has keys exchanged for a source with NTS, instead of its name looked up; none for any other source.
-    pub(super) fn exchange(&mut self, source: SourceId, host: &str) -> Option<Vec<Action>> {
+    pub(super) fn exchange(&mut self, source: SourceId, host: &str) -> Option<Vec<Wanted>> {
         let Auth::Nts { ca, port } = self.auth(source) else { return None };
         let question = Question {
             epoch: self.epoch,

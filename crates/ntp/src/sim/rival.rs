@@ -96,8 +96,9 @@ impl Sim {
     /// Has the engine do what was ordered, or observe while somebody else steers.
     pub(super) fn obey(&mut self) {
         let orders = self.watch.rival.in_force(&self.config);
-        let actions = self.engine.reconfigure(orders, self.clocks());
-        self.act(actions);
+        let clocks = self.all_clocks();
+        let actions = self.engine.reconfigure(orders, clocks.now);
+        self.act(actions, clocks.raw);
     }
 
     fn take_stance(&mut self, stance: Option<Stance>) {

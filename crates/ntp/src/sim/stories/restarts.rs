@@ -3,19 +3,34 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use super::STARTED;
 use crate::{
-    BootState, Engine, Reason, SourceState, Stale, Start, Transition, Upstream,
-    sim::{Behaviour, HONEST, Random, Script, Sim, config, honest},
+    BootState, Event, Reason, SourceState, Stale, Start, Transition, Upstream,
+    sim::{Behaviour, CALM, HONEST, Random, Script, Sim, Trouble, config, honest},
 };
 
 impl Sim {
     /// Ends the agent, as it should be or by a kill.
     pub(super) fn end(&mut self, killed: bool) {
-        let actions = self.engine.shut_down(self.clocks());
         if !killed {
-            self.act(actions);
+            self.end_late(0.0);
         }
         self.open.clear();
         self.arrivals.clear();
+    }
+
+    /// Ends the agent; others have the processor for `late` seconds after it read its clocks for the last time.
+    fn end_late(&mut self, late: f64) {
+        let clocks = self.all_clocks();
+        let actions = self.engine.shut_down(clocks.now);
+        self.pass(late);
+        self.act(actions, clocks.raw);
+    }
+
+    /// Has the engine do what is due, which is carried out `late` seconds after the agent read its clocks.
+    fn turn_late(&mut self, late: f64) {
+        let clocks = self.all_clocks();
+        let actions = self.engine.handle(Event::Wakeup, clocks.now);
+        self.pass(late);
+        self.act(actions, clocks.raw);
     }
 
     /// Starts an agent with the drift, and with the samples if they are there and hold.
@@ -32,9 +47,7 @@ impl Sim {
             None => (None, None),
         };
         let start = Start { boot, drift: self.drift, samples, seed: 7 };
-        self.engine = Engine::new(self.config.clone(), start, self.clocks());
-        self.forget_rivals();
-        self.take_over();
+        self.start_engine(start);
         self.told.clear();
         stale
     }
@@ -122,6 +135,54 @@ fn an_agent_that_is_killed_in_a_slew_loses_minutes_and_not_the_truth() {
     }
 }
 
+/// An agent saves its samples in a slew of 5000 ppm, and carries that out late. The error bound of the next agent holds,
+/// although the network is bad from then on, so that the samples of before count for long.
+fn samples_outlive_a_late_end(killed: bool) {
+    for seed in 1..=12 {
+        let mut orders = config(1);
+        (orders.sources[0].min_poll, orders.sources[0].max_poll) = (0, 1);
+        orders.max_slew_rate = 5e-3;
+        let mut sim = Sim::booted(orders, 0.02, vec![honest()], BootState::default(), seed);
+        sim.run(60.0);
+        let due = sim.now + (sim.engine.next_save - sim.clocks().mono);
+        sim.run(due - sim.now - 8.0);
+        // 60 ms take 12 s.
+        sim.offset = 0.06;
+        sim.run(due - sim.now - 0.5);
+        let slewing = (sim.kernel_ppm - sim.snapshot().frequency_ppm).abs();
+        assert!(slewing > 4000.0, "seed {seed}: {slewing}");
+        if killed {
+            sim.samples = None;
+            sim.pass(0.6);
+            sim.turn_late(0.4);
+            assert!(sim.samples.is_some(), "seed {seed}");
+        } else {
+            sim.end_late(0.4);
+        }
+        sim.end(true);
+        sim.pass(1.5);
+        assert_eq!(sim.begin(), None);
+        sim.trouble = Trouble { spikes: (0.95, 0.06), ..CALM };
+        for _ in 0..60 {
+            sim.run(1.0);
+            let error = sim.offset.abs();
+            if let Some(bound) = sim.snapshot().error_bound {
+                assert!(error <= bound, "seed {seed}: {error} beyond {bound} at {}", sim.now);
+            }
+        }
+    }
+}
+
+#[test]
+fn samples_of_an_agent_that_ends_late_in_a_slew_are_true() {
+    samples_outlive_a_late_end(false);
+}
+
+#[test]
+fn samples_of_an_agent_that_saves_late_in_a_slew_and_is_killed_are_true() {
+    samples_outlive_a_late_end(true);
+}
+
 #[test]
 fn an_agent_that_is_killed_twenty_times_in_its_slews_never_leaves_5_ms() {
     let mut worst: f64 = 0.0;
@@ -172,8 +233,7 @@ fn the_frequency_of_a_slew_is_never_taken_for_the_clocks_own() {
         sim.pass(2.0);
         let before = sim.rates.len();
         sim.begin_in(boot);
-        sim.run(0.01);
-        // Its own from the first moment on, or none as long as nothing is known.
+        // Its own from the first moment on, before anything happens, or none as long as nothing is known.
         let expected = if known { -100.0 } else { 0.0 };
         assert!((sim.rates[before] - expected).abs() < 5.0, "{}", sim.rates[before]);
     }

@@ -215,7 +215,7 @@ fn orders_to_observe_end_a_conflict_and_so_does_an_agents_end() {
     let mut sim = fought(11);
     let (theirs, word) = (sim.kernel_ppm, sim.timex());
     let before = sim.watch.touched.len();
-    sim.restart(STARTED);
+    sim.end(false);
     assert_eq!((sim.kernel_ppm, sim.timex(), sim.watch.touched.len()), (theirs, word, before));
 }
 
