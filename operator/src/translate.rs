@@ -261,6 +261,15 @@ pub(crate) fn selector(spec: &api::TimeSyncPolicySpec) -> Result<Selector, Field
     let Some(api::LabelSelector { match_labels, match_expressions }) = &spec.node_selector else {
         return Ok(Selector::default());
     };
+    for (key, value) in match_labels.iter().flatten() {
+        label_key("nodeSelector.matchLabels", key)?;
+        label_value("nodeSelector.matchLabels", value)?;
+    }
+    for (index, each) in match_expressions.iter().flatten().enumerate() {
+        let field = |name: &str| format!("nodeSelector.matchExpressions[{index}].{name}");
+        label_key(&field("key"), &each.key)?;
+        each.values.iter().flatten().try_for_each(|value| label_value(&field("values"), value))?;
+    }
     let requirement = |each: &api::LabelSelectorRequirement| meta::LabelSelectorRequirement {
         key: each.key.clone(),
         operator: format!("{:?}", each.operator),
@@ -271,6 +280,45 @@ pub(crate) fn selector(spec: &api::TimeSyncPolicySpec) -> Result<Selector, Field
         match_expressions: match_expressions.as_ref().map(|all| all.iter().map(requirement).collect()),
     };
     Selector::try_from(selector).map_err(|error| FieldError::new("nodeSelector", error))
+}
+
+/// Refuses a key that no label can have (k8s.io/apimachinery, `IsQualifiedName`): it would match no node, or with NotIn
+/// and DoesNotExist every one.
+fn label_key(field: &str, key: &str) -> Result<(), FieldError> {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    let dns_label = |label: &str| {
+        label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_prefix = |prefix: &str| prefix.len() <= 253 && prefix.split('.').all(dns_label);
+    if !name.is_empty() && is_label_text(name) && prefix.is_none_or(is_prefix) {
+        return Ok(());
+    }
+    Err(FieldError::new(
+        field,
+        format!("{key:?} cannot be the key of a label, as in tier or example.com/tier"),
+    ))
+}
+
+/// The same of a value, which may be empty.
+fn label_value(field: &str, value: &str) -> Result<(), FieldError> {
+    if is_label_text(value) {
+        return Ok(());
+    }
+    Err(FieldError::new(field, format!("{value:?} cannot be the value of a label")))
+}
+
+fn is_label_text(text: &str) -> bool {
+    let ends = |end: Option<u8>| end.is_none_or(|byte| byte.is_ascii_alphanumeric());
+    text.len() <= 63
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        && ends(text.bytes().next())
+        && ends(text.bytes().last())
 }
 
 #[cfg(test)]
@@ -383,5 +431,42 @@ mod tests {
         );
         let spec = serde_norway::from_str("{clock: {maxChange: soon}}").unwrap();
         assert!(profile(&spec).unwrap_err().to_string().starts_with("spec.clock.maxChange: \"soon\" is not"));
+    }
+    /// What the API server refuses today may have been stored before.
+    #[test]
+    fn labels_that_cannot_be_are_refused_in_selectors() {
+        let key = |key: &str| {
+            let spec =
+                format!("{{nodeSelector: {{matchExpressions: [{{key: '{key}', operator: Exists}}]}}}}");
+            selector(&serde_norway::from_str(&spec).unwrap()).map_err(|error| error.to_string())
+        };
+        let (long, longest) = ("a".repeat(64), "a".repeat(63));
+        let prefix = |length: usize| format!("{}/b", "a".repeat(length));
+        for good in ["a", "A.b_c-9", "example.com/tier", "9/A", "a-b.c/d", longest.as_str(), &prefix(253)] {
+            assert!(key(good).is_ok(), "{good}");
+        }
+        let bad = [
+            "", " ", "a b", "-a", "a.", "a/", "/a", "a/b/c", "A.com/b", "a..b/c", "-a/b", "a_b/c", "ä", "a:b",
+        ];
+        for bad in bad.into_iter().chain([long.as_str(), &prefix(254)]) {
+            let expected = format!(
+                "spec.nodeSelector.matchExpressions[0].key: {bad:?} cannot be the key of a label, as in tier or example.com/tier"
+            );
+            assert_eq!(key(bad).unwrap_err(), expected);
+        }
+        for (spec, expected) in [
+            ("{matchLabels: {a b: c}}", "spec.nodeSelector.matchLabels: \"a b\" cannot be the key"),
+            ("{matchLabels: {a: b c}}", "spec.nodeSelector.matchLabels: \"b c\" cannot be the value"),
+            (
+                "{matchExpressions: [{key: a, operator: Exists}, {key: a, operator: NotIn, values: [b, -c]}]}",
+                "spec.nodeSelector.matchExpressions[1].values: \"-c\" cannot be the value",
+            ),
+        ] {
+            let spec = serde_norway::from_str(&format!("{{nodeSelector: {spec}}}")).unwrap();
+            let error = selector(&spec).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let empty = "{nodeSelector: {matchLabels: {a: ''}, matchExpressions: [{key: b, operator: In, values: ['']}]}}";
+        assert!(selector(&serde_norway::from_str(empty).unwrap()).is_ok());
     }
 }

@@ -199,3 +199,41 @@ pub const THRESHOLDS_POSITIVE: &str = "duration(self.offset) > duration('0s') \
 /// As Kubernetes' own selectors.
 pub const SELECTOR_VALUES: &str = "self.operator in ['Exists', 'DoesNotExist'] \
      ? !has(self.values) || size(self.values) == 0 : has(self.values) && size(self.values) > 0";
+
+/// A key that a label can have: any other one matches no node. Lengths have a pattern of their own, so that neither gets long.
+macro_rules! label_key {
+    ($key:literal) => {
+        concat!(
+            $key,
+            ".matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?\
+             ([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$') && ",
+            $key,
+            ".matches('^([^/]{1,253}/)?[^/]{1,63}$')"
+        )
+    };
+}
+
+/// The same of its value; the schema limits the length.
+macro_rules! label_value {
+    ($value:literal) => {
+        concat!($value, ".matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$')")
+    };
+}
+
+/// Keys in a map have no schema of their own.
+pub const SELECTOR_LABEL_KEYS: &str =
+    concat!("!has(self.matchLabels) || self.matchLabels.all(key, ", label_key!("key"), ")");
+
+/// One rule for all, since a rule on each value of a map has no path to say.
+pub const SELECTOR_LABEL_VALUES: &str = concat!(
+    "!has(self.matchLabels) || self.matchLabels.all(key, ",
+    label_value!("self.matchLabels[key]"),
+    ")"
+);
+
+/// Of one requirement.
+pub const SELECTOR_KEY: &str = label_key!("self.key");
+
+/// `Exists` has none.
+pub const SELECTOR_VALUES_FORM: &str =
+    concat!("!has(self.values) || self.values.all(value, ", label_value!("value"), ")");

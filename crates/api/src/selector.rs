@@ -10,6 +10,10 @@ use crate::rules;
 /// Nodes by their labels; all requirements must hold.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(rules::SELECTOR_LABEL_KEYS).message("a label's key must be a name of at most 63 letters, digits, -, _ and ., which begins and ends with a letter or digit, as in tier; or such a name behind a DNS name and a slash, as in example.com/tier").field_path(".matchLabels"),
+    validation = Rule::new(rules::SELECTOR_LABEL_VALUES).message("a label's value must be empty, or at most 63 letters, digits, -, _ and ., and must begin and end with a letter or digit").field_path(".matchLabels")
+)]
 pub struct LabelSelector {
     /// Labels that a node must have, with these values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,7 +38,11 @@ fn labels(_: &mut SchemaGenerator) -> Schema {
 /// One requirement on a label.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(rules::SELECTOR_VALUES).message("In and NotIn need values; Exists and DoesNotExist take none").field_path(".operator"))]
+#[x_kube(
+    validation = Rule::new(rules::SELECTOR_KEY).message("a label's key must be a name of at most 63 letters, digits, -, _ and ., which begins and ends with a letter or digit, as in tier; or such a name behind a DNS name and a slash, as in example.com/tier").field_path(".key"),
+    validation = Rule::new(rules::SELECTOR_VALUES).message("In and NotIn need values; Exists and DoesNotExist take none").field_path(".operator"),
+    validation = Rule::new(rules::SELECTOR_VALUES_FORM).message("a label's value must be empty, or at most 63 letters, digits, -, _ and ., and must begin and end with a letter or digit").field_path(".values")
+)]
 pub struct LabelSelectorRequirement {
     /// The label's key.
     #[schemars(length(min = 1, max = 317))]
