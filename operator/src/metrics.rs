@@ -57,13 +57,15 @@ impl Metrics {
         self.policy_nodes.reset();
         self.policy_spread.reset();
         for (policy, status) in all {
-            let api::NodeCounts { matched, applied, synchronized, conflicting, stepped } = &status.counts;
+            let api::NodeCounts { matched, applied, synchronized, conflicting, stepped, without_agent } =
+                &status.counts;
             let states = [
                 ("matched", matched),
                 ("applied", applied),
                 ("synchronized", synchronized),
                 ("conflicting", conflicting),
                 ("stepped", stepped),
+                ("without_agent", without_agent),
             ];
             for (state, count) in states {
                 self.policy_nodes.with_label_values(&[policy.as_str(), state]).set(i64::from(*count));

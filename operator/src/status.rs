@@ -131,6 +131,7 @@ fn of_policy(
         synchronized: count(&|node| node.synchronized().is_some()),
         conflicting: count(&|node| node.conflict().is_some()),
         stepped: count(&|node| node.heard.report().is_some_and(|report| report.clock.steps > 0)),
+        without_agent: 0,
     };
     let offsets: Vec<_> = nodes
         .iter()
@@ -433,7 +434,7 @@ mod tests {
         let behind = with(|_| ());
         let ahead = with(|report| report.clock.offset = Some(100e-6));
         let found = statuses(GOOD, &[("n1", behind), ("n2", ahead)], Duration::ZERO);
-        let NodeCounts { matched, applied, synchronized, conflicting, stepped } = found.counts;
+        let NodeCounts { matched, applied, synchronized, conflicting, stepped, .. } = found.counts;
         assert_eq!((matched, applied, synchronized, conflicting, stepped), (2, 2, 2, 0, 0));
         let worst = found.status.worst.clone().unwrap();
         assert_eq!((worst.node.as_str(), worst.offset.as_str()), ("n1", "-412us"));

@@ -45,6 +45,10 @@ pub struct NodeCounts {
     pub conflicting: i32,
     /// Of them, nodes whose clock the agent stepped since their boot.
     pub stepped: i32,
+    /// Nodes that the selector matches and that can have no agent, since the agents' DaemonSet excludes them by its node
+    /// selector, affinity or tolerations. They are not among those matched, and no condition waits for them.
+    #[serde(default)]
+    pub without_agent: i32,
 }
 
 /// The synchronised node that is furthest off.
