@@ -87,6 +87,16 @@ rendered=$(render --set agent.boot.staticPod=true)
 hooks=$(documents templates/uninstall.yaml <<<"$rendered")
 [[ $(grep -c '^kind: ' <<<"$hooks") == "$(grep -c 'helm.sh/hook: pre-delete' <<<"$hooks")" ]] || fail "part of the hook would stay"
 
+echo "chart: which nodes get an agent"
+rendered=$(render --set agent.nodeSelector=null,agent.affinity=null,agent.tolerations=null)
+agents=$(documents templates/agent.yaml <<<"$rendered")
+[[ $agents != *nodeSelector:* && $agents != *affinity:* && $agents != *tolerations:* ]] || fail "null removes no default"
+operator=$(documents templates/operator.yaml <<<"$rendered")
+[[ $operator == *"- --agent-tolerations"*"- '[]'"* ]] || fail "the operator is not told that agents tolerate nothing"
+rendered=$(render --set 'agent.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].key=mine' \
+    --set 'agent.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].operator=Exists')
+[[ $rendered == *'[{"key":"mine","operator":"Exists"}]'* && $rendered != *virtual-kubelet* ]] || fail "terms of your own do not replace the chart's"
+
 # refused WORD ARGUMENT…: must not render, and the message must hold WORD.
 refused() {
     local word=$1 output; shift
@@ -116,6 +126,10 @@ refused /agent/maxUnavailable --set agent.maxUnavailable=0
 refused /agent/maxUnavailable --set-string agent.maxUnavailable=0%
 refused /agent/maxUnavailable --set-string agent.maxUnavailable=101%
 refused /agent/nodeSelector --set agent.nodeSelector.pool=1
+refused "'nodeAffinty' not allowed" --set agent.affinity.nodeAffinty.x=1
+refused /nodeSelectorTerms --set 'agent.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms=x'
+refused /matchExpressions/0/operator --set 'agent.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].key=a' \
+    --set 'agent.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].operator=Near'
 refused /image/agent/pullPolicy --set image.agent.pullPolicy=Sometimes
 refused /image/operator/tag --set image.operator.tag=a:b
 refused /image/agent/repository --set image.agent.repository=
@@ -136,7 +150,7 @@ values_paths() {
         path=("${path[@]:0:depth}" "$key")
         # Labels (with a dot) and resources are values of the key above them.
         if [[ $key == */* || $key == requests || $key == limits ]]; then continue; fi
-        if [[ -n ${BASH_REMATCH[3]} || $key == nodeSelector || $key == tolerations || $key == resources ]]; then
+        if [[ -n ${BASH_REMATCH[3]} || $key =~ ^(nodeSelector|affinity|tolerations|resources)$ ]]; then
             local IFS=.; echo "${path[*]}"; IFS=$' \t\n'
         fi
     done <values.yaml

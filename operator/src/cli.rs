@@ -3,6 +3,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::placement::{Affinity, NodeSelector, Placement, Tolerations};
+
 /// Keeps the clocks of a cluster right: reads TimeSyncPolicies, tells each node's agent what to run, and reports back.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
@@ -58,16 +60,149 @@ pub(crate) struct Run {
     /// Address of /metrics, /healthz and /readyz.
     #[arg(long, default_value = "[::]:8080")]
     pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) agent_nodes: AgentNodes,
+}
+
+/// Which nodes get an agent, as the pod template of the agents' DaemonSet says it.
+///
+/// A node that these exclude needs no agent: policies count it apart, and wait for it with nothing.
+#[derive(Debug, Args)]
+pub(crate) struct AgentNodes {
+    /// The template's nodeSelector, as JSON: {"kubernetes.io/os":"linux"}. A node without these labels gets no agent.
+    /// Absent: no node is excluded by its labels.
+    #[arg(long, value_name = "JSON")]
+    pub(crate) agent_node_selector: Option<NodeSelector>,
+    /// The template's affinity, as JSON. Its nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution says which nodes
+    /// get an agent; the rest is the scheduler's affair. Absent: no node is excluded by it.
+    #[arg(long, value_name = "JSON")]
+    pub(crate) agent_affinity: Option<Affinity>,
+    /// The template's tolerations, as JSON: [{"operator":"Exists"}]. A node with a taint NoSchedule or NoExecute that is not
+    /// tolerated gets no agent; what every DaemonSet tolerates (node.kubernetes.io/unschedulable and others) counts by itself.
+    /// Absent: no node is excluded by its taints.
+    #[arg(long, value_name = "JSON")]
+    pub(crate) agent_tolerations: Option<Tolerations>,
+}
+
+impl AgentNodes {
+    /// The same as a rule.
+    pub(crate) fn placement(&self) -> Placement {
+        Placement {
+            node_selector: self.agent_node_selector.clone(),
+            affinity: self.agent_affinity.clone(),
+            tolerations: self.agent_tolerations.clone(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use clap::CommandFactory;
+    use k8s_openapi::api::core::v1::Taint;
+    use serde::Deserialize;
+    use serde_json::Value;
 
     use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    fn run(arguments: &[&str]) -> Result<Run, String> {
+        let all = ["timesync-operator", "run"].iter().chain(arguments);
+        match Cli::try_parse_from(all).map_err(|error| error.to_string())?.command {
+            Command::Run(run) => Ok(run),
+            Command::Uninstall(_) => Err("not what was asked for".to_owned()),
+        }
+    }
+
+    #[test]
+    fn which_nodes_get_an_agent() {
+        let labels = BTreeMap::from([("os".to_owned(), "linux".to_owned())]);
+        let placement = run(&[]).unwrap().agent_nodes.placement();
+        assert!(placement.reaches("n1", &BTreeMap::new(), &[]));
+        let terms =
+            r#"{"nodeSelectorTerms":[{"matchExpressions":[{"key":"type","operator":"DoesNotExist"}]}]}"#;
+        let affinity = format!(
+            r#"--agent-affinity={{"nodeAffinity":{{"requiredDuringSchedulingIgnoredDuringExecution":{terms}}}}}"#
+        );
+        let arguments =
+            [r#"--agent-node-selector={"os":"linux"}"#, affinity.as_str(), "--agent-tolerations=[]"];
+        let placement = run(&arguments).unwrap().agent_nodes.placement();
+        assert!(placement.reaches("n1", &labels, &[]));
+        assert!(!placement.reaches("n1", &BTreeMap::new(), &[]));
+    }
+
+    /// The chart says it twice: to the DaemonSet, and to the operator.
+    #[test]
+    fn the_chart_tells_the_operator_what_its_daemon_set_says() {
+        for golden in ["default", "everything"] {
+            let path =
+                format!("{}/../charts/timesync/tests/golden/{golden}.yaml", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(path).unwrap();
+            let objects: Vec<Value> = serde_norway::Deserializer::from_str(&text)
+                .map(|document| Value::deserialize(document).unwrap())
+                .collect();
+            let pod = |kind: &str| {
+                &objects.iter().find(|object| object["kind"] == kind).unwrap()["spec"]["template"]["spec"]
+            };
+            let (agent, operator) = (pod("DaemonSet"), pod("Deployment"));
+            let arguments: Vec<_> = operator["containers"][0]["args"].as_array().unwrap().iter().collect();
+            let flag = |name: &str| -> Value {
+                let place = arguments.iter().position(|argument| *argument == name).unwrap();
+                serde_json::from_str(arguments[place + 1].as_str().unwrap()).unwrap()
+            };
+            assert_eq!(flag("--agent-node-selector"), agent["nodeSelector"], "{golden}");
+            assert_eq!(flag("--agent-affinity"), agent["affinity"], "{golden}");
+            assert_eq!(flag("--agent-tolerations"), agent["tolerations"], "{golden}");
+            let arguments: Vec<_> =
+                arguments.iter().skip(1).map(|argument| argument.as_str().unwrap()).collect();
+            run(&arguments).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_charts_defaults_reach_machines_and_no_virtual_nodes() {
+        let values = include_str!("../../charts/timesync/values.yaml");
+        let agent = &serde_norway::from_str::<Value>(values).unwrap()["agent"];
+        let flag = |name: &str, value: &str| format!("--agent-{name}={}", agent[value]);
+        let arguments = [
+            flag("node-selector", "nodeSelector"),
+            flag("affinity", "affinity"),
+            flag("tolerations", "tolerations"),
+        ];
+        let placement = run(&arguments.each_ref().map(String::as_str)).unwrap().agent_nodes.placement();
+        let reaches = |more: &[(&str, &str)], taint: &str| {
+            let linux = [("kubernetes.io/os", "linux"), ("kubernetes.io/arch", "amd64")];
+            let labels =
+                linux.iter().chain(more).map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            let taint = Taint { key: taint.to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
+            placement.reaches("n1", &labels.collect(), &[taint])
+        };
+        assert!(reaches(&[], "node-role.kubernetes.io/control-plane"));
+        assert!(reaches(&[("type", "worker"), ("eks.amazonaws.com/compute-type", "hybrid")], "a"));
+        for label in [
+            ("kubernetes.io/os", "windows"),
+            ("kubernetes.io/arch", "arm64"),
+            ("type", "virtual-kubelet"),
+            ("eks.amazonaws.com/compute-type", "fargate"),
+            ("virtualization", "virtualnode2"),
+            ("node.kubernetes.io/instance-type", "eklet"),
+            ("liqo.io/type", "virtual-node"),
+        ] {
+            assert!(!reaches(&[label], "virtual-kubelet.io/provider"), "{label:?}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_flag_is_named() {
+        let error = run(&["--agent-tolerations", "everything"]).unwrap_err();
+        assert!(
+            error.contains("--agent-tolerations <JSON>") && error.contains("a list of tolerations"),
+            "{error}"
+        );
     }
 }

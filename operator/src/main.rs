@@ -17,6 +17,7 @@ mod keys;
 mod translate;
 mod validate;
 
+mod placement;
 mod plan;
 
 mod build;
