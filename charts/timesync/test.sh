@@ -74,6 +74,13 @@ rendered=$(render --set token.existingSecret=mine)
 [[ $(documents templates/token.yaml <<<"$rendered") != *"kind: Secret"* ]] || fail "a Secret is made although there is one"
 [[ $rendered == *"secretName: mine"* ]] || fail "token.existingSecret is ignored"
 
+echo "chart: an agent that is stuck leaves room for the others during an upgrade"
+share=$(render | sed -n 's/^ *maxUnavailable: \([0-9]*\)%$/\1/p')
+for nodes in 3 10 100 5000; do
+    # Rounded up, as Kubernetes does; one place is the stuck agent's.
+    (((nodes * share + 99) / 100 >= 2)) || fail "maxUnavailable of $share% lets one agent hold up all of $nodes"
+done
+
 echo "chart: one replica needs no PodDisruptionBudget"
 rendered=$(render --set operator.replicas=1)
 [[ $rendered != *PodDisruptionBudget* ]] || fail "a budget for one replica would block drains"

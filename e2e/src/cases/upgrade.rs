@@ -1,11 +1,15 @@
-//! The chart's life: `helm test` passes, an upgrade keeps the token, a new install takes over what an uninstall left.
-use anyhow::ensure;
+//! The chart's life: `helm test` passes, an upgrade keeps the token, an agent that cannot start holds up no other, a new
+//! install takes over what an uninstall left.
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
 
 use super::lab;
 use crate::{
     checkout,
     install::{self, NAMESPACE},
-    kubectl,
+    kubectl, wait,
 };
 
 pub(super) fn run() -> anyhow::Result<()> {
@@ -13,18 +17,59 @@ pub(super) fn run() -> anyhow::Result<()> {
     kubectl::helm(&["test", "timesync", "--namespace", NAMESPACE, "--timeout", "120s"])?;
     kubectl::sh(&format!("delete pod timesync-test-answers -n {NAMESPACE} --ignore-not-found --wait=true"))?;
     an_upgrade_keeps_the_token()?;
+    a_pending_agent_holds_up_no_other()?;
     a_new_install_takes_over()?;
     lab::settle()
 }
 
 fn an_upgrade_keeps_the_token() -> anyhow::Result<()> {
     let before = token()?;
-    let chart = checkout::root().join("charts/timesync").display().to_string();
-    let words = ["upgrade", "timesync", &chart, "--namespace", NAMESPACE, "--reuse-values", "--set"];
-    kubectl::helm(&[&words[..], &["agent.logLevel=debug"]].concat())?;
+    upgrade("agent.logLevel=debug")?;
     install::wait_for_pods()?;
     ensure!(token()? == before, "the upgrade changed the token");
     lab::settle()
+}
+
+fn upgrade(setting: &str) -> anyhow::Result<()> {
+    let chart = checkout::root().join("charts/timesync").display().to_string();
+    let words = ["upgrade", "timesync", &chart, "--namespace", NAMESPACE, "--reuse-values", "--set", setting];
+    kubectl::helm(&words)?;
+    Ok(())
+}
+
+/// A node without a kubelet has room for no pod.
+const GHOST: &str = "apiVersion: v1\nkind: Node\nmetadata:\n  name: ghost\n  \
+                     labels: {kubernetes.io/os: linux, kubernetes.io/arch: amd64}\n";
+
+fn a_pending_agent_holds_up_no_other() -> anyhow::Result<()> {
+    kubectl::apply(GHOST)?;
+    let upgraded = all_but_one_are_upgraded();
+    kubectl::sh("delete node ghost")?;
+    upgraded?;
+    install::wait_for_pods()?;
+    lab::settle()
+}
+
+fn all_but_one_are_upgraded() -> anyhow::Result<()> {
+    let agents = || -> anyhow::Result<Value> {
+        let set = kubectl::get(&format!("daemonset/timesync-agent -n {NAMESPACE}"))?;
+        let seen = set["status"]["observedGeneration"] == set["metadata"]["generation"];
+        Ok(if seen { set["status"].clone() } else { Value::Null })
+    };
+    let count = |status: &Value, name: &str| status[name].as_i64();
+    let before = wait::until("a Pending agent", "1 s", Duration::from_secs(60), || {
+        let status = agents()?;
+        let (wanted, ready) = (count(&status, "desiredNumberScheduled"), count(&status, "numberReady"));
+        Ok(wanted.zip(ready).filter(|(wanted, ready)| *wanted == ready + 1).map(|(wanted, _)| wanted))
+    })?;
+    upgrade("agent.logLevel=info")?;
+    wait::until("all other agents", "30 s", Duration::from_secs(200), || {
+        let status = agents()?;
+        let done = count(&status, "updatedNumberScheduled") == Some(before)
+            && count(&status, "numberReady") == Some(before - 1);
+        Ok(done.then_some(()))
+    })
+    .context("one Pending agent holds up the others")
 }
 
 fn token() -> anyhow::Result<String> {
