@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use contract::Assignment;
+use contract::{Assignment, Report};
 use timesync_http::{Caller, Gate, Limits};
 use tokio::time;
 use tracing::info;
@@ -108,7 +108,17 @@ async fn status(
     // A number that is not the present one is of an earlier instance or has passed: there is news in both cases.
     let news = sequence.wait_for(|now| after != Some(*now));
     let _ = time::timeout(wait, news).await;
-    Json(shared.journal.report()).into_response()
+    let report = shared.journal.report();
+    // `timesync-agent status` shows all of it; the operator takes no more than the limits.
+    let report = if matches!(caller, Caller::Local) { report } else { within_limits(report) };
+    Json(report).into_response()
+}
+
+/// The report as the operator takes it.
+fn within_limits(mut report: Report) -> Report {
+    report.clamp();
+    report.fit(|report| serde_json::to_vec(report).map_or(0, |json| json.len()));
+    report
 }
 
 /// The longest wait: beyond it proxies and clients lose patience.
@@ -162,6 +172,26 @@ mod tests {
         check(stranger("192.0.2.1:1"), false, Some(403));
         check(stranger("127.0.0.1:1"), true, Some(401));
         check(stranger("192.0.2.1:1"), true, Some(401));
+    }
+
+    #[test]
+    fn the_operator_is_sent_no_more_than_it_takes() {
+        let mut snapshot = crate::report::tests::snapshot();
+        let source = snapshot.sources.remove(0);
+        for number in 0..contract::limits::MOST_SOURCES {
+            let (id, name) =
+                (ntp::SourceId(u32::try_from(number).unwrap()), format!("pool.example.com#{number}"));
+            let why = "It does not answer; the name has another address. ".repeat(30);
+            snapshot.sources.push(ntp::SourceSnapshot { id, name, why, ..source.clone() });
+        }
+        let journal = Journal::new("0.0.0", "boot".to_owned(), "instance".to_owned());
+        journal.engine(snapshot.at, Some(snapshot), &[]);
+        let whole = journal.report();
+        let sent = within_limits(whole.clone());
+        let size = |report: &Report| serde_json::to_vec(report).unwrap().len();
+        assert!(size(&whole) > contract::limits::LARGEST_REPORT, "{}", size(&whole));
+        assert!(size(&sent) <= contract::limits::LARGEST_REPORT, "{}", size(&sent));
+        assert!(sent.sources.len() > 64 && sent.clock.message.contains("of 256 upstreams"), "{sent:?}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
 use contract::{
     Assignment, BootReport, ConflictReport, Mode, ProfileError, ProfileName, Reason, Report, RtcHealth,
     RtcReport, ServerReport, SourceState, StepReport, TimezoneReport, Transition, TransitionKind,
+    limits::MOST_TRANSITIONS,
 };
 use ntp::{Snapshot, Wall};
 use tokio::sync::watch;
@@ -95,9 +96,6 @@ struct Told {
 
 /// Of a source: its name, its state, whether it is reached, its address, and why it gives no time.
 type ToldSource = (String, SourceState, bool, Option<IpAddr>, Option<String>);
-
-/// So many transitions a report carries: at a poll every 30 s, two each second would be none missed.
-const KEPT: usize = 64;
 
 impl Journal {
     /// An empty one for this boot and this start of the agent.
@@ -359,7 +357,7 @@ impl Parts {
 
     fn record(&mut self, now: Wall, kind: TransitionKind, message: String) {
         self.last_number += 1;
-        if self.transitions.len() == KEPT {
+        if self.transitions.len() == MOST_TRANSITIONS {
             self.transitions.pop_front();
         }
         self.transitions.push_back(Transition {

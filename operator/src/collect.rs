@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::Report;
+use contract::{Report, limits::LARGEST_REPORT};
 use hyper::StatusCode;
 use timesync_http::{NoToken, Token, TokenFile, Untrusted};
 use tokio::{sync::mpsc::Sender, task::AbortHandle, time::sleep};
@@ -44,6 +44,12 @@ pub(crate) enum Failure {
     /// Another answer than a report.
     #[error("the agent answered with status {0}")]
     Status(StatusCode),
+    /// An answer that is larger than an agent's may be.
+    #[error(
+        "the report is larger than {} KiB, which no agent of this version sends; it was not read",
+        LARGEST_REPORT >> 10
+    )]
+    TooLarge,
     /// An answer that is no report.
     #[error("the answer is no report")]
     Decode(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -86,9 +92,11 @@ impl Failure {
             Self::Unproven(impostor) => match impostor.why {
                 Unproven::Refused => "Unauthorized",
                 Unproven::NoToken => "NoToken",
+                Unproven::Untrusted(Untrusted::TooLarge(_)) => "TooLarge",
                 Unproven::Untrusted(_) | Unproven::Silent => "Unproven",
             },
             Self::Status(_) => "Status",
+            Self::TooLarge => "TooLarge",
             Self::Decode(_) => "Decode",
         }
     }
@@ -233,7 +241,8 @@ impl Poll {
                 serde_json::from_slice::<Report>(&body).map_err(|error| Failure::Decode(error.into()))
             });
             match report {
-                Ok(report) => {
+                Ok(mut report) => {
+                    report.clamp();
                     heard = true;
                     after = report.sequence;
                     if self.answer(Ok(Arc::new(report))).await.is_err() {

@@ -13,6 +13,7 @@ mod reasons;
 mod report;
 mod rtc_report;
 mod transition;
+pub mod limits;
 mod span;
 mod host;
 pub mod proof;

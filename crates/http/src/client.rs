@@ -24,6 +24,9 @@ pub enum Untrusted {
     /// The answer has no MAC, or a wrong one.
     #[error("it does not prove that it knows the token")]
     Unproven,
+    /// The body is larger than the reader takes, in octets, and was not read to its end, which the MAC covers.
+    #[error("its answer is larger than {} KiB, which no agent's is, so nobody can tell who sends it", .0 >> 10)]
+    TooLarge(usize),
 }
 
 /// A client before the challenge.

@@ -2,8 +2,11 @@
 //! read before that.
 use std::time::Duration;
 
-use contract::proof::{CHALLENGE_PATH, NONCE_HEADER, PROOF_HEADER};
-use http_body_util::{BodyExt, Empty, Limited};
+use contract::{
+    limits::LARGEST_REPORT,
+    proof::{CHALLENGE_PATH, NONCE_HEADER, PROOF_HEADER},
+};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::{
     Request, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -28,8 +31,6 @@ pub(super) struct Channel {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An agent does not keep a challenge waiting.
 const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A report with 16 sources and its transitions has a few KiB.
-pub(super) const LARGEST_REPORT: usize = 1 << 20;
 /// What is read of it at a time, and the most that its headers may have.
 const BUFFER: usize = 64 << 10;
 const LARGEST_CHALLENGE: usize = 4 << 10;
@@ -86,7 +87,7 @@ impl Channel {
             let response = self.get(target, PROOF_HEADER, &proof).await;
             let response = response.map_err(|error| Failure::Connect(error.into()))?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, LARGEST_REPORT).collect().await.map_err(Failure::Decode)?;
+            let body = Limited::new(body, LARGEST_REPORT).collect().await.map_err(unread)?;
             let (status, body) = (head.status, body.to_bytes());
             let proof = head.headers.get(PROOF_HEADER).map(|proof| proof.as_bytes());
             match session.check(&self.token, target, status.as_u16(), &body, proof) {
@@ -111,6 +112,7 @@ impl Channel {
     pub(super) fn before_proof(&self, failure: Failure) -> Failure {
         match failure {
             Failure::Connect(_) | Failure::Timeout | Failure::Decode(_) => self.unproven(Unproven::Silent),
+            Failure::TooLarge => self.unproven(Unproven::Untrusted(Untrusted::TooLarge(LARGEST_REPORT))),
             failure => failure,
         }
     }
@@ -118,6 +120,11 @@ impl Channel {
     fn unproven(&self, why: Unproven) -> Failure {
         Failure::Unproven(Impostor { address: self.host.clone(), why })
     }
+}
+
+/// Why a body was not read to its end.
+fn unread(error: Box<dyn std::error::Error + Send + Sync>) -> Failure {
+    if error.is::<LengthLimitError>() { Failure::TooLarge } else { Failure::Decode(error) }
 }
 
 impl Drop for Channel {

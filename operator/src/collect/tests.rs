@@ -8,11 +8,12 @@ use std::{
 };
 
 use axum::{
-    Router,
+    Json, Router,
     extract::RawQuery,
     response::{IntoResponse, Response},
     routing::get,
 };
+use contract::{Transition, TransitionKind};
 use timesync_http::{Gate, Limits};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -49,15 +50,7 @@ const LIMITS: Limits = Limits { connections: 8, per_address: 8, lifetime: Durati
 async fn polled(port: u16, secret: &Secret, count: usize) -> Vec<Result<u64, String>> {
     let (answers, mut received) = mpsc::channel(8);
     let mut collector = Collector::new(secret.0.clone(), answers);
-    let pod = AgentPod {
-        name: "agent".to_owned(),
-        uid: "u".to_owned(),
-        node: "n1".to_owned(),
-        created: None,
-        address: Some(("127.0.0.1".to_owned(), port)),
-        annotation: None,
-    };
-    collector.follow([&pod].into_iter());
+    collector.follow([&pod(port)].into_iter());
     let mut results = Vec::new();
     for _ in 0..count {
         let answer = timeout(Duration::from_secs(10), received.recv()).await.unwrap().unwrap();
@@ -114,8 +107,63 @@ async fn what_is_no_report_is_a_reason() {
     };
     check(|| "<html>".into_response(), "Decode").await;
     // Its proof covers the body, which is not read to its end.
-    check(|| vec![b' '; channel::LARGEST_REPORT + 1].into_response(), "Unproven").await;
+    let too_large = "TooLarge: what answers at 127.0.0.1:";
+    check(|| vec![b' '; LARGEST_REPORT + 1].into_response(), too_large).await;
+    check(|| Json(with_transitions(14_000)).into_response(), too_large).await;
+    check(|| Json(with_text(900_000)).into_response(), too_large).await;
+    check(|| vec![b'['; LARGEST_REPORT].into_response(), "Decode").await;
     check(|| StatusCode::SERVICE_UNAVAILABLE.into_response(), "Status").await;
+}
+
+fn with_transitions(count: u64) -> Report {
+    let transition = |number| Transition {
+        number,
+        at: 1.8e9,
+        kind: TransitionKind::Stepped,
+        message: "The clock was stepped by 3.000s".to_owned(),
+    };
+    Report { transitions: (1..=count).map(transition).collect(), ..report() }
+}
+
+fn with_text(length: usize) -> Report {
+    let mut report = report();
+    report.clock.message = "x".repeat(length);
+    report
+}
+
+#[tokio::test]
+async fn a_report_is_cut_before_anybody_sees_it() {
+    let answer = || {
+        let mut report = with_transitions(300);
+        report.transitions[3].number = u64::MAX;
+        report.clock.message = "x".repeat(20_000);
+        Json(report).into_response()
+    };
+    let (asked, secret) = (Arc::default(), Secret::new("sesame\n"));
+    let port = agent("n1", &secret, answer, &asked).await;
+    let report = heard(port, &secret).await;
+    let numbers: Vec<_> = report.transitions.iter().map(|transition| transition.number).collect();
+    assert_eq!(numbers, (237..=300).collect::<Vec<_>>());
+    assert_eq!(report.clock.message.len(), 1024);
+}
+
+/// What the collector makes of the first answer.
+async fn heard(port: u16, secret: &Secret) -> Arc<Report> {
+    let (answers, mut received) = mpsc::channel(8);
+    let mut collector = Collector::new(secret.0.clone(), answers);
+    collector.follow([&pod(port)].into_iter());
+    timeout(Duration::from_secs(10), received.recv()).await.unwrap().unwrap().result.unwrap()
+}
+
+fn pod(port: u16) -> AgentPod {
+    AgentPod {
+        name: "agent".to_owned(),
+        uid: "u".to_owned(),
+        node: "n1".to_owned(),
+        created: None,
+        address: Some(("127.0.0.1".to_owned(), port)),
+        annotation: None,
+    }
 }
 
 #[tokio::test]
@@ -176,15 +224,7 @@ async fn a_change_of_the_token_is_not_noticed() {
     let port = agent("n1", &theirs, well, &asked).await;
     let (answers, mut received) = mpsc::channel(1);
     let mut collector = Collector::new(ours.0.clone(), answers);
-    let pod = AgentPod {
-        name: "agent".to_owned(),
-        uid: "u".to_owned(),
-        node: "n1".to_owned(),
-        created: None,
-        address: Some(("127.0.0.1".to_owned(), port)),
-        annotation: None,
-    };
-    collector.follow([&pod].into_iter());
+    collector.follow([&pod(port)].into_iter());
     let mut heard = async || {
         for _ in 0..4 {
             let answer = timeout(Duration::from_secs(10), received.recv()).await.unwrap().unwrap();

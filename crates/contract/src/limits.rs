@@ -1,0 +1,298 @@
+//! The limits of a report. An agent stays within them, and the operator cuts what exceeds them before it looks at
+//! anything else: a node that is out of order, or in somebody else's hands, must not cost the other nodes anything. Every
+//! struct is destructured, so that a new field cannot be forgotten.
+use crate::{
+    Assignment, BootReport, ClockReport, ConflictReport, ProfileError, Report, RtcReport, ServerReport,
+    SourceReport, StepReport, TimezoneReport, Transition,
+};
+
+/// Largest body of a report, octets. A report with 16 sources and 64 transitions has about 15 KiB; 5,000 reports of this
+/// size still fit into the memory of one operator.
+pub const LARGEST_REPORT: usize = 64 << 10;
+/// The number of transitions that an agent keeps. The operator asks every 30 s, so an agent that makes two a second loses
+/// none.
+pub const MOST_TRANSITIONS: usize = 64;
+/// A policy names at most 16 upstreams, and a pool has at most 16 servers.
+pub const MOST_SOURCES: usize = 256;
+/// More programs that steer one clock are not worth naming.
+pub const MOST_SUSPECTS: usize = 16;
+/// Longest name, word, address or id, octets. A DNS name has 253.
+pub const LONGEST_NAME: usize = 256;
+/// Longest message, octets. The API server takes no longer note in an Event.
+pub const LONGEST_MESSAGE: usize = 1024;
+/// Largest length of time, seconds: 317 years, beyond the 292 years that 64 bits of nanoseconds count.
+pub const LONGEST_TIME: f64 = 1e10;
+/// Largest frequency, parts per million: a clock that stands still, or runs at twice its speed.
+pub const LARGEST_FREQUENCY: f64 = 1e6;
+/// Last point in time, the first second of the year 9999: RFC 3339 has no later year.
+pub const LAST_TIME: f64 = 253_370_764_800.0;
+/// Largest number of a transition: NodeClock keeps it as a signed integer.
+pub const LAST_TRANSITION: u64 = i64::MAX as u64;
+
+impl Report {
+    /// Cuts everything to the limits. Of the transitions the newest stay, and their numbers are strictly increasing
+    /// afterwards.
+    pub fn clamp(&mut self) {
+        let Self {
+            version,
+            boot_id,
+            instance,
+            sequence: _,
+            assignment,
+            // Its own parser limits it, to 262 octets.
+            profile: _,
+            profile_error,
+            mode: _,
+            clock,
+            sources,
+            conflict,
+            rtc,
+            timezone,
+            boot,
+            state_error,
+            server,
+            http_message,
+            transitions,
+        } = self;
+        [version, boot_id, instance].into_iter().for_each(name);
+        match assignment {
+            Assignment::Unassigned | Assignment::None | Assignment::Profile(_) => {}
+        }
+        if let Some(ProfileError { reason, message: text }) = profile_error {
+            name(reason);
+            message(text);
+        }
+        of_clock(clock);
+        sources.truncate(MOST_SOURCES);
+        sources.iter_mut().for_each(of_source);
+        if let Some(ConflictReport { since, message: text, suspects }) = conflict {
+            point(since);
+            message(text);
+            suspects.truncate(MOST_SUSPECTS);
+            suspects.iter_mut().for_each(name);
+        }
+        of_rtc(rtc);
+        if let Some(TimezoneReport { name: zone, message: text }) = timezone {
+            zone.iter_mut().for_each(name);
+            message(text);
+        }
+        if let Some(BootReport { state: _, message: text }) = boot {
+            message(text);
+        }
+        state_error.iter_mut().for_each(message);
+        let ServerReport { enabled: _, serving: _, message: text, answered: _, dropped: _, kod: _ } = server;
+        message(text);
+        message(http_message);
+        increasing(transitions);
+        for Transition { number: _, at, kind: _, message: text } in transitions {
+            point(at);
+            message(text);
+        }
+    }
+
+    /// Leaves out what matters least until the report is no larger than [`LARGEST_REPORT`], and says so. `size` is the
+    /// length of its JSON. With up to 100 sources nothing is left out.
+    pub fn fit(&mut self, size: impl Fn(&Self) -> usize) {
+        let excess = |report: &Self| size(report).saturating_sub(LARGEST_REPORT);
+        if excess(self) == 0 {
+            return;
+        }
+        self.transitions.iter_mut().for_each(|transition| cut(&mut transition.message, SHORT_MESSAGE));
+        self.sources.iter_mut().for_each(|source| cut(&mut source.message, SHORT_MESSAGE));
+        let (all, said) = (self.sources.len(), self.clock.message.clone());
+        loop {
+            let excess = excess(self);
+            if excess == 0 {
+                return;
+            }
+            if self.sources.is_empty() {
+                // The oldest were told already.
+                self.transitions.drain(..self.transitions.len().div_ceil(2));
+                if self.transitions.is_empty() {
+                    return;
+                }
+                continue;
+            }
+            leave_out(&mut self.sources, excess.div_ceil(TYPICAL_SOURCE));
+            let left = all - self.sources.len();
+            self.clock.message =
+                format!("{said}. The report leaves out {left} of {all} upstreams: it would be too large");
+            message(&mut self.clock.message);
+        }
+    }
+}
+
+/// Where there are so many messages that they do not fit.
+const SHORT_MESSAGE: usize = 256;
+/// What the JSON of a source has at least: what is left out goes in few steps, and no more than is needed goes.
+const TYPICAL_SOURCE: usize = 512;
+
+/// Drops `count` sources: first those that agree and are not needed, last the one that is followed.
+fn leave_out(sources: &mut Vec<SourceReport>, count: usize) {
+    use crate::SourceState::{
+        Agreeing, Combined, Falseticker, Measuring, NoMajority, Noselect, Selected, Unknown, Unreachable,
+        Unresolved, Untrusted, Unusable,
+    };
+    let importance = |source: &SourceReport| match source.state {
+        Selected => 3,
+        Unresolved | Unreachable | Unusable | Falseticker | NoMajority | Untrusted => 2,
+        Combined | Measuring => 1,
+        Agreeing | Noselect | Unknown => 0,
+    };
+    let mut order: Vec<_> = (0..sources.len()).rev().collect();
+    order.sort_by_key(|&index| importance(&sources[index]));
+    let mut kept = vec![true; sources.len()];
+    order.into_iter().take(count).for_each(|index| kept[index] = false);
+    let mut kept = kept.into_iter();
+    sources.retain(|_| kept.next().unwrap_or_default());
+}
+
+fn of_clock(clock: &mut ClockReport) {
+    let ClockReport {
+        synchronized: _,
+        reason: _,
+        message: text,
+        leap,
+        stratum,
+        reference,
+        offset,
+        jitter,
+        error_bound,
+        root_delay,
+        root_dispersion,
+        frequency_ppm,
+        kernel_frequency_ppm,
+        last_update_age,
+        steps: _,
+        restored: _,
+        resumed: _,
+        raised: _,
+        last_step,
+        external_steps: _,
+        last_external_step,
+        start_phase: _,
+    } = clock;
+    message(text);
+    *leap = (*leap).min(UNKNOWN_LEAP);
+    *stratum = (*stratum).min(UNSYNCHRONIZED);
+    reference.iter_mut().for_each(name);
+    [offset, jitter, error_bound, last_update_age].into_iter().for_each(length_if_any);
+    [root_delay, root_dispersion].into_iter().for_each(|value| figure(value, LONGEST_TIME));
+    [frequency_ppm, kernel_frequency_ppm].into_iter().for_each(|value| figure(value, LARGEST_FREQUENCY));
+    for StepReport { at, by } in [last_step, last_external_step].into_iter().flatten() {
+        point(at);
+        figure(by, LONGEST_TIME);
+    }
+}
+
+/// RFC 5905 §7.3.
+const UNKNOWN_LEAP: u8 = 3;
+/// RFC 5905 §7.3, MAXSTRAT.
+const UNSYNCHRONIZED: u8 = 16;
+
+fn of_source(source: &mut SourceReport) {
+    let SourceReport {
+        name: its_name,
+        address,
+        state: _,
+        message: text,
+        reach: _,
+        stratum,
+        offset,
+        delay,
+        jitter,
+        poll: _,
+        last_answer_age,
+        sent: _,
+        received: _,
+        rejected: _,
+    } = source;
+    name(its_name);
+    address.iter_mut().for_each(name);
+    message(text);
+    *stratum = (*stratum).min(UNSYNCHRONIZED);
+    [offset, delay, jitter, last_answer_age].into_iter().for_each(length_if_any);
+}
+
+fn of_rtc(rtc: &mut RtcReport) {
+    let RtcReport {
+        present: _,
+        health: _,
+        message: text,
+        offset,
+        drift_ppm,
+        read_age,
+        writes: _,
+        write_failures: _,
+    } = rtc;
+    message(text);
+    [offset, read_age].into_iter().for_each(length_if_any);
+    *drift_ppm = drift_ppm.filter(|drift| drift.is_finite());
+    drift_ppm.iter_mut().for_each(|drift| figure(drift, LARGEST_FREQUENCY));
+}
+
+/// Keeps the newest transitions whose numbers are in order. A reader tells those beyond the largest number that it knows,
+/// so a wrong number must not stand before the right ones: the list is read from its end.
+fn increasing(transitions: &mut Vec<Transition>) {
+    transitions.reverse();
+    let mut newer = LAST_TRANSITION.saturating_add(1);
+    transitions.retain(|transition| {
+        let in_order = (1..newer).contains(&transition.number);
+        if in_order {
+            newer = transition.number;
+        }
+        in_order
+    });
+    transitions.truncate(MOST_TRANSITIONS);
+    transitions.shrink_to_fit();
+    transitions.reverse();
+}
+
+/// A name, a word, an address or an id, cut to its limit.
+fn name(text: &mut String) {
+    cut(text, LONGEST_NAME);
+}
+
+/// A sentence for a reader, cut to its limit.
+pub fn message(text: &mut String) {
+    cut(text, LONGEST_MESSAGE);
+}
+
+/// Puts a space in the place of what a terminal would carry out, and cuts at a character's end; `…` says that more was
+/// there.
+fn cut(text: &mut String, longest: usize) {
+    if text.contains(is_order) {
+        *text = text.replace(is_order, " ");
+    }
+    if text.len() > longest {
+        text.truncate(text.floor_char_boundary(longest.saturating_sub(MORE.len_utf8())));
+        text.push(MORE);
+        text.shrink_to_fit();
+    }
+}
+
+const MORE: char = '…';
+
+/// Control characters, ends of lines, and what turns the direction of a text (Unicode UAX #9), so that it reads as another.
+fn is_order(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn length_if_any(value: &mut Option<f64>) {
+    *value = value.filter(|value| value.is_finite());
+    value.iter_mut().for_each(|value| figure(value, LONGEST_TIME));
+}
+
+/// JSON has no word for what is not a number.
+fn figure(value: &mut f64, largest: f64) {
+    *value = if value.is_nan() { 0.0 } else { value.clamp(-largest, largest) };
+}
+
+/// Seconds since the epoch.
+fn point(at: &mut f64) {
+    *at = if at.is_nan() { 0.0 } else { at.clamp(0.0, LAST_TIME) };
+}
+
+#[cfg(test)]
+mod tests;
