@@ -1,4 +1,5 @@
 //! Conditions: their types and reasons, each a constant, and how one follows from the last. Pure.
+use contract::limits;
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
@@ -106,7 +107,8 @@ impl Finding {
     }
 }
 
-/// The condition that follows from a finding: its time changes only when its status does.
+/// The condition that follows from a finding: its time changes only when its status does. A message is cut to what a
+/// reader and an object of the cluster can bear.
 pub(crate) fn condition(
     type_: &str,
     finding: Finding,
@@ -119,12 +121,14 @@ pub(crate) fn condition(
         Some(false) => "False",
         None => "Unknown",
     };
+    let mut message = finding.message;
+    limits::message(&mut message);
     let before = previous.iter().find(|condition| condition.type_ == type_ && condition.status == status);
     Condition {
         type_: type_.to_owned(),
         status: status.to_owned(),
         reason: finding.reason.to_owned(),
-        message: finding.message,
+        message,
         observed_generation: generation,
         last_transition_time: before.map_or(Time(now), |condition| condition.last_transition_time.clone()),
     }

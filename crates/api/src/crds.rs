@@ -20,7 +20,31 @@ pub fn crds() -> Result<[(&'static str, CustomResourceDefinition); 2], serde_jso
 fn readable(crd: &CustomResourceDefinition) -> Result<CustomResourceDefinition, serde_json::Error> {
     let mut value = serde_json::to_value(crd)?;
     join_lines(&mut value);
+    limit_conditions(&mut value);
     serde_json::from_value(value)
+}
+
+/// Limits of conditions that are not in the schema of the type: those of Kubernetes' own (k8s.io/apimachinery,
+/// meta/v1/types.go).
+const CONDITION: [(&str, u32); 4] = [("type", 316), ("status", 7), ("reason", 1024), ("message", 32_768)];
+
+fn limit_conditions(value: &mut Value) {
+    let Value::Object(fields) = value else {
+        if let Value::Array(items) = value {
+            items.iter_mut().for_each(limit_conditions);
+        }
+        return;
+    };
+    if let Some(Value::Object(properties)) =
+        fields.get_mut("conditions").and_then(|list| list.pointer_mut("/items/properties"))
+    {
+        for (name, longest) in CONDITION {
+            if let Some(Value::Object(property)) = properties.get_mut(name) {
+                property.insert("maxLength".to_owned(), longest.into());
+            }
+        }
+    }
+    fields.values_mut().for_each(limit_conditions);
 }
 
 fn join_lines(value: &mut Value) {

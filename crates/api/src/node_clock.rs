@@ -1,5 +1,6 @@
 //! NodeClock: how the clock of one node is doing. The operator alone writes it, from the reports of the node's agent;
-//! it has no spec. Lengths of time are texts for readers (`-412us`); numbers for machines are in the agents' metrics.
+//! it has no spec. Lengths of time are texts for readers (`-412us`); numbers for machines are in the agents' metrics. Every
+//! text and list has a limit, no less than the operator's for what an agent reports (`contract::limits`).
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -75,12 +76,14 @@ pub struct NodeClockFields {}
 pub struct NodeClockStatus {
     /// The policy in force on the node; absent if none is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub policy: Option<String>,
     /// What the node is to run, and what it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileStatus>,
     /// Discipline if the agent steers the clock; Observe if the running profile does not let it, or a conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub mode: Option<String>,
     /// Whether a majority of upstreams was found and the error bound is within the policy's threshold.
     pub synchronized: bool,
@@ -89,18 +92,23 @@ pub struct NodeClockStatus {
     pub stratum: Option<i32>,
     /// Name of the upstream that is followed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub reference: Option<String>,
     /// This clock minus true time, as estimated: -412us is behind.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub offset: Option<String>,
     /// Standard deviation of the measurements.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub jitter: Option<String>,
     /// Largest error that this clock can have.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub error_bound: Option<String>,
     /// The correction that keeps the clock right, as in -12.345ppm; positive: the clock is sped up.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub frequency: Option<String>,
     /// Steps of the clock by the agent since the node's boot; those that are not of the start phase (after an external
     /// step, after a pause) since the agent's start.
@@ -121,6 +129,7 @@ pub struct NodeClockStatus {
     /// The upstreams, as this node sees them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[schemars(length(max = 256))]
     pub sources: Vec<SourceStatus>,
     /// The hardware clock.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,6 +150,7 @@ pub struct NodeClockStatus {
     /// RTCHealthy: the hardware clock would start the node with the right time. Serving: the node answers NTP requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
 }
 
@@ -150,12 +160,15 @@ pub struct NodeClockStatus {
 pub struct ProfileStatus {
     /// The profile that is assigned to the node, `<policy>.<hash>`, or `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 262))]
     pub wanted: Option<String>,
     /// The profile that the agent runs.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 262))]
     pub running: Option<String>,
     /// Why the wanted one does not run, as in `ProfileMissing: …`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1282))]
     pub error: Option<String>,
 }
 
@@ -167,6 +180,7 @@ pub struct LastStep {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
     /// By how much; positive is forward.
+    #[schemars(length(max = 32))]
     pub by: String,
 }
 
@@ -178,9 +192,11 @@ pub struct ConflictStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
     /// What was seen, and what to do about it.
+    #[schemars(length(max = 1024))]
     pub message: String,
     /// Programs on the node that steer clocks, as in `chronyd (pid 312)`; absent if none can be seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 256)))]
     pub suspects: Vec<String>,
 }
 
@@ -190,9 +206,11 @@ pub struct ConflictStatus {
 pub struct TimezoneStatus {
     /// Where the host's /etc/localtime leads; absent if that cannot be told.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub name: Option<String>,
     /// Why it is not what the policy asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub message: Option<String>,
 }
 
@@ -201,28 +219,36 @@ pub struct TimezoneStatus {
 #[serde(rename_all = "camelCase")]
 pub struct SourceStatus {
     /// Its name in the policy; a server of a pool has a number behind it, as in pool#1.
+    #[schemars(length(max = 256))]
     pub name: String,
     /// The address that is asked; absent while the name does not resolve.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub address: Option<String>,
     /// What came of it: Unresolved, Unreachable, Measuring, Unusable, Falseticker, NoMajority, Untrusted, Noselect,
     /// Agreeing, Combined or Selected.
+    #[schemars(length(max = 32))]
     pub state: String,
     /// Why it is not used.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub message: Option<String>,
     /// The last eight polls as an octal number, as ntpq prints them: 377 means that all were answered.
+    #[schemars(length(max = 8))]
     pub reach: String,
     /// Its stratum; 16 if unknown.
     pub stratum: i32,
     /// This clock minus its time.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub offset: Option<String>,
     /// Round trip.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub delay: Option<String>,
     /// Standard deviation of its measurements.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub jitter: Option<String>,
     /// Interval between requests, as a power of two in seconds.
     pub poll: i32,
@@ -234,15 +260,19 @@ pub struct SourceStatus {
 pub struct RtcStatus {
     /// Unknown (not read, or nothing to compare it with), Healthy, Absent, Unreadable, Off, Drifting, BatterySuspect,
     /// LocalTime or WriteFailed.
+    #[schemars(length(max = 32))]
     pub health: String,
     /// The same in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub message: Option<String>,
     /// Hardware clock minus system clock when last read.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub offset: Option<String>,
     /// What it gains on true time by itself, as in 3.500ppm; negative: it loses. Absent until that can be told.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub drift: Option<String>,
     /// Writes by the agent that were read back right.
     pub writes: i64,
@@ -258,6 +288,7 @@ pub struct ServerStatus {
     pub serving: bool,
     /// Why not, if it should be.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub message: Option<String>,
     /// Requests answered.
     pub answered: i64,
@@ -272,19 +303,24 @@ pub struct ServerStatus {
 #[serde(rename_all = "camelCase")]
 pub struct AgentStatus {
     /// Its version.
+    #[schemars(length(max = 256))]
     pub version: String,
     /// The node's boot, by the kernel's boot id.
     #[serde(rename = "bootID")]
+    #[schemars(length(max = 256))]
     pub boot_id: String,
     /// This run of the agent; numbers of transitions begin anew with it.
+    #[schemars(length(max = 256))]
     pub instance: String,
     /// The static pod that sets the clock at the node's next boot: Installed, Absent, or Failed with the reason; absent if
     /// the agent knows of none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1056))]
     pub boot: Option<String>,
     /// Why the agent cannot write its state folder on the node, as on a full disk; absent while it can. The clock is kept
     /// right, but not stepped, and what the agent learns is gone with its next restart.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub state_error: Option<String>,
     /// Number of the last transition that became an Event.
     pub last_transition: i64,

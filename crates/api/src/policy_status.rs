@@ -12,6 +12,7 @@ pub struct TimeSyncPolicyStatus {
     pub observed_generation: Option<i64>,
     /// The profile made from the spec, `<policy>.<hash>`; of a refused spec: the last good one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 262))]
     pub profile: Option<String>,
     /// Nodes, counted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -21,12 +22,14 @@ pub struct TimeSyncPolicyStatus {
     pub worst: Option<WorstNode>,
     /// The largest difference between the offsets of two synchronised nodes, as in 207us.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub spread: Option<String>,
     /// Accepted: the spec can be carried out. RolledOut: every node runs it. Synchronized: every node's clock is
     /// synchronised, and offsets and spread are within their thresholds. Conflict: on some node somebody else steers the
     /// clock.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
 }
 
@@ -56,10 +59,13 @@ pub struct NodeCounts {
 #[serde(rename_all = "camelCase")]
 pub struct WorstNode {
     /// Its name.
+    #[schemars(length(max = 253))]
     pub node: String,
     /// Its clock minus true time, as in -412us: negative is behind.
+    #[schemars(length(max = 32))]
     pub offset: String,
     /// The largest error that its clock can have.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub error_bound: Option<String>,
 }

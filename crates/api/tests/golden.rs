@@ -61,6 +61,43 @@ fn every_field_is_documented() {
     }
 }
 
+/// A status that the API server takes must be small enough for it: what a node says must not grow without end.
+#[test]
+fn every_text_and_list_of_a_status_has_a_limit() {
+    for (_, crd) in api::crds().unwrap() {
+        let value = serde_json::to_value(&crd).unwrap();
+        let status = &value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+        let mut without = Vec::new();
+        unlimited(status, &format!("{}.status", crd.spec.names.kind), &mut without);
+        assert_eq!(without, Vec::<String>::new());
+        assert_eq!(
+            status.pointer("/properties/conditions/items/properties/message/maxLength"),
+            Some(&Value::from(32_768))
+        );
+    }
+}
+
+fn unlimited(schema: &Value, at: &str, without: &mut Vec<String>) {
+    let limited = match schema["type"].as_str() {
+        Some("string") => {
+            ["maxLength", "enum"].iter().any(|limit| schema.get(limit).is_some())
+                || schema["format"] == "date-time"
+        }
+        Some("array") => schema.get("maxItems").is_some(),
+        Some("object") => schema.get("additionalProperties").is_none(),
+        _ => true,
+    };
+    if !limited {
+        without.push(at.to_owned());
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        unlimited(property, &format!("{at}.{name}"), without);
+    }
+    if let Some(items) = schema.get("items") {
+        unlimited(items, &format!("{at}[]"), without);
+    }
+}
+
 fn undocumented(schema: &Value, at: &str, missing: &mut Vec<String>) {
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let at = format!("{at}.{name}");

@@ -25,6 +25,8 @@ use tokio::{
 use super::*;
 use crate::fixtures::report;
 
+mod admitted;
+
 /// A file with a token, gone at the end.
 struct Secret(PathBuf);
 
