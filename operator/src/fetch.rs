@@ -170,7 +170,8 @@ impl Watches {
         let node_clocks =
             self.node_clocks.state().into_iter().map(|clock| (clock.name_any(), clock)).collect();
         let held = secrets::data(&self.keys).unwrap_or_default();
-        let secrets = Secrets { named: self.secrets.fetch(), held, cookie_keys: None };
+        let (named, untaken) = self.secrets.fetch();
+        let secrets = Secrets { named, untaken, held, cookie_keys: None };
         Fetched { policies, nodes, agents, profiles, secrets, node_clocks }
     }
 }

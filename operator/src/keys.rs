@@ -32,10 +32,21 @@ pub(crate) type Data = BTreeMap<String, Content>;
 pub(crate) struct Secrets {
     /// Those that policies name: their data; none if there is no such Secret. One that is not in here was not read yet.
     pub(crate) named: BTreeMap<String, Option<Data>>,
+    /// Of these nothing is taken though they are there.
+    pub(crate) untaken: BTreeMap<String, Untaken>,
     /// What `timesync-keys` holds.
     pub(crate) held: Data,
     /// What the file of the cookies' keys is to hold; none if no keys were made.
     pub(crate) cookie_keys: Option<Content>,
+}
+
+/// Why nothing is taken of a Secret; each a sentence for a reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Untaken {
+    /// Whoever keeps the Secrets has not said that nodes may have it. Nodes keep what they have.
+    Unlabelled(String),
+    /// It holds what no node may have.
+    Forbidden(String),
 }
 
 /// Whether all that a profile needs is there.
@@ -82,7 +93,11 @@ impl Secrets {
         if file == cookie_keys::FILE {
             return self.cookie_keys.as_ref().or_else(|| self.held.get(file));
         }
-        self.named_content(file).ok().or_else(|| self.held.get(file))
+        match self.named_content(file) {
+            Ok(content) => Some(content),
+            Err(Lack::Forbidden(_)) => None,
+            Err(Lack::Missing(_) | Lack::Unread(_)) => self.held.get(file),
+        }
     }
 
     /// Whether there is something for each file of the profile.
@@ -93,7 +108,7 @@ impl Secrets {
             let here = match self.named_content(&file) {
                 Ok(_) => Supply::Complete,
                 Err(Lack::Missing(why)) if self.held.contains_key(&file) => Supply::Kept(why),
-                Err(Lack::Missing(why)) => return Supply::Missing(why),
+                Err(Lack::Missing(why) | Lack::Forbidden(why)) => return Supply::Missing(why),
                 Err(Lack::Unread(_)) if self.held.contains_key(&file) => Supply::Complete,
                 Err(Lack::Unread(why)) => Supply::Unread(why),
             };
@@ -110,6 +125,11 @@ impl Secrets {
         let Some((secret, key)) = file.split_once('_') else {
             return missing(format!("{file} is no key of a Secret"));
         };
+        match self.untaken.get(secret) {
+            Some(Untaken::Forbidden(why)) => return Err(Lack::Forbidden(why.clone())),
+            Some(Untaken::Unlabelled(why)) => return missing(why.clone()),
+            None => {}
+        }
         match self.named.get(secret) {
             None => Err(Lack::Unread(format!("Secret {secret} was not read yet"))),
             Some(None) => missing(format!("there is no Secret {secret}")),
@@ -126,6 +146,8 @@ impl Secrets {
 
 enum Lack {
     Missing(String),
+    /// What nodes may not have, they do not keep either.
+    Forbidden(String),
     Unread(String),
 }
 
@@ -194,7 +216,7 @@ mod tests {
             };
             let held: Vec<_> = held.iter().map(|file| (*file, "v")).collect();
             let named = named.iter().map(secret).collect();
-            let secrets = Secrets { named, held: data(&held), cookie_keys: None };
+            let secrets = Secrets { named, held: data(&held), ..Secrets::default() };
             assert_eq!(secrets.supply(&profile(&["key = 's_k'", "key = 't_k'"])), expected, "{secrets:?}");
         };
         check(&["s k", "t k"], &[], Supply::Complete);
@@ -208,6 +230,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_for_nodes_is_told_and_not_taken() {
+        let check = |untaken: Untaken, held: &[(&str, &str)], expected: Supply, kept: bool| {
+            let named = BTreeMap::from([("s".to_owned(), None)]);
+            let untaken = BTreeMap::from([("s".to_owned(), untaken)]);
+            let secrets = Secrets { named, untaken, held: data(held), cookie_keys: None };
+            assert_eq!(secrets.supply(&profile(&["key = 's_k'"])), expected);
+            assert_eq!(secrets.content("s_k").is_some(), kept, "{expected:?}");
+        };
+        let unlabelled = || Untaken::Unlabelled("no label".to_owned());
+        let forbidden = || Untaken::Forbidden("a token".to_owned());
+        check(unlabelled(), &[], Supply::Missing("no label".to_owned()), false);
+        check(unlabelled(), &[("s_k", "old")], Supply::Kept("no label".to_owned()), true);
+        check(forbidden(), &[], Supply::Missing("a token".to_owned()), false);
+        check(forbidden(), &[("s_k", "old")], Supply::Missing("a token".to_owned()), false);
+    }
+
+    #[test]
     fn what_would_fill_the_secret_is_not_taken() {
         let named = BTreeMap::from([("s".to_owned(), Some(data(&[("k", &"x".repeat(LARGEST + 1))])))]);
         let secrets = Secrets { named, ..Secrets::default() };
@@ -218,7 +257,7 @@ mod tests {
     #[test]
     fn the_newest_content_counts_and_is_not_shown() {
         let named = BTreeMap::from([("s".to_owned(), Some(data(&[("k", "new")])))]);
-        let mut secrets = Secrets { named, held: data(&[("s_k", "old")]), cookie_keys: None };
+        let mut secrets = Secrets { named, held: data(&[("s_k", "old")]), ..Secrets::default() };
         assert_eq!(secrets.content("s_k").unwrap().0.0, b"new");
         secrets.named.insert("s".to_owned(), None);
         assert_eq!(secrets.content("s_k").unwrap().0.0, b"old");

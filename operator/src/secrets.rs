@@ -1,22 +1,43 @@
-//! The Secrets that policies name, each watched by itself: of the others in the namespace nothing is ever read. In: the
-//! names; out: what they hold. Each change wakes the controller.
+//! The Secrets that policies name and that are labelled for it, each watched by itself. Of other Secrets no data is ever
+//! read: the API server selects by label, name and type. Of a named one that is not among them the operator asks for the
+//! row that `kubectl get secret` shows, and says why it is not taken. In: the names; out: what they hold. Each change wakes
+//! the controller.
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client,
-    runtime::{reflector::Store, watcher},
+    runtime::{WatchStreamExt, reflector::Store, watcher},
 };
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{
+    sync::Notify,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::warn;
 
 use crate::{
     fetch::{keep, watch},
-    keys::{Content, Data},
+    keys::{self, Content, Data, Untaken},
 };
+
+mod row;
+
+use row::Row;
+
+/// The label of Secrets that may be given to nodes. Who may write policies decides which Secrets are named; only who may
+/// write Secrets decides which can be taken.
+const LABEL: &str = "timesync.dev/keys";
+/// Every object of the chart has it: the token's Secret, and the one that agents mount.
+const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "timesync");
+/// Types that hold credentials of the cluster: service accounts, joining nodes, and all that a helm release was given.
+const FORBIDDEN: [&str; 3] =
+    ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/release.v1"];
 
 /// The watches, running.
 pub(crate) struct SecretWatches {
@@ -24,38 +45,183 @@ pub(crate) struct SecretWatches {
     namespace: String,
     wake: Arc<Notify>,
     watches: BTreeMap<String, SecretWatch>,
+    /// Named, and never looked at.
+    own: BTreeSet<String>,
 }
 
 struct SecretWatch {
     store: Store<Secret>,
+    /// What is there under this name while the store is empty; none before that is known.
+    other: Arc<Mutex<Option<Other>>>,
     /// Ends with the watch.
     _task: JoinSet<()>,
+}
+
+/// What is there under the name of a Secret that the watch does not show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Other {
+    Nothing,
+    OfType(String),
 }
 
 impl SecretWatches {
     /// Watches nothing yet.
     pub(crate) fn new(client: Client, namespace: &str, wake: Arc<Notify>) -> Self {
-        Self { client, namespace: namespace.to_owned(), wake, watches: BTreeMap::new() }
+        let namespace = namespace.to_owned();
+        Self { client, namespace, wake, watches: BTreeMap::new(), own: BTreeSet::new() }
     }
 
     /// Watches these from now on, and no others.
     pub(crate) fn follow(&mut self, names: &BTreeSet<String>) {
+        let (own, names): (BTreeSet<_>, BTreeSet<_>) =
+            names.iter().cloned().partition(|name| name == keys::SECRET);
+        self.own = own;
         self.watches.retain(|name, _| names.contains(name));
         for name in names {
-            if !self.watches.contains_key(name) {
-                let mut tasks = JoinSet::new();
-                let store = watch_one(&self.client, &self.namespace, name, &self.wake, &mut tasks);
-                self.watches.insert(name.clone(), SecretWatch { store, _task: tasks });
+            if !self.watches.contains_key(&name) {
+                let watch = SecretWatch::start(&self.client, &self.namespace, &name, &self.wake);
+                self.watches.insert(name, watch);
             }
         }
     }
 
-    /// What those hold that were read; none where there is no such Secret.
-    pub(crate) fn fetch(&self) -> BTreeMap<String, Option<Data>> {
-        let read =
-            |watch: &&SecretWatch| watch.store.wait_until_ready().now_or_never().is_some_and(|r| r.is_ok());
-        let ready = self.watches.iter().filter(|(_, watch)| read(watch));
-        ready.map(|(name, watch)| (name.clone(), data(&watch.store))).collect()
+    /// What those hold that were read, none where nothing is taken; and why nothing is taken of those that are there.
+    pub(crate) fn fetch(&self) -> (BTreeMap<String, Option<Data>>, BTreeMap<String, Untaken>) {
+        let (mut named, mut untaken) = (BTreeMap::new(), BTreeMap::new());
+        let mut refuse = |name: &str, why| {
+            untaken.insert(name.to_owned(), why);
+            None
+        };
+        for name in &self.own {
+            named.insert(name.clone(), refuse(name, own(name)));
+        }
+        for (name, watch) in &self.watches {
+            let ready = watch.store.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok());
+            let other = watch.other.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let held = match (watch.store.state().first(), other) {
+                _ if !ready => continue,
+                (Some(secret), _) if is_own(&secret.metadata) => refuse(name, own(name)),
+                (Some(secret), _) => Some(entries(secret)),
+                (None, None) => continue,
+                (None, Some(Other::Nothing)) => None,
+                (None, Some(Other::OfType(type_))) => refuse(name, self.why(name, &type_)),
+            };
+            named.insert(name.clone(), held);
+        }
+        (named, untaken)
+    }
+
+    /// Why a Secret is not taken that is there.
+    fn why(&self, name: &str, type_: &str) -> Untaken {
+        if FORBIDDEN.contains(&type_) {
+            return Untaken::Forbidden(format!(
+                "Secret {name} is of type {type_}, which is never given to nodes"
+            ));
+        }
+        let namespace = &self.namespace;
+        Untaken::Unlabelled(format!(
+            "Secret {name} has no label {LABEL}: \"true\"; run `kubectl -n {namespace} label secret {name} {LABEL}=true`"
+        ))
+    }
+}
+
+fn own(name: &str) -> Untaken {
+    Untaken::Forbidden(format!("Secret {name} is timesync's own; name another one"))
+}
+
+fn is_own(meta: &ObjectMeta) -> bool {
+    meta.labels.as_ref().is_some_and(|labels| labels.get(PART_OF.0).is_some_and(|value| value == PART_OF.1))
+}
+
+/// How long the API server may take for one row.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How soon a Secret without the label is noticed. One with the label wakes the watch.
+const LOOK: Duration = Duration::from_secs(15);
+
+impl SecretWatch {
+    fn start(client: &Client, namespace: &str, name: &str, wake: &Arc<Notify>) -> Self {
+        let mut tasks = JoinSet::new();
+        let changed = Arc::new(Notify::new());
+        let forbidden: String = FORBIDDEN.map(|type_| format!(",type!={type_}")).concat();
+        let this = watcher::Config::default()
+            .labels(&format!("{LABEL}=true"))
+            .fields(&format!("metadata.name={name}{forbidden}"));
+        let events = watch(Api::<Secret>::namespaced(client.clone(), namespace), this).modify(reduce);
+        let store = keep(events, "Secret", &changed, &mut tasks);
+        let other = Arc::new(Mutex::new(None));
+        let look = Look {
+            client: client.clone(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            store: store.clone(),
+            other: Arc::clone(&other),
+            changed,
+            wake: Arc::clone(wake),
+        };
+        tasks.spawn(look.run());
+        Self { store, other, _task: tasks }
+    }
+}
+
+/// Finds out what is there while the watch shows nothing.
+struct Look {
+    client: Client,
+    namespace: String,
+    name: String,
+    store: Store<Secret>,
+    other: Arc<Mutex<Option<Other>>>,
+    changed: Arc<Notify>,
+    wake: Arc<Notify>,
+}
+
+impl Look {
+    /// Runs as long as the watch.
+    async fn run(self) {
+        if self.store.wait_until_ready().await.is_err() {
+            return;
+        }
+        let mut complained = false;
+        loop {
+            let other = if !self.store.is_empty() {
+                Ok(None)
+            } else {
+                let row = timeout(PATIENCE, Row::fetch(&self.client, &self.namespace, &self.name)).await;
+                row.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+                    .map(|row| Some(row.map_or(Other::Nothing, |Row { type_ }| Other::OfType(type_))))
+            };
+            match other {
+                Ok(other) => {
+                    *self.other.lock().unwrap_or_else(PoisonError::into_inner) = other;
+                    complained = false;
+                }
+                Err(error) => {
+                    if !complained {
+                        warn!(
+                            secret = self.name,
+                            error, "Cannot ask whether there is such a Secret; trying again"
+                        );
+                    }
+                    complained = true;
+                }
+            }
+            self.wake.notify_one();
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = sleep(LOOK) => {}
+            }
+        }
+    }
+}
+
+/// Of a Secret its data is kept, and whose it is. Nothing is kept of our own.
+fn reduce(secret: &mut Secret) {
+    let Secret { metadata, data, immutable, string_data, type_ } = secret;
+    let (name, namespace) = (metadata.name.take(), metadata.namespace.take());
+    let (labels, resource_version) = (metadata.labels.take(), metadata.resource_version.take());
+    *metadata = ObjectMeta { name, namespace, labels, resource_version, ..ObjectMeta::default() };
+    (*immutable, *string_data, *type_) = (None, None, None);
+    if is_own(metadata) {
+        *data = None;
     }
 }
 
@@ -74,7 +240,13 @@ pub(crate) fn watch_one(
 
 /// What a watched Secret holds; none if it is not there.
 pub(crate) fn data(store: &Store<Secret>) -> Option<Data> {
-    let secret = store.state().first().cloned()?;
-    let data = secret.data.iter().flatten();
-    Some(data.map(|(key, content)| (key.clone(), Content(content.clone()))).collect())
+    store.state().first().map(|secret| entries(secret))
 }
+
+fn entries(secret: &Secret) -> Data {
+    let data = secret.data.iter().flatten();
+    data.map(|(key, content)| (key.clone(), Content(content.clone()))).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -303,7 +303,7 @@ impl Draft {
                  that the lines name:\n",
             ),
         }
-        for name in names {
+        for &name in &names {
             let of_it: Vec<_> = secrets.iter().copied().filter(|wanted| wanted.secret == name).collect();
             if self.target == Target::Policy {
                 let options = match of_it.as_slice() {
@@ -320,6 +320,12 @@ impl Draft {
             for Wanted { key, content, .. } in of_it {
                 let _ = writeln!(text, "  {key}: {content}");
             }
+        }
+        if self.target == Target::Policy && !names.is_empty() {
+            let names = names.into_iter().collect::<Vec<_>>().join(" ");
+            text.push_str("The operator gives nodes only Secrets with this label:\n");
+            let _ =
+                writeln!(text, "  kubectl -n timesync-system label secret {names} timesync.dev/keys=true");
         }
         text
     }

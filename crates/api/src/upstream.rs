@@ -131,7 +131,7 @@ pub(crate) fn nts_port() -> i32 {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKey {
-    /// Name of the Secret, in the operator's namespace.
+    /// Name of the Secret, in the operator's namespace. It has the label timesync.dev/keys: "true".
     #[schemars(length(min = 1, max = 189), regex(pattern = rules::SECRET_NAME))]
     pub name: String,
     /// The key in its data.

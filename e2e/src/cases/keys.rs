@@ -10,6 +10,7 @@ use super::lab::{self, MS};
 use crate::{install::NAMESPACE, kubectl, upstream, vm, wait};
 
 const SECRET: &str = "ntp-keys";
+const LABEL: &str = "timesync.dev/keys=true";
 /// A kubelet that does not listen to nudges looks at its volumes each minute or so.
 const UNTIL_READ: Duration = Duration::from_secs(150);
 
@@ -29,12 +30,17 @@ fn with_a_secret() -> anyhow::Result<()> {
     let before = lab::report(vm::VMS[0])?.profile;
     let server = upstream::HONEST;
     lab::apply(&[&format!("name: keyed, server: {server}, keyRef: {{name: {SECRET}, key: site}}")], "")?;
-    wait_for_policy("SecretMissing")?;
+    wait_for_policy("SecretMissing", "there is no Secret")?;
     ensure!(lab::report(vm::VMS[0])?.profile == before, "another profile runs, without its key");
 
+    // Nobody has said that nodes may have it.
     store(upstream::KEY)?;
+    wait_for_policy("SecretMissing", &format!("label secret {SECRET} {LABEL}"))?;
+    let keys = kubectl::get(&format!("secret timesync-keys -n {NAMESPACE}"))?;
+    ensure!(!keys.to_string().contains(SECRET), "what has no label was copied");
+    kubectl::sh(&format!("label secret {SECRET} -n {NAMESPACE} {LABEL}"))?;
     wait_until_followed()?;
-    wait_for_policy("AllNodes")?;
+    wait_for_policy("AllNodes", "")?;
 
     // The same id and type, other octets: the server does not answer.
     store(&upstream::KEY.replace("HEX:0", "HEX:f"))?;
@@ -85,14 +91,16 @@ fn clocks_stay() -> anyhow::Result<()> {
     })
 }
 
-/// Waits until the policy's RolledOut has this reason.
-fn wait_for_policy(reason: &str) -> anyhow::Result<()> {
+/// Waits until the policy's RolledOut has this reason, and a message with these words.
+fn wait_for_policy(reason: &str, words: &str) -> anyhow::Result<()> {
     wait::until(&format!("RolledOut of the policy to say {reason}"), "2 s", Duration::from_secs(60), || {
         let policy = kubectl::policy(lab::POLICY)?;
         let conditions = policy.status.unwrap_or_default().conditions;
         let said = conditions.iter().find(|condition| condition.type_ == "RolledOut");
         let new = said.is_some_and(|said| said.observed_generation == policy.metadata.generation);
-        Ok(said.is_some_and(|said| new && said.reason == reason).then_some(()))
+        Ok(said
+            .is_some_and(|said| new && said.reason == reason && said.message.contains(words))
+            .then_some(()))
     })
 }
 

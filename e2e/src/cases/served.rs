@@ -33,7 +33,7 @@ pub(super) fn run() -> anyhow::Result<()> {
 
 fn with_secrets() -> anyhow::Result<()> {
     let read = |name: &str| fs::read_to_string(pki::folder().join(name)).with_context(|| name.to_owned());
-    let secret = |name: &str, data: serde_json::Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE}, "stringData": data});
+    let secret = |name: &str, data: serde_json::Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"timesync.dev/keys": "true"}}, "stringData": data});
     kubectl::apply(&secret(SECRET, json!({"site": upstream::KEY})).to_string())?;
     let mut tls = secret(TLS_SECRET, json!({"tls.crt": read("ntp.crt")?, "tls.key": read("ntp.key")?}));
     tls["type"] = json!("kubernetes.io/tls");
