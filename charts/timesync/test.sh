@@ -85,14 +85,17 @@ echo "chart: one replica needs no PodDisruptionBudget"
 rendered=$(render --set operator.replicas=1)
 [[ $rendered != *PodDisruptionBudget* ]] || fail "a budget for one replica would block drains"
 
-echo "chart: the static pod is opt-in, and leaves with the release"
+echo "chart: a hook withdraws the statuses, and leaves with the release"
+hooks=$(render | documents templates/uninstall.yaml)
+[[ $hooks == *"kind: Job"* ]] || fail "there is no hook, and statuses would say True for ever"
+[[ $(grep -c '^kind: ' <<<"$hooks") == "$(grep -c 'helm.sh/hook: pre-delete' <<<"$hooks")" ]] || fail "part of the hook would stay"
+
+echo "chart: the static pod is opt-in"
 rendered=$(render)
 [[ $rendered == *"static_pod = false"* ]] || fail "agents are not told to remove a static pod that was switched off"
-[[ $rendered != *pre-delete* && $rendered != *timesync.dev/boot* ]] || fail "a release without static pods has the hook"
+[[ $rendered != *timesync.dev/boot* ]] || fail "agents without static pods are told to remove them"
 rendered=$(render --set agent.boot.staticPod=true)
-[[ $rendered == *"static_pod = true"* ]] || fail "agent.boot.staticPod is ignored"
-hooks=$(documents templates/uninstall.yaml <<<"$rendered")
-[[ $(grep -c '^kind: ' <<<"$hooks") == "$(grep -c 'helm.sh/hook: pre-delete' <<<"$hooks")" ]] || fail "part of the hook would stay"
+[[ $rendered == *"static_pod = true"* && $rendered == *timesync.dev/boot* ]] || fail "agent.boot.staticPod is ignored"
 
 echo "chart: which nodes get an agent"
 rendered=$(render --set agent.nodeSelector=null,agent.affinity=null,agent.tolerations=null)

@@ -84,6 +84,8 @@ pub(crate) mod reason {
     pub(crate) const AGENT_UNREACHABLE: &str = "AgentUnreachable";
     /// Any, of a node: something answers at its agent's address that is not proven to be the agent.
     pub(crate) const AGENT_NOT_PROVEN: &str = "AgentNotProven";
+    /// Any: the release was uninstalled.
+    pub(crate) const UNINSTALLED: &str = "Uninstalled";
     /// Any, of a node: there is no agent on it.
     pub(crate) const NO_AGENT: &str = "NoAgent";
     /// Any, of a node: its agent has not been heard of yet. UpstreamsReachable: the first answers are awaited.

@@ -1,6 +1,6 @@
-//! Before the release goes: tells each agent, by an annotation of its pod, to take the static pod for the next boot off its
-//! node, and waits until its report says so. Who does not, or is not heard of, is named and left: nothing blocks the
-//! uninstallation.
+//! Before the release goes: takes the Lease, so that the operator writes no more; tells each agent that keeps a static pod for
+//! its node's next boot, by an annotation of its own pod, to take it away, and waits until its report says so; then withdraws
+//! what the statuses say. Who does not, or is not heard of, is named and left: nothing blocks the uninstallation.
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -8,6 +8,7 @@ use std::{
 };
 
 use contract::{BootPod, BootPodState, Report};
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
@@ -16,7 +17,7 @@ use kube::{
 use serde_json::json;
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tracing::{info, warn};
 
@@ -25,6 +26,9 @@ use crate::{
     fetch::AgentPod,
 };
 
+mod lease;
+mod statuses;
+
 /// Whom to tell, and how they are asked.
 pub(crate) struct Uninstall {
     pub(crate) client: Client,
@@ -32,9 +36,14 @@ pub(crate) struct Uninstall {
     pub(crate) agent_selector: String,
     pub(crate) agent_port: u16,
     pub(crate) token_file: PathBuf,
-    /// So long is waited.
+    /// So long agents are waited for.
     pub(crate) patience: Duration,
 }
+
+/// How long the Lease is tried for.
+const LEASE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long statuses are written: with the agents' minute the whole ends before the chart's Job is ended.
+const STATUSES_PATIENCE: Duration = Duration::from_secs(100);
 
 /// Not the operator's, which would take back what it did not write itself.
 const FIELD_MANAGER: &str = "timesync-uninstall";
@@ -42,9 +51,28 @@ const FIELD_MANAGER: &str = "timesync-uninstall";
 /// Agents come and go until the DaemonSet is deleted.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// Annotations under way together.
+const AT_ONCE: usize = 32;
+/// Pods in memory together.
+const PAGE: u32 = 500;
+/// Of one request.
+const REQUEST: Duration = Duration::from_secs(10);
+
 impl Uninstall {
-    /// Tells them and waits. The answer is who was not heard to have done it, for a reader.
+    /// Does all of it. The answer is who was not heard to have taken its static pod away, for a reader.
     pub(crate) async fn run(self) -> BTreeMap<String, String> {
+        let alone = lease::take(&self.client, &self.namespace, Instant::now() + LEASE_PATIENCE).await;
+        let open = self.tell_agents().await;
+        match alone {
+            Some(alone) => sleep_until(alone).await,
+            None => warn!("The operator may go on until it is deleted, and write what is withdrawn now"),
+        }
+        statuses::withdraw(&self.client, Instant::now() + STATUSES_PATIENCE).await;
+        open
+    }
+
+    /// Tells them and waits.
+    async fn tell_agents(&self) -> BTreeMap<String, String> {
         let deadline = Instant::now() + self.patience;
         let (sender, mut answers) = mpsc::channel(64);
         let mut collector = Collector::new(self.token_file.clone(), sender);
@@ -52,8 +80,12 @@ impl Uninstall {
         loop {
             match timeout_at(deadline, self.agents()).await {
                 Ok(Ok(agents)) => {
-                    for agent in progress.follow(&agents) {
-                        progress.told(agent, timeout_at(deadline, self.tell(agent)).await.ok());
+                    let untold = progress.follow(&agents);
+                    let mut telling = stream::iter(untold)
+                        .map(async |agent| (agent, self.tell(agent).await))
+                        .buffer_unordered(AT_ONCE);
+                    while let Ok(Some((agent, outcome))) = timeout_at(deadline, telling.next()).await {
+                        progress.told(agent, outcome);
                     }
                     collector.follow(agents.iter());
                 }
@@ -74,25 +106,47 @@ impl Uninstall {
         }
     }
 
+    /// Those that can be told.
     async fn agents(&self) -> Result<Vec<AgentPod>, kube::Error> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        let pods = api.list(&ListParams::default().labels(&self.agent_selector)).await?;
-        Ok(pods.iter().filter_map(|pod| AgentPod::of(pod, self.agent_port)).collect())
+        let mut params = ListParams::default().labels(&self.agent_selector).limit(PAGE);
+        let mut agents = Vec::new();
+        loop {
+            let page = api.list(&params).await?;
+            let hearing = page.iter().filter(|pod| hears(pod));
+            agents.extend(hearing.filter_map(|pod| AgentPod::of(pod, self.agent_port)));
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                return Ok(agents);
+            }
+        }
     }
 
     /// A patch that names the uid meets no other pod of the same name.
-    async fn tell(&self, agent: &AgentPod) -> Result<(), kube::Error> {
+    async fn tell(&self, agent: &AgentPod) -> Result<(), String> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let annotations = BTreeMap::from([(BootPod::ANNOTATION, BootPod::REMOVE)]);
         let change = json!({"metadata": {"uid": agent.uid, "annotations": annotations}});
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        match api.patch_metadata(&agent.name, &params, &Patch::Merge(&change)).await {
-            Ok(_) => Ok(()),
+        match timeout(REQUEST, api.patch_metadata(&agent.name, &params, &Patch::Merge(&change))).await {
+            Ok(Ok(_)) => Ok(()),
             // It has gone meanwhile, and its successor is in the next list.
-            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-            Err(error) => Err(error),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 || status.code == 409 => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the API server takes too long".to_owned()),
         }
     }
+}
+
+/// Whether an agent sees the annotation: its pod has it as a file. Where static pods are switched off, no agent keeps one.
+fn hears(pod: &Pod) -> bool {
+    let path = format!("metadata.annotations['{}']", BootPod::ANNOTATION);
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let sources =
+        volumes.flat_map(|volume| volume.projected.iter().flat_map(|each| each.sources.iter().flatten()));
+    let items =
+        sources.flat_map(|source| source.downward_api.iter().flat_map(|each| each.items.iter().flatten()));
+    items.into_iter().any(|item| item.field_ref.as_ref().is_some_and(|field| field.field_path == path))
 }
 
 /// How far the agents are.
@@ -130,13 +184,12 @@ impl Progress {
         agents.iter().filter(|agent| self.agents.get(&agent.uid).is_some_and(|known| !known.told)).collect()
     }
 
-    /// What came of telling it; none if there was no time left.
-    fn told(&mut self, agent: &AgentPod, outcome: Option<Result<(), kube::Error>>) {
+    /// What came of telling it.
+    fn told(&mut self, agent: &AgentPod, outcome: Result<(), String>) {
         let Some(known) = self.agents.get_mut(&agent.uid) else { return };
         match outcome {
-            Some(Ok(())) => known.told = true,
-            Some(Err(error)) => known.why = format!("its agent cannot be told: {error}"),
-            None => {}
+            Ok(()) => known.told = true,
+            Err(error) => known.why = format!("its agent cannot be told: {error}"),
         }
     }
 

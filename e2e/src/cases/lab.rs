@@ -57,6 +57,25 @@ pub(crate) fn apply_with_clock(clock: &str, spec: &str) -> anyhow::Result<()> {
     apply(&entries, &format!("  clock: {{maxSlewRate: 5000, {clock}}}\n{spec}"))
 }
 
+/// After an uninstallation nothing says of a clock, or of a policy, what nobody looks after.
+pub(crate) fn expect_uninstalled() -> anyhow::Result<()> {
+    let objects = kubectl::get("tsp,nclk")?;
+    let items = objects["items"].as_array().context("a list has items")?;
+    ensure!(items.iter().any(|object| object["kind"] == "NodeClock"), "no NodeClock is left");
+    for object in items {
+        let (name, status) = (&object["metadata"]["name"], &object["status"]);
+        let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let unknown =
+            |each: &serde_json::Value| each["status"] == "Unknown" && each["reason"] == "Uninstalled";
+        ensure!(!conditions.is_empty() && conditions.iter().all(unknown), "{name} says {conditions:?}");
+        for gone in ["offset", "stratum", "sources", "nodes", "worst", "spread"] {
+            ensure!(status[gone].is_null(), "{name} still says {gone}: {}", status[gone]);
+        }
+        ensure!(status["synchronized"] != true, "{name} still says that it is synchronized");
+    }
+    Ok(())
+}
+
 /// All servers right, the plain policy, and both clocks right: what each test may start from.
 pub(crate) fn settle() -> anyhow::Result<()> {
     upstream::bend_all(upstream::HONESTLY)?;

@@ -96,6 +96,7 @@ fn uninstall_leaves_the_crds(frequencies: &[(Vm, f64)]) -> anyhow::Result<()> {
     for name in ["timesyncpolicies.timesync.dev", "nodeclocks.timesync.dev"] {
         kubectl::sh(&format!("get crd {name}"))?;
     }
+    lab::expect_uninstalled()?;
     // Clocks run on as they are.
     for (vm, frequency) in frequencies {
         lab::expect_within(*vm, 10 * MS, 0)?;

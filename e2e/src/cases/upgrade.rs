@@ -79,5 +79,8 @@ fn token() -> anyhow::Result<String> {
 fn a_new_install_takes_over() -> anyhow::Result<()> {
     kubectl::helm(&["uninstall", "timesync", "--namespace", NAMESPACE, "--wait"])?;
     ensure!(kubectl::sh("get tsp -o name")?.contains(lab::POLICY), "uninstall took a policy with it");
+    lab::expect_uninstalled()?;
+    let wait = kubectl::sh(&format!("wait --for=condition=Synchronized tsp/{} --timeout=1s", lab::POLICY));
+    ensure!(wait.is_err(), "kubectl wait takes clocks for synchronised that nobody looks after");
     install::chart(&[])
 }

@@ -1,0 +1,257 @@
+//! Withdraws what the statuses say: after the release has gone nobody looks after clocks, and nobody could take a condition
+//! back that says True. In: the statuses as they stand; out: the same conditions, Unknown, and nothing that may be wrong
+//! tomorrow. Written under the operator's own field manager, so that what is left out goes, and so that an operator that is
+//! installed later owns all of it.
+use std::{fmt::Debug, time::Duration};
+
+use api::{AgentStatus, NodeClock, NodeClockStatus, TimeSyncPolicy, TimeSyncPolicyStatus};
+use futures::{StreamExt, stream};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+    core::{DeserializeGuard, PartialObjectMeta},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{info, warn};
+
+use crate::{
+    apply::FIELD_MANAGER,
+    condition::{Finding, condition, reason::UNINSTALLED},
+};
+
+/// Writes under way together; 5,000 NodeClocks take most of a minute.
+const AT_ONCE: usize = 32;
+/// Objects in memory together.
+const PAGE: u32 = 500;
+/// Of one request.
+const REQUEST: Duration = Duration::from_secs(10);
+/// Before what failed is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Withdraws all of them, as far as that is possible until `deadline`.
+pub(super) async fn withdraw(client: &Client, deadline: Instant) {
+    let all = async {
+        // First what `kubectl wait` is used on.
+        of_kind::<TimeSyncPolicy, _>(client, |policy| policy.status.as_ref(), of_policy).await;
+        of_kind::<NodeClock, _>(client, |clock| clock.status.as_ref(), of_node).await;
+    };
+    if timeout_at(deadline, all).await.is_err() {
+        warn!("No time is left; some objects still say what was true before the uninstallation");
+    }
+}
+
+/// Why one was not written, or the list not had.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("no answer in time")]
+    Timeout,
+    #[error("{0}")]
+    Api(#[from] kube::Error),
+}
+
+impl Error {
+    fn code(&self) -> u16 {
+        match self {
+            Self::Api(kube::Error::Api(status)) => status.code,
+            Self::Api(_) | Self::Timeout => 0,
+        }
+    }
+}
+
+/// Goes through the objects of a kind until each is withdrawn.
+async fn of_kind<K, S>(client: &Client, status: fn(&K) -> Option<&S>, withdrawn: fn(&S, Timestamp) -> S)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync,
+    S: Default + PartialEq + Serialize,
+{
+    let kind = K::kind(&());
+    loop {
+        match pass(client, status, withdrawn).await {
+            Ok(written) => {
+                info!(%kind, written, "Statuses say that timesync is uninstalled");
+                return;
+            }
+            Err(error) if error.code() == 404 => return,
+            Err(error) if error.code() == 403 => {
+                warn!(%kind, %error, "Not permitted to withdraw statuses; they say what was true before the uninstallation");
+                return;
+            }
+            Err(error) => warn!(%kind, %error, "Cannot withdraw all statuses; trying again"),
+        }
+        sleep(RETRY).await;
+    }
+}
+
+/// One time through all of them, page by page; how many were written. One that fails does not keep the others waiting.
+async fn pass<K, S>(
+    client: &Client,
+    status: fn(&K) -> Option<&S>,
+    withdrawn: fn(&S, Timestamp) -> S,
+) -> Result<usize, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync,
+    S: Default + PartialEq + Serialize,
+{
+    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
+    let (mut count, mut failed) = (0, None);
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let page = timeout(REQUEST, api.list(&params)).await.map_err(|_| Error::Timeout)??;
+        let now = Timestamp::now();
+        let wanted = page.items.iter().filter_map(|object| {
+            // One that cannot be read is emptied.
+            let before = object.0.as_ref().ok().and_then(status);
+            let new = before.map(|before| withdrawn(before, now)).unwrap_or_default();
+            (before != Some(&new)).then_some((object, new))
+        });
+        let written = stream::iter(wanted)
+            .map(|(object, new)| write::<K, S>(client, object, new))
+            .buffer_unordered(AT_ONCE)
+            .collect::<Vec<_>>();
+        for result in written.await {
+            match result {
+                Ok(()) => count += 1,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+        if params.continue_token.is_none() {
+            return failed.map_or(Ok(count), Err);
+        }
+    }
+}
+
+async fn write<K, S>(client: &Client, object: &DeserializeGuard<K>, status: S) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    S: Serialize,
+{
+    let name = object.name_any();
+    let api: Api<PartialObjectMeta<K>> = Api::all(client.clone());
+    // With the uid it meets no other object of the same name.
+    let wanted = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": name, "uid": object.uid()},
+        "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    match timeout(REQUEST, api.patch_status(&name, &params, &Patch::Apply(&wanted))).await {
+        Err(_) => Err(Error::Timeout),
+        Ok(Ok(_)) => Ok(()),
+        // Deleted, perhaps made anew.
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 || status.code == 409 => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+    }
+}
+
+/// Of a node there stays when its agent was last heard of, and which transitions were told.
+fn of_node(before: &NodeClockStatus, now: Timestamp) -> NodeClockStatus {
+    let agent = before.agent.clone();
+    NodeClockStatus {
+        agent: agent.map(|agent| AgentStatus { boot: None, state_error: None, ..agent }),
+        reported_at: before.reported_at.clone(),
+        conditions: unknown(&before.conditions, now),
+        ..NodeClockStatus::default()
+    }
+}
+
+/// Of a policy there stays what its spec says.
+fn of_policy(before: &TimeSyncPolicyStatus, now: Timestamp) -> TimeSyncPolicyStatus {
+    TimeSyncPolicyStatus {
+        observed_generation: before.observed_generation,
+        profile: before.profile.clone(),
+        conditions: unknown(&before.conditions, now),
+        ..TimeSyncPolicyStatus::default()
+    }
+}
+
+fn unknown(before: &[Condition], now: Timestamp) -> Vec<Condition> {
+    let message = "timesync was uninstalled: nothing steers or watches the clocks any more.";
+    let finding = || Finding::new(None, UNINSTALLED, message);
+    before
+        .iter()
+        .map(|each| condition(&each.type_, finding(), before, each.observed_generation, now))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use api::{NodeCounts, SourceStatus, WorstNode};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_second(secs).unwrap()
+    }
+
+    fn said(type_: &str, status: Option<bool>) -> Condition {
+        condition(type_, Finding::new(status, "Before", "m"), &[], Some(3), at(1))
+    }
+
+    #[test]
+    fn a_node_says_nothing_of_its_clock_any_more() {
+        let before = NodeClockStatus {
+            policy: Some("default".to_owned()),
+            mode: Some("Discipline".to_owned()),
+            synchronized: true,
+            stratum: Some(3),
+            reference: Some("a".to_owned()),
+            offset: Some("1us".to_owned()),
+            sources: vec![SourceStatus::default()],
+            agent: Some(AgentStatus {
+                instance: "i".to_owned(),
+                boot: Some("Installed".to_owned()),
+                last_transition: 7,
+                ..AgentStatus::default()
+            }),
+            reported_at: Some(Time(at(2))),
+            conditions: vec![
+                said("Synchronized", Some(true)),
+                said("Conflict", Some(false)),
+                said("Serving", None),
+            ],
+            ..NodeClockStatus::default()
+        };
+        let after = of_node(&before, at(9));
+        let (Some(agent), conditions) = (&after.agent, &after.conditions) else { panic!("{after:?}") };
+        assert_eq!((agent.last_transition, &agent.boot), (7, &None));
+        assert_eq!(conditions.len(), 3);
+        for condition in conditions {
+            assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("Unknown", "Uninstalled"));
+            assert_eq!(condition.observed_generation, Some(3));
+        }
+        // The last one was Unknown already.
+        let since: Vec<_> = conditions.iter().map(|condition| condition.last_transition_time.0).collect();
+        assert_eq!(since, [at(9), at(9), at(1)]);
+        let rest = NodeClockStatus { agent: None, conditions: vec![], ..after.clone() };
+        assert_eq!(rest, NodeClockStatus { reported_at: Some(Time(at(2))), ..NodeClockStatus::default() });
+        assert_eq!(of_node(&after, at(10)), after, "a second time there is nothing to write");
+    }
+
+    #[test]
+    fn a_policy_counts_no_nodes_any_more() {
+        let before = TimeSyncPolicyStatus {
+            observed_generation: Some(3),
+            profile: Some("default.811c9dc5".to_owned()),
+            nodes: Some(NodeCounts { matched: 3, synchronized: 3, ..NodeCounts::default() }),
+            worst: Some(WorstNode::default()),
+            spread: Some("1us".to_owned()),
+            conditions: vec![said("Accepted", Some(true)), said("Synchronized", Some(true))],
+        };
+        let after = of_policy(&before, at(9));
+        assert!(after.conditions.iter().all(|each| each.status == "Unknown" && each.reason == "Uninstalled"));
+        let rest = TimeSyncPolicyStatus { conditions: vec![], ..after.clone() };
+        let expected = TimeSyncPolicyStatus {
+            observed_generation: Some(3),
+            profile: before.profile.clone(),
+            ..TimeSyncPolicyStatus::default()
+        };
+        assert_eq!(rest, expected);
+        assert_eq!(of_policy(&after, at(10)), after);
+    }
+}
