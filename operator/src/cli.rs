@@ -25,10 +25,14 @@ pub(crate) enum Command {
     /// profile that it is to run, and what the agents say becomes the status of the policy and a NodeClock per node:
     /// `kubectl get tsp,nclk`.
     Run(Run),
-    /// Tell the agents to take their static pods off the nodes, before they are uninstalled.
+    /// Clear nodes and statuses before the release is uninstalled.
     ///
-    /// Annotates each agent's pod with `timesync.dev/boot: remove`, and waits until the agents report that nothing is left
-    /// for the next boot, a minute at most. Nodes whose agent does not are named; the exit code is 0 all the same, so that
+    /// Takes Lease `timesync-operator`, so that the operator writes nothing more until five minutes later. Annotates the pod
+    /// of each agent that keeps a static pod with `timesync.dev/boot: remove`, and waits until the agents report that nothing
+    /// is left for the next boot, a minute at most. Then sets each condition of every TimeSyncPolicy and NodeClock to Unknown,
+    /// reason `Uninstalled`, and removes what was counted and measured.
+    ///
+    /// It ends within three minutes. What could not be done is named in the log; the exit code is 0 all the same, so that
     /// `helm uninstall`, which runs this, goes on.
     Uninstall(Agents),
 }

@@ -6,8 +6,7 @@ use crate::{
     SourceReport, StepReport, TimezoneReport, Transition,
 };
 
-/// Largest body of a report, octets. A report with 16 sources and 64 transitions has about 15 KiB; 5,000 reports of this
-/// size still fit into the memory of one operator.
+/// Largest body of a report, octets: one with 16 sources and 64 transitions has about 15 KiB, one with 100 sources fits.
 pub const LARGEST_REPORT: usize = 64 << 10;
 /// The number of transitions that an agent keeps. The operator asks every 30 s, so an agent that makes two a second loses
 /// none.
