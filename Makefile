@@ -58,6 +58,11 @@ bench: harness ## Measures, and writes docs/benchmarks.md
 bench-server: harness ## Measures the server under load, without a cluster (as root; minutes), and writes its part of docs/benchmarks.md
 	@$(E2E) bench-server
 
+.PHONY: bench-scale
+bench-scale: ## Measures the operator with NODES (1000) simulated nodes (as root; 15 minutes, with NODES=5000 an hour), and writes its part of docs/benchmarks.md
+	@cargo build --release --package timesync-e2e
+	@cargo run --quiet --release --package timesync-e2e --bin e2e -- bench-scale --nodes $(or $(NODES),1000)
+
 .PHONY: sim
 sim: harness ## Runs the engine in simulation, all scenarios, and writes the table in docs/benchmarks.md (minutes)
 	@cargo build --release -p timesync-ntp --features sim --bin timesync-sim

@@ -14,7 +14,7 @@ use crate::{
 };
 
 mod contestant;
-mod ratio;
+pub(crate) mod ratio;
 mod sealed;
 mod server;
 

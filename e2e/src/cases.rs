@@ -42,6 +42,8 @@ mod restart;
 
 mod demo_fails;
 
+mod scale;
+
 use std::time::Instant;
 
 use anyhow::bail;
@@ -94,8 +96,10 @@ const COMMON: &[Case] = &[
 ];
 
 /// With clusters of their own.
-const APART: &[Case] =
-    &[case("demo-fails", "the demo fails in Observe mode and without upstream", demo_fails::run)];
+const APART: &[Case] = &[
+    case("demo-fails", "the demo fails in Observe mode and without upstream", demo_fails::run),
+    case("scale", "200 simulated nodes: what the operator writes, and how often", scale::run),
+];
 
 /// Prints the names.
 pub(crate) fn list() {

@@ -37,7 +37,8 @@ pub(crate) fn agent_program() -> PathBuf {
     program("timesync-agent")
 }
 
-fn program(name: &str) -> PathBuf {
+/// A program as its image holds it.
+pub(crate) fn program(name: &str) -> PathBuf {
     checkout::target().join(STATIC_TARGET).join("release").join(name)
 }
 

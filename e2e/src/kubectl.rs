@@ -4,6 +4,7 @@ use std::{
     io::Write,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -35,15 +36,30 @@ pub(crate) fn get(what: &str) -> anyhow::Result<Value> {
 
 /// Applies manifests from a text.
 pub(crate) fn apply(manifest: &str) -> anyhow::Result<String> {
-    let mut child = command(&["apply", "-f", "-"])?
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    child.stdin.take().context("stdin is piped")?.write_all(manifest.as_bytes())?;
-    let output = child.wait_with_output()?;
+    fed(&["apply", "-f", "-"], manifest)
+}
+
+/// The objects in a text, as JSON: kubectl reads YAML as Kubernetes does. Nothing is made.
+pub(crate) fn parsed(manifest: &str) -> anyhow::Result<Vec<Value>> {
+    let text = fed(&["create", "--dry-run=client", "-o", "json", "-f", "-"], manifest)?;
+    Ok(serde_json::Deserializer::from_str(&text).into_iter().collect::<Result<_, _>>()?)
+}
+
+/// Runs kubectl with a standard input; its standard output.
+fn fed(words: &[&str], input: &str) -> anyhow::Result<String> {
+    let mut child =
+        command(words)?.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut stdin = child.stdin.take().context("stdin is piped")?;
+    // Beside reading: kubectl prints before it has read all.
+    let output = thread::scope(|scope| {
+        let writing = scope.spawn(move || stdin.write_all(input.as_bytes()));
+        let output = child.wait_with_output();
+        // A kubectl that ends early says why, and that counts.
+        let _ = writing.join();
+        output
+    })?;
     if !output.status.success() {
-        bail!("kubectl apply: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!("kubectl {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

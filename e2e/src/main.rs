@@ -43,6 +43,7 @@ mod demo_context;
 mod clocks;
 mod cases;
 mod bench;
+mod scale;
 mod page;
 
 use std::process::ExitCode;
@@ -95,6 +96,12 @@ enum Verb {
     Bench,
     /// Measures the server alone, and writes its part of docs/benchmarks.md.
     BenchServer,
+    /// Measures the operator with a fleet of simulated agents, and writes its part of docs/benchmarks.md.
+    BenchScale {
+        /// Nodes; the page has tables of 1000 and 5000.
+        #[arg(long, env = "NODES", default_value_t = 1000)]
+        nodes: usize,
+    },
     /// Writes standard input into this part of docs/benchmarks.md (for `make sim`).
     #[command(hide = true)]
     Page { part: String },
@@ -162,6 +169,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         }
         Verb::Bench => bench::run(),
         Verb::BenchServer => bench::run_server(),
+        Verb::BenchScale { nodes } => scale::run(nodes),
         Verb::Page { part } => page::read(&part),
         Verb::Truth => cluster::print_truth(),
         Verb::ServeNtp(options) => liar::serve(&options),

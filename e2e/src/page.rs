@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn the_page_has_the_parts_that_are_written() {
         let page = fs::read_to_string(checkout::root().join("docs/benchmarks.md")).unwrap();
-        for part in ["bench", "server", "sim"] {
+        for part in ["bench", "scale-1000", "scale-5000", "server", "sim"] {
             assert!(replaced(&page, part, "").is_some(), "no part {part}");
         }
     }

@@ -6,9 +6,9 @@ use std::{
     process::Command,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{checkout, network, process, vm};
+use crate::{checkout, control_plane, network, process, vm};
 
 /// Nodes of the cluster; each has a certificate of its name.
 pub(crate) const NODES: [&str; 3] = ["node1", "vm1", "vm2"];
@@ -38,8 +38,9 @@ pub(crate) fn make() -> anyhow::Result<()> {
     request("ca", "/CN=timesync-e2e")?;
     sign("ca", "basicConstraints=critical,CA:TRUE", "-selfsign", ALWAYS)?;
     let names = format!(
-        "subjectAltName=IP:127.0.0.1,IP:10.96.0.1,IP:{},DNS:kubernetes.default.svc,DNS:localhost",
-        network::HOST
+        "subjectAltName=IP:127.0.0.1,IP:10.96.0.1,IP:{},IP:{},DNS:kubernetes.default.svc,DNS:localhost",
+        network::HOST,
+        control_plane::LOOPBACK
     );
     certificate("apiserver", "/CN=kube-apiserver", &names)?;
     request("valid-from-now", "/CN=kube-apiserver")?;
@@ -95,17 +96,26 @@ pub(crate) fn kubeconfig(name: &str, folder: &Path) -> String {
 
 /// The same, asking for the API server under this name.
 pub(crate) fn kubeconfig_for(name: &str, folder: &Path, server_name: &str) -> String {
-    let file = |suffix: &str| folder.join(suffix).display().to_string();
+    kubeconfig_at(network::HOST, &user(name, folder), folder, server_name)
+}
+
+/// The credentials of one who has a certificate.
+pub(crate) fn user(name: &str, folder: &Path) -> Value {
+    let file = |suffix: &str| folder.join(format!("{name}.{suffix}")).display().to_string();
+    json!({"client-certificate": file("crt"), "client-key": file("key")})
+}
+
+/// One for these credentials and an API server at this address.
+pub(crate) fn kubeconfig_at(host: &str, user: &Value, folder: &Path, server_name: &str) -> String {
     // JSON is YAML.
     json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "timesync-e2e", "cluster": {
-            "server": format!("https://{}:6443", network::HOST), "tls-server-name": server_name,
-            "certificate-authority": file("ca.crt")}}],
-        "users": [{"name": name, "user": {
-            "client-certificate": file(&format!("{name}.crt")), "client-key": file(&format!("{name}.key"))}}],
-        "contexts": [{"name": "timesync-e2e", "context": {"cluster": "timesync-e2e", "user": name}}],
+            "server": format!("https://{host}:6443"), "tls-server-name": server_name,
+            "certificate-authority": folder.join("ca.crt").display().to_string()}}],
+        "users": [{"name": "timesync-e2e", "user": user}],
+        "contexts": [{"name": "timesync-e2e", "context": {"cluster": "timesync-e2e", "user": "timesync-e2e"}}],
         "current-context": "timesync-e2e",
     })
     .to_string()

@@ -45,6 +45,10 @@ fn a_pending_agent_holds_up_no_other() -> anyhow::Result<()> {
     kubectl::apply(GHOST)?;
     let upgraded = all_but_one_are_upgraded();
     kubectl::sh("delete node ghost")?;
+    // The controller of DaemonSets looks again when a pod goes; for a node that goes it may take five minutes.
+    kubectl::sh(&format!(
+        "delete pods -n {NAMESPACE} -l app.kubernetes.io/component=agent --field-selector=status.phase=Pending --wait=false"
+    ))?;
     upgraded?;
     install::wait_for_pods()?;
     lab::settle()
