@@ -1,159 +1,138 @@
-//! The fifth step: writes what was built, by server-side apply under one name: first the Secret with the keys, then the
-//! ConfigMap, then the annotations that name a profile in it. What comes back is the proof that it stands there; only from that is a status made.
+//! The fifth step: writes what was built, by server-side apply under one name: the Secret with the keys, the ConfigMap, and
+//! the annotations that name a profile in it. Each write overwrites the version that was seen and no other, so that a replica
+//! that does not know yet that it leads no more changes nothing behind its successor's back. Each answers with what stands
+//! there then.
 use std::{collections::BTreeMap, fmt::Debug};
 
 use contract::{Assignment, ProfileName};
-use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::{Patch, PatchParams},
 };
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::info;
 
 use crate::{
-    build::{Prepared, PreparedNode, PreparedPolicy},
-    fetch::{AgentPod, CONFIG_MAP},
-    keys::{self, Data},
+    facts::AgentPod,
+    fetch::{CONFIG_MAP, Profiles},
+    keys::{self, Content, Data},
+    term::{Term, WriteError},
 };
 
 /// The one name under which the operator owns fields.
 pub(crate) const FIELD_MANAGER: &str = "timesync-operator";
 
-/// So many annotations are under way together: a thousand nodes take seconds, and the API server does not notice.
-const AT_ONCE: usize = 16;
-
-/// What stands in the cluster now.
-#[derive(Debug)]
-pub(crate) struct Applied {
-    pub(crate) policies: Vec<PreparedPolicy>,
-    pub(crate) nodes: Vec<PreparedNode>,
-    /// The texts that the ConfigMap holds.
-    pub(crate) profiles: BTreeMap<ProfileName, String>,
+/// Where to write, and until when.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    pub(crate) term: Term,
 }
 
-/// What could not be written.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// The Secret with the keys.
-    #[error("cannot write Secret {name}", name = keys::SECRET)]
-    Secret(#[source] kube::Error),
-    /// The ConfigMap.
-    #[error("cannot write ConfigMap {CONFIG_MAP}")]
-    ConfigMap(#[source] kube::Error),
-    /// An agent's annotation.
-    #[error("cannot annotate pod {pod}")]
-    Annotation { pod: String, source: kube::Error },
-}
-
-/// Writes everything that differs.
-///
-/// # Errors
-/// The first failure; whatever could be written was written, and the next round finds the rest.
-pub(crate) async fn apply(client: &Client, namespace: &str, prepared: Prepared) -> Result<Applied, Error> {
-    let Prepared { policies, nodes, profiles, profiles_differ, keys, keys_differ, annotations } = prepared;
-    if keys_differ {
-        write_keys(client, namespace, &keys).await.map_err(Error::Secret)?;
+impl Target {
+    /// Writes the Secret with the keys over a version of it; what it holds then, and in which version.
+    pub(crate) async fn write_keys(
+        &self,
+        keys: &Data,
+        version: Option<&str>,
+    ) -> Result<(Data, Option<String>), WriteError> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let data: BTreeMap<_, _> = keys.iter().map(|(file, content)| (file, &content.0)).collect();
+        let wanted = object("Secret", keys::SECRET, version, json!({"data": data}));
+        let mut written = self.apply(&api, keys::SECRET, &wanted).await?;
+        info!(keys = keys.len(), "Keys written");
+        let surplus: Vec<_> = written.data.iter().flat_map(BTreeMap::keys).cloned().collect();
+        let surplus = surplus.into_iter().filter(|key| !keys.contains_key(key));
+        if let Some(nulls) = nulls(surplus, written.resource_version()) {
+            written = self.drop_surplus(&api, keys::SECRET, &nulls).await?;
+        }
+        let version = written.resource_version();
+        let held = written.data.unwrap_or_default().into_iter();
+        Ok((held.map(|(file, data)| (file, Content(data))).collect(), version))
     }
-    if profiles_differ {
-        write_profiles(client, namespace, &profiles).await.map_err(Error::ConfigMap)?;
-    }
-    let written = stream::iter(annotations)
-        .map(|(pod, assignment)| async move {
-            let written = annotate(client, namespace, &pod, &assignment, None).await;
-            if written.is_ok() {
-                info!(pod = pod.name, node = pod.node, profile = %assignment, "Profile assigned");
-            }
-            written.map_err(|source| Error::Annotation { pod: pod.name, source })
-        })
-        .buffer_unordered(AT_ONCE);
-    let results: Vec<_> = written.collect().await;
-    results.into_iter().collect::<Result<(), _>>()?;
-    Ok(Applied { policies, nodes, profiles })
-}
 
-async fn write_keys(client: &Client, namespace: &str, keys: &Data) -> Result<(), kube::Error> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let data: BTreeMap<_, _> = keys.iter().map(|(file, content)| (file, &content.0)).collect();
-    let wanted = json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": keys::SECRET},
-        "data": data,
-    });
-    let written =
-        api.patch(keys::SECRET, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&wanted)).await?;
-    info!(keys = keys.len(), "Keys written");
-    let surplus = written.data.unwrap_or_default().into_keys().filter(|key| !keys.contains_key(key));
-    drop_surplus(&api, keys::SECRET, surplus).await
-}
-
-async fn write_profiles(
-    client: &Client,
-    namespace: &str,
-    profiles: &BTreeMap<ProfileName, String>,
-) -> Result<(), kube::Error> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let data: BTreeMap<_, _> = profiles.iter().map(|(name, text)| (name.key(), text)).collect();
-    let wanted = json!({
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
+    /// Writes the profiles over a version of the ConfigMap; what it holds then.
+    pub(crate) async fn write_profiles(
+        &self,
+        profiles: &BTreeMap<String, String>,
+        version: Option<&str>,
+    ) -> Result<Profiles, WriteError> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         // No labels: they are the chart's, and helm refuses to upgrade what somebody else labels too.
-        "metadata": {"name": CONFIG_MAP},
-        "data": data,
-    });
-    // Force: a key that somebody edited by hand is theirs until we take it back.
-    let written =
-        api.patch(CONFIG_MAP, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&wanted)).await?;
-    info!(keys = data.len(), "Profiles written");
-    let surplus = written.data.unwrap_or_default().into_keys();
-    let surplus = surplus.filter(|key| ProfileName::from_key(key).is_some() && !data.contains_key(key));
-    drop_surplus(&api, CONFIG_MAP, surplus).await
-}
-
-/// Apply drops only what nobody else owns; a key that somebody touched by hand would stay for ever.
-async fn drop_surplus<K>(
-    api: &Api<K>,
-    name: &str,
-    surplus: impl Iterator<Item = String>,
-) -> Result<(), kube::Error>
-where
-    K: Clone + DeserializeOwned + Debug,
-{
-    let nulls: BTreeMap<_, Option<String>> = surplus.map(|key| (key, None)).collect();
-    if !nulls.is_empty() {
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        api.patch(name, &params, &Patch::Merge(json!({"data": nulls}))).await?;
+        let wanted = object("ConfigMap", CONFIG_MAP, version, json!({"data": profiles}));
+        let mut written = self.apply(&api, CONFIG_MAP, &wanted).await?;
+        info!(keys = profiles.len(), "Profiles written");
+        let surplus: Vec<_> = written.data.iter().flat_map(BTreeMap::keys).cloned().collect();
+        let surplus = surplus
+            .into_iter()
+            .filter(|key| ProfileName::from_key(key).is_some() && !profiles.contains_key(key));
+        if let Some(nulls) = nulls(surplus, written.resource_version()) {
+            written = self.drop_surplus(&api, CONFIG_MAP, &nulls).await?;
+        }
+        Ok(Profiles::of(&written))
     }
-    Ok(())
-}
 
-/// Writes an agent's annotations; a pod that is gone needs none. `nudge` is any value that was not there before: its
-/// change makes the kubelet look at the pod's volumes again.
-pub(crate) async fn annotate(
-    client: &Client,
-    namespace: &str,
-    pod: &AgentPod,
-    assignment: &Assignment,
-    nudge: Option<u64>,
-) -> Result<(), kube::Error> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let mut annotations = BTreeMap::from([(Assignment::ANNOTATION, assignment.to_string())]);
-    annotations.extend(nudge.map(|nudge| (Assignment::NUDGE_ANNOTATION, nudge.to_string())));
-    // With the uid, apply never makes a pod, and never meets another one of the same name.
-    let wanted = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": pod.name, "uid": pod.uid, "annotations": annotations},
-    });
-    match api
-        .patch_metadata(&pod.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&wanted))
-        .await
+    /// Force: a key that somebody edited by hand is theirs until we take it back.
+    async fn apply<K>(&self, api: &Api<K>, name: &str, wanted: &Value) -> Result<K, WriteError>
+    where
+        K: Clone + DeserializeOwned + Debug,
     {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-        Err(error) => Err(error),
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        self.term.write(api.patch(name, &params, &Patch::Apply(wanted))).await
     }
+
+    /// Apply drops only what nobody else owns; a key that somebody touched by hand would stay for ever.
+    async fn drop_surplus<K>(&self, api: &Api<K>, name: &str, nulls: &Value) -> Result<K, WriteError>
+    where
+        K: Clone + DeserializeOwned + Debug,
+    {
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        self.term.write(api.patch(name, &params, &Patch::Merge(nulls))).await
+    }
+
+    /// Writes an agent's annotations; the pod's version then, or none if it is gone. `nudge` is any value that was not there
+    /// before: its change makes the kubelet look at the pod's volumes again.
+    pub(crate) async fn annotate(
+        &self,
+        pod: &AgentPod,
+        assignment: &Assignment,
+        nudge: Option<u64>,
+    ) -> Result<Option<String>, WriteError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut annotations = BTreeMap::from([(Assignment::ANNOTATION, assignment.to_string())]);
+        annotations.extend(nudge.map(|nudge| (Assignment::NUDGE_ANNOTATION, nudge.to_string())));
+        // With the uid, apply never makes a pod, and never meets another one of the same name.
+        let mut wanted = object("Pod", &pod.name, pod.version.as_deref(), json!({}));
+        wanted["metadata"]["uid"] = json!(pod.uid);
+        wanted["metadata"]["annotations"] = json!(annotations);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        match self.term.write(api.patch_metadata(&pod.name, &params, &Patch::Apply(&wanted))).await {
+            Ok(written) => Ok(written.resource_version()),
+            Err(error) if error.code() == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// An object to apply over a version of it; without a version, whatever is there.
+fn object(kind: &str, name: &str, version: Option<&str>, mut fields: Value) -> Value {
+    fields["apiVersion"] = json!("v1");
+    fields["kind"] = json!(kind);
+    fields["metadata"] = metadata(version);
+    fields["metadata"]["name"] = json!(name);
+    fields
+}
+
+/// A change that drops these keys from a version of an object; none if there are none.
+fn nulls(surplus: impl Iterator<Item = String>, version: Option<String>) -> Option<Value> {
+    let nulls: BTreeMap<_, Option<String>> = surplus.map(|key| (key, None)).collect();
+    (!nulls.is_empty()).then(|| json!({"metadata": metadata(version.as_deref()), "data": nulls}))
+}
+
+/// The metadata of a write over a version.
+pub(crate) fn metadata(version: Option<&str>) -> Value {
+    version.map_or_else(|| json!({}), |version| json!({"resourceVersion": version}))
 }

@@ -1,55 +1,58 @@
-//! The fourth step: the objects that carry the plan out. Pure: texts of profiles, the ConfigMap, the Secret with the
-//! keys, and the annotation of each agent's pod, and of these only what differs from what is there, so that a restart writes nothing.
-use std::collections::{BTreeMap, BTreeSet};
+//! The fourth step: what is to stand in the cluster: each node's assignment, and from that the texts of the ConfigMap and the
+//! keys of the Secret. Pure, and kept up: of thousands of nodes only those are planned anew that something changed for.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use contract::{Assignment, Profile, ProfileName};
 
 use crate::{
-    fetch::AgentPod,
-    keys::{self, Data},
-    plan::{Choice, Plan, PlannedNode},
-    validate::{Policy, Validated},
+    facts::{AgentPod, NodeFacts, is_older},
+    fetch::Profiles,
+    keys::{self, Data, Secrets},
+    plan::{Choice, Planned, plan},
+    translate::FieldError,
+    validate::{Policy, Refusal, Validated},
 };
 
-/// Objects that are ready to be written.
-#[derive(Debug)]
+/// What is to stand in the cluster.
+#[derive(Debug, Default)]
 pub(crate) struct Prepared {
-    pub(crate) policies: Vec<PreparedPolicy>,
-    pub(crate) nodes: Vec<PreparedNode>,
-    /// Every key that the ConfigMap is to have, with its text.
-    pub(crate) profiles: BTreeMap<ProfileName, String>,
-    /// Whether the ConfigMap has to be written.
-    pub(crate) profiles_differ: bool,
-    /// All that the Secret with the keys is to hold.
-    pub(crate) keys: Data,
-    /// Whether the Secret has to be written.
-    pub(crate) keys_differ: bool,
-    /// Pods whose annotation has to be written, with its value.
-    pub(crate) annotations: Vec<(AgentPod, Assignment)>,
-}
-
-/// A policy and its profile.
-#[derive(Debug)]
-pub(crate) struct PreparedPolicy {
-    pub(crate) policy: Policy,
-    /// The profile that is in force under its name.
-    pub(crate) profile: Option<ProfileName>,
-    /// How many nodes it lost, by the name of the policy that took them.
-    pub(crate) lost: BTreeMap<String, usize>,
+    /// In order of precedence.
+    pub(crate) policies: Vec<Policy>,
+    pub(crate) nodes: BTreeMap<String, PreparedNode>,
+    /// Our ConfigMap.
+    held: Profiles,
+    secrets: Secrets,
+    /// Name of the profile of each policy that nodes can be given, by the policy's name.
+    rendered: BTreeMap<String, ProfileName>,
+    /// Texts that were made, or that the ConfigMap held: what somebody deletes by hand comes back.
+    texts: BTreeMap<ProfileName, Text>,
+    /// Profiles for which there is no room.
+    no_room: BTreeMap<ProfileName, &'static str>,
+    rules: Vec<Rule>,
 }
 
 /// A node and its profile.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PreparedNode {
-    pub(crate) name: String,
-    pub(crate) uid: String,
-    pub(crate) agents: Vec<AgentPod>,
+    pub(crate) facts: Arc<NodeFacts>,
+    /// The newest last.
+    pub(crate) agents: Vec<Arc<AgentPod>>,
     pub(crate) wanted: Assignment,
-    /// Whether a key that it needs is another one now.
-    pub(crate) keys_changed: bool,
+    /// Policies that match the node too, and do not have it.
+    pub(crate) lost: Vec<String>,
+    /// Whether the DaemonSet's selector, affinity and tolerations let an agent run here.
+    pub(crate) reached: bool,
 }
 
 impl PreparedNode {
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.facts.name
+    }
+
     /// The policy in force.
     pub(crate) fn policy(&self) -> Option<&str> {
         match &self.wanted {
@@ -59,57 +62,276 @@ impl PreparedNode {
     }
 }
 
-/// Why nothing could be built.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// A profile has no text.
-    #[error("cannot write the profile of policy {policy} as TOML")]
-    Render { policy: String, source: toml::ser::Error },
+/// A profile's text, and the files that it speaks of. Of one that cannot be read, of another version, none are known: it
+/// needs what it has.
+#[derive(Debug)]
+struct Text {
+    text: String,
+    files: BTreeSet<String>,
 }
 
-/// Builds what the plan needs. `known` holds texts seen earlier, for keys that somebody deleted by hand; `reported`
-/// holds every profile that an agent is known to run.
-pub(crate) fn build(
-    validated: Validated,
-    plan: Plan,
-    known: &BTreeMap<ProfileName, String>,
-    reported: &BTreeSet<ProfileName>,
-) -> Result<Prepared, Error> {
-    let rendered = render(&validated.policies)?;
-    let mut nodes: Vec<_> = plan.nodes.into_iter().map(|node| assign(node, &rendered)).collect();
-    let profiles = texts(&validated, &nodes, &rendered, known, reported);
-    let files = files(&profiles);
-    let keys = key_files(&validated, files.values());
-    mark_changes(&mut nodes, &files, &validated.secrets.held, &keys);
-    let keys_differ = keys != validated.secrets.held;
-    let mut lost = plan.lost;
-    let prepare = |policy: Policy| {
-        let profile = match rendered.get(&policy.name) {
-            Some((profile, _)) => Some(profile.clone()),
-            None => in_force(&policy.name, &nodes).or_else(|| policy.last_good()),
+/// Which nodes a policy is for, and what they get: as long as this is the same, so is every node's plan.
+#[derive(Debug, PartialEq, Eq)]
+struct Rule {
+    policy: String,
+    selector: Option<String>,
+    profile: Option<ProfileName>,
+    last_good: Option<ProfileName>,
+}
+
+/// What the ConfigMap and the Secret are to hold.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Content {
+    /// Every key of a profile, with its text.
+    pub(crate) profiles: BTreeMap<String, String>,
+    /// Every file.
+    pub(crate) keys: Data,
+}
+
+/// The API server takes 1 MiB of data in a ConfigMap or a Secret; the rest is for what others put there.
+const MOST_DATA: usize = 900_000;
+
+impl Prepared {
+    /// Takes the policies as they are now. If that changes what nodes get, every node is planned anew, and the answer is
+    /// true.
+    pub(crate) fn take(&mut self, validated: Validated) -> bool {
+        let Validated { policies, profiles, secrets } = validated;
+        self.policies = policies;
+        // Watches may lag behind our own writes.
+        if !is_older(profiles.version.as_deref(), self.held.version.as_deref()) {
+            self.held = profiles;
+        }
+        let before = std::mem::replace(&mut self.secrets, secrets);
+        if is_older(self.secrets.held_version.as_deref(), before.held_version.as_deref()) {
+            (self.secrets.held, self.secrets.held_version) = (before.held, before.held_version);
+        }
+        for (key, text) in &self.held.data {
+            // What somebody wrote under a name that does not fit is as good as gone.
+            if let Some(name) = ProfileName::from_key(key).filter(|name| name.names(text)) {
+                self.texts.entry(name).or_insert_with(|| Text::of(text.clone()));
+            }
+        }
+        self.rendered.clear();
+        let mut refused = BTreeMap::new();
+        for policy in &mut self.policies {
+            let Some(text) = policy.ready().map(text) else { continue };
+            match text {
+                Ok(text) => {
+                    let name = ProfileName::of(&policy.name, &text);
+                    if let Some(what) = self.no_room.get(&name) {
+                        refused.insert(name, *what);
+                        policy.wish = Err(Refusal::NoRoom(what));
+                        continue;
+                    }
+                    self.rendered.insert(policy.name.clone(), name.clone());
+                    self.texts.entry(name).or_insert_with(|| Text::of(text));
+                }
+                Err(error) => {
+                    let why = format!("it cannot be written as TOML: {error}");
+                    policy.wish = Err(FieldError::new("spec", why).into());
+                }
+            }
+        }
+        self.no_room = refused;
+        self.judge_rules()
+    }
+
+    fn judge_rules(&mut self) -> bool {
+        let rule = |policy: &Policy| Rule {
+            policy: policy.name.clone(),
+            selector: policy.selector.as_ref().map(ToString::to_string),
+            profile: self.rendered.get(&policy.name).cloned(),
+            last_good: if policy.ready().is_none() { policy.last_good() } else { None },
         };
-        let lost = lost.remove(&policy.name).unwrap_or_default();
-        PreparedPolicy { policy, profile, lost }
-    };
-    let policies = validated.policies.into_iter().map(prepare).collect();
-    let ours = validated.profiles.iter().filter_map(|(key, text)| Some((ProfileName::from_key(key)?, text)));
-    let profiles_differ = !ours.eq(profiles.iter().map(|(name, text)| (name.clone(), text)));
-    let differing = nodes.iter().flat_map(|node| node.agents.iter().map(|agent| (agent, &node.wanted)));
-    let differing =
-        differing.filter(|(agent, wanted)| agent.annotation.as_deref() != Some(&wanted.to_string()));
-    let annotations = differing.map(|(agent, wanted)| (agent.clone(), wanted.clone())).collect();
-    Ok(Prepared { policies, nodes, profiles, profiles_differ, keys, keys_differ, annotations })
+        let rules: Vec<_> = self.policies.iter().map(rule).collect();
+        let differ = rules != self.rules;
+        if differ {
+            self.rules = rules;
+            let all: Vec<_> =
+                self.nodes.values().map(|node| (Arc::clone(&node.facts), node.reached)).collect();
+            for (facts, reached) in all {
+                let agents = self.nodes.get(&facts.name).map(|node| node.agents.clone()).unwrap_or_default();
+                self.node(facts, agents, reached);
+            }
+        }
+        differ
+    }
+
+    /// Plans one node.
+    pub(crate) fn node(&mut self, facts: Arc<NodeFacts>, agents: Vec<Arc<AgentPod>>, reached: bool) {
+        let is_there =
+            |profile: &ProfileName| self.texts.contains_key(profile) && !self.no_room.contains_key(profile);
+        let Planned { choice, lost } = plan(&self.policies, &facts.labels, &agents, &is_there);
+        let wanted = match &choice {
+            Choice::Nothing => Assignment::None,
+            Choice::Wish(policy) => {
+                self.rendered.get(policy).cloned().map_or(Assignment::None, Assignment::Profile)
+            }
+            Choice::LastGood(profile) => Assignment::Profile(profile.clone()),
+        };
+        let node = PreparedNode { facts, agents, wanted, lost, reached };
+        self.nodes.insert(node.name().to_owned(), node);
+    }
+
+    /// What is to be stored: what a node is to run, and whatever an annotation or an agent still names (`reported`). Policies
+    /// that find no room are refused, the newest first; if that changed, the answer is true, and policies are to be judged anew.
+    pub(crate) fn content(&mut self, reported: &BTreeSet<ProfileName>) -> (Content, bool) {
+        let named = self.named(reported);
+        let mut content = self.hold(&named);
+        let refused = self.refuse_without_room(&mut content);
+        let kept: BTreeSet<_> = self.rendered.values().chain(self.no_room.keys()).collect();
+        self.texts.retain(|name, _| named.contains(name) || kept.contains(name));
+        (content, refused)
+    }
+
+    fn named(&self, reported: &BTreeSet<ProfileName>) -> BTreeSet<ProfileName> {
+        let mut named = reported.clone();
+        for node in self.nodes.values() {
+            let annotations = node.agents.iter().map(|agent| agent.assignment());
+            for assignment in annotations.chain([node.wanted.clone()]) {
+                if let Assignment::Profile(profile) = assignment {
+                    named.insert(profile);
+                }
+            }
+        }
+        let refused = self.policies.iter().filter(|policy| policy.ready().is_none());
+        let last_good = refused.filter_map(Policy::last_good);
+        named.extend(last_good.filter(|profile| !self.no_room.contains_key(profile)));
+        named
+    }
+
+    fn hold(&self, named: &BTreeSet<ProfileName>) -> Content {
+        let texts = named.iter().filter_map(|name| Some((name, self.texts.get(name)?)));
+        let mut content = Content::default();
+        for (name, text) in texts {
+            content.profiles.insert(name.key(), text.text.clone());
+            for file in &text.files {
+                if let Some(data) = self.secrets.content(file) {
+                    content.keys.insert(file.clone(), data.clone());
+                }
+            }
+        }
+        content
+    }
+
+    /// Refuses the newest policies of those whose profiles or keys are not stored yet, until the rest has room; takes back
+    /// the refusal of one that would have room now. Whether that changed anything. A key that grew beyond the room there is
+    /// stays as it was.
+    fn refuse_without_room(&mut self, content: &mut Content) -> bool {
+        let mut profiles: usize = content.profiles.iter().map(|(key, text)| key.len() + text.len()).sum();
+        let mut keys: usize = content.keys.iter().map(|(file, data)| file.len() + data.0.0.len()).sum();
+        if profiles <= MOST_DATA && keys <= MOST_DATA {
+            let before = self.no_room.len();
+            // With something to spare, so that it is not refused again at once.
+            let most = MOST_DATA / 10 * 9;
+            let fits = |name: &&ProfileName| {
+                let Some(text) = self.texts.get(name) else { return true };
+                let new = text.files.iter().filter(|file| !content.keys.contains_key(*file));
+                let new: usize =
+                    new.filter_map(|file| self.secrets.content(file)).map(|data| data.0.0.len()).sum();
+                profiles + text.text.len() <= most && keys + new <= most
+            };
+            // One at a time: the next one is judged with this one in its place.
+            let fits = self.no_room.keys().find(fits).cloned();
+            self.no_room.retain(|name, _| Some(name) != fits.as_ref());
+            return self.no_room.len() != before;
+        }
+        let mut asking: Vec<_> = self.policies.iter().collect();
+        asking.sort_by(|a, b| (b.created, &b.name).cmp(&(a.created, &a.name)));
+        let asking = asking.iter().filter_map(|policy| self.rendered.get(&policy.name));
+        let before = self.no_room.len();
+        for name in asking.filter(|name| content.profiles.contains_key(&name.key())) {
+            let Some(text) = self.texts.get(name) else { continue };
+            let new_files = text.files.iter().filter(|file| !self.secrets.held.contains_key(*file));
+            let new_keys: usize =
+                new_files.filter_map(|file| content.keys.get(file)).map(|data| data.0.0.len()).sum();
+            if profiles > MOST_DATA && !self.held.data.contains_key(&name.key()) {
+                self.no_room.insert(name.clone(), "ConfigMap timesync-profiles");
+            } else if keys > MOST_DATA && new_keys > 0 {
+                self.no_room.insert(name.clone(), "Secret timesync-keys");
+            } else {
+                continue;
+            }
+            profiles -= name.key().len() + text.text.len();
+            keys = keys.saturating_sub(new_keys);
+        }
+        if keys > MOST_DATA {
+            for (file, held) in &self.secrets.held {
+                if let Some(data) = content.keys.get_mut(file) {
+                    data.clone_from(held);
+                }
+            }
+        }
+        self.no_room.len() != before
+    }
+
+    /// Whether the ConfigMap has to be written.
+    pub(crate) fn profiles_differ(&self, content: &Content) -> bool {
+        let ours = self.held.data.iter().filter(|(key, _)| ProfileName::from_key(key).is_some());
+        !ours.eq(content.profiles.iter())
+    }
+
+    /// Files that the Secret is to hold otherwise.
+    pub(crate) fn keys_that_differ(&self, content: &Content) -> BTreeSet<String> {
+        let held = &self.secrets.held;
+        let all = held.keys().chain(content.keys.keys());
+        all.filter(|file| held.get(*file) != content.keys.get(*file)).cloned().collect()
+    }
+
+    /// The version of the ConfigMap that is to be overwritten.
+    pub(crate) fn profiles_version(&self) -> Option<&str> {
+        self.held.version.as_deref()
+    }
+
+    /// The version of the Secret that is to be overwritten.
+    pub(crate) fn keys_version(&self) -> Option<&str> {
+        self.secrets.held_version.as_deref()
+    }
+
+    /// The ConfigMap was written.
+    pub(crate) fn hold_profiles(&mut self, held: Profiles) {
+        if !is_older(held.version.as_deref(), self.held.version.as_deref()) {
+            self.held = held;
+        }
+    }
+
+    /// The Secret was written.
+    pub(crate) fn hold_keys(&mut self, held: Data, version: Option<String>) {
+        if !is_older(version.as_deref(), self.secrets.held_version.as_deref()) {
+            (self.secrets.held, self.secrets.held_version) = (held, version);
+        }
+    }
+
+    /// Whether an agent that is told to run this finds it: the text, and every file that it speaks of.
+    pub(crate) fn is_stored(&self, wanted: &Assignment) -> bool {
+        let Assignment::Profile(profile) = wanted else { return true };
+        let stored = self.held.data.get(&profile.key()).is_some_and(|text| profile.names(text));
+        let files = self.texts.get(profile).map(|text| &text.files);
+        stored && files.into_iter().flatten().all(|file| self.secrets.held.contains_key(file))
+    }
+
+    /// Whether a profile speaks of one of these files.
+    pub(crate) fn needs(&self, wanted: &Assignment, files: &BTreeSet<String>) -> bool {
+        let Assignment::Profile(profile) = wanted else { return false };
+        self.texts.get(profile).is_some_and(|text| !text.files.is_disjoint(files))
+    }
+
+    /// The profile that is in force under a policy's name.
+    pub(crate) fn profile(&self, policy: &Policy) -> Option<ProfileName> {
+        let runs = |node: &PreparedNode| match &node.wanted {
+            Assignment::Profile(profile) if profile.policy() == policy.name => Some(profile.clone()),
+            _ => None,
+        };
+        let rendered = self.rendered.get(&policy.name).cloned();
+        rendered.or_else(|| self.nodes.values().find_map(runs)).or_else(|| policy.last_good())
+    }
 }
 
-/// Name and text of the profile of each policy that nodes can be given, by the policy's name.
-fn render(policies: &[Policy]) -> Result<BTreeMap<String, (ProfileName, String)>, Error> {
-    let ready = policies.iter().filter_map(|policy| Some((&policy.name, policy.ready()?)));
-    ready
-        .map(|(policy, profile)| {
-            let text = text(profile).map_err(|source| Error::Render { policy: policy.clone(), source })?;
-            Ok((policy.clone(), (ProfileName::of(policy, &text), text)))
-        })
-        .collect()
+impl Text {
+    fn of(text: String) -> Self {
+        let files = toml::from_str::<Profile>(&text).map(|profile| keys::files(&profile)).unwrap_or_default();
+        Self { text, files }
+    }
 }
 
 /// The same profile always has the same text: fields in the order of the struct, no map anywhere.
@@ -117,147 +339,96 @@ fn text(profile: &Profile) -> Result<String, toml::ser::Error> {
     toml::to_string(profile)
 }
 
-fn assign(node: PlannedNode, rendered: &BTreeMap<String, (ProfileName, String)>) -> PreparedNode {
-    let wanted = match &node.choice {
-        Choice::Nothing => Assignment::None,
-        Choice::Wish(policy) => {
-            rendered.get(policy).map_or(Assignment::None, |(profile, _)| Assignment::Profile(profile.clone()))
-        }
-        Choice::LastGood(profile) => Assignment::Profile(profile.clone()),
-    };
-    PreparedNode {
-        name: node.facts.name,
-        uid: node.facts.uid,
-        agents: node.agents,
-        wanted,
-        keys_changed: false,
-    }
-}
-
-/// The profile of a refused policy that some node runs.
-fn in_force(policy: &str, nodes: &[PreparedNode]) -> Option<ProfileName> {
-    nodes.iter().find_map(|node| match &node.wanted {
-        Assignment::Profile(profile) if profile.policy() == policy => Some(profile.clone()),
-        _ => None,
-    })
-}
-
-/// What the ConfigMap is to hold: the profile of each good policy, and whatever an annotation or an agent still names.
-fn texts(
-    validated: &Validated,
-    nodes: &[PreparedNode],
-    rendered: &BTreeMap<String, (ProfileName, String)>,
-    known: &BTreeMap<ProfileName, String>,
-    reported: &BTreeSet<ProfileName>,
-) -> BTreeMap<ProfileName, String> {
-    let mut named: BTreeSet<ProfileName> = reported.clone();
-    let annotations = validated.agents.iter().map(AgentPod::assignment);
-    let wanted = nodes.iter().map(|node| node.wanted.clone());
-    named.extend(annotations.chain(wanted).filter_map(|assignment| match assignment {
-        Assignment::Profile(profile) => Some(profile),
-        Assignment::None | Assignment::Unassigned => None,
-    }));
-    named.extend(
-        validated.policies.iter().filter(|policy| policy.ready().is_none()).filter_map(Policy::last_good),
-    );
-    let mut texts: BTreeMap<_, _> = rendered.values().cloned().collect();
-    for name in named {
-        // What somebody wrote under a name that does not fit is as good as gone.
-        let there = validated.profiles.get(&name.key()).filter(|text| name.names(text));
-        if let Some(text) = there.or_else(|| known.get(&name)).cloned() {
-            texts.entry(name).or_insert(text);
-        }
-    }
-    texts
-}
-
-/// The files that each profile speaks of. One that cannot be read, of another version, needs what it has: nothing of
-/// it is known here.
-fn files(profiles: &BTreeMap<ProfileName, String>) -> BTreeMap<ProfileName, BTreeSet<String>> {
-    let read = |(name, text): (&ProfileName, &String)| {
-        let profile = toml::from_str::<Profile>(text).ok()?;
-        Some((name.clone(), keys::files(&profile)))
-    };
-    profiles.iter().filter_map(read).collect()
-}
-
-/// Every file that a policy asks for, or that an agent may still be using, with what it is to hold.
-fn key_files<'a>(validated: &Validated, in_use: impl Iterator<Item = &'a BTreeSet<String>>) -> Data {
-    let mut names: BTreeSet<String> = in_use.flatten().cloned().collect();
-    names.extend(
-        validated.policies.iter().filter_map(|policy| policy.wish.as_ref().ok()).flat_map(keys::files),
-    );
-    let content = |name: String| validated.secrets.content(&name).cloned().map(|content| (name, content));
-    names.into_iter().filter_map(content).collect()
-}
-
-/// Says of each node whether what it is to run needs a file that is to hold something else than before.
-fn mark_changes(
-    nodes: &mut [PreparedNode],
-    files: &BTreeMap<ProfileName, BTreeSet<String>>,
-    before: &Data,
-    now: &Data,
-) {
-    for node in nodes {
-        let Assignment::Profile(profile) = &node.wanted else { continue };
-        let mut needed = files.get(profile).into_iter().flatten();
-        node.keys_changed = needed.any(|file| before.get(file) != now.get(file));
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use k8s_openapi::ByteString;
 
     use super::*;
     use crate::{
-        fetch::{Fetched, NodeFacts},
-        plan::plan,
+        fetch::Fetched,
+        fixtures::{Cluster, agent},
         validate::validate,
     };
 
     const POLICY: &str =
         "{metadata: {name: default}, spec: {upstreams: [{name: a, server: 192.0.2.10, iburst: true}]}}";
 
-    fn fetched(policy: Option<&str>, annotation: Option<&str>, profiles: &[(&str, &str)]) -> Fetched {
-        Fetched {
+    /// One node, whose agent's annotation is as given.
+    fn fetched(policy: Option<&str>, annotation: Option<&str>, profiles: &[(&str, &str)]) -> Cluster {
+        let fetched = Fetched {
             policies: policy
                 .into_iter()
                 .map(|yaml| Arc::new(serde_norway::from_str(yaml).unwrap()))
                 .collect(),
-            nodes: vec![NodeFacts { name: "n1".to_owned(), ..NodeFacts::default() }],
-            agents: vec![AgentPod {
-                name: "agent".to_owned(),
-                uid: "u".to_owned(),
-                node: "n1".to_owned(),
-                created: None,
-                address: None,
-                annotation: annotation.map(str::to_owned),
-            }],
-            profiles: profiles.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect(),
+            profiles: Profiles {
+                data: profiles.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect(),
+                version: None,
+            },
             ..Fetched::default()
+        };
+        Cluster { fetched, nodes: vec![("n1".to_owned(), vec![agent("n1", annotation)])] }
+    }
+
+    /// What is prepared for a cluster that is seen for the first time.
+    struct Built {
+        prepared: Prepared,
+        content: Content,
+    }
+
+    impl Built {
+        fn node(&self) -> &PreparedNode {
+            &self.prepared.nodes["n1"]
+        }
+
+        fn annotates(&self) -> bool {
+            self.node().agents[0].lacks(&self.node().wanted)
+        }
+
+        fn holds(&self, name: &ProfileName) -> bool {
+            self.content.profiles.contains_key(&name.key())
+        }
+
+        fn profiles_differ(&self) -> bool {
+            self.prepared.profiles_differ(&self.content)
+        }
+
+        fn keys_differ(&self) -> bool {
+            !self.prepared.keys_that_differ(&self.content).is_empty()
+        }
+
+        /// Whether the node's agent needs a key that is another one now.
+        fn keys_changed(&self) -> bool {
+            self.prepared.needs(&self.node().wanted, &self.prepared.keys_that_differ(&self.content))
         }
     }
 
-    fn built(fetched: Fetched) -> Prepared {
-        built_with(fetched, &BTreeMap::new(), &BTreeSet::new())
+    fn built(cluster: Cluster) -> Built {
+        built_with(cluster, &BTreeMap::new(), &BTreeSet::new())
     }
 
     fn built_with(
-        fetched: Fetched,
+        cluster: Cluster,
         known: &BTreeMap<ProfileName, String>,
         reported: &BTreeSet<ProfileName>,
-    ) -> Prepared {
-        let validated = validate(fetched);
-        let plan = plan(&validated);
-        build(validated, plan, known, reported).unwrap()
+    ) -> Built {
+        let mut prepared = Prepared::default();
+        for (name, text) in known {
+            prepared.texts.insert(name.clone(), Text::of(text.clone()));
+        }
+        cluster.clone().prepare(&mut prepared);
+        loop {
+            let (content, again) = prepared.content(reported);
+            if !again {
+                return Built { prepared, content };
+            }
+            prepared.take(validate(cluster.fetched.clone()));
+        }
     }
 
     /// The profile that POLICY makes.
     fn good() -> (ProfileName, String) {
-        built(fetched(Some(POLICY), None, &[])).profiles.pop_first().unwrap()
+        let (key, text) = built(fetched(Some(POLICY), None, &[])).content.profiles.pop_first().unwrap();
+        (ProfileName::from_key(&key).unwrap(), text)
     }
 
     #[test]
@@ -276,10 +447,14 @@ mod tests {
     fn apply_writes_the_key_and_the_annotation() {
         let (name, text) = good();
         let prepared = built(fetched(Some(POLICY), None, &[]));
-        assert!(prepared.profiles_differ);
-        assert_eq!(prepared.annotations[0].1, Assignment::Profile(name.clone()));
+        assert!(prepared.profiles_differ() && !prepared.prepared.is_stored(&prepared.node().wanted));
+        assert_eq!(
+            (prepared.annotates(), &prepared.node().wanted),
+            (true, &Assignment::Profile(name.clone()))
+        );
         let again = built(fetched(Some(POLICY), Some(&name.to_string()), &[(&name.key(), &text)]));
-        assert!(!again.profiles_differ && again.annotations.is_empty(), "nothing to do twice");
+        assert!(!again.profiles_differ() && !again.annotates(), "nothing to do twice");
+        assert!(again.prepared.is_stored(&again.node().wanted));
     }
 
     #[test]
@@ -288,7 +463,7 @@ mod tests {
         let held = |annotation: &str, reported: &[ProfileName]| {
             let fetched = fetched(Some(POLICY), Some(annotation), &[(&old.key(), "old")]);
             let prepared = built_with(fetched, &BTreeMap::new(), &reported.iter().cloned().collect());
-            prepared.profiles.contains_key(&old)
+            prepared.holds(&old)
         };
         assert!(held(&old.to_string(), &[]), "the annotation names it");
         assert!(held(&good().0.to_string(), std::slice::from_ref(&old)), "an agent runs it");
@@ -299,8 +474,8 @@ mod tests {
     fn a_deleted_policy_leaves_none() {
         let (name, text) = good();
         let prepared = built(fetched(None, Some(&name.to_string()), &[(&name.key(), &text)]));
-        assert_eq!(prepared.annotations[0].1, Assignment::None);
-        assert!(prepared.profiles.contains_key(&name), "until the agent has let go of it");
+        assert_eq!((prepared.annotates(), &prepared.node().wanted), (true, &Assignment::None));
+        assert!(prepared.holds(&name), "until the agent has let go of it");
     }
 
     #[test]
@@ -308,8 +483,8 @@ mod tests {
         let (name, text) = good();
         let prepared =
             built(fetched(Some(POLICY), Some(&name.to_string()), &[(&name.key(), "mode = \"Observe\"")]));
-        assert!(prepared.profiles_differ);
-        assert_eq!(prepared.profiles[&name], text);
+        assert!(prepared.profiles_differ() && !prepared.prepared.is_stored(&prepared.node().wanted));
+        assert_eq!(prepared.content.profiles[&name.key()], text);
     }
 
     #[test]
@@ -319,52 +494,53 @@ mod tests {
         let known = BTreeMap::from([(name.clone(), text.clone())]);
         let prepared =
             built_with(fetched(Some(refused), Some(&name.to_string()), &[]), &known, &BTreeSet::new());
-        assert!(prepared.profiles_differ);
-        assert_eq!(prepared.profiles[&name], text);
-        assert!(prepared.annotations.is_empty());
+        assert!(prepared.profiles_differ() && !prepared.annotates());
+        assert_eq!(prepared.content.profiles[&name.key()], text);
     }
 
     const KEYED: &str = "{metadata: {name: default}, spec: {upstreams: [{name: a, server: 192.0.2.10, keyRef: {name: s, key: k}}]}}";
 
     /// With Secrets `name/key=text`, and what `timesync-keys` holds, `file=text`.
-    fn with_secrets(mut fetched: Fetched, named: &[&str], held: &[&str]) -> Fetched {
+    fn with_secrets(mut cluster: Cluster, named: &[&str], held: &[&str]) -> Cluster {
         let content = |text: &str| keys::Content(ByteString(text.as_bytes().to_vec()));
         for (place, text) in named.iter().map(|each| each.split_once('=').unwrap()) {
             let (name, key) = place.split_once('/').unwrap();
-            let data = fetched.secrets.named.entry(name.to_owned()).or_default().get_or_insert_default();
+            let data =
+                cluster.fetched.secrets.named.entry(name.to_owned()).or_default().get_or_insert_default();
             data.insert(key.to_owned(), content(text));
         }
         let held = held.iter().map(|each| each.split_once('=').unwrap());
-        fetched.secrets.held = held.map(|(file, text)| (file.to_owned(), content(text))).collect();
-        fetched
+        cluster.fetched.secrets.held = held.map(|(file, text)| (file.to_owned(), content(text))).collect();
+        cluster
     }
 
-    fn held(prepared: &Prepared) -> Vec<String> {
+    fn held(built: &Built) -> Vec<String> {
         let text = |(file, content): (&String, &keys::Content)| {
             format!("{file}={}", std::str::from_utf8(&content.0.0).unwrap())
         };
-        prepared.keys.iter().map(text).collect()
+        built.content.keys.iter().map(text).collect()
     }
 
     #[test]
     fn keys_come_from_their_secrets() {
         let prepared = built(with_secrets(fetched(Some(KEYED), None, &[]), &["s/k=one", "s/other=x"], &[]));
         assert_eq!(held(&prepared), ["s_k=one"]);
-        assert!(prepared.keys_differ && prepared.nodes[0].keys_changed);
-        assert!(matches!(&prepared.annotations[0].1, Assignment::Profile(_)));
-        let (name, text) = prepared.profiles.first_key_value().unwrap();
+        assert!(prepared.keys_differ() && prepared.keys_changed());
+        assert!(matches!(&prepared.node().wanted, Assignment::Profile(_)));
+        let (key, text) = prepared.content.profiles.first_key_value().unwrap();
+        let name = ProfileName::from_key(key).unwrap();
         assert!(text.contains("key = \"s_k\""), "{text}");
         let settled = || fetched(Some(KEYED), Some(&name.to_string()), &[(&name.key(), text)]);
         let same = built(with_secrets(settled(), &["s/k=one"], &["s_k=one"]));
-        assert!(!same.keys_differ && !same.nodes[0].keys_changed && same.annotations.is_empty());
+        assert!(!same.keys_differ() && !same.keys_changed() && !same.annotates());
         let edited = built(with_secrets(settled(), &["s/k=two"], &["s_k=one"]));
         assert_eq!(held(&edited), ["s_k=two"]);
-        assert!(edited.keys_differ && edited.nodes[0].keys_changed);
-        assert!(edited.annotations.is_empty(), "the profile is the same");
+        assert!(edited.keys_differ() && edited.keys_changed());
+        assert!(!edited.annotates(), "the profile is the same");
         let mut deleted = with_secrets(settled(), &[], &["s_k=one"]);
-        deleted.secrets.named.insert("s".to_owned(), None);
+        deleted.fetched.secrets.named.insert("s".to_owned(), None);
         let deleted = built(deleted);
-        assert!(!deleted.keys_differ && deleted.annotations.is_empty(), "what runs goes on");
+        assert!(!deleted.keys_differ() && !deleted.annotates(), "what runs goes on");
     }
 
     #[test]
@@ -375,11 +551,12 @@ mod tests {
             built(with_secrets(fetched, named, &[]))
         };
         let prepared = waiting(&["s/other=x"]);
-        assert!(!prepared.keys_differ && !prepared.profiles_differ && prepared.annotations.is_empty());
-        assert_eq!(prepared.policies[0].profile, Some(name.clone()), "the one that runs");
+        assert!(!prepared.keys_differ() && !prepared.profiles_differ() && !prepared.annotates());
+        let policy = &prepared.prepared.policies[0];
+        assert_eq!(prepared.prepared.profile(policy), Some(name.clone()), "the one that runs");
         let prepared = waiting(&["s/k=one"]);
         assert_eq!(held(&prepared), ["s_k=one"]);
-        assert!(matches!(&prepared.annotations[0].1, Assignment::Profile(new) if *new != name));
+        assert!(matches!(&prepared.node().wanted, Assignment::Profile(new) if *new != name));
     }
 
     const SERVING: &str = "{metadata: {name: default}, spec: {stratum: {local: 10}, serve: {keys: [{name: s, key: k}], nts: {tlsSecret: t}}}}";
@@ -389,24 +566,31 @@ mod tests {
         let serving = |tls: &[&str]| {
             let named = [&["s/k=one"], tls].concat();
             let mut fetched = with_secrets(fetched(Some(SERVING), None, &[]), &named, &[]);
-            fetched.secrets.cookie_keys = Some(keys::Content(ByteString(b"made".to_vec())));
+            fetched.fetched.secrets.cookie_keys = Some(keys::Content(ByteString(b"made".to_vec())));
             built(fetched)
         };
         let prepared = serving(&["t/tls.crt=c", "t/tls.key=p", "t/ca.crt=x"]);
         assert_eq!(held(&prepared), ["nts-cookie-keys=made", "s_k=one", "t_tls.crt=c", "t_tls.key=p"]);
-        assert!(matches!(&prepared.annotations[0].1, Assignment::Profile(_)));
+        assert!(matches!(&prepared.node().wanted, Assignment::Profile(_)));
         let prepared = serving(&["t/tls.crt=c"]);
-        assert_eq!(prepared.policies[0].profile, None, "it waits for the Secret");
+        assert_eq!(
+            prepared.prepared.profile(&prepared.prepared.policies[0]),
+            None,
+            "it waits for the Secret"
+        );
     }
 
     #[test]
     fn keys_for_cookies_are_no_longer_there_than_somebody_needs_them() {
         let cookies = |policy: &str| {
-            let mut fetched = with_secrets(fetched(Some(policy), None, &[]), &[], &["nts-cookie-keys=made"]);
-            fetched.secrets.cookie_keys = fetched.secrets.held.get(crate::cookie_keys::FILE).cloned();
+            let named = ["s/k=one", "t/tls.crt=c", "t/tls.key=p"];
+            let mut fetched =
+                with_secrets(fetched(Some(policy), None, &[]), &named, &["nts-cookie-keys=made"]);
+            fetched.fetched.secrets.cookie_keys =
+                fetched.fetched.secrets.held.get(crate::cookie_keys::FILE).cloned();
             held(&built(fetched))
         };
-        assert_eq!(cookies(SERVING), ["nts-cookie-keys=made"]);
+        assert!(cookies(SERVING).contains(&"nts-cookie-keys=made".to_owned()));
         assert_eq!(cookies(POLICY), [""; 0]);
     }
 
@@ -431,6 +615,114 @@ mod tests {
             Some(&name.to_string()),
             &[("notes.txt", "mine"), (&name.key(), &text)],
         ));
-        assert!(!prepared.profiles_differ);
+        assert!(!prepared.profiles_differ());
+    }
+
+    #[test]
+    fn names_that_begin_alike_are_no_difference() {
+        let policy = |name: &str, tier: &str| {
+            let yaml = format!(
+                "{{metadata: {{name: {name}}}, spec: {{nodeSelector: {{matchLabels: {{t: {tier}}}}}}}}}"
+            );
+            Arc::new(serde_norway::from_str(&yaml).unwrap())
+        };
+        let mut cluster = fetched(None, None, &[]);
+        let running = |policy: &str| ProfileName::of(policy, "");
+        cluster.fetched.policies = vec![policy("edge", "a"), policy("edge-2", "b")];
+        let names = [running("edge"), running("edge-2")];
+        cluster.fetched.profiles.data = names.iter().map(|name| (name.key(), String::new())).collect();
+        let built = built_with(cluster, &BTreeMap::new(), &names.into_iter().collect());
+        assert_eq!(built.content.profiles.len(), 2);
+        assert!(!built.profiles_differ());
+    }
+
+    /// Policies p0, p1, … of `kib` KiB each, the last one the newest, for one node each.
+    fn large(count: usize, kib: usize) -> Cluster {
+        let mut cluster = fetched(None, None, &[]);
+        let upstream = |index: usize| format!("{{name: u{index}, server: {}.example.org}}", "a".repeat(60));
+        for index in 0..count {
+            let upstreams: Vec<_> = (0..kib * 8).map(upstream).collect();
+            let yaml = format!(
+                "{{metadata: {{name: p{index}, creationTimestamp: '2026-01-0{}T00:00:00Z'}}, \
+                 spec: {{nodeSelector: {{matchLabels: {{n: n{index}}}}}, upstreams: [{}]}}}}",
+                index + 1,
+                upstreams.join(", ")
+            );
+            cluster.fetched.policies.push(Arc::new(serde_norway::from_str(&yaml).unwrap()));
+        }
+        let names = ["n0", "n1", "n2", "n3", "n4"];
+        cluster.nodes =
+            names[..count].iter().map(|name| ((*name).to_owned(), vec![agent(name, None)])).collect();
+        cluster
+    }
+
+    #[test]
+    fn the_newest_policy_is_refused_if_there_is_no_room() {
+        let built = built(large(5, 200));
+        let accepted: Vec<_> = built.prepared.policies.iter().map(|policy| policy.wish.is_ok()).collect();
+        let stored = built.content.profiles.len();
+        assert!((2..5).contains(&stored), "{stored}");
+        assert_eq!(accepted, (0..5).map(|index| index < stored).collect::<Vec<_>>());
+        let refusal = built.prepared.policies[4].wish.clone().unwrap_err();
+        assert!(refusal.to_string().contains("ConfigMap timesync-profiles"), "{refusal}");
+        assert_eq!(built.prepared.nodes["n4"].wanted, Assignment::None);
+        assert!(built.content.profiles.values().map(String::len).sum::<usize>() < MOST_DATA);
+    }
+
+    #[test]
+    fn keys_without_room_refuse_the_newest_and_no_more() {
+        // Four policies with a key of 250 kB each.
+        let mut cluster = fetched(None, None, &[]);
+        cluster.nodes.clear();
+        for index in 0..4 {
+            let yaml = format!(
+                "{{metadata: {{name: p{index}, creationTimestamp: '2026-01-0{}T00:00:00Z'}}, spec: {{nodeSelector: \
+                 {{matchLabels: {{n: n{index}}}}}, upstreams: [{{name: a, server: h, keyRef: {{name: s, key: k{index}}}}}]}}}}",
+                index + 1
+            );
+            cluster.fetched.policies.push(Arc::new(serde_norway::from_str(&yaml).unwrap()));
+            cluster.nodes.push((format!("n{index}"), vec![agent(&format!("n{index}"), None)]));
+            let data =
+                cluster.fetched.secrets.named.entry("s".to_owned()).or_default().get_or_insert_default();
+            data.insert(format!("k{index}"), keys::Content(ByteString(vec![b'x'; 250_000])));
+        }
+        let mut built = built(cluster.clone());
+        let accepted: Vec<_> = built.prepared.policies.iter().map(|policy| policy.wish.is_ok()).collect();
+        assert_eq!(accepted, [true, true, true, false]);
+        assert_eq!((built.content.keys.len(), built.content.profiles.len()), (3, 3));
+        assert!(!built.prepared.content(&BTreeSet::new()).1, "and it stays so");
+        // Keys that are there grow: what nodes have stays.
+        cluster.fetched.secrets.held = built.content.keys.clone();
+        let data = cluster.fetched.secrets.named.get_mut("s").unwrap().as_mut().unwrap();
+        data.values_mut().for_each(|content| content.0.0.extend([b'y'; 10_000].repeat(6)));
+        cluster.fetched.policies.pop();
+        built.prepared.take(validate(cluster.fetched.clone()));
+        let (content, _) = built.prepared.content(&BTreeSet::new());
+        assert_eq!(content.keys, cluster.fetched.secrets.held);
+    }
+
+    #[test]
+    fn a_refused_policy_is_taken_once_there_is_room() {
+        let cluster = large(5, 200);
+        let mut prepared = built(cluster.clone()).prepared;
+        let refused = prepared.no_room.len();
+        assert!(refused > 0);
+        let mut fewer = cluster.fetched;
+        fewer.policies.drain(..4);
+        assert!(prepared.take(validate(fewer.clone())));
+        let (content, again) = prepared.content(&BTreeSet::new());
+        assert_eq!((content.profiles.len(), again), (0, true));
+        prepared.take(validate(fewer.clone()));
+        assert_eq!(prepared.content(&BTreeSet::new()).0.profiles.len(), 1);
+        assert!(prepared.policies[0].wish.is_ok());
+    }
+
+    #[test]
+    fn what_no_node_needs_takes_no_room() {
+        let mut cluster = large(5, 200);
+        cluster.nodes.truncate(1);
+        let built = built(cluster);
+        assert_eq!(built.content.profiles.len(), 1);
+        assert!(built.prepared.policies.iter().all(|policy| policy.wish.is_ok()));
     }
 }

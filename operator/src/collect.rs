@@ -12,7 +12,7 @@ use hyper::StatusCode;
 use timesync_http::{NoToken, Token, TokenFile, Untrusted};
 use tokio::{sync::mpsc::Sender, task::AbortHandle, time::sleep};
 
-use crate::fetch::AgentPod;
+use crate::facts::AgentPod;
 
 mod channel;
 

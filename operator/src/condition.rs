@@ -5,6 +5,9 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
+/// What kstatus (helm 4, Flux) waits for. Of a policy: it is accepted and rolled out, whatever the clocks do: an outage
+/// of upstreams must not fail a deployment. Of a node: its clock is synchronised.
+pub(crate) const READY: &str = "Ready";
 /// Of a policy: the spec can be carried out.
 pub(crate) const ACCEPTED: &str = "Accepted";
 /// Of a policy: every node runs it.
@@ -13,7 +16,7 @@ pub(crate) const ROLLED_OUT: &str = "RolledOut";
 pub(crate) const SYNCHRONIZED: &str = "Synchronized";
 /// Of a policy and of a node: somebody else steers the clock, or one of them.
 pub(crate) const CONFLICT: &str = "Conflict";
-/// Of a node: at least one upstream gives time.
+/// Of a node: at least one upstream gives time. Of a policy: so it is on every node.
 pub(crate) const UPSTREAMS_REACHABLE: &str = "UpstreamsReachable";
 /// Of a node: the hardware clock would start it with the right time.
 pub(crate) const RTC_HEALTHY: &str = "RTCHealthy";
@@ -30,10 +33,16 @@ pub(crate) mod reason {
     pub(crate) const IN_PROGRESS: &str = "InProgress";
     /// RolledOut: an agent has read the profile and cannot carry it out.
     pub(crate) const PROFILE_REFUSED: &str = "ProfileRefused";
+    /// RolledOut: the ConfigMap or the Secret that the agents mount cannot be written.
+    pub(crate) const WRITE_REFUSED: &str = "WriteRefused";
     /// RolledOut: a Secret does not hold what the policy names.
     pub(crate) const SECRET_MISSING: &str = "SecretMissing";
-    /// RolledOut, Synchronized, Conflict: no node is under this policy.
+    /// RolledOut, Synchronized, UpstreamsReachable, Conflict: no node is under this policy.
     pub(crate) const NO_NODES: &str = "NoNodes";
+    /// The same: nodes are, and none of them has an agent.
+    pub(crate) const NO_AGENTS: &str = "NoAgents";
+    /// Ready: accepted, and every node runs it.
+    pub(crate) const ROLLED_OUT_EVERYWHERE: &str = "RolledOut";
     /// Synchronized, of a policy: all nodes are, within the thresholds.
     pub(crate) const ALL_SYNCHRONIZED: &str = "AllSynchronized";
     /// Synchronized, of a policy: all nodes are, and some of them agree with a local clock alone.
@@ -46,6 +55,10 @@ pub(crate) mod reason {
     pub(crate) const OFFSET_EXCEEDED: &str = "OffsetExceeded";
     /// Synchronized, of a policy: two nodes differed by more than the threshold for too long.
     pub(crate) const SPREAD_EXCEEDED: &str = "SpreadExceeded";
+    /// UpstreamsReachable, of a policy: so it is on all nodes.
+    pub(crate) const ALL_REACHABLE: &str = "AllReachable";
+    /// UpstreamsReachable, of a policy: on some nodes no upstream gives time.
+    pub(crate) const NODES_UNREACHABLE: &str = "NodesUnreachable";
     /// Conflict, of a policy: on some nodes there is one.
     pub(crate) const NODES_CONFLICTING: &str = "NodesConflicting";
     /// Conflict, of a node: somebody else writes the clock.

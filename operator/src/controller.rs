@@ -1,99 +1,104 @@
-//! The driver: fetch → validate → plan → build → apply → collect → status, whenever something changed, and nothing else.
-//! One reconciler for the whole cluster: the ConfigMap is one object, and the order of its writes matters. What a step
-//! must remember of earlier rounds is in [`Memory`]; all of it can be lost.
+//! The driver: fetch → validate → plan → build → apply → collect → status. What changed goes through the steps at once, and
+//! nothing waits for everything: of policies there are few, and all are judged anew when one of them changes; of nodes there
+//! are many, and each is looked at when something about it changes. Writes run beside that, in lanes (`writer`). What a
+//! step must remember is in [`Memory`]; all of it can be lost.
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use contract::ProfileName;
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
 use tokio::{
     sync::{Notify, mpsc::Receiver},
-    time::{sleep, timeout},
+    time::{Interval, MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{info, warn};
 
 use crate::{
-    apply::{self, Applied, annotate, apply},
-    build::{self, build},
+    build::Prepared,
     collect::{Answer, Collector},
     cookie_keys::{self, CookieKeys},
-    fetch::Watches,
+    events,
+    fetch::{Change, Watches},
+    health::Health,
+    message::chain,
     metrics::Metrics,
-    node_clock::Known,
+    node_clock::Due,
+    node_state::{NodeState, Refresh, Trouble},
     nudge::Nudges,
-    plan::plan,
-    publish::{self, Publisher},
-    reports::Reports,
-    status::{Deviations, status},
-    validate::{Validated, validate},
+    placement::Placement,
+    reports::{Heard, Reports},
+    rollouts::Rollouts,
+    status::{Background, Deviations, WrittenPolicy, status, worth_writing},
+    store::Store,
+    validate::validate,
+    world::World,
+    writer::Writer,
 };
 
-/// Everything that a round needs.
+mod writes;
+
+/// Everything that the operator works with.
 pub(crate) struct Controller {
-    pub(crate) client: Client,
-    pub(crate) namespace: String,
     pub(crate) watches: Watches,
     pub(crate) wake: Arc<Notify>,
+    pub(crate) changes: Receiver<Change>,
     pub(crate) answers: Receiver<Answer>,
     pub(crate) collector: Collector,
-    pub(crate) publisher: Publisher,
+    pub(crate) writer: Writer,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) health: Health,
+    pub(crate) placement: Placement,
+    pub(crate) started: Instant,
     pub(crate) memory: Memory,
 }
 
-/// What outlives a round.
+/// What outlives a turn.
 #[derive(Default)]
 pub(crate) struct Memory {
+    world: World,
+    prepared: Prepared,
+    store: Store,
     reports: Reports,
-    /// Texts that the ConfigMap held or was given: what somebody deletes by hand comes back.
-    known: BTreeMap<ProfileName, String>,
+    states: HashMap<String, NodeState>,
     cookie_keys: CookieKeys,
     nudges: Nudges,
+    /// Pods that are to be nudged with the next write of their annotation.
+    to_nudge: BTreeSet<String>,
     deviations: Deviations,
+    /// Annotations that are being written, or whose outcome is not known, with the pod's version before that.
+    in_flight: BTreeMap<(String, String), (ProfileName, Option<String>)>,
+    refresh: Refresh,
+    written_policies: HashMap<String, WrittenPolicy>,
+    rollouts: Rollouts,
+    dirty: Dirty,
 }
 
-/// Why a round failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error("cannot make a key for cookies")]
-    CookieKeys(#[source] getrandom::Error),
-    #[error(transparent)]
-    Build(#[from] build::Error),
-    #[error(transparent)]
-    Apply(#[from] apply::Error),
-    #[error("cannot nudge pod {pod}")]
-    Nudge { pod: String, source: kube::Error },
-    #[error(transparent)]
-    Publish(#[from] publish::Error),
-    #[error("the API server takes too long")]
-    Timeout,
+/// What is to be looked at in the next turn.
+#[derive(Default)]
+struct Dirty {
+    /// Policies, the ConfigMap or a Secret changed.
+    policies: bool,
+    /// What the ConfigMap is to hold may have changed.
+    content: bool,
+    /// Whom to poll may have changed.
+    agents: bool,
+    /// Nodes whose NodeClock may be due, or that have something to tell.
+    nodes: BTreeSet<String>,
+    /// Those that are looked at again at the next tick.
+    later: BTreeSet<String>,
 }
 
-impl Error {
-    /// One word, for the metric.
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::CookieKeys(_) => "CookieKeys",
-            Self::Build(_) => "Build",
-            Self::Apply(_) => "Apply",
-            Self::Nudge { .. } => "Nudge",
-            Self::Publish(_) => "Publish",
-            Self::Timeout => "Timeout",
-        }
-    }
-}
-
-/// Changes come in swarms (a DaemonSet's rollout, an edit of several objects): one round for all of them.
+/// Changes come in swarms (a DaemonSet's rollout, an edit of several objects): one turn for all of them.
 const DEBOUNCE: Duration = Duration::from_millis(100);
-/// Silence, lasting deviations and nudges are due by time and not by change.
+/// Silence, lasting deviations, nudges and statuses are due by time and not by change.
 const TICK: Duration = Duration::from_secs(1);
-/// A round of a large cluster writes some thousand objects; one that hangs must not hang for ever.
-const LONGEST_ROUND: Duration = Duration::from_secs(120);
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
+/// So long after the start of this run agents that were not asked yet may be the fault of nobody.
+const STARTING: Duration = Duration::from_secs(10);
+/// So often all policies are judged anew though nothing changed: keys for cookies turn by time.
+const JUDGE: Duration = Duration::from_secs(30);
 
 impl Controller {
     /// Works until the program ends. Returns only if the watches do.
@@ -101,38 +106,58 @@ impl Controller {
         if self.watches.ready().await.is_err() {
             return;
         }
-        info!("Watching");
-        let mut back_off = TICK;
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut turned, mut judged, mut watching) = (Instant::now(), Instant::now(), false);
+        self.memory.dirty.policies = true;
         loop {
-            self.wait().await;
-            let start = Instant::now();
-            let round = timeout(LONGEST_ROUND, self.reconcile()).await.unwrap_or(Err(Error::Timeout));
-            self.metrics.reconciled(start.elapsed());
-            match round {
-                Ok(()) => back_off = TICK,
-                Err(error) => {
-                    self.metrics.failed(error.reason());
-                    warn!(error = %publish::chain(&error), retry_in = ?back_off, "Round failed");
-                    sleep(back_off).await;
-                    back_off = (back_off * 2).min(LONGEST_BACK_OFF);
-                }
+            let ticked = self.wait(&mut tick, turned + DEBOUNCE).await;
+            if !self.memory.world.is_complete() {
+                continue;
             }
+            if !watching {
+                info!(nodes = self.memory.world.nodes().len(), "Watching");
+                watching = true;
+            }
+            let now = Instant::now();
+            if ticked {
+                self.memory.dirty.policies |= now.saturating_duration_since(judged) >= JUDGE;
+                self.tick(now);
+            }
+            if now.saturating_duration_since(turned) >= DEBOUNCE {
+                if self.memory.dirty.policies {
+                    judged = now;
+                }
+                self.turn(now);
+                turned = Instant::now();
+                self.metrics.reconciled(turned.saturating_duration_since(now));
+            }
+            self.pump(now);
         }
     }
 
-    /// Waits for a change, an answer or the tick, and a moment longer for what comes with it.
-    async fn wait(&mut self) {
+    /// Waits for a change, an answer, the end of a write, the tick, or the next turn if one is due; and takes whatever else
+    /// came with it. Whether it was the tick.
+    async fn wait(&mut self, tick: &mut Interval, next_turn: Instant) -> bool {
+        let mut ticked = false;
         tokio::select! {
-            () = self.wake.notified() => sleep(DEBOUNCE).await,
-            Some(answer) = self.answers.recv() => {
-                self.note(answer);
-                sleep(DEBOUNCE).await;
-            }
-            () = sleep(TICK) => {}
+            () = self.wake.notified() => self.memory.dirty.policies = true,
+            Some(change) = self.changes.recv() => self.memory.world.take(change),
+            Some(answer) = self.answers.recv() => self.note(answer),
+            done = self.writer.done() => self.ended(done),
+            _ = tick.tick() => ticked = true,
+            () = sleep_until(next_turn.into()), if self.memory.world.is_complete() && self.memory.is_dirty() => {}
+        }
+        while let Ok(change) = self.changes.try_recv() {
+            self.memory.world.take(change);
         }
         while let Ok(answer) = self.answers.try_recv() {
             self.note(answer);
         }
+        while let Some(done) = self.writer.try_done() {
+            self.ended(done);
+        }
+        ticked
     }
 
     fn note(&mut self, answer: Answer) {
@@ -141,101 +166,233 @@ impl Controller {
             Err(failure) => {
                 self.metrics.not_collected(failure.reason());
                 if !failed {
-                    warn!(node = answer.node, error = %publish::chain(failure), "Agent not reached; trying again");
+                    warn!(node = answer.node, error = %chain(failure), "Agent not reached; trying again");
                 }
             }
             Ok(_) if failed => info!(node = answer.node, "Agent reached"),
             Ok(_) => {}
         }
-        self.memory.reports.note(answer, Instant::now(), Timestamp::now());
+        self.memory.dirty.nodes.insert(answer.node.clone());
+        self.memory.dirty.content |= self.memory.reports.note(answer, Instant::now(), Timestamp::now());
     }
 
-    /// One round, in the order of the data.
-    async fn reconcile(&mut self) -> Result<(), Error> {
-        let (now, time) = (Instant::now(), Timestamp::now());
-        let fetched = self.watches.fetch();
-        self.memory.learn(&fetched.profiles);
-
-        let mut validated = validate(fetched);
-        self.memory.turn_cookie_keys(&mut validated, now, time)?;
-        self.watches.secrets.follow(&validated.secrets_named());
-        self.memory.reports.listen_to(&validated.nodes.iter().map(|node| node.name.as_str()).collect(), now);
-        let node_clocks = validated.node_clocks.clone();
-        let reported = self.memory.reported(&node_clocks);
-        let plan = plan(&validated);
-        let prepared = build(validated, plan, &self.memory.known, &reported)?;
-        let applied = apply(&self.client, &self.namespace, prepared).await?;
-        self.memory.known = applied.profiles.clone();
-
-        self.collector.follow(applied.nodes.iter().flat_map(|node| &node.agents));
-        self.nudge(&applied, now).await?;
-
-        let Memory { reports, deviations, .. } = &mut self.memory;
-        let statuses = status(&applied, reports, deviations, now, time);
-        self.metrics.policies(&statuses);
-        self.publisher.publish(&applied, &node_clocks, reports, &statuses, now, time).await?;
-        Ok(())
-    }
-
-    /// Touches the pods whose volumes lag behind.
-    async fn nudge(&mut self, applied: &Applied, now: Instant) -> Result<(), Error> {
-        let agents = applied.nodes.iter().flat_map(|node| node.agents.iter().map(move |agent| (node, agent)));
-        let there: BTreeSet<_> = agents.clone().map(|(_, agent)| agent.uid.as_str()).collect();
-        let Memory { nudges, reports, .. } = &mut self.memory;
-        nudges.retain(|pod| there.contains(pod));
-        for (node, agent) in agents {
-            if node.keys_changed {
-                nudges.keys_changed(&agent.uid, now);
+    /// What changed, in the order of the data.
+    fn turn(&mut self, now: Instant) {
+        let memory = &mut self.memory;
+        if std::mem::take(&mut memory.dirty.policies) {
+            let mut validated = validate(self.watches.fetch());
+            let held = validated.secrets.held.get(cookie_keys::FILE);
+            let wanted = validated.wants_cookie_keys();
+            match memory.cookie_keys.turn(held, wanted, now, Timestamp::now(), draw) {
+                Ok(keys) => validated.secrets.cookie_keys = keys,
+                Err(error) => {
+                    self.metrics.failed("CookieKeys");
+                    warn!(%error, "Cannot make a key for cookies; trying again");
+                }
             }
-            let report = reports.of_pod(&node.name, &agent.uid, now);
-            if nudges.due(&agent.uid, &node.wanted, report, now) {
-                let value = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
-                info!(node = node.name, pod = agent.name, profile = %node.wanted, "Profile or key is late; nudging the kubelet");
-                annotate(&self.client, &self.namespace, agent, &node.wanted, Some(value))
-                    .await
-                    .map_err(|source| Error::Nudge { pod: agent.name.clone(), source })?;
+            self.watches.secrets.follow(&validated.secrets_named());
+            if memory.prepared.take(validated) {
+                memory.dirty.nodes.extend(memory.prepared.nodes.keys().cloned());
+            }
+            memory.dirty.content = true;
+        }
+        for name in memory.world.changed() {
+            (self.memory.dirty.content, self.memory.dirty.agents) = (true, true);
+            self.plan(name, now);
+        }
+        let memory = &mut self.memory;
+        memory.dirty.nodes.extend(memory.world.clocks_changed());
+        if std::mem::take(&mut memory.dirty.content) || memory.store.is_due(now) {
+            self.store(now);
+        }
+        if std::mem::take(&mut self.memory.dirty.agents) {
+            let agents = self.memory.world.all_agents();
+            let nodes = self.memory.world.nodes();
+            let polled = agents.filter(|agent| nodes.contains_key(&agent.node)).map(|agent| &**agent);
+            self.collector.follow(polled);
+        }
+        for name in std::mem::take(&mut self.memory.dirty.nodes) {
+            self.look(&name, now);
+        }
+    }
+
+    /// Plans a node that changed.
+    fn plan(&mut self, name: String, now: Instant) {
+        let memory = &mut self.memory;
+        let agents = memory.world.agents(&name).to_vec();
+        let facts = memory.world.nodes().get(&name).cloned();
+        let before = memory.prepared.nodes.get(&name).map(|node| node.agents.clone());
+        for before in before.into_iter().flatten() {
+            let key = (name.clone(), before.name.clone());
+            let now = agents.iter().find(|agent| agent.uid == before.uid);
+            let in_flight = memory.in_flight.get(&key);
+            if in_flight
+                .is_some_and(|(_, version)| facts.is_none() || now.is_none_or(|now| now.version != *version))
+            {
+                memory.in_flight.remove(&key);
+            }
+            if facts.is_none() || now.is_none() {
+                memory.nudges.forget(&before.uid);
+                memory.to_nudge.remove(&before.uid);
+                self.writer.annotations.forget(&key);
             }
         }
-        Ok(())
+        let Some(facts) = facts else {
+            memory.prepared.nodes.remove(&name);
+            memory.reports.forget(&name);
+            memory.states.remove(&name);
+            self.writer.forget(&name);
+            return;
+        };
+        let reached = self.placement.reaches(&name, &facts.labels, &facts.taints);
+        memory.reports.listen_to(&name, now);
+        memory.states.entry(name.clone()).or_insert_with(|| NodeState::new(now));
+        memory.prepared.node(facts, agents, reached);
+        memory.dirty.nodes.insert(name);
+    }
+
+    /// Has the Secret and the ConfigMap written, if they are to hold something else.
+    fn store(&mut self, now: Instant) {
+        let memory = &mut self.memory;
+        let mut named = memory.reports.profiles();
+        named.extend(memory.unheard(now));
+        named.extend(memory.in_flight.values().map(|(profile, _)| profile.clone()));
+        let (content, again) = memory.prepared.content(&named);
+        if again {
+            memory.dirty.policies = true;
+        } else if let Some(write) = memory.store.begin(&memory.prepared, content, now) {
+            self.writer.store(write);
+        }
+    }
+
+    /// Finds what is to be written for a node.
+    fn look(&mut self, name: &str, now: Instant) {
+        let Memory { prepared, reports, world, states, dirty, to_nudge, .. } = &mut self.memory;
+        let (Some(node), Some(state)) = (prepared.nodes.get(name), states.get_mut(name)) else { return };
+        let name = name.to_owned();
+        let stored = prepared.is_stored(&node.wanted);
+        let mut lacking = false;
+        for agent in &node.agents {
+            let key = (name.clone(), agent.name.clone());
+            if stored && (agent.lacks(&node.wanted) || to_nudge.contains(&agent.uid)) {
+                self.writer.annotations.want(&key, now);
+                lacking = true;
+            } else {
+                self.writer.annotations.settle(&key);
+            }
+        }
+        if !lacking {
+            state.note(Trouble::Annotation, None);
+        }
+        let fails = self.writer.events.fails(&name);
+        let (heard, known) = (reports.of(&name, now), world.known(&name).map(|known| &**known));
+        let found = state.look(node, heard, known, fails, (now, Timestamp::now()));
+        if found.events {
+            self.writer.events.want(&name, now);
+        } else {
+            self.writer.events.settle(&name);
+            state.note(Trouble::Event, None);
+        }
+        if self.writer.urgent.is_under_way(&name) || self.writer.node_clocks.is_under_way(&name) {
+            return;
+        }
+        match found.node_clock {
+            // What could not be written is tried again, whatever has happened since.
+            Due::No if self.writer.urgent.fails(&name) || self.writer.node_clocks.fails(&name) => {
+                self.writer.node_clocks.want(&name, now);
+            }
+            Due::No => {}
+            Due::Later => drop(dirty.later.insert(name)),
+            Due::Now if self.writer.urgent.has(&name) => {}
+            Due::Now => self.writer.node_clocks.want(&name, now),
+            Due::Urgent => {
+                self.writer.node_clocks.settle(&name);
+                self.writer.urgent.want(&name, now);
+            }
+        }
+    }
+
+    /// What is due by time.
+    fn tick(&mut self, now: Instant) {
+        let Memory { prepared, reports, dirty, nudges, to_nudge, .. } = &mut self.memory;
+        dirty.nodes.append(&mut dirty.later);
+        let lanes = [&self.writer.events, &self.writer.urgent, &self.writer.node_clocks];
+        dirty.nodes.extend(lanes.into_iter().flat_map(|lane| lane.due(now)));
+        dirty.nodes.extend(self.writer.annotations.due(now).into_iter().map(|(node, _)| node));
+        for (name, node) in &prepared.nodes {
+            if reports.turned(name, now) {
+                dirty.nodes.insert(name.clone());
+            }
+            for agent in &node.agents {
+                let report = reports.of_pod(name, &agent.uid, now);
+                if nudges.due(&agent.uid, &node.wanted, report, now) {
+                    to_nudge.insert(agent.uid.clone());
+                    dirty.nodes.insert(name.clone());
+                }
+            }
+        }
+        self.settle_troubles();
+        let Memory { reports, states, refresh, .. } = &mut self.memory;
+        let writer = &self.writer;
+        let busy = writer.urgent.len() + writer.node_clocks.len();
+        let idle = |name: &String| {
+            let waiting = matches!(reports.of(name, now), Heard::Waiting { .. });
+            !waiting && !writer.urgent.has(name) && !writer.node_clocks.has(name)
+        };
+        let written = states.iter().filter(|(name, _)| idle(name));
+        let written = written.map(|(name, state)| (name.as_str(), state.written.map(|written| written.at)));
+        for name in refresh.due(TICK, states.len(), busy, written, now) {
+            self.writer.node_clocks.want(&name.to_owned(), now);
+        }
+        self.policies(now);
+    }
+
+    /// The statuses of all policies.
+    fn policies(&mut self, now: Instant) {
+        let Memory { prepared, reports, states, deviations, store, written_policies, rollouts, .. } =
+            &mut self.memory;
+        let starting = now.saturating_duration_since(self.started) < STARTING;
+        let background = Background { prepared, states, store_trouble: store.trouble(), starting };
+        let statuses = status(&background, reports, deviations, now, Timestamp::now());
+        self.metrics.policies(&statuses);
+        rollouts.tell(&statuses);
+        written_policies.retain(|name, _| prepared.policies.iter().any(|policy| policy.name == *name));
+        for policy in &prepared.policies {
+            let Some(new) = statuses.get(&policy.name) else { continue };
+            if worth_writing(new, &policy.status, written_policies.get(&policy.name), now) {
+                self.writer.policies.want(&policy.name, now);
+            }
+        }
+        while let Some(name) = self.writer.policies.next() {
+            let policy = prepared.policies.iter().find(|policy| policy.name == name);
+            let Some((policy, new)) = policy.zip(statuses.get(&name)) else {
+                self.writer.policies.done(&name, true, now);
+                continue;
+            };
+            let written = WrittenPolicy { at: now, worst: new.worst, spread: new.spread };
+            written_policies.insert(name, written);
+            let refusal = events::of_refusal(policy, new, Timestamp::now());
+            self.writer.write_policy(policy.clone(), new.clone(), refusal);
+        }
     }
 }
 
+fn draw() -> Result<[u8; cookie_keys::DRAWN], getrandom::Error> {
+    let mut random = [0; cookie_keys::DRAWN];
+    getrandom::fill(&mut random).map(|()| random)
+}
+
 impl Memory {
-    /// Takes every text of the ConfigMap that is what its name says.
-    fn learn(&mut self, profiles: &BTreeMap<String, String>) {
-        for (key, text) in profiles {
-            if let Some(name) = ProfileName::from_key(key).filter(|name| name.names(text)) {
-                self.known.entry(name).or_insert_with(|| text.clone());
-            }
-        }
+    fn is_dirty(&self) -> bool {
+        let Dirty { policies, content, agents, nodes, later: _ } = &self.dirty;
+        *policies || *content || *agents || !nodes.is_empty() || self.world.has_changed()
     }
 
-    /// Decides what the keys that cookies are sealed with are to be.
-    fn turn_cookie_keys(
-        &mut self,
-        validated: &mut Validated,
-        now: Instant,
-        time: Timestamp,
-    ) -> Result<(), Error> {
-        let wanted = validated.wants_cookie_keys();
-        let held = validated.secrets.held.get(cookie_keys::FILE);
-        let draw = || {
-            let mut random = [0; cookie_keys::DRAWN];
-            getrandom::fill(&mut random).map(|()| random)
-        };
-        let keys = self.cookie_keys.turn(held, wanted, now, time, draw).map_err(Error::CookieKeys)?;
-        validated.secrets.cookie_keys = keys;
-        Ok(())
-    }
-
-    /// Every profile that an agent runs as far as is known: by its report, or by what an earlier operator wrote.
-    fn reported(&self, node_clocks: &BTreeMap<String, Known>) -> BTreeSet<ProfileName> {
-        let mut all = self.reports.profiles();
-        all.extend(node_clocks.iter().filter_map(|(node, clock)| {
-            let heard = self.reports.of(node, Instant::now()).report().is_some();
-            let running = clock.status.profile.as_ref().and_then(|profile| profile.running.as_ref());
-            running.filter(|_| !heard)?.parse::<ProfileName>().ok()
-        }));
-        all
+    /// Profiles that agents run which have not been heard, as far as their NodeClocks say.
+    fn unheard(&self, now: Instant) -> BTreeSet<ProfileName> {
+        let unheard =
+            self.world.all_known().filter(|(node, _)| self.reports.of(node, now).report().is_none());
+        let running: BTreeSet<_> = unheard.filter_map(|(_, known)| known.running.as_deref()).collect();
+        running.into_iter().filter_map(|running| running.parse().ok()).collect()
     }
 }

@@ -1,13 +1,11 @@
 //! Events: what happened on a node, or to a policy, told once. An Event's name is made of what it tells, so that the API
 //! server itself refuses a second one, whoever sends it and after whatever restart.
-use api::NodeClockStatus;
 use contract::{Report, Transition, TransitionKind, text_hash};
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
     jiff::Timestamp,
 };
-use kube::{Api, Client, api::PostParams};
 
 use crate::{
     apply::FIELD_MANAGER,
@@ -20,16 +18,14 @@ use crate::{
 };
 
 /// Events of objects without a namespace go here, as kubectl expects.
-const NAMESPACE: &str = "default";
+pub(crate) const NAMESPACE: &str = "default";
 /// The API server takes 1024 bytes.
 const LONGEST_NOTE: usize = 1024;
 
-/// Transitions of the report that nobody was told of yet. `told` is the last number that was told, of this instance.
-pub(crate) fn untold(report: &Report, stored: &NodeClockStatus, told: Option<u64>) -> Vec<Transition> {
-    let same = stored.agent.as_ref().filter(|agent| agent.instance == report.instance);
-    let stored = same.and_then(|agent| u64::try_from(agent.last_transition).ok()).unwrap_or(0);
-    let last = told.unwrap_or(0).max(stored);
-    report.transitions.iter().filter(|transition| transition.number > last).cloned().collect()
+/// Transitions of the report that nobody was told of yet: `told` is the last number that was told, of this instance.
+pub(crate) fn untold(report: &Report, told: Option<u64>) -> impl Iterator<Item = &Transition> {
+    let last = told.unwrap_or(0);
+    report.transitions.iter().filter(move |transition| transition.number > last)
 }
 
 /// The Event of a transition; none for those that are everyday business.
@@ -39,7 +35,14 @@ pub(crate) fn of_transition(
     transition: &Transition,
     now: Timestamp,
 ) -> Option<Event> {
-    let (type_, action) = match transition.kind {
+    let (type_, action) = manner(transition.kind)?;
+    let name = format!("{}.{}.{}", node.name(), text_hash(instance), transition.number);
+    Some(event(name, about(node), type_, transition.kind.as_str(), action, &transition.message, now))
+}
+
+/// Type and action of the Event of such a transition; none for those that are everyday business.
+pub(crate) fn manner(kind: TransitionKind) -> Option<(&'static str, &'static str)> {
+    Some(match kind {
         TransitionKind::Synchronized | TransitionKind::SynchronizationRegained => ("Normal", "Synchronize"),
         TransitionKind::SynchronizationLost | TransitionKind::LocalReference => ("Warning", "Synchronize"),
         TransitionKind::UpstreamsUnreachable => ("Warning", "Measure"),
@@ -59,15 +62,13 @@ pub(crate) fn of_transition(
         TransitionKind::StateExposed => ("Warning", "KeepState"),
         // What a newer agent tells waits for a newer operator: there is no word for it here.
         TransitionKind::ProfileApplied | TransitionKind::RTCWritten | TransitionKind::Unknown => return None,
-    };
-    let name = format!("{}.{}.{}", node.name, text_hash(instance), transition.number);
-    Some(event(name, about(node), type_, transition.kind.as_str(), action, &transition.message, now))
+    })
 }
 
 /// The Event of a node where something answers in the place of its agent: one an hour for each pod.
 pub(crate) fn of_impostor(node: &PreparedNode, pod: &str, impostor: &Impostor, now: Timestamp) -> Event {
     let hour = now.as_second().div_euclid(3600);
-    let name = format!("{}.{}.unproven", node.name, text_hash(&format!("{pod} {hour}")));
+    let name = format!("{}.{}.unproven", node.name(), text_hash(&format!("{pod} {hour}")));
     let note = node_conditions::unproven(impostor);
     event(name, about(node), "Warning", AGENT_NOT_PROVEN, "Collect", &note, now)
 }
@@ -76,8 +77,8 @@ fn about(node: &PreparedNode) -> ObjectReference {
     ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Node".to_owned()),
-        name: Some(node.name.clone()),
-        uid: Some(node.uid.clone()),
+        name: Some(node.facts.name.clone()),
+        uid: Some(node.facts.uid.clone()),
         ..ObjectReference::default()
     }
 }
@@ -124,23 +125,13 @@ fn event(
     }
 }
 
-/// Sends an Event; one that is there already was told by somebody.
-pub(crate) async fn tell(client: &Client, event: &Event) -> Result<(), kube::Error> {
-    let api: Api<Event> = Api::namespaced(client.clone(), NAMESPACE);
-    match api.create(&PostParams::default(), event).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use api::AgentStatus;
-    use contract::Assignment;
-
     use super::*;
-    use crate::{collect::Unproven, fixtures::report};
+    use crate::{
+        collect::Unproven,
+        fixtures::{prepared_node, report},
+    };
 
     fn transition(number: u64, kind: TransitionKind) -> Transition {
         Transition { number, at: 0.0, kind, message: "Stepped by 3.000s.".to_owned() }
@@ -150,38 +141,16 @@ mod tests {
     fn each_transition_is_told_once() {
         let mut report = report();
         report.transitions = (1..=4).map(|number| transition(number, TransitionKind::Stepped)).collect();
-        let stored = |instance: &str, last| NodeClockStatus {
-            agent: Some(AgentStatus {
-                instance: instance.to_owned(),
-                last_transition: last,
-                ..AgentStatus::default()
-            }),
-            ..NodeClockStatus::default()
-        };
-        let numbers = |stored: &NodeClockStatus, told| {
-            untold(&report, stored, told).iter().map(|transition| transition.number).collect::<Vec<_>>()
-        };
-        assert_eq!(numbers(&NodeClockStatus::default(), None), [1, 2, 3, 4]);
-        assert_eq!(numbers(&stored("i1", 3), None), [4], "after a restart of the operator");
-        assert_eq!(numbers(&stored("i1", 1), Some(4)), [0; 0], "told, and not written yet");
-        assert_eq!(numbers(&stored("i0", 9), None), [1, 2, 3, 4], "the agent is a new one");
-    }
-
-    fn node() -> PreparedNode {
-        PreparedNode {
-            name: "n1".to_owned(),
-            uid: "u".to_owned(),
-            agents: vec![],
-            wanted: Assignment::None,
-            keys_changed: false,
-        }
+        let numbers = |told| untold(&report, told).map(|transition| transition.number).collect::<Vec<_>>();
+        assert_eq!((numbers(None), numbers(Some(3)), numbers(Some(9))), (vec![1, 2, 3, 4], vec![4], vec![]));
     }
 
     #[test]
     fn an_impostor_is_told_once_an_hour() {
         let impostor = Impostor { address: "192.0.2.1:9817".to_owned(), why: Unproven::Silent };
         let at = |secs| {
-            let event = of_impostor(&node(), "pod", &impostor, Timestamp::from_second(secs).unwrap());
+            let event =
+                of_impostor(&prepared_node(), "pod", &impostor, Timestamp::from_second(secs).unwrap());
             assert_eq!(
                 (event.reason.as_deref(), event.type_.as_deref()),
                 (Some("AgentNotProven"), Some("Warning"))
@@ -195,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_event_names_what_it_tells() {
-        let node = node();
+        let node = prepared_node();
         let now = Timestamp::UNIX_EPOCH;
         let event =
             of_transition(&node, "i1", &transition(4, TransitionKind::SynchronizationLost), now).unwrap();

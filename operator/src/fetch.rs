@@ -1,179 +1,156 @@
-//! The first step: what is there. Watches keep policies, nodes, the agents' pods, our ConfigMap, our Secret, those that
-//! policies name, and the NodeClocks in memory; [`Watches::fetch`] takes a picture of all of them. Each change wakes the controller. One object that cannot
-//! be read does not hide the others. Nothing is decided here.
+//! The first step: what is there. Of policies, our ConfigMap, our Secret and those that policies name there are few:
+//! watches keep them in memory, [`Watches::fetch`] takes a picture of them, and each change of one wakes the controller. Of
+//! nodes, agents' pods and NodeClocks there are many: what is needed of each goes to the controller as a [`Change`], and
+//! nothing else of it is kept. One object that cannot be read does not hide the others. Nothing is decided here.
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use api::{NodeClock, TimeSyncPolicy};
 use futures::{Stream, StreamExt};
-use k8s_openapi::{
-    api::core::v1::{ConfigMap, Node, Pod, Secret},
-    jiff::Timestamp,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::DeserializeGuard,
     runtime::{
         WatchStreamExt,
         reflector::{self, Store},
         watcher,
+        watcher::Event,
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{
+    sync::{Notify, mpsc::Sender},
+    task::JoinSet,
+};
 use tracing::warn;
 
-use contract::Assignment;
-
 use crate::{
+    facts::{AgentPod, NodeFacts},
+    health::Health,
     keys::{self, Secrets},
+    message::chain,
+    node_clock::Known,
     secrets::{self, SecretWatches},
 };
 
 /// The ConfigMap with the profiles, in the operator's namespace.
 pub(crate) const CONFIG_MAP: &str = "timesync-profiles";
 
-/// A picture of the cluster.
+/// A picture of what there are few of.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fetched {
     pub(crate) policies: Vec<Arc<DeserializeGuard<TimeSyncPolicy>>>,
-    pub(crate) nodes: Vec<NodeFacts>,
-    pub(crate) agents: Vec<AgentPod>,
-    /// Keys and texts of our ConfigMap; empty if it is not there.
-    pub(crate) profiles: BTreeMap<String, String>,
+    /// Our ConfigMap; empty if it is not there.
+    pub(crate) profiles: Profiles,
     pub(crate) secrets: Secrets,
-    pub(crate) node_clocks: BTreeMap<String, Arc<DeserializeGuard<NodeClock>>>,
 }
 
-/// What we need of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NodeFacts {
-    pub(crate) name: String,
-    pub(crate) uid: String,
-    pub(crate) labels: BTreeMap<String, String>,
+/// Our ConfigMap.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Profiles {
+    /// Keys and texts.
+    pub(crate) data: BTreeMap<String, String>,
+    pub(crate) version: Option<String>,
 }
 
-/// What we need of an agent's pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AgentPod {
-    pub(crate) name: String,
-    pub(crate) uid: String,
-    pub(crate) node: String,
-    pub(crate) created: Option<Timestamp>,
-    /// Where its HTTP server is, once the node's address is known.
-    pub(crate) address: Option<(String, u16)>,
-    /// The annotation as it stands; none if absent.
-    pub(crate) annotation: Option<String>,
-}
-
-impl AgentPod {
-    /// What the annotation says.
-    pub(crate) fn assignment(&self) -> Assignment {
-        self.annotation.as_deref().map_or(Assignment::Unassigned, Assignment::from_annotation)
-    }
-
-    /// Reads a pod; none if it is not on a node, or on its way out.
-    pub(crate) fn of(pod: &Pod, default_port: u16) -> Option<Self> {
-        let spec = pod.spec.as_ref()?;
-        let status = pod.status.as_ref();
-        let ended = matches!(status.and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
-        if ended || pod.metadata.deletion_timestamp.is_some() {
-            return None;
-        }
-        let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
-        let port = ports
-            .into_iter()
-            .find(|port| port.name.as_deref() == Some("http"))
-            .map(|port| port.container_port);
-        let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or(default_port);
-        Some(Self {
-            name: pod.name_any(),
-            uid: pod.uid()?,
-            node: spec.node_name.clone()?,
-            created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
-            address: status.and_then(|s| s.host_ip.clone()).map(|host| (host, port)),
-            annotation: pod.annotations().get(Assignment::ANNOTATION).cloned(),
-        })
+impl Profiles {
+    pub(crate) fn of(map: &ConfigMap) -> Self {
+        Self { data: map.data.clone().unwrap_or_default(), version: map.resource_version() }
     }
 }
 
-/// The watches, running.
+/// What a watch of many objects saw, each by its name and reduced to what we need of it.
+#[derive(Debug)]
+pub(crate) enum Seen<T> {
+    /// All that there are.
+    All(Vec<(String, T)>),
+    /// One of them is new or changed; none if it is gone, or of no use.
+    One(String, Option<T>),
+}
+
+/// A change of one of those.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Node(Seen<NodeFacts>),
+    Agent(Seen<AgentPod>),
+    NodeClock(Seen<Known>),
+}
+
+/// The watches of few objects, running.
 pub(crate) struct Watches {
     policies: Store<DeserializeGuard<TimeSyncPolicy>>,
-    nodes: Store<PartialObjectMeta<Node>>,
-    pods: Store<Pod>,
     config_maps: Store<ConfigMap>,
     keys: Store<Secret>,
     /// Those that policies name.
     pub(crate) secrets: SecretWatches,
-    node_clocks: Store<DeserializeGuard<NodeClock>>,
-    agent_port: u16,
+}
+
+/// Where the agents are.
+#[derive(Clone, Debug)]
+pub(crate) struct Where<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) agent_selector: &'a str,
+    pub(crate) agent_port: u16,
 }
 
 impl Watches {
-    /// Starts them in `tasks`; `wake` is notified of each change. Errors are logged and retried with back-off.
+    /// Starts all watches in `tasks`; changes of many objects go to `changes`, and `wake` is notified of each change of the
+    /// others. Errors are logged and retried with back-off.
     pub(crate) fn start(
         client: &Client,
-        namespace: &str,
-        agent_selector: &str,
-        agent_port: u16,
-        wake: &Arc<Notify>,
+        agents: &Where<'_>,
+        changes: &Sender<Change>,
+        wake: &Wake,
         tasks: &mut JoinSet<()>,
     ) -> Self {
+        let Where { namespace, agent_selector, agent_port } = *agents;
         let all = watcher::Config::default();
-        let agents = watcher::Config::default().labels(agent_selector);
+        let labelled = watcher::Config::default().labels(agent_selector);
         let ours = watcher::Config::default().fields(&format!("metadata.name={CONFIG_MAP}"));
         let own = |client: &Client| Api::namespaced(client.clone(), namespace);
-        // Of a node only labels and uid are read; its status would be most of our memory.
-        let nodes = Api::<PartialObjectMeta<Node>>::all(client.clone());
+        let health = &wake.health;
+        let nodes = watch(Api::<Node>::all(client.clone()), all.clone());
+        let node = |node: &Node| Some(NodeFacts::of(node));
+        tasks.spawn(reduce(nodes, "nodes", health.clone(), changes.clone(), node, Change::Node));
+        let pods = watch(Api::<Pod>::namespaced(client.clone(), namespace), labelled);
+        let agent = move |pod: &Pod| AgentPod::of(pod, agent_port);
+        tasks.spawn(reduce(pods, "pods", health.clone(), changes.clone(), agent, Change::Agent));
+        let clocks = watch(Api::<DeserializeGuard<NodeClock>>::all(client.clone()), all.clone());
+        let known = |clock: &DeserializeGuard<NodeClock>| Some(Known::of_guarded(clock));
+        tasks.spawn(reduce(clocks, "nodeclocks", health.clone(), changes.clone(), known, Change::NodeClock));
         Self {
-            policies: keep(watch(Api::all(client.clone()), all.clone()), "TimeSyncPolicies", wake, tasks),
-            nodes: keep(watch(nodes, all.clone()), "Nodes", wake, tasks),
-            pods: keep(
-                watch(Api::<Pod>::namespaced(client.clone(), namespace), agents),
-                "agent pods",
-                wake,
-                tasks,
-            ),
-            config_maps: keep(watch(own(client), ours), "ConfigMap timesync-profiles", wake, tasks),
+            policies: keep(watch(Api::all(client.clone()), all), "timesyncpolicies", wake, tasks),
+            config_maps: keep(watch(own(client), ours), "configmaps", wake, tasks),
             keys: secrets::watch_one(client, namespace, keys::SECRET, wake, tasks),
-            secrets: SecretWatches::new(client.clone(), namespace, Arc::clone(wake)),
-            node_clocks: keep(watch(Api::all(client.clone()), all), "NodeClocks", wake, tasks),
-            agent_port,
+            secrets: SecretWatches::new(client.clone(), namespace, wake.clone()),
         }
     }
 
     /// Waits until each watch has delivered its first list. While the CRDs are missing that takes as long as it takes.
     pub(crate) async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
-        self.nodes.wait_until_ready().await?;
-        self.pods.wait_until_ready().await?;
         self.config_maps.wait_until_ready().await?;
         self.keys.wait_until_ready().await?;
-        self.policies.wait_until_ready().await?;
-        self.node_clocks.wait_until_ready().await
+        self.policies.wait_until_ready().await
     }
 
     /// Takes the picture. Order is fixed, so that equal clusters give equal pictures.
     pub(crate) fn fetch(&self) -> Fetched {
         let mut policies = self.policies.state();
         policies.sort_by_key(|policy| policy.name_any());
-        let node = |node: &Arc<PartialObjectMeta<Node>>| NodeFacts {
-            name: node.name_any(),
-            uid: node.uid().unwrap_or_default(),
-            labels: node.labels().clone(),
-        };
-        let mut nodes: Vec<_> = self.nodes.state().iter().map(node).collect();
-        nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        let pods = self.pods.state();
-        let mut agents: Vec<_> = pods.iter().filter_map(|pod| AgentPod::of(pod, self.agent_port)).collect();
-        agents.sort_by(|a, b| (&a.node, &a.created, &a.name).cmp(&(&b.node, &b.created, &b.name)));
-        let profiles = self.config_maps.state().first().and_then(|map| map.data.clone()).unwrap_or_default();
-        let node_clocks =
-            self.node_clocks.state().into_iter().map(|clock| (clock.name_any(), clock)).collect();
+        let profiles = self.config_maps.state().first().map(|map| Profiles::of(map)).unwrap_or_default();
         let held = secrets::data(&self.keys).unwrap_or_default();
+        let held_version = self.keys.state().first().and_then(|secret| secret.resource_version());
         let (named, untaken) = self.secrets.fetch();
-        let secrets = Secrets { named, untaken, held, cookie_keys: None };
-        Fetched { policies, nodes, agents, profiles, secrets, node_clocks }
+        let secrets = Secrets { named, untaken, held, held_version, cookie_keys: None };
+        Fetched { policies, profiles, secrets }
     }
+}
+
+/// Whom a watch of few objects tells of a change, and of trouble.
+#[derive(Clone)]
+pub(crate) struct Wake {
+    pub(crate) notify: Arc<Notify>,
+    pub(crate) health: Health,
 }
 
 /// The events of a watch.
@@ -189,40 +166,93 @@ where
 
 /// Runs a watch for as long as the program, its objects in the store that comes back.
 pub(crate) fn keep<K>(
-    events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
     what: &'static str,
-    wake: &Arc<Notify>,
+    wake: &Wake,
     tasks: &mut JoinSet<()>,
 ) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let wake = Arc::clone(wake);
+    let Wake { notify, health } = wake.clone();
     tasks.spawn(async move {
         // Ownership records are as large as the objects, and nothing here reads them.
         let slim = events.modify(|object: &mut K| object.meta_mut().managed_fields = None);
         let mut events = std::pin::pin!(slim.default_backoff().reflect(writer));
         while let Some(event) = events.next().await {
-            match event {
-                Ok(_) => wake.notify_one(),
-                Err(error) => complain(what, &error),
+            if event.is_ok() {
+                notify.notify_one();
+            }
+            if !matches!(event, Ok(Event::Init | Event::InitApply(_))) {
+                note(what, event.as_ref().err(), &health);
             }
         }
     });
     store
 }
 
-fn complain(what: &str, error: &watcher::Error) {
+/// Runs a watch for as long as the program, and hands on what `facts` makes of its objects.
+async fn reduce<K, T>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    what: &'static str,
+    health: Health,
+    changes: Sender<Change>,
+    facts: impl Fn(&K) -> Option<T>,
+    change: impl Fn(Seen<T>) -> Change,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+{
+    let mut events = std::pin::pin!(events.default_backoff());
+    let mut listed = Vec::new();
+    while let Some(event) = events.next().await {
+        // Of a list only its end is a success.
+        if !matches!(event, Ok(Event::Init | Event::InitApply(_))) {
+            note(what, event.as_ref().err(), &health);
+        }
+        let seen = match event {
+            Ok(Event::Init) => {
+                listed.clear();
+                continue;
+            }
+            Ok(Event::InitApply(object)) => {
+                listed.extend(facts(&object).map(|facts| (object.name_any(), facts)));
+                continue;
+            }
+            Ok(Event::InitDone) => Seen::All(std::mem::take(&mut listed)),
+            Ok(Event::Apply(object)) => Seen::One(object.name_any(), facts(&object)),
+            Ok(Event::Delete(object)) => Seen::One(object.name_any(), None),
+            Err(_) => continue,
+        };
+        if changes.send(change(seen)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Logs an error, and says to probes whether there is one.
+fn note(what: &'static str, error: Option<&watcher::Error>, health: &Health) {
+    let Some(error) = error else {
+        health.set(what, Ok(()));
+        return;
+    };
     match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
-            warn!(what, "The CRDs of timesync.dev are not installed; trying again until they are");
-        }
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) => {
-            warn!(what, message = %status.message, "Watch failed; trying again");
-        }
         // The API server ends watches now and then; the next one starts where this one ended.
         watcher::Error::WatchError(status) if status.code == 410 => {}
-        error => warn!(what, %error, "Watch failed; trying again"),
+        error => {
+            let why = reason(error);
+            warn!(what, error = why, "Watch failed; trying again");
+            health.set(what, Err(why));
+        }
+    }
+}
+
+fn reason(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
+            "the CRDs of timesync.dev are not installed".to_owned()
+        }
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) => status.message.clone(),
+        error => chain(error),
     }
 }

@@ -1,8 +1,73 @@
-//! A report to begin tests with: a synchronised node, all well. Tests only.
+//! A report to begin tests with, of a synchronised node where all is well, and the node's facts. Tests only.
+use std::sync::Arc;
+
 use contract::{
     Assignment, ClockReport, Mode, ProfileName, Reason, Report, RtcHealth, RtcReport, ServerReport,
 };
 use contract::{SourceReport, SourceState};
+
+use crate::{
+    build::{Prepared, PreparedNode},
+    facts::{AgentPod, NodeFacts},
+    fetch::{Fetched, Wake},
+    health::Health,
+    metrics::Metrics,
+    validate::validate,
+};
+
+/// One that nobody listens to.
+pub(crate) fn wake() -> Wake {
+    let errors = Metrics::new().expect("metrics have names of their own").api_errors();
+    Wake { notify: Arc::default(), health: Health::new(errors) }
+}
+
+/// The agent of a node, with uid `uid-<node>`.
+pub(crate) fn agent(node: &str, annotation: Option<&str>) -> AgentPod {
+    AgentPod {
+        name: format!("agent-{node}"),
+        uid: format!("uid-{node}"),
+        node: node.to_owned(),
+        created: None,
+        address: None,
+        annotation: annotation.map(str::to_owned),
+        version: None,
+    }
+}
+
+/// A cluster that the operator sees for the first time.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    pub(crate) fetched: Fetched,
+    /// With their agents. Label `n` of a node is its name.
+    pub(crate) nodes: Vec<(String, Vec<AgentPod>)>,
+}
+
+impl Cluster {
+    /// Plans all of it.
+    pub(crate) fn prepare(self, prepared: &mut Prepared) {
+        prepared.take(validate(self.fetched));
+        for (name, agents) in self.nodes {
+            let facts = NodeFacts {
+                name: name.clone(),
+                uid: format!("uid-{name}"),
+                labels: [("n".to_owned(), name.clone())].into(),
+                ..NodeFacts::default()
+            };
+            prepared.node(Arc::new(facts), agents.into_iter().map(Arc::new).collect(), true);
+        }
+    }
+}
+
+/// Node n1, with nothing to run and no agent.
+pub(crate) fn prepared_node() -> PreparedNode {
+    PreparedNode {
+        facts: Arc::new(NodeFacts { name: "n1".to_owned(), uid: "u".to_owned(), ..NodeFacts::default() }),
+        agents: vec![],
+        wanted: Assignment::None,
+        lost: vec![],
+        reached: true,
+    }
+}
 
 /// The node runs `default` made of an empty text, follows source a and is 0.4 ms behind.
 pub(crate) fn report() -> Report {

@@ -36,6 +36,8 @@ pub(crate) struct Secrets {
     pub(crate) untaken: BTreeMap<String, Untaken>,
     /// What `timesync-keys` holds.
     pub(crate) held: Data,
+    /// And in which version.
+    pub(crate) held_version: Option<String>,
     /// What the file of the cookies' keys is to hold; none if no keys were made.
     pub(crate) cookie_keys: Option<Content>,
 }
@@ -234,7 +236,7 @@ mod tests {
         let check = |untaken: Untaken, held: &[(&str, &str)], expected: Supply, kept: bool| {
             let named = BTreeMap::from([("s".to_owned(), None)]);
             let untaken = BTreeMap::from([("s".to_owned(), untaken)]);
-            let secrets = Secrets { named, untaken, held: data(held), cookie_keys: None };
+            let secrets = Secrets { named, untaken, held: data(held), ..Secrets::default() };
             assert_eq!(secrets.supply(&profile(&["key = 's_k'"])), expected);
             assert_eq!(secrets.content("s_k").is_some(), kept, "{expected:?}");
         };

@@ -12,22 +12,32 @@ use kube::{Api, Client, api::PostParams};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::{
+    health::Health,
+    term::{BootTime, Term},
+};
+
 /// The Lease, in the operator's namespace.
 pub(crate) const LEASE: &str = "timesync-operator";
 /// Others wait for so long after the last sign of life.
 const DURATION: Duration = Duration::from_secs(15);
 /// A leader that could not renew for so long stands back, well before others may take over.
-const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+const TERM: Duration = Duration::from_secs(10);
 /// Between two looks at the Lease.
 const RETRY: Duration = Duration::from_secs(2);
 /// Of one request, so that a hanging API server does not eat the deadline.
 const REQUEST: Duration = Duration::from_secs(3);
+
+/// What a probe of readiness calls it.
+const WHAT: &str = "the Lease timesync-operator";
 
 /// One replica's view of the Lease.
 pub(crate) struct Leader {
     leases: Api<Lease>,
     identity: String,
     seen: Option<Seen>,
+    term: Term,
+    health: Health,
 }
 
 /// A state of the Lease and when we first saw it.
@@ -47,15 +57,17 @@ enum Error {
 
 impl Leader {
     /// `identity` must differ between replicas: the pod's name.
-    pub(crate) fn new(client: Client, namespace: &str, identity: String) -> Self {
-        Self { leases: Api::namespaced(client, namespace), identity, seen: None }
+    pub(crate) fn new(client: Client, namespace: &str, identity: String, term: Term, health: Health) -> Self {
+        Self { leases: Api::namespaced(client, namespace), identity, seen: None, term, health }
     }
 
     /// Waits until this replica leads. The answer changes when the Lease is free, released or expired.
     pub(crate) async fn acquire(&mut self) {
         let mut complained = false;
         loop {
-            match self.attempt().await {
+            let attempt = self.attempt().await;
+            self.health.set(WHAT, attempt.as_ref().map(|_| ()).map_err(ToString::to_string));
+            match attempt {
                 Ok(true) => {
                     info!(identity = self.identity, "Leading");
                     return;
@@ -73,19 +85,22 @@ impl Leader {
 
     /// Renews until that has failed for too long, or somebody else leads.
     pub(crate) async fn keep(&mut self) {
-        let mut renewed = Instant::now();
-        while renewed.elapsed() < RENEW_DEADLINE {
+        while !self.term.left().is_zero() {
             sleep(RETRY).await;
-            match self.attempt().await {
-                Ok(true) => renewed = Instant::now(),
-                Ok(false) => return,
+            let attempt = self.attempt().await;
+            self.health.set(WHAT, attempt.as_ref().map(|_| ()).map_err(ToString::to_string));
+            match attempt {
+                Ok(true) => {}
+                Ok(false) => break,
                 Err(error) => warn!(%error, "Cannot renew the Lease"),
             }
         }
+        self.term.end();
     }
 
     /// Gives the Lease back, so that another replica need not wait for its end.
     pub(crate) async fn release(&mut self) {
+        self.term.end();
         let released = async {
             let Some(mut lease) = self.leases.get_opt(LEASE).await? else {
                 return Ok(());
@@ -132,6 +147,7 @@ impl Leader {
             ..LeaseSpec::default()
         };
         let params = PostParams::default();
+        let asked = BootTime::now();
         let written = match lease {
             Some(mut lease) => {
                 lease.spec = Some(spec);
@@ -145,6 +161,7 @@ impl Leader {
         };
         match written {
             Ok(lease) => {
+                self.term.renew(asked, TERM);
                 self.seen = Some(Seen { version: lease.metadata.resource_version, since: Instant::now() });
                 Ok(true)
             }

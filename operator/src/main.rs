@@ -1,16 +1,19 @@
 //! timesync-operator: TimeSyncPolicies in; profiles for the agents, and what became of them, out.
 //!
-//! The modules stand in the data's order. `controller` drives them; `fetch`, `apply`, `collect`, `publish` and `leader`
-//! talk to others, the rest is pure. `uninstall` is beside the way.
+//! The modules stand in the data's order. `controller` drives them; `fetch`, `secrets`, `apply`, `publish`, `collect` and
+//! `leader` talk to others, the rest is pure. `uninstall` is beside the way.
 #![forbid(unsafe_code)]
 
 mod cli;
 mod leader;
+mod term;
 
 mod controller;
 
+mod facts;
 mod fetch;
 mod secrets;
+mod world;
 
 mod cookie_keys;
 mod keys;
@@ -24,18 +27,27 @@ mod build;
 
 mod apply;
 mod nudge;
+mod store;
 
 mod collect;
 mod reports;
 
 mod condition;
-mod node_conditions;
 mod node_clock;
+mod node_conditions;
+mod policy_conditions;
 mod status;
 
+mod budget;
 mod events;
+mod lane;
+mod node_state;
 mod publish;
+mod rollouts;
+mod writer;
 
+mod health;
+mod message;
 mod metrics;
 mod serve;
 
@@ -44,28 +56,36 @@ mod uninstall;
 #[cfg(test)]
 mod fixtures;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use kube::Client;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Notify, mpsc},
+    sync::mpsc,
     task::JoinSet,
 };
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    apply::Target,
     cli::{Agents, Cli, Command, Run},
     collect::Collector,
     controller::{Controller, Memory},
-    fetch::Watches,
+    fetch::{Wake, Watches, Where},
+    health::Health,
     leader::Leader,
     metrics::Metrics,
-    publish::Publisher,
+    term::Term,
     uninstall::Uninstall,
+    writer::Writer,
 };
 
 fn main() -> ExitCode {
@@ -94,21 +114,36 @@ fn main() -> ExitCode {
 async fn run(options: Run) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    raise_limit();
     let metrics = Arc::new(Metrics::new().context("cannot register metrics")?);
+    let health = Health::new(metrics.api_errors());
     let listener =
         serve::open(options.listen).await.with_context(|| format!("cannot listen on {}", options.listen))?;
     let client = client().await?;
-    let mut leader = Leader::new(client.clone(), &options.agents.namespace, options.identity.clone());
-    info!(version = env!("CARGO_PKG_VERSION"), namespace = options.agents.namespace, "Started");
+    let term = Term::default();
+    let namespace = &options.agents.namespace;
+    let mut leader =
+        Leader::new(client.clone(), namespace, options.identity.clone(), term.clone(), health.clone());
+    info!(version = env!("CARGO_PKG_VERSION"), namespace, "Started");
+    let target = Target { client, namespace: namespace.clone(), term };
     let ended = tokio::select! {
-        () = serve::serve(listener, Arc::clone(&metrics)) => Err(anyhow!("the HTTP server ended")),
-        led = lead(&mut leader, client, &options, metrics) => led,
+        () = serve::serve(listener, Arc::clone(&metrics), health.clone()) => Err(anyhow!("the HTTP server ended")),
+        led = lead(&mut leader, target, &options, metrics, health) => led,
         _ = terminated.recv() => Ok(()),
         _ = interrupted.recv() => Ok(()),
     };
     leader.release().await;
     info!("Stopped");
     ended
+}
+
+/// A connection per agent is a descriptor per agent, and container runtimes begin programs with a soft limit of 1,024.
+fn raise_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit });
+    if let Err(error) = raised {
+        warn!(%error, limit = limit.current, "Cannot raise the limit of open files; each agent needs one");
+    }
 }
 
 async fn client() -> anyhow::Result<Client> {
@@ -133,36 +168,41 @@ const UNINSTALL_PATIENCE: Duration = Duration::from_secs(60);
 /// Works while this replica leads; an end of that is an error, so that the pod starts afresh.
 async fn lead(
     leader: &mut Leader,
-    client: Client,
+    target: Target,
     options: &Run,
     metrics: Arc<Metrics>,
+    health: Health,
 ) -> anyhow::Result<()> {
     leader.acquire().await;
-    let wake = Arc::new(Notify::new());
+    let wake = Wake { notify: Arc::default(), health };
     let mut watching = JoinSet::new();
-    let watches = Watches::start(
-        &client,
-        &options.agents.namespace,
-        &options.agents.agent_selector,
-        options.agents.agent_port,
-        &wake,
-        &mut watching,
-    );
-    // Each poll waits while the channel is full; a round takes them all.
+    let agents = Where {
+        namespace: &options.agents.namespace,
+        agent_selector: &options.agents.agent_selector,
+        agent_port: options.agents.agent_port,
+    };
+    // Each watch and each poll waits while its channel is full; a turn takes all that is there.
+    let (changed, changes) = mpsc::channel(1024);
     let (sender, answers) = mpsc::channel(1024);
     let controller = Controller {
-        namespace: options.agents.namespace.clone(),
-        watches,
-        wake,
+        watches: Watches::start(&target.client, &agents, &changed, &wake, &mut watching),
+        wake: wake.notify,
+        changes,
         answers,
         collector: Collector::new(options.agents.token_file.clone(), sender),
-        publisher: Publisher::new(client.clone()),
-        client,
+        writer: Writer::new(target),
         metrics,
+        health: wake.health,
+        placement: options.agent_nodes.placement(),
+        started: Instant::now(),
         memory: Memory::default(),
     };
+    // Beside each other, so that much work does not cost the Lease.
+    let mut working = JoinSet::new();
+    working.spawn(controller.run());
     tokio::select! {
         () = leader.keep() => Err(anyhow!("lost the Lease")),
-        () = controller.run() => Err(anyhow!("the watches ended")),
+        _ = working.join_next() => Err(anyhow!("the controller ended")),
+        _ = watching.join_next() => Err(anyhow!("a watch ended")),
     }
 }

@@ -1,9 +1,10 @@
-//! The operator's own metrics: one struct, one registry, no globals. Names are DESIGN's; labels come from closed sets
+//! The operator's own metrics: one struct, one registry, no globals. Labels come from closed sets
 //! and from names of policies, whose series go when they do.
 use std::{collections::BTreeMap, time::Duration};
 
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::status::PolicyStatus;
@@ -16,6 +17,9 @@ pub(crate) struct Metrics {
     reconcile_duration: Histogram,
     reconcile_errors: IntCounterVec,
     collect_failures: IntCounterVec,
+    write_failures: IntCounterVec,
+    events_dropped: IntCounter,
+    api_errors: IntCounterVec,
 }
 
 impl Metrics {
@@ -27,14 +31,23 @@ impl Metrics {
         let nodes = Opts::new("timesync_policy_nodes", "Nodes of a policy by state");
         let spread = Opts::new(
             "timesync_policy_spread_seconds",
-            "Largest difference between the offsets of two synchronised nodes of a policy",
+            "Largest difference between the offsets of two nodes of a policy that are synchronised and not in holdover",
         );
         let duration = HistogramOpts::new(
             "timesync_reconcile_duration_seconds",
-            "How long a round of the operator takes",
+            "How long the operator takes for what changed, writes apart",
         );
         let errors =
-            Opts::new("timesync_reconcile_errors_total", "Rounds of the operator that failed, by step");
+            Opts::new("timesync_reconcile_errors_total", "Steps of the operator that failed, by step");
+        let writes = Opts::new(
+            "timesync_write_failures_total",
+            "Writes of single objects that failed and are tried again, by kind",
+        );
+        let api = Opts::new(
+            "timesync_api_errors_total",
+            "Failed watches, looks at the Lease, and writes for which a right is missing, by resource",
+        );
+        let dropped = "Events that were not written because their node had used up its budget";
         let failures = Opts::new("timesync_collect_failures_total", "Polls of agents that failed, by reason");
         let metrics = Self {
             registry: Registry::new(),
@@ -43,12 +56,18 @@ impl Metrics {
             reconcile_duration: Histogram::with_opts(duration)?,
             reconcile_errors: IntCounterVec::new(errors, &["reason"])?,
             collect_failures: IntCounterVec::new(failures, &["reason"])?,
+            write_failures: IntCounterVec::new(writes, &["kind"])?,
+            events_dropped: IntCounter::new("timesync_events_dropped_total", dropped)?,
+            api_errors: IntCounterVec::new(api, &["resource"])?,
         };
         metrics.registry.register(Box::new(metrics.policy_nodes.clone()))?;
         metrics.registry.register(Box::new(metrics.policy_spread.clone()))?;
         metrics.registry.register(Box::new(metrics.reconcile_duration.clone()))?;
         metrics.registry.register(Box::new(metrics.reconcile_errors.clone()))?;
         metrics.registry.register(Box::new(metrics.collect_failures.clone()))?;
+        metrics.registry.register(Box::new(metrics.write_failures.clone()))?;
+        metrics.registry.register(Box::new(metrics.events_dropped.clone()))?;
+        metrics.registry.register(Box::new(metrics.api_errors.clone()))?;
         Ok(metrics)
     }
 
@@ -57,14 +76,22 @@ impl Metrics {
         self.policy_nodes.reset();
         self.policy_spread.reset();
         for (policy, status) in all {
-            let api::NodeCounts { matched, applied, synchronized, conflicting, stepped, without_agent } =
-                &status.counts;
+            let api::NodeCounts {
+                matched,
+                applied,
+                synchronized,
+                conflicting,
+                stepped,
+                holdover,
+                without_agent,
+            } = &status.counts;
             let states = [
                 ("matched", matched),
                 ("applied", applied),
                 ("synchronized", synchronized),
                 ("conflicting", conflicting),
                 ("stepped", stepped),
+                ("holdover", holdover),
                 ("without_agent", without_agent),
             ];
             for (state, count) in states {
@@ -84,6 +111,21 @@ impl Metrics {
     /// A round failed at a step.
     pub(crate) fn failed(&self, reason: &str) {
         self.reconcile_errors.with_label_values(&[reason]).inc();
+    }
+
+    /// A write failed.
+    pub(crate) fn not_written(&self, kind: &str) {
+        self.write_failures.with_label_values(&[kind]).inc();
+    }
+
+    /// So many Events were beyond a budget.
+    pub(crate) fn events_dropped(&self, count: u64) {
+        self.events_dropped.inc_by(count);
+    }
+
+    /// Counts by resource what keeps the operator from its work.
+    pub(crate) fn api_errors(&self) -> IntCounterVec {
+        self.api_errors.clone()
     }
 
     /// A poll failed.

@@ -1,47 +1,97 @@
 //! The status of one node: a report in, a NodeClock's status out; and when that is worth writing. Pure.
-use std::time::{Duration, Instant};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::{Duration, Instant},
+};
 
 use api::{
     AgentStatus, ConflictStatus, LastStep, NodeClock, NodeClockStatus, ProfileStatus, RtcStatus,
     ServerStatus, SourceStatus, TimezoneStatus,
 };
-use contract::{BootReport, Mode, Report, RtcReport, SourceReport, StepReport, approximately};
+use contract::{
+    BootReport, ClockReport, Mode, Reason, Report, RtcReport, SourceReport, StepReport, approximately,
+};
 use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time},
     jiff::Timestamp,
 };
-use kube::{ResourceExt, core::DeserializeGuard};
+use kube::{Resource, core::DeserializeGuard};
 
 use crate::{build::PreparedNode, condition::condition, node_conditions, reports::Heard};
 
-/// A NodeClock as it stands.
+/// What is kept of a NodeClock as it stands.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
-    /// Its status; empty if it cannot be read.
-    pub(crate) status: NodeClockStatus,
+    /// A digest of what it says, without figures that change all the time.
+    pub(crate) facts: u64,
+    /// Whether it calls the clock synchronised.
+    pub(crate) synchronized: bool,
+    /// For the times of their last changes.
+    pub(crate) conditions: Vec<Condition>,
+    /// The profile that it says is wanted.
+    pub(crate) wanted: Option<String>,
+    /// The profile that it says runs.
+    pub(crate) running: Option<String>,
+    pub(crate) agent: Option<AgentStatus>,
+    pub(crate) reported_at: Option<Time>,
+    pub(crate) updated_at: Option<Time>,
     /// The uid of the node that owns it.
     pub(crate) owner: Option<String>,
+    pub(crate) version: Option<String>,
 }
 
 impl Known {
-    pub(crate) fn of(clock: &DeserializeGuard<NodeClock>) -> Self {
-        let owner = clock.owner_references().iter().find(|owner| owner.kind == "Node");
+    /// Of an object that may not be readable; then nothing is known of its status.
+    pub(crate) fn of_guarded(clock: &DeserializeGuard<NodeClock>) -> Self {
+        let status = clock.0.as_ref().ok().and_then(|clock| clock.status.as_ref());
+        Self::new(clock.meta(), status.unwrap_or(&NodeClockStatus::default()))
+    }
+
+    /// Of an object.
+    pub(crate) fn of(clock: &NodeClock) -> Self {
+        Self::new(&clock.metadata, clock.status.as_ref().unwrap_or(&NodeClockStatus::default()))
+    }
+
+    fn new(meta: &ObjectMeta, status: &NodeClockStatus) -> Self {
+        let owner = meta.owner_references.iter().flatten().find(|owner| owner.kind == "Node");
+        let conditions = status.conditions.iter();
         Self {
-            status: clock.0.as_ref().ok().and_then(|clock| clock.status.clone()).unwrap_or_default(),
+            facts: facts(status),
+            synchronized: status.synchronized,
+            conditions: conditions.map(|each| Condition { message: String::new(), ..each.clone() }).collect(),
+            wanted: status.profile.as_ref().and_then(|profile| profile.wanted.clone()),
+            running: status.profile.as_ref().and_then(|profile| profile.running.clone()),
+            agent: status.agent.clone(),
+            reported_at: status.reported_at.clone(),
+            updated_at: status.updated_at.clone(),
             owner: owner.map(|owner| owner.uid.clone()),
+            version: meta.resource_version.clone(),
         }
+    }
+
+    /// Whether the other one need not be looked at anew.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        (self.facts, &self.owner) == (other.facts, &other.owner)
+    }
+
+    /// The number of the last transition of this run of the agent that became an Event.
+    pub(crate) fn last_transition(&self, instance: &str) -> Option<u64> {
+        let agent = self.agent.as_ref().filter(|agent| agent.instance == instance)?;
+        u64::try_from(agent.last_transition).ok()
     }
 }
 
-/// The status to be written; none while it is too early to say anything.
+/// The status to be written; none while it is too early to say anything. `told` is the number of the last transition of
+/// this run of the agent that became an Event.
 pub(crate) fn status(
     node: &PreparedNode,
     heard: Heard<'_>,
-    previous: &NodeClockStatus,
+    previous: &Known,
+    told: Option<u64>,
     now: Timestamp,
 ) -> Option<NodeClockStatus> {
     match heard {
-        Heard::Report(report, time) => Some(reported(node, report, time, previous, now)),
+        Heard::Report(report, time) => Some(reported(node, report, time, previous, told, now)),
         Heard::Unproven(impostor) => {
             Some(unheard(node, node_conditions::of_unproven(impostor), previous, now))
         }
@@ -54,7 +104,8 @@ fn reported(
     node: &PreparedNode,
     report: &Report,
     time: Timestamp,
-    previous: &NodeClockStatus,
+    previous: &Known,
+    told: Option<u64>,
     now: Timestamp,
 ) -> NodeClockStatus {
     let clock = &report.clock;
@@ -66,6 +117,7 @@ fn reported(
             error: report.profile_error.as_ref().map(|error| format!("{}: {}", error.reason, error.message)),
         }),
         mode: report.mode.map(|mode| mode_in_force(mode, report)),
+        state: Some(state(clock).to_owned()),
         synchronized: clock.synchronized,
         stratum: Some(i32::from(clock.stratum)),
         reference: clock.reference.clone(),
@@ -101,10 +153,21 @@ fn reported(
             instance: report.instance.clone(),
             boot: report.boot.as_ref().map(boot),
             state_error: report.state_error.clone(),
-            last_transition: report.transitions.last().map_or(0, |last| count(last.number)),
+            last_transition: count(told.unwrap_or(0)),
         }),
         reported_at: Some(Time(time)),
+        updated_at: Some(Time(now)),
         conditions: conditions(node_conditions::of_report(report), previous, now),
+    }
+}
+
+/// The clock in one word.
+fn state(clock: &ClockReport) -> &'static str {
+    match (clock.synchronized, clock.reason) {
+        (false, _) => "Unsynchronized",
+        (true, Reason::Holdover) => "Holdover",
+        (true, Reason::LocalReference) => "LocalReference",
+        (true, _) => "Synchronized",
     }
 }
 
@@ -135,12 +198,7 @@ fn rtc(rtc: &RtcReport) -> RtcStatus {
 }
 
 /// A node that is not heard of: what was known of its clock is not known any more.
-fn silent(
-    node: &PreparedNode,
-    failure: Option<&str>,
-    previous: &NodeClockStatus,
-    now: Timestamp,
-) -> NodeClockStatus {
+fn silent(node: &PreparedNode, failure: Option<&str>, previous: &Known, now: Timestamp) -> NodeClockStatus {
     let findings = node_conditions::of_silence(!node.agents.is_empty(), failure);
     unheard(node, findings, previous, now)
 }
@@ -148,28 +206,26 @@ fn silent(
 fn unheard(
     node: &PreparedNode,
     findings: node_conditions::Findings,
-    previous: &NodeClockStatus,
+    previous: &Known,
     now: Timestamp,
 ) -> NodeClockStatus {
     NodeClockStatus {
         policy: node.policy().map(str::to_owned),
         profile: Some(ProfileStatus {
             wanted: Some(node.wanted.to_string()),
-            running: previous.profile.as_ref().and_then(|profile| profile.running.clone()),
+            running: previous.running.clone(),
             error: None,
         }),
+        state: Some("Unknown".to_owned()),
         agent: previous.agent.clone(),
         reported_at: previous.reported_at.clone(),
+        updated_at: Some(Time(now)),
         conditions: conditions(findings, previous, now),
         ..NodeClockStatus::default()
     }
 }
 
-fn conditions(
-    findings: node_conditions::Findings,
-    previous: &NodeClockStatus,
-    now: Timestamp,
-) -> Vec<Condition> {
+fn conditions(findings: node_conditions::Findings, previous: &Known, now: Timestamp) -> Vec<Condition> {
     findings.map(|(type_, finding)| condition(type_, finding, &previous.conditions, None, now)).into()
 }
 
@@ -207,7 +263,7 @@ fn at(secs: f64) -> Option<Time> {
     Timestamp::from_microsecond((secs * 1e6) as i64).ok().map(Time)
 }
 
-/// A status that was written by us, with the numbers behind its texts.
+/// The figures that a NodeClock was written with, and when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Written {
     pub(crate) at: Instant,
@@ -215,27 +271,61 @@ pub(crate) struct Written {
     pub(crate) error_bound: Option<f64>,
 }
 
-/// Short enough to look alive, long enough for etcd.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// However much happens on a node; with the controller's tick a transition is seen within 5 s of the last write.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(4);
+impl Written {
+    /// Of a status that is made of this.
+    pub(crate) fn of(heard: Heard<'_>, at: Instant) -> Self {
+        let clock = heard.report().map(|report| &report.clock);
+        let (offset, error_bound) =
+            (clock.and_then(|clock| clock.offset), clock.and_then(|clock| clock.error_bound));
+        Self { at, offset, error_bound }
+    }
+}
 
-/// Whether `new` is to be written over `stored`: something happened, or what stands there has become wrong, or old.
-pub(crate) fn worth_writing(
+/// However much happens on a node, its NodeClock is not written more often.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(4);
+/// But for this: whether the clock is synchronised.
+const SHORTEST_URGENT_PAUSE: Duration = Duration::from_secs(1);
+/// A node that does not follow its assignment for so long is worth a write. In a rollout one that does is not: what it runs
+/// then is written in any case.
+pub(crate) const LAG: Duration = Duration::from_secs(15);
+
+/// When a NodeClock is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// It says what is.
+    No,
+    /// It does not, and has to wait, or to be looked at again.
+    Later,
+    /// Now.
+    Now,
+    /// Now, before others: the clock is synchronised no more, or again.
+    Urgent,
+}
+
+/// Whether `new` is to be written over what stands there: something happened, or what stands there has become wrong. `lag`
+/// is since when the assignment is as it is. What is merely old is not looked for here.
+pub(crate) fn due(
     new: &NodeClockStatus,
-    stored: &NodeClockStatus,
+    known: Option<&Known>,
     heard: Heard<'_>,
     written: Option<Written>,
+    lag: Duration,
     now: Instant,
-) -> bool {
-    let Some(written) = written else {
-        return true;
-    };
-    let pause = now.saturating_duration_since(written.at);
-    if pause < SHORTEST_PAUSE {
-        return false;
+) -> Due {
+    let Some(known) = known else { return Due::Now };
+    let pause = written.map_or(Duration::MAX, |written| now.saturating_duration_since(written.at));
+    let after = |shortest: Duration, due: Due| if pause >= shortest { due } else { Due::Later };
+    if new.synchronized != known.synchronized {
+        return after(SHORTEST_URGENT_PAUSE, Due::Urgent);
     }
-    pause >= LONGEST_PAUSE || facts(new) != facts(stored) || is_wrong(heard, written)
+    if facts(new) != known.facts || written.is_some_and(|written| is_wrong(heard, written)) {
+        return after(SHORTEST_PAUSE, Due::Now);
+    }
+    let wanted = new.profile.as_ref().and_then(|profile| profile.wanted.as_ref());
+    if wanted == known.wanted.as_ref() {
+        return Due::No;
+    }
+    if lag >= LAG { after(SHORTEST_PAUSE, Due::Now) } else { Due::Later }
 }
 
 /// Whether a reader of the written numbers would be misled by them.
@@ -255,14 +345,23 @@ fn is_wrong(heard: Heard<'_>, written: Written) -> bool {
     moved || scaled
 }
 
-/// The status without what changes all the time.
-fn facts(status: &NodeClockStatus) -> NodeClockStatus {
+/// A digest of the status without what changes all the time, and without what is worth no write of its own: what is wanted
+/// of the node, and which of several good upstreams it follows. It holds within one run of the program.
+fn facts(status: &NodeClockStatus) -> u64 {
     let mut facts = status.clone();
     (facts.offset, facts.jitter, facts.error_bound, facts.frequency) = (None, None, None, None);
-    facts.reported_at = None;
+    (facts.reported_at, facts.updated_at) = (None, None);
+    (facts.policy, facts.reference) = (None, None);
+    if let Some(profile) = &mut facts.profile {
+        profile.wanted = None;
+    }
+    if let Some(agent) = &mut facts.agent {
+        agent.last_transition = 0;
+    }
     let with_numbers =
         |each: &&mut Condition| !node_conditions::WITHOUT_NUMBERS.contains(&each.type_.as_str());
-    for condition in facts.conditions.iter_mut().filter(with_numbers) {
+    let unknown = |each: &&mut Condition| each.status == "Unknown";
+    for condition in facts.conditions.iter_mut().filter(|each| with_numbers(each) || unknown(each)) {
         condition.message.clear();
     }
     for source in &mut facts.sources {
@@ -282,7 +381,10 @@ fn facts(status: &NodeClockStatus) -> NodeClockStatus {
     if let Some(server) = &mut facts.server {
         *server = ServerStatus { serving: server.serving, ..ServerStatus::default() };
     }
-    facts
+    let mut digest = DefaultHasher::new();
+    // A struct of texts and numbers always makes JSON.
+    serde_json::to_string(&facts).unwrap_or_default().hash(&mut digest);
+    digest.finish()
 }
 
 #[cfg(test)]
@@ -290,16 +392,19 @@ mod tests {
     use contract::Assignment;
 
     use super::*;
-    use crate::fixtures::report;
+    use crate::fixtures::{prepared_node, report};
 
     fn node() -> PreparedNode {
-        PreparedNode {
-            name: "n1".to_owned(),
-            uid: "u".to_owned(),
-            agents: vec![],
-            wanted: Assignment::from_annotation("default.811c9dc5"),
-            keys_changed: false,
-        }
+        PreparedNode { wanted: Assignment::from_annotation("default.811c9dc5"), ..prepared_node() }
+    }
+
+    /// A NodeClock with this status.
+    fn known(status: &NodeClockStatus) -> Known {
+        Known::new(&ObjectMeta::default(), status)
+    }
+
+    fn status_of(report: &Report, previous: &Known, secs: i64) -> NodeClockStatus {
+        reported(&node(), report, time(secs), previous, None, time(secs))
     }
 
     fn time(secs: i64) -> Timestamp {
@@ -308,7 +413,7 @@ mod tests {
 
     #[test]
     fn a_report_becomes_a_status() {
-        let status = reported(&node(), &report(), time(5), &NodeClockStatus::default(), time(5));
+        let status = status_of(&report(), &Known::default(), 5);
         assert_eq!(status.policy.as_deref(), Some("default"));
         assert_eq!(status.offset.as_deref(), Some("-412us"));
         assert_eq!(status.error_bound.as_deref(), Some("3.1ms"));
@@ -322,6 +427,7 @@ mod tests {
         assert_eq!(
             said,
             [
+                ("Ready", "True", "Synchronized"),
                 ("Synchronized", "True", "Synchronized"),
                 ("Conflict", "False", "Alone"),
                 ("UpstreamsReachable", "True", "Reachable"),
@@ -346,7 +452,7 @@ mod tests {
             message: "no such zone".to_owned(),
         });
         report.rtc.drift_ppm = Some(-3.5);
-        let status = reported(&node(), &report, time(5), &NodeClockStatus::default(), time(5));
+        let status = status_of(&report, &Known::default(), 5);
         assert_eq!(status.mode.as_deref(), Some("Observe"));
         assert_eq!(status.external_steps, Some(2));
         let expected = LastStep { time: at(1.0), by: "-3600.000s".to_owned() };
@@ -359,8 +465,8 @@ mod tests {
 
     #[test]
     fn silence_is_unknown_and_shows_no_old_numbers() {
-        let before = reported(&node(), &report(), time(5), &NodeClockStatus::default(), time(5));
-        let status = silent(&node(), Some("no answer in time"), &before, time(100));
+        let before = status_of(&report(), &Known::default(), 5);
+        let status = silent(&node(), Some("no answer in time"), &known(&before), time(100));
         assert_eq!((status.offset, status.synchronized), (None, false));
         assert!(status.conditions.iter().all(|c| c.status == "Unknown" && c.reason == "NoAgent"));
         assert_eq!(status.agent, before.agent);
@@ -375,7 +481,7 @@ mod tests {
         report.clock.steps = u32::MAX;
         report.server.answered = u64::MAX;
         report.sources.push(report.sources[0].clone());
-        let status = reported(&node(), &report, time(5), &NodeClockStatus::default(), time(5));
+        let status = status_of(&report, &Known::default(), 5);
         assert_eq!(status.sources.len(), 1);
         assert_eq!(status.offset.as_deref(), Some("unknown"));
     }
@@ -384,53 +490,82 @@ mod tests {
     fn written_when_something_happened_or_numbers_are_wrong() {
         let start = Instant::now();
         let original = report();
-        let stored = reported(&node(), &original, time(5), &NodeClockStatus::default(), time(5));
-        let written =
-            Written { at: start, offset: original.clock.offset, error_bound: original.clock.error_bound };
-        let worth = |report: &Report, secs: u64| {
-            let new = reported(&node(), report, time(6), &stored, time(6));
-            let heard = Heard::Report(report, time(6));
-            worth_writing(&new, &stored, heard, Some(written), start + Duration::from_secs(secs))
+        let stored = known(&status_of(&original, &Known::default(), 5));
+        let written = Written::of(Heard::Report(&original, time(5)), start);
+        let due_of = |report: &Report, millis: u64| {
+            let new = status_of(report, &stored, 6);
+            let now = start + Duration::from_millis(millis);
+            due(&new, Some(&stored), Heard::Report(report, time(6)), Some(written), LAG, now)
         };
-        assert!(!worth(&original, 200), "nothing happened");
-        assert!(worth(&original, 300), "it is old");
+        let changed = |change: fn(&mut Report)| {
+            let mut report = original.clone();
+            change(&mut report);
+            due_of(&report, 5000)
+        };
+        assert_eq!(due_of(&original, 1_000_000), Due::No, "nothing happened");
+        let new = status_of(&original, &stored, 6);
+        let first = due(&new, None, Heard::Report(&original, time(6)), None, LAG, start);
+        assert_eq!(first, Due::Now, "there is none");
+        let again = due(&new, Some(&stored), Heard::Report(&original, time(6)), None, LAG, start);
+        assert_eq!(again, Due::No, "a restart of the operator writes nothing");
         let mut noisy = original.clone();
         noisy.clock.offset = Some(1e-3);
         noisy.server.answered = 1000;
         noisy.sources[0].jitter = Some(1e-3);
-        assert!(!worth(&noisy, 200), "within the bound");
+        noisy.clock.reference = Some("b".to_owned());
+        assert_eq!(due_of(&noisy, 200_000), Due::No, "within the bound");
         noisy.clock.offset = Some(4e-3);
-        assert!(worth(&noisy, 4), "beyond the bound");
-        assert!(!worth(&noisy, 3), "not too often");
-        let mut better = original.clone();
-        better.clock.error_bound = Some(1e-3);
-        assert!(worth(&better, 5), "the bound is less than half");
-        let mut wavering = original.clone();
-        wavering.sources[0].state = contract::SourceState::Combined;
-        assert!(!worth(&wavering, 5), "as good as before");
-        wavering.sources[0].state = contract::SourceState::Falseticker;
-        assert!(worth(&wavering, 5), "a liar");
+        assert_eq!(due_of(&noisy, 4000), Due::Now, "beyond the bound");
+        assert_eq!(due_of(&noisy, 3999), Due::Later, "not too often");
+        assert_eq!(changed(|report| report.clock.error_bound = Some(1e-3)), Due::Now, "less than half");
+        let combined = |report: &mut Report| report.sources[0].state = contract::SourceState::Combined;
+        assert_eq!(changed(combined), Due::No, "as good as before");
+        let lies = |report: &mut Report| report.sources[0].state = contract::SourceState::Falseticker;
+        assert_eq!(changed(lies), Due::Now, "a liar");
         let mut lost = original.clone();
         lost.clock.synchronized = false;
         lost.clock.reason = contract::Reason::NoMajority;
-        assert!(worth(&lost, 5), "a transition");
-        let changed = |change: fn(&mut Report)| {
-            let mut report = original.clone();
-            change(&mut report);
-            worth(&report, 5)
-        };
-        assert!(changed(|report| report.clock.external_steps = 1), "somebody set the clock");
-        assert!(changed(|report| report.rtc.health = contract::RtcHealth::LocalTime), "another health");
-        assert!(changed(|report| report.server.message = "no keys".to_owned()), "trouble with serving");
+        assert_eq!((due_of(&lost, 1000), due_of(&lost, 999)), (Due::Urgent, Due::Later));
+        assert_eq!(changed(|report| report.clock.external_steps = 1), Due::Now, "somebody set the clock");
+        let local = |report: &mut Report| report.rtc.health = contract::RtcHealth::LocalTime;
+        assert_eq!(changed(local), Due::Now, "another health");
+        let no_keys = |report: &mut Report| report.server.message = "no keys".to_owned();
+        assert_eq!(changed(no_keys), Due::Now, "trouble with serving");
         let zone = |report: &mut Report| {
             report.timezone = Some(contract::TimezoneReport { name: None, message: "gone".to_owned() });
         };
-        assert!(changed(zone), "trouble with the time zone");
+        assert_eq!(changed(zone), Due::Now, "trouble with the time zone");
         let conflict = |report: &mut Report| {
             report.conflict =
                 Some(contract::ConflictReport { since: 1.0, message: String::new(), suspects: vec![] });
         };
-        assert!(changed(conflict), "a conflict");
-        assert!(!changed(|report| report.rtc.drift_ppm = Some(1.0)), "a figure");
+        assert_eq!(changed(conflict), Due::Now, "a conflict");
+        assert_eq!(changed(|report| report.rtc.drift_ppm = Some(1.0)), Due::No, "a figure");
+        let told = |report: &mut Report| {
+            let kind = contract::TransitionKind::RTCWritten;
+            report.transitions.push(contract::Transition {
+                number: 9,
+                at: 0.0,
+                kind,
+                message: String::new(),
+            });
+        };
+        assert_eq!(changed(told), Due::No, "an Event's business");
+    }
+
+    #[test]
+    fn a_rollout_is_written_when_the_node_runs_it_or_lags() {
+        let start = Instant::now();
+        let mut said = report();
+        let stored = known(&status_of(&said, &Known::default(), 5));
+        let node = PreparedNode { wanted: Assignment::from_annotation("default.00000000"), ..node() };
+        let due_of = |report: &Report, lag| {
+            let new = reported(&node, report, time(6), &stored, None, time(6));
+            due(&new, Some(&stored), Heard::Report(report, time(6)), None, lag, start)
+        };
+        assert_eq!(due_of(&said, Duration::ZERO), Due::Later);
+        assert_eq!(due_of(&said, LAG), Due::Now);
+        said.profile = Some("default.00000000".parse().unwrap());
+        assert_eq!(due_of(&said, Duration::ZERO), Due::Now);
     }
 }

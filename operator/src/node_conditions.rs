@@ -3,11 +3,11 @@ use contract::{Mode, Report, RtcHealth, ServerReport, SourceReport, SourceState}
 
 use crate::{
     collect::{Impostor, Unproven},
-    condition::{CONFLICT, Finding, RTC_HEALTHY, SERVING, SYNCHRONIZED, UPSTREAMS_REACHABLE, reason},
+    condition::{CONFLICT, Finding, READY, RTC_HEALTHY, SERVING, SYNCHRONIZED, UPSTREAMS_REACHABLE, reason},
 };
 
 /// A finding for each type, in the order in which they are shown.
-pub(crate) type Findings = [(&'static str, Finding); 5];
+pub(crate) type Findings = [(&'static str, Finding); 6];
 
 /// Those whose messages change only when something happens.
 pub(crate) const WITHOUT_NUMBERS: [&str; 3] = [CONFLICT, UPSTREAMS_REACHABLE, SERVING];
@@ -15,8 +15,10 @@ pub(crate) const WITHOUT_NUMBERS: [&str; 3] = [CONFLICT, UPSTREAMS_REACHABLE, SE
 /// Of a node whose agent is heard.
 pub(crate) fn of_report(report: &Report) -> Findings {
     let clock = &report.clock;
+    let synchronized = Finding::new(Some(clock.synchronized), clock.reason.as_str(), &clock.message);
     [
-        (SYNCHRONIZED, Finding::new(Some(clock.synchronized), clock.reason.as_str(), &clock.message)),
+        (READY, synchronized.clone()),
+        (SYNCHRONIZED, synchronized),
         (CONFLICT, conflict(report)),
         (UPSTREAMS_REACHABLE, upstreams(&report.sources)),
         (RTC_HEALTHY, rtc(report)),
@@ -55,7 +57,8 @@ pub(crate) fn unproven(impostor: &Impostor) -> String {
 }
 
 fn unknown(finding: &Finding) -> Findings {
-    [SYNCHRONIZED, CONFLICT, UPSTREAMS_REACHABLE, RTC_HEALTHY, SERVING].map(|type_| (type_, finding.clone()))
+    [READY, SYNCHRONIZED, CONFLICT, UPSTREAMS_REACHABLE, RTC_HEALTHY, SERVING]
+        .map(|type_| (type_, finding.clone()))
 }
 
 fn conflict(report: &Report) -> Finding {
@@ -73,24 +76,35 @@ fn conflict(report: &Report) -> Finding {
 }
 
 fn upstreams(sources: &[SourceReport]) -> Finding {
-    let unusable = |source: &&SourceReport| source.state == SourceState::Unusable;
-    let reached = sources.iter().filter(|source| source.reach != 0 && !unusable(source)).count();
-    let lost = [SourceState::Unresolved, SourceState::Unreachable, SourceState::Unusable];
-    let lost = sources.iter().filter(|source| lost.contains(&source.state));
-    let why = contract::reasons(lost.map(|source| (source.name.as_str(), source.message.as_str())));
-    let message = format!("{reached} of {} upstreams give time. {why}", sources.len());
-    let message = message.trim_end();
-    match (sources.len(), reached) {
-        (0, _) => Finding::new(None, reason::NO_UPSTREAMS, "The profile has no upstreams."),
-        (_, 0) if sources.iter().any(|source| unusable(&source)) => {
-            Finding::new(Some(false), reason::UNUSABLE, message)
+    let (status, reason) = reach(sources);
+    let message = match reason {
+        reason::NO_UPSTREAMS => "The profile has no upstreams.".to_owned(),
+        reason::WAITING => "The first answers are awaited.".to_owned(),
+        _ => {
+            let lost = [SourceState::Unresolved, SourceState::Unreachable, SourceState::Unusable];
+            let lost = sources.iter().filter(|source| lost.contains(&source.state));
+            let why = contract::reasons(lost.map(|source| (source.name.as_str(), source.message.as_str())));
+            let reached = sources.iter().filter(gives_time).count();
+            format!("{reached} of {} upstreams give time. {why}", sources.len()).trim_end().to_owned()
         }
-        (_, 0) if sources.iter().any(|source| source.state == SourceState::Measuring) => {
-            Finding::new(None, reason::WAITING, "The first answers are awaited.")
-        }
-        (_, 0) => Finding::new(Some(false), reason::UNREACHABLE, message),
-        _ => Finding::new(Some(true), reason::REACHABLE, message),
+    };
+    Finding::new(status, reason, message)
+}
+
+/// Whether upstreams give time, and the reason.
+pub(crate) fn reach(sources: &[SourceReport]) -> (Option<bool>, &'static str) {
+    let any = |state| sources.iter().any(|source| source.state == state);
+    match sources {
+        [] => (None, reason::NO_UPSTREAMS),
+        _ if sources.iter().any(|source| gives_time(&source)) => (Some(true), reason::REACHABLE),
+        _ if any(SourceState::Unusable) => (Some(false), reason::UNUSABLE),
+        _ if any(SourceState::Measuring) => (None, reason::WAITING),
+        _ => (Some(false), reason::UNREACHABLE),
     }
+}
+
+fn gives_time(source: &&SourceReport) -> bool {
+    source.reach != 0 && source.state != SourceState::Unusable
 }
 
 fn rtc(report: &Report) -> Finding {

@@ -8,8 +8,10 @@ use std::{
 
 use contract::{Assignment, Report};
 
-/// A kubelet that is going to deliver by itself has done so by then.
+/// A kubelet that has delivered the annotation, and is going to deliver the ConfigMap by itself, has done so by then.
 const FIRST: Duration = Duration::from_secs(2);
+/// One that has not delivered the annotation is busy: another change of it is no help soon.
+const FIRST_UNSEEN: Duration = Duration::from_secs(15);
 /// The kubelet's own round is about as long.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -23,11 +25,14 @@ pub(crate) struct Nudges {
     waiting: BTreeMap<String, Waiting>,
     /// When to nudge because of a key, the next one last.
     keys: BTreeMap<String, Vec<Instant>>,
+    /// When the annotation was written.
+    annotated: BTreeMap<String, Instant>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     wanted: Assignment,
+    first: Duration,
     next: Instant,
     interval: Duration,
 }
@@ -38,16 +43,25 @@ impl Nudges {
         self.keys.insert(pod.to_owned(), AFTER_KEYS.iter().rev().map(|delay| now + *delay).collect());
     }
 
-    /// Whether the pod is to be nudged now. `report` is the agent's newest; without one there is nothing to judge by.
+    /// The pod's annotation was written just now: reports of before say nothing of it.
+    pub(crate) fn annotated(&mut self, pod: &str, now: Instant) {
+        self.waiting.remove(pod);
+        self.annotated.insert(pod.to_owned(), now);
+    }
+
+    /// Whether the pod is to be nudged now. `report` is the agent's newest, and when it came; without one from after the
+    /// annotation there is nothing to judge by.
     pub(crate) fn due(
         &mut self,
         pod: &str,
         wanted: &Assignment,
-        report: Option<&Report>,
+        report: Option<(&Report, Instant)>,
         now: Instant,
     ) -> bool {
         let keys = self.keys_due(pod, now);
-        self.lag_due(pod, wanted, report, now) || keys
+        let annotated = self.annotated.get(pod);
+        let report = report.filter(|(_, came)| annotated.is_none_or(|annotated| came > annotated));
+        self.lag_due(pod, wanted, report.map(|(report, _)| report), now) || keys
     }
 
     fn keys_due(&mut self, pod: &str, now: Instant) -> bool {
@@ -60,13 +74,15 @@ impl Nudges {
     }
 
     fn lag_due(&mut self, pod: &str, wanted: &Assignment, report: Option<&Report>, now: Instant) -> bool {
-        if report.is_none_or(|report| !lags(wanted, report)) {
+        let Some(report) = report.filter(|report| lags(wanted, report)) else {
             self.waiting.remove(pod);
             return false;
-        }
-        let waiting = self.waiting.entry(pod.to_owned()).or_insert_with(|| Waiting::start(wanted, now));
-        if waiting.wanted != *wanted {
-            *waiting = Waiting::start(wanted, now);
+        };
+        let first = if report.assignment == *wanted { FIRST } else { FIRST_UNSEEN };
+        let waiting =
+            self.waiting.entry(pod.to_owned()).or_insert_with(|| Waiting::start(wanted, first, now));
+        if waiting.wanted != *wanted || waiting.first > first {
+            *waiting = Waiting::start(wanted, first, now);
         }
         let due = now >= waiting.next;
         if due {
@@ -76,16 +92,17 @@ impl Nudges {
         due
     }
 
-    /// Forgets pods that are gone.
-    pub(crate) fn retain(&mut self, there: impl Fn(&str) -> bool) {
-        self.waiting.retain(|pod, _| there(pod));
-        self.keys.retain(|pod, _| there(pod));
+    /// Forgets a pod that is gone.
+    pub(crate) fn forget(&mut self, pod: &str) {
+        self.waiting.remove(pod);
+        self.keys.remove(pod);
+        self.annotated.remove(pod);
     }
 }
 
 impl Waiting {
-    fn start(wanted: &Assignment, now: Instant) -> Self {
-        Self { wanted: wanted.clone(), next: now + FIRST, interval: FIRST * 2 }
+    fn start(wanted: &Assignment, first: Duration, now: Instant) -> Self {
+        Self { wanted: wanted.clone(), first, next: now + first, interval: first * 2 }
     }
 }
 
@@ -117,13 +134,37 @@ mod tests {
         let wanted = Assignment::Profile(ProfileName::of("p", "new"));
         let mut report = report();
         report.profile = Some(ProfileName::of("p", "old"));
+        report.assignment = wanted.clone();
         let start = Instant::now();
-        let at =
-            (0..200).filter(|s| nudges.due("u", &wanted, Some(&report), start + Duration::from_secs(*s)));
-        assert_eq!(at.collect::<Vec<_>>(), [2, 6, 14, 30, 62, 122, 182]);
+        let mut due = |report: &Report, came, secs| {
+            nudges.due(
+                "u",
+                &wanted,
+                Some((report, start + Duration::from_secs(came))),
+                start + Duration::from_secs(secs),
+            )
+        };
+        let at: Vec<_> = (0..200).filter(|secs| due(&report, *secs, *secs)).collect();
+        assert_eq!(at, [2, 6, 14, 30, 62, 122, 182]);
         report.profile = Some(ProfileName::of("p", "new"));
-        assert!(!nudges.due("u", &wanted, Some(&report), start + Duration::from_secs(300)));
-        assert!(nudges.waiting.is_empty());
+        assert!(!due(&report, 300, 300));
+        report.profile = Some(ProfileName::of("p", "old"));
+        report.assignment = Assignment::None;
+        let at: Vec<_> = (300..400).filter(|secs| due(&report, *secs, *secs)).collect();
+        assert_eq!(at, [315, 345], "the kubelet has not even delivered the annotation");
+    }
+
+    #[test]
+    fn a_report_from_before_the_annotation_says_nothing() {
+        let mut nudges = Nudges::default();
+        let wanted = Assignment::Profile(ProfileName::of("p", "new"));
+        let report = report();
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        nudges.annotated("u", at(1));
+        assert!((1..90).all(|secs| !nudges.due("u", &wanted, Some((&report, start)), at(secs))));
+        nudges.forget("u");
+        assert!(nudges.annotated.is_empty());
     }
 
     #[test]
@@ -135,7 +176,7 @@ mod tests {
         assert!((0..60).all(|secs| !due("other", secs)));
         assert_eq!((0..60).filter(|secs| due("u", *secs)).collect::<Vec<_>>(), [1, 5, 15]);
         nudges.keys_changed("u", start);
-        nudges.retain(|_| false);
+        nudges.forget("u");
         assert!(nudges.keys.is_empty());
     }
 

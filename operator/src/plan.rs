@@ -1,31 +1,19 @@
-//! The third step: which policy is in force on which node. Pure. Of the policies whose selector matches, the first in
+//! The third step: which policy is in force on a node. Pure. Of the policies whose selector matches, the first in
 //! order of precedence wins. A refused policy, or one whose keys are not there, takes no further node and gives none
 //! up: its last good profile stays where it is. For now every node gets its profile at once.
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use contract::{Assignment, ProfileName};
 use kube::core::SelectorExt;
 
-use crate::{
-    fetch::{AgentPod, NodeFacts},
-    validate::{Policy, Validated},
-};
+use crate::{facts::AgentPod, validate::Policy};
 
-/// Who gets what.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) nodes: Vec<PlannedNode>,
-    /// For each policy's name: how many nodes it lost, by the name of the policy that took them.
-    pub(crate) lost: BTreeMap<String, BTreeMap<String, usize>>,
-}
-
-/// One node.
-#[derive(Debug)]
-pub(crate) struct PlannedNode {
-    pub(crate) facts: NodeFacts,
-    /// The node's agents, the newest last; two for a moment during an update of the DaemonSet.
-    pub(crate) agents: Vec<AgentPod>,
+/// What one node gets.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Planned {
     pub(crate) choice: Choice,
+    /// Policies whose selector matches the node too.
+    pub(crate) lost: Vec<String>,
 }
 
 /// What a node is to run.
@@ -50,29 +38,27 @@ impl Choice {
     }
 }
 
-/// Decides for each node.
-pub(crate) fn plan(validated: &Validated) -> Plan {
-    let mut lost: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
-    let mut nodes = Vec::with_capacity(validated.nodes.len());
-    for facts in &validated.nodes {
-        let agents: Vec<_> =
-            validated.agents.iter().filter(|agent| agent.node == facts.name).cloned().collect();
-        let claims: Vec<_> =
-            validated.policies.iter().filter_map(|policy| claim(policy, facts, &agents)).collect();
-        let choice = claims.first().cloned().unwrap_or(Choice::Nothing);
-        for loser in claims.iter().skip(1) {
-            if let (Some(loser), Some(winner)) = (loser.policy(), choice.policy()) {
-                *lost.entry(loser.to_owned()).or_default().entry(winner.to_owned()).or_default() += 1;
-            }
-        }
-        nodes.push(PlannedNode { facts: facts.clone(), agents, choice });
-    }
-    Plan { nodes, lost }
+/// Decides for one node. `policies` are in order of precedence; `is_there` says whether the text of a profile is known.
+pub(crate) fn plan(
+    policies: &[Policy],
+    labels: &BTreeMap<String, String>,
+    agents: &[Arc<AgentPod>],
+    is_there: &dyn Fn(&ProfileName) -> bool,
+) -> Planned {
+    let mut claims = policies.iter().filter_map(|policy| claim(policy, labels, agents, is_there));
+    let choice = claims.next().unwrap_or(Choice::Nothing);
+    let lost = claims.filter_map(|loser| loser.policy().map(str::to_owned)).collect();
+    Planned { choice, lost }
 }
 
 /// What the policy would have the node run; none if it is not for this node.
-fn claim(policy: &Policy, node: &NodeFacts, agents: &[AgentPod]) -> Option<Choice> {
-    let matches = policy.selector.as_ref().is_some_and(|selector| selector.matches(&node.labels));
+fn claim(
+    policy: &Policy,
+    labels: &BTreeMap<String, String>,
+    agents: &[Arc<AgentPod>],
+    is_there: &dyn Fn(&ProfileName) -> bool,
+) -> Option<Choice> {
+    let matches = policy.selector.as_ref().is_some_and(|selector| selector.matches(labels));
     if policy.ready().is_some() {
         return matches.then(|| Choice::Wish(policy.name.clone()));
     }
@@ -83,41 +69,28 @@ fn claim(policy: &Policy, node: &NodeFacts, agents: &[AgentPod]) -> Option<Choic
     });
     // A pod without annotation is new: its node had the last good profile, if it had any.
     let new = agents.iter().any(|agent| agent.annotation.is_none());
-    let running = running.or_else(|| if new && matches { policy.last_good() } else { None });
-    running.map(Choice::LastGood)
+    let last_good = || policy.last_good().filter(|profile| new && matches && is_there(profile));
+    running.or_else(last_good).map(Choice::LastGood)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::{fetch::Fetched, validate::validate};
+    use crate::{fetch::Fetched, fixtures::agent, validate::validate};
 
-    fn planned(policies: &[&str], agents: Vec<AgentPod>) -> Plan {
-        let node = |name: &str, tier: &str| NodeFacts {
-            name: name.to_owned(),
-            uid: format!("uid-{name}"),
-            labels: BTreeMap::from([("tier".to_owned(), tier.to_owned())]),
-        };
+    /// What a node of a tier gets, which has an agent with this annotation, if any.
+    fn planned(policies: &[&str], tier: &str, annotation: Option<Option<&str>>) -> Planned {
         let read = |yaml: &&str| Arc::new(serde_norway::from_str(yaml).unwrap());
-        plan(&validate(Fetched {
-            policies: policies.iter().map(read).collect(),
-            nodes: vec![node("n1", "core"), node("n2", "edge")],
-            agents,
-            ..Fetched::default()
-        }))
+        let fetched = Fetched { policies: policies.iter().map(read).collect(), ..Fetched::default() };
+        let agents: Vec<_> =
+            annotation.into_iter().map(|annotation| Arc::new(agent("n", annotation))).collect();
+        let labels = BTreeMap::from([("tier".to_owned(), tier.to_owned())]);
+        let is_there = |profile: &ProfileName| profile.hash() == "12345678";
+        plan(&validate(fetched).policies, &labels, &agents, &is_there)
     }
 
-    fn agent(node: &str, annotation: Option<&str>) -> AgentPod {
-        AgentPod {
-            name: format!("agent-{node}"),
-            uid: format!("uid-{node}"),
-            node: node.to_owned(),
-            created: None,
-            address: None,
-            annotation: annotation.map(str::to_owned),
-        }
+    fn choice(policies: &[&str], tier: &str, annotation: Option<Option<&str>>) -> Choice {
+        planned(policies, tier, annotation).choice
     }
 
     const ALL: &str = "{metadata: {name: all}, spec: {stratum: {local: 10}}}";
@@ -126,43 +99,46 @@ mod tests {
 
     #[test]
     fn the_more_important_policy_takes_its_nodes() {
-        let plan = planned(&[ALL, EDGE], vec![]);
-        assert_eq!(plan.nodes[0].choice, Choice::Wish("all".to_owned()));
-        assert_eq!(plan.nodes[1].choice, Choice::Wish("edge".to_owned()));
-        assert_eq!(plan.lost["all"]["edge"], 1);
+        assert_eq!(choice(&[ALL, EDGE], "core", None), Choice::Wish("all".to_owned()));
+        let edge = planned(&[ALL, EDGE], "edge", None);
+        assert_eq!((edge.choice, edge.lost), (Choice::Wish("edge".to_owned()), vec!["all".to_owned()]));
     }
 
     #[test]
     fn without_a_policy_a_node_runs_nothing() {
-        let plan = planned(&[EDGE], vec![agent("n1", None)]);
-        assert_eq!(plan.nodes[0].choice, Choice::Nothing);
+        assert_eq!(choice(&[EDGE], "core", Some(None)), Choice::Nothing);
     }
 
     #[test]
     fn a_refused_policy_neither_takes_nor_gives_up() {
         let refused = "{metadata: {name: all}, spec: {nodeSelector: {matchLabels: {tier: edge}}, stratum: {local: 99999}}}";
         let running = Choice::LastGood("all.12345678".parse().unwrap());
-        let plan = planned(&[refused], vec![agent("n1", Some("all.12345678")), agent("n2", Some("none"))]);
-        assert_eq!(plan.nodes[0].choice, running, "the new selector does not match, and does not count");
-        assert_eq!(plan.nodes[1].choice, Choice::Nothing);
+        let of_core = choice(&[refused], "core", Some(Some("all.12345678")));
+        assert_eq!(of_core, running, "the new selector does not match, and does not count");
+        assert_eq!(choice(&[refused], "edge", Some(Some("none"))), Choice::Nothing);
         // A valid policy of higher rank may still take the node.
-        let plan = planned(&[refused, EDGE], vec![agent("n2", Some("all.12345678"))]);
-        assert_eq!(plan.nodes[1].choice, Choice::Wish("edge".to_owned()));
+        let of_edge = choice(&[refused, EDGE], "edge", Some(Some("all.12345678")));
+        assert_eq!(of_edge, Choice::Wish("edge".to_owned()));
     }
 
     #[test]
     fn a_new_pod_gets_the_last_good_profile_of_a_refused_policy() {
-        let refused =
-            "{metadata: {name: all}, spec: {stratum: {local: 99999}}, status: {profile: all.12345678}}";
-        let plan = planned(&[refused], vec![agent("n1", None)]);
-        assert_eq!(plan.nodes[0].choice, Choice::LastGood("all.12345678".parse().unwrap()));
+        let refused = |profile: &str| {
+            format!(
+                "{{metadata: {{name: all}}, spec: {{stratum: {{local: 99999}}}}, status: {{profile: {profile}}}}}"
+            )
+        };
+        let there = choice(&[&refused("all.12345678")], "core", Some(None));
+        assert_eq!(there, Choice::LastGood("all.12345678".parse().unwrap()));
+        let gone = choice(&[&refused("all.87654321")], "core", Some(None));
+        assert_eq!(gone, Choice::Nothing, "nobody has its text any more");
     }
 
     #[test]
     fn an_unreadable_policy_keeps_what_it_has() {
         let unreadable = "{metadata: {name: all}, spec: {mode: Later}}";
-        let plan = planned(&[unreadable], vec![agent("n1", Some("all.12345678")), agent("n2", None)]);
-        assert_eq!(plan.nodes[0].choice, Choice::LastGood("all.12345678".parse().unwrap()));
-        assert_eq!(plan.nodes[1].choice, Choice::Nothing);
+        let running = Choice::LastGood("all.12345678".parse().unwrap());
+        assert_eq!(choice(&[unreadable], "core", Some(Some("all.12345678"))), running);
+        assert_eq!(choice(&[unreadable], "core", Some(None)), Choice::Nothing);
     }
 }

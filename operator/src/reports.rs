@@ -1,6 +1,6 @@
 //! What was last heard of each node, and from when on silence counts. Pure: answers and time are arguments.
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -8,7 +8,10 @@ use std::{
 use contract::{ProfileName, Report};
 use k8s_openapi::jiff::Timestamp;
 
-use crate::collect::{Answer, Failure, Impostor};
+use crate::{
+    collect::{Answer, Failure, Impostor},
+    message::chain,
+};
 
 /// A node that is silent for so long is not known to be synchronised: three long polls.
 const SILENT_AFTER: Duration = Duration::from_secs(90);
@@ -22,7 +25,7 @@ const UNPROVEN_FOR: Duration = Duration::from_secs(30);
 /// What was heard, by node.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
-    nodes: BTreeMap<String, Hearing>,
+    nodes: HashMap<String, Hearing>,
 }
 
 #[derive(Debug)]
@@ -35,6 +38,8 @@ struct Hearing {
     failure: Option<String>,
     /// Since when, and when last, something answered that was not proven to be the agent; and what it lacks.
     unproven: Option<(Instant, Instant, Impostor)>,
+    /// What was known when [`Reports::turned`] was asked last.
+    kind: HeardKind,
 }
 
 /// What is known of a node.
@@ -50,6 +55,27 @@ pub(crate) enum Heard<'a> {
     Silent(Option<&'a str>),
 }
 
+/// Of which kind that is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum HeardKind {
+    Report,
+    #[default]
+    Waiting,
+    Unproven,
+    Silent,
+}
+
+impl HeardKind {
+    fn of(heard: Heard<'_>) -> Self {
+        match heard {
+            Heard::Report(..) => Self::Report,
+            Heard::Waiting { .. } => Self::Waiting,
+            Heard::Unproven(_) => Self::Unproven,
+            Heard::Silent(_) => Self::Silent,
+        }
+    }
+}
+
 impl<'a> Heard<'a> {
     /// The report, if there is one.
     pub(crate) fn report(self) -> Option<&'a Report> {
@@ -61,31 +87,41 @@ impl<'a> Heard<'a> {
 }
 
 impl Reports {
-    /// Takes an answer; `now` and `time` are the same instant.
-    pub(crate) fn note(&mut self, answer: Answer, now: Instant, time: Timestamp) {
+    /// Takes an answer of a node that is listened to; `now` and `time` are the same instant. Whether the agent runs another
+    /// profile than before.
+    pub(crate) fn note(&mut self, answer: Answer, now: Instant, time: Timestamp) -> bool {
         let Answer { node, pod, result } = answer;
-        let hearing = self.nodes.entry(node).or_insert_with(|| Hearing::new(now));
+        let Some(hearing) = self.nodes.get_mut(&node) else { return false };
         match result {
             Ok(report) => {
+                let before = hearing.last.as_ref().map(|(report, _)| &report.profile);
+                let changed = before != Some(&report.profile);
                 let last = Some((report, time));
-                *hearing = Hearing { since: now, pod, last, failure: None, unproven: None };
+                *hearing =
+                    Hearing { since: now, pod, last, failure: None, unproven: None, kind: hearing.kind };
+                changed
             }
             Err(failure) => {
                 if let Failure::Unproven(impostor) = &failure {
                     let since = hearing.unproven(now).map_or(now, |(since, ..)| *since);
                     hearing.unproven = Some((since, now, impostor.clone()));
                 }
-                hearing.failure = Some(failure.to_string());
+                hearing.failure = Some(chain(&failure));
+                false
             }
         }
     }
 
-    /// Forgets nodes that are gone, and begins to listen to those that are new.
-    pub(crate) fn listen_to(&mut self, nodes: &BTreeSet<&str>, now: Instant) {
-        self.nodes.retain(|node, _| nodes.contains(node.as_str()));
-        for node in nodes {
-            self.nodes.entry((*node).to_owned()).or_insert_with(|| Hearing::new(now));
+    /// Begins to listen to a node, if it is new.
+    pub(crate) fn listen_to(&mut self, node: &str, now: Instant) {
+        if !self.nodes.contains_key(node) {
+            self.nodes.insert(node.to_owned(), Hearing::new(now));
         }
+    }
+
+    /// Forgets a node that is gone.
+    pub(crate) fn forget(&mut self, node: &str) {
+        self.nodes.remove(node);
     }
 
     /// What is known of a node.
@@ -107,10 +143,17 @@ impl Reports {
         }
     }
 
-    /// What this very pod last said; its predecessor on the node does not count.
-    pub(crate) fn of_pod(&self, node: &str, pod: &str, now: Instant) -> Option<&Report> {
-        let same = self.nodes.get(node).is_some_and(|hearing| hearing.pod == pod);
-        if same { self.of(node, now).report() } else { None }
+    /// Whether something else is known of a node than when this was asked last, only because time went by.
+    pub(crate) fn turned(&mut self, node: &str, now: Instant) -> bool {
+        let kind = HeardKind::of(self.of(node, now));
+        let before = self.nodes.get_mut(node).map(|hearing| std::mem::replace(&mut hearing.kind, kind));
+        before.is_some_and(|before| before != kind)
+    }
+
+    /// What this very pod last said, and how long ago that came; its predecessor on the node does not count.
+    pub(crate) fn of_pod(&self, node: &str, pod: &str, now: Instant) -> Option<(&Report, Instant)> {
+        let hearing = self.nodes.get(node).filter(|hearing| hearing.pod == pod)?;
+        Some((self.of(node, now).report()?, hearing.since))
     }
 
     /// Whether the last try failed: then the next failure is no news.
@@ -118,16 +161,24 @@ impl Reports {
         self.nodes.get(node).is_some_and(|hearing| hearing.failure.is_some())
     }
 
-    /// Every profile that an agent said it runs or was told to run, however long ago.
+    /// Every profile that an agent said it runs, however long ago.
     pub(crate) fn profiles(&self) -> BTreeSet<ProfileName> {
         let last = self.nodes.values().filter_map(|hearing| hearing.last.as_ref());
-        last.filter_map(|(report, _)| report.profile.clone()).collect()
+        let running: BTreeSet<_> = last.filter_map(|(report, _)| report.profile.as_ref()).collect();
+        running.into_iter().cloned().collect()
     }
 }
 
 impl Hearing {
     fn new(now: Instant) -> Self {
-        Self { since: now, pod: String::new(), last: None, failure: None, unproven: None }
+        Self {
+            since: now,
+            pod: String::new(),
+            last: None,
+            failure: None,
+            unproven: None,
+            kind: HeardKind::default(),
+        }
     }
 
     /// The unproven answers, if the last one was just now.
@@ -152,6 +203,7 @@ mod tests {
         };
         let impostor = Impostor { address: "192.0.2.1:9817".to_owned(), why: Unproven::Refused };
         let unproven = || Err(Failure::Unproven(impostor.clone()));
+        reports.listen_to("n", start);
         note(&mut reports, 0, Ok(Arc::new(report())));
         note(&mut reports, 10, unproven());
         assert!(reports.of("n", at(11)).report().is_some(), "once is no news");
@@ -179,18 +231,22 @@ mod tests {
         let at = |secs| start + Duration::from_secs(secs);
         let answer = |result| Answer { node: "n".to_owned(), pod: "u".to_owned(), result };
         assert!(matches!(reports.of("n", start), Heard::Waiting { tried: false }));
-        reports.listen_to(&BTreeSet::from(["n"]), start);
+        reports.note(answer(Ok(Arc::new(report()))), start, Timestamp::UNIX_EPOCH);
+        assert!(matches!(reports.of("n", start), Heard::Waiting { tried: false }), "nobody listens to it");
+        reports.listen_to("n", start);
         reports.note(answer(Err(Failure::Timeout)), at(1), Timestamp::UNIX_EPOCH);
         assert!(matches!(reports.of("n", at(1)), Heard::Waiting { tried: true }));
         assert!(matches!(reports.of("n", at(91)), Heard::Silent(Some("no answer in time"))));
-        reports.note(answer(Ok(Arc::new(report()))), at(100), Timestamp::UNIX_EPOCH);
+        assert!(reports.note(answer(Ok(Arc::new(report()))), at(100), Timestamp::UNIX_EPOCH));
+        assert!(!reports.note(answer(Ok(Arc::new(report()))), at(100), Timestamp::UNIX_EPOCH), "as before");
         assert!(reports.of("n", at(100)).report().is_some());
         reports.note(answer(Err(Failure::Timeout)), at(140), Timestamp::UNIX_EPOCH);
         assert!(reports.of("n", at(189)).report().is_some(), "one failure is no silence");
         assert!(reports.of_pod("n", "u", at(189)).is_some());
         assert!(reports.of_pod("n", "successor", at(189)).is_none());
         assert!(matches!(reports.of("n", at(191)), Heard::Silent(_)));
-        reports.listen_to(&BTreeSet::new(), at(191));
+        assert!(!reports.profiles().is_empty());
+        reports.forget("n");
         assert!(reports.profiles().is_empty());
     }
 }

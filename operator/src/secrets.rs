@@ -22,7 +22,7 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    fetch::{keep, watch},
+    fetch::{Wake, keep, watch},
     keys::{self, Content, Data, Untaken},
 };
 
@@ -43,7 +43,7 @@ const FORBIDDEN: [&str; 3] =
 pub(crate) struct SecretWatches {
     client: Client,
     namespace: String,
-    wake: Arc<Notify>,
+    wake: Wake,
     watches: BTreeMap<String, SecretWatch>,
     /// Named, and never looked at.
     own: BTreeSet<String>,
@@ -66,7 +66,7 @@ enum Other {
 
 impl SecretWatches {
     /// Watches nothing yet.
-    pub(crate) fn new(client: Client, namespace: &str, wake: Arc<Notify>) -> Self {
+    pub(crate) fn new(client: Client, namespace: &str, wake: Wake) -> Self {
         let namespace = namespace.to_owned();
         Self { client, namespace, wake, watches: BTreeMap::new(), own: BTreeSet::new() }
     }
@@ -139,15 +139,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(15);
 
 impl SecretWatch {
-    fn start(client: &Client, namespace: &str, name: &str, wake: &Arc<Notify>) -> Self {
+    fn start(client: &Client, namespace: &str, name: &str, wake: &Wake) -> Self {
         let mut tasks = JoinSet::new();
-        let changed = Arc::new(Notify::new());
+        let changed = Wake { notify: Arc::default(), health: wake.health.clone() };
         let forbidden: String = FORBIDDEN.map(|type_| format!(",type!={type_}")).concat();
         let this = watcher::Config::default()
             .labels(&format!("{LABEL}=true"))
             .fields(&format!("metadata.name={name}{forbidden}"));
         let events = watch(Api::<Secret>::namespaced(client.clone(), namespace), this).modify(reduce);
-        let store = keep(events, "Secret", &changed, &mut tasks);
+        let store = keep(events, "secrets", &changed, &mut tasks);
         let other = Arc::new(Mutex::new(None));
         let look = Look {
             client: client.clone(),
@@ -155,8 +155,8 @@ impl SecretWatch {
             name: name.to_owned(),
             store: store.clone(),
             other: Arc::clone(&other),
-            changed,
-            wake: Arc::clone(wake),
+            changed: changed.notify,
+            wake: Arc::clone(&wake.notify),
         };
         tasks.spawn(look.run());
         Self { store, other, _task: tasks }
@@ -180,7 +180,7 @@ impl Look {
         if self.store.wait_until_ready().await.is_err() {
             return;
         }
-        let mut complained = false;
+        let (mut complained, mut news) = (false, true);
         loop {
             let other = if !self.store.is_empty() {
                 Ok(None)
@@ -191,7 +191,9 @@ impl Look {
             };
             match other {
                 Ok(other) => {
-                    *self.other.lock().unwrap_or_else(PoisonError::into_inner) = other;
+                    let mut before = self.other.lock().unwrap_or_else(PoisonError::into_inner);
+                    news |= *before != other;
+                    *before = other;
                     complained = false;
                 }
                 Err(error) => {
@@ -204,11 +206,13 @@ impl Look {
                     complained = true;
                 }
             }
-            self.wake.notify_one();
-            tokio::select! {
-                () = self.changed.notified() => {}
-                () = sleep(LOOK) => {}
+            if news {
+                self.wake.notify_one();
             }
+            news = tokio::select! {
+                () = self.changed.notified() => true,
+                () = sleep(LOOK) => false,
+            };
         }
     }
 }
@@ -230,12 +234,12 @@ pub(crate) fn watch_one(
     client: &Client,
     namespace: &str,
     name: &str,
-    wake: &Arc<Notify>,
+    wake: &Wake,
     tasks: &mut JoinSet<()>,
 ) -> Store<Secret> {
     let api = Api::namespaced(client.clone(), namespace);
     let this = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    keep(watch(api, this), "Secret", wake, tasks)
+    keep(watch(api, this), "secrets", wake, tasks)
 }
 
 /// What a watched Secret holds; none if it is not there.

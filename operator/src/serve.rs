@@ -1,5 +1,5 @@
 //! HTTP for the kubelet and for Prometheus: /healthz, /readyz, /metrics. Open, as such endpoints are; it tells nothing
-//! but figures. A replica that waits for its turn is as healthy as the one that leads.
+//! but figures, and at /readyz what keeps the operator from its work. A replica that waits for its turn is as healthy as the one that leads.
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
@@ -13,7 +13,7 @@ use timesync_http::Limits;
 use tokio::net::TcpListener;
 use tracing::error;
 
-use crate::metrics::Metrics;
+use crate::{health::Health, metrics::Metrics};
 
 /// A kubelet, two Prometheus servers and a few people are far fewer. All of them may have one address behind a NAT.
 const LIMITS: Limits = Limits { connections: 128, per_address: 64, lifetime: Duration::from_secs(30) };
@@ -32,13 +32,23 @@ pub(crate) async fn open(listen: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Answers for ever.
-pub(crate) async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
+pub(crate) async fn serve(listener: TcpListener, metrics: Arc<Metrics>, health: Health) {
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(|| async { "ok\n" }))
+        .route("/readyz", get(move || readiness(health.clone())))
         .route("/metrics", get(text))
         .with_state(metrics);
     timesync_http::serve(listener, routes, LIMITS, None).await;
+}
+
+/// Ready is who can do its work when its turn comes.
+async fn readiness(health: Health) -> (StatusCode, String) {
+    let troubles = health.troubles();
+    if troubles.is_empty() {
+        (StatusCode::OK, "ok\n".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, troubles)
+    }
 }
 
 async fn text(State(metrics): State<Arc<Metrics>>) -> Response {
@@ -64,7 +74,9 @@ mod tests {
     async fn probes_are_answered_in_a_flood() {
         let listener = open("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(serve(listener, Arc::new(Metrics::new().unwrap())));
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let health = Health::new(metrics.api_errors());
+        let server = tokio::spawn(serve(listener, metrics, health));
         let mut held = Vec::new();
         for _ in 0..800 {
             let mut stream = TcpStream::connect(address).await.unwrap();

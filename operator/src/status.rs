@@ -1,20 +1,21 @@
-//! The last step: what a policy's status says. Pure: what was applied and what was heard in, a status out. The operator
+//! The last step: what a policy's status says. Pure: what is prepared and what was heard in, a status out. The operator
 //! itself remembers only since when a deviation lasts.
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
 use api::{NodeCounts, TimeSyncPolicyStatus, WorstNode};
-use contract::{Assignment, ConflictReport, Profile, Reason, Report, approximately};
+use contract::{Assignment, ConflictReport, ProfileName, Reason, Report, approximately};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::{
-    apply::Applied,
-    build::{PreparedNode, PreparedPolicy},
-    condition::{ACCEPTED, CONFLICT, Finding, ROLLED_OUT, SYNCHRONIZED, condition, reason},
-    keys::Supply,
+    build::{Prepared, PreparedNode},
+    condition::{condition, reason},
+    node_state::{NodeState, Trouble},
+    policy_conditions::findings,
     reports::{Heard, Reports},
+    validate::Policy,
 };
 
 /// What a policy's status says, with the numbers behind its texts.
@@ -36,7 +37,7 @@ pub(crate) struct Deviations {
 
 impl Deviations {
     /// Whether the deviation has lasted for `hold`.
-    fn lasts(
+    pub(crate) fn lasts(
         &mut self,
         policy: &str,
         what: &'static str,
@@ -57,55 +58,116 @@ impl Deviations {
     }
 }
 
-/// The status of each policy, by name. A policy is left out while one of its agents has not been tried yet: right after
-/// a start of the operator, counts would dip for a moment.
+/// What is known beside the reports.
+pub(crate) struct Background<'a> {
+    pub(crate) prepared: &'a Prepared,
+    pub(crate) states: &'a HashMap<String, NodeState>,
+    /// Why the ConfigMap or the Secret cannot be written.
+    pub(crate) store_trouble: Option<&'a str>,
+    /// Whether this run of the operator began just now.
+    pub(crate) starting: bool,
+}
+
+/// The status of each policy, by name. Right after a start of the operator a policy is left out while one of its agents has
+/// not been tried yet: counts would dip for a moment.
 pub(crate) fn status(
-    applied: &Applied,
+    background: &Background<'_>,
     reports: &Reports,
     deviations: &mut Deviations,
     now: Instant,
     time: Timestamp,
 ) -> BTreeMap<String, PolicyStatus> {
-    deviations.retain(&applied.policies.iter().map(|policy| policy.policy.name.as_str()).collect());
-    let mut all = BTreeMap::new();
-    for policy in &applied.policies {
-        let name = &policy.policy.name;
-        let nodes = applied.nodes.iter().filter(|node| node.policy() == Some(name));
-        let nodes: Vec<_> = nodes.map(|node| Standing { node, heard: reports.of(&node.name, now) }).collect();
-        let untried = |each: &Standing<'_>| {
-            !each.node.agents.is_empty() && matches!(each.heard, Heard::Waiting { tried: false })
-        };
-        if !nodes.iter().any(untried) {
-            all.insert(name.clone(), of_policy(policy, &nodes, deviations, now, time));
+    let Background { prepared, states, store_trouble, starting } = background;
+    deviations.retain(&prepared.policies.iter().map(|policy| policy.name.as_str()).collect());
+    let mut of_policy: HashMap<&str, Group<'_>> = HashMap::new();
+    for node in prepared.nodes.values() {
+        for loser in &node.lost {
+            let taken = &mut of_policy.entry(loser).or_default().taken;
+            *taken.entry(node.policy().unwrap_or_default()).or_default() += 1;
         }
+        let Some(policy) = node.policy() else { continue };
+        let group = of_policy.entry(policy).or_default();
+        if !node.reached && node.agents.is_empty() {
+            group.without_agent.push(node.name());
+            continue;
+        }
+        let heard = reports.of(node.name(), now);
+        let polled = node.agents.iter().any(|agent| agent.address.is_some());
+        group.untried |= *starting && polled && matches!(heard, Heard::Waiting { tried: false });
+        group.nodes.push(Standing { node, heard, state: states.get(node.name()) });
+    }
+    let mut all = BTreeMap::new();
+    for policy in &prepared.policies {
+        let group = of_policy.remove(policy.name.as_str()).unwrap_or_default();
+        if group.untried {
+            continue;
+        }
+        let profile = prepared.profile(policy);
+        let is_stored =
+            profile.as_ref().is_none_or(|profile| prepared.is_stored(&Assignment::Profile(profile.clone())));
+        let store_trouble = if is_stored { None } else { *store_trouble };
+        let subject = Subject { policy, profile: profile.as_ref(), group: &group, store_trouble };
+        all.insert(policy.name.clone(), of(&subject, deviations, now, time));
     }
     all
 }
 
+/// A policy and all that its conditions are made of.
+pub(crate) struct Subject<'a> {
+    pub(crate) policy: &'a Policy,
+    /// The one that is in force under its name.
+    pub(crate) profile: Option<&'a ProfileName>,
+    pub(crate) group: &'a Group<'a>,
+    /// Why its profile cannot be stored, if it is not.
+    pub(crate) store_trouble: Option<&'a str>,
+}
+
+/// The nodes of a policy.
+#[derive(Default)]
+pub(crate) struct Group<'a> {
+    pub(crate) nodes: Vec<Standing<'a>>,
+    /// Those where no agent can run.
+    pub(crate) without_agent: Vec<&'a str>,
+    /// How many nodes other policies took, by their names.
+    pub(crate) taken: BTreeMap<&'a str, usize>,
+    untried: bool,
+}
+
 /// A node of a policy.
-struct Standing<'a> {
-    node: &'a PreparedNode,
-    heard: Heard<'a>,
+pub(crate) struct Standing<'a> {
+    pub(crate) node: &'a PreparedNode,
+    pub(crate) heard: Heard<'a>,
+    state: Option<&'a NodeState>,
 }
 
 impl Standing<'_> {
-    fn applied(&self) -> bool {
+    pub(crate) fn applied(&self) -> bool {
         let running = self.heard.report().and_then(|report| report.profile.as_ref());
         matches!(&self.node.wanted, Assignment::Profile(wanted) if running == Some(wanted))
     }
 
     /// Its report, if it is synchronised.
-    fn synchronized(&self) -> Option<&Report> {
+    pub(crate) fn synchronized(&self) -> Option<&Report> {
         self.heard.report().filter(|report| report.clock.synchronized)
     }
 
+    /// Its report, if the clock is synchronised for this reason.
+    pub(crate) fn synchronized_by(&self, reason: Reason) -> bool {
+        self.synchronized().is_some_and(|report| report.clock.reason == reason)
+    }
+
     /// Who else steers its clock, if somebody does.
-    fn conflict(&self) -> Option<&ConflictReport> {
+    pub(crate) fn conflict(&self) -> Option<&ConflictReport> {
         self.heard.report().and_then(|report| report.conflict.as_ref())
     }
 
+    /// Why something cannot be written for it.
+    pub(crate) fn trouble(&self, trouble: Trouble) -> Option<&str> {
+        self.state?.troubles.get(&trouble).map(String::as_str)
+    }
+
     /// Why there is no report.
-    fn silence(&self) -> &'static str {
+    pub(crate) fn silence(&self) -> &'static str {
         match self.heard {
             _ if self.node.agents.is_empty() => reason::NO_AGENT,
             Heard::Unproven(_) => reason::AGENT_NOT_PROVEN,
@@ -115,56 +177,44 @@ impl Standing<'_> {
     }
 }
 
-fn of_policy(
-    policy: &PreparedPolicy,
-    nodes: &[Standing<'_>],
-    deviations: &mut Deviations,
-    now: Instant,
-    time: Timestamp,
-) -> PolicyStatus {
-    let count = |holds: &dyn Fn(&Standing<'_>) -> bool| {
-        i32::try_from(nodes.iter().filter(|node| holds(node)).count()).unwrap_or(i32::MAX)
-    };
+fn of(subject: &Subject<'_>, deviations: &mut Deviations, now: Instant, time: Timestamp) -> PolicyStatus {
+    let nodes = &subject.group.nodes;
+    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    let count =
+        |holds: &dyn Fn(&Standing<'_>) -> bool| number(nodes.iter().filter(|node| holds(node)).count());
     let counts = NodeCounts {
-        matched: count(&|_| true),
+        matched: number(nodes.len()),
         applied: count(&|node| node.applied()),
         synchronized: count(&|node| node.synchronized().is_some()),
         conflicting: count(&|node| node.conflict().is_some()),
         stepped: count(&|node| node.heard.report().is_some_and(|report| report.clock.steps > 0)),
-        without_agent: 0,
+        holdover: count(&|node| node.synchronized_by(Reason::Holdover)),
+        without_agent: number(subject.group.without_agent.len()),
     };
-    let offsets: Vec<_> = nodes
-        .iter()
-        .filter_map(|each| {
-            let report = each.synchronized()?;
-            Some((each.node, report.clock.offset.filter(|offset| offset.is_finite())?, report))
-        })
-        .collect();
-    let worst = offsets.iter().max_by(|(_, a, _), (_, b, _)| a.abs().total_cmp(&b.abs()));
-    let spread = match offsets.len() {
-        0 | 1 => None,
-        _ => {
-            let largest = offsets.iter().fold(f64::MIN, |so_far, (_, offset, _)| so_far.max(*offset));
-            let smallest = offsets.iter().fold(f64::MAX, |so_far, (_, offset, _)| so_far.min(*offset));
-            Some(largest - smallest)
-        }
-    };
-    let worst_offset = worst.map(|(_, offset, _)| *offset);
-    let before = &policy.policy.status.conditions;
-    let generation = policy.policy.generation;
-    let findings = [
-        (ACCEPTED, accepted(policy)),
-        (ROLLED_OUT, rolled_out(policy, nodes)),
-        (SYNCHRONIZED, synchronized(policy, nodes, worst_offset, spread, deviations, now)),
-        (CONFLICT, conflict(nodes)),
-    ];
+    let offset = |report: &Report| report.clock.offset.filter(|offset| offset.is_finite());
+    // Who holds over knows how far off the clock can be, and not how far it is.
+    let measured = nodes.iter().filter(|each| !each.synchronized_by(Reason::Holdover));
+    let offsets = measured.filter_map(|each| {
+        let report = each.synchronized()?;
+        Some((each.node, offset(report)?, report))
+    });
+    let worst = offsets.clone().max_by(|(_, a, _), (_, b, _)| a.abs().total_cmp(&b.abs()));
+    let spread = (offsets.clone().count() > 1).then(|| {
+        let largest = offsets.clone().fold(f64::MIN, |so_far, (_, offset, _)| so_far.max(offset));
+        let smallest = offsets.fold(f64::MAX, |so_far, (_, offset, _)| so_far.min(offset));
+        largest - smallest
+    });
+    let worst_offset = worst.map(|(_, offset, _)| offset);
+    let before = &subject.policy.status.conditions;
+    let generation = subject.policy.generation;
+    let findings = findings(subject, worst_offset, spread, deviations, now);
     let status = TimeSyncPolicyStatus {
         observed_generation: generation,
-        profile: policy.profile.as_ref().map(ToString::to_string),
+        profile: subject.profile.map(ToString::to_string),
         nodes: Some(counts.clone()),
         worst: worst.map(|(node, offset, report)| WorstNode {
-            node: node.name.clone(),
-            offset: approximately(*offset),
+            node: node.name().to_owned(),
+            offset: approximately(offset),
             error_bound: report.clock.error_bound.map(approximately),
         }),
         spread: spread.map(approximately),
@@ -175,176 +225,50 @@ fn of_policy(
     PolicyStatus { status, counts, worst: worst_offset, spread }
 }
 
-fn accepted(policy: &PreparedPolicy) -> Finding {
-    match (&policy.policy.wish, &policy.profile) {
-        (Ok(_), _) => Finding::new(Some(true), reason::VALID, "The policy can be carried out."),
-        (Err(refusal), Some(profile)) => {
-            Finding::new(Some(false), refusal.reason(), format!("{refusal}. Profile {profile} goes on."))
-        }
-        (Err(refusal), None) => Finding::new(Some(false), refusal.reason(), format!("{refusal}.")),
-    }
+/// What a policy's status was written with, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WrittenPolicy {
+    pub(crate) at: Instant,
+    pub(crate) worst: Option<f64>,
+    pub(crate) spread: Option<f64>,
 }
 
-fn rolled_out(policy: &PreparedPolicy, nodes: &[Standing<'_>]) -> Finding {
-    let lost: String = policy
-        .lost
-        .iter()
-        .map(|(winner, count)| format!(" Policy {winner} takes {} more.", plural(*count)))
-        .collect();
-    if let Some(lack) = lack_of_keys(policy) {
-        return lack;
-    }
-    if nodes.is_empty() {
-        return Finding::new(None, reason::NO_NODES, format!("No node is under this policy.{lost}"));
-    }
-    let waiting: Vec<_> = nodes.iter().filter(|node| !node.applied()).collect();
-    if waiting.is_empty() {
-        return Finding::new(
-            Some(true),
-            reason::ALL_NODES,
-            format!("Runs on {}.{lost}", plural(nodes.len())),
-        );
-    }
-    let why = |standing: &&Standing<'_>| {
-        let error = standing.heard.report().map(|report| report.profile_error.as_ref());
-        let why = match error {
-            Some(Some(error)) => format!("{}: {}", error.reason, error.message),
-            Some(None) => "not yet".to_owned(),
-            None => standing.silence().to_owned(),
-        };
-        format!("{} ({why})", standing.node.name)
-    };
-    let refuses = |standing: &&Standing<'_>| {
-        let error = standing.heard.report().and_then(|report| report.profile_error.as_ref());
-        error.is_some_and(|error| error.reason == "ProfileInvalid")
-    };
-    let reason = if waiting.iter().any(refuses) { reason::PROFILE_REFUSED } else { reason::IN_PROGRESS };
-    let running = nodes.len() - waiting.len();
-    let waiting = some(waiting.iter().map(why));
-    let message = format!("Runs on {running} of {}; not on {waiting}.{lost}", plural(nodes.len()));
-    Finding::new(Some(false), reason, message)
-}
+/// Figures move all the time; words and counts do not.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// What to say of a policy whose Secrets do not hold what it names.
-fn lack_of_keys(policy: &PreparedPolicy) -> Option<Finding> {
-    let goes_on = match &policy.profile {
-        Some(profile) => format!("Profile {profile} goes on"),
-        None => "Nothing runs".to_owned(),
-    };
-    let (reason, message) = match &policy.policy.supply {
-        Supply::Complete => return None,
-        Supply::Kept(why) => {
-            (reason::SECRET_MISSING, format!("{goes_on}, with what was there before: {why}."))
-        }
-        Supply::Missing(why) => (reason::SECRET_MISSING, format!("{goes_on}: {why}.")),
-        Supply::Unread(why) => (reason::IN_PROGRESS, format!("{goes_on}: {why}.")),
-    };
-    Some(Finding::new(Some(false), reason, message))
-}
-
-fn synchronized(
-    policy: &PreparedPolicy,
-    nodes: &[Standing<'_>],
-    worst: Option<f64>,
-    spread: Option<f64>,
-    deviations: &mut Deviations,
+/// Whether a status is to be written over the one that stands there.
+pub(crate) fn worth_writing(
+    new: &PolicyStatus,
+    stored: &TimeSyncPolicyStatus,
+    written: Option<&WrittenPolicy>,
     now: Instant,
-) -> Finding {
-    let name = &policy.policy.name;
-    let limits = policy.policy.wish.as_ref().unwrap_or(&Profile::default()).thresholds;
-    let hold = limits.hold.as_duration();
-    let mut lasts = |what, value: Option<f64>, limit: f64| {
-        deviations.lasts(name, what, value.is_some_and(|value| value.abs() > limit), hold, now)
+) -> bool {
+    if facts(&new.status) != facts(stored) {
+        return true;
+    }
+    if new.status == *stored {
+        return false;
+    }
+    let Some(WrittenPolicy { at, worst, spread }) = written else {
+        return true;
     };
-    let offset_lasts = lasts(reason::OFFSET_EXCEEDED, worst, limits.offset.as_secs_f64());
-    let spread_lasts = lasts(reason::SPREAD_EXCEEDED, spread, limits.spread.as_secs_f64());
-    let all = plural(nodes.len());
-    let off = |node: &&Standing<'_>| node.heard.report().is_some() && node.synchronized().is_none();
-    let unsynchronized: Vec<_> = nodes.iter().filter(off).collect();
-    let silent: Vec<_> = nodes.iter().filter(|node| node.heard.report().is_none()).collect();
-    if nodes.is_empty() {
-        return Finding::new(None, reason::NO_NODES, "No node is under this policy.");
-    }
-    if !unsynchronized.is_empty() {
-        let why = |node: &&Standing<'_>| {
-            let reason = node.heard.report().map_or(node.silence(), |report| report.clock.reason.as_str());
-            format!("{} ({reason})", node.node.name)
-        };
-        let which = some(unsynchronized.iter().chain(&silent).map(why));
-        return Finding::new(
-            Some(false),
-            reason::NODES_UNSYNCHRONIZED,
-            format!("Of {all} not synchronised: {which}."),
-        );
-    }
-    if offset_lasts {
-        let limit = limits.offset;
-        let off = approximately(worst.unwrap_or(f64::NAN));
-        return Finding::new(
-            Some(false),
-            reason::OFFSET_EXCEEDED,
-            format!("A node is off by {off}, more than {limit}."),
-        );
-    }
-    if spread_lasts {
-        let limit = limits.spread;
-        let spread = approximately(spread.unwrap_or(f64::NAN));
-        let message = format!("Nodes differ by {spread}, more than {limit}.");
-        return Finding::new(Some(false), reason::SPREAD_EXCEEDED, message);
-    }
-    if !silent.is_empty() {
-        let which = some(silent.iter().map(|node| format!("{} ({})", node.node.name, node.silence())));
-        return Finding::new(None, reason::NODES_UNKNOWN, format!("Of {all} not heard of: {which}."));
-    }
-    let local = |node: &&Standing<'_>| {
-        node.heard.report().is_some_and(|report| report.clock.reason == Reason::LocalReference)
+    let moved = |new: Option<f64>, before: Option<f64>| match (new, before) {
+        (Some(new), Some(before)) => new.abs() > before.abs() * 2.0 || new.abs() < before.abs() / 2.0,
+        (new, before) => new.is_some() != before.is_some(),
     };
-    let local: Vec<_> = nodes.iter().filter(local).collect();
-    if !local.is_empty() {
-        let which = some(local.iter().map(|node| node.node.name.clone()));
-        let message =
-            format!("Of {all} on the time of a local clock, so that UTC is unknown there: {which}.");
-        return Finding::new(Some(true), reason::LOCAL_REFERENCE, message);
-    }
-    Finding::new(Some(true), reason::ALL_SYNCHRONIZED, format!("Synchronised: {all}."))
+    let pause = now.saturating_duration_since(*at);
+    let wrong = moved(new.worst, *worst) || moved(new.spread, *spread);
+    pause >= LONGEST_PAUSE || (pause >= SHORTEST_PAUSE && wrong)
 }
 
-fn conflict(nodes: &[Standing<'_>]) -> Finding {
-    if nodes.is_empty() {
-        return Finding::new(None, reason::NO_NODES, "No node is under this policy.");
+/// The status without its figures, which also stand in the messages of conditions about them.
+fn facts(status: &TimeSyncPolicyStatus) -> TimeSyncPolicyStatus {
+    let mut facts = TimeSyncPolicyStatus { worst: None, spread: None, ..status.clone() };
+    for condition in facts.conditions.iter_mut().filter(|condition| condition.reason.ends_with("Exceeded")) {
+        condition.message.clear();
     }
-    let all = plural(nodes.len());
-    let whom = |node: &Standing<'_>| {
-        let suspects = node.conflict().map(|conflict| conflict.suspects.join(", ")).unwrap_or_default();
-        if suspects.is_empty() { node.node.name.clone() } else { format!("{} ({suspects})", node.node.name) }
-    };
-    let conflicting: Vec<_> = nodes.iter().filter(|node| node.conflict().is_some()).collect();
-    if !conflicting.is_empty() {
-        let which = some(conflicting.iter().map(|node| whom(node)));
-        let message = format!(
-            "On {} of {all} somebody else steers the clock, so the agents there only observe: {which}.",
-            conflicting.len()
-        );
-        return Finding::new(Some(true), reason::NODES_CONFLICTING, message);
-    }
-    let silent: Vec<_> = nodes.iter().filter(|node| node.heard.report().is_none()).collect();
-    if !silent.is_empty() {
-        let which = some(silent.iter().map(|node| format!("{} ({})", node.node.name, node.silence())));
-        return Finding::new(None, reason::NODES_UNKNOWN, format!("Of {all} not heard of: {which}."));
-    }
-    Finding::new(Some(false), reason::ALONE, format!("Nobody else steers a clock of {all}."))
-}
-
-fn plural(count: usize) -> String {
-    if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
-}
-
-/// The first few of a list, and how many more there are: a message is for reading.
-fn some(list: impl Iterator<Item = String>) -> String {
-    const SHOWN: usize = 5;
-    let list: Vec<_> = list.collect();
-    let shown = list[..list.len().min(SHOWN)].join(", ");
-    if list.len() > SHOWN { format!("{shown} and {} more", list.len() - SHOWN) } else { shown }
+    facts
 }
 
 #[cfg(test)]
@@ -355,53 +279,55 @@ mod tests {
 
     use super::*;
     use crate::{
-        build::build,
         collect::{Answer, Failure},
-        fetch::{AgentPod, Fetched, NodeFacts},
-        fixtures::report,
+        fetch::Fetched,
+        fixtures::{Cluster, agent, report},
         keys::{Content, Secrets},
-        plan::plan,
-        validate::validate,
     };
 
     /// A cluster of `nodes` under one policy, with what each agent says; `None` is a failure to connect.
     fn statuses(spec: &str, said: &[(&str, Option<Report>)], after: Duration) -> PolicyStatus {
+        statuses_of(spec, said, after, |_, _| ())
+    }
+
+    /// The same after a change of what is prepared and remembered.
+    fn statuses_of(
+        spec: &str,
+        said: &[(&str, Option<Report>)],
+        after: Duration,
+        change: impl Fn(&mut Prepared, &mut HashMap<String, NodeState>),
+    ) -> PolicyStatus {
         let policy = format!("{{metadata: {{name: default, generation: 3}}, spec: {spec}}}");
-        let agent = |node: &str| AgentPod {
-            name: format!("agent-{node}"),
-            uid: format!("uid-{node}"),
-            node: node.to_owned(),
-            created: None,
-            address: None,
-            annotation: None,
-        };
-        let node = |name: &str| NodeFacts { name: name.to_owned(), ..NodeFacts::default() };
-        let validated = validate(Fetched {
+        let fetched = Fetched {
             policies: vec![Arc::new(serde_norway::from_str(&policy).unwrap())],
-            nodes: said.iter().map(|(name, _)| node(name)).collect(),
-            agents: said.iter().map(|(name, _)| agent(name)).collect(),
             secrets: Secrets {
                 named: BTreeMap::from([("gone".to_owned(), None)]),
                 held: BTreeMap::from([("gone_kept".to_owned(), Content(ByteString(vec![])))]),
                 ..Secrets::default()
             },
             ..Fetched::default()
-        });
-        let plan = plan(&validated);
-        let prepared = build(validated, plan, &BTreeMap::new(), &BTreeSet::new()).unwrap();
-        let applied =
-            Applied { policies: prepared.policies, nodes: prepared.nodes, profiles: prepared.profiles };
+        };
+        let nodes = said.iter().map(|(name, _)| ((*name).to_owned(), vec![agent(name, None)])).collect();
+        let mut prepared = Prepared::default();
+        Cluster { fetched, nodes }.prepare(&mut prepared);
+        let start = Instant::now();
+        let mut states: HashMap<_, _> =
+            said.iter().map(|(name, _)| ((*name).to_owned(), NodeState::new(start))).collect();
+        change(&mut prepared, &mut states);
+        let profile = prepared.profile(&prepared.policies[0]);
+        let background =
+            Background { prepared: &prepared, states: &states, store_trouble: None, starting: false };
         let start = Instant::now();
         let mut reports = Reports::default();
         let mut deviations = Deviations::default();
         let mut last = None;
         for now in [start, start + after] {
-            reports.listen_to(&said.iter().map(|(name, _)| *name).collect(), now);
+            said.iter().for_each(|(name, _)| reports.listen_to(name, now));
             for (name, report) in said {
                 let result = match report {
                     Some(report) => {
                         let mut report = report.clone();
-                        report.profile = applied.policies[0].profile.clone();
+                        report.profile = profile.clone();
                         Ok(Arc::new(report))
                     }
                     None => Err(Failure::Timeout),
@@ -409,7 +335,8 @@ mod tests {
                 let answer = Answer { node: (*name).to_owned(), pod: format!("uid-{name}"), result };
                 reports.note(answer, now, Timestamp::UNIX_EPOCH);
             }
-            last = status(&applied, &reports, &mut deviations, now, Timestamp::UNIX_EPOCH).remove("default");
+            last =
+                status(&background, &reports, &mut deviations, now, Timestamp::UNIX_EPOCH).remove("default");
         }
         last.unwrap()
     }
@@ -434,8 +361,12 @@ mod tests {
         let behind = with(|_| ());
         let ahead = with(|report| report.clock.offset = Some(100e-6));
         let found = statuses(GOOD, &[("n1", behind), ("n2", ahead)], Duration::ZERO);
-        let NodeCounts { matched, applied, synchronized, conflicting, stepped, .. } = found.counts;
+        let NodeCounts { matched, applied, synchronized, conflicting, stepped, holdover, without_agent } =
+            found.counts;
         assert_eq!((matched, applied, synchronized, conflicting, stepped), (2, 2, 2, 0, 0));
+        assert_eq!((holdover, without_agent), (0, 0));
+        check(&found, "Ready", "True", "RolledOut", "Runs on 2 nodes.");
+        check(&found, "UpstreamsReachable", "True", "AllReachable", "2 nodes");
         let worst = found.status.worst.clone().unwrap();
         assert_eq!((worst.node.as_str(), worst.offset.as_str()), ("n1", "-412us"));
         assert_eq!(found.status.spread.as_deref(), Some("512us"));
@@ -496,6 +427,75 @@ mod tests {
         let found = statuses(GOOD, &[("n1", with(|_| ())), ("n2", None)], Duration::from_secs(91));
         check(&found, "Synchronized", "Unknown", "NodesUnknown", "n2 (AgentUnreachable)");
         check(&found, "RolledOut", "False", "InProgress", "1 of 2 nodes; not on n2 (AgentUnreachable)");
+    }
+
+    #[test]
+    fn a_node_without_an_agent_blocks_only_if_one_could_run_there() {
+        let of = |reached: bool, said: &[(&str, Option<Report>)]| {
+            statuses_of(GOOD, said, Duration::from_secs(91), |prepared, _| {
+                for name in ["n2", "n3"] {
+                    let Some(node) = prepared.nodes.get_mut(name) else { continue };
+                    (node.agents, node.reached) = (vec![], reached);
+                }
+            })
+        };
+        let said = [("n1", with(|_| ())), ("n2", None), ("n3", None)];
+        let found = of(true, &said);
+        check(&found, "RolledOut", "False", "InProgress", "n2 (NoAgent), n3 (NoAgent)");
+        check(&found, "Ready", "False", "InProgress", "");
+        check(&found, "Synchronized", "Unknown", "NodesUnknown", "n2 (NoAgent)");
+        let found = of(false, &said);
+        assert_eq!((found.counts.matched, found.counts.without_agent), (1, 2));
+        check(&found, "RolledOut", "True", "AllNodes", "No agent can run on 2 nodes: n2, n3.");
+        check(&found, "Synchronized", "True", "AllSynchronized", "1 node");
+        let found = of(true, &said[1..]);
+        for type_ in ["Ready", "RolledOut", "Synchronized", "UpstreamsReachable", "Conflict"] {
+            check(&found, type_, "Unknown", "NoAgents", "No agent runs on any of 2 nodes.");
+        }
+        let found = of(false, &said[1..]);
+        check(&found, "RolledOut", "Unknown", "NoNodes", "No agent can run on 2 nodes");
+        check(&found, "Ready", "True", "NoNodes", "");
+    }
+
+    #[test]
+    fn nodes_that_hold_over_are_told() {
+        let alone = with(|report| {
+            report.clock.reason = Reason::Holdover;
+            report.sources[0].state = contract::SourceState::Unreachable;
+            report.sources[0].reach = 0;
+        });
+        let found = statuses(GOOD, &[("n1", alone), ("n2", with(|_| ()))], Duration::ZERO);
+        assert_eq!((found.counts.synchronized, found.counts.holdover), (2, 1));
+        assert_eq!((found.status.worst.as_ref().unwrap().node.as_str(), found.spread), ("n2", None));
+        check(&found, "Synchronized", "True", "AllSynchronized", "");
+        check(&found, "UpstreamsReachable", "False", "NodesUnreachable", "On 1 of 2 nodes");
+        check(&found, "UpstreamsReachable", "False", "NodesUnreachable", "n1 (Unreachable)");
+        check(&found, "Ready", "True", "RolledOut", "");
+        let none = with(|report| report.sources.clear());
+        let found = statuses(GOOD, &[("n1", none)], Duration::ZERO);
+        check(&found, "UpstreamsReachable", "Unknown", "NoUpstreams", "");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_where_it_concerns() {
+        let said = [("n1", with(|_| ())), ("n2", None)];
+        let with_trouble = |trouble, name: &'static str| {
+            statuses_of(GOOD, &said, Duration::from_secs(91), move |_, states| {
+                states.get_mut(name).unwrap().note(trouble, Some("denied by policy x".to_owned()));
+            })
+        };
+        let found = with_trouble(Trouble::Annotation, "n2");
+        check(
+            &found,
+            "RolledOut",
+            "False",
+            "InProgress",
+            "n2 (its pod cannot be annotated: denied by policy x)",
+        );
+        let found = with_trouble(Trouble::Event, "n1");
+        check(&found, "RolledOut", "False", "InProgress", "Event not written: n1 (denied by policy x).");
+        let found = with_trouble(Trouble::NodeClock, "n1");
+        check(&found, "RolledOut", "False", "InProgress", "NodeClock not written: n1 (denied by policy x).");
     }
 
     #[test]

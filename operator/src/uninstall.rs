@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::{
     collect::{Answer, Collector},
-    fetch::AgentPod,
+    facts::AgentPod,
 };
 
 mod lease;

@@ -1,10 +1,7 @@
 //! The second step: which policies can be carried out. The API server has checked the most; here an object that cannot
 //! be read, or that asks for what its rules cannot see, is refused with a reason. Pure: a picture in, a picture with
 //! proof out. A refused policy stays in the list, since its last good profile goes on.
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use api::TimeSyncPolicy;
 use contract::{Flag, Profile, ProfileName};
@@ -15,9 +12,8 @@ use kube::{
 };
 
 use crate::{
-    fetch::{AgentPod, Fetched, NodeFacts},
+    fetch::{Fetched, Profiles},
     keys::{self, Secrets, Supply},
-    node_clock::Known,
     translate::{self, FieldError},
 };
 
@@ -26,11 +22,8 @@ use crate::{
 pub(crate) struct Validated {
     /// In order of precedence: highest priority, then oldest, then first by name.
     pub(crate) policies: Vec<Policy>,
-    pub(crate) nodes: Vec<NodeFacts>,
-    pub(crate) agents: Vec<AgentPod>,
-    pub(crate) profiles: BTreeMap<String, String>,
+    pub(crate) profiles: Profiles,
     pub(crate) secrets: Secrets,
-    pub(crate) node_clocks: BTreeMap<String, Known>,
 }
 
 impl Validated {
@@ -54,7 +47,7 @@ pub(crate) struct Policy {
     pub(crate) generation: Option<i64>,
     pub(crate) reference: ObjectReference,
     pub(crate) priority: i32,
-    created: Option<Timestamp>,
+    pub(crate) created: Option<Timestamp>,
     /// None if the policy cannot even be read: then it keeps the nodes that it has.
     pub(crate) selector: Option<Selector>,
     /// What it asks for.
@@ -92,6 +85,12 @@ pub(crate) enum Refusal {
         "upstream {0} is given by name, and every restrict entry says `ignore`: its answers would be dropped"
     )]
     UpstreamIgnored(String),
+    /// There is no room for its profile, or for the keys that it needs, beside those of older policies.
+    #[error(
+        "{0} would be larger than 900 kB, and what older policies need is kept: delete policies or keys that are not \
+         needed, or make them smaller"
+    )]
+    NoRoom(&'static str),
 }
 
 impl Refusal {
@@ -101,21 +100,21 @@ impl Refusal {
             Self::Unreadable(_) => "Unreadable",
             Self::InvalidField(_) => "InvalidField",
             Self::UpstreamIgnored(_) => "UpstreamIgnored",
+            Self::NoRoom(_) => "NoRoom",
         }
     }
 }
 
 /// Sorts the policies into good and refused ones, and by precedence.
 pub(crate) fn validate(fetched: Fetched) -> Validated {
-    let Fetched { policies, nodes, agents, profiles, secrets, node_clocks } = fetched;
+    let Fetched { policies, profiles, secrets } = fetched;
     // A policy that is being deleted is gone, whatever finalizer others put on it.
     let alive = policies.iter().filter(|policy| policy.meta().deletion_timestamp.is_none());
     let mut policies: Vec<Policy> = alive.map(|policy| judge(policy, &secrets)).collect();
     policies.sort_by(|a, b| {
         b.priority.cmp(&a.priority).then_with(|| a.created.cmp(&b.created)).then_with(|| a.name.cmp(&b.name))
     });
-    let node_clocks = node_clocks.into_iter().map(|(name, clock)| (name, Known::of(&clock))).collect();
-    Validated { policies, nodes, agents, profiles, secrets, node_clocks }
+    Validated { policies, profiles, secrets }
 }
 
 fn judge(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) -> Policy {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
     status = "NodeClockStatus",
     derive = "PartialEq",
     no_spec,
-    doc = "NodeClock says how the clock of the node of the same name is doing. The operator writes it when something happens, and every 5 minutes; nobody else should.",
+    doc = "NodeClock says how the clock of the node of the same name is doing. The operator writes it when something happens, and within 5 minutes in any case; nobody else should.",
     printcolumn(
         name = "Policy",
         type_ = "string",
@@ -25,10 +25,10 @@ use serde::{Deserialize, Serialize};
         description = "The policy in force"
     ),
     printcolumn(
-        name = "Sync",
+        name = "State",
         type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Synchronized")].status"#,
-        description = "Whether the clock is synchronised; Unknown if its agent is not heard of"
+        json_path = ".status.state",
+        description = "Synchronized, Holdover, LocalReference, Unsynchronized, or Unknown if its agent is not heard of"
     ),
     printcolumn(
         name = "Conflict",
@@ -66,7 +66,12 @@ use serde::{Deserialize, Serialize};
         json_path = ".status.rtc.health",
         description = "The hardware clock"
     ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Updated",
+        type_ = "date",
+        json_path = ".status.updatedAt",
+        description = "How long ago the operator wrote this; more than 5m: no operator runs, and the rest may be untrue"
+    )
 )]
 pub struct NodeClockFields {}
 
@@ -85,6 +90,12 @@ pub struct NodeClockStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub mode: Option<String>,
+    /// Synchronized: follows upstreams. Holdover: none is reached, and the error bound still holds. LocalReference: agrees
+    /// with its group, and UTC is unknown. Unsynchronized: the condition Synchronized says why. Unknown: its agent is not
+    /// heard of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub state: Option<String>,
     /// Whether a majority of upstreams was found and the error bound is within the policy's threshold.
     pub synchronized: bool,
     /// Distance from a reference clock, 1 to 15; 16 while unsynchronised.
@@ -146,7 +157,11 @@ pub struct NodeClockStatus {
     /// When the agent was last heard of before this was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reported_at: Option<Time>,
-    /// Synchronized: the clock is. Conflict: somebody else steers it. UpstreamsReachable: at least one upstream gives time.
+    /// When this was written. The operator renews it within 5 minutes; if it is older, no operator runs, and nothing here is
+    /// known to be true any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<Time>,
+    /// Ready: the same as Synchronized, for tools that look for it. Synchronized: the clock is. Conflict: somebody else steers it. UpstreamsReachable: at least one upstream gives time.
     /// RTCHealthy: the hardware clock would start the node with the right time. Serving: the node answers NTP requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -37,13 +37,13 @@ use crate::{LabelSelector, Restrict, Serve, TimeSyncPolicyStatus, Upstream, rule
         name = "Worst",
         type_ = "string",
         json_path = ".status.worst.offset",
-        description = "The largest offset of a synchronised node"
+        description = "The largest offset of a synchronised node that is not in holdover"
     ),
     printcolumn(
         name = "Spread",
         type_ = "string",
         json_path = ".status.spread",
-        description = "The largest difference between two synchronised nodes"
+        description = "The largest difference between two such nodes"
     ),
     printcolumn(
         name = "Conflicting",

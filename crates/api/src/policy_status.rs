@@ -17,16 +17,16 @@ pub struct TimeSyncPolicyStatus {
     /// Nodes, counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeCounts>,
-    /// The synchronised node that is furthest off.
+    /// The node that is furthest off, of those that are synchronised and not in holdover.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worst: Option<WorstNode>,
-    /// The largest difference between the offsets of two synchronised nodes, as in 207us.
+    /// The largest difference between the offsets of two such nodes, as in 207us.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub spread: Option<String>,
-    /// Accepted: the spec can be carried out. RolledOut: every node runs it. Synchronized: every node's clock is
-    /// synchronised, and offsets and spread are within their thresholds. Conflict: on some node somebody else steers the
-    /// clock.
+    /// Ready: accepted and rolled out. Accepted: the spec can be carried out. RolledOut: every node runs it. Synchronized:
+    /// every node's clock is synchronised, and offsets and spread are within their thresholds. UpstreamsReachable: every
+    /// node has at least one upstream that gives time. Conflict: on some node somebody else steers the clock.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 16))]
@@ -37,7 +37,7 @@ pub struct TimeSyncPolicyStatus {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeCounts {
-    /// Nodes that the selector matches and no other policy takes.
+    /// Nodes that the selector matches and no other policy takes, and where an agent can run.
     pub matched: i32,
     /// Of them, nodes whose agent runs the profile.
     pub applied: i32,
@@ -48,8 +48,11 @@ pub struct NodeCounts {
     pub conflicting: i32,
     /// Of them, nodes whose clock the agent stepped since their boot.
     pub stepped: i32,
-    /// Nodes that the selector matches and that can have no agent, since the agents' DaemonSet excludes them by its node
-    /// selector, affinity or tolerations. They are not among those matched, and no condition waits for them.
+    /// Of the synchronised ones, nodes that reach no upstream, and whose clock is still right within its bound.
+    #[serde(default)]
+    pub holdover: i32,
+    /// Nodes that the selector matches, and where no agent can run: the DaemonSet's node selector, affinity and tolerations
+    /// leave them out. They are counted nowhere else, and no condition waits for them.
     #[serde(default)]
     pub without_agent: i32,
 }

@@ -140,7 +140,8 @@ pub fn approximately(seconds: f64) -> String {
     if !seconds.is_finite() {
         return "unknown".to_owned();
     }
-    let sign = if seconds < 0.0 { "-" } else { "" };
+    // What rounds to nothing has no sign.
+    let sign = if seconds <= -0.5e-9 { "-" } else { "" };
     let size = seconds.abs();
     let (value, unit) = match size {
         s if s < 999.5e-9 => return format!("{sign}{:.0}ns", s * 1e9),
@@ -192,6 +193,9 @@ mod tests {
             (207.4e-6, "207us"),
             (2.0041, "2.004s"),
             (0.0, "0ns"),
+            (-0.0, "0ns"),
+            (-0.4e-9, "0ns"),
+            (-0.6e-9, "-1ns"),
             (-3.0, "-3.000s"),
             (0.4e-6, "400ns"),
             (f64::NAN, "unknown"),

@@ -31,8 +31,8 @@ pub(super) struct Channel {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An agent does not keep a challenge waiting.
 const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(5);
-/// What is read of it at a time, and the most that its headers may have.
-const BUFFER: usize = 64 << 10;
+/// What is read of it at a time, and the most that its headers may have. Each of thousands of connections keeps so much.
+const BUFFER: usize = 4 << 10;
 const LARGEST_CHALLENGE: usize = 4 << 10;
 
 impl Channel {
@@ -45,7 +45,8 @@ impl Channel {
         let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect((host.as_str(), *port)));
         let stream =
             stream.await.map_err(|_| Failure::Timeout)?.map_err(|error| Failure::Connect(error.into()))?;
-        let handshake = http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream));
+        let handshake =
+            http1::Builder::new().read_buf_exact_size(Some(BUFFER)).handshake(TokioIo::new(stream));
         let (sender, connection) = handshake.await.map_err(|error| Failure::Connect(error.into()))?;
         // Its error, if any, is also that of the request under way.
         let driver = tokio::spawn(async move { drop(connection.await) }).abort_handle();

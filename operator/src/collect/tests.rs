@@ -165,6 +165,7 @@ fn pod(port: u16) -> AgentPod {
         created: None,
         address: Some(("127.0.0.1".to_owned(), port)),
         annotation: None,
+        version: None,
     }
 }
 

@@ -152,6 +152,8 @@ where
 fn of_node(before: &NodeClockStatus, now: Timestamp) -> NodeClockStatus {
     let agent = before.agent.clone();
     NodeClockStatus {
+        state: Some("Unknown".to_owned()),
+        updated_at: before.updated_at.clone(),
         agent: agent.map(|agent| AgentStatus { boot: None, state_error: None, ..agent }),
         reported_at: before.reported_at.clone(),
         conditions: unknown(&before.conditions, now),
@@ -229,7 +231,10 @@ mod tests {
         let since: Vec<_> = conditions.iter().map(|condition| condition.last_transition_time.0).collect();
         assert_eq!(since, [at(9), at(9), at(1)]);
         let rest = NodeClockStatus { agent: None, conditions: vec![], ..after.clone() };
-        assert_eq!(rest, NodeClockStatus { reported_at: Some(Time(at(2))), ..NodeClockStatus::default() });
+        let state = Some("Unknown".to_owned());
+        let expected =
+            NodeClockStatus { state, reported_at: Some(Time(at(2))), ..NodeClockStatus::default() };
+        assert_eq!(rest, expected);
         assert_eq!(of_node(&after, at(10)), after, "a second time there is nothing to write");
     }
 

@@ -29,6 +29,7 @@ fn agent(uid: &str, node: &str) -> AgentPod {
         created: None,
         address: None,
         annotation: None,
+        version: None,
     }
 }
 
@@ -247,7 +248,7 @@ async fn agents_are_told_and_statuses_are_withdrawn() {
         let said: Vec<_> = object["status"].as_object().unwrap().keys().map(String::as_str).collect();
         let expected: &[_] = match object["metadata"]["name"].as_str() {
             Some("default") => &["conditions"],
-            Some("node-good") => &["conditions", "synchronized"],
+            Some("node-good") => &["conditions", "state", "synchronized"],
             _ => &["synchronized"],
         };
         assert_eq!(said, expected);

@@ -8,7 +8,13 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::*;
-use crate::{build::PreparedNode, node_clock, reports::Heard};
+use crate::{
+    build::PreparedNode,
+    facts::NodeFacts,
+    fixtures::prepared_node,
+    node_clock::{self, Known},
+    reports::Heard,
+};
 
 /// A report that is beyond each limit.
 fn worst() -> Report {
@@ -54,18 +60,14 @@ fn worst() -> Report {
 }
 
 fn node() -> PreparedNode {
-    PreparedNode {
-        name: "n".repeat(253),
-        uid: "u".to_owned(),
-        agents: vec![],
-        wanted: Assignment::Profile(ProfileName::of(&"p".repeat(253), "")),
-        keys_changed: false,
-    }
+    let facts = NodeFacts { name: "n".repeat(253), uid: "u".to_owned(), ..NodeFacts::default() };
+    let wanted = Assignment::Profile(ProfileName::of(&"p".repeat(253), ""));
+    PreparedNode { facts: Arc::new(facts), wanted, ..prepared_node() }
 }
 
 fn status(heard: Heard<'_>) -> Value {
     let now = Timestamp::now();
-    let status = node_clock::status(&node(), heard, &api::NodeClockStatus::default(), now).unwrap();
+    let status = node_clock::status(&node(), heard, &Known::default(), Some(u64::MAX), now).unwrap();
     serde_json::to_value(status).unwrap()
 }
 

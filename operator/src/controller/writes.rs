@@ -1,0 +1,214 @@
+//! Writes: begins those that are wanted, as far as there is room, and takes what came of them.
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
+
+use contract::Assignment;
+use k8s_openapi::jiff::Timestamp;
+use tracing::warn;
+
+use super::{Controller, Memory};
+use crate::{
+    fetch::Profiles, keys::Data, message::chain, node_clock::Written, node_state::Trouble, term::WriteError,
+    writer::Done,
+};
+
+impl Controller {
+    /// Begins as many writes as there is room for. What each one writes is decided now.
+    pub(super) fn pump(&mut self, now: Instant) {
+        let Memory { prepared, reports, world, states, to_nudge, in_flight, .. } = &mut self.memory;
+        let writer = &mut self.writer;
+        while let Some(key) = writer.annotations.next() {
+            let node = prepared.nodes.get(&key.0);
+            let agent = node.and_then(|node| node.agents.iter().find(|agent| agent.name == key.1));
+            let Some((node, agent)) = node.zip(agent) else {
+                writer.annotations.done(&key, true, now);
+                continue;
+            };
+            let value = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
+            let nudge = to_nudge.remove(&agent.uid).then_some(value);
+            if let Assignment::Profile(profile) = &node.wanted {
+                in_flight.insert(key, (profile.clone(), agent.version.clone()));
+            }
+            writer.annotate(Arc::clone(agent), node.wanted.clone(), nudge);
+        }
+        while let Some(name) = writer.events.next() {
+            let Some((node, state)) = prepared.nodes.get(&name).zip(states.get_mut(&name)) else {
+                writer.events.done(&name, true, now);
+                continue;
+            };
+            let known = world.known(&name).map(|known| &**known);
+            let telling = state.tell(node, reports.of(&name, now), known, now, Timestamp::now());
+            self.metrics.events_dropped(telling.dropped);
+            writer.tell(name, telling);
+        }
+        for urgent in [true, false] {
+            loop {
+                let lane = if urgent { &mut writer.urgent } else { &mut writer.node_clocks };
+                let next =
+                    if urgent || writer.annotations.is_idle() { lane.next() } else { lane.next_alone() };
+                let Some(name) = next else { break };
+                let heard = reports.of(&name, now);
+                let status = prepared.nodes.get(&name).zip(states.get(&name)).and_then(|(node, state)| {
+                    let known = world.known(&name);
+                    let status = state.status(node, heard, known.map(|known| &**known), Timestamp::now())?;
+                    Some((Arc::clone(&node.facts), known.cloned(), status))
+                });
+                match status {
+                    Some((facts, known, status)) => {
+                        writer.write_node_clock(facts, known, status, Written::of(heard, now), urgent);
+                    }
+                    None => lane.done(&name, true, now),
+                }
+            }
+        }
+    }
+
+    /// Takes what came of a write.
+    pub(super) fn ended(&mut self, done: Done) {
+        let now = Instant::now();
+        match done {
+            Done::Annotated { key, uid, result, nudged } => {
+                let why = self.count("Pod", &result);
+                self.writer.annotations.done(&key, why.is_none(), now);
+                self.trouble(&key.0, Trouble::Annotation, why);
+                if nudged && result.is_err() {
+                    self.memory.to_nudge.insert(uid);
+                }
+                // After a refusal it is not on its way; after a time limit nobody knows.
+                if result.as_ref().map_or_else(|error| error.code().is_some(), |_| true) {
+                    self.memory.in_flight.remove(&key);
+                }
+                if let Ok(Some(pod)) = result {
+                    if !nudged {
+                        self.memory.nudges.annotated(&pod.uid, now);
+                    }
+                    self.memory.world.wrote_pod(pod);
+                }
+                self.memory.dirty.nodes.insert(key.0);
+            }
+            Done::Told { node, told, impostor, untold, result } => {
+                let why = self.count("Event", &result);
+                self.writer.events.done(&node, why.is_none(), now);
+                if let Some(state) = self.memory.states.get_mut(&node) {
+                    state.give_back(untold);
+                    if let Some((instance, last)) = told {
+                        state.was_told(instance, last);
+                    }
+                    if impostor {
+                        state.impostor_was_told();
+                    }
+                }
+                self.trouble(&node, Trouble::Event, why);
+                self.memory.dirty.nodes.insert(node);
+            }
+            Done::NodeClock { node, urgent, was_there, written, result } => {
+                let why = self.count("NodeClock", &result);
+                let again = self.writer.urgent.fails(&node) || self.writer.node_clocks.fails(&node);
+                let lane = if urgent { &mut self.writer.urgent } else { &mut self.writer.node_clocks };
+                lane.done(&node, why.is_none(), now);
+                match result {
+                    Ok(known) => {
+                        // What failed in the other lane is done as well.
+                        self.writer.urgent.settle(&node);
+                        self.writer.node_clocks.settle(&node);
+                        if let Some(state) = self.memory.states.get_mut(&node) {
+                            let before = state.written.replace(written);
+                            let age = before.map(|before| written.at.saturating_duration_since(before.at));
+                            self.memory.refresh.spent(age);
+                        }
+                        self.memory.world.wrote_node_clock(node.clone(), known, was_there);
+                    }
+                    // The watch should have brought the version that is there.
+                    Err(error) if again && matches!(error.code(), Some(404 | 409)) => {
+                        self.memory.world.doubt_node_clock(&node);
+                    }
+                    Err(_) => {}
+                }
+                self.trouble(&node, Trouble::NodeClock, why);
+                self.memory.dirty.nodes.insert(node);
+            }
+            Done::Stored { keys, files, profiles } => self.stored(keys, files, profiles, now),
+            Done::Policy { policy, result } => {
+                let why = self.count("TimeSyncPolicy", &result);
+                self.writer.policies.done(&policy, why.is_none(), now);
+                if let Some(why) = why {
+                    warn!(policy, error = why, "Status of a policy not written; trying again");
+                }
+            }
+        }
+    }
+
+    fn stored(
+        &mut self,
+        keys: Option<Result<(Data, Option<String>), WriteError>>,
+        files: BTreeSet<String>,
+        profiles: Option<Result<Profiles, WriteError>>,
+        now: Instant,
+    ) {
+        let failures = [
+            keys.as_ref().and_then(|result| Some(("Secret", self.count("Secret", result)?))),
+            profiles.as_ref().and_then(|result| Some(("ConfigMap", self.count("ConfigMap", result)?))),
+        ];
+        let failure = failures.into_iter().flatten().next();
+        if let Some((what, _)) = &failure {
+            self.metrics.failed(what);
+        }
+        let why = failure.map(|(what, why)| format!("{what}: {why}"));
+        if self.memory.store.ended(why, now) {
+            let error = self.memory.store.trouble().unwrap_or_default();
+            warn!(error, "Profiles or keys not written; trying again");
+        }
+        let Memory { prepared, nudges, dirty, .. } = &mut self.memory;
+        if let Some(Ok((held, version))) = keys {
+            prepared.hold_keys(held, version);
+            for node in prepared.nodes.values().filter(|node| prepared.needs(&node.wanted, &files)) {
+                node.agents.iter().for_each(|agent| nudges.keys_changed(&agent.uid, now));
+            }
+        }
+        if let Some(Ok(held)) = profiles {
+            prepared.hold_profiles(held);
+        }
+        // Annotations may have waited for it.
+        dirty.nodes.extend(prepared.nodes.keys().cloned());
+        dirty.content = true;
+    }
+
+    /// What nobody wants to write any more is no trouble.
+    pub(super) fn settle_troubles(&self) {
+        let writer = &self.writer;
+        for (kind, fails) in [
+            ("Pod", writer.annotations.any_fails()),
+            ("Event", writer.events.any_fails()),
+            ("NodeClock", writer.urgent.any_fails() || writer.node_clocks.any_fails()),
+        ] {
+            if !fails {
+                self.health.set(kind, Ok(()));
+            }
+        }
+    }
+
+    /// Counts a write; why it failed, if it did. A right that is missing is told to probes: nothing of this kind can be
+    /// written.
+    fn count<T>(&self, kind: &'static str, result: &Result<T, WriteError>) -> Option<String> {
+        let Err(error) = result else {
+            self.health.set(kind, Ok(()));
+            return None;
+        };
+        self.metrics.not_written(kind);
+        let why = chain(error);
+        if error.lacks_right() {
+            self.health.set(kind, Err(why.clone()));
+        }
+        Some(why)
+    }
+
+    /// Remembers a trouble with a node, and logs it when it begins.
+    fn trouble(&mut self, node: &str, trouble: Trouble, why: Option<String>) {
+        let Some(state) = self.memory.states.get_mut(node) else { return };
+        if let Some(why) = &why
+            && !state.troubles.contains_key(&trouble)
+        {
+            warn!(node, ?trouble, error = why, "Not written; trying again");
+        }
+        state.note(trouble, why);
+    }
+}

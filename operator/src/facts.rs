@@ -1,0 +1,87 @@
+//! What the operator keeps of the cluster's objects: a few fields of each, so that thousands of them fit into memory.
+use std::collections::BTreeMap;
+
+use contract::Assignment;
+use k8s_openapi::{
+    api::core::v1::{Node, Pod, Taint},
+    jiff::Timestamp,
+};
+use kube::ResourceExt;
+
+/// What we need of a node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct NodeFacts {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) taints: Vec<Taint>,
+}
+
+impl NodeFacts {
+    pub(crate) fn of(node: &Node) -> Self {
+        Self {
+            name: node.name_any(),
+            uid: node.uid().unwrap_or_default(),
+            labels: node.labels().clone(),
+            taints: node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// What we need of an agent's pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AgentPod {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) node: String,
+    pub(crate) created: Option<Timestamp>,
+    /// Where its HTTP server is, once the node's address is known.
+    pub(crate) address: Option<(String, u16)>,
+    /// The annotation as it stands; none if absent.
+    pub(crate) annotation: Option<String>,
+    /// So that a write meets the pod as it was seen.
+    pub(crate) version: Option<String>,
+}
+
+impl AgentPod {
+    /// What the annotation says.
+    pub(crate) fn assignment(&self) -> Assignment {
+        self.annotation.as_deref().map_or(Assignment::Unassigned, Assignment::from_annotation)
+    }
+
+    /// Reads a pod; none if it is not on a node, or on its way out.
+    pub(crate) fn of(pod: &Pod, default_port: u16) -> Option<Self> {
+        let spec = pod.spec.as_ref()?;
+        let status = pod.status.as_ref();
+        let ended = matches!(status.and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
+        if ended || pod.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+        let port = ports
+            .into_iter()
+            .find(|port| port.name.as_deref() == Some("http"))
+            .map(|port| port.container_port);
+        let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or(default_port);
+        Some(Self {
+            name: pod.name_any(),
+            uid: pod.uid()?,
+            node: spec.node_name.clone()?,
+            created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            address: status.and_then(|s| s.host_ip.clone()).map(|host| (host, port)),
+            annotation: pod.annotations().get(Assignment::ANNOTATION).cloned(),
+            version: pod.resource_version(),
+        })
+    }
+
+    /// Whether the annotation is to be written.
+    pub(crate) fn lacks(&self, wanted: &Assignment) -> bool {
+        self.annotation.as_deref() != Some(&wanted.to_string())
+    }
+}
+
+/// Whether a version is from before another one: versions of one kind compare as numbers (Kubernetes API conventions).
+pub(crate) fn is_older(version: Option<&str>, than: Option<&str>) -> bool {
+    let number = |version: Option<&str>| version.and_then(|version| version.parse::<u64>().ok());
+    number(version).zip(number(than)).is_some_and(|(version, than)| version < than)
+}

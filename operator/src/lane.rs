@@ -1,0 +1,192 @@
+//! A queue of objects to be written: so many at once, each object once, and each with a back-off of its own after a
+//! failure, so that one that is refused for ever costs nobody else anything. Pure: time is an argument.
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Objects, by a key.
+#[derive(Debug)]
+pub(crate) struct Lane<K> {
+    width: usize,
+    waiting: VecDeque<K>,
+    queued: BTreeSet<K>,
+    under_way: BTreeSet<K>,
+    failed: BTreeMap<K, Pause>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    until: Instant,
+    next: Duration,
+}
+
+impl<K: Clone + Ord> Lane<K> {
+    /// Writes at most `width` objects at once.
+    pub(crate) fn new(width: usize) -> Self {
+        Self {
+            width,
+            waiting: VecDeque::new(),
+            queued: BTreeSet::new(),
+            under_way: BTreeSet::new(),
+            failed: BTreeMap::new(),
+        }
+    }
+
+    /// The object is to be written. One that waits or is under way is left as it is; one that failed waits for its time.
+    pub(crate) fn want(&mut self, key: &K, now: Instant) {
+        let pausing = self.failed.get(key).is_some_and(|pause| now < pause.until);
+        if !pausing && !self.under_way.contains(key) && self.queued.insert(key.clone()) {
+            self.waiting.push_back(key.clone());
+        }
+    }
+
+    /// The object stands as it is to be: what failed before does not count any more.
+    pub(crate) fn settle(&mut self, key: &K) {
+        // Its place in the queue is passed over.
+        self.queued.remove(key);
+        self.failed.remove(key);
+    }
+
+    /// The next object, which is under way from now on; none if there is none, or no room within `width`.
+    fn next_within(&mut self, width: usize) -> Option<K> {
+        while self.under_way.len() < width {
+            let key = self.waiting.pop_front()?;
+            if self.queued.remove(&key) {
+                self.under_way.insert(key.clone());
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// The next object, which is under way from now on; none if there is none, or no room.
+    pub(crate) fn next(&mut self) -> Option<K> {
+        self.next_within(self.width)
+    }
+
+    /// The same while others are more urgent: one at a time.
+    pub(crate) fn next_alone(&mut self) -> Option<K> {
+        self.next_within(1)
+    }
+
+    /// How many wait or are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.queued.len() + self.under_way.len()
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queued.is_empty()
+    }
+
+    /// What came of a write. One of an object that was forgotten meanwhile concerns nobody.
+    pub(crate) fn done(&mut self, key: &K, written: bool, now: Instant) {
+        if !self.under_way.remove(key) {
+            return;
+        }
+        if written {
+            self.failed.remove(key);
+            return;
+        }
+        let next = self.failed.get(key).map_or(FIRST_PAUSE, |pause| pause.next);
+        let pause = Pause { until: now + next, next: (next * 2).min(LONGEST_PAUSE) };
+        self.failed.insert(key.clone(), pause);
+    }
+
+    /// Whether the last write of the object failed.
+    pub(crate) fn fails(&self, key: &K) -> bool {
+        self.failed.contains_key(key)
+    }
+
+    /// Whether the last write of any object failed.
+    pub(crate) fn any_fails(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
+    /// Whether the object is being written.
+    pub(crate) fn is_under_way(&self, key: &K) -> bool {
+        self.under_way.contains(key)
+    }
+
+    /// Objects whose pause after a failure is over.
+    pub(crate) fn due(&self, now: Instant) -> Vec<K> {
+        let busy = |key: &K| self.queued.contains(key) || self.under_way.contains(key);
+        let due = self.failed.iter().filter(|(key, pause)| now >= pause.until && !busy(key));
+        due.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Whether something is going on with the object: it waits, is under way, or failed.
+    pub(crate) fn has(&self, key: &K) -> bool {
+        self.queued.contains(key) || self.under_way.contains(key) || self.failed.contains_key(key)
+    }
+
+    /// Forgets an object that is gone.
+    pub(crate) fn forget(&mut self, key: &K) {
+        self.settle(key);
+        self.under_way.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_at_once_each_once() {
+        let now = Instant::now();
+        let mut lane = Lane::new(2);
+        for key in ["a", "b", "a", "c"] {
+            lane.want(&key, now);
+        }
+        assert_eq!((lane.next(), lane.next(), lane.next()), (Some("a"), Some("b"), None));
+        lane.want(&"a", now);
+        lane.done(&"b", true, now);
+        assert_eq!((lane.next(), lane.next()), (Some("c"), None));
+        lane.done(&"a", true, now);
+        assert_eq!(
+            lane.next(),
+            None,
+            "a was under way when it was wanted again: its end says whether it still is"
+        );
+        lane.want(&"d", now);
+        lane.want(&"e", now);
+        lane.settle(&"d");
+        assert_eq!((lane.next_alone(), lane.next()), (None, Some("e")), "c is still under way");
+        lane.done(&"c", true, now);
+        lane.done(&"e", true, now);
+        lane.want(&"f", now);
+        assert_eq!((lane.is_idle(), lane.next_alone(), lane.is_idle()), (false, Some("f"), true));
+    }
+
+    #[test]
+    fn one_that_fails_waits_alone_and_longer_each_time() {
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let mut lane = Lane::new(2);
+        let mut tried = Vec::new();
+        for secs in 0..200 {
+            lane.want(&"bad", at(secs));
+            lane.want(&"good", at(secs));
+            while let Some(key) = lane.next() {
+                lane.done(&key, key == "good", at(secs));
+                tried.extend((key == "bad").then_some(secs));
+                assert!(key == "good" || lane.fails(&key));
+            }
+        }
+        assert_eq!(tried, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
+        assert_eq!(lane.due(at(242)), [""; 0]);
+        assert_eq!(lane.due(at(243)), ["bad"], "what failed is wanted still");
+        assert!(lane.any_fails());
+        lane.settle(&"bad");
+        assert!(!lane.has(&"bad") && !lane.any_fails() && lane.due(at(1000)).is_empty());
+        lane.want(&"gone", at(1000));
+        assert_eq!(lane.next(), Some("gone"));
+        lane.forget(&"gone");
+        lane.done(&"gone", false, at(1001));
+        assert!(!lane.has(&"gone"));
+    }
+}

@@ -1,0 +1,379 @@
+//! What is remembered of one node from look to look, and what a look at it finds to be done. Pure: time is an argument.
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use contract::Assignment;
+use k8s_openapi::{api::events::v1::Event, jiff::Timestamp};
+
+use crate::{
+    budget::Budget,
+    build::PreparedNode,
+    events,
+    node_clock::{self, Due, Known, Written},
+    reports::Heard,
+};
+
+/// The memory of a node.
+#[derive(Debug)]
+pub(crate) struct NodeState {
+    /// What is wanted of it, and since when.
+    wanted: (Assignment, Instant),
+    /// What its NodeClock was written with.
+    pub(crate) written: Option<Written>,
+    /// The last transition that was told, and of which run of the agent.
+    told: Option<(String, u64)>,
+    budget: Budget,
+    /// Whether somebody in the agent's place was told of, and is still there.
+    impostor_told: bool,
+    /// What cannot be written for it, and why.
+    pub(crate) troubles: BTreeMap<Trouble, String>,
+}
+
+/// What cannot be written for a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trouble {
+    Annotation,
+    Event,
+    NodeClock,
+}
+
+/// What is to be done for a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// There is something to tell.
+    pub(crate) events: bool,
+    /// Its NodeClock is to be written; not before what is to be told was told.
+    pub(crate) node_clock: Due,
+}
+
+/// What is to be told of a node.
+#[derive(Debug)]
+pub(crate) struct Telling {
+    pub(crate) transitions: Option<Transitions>,
+    /// Of somebody in the agent's place.
+    pub(crate) impostor: Option<Event>,
+    /// How many transitions are beyond the node's budget.
+    pub(crate) dropped: u64,
+}
+
+/// Those of a report that nobody was told of.
+#[derive(Debug)]
+pub(crate) struct Transitions {
+    /// The run of the agent.
+    pub(crate) instance: String,
+    /// Number and Event, for those that have one and are within the budget.
+    pub(crate) events: Vec<(u64, Event)>,
+    /// The number of the newest.
+    pub(crate) last: u64,
+}
+
+impl NodeState {
+    /// Nothing is known yet.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            wanted: (Assignment::Unassigned, now),
+            written: None,
+            told: None,
+            budget: Budget::new(now),
+            impostor_told: false,
+            troubles: BTreeMap::new(),
+        }
+    }
+
+    /// What is to be done. `events_fail` says that the node's last Event could not be written, which holds up nothing else.
+    pub(crate) fn look(
+        &mut self,
+        node: &PreparedNode,
+        heard: Heard<'_>,
+        known: Option<&Known>,
+        events_fail: bool,
+        (now, time): (Instant, Timestamp),
+    ) -> Found {
+        if self.wanted.0 != node.wanted {
+            self.wanted = (node.wanted.clone(), now);
+        }
+        if !matches!(heard, Heard::Unproven(_)) {
+            self.impostor_told = false;
+        }
+        let events = match heard {
+            Heard::Report(report, _) => {
+                let told = self.told(&report.instance, known);
+                events::untold(report, told).any(|transition| events::manner(transition.kind).is_some())
+            }
+            Heard::Unproven(_) => !self.impostor_told,
+            Heard::Waiting { .. } | Heard::Silent(_) => false,
+        };
+        if events && !events_fail {
+            return Found { events, node_clock: Due::No };
+        }
+        let reported = matches!(heard, Heard::Report(..));
+        let status = self.status(node, heard, known, time);
+        let lag = now.saturating_duration_since(self.wanted.1);
+        let node_clock =
+            status.map_or(Due::No, |status| node_clock::due(&status, known, heard, self.written, lag, now));
+        if node_clock == Due::No && self.has_unsaved_events(heard, known) {
+            // Else the next operator would tell them again. What happens next is often worth a write anyway.
+            let pause =
+                self.written.map_or(Duration::MAX, |written| now.saturating_duration_since(written.at));
+            let node_clock = if pause >= node_clock::LAG { Due::Now } else { Due::Later };
+            return Found { events, node_clock };
+        }
+        if node_clock == Due::No && self.written.is_none() && reported {
+            // What stands there is from before our time: from here on its figures are compared with what is heard now.
+            self.written = known.map(|known| Written::of(heard, since(known, now, time)));
+        }
+        Found { events, node_clock }
+    }
+
+    /// The NodeClock's status now.
+    pub(crate) fn status(
+        &self,
+        node: &PreparedNode,
+        heard: Heard<'_>,
+        known: Option<&Known>,
+        time: Timestamp,
+    ) -> Option<api::NodeClockStatus> {
+        let told = heard.report().and_then(|report| self.told(&report.instance, known));
+        node_clock::status(node, heard, known.unwrap_or(&Known::default()), told, time)
+    }
+
+    /// What is to be told now. Beyond the node's budget nothing is.
+    pub(crate) fn tell(
+        &mut self,
+        node: &PreparedNode,
+        heard: Heard<'_>,
+        known: Option<&Known>,
+        now: Instant,
+        time: Timestamp,
+    ) -> Telling {
+        let mut telling = Telling { transitions: None, impostor: None, dropped: 0 };
+        match heard {
+            Heard::Report(report, _) => {
+                let mut events = Vec::new();
+                let last = self.told(&report.instance, known).unwrap_or(0);
+                for transition in events::untold(report, Some(last)) {
+                    if let Some(event) = events::of_transition(node, &report.instance, transition, time) {
+                        match self.budget.take(now) {
+                            true => events.push((transition.number, event)),
+                            false => telling.dropped += 1,
+                        }
+                    }
+                }
+                let last = report.transitions.last().map_or(last, |transition| transition.number.max(last));
+                telling.transitions = Some(Transitions { instance: report.instance.clone(), events, last });
+            }
+            Heard::Unproven(impostor) if !self.impostor_told => {
+                let pod = node.agents.first().map_or("", |agent| agent.uid.as_str());
+                telling.impostor = Some(events::of_impostor(node, pod, impostor, time));
+            }
+            Heard::Unproven(_) | Heard::Waiting { .. } | Heard::Silent(_) => {}
+        }
+        telling
+    }
+
+    /// Transitions up to a number were told, of a run of the agent.
+    pub(crate) fn was_told(&mut self, instance: String, last: u64) {
+        self.told = Some((instance, last));
+    }
+
+    /// So many Events of the budget could not be written, and will be tried again.
+    pub(crate) fn give_back(&mut self, count: usize) {
+        self.budget.give_back(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
+    /// Somebody in the agent's place was told of.
+    pub(crate) fn impostor_was_told(&mut self) {
+        self.impostor_told = true;
+    }
+
+    /// Something could be written for the node, or not and why.
+    pub(crate) fn note(&mut self, trouble: Trouble, why: Option<String>) {
+        match why {
+            Some(why) => self.troubles.insert(trouble, why),
+            None => self.troubles.remove(&trouble),
+        };
+    }
+
+    /// Whether an Event was told that the NodeClock does not count yet.
+    fn has_unsaved_events(&self, heard: Heard<'_>, known: Option<&Known>) -> bool {
+        let Some(report) = heard.report() else { return false };
+        let saved = known.and_then(|known| known.last_transition(&report.instance));
+        let told = self.told(&report.instance, known);
+        let mut unsaved = events::untold(report, saved).filter(|transition| Some(transition.number) <= told);
+        unsaved.any(|transition| events::manner(transition.kind).is_some())
+    }
+
+    fn told(&self, instance: &str, known: Option<&Known>) -> Option<u64> {
+        let told = self.told.as_ref().filter(|(of, _)| of == instance).map(|(_, number)| *number);
+        told.max(known.and_then(|known| known.last_transition(instance)))
+    }
+}
+
+/// When a NodeClock was written that is from before our time, as far as can be told.
+fn since(known: &Known, now: Instant, time: Timestamp) -> Instant {
+    let age = known.updated_at.as_ref().and_then(|at| Duration::try_from(time.duration_since(at.0)).ok());
+    age.and_then(|age| now.checked_sub(age)).unwrap_or(now)
+}
+
+/// A NodeClock is written anew in this time, so that a reader sees that somebody keeps it true. A little less than the five
+/// minutes that its column UPDATED promises.
+pub(crate) const REFRESH: Duration = Duration::from_secs(290);
+
+/// Which NodeClocks are written anew only because they are old: as many a second as it takes to come round in time, the
+/// oldest first, so that thousands that were written together do not stay together.
+#[derive(Debug, Default)]
+pub(crate) struct Refresh {
+    credit: f64,
+    /// NodeClocks a second.
+    rate: f64,
+}
+
+const MOST_SPENT: Duration = Duration::from_secs(5);
+
+/// Nothing that was written just now is written anew.
+const YOUNGEST: Duration = Duration::from_secs(5);
+
+impl Refresh {
+    /// The nodes whose turn it is after `elapsed` more, of `count` nodes, while `busy` NodeClocks are to be written anyway;
+    /// `written` says of those that can be written when that was last, if it was since our start.
+    pub(crate) fn due<'a>(
+        &mut self,
+        elapsed: Duration,
+        count: usize,
+        busy: usize,
+        written: impl Iterator<Item = (&'a str, Option<Instant>)>,
+        now: Instant,
+    ) -> Vec<&'a str> {
+        self.rate = count as f64 / REFRESH.as_secs_f64();
+        self.credit = (self.credit + elapsed.as_secs_f64() * self.rate).min(self.rate.max(1.0));
+        let young = |at: &Instant| now.saturating_duration_since(*at) < YOUNGEST;
+        let mut old: Vec<_> = written.filter(|(_, at)| !at.as_ref().is_some_and(young)).collect();
+        let count = (self.credit.max(0.0) as usize).saturating_sub(busy).min(old.len());
+        if count == 0 {
+            return vec![];
+        }
+        old.select_nth_unstable_by_key(count - 1, |(_, at)| *at);
+        old[..count].iter().map(|(name, _)| *name).collect()
+    }
+
+    /// A NodeClock of this age was written, in its turn or for another reason; none: it was not written since our start. One
+    /// that is written often spares little. What was written together does not stop the rest for longer than a few seconds.
+    pub(crate) fn spent(&mut self, age: Option<Duration>) {
+        let spared = age.map_or(1.0, |age| (age.as_secs_f64() / REFRESH.as_secs_f64()).min(1.0));
+        self.credit = (self.credit - spared).max(-MOST_SPENT.as_secs_f64() * self.rate);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::{Transition, TransitionKind};
+
+    use super::*;
+    use crate::fixtures::{prepared_node, report};
+
+    fn stepped(number: u64) -> Transition {
+        Transition { number, at: 0.0, kind: TransitionKind::Stepped, message: String::new() }
+    }
+
+    #[test]
+    fn what_happened_is_told_before_it_is_written() {
+        let (node, now) = (prepared_node(), Instant::now());
+        let at = (now, Timestamp::UNIX_EPOCH);
+        let mut state = NodeState::new(now);
+        let mut said = report();
+        said.transitions = vec![stepped(1), stepped(2)];
+        let heard = Heard::Report(&said, Timestamp::UNIX_EPOCH);
+        let found = state.look(&node, heard, None, false, at);
+        assert_eq!(found, Found { events: true, node_clock: Due::No });
+        let found = state.look(&node, heard, None, true, at);
+        assert_eq!(found, Found { events: true, node_clock: Due::Now }, "a refused Event holds up nothing");
+        let told = state.tell(&node, heard, None, now, Timestamp::UNIX_EPOCH).transitions.unwrap();
+        assert_eq!((told.events.len(), told.last), (2, 2));
+        state.was_told(told.instance, told.last);
+        let found = state.look(&node, heard, None, false, at);
+        assert_eq!(found, Found { events: false, node_clock: Due::Now });
+        let status = state.status(&node, heard, None, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(status.agent.as_ref().unwrap().last_transition, 2);
+        let mut clock = api::NodeClock::new("n1", api::NodeClockFields {});
+        clock.status = Some(status);
+        let written = Known { agent: None, ..Known::of(&clock) };
+        state.written = Some(Written::of(heard, now));
+        let later = |secs| (now + Duration::from_secs(secs), Timestamp::UNIX_EPOCH);
+        assert_eq!(state.look(&node, heard, Some(&written), false, later(5)).node_clock, Due::Later);
+        let found = state.look(&node, heard, Some(&written), false, later(20));
+        assert_eq!(found.node_clock, Due::Now, "an Event that the NodeClock does not count");
+        said.instance = "another".to_owned();
+        let heard = Heard::Report(&said, Timestamp::UNIX_EPOCH);
+        assert!(state.look(&node, heard, None, false, at).events, "its numbers begin anew");
+    }
+
+    #[test]
+    fn a_node_that_tells_without_end_has_a_budget() {
+        let (node, now) = (prepared_node(), Instant::now());
+        let at = (now, Timestamp::UNIX_EPOCH);
+        let mut state = NodeState::new(now);
+        let (mut events, mut dropped) = (0, 0);
+        for poll in 0..100 {
+            let mut said = report();
+            said.transitions = (poll * 64..(poll + 1) * 64).map(|number| stepped(number + 1)).collect();
+            let heard = Heard::Report(&said, Timestamp::UNIX_EPOCH);
+            let telling = state.tell(&node, heard, None, now, Timestamp::UNIX_EPOCH);
+            let told = telling.transitions.unwrap();
+            events += told.events.len();
+            dropped += telling.dropped;
+            state.was_told(told.instance, told.last);
+            assert!(!state.look(&node, heard, None, false, at).events, "what was dropped does not come back");
+        }
+        assert_eq!((events, dropped), (25, 6375));
+    }
+
+    #[test]
+    fn all_are_written_anew_in_time_and_never_together() {
+        let start = Instant::now();
+        let names: Vec<_> = (0..5000).map(|index| format!("n{index:04}")).collect();
+        // All were written in the same second.
+        let mut written: BTreeMap<&str, Instant> = names.iter().map(|name| (name.as_str(), start)).collect();
+        let mut refresh = Refresh::default();
+        let mut oldest = Duration::ZERO;
+        for secs in 1..1200 {
+            let now = start + Duration::from_secs(secs);
+            let all = written.iter().map(|(name, at)| (*name, Some(*at)));
+            let due = refresh.due(Duration::from_secs(1), written.len(), 0, all, now);
+            assert!(due.len() <= 18, "{secs}: {}", due.len());
+            for name in due {
+                refresh.spent(Some(now - written[name]));
+                written.insert(name, now);
+            }
+            if secs > 5 {
+                oldest = oldest.max(written.values().map(|at| now - *at).max().unwrap());
+            }
+        }
+        assert!(oldest <= Duration::from_secs(300), "{oldest:?}");
+        let mut alone = Refresh::default();
+        let one = [("n", Some(start))];
+        let at = (1..1000).filter(|secs| {
+            let now = start + Duration::from_secs(*secs);
+            let due = !alone.due(Duration::from_secs(1), 1, 0, one.iter().copied(), now).is_empty();
+            due.then(|| alone.spent(None)).is_some()
+        });
+        assert_eq!(at.take(2).collect::<Vec<_>>(), [290, 580]);
+        // What was written for another reason need not be renewed.
+        let mut busy = Refresh::default();
+        let mut count = 0;
+        for secs in 1..=1000 {
+            let now = start + Duration::from_secs(100 + secs);
+            let all = names.iter().map(|name| (name.as_str(), None));
+            let due = busy.due(Duration::from_secs(1), names.len(), 0, all, now).len();
+            (0..due + 10).for_each(|_| busy.spent(None));
+            // One that is written each second is no help to the others.
+            (0..100).for_each(|_| busy.spent(Some(Duration::from_secs(1))));
+            count += due;
+        }
+        assert!(
+            (6500..=7000).contains(&count),
+            "of 17240 writes in 1000 s some 10300 had another reason: {count}"
+        );
+    }
+}

@@ -1,0 +1,280 @@
+//! The conditions of one policy: what is prepared for it, and what its nodes say, in; a finding for each type out. Pure.
+use std::time::Instant;
+
+use contract::{Profile, Reason, approximately};
+
+use crate::{
+    condition::{ACCEPTED, CONFLICT, Finding, READY, ROLLED_OUT, SYNCHRONIZED, UPSTREAMS_REACHABLE, reason},
+    keys::Supply,
+    message::{plural, some},
+    node_conditions,
+    node_state::Trouble,
+    status::{Deviations, Standing, Subject},
+    validate::Policy,
+};
+
+/// A finding for each type, in the order in which they are shown.
+pub(crate) fn findings(
+    subject: &Subject<'_>,
+    worst: Option<f64>,
+    spread: Option<f64>,
+    deviations: &mut Deviations,
+    now: Instant,
+) -> [(&'static str, Finding); 6] {
+    let nodes = &subject.group.nodes;
+    let (accepted, rolled_out) = (accepted(subject), rolled_out(subject));
+    [
+        (READY, ready(&accepted, &rolled_out)),
+        (ACCEPTED, accepted),
+        (ROLLED_OUT, rolled_out),
+        (SYNCHRONIZED, synchronized(subject.policy, nodes, worst, spread, deviations, now)),
+        (UPSTREAMS_REACHABLE, upstreams_reachable(nodes)),
+        (CONFLICT, conflict(nodes)),
+    ]
+}
+
+/// A policy without nodes is as ready as a DaemonSet without nodes is.
+fn ready(accepted: &Finding, rolled_out: &Finding) -> Finding {
+    match (accepted.status, rolled_out.status) {
+        (Some(true), Some(true)) => {
+            Finding::new(Some(true), reason::ROLLED_OUT_EVERYWHERE, rolled_out.message.clone())
+        }
+        (Some(true), None) if rolled_out.reason == reason::NO_NODES => {
+            Finding { status: Some(true), ..rolled_out.clone() }
+        }
+        (Some(true), _) => rolled_out.clone(),
+        _ => accepted.clone(),
+    }
+}
+
+/// What every condition about nodes says if there are none, or no agent on any of them.
+fn nobody(nodes: &[Standing<'_>]) -> Option<Finding> {
+    if nodes.is_empty() {
+        return Some(Finding::new(None, reason::NO_NODES, "No node is under this policy."));
+    }
+    let agents = nodes.iter().any(|standing| !standing.node.agents.is_empty());
+    let message = format!("No agent runs on any of {}.", plural(nodes.len()));
+    (!agents).then(|| Finding::new(None, reason::NO_AGENTS, message))
+}
+
+/// What else is to be said of the nodes, a sentence each.
+fn notes(subject: &Subject<'_>) -> String {
+    let group = subject.group;
+    let mut notes: String = group
+        .taken
+        .iter()
+        .map(|(winner, count)| format!(" Policy {winner} takes {} more.", plural(*count)))
+        .collect();
+    if !group.without_agent.is_empty() {
+        let which = some(group.without_agent.iter().map(|name| (*name).to_owned()));
+        notes += &format!(" No agent can run on {}: {which}.", plural(group.without_agent.len()));
+    }
+    for (trouble, what) in [(Trouble::NodeClock, "NodeClock"), (Trouble::Event, "Event")] {
+        let refused = group.nodes.iter().filter_map(|standing| Some((standing, standing.trouble(trouble)?)));
+        let refused: Vec<_> =
+            refused.map(|(standing, why)| format!("{} ({why})", standing.node.name())).collect();
+        if !refused.is_empty() {
+            notes += &format!(" {what} not written: {}.", some(refused.into_iter()));
+        }
+    }
+    notes
+}
+
+fn accepted(subject: &Subject<'_>) -> Finding {
+    match (&subject.policy.wish, subject.profile) {
+        (Ok(_), _) => Finding::new(Some(true), reason::VALID, "The policy can be carried out."),
+        (Err(refusal), Some(profile)) => {
+            Finding::new(Some(false), refusal.reason(), format!("{refusal}. Profile {profile} goes on."))
+        }
+        (Err(refusal), None) => Finding::new(Some(false), refusal.reason(), format!("{refusal}.")),
+    }
+}
+
+fn rolled_out(subject: &Subject<'_>) -> Finding {
+    let nodes = &subject.group.nodes;
+    let notes = notes(subject);
+    if let Some(lack) = lack_of_keys(subject) {
+        return lack;
+    }
+    if let Some(why) = subject.store_trouble {
+        return Finding::new(
+            Some(false),
+            reason::WRITE_REFUSED,
+            format!("The profile cannot be stored: {why}"),
+        );
+    }
+    if let Some(Finding { status, reason, message }) = nobody(nodes) {
+        return Finding::new(status, reason, format!("{message}{notes}"));
+    }
+    let waiting: Vec<_> = nodes.iter().filter(|node| !node.applied()).collect();
+    if waiting.is_empty() {
+        return Finding::new(
+            Some(true),
+            reason::ALL_NODES,
+            format!("Runs on {}.{notes}", plural(nodes.len())),
+        );
+    }
+    let why = |standing: &&Standing<'_>| {
+        let error = standing.heard.report().map(|report| report.profile_error.as_ref());
+        let why = match (standing.trouble(Trouble::Annotation), error) {
+            (Some(why), _) => format!("its pod cannot be annotated: {why}"),
+            (None, Some(Some(error))) => format!("{}: {}", error.reason, error.message),
+            (None, Some(None)) => "not yet".to_owned(),
+            (None, None) => standing.silence().to_owned(),
+        };
+        format!("{} ({why})", standing.node.name())
+    };
+    let refuses = |standing: &&Standing<'_>| {
+        let error = standing.heard.report().and_then(|report| report.profile_error.as_ref());
+        error.is_some_and(|error| error.reason == "ProfileInvalid")
+    };
+    let reason = if waiting.iter().any(refuses) { reason::PROFILE_REFUSED } else { reason::IN_PROGRESS };
+    let running = nodes.len() - waiting.len();
+    let waiting = some(waiting.iter().map(why));
+    let message = format!("Runs on {running} of {}; not on {waiting}.{notes}", plural(nodes.len()));
+    Finding::new(Some(false), reason, message)
+}
+
+/// What to say of a policy whose Secrets do not hold what it names.
+fn lack_of_keys(subject: &Subject<'_>) -> Option<Finding> {
+    let goes_on = match subject.profile {
+        Some(profile) => format!("Profile {profile} goes on"),
+        None => "Nothing runs".to_owned(),
+    };
+    let (reason, message) = match &subject.policy.supply {
+        Supply::Complete => return None,
+        Supply::Kept(why) => {
+            (reason::SECRET_MISSING, format!("{goes_on}, with what was there before: {why}."))
+        }
+        Supply::Missing(why) => (reason::SECRET_MISSING, format!("{goes_on}: {why}.")),
+        Supply::Unread(why) => (reason::IN_PROGRESS, format!("{goes_on}: {why}.")),
+    };
+    Some(Finding::new(Some(false), reason, message))
+}
+
+fn synchronized(
+    policy: &Policy,
+    nodes: &[Standing<'_>],
+    worst: Option<f64>,
+    spread: Option<f64>,
+    deviations: &mut Deviations,
+    now: Instant,
+) -> Finding {
+    let name = &policy.name;
+    let limits = policy.wish.as_ref().unwrap_or(&Profile::default()).thresholds;
+    let hold = limits.hold.as_duration();
+    let mut lasts = |what, value: Option<f64>, limit: f64| {
+        deviations.lasts(name, what, value.is_some_and(|value| value.abs() > limit), hold, now)
+    };
+    let offset_lasts = lasts(reason::OFFSET_EXCEEDED, worst, limits.offset.as_secs_f64());
+    let spread_lasts = lasts(reason::SPREAD_EXCEEDED, spread, limits.spread.as_secs_f64());
+    let all = plural(nodes.len());
+    let off = |node: &&Standing<'_>| node.heard.report().is_some() && node.synchronized().is_none();
+    let unsynchronized: Vec<_> = nodes.iter().filter(off).collect();
+    let silent: Vec<_> = nodes.iter().filter(|node| node.heard.report().is_none()).collect();
+    if let Some(nobody) = nobody(nodes) {
+        return nobody;
+    }
+    if !unsynchronized.is_empty() {
+        let why = |node: &&Standing<'_>| {
+            let reason = node.heard.report().map_or(node.silence(), |report| report.clock.reason.as_str());
+            format!("{} ({reason})", node.node.name())
+        };
+        let which = some(unsynchronized.iter().chain(&silent).map(why));
+        return Finding::new(
+            Some(false),
+            reason::NODES_UNSYNCHRONIZED,
+            format!("Of {all} not synchronised: {which}."),
+        );
+    }
+    if offset_lasts {
+        let limit = limits.offset;
+        let off = approximately(worst.unwrap_or(f64::NAN));
+        return Finding::new(
+            Some(false),
+            reason::OFFSET_EXCEEDED,
+            format!("A node is off by {off}, more than {limit}."),
+        );
+    }
+    if spread_lasts {
+        let limit = limits.spread;
+        let spread = approximately(spread.unwrap_or(f64::NAN));
+        let message = format!("Nodes differ by {spread}, more than {limit}.");
+        return Finding::new(Some(false), reason::SPREAD_EXCEEDED, message);
+    }
+    if !silent.is_empty() {
+        let which = some(silent.iter().map(|node| format!("{} ({})", node.node.name(), node.silence())));
+        return Finding::new(None, reason::NODES_UNKNOWN, format!("Of {all} not heard of: {which}."));
+    }
+    let local: Vec<_> = nodes.iter().filter(|node| node.synchronized_by(Reason::LocalReference)).collect();
+    if !local.is_empty() {
+        let which = some(local.iter().map(|node| node.node.name().to_owned()));
+        let message =
+            format!("Of {all} on the time of a local clock, so that UTC is unknown there: {which}.");
+        return Finding::new(Some(true), reason::LOCAL_REFERENCE, message);
+    }
+    Finding::new(Some(true), reason::ALL_SYNCHRONIZED, format!("Synchronised: {all}."))
+}
+
+fn upstreams_reachable(nodes: &[Standing<'_>]) -> Finding {
+    if let Some(nobody) = nobody(nodes) {
+        return nobody;
+    }
+    let all = plural(nodes.len());
+    let reach = |standing: &&Standing<'_>| {
+        standing.heard.report().map(|report| node_conditions::reach(&report.sources))
+    };
+    let lost = nodes.iter().filter_map(|standing| match reach(&standing) {
+        Some((Some(false), reason)) => Some(format!("{} ({reason})", standing.node.name())),
+        _ => None,
+    });
+    let lost: Vec<_> = lost.collect();
+    if !lost.is_empty() {
+        let count = lost.len();
+        let message = format!("On {count} of {all} no upstream gives time: {}.", some(lost.into_iter()));
+        return Finding::new(Some(false), reason::NODES_UNREACHABLE, message);
+    }
+    let silent: Vec<_> = nodes.iter().filter(|standing| standing.heard.report().is_none()).collect();
+    if !silent.is_empty() {
+        let which =
+            silent.iter().map(|standing| format!("{} ({})", standing.node.name(), standing.silence()));
+        return Finding::new(None, reason::NODES_UNKNOWN, format!("Of {all} not heard of: {}.", some(which)));
+    }
+    match nodes.iter().filter_map(|standing| reach(&standing)).find(|(status, _)| status.is_none()) {
+        Some((_, reason::NO_UPSTREAMS)) => {
+            Finding::new(None, reason::NO_UPSTREAMS, "The profile has no upstreams.")
+        }
+        Some((_, reason)) => Finding::new(None, reason, "The first answers are awaited."),
+        None => Finding::new(Some(true), reason::ALL_REACHABLE, format!("Upstreams give time on {all}.")),
+    }
+}
+
+fn conflict(nodes: &[Standing<'_>]) -> Finding {
+    if let Some(nobody) = nobody(nodes) {
+        return nobody;
+    }
+    let all = plural(nodes.len());
+    let whom = |node: &Standing<'_>| {
+        let suspects = node.conflict().map(|conflict| conflict.suspects.join(", ")).unwrap_or_default();
+        if suspects.is_empty() {
+            node.node.name().to_owned()
+        } else {
+            format!("{} ({suspects})", node.node.name())
+        }
+    };
+    let conflicting: Vec<_> = nodes.iter().filter(|node| node.conflict().is_some()).collect();
+    if !conflicting.is_empty() {
+        let which = some(conflicting.iter().map(|node| whom(node)));
+        let message = format!(
+            "On {} of {all} somebody else steers the clock, so the agents there only observe: {which}.",
+            conflicting.len()
+        );
+        return Finding::new(Some(true), reason::NODES_CONFLICTING, message);
+    }
+    let silent: Vec<_> = nodes.iter().filter(|node| node.heard.report().is_none()).collect();
+    if !silent.is_empty() {
+        let which = some(silent.iter().map(|node| format!("{} ({})", node.node.name(), node.silence())));
+        return Finding::new(None, reason::NODES_UNKNOWN, format!("Of {all} not heard of: {which}."));
+    }
+    Finding::new(Some(false), reason::ALONE, format!("Nobody else steers a clock of {all}."))
+}

@@ -1,0 +1,35 @@
+//! A line in the log when a policy's profile begins to go to its nodes, and one when all of them run it.
+use std::collections::BTreeMap;
+
+use tracing::info;
+
+use crate::{condition::ROLLED_OUT, status::PolicyStatus};
+
+/// The profile of each policy, and whether it was rolled out.
+#[derive(Debug, Default)]
+pub(crate) struct Rollouts {
+    seen: BTreeMap<String, (Option<String>, bool)>,
+}
+
+impl Rollouts {
+    /// Logs what changed since it was asked last.
+    pub(crate) fn tell(&mut self, statuses: &BTreeMap<String, PolicyStatus>) {
+        for (policy, PolicyStatus { status, counts, .. }) in statuses {
+            let mut conditions = status.conditions.iter();
+            let done = conditions.any(|each| each.type_ == ROLLED_OUT && each.status == "True");
+            let now = (status.profile.clone(), done);
+            let before = self.seen.insert(policy.clone(), now.clone());
+            if before.as_ref() == Some(&now) {
+                continue;
+            }
+            let profile = status.profile.as_deref().unwrap_or("none");
+            match done {
+                true => info!(policy, profile, nodes = counts.matched, "Rolled out"),
+                false => {
+                    info!(policy, profile, nodes = counts.matched, run_it = counts.applied, "Rolling out")
+                }
+            }
+        }
+        self.seen.retain(|policy, _| statuses.contains_key(policy));
+    }
+}

@@ -1,0 +1,118 @@
+//! Keeps the Secret with the keys and the ConfigMap with the profiles as they are to be. The Secret comes first: no agent is
+//! given a profile without its keys. A refusal holds up those policies alone whose profile is not stored yet. Pure: the
+//! writes are the `writer`'s.
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use crate::build::{Content, Prepared};
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How far the writing is.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    under_way: bool,
+    failure: Option<Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    why: String,
+    again: Instant,
+    pause: Duration,
+}
+
+/// What is to be written now.
+#[derive(Debug)]
+pub(crate) struct StoreWrite {
+    pub(crate) content: Content,
+    /// Files whose content is another one, so that the Secret is to be written.
+    pub(crate) files: BTreeSet<String>,
+    /// Whether the ConfigMap is to be written.
+    pub(crate) profiles: bool,
+    /// The versions that are overwritten.
+    pub(crate) keys_version: Option<String>,
+    pub(crate) profiles_version: Option<String>,
+}
+
+impl Store {
+    /// Whether it is time to try again.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        !self.under_way && self.failure.as_ref().is_some_and(|failure| now >= failure.again)
+    }
+
+    /// Why the last write failed, if it did.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.failure.as_ref().map(|failure| failure.why.as_str())
+    }
+
+    /// What is to be written, which is under way from now on. None if nothing differs, if a write is under way, or if one
+    /// failed just now.
+    pub(crate) fn begin(
+        &mut self,
+        prepared: &Prepared,
+        content: Content,
+        now: Instant,
+    ) -> Option<StoreWrite> {
+        if self.under_way || self.failure.as_ref().is_some_and(|failure| now < failure.again) {
+            return None;
+        }
+        let (files, profiles) = (prepared.keys_that_differ(&content), prepared.profiles_differ(&content));
+        if files.is_empty() && !profiles {
+            self.failure = None;
+            return None;
+        }
+        self.under_way = true;
+        let keys_version = prepared.keys_version().map(str::to_owned);
+        let profiles_version = prepared.profiles_version().map(str::to_owned);
+        Some(StoreWrite { content, files, profiles, keys_version, profiles_version })
+    }
+
+    /// What came of the write: why it failed, if it did. Whether that is news.
+    pub(crate) fn ended(&mut self, failure: Option<String>, now: Instant) -> bool {
+        self.under_way = false;
+        let Some(why) = failure else {
+            self.failure = None;
+            return false;
+        };
+        let before = self.failure.as_ref();
+        let pause = before.map_or(FIRST_PAUSE, |failure| (failure.pause * 2).min(LONGEST_PAUSE));
+        let news = before.is_none_or(|before| before.why != why);
+        self.failure = Some(Failure { why, again: now + pause, pause });
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_write_at_a_time_and_a_pause_after_a_failure() {
+        let mut store = Store::default();
+        let mut prepared = Prepared::default();
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let content = || Content {
+            profiles: [("a.12345678.toml".to_owned(), String::new())].into(),
+            ..Content::default()
+        };
+        assert!(store.begin(&prepared, content(), at(0)).unwrap().profiles);
+        assert!(store.begin(&prepared, content(), at(0)).is_none(), "under way");
+        assert!(store.ended(Some("denied".to_owned()), at(0)));
+        assert_eq!(
+            (store.trouble(), store.is_due(at(0)), store.is_due(at(1))),
+            (Some("denied"), false, true)
+        );
+        assert!(store.begin(&prepared, content(), at(0)).is_none());
+        assert!(store.begin(&prepared, content(), at(1)).is_some());
+        assert!(!store.ended(Some("denied".to_owned()), at(1)), "as before");
+        assert_eq!((store.is_due(at(2)), store.is_due(at(3))), (false, true));
+        prepared.hold_profiles(crate::fetch::Profiles { data: content().profiles, version: None });
+        assert!(store.begin(&prepared, content(), at(3)).is_none());
+        assert_eq!(store.trouble(), None);
+    }
+}

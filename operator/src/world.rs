@@ -1,0 +1,280 @@
+//! Nodes with their agents and NodeClocks, as they are now, and which of them changed since they were last looked at. Pure:
+//! changes in. A list that a watch brings anew is compared with what is here, so that only differences count.
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use crate::{
+    facts::{AgentPod, NodeFacts, is_older},
+    fetch::{Change, Seen},
+    node_clock::Known,
+};
+
+/// The nodes.
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    nodes: BTreeMap<String, Arc<NodeFacts>>,
+    /// By the pod's name.
+    pods: HashMap<String, Arc<AgentPod>>,
+    /// By the node's name: the newest last; two for a moment during an update of the DaemonSet.
+    agents: HashMap<String, Vec<Arc<AgentPod>>>,
+    node_clocks: HashMap<String, Arc<Known>>,
+    listed: Listed,
+    changed: BTreeSet<String>,
+    clocks_changed: BTreeSet<String>,
+}
+
+#[derive(Debug, Default)]
+struct Listed {
+    nodes: bool,
+    pods: bool,
+    node_clocks: bool,
+}
+
+impl World {
+    /// Takes a change.
+    pub(crate) fn take(&mut self, change: Change) {
+        match change {
+            Change::Node(Seen::All(all)) => {
+                self.listed.nodes = true;
+                let gone = gone(self.nodes.keys(), &all);
+                gone.into_iter().for_each(|name| self.node(name, None));
+                all.into_iter().for_each(|(name, facts)| self.node(name, Some(facts)));
+            }
+            Change::Node(Seen::One(name, facts)) => self.node(name, facts),
+            Change::Agent(Seen::All(all)) => {
+                self.listed.pods = true;
+                let gone = gone(self.pods.keys(), &all);
+                gone.into_iter().for_each(|name| self.pod(name, None));
+                // A list is right whatever was seen before: a restored etcd has lower versions.
+                all.into_iter().for_each(|(name, pod)| self.take_pod(name, Some(pod)));
+            }
+            Change::Agent(Seen::One(name, pod)) => self.pod(name, pod),
+            Change::NodeClock(Seen::All(all)) => {
+                self.listed.node_clocks = true;
+                let gone = gone(self.node_clocks.keys(), &all);
+                gone.into_iter().for_each(|name| self.node_clock(name, None));
+                all.into_iter().for_each(|(name, known)| self.take_node_clock(name, Some(known)));
+            }
+            Change::NodeClock(Seen::One(name, known)) => self.node_clock(name, known),
+        }
+    }
+
+    /// Whether each watch has brought its first list.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.listed.nodes && self.listed.pods && self.listed.node_clocks
+    }
+
+    /// Every node, by name.
+    pub(crate) fn nodes(&self) -> &BTreeMap<String, Arc<NodeFacts>> {
+        &self.nodes
+    }
+
+    /// A node's agents.
+    pub(crate) fn agents(&self, node: &str) -> &[Arc<AgentPod>] {
+        self.agents.get(node).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every agent, in no order.
+    pub(crate) fn all_agents(&self) -> impl Iterator<Item = &Arc<AgentPod>> {
+        self.pods.values()
+    }
+
+    fn node_clock(&mut self, name: String, known: Option<Known>) {
+        let before = self.node_clocks.get(&name).zip(known.as_ref());
+        // A watch may lag behind our own write.
+        if before.is_none_or(|(before, known)| !is_older(known.version.as_deref(), before.version.as_deref()))
+        {
+            self.take_node_clock(name, known);
+        }
+    }
+
+    /// A NodeClock was written. One that was there when the write began, and is not any more, was deleted meanwhile.
+    pub(crate) fn wrote_node_clock(&mut self, name: String, known: Known, was_there: bool) {
+        if !was_there || self.node_clocks.contains_key(&name) {
+            self.node_clock(name, Some(known));
+        }
+    }
+
+    /// A NodeClock could not be written over the version that is known: the next write names none.
+    pub(crate) fn doubt_node_clock(&mut self, name: &str) {
+        if let Some(known) = self.node_clocks.get_mut(name) {
+            *known = Arc::new(Known { version: None, ..(**known).clone() });
+        }
+    }
+
+    fn take_node_clock(&mut self, name: String, known: Option<Known>) {
+        let Some(known) = known else {
+            if self.node_clocks.remove(&name).is_some() {
+                self.clocks_changed.insert(name);
+            }
+            return;
+        };
+        let before = self.node_clocks.get(&name);
+        if before.is_none_or(|before| !before.says_the_same(&known)) {
+            self.clocks_changed.insert(name.clone());
+        }
+        self.node_clocks.insert(name, Arc::new(known));
+    }
+
+    /// The NodeClock of a node; none if there is none.
+    pub(crate) fn known(&self, node: &str) -> Option<&Arc<Known>> {
+        self.node_clocks.get(node)
+    }
+
+    /// The NodeClocks.
+    pub(crate) fn all_known(&self) -> impl Iterator<Item = (&String, &Arc<Known>)> {
+        self.node_clocks.iter()
+    }
+
+    /// Nodes that are new, gone or changed, or whose agents are, since this was asked last.
+    pub(crate) fn changed(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Whether one of the next two has something.
+    pub(crate) fn has_changed(&self) -> bool {
+        !self.changed.is_empty() || !self.clocks_changed.is_empty()
+    }
+
+    /// Nodes whose NodeClock says something else than before, since this was asked last.
+    pub(crate) fn clocks_changed(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.clocks_changed)
+    }
+
+    fn node(&mut self, name: String, facts: Option<NodeFacts>) {
+        let Some(facts) = facts else {
+            if self.nodes.remove(&name).is_some() {
+                self.changed.insert(name);
+            }
+            return;
+        };
+        if self.nodes.get(&name).is_none_or(|before| **before != facts) {
+            self.nodes.insert(name.clone(), Arc::new(facts));
+            self.changed.insert(name);
+        }
+    }
+
+    fn pod(&mut self, name: String, pod: Option<AgentPod>) {
+        let before = self.pods.get(&name).zip(pod.as_ref());
+        if before.is_none_or(|(before, pod)| !is_older(pod.version.as_deref(), before.version.as_deref())) {
+            self.take_pod(name, pod);
+        }
+    }
+
+    /// An agent's pod was written; one that is not there any more was deleted meanwhile.
+    pub(crate) fn wrote_pod(&mut self, pod: AgentPod) {
+        if self.pods.get(&pod.name).is_some_and(|there| there.uid == pod.uid) {
+            self.pod(pod.name.clone(), Some(pod));
+        }
+    }
+
+    fn take_pod(&mut self, name: String, pod: Option<AgentPod>) {
+        let before = match pod {
+            Some(pod) => {
+                let pod = Arc::new(pod);
+                let before = self.pods.insert(name, Arc::clone(&pod));
+                if before.as_ref() == Some(&pod) {
+                    return;
+                }
+                self.leave(before.as_deref());
+                let agents = self.agents.entry(pod.node.clone()).or_default();
+                agents.push(Arc::clone(&pod));
+                agents.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+                self.changed.insert(pod.node.clone());
+                return;
+            }
+            None => self.pods.remove(&name),
+        };
+        self.leave(before.as_deref());
+    }
+
+    /// The pod's node is without it.
+    fn leave(&mut self, pod: Option<&AgentPod>) {
+        let Some(pod) = pod else { return };
+        if let Some(agents) = self.agents.get_mut(&pod.node) {
+            agents.retain(|agent| agent.name != pod.name);
+            if agents.is_empty() {
+                self.agents.remove(&pod.node);
+            }
+        }
+        self.changed.insert(pod.node.clone());
+    }
+}
+
+/// Names that are here and not in the list.
+fn gone<'a, T>(here: impl Iterator<Item = &'a String>, all: &[(String, T)]) -> Vec<String> {
+    let all: BTreeSet<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    here.filter(|name| !all.contains(name.as_str())).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::agent;
+
+    fn facts(name: &str) -> NodeFacts {
+        NodeFacts { name: name.to_owned(), ..NodeFacts::default() }
+    }
+
+    #[test]
+    fn only_differences_count() {
+        let mut world = World::default();
+        let nodes = |names: &[&str]| {
+            Change::Node(Seen::All(names.iter().map(|name| ((*name).to_owned(), facts(name))).collect()))
+        };
+        world.take(nodes(&["a", "b"]));
+        assert_eq!(world.changed().into_iter().collect::<Vec<_>>(), ["a", "b"]);
+        world.take(nodes(&["a", "b", "c"]));
+        assert_eq!(world.changed().into_iter().collect::<Vec<_>>(), ["c"]);
+        world.take(nodes(&["b", "c"]));
+        assert_eq!(world.changed().into_iter().collect::<Vec<_>>(), ["a"]);
+        world.take(Change::Node(Seen::One("b".to_owned(), Some(facts("b")))));
+        assert!(world.changed().is_empty());
+        assert!(!world.is_complete());
+        world.take(Change::Agent(Seen::All(vec![])));
+        world.take(Change::NodeClock(Seen::All(vec![])));
+        assert!(world.is_complete());
+    }
+
+    #[test]
+    fn agents_stand_with_their_node_the_newest_last() {
+        let mut world = World::default();
+        let pod = |name: &str, node: &str, secs| {
+            let mut pod = agent(node, None);
+            pod.name = name.to_owned();
+            pod.created = Some(k8s_openapi::jiff::Timestamp::from_second(secs).unwrap());
+            Change::Agent(Seen::One(name.to_owned(), Some(pod)))
+        };
+        let names = |world: &World, node| {
+            world.agents(node).iter().map(|agent| agent.name.clone()).collect::<Vec<_>>()
+        };
+        world.take(pod("new", "n", 9));
+        world.take(pod("old", "n", 1));
+        assert_eq!(names(&world, "n"), ["old", "new"]);
+        world.changed();
+        world.take(pod("old", "other", 1));
+        assert_eq!((names(&world, "n"), names(&world, "other")), (vec!["new".into()], vec!["old".into()]));
+        assert_eq!(world.changed().into_iter().collect::<Vec<_>>(), ["n", "other"]);
+        world.take(Change::Agent(Seen::One("new".to_owned(), None)));
+        assert!(world.agents("n").is_empty() && world.agents.len() == 1);
+    }
+
+    #[test]
+    fn a_node_clock_that_says_the_same_is_no_change() {
+        let mut world = World::default();
+        let known =
+            |version: &str, facts| Known { version: Some(version.to_owned()), facts, ..Known::default() };
+        world.node_clock("n".to_owned(), Some(known("1", 7)));
+        assert_eq!(world.clocks_changed().len(), 1);
+        world.node_clock("n".to_owned(), Some(known("2", 7)));
+        assert!(world.clocks_changed().is_empty());
+        assert_eq!(world.known("n").unwrap().version.as_deref(), Some("2"));
+        world.node_clock("n".to_owned(), Some(known("1", 8)));
+        assert!(world.clocks_changed().is_empty(), "the watch lags behind");
+        world.node_clock("n".to_owned(), Some(known("3", 8)));
+        world.node_clock("n".to_owned(), None);
+        assert_eq!(world.clocks_changed().len(), 1);
+    }
+}

@@ -1,0 +1,232 @@
+//! Writes that are under way, so that nothing waits for all of them: a lane for the agents' annotations, one for Events, one
+//! for NodeClocks that are urgent, one for the others, and one for statuses of policies. Each has so many at once; what came
+//! of a write is a [`Done`].
+use std::{collections::BTreeSet, future::Future, sync::Arc};
+
+use api::NodeClockStatus;
+use contract::Assignment;
+use k8s_openapi::api::events::v1::Event;
+use tokio::task::JoinSet;
+
+use crate::{
+    apply::Target,
+    facts::{AgentPod, NodeFacts},
+    fetch::Profiles,
+    keys::Data,
+    lane::Lane,
+    node_clock::{Known, Written},
+    node_state::{Telling, Transitions},
+    status::PolicyStatus,
+    store::StoreWrite,
+    term::WriteError,
+    validate::Policy,
+};
+
+/// The lanes, and the tasks that write.
+pub(crate) struct Writer {
+    pub(crate) target: Target,
+    tasks: JoinSet<Done>,
+    /// By node and pod.
+    pub(crate) annotations: Lane<(String, String)>,
+    /// By node, as are the next two.
+    pub(crate) events: Lane<String>,
+    pub(crate) urgent: Lane<String>,
+    pub(crate) node_clocks: Lane<String>,
+    /// By policy.
+    pub(crate) policies: Lane<String>,
+}
+
+/// Enough to keep an API server busy, and few enough that it does not notice.
+const WIDTH: usize = 16;
+/// What reaches the clocks goes before what is only to be seen.
+const WIDTH_OF_ANNOTATIONS: usize = 32;
+
+/// What came of a write.
+pub(crate) enum Done {
+    Annotated {
+        key: (String, String),
+        uid: String,
+        /// The pod as it stands then, if it does; it was seen at another version before.
+        result: Result<Option<AgentPod>, WriteError>,
+        nudged: bool,
+    },
+    Told {
+        node: String,
+        /// The last transition that was told, and of which run of the agent.
+        told: Option<(String, u64)>,
+        impostor: bool,
+        /// How many Events were not written.
+        untold: usize,
+        result: Result<(), WriteError>,
+    },
+    NodeClock {
+        node: String,
+        urgent: bool,
+        /// Whether there was one when the write began.
+        was_there: bool,
+        written: Written,
+        result: Result<Known, WriteError>,
+    },
+    Policy {
+        policy: String,
+        result: Result<(), WriteError>,
+    },
+    Stored {
+        /// The Secret as it stands then, if it was to be written; and the files that are another ones.
+        keys: Option<Result<(Data, Option<String>), WriteError>>,
+        files: BTreeSet<String>,
+        /// The ConfigMap as it stands then, if it was to be written and the Secret was.
+        profiles: Option<Result<Profiles, WriteError>>,
+    },
+}
+
+impl Writer {
+    /// Nothing is under way.
+    pub(crate) fn new(target: Target) -> Self {
+        Self {
+            target,
+            tasks: JoinSet::new(),
+            annotations: Lane::new(WIDTH_OF_ANNOTATIONS),
+            events: Lane::new(WIDTH),
+            urgent: Lane::new(WIDTH),
+            node_clocks: Lane::new(WIDTH),
+            policies: Lane::new(WIDTH),
+        }
+    }
+
+    /// The next write that ends; waits for ever if none is under way.
+    pub(crate) async fn done(&mut self) -> Done {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok(done)) => return done,
+                // A panic is a mistake in one write; it stays under way, and the rest goes on.
+                Some(Err(error)) => tracing::error!(%error, "A write ended by a mistake of the operator"),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// A write that has ended; none if none has.
+    pub(crate) fn try_done(&mut self) -> Option<Done> {
+        loop {
+            match self.tasks.try_join_next()? {
+                Ok(done) => return Some(done),
+                Err(error) => tracing::error!(%error, "A write ended by a mistake of the operator"),
+            }
+        }
+    }
+
+    /// Forgets a node that is gone.
+    pub(crate) fn forget(&mut self, node: &str) {
+        let node = node.to_owned();
+        for lane in [&mut self.events, &mut self.urgent, &mut self.node_clocks] {
+            lane.forget(&node);
+        }
+    }
+
+    /// Writes an agent's annotation.
+    pub(crate) fn annotate(&mut self, pod: Arc<AgentPod>, wanted: Assignment, nudge: Option<u64>) {
+        let target = self.target.clone();
+        self.start(async move {
+            let key = (pod.node.clone(), pod.name.clone());
+            let (annotation, uid) = (Some(wanted.to_string()), pod.uid.clone());
+            let written = target.annotate(&pod, &wanted, nudge).await;
+            let stands = |version| AgentPod { annotation, version: Some(version), ..(*pod).clone() };
+            let result = written.map(|version| version.map(stands));
+            Done::Annotated { key, uid, result, nudged: nudge.is_some() }
+        });
+    }
+
+    /// Tells what there is to tell of a node, in its order.
+    pub(crate) fn tell(&mut self, node: String, telling: Telling) {
+        let target = self.target.clone();
+        self.start(async move {
+            let Telling { transitions, impostor, dropped: _ } = telling;
+            let (mut told, mut untold, mut result) = (None, 0, Ok(()));
+            if let Some(Transitions { instance, events, last }) = transitions {
+                let (count, failed) = tell_all(&target, &events).await;
+                let before = count.checked_sub(1).map(|index| events[index].0);
+                let reached = if failed.is_ok() { Some(last) } else { before };
+                told = reached.map(|reached| (instance, reached));
+                untold = events.len() - count;
+                result = failed;
+            }
+            let mut impostor_told = false;
+            if let Some(event) = impostor {
+                result = target.tell(&event).await;
+                impostor_told = result.is_ok();
+            }
+            Done::Told { node, told, impostor: impostor_told, untold, result }
+        });
+    }
+
+    /// Writes a NodeClock.
+    pub(crate) fn write_node_clock(
+        &mut self,
+        node: Arc<NodeFacts>,
+        known: Option<Arc<Known>>,
+        status: NodeClockStatus,
+        written: Written,
+        urgent: bool,
+    ) {
+        let target = self.target.clone();
+        self.start(async move {
+            let result = target.write_node_clock(&node, known.as_deref(), &status).await;
+            Done::NodeClock { node: node.name.clone(), urgent, was_there: known.is_some(), written, result }
+        });
+    }
+
+    /// Writes the status of a policy, and the Event of its refusal before that.
+    pub(crate) fn write_policy(&mut self, policy: Policy, status: PolicyStatus, refusal: Option<Event>) {
+        let target = self.target.clone();
+        self.start(async move {
+            let told = match &refusal {
+                Some(event) => target.tell(event).await,
+                None => Ok(()),
+            };
+            if let Err(error) = told {
+                // Its condition says the same, and is not held up.
+                tracing::warn!(policy = policy.name, %error, "Event of a refused policy not written");
+            }
+            let result = target.write_policy(&policy, &status.status).await;
+            Done::Policy { policy: policy.name, result }
+        });
+    }
+
+    /// Writes the Secret, and then the ConfigMap.
+    pub(crate) fn store(&mut self, write: StoreWrite) {
+        let target = self.target.clone();
+        self.start(async move {
+            let StoreWrite { content, files, profiles, keys_version, profiles_version } = write;
+            let mut stored = Done::Stored { keys: None, files, profiles: None };
+            let Done::Stored { keys: keys_done, files, profiles: profiles_done } = &mut stored else {
+                return stored;
+            };
+            if !files.is_empty() {
+                let written = target.write_keys(&content.keys, keys_version.as_deref()).await;
+                if keys_done.insert(written).is_err() {
+                    return stored;
+                }
+            }
+            if profiles {
+                *profiles_done =
+                    Some(target.write_profiles(&content.profiles, profiles_version.as_deref()).await);
+            }
+            stored
+        });
+    }
+
+    fn start(&mut self, write: impl Future<Output = Done> + Send + 'static) {
+        self.tasks.spawn(write);
+    }
+}
+
+/// Tells one Event after the other; how many were told, and the failure that ended it.
+async fn tell_all(target: &Target, events: &[(u64, Event)]) -> (usize, Result<(), WriteError>) {
+    for (count, (_, event)) in events.iter().enumerate() {
+        if let Err(error) = target.tell(event).await {
+            return (count, Err(error));
+        }
+    }
+    (events.len(), Ok(()))
+}
