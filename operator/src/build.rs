@@ -97,10 +97,7 @@ impl Prepared {
     pub(crate) fn take(&mut self, validated: Validated) -> bool {
         let Validated { policies, profiles, secrets } = validated;
         self.policies = policies;
-        // Watches may lag behind our own writes.
-        if !is_older(profiles.version.as_deref(), self.held.version.as_deref()) {
-            self.held = profiles;
-        }
+        self.hold_profiles(profiles);
         let before = std::mem::replace(&mut self.secrets, secrets);
         if is_older(self.secrets.held_version.as_deref(), before.held_version.as_deref()) {
             (self.secrets.held, self.secrets.held_version) = (before.held, before.held_version);
@@ -147,10 +144,7 @@ impl Prepared {
         let differ = rules != self.rules;
         if differ {
             self.rules = rules;
-            let all: Vec<_> =
-                self.nodes.values().map(|node| (Arc::clone(&node.facts), node.reached)).collect();
-            for (facts, reached) in all {
-                let agents = self.nodes.get(&facts.name).map(|node| node.agents.clone()).unwrap_or_default();
+            for PreparedNode { facts, agents, reached, .. } in std::mem::take(&mut self.nodes).into_values() {
                 self.node(facts, agents, reached);
             }
         }
@@ -288,7 +282,7 @@ impl Prepared {
         self.secrets.held_version.as_deref()
     }
 
-    /// The ConfigMap was written.
+    /// The ConfigMap was seen, or written: a watch may lag behind our own writes.
     pub(crate) fn hold_profiles(&mut self, held: Profiles) {
         if !is_older(held.version.as_deref(), self.held.version.as_deref()) {
             self.held = held;

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::{
     health::Health,
-    term::{BootTime, Term},
+    term::{BootTime, Term, WriteError, limited},
 };
 
 /// The Lease, in the operator's namespace.
@@ -44,15 +44,6 @@ pub(crate) struct Leader {
 struct Seen {
     version: Option<String>,
     since: Instant,
-}
-
-/// Why a try failed.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("no answer in time")]
-    Timeout,
-    #[error(transparent)]
-    Api(#[from] kube::Error),
 }
 
 impl Leader {
@@ -119,8 +110,8 @@ impl Leader {
     }
 
     /// Looks at the Lease, and takes or renews it if that is right; whether we lead.
-    async fn attempt(&mut self) -> Result<bool, Error> {
-        let Some(lease) = self.request(self.leases.get_opt(LEASE)).await? else {
+    async fn attempt(&mut self) -> Result<bool, WriteError> {
+        let Some(lease) = limited(REQUEST, self.leases.get_opt(LEASE)).await? else {
             return self.write(None).await;
         };
         let version = lease.metadata.resource_version.clone();
@@ -134,7 +125,7 @@ impl Leader {
         }
     }
 
-    async fn write(&mut self, lease: Option<Lease>) -> Result<bool, Error> {
+    async fn write(&mut self, lease: Option<Lease>) -> Result<bool, WriteError> {
         let now = MicroTime(Timestamp::now());
         let before = lease.as_ref().and_then(|lease| lease.spec.clone()).unwrap_or_default();
         let ours = before.holder_identity.as_deref() == Some(self.identity.as_str());
@@ -151,12 +142,12 @@ impl Leader {
         let written = match lease {
             Some(mut lease) => {
                 lease.spec = Some(spec);
-                self.request(self.leases.replace(LEASE, &params, &lease)).await
+                limited(REQUEST, self.leases.replace(LEASE, &params, &lease)).await
             }
             None => {
                 let metadata = ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() };
                 let lease = Lease { metadata, spec: Some(spec) };
-                self.request(self.leases.create(&params, &lease)).await
+                limited(REQUEST, self.leases.create(&params, &lease)).await
             }
         };
         match written {
@@ -166,13 +157,9 @@ impl Leader {
                 Ok(true)
             }
             // Somebody else wrote first: the next look tells whether they lead now.
-            Err(Error::Api(kube::Error::Api(status))) if status.code == 409 && !ours => Ok(false),
+            Err(error) if error.code() == Some(409) && !ours => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    async fn request<T>(&self, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
-        Ok(timeout(REQUEST, call).await.map_err(|_| Error::Timeout)??)
     }
 }
 

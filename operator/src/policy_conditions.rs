@@ -57,6 +57,17 @@ fn nobody(nodes: &[Standing<'_>]) -> Option<Finding> {
     (!agents).then(|| Finding::new(None, reason::NO_AGENTS, message))
 }
 
+/// What a condition says while nothing is heard of some nodes.
+fn unheard(nodes: &[Standing<'_>]) -> Option<Finding> {
+    let silent: Vec<_> = nodes.iter().filter(|standing| standing.heard.report().is_none()).collect();
+    if silent.is_empty() {
+        return None;
+    }
+    let which = some(silent.iter().map(|node| format!("{} ({})", node.node.name(), node.silence())));
+    let message = format!("Of {} not heard of: {which}.", plural(nodes.len()));
+    Some(Finding::new(None, reason::NODES_UNKNOWN, message))
+}
+
 /// What else is to be said of the nodes, a sentence each.
 fn notes(subject: &Subject<'_>) -> String {
     let group = subject.group;
@@ -202,9 +213,8 @@ fn synchronized(
         let message = format!("Nodes differ by {spread}, more than {limit}.");
         return Finding::new(Some(false), reason::SPREAD_EXCEEDED, message);
     }
-    if !silent.is_empty() {
-        let which = some(silent.iter().map(|node| format!("{} ({})", node.node.name(), node.silence())));
-        return Finding::new(None, reason::NODES_UNKNOWN, format!("Of {all} not heard of: {which}."));
+    if let Some(unheard) = unheard(nodes) {
+        return unheard;
     }
     let local: Vec<_> = nodes.iter().filter(|node| node.synchronized_by(Reason::LocalReference)).collect();
     if !local.is_empty() {
@@ -234,11 +244,8 @@ fn upstreams_reachable(nodes: &[Standing<'_>]) -> Finding {
         let message = format!("On {count} of {all} no upstream gives time: {}.", some(lost.into_iter()));
         return Finding::new(Some(false), reason::NODES_UNREACHABLE, message);
     }
-    let silent: Vec<_> = nodes.iter().filter(|standing| standing.heard.report().is_none()).collect();
-    if !silent.is_empty() {
-        let which =
-            silent.iter().map(|standing| format!("{} ({})", standing.node.name(), standing.silence()));
-        return Finding::new(None, reason::NODES_UNKNOWN, format!("Of {all} not heard of: {}.", some(which)));
+    if let Some(unheard) = unheard(nodes) {
+        return unheard;
     }
     match nodes.iter().filter_map(|standing| reach(&standing)).find(|(status, _)| status.is_none()) {
         Some((_, reason::NO_UPSTREAMS)) => {
@@ -271,10 +278,8 @@ fn conflict(nodes: &[Standing<'_>]) -> Finding {
         );
         return Finding::new(Some(true), reason::NODES_CONFLICTING, message);
     }
-    let silent: Vec<_> = nodes.iter().filter(|node| node.heard.report().is_none()).collect();
-    if !silent.is_empty() {
-        let which = some(silent.iter().map(|node| format!("{} ({})", node.node.name(), node.silence())));
-        return Finding::new(None, reason::NODES_UNKNOWN, format!("Of {all} not heard of: {which}."));
+    if let Some(unheard) = unheard(nodes) {
+        return unheard;
     }
     Finding::new(Some(false), reason::ALONE, format!("Nobody else steers a clock of {all}."))
 }

@@ -32,7 +32,7 @@ pub(crate) struct Term {
     until: Arc<AtomicU64>,
 }
 
-/// Why nothing was written, as far as is known.
+/// Why a request did nothing, as far as is known.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriteError {
     /// Another replica may lead by now.
@@ -99,8 +99,19 @@ impl Term {
         if left < SHORTEST_LEFT {
             return Err(WriteError::NotLeading);
         }
-        Ok(timeout(left.min(LONGEST_WRITE), call).await.map_err(|_| WriteError::Timeout)??)
+        limited(left.min(LONGEST_WRITE), call).await
     }
+}
+
+/// Does one request within a time limit.
+///
+/// # Errors
+/// It failed or took too long.
+pub(crate) async fn limited<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, WriteError> {
+    Ok(timeout(limit, call).await.map_err(|_| WriteError::Timeout)??)
 }
 
 #[cfg(test)]

@@ -198,21 +198,16 @@ impl Writer {
         let target = self.target.clone();
         self.start(async move {
             let StoreWrite { content, files, profiles, keys_version, profiles_version } = write;
-            let mut stored = Done::Stored { keys: None, files, profiles: None };
-            let Done::Stored { keys: keys_done, files, profiles: profiles_done } = &mut stored else {
-                return stored;
-            };
+            let (mut keys_done, mut profiles_done) = (None, None);
             if !files.is_empty() {
-                let written = target.write_keys(&content.keys, keys_version.as_deref()).await;
-                if keys_done.insert(written).is_err() {
-                    return stored;
-                }
+                keys_done = Some(target.write_keys(&content.keys, keys_version.as_deref()).await);
             }
-            if profiles {
-                *profiles_done =
+            // No profile without its keys.
+            if profiles && keys_done.as_ref().is_none_or(Result::is_ok) {
+                profiles_done =
                     Some(target.write_profiles(&content.profiles, profiles_version.as_deref()).await);
             }
-            stored
+            Done::Stored { keys: keys_done, files, profiles: profiles_done }
         });
     }
 

@@ -74,7 +74,7 @@ impl Controller {
                     self.memory.to_nudge.insert(uid);
                 }
                 // After a refusal it is not on its way; after a time limit nobody knows.
-                if result.as_ref().map_or_else(|error| error.code().is_some(), |_| true) {
+                if result.as_ref().err().is_none_or(|error| error.code().is_some()) {
                     self.memory.in_flight.remove(&key);
                 }
                 if let Ok(Some(pod)) = result {

@@ -14,12 +14,13 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 use crate::{
     apply::FIELD_MANAGER,
     condition::{Finding, condition, reason::UNINSTALLED},
+    term::{WriteError, limited},
 };
 
 /// Writes under way together; 5,000 NodeClocks take most of a minute.
@@ -43,24 +44,6 @@ pub(super) async fn withdraw(client: &Client, deadline: Instant) {
     }
 }
 
-/// Why one was not written, or the list not had.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("no answer in time")]
-    Timeout,
-    #[error("{0}")]
-    Api(#[from] kube::Error),
-}
-
-impl Error {
-    fn code(&self) -> u16 {
-        match self {
-            Self::Api(kube::Error::Api(status)) => status.code,
-            Self::Api(_) | Self::Timeout => 0,
-        }
-    }
-}
-
 /// Goes through the objects of a kind until each is withdrawn.
 async fn of_kind<K, S>(client: &Client, status: fn(&K) -> Option<&S>, withdrawn: fn(&S, Timestamp) -> S)
 where
@@ -74,8 +57,8 @@ where
                 info!(%kind, written, "Statuses say that timesync is uninstalled");
                 return;
             }
-            Err(error) if error.code() == 404 => return,
-            Err(error) if error.code() == 403 => {
+            Err(error) if error.code() == Some(404) => return,
+            Err(error) if error.code() == Some(403) => {
                 warn!(%kind, %error, "Not permitted to withdraw statuses; they say what was true before the uninstallation");
                 return;
             }
@@ -90,7 +73,7 @@ async fn pass<K, S>(
     client: &Client,
     status: fn(&K) -> Option<&S>,
     withdrawn: fn(&S, Timestamp) -> S,
-) -> Result<usize, Error>
+) -> Result<usize, WriteError>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync,
     S: Default + PartialEq + Serialize,
@@ -99,7 +82,7 @@ where
     let (mut count, mut failed) = (0, None);
     let mut params = ListParams::default().limit(PAGE);
     loop {
-        let page = timeout(REQUEST, api.list(&params)).await.map_err(|_| Error::Timeout)??;
+        let page = limited(REQUEST, api.list(&params)).await?;
         let now = Timestamp::now();
         let wanted = page.items.iter().filter_map(|object| {
             // One that cannot be read is emptied.
@@ -124,7 +107,7 @@ where
     }
 }
 
-async fn write<K, S>(client: &Client, object: &DeserializeGuard<K>, status: S) -> Result<(), Error>
+async fn write<K, S>(client: &Client, object: &DeserializeGuard<K>, status: S) -> Result<(), WriteError>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     S: Serialize,
@@ -139,12 +122,10 @@ where
         "status": status,
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    match timeout(REQUEST, api.patch_status(&name, &params, &Patch::Apply(&wanted))).await {
-        Err(_) => Err(Error::Timeout),
-        Ok(Ok(_)) => Ok(()),
+    match limited(REQUEST, api.patch_status(&name, &params, &Patch::Apply(&wanted))).await {
         // Deleted, perhaps made anew.
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 || status.code == 409 => Ok(()),
-        Ok(Err(error)) => Err(error.into()),
+        Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(()),
+        written => written.map(drop),
     }
 }
 
