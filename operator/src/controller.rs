@@ -361,6 +361,8 @@ impl Controller {
             let Some(new) = statuses.get(&policy.name) else { continue };
             if worth_writing(new, &policy.status, written_policies.get(&policy.name), now) {
                 self.writer.policies.want(&policy.name, now);
+            } else {
+                self.writer.policies.settle(&policy.name);
             }
         }
         while let Some(name) = self.writer.policies.next() {

@@ -179,6 +179,7 @@ impl Controller {
             ("Pod", writer.annotations.any_fails()),
             ("Event", writer.events.any_fails()),
             ("NodeClock", writer.urgent.any_fails() || writer.node_clocks.any_fails()),
+            ("TimeSyncPolicy", writer.policies.any_fails()),
         ] {
             if !fails {
                 self.health.set(kind, Ok(()));
