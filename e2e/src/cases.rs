@@ -44,6 +44,8 @@ mod demo_fails;
 
 mod scale;
 
+mod isolation;
+
 use std::time::Instant;
 
 use anyhow::bail;
@@ -99,6 +101,11 @@ const COMMON: &[Case] = &[
 const APART: &[Case] = &[
     case("demo-fails", "the demo fails in Observe mode and without upstream", demo_fails::run),
     case("scale", "200 simulated nodes: what the operator writes, and how often", scale::run),
+    case(
+        "isolation",
+        "faults of single objects, with 20 simulated nodes: told, and no other object's",
+        isolation::run,
+    ),
 ];
 
 /// Prints the names.

@@ -8,7 +8,7 @@ use crate::{bench::ratio::median, cluster, image, interrupt, page};
 
 mod objects;
 
-mod agent;
+pub(crate) mod agent;
 
 mod fleet;
 
@@ -21,6 +21,8 @@ mod seen;
 mod bill;
 
 mod bare;
+
+pub(crate) mod denial;
 
 pub(crate) mod world;
 

@@ -23,7 +23,7 @@ use channel::Channel;
 pub(crate) struct Answer {
     pub(crate) node: String,
     pub(crate) pod: String,
-    pub(crate) result: Result<Arc<Report>, Failure>,
+    pub(crate) result: Result<Box<Report>, Failure>,
 }
 
 /// Why an agent could not be asked.
@@ -196,7 +196,7 @@ impl Poll {
         }
     }
 
-    async fn answer(&self, result: Result<Arc<Report>, Failure>) -> Result<(), ()> {
+    async fn answer(&self, result: Result<Box<Report>, Failure>) -> Result<(), ()> {
         let answer = Answer { node: self.node.clone(), pod: self.pod.clone(), result };
         self.answers.send(answer).await.map_err(|_| ())
     }
@@ -245,7 +245,7 @@ impl Poll {
                     report.clamp();
                     heard = true;
                     after = report.sequence;
-                    if self.answer(Ok(Arc::new(report))).await.is_err() {
+                    if self.answer(Ok(Box::new(report))).await.is_err() {
                         return (heard, End::Failed(Failure::Timeout));
                     }
                 }

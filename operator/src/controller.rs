@@ -160,17 +160,21 @@ impl Controller {
         ticked
     }
 
-    fn note(&mut self, answer: Answer) {
+    fn note(&mut self, mut answer: Answer) {
         let failed = self.memory.reports.fails(&answer.node);
-        match &answer.result {
+        match &mut answer.result {
             Err(failure) => {
                 self.metrics.not_collected(failure.reason());
                 if !failed {
-                    warn!(node = answer.node, error = %chain(failure), "Agent not reached; trying again");
+                    warn!(node = answer.node, error = %chain(&*failure), "Agent not reached; trying again");
                 }
             }
-            Ok(_) if failed => info!(node = answer.node, "Agent reached"),
-            Ok(_) => {}
+            Ok(report) => {
+                if failed {
+                    info!(node = answer.node, "Agent reached");
+                }
+                events::drop_told(report, self.memory.world.known(&answer.node).map(|known| &**known));
+            }
         }
         self.memory.dirty.nodes.insert(answer.node.clone());
         self.memory.dirty.content |= self.memory.reports.note(answer, Instant::now(), Timestamp::now());
@@ -183,7 +187,7 @@ impl Controller {
             let mut validated = validate(self.watches.fetch());
             let held = validated.secrets.held.get(cookie_keys::FILE);
             let wanted = validated.wants_cookie_keys();
-            match memory.cookie_keys.turn(held, wanted, now, Timestamp::now(), draw) {
+            match memory.cookie_keys.turn(held, wanted, now, Timestamp::now(), cookie_keys::draw) {
                 Ok(keys) => validated.secrets.cookie_keys = keys,
                 Err(error) => {
                     self.metrics.failed("CookieKeys");
@@ -325,7 +329,7 @@ impl Controller {
             }
             for agent in &node.agents {
                 let report = reports.of_pod(name, &agent.uid, now);
-                if nudges.due(&agent.uid, &node.wanted, report, now) {
+                if nudges.due(agent, &node.wanted, report, now) {
                     to_nudge.insert(agent.uid.clone());
                     dirty.nodes.insert(name.clone());
                 }
@@ -377,11 +381,6 @@ impl Controller {
             self.writer.write_policy(policy.clone(), new.clone(), refusal);
         }
     }
-}
-
-fn draw() -> Result<[u8; cookie_keys::DRAWN], getrandom::Error> {
-    let mut random = [0; cookie_keys::DRAWN];
-    getrandom::fill(&mut random).map(|()| random)
 }
 
 impl Memory {

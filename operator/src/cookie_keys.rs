@@ -1,5 +1,6 @@
 //! The keys that agents seal NTS cookies with (RFC 8915 §6): made here and changed every day, the same for all agents, so
-//! that a client may go on with any of them. Pure: times and random numbers are arguments. No key is ever shown.
+//! that a client may go on with any of them. Pure but for [`draw`]: times and random numbers are
+//! arguments. No key is ever shown.
 //!
 //! The file has a key a line, `<id: 8 hexadecimal digits> <key: 64>`; `#` begins a comment. The first key seals, all of them
 //! open. A new key stands second until every agent has surely read it, since volumes lag by up to 81 s; then it comes
@@ -217,6 +218,12 @@ fn fresh(random: [u8; DRAWN], others: &[String]) -> String {
         write!(line, "{octet:02x}").expect("a String takes everything");
     }
     line
+}
+
+/// Random octets of the operating system.
+pub(crate) fn draw() -> Result<[u8; DRAWN], getrandom::Error> {
+    let mut random = [0; DRAWN];
+    getrandom::fill(&mut random).map(|()| random)
 }
 
 #[cfg(test)]

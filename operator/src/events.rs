@@ -12,6 +12,7 @@ use crate::{
     build::PreparedNode,
     collect::Impostor,
     condition::{ACCEPTED, reason::AGENT_NOT_PROVEN},
+    node_clock::Known,
     node_conditions,
     status::PolicyStatus,
     validate::Policy,
@@ -26,6 +27,13 @@ const LONGEST_NOTE: usize = 1024;
 pub(crate) fn untold(report: &Report, told: Option<u64>) -> impl Iterator<Item = &Transition> {
     let last = told.unwrap_or(0);
     report.transitions.iter().filter(move |transition| transition.number > last)
+}
+
+/// Drops the transitions that the NodeClock counts as told: they would be kept in memory for each of thousands of nodes.
+pub(crate) fn drop_told(report: &mut Report, known: Option<&Known>) {
+    let told = known.and_then(|known| known.last_transition(&report.instance)).unwrap_or(0);
+    report.transitions.retain(|transition| transition.number > told);
+    report.transitions.shrink_to_fit();
 }
 
 /// The Event of a transition; none for those that are everyday business.

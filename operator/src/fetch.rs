@@ -36,6 +36,10 @@ use crate::{
 /// The ConfigMap with the profiles, in the operator's namespace.
 pub(crate) const CONFIG_MAP: &str = "timesync-profiles";
 
+/// Objects that the API server lists at a time: only so many are in memory as a whole, with their ownership records. What is kept
+/// of them lies between, so memory that a large page took would never be free again.
+const PAGE: u32 = 50;
+
 /// A picture of what there are few of.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fetched {
@@ -104,8 +108,8 @@ impl Watches {
         tasks: &mut JoinSet<()>,
     ) -> Self {
         let Where { namespace, agent_selector, agent_port } = *agents;
-        let all = watcher::Config::default();
-        let labelled = watcher::Config::default().labels(agent_selector);
+        let all = watcher::Config::default().page_size(PAGE);
+        let labelled = all.clone().labels(agent_selector);
         let ours = watcher::Config::default().fields(&format!("metadata.name={CONFIG_MAP}"));
         let own = |client: &Client| Api::namespaced(client.clone(), namespace);
         let health = &wake.health;

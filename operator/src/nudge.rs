@@ -8,6 +8,8 @@ use std::{
 
 use contract::{Assignment, Report};
 
+use crate::facts::AgentPod;
+
 /// A kubelet that has delivered the annotation, and is going to deliver the ConfigMap by itself, has done so by then.
 const FIRST: Duration = Duration::from_secs(2);
 /// One that has not delivered the annotation is busy: another change of it is no help soon.
@@ -49,17 +51,19 @@ impl Nudges {
         self.annotated.insert(pod.to_owned(), now);
     }
 
-    /// Whether the pod is to be nudged now. `report` is the agent's newest, and when it came; without one from after the
-    /// annotation there is nothing to judge by.
+    /// Whether the pod is to be nudged now. `report` is the agent's newest, and when it came. Before the annotation is
+    /// written, and without a report from after that, there is nothing to judge by.
     pub(crate) fn due(
         &mut self,
-        pod: &str,
+        agent: &AgentPod,
         wanted: &Assignment,
         report: Option<(&Report, Instant)>,
         now: Instant,
     ) -> bool {
+        let pod = agent.uid.as_str();
         let keys = self.keys_due(pod, now);
         let annotated = self.annotated.get(pod);
+        let report = report.filter(|_| !agent.lacks(wanted));
         let report = report.filter(|(_, came)| annotated.is_none_or(|annotated| came > annotated));
         self.lag_due(pod, wanted, report.map(|(report, _)| report), now) || keys
     }
@@ -126,7 +130,12 @@ mod tests {
     use contract::{ProfileError, ProfileName};
 
     use super::*;
-    use crate::fixtures::report;
+    use crate::fixtures::{agent, report};
+
+    /// A pod with this annotation.
+    fn pod(annotation: &Assignment) -> AgentPod {
+        agent("n", Some(&annotation.to_string()))
+    }
 
     #[test]
     fn a_lagging_agent_is_nudged_more_and_more_rarely() {
@@ -138,7 +147,7 @@ mod tests {
         let start = Instant::now();
         let mut due = |report: &Report, came, secs| {
             nudges.due(
-                "u",
+                &pod(&wanted),
                 &wanted,
                 Some((report, start + Duration::from_secs(came))),
                 start + Duration::from_secs(secs),
@@ -161,22 +170,44 @@ mod tests {
         let report = report();
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
-        nudges.annotated("u", at(1));
-        assert!((1..90).all(|secs| !nudges.due("u", &wanted, Some((&report, start)), at(secs))));
-        nudges.forget("u");
+        let pod = pod(&wanted);
+        nudges.annotated(&pod.uid, at(1));
+        assert!((1..90).all(|secs| !nudges.due(&pod, &wanted, Some((&report, start)), at(secs))));
+        nudges.forget(&pod.uid);
         assert!(nudges.annotated.is_empty());
+    }
+
+    #[test]
+    fn a_pod_whose_turn_has_not_come_is_not_late() {
+        let mut nudges = Nudges::default();
+        let old = pod(&Assignment::Profile(ProfileName::of("p", "old")));
+        let wanted = Assignment::Profile(ProfileName::of("p", "new"));
+        let report = report();
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        assert!((1..90).all(|secs| !nudges.due(&old, &wanted, Some((&report, at(secs))), at(secs))));
+        // Once it is annotated, its time begins.
+        nudges.annotated(&old.uid, at(90));
+        let new = pod(&wanted);
+        let due: Vec<_> = (91..120)
+            .filter(|secs| nudges.due(&new, &wanted, Some((&report, at(*secs))), at(*secs)))
+            .collect();
+        assert_eq!(due, [106]);
     }
 
     #[test]
     fn a_changed_key_is_worth_three_nudges() {
         let mut nudges = Nudges::default();
         let start = Instant::now();
-        nudges.keys_changed("u", start);
-        let mut due = |pod, secs| nudges.due(pod, &Assignment::None, None, start + Duration::from_secs(secs));
-        assert!((0..60).all(|secs| !due("other", secs)));
-        assert_eq!((0..60).filter(|secs| due("u", *secs)).collect::<Vec<_>>(), [1, 5, 15]);
-        nudges.keys_changed("u", start);
-        nudges.forget("u");
+        let (pod, other) = (pod(&Assignment::None), agent("other", None));
+        nudges.keys_changed(&pod.uid, start);
+        let mut due = |pod: &AgentPod, secs| {
+            nudges.due(pod, &Assignment::None, None, start + Duration::from_secs(secs))
+        };
+        assert!((0..60).all(|secs| !due(&other, secs)));
+        assert_eq!((0..60).filter(|secs| due(&pod, *secs)).collect::<Vec<_>>(), [1, 5, 15]);
+        nudges.keys_changed(&pod.uid, start);
+        nudges.forget(&pod.uid);
         assert!(nudges.keys.is_empty());
     }
 

@@ -1,7 +1,6 @@
 //! What was last heard of each node, and from when on silence counts. Pure: answers and time are arguments.
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -33,7 +32,7 @@ struct Hearing {
     /// Since when we listen, or heard of the node last.
     since: Instant,
     pod: String,
-    last: Option<(Arc<Report>, Timestamp)>,
+    last: Option<(Box<Report>, Timestamp)>,
     /// Why nothing comes, if the last try failed.
     failure: Option<String>,
     /// Since when, and when last, something answered that was not proven to be the agent; and what it lacks.
@@ -204,7 +203,7 @@ mod tests {
         let impostor = Impostor { address: "192.0.2.1:9817".to_owned(), why: Unproven::Refused };
         let unproven = || Err(Failure::Unproven(impostor.clone()));
         reports.listen_to("n", start);
-        note(&mut reports, 0, Ok(Arc::new(report())));
+        note(&mut reports, 0, Ok(Box::new(report())));
         note(&mut reports, 10, unproven());
         assert!(reports.of("n", at(11)).report().is_some(), "once is no news");
         note(&mut reports, 11, Err(Failure::Timeout));
@@ -220,7 +219,7 @@ mod tests {
         assert!(matches!(reports.of("n", at(96)), Heard::Silent(_)), "another one may be a moment's");
         note(&mut reports, 100, unproven());
         assert!(matches!(reports.of("n", at(101)), Heard::Unproven(_)));
-        note(&mut reports, 102, Ok(Arc::new(report())));
+        note(&mut reports, 102, Ok(Box::new(report())));
         assert!(matches!(reports.of("n", at(102)), Heard::Report(..)));
     }
 
@@ -231,14 +230,14 @@ mod tests {
         let at = |secs| start + Duration::from_secs(secs);
         let answer = |result| Answer { node: "n".to_owned(), pod: "u".to_owned(), result };
         assert!(matches!(reports.of("n", start), Heard::Waiting { tried: false }));
-        reports.note(answer(Ok(Arc::new(report()))), start, Timestamp::UNIX_EPOCH);
+        reports.note(answer(Ok(Box::new(report()))), start, Timestamp::UNIX_EPOCH);
         assert!(matches!(reports.of("n", start), Heard::Waiting { tried: false }), "nobody listens to it");
         reports.listen_to("n", start);
         reports.note(answer(Err(Failure::Timeout)), at(1), Timestamp::UNIX_EPOCH);
         assert!(matches!(reports.of("n", at(1)), Heard::Waiting { tried: true }));
         assert!(matches!(reports.of("n", at(91)), Heard::Silent(Some("no answer in time"))));
-        assert!(reports.note(answer(Ok(Arc::new(report()))), at(100), Timestamp::UNIX_EPOCH));
-        assert!(!reports.note(answer(Ok(Arc::new(report()))), at(100), Timestamp::UNIX_EPOCH), "as before");
+        assert!(reports.note(answer(Ok(Box::new(report()))), at(100), Timestamp::UNIX_EPOCH));
+        assert!(!reports.note(answer(Ok(Box::new(report()))), at(100), Timestamp::UNIX_EPOCH), "as before");
         assert!(reports.of("n", at(100)).report().is_some());
         reports.note(answer(Err(Failure::Timeout)), at(140), Timestamp::UNIX_EPOCH);
         assert!(reports.of("n", at(189)).report().is_some(), "one failure is no silence");

@@ -328,7 +328,7 @@ mod tests {
                     Some(report) => {
                         let mut report = report.clone();
                         report.profile = profile.clone();
-                        Ok(Arc::new(report))
+                        Ok(Box::new(report))
                     }
                     None => Err(Failure::Timeout),
                 };

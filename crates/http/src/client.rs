@@ -1,13 +1,11 @@
 //! The side that asks: nothing of an answer is believed before the agent has proven that it knows the token. [`Client`] and
 //! [`Session`] do no I/O; [`Conversation`] and [`ask`] are for programs without a runtime.
-use std::{
-    io::{self, BufRead, BufReader, Read, Write},
-    str,
-};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 use contract::proof::{CHALLENGE_PATH, Challenge, NONCE_HEADER, Nonce, PROOF_HEADER};
 
 use crate::{
+    head::{self, Head, LARGEST_HEAD, NotHttp},
     proof::{Exchange, Handshake, hex, nonce, unhex},
     token::Token,
 };
@@ -152,7 +150,7 @@ pub fn ask(
 ) -> Result<Answer, AskError> {
     match token {
         Some(token) => Conversation::open(stream, token.clone(), node)?.ask(target),
-        None => Ok(get(&mut BufReader::new(stream), target, &[])?),
+        None => Ok(get(&mut BufReader::new(stream), target, None)?),
     }
 }
 
@@ -171,7 +169,7 @@ impl<S: Read + Write> Conversation<S> {
     /// Whoever answers is none.
     pub fn open(stream: S, token: Token, node: Option<&str>) -> Result<Self, AskError> {
         let (mut stream, client) = (BufReader::new(stream), Client::new(node)?);
-        let challenge = get(&mut stream, CHALLENGE_PATH, &[(NONCE_HEADER, &client.nonce())])?;
+        let challenge = get(&mut stream, CHALLENGE_PATH, Some((NONCE_HEADER, &client.nonce())))?;
         match challenge.status {
             200 => Ok(Self { stream, token, session: client.accept(&challenge.body)? }),
             401 | 403 | 503 => Err(refused(&challenge)),
@@ -185,7 +183,7 @@ impl<S: Read + Write> Conversation<S> {
     /// There is no answer, or it is not to be believed.
     pub fn ask(&mut self, target: &str) -> Result<Answer, AskError> {
         let proof = self.session.request(&self.token, target);
-        let answer = get(&mut self.stream, target, &[(PROOF_HEADER, &proof)])?;
+        let answer = get(&mut self.stream, target, Some((PROOF_HEADER, &proof)))?;
         match self.session.check(&self.token, target, answer.status, &answer.body, answer.proof.as_deref()) {
             Ok(()) => Ok(answer),
             Err(_) if answer.status != 200 => Err(refused(&answer)),
@@ -205,47 +203,31 @@ fn refused(answer: &Answer) -> AskError {
 fn get<S: Read + Write>(
     stream: &mut BufReader<S>,
     target: &str,
-    headers: &[(&str, &str)],
+    field: Option<(&str, &str)>,
 ) -> io::Result<Answer> {
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    write!(stream.get_mut(), "GET {target} HTTP/1.1\r\nHost: agent\r\n{headers}\r\n")?;
-    let mut head = stream.by_ref().take(LARGEST_HEAD);
-    let line = line(&mut head)?;
-    let status = line.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(no_http)?;
-    let (mut length, mut proof) = (None, None);
-    loop {
-        let line = self::line(&mut head)?;
-        let Some((name, value)) = line.split_once(':') else {
-            if line.is_empty() {
-                break;
-            }
-            return Err(no_http());
-        };
-        if name.eq_ignore_ascii_case("content-length") {
-            length = value.trim().parse().ok();
-        } else if name.eq_ignore_ascii_case(PROOF_HEADER) {
-            proof = Some(value.trim().as_bytes().to_vec());
+    stream.get_mut().write_all(head::request(target, "agent", field).as_bytes())?;
+    let mut octets = Vec::new();
+    let mut limited = stream.by_ref().take(LARGEST_HEAD as u64);
+    let head = loop {
+        if limited.read_until(b'\n', &mut octets)? == 0 {
+            return Err(no_http(NotHttp));
         }
+        if let Some((head, _)) = Head::parse(&octets).map_err(no_http)? {
+            break head;
+        }
+    };
+    if head.length > LARGEST_BODY {
+        return Err(no_http(NotHttp));
     }
-    // Both programs' server says how long an answer is.
-    let length = length.filter(|length| *length <= LARGEST_BODY).ok_or_else(no_http)?;
-    let mut body = vec![0; length];
+    let mut body = vec![0; head.length];
     stream.read_exact(&mut body)?;
-    Ok(Answer { status, body, proof })
+    Ok(Answer { status: head.status, body, proof: head.proof })
 }
-
-const LARGEST_HEAD: u64 = 16 << 10;
 
 const LARGEST_BODY: usize = 16 << 20;
 
-fn line(head: &mut impl BufRead) -> io::Result<String> {
-    let mut line = String::new();
-    head.read_line(&mut line)?;
-    line.strip_suffix("\r\n").map(str::to_owned).ok_or_else(no_http)
-}
-
-fn no_http() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP of an agent")
+fn no_http(error: NotHttp) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 #[cfg(test)]

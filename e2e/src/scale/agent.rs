@@ -47,7 +47,17 @@ struct Facts {
     /// Reason and message of each transition that is worth an Event; the report may have dropped it since.
     events: Vec<(&'static str, String)>,
     delay: Duration,
+    flood: Option<Flood>,
     noise: Noise,
+}
+
+/// What an agent that is out of order, or not ours, adds to each report.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flood {
+    /// Transitions that are new.
+    pub(crate) transitions: u64,
+    /// Characters of each one's message.
+    pub(crate) text: usize,
 }
 
 /// Of a report, as in a real agent.
@@ -70,6 +80,7 @@ impl Agent {
             last_number: 0,
             events: Vec::new(),
             delay: Duration::ZERO,
+            flood: None,
             noise: Noise(seed | 1),
         };
         Self {
@@ -157,6 +168,13 @@ impl Agent {
         self.facts().delay = delay;
     }
 
+    /// Adds this to each report from now on, and always has news.
+    pub(crate) fn flood(&self, flood: Option<Flood>) {
+        let mut facts = self.facts();
+        facts.flood = flood;
+        self.tell(facts, true);
+    }
+
     /// Reports so far.
     pub(crate) fn answers(&self) -> usize {
         self.answers.load(Ordering::Relaxed)
@@ -182,10 +200,12 @@ impl Agent {
 
     fn report(&self) -> Report {
         let mut facts = self.facts();
+        let floods = facts.flood.is_some();
+        let transitions = facts.shown_transitions();
         let synchronized = facts.synchronized;
         let (offset, growth) = (facts.noise.within(80e-6), facts.noise.within(0.3e-3).abs());
         let sources = (0..SOURCES.len()).map(|index| facts.source(index, offset)).collect();
-        Report {
+        let report = Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             boot_id: format!("{:0>8}-0000-4000-8000-000000000000", &self.instance[..8]),
             instance: self.instance.clone(),
@@ -238,8 +258,10 @@ impl Agent {
             },
             server: ServerReport { enabled: true, serving: true, ..ServerReport::default() },
             http_message: String::new(),
-            transitions: facts.transitions.iter().cloned().collect(),
-        }
+            transitions,
+        };
+        self.tell(facts, floods);
+        report
     }
 }
 
@@ -256,6 +278,23 @@ impl Facts {
         if self.transitions.len() > TRANSITIONS_KEPT {
             self.transitions.pop_front();
         }
+    }
+
+    /// Those that are kept, and those of a flood, which are of no use to anybody.
+    fn shown_transitions(&mut self) -> Vec<Transition> {
+        let mut shown: Vec<_> = self.transitions.iter().cloned().collect();
+        if let Some(Flood { transitions, text }) = self.flood {
+            let at = shown.last().map_or(0.0, |last| last.at);
+            let first = self.last_number + 1;
+            self.last_number += transitions;
+            shown.extend((first..=self.last_number).map(|number| Transition {
+                number,
+                at,
+                kind: TransitionKind::SynchronizationLost,
+                message: "x".repeat(text),
+            }));
+        }
+        shown
     }
 
     fn source(&mut self, index: usize, offset: f64) -> SourceReport {

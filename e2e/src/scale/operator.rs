@@ -1,11 +1,14 @@
-//! The operator under test, as a process: started with the chart's arguments and the chart's rights, measured in /proc.
+//! The operator under test, as a process: started with the chart's arguments and the chart's rights, measured in /proc, and
+//! asked over its own HTTP.
 use std::{
     fs,
+    net::TcpStream,
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
+use timesync_http::ask;
 
 use super::stage::Stage;
 use crate::{
@@ -16,8 +19,10 @@ use crate::{
 
 /// A running operator; it ends with the stage.
 pub(crate) struct Operator {
-    name: String,
+    pub(crate) name: String,
     pid: u32,
+    /// Where it serves its own HTTP.
+    address: String,
 }
 
 /// What a process has used.
@@ -36,20 +41,52 @@ pub(crate) const CONTAINER_LIMIT: u32 = 1024;
 pub(crate) const AMPLE_LIMIT: u32 = 16_384;
 
 impl Operator {
-    /// Starts `program` with this soft limit of descriptors; `name` differs from those before it.
-    pub(crate) fn start(stage: &Stage, program: &Path, name: &str, descriptors: u32) -> anyhow::Result<Self> {
-        let mut daemon = Daemon::new(name, program)
+    /// Starts `program` with this soft limit of descriptors; `number` differs from those before it.
+    pub(crate) fn start(
+        stage: &Stage,
+        program: &Path,
+        number: usize,
+        descriptors: u32,
+    ) -> anyhow::Result<Self> {
+        let name = format!("operator-{number}");
+        let address = format!("127.30.{}.{}:9818", 1 + number / 250, number % 250 + 1);
+        let mut daemon = Daemon::new(&name, program)
             // The hard limit stays what it is.
             .wrap(&format!("prlimit --nofile={descriptors}:"))
             .env("KUBECONFIG", stage.kubeconfig.display().to_string())
             .env("POD_NAMESPACE", install::NAMESPACE)
-            .env("POD_NAME", name);
+            .env("POD_NAME", &name);
         for argument in &stage.arguments {
             daemon = daemon.arg(argument);
         }
         let token = stage.token.display();
-        let pid = daemon.args(&format!("--token-file {token} --listen 127.0.0.1:0")).start()?;
-        Ok(Self { name: name.to_owned(), pid })
+        let pid = daemon.args(&format!("--token-file {token} --listen {address}")).start()?;
+        Ok(Self { name, pid, address })
+    }
+
+    /// Status and body of its answer to `GET path`.
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
+        let stream = TcpStream::connect(&self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let answer = ask(stream, None, None, path).with_context(|| format!("{path} of {}", self.name))?;
+        Ok((answer.status, String::from_utf8(answer.body)?))
+    }
+
+    /// A metric with its labels, such as `a_total{kind="b"}`; 0 if there is none yet.
+    pub(crate) fn metric(&self, series: &str) -> anyhow::Result<f64> {
+        let (_, text) = self.get("/metrics")?;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(Ok(0.0), |value| value.trim().parse().context("a number"))
+    }
+
+    /// Sends a signal such as `-STOP`, and does not wait for what it does.
+    pub(crate) fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        process::sh(&format!("kill {signal} {}", self.pid)).map(drop)
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        !process::running(&self.name)
     }
 
     /// Ends it, by a signal such as `-TERM`.

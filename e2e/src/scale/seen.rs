@@ -70,6 +70,12 @@ impl PolicySeen {
     pub(crate) fn condition(&self, type_: &str) -> &str {
         condition(&self.status.conditions, type_)
     }
+
+    /// Message of a condition; empty if there is none.
+    pub(crate) fn message(&self, type_: &str) -> &str {
+        let found = self.status.conditions.iter().find(|condition| condition.type_ == type_);
+        found.map_or("", |condition| &condition.message)
+    }
 }
 
 /// An Event.

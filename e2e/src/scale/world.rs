@@ -143,10 +143,14 @@ impl World {
 
     /// Starts an operator.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
-        self.starts += 1;
-        let name = format!("operator-{}", self.starts);
-        self.operator = Some(Operator::start(&self.stage, &self.program, &name, self.descriptors)?);
+        self.operator = Some(self.another()?);
         Ok(())
+    }
+
+    /// Starts one more operator, which is the caller's.
+    pub(crate) fn another(&mut self) -> anyhow::Result<Operator> {
+        self.starts += 1;
+        Operator::start(&self.stage, &self.program, self.starts, self.descriptors)
     }
 
     /// Ends the operator by a signal such as `-TERM`.

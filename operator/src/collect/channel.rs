@@ -1,28 +1,25 @@
 //! One connection to an agent: the challenge once, then questions whose answers prove themselves. Nothing of an answer is
-//! read before that.
-use std::time::Duration;
+//! read before that. There are thousands, and each waits nearly all the time: so none keeps a buffer while it waits, which
+//! an HTTP library's connection does (12 KiB).
+use std::{io, time::Duration};
 
 use contract::{
     limits::LARGEST_REPORT,
     proof::{CHALLENGE_PATH, NONCE_HEADER, PROOF_HEADER},
 };
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::{
-    Request, Response, StatusCode,
-    body::{Bytes, Incoming},
-    client::conn::http1::{self, SendRequest},
-    header::HOST,
+use hyper::StatusCode;
+use timesync_http::{Client, Head, LARGEST_HEAD, NotHttp, Session, Token, Untrusted, request};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
 };
-use hyper_util::rt::TokioIo;
-use timesync_http::{Client, Session, Token, Untrusted};
-use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
 
 use super::{Failure, Impostor, Unproven};
 
 /// Closed when dropped.
 pub(super) struct Channel {
-    sender: SendRequest<Empty<Bytes>>,
-    driver: AbortHandle,
+    stream: TcpStream,
     host: String,
     token: Token,
 }
@@ -31,9 +28,20 @@ pub(super) struct Channel {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An agent does not keep a challenge waiting.
 const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(5);
-/// What is read of it at a time, and the most that its headers may have. Each of thousands of connections keeps so much.
-const BUFFER: usize = 4 << 10;
 const LARGEST_CHALLENGE: usize = 4 << 10;
+
+/// Why there is no answer.
+enum ReadError {
+    Io(io::Error),
+    NotHttp(NotHttp),
+    TooLarge,
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
 
 impl Channel {
     /// Connects to the agent of `node`, and exchanges nonces with whoever answers.
@@ -45,13 +53,8 @@ impl Channel {
         let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect((host.as_str(), *port)));
         let stream =
             stream.await.map_err(|_| Failure::Timeout)?.map_err(|error| Failure::Connect(error.into()))?;
-        let handshake =
-            http1::Builder::new().read_buf_exact_size(Some(BUFFER)).handshake(TokioIo::new(stream));
-        let (sender, connection) = handshake.await.map_err(|error| Failure::Connect(error.into()))?;
-        // Its error, if any, is also that of the request under way.
-        let driver = tokio::spawn(async move { drop(connection.await) }).abort_handle();
         let host = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        let mut channel = Self { sender, driver, host, token };
+        let mut channel = Self { stream, host, token };
         let client = Client::new(Some(node)).map_err(|error| Failure::Connect(error.into()))?;
         // The connection stands: who does not answer now, or not in HTTP, is no agent, or one that hangs.
         let nonce = client.nonce();
@@ -61,19 +64,17 @@ impl Channel {
         Ok((channel, session))
     }
 
-    async fn challenge(&mut self, nonce: &str) -> Result<Bytes, Unproven> {
-        let sent = self.get(CHALLENGE_PATH, NONCE_HEADER, nonce).await;
-        let response = sent.map_err(|error| match error.is_parse() {
-            true => Unproven::Untrusted(Untrusted::NoAgent),
-            false => Unproven::Silent,
+    async fn challenge(&mut self, nonce: &str) -> Result<Vec<u8>, Unproven> {
+        let answer = self.get(CHALLENGE_PATH, (NONCE_HEADER, nonce), LARGEST_CHALLENGE).await;
+        let (head, body) = answer.map_err(|error| match error {
+            ReadError::Io(_) => Unproven::Silent,
+            ReadError::NotHttp(_) | ReadError::TooLarge => Unproven::Untrusted(Untrusted::NoAgent),
         })?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::SERVICE_UNAVAILABLE => return Err(Unproven::NoToken),
-            _ => return Err(Unproven::Untrusted(Untrusted::NoAgent)),
+        match head.status {
+            200 => Ok(body),
+            503 => Err(Unproven::NoToken),
+            _ => Err(Unproven::Untrusted(Untrusted::NoAgent)),
         }
-        let body = Limited::new(response.into_body(), LARGEST_CHALLENGE).collect().await;
-        Ok(body.map_err(|_| Unproven::Untrusted(Untrusted::NoAgent))?.to_bytes())
     }
 
     /// The body of the agent's answer, waited for no longer than `limit`.
@@ -82,16 +83,17 @@ impl Channel {
         session: &mut Session,
         target: &str,
         limit: Duration,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<Vec<u8>, Failure> {
         let proof = session.request(&self.token, target);
         let exchange = async {
-            let response = self.get(target, PROOF_HEADER, &proof).await;
-            let response = response.map_err(|error| Failure::Connect(error.into()))?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, LARGEST_REPORT).collect().await.map_err(unread)?;
-            let (status, body) = (head.status, body.to_bytes());
-            let proof = head.headers.get(PROOF_HEADER).map(|proof| proof.as_bytes());
-            match session.check(&self.token, target, status.as_u16(), &body, proof) {
+            let answer = self.get(target, (PROOF_HEADER, &proof), LARGEST_REPORT).await;
+            let (head, body) = answer.map_err(|error| match error {
+                ReadError::Io(error) => Failure::Connect(error.into()),
+                ReadError::NotHttp(error) => Failure::Connect(error.into()),
+                ReadError::TooLarge => Failure::TooLarge,
+            })?;
+            let status = StatusCode::from_u16(head.status).map_err(|_| Failure::Connect(NotHttp.into()))?;
+            match session.check(&self.token, target, head.status, &body, head.proof.as_deref()) {
                 Ok(()) if status == StatusCode::OK => Ok(body),
                 Ok(()) => Err(Failure::Status(status)),
                 Err(_) if status == StatusCode::UNAUTHORIZED => Err(self.unproven(Unproven::Refused)),
@@ -102,10 +104,36 @@ impl Channel {
         timeout(limit, exchange).await.map_err(|_| Failure::Timeout)?
     }
 
-    async fn get(&mut self, target: &str, header: &str, value: &str) -> hyper::Result<Response<Incoming>> {
-        let request = Request::get(target).header(HOST, &self.host).header(header, value);
-        let request = request.body(Empty::new()).expect("a path, a host and digits make a request");
-        self.sender.send_request(request).await
+    /// One exchange; of a body that is larger than `largest` nothing is read.
+    async fn get(
+        &mut self,
+        target: &str,
+        field: (&str, &str),
+        largest: usize,
+    ) -> Result<(Head, Vec<u8>), ReadError> {
+        self.stream.write_all(request(target, &self.host, Some(field)).as_bytes()).await?;
+        // Here it waits: memory is taken when something comes.
+        self.stream.readable().await?;
+        let mut octets = Vec::with_capacity(512);
+        let (head, end) = loop {
+            if self.stream.read_buf(&mut octets).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            if let Some(whole) = Head::parse(&octets).map_err(ReadError::NotHttp)? {
+                break whole;
+            }
+            octets.reserve_exact(LARGEST_HEAD);
+        };
+        let mut body = octets.split_off(end);
+        if head.length > largest {
+            return Err(ReadError::TooLarge);
+        }
+        let rest = head.length.checked_sub(body.len()).ok_or(ReadError::NotHttp(NotHttp))?;
+        let read = (&mut self.stream).take(rest as u64).read_to_end(&mut body).await?;
+        if read < rest {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        Ok((head, body))
     }
 
     /// What a failure means as long as nothing was proven on this connection: whoever took the nonce did not prove to be
@@ -120,16 +148,5 @@ impl Channel {
 
     fn unproven(&self, why: Unproven) -> Failure {
         Failure::Unproven(Impostor { address: self.host.clone(), why })
-    }
-}
-
-/// Why a body was not read to its end.
-fn unread(error: Box<dyn std::error::Error + Send + Sync>) -> Failure {
-    if error.is::<LengthLimitError>() { Failure::TooLarge } else { Failure::Decode(error) }
-}
-
-impl Drop for Channel {
-    fn drop(&mut self) {
-        self.driver.abort();
     }
 }

@@ -150,7 +150,7 @@ async fn a_report_is_cut_before_anybody_sees_it() {
 }
 
 /// What the collector makes of the first answer.
-async fn heard(port: u16, secret: &Secret) -> Arc<Report> {
+async fn heard(port: u16, secret: &Secret) -> Box<Report> {
     let (answers, mut received) = mpsc::channel(8);
     let mut collector = Collector::new(secret.0.clone(), answers);
     collector.follow([&pod(port)].into_iter());

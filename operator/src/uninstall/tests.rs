@@ -36,7 +36,7 @@ fn agent(uid: &str, node: &str) -> AgentPod {
 fn says(uid: &str, state: Option<BootPodState>) -> Answer {
     let mut report = report();
     report.boot = state.map(|state| BootReport { state, message: String::new() });
-    Answer { node: String::new(), pod: uid.to_owned(), result: Ok(Arc::new(report)) }
+    Answer { node: String::new(), pod: uid.to_owned(), result: Ok(Box::new(report)) }
 }
 
 #[test]

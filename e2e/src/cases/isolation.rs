@@ -1,0 +1,90 @@
+//! What goes wrong with one object costs that object alone, and is told: faults in a real API server, with 20 simulated
+//! nodes. Each function brings one fault, sees what else goes on, and takes the fault back.
+mod denials;
+
+mod floods;
+
+mod missing;
+
+mod policies;
+
+mod replicas;
+
+use anyhow::{Context, ensure};
+use api::NodeCounts;
+
+use crate::scale::{
+    self,
+    world::{POLICY, World},
+};
+
+/// Enough to tell one node from the others.
+const NODES: usize = 20;
+
+const FAULTS: &[(&str, fn(&mut World) -> anyhow::Result<()>)] = &[
+    ("a pod whose annotation is refused", denials::of_an_annotation),
+    ("Events that are refused", denials::of_events),
+    ("a NodeClock that is refused", denials::of_a_node_clock),
+    ("a report of 900 kB", floods::of_text),
+    ("news without end", floods::of_transitions),
+    ("a right that is missing", missing::right),
+    ("a CRD that is missing", missing::crd),
+    ("150 large policies without nodes", policies::large),
+    ("a policy whose name begins with another's", policies::with_one_beginning),
+    ("a Lease that cannot be renewed", denials::of_the_lease),
+    ("a leader that stands still", replicas::stopped),
+];
+
+pub(crate) fn run() -> anyhow::Result<()> {
+    scale::on_a_world(NODES, |world| {
+        world.start()?;
+        for (about, run) in FAULTS {
+            world.settle()?;
+            eprintln!(" {about}");
+            run(world).with_context(|| (*about).to_owned())?;
+        }
+        world.settle()?;
+        world.expect_no_fault()?;
+        let events = world.expect_each_event_once()?;
+        eprintln!("  {events} Events, each once");
+        Ok(())
+    })
+}
+
+/// Edits the policy, and waits until all nodes but some run it. Returns generation and profile.
+fn edit_all_but(world: &mut World, missing: usize) -> anyhow::Result<(i64, String)> {
+    let (before, prefix) = (world.settle()?, format!("{POLICY}."));
+    let generation = world.edit()?;
+    let profile = world.wait("the annotations of the others", || {
+        let all = world.fleet.annotated();
+        let is_new = |value: &&String| **value != before && value.starts_with(&prefix);
+        let new = all.iter().map(|(_, value)| value).find(is_new)?;
+        let (count, _) = world.fleet.assigned(&|value| value == new);
+        crate::readings::note("pods annotated", &count.to_string());
+        (count >= NODES - missing).then(|| new.clone())
+    })?;
+    world.wait_running(&profile, NODES - missing)?;
+    Ok((generation, profile))
+}
+
+/// Whether the policy counts so many of its nodes.
+fn counts(nodes: Option<&NodeCounts>, count: impl Fn(&NodeCounts) -> i32, wanted: usize) -> bool {
+    nodes.is_some_and(|nodes| usize::try_from(count(nodes)) == Ok(wanted))
+}
+
+/// An error if the operator has not counted this.
+fn expect_counted(world: &World, series: &str) -> anyhow::Result<()> {
+    let value = world.running()?.metric(series)?;
+    ensure!(value > 0.0, "{series} is {value}");
+    Ok(())
+}
+
+/// Waits until the probe of readiness has this status, and says this.
+fn wait_ready(world: &World, status: u16, says: &str) -> anyhow::Result<()> {
+    world.wait(&format!("/readyz with {status} {says}"), || {
+        // It may not listen yet.
+        let (now, text) = world.running().and_then(|operator| operator.get("/readyz")).ok()?;
+        crate::readings::note("/readyz", &format!("{now} {text}"));
+        (now == status && text.contains(says)).then_some(())
+    })
+}
