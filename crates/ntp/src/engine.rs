@@ -3,18 +3,20 @@
 use crate::{
     Action, Auth, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, OwnAddresses, RequestId,
     Samples, Source, SourceId,
-    association::{Association, Reading, Received, known_first},
-    discipline::Discipline,
-    duplicate::canonical,
-    floor::Floor,
-    jump::{Jumps, Look},
-    leap::LeapWatch,
-    pool::Pool,
-    samples::{FIRST_SAVE, Recalled},
-    select::Selector,
-    slew::Clock,
-    standing::{Announced, Ballot},
+    clock::{leap::LeapWatch, slew::Clock},
+    disturbance::jump::{Jumps, Look},
+    engine::standing::{Announced, Ballot},
+    measure::{discipline::Discipline, floor::Floor, select::Selector},
+    source::{
+        association::{Association, Reading, Received, known_first},
+        duplicate::canonical,
+        pool::Pool,
+        samples::{FIRST_SAVE, Recalled},
+    },
 };
+
+pub(crate) mod standing;
+pub(crate) mod steer;
 
 /// What the caller knows when it starts the engine.
 #[derive(Clone, Debug)]

@@ -10,22 +10,23 @@ use std::{
 
 use crate::{
     LeapTable, Mono, NtpTimestamp, RateLimit, RestrictEntry, RestrictFlags, RestrictTable, Served, Serving,
-    Verdict, Wall,
-    control::tests as queries,
-    extension,
-    interleave::Previous,
-    key_exchange::{self, KEY_LEN, server::Offer},
-    mac,
-    nts::{
-        self,
-        cookie::{KeyId, SessionKeys},
-        server::Outcome,
+    Verdict, Wall, respond,
+    server::{control::tests as queries, rate_limit::RateTable, response::Request},
+    source::{
+        interleave::Previous,
+        reply::{self, Exchange, Identity},
     },
-    packet::{self, HEADER_LEN, Header, MODE_SERVER},
-    rate_limit::RateTable,
-    reply::{self, Exchange, Identity},
-    respond,
-    response::Request,
+    wire::{
+        extension,
+        key_exchange::{self, KEY_LEN, server::Offer},
+        mac,
+        nts::{
+            self,
+            cookie::{KeyId, SessionKeys},
+            server::Outcome,
+        },
+        packet::{self, HEADER_LEN, Header, MODE_SERVER},
+    },
 };
 
 /// So many rounds without a wish for more.

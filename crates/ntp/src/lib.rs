@@ -9,62 +9,23 @@
 //! `now`, wall time and monotonic time are different types, nonces come from the caller.
 #![forbid(unsafe_code)]
 
-mod actions;
-mod config;
 mod time;
 
-pub mod key_exchange;
+mod wire;
 
-pub mod extension;
-pub mod mac;
-mod md5;
-pub mod nts;
-mod own;
-pub mod packet;
-mod reflection;
-mod reply;
-mod cause;
+mod interface;
 
-mod association;
-mod interleave;
-mod poll;
-mod duplicate;
-mod pool;
-mod request;
+mod clock;
 
-mod filter;
-mod regression;
+mod source;
 
-mod select;
+mod measure;
 
-mod floor;
-
-mod combine;
-mod discipline;
-mod leap;
-mod leap_table;
-
-mod slew;
+mod disturbance;
 
 mod engine;
-mod jump;
-mod resume;
-mod aftermath;
-mod kernel;
-mod rival;
-mod local;
-mod orphan;
-mod samples;
-mod snapshot;
-mod standing;
-mod steer;
 
-mod restrict;
-
-mod rate_limit;
-mod response;
-
-mod control;
+mod server;
 
 #[cfg(test)]
 mod fuzz;
@@ -72,26 +33,29 @@ mod fuzz;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
-pub use actions::{
-    Action, BootState, Drift, Event, Pause, Refusal, RequestId, SourceId, StepReason, Transition,
-};
-pub use association::alternate_families;
-pub use cause::{SendError, objection, silence};
-pub use config::{Auth, Config, LeapMode, LocalClock, Mode, OnExternalStep, Source, Upstream};
-pub use control::{
-    AssociationIds, ControlView, KernelClock, KernelPps, QueryLimit, ServerCounts, answer as answer_query,
-};
+pub use clock::leap_table::{LeapTable, LeapTableError};
+pub use disturbance::rival::{Foreign, KernelTimex, Rival, Stance, Written};
 pub use engine::{Engine, Start};
-pub use floor::Floor;
-pub use leap_table::{LeapTable, LeapTableError};
-pub use own::{OwnAddresses, OwnPorts};
-pub use rate_limit::{Judgement, RateLimit, RateSet, RateVerdict};
-pub use reflection::Reflections;
-pub use response::{Answer, Decision, DropReason, Memory, Request, Served, Serving, Verdict, respond};
-pub use restrict::{Cidr, CidrError, RestrictEntry, RestrictFlags, RestrictTable};
-pub use rival::{Foreign, KernelTimex, Rival, Stance, Written};
-pub use samples::{Clocks, Samples, SavedSample, SourceSamples, Stale};
-pub use snapshot::{
-    Heard, Leap, Reason, SampleSnapshot, Snapshot, SourceDetail, SourceSnapshot, SourceState,
+pub use interface::{
+    actions::{Action, BootState, Drift, Event, Pause, Refusal, RequestId, SourceId, StepReason, Transition},
+    config::{Auth, Config, LeapMode, LocalClock, Mode, OnExternalStep, Source, Upstream},
+    own::{OwnAddresses, OwnPorts},
+    snapshot::{Heard, Leap, Reason, SampleSnapshot, Snapshot, SourceDetail, SourceSnapshot, SourceState},
+};
+pub use measure::floor::Floor;
+pub use server::{
+    control::{
+        AssociationIds, ControlView, KernelClock, KernelPps, QueryLimit, ServerCounts, answer as answer_query,
+    },
+    rate_limit::{Judgement, RateLimit, RateSet, RateVerdict},
+    reflection::Reflections,
+    response::{Answer, Decision, DropReason, Memory, Request, Served, Serving, Verdict, respond},
+    restrict::{Cidr, CidrError, RestrictEntry, RestrictFlags, RestrictTable},
+};
+pub use source::{
+    association::alternate_families,
+    cause::{SendError, objection, silence},
+    samples::{Clocks, Samples, SavedSample, SourceSamples, Stale},
 };
 pub use time::{Mono, Now, NtpTimestamp, Wall};
+pub use wire::{extension, key_exchange, mac, nts, packet};

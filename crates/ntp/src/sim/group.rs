@@ -6,10 +6,9 @@ use super::{LATENESS, Random, machine, servers};
 use crate::{
     Action, BootState, Config, Engine, Event, Memory, Mono, NtpTimestamp, OwnAddresses, OwnPorts, RateLimit,
     RateVerdict, Reflections, Request, RequestId, RestrictTable, Served, Serving, Snapshot, Start,
-    Transition, Upstream, Verdict,
-    packet::{self, Header},
-    respond,
+    Transition, Upstream, Verdict, respond,
     sim::{Behaviour, HONEST, config},
+    wire::packet::{self, Header},
 };
 
 /// All of them.

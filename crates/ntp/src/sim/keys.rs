@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Sim;
-use crate::{Auth, Event, RequestId, SendError, SourceId, nts::COOKIES};
+use crate::{Auth, Event, RequestId, SendError, SourceId, wire::nts::COOKIES};
 
 /// The cookies of the sources with NTS.
 #[derive(Default)]

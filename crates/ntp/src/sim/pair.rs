@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use crate::{
     Action, BootState, Config, Engine, Event, Leap, Mode, Mono, Now, NtpTimestamp, RequestId, Start, Wall,
-    packet::{self, Header, NtpShort},
     sim::config,
+    wire::packet::{self, Header, NtpShort},
 };
 
 /// The client's machine, and the way to the server. All of it waits while a request is under way.

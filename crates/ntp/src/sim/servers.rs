@@ -3,7 +3,7 @@
 use super::{machine::EPOCH, network::Trip};
 use crate::{
     Leap, NtpTimestamp,
-    packet::{self, Header, NtpShort},
+    wire::packet::{self, Header, NtpShort},
 };
 
 /// What a server does at a moment.

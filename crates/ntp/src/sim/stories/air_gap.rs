@@ -6,11 +6,11 @@ use proptest::prelude::*;
 
 use crate::{
     Config, Leap, LocalClock, Reason, SourceState,
-    reply::reference_id_of,
     sim::{
         Behaviour, HONEST, Sim, config,
         group::{Group, UPSTREAM, asking},
     },
+    source::reply::reference_id_of,
 };
 
 fn orphan(activate_after: f64) -> Option<LocalClock> {

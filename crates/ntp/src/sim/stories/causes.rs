@@ -2,8 +2,8 @@
 use super::{count, named};
 use crate::{
     Auth, Event, Reason, SendError, SourceState, Transition,
-    packet::NtpShort,
     sim::{Behaviour, HONEST, Script, Sim, config, honest},
+    wire::packet::NtpShort,
 };
 
 /// What is done to an answer.

@@ -7,8 +7,8 @@ use super::named;
 use crate::{
     Action, BootState, Engine, Event, Leap, Mono, Now, NtpTimestamp, RequestId, SendError, SourceId, Start,
     Transition, Wall,
-    packet::{self, Header},
     sim::{Sim, config, honest},
+    wire::packet::{self, Header},
 };
 
 #[test]

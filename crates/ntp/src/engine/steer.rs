@@ -1,0 +1,331 @@
+//! From the sources' estimates to a corrected clock: vote, merge, decide, act. The part of the engine that moves time.
+use crate::{
+    Action, Leap, Now, SourceState, StepReason, Transition, Wall,
+    clock::{leap::mixture, slew::Change},
+    engine::{Engine, standing::Ballot},
+    measure::{
+        combine::{Estimated, combinable, combine},
+        discipline::{CLOCK_ERROR, Decision, Reference},
+        floor::Floor,
+        select::{Candidate, Demands, Outcome},
+    },
+    source::{
+        association::{Association, Merits},
+        cause::{Cause, LAST_STRATUM},
+    },
+};
+
+/// While sources are sought, a vote waits so many seconds for those that may still answer: the first to answer could
+/// be the liar. Three answers of a burst take 1.4 s.
+const PATIENCE: f64 = 4.0;
+
+/// Standard deviation of the samples beyond which they say nothing, seconds (chrony's `maxjitter`).
+const MAX_JITTER: f64 = 1.0;
+
+impl Engine {
+    /// Compares the sources, and writes down what came of each.
+    pub(crate) fn vote(&mut self, now: Now) {
+        let at = self.clock.corrected(now.wall);
+        for association in &mut self.associations {
+            association.mixture = association.server.and_then(|s| mixture(&s, self.config.smeared, now.wall));
+            if let Some(cause) = association.obstacle() {
+                association.stand(&cause);
+            }
+        }
+        let patient = now.mono - self.seeking < PATIENCE && self.discipline.reference.is_none();
+        if patient && self.associations.iter().any(Association::measuring) {
+            self.ballot = Ballot::Open;
+            self.parent = self.smallest_orphan();
+            return;
+        }
+        let candidates = self.candidates(at);
+        let mut candidates = self.above_floor(candidates, at);
+        let required = self.associations.iter().any(Association::is_required);
+        let mut demands = Demands { min_sources: self.config.min_sources, required };
+        self.elect(!candidates.is_empty(), now);
+        let mut usable = self.associations.iter_mut().filter(|a| a.obstacle().is_none());
+        if let Some(parent) = usable.find(|a| Some(a.id) == self.parent) {
+            // It was elected: nobody else can agree with it, or prove it right.
+            candidates.extend(candidate(parent, (true, true), at, self.config.max_distance));
+            demands = Demands { min_sources: 1, required: false };
+        }
+        let (ballot, findings) = match self.selector.select(&candidates, demands) {
+            // Silence settles no contradiction.
+            Outcome::Nobody if self.ballot.failed() => return,
+            Outcome::Nobody => (Ballot::Open, Vec::new()),
+            Outcome::NoMajority(findings) => (Ballot::NoMajority, findings),
+            Outcome::TooFew(findings) => (Ballot::TooFew, findings),
+            Outcome::RequiredMissing(findings) => (Ballot::RequiredMissing, findings),
+            Outcome::Majority(findings) => (Ballot::Majority, findings),
+        };
+        self.ballot = ballot;
+        for (id, state, why) in findings {
+            if let Some(association) = self.associations.iter_mut().find(|a| a.id == id) {
+                // Of one that votes by what it said before: why it says nothing now.
+                let silent = (state == SourceState::Unreachable).then(|| association.obstacle()).flatten();
+                let why = silent.map_or_else(|| why.clone(), |cause| format!("{cause} {why}"));
+                association.standing = (state, why);
+            }
+        }
+        if ballot == Ballot::Majority {
+            self.leap.hear(self.announced_leap(), now.wall);
+        }
+    }
+
+    /// The leap second that more than half of those announce who agree with the majority.
+    fn announced_leap(&self) -> Leap {
+        let agreeing = [SourceState::Selected, SourceState::Combined, SourceState::Agreeing];
+        let voters = self.associations.iter().filter(|a| agreeing.contains(&a.standing.0));
+        let leaps: Vec<Leap> = voters.filter_map(|a| a.server).map(|server| server.leap).collect();
+        let wanted = |leap: Leap| 2 * leaps.iter().filter(|l| **l == leap).count() > leaps.len();
+        [Leap::Insert, Leap::Delete].into_iter().find(|leap| wanted(*leap)).unwrap_or(Leap::None)
+    }
+
+    /// The sources that can be voted on. One that is not reached any more takes part while it was heard later than
+    /// the oldest sample of one that is: the last sources to answer should not win by default.
+    fn candidates(&mut self, at: Wall) -> Vec<Candidate> {
+        let outcast: Vec<bool> = self.associations.iter().map(|a| self.outcast(a)).collect();
+        let usual = || self.associations.iter().zip(&outcast).filter(|(_, outcast)| !**outcast);
+        let reached = usual().map(|(a, _)| a).filter(|a| a.obstacle().is_none());
+        let oldest = reached.filter_map(|a| a.history.oldest_used()).min();
+        let mut candidates = Vec::new();
+        let local: Vec<bool> = self.associations.iter().map(|a| self.local_reference(a)).collect();
+        let all = self.associations.iter_mut().zip(local).zip(outcast);
+        for ((association, local), _) in all.filter(|(_, outcast)| !outcast) {
+            let heard = association.history.newest().map(|sample| sample.at);
+            let recent = oldest.is_some_and(|oldest| heard.is_some_and(|at| at > oldest));
+            let reached = association.obstacle().is_none();
+            let votes = reached
+                || association.awaited()
+                || recent && association.remembered() && !association.source.noselect;
+            if votes {
+                candidates.extend(candidate(association, (reached, local), at, self.config.max_distance));
+            }
+        }
+        candidates
+    }
+
+    /// Takes times that have passed already: until this boot's first synchronisation a source that says an earlier one is
+    /// not believed.
+    pub fn learn_floor(&mut self, floor: Floor) {
+        self.floor = Some(floor);
+    }
+
+    /// Those that do not say a time which has passed already. It counts until the first synchronisation alone: later
+    /// `max_change` bounds every correction.
+    fn above_floor(&mut self, mut candidates: Vec<Candidate>, at: Wall) -> Vec<Candidate> {
+        let Some(floor) = self.floor.filter(|_| !self.discipline.boot.synchronized) else {
+            return candidates;
+        };
+        // The latest time that it can be by what the source says.
+        let said: Vec<Wall> = candidates.iter().map(|each| at.plus(each.distance - each.offset)).collect();
+        let mut refused = floor.judge(&said).into_iter();
+        candidates.retain(|candidate| {
+            let Some(why) = refused.next().flatten() else { return true };
+            if let Some(association) = self.associations.iter_mut().find(|a| a.id == candidate.id) {
+                association.standing = (SourceState::Unusable, why);
+            }
+            false
+        });
+        candidates
+    }
+
+    /// Corrects the clock by what the selected source and those that agree with it say, if they say something new.
+    /// Answers the time by the corrected clock.
+    pub(crate) fn steer(&mut self, now: Now, actions: &mut Vec<Action>) -> Now {
+        let Some((estimate, reference)) = self.estimate(now) else { return now };
+        for association in &mut self.associations {
+            association.fresh = false;
+        }
+        let refused = self.discipline.refused;
+        match self.decide((&estimate, reference.local), now, actions) {
+            Decision::Watch => self.discipline.refer(reference, &estimate, false),
+            Decision::Refuse(why) => {
+                if refused != Some(why) {
+                    let offset = estimate.offset - self.clock.pending(now.wall);
+                    actions.push(Action::Announce(Transition::CorrectionRefused { offset, why }));
+                }
+                self.discipline.refer(reference, &estimate, false);
+            }
+            Decision::Step(why) => return self.step(&estimate, why, now, actions),
+            Decision::TakeBack => return self.take_back(false, now, actions),
+            Decision::Slew { frequency, area } => {
+                let before = self.clock.rate_ppm();
+                let change = self.clock.correct(now, frequency, estimate.offset, area);
+                self.transform(&change);
+                if before != self.clock.rate_ppm() {
+                    actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+                }
+                self.discipline.refer(reference, &estimate, true);
+                let drift = self.discipline.drift_due(self.clock.base_ppm(), now.mono);
+                actions.extend(drift.map(Action::SaveDrift));
+            }
+        }
+        self.jumped = false;
+        now
+    }
+
+    /// Steps the clock. The reference is set by the next sample, which shows whether the step was done.
+    fn step(&mut self, estimate: &Estimated, why: StepReason, now: Now, actions: &mut Vec<Action>) -> Now {
+        let (change, by) = self.clock.step(now, 0.0, estimate.offset);
+        self.transform(&change);
+        self.discipline.reference = None;
+        self.jumps.open = None;
+        // The slew ends before anything waits for the disk.
+        actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+        match why {
+            StepReason::Start => {
+                self.discipline.boot.steps += 1;
+                // The count first: an agent that dies in between must not step once more.
+                actions.push(Action::SaveBoot(self.discipline.boot));
+            }
+            StepReason::Resume => self.jumps.resumed = Some(now.mono),
+            StepReason::ExternalStep | StepReason::Floor => {}
+        }
+        self.jump_ourselves(by, why, now, actions)
+    }
+
+    /// Moves the system clock at once, where the model of it was moved already.
+    pub(crate) fn jump_ourselves(
+        &mut self,
+        by: f64,
+        why: StepReason,
+        now: Now,
+        actions: &mut Vec<Action>,
+    ) -> Now {
+        self.jumps.stepping(by);
+        // Answers on their way have stamps from before and after the step.
+        for association in &mut self.associations {
+            actions.extend(association.close());
+            association.schedule.hurry(2, now.mono);
+        }
+        actions.push(Action::Step { by });
+        actions.push(Action::Announce(Transition::Stepped { by, why }));
+        Now { wall: now.wall.plus(by), mono: now.mono }
+    }
+
+    /// What the selected source and its companions say, if the selected one says something new.
+    fn estimate(&mut self, now: Now) -> Option<(Estimated, Reference)> {
+        let at = self.clock.corrected(now.wall);
+        let selected = self.selector.selected().filter(|_| matches!(self.ballot, Ballot::Majority))?;
+        let lead = self.associations.iter().find(|a| a.id == selected && a.fresh)?;
+        let (id, server, local) = (lead.reference_id()?, lead.server?, self.local_reference(lead));
+        let (leading, deviation, root_delay) = {
+            let estimate = lead.history.estimate()?;
+            let best = &estimate.best;
+            (estimated(lead, at)?, estimate.deviation, best.root_delay + best.delay)
+        };
+        let mut estimates = vec![leading];
+        for association in &mut self.associations {
+            if association.standing.0 != SourceState::Combined {
+                continue;
+            }
+            match estimated(association, at) {
+                Some(other) if combinable(&leading, &other) => estimates.push(other),
+                _ => {
+                    let why = "It is much less certain than the selected one, or runs differently.";
+                    association.standing = (SourceState::Agreeing, why.to_owned());
+                }
+            }
+        }
+        let combined = combine(&estimates)?;
+        let reference = Reference {
+            source: selected,
+            id,
+            local,
+            stratum: server.stratum.saturating_add(1),
+            at: now.mono,
+            time: now.wall,
+            root_delay,
+            root_dispersion: combined.distance - root_delay / 2.0 + combined.offset_error,
+            growth: 0.0,
+            offset: 0.0,
+            frequency: 0.0,
+            skew: 0.0,
+            offset_error: combined.offset_error,
+            jitter: deviation,
+        };
+        Some((combined, reference))
+    }
+
+    pub(crate) fn transform(&mut self, change: &Change) {
+        for association in &mut self.associations {
+            association.transform(change);
+        }
+        for recalled in &mut self.recalled {
+            recalled.history.transform(change.at, change.frequency, change.offset);
+        }
+    }
+}
+
+/// The source as one to be voted on; none if what it says is too uncertain, or nothing yet. `limit` is that of its
+/// root distance, seconds.
+fn candidate(
+    association: &mut Association,
+    (reached, local): (bool, bool),
+    at: Wall,
+    limit: f64,
+) -> Option<Candidate> {
+    let (estimate, server) = association.voice()?;
+    let (offset, distance) = estimate.interval_at(at);
+    if let Some(cause) = too_uncertain(association, at, limit) {
+        association.stand(&cause);
+        return None;
+    }
+    let Merits { prefer, trust, require } = association.merits();
+    Some(Candidate {
+        id: association.id,
+        offset,
+        distance,
+        stratum: server.stratum,
+        prefer,
+        trust,
+        require,
+        local,
+        reached,
+        fresh: association.fresh,
+    })
+}
+
+/// Why what a source says cannot be voted on; none if it can. `limit` is that of its root distance, seconds.
+pub(crate) fn too_uncertain(association: &Association, at: Wall, limit: f64) -> Option<Cause> {
+    let (estimate, server) = association.voice()?;
+    let (_, distance) = estimate.interval_at(at);
+    if server.stratum >= LAST_STRATUM {
+        Some(Cause::LastStratum)
+    } else if distance > limit {
+        Some(Cause::TooDistant { distance, limit })
+    } else if estimate.deviation > MAX_JITTER {
+        Some(Cause::Jittery { limit: MAX_JITTER })
+    } else {
+        None
+    }
+}
+
+/// What a source says now. Its distance covers what the estimate differs from the best sample by; or from the newest,
+/// if that one's delay does not explain the difference: then an oscillator has changed its frequency, and what the best
+/// sample said is history.
+fn estimated(association: &Association, at: Wall) -> Option<Estimated> {
+    let estimate = association.history.estimate()?;
+    let newest = association.history.newest()?;
+    let offset = estimate.offset_at(at);
+    let (best, certain) = estimate.interval_at(at);
+    let late = (newest.root_distance() - estimate.best.root_distance()).max(0.0);
+    let apart = (newest.offset - estimate.offset_at(newest.at)).abs();
+    let distance = if apart > late + SURPRISE * estimate.offset_error {
+        newest.root_distance() + apart
+    } else {
+        certain + (offset - best).abs()
+    } + (at - newest.at).max(0.0) * CLOCK_ERROR;
+    Some(Estimated {
+        offset,
+        offset_error: estimate.offset_error,
+        frequency: estimate.usable_frequency(),
+        frequency_error: estimate.frequency_error,
+        skew: estimate.skew,
+        distance,
+    })
+}
+
+/// Standard errors of the estimate by which the newest sample may miss it without meaning anything.
+const SURPRISE: f64 = 4.0;

@@ -1,0 +1,170 @@
+//! Who this node is in the network: its addresses, and the UDP ports at which its own server answers. Addresses and
+//! ports go in; whether a destination or a reference id is this node itself comes out. Reads no interface by itself.
+//!
+//! A clock that serves itself shows the same stratum and reference id on every node, so nothing in an answer tells such
+//! a node from its neighbours: that a node never follows itself has to be known before it asks.
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use crate::source::reply::{Refusal, reference_id_of};
+
+/// This node's addresses and the ports that it serves time at. A clone is cheap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnAddresses {
+    /// In order. Those of IPv4 are written as such.
+    addresses: Arc<[IpAddr]>,
+    /// How a server that follows this node may name it. In order.
+    reference_ids: Arc<[[u8; 4]]>,
+    ports: OwnPorts,
+}
+
+/// The UDP ports at which this node's own server answers, one for each family; none if it does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnPorts {
+    /// Of all IPv4 addresses.
+    pub v4: Option<u16>,
+    /// Of all IPv6 addresses.
+    pub v6: Option<u16>,
+}
+
+impl OwnAddresses {
+    /// From all that the node's interfaces have; loopback addresses need not be among them.
+    pub fn new(addresses: impl IntoIterator<Item = IpAddr>, ports: OwnPorts) -> Self {
+        let mut addresses: Vec<IpAddr> =
+            addresses.into_iter().map(|address| address.to_canonical()).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let unique = addresses.iter().filter(|address| is_of_one_node(**address));
+        let mut reference_ids: Vec<[u8; 4]> = unique.map(|address| reference_id_of(*address)).collect();
+        reference_ids.sort_unstable();
+        Self { addresses: addresses.into(), reference_ids: reference_ids.into(), ports }
+    }
+
+    /// The same, but for addresses that many nodes have, such as those of bridges for containers: a reference id that is
+    /// made of one does not name this node.
+    #[must_use]
+    pub fn shared_by_many(self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        let shared: Vec<[u8; 4]> =
+            addresses.into_iter().map(|address| reference_id_of(address.to_canonical())).collect();
+        let names = self.reference_ids.iter().filter(|id| !shared.contains(id)).copied();
+        Self { reference_ids: names.collect(), ..self }
+    }
+
+    /// Why nothing is to be asked at `to`; none if a server may be there.
+    pub(crate) fn forbid(&self, to: SocketAddr) -> Option<Refusal> {
+        let address = to.ip().to_canonical();
+        let no_server =
+            address.is_unspecified() || address.is_multicast() || address == IpAddr::from([255; 4]);
+        match self.serve(to) {
+            true => Some(Refusal::OwnAddress),
+            false => no_server.then_some(Refusal::NoServer),
+        }
+    }
+
+    /// Whether a request to `to` would be answered by this node's own server.
+    fn serve(&self, to: SocketAddr) -> bool {
+        let address = to.ip().to_canonical();
+        let port = if address.is_ipv4() { self.ports.v4 } else { self.ports.v6 };
+        port == Some(to.port()) && self.include(address)
+    }
+
+    /// Whether a datagram to `address` stays on this node. The unspecified address is where the kernel takes it to
+    /// be: the loopback address.
+    pub(crate) fn include(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        address.is_loopback() || address.is_unspecified() || self.addresses.binary_search(&address).is_ok()
+    }
+
+    /// Whether a server that follows this node may have this reference id. None can follow a node that does not serve.
+    pub(crate) fn are_named_by(&self, reference_id: [u8; 4]) -> bool {
+        self.ports != OwnPorts::default() && self.reference_ids.binary_search(&reference_id).is_ok()
+    }
+}
+
+/// Loopback and link-local addresses are the same on many nodes, and some of them are time servers elsewhere
+/// (169.254.169.123, 169.254.169.254): as a reference id they say nothing.
+fn is_of_one_node(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(ports: OwnPorts) -> OwnAddresses {
+        let addresses = ["10.0.0.7", "::ffff:10.0.0.8", "2001:db8::7", "fe80::7", "169.254.169.254"];
+        OwnAddresses::new(addresses.map(|address| address.parse().unwrap()), ports)
+    }
+
+    const BOTH: OwnPorts = OwnPorts { v4: Some(123), v6: Some(123) };
+
+    #[test]
+    fn an_address_that_many_nodes_have_names_none_of_them() {
+        let bridge: IpAddr = "10.0.0.8".parse().unwrap();
+        let own = own(BOTH).shared_by_many([bridge]);
+        assert!(own.are_named_by([10, 0, 0, 7]) && !own.are_named_by([10, 0, 0, 8]));
+        assert!(own.include(bridge), "it stays an address of this node");
+        assert!(!super::tests::own(OwnPorts::default()).are_named_by([10, 0, 0, 7]), "nothing is served");
+    }
+
+    #[test]
+    fn a_destination_is_own_by_address_and_port() {
+        let check = |ports, to: &str, expected: bool| {
+            assert_eq!(own(ports).serve(to.parse().unwrap()), expected, "{to}");
+        };
+        for to in [
+            "10.0.0.7:123",
+            "10.0.0.8:123",
+            "127.0.0.1:123",
+            "127.9.9.9:123",
+            "0.0.0.0:123",
+            "169.254.169.254:123",
+            "[::ffff:10.0.0.7]:123",
+            "[::ffff:127.0.0.1]:123",
+            "[::ffff:0.0.0.0]:123",
+            "[::1]:123",
+            "[::]:123",
+            "[2001:db8::7]:123",
+            "[fe80::7]:123",
+        ] {
+            check(BOTH, to, true);
+            check(OwnPorts::default(), to, false);
+            check(OwnPorts { v4: Some(1123), v6: Some(1123) }, to, false);
+        }
+        for to in ["10.0.0.9:123", "10.0.0.7:1123", "[2001:db8::8]:123", "126.0.0.1:123", "[::2]:123"] {
+            check(BOTH, to, false);
+        }
+        // Another daemon has the port of one family.
+        check(OwnPorts { v4: None, ..BOTH }, "127.0.0.1:123", false);
+        check(OwnPorts { v4: None, ..BOTH }, "[::1]:123", true);
+        check(OwnPorts { v6: None, ..BOTH }, "[::ffff:10.0.0.7]:123", true);
+    }
+
+    #[test]
+    fn what_no_server_has_is_asked_by_nobody() {
+        let check = |ports, to: &str, expected| {
+            assert_eq!(own(ports).forbid(to.parse().unwrap()), expected, "{to}");
+        };
+        check(BOTH, "0.0.0.0:123", Some(Refusal::OwnAddress));
+        for to in ["0.0.0.0:1123", "[::]:1123", "224.0.1.1:123", "[ff05::101]:123", "255.255.255.255:123"] {
+            check(BOTH, to, Some(Refusal::NoServer));
+        }
+        check(OwnPorts::default(), "0.0.0.0:123", Some(Refusal::NoServer));
+        check(OwnPorts::default(), "127.0.0.1:123", None);
+        check(BOTH, "192.0.2.1:123", None);
+    }
+
+    #[test]
+    fn only_addresses_that_no_other_node_has_name_this_one() {
+        let named = |id: [u8; 4]| own(BOTH).are_named_by(id);
+        assert!(named([10, 0, 0, 7]) && named([10, 0, 0, 8]));
+        assert!(named(reference_id_of("2001:db8::7".parse().unwrap())));
+        assert!(!named([10, 0, 0, 9]) && !named([169, 254, 169, 254]) && !named([127, 0, 0, 1]));
+        assert!(!named(reference_id_of("fe80::7".parse().unwrap())));
+    }
+}

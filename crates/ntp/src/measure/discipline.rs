@@ -1,0 +1,323 @@
+//! What is to be done about an estimate: refuse, step, slew or only watch. Frequency and offset are corrected
+//! independently: the frequency by as much as the measurement is better than what is known, the offset as a whole.
+use crate::{
+    BootState, Config, Drift, Mode, Mono, Refusal, SourceId, StepReason, Wall, measure::combine::Estimated,
+    source::filter::PRECISION,
+};
+
+/// What is known of our own clock, and when it was last set right.
+#[derive(Clone, Debug)]
+pub(crate) struct Discipline {
+    pub(crate) boot: BootState,
+    pub(crate) reference: Option<Reference>,
+    /// A correction is wanted, and was refused.
+    pub(crate) refused: Option<Refusal>,
+    /// Bound of the base frequency's error, seconds per second.
+    skew: f64,
+    /// What the last measurement said beyond what was corrected, seconds per second.
+    residual: f64,
+    /// The frequency was measured by us.
+    learned: bool,
+    drift_saved: Option<Mono>,
+}
+
+/// The last use of a source's time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reference {
+    pub(crate) source: SourceId,
+    pub(crate) id: [u8; 4],
+    /// Its time is that of a local clock: nobody knows how far it is from UTC.
+    pub(crate) local: bool,
+    /// Ours: one more than the source's.
+    pub(crate) stratum: u8,
+    /// When, by both clocks.
+    pub(crate) at: Mono,
+    pub(crate) time: Wall,
+    pub(crate) root_delay: f64,
+    pub(crate) root_dispersion: f64,
+    /// How fast that grows, seconds per second.
+    pub(crate) growth: f64,
+    /// What was measured and is not being corrected: corrected time minus true time at `at`, and its change per
+    /// second. Zero while we steer.
+    pub(crate) offset: f64,
+    pub(crate) frequency: f64,
+    pub(crate) skew: f64,
+    pub(crate) offset_error: f64,
+    pub(crate) jitter: f64,
+}
+
+impl Reference {
+    /// Dispersion at `now`.
+    pub(crate) fn root_dispersion_at(&self, now: Mono) -> f64 {
+        self.root_dispersion + (now - self.at).max(0.0) * self.growth
+    }
+
+    /// Corrected time minus true time at `now`.
+    pub(crate) fn offset_at(&self, now: Mono) -> f64 {
+        self.offset + (now - self.at) * self.frequency
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Decision {
+    /// Nothing: we only observe.
+    Watch,
+    /// Nothing: it would be too much.
+    Refuse(Refusal),
+    /// Step by what the estimate and the pending slew say together.
+    Step(StepReason),
+    /// Step by what somebody moved the clock by, and no more.
+    TakeBack,
+    /// Slew: so much gain of frequency is taken back, and the offset may cost so much offset times time.
+    Slew {
+        /// Seconds per second.
+        frequency: f64,
+        /// s².
+        area: f64,
+    },
+}
+
+/// No clock that NTP can steer is worse (RFC 5905 §11.3), so a drift beyond it was not learned from a clock.
+const LARGEST_DRIFT_PPM: f64 = 500.0;
+
+/// Skew of a clock that nothing is known about, seconds per second.
+const UNKNOWN_SKEW: f64 = 500e-6;
+
+/// A drift from before may be from another boot, when the kernel calibrated its counter differently.
+const OLD_DRIFT_SKEW: f64 = 10e-6;
+
+/// A frequency measurement less certain than this is not used, seconds per second.
+const LARGEST_SKEW: f64 = 1e-3;
+
+/// What an oscillator's frequency may have changed by, unseen since the last answer, seconds per second. RFC 5905 §7.2
+/// has 15 ppm (PHI); chrony has 1 ppm, which a machine that wakes up from idling exceeds by far.
+pub(crate) const CLOCK_ERROR: f64 = 10e-6;
+
+/// So certain must a frequency be to be kept on disk for the first time, seconds per second.
+const GOOD_SKEW: f64 = 5e-6;
+
+/// Seconds between two writes of the drift.
+const DRIFT_INTERVAL: f64 = 3600.0;
+
+impl Discipline {
+    /// The state at the start, and the base frequency to start with, seconds per second.
+    pub(crate) fn new(boot: BootState, drift: Option<Drift>) -> (Self, f64) {
+        let drift = drift.filter(|drift| drift.frequency_ppm.abs() <= LARGEST_DRIFT_PPM);
+        let skew = drift.map_or(UNKNOWN_SKEW, |drift| {
+            if drift.skew_ppm.is_finite() {
+                (drift.skew_ppm * 1e-6).clamp(OLD_DRIFT_SKEW, UNKNOWN_SKEW)
+            } else {
+                UNKNOWN_SKEW
+            }
+        });
+        let state = Self {
+            boot,
+            reference: None,
+            refused: None,
+            skew,
+            residual: 0.0,
+            learned: false,
+            drift_saved: None,
+        };
+        (state, drift.map_or(0.0, |drift| drift.frequency_ppm * 1e-6))
+    }
+
+    /// Bound of the base frequency's error, seconds per second.
+    pub(crate) fn skew(&self) -> f64 {
+        self.skew
+    }
+
+    /// How fast the error bound grows while the clock runs on its own, seconds per second.
+    pub(crate) fn growth(&self) -> f64 {
+        self.skew + self.residual.abs() + CLOCK_ERROR
+    }
+
+    /// Whether an offset of so many seconds of the system clock would be stepped. The last step is kept for true time:
+    /// to a `local` clock there is one less.
+    pub(crate) fn steps(&self, offset: f64, local: bool, config: &Config) -> bool {
+        config.mode == Mode::Discipline
+            && !self.boot.synchronized
+            && self.boot.steps.saturating_add(u32::from(local)) < config.step_limit
+            && offset.abs() > config.step_threshold
+    }
+
+    /// Decides about an estimate in corrected time, of a `local` clock or not; `pending` seconds are still to be
+    /// slewed. The skew is updated if the answer is to slew.
+    pub(crate) fn decide(
+        &mut self,
+        (estimate, local): (&Estimated, bool),
+        pending: f64,
+        now: Mono,
+        config: &Config,
+    ) -> Decision {
+        let whole = estimate.offset - pending;
+        if config.mode == Mode::Observe {
+            return Decision::Watch;
+        }
+        // What is not a number is not within any limit.
+        let within = whole.abs() <= config.max_change;
+        self.refused = (self.boot.synchronized && !within).then_some(Refusal::MaxChange);
+        if let Some(why) = self.refused {
+            return Decision::Refuse(why);
+        }
+        if self.steps(whole, local, config) {
+            return Decision::Step(StepReason::Start);
+        }
+        let frequency = self.learn(estimate);
+        let since_last = self.reference.map_or(1.0, |reference| now - reference.at);
+        let area = CORRECTION_TIME * estimate.offset_error * since_last.clamp(0.0, LONGEST_UPDATE);
+        Decision::Slew { frequency, area }
+    }
+
+    /// How much of the measured frequency error to correct: the Kalman gain of one skew against the other.
+    fn learn(&mut self, estimate: &Estimated) -> f64 {
+        let (ours, theirs) = (self.skew.powi(2), estimate.skew.powi(2));
+        if estimate.skew.is_nan() || estimate.skew > LARGEST_SKEW || 3.0 * ours + theirs <= 0.0 {
+            self.residual = 0.0;
+            return 0.0;
+        }
+        let gain = 3.0 * ours / (3.0 * ours + theirs);
+        let corrected = gain * estimate.frequency;
+        self.residual = estimate.frequency - corrected;
+        // What the two disagree about is part of the uncertainty: so a clock whose frequency moved is believed.
+        let disagreement = (corrected.powi(2) * (1.0 - gain) + self.residual.powi(2) * gain).sqrt();
+        self.skew = (self.skew + gain * (estimate.skew - self.skew) + disagreement).clamp(SMALLEST_SKEW, 0.1);
+        self.learned = true;
+        corrected
+    }
+
+    /// The reference after an estimate was used. Without steering (`steered` false) what was measured remains.
+    pub(crate) fn refer(&mut self, mut reference: Reference, estimate: &Estimated, steered: bool) {
+        if steered {
+            reference.growth = self.growth();
+            reference.skew = self.skew;
+        } else {
+            reference.offset = estimate.offset;
+            reference.frequency = estimate.frequency;
+            reference.growth = estimate.skew + CLOCK_ERROR;
+            reference.skew = estimate.skew;
+        }
+        reference.offset_error = estimate.offset_error.max(PRECISION);
+        self.reference = Some(reference);
+    }
+
+    /// The drift, if it is time to keep it: once it is good, then hourly.
+    pub(crate) fn drift_due(&mut self, base_ppm: f64, now: Mono) -> Option<Drift> {
+        let due = match self.drift_saved {
+            None => self.skew < GOOD_SKEW,
+            Some(saved) => now - saved >= DRIFT_INTERVAL,
+        };
+        let drift = self.drift(base_ppm).filter(|_| due)?;
+        self.drift_saved = Some(now);
+        Some(drift)
+    }
+
+    /// The drift, if we measured it.
+    pub(crate) fn drift(&self, base_ppm: f64) -> Option<Drift> {
+        let usable = self.learned && base_ppm.abs() <= LARGEST_DRIFT_PPM;
+        usable.then_some(Drift { frequency_ppm: base_ppm, skew_ppm: self.skew * 1e6 })
+    }
+}
+
+/// How much of the time between updates a correction of one standard error takes. Larger (chrony has 1.5) lags behind,
+/// smaller than this gains nothing and moves the clock faster for it.
+const CORRECTION_TIME: f64 = 0.3;
+
+/// Updates farther apart count as this far, seconds.
+const LONGEST_UPDATE: f64 = 131_072.0;
+
+/// Guards the gain against becoming zero for good.
+const SMALLEST_SKEW: f64 = 1e-12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            mode: Mode::Discipline,
+            sources: Vec::new(),
+            step_threshold: 0.01,
+            step_limit: 3,
+            max_slew_rate: 5e-4,
+            max_change: 1000.0,
+            max_distance: 1.5,
+            error_bound_threshold: 0.2,
+            local: None,
+            min_sources: 1,
+            leap: crate::LeapMode::Kernel,
+            smeared: false,
+            on_external_step: crate::OnExternalStep::Restore,
+        }
+    }
+
+    fn check(boot: BootState, offset: f64, pending: f64, expected: &str) {
+        check_of(false, boot, offset, pending, expected);
+    }
+
+    fn check_of(local: bool, boot: BootState, offset: f64, pending: f64, expected: &str) {
+        let estimate = Estimated {
+            offset,
+            offset_error: 1e-5,
+            frequency: 0.0,
+            frequency_error: 1e-6,
+            skew: 1.0,
+            distance: 0.1,
+        };
+        let (mut discipline, _) = Discipline::new(boot, None);
+        let got = match discipline.decide((&estimate, local), pending, Mono(0), &config()) {
+            Decision::Watch => "watch",
+            Decision::Refuse(_) => "refuse",
+            Decision::Step(_) => "step",
+            Decision::TakeBack => "take back",
+            Decision::Slew { .. } => "slew",
+        };
+        assert_eq!(got, expected, "{boot:?} {offset} {pending}");
+    }
+
+    #[test]
+    fn steps_are_for_the_start_phase_and_counted() {
+        let starting = |steps| BootState { steps, synchronized: false };
+        let started = BootState { steps: 0, synchronized: true };
+        check(starting(0), 3.0, 0.0, "step");
+        check(starting(2), -3e6, 0.0, "step");
+        check(starting(3), 3.0, 0.0, "slew");
+        check(starting(0), 0.005, 0.0, "slew");
+        check(starting(0), 0.005, -0.1, "step");
+        check(started, 3.0, 0.0, "slew");
+        check(started, 1000.1, 0.0, "refuse");
+        check(started, -900.0, 200.0, "refuse");
+        check(started, f64::NAN, 0.0, "refuse");
+        // The last one is not for a clock that may be wrong itself.
+        check_of(true, starting(1), 3.0, 0.0, "step");
+        check_of(true, starting(2), 3.0, 0.0, "slew");
+        check_of(true, started, 3.0, 0.0, "slew");
+    }
+
+    #[test]
+    fn a_drift_is_used_only_if_a_clock_can_have_it() {
+        let frequency = |frequency_ppm| {
+            Discipline::new(BootState::default(), Some(Drift { frequency_ppm, skew_ppm: 0.1 })).1
+        };
+        assert!((frequency(100.0) - 100e-6).abs() < 1e-12);
+        assert_eq!(frequency(-501.0), 0.0);
+        assert_eq!(frequency(f64::NAN), 0.0);
+    }
+
+    #[test]
+    fn a_certain_measurement_replaces_what_was_known() {
+        let (mut discipline, _) = Discipline::new(BootState::default(), None);
+        let estimate = Estimated {
+            offset: 0.0,
+            offset_error: 1e-5,
+            frequency: 80e-6,
+            frequency_error: 1e-7,
+            skew: 1e-6,
+            distance: 0.1,
+        };
+        let corrected = discipline.learn(&estimate);
+        assert!((corrected - 80e-6).abs() < 1e-9, "{corrected}");
+        assert!(discipline.skew < 3e-6, "{}", discipline.skew);
+    }
+}

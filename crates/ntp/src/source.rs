@@ -1,0 +1,13 @@
+//! Upstreams: when and where each is asked, what its answers say, and what is estimated from them.
+
+pub(crate) mod poll;
+pub(crate) mod request;
+pub(crate) mod reply;
+pub(crate) mod interleave;
+pub(crate) mod cause;
+pub(crate) mod filter;
+pub(crate) mod regression;
+pub(crate) mod samples;
+pub(crate) mod association;
+pub(crate) mod duplicate;
+pub(crate) mod pool;

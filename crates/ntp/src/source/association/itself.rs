@@ -1,0 +1,255 @@
+//! That a source is this node itself: by its address and port, before it is asked; or by an answer that this node's own
+//! server gave, where the way leads back by a virtual address or a translated one.
+use std::net::{IpAddr, SocketAddr};
+
+use super::{
+    Association,
+    lookup::{LONGEST_LOOKUP_WAIT, Lookup},
+};
+use crate::{
+    Action, Mono, OwnAddresses,
+    source::reply::{Refusal, Server},
+};
+
+impl Association {
+    /// Turns from an address at which this node itself would answer, or no server can be, to another one of the same
+    /// name. If there is none, nothing is asked, and the name is looked up again from time to time.
+    pub(crate) fn avoid(&mut self, own: &OwnAddresses, now: Mono) -> Option<Action> {
+        let forbidden = |address: &IpAddr| own.forbid(SocketAddr::new(*address, self.port));
+        let Some((current, why)) = self.address.and_then(|current| Some((current, forbidden(&current)?)))
+        else {
+            if self.is_forbidden() {
+                self.refusal = None;
+            }
+            return None;
+        };
+        let place = self.addresses.iter().position(|address| *address == current).unwrap_or(0);
+        let (before, after) = self.addresses.split_at(place);
+        let other = after.iter().chain(before).find(|address| forbidden(address).is_none()).copied();
+        if other.is_none() && self.is_forbidden() {
+            self.refusal = Some(why);
+            self.look_up_later(now);
+            return None;
+        }
+        // What was measured was another server, which had the address before.
+        let close = self.replace(other.unwrap_or(current));
+        (self.reach, self.last_answer) = (0, None);
+        if other.is_some() {
+            self.schedule.hurry(1, now);
+            return close;
+        }
+        self.refusal = Some(why);
+        self.look_up_later(now);
+        close
+    }
+
+    /// Plans a lookup of its name, or an exchange of keys, unless there is one: DNS may be mended meanwhile.
+    fn look_up_later(&mut self, now: Mono) {
+        if self.named && self.lookup.is_none() {
+            let next = now.plus(LONGEST_LOOKUP_WAIT);
+            let at = if self.proof.exchanges { self.proof.earliest_exchange(next) } else { next };
+            self.lookup = Some(Lookup { at, wait: LONGEST_LOOKUP_WAIT });
+        }
+    }
+
+    /// Whether it is not asked, because of its address.
+    pub(super) fn is_forbidden(&self) -> bool {
+        matches!(self.refusal, Some(Refusal::OwnAddress | Refusal::NoServer))
+    }
+
+    /// An answer came that this node's own server gave. The request stays open: if the answer was carried here by
+    /// a forger, the server's own is still to come.
+    pub(crate) fn reflected(&mut self) {
+        self.rejected += 1;
+        (self.refusal, self.silent) = (Some(Refusal::OwnAnswer), 0);
+    }
+
+    /// An answer shows that its server follows this node.
+    pub(super) fn follow_us(&mut self) {
+        (self.refusal, self.silent) = (Some(Refusal::Loop), 0);
+    }
+
+    /// Whether no server is known at its address, but this node itself or none at all.
+    pub(crate) fn is_nobody(&self) -> bool {
+        self.is_forbidden() || self.refusal == Some(Refusal::OwnAnswer) && self.reach == 0
+    }
+
+    /// Whether nothing may be followed without one that has its option `require`. In a list for several nodes that cannot
+    /// hold for the node itself; but by name it does, since a forged answer of DNS must not be able to end it.
+    pub(crate) fn is_required(&self) -> bool {
+        let itself = self.refusal == Some(Refusal::OwnAddress) && !self.named && self.pool.is_none();
+        self.source.require && !self.source.noselect && !itself
+    }
+
+    /// Whether its server names one of this node's addresses as its reference. Servers on this very node may follow
+    /// others on it, so of them this says nothing.
+    pub(super) fn names_us(&self, server: Server, own: &OwnAddresses) -> bool {
+        let elsewhere = self.address.is_some_and(|address| !own.include(address));
+        elsewhere && server.stratum > 1 && own.are_named_by(server.reference_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        BootState, Config, Engine, Event, Now, OwnPorts, RequestId, SourceId, SourceState, Start, Upstream,
+        Wall, sim::config,
+    };
+
+    fn at(seconds: f64) -> Now {
+        let nanos = (seconds * 1e9) as i64;
+        Now { wall: Wall(1_800_000_000_000_000_000 + nanos), mono: Mono(nanos) }
+    }
+
+    fn own(addresses: &[&str]) -> OwnAddresses {
+        let ports = OwnPorts { v4: Some(123), v6: Some(123) };
+        OwnAddresses::new(addresses.iter().map(|address| address.parse().unwrap()), ports)
+    }
+
+    /// An engine with one upstream that knows these addresses to be its own.
+    fn engine(upstream: Upstream, addresses: &[&str]) -> Engine {
+        let mut orders: Config = config(1);
+        orders.sources[0].upstream = upstream;
+        let start = Start { boot: BootState::default(), drift: None, samples: None, seed: 1 };
+        let mut engine = Engine::new(orders, start, at(0.0));
+        let actions = engine.handle(Event::OwnAddresses(&own(addresses)), at(0.0));
+        assert!(sends(&actions).is_empty(), "{actions:?}");
+        engine
+    }
+
+    fn named(host: &str) -> Upstream {
+        Upstream::Server { host: host.to_owned(), port: 123 }
+    }
+
+    fn sends(actions: &[Action]) -> Vec<(RequestId, SocketAddr)> {
+        let send = |action: &Action| match action {
+            Action::Send { request, to, .. } => Some((*request, *to)),
+            _ => None,
+        };
+        actions.iter().filter_map(send).collect()
+    }
+
+    fn resolve(engine: &mut Engine, addresses: &[&str], seconds: f64) -> Vec<SocketAddr> {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let event = Event::Resolved { source: SourceId(0), addresses: &addresses };
+        let mut actions = engine.handle(event, at(seconds));
+        actions.extend(engine.handle(Event::Wakeup, at(seconds + 0.1)));
+        sends(&actions).into_iter().map(|(_, to)| to).collect()
+    }
+
+    /// Seconds at which the name is looked up again, and where requests go, each second from `from` to `to`.
+    fn watch(engine: &mut Engine, from: u32, to: u32) -> (Vec<u32>, Vec<SocketAddr>) {
+        let (mut lookups, mut asked) = (Vec::new(), Vec::new());
+        for second in from..to {
+            let actions = engine.handle(Event::Wakeup, at(f64::from(second)));
+            let looks = actions.iter().any(|action| matches!(action, Action::Resolve { .. }));
+            lookups.extend(looks.then_some(second));
+            asked.extend(sends(&actions).into_iter().map(|(_, to)| to));
+        }
+        (lookups, asked)
+    }
+
+    #[test]
+    fn other_addresses_of_a_name_are_asked_instead() {
+        let mut engine = engine(named("ntp.example"), &["10.0.0.7", "2001:db8::7"]);
+        engine.handle(Event::Wakeup, at(0.0));
+        let all = ["10.0.0.7", "2001:db8::7", "192.0.2.1", "0.0.0.0", "192.0.2.2"];
+        assert_eq!(resolve(&mut engine, &all, 0.2), ["192.0.2.1:123".parse().unwrap()]);
+        // That one becomes ours, too: its request is closed, and the next one is asked.
+        let event = own(&["10.0.0.7", "2001:db8::7", "192.0.2.1"]);
+        let mut actions = engine.handle(Event::OwnAddresses(&event), at(0.5));
+        assert!(matches!(actions[0], Action::Close { .. }), "{actions:?}");
+        actions.extend(engine.handle(Event::Wakeup, at(3.0)));
+        let asked: Vec<_> = sends(&actions).into_iter().map(|(_, to)| to).collect();
+        assert_eq!(asked, ["192.0.2.2:123".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_name_of_this_node_alone_is_looked_up_again_and_says_so() {
+        let mut engine = engine(named("ntp.example"), &["10.0.0.7"]);
+        engine.handle(Event::Wakeup, at(0.0));
+        assert!(resolve(&mut engine, &["10.0.0.7", "::1"], 0.2).is_empty());
+        let (lookups, asked) = watch(&mut engine, 1, 600);
+        assert!(asked.is_empty(), "{asked:?}");
+        assert!((2..=12).contains(&lookups.len()), "{lookups:?}");
+        let snapshot = engine.snapshot(at(600.0));
+        let source = &snapshot.sources[0];
+        assert_eq!((source.state, source.sent), (SourceState::Unusable, 0), "{source:?}");
+        assert!(source.why.starts_with("It is this node itself"), "{source:?}");
+        watch(&mut engine, 600, 700);
+        assert_eq!(resolve(&mut engine, &["192.0.2.1"], 700.0), ["192.0.2.1:123".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_pool_fills_its_places_with_others_and_says_if_there_are_none() {
+        let pool = || Upstream::Pool { host: "pool.example".to_owned(), port: 123, max_sources: 2 };
+        let mut mixed = engine(pool(), &["10.0.0.7"]);
+        mixed.handle(Event::Wakeup, at(0.0));
+        let asked = resolve(&mut mixed, &["10.0.0.7", "192.0.2.1", "127.0.0.1", "192.0.2.2"], 0.2);
+        assert_eq!(asked, ["192.0.2.1:123", "192.0.2.2:123"].map(|to| to.parse().unwrap()));
+        // One of them is added to an interface.
+        let event = own(&["10.0.0.7", "192.0.2.2"]);
+        mixed.handle(Event::OwnAddresses(&event), at(1.0));
+        let (_, asked) = watch(&mut mixed, 2, 60);
+        assert!(asked.iter().all(|to| to.ip().to_string() == "192.0.2.1"), "{asked:?}");
+
+        let mut only = engine(pool(), &["10.0.0.7"]);
+        only.handle(Event::Wakeup, at(0.0));
+        assert!(resolve(&mut only, &["10.0.0.7", "::"], 0.2).is_empty());
+        assert!(watch(&mut only, 1, 60).1.is_empty());
+        let source = &only.snapshot(at(60.0)).sources[0];
+        assert!(source.why.starts_with("It is this node itself"), "{source:?}");
+    }
+
+    #[test]
+    fn the_port_decides_and_what_is_no_longer_own_is_asked() {
+        let server = |host: &str, port| Upstream::Server { host: host.to_owned(), port };
+        let mut other = engine(server("127.0.0.1", 123), &[]);
+        assert!(watch(&mut other, 1, 30).1.is_empty());
+        // Serving is off, or another daemon has the port.
+        other.handle(Event::OwnAddresses(&OwnAddresses::default()), at(30.0));
+        assert!(!watch(&mut other, 31, 60).1.is_empty());
+        let mut other = engine_at_once(server("127.0.0.1", 1123));
+        assert!(!watch(&mut other, 1, 30).1.is_empty());
+    }
+
+    fn engine_at_once(upstream: Upstream) -> Engine {
+        let mut orders: Config = config(1);
+        orders.sources[0].upstream = upstream;
+        let start = Start { boot: BootState::default(), drift: None, samples: None, seed: 1 };
+        let mut engine = Engine::new(orders, start, at(0.0));
+        engine.handle(Event::OwnAddresses(&own(&[])), at(0.0));
+        engine
+    }
+
+    #[test]
+    fn an_answer_of_dns_that_is_no_server_is_not_asked() {
+        let mut engine = engine_at_once(named("ntp.example"));
+        engine.handle(Event::OwnAddresses(&OwnAddresses::default()), at(0.1));
+        assert!(resolve(&mut engine, &["0.0.0.0", "::", "224.0.1.1"], 0.2).is_empty());
+        assert!(watch(&mut engine, 1, 60).1.is_empty());
+        let source = &engine.snapshot(at(60.0)).sources[0];
+        assert!(source.why.starts_with("Its name resolves to an address that no server has"), "{source:?}");
+        watch(&mut engine, 60, 70);
+        assert_eq!(resolve(&mut engine, &["0.0.0.0", "192.0.2.1"], 70.0), ["192.0.2.1:123".parse().unwrap()]);
+    }
+
+    #[test]
+    fn an_own_answer_ends_no_request() {
+        let mut engine = engine_at_once(named("192.0.2.1"));
+        let (request, _) = loop_until_sent(&mut engine);
+        let actions = engine.handle(Event::OwnAnswer { request }, at(5.2));
+        assert!(!actions.contains(&Action::Close { request }), "{actions:?}");
+        let source = &engine.snapshot(at(5.2)).sources[0];
+        assert_eq!((source.rejected, source.received, source.reach & 1), (1, 0, 0));
+    }
+
+    fn loop_until_sent(engine: &mut Engine) -> (RequestId, SocketAddr) {
+        let found = (0..50).find_map(|tenth| {
+            let actions = engine.handle(Event::Wakeup, at(5.0 + f64::from(tenth) / 1e3));
+            sends(&actions).first().copied()
+        });
+        found.expect("a request")
+    }
+}

@@ -1,0 +1,49 @@
+//! What was known of a source before the agent's restart: whose it is, and that it votes until the source answers.
+use std::net::{IpAddr, SocketAddr};
+
+use crate::{
+    Auth,
+    source::{association::Association, samples::Recalled},
+};
+
+impl Association {
+    /// Whom or what it is, as saved samples name it, and how its answers were proven: who wants proof has no use for
+    /// samples without.
+    pub(crate) fn asked(&self) -> Option<String> {
+        let proof = match self.source.auth {
+            Auth::None => "",
+            Auth::Key(_) => " by key",
+            Auth::Nts { .. } => " by NTS",
+        };
+        let address = self.address.map(|address| format!("{}{proof}", SocketAddr::new(address, self.port)));
+        if self.device { Some(self.host.clone()) } else { address }
+    }
+
+    /// Takes what was known of it, if nothing is known yet.
+    pub(crate) fn recall(&mut self, all: &mut Vec<Recalled>) {
+        if self.server.is_some() || self.history.newest().is_some() || self.is_duplicate() {
+            return;
+        }
+        let Some(asked) = self.asked() else { return };
+        if let Some(index) = all.iter().position(|recalled| recalled.is(&self.source.name, &asked)) {
+            let recalled = all.swap_remove(index);
+            (self.server, self.history) = (Some(recalled.server), recalled.history);
+        }
+    }
+
+    /// Whether it has not answered since the restart, or not enough since it moved, and still may: it votes by what was
+    /// said before.
+    pub(crate) fn awaited(&self) -> bool {
+        let doubted = self.refusal.is_some() || self.mixture.is_some() || self.source.noselect;
+        let doubted = doubted || self.is_duplicate();
+        let moved = self.former.is_some() && self.history.estimate().is_none();
+        (self.last_answer.is_none() || moved) && !self.unreachable() && !doubted
+    }
+}
+
+/// A resolver's addresses, those that were asked before the restart first.
+pub(crate) fn known_first(addresses: &[IpAddr], all: &[Recalled]) -> Vec<IpAddr> {
+    let mut addresses = addresses.to_vec();
+    addresses.sort_by_key(|address| !all.iter().any(|recalled| recalled.was_at(*address)));
+    addresses
+}

@@ -1,0 +1,336 @@
+//! What was measured, kept over a restart of the agent: out of the engine as values, back into a new one, which then
+//! goes on from its first answer with a full history. The caller keeps them; whether they still hold after the time
+//! in between is judged here, since the clock went on: it may have finished a slew, or been stepped by somebody.
+use std::net::{IpAddr, SocketAddr};
+
+use crate::{
+    Action, Drift, Leap, Mode, Now, Wall,
+    engine::Engine,
+    source::{
+        filter::{History, Sample},
+        reply::Server,
+    },
+};
+
+/// What an engine knew. Times and offsets are the system clock's at one moment ([`Action::SaveSamples`]), as if every
+/// correction stopped there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Samples {
+    /// The rate at which the clock would have gone on, without a slew. Samples are relative to it.
+    pub drift: Drift,
+    /// By source.
+    pub sources: Vec<SourceSamples>,
+}
+
+/// What one source said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceSamples {
+    /// Its name.
+    pub name: String,
+    /// Whom or what it was: `ADDRESS:PORT`, or the path of a device.
+    pub asked: String,
+    /// As it showed itself last.
+    pub leap: Leap,
+    /// As it showed itself last.
+    pub stratum: u8,
+    /// As it showed itself last.
+    pub reference_id: [u8; 4],
+    /// The oldest first.
+    pub samples: Vec<SavedSample>,
+}
+
+/// One answer. Seconds; an offset is this clock minus the source's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SavedSample {
+    /// The middle between request and answer.
+    pub at: Wall,
+    /// This clock minus the source's.
+    pub offset: f64,
+    /// Round trip.
+    pub delay: f64,
+    /// What reading both clocks leaves uncertain.
+    pub dispersion: f64,
+    /// The source's own round trip to its reference.
+    pub root_delay: f64,
+    /// The source's own dispersion.
+    pub root_dispersion: f64,
+}
+
+/// The node's clocks, read one right after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// The two that are steered.
+    pub now: Now,
+    /// CLOCK_MONOTONIC_RAW, nanoseconds: the oscillator, which nobody steers.
+    pub raw: i64,
+}
+
+/// Why samples do not hold any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// They are too old, or from the future.
+    TooOld,
+    /// The clock was stepped since.
+    Stepped,
+    /// The clocks went so differently that nothing can be concluded.
+    Unexplained,
+}
+
+impl Stale {
+    /// For a reader.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::TooOld => "they are too old",
+            Self::Stepped => "the clock was stepped since",
+            Self::Unexplained => "the node's clocks do not go together",
+        }
+    }
+}
+
+/// Older samples say little of the clock's frequency now, seconds.
+const LONGEST_PAUSE: f64 = 3.0 * 3600.0;
+
+/// The clock is found stepped if wall and monotonic clock have parted by more than this, nanoseconds.
+const STEP: u64 = 1_000_000;
+
+/// The kernel steers by a tenth at most; and what may lie between the readings of two clocks, seconds.
+const LARGEST_RATE: f64 = 0.1;
+const READING: f64 = 1e-3;
+
+impl Samples {
+    /// The samples as of `now`, if they are relative to the clocks as they read `then`: what the clock has gained beyond its
+    /// rate since, by the rest of a slew or by another daemon, is known from the oscillator and put right.
+    ///
+    /// # Errors
+    /// When they do not hold any more.
+    pub fn carry(mut self, then: Clocks, now: Clocks) -> Result<Self, Stale> {
+        let elapsed = now.raw.saturating_sub(then.raw) as f64 / 1e9;
+        if !(0.0..=LONGEST_PAUSE).contains(&elapsed) {
+            return Err(Stale::TooOld);
+        }
+        let apart = |clocks: Clocks| clocks.now.wall.0.saturating_sub(clocks.now.mono.0);
+        if apart(now).abs_diff(apart(then)) > STEP {
+            return Err(Stale::Stepped);
+        }
+        let gained = (now.now.wall - then.now.wall) - elapsed * (1.0 + self.drift.frequency_ppm * 1e-6);
+        // What is not a number is not within any limit.
+        let within = gained.abs() <= LARGEST_RATE * elapsed + READING;
+        if !within {
+            return Err(Stale::Unexplained);
+        }
+        for sample in self.sources.iter_mut().flat_map(|source| &mut source.samples) {
+            sample.at = sample.at.plus(gained);
+            sample.offset += gained;
+        }
+        Ok(self)
+    }
+
+    /// The histories, for an engine that begins with the rate `base`, seconds per second, at `now`. None if that is
+    /// not the rate that they are relative to: then the drift was refused.
+    pub(crate) fn recall(self, base: f64, now: Wall) -> Vec<Recalled> {
+        if (base * 1e6 - self.drift.frequency_ppm).abs() > 1e-6 {
+            return Vec::new();
+        }
+        self.sources.into_iter().filter_map(|source| Recalled::of(source, now)).collect()
+    }
+}
+
+/// The history of a source that has not been asked again yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Recalled {
+    name: String,
+    asked: String,
+    pub(crate) server: Server,
+    pub(crate) history: History,
+}
+
+impl Recalled {
+    /// The history, if every sample is one that can have been measured before `now`.
+    fn of(source: SourceSamples, now: Wall) -> Option<Self> {
+        let SourceSamples { name, asked, leap, stratum, reference_id, samples } = source;
+        let ordered = samples.windows(2).all(|pair| pair[0].at < pair[1].at);
+        let possible = ordered && samples.iter().all(|sample| sample.possible(now));
+        let history = History::restore(samples.into_iter().map(Sample::from));
+        possible.then_some(Self { name, asked, server: Server { leap, stratum, reference_id }, history })
+    }
+
+    /// Whether it is of this source.
+    pub(crate) fn is(&self, name: &str, asked: &str) -> bool {
+        // Members of a pool have its name, and a number by the resolver's order.
+        let base = |name: &str| name.split('#').next().map(str::to_owned);
+        base(&self.name) == base(name) && self.asked == asked
+    }
+
+    /// Whether it is of a server at this address.
+    pub(crate) fn was_at(&self, address: IpAddr) -> bool {
+        let asked = self.asked.split(' ').next().and_then(|asked| asked.parse::<SocketAddr>().ok());
+        asked.is_some_and(|asked| asked.ip() == address)
+    }
+}
+
+impl SavedSample {
+    fn possible(&self, now: Wall) -> bool {
+        let Self { at, offset, delay, dispersion, root_delay, root_dispersion } = *self;
+        let lengths = [delay, dispersion, root_delay, root_dispersion];
+        at <= now
+            && offset.is_finite()
+            && lengths.iter().all(|length| (0.0..=LARGEST_LENGTH).contains(length))
+    }
+}
+
+/// No sample has a longer delay or a larger dispersion, seconds.
+const LARGEST_LENGTH: f64 = 32.0;
+
+impl From<SavedSample> for Sample {
+    fn from(saved: SavedSample) -> Self {
+        let SavedSample { at, offset, delay, dispersion, root_delay, root_dispersion } = saved;
+        Self { at, offset, delay, dispersion, root_delay, root_dispersion }
+    }
+}
+
+/// Seconds between two savings while all goes on: what an agent that is killed loses.
+const SAVE_INTERVAL: f64 = 300.0;
+
+/// The first is sooner, and each later one comes after twice the time: an agent that is killed in its first minutes, in
+/// the middle of a slew, leaves the clock with the slew's frequency, and the next one must know which one is right.
+pub(crate) const FIRST_SAVE: f64 = 10.0;
+
+impl Engine {
+    /// Gives sources what was known of them, as soon as they have their address.
+    pub(crate) fn remember(&mut self) {
+        if self.recalled.is_empty() {
+            return;
+        }
+        for association in &mut self.associations {
+            association.recall(&mut self.recalled);
+        }
+    }
+
+    /// Has what is known saved, if it is time to.
+    pub(crate) fn save_if_due(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.next_save > now.mono {
+            return;
+        }
+        let save = self.save_samples(now);
+        if save.is_some() {
+            self.next_save = now.mono.plus(self.save_pause);
+            self.save_pause = (2.0 * self.save_pause).min(SAVE_INTERVAL);
+        }
+        actions.extend(save);
+    }
+
+    /// Has what is known kept for a later engine; none while we only watch the clock or have not learned its rate.
+    pub(crate) fn save_samples(&self, now: Now) -> Option<Action> {
+        let drift = self.discipline.drift(self.clock.base_ppm())?;
+        let jumped = self.jumps.unnoticed(now);
+        if self.config.mode == Mode::Observe || self.discipline.reference.is_none() || jumped {
+            return None;
+        }
+        // Corrected time is ahead of the system clock by this; for the next engine the two are the same.
+        let pending = self.clock.pending(now.wall);
+        let saved = |sample: &Sample| SavedSample {
+            at: sample.at.plus(-pending),
+            offset: sample.offset - pending,
+            delay: sample.delay,
+            dispersion: sample.dispersion,
+            root_delay: sample.root_delay,
+            root_dispersion: sample.root_dispersion,
+        };
+        let sources = self.associations.iter().filter_map(|association| {
+            let (asked, server) = (association.asked()?, association.server?);
+            Some(SourceSamples {
+                name: association.source.name.clone(),
+                asked,
+                leap: server.leap,
+                stratum: server.stratum,
+                reference_id: server.reference_id,
+                samples: association.history.samples().map(saved).collect(),
+            })
+        });
+        let sources = sources.filter(|source| !source.samples.is_empty()).collect();
+        Some(Action::SaveSamples { samples: Samples { drift, sources }, at: now })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Mono;
+
+    const THEN: Clocks = Clocks {
+        now: Now { wall: Wall(1_800_000_000_000_000_000), mono: Mono(7_000_000_000) },
+        raw: 6_000_000_000,
+    };
+
+    fn later(wall: f64, mono: f64, raw: f64) -> Clocks {
+        let now = Now { wall: THEN.now.wall.plus(wall), mono: THEN.now.mono.plus(mono) };
+        Clocks { now, raw: THEN.raw + (raw * 1e9).round() as i64 }
+    }
+
+    fn samples() -> Samples {
+        let sample = SavedSample {
+            at: THEN.now.wall.plus(-10.0),
+            offset: 1e-3,
+            delay: 1e-4,
+            dispersion: 1e-6,
+            root_delay: 0.0,
+            root_dispersion: 0.0,
+        };
+        let source = SourceSamples {
+            name: "a".to_owned(),
+            asked: "192.0.2.1:123".to_owned(),
+            leap: Leap::None,
+            stratum: 1,
+            reference_id: *b"GPS\0",
+            samples: vec![sample],
+        };
+        Samples { drift: Drift { frequency_ppm: 100.0, skew_ppm: 0.1 }, sources: vec![source] }
+    }
+
+    /// By how much offset and time of the sample were moved.
+    fn check(now: Clocks, expected: Result<f64, Stale>) {
+        let moved = samples().carry(THEN, now).map(|carried| {
+            let (before, after) = (samples().sources[0].samples[0], carried.sources[0].samples[0]);
+            assert!((after.at - before.at - (after.offset - before.offset)).abs() < 2e-9);
+            after.offset - before.offset
+        });
+        match (moved, expected) {
+            (Ok(moved), Ok(expected)) => assert!((moved - expected).abs() < 2e-9, "{moved} {expected}"),
+            (moved, expected) => assert_eq!(moved, expected),
+        }
+    }
+
+    #[test]
+    fn what_the_clock_gained_since_is_put_right() {
+        check(THEN, Ok(0.0));
+        // At its rate of 100 ppm, and then with 300 us of a slew on top.
+        check(later(100.01, 100.01, 100.0), Ok(0.0));
+        check(later(100.0103, 100.0103, 100.0), Ok(300e-6));
+    }
+
+    #[test]
+    fn a_step_or_a_long_pause_makes_them_worthless() {
+        check(later(100.11, 100.01, 100.0), Err(Stale::Stepped));
+        check(later(20_000.0, 20_000.0, 20_000.0), Err(Stale::TooOld));
+        check(later(-1.0, -1.0, -1.0), Err(Stale::TooOld));
+        check(later(100.0, 100.0, 0.0), Err(Stale::Unexplained));
+        let nonsense = Samples { drift: Drift { frequency_ppm: f64::NAN, skew_ppm: 0.0 }, ..samples() };
+        assert_eq!(nonsense.carry(THEN, THEN), Err(Stale::Unexplained));
+    }
+
+    #[test]
+    fn impossible_samples_are_not_recalled() {
+        let recalled = |change: &dyn Fn(&mut SourceSamples)| {
+            let mut source = samples().sources.remove(0);
+            source.samples.push(SavedSample { at: THEN.now.wall, ..source.samples[0] });
+            change(&mut source);
+            Recalled::of(source, THEN.now.wall).is_some()
+        };
+        assert!(recalled(&|_| {}));
+        assert!(!recalled(&|source| source.samples[1].at = THEN.now.wall.plus(1.0)));
+        assert!(!recalled(&|source| source.samples.reverse()));
+        assert!(!recalled(&|source| source.samples[0].offset = f64::NAN));
+        assert!(!recalled(&|source| source.samples[0].delay = -1.0));
+        assert!(!recalled(&|source| source.samples[0].root_dispersion = f64::INFINITY));
+    }
+}

@@ -1,0 +1,294 @@
+//! Network Time Security in NTP's own datagrams (RFC 8915 §5): a request with a cookie and a seal, a reply with a seal
+//! and new cookies in it. Keys and the AEAD behind [`Aead`] are the caller's, and so are random octets.
+use std::fmt;
+
+pub mod cookie;
+pub mod server;
+
+use crate::wire::{
+    extension::{self, Field},
+    packet::{self, HEADER_LEN},
+};
+
+/// Authenticated encryption with one key (RFC 5116); for us AEAD_AES_SIV_CMAC_256 (RFC 5297).
+pub trait Aead {
+    /// Seals `plain` and `associated` together.
+    fn seal(&self, nonce: &[u8], associated: &[u8], plain: &[u8]) -> Vec<u8>;
+    /// What was sealed, if nothing of it, of `associated` or of the nonce was changed.
+    fn open(&self, nonce: &[u8], associated: &[u8], sealed: &[u8]) -> Option<Vec<u8>>;
+}
+
+/// Names a request; random, used once.
+pub type UniqueId = [u8; 32];
+
+/// Random, used once: of the length that AES-SIV recommends, so that no filling is needed (RFC 8915 §5.6).
+pub type Nonce = [u8; 16];
+
+const UNIQUE_ID: u16 = 0x0104;
+const COOKIE: u16 = 0x0204;
+const PLACEHOLDER: u16 = 0x0304;
+const AUTHENTICATOR: u16 = 0x0404;
+
+/// So many cookies are kept (RFC 8915 §5.7).
+pub const COOKIES: usize = 8;
+
+/// The longest cookie that we can send: it must fit into [`LONGEST_REQUEST`].
+pub const LONGEST_COOKIE: usize = 1024;
+
+/// What goes through every IPv6 network in one piece: 1280 octets less the headers of IPv6 and UDP.
+const LONGEST_REQUEST: usize = 1232;
+
+/// A request: `header`, one cookie, room for the cookies that are missing, and the seal. It is as long as the reply
+/// may become, since a server may not send more than it got.
+///
+/// `missing` is how many cookies are wanted beside the one that replaces this one; fewer are asked for if the
+/// datagram would not go through every network.
+///
+/// # Errors
+/// [`extension::Error::TooLong`] for a cookie longer than any [`key_exchange`](crate::wire::key_exchange) gives.
+pub fn request(
+    header: &[u8; HEADER_LEN],
+    (id, nonce): (&UniqueId, &Nonce),
+    cookie: &[u8],
+    missing: usize,
+    client_to_server: &dyn Aead,
+) -> Result<Vec<u8>, extension::Error> {
+    let mut datagram = header.to_vec();
+    extension::append(&mut datagram, UNIQUE_ID, id)?;
+    let before = datagram.len();
+    extension::append(&mut datagram, COOKIE, cookie)?;
+    let room = LONGEST_REQUEST.saturating_sub(datagram.len() + SEAL);
+    for _ in 0..missing.min(room / (datagram.len() - before)) {
+        extension::append(&mut datagram, PLACEHOLDER, &vec![0; cookie.len()])?;
+    }
+    put_seal(&mut datagram, nonce, &[], client_to_server)?;
+    Ok(datagram)
+}
+
+/// Appends the field that seals `datagram`, as it is, together with `plain`, which is encrypted (RFC 8915 §5.6).
+fn put_seal(
+    datagram: &mut Vec<u8>,
+    nonce: &Nonce,
+    plain: &[u8],
+    key: &dyn Aead,
+) -> Result<(), extension::Error> {
+    let sealed = key.seal(nonce, datagram, plain);
+    let mut body = Vec::with_capacity(4 + nonce.len() + sealed.len());
+    for part in [&nonce[..], &sealed] {
+        let length = u16::try_from(part.len()).map_err(|_| extension::Error::TooLong)?;
+        body.extend_from_slice(&length.to_be_bytes());
+    }
+    // Nonce and tag are multiples of four octets, and so are fields: nothing is to be filled in between.
+    body.extend_from_slice(nonce);
+    body.extend_from_slice(&sealed);
+    extension::append(datagram, AUTHENTICATOR, &body)
+}
+
+/// The authenticator field of a request: head, two lengths, nonce, tag.
+const SEAL: usize = 4 + 4 + 16 + 16;
+
+/// Why a datagram proves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not a header with extension fields.
+    Malformed,
+    /// The answer to another request.
+    OtherRequest,
+    /// The server cannot open our cookie any more (kiss NTSN, RFC 8915 §5.7). Not authenticated itself.
+    CookieUnknown,
+    /// No seal.
+    Missing,
+    /// The seal is broken.
+    Wrong,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "their extension fields are malformed",
+            Self::OtherRequest => "they answer another request",
+            Self::CookieUnknown => "it does not know our cookies any more (NTSN)",
+            Self::Missing => {
+                "they carry no proof; the server there does not know NTS, or something on the way cuts it off"
+            }
+            Self::Wrong => "the authenticator is wrong",
+        })
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Opens the reply to request `id`; answers the cookies that it brings.
+///
+/// # Errors
+/// Why it is not an authentic reply. Nothing may follow the seal, and no octet may be outside it: then no bit of the
+/// datagram can be changed.
+pub fn open(datagram: &[u8], id: &UniqueId, server_to_client: &dyn Aead) -> Result<Vec<Vec<u8>>, Refusal> {
+    let header = packet::decode(datagram).map_err(|_| Refusal::Malformed)?;
+    let mut ours = false;
+    let mut seal = None;
+    for field in extension::fields(datagram, HEADER_LEN) {
+        let field = field.map_err(|_| Refusal::Malformed)?;
+        match field.kind {
+            _ if seal.is_some() => return Err(Refusal::Malformed),
+            UNIQUE_ID if field.body != id => return Err(Refusal::OtherRequest),
+            UNIQUE_ID => ours = true,
+            AUTHENTICATOR => seal = Some(field),
+            // Unknown fields are to be ignored; these are authenticated.
+            _ => {}
+        }
+    }
+    match seal {
+        // A plain answer, from a server or a device on the way that knows nothing of all this.
+        None if !ours => Err(Refusal::Missing),
+        Some(_) if !ours => Err(Refusal::OtherRequest),
+        Some(seal) => cookies_in(&break_seal(datagram, &seal, server_to_client)?),
+        None if header.stratum == 0 && &header.reference_id == b"NTSN" => Err(Refusal::CookieUnknown),
+        None => Err(Refusal::Missing),
+    }
+}
+
+/// What the authenticator field holds encrypted (RFC 8915 §5.6).
+fn break_seal(datagram: &[u8], seal: &Field<'_>, key: &dyn Aead) -> Result<Vec<u8>, Refusal> {
+    let Some((&[n0, n1, c0, c1], rest)) = seal.body.split_first_chunk::<4>() else {
+        return Err(Refusal::Malformed);
+    };
+    let length = |octets| usize::from(u16::from_be_bytes(octets));
+    let (nonce, rest) = part(rest, length([n0, n1]))?;
+    let (sealed, rest) = part(rest, length([c0, c1]))?;
+    if !rest.is_empty() {
+        return Err(Refusal::Malformed);
+    }
+    key.open(nonce, &datagram[..seal.start], sealed).ok_or(Refusal::Wrong)
+}
+
+/// The first `length` octets, and what follows them and the zeros up to a multiple of four.
+fn part(octets: &[u8], length: usize) -> Result<(&[u8], &[u8]), Refusal> {
+    let (padded, rest) = octets.split_at_checked(length.next_multiple_of(4)).ok_or(Refusal::Malformed)?;
+    let (part, padding) = padded.split_at(length);
+    if padding.iter().any(|octet| *octet != 0) {
+        return Err(Refusal::Malformed);
+    }
+    Ok((part, rest))
+}
+
+fn cookies_in(plain: &[u8]) -> Result<Vec<Vec<u8>>, Refusal> {
+    let mut cookies = Vec::new();
+    for field in extension::fields(plain, 0) {
+        let field = field.map_err(|_| Refusal::Malformed)?;
+        if field.kind == COOKIE && (1..=LONGEST_COOKIE).contains(&field.body.len()) {
+            cookies.push(field.body.to_vec());
+        }
+    }
+    Ok(cookies)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        NtpTimestamp,
+        wire::{
+            md5,
+            packet::{Header, MODE_SERVER},
+        },
+    };
+
+    /// Seals with MD5 and hides nothing: good for what is tested here and for nothing else.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Toy;
+
+    impl Aead for Toy {
+        fn seal(&self, nonce: &[u8], associated: &[u8], plain: &[u8]) -> Vec<u8> {
+            let lengths = [nonce.len(), associated.len()].map(usize::to_be_bytes).concat();
+            [&md5::chained(&[&lengths, nonce, associated, plain].concat()), plain].concat()
+        }
+
+        fn open(&self, nonce: &[u8], associated: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+            let (_, plain) = sealed.split_at_checked(16)?;
+            (self.seal(nonce, associated, plain) == sealed).then(|| plain.to_vec())
+        }
+    }
+
+    const ID: UniqueId = [0x55; 32];
+    const NONCE: Nonce = [0x66; 16];
+
+    fn reply(cookies: usize) -> Vec<u8> {
+        let header = Header { version: 4, mode: MODE_SERVER, stratum: 2, ..Header::default() };
+        let mut datagram = header.encode().to_vec();
+        extension::append(&mut datagram, UNIQUE_ID, &ID).unwrap();
+        let mut plain = Vec::new();
+        for n in 0..cookies {
+            extension::append(&mut plain, COOKIE, &[n as u8; 100]).unwrap();
+        }
+        let sealed = Toy.seal(&NONCE, &datagram, &plain);
+        let lengths = [16, sealed.len() as u16].map(u16::to_be_bytes).concat();
+        extension::append(&mut datagram, AUTHENTICATOR, &[&lengths[..], &NONCE, &sealed].concat()).unwrap();
+        datagram
+    }
+
+    #[test]
+    fn a_request_is_as_long_as_its_reply() {
+        let header = packet::client_request(NtpTimestamp(1));
+        for missing in 0..COOKIES {
+            let datagram = request(&header, (&ID, &NONCE), &[7; 100], missing, &Toy).unwrap();
+            assert_eq!(datagram.len(), reply(1 + missing).len());
+        }
+    }
+
+    #[test]
+    fn a_request_holds_what_it_must_in_order() {
+        let header = packet::client_request(NtpTimestamp(1));
+        let datagram = request(&header, (&ID, &NONCE), &[7; 100], 2, &Toy).unwrap();
+        let kinds: Vec<_> = extension::fields(&datagram, 48).map(|field| field.unwrap().kind).collect();
+        assert_eq!(kinds, [UNIQUE_ID, COOKIE, PLACEHOLDER, PLACEHOLDER, AUTHENTICATOR]);
+        let long = request(&header, (&ID, &NONCE), &[7; LONGEST_COOKIE], 7, &Toy).unwrap();
+        assert!(long.len() <= LONGEST_REQUEST);
+        let large = request(&header, (&ID, &NONCE), &[7; 400], 7, &Toy).unwrap();
+        assert!(large.len() <= LONGEST_REQUEST && large.len() + 404 > LONGEST_REQUEST);
+    }
+
+    #[test]
+    fn replies() {
+        let check = |datagram: &[u8], expected: Result<usize, Refusal>| {
+            assert_eq!(open(datagram, &ID, &Toy).map(|cookies| cookies.len()), expected);
+        };
+        check(&reply(0), Ok(0));
+        check(&reply(3), Ok(3));
+        check(&reply(1)[..84], Err(Refusal::Missing));
+        check(&reply(1)[..48], Err(Refusal::Missing));
+        check(&reply(1)[..47], Err(Refusal::Malformed));
+        let mut kiss = reply(1)[..84].to_vec();
+        kiss[1] = 0;
+        kiss[12..16].copy_from_slice(b"NTSN");
+        check(&kiss, Err(Refusal::CookieUnknown));
+        let mut other = kiss;
+        other[60] ^= 1;
+        check(&other, Err(Refusal::OtherRequest));
+        let mut longer = reply(1);
+        extension::append(&mut longer, 0x2104, &[]).unwrap();
+        check(&longer, Err(Refusal::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn a_flipped_bit_is_refused(bit in 0_usize..(48 + 36 + 24 + 16 + 2 * 104) * 8) {
+            let mut datagram = reply(2);
+            prop_assert_eq!(datagram.len(), 48 + 36 + 24 + 16 + 2 * 104);
+            datagram[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(open(&datagram, &ID, &Toy).is_err());
+        }
+
+        #[test]
+        fn any_octets_are_refused(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(open(&octets, &ID, &Toy).is_err());
+        }
+
+        #[test]
+        fn any_plain_text_is_read_or_refused(plain in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = cookies_in(&plain);
+        }
+    }
+}
