@@ -372,7 +372,7 @@ fn duration_between(now: Mono, later: Mono) -> Duration {
 mod tests {
     use std::sync::Mutex;
 
-    use ntp::{Action, Auth, Clocks, LeapMode, Mode, Now, Pause, Samples, Source, SourceState, Upstream};
+    use ntp::{Action, Clocks, Mode, Now, Pause, Samples, Source, SourceState, Upstream};
 
     use super::*;
     use crate::{
@@ -381,35 +381,10 @@ mod tests {
     };
 
     fn observing(path: &str) -> ntp::Config {
-        let device = Source {
-            name: "phc".to_owned(),
-            upstream: Upstream::Device { path: path.to_owned() },
-            auth: Auth::None,
-            iburst: true,
-            burst: false,
-            interleaved: false,
-            prefer: false,
-            trust: false,
-            require: false,
-            noselect: false,
-            min_poll: 0,
-            max_poll: 0,
-        };
-        ntp::Config {
-            mode: Mode::Observe,
-            sources: vec![device],
-            step_threshold: 0.01,
-            step_limit: 3,
-            max_slew_rate: 500e-6,
-            max_change: 1000.0,
-            max_distance: 1.5,
-            error_bound_threshold: 1.0,
-            local: None,
-            min_sources: 1,
-            leap: LeapMode::Kernel,
-            smeared: false,
-            on_external_step: ntp::OnExternalStep::Restore,
-        }
+        let upstream = Upstream::Device { path: path.to_owned() };
+        let device = Source { min_poll: 0, max_poll: 0, ..Source::new("phc", upstream) };
+        let mode = Mode::Observe;
+        ntp::Config { mode, sources: vec![device], error_bound_threshold: 1.0, ..ntp::Config::default() }
     }
 
     /// Turns the loop until `enough`, for a minute at most.

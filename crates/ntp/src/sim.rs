@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::{
-    Action, Auth, BootState, Clocks, Config, Drift, Engine, Event, Leap, LeapMode, Mode, NtpTimestamp,
-    OnExternalStep, RequestId, Samples, SendError, Snapshot, Source, Start, StepReason, Transition, Upstream,
+    Action, BootState, Clocks, Config, Drift, Engine, Event, Leap, Mode, NtpTimestamp, RequestId, Samples,
+    SendError, Snapshot, Source, Start, StepReason, Transition, Upstream,
 };
 
 mod random;
@@ -140,35 +140,9 @@ pub struct Sim {
 
 /// Orders for so many sources, all of them servers, otherwise as a profile has them that says nothing.
 pub fn config(sources: usize) -> Config {
-    let source = |index: usize| Source {
-        name: format!("s{index}"),
-        upstream: Upstream::Server { host: format!("192.0.2.{}", index + 1), port: 123 },
-        auth: Auth::None,
-        iburst: true,
-        burst: false,
-        interleaved: false,
-        prefer: false,
-        trust: false,
-        require: false,
-        noselect: false,
-        min_poll: 4,
-        max_poll: 6,
-    };
-    Config {
-        mode: Mode::Discipline,
-        sources: (0..sources).map(source).collect(),
-        step_threshold: 0.01,
-        step_limit: 3,
-        max_slew_rate: 500e-6,
-        max_change: 1000.0,
-        max_distance: 1.5,
-        error_bound_threshold: 0.2,
-        local: None,
-        min_sources: 1,
-        leap: LeapMode::Kernel,
-        smeared: false,
-        on_external_step: OnExternalStep::Restore,
-    }
+    let server = |index: usize| Upstream::Server { host: format!("192.0.2.{}", index + 1), port: 123 };
+    let source = |index: usize| Source::new(format!("s{index}"), server(index));
+    Config { sources: (0..sources).map(source).collect(), ..Config::default() }
 }
 
 /// A wake-up is late by up to so many seconds.

@@ -31,6 +31,27 @@ pub struct Config {
     pub on_external_step: OnExternalStep,
 }
 
+/// What a profile without any field says, and no source.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Discipline,
+            sources: Vec::new(),
+            step_threshold: 0.01,
+            step_limit: 3,
+            max_slew_rate: 500e-6,
+            max_change: 1000.0,
+            max_distance: 1.5,
+            error_bound_threshold: 0.2,
+            local: None,
+            min_sources: 1,
+            leap: LeapMode::Kernel,
+            smeared: false,
+            on_external_step: OnExternalStep::Restore,
+        }
+    }
+}
+
 impl Config {
     /// The sources with what their company makes of them. Where some prove who they are and others do not, those that
     /// do are trusted and required, unless the user gave them either option: else a few forged answers could outvote
@@ -125,6 +146,26 @@ pub struct Source {
     pub min_poll: i8,
     /// Longest poll interval, log2 seconds; not below `min_poll`.
     pub max_poll: i8,
+}
+
+impl Source {
+    /// A source as a profile describes it that gives its name and upstream only, and `iburst`.
+    pub fn new(name: impl Into<String>, upstream: Upstream) -> Self {
+        Self {
+            name: name.into(),
+            upstream,
+            auth: Auth::None,
+            iburst: true,
+            burst: false,
+            interleaved: false,
+            prefer: false,
+            trust: false,
+            require: false,
+            noselect: false,
+            min_poll: 4,
+            max_poll: 6,
+        }
+    }
 }
 
 /// Whom or what to ask.

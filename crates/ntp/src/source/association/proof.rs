@@ -160,44 +160,16 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::{
-        Config, Engine, Event, LeapMode, Mode, Now, Source, SourceId, SourceState, Start, Upstream, Wall,
-    };
+    use crate::{Config, Engine, Event, Mode, Now, Source, SourceId, SourceState, Start, Upstream, Wall};
 
     fn engine(auth: Auth) -> Engine {
         engine_of(Upstream::Server { host: "192.0.2.1".to_owned(), port: 123 }, auth)
     }
 
     fn engine_of(upstream: Upstream, auth: Auth) -> Engine {
-        let source = Source {
-            name: "a".to_owned(),
-            upstream,
-            auth,
-            iburst: true,
-            burst: false,
-            interleaved: false,
-            prefer: false,
-            trust: false,
-            require: false,
-            noselect: false,
-            min_poll: 4,
-            max_poll: 6,
-        };
-        let config = Config {
-            mode: Mode::Observe,
-            sources: vec![source],
-            step_threshold: 0.01,
-            step_limit: 3,
-            max_slew_rate: 5e-4,
-            max_change: 1000.0,
-            max_distance: 1.5,
-            error_bound_threshold: 1.0,
-            local: None,
-            min_sources: 1,
-            leap: LeapMode::Kernel,
-            smeared: false,
-            on_external_step: crate::OnExternalStep::Restore,
-        };
+        let source = Source { auth, ..Source::new("a", upstream) };
+        let mode = Mode::Observe;
+        let config = Config { mode, sources: vec![source], error_bound_threshold: 1.0, ..Config::default() };
         let start = Start { boot: crate::BootState::default(), drift: None, samples: None, seed: 1 };
         Engine::new(config, start, at(0.0))
     }
