@@ -1,22 +1,32 @@
 //! The engine: holds the order of the steps and nothing else. Events and the time go in, actions come out:
 //! association → filter → select → combine → discipline → slew. What a caller can see of it is made in `standing`.
 use crate::{
-    Action, Auth, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, OwnAddresses, RequestId,
-    Samples, Source, SourceId,
+    Action, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, OwnAddresses, RequestId, Samples,
+    SourceId,
     clock::{leap::LeapWatch, slew::Clock},
-    disturbance::jump::{Jumps, Look},
-    engine::standing::{Announced, Ballot},
-    measure::{discipline::Discipline, floor::Floor, select::Selector},
+    disturbance::recovery::Recovery,
+    engine::{disturbance::Look, save::FIRST_SAVE, standing::Announced},
+    measure::{
+        discipline::Discipline,
+        floor::Floor,
+        select::{Ballot, Selector},
+    },
     source::{
         association::{Association, Reading, Received, known_first},
         duplicate::canonical,
         pool::Pool,
-        samples::{FIRST_SAVE, Recalled},
+        recalled::Recalled,
     },
 };
 
-pub(crate) mod standing;
-pub(crate) mod steer;
+mod disturbance;
+mod kernel;
+mod leap;
+mod local;
+mod save;
+mod sources;
+mod standing;
+mod steer;
 
 /// What the caller knows when it starts the engine.
 #[derive(Clone, Debug)]
@@ -38,47 +48,42 @@ pub struct Start {
 /// difference that changes by more than 1 ms twice in a row is taken for a step by somebody else.
 #[derive(Debug)]
 pub struct Engine {
-    pub(crate) config: Config,
-    pub(crate) associations: Vec<Association>,
-    pub(crate) pools: Vec<Pool>,
+    config: Config,
+    associations: Vec<Association>,
+    pools: Vec<Pool>,
     /// Who this node is in the network.
-    pub(crate) own: OwnAddresses,
+    own: OwnAddresses,
     /// What was known before the restart, of sources that have no address yet.
-    pub(crate) recalled: Vec<Recalled>,
-    pub(crate) clock: Clock,
-    pub(crate) discipline: Discipline,
-    pub(crate) selector: Selector,
-    pub(crate) ballot: Ballot,
-    pub(crate) announced: Announced,
+    recalled: Vec<Recalled>,
+    clock: Clock,
+    discipline: Discipline,
+    selector: Selector,
+    ballot: Ballot,
+    announced: Announced,
     /// The orphan that goes before us, if there is nothing better.
-    pub(crate) parent: Option<SourceId>,
+    parent: Option<SourceId>,
     /// When we were synchronised last, or began.
-    pub(crate) lost: Mono,
+    lost: Mono,
     /// Our own clock is served, as of the last verb.
-    pub(crate) serves_local: bool,
-    pub(crate) leap: LeapWatch,
-    pub(crate) leap_table: Option<LeapTable>,
-    pub(crate) floor: Option<Floor>,
-    /// The clock jumped, and no estimate was used since.
-    pub(crate) jumped: bool,
+    serves_local: bool,
+    leap: LeapWatch,
+    leap_table: Option<LeapTable>,
+    floor: Option<Floor>,
     /// Sources are sought since then: at the start, after a jump, after a reload.
-    pub(crate) seeking: Mono,
+    seeking: Mono,
     started: bool,
-    pub(crate) jumps: Jumps,
+    recovery: Recovery,
     next_source: u32,
     next_request: u64,
     next_vote: Mono,
-    pub(crate) next_save: Mono,
+    next_save: Mono,
     /// Seconds from that one to the one after it.
-    pub(crate) save_pause: f64,
+    save_pause: f64,
     random: u64,
 }
 
 /// The error bound is judged, and the vote repeated, this often, seconds.
 const TICK: f64 = 1.0;
-
-/// Sources are asked one after the other, seconds apart, so that their answers do not meet in one queue.
-const SPACING: f64 = 0.02;
 
 impl Engine {
     /// An engine that has done nothing yet. Call [`Engine::begin`] at once; the first [`Engine::handle`] sends the first
@@ -104,10 +109,9 @@ impl Engine {
             leap: LeapWatch::default(),
             leap_table: None,
             floor: None,
-            jumped: false,
             seeking: now.mono,
             started: false,
-            jumps: Jumps::new(now),
+            recovery: Recovery::new(now),
             next_source: 0,
             next_request: 0,
             next_vote: now.mono,
@@ -159,60 +163,7 @@ impl Engine {
             }
             self.hand_back(now, actions);
         }
-        self.discipline.refused = None;
-        self.jumps.open = None;
-    }
-
-    /// Makes the associations match the configuration; answers how to end those that are gone.
-    fn associate(&mut self, now: Now) -> Vec<Action> {
-        let mut old = std::mem::take(&mut self.associations);
-        let mut first = now.mono;
-        let mut pools = std::mem::take(&mut self.pools);
-        for source in self.config.sources_in_force() {
-            let pool = match pools.iter().position(|pool| pool.serves(&source)) {
-                Some(kept) => Some(pools.swap_remove(kept).with(&source)),
-                None => Pool::new(SourceId(self.next_source), &source, first),
-            };
-            let id = pool.as_ref().map(|pool| pool.id);
-            // Unproven answers are worth nothing to who wants proof, so another way of proof makes another source.
-            let what = (&source.name, &source.upstream, &source.auth);
-            let same = |a: &Association| (&a.source.name, &a.source.upstream, &a.source.auth) == what;
-            let belongs = |a: &Association| a.pool == id && (id.is_some() || same(a));
-            let (kept, rest): (Vec<_>, Vec<_>) = old.into_iter().partition(belongs);
-            old = rest;
-            let known = !kept.is_empty();
-            for mut association in kept {
-                let name = association.source.name.clone();
-                association.reconfigure(Source { name, ..source.clone() }, now.mono);
-                self.associations.push(association);
-            }
-            if !known {
-                self.seeking = now.mono;
-                let orders = pool.as_ref().map_or(source, |pool| pool.member(1));
-                let own = self.new_source();
-                let mut new = Association::new(id.map_or(own, |_| self.new_source()), orders, first);
-                new.pool = id;
-                self.associations.push(new);
-                first = first.plus(SPACING);
-            }
-            self.pools.extend(pool);
-        }
-        let mut actions: Vec<Action> = old.iter_mut().filter_map(Association::close).collect();
-        self.settle_duplicates(now.mono, &mut actions);
-        self.bequeath_all(&mut old, now.mono);
-        self.remember();
-        actions
-    }
-
-    /// How a source's answers are to be proven; none if there is no such source.
-    pub fn auth(&self, source: SourceId) -> Option<&Auth> {
-        self.associations.iter().find(|a| a.id == source).map(|a| &a.source.auth)
-    }
-
-    pub(crate) fn new_source(&mut self) -> SourceId {
-        let id = SourceId(self.next_source);
-        self.next_source += 1;
-        id
+        self.recovery.abandon();
     }
 
     /// Sets the clock's rate (unless the engine observes), which it is taken to have since [`Engine::new`]: a kernel that
@@ -278,7 +229,7 @@ impl Engine {
     /// When to call [`Engine::handle`] at the latest. The answer changes with every call of a verb that takes
     /// `&mut self`, and with time it is never more than a second ahead, since the error bound grows by itself.
     pub fn next_wakeup(&self, now: Now) -> Mono {
-        if self.jumps.suspicious() {
+        if self.recovery.clocks().suspicious() {
             return now.mono;
         }
         let sources = self.associations.iter().map(Association::next_wakeup);
@@ -298,8 +249,14 @@ impl Engine {
         actions
     }
 
+    /// When the engine saves its samples next.
+    #[cfg(test)]
+    pub(crate) fn next_save(&self) -> Mono {
+        self.next_save
+    }
+
     /// Drops what was measured, and measures anew.
-    pub(crate) fn restart(&mut self, now: Now, actions: &mut Vec<Action>) {
+    fn restart(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.seeking = now.mono;
         self.ballot = Ballot::Open;
         self.recalled.clear();
@@ -389,7 +346,7 @@ impl Engine {
     }
 
     /// Random, -1 to 1 (xorshift).
-    pub(crate) fn spread(&mut self) -> f64 {
+    fn spread(&mut self) -> f64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;

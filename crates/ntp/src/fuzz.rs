@@ -11,7 +11,12 @@ use std::{
 use crate::{
     LeapTable, Mono, NtpTimestamp, RateLimit, RestrictEntry, RestrictFlags, RestrictTable, Served, Serving,
     Verdict, Wall, respond,
-    server::{control::tests as queries, rate_limit::RateTable, response::Request},
+    server::{
+        control::tests as queries,
+        nts::{self as server_nts, Outcome},
+        rate_limit::RateTable,
+        response::Request,
+    },
     source::{
         interleave::Previous,
         reply::{self, Exchange, Identity},
@@ -23,7 +28,6 @@ use crate::{
         nts::{
             self,
             cookie::{KeyId, SessionKeys},
-            server::Outcome,
         },
         packet::{self, HEADER_LEN, Header, MODE_SERVER},
     },
@@ -266,7 +270,7 @@ fn key_exchanges() {
     });
 }
 
-impl nts::server::Keyring for Glass {
+impl server_nts::Keyring for Glass {
     type Key = Self;
 
     fn current(&self) -> (KeyId, &Self) {
@@ -290,7 +294,7 @@ impl nts::server::Keyring for Glass {
 fn sealed_requests() {
     let keys = SessionKeys { client_to_server: [3; KEY_LEN], server_to_client: [4; KEY_LEN] };
     let seed = |missing| {
-        let cookie = nts::server::fresh_cookie(&keys, &mut Glass);
+        let cookie = server_nts::fresh_cookie(&keys, &mut Glass);
         let header = packet::client_request(COOKIE);
         nts::request(&header, (&UNIQUE_ID, &[1; 16]), &cookie, missing, &Glass).expect("a short cookie")
     };
@@ -303,7 +307,7 @@ fn sealed_requests() {
         let Verdict::Seal(answer) = respond(&request, &serving, &mut RateTable::new(8, 1)).verdict else {
             return;
         };
-        let octets = match nts::server::reply(datagram, answer, &mut Glass) {
+        let octets = match server_nts::reply(datagram, answer, &mut Glass) {
             Outcome::Answer(sealed) => sealed.finish(NOW, &Glass),
             Outcome::Kiss(octets) => octets,
             Outcome::Drop(_) => return,

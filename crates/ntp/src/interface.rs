@@ -1,6 +1,10 @@
 //! What the caller gives the engine and gets from it, as data.
 
 pub(crate) mod config;
-pub(crate) mod actions;
+pub(crate) mod action;
+pub(crate) mod event;
 pub(crate) mod own;
 pub(crate) mod snapshot;
+pub(crate) mod samples;
+pub(crate) mod state;
+pub(crate) mod transition;

@@ -34,28 +34,44 @@ mod fuzz;
 pub mod sim;
 
 pub use clock::leap_table::{LeapTable, LeapTableError};
-pub use disturbance::rival::{Foreign, KernelTimex, Rival, Stance, Written};
+pub use disturbance::rival::{KernelTimex, Rival, Stance, Written};
 pub use engine::{Engine, Start};
 pub use interface::{
-    actions::{Action, BootState, Drift, Event, Pause, Refusal, RequestId, SourceId, StepReason, Transition},
+    action::Action,
     config::{Auth, Config, LeapMode, LocalClock, Mode, OnExternalStep, Source, Upstream},
+    event::{Event, RequestId, SendError, SourceId},
     own::{OwnAddresses, OwnPorts},
-    snapshot::{Heard, Leap, Reason, SampleSnapshot, Snapshot, SourceDetail, SourceSnapshot, SourceState},
+    samples::{Clocks, Samples, SavedSample, SourceSamples, Stale},
+    snapshot::{Heard, Reason, SampleSnapshot, Snapshot, SourceDetail, SourceSnapshot, SourceState},
+    state::{BootState, Drift},
+    transition::{Foreign, Pause, Refusal, StepReason, Transition},
 };
 pub use measure::floor::Floor;
 pub use server::{
     control::{
         AssociationIds, ControlView, KernelClock, KernelPps, QueryLimit, ServerCounts, answer as answer_query,
     },
+    drop_reason::DropReason,
     rate_limit::{Judgement, RateLimit, RateSet, RateVerdict},
     reflection::Reflections,
-    response::{Answer, Decision, DropReason, Memory, Request, Served, Serving, Verdict, respond},
+    response::{Answer, Decision, Memory, Request, Serving, Verdict, respond},
     restrict::{Cidr, CidrError, RestrictEntry, RestrictFlags, RestrictTable},
+    served::Served,
 };
 pub use source::{
     association::alternate_families,
-    cause::{SendError, objection, silence},
-    samples::{Clocks, Samples, SavedSample, SourceSamples, Stale},
+    cause::{objection, silence},
 };
 pub use time::{Mono, Now, NtpTimestamp, Wall};
-pub use wire::{extension, key_exchange, mac, nts, packet};
+pub use wire::{
+    extension, key_exchange, mac,
+    packet::{self, Leap},
+};
+
+/// Network Time Security for NTP (RFC 8915 §5).
+pub mod nts {
+    pub use crate::{
+        server::nts as server,
+        wire::nts::{Aead, COOKIES, LONGEST_COOKIE, Nonce, Refusal, UniqueId, cookie, open, request},
+    };
+}

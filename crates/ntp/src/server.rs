@@ -1,7 +1,10 @@
 //! Replies to clients: who may ask, how often, and what the reply says.
 
+pub(crate) mod drop_reason;
 pub(crate) mod restrict;
 pub(crate) mod rate_limit;
-pub(crate) mod response;
-pub(crate) mod reflection;
+pub(crate) mod served;
 pub(crate) mod control;
+pub(crate) mod response;
+pub mod nts;
+pub(crate) mod reflection;

@@ -3,5 +3,5 @@ pub mod extension;
 pub mod key_exchange;
 pub mod mac;
 pub(crate) mod md5;
-pub mod nts;
+pub(crate) mod nts;
 pub mod packet;

@@ -4,7 +4,7 @@
 //! What the kernel does by itself is no sign of anybody (kernel/time/ntp.c): maxerror grows, at 16 s STA_UNSYNC is set,
 //! and both are set by every step and every change of the clock's source; a leap second is done and stays armed; a slew by
 //! adjtime ends.
-use crate::{Action, Config, Mode, Mono};
+use crate::{Action, Config, Foreign, Mode, Mono};
 
 /// What the kernel shows of its clock (adjtimex).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,37 +21,6 @@ pub struct KernelTimex {
     pub steered: bool,
     /// Seconds.
     pub max_error: f64,
-}
-
-/// What shows that somebody else writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Foreign {
-    /// The kernel's frequency or tick is not what we set.
-    Frequency,
-    /// A slew that is not ours: adjtime, or the kernel's PLL.
-    Slew,
-    /// The kernel's status is not what we said: PLL or FLL on, a leap second armed, synchronised or not.
-    Status,
-    /// Its largest error became smaller without us.
-    Error,
-    /// The clock was stepped for the second time within ten minutes.
-    Step,
-}
-
-impl Foreign {
-    /// Every kind, for counters.
-    pub const ALL: [Self; 5] = [Self::Frequency, Self::Slew, Self::Status, Self::Error, Self::Step];
-
-    /// A word for it, for labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Frequency => "frequency",
-            Self::Slew => "slew",
-            Self::Status => "status",
-            Self::Error => "error",
-            Self::Step => "step",
-        }
-    }
 }
 
 /// What was written last by us, in the kernel's own units; none before the first time.

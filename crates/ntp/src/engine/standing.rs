@@ -1,31 +1,10 @@
 //! Where we stand: synchronised or not, and why; what is announced when that changes; the snapshot.
 use crate::{
     Action, Leap, Mode, Now, Reason, Refusal, Snapshot, SourceId, SourceSnapshot, Transition,
-    clock::kernel::Told,
-    engine::Engine,
-    measure::local::LOCAL_CLOCK,
+    engine::{Engine, kernel::Told},
+    measure::{local::LOCAL_CLOCK, select::Ballot},
     source::{association::Association, reply::Identity},
 };
-
-/// How the last vote ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ballot {
-    /// Nobody could be voted on, or more are waited for.
-    Open,
-    NoMajority,
-    /// Fewer agree than are asked for.
-    TooFew,
-    /// No required source agrees.
-    RequiredMissing,
-    Majority,
-}
-
-impl Ballot {
-    /// Whether there were sources, and none of them may be followed.
-    pub(crate) fn failed(self) -> bool {
-        matches!(self, Self::NoMajority | Self::TooFew | Self::RequiredMissing)
-    }
-}
 
 /// What the user and the kernel were told last.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +34,7 @@ const SEEKING: f64 = 10.0;
 
 impl Engine {
     /// The last step of every verb that can change something: judges, announces, tells the kernel.
-    pub(crate) fn finish(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn finish(&mut self, now: Now, actions: &mut Vec<Action>) {
         actions.extend(self.reach_transition(now).map(Action::Announce));
         // What our own clock is worth while it is served is nothing that anybody measured.
         let (synchronized, reason) = self.judged(now);
@@ -119,35 +98,35 @@ impl Engine {
 
     /// If one of these sources is no longer in the orders, what it said against others, or against the clock, went with
     /// it. The next vote asks those that stay.
-    pub(crate) fn forget_objections(&mut self, before: &[SourceId]) {
+    pub(super) fn forget_objections(&mut self, before: &[SourceId]) {
         if before.iter().all(|id| self.associations.iter().any(|a| a.id == *id)) {
             return;
         }
         self.ballot = Ballot::Open;
-        if self.discipline.refused.take().is_some() {
+        if self.recovery.forget_refusal() {
             self.discipline.reference = None;
         }
     }
 
     /// The leap second that we announce.
-    pub(crate) fn indicator(&self, synchronized: bool) -> Leap {
+    pub(super) fn indicator(&self, synchronized: bool) -> Leap {
         if synchronized { self.leap.announced() } else { Leap::Unknown }
     }
 
     /// Whether we are synchronised, and the reason. A group agrees with the one that serves it, so that one does, too.
-    pub(crate) fn standing(&self, now: Now) -> (bool, Reason) {
+    pub(super) fn standing(&self, now: Now) -> (bool, Reason) {
         if self.local_stratum(now).is_some() { (true, Reason::LocalClock) } else { self.judged(now) }
     }
 
     /// The same, whatever is served meanwhile.
-    pub(crate) fn judged(&self, now: Now) -> (bool, Reason) {
+    pub(super) fn judged(&self, now: Now) -> (bool, Reason) {
         if self.electable().next().is_none() {
             return (false, Reason::NoUpstreams);
         }
-        match self.discipline.refused {
+        match self.recovery.refused() {
             Some(Refusal::MaxChange) => return (false, Reason::MaxChange),
             Some(Refusal::TooSoon) => return (false, Reason::ResumeRefused),
-            None if self.left_alone() => return (false, Reason::ExternalStep),
+            None if self.recovery.left_alone() => return (false, Reason::ExternalStep),
             None => {}
         }
         match self.ballot {
@@ -157,7 +136,7 @@ impl Engine {
             Ballot::Open | Ballot::Majority => {}
         }
         let Some(bound) = self.error_bound(now) else {
-            let reason = match (self.jumped, self.unreachable(now)) {
+            let reason = match (self.recovery.unmeasured(), self.unreachable(now)) {
                 (true, _) => Reason::UnexplainedJump,
                 (_, true) if self.electable().any(|a| a.is_unusable() && !a.is_nobody()) => {
                     Reason::NoUsableUpstream
@@ -192,25 +171,25 @@ impl Engine {
     }
 
     /// Whether a source is not reached, or follows us, and it is no longer too early to say so.
-    pub(crate) fn silent(&self, association: &Association, now: Now) -> bool {
+    pub(super) fn silent(&self, association: &Association, now: Now) -> bool {
         let seeking = now.mono - self.seeking < SEEKING;
         let useless = association.unreachable() || association.follows_us() || association.is_nobody();
         useless || !association.placed() && !seeking
     }
 
     /// The sources that are not for measuring only, and no duplicates of others.
-    pub(crate) fn electable(&self) -> impl Iterator<Item = &Association> {
+    pub(super) fn electable(&self) -> impl Iterator<Item = &Association> {
         self.associations.iter().filter(|a| !a.source.noselect && !a.is_duplicate())
     }
 
     /// This clock minus true time, seconds: what is measured, and what is still being slewed away.
-    pub(crate) fn offset(&self, now: Now) -> Option<f64> {
+    pub(super) fn offset(&self, now: Now) -> Option<f64> {
         let reference = self.discipline.reference?;
         Some(reference.offset_at(now.mono) - self.clock.pending(now.wall))
     }
 
     /// |offset| + root delay / 2 + root dispersion.
-    pub(crate) fn error_bound(&self, now: Now) -> Option<f64> {
+    pub(super) fn error_bound(&self, now: Now) -> Option<f64> {
         let reference = self.discipline.reference?;
         Some(self.offset(now)?.abs() + reference.root_delay / 2.0 + reference.root_dispersion_at(now.mono))
     }
@@ -220,7 +199,7 @@ impl Engine {
     }
 
     /// How we show ourselves.
-    pub(crate) fn identity(&self) -> Identity {
+    pub(super) fn identity(&self) -> Identity {
         let followers = self.associations.iter().filter(|a| a.follows_us());
         let followers = followers.filter_map(Association::reference_id).collect();
         let own = self.own.clone();

@@ -1,30 +1,25 @@
 //! From the sources' estimates to a corrected clock: vote, merge, decide, act. The part of the engine that moves time.
 use crate::{
     Action, Leap, Now, SourceState, StepReason, Transition, Wall,
-    clock::{leap::mixture, slew::Change},
-    engine::{Engine, standing::Ballot},
+    clock::slew::Change,
+    engine::Engine,
     measure::{
+        candidate::{candidate, estimated},
         combine::{Estimated, combinable, combine},
-        discipline::{CLOCK_ERROR, Decision, Reference},
+        discipline::{Decision, Reference},
         floor::Floor,
-        select::{Candidate, Demands, Outcome},
+        select::{Ballot, Candidate, Demands, Outcome},
     },
-    source::{
-        association::{Association, Merits},
-        cause::{Cause, LAST_STRATUM},
-    },
+    source::{association::Association, smear::mixture},
 };
 
 /// While sources are sought, a vote waits so many seconds for those that may still answer: the first to answer could
 /// be the liar. Three answers of a burst take 1.4 s.
 const PATIENCE: f64 = 4.0;
 
-/// Standard deviation of the samples beyond which they say nothing, seconds (chrony's `maxjitter`).
-const MAX_JITTER: f64 = 1.0;
-
 impl Engine {
     /// Compares the sources, and writes down what came of each.
-    pub(crate) fn vote(&mut self, now: Now) {
+    pub(super) fn vote(&mut self, now: Now) {
         let at = self.clock.corrected(now.wall);
         for association in &mut self.associations {
             association.mixture = association.server.and_then(|s| mixture(&s, self.config.smeared, now.wall));
@@ -132,12 +127,12 @@ impl Engine {
 
     /// Corrects the clock by what the selected source and those that agree with it say, if they say something new.
     /// Answers the time by the corrected clock.
-    pub(crate) fn steer(&mut self, now: Now, actions: &mut Vec<Action>) -> Now {
+    pub(super) fn steer(&mut self, now: Now, actions: &mut Vec<Action>) -> Now {
         let Some((estimate, reference)) = self.estimate(now) else { return now };
         for association in &mut self.associations {
             association.fresh = false;
         }
-        let refused = self.discipline.refused;
+        let refused = self.recovery.refused();
         match self.decide((&estimate, reference.local), now, actions) {
             Decision::Watch => self.discipline.refer(reference, &estimate, false),
             Decision::Refuse(why) => {
@@ -161,7 +156,7 @@ impl Engine {
                 actions.extend(drift.map(Action::SaveDrift));
             }
         }
-        self.jumped = false;
+        self.recovery.measured();
         now
     }
 
@@ -170,7 +165,7 @@ impl Engine {
         let (change, by) = self.clock.step(now, 0.0, estimate.offset);
         self.transform(&change);
         self.discipline.reference = None;
-        self.jumps.open = None;
+        self.recovery.stepped(why, now.mono);
         // The slew ends before anything waits for the disk.
         actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
         match why {
@@ -179,21 +174,20 @@ impl Engine {
                 // The count first: an agent that dies in between must not step once more.
                 actions.push(Action::SaveBoot(self.discipline.boot));
             }
-            StepReason::Resume => self.jumps.resumed = Some(now.mono),
-            StepReason::ExternalStep | StepReason::Floor => {}
+            StepReason::Resume | StepReason::ExternalStep | StepReason::Floor => {}
         }
         self.jump_ourselves(by, why, now, actions)
     }
 
     /// Moves the system clock at once, where the model of it was moved already.
-    pub(crate) fn jump_ourselves(
+    pub(super) fn jump_ourselves(
         &mut self,
         by: f64,
         why: StepReason,
         now: Now,
         actions: &mut Vec<Action>,
     ) -> Now {
-        self.jumps.stepping(by);
+        self.recovery.stepping(by);
         // Answers on their way have stamps from before and after the step.
         for association in &mut self.associations {
             actions.extend(association.close());
@@ -248,7 +242,7 @@ impl Engine {
         Some((combined, reference))
     }
 
-    pub(crate) fn transform(&mut self, change: &Change) {
+    pub(super) fn transform(&mut self, change: &Change) {
         for association in &mut self.associations {
             association.transform(change);
         }
@@ -257,75 +251,3 @@ impl Engine {
         }
     }
 }
-
-/// The source as one to be voted on; none if what it says is too uncertain, or nothing yet. `limit` is that of its
-/// root distance, seconds.
-fn candidate(
-    association: &mut Association,
-    (reached, local): (bool, bool),
-    at: Wall,
-    limit: f64,
-) -> Option<Candidate> {
-    let (estimate, server) = association.voice()?;
-    let (offset, distance) = estimate.interval_at(at);
-    if let Some(cause) = too_uncertain(association, at, limit) {
-        association.stand(&cause);
-        return None;
-    }
-    let Merits { prefer, trust, require } = association.merits();
-    Some(Candidate {
-        id: association.id,
-        offset,
-        distance,
-        stratum: server.stratum,
-        prefer,
-        trust,
-        require,
-        local,
-        reached,
-        fresh: association.fresh,
-    })
-}
-
-/// Why what a source says cannot be voted on; none if it can. `limit` is that of its root distance, seconds.
-pub(crate) fn too_uncertain(association: &Association, at: Wall, limit: f64) -> Option<Cause> {
-    let (estimate, server) = association.voice()?;
-    let (_, distance) = estimate.interval_at(at);
-    if server.stratum >= LAST_STRATUM {
-        Some(Cause::LastStratum)
-    } else if distance > limit {
-        Some(Cause::TooDistant { distance, limit })
-    } else if estimate.deviation > MAX_JITTER {
-        Some(Cause::Jittery { limit: MAX_JITTER })
-    } else {
-        None
-    }
-}
-
-/// What a source says now. Its distance covers what the estimate differs from the best sample by; or from the newest,
-/// if that one's delay does not explain the difference: then an oscillator has changed its frequency, and what the best
-/// sample said is history.
-fn estimated(association: &Association, at: Wall) -> Option<Estimated> {
-    let estimate = association.history.estimate()?;
-    let newest = association.history.newest()?;
-    let offset = estimate.offset_at(at);
-    let (best, certain) = estimate.interval_at(at);
-    let late = (newest.root_distance() - estimate.best.root_distance()).max(0.0);
-    let apart = (newest.offset - estimate.offset_at(newest.at)).abs();
-    let distance = if apart > late + SURPRISE * estimate.offset_error {
-        newest.root_distance() + apart
-    } else {
-        certain + (offset - best).abs()
-    } + (at - newest.at).max(0.0) * CLOCK_ERROR;
-    Some(Estimated {
-        offset,
-        offset_error: estimate.offset_error,
-        frequency: estimate.usable_frequency(),
-        frequency_error: estimate.frequency_error,
-        skew: estimate.skew,
-        distance,
-    })
-}
-
-/// Standard errors of the estimate by which the newest sample may miss it without meaning anything.
-const SURPRISE: f64 = 4.0;

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::source::reply::{Refusal, reference_id_of};
+use crate::wire::packet::reference_id_of;
 
 /// This node's addresses and the ports that it serves time at. A clone is cheap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,15 @@ pub struct OwnPorts {
     pub v4: Option<u16>,
     /// Of all IPv6 addresses.
     pub v6: Option<u16>,
+}
+
+/// Why nothing is to be asked at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forbidden {
+    /// This node serves time there itself.
+    OwnAddress,
+    /// No server has such an address.
+    NoServer,
 }
 
 impl OwnAddresses {
@@ -53,13 +62,13 @@ impl OwnAddresses {
     }
 
     /// Why nothing is to be asked at `to`; none if a server may be there.
-    pub(crate) fn forbid(&self, to: SocketAddr) -> Option<Refusal> {
+    pub(crate) fn forbid(&self, to: SocketAddr) -> Option<Forbidden> {
         let address = to.ip().to_canonical();
         let no_server =
             address.is_unspecified() || address.is_multicast() || address == IpAddr::from([255; 4]);
         match self.serve(to) {
-            true => Some(Refusal::OwnAddress),
-            false => no_server.then_some(Refusal::NoServer),
+            true => Some(Forbidden::OwnAddress),
+            false => no_server.then_some(Forbidden::NoServer),
         }
     }
 
@@ -150,11 +159,11 @@ mod tests {
         let check = |ports, to: &str, expected| {
             assert_eq!(own(ports).forbid(to.parse().unwrap()), expected, "{to}");
         };
-        check(BOTH, "0.0.0.0:123", Some(Refusal::OwnAddress));
+        check(BOTH, "0.0.0.0:123", Some(Forbidden::OwnAddress));
         for to in ["0.0.0.0:1123", "[::]:1123", "224.0.1.1:123", "[ff05::101]:123", "255.255.255.255:123"] {
-            check(BOTH, to, Some(Refusal::NoServer));
+            check(BOTH, to, Some(Forbidden::NoServer));
         }
-        check(OwnPorts::default(), "0.0.0.0:123", Some(Refusal::NoServer));
+        check(OwnPorts::default(), "0.0.0.0:123", Some(Forbidden::NoServer));
         check(OwnPorts::default(), "127.0.0.1:123", None);
         check(BOTH, "192.0.2.1:123", None);
     }

@@ -1,7 +1,7 @@
 //! What the engine knows at a moment, for metrics, report and server. Pure values; taken by the engine.
 use std::net::IpAddr;
 
-use crate::{NtpTimestamp, SourceId, Wall};
+use crate::{Leap, NtpTimestamp, SourceId, Wall};
 
 /// All of it. Signs: an offset is this clock minus true time, so a positive one means that this clock is ahead.
 /// Times are in seconds, frequencies in parts per million.
@@ -56,21 +56,6 @@ impl Snapshot {
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.sources.iter().filter_map(|source| source.address)
     }
-}
-
-/// The leap indicator (RFC 5905 §7.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Leap {
-    /// None announced.
-    None = 0,
-    /// The last minute of the day has 61 seconds.
-    Insert = 1,
-    /// It has 59.
-    Delete = 2,
-    /// Unsynchronised.
-    #[default]
-    Unknown = 3,
 }
 
 /// Why the clock is, or is not, synchronised.

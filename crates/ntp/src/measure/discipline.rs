@@ -10,8 +10,6 @@ use crate::{
 pub(crate) struct Discipline {
     pub(crate) boot: BootState,
     pub(crate) reference: Option<Reference>,
-    /// A correction is wanted, and was refused.
-    pub(crate) refused: Option<Refusal>,
     /// Bound of the base frequency's error, seconds per second.
     skew: f64,
     /// What the last measurement said beyond what was corrected, seconds per second.
@@ -111,15 +109,7 @@ impl Discipline {
                 UNKNOWN_SKEW
             }
         });
-        let state = Self {
-            boot,
-            reference: None,
-            refused: None,
-            skew,
-            residual: 0.0,
-            learned: false,
-            drift_saved: None,
-        };
+        let state = Self { boot, reference: None, skew, residual: 0.0, learned: false, drift_saved: None };
         (state, drift.map_or(0.0, |drift| drift.frequency_ppm * 1e-6))
     }
 
@@ -157,9 +147,8 @@ impl Discipline {
         }
         // What is not a number is not within any limit.
         let within = whole.abs() <= config.max_change;
-        self.refused = (self.boot.synchronized && !within).then_some(Refusal::MaxChange);
-        if let Some(why) = self.refused {
-            return Decision::Refuse(why);
+        if self.boot.synchronized && !within {
+            return Decision::Refuse(Refusal::MaxChange);
         }
         if self.steps(whole, local, config) {
             return Decision::Step(StepReason::Start);
@@ -234,24 +223,6 @@ const SMALLEST_SKEW: f64 = 1e-12;
 mod tests {
     use super::*;
 
-    fn config() -> Config {
-        Config {
-            mode: Mode::Discipline,
-            sources: Vec::new(),
-            step_threshold: 0.01,
-            step_limit: 3,
-            max_slew_rate: 5e-4,
-            max_change: 1000.0,
-            max_distance: 1.5,
-            error_bound_threshold: 0.2,
-            local: None,
-            min_sources: 1,
-            leap: crate::LeapMode::Kernel,
-            smeared: false,
-            on_external_step: crate::OnExternalStep::Restore,
-        }
-    }
-
     fn check(boot: BootState, offset: f64, pending: f64, expected: &str) {
         check_of(false, boot, offset, pending, expected);
     }
@@ -266,7 +237,7 @@ mod tests {
             distance: 0.1,
         };
         let (mut discipline, _) = Discipline::new(boot, None);
-        let got = match discipline.decide((&estimate, local), pending, Mono(0), &config()) {
+        let got = match discipline.decide((&estimate, local), pending, Mono(0), &Config::default()) {
             Decision::Watch => "watch",
             Decision::Refuse(_) => "refuse",
             Decision::Step(_) => "step",

@@ -9,62 +9,30 @@
 //! IPv6 ones (RFC 5905 §7.3). Ours is made of the address that the orphan sees us at, so each member must be asked at
 //! the address that it asks from, and all of them in one family.
 use crate::{
-    Now, SourceId, SourceState,
-    engine::Engine,
-    source::{
-        association::Association,
-        reply::{Server, reference_id_of},
-    },
+    LocalClock, SourceId,
+    source::{association::Association, reply::Server},
+    wire::packet::reference_id_of,
 };
 
-impl Engine {
-    /// Whether a source is an orphan, or may follow one: never a source of time like others.
-    pub(crate) fn outcast(&self, association: &Association) -> bool {
-        let stratum = association.server.map_or(0, |server| server.stratum);
-        self.config.local.is_some_and(|local| local.orphan && stratum >= local.stratum)
-    }
+/// Whether a source is an orphan, or may follow one: never a source of time like others.
+pub(crate) fn is_outcast(association: &Association, local: Option<LocalClock>) -> bool {
+    let stratum = association.server.map_or(0, |server| server.stratum);
+    local.is_some_and(|local| local.orphan && stratum >= local.stratum)
+}
 
-    /// Elects the orphan that goes before us, and says of all outcasts why they are not followed. `better` is whether
-    /// others can be voted on.
-    pub(crate) fn elect(&mut self, better: bool, now: Now) {
-        let held = self.discipline.reference.is_some_and(|reference| !reference.local) && self.judged(now).0;
-        self.parent = if better || held { None } else { self.smallest_orphan() };
-        let why = match self.parent {
-            None if better || held => "There is better.",
-            None => "Its reference id is larger than this node's, so it is to follow us.",
-            Some(_) => "There is another such server with a smaller reference id.",
-        };
-        let outcasts: Vec<SourceId> =
-            self.associations.iter().filter(|a| self.outcast(a)).map(|a| a.id).collect();
-        for association in self.associations.iter_mut().filter(|a| outcasts.contains(&a.id)) {
-            if association.obstacle().is_none() {
-                let what = match association.server {
-                    Some(server) if serves_itself(server) => format!("It serves its own clock. {why}"),
-                    _ => "It may follow a server that serves its own clock.".to_owned(),
-                };
-                association.standing = (SourceState::Unusable, what);
-            }
-        }
-        if self.discipline.reference.is_some_and(|reference| reference.local) && self.orphaned(now) {
-            self.discipline.reference = None;
-        }
-    }
-
-    /// Of the orphans that answer, the one with the smallest reference id, if that is smaller than ours.
-    pub(crate) fn smallest_orphan(&self) -> Option<SourceId> {
-        let local = self.config.local.filter(|local| local.orphan)?;
-        let orphan = |a: &&Association| {
-            let serves =
-                a.server.is_some_and(|server| server.stratum == local.stratum && serves_itself(server));
-            serves && a.reach != 0 && !a.refused() && !a.source.noselect
-        };
-        let named = self.associations.iter().filter(orphan).filter_map(|a| Some((a.reference_id()?, a)));
-        let (smallest, parent) = named.min_by_key(|(id, _)| *id)?;
-        (smallest < reference_id_of(parent.local?)).then_some(parent.id)
-    }
+/// Of the orphans that answer, the one with the smallest reference id, if that is smaller than ours.
+pub(crate) fn smallest_orphan(all: &[Association], local: Option<LocalClock>) -> Option<SourceId> {
+    let local = local.filter(|local| local.orphan)?;
+    let orphan = |a: &&Association| {
+        let serves = a.server.is_some_and(|server| server.stratum == local.stratum && serves_itself(server));
+        serves && a.reach != 0 && !a.refused() && !a.source.noselect
+    };
+    let named = all.iter().filter(orphan).filter_map(|a| Some((a.reference_id()?, a)));
+    let (smallest, parent) = named.min_by_key(|(id, _)| *id)?;
+    (smallest < reference_id_of(parent.local?)).then_some(parent.id)
 }
 
 /// Whether its reference is the local clock: 127.127.1.1 in chrony and here, 127.0.0.1 in ntpd.
-fn serves_itself(server: Server) -> bool {
+pub(crate) fn serves_itself(server: Server) -> bool {
     server.reference_id[0] == 127
 }

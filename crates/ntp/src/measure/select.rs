@@ -4,6 +4,26 @@
 //! decide, and the others must lie within what they say.
 use crate::{SourceId, SourceState};
 
+/// How the last vote ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ballot {
+    /// Nobody could be voted on, or more are waited for.
+    Open,
+    NoMajority,
+    /// Fewer agree than are asked for.
+    TooFew,
+    /// No required source agrees.
+    RequiredMissing,
+    Majority,
+}
+
+impl Ballot {
+    /// Whether there were sources, and none of them may be followed.
+    pub(crate) fn failed(self) -> bool {
+        matches!(self, Self::NoMajority | Self::TooFew | Self::RequiredMissing)
+    }
+}
+
 /// A source that can be voted on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate {

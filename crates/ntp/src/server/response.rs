@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    Leap, Mono, NtpTimestamp, RateLimit, RateVerdict, RestrictTable, Wall,
+    DropReason, Leap, Mono, NtpTimestamp, RateLimit, RateVerdict, RestrictTable, Served, Wall,
     server::control,
     wire::{
         mac::{self, Mac},
@@ -15,9 +15,6 @@ use crate::{
 
 mod trailer;
 
-mod served;
-
-pub use served::Served;
 use trailer::{Trailer, trailer};
 
 const MODE_SYMMETRIC_ACTIVE: u8 = 1;
@@ -52,7 +49,7 @@ pub struct Decision {
 pub enum Verdict {
     /// Send this, stamped.
     Answer(Answer),
-    /// Send this, stamped and sealed: what [`nts::server::reply`](crate::wire::nts::server::reply) makes of it.
+    /// Send this, stamped and sealed: what [`nts::server::reply`](crate::server::nts::reply) makes of it.
     Seal(Answer),
     /// Send this, stamped and signed with the key that the request is signed with, if it is: [`Answer::signed_at`].
     Sign(Answer),
@@ -134,72 +131,6 @@ impl Answer {
         let mut octets = self.at(transmit()).to_vec();
         mac::sign(&mut octets, number, key);
         Ok(octets)
-    }
-}
-
-/// Why a datagram gets no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DropReason {
-    /// To a broadcast or multicast address: others got it as well, and each would answer.
-    Destination,
-    /// From port 0, or from an address that nobody can have alone (unspecified, multicast, broadcast).
-    Source,
-    /// The entry for its address says `ignore`.
-    Ignore,
-    /// Shorter than a header, or what follows the header is neither extension fields nor a MAC.
-    Malformed,
-    /// Version 0 or above 4.
-    UnknownVersion,
-    /// Not a request: mode 2, 4, 5, 7 or 0, or an answer to a query.
-    Mode,
-    /// The entry says `noserve`.
-    Noserve,
-    /// The entry says `version`, and it is not 4.
-    Version,
-    /// It asks for an authenticated answer, and not by a key or cookie of ours; or the entry says `notrust`, and it does
-    /// not ask for one.
-    Unauthenticated,
-    /// The entry says `limited`, and it is too much.
-    RateLimited,
-    /// A query, and the entry says `noquery`.
-    Noquery,
-    /// A query too many.
-    QueryLimited,
-}
-
-impl DropReason {
-    /// Every reason, for counters.
-    pub const ALL: [Self; 12] = [
-        Self::Destination,
-        Self::Source,
-        Self::Ignore,
-        Self::Malformed,
-        Self::UnknownVersion,
-        Self::Mode,
-        Self::Noserve,
-        Self::Version,
-        Self::Unauthenticated,
-        Self::RateLimited,
-        Self::Noquery,
-        Self::QueryLimited,
-    ];
-
-    /// A word for it, for labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Destination => "destination",
-            Self::Source => "source",
-            Self::Ignore => "ignore",
-            Self::Malformed => "malformed",
-            Self::UnknownVersion => "unknown_version",
-            Self::Mode => "mode",
-            Self::Noserve => "noserve",
-            Self::Version => "version",
-            Self::Unauthenticated => "unauthenticated",
-            Self::RateLimited => "rate_limited",
-            Self::Noquery => "noquery",
-            Self::QueryLimited => "query_limited",
-        }
     }
 }
 

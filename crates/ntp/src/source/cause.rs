@@ -3,7 +3,7 @@
 use std::{fmt, io};
 
 use crate::{
-    SourceState,
+    SendError, SourceState,
     source::reply::{Refusal, complaint, runs_backwards},
     wire::packet::Header,
 };
@@ -49,27 +49,6 @@ pub(crate) enum Cause {
     Mixed(String),
     /// The option noselect.
     MeasuredOnly,
-}
-
-/// Why a request did not reach its server, as far as this node is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendError {
-    /// There is nothing to prove it with; [`crate::Event::Unproven`] says why.
-    Unproven,
-    /// The other host says that nothing listens there (ECONNREFUSED).
-    NoListener,
-    /// The kernel forbids it: a firewall, as a rule (EPERM, EACCES).
-    NotPermitted,
-    /// There is no route (ENETUNREACH, EHOSTUNREACH).
-    NoRoute,
-    /// The address is an IPv6 one, and this node has none.
-    NoIpv6,
-    /// No free local port (EADDRINUSE, EADDRNOTAVAIL, EAGAIN).
-    NoPort,
-    /// No free file descriptor (EMFILE, ENFILE).
-    NoDescriptor,
-    /// Any other; the kernel's number for it.
-    Other(i32),
 }
 
 /// What the header of an answer in basic mode says against using it, in words; none if nothing does.

@@ -10,8 +10,7 @@ use std::{
 };
 
 use crate::{
-    Action, Auth, Mono, SourceId,
-    engine::Engine,
+    Action, Auth, Mono, OwnAddresses, SourceId,
     source::association::{Association, Heritage, Merits},
 };
 
@@ -26,107 +25,122 @@ pub(crate) fn canonical(addresses: &[IpAddr]) -> Vec<IpAddr> {
     distinct
 }
 
-impl Engine {
-    /// Sees to it that of all sources at one address and port one counts, and none of those that are this node itself.
-    /// A source that meets another one first tries its other addresses.
-    pub(crate) fn settle_duplicates(&mut self, now: Mono, actions: &mut Vec<Action>) {
-        for association in &mut self.associations {
-            actions.extend(association.avoid(&self.own, now));
-        }
-        if !self.crowded() {
-            return;
-        }
-        let own = self.own.clone();
-        let mut order: Vec<usize> = (0..self.associations.len()).collect();
-        order.sort_by_key(|index| self.associations.get(*index).map(|a| (rank(a, now), *index)));
-        let (mut counted, mut left): (Vec<Counted>, Vec<_>) = (Vec::new(), Vec::new());
-        for index in order {
-            let occupied = self.occupied(index);
-            let Some(association) = self.associations.get_mut(index) else { continue };
-            let Some(place) = association.place() else {
-                association.count(now);
-                continue;
-            };
-            let Some(first) = counted.iter_mut().find(|counted| counted.place == place) else {
-                association.count(now);
-                let elsewhere =
-                    association.free_address(&occupied, &own, now).filter(|_| association.is_wanted());
-                if let Some(address) = elsewhere {
-                    // Another source has no other address than this one: together they have two votes.
-                    left.push((association.id, association.bequeath()));
-                    actions.extend(association.go_to(address, now));
-                }
-                let place = association.place().unwrap_or(place);
-                counted.push(Counted::new(place, index, association));
-                continue;
-            };
-            let (id, heir, heritage) = (association.id, first.index, association.bequeath());
-            if let Some(address) = association.free_address(&occupied, &own, now) {
-                actions.extend(association.go_to(address, now));
-                counted.extend(association.place().map(|place| Counted::new(place, index, association)));
-            } else {
-                actions.extend(association.yield_to(&first.name, place, now));
-                first.wanted |= association.pool.is_none();
-                if !association.source.noselect {
-                    first.lent = first.lent.and(association.own_merits());
-                }
-            }
-            self.bequeath(id, heritage, heir, now);
-        }
-        for Counted { index, lent, wanted, .. } in counted {
-            if let Some(association) = self.associations.get_mut(index) {
-                association.stand_for(lent, wanted);
-            }
-        }
-        for (id, heritage) in left {
-            if let Some(heir) = self.counting(heritage.place) {
-                self.bequeath(id, heritage, heir, now);
-            }
-        }
-    }
-
-    /// What a source measured of a server goes over to the one that counts for that server.
-    fn bequeath(&mut self, from: SourceId, heritage: Heritage, to: usize, now: Mono) {
-        let Some(heir) = self.associations.get_mut(to) else { return };
-        let inherited = heir.inherit(heritage, now);
-        if let Some(reference) = &mut self.discipline.reference
-            && inherited
-            && reference.source == from
-        {
-            reference.source = heir.id;
-        }
-    }
-
-    /// The same for sources that are not in the orders any more.
-    pub(crate) fn bequeath_all(&mut self, gone: &mut [Association], now: Mono) {
-        for former in gone {
-            if let Some(heir) = self.counting(former.place()) {
-                self.bequeath(former.id, former.bequeath(), heir, now);
-            }
-        }
-    }
-
-    /// The source that counts for a place.
-    fn counting(&self, place: Option<SocketAddr>) -> Option<usize> {
-        let counts = |a: &Association| place.is_some() && a.place() == place && !a.is_duplicate();
-        self.associations.iter().position(counts)
-    }
-
-    /// Whether two sources are at one place, or were.
-    fn crowded(&self) -> bool {
-        let mut places: Vec<SocketAddr> = self.associations.iter().filter_map(Association::place).collect();
-        places.sort_unstable();
-        places.windows(2).any(|pair| pair.first() == pair.last())
-            || self.associations.iter().any(|a| a.is_duplicate() || a.stands_for_others())
-    }
-
-    /// Where all but one are asked, or will be.
-    fn occupied(&self, but: usize) -> Vec<SocketAddr> {
-        let others = self.associations.iter().enumerate().filter(|(index, _)| *index != but);
-        others.filter_map(|(_, association)| association.claim()).collect()
-    }
+/// One source has taken over what another one measured of their server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inherited {
+    pub(crate) from: SourceId,
+    pub(crate) to: SourceId,
 }
 
+/// Sees to it that of all sources at one address and port one counts, and none of those that are this node itself.
+/// A source that meets another one first tries its other addresses.
+pub(crate) fn settle(
+    associations: &mut [Association],
+    own: &OwnAddresses,
+    now: Mono,
+    actions: &mut Vec<Action>,
+) -> Vec<Inherited> {
+    let mut inherited = Vec::new();
+    for association in associations.iter_mut() {
+        actions.extend(association.avoid(own, now));
+    }
+    if !crowded(associations) {
+        return inherited;
+    }
+    let mut order: Vec<usize> = (0..associations.len()).collect();
+    order.sort_by_key(|index| associations.get(*index).map(|a| (rank(a, now), *index)));
+    let (mut counted, mut left): (Vec<Counted>, Vec<_>) = (Vec::new(), Vec::new());
+    for index in order {
+        let occupied = occupied(associations, index);
+        let Some(association) = associations.get_mut(index) else { continue };
+        let Some(place) = association.place() else {
+            association.count(now);
+            continue;
+        };
+        let Some(first) = counted.iter_mut().find(|counted| counted.place == place) else {
+            association.count(now);
+            let elsewhere = association.free_address(&occupied, own, now).filter(|_| association.is_wanted());
+            if let Some(address) = elsewhere {
+                // Another source has no other address than this one: together they have two votes.
+                left.push((association.id, association.bequeath()));
+                actions.extend(association.go_to(address, now));
+            }
+            let place = association.place().unwrap_or(place);
+            counted.push(Counted::new(place, index, association));
+            continue;
+        };
+        let (id, heir, heritage) = (association.id, first.index, association.bequeath());
+        if let Some(address) = association.free_address(&occupied, own, now) {
+            actions.extend(association.go_to(address, now));
+            counted.extend(association.place().map(|place| Counted::new(place, index, association)));
+        } else {
+            actions.extend(association.yield_to(&first.name, place, now));
+            first.wanted |= association.pool.is_none();
+            if !association.source.noselect {
+                first.lent = first.lent.and(association.own_merits());
+            }
+        }
+        inherited.extend(bequeath(associations, id, heritage, heir, now));
+    }
+    for Counted { index, lent, wanted, .. } in counted {
+        if let Some(association) = associations.get_mut(index) {
+            association.stand_for(lent, wanted);
+        }
+    }
+    for (id, heritage) in left {
+        if let Some(heir) = counting(associations, heritage.place) {
+            inherited.extend(bequeath(associations, id, heritage, heir, now));
+        }
+    }
+    inherited
+}
+
+/// Gives what a source measured of a server to the one that counts for that server.
+fn bequeath(
+    associations: &mut [Association],
+    from: SourceId,
+    heritage: Heritage,
+    to: usize,
+    now: Mono,
+) -> Option<Inherited> {
+    let heir = associations.get_mut(to)?;
+    heir.inherit(heritage, now).then_some(Inherited { from, to: heir.id })
+}
+
+/// The same for sources that are no longer configured.
+pub(crate) fn bequeath_all(
+    associations: &mut [Association],
+    gone: &mut [Association],
+    now: Mono,
+) -> Vec<Inherited> {
+    let mut inherited = Vec::new();
+    for former in gone {
+        if let Some(heir) = counting(associations, former.place()) {
+            inherited.extend(bequeath(associations, former.id, former.bequeath(), heir, now));
+        }
+    }
+    inherited
+}
+
+/// The source that counts for a place.
+fn counting(associations: &[Association], place: Option<SocketAddr>) -> Option<usize> {
+    let counts = |a: &Association| place.is_some() && a.place() == place && !a.is_duplicate();
+    associations.iter().position(counts)
+}
+
+/// Whether two sources are at one place, or were.
+fn crowded(associations: &[Association]) -> bool {
+    let mut places: Vec<SocketAddr> = associations.iter().filter_map(Association::place).collect();
+    places.sort_unstable();
+    places.windows(2).any(|pair| pair.first() == pair.last())
+        || associations.iter().any(|a| a.is_duplicate() || a.stands_for_others())
+}
+
+/// Where all but one are asked, or will be.
+fn occupied(associations: &[Association], but: usize) -> Vec<SocketAddr> {
+    let others = associations.iter().enumerate().filter(|(index, _)| *index != but);
+    others.filter_map(|(_, association)| association.claim()).collect()
+}
 /// A source that counts for its server.
 struct Counted {
     place: SocketAddr,

@@ -3,8 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    Action, Mono, Now, OwnAddresses, Source, SourceId, SourceState, Upstream,
-    engine::Engine,
+    Action, Mono, OwnAddresses, Source, SourceId, SourceState, Upstream,
     source::association::{Association, Refresh},
 };
 
@@ -82,7 +81,7 @@ impl Pool {
     }
 
     /// The resolver's answer.
-    fn resolved(&mut self, addresses: &[IpAddr]) {
+    pub(crate) fn resolved(&mut self, addresses: &[IpAddr]) {
         if !addresses.is_empty() {
             if self.addresses.is_empty() {
                 self.wait = UNRESOLVED_WAIT;
@@ -161,83 +160,70 @@ impl Pool {
     }
 }
 
-impl Engine {
-    /// The resolver's answer, if it is a pool that asked.
-    pub(crate) fn pool_resolved(&mut self, id: SourceId, addresses: &[IpAddr]) -> bool {
-        let Some(pool) = self.pools.iter_mut().find(|pool| pool.id == id) else { return false };
-        pool.resolved(addresses);
-        true
-    }
+/// What the pools need to know of everything else.
+pub(crate) struct Surroundings<'a> {
+    /// All sources, in the order of the configuration.
+    pub(crate) associations: &'a mut Vec<Association>,
+    /// When any of them answered last.
+    pub(crate) heard: Option<Mono>,
+    pub(crate) own: &'a OwnAddresses,
+    /// The next number of a source.
+    pub(crate) next_source: &'a mut u32,
+    pub(crate) now: Mono,
+}
 
-    /// Whether there is such a source, or a pool of that number.
-    pub fn has(&self, source: SourceId) -> bool {
-        self.associations.iter().any(|a| a.id == source) || self.pools.iter().any(|pool| pool.id == source)
-    }
-
-    /// With whom keys are to be exchanged for a source, if not with anybody who has its name.
-    pub fn exchange_with(&self, source: SourceId) -> Option<IpAddr> {
-        self.associations.iter().find(|a| a.id == source).and_then(Association::exchange_with)
-    }
-
-    /// The resolver has no address for the source's name, or for the pool's.
-    pub(crate) fn unresolved(&mut self, id: SourceId, why: &str, now: Mono) {
-        let asked = |a: &&mut Association| a.id == id || a.pool == Some(id) && a.address().is_none();
-        self.associations.iter_mut().filter(asked).for_each(|a| a.unresolved(why, now));
-    }
-
-    /// Gives each pool the members that its name has addresses for, and replaces those that are of no use.
-    pub(crate) fn tend_pools(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let heard = self.associations.iter().filter_map(|a| a.last_answer).max();
-        let own = self.own.clone();
-        let mut pools = std::mem::take(&mut self.pools);
-        for pool in &mut pools {
-            let mut taken: Vec<SocketAddr> =
-                self.associations.iter().filter_map(Association::claim).collect();
-            let mut wanted = pool.addresses.is_empty();
-            let (id, mut members) = (pool.id, 0);
-            for member in self.associations.iter_mut().filter(|a| a.pool == Some(id)) {
-                members += 1;
-                let tired = pool.tires_of(member, heard, now.mono) || pool.has_lost(member);
-                if member.address().is_some() && !tired && !member.is_crowded() {
-                    continue;
-                }
-                if !tired {
-                    pool.give_up(member.named_by(), now.mono);
-                }
-                let Some(address) = pool.free(&taken, &own, now.mono) else {
-                    wanted = true;
-                    // The member says why it has none of its own.
-                    let shared = pool.addresses.first().filter(|_| member.address().is_none()).copied();
-                    actions.extend(shared.and_then(|address| member.turn_to(address, now.mono)));
-                    continue;
-                };
-                if tired {
-                    pool.give_up(member.address(), now.mono);
-                }
-                pool.doubted.retain(|(id, _)| *id != member.id);
-                actions.extend(member.turn_to(address, now.mono));
-                taken.push(SocketAddr::new(address, pool.port));
+impl Pool {
+    /// Gives the pool the members that its name has addresses for, and replaces those that are of no use. `spread` is
+    /// random, -1 to 1.
+    pub(crate) fn tend(&mut self, around: &mut Surroundings<'_>, spread: f64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Surroundings { heard, own, now, .. } = *around;
+        let mut taken: Vec<SocketAddr> = around.associations.iter().filter_map(Association::claim).collect();
+        let mut wanted = self.addresses.is_empty();
+        let (id, mut members) = (self.id, 0);
+        for member in around.associations.iter_mut().filter(|a| a.pool == Some(id)) {
+            members += 1;
+            let tired = self.tires_of(member, heard, now) || self.has_lost(member);
+            if member.address().is_some() && !tired && !member.is_crowded() {
+                continue;
             }
-            pool.review = false;
-            while members < pool.max_sources {
-                let Some(address) = pool.free(&taken, &own, now.mono) else { break };
-                members += 1;
-                self.add_member(pool, members, address, now.mono);
-                taken.push(SocketAddr::new(address, pool.port));
+            if !tired {
+                self.give_up(member.named_by(), now);
             }
-            wanted |= members < pool.max_sources;
-            let spread = self.spread();
-            actions.extend(pool.look_up(wanted, now.mono, spread));
+            let Some(address) = self.free(&taken, own, now) else {
+                wanted = true;
+                // The member says why it has none of its own.
+                let shared = self.addresses.first().filter(|_| member.address().is_none()).copied();
+                actions.extend(shared.and_then(|address| member.turn_to(address, now)));
+                continue;
+            };
+            if tired {
+                self.give_up(member.address(), now);
+            }
+            self.doubted.retain(|(id, _)| *id != member.id);
+            actions.extend(member.turn_to(address, now));
+            taken.push(SocketAddr::new(address, self.port));
         }
-        self.pools = pools;
+        self.review = false;
+        while members < self.max_sources {
+            let Some(address) = self.free(&taken, own, now) else { break };
+            members += 1;
+            self.add_member(around, members, address);
+            taken.push(SocketAddr::new(address, self.port));
+        }
+        wanted |= members < self.max_sources;
+        actions.extend(self.look_up(wanted, now, spread));
+        actions
     }
 
     /// Puts a member beside its siblings.
-    fn add_member(&mut self, pool: &Pool, number: usize, address: IpAddr, now: Mono) {
-        let mut member = Association::new(self.new_source(), pool.member(number), now);
-        member.pool = Some(pool.id);
-        member.turn_to(address, now);
-        let place = self.associations.iter().rposition(|a| a.pool == Some(pool.id));
-        self.associations.insert(place.map_or(self.associations.len(), |last| last + 1), member);
+    fn add_member(&self, around: &mut Surroundings<'_>, number: usize, address: IpAddr) {
+        let id = SourceId(*around.next_source);
+        *around.next_source += 1;
+        let mut member = Association::new(id, self.member(number), around.now);
+        member.pool = Some(self.id);
+        member.turn_to(address, around.now);
+        let place = around.associations.iter().rposition(|a| a.pool == Some(self.id));
+        around.associations.insert(place.map_or(around.associations.len(), |last| last + 1), member);
     }
 }

@@ -4,14 +4,12 @@ use std::net::IpAddr;
 
 use crate::{
     Leap, NtpTimestamp, OwnAddresses, Wall,
+    interface::own::Forbidden,
     source::{
         filter::{PRECISION, Sample},
         interleave::Previous,
     },
-    wire::{
-        md5,
-        packet::{self, Header, MODE_SERVER, NtpShort},
-    },
+    wire::packet::{self, Header, MODE_SERVER, NtpShort, reference_id_of},
 };
 
 /// A request that was sent, and the arrival of something that may answer it.
@@ -92,6 +90,15 @@ pub(crate) enum Refusal {
     Unreadable,
     /// A device that shows a time before 2000.
     Unset,
+}
+
+impl From<Forbidden> for Refusal {
+    fn from(why: Forbidden) -> Self {
+        match why {
+            Forbidden::OwnAddress => Self::OwnAddress,
+            Forbidden::NoServer => Self::NoServer,
+        }
+    }
 }
 
 /// Root distance at which a server counts as unsynchronised (RFC 5905 §7.2, MAXDISP).
@@ -223,17 +230,6 @@ fn follows_us(header: &Header, local: Option<IpAddr>, us: &Identity) -> bool {
     // Longer loops than of two would otherwise go round, a stratum higher each time, while all count as synchronised.
     let names_follower = us.followers.contains(&header.reference_id);
     header.stratum > 1 && (names_us || is_us || names_follower)
-}
-
-/// How a server at `address` stands in its clients' packets (RFC 5905 §7.3).
-pub(crate) fn reference_id_of(address: IpAddr) -> [u8; 4] {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.octets(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = md5::digest(&address.octets());
-            [a, b, c, d]
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fmt;
 
 pub mod server;
 
+pub use crate::wire::nts::KEY_LEN;
 use crate::wire::nts::{COOKIES, LONGEST_COOKIE};
 
 /// What ALPN must agree on (RFC 8915 §4).
@@ -12,9 +13,6 @@ pub const ALPN: &[u8] = b"ntske/1";
 
 /// Label of the TLS exporter that makes the keys (RFC 8915 §4.3).
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-network-time-security";
-
-/// Length of one key for AEAD_AES_SIV_CMAC_256, octets.
-pub const KEY_LEN: usize = 32;
 
 /// Context of the exporter for the key that seals requests, then for the one that seals replies: NTPv4, the AEAD, and
 /// the direction (RFC 8915 §5.1).

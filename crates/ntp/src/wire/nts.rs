@@ -3,7 +3,6 @@
 use std::fmt;
 
 pub mod cookie;
-pub mod server;
 
 use crate::wire::{
     extension::{self, Field},
@@ -24,10 +23,13 @@ pub type UniqueId = [u8; 32];
 /// Random, used once: of the length that AES-SIV recommends, so that no filling is needed (RFC 8915 §5.6).
 pub type Nonce = [u8; 16];
 
-const UNIQUE_ID: u16 = 0x0104;
-const COOKIE: u16 = 0x0204;
-const PLACEHOLDER: u16 = 0x0304;
-const AUTHENTICATOR: u16 = 0x0404;
+/// Length of one key for AEAD_AES_SIV_CMAC_256, octets.
+pub const KEY_LEN: usize = 32;
+
+pub(crate) const UNIQUE_ID: u16 = 0x0104;
+pub(crate) const COOKIE: u16 = 0x0204;
+pub(crate) const PLACEHOLDER: u16 = 0x0304;
+pub(crate) const AUTHENTICATOR: u16 = 0x0404;
 
 /// So many cookies are kept (RFC 8915 §5.7).
 pub const COOKIES: usize = 8;
@@ -66,7 +68,7 @@ pub fn request(
 }
 
 /// Appends the field that seals `datagram`, as it is, together with `plain`, which is encrypted (RFC 8915 §5.6).
-fn put_seal(
+pub(crate) fn put_seal(
     datagram: &mut Vec<u8>,
     nonce: &Nonce,
     plain: &[u8],
@@ -149,7 +151,7 @@ pub fn open(datagram: &[u8], id: &UniqueId, server_to_client: &dyn Aead) -> Resu
 }
 
 /// What the authenticator field holds encrypted (RFC 8915 §5.6).
-fn break_seal(datagram: &[u8], seal: &Field<'_>, key: &dyn Aead) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn break_seal(datagram: &[u8], seal: &Field<'_>, key: &dyn Aead) -> Result<Vec<u8>, Refusal> {
     let Some((&[n0, n1, c0, c1], rest)) = seal.body.split_first_chunk::<4>() else {
         return Err(Refusal::Malformed);
     };

@@ -2,7 +2,9 @@
 //! not looked at. Any octets are either read or refused; nothing is judged here.
 use std::fmt;
 
-use crate::{Leap, NtpTimestamp};
+use std::net::IpAddr;
+
+use crate::{NtpTimestamp, wire::md5};
 
 /// Length of the header, octets.
 pub const HEADER_LEN: usize = 48;
@@ -160,6 +162,32 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// The leap indicator (RFC 5905 §7.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Leap {
+    /// None announced.
+    None = 0,
+    /// The last minute of the day has 61 seconds.
+    Insert = 1,
+    /// It has 59.
+    Delete = 2,
+    /// Unsynchronised.
+    #[default]
+    Unknown = 3,
+}
+
+/// How a server at `address` stands in its clients' packets (RFC 5905 §7.3).
+pub(crate) fn reference_id_of(address: IpAddr) -> [u8; 4] {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = md5::digest(&address.octets());
+            [a, b, c, d]
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use crate::{
         Behaviour, HONEST, Sim, config,
         group::{Group, UPSTREAM, asking},
     },
-    source::reply::reference_id_of,
+    wire::packet::reference_id_of,
 };
 
 fn orphan(activate_after: f64) -> Option<LocalClock> {

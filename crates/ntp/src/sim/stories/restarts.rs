@@ -144,7 +144,7 @@ fn samples_outlive_a_late_end(killed: bool) {
         orders.max_slew_rate = 5e-3;
         let mut sim = Sim::booted(orders, 0.02, vec![honest()], BootState::default(), seed);
         sim.run(60.0);
-        let due = sim.now + (sim.engine.next_save - sim.clocks().mono);
+        let due = sim.now + (sim.engine.next_save() - sim.clocks().mono);
         sim.run(due - sim.now - 8.0);
         // 60 ms take 12 s.
         sim.offset = 0.06;

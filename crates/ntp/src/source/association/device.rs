@@ -8,8 +8,9 @@ use crate::{
     source::{
         association::Association,
         filter::{PRECISION, Sample},
-        reply::{Refusal, Server, reference_id_of},
+        reply::{Refusal, Server},
     },
+    wire::packet::reference_id_of,
 };
 
 /// What a device is called in our answers, as a reference clock of stratum 1 names itself (RFC 5905 §7.3).

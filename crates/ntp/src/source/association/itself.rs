@@ -15,7 +15,8 @@ impl Association {
     /// Turns from an address at which this node itself would answer, or no server can be, to another one of the same
     /// name. If there is none, nothing is asked, and the name is looked up again from time to time.
     pub(crate) fn avoid(&mut self, own: &OwnAddresses, now: Mono) -> Option<Action> {
-        let forbidden = |address: &IpAddr| own.forbid(SocketAddr::new(*address, self.port));
+        let forbidden =
+            |address: &IpAddr| own.forbid(SocketAddr::new(*address, self.port)).map(Refusal::from);
         let Some((current, why)) = self.address.and_then(|current| Some((current, forbidden(&current)?)))
         else {
             if self.is_forbidden() {

@@ -3,7 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::{
     Auth,
-    source::{association::Association, samples::Recalled},
+    source::{association::Association, recalled::Recalled},
 };
 
 impl Association {

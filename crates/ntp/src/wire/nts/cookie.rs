@@ -2,10 +2,7 @@
 //! read them. Keys in, a cookie out, and back. Of two cookies nobody else can tell that they are one client's.
 use std::fmt;
 
-use crate::wire::{
-    key_exchange::KEY_LEN,
-    nts::{Aead, Nonce},
-};
+use crate::wire::nts::{Aead, KEY_LEN, Nonce};
 
 /// By which key a cookie was sealed. It says nothing of the key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

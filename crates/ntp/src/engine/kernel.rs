@@ -26,7 +26,7 @@ const UNKNOWN_ERROR: f64 = 16.0;
 
 impl Engine {
     /// Tells what is new, at once; while synchronised all of it each second.
-    pub(crate) fn tell_kernel(
+    pub(super) fn tell_kernel(
         &mut self,
         synchronized: bool,
         reason: Reason,
@@ -34,7 +34,7 @@ impl Engine {
         actions: &mut Vec<Action>,
     ) {
         // What looks like a jump is decided about in a moment; if it is one, the kernel knows already.
-        if self.kernel_speaks_for_us(reason) || self.jumps.unnoticed(now) {
+        if self.kernel_speaks_for_us(reason) || self.recovery.clocks().unnoticed(now) {
             return;
         }
         let leap = self.kernel_leap(synchronized);
@@ -61,7 +61,7 @@ impl Engine {
 
     /// Leaves the kernel the frequency without a slew, and the truth; then keeps the frequency on disk, since the kernel
     /// slews on until it is told, and a disk can take a second.
-    pub(crate) fn hand_back(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn hand_back(&mut self, now: Now, actions: &mut Vec<Action>) {
         actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
         actions.extend(self.last_words(now));
         actions.extend(self.discipline.drift(self.clock.base_ppm()).map(Action::SaveDrift));
@@ -75,7 +75,7 @@ impl Engine {
             return None;
         }
         self.announced.kernel = Told::default();
-        Some(self.status(synchronized && !self.jumps.unnoticed(now), Leap::None, now))
+        Some(self.status(synchronized && !self.recovery.clocks().unnoticed(now), Leap::None, now))
     }
 
     fn status(&self, synchronized: bool, leap: Leap, now: Now) -> Action {

@@ -1,16 +1,7 @@
 //! What was measured, kept over a restart of the agent: out of the engine as values, back into a new one, which then
 //! goes on from its first answer with a full history. The caller keeps them; whether they still hold after the time
 //! in between is judged here, since the clock went on: it may have finished a slew, or been stepped by somebody.
-use std::net::{IpAddr, SocketAddr};
-
-use crate::{
-    Action, Drift, Leap, Mode, Now, Wall,
-    engine::Engine,
-    source::{
-        filter::{History, Sample},
-        reply::Server,
-    },
-};
+use crate::{Drift, Leap, Now, Wall};
 
 /// What an engine knew. Times and offsets are the system clock's at one moment ([`Action::SaveSamples`]), as if every
 /// correction stopped there.
@@ -124,132 +115,6 @@ impl Samples {
         }
         Ok(self)
     }
-
-    /// The histories, for an engine that begins with the rate `base`, seconds per second, at `now`. None if that is
-    /// not the rate that they are relative to: then the drift was refused.
-    pub(crate) fn recall(self, base: f64, now: Wall) -> Vec<Recalled> {
-        if (base * 1e6 - self.drift.frequency_ppm).abs() > 1e-6 {
-            return Vec::new();
-        }
-        self.sources.into_iter().filter_map(|source| Recalled::of(source, now)).collect()
-    }
-}
-
-/// The history of a source that has not been asked again yet.
-#[derive(Clone, Debug)]
-pub(crate) struct Recalled {
-    name: String,
-    asked: String,
-    pub(crate) server: Server,
-    pub(crate) history: History,
-}
-
-impl Recalled {
-    /// The history, if every sample is one that can have been measured before `now`.
-    fn of(source: SourceSamples, now: Wall) -> Option<Self> {
-        let SourceSamples { name, asked, leap, stratum, reference_id, samples } = source;
-        let ordered = samples.windows(2).all(|pair| pair[0].at < pair[1].at);
-        let possible = ordered && samples.iter().all(|sample| sample.possible(now));
-        let history = History::restore(samples.into_iter().map(Sample::from));
-        possible.then_some(Self { name, asked, server: Server { leap, stratum, reference_id }, history })
-    }
-
-    /// Whether it is of this source.
-    pub(crate) fn is(&self, name: &str, asked: &str) -> bool {
-        // Members of a pool have its name, and a number by the resolver's order.
-        let base = |name: &str| name.split('#').next().map(str::to_owned);
-        base(&self.name) == base(name) && self.asked == asked
-    }
-
-    /// Whether it is of a server at this address.
-    pub(crate) fn was_at(&self, address: IpAddr) -> bool {
-        let asked = self.asked.split(' ').next().and_then(|asked| asked.parse::<SocketAddr>().ok());
-        asked.is_some_and(|asked| asked.ip() == address)
-    }
-}
-
-impl SavedSample {
-    fn possible(&self, now: Wall) -> bool {
-        let Self { at, offset, delay, dispersion, root_delay, root_dispersion } = *self;
-        let lengths = [delay, dispersion, root_delay, root_dispersion];
-        at <= now
-            && offset.is_finite()
-            && lengths.iter().all(|length| (0.0..=LARGEST_LENGTH).contains(length))
-    }
-}
-
-/// No sample has a longer delay or a larger dispersion, seconds.
-const LARGEST_LENGTH: f64 = 32.0;
-
-impl From<SavedSample> for Sample {
-    fn from(saved: SavedSample) -> Self {
-        let SavedSample { at, offset, delay, dispersion, root_delay, root_dispersion } = saved;
-        Self { at, offset, delay, dispersion, root_delay, root_dispersion }
-    }
-}
-
-/// Seconds between two savings while all goes on: what an agent that is killed loses.
-const SAVE_INTERVAL: f64 = 300.0;
-
-/// The first is sooner, and each later one comes after twice the time: an agent that is killed in its first minutes, in
-/// the middle of a slew, leaves the clock with the slew's frequency, and the next one must know which one is right.
-pub(crate) const FIRST_SAVE: f64 = 10.0;
-
-impl Engine {
-    /// Gives sources what was known of them, as soon as they have their address.
-    pub(crate) fn remember(&mut self) {
-        if self.recalled.is_empty() {
-            return;
-        }
-        for association in &mut self.associations {
-            association.recall(&mut self.recalled);
-        }
-    }
-
-    /// Has what is known saved, if it is time to.
-    pub(crate) fn save_if_due(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if self.next_save > now.mono {
-            return;
-        }
-        let save = self.save_samples(now);
-        if save.is_some() {
-            self.next_save = now.mono.plus(self.save_pause);
-            self.save_pause = (2.0 * self.save_pause).min(SAVE_INTERVAL);
-        }
-        actions.extend(save);
-    }
-
-    /// Has what is known kept for a later engine; none while we only watch the clock or have not learned its rate.
-    pub(crate) fn save_samples(&self, now: Now) -> Option<Action> {
-        let drift = self.discipline.drift(self.clock.base_ppm())?;
-        let jumped = self.jumps.unnoticed(now);
-        if self.config.mode == Mode::Observe || self.discipline.reference.is_none() || jumped {
-            return None;
-        }
-        // Corrected time is ahead of the system clock by this; for the next engine the two are the same.
-        let pending = self.clock.pending(now.wall);
-        let saved = |sample: &Sample| SavedSample {
-            at: sample.at.plus(-pending),
-            offset: sample.offset - pending,
-            delay: sample.delay,
-            dispersion: sample.dispersion,
-            root_delay: sample.root_delay,
-            root_dispersion: sample.root_dispersion,
-        };
-        let sources = self.associations.iter().filter_map(|association| {
-            let (asked, server) = (association.asked()?, association.server?);
-            Some(SourceSamples {
-                name: association.source.name.clone(),
-                asked,
-                leap: server.leap,
-                stratum: server.stratum,
-                reference_id: server.reference_id,
-                samples: association.history.samples().map(saved).collect(),
-            })
-        });
-        let sources = sources.filter(|source| !source.samples.is_empty()).collect();
-        Some(Action::SaveSamples { samples: Samples { drift, sources }, at: now })
-    }
 }
 
 #[cfg(test)]
@@ -316,21 +181,5 @@ mod tests {
         check(later(100.0, 100.0, 0.0), Err(Stale::Unexplained));
         let nonsense = Samples { drift: Drift { frequency_ppm: f64::NAN, skew_ppm: 0.0 }, ..samples() };
         assert_eq!(nonsense.carry(THEN, THEN), Err(Stale::Unexplained));
-    }
-
-    #[test]
-    fn impossible_samples_are_not_recalled() {
-        let recalled = |change: &dyn Fn(&mut SourceSamples)| {
-            let mut source = samples().sources.remove(0);
-            source.samples.push(SavedSample { at: THEN.now.wall, ..source.samples[0] });
-            change(&mut source);
-            Recalled::of(source, THEN.now.wall).is_some()
-        };
-        assert!(recalled(&|_| {}));
-        assert!(!recalled(&|source| source.samples[1].at = THEN.now.wall.plus(1.0)));
-        assert!(!recalled(&|source| source.samples.reverse()));
-        assert!(!recalled(&|source| source.samples[0].offset = f64::NAN));
-        assert!(!recalled(&|source| source.samples[0].delay = -1.0));
-        assert!(!recalled(&|source| source.samples[0].root_dispersion = f64::INFINITY));
     }
 }

@@ -1,0 +1,72 @@
+//! Leap seconds: what the engine does at the moment itself.
+use crate::{
+    Action, LeapMode, Mode, Now, Transition, clock::leap::LeapSecond, engine::Engine,
+    source::association::Association,
+};
+
+/// So long is waited for the kernel's leap second, seconds; it comes with a tick of the clock, not on the dot.
+const PATIENCE: f64 = 2.0;
+
+impl Engine {
+    /// The kernel's own leap second, seen as a jump of so many nanoseconds; answers whether it was one.
+    pub(super) fn kernel_leapt(&mut self, moved: i64, now: Now, actions: &mut Vec<Action>) -> bool {
+        if self.config.mode == Mode::Discipline && self.config.leap != LeapMode::Kernel {
+            return false;
+        }
+        let Some(second) = self.leap.explaining(moved, now.wall) else { return false };
+        self.clock.shift(second.by);
+        self.leap_over(second, actions);
+        true
+    }
+
+    /// Does at its moment what is to be done about a leap second. Answers the time by the clock afterwards, and
+    /// whether stamps taken before are still good.
+    pub(super) fn leap(&mut self, now: Now, actions: &mut Vec<Action>) -> (Now, bool) {
+        let Some(second) = self.leap.due(now.wall) else { return (now, true) };
+        let awaited = self.config.mode == Mode::Observe || self.config.leap == LeapMode::Kernel;
+        if awaited && now.wall - second.at < PATIENCE {
+            return (now, true);
+        }
+        if awaited || self.config.leap == LeapMode::Ignore {
+            // True time moved without us: so much is the clock off until somebody sets it right.
+            if let Some(reference) = &mut self.discipline.reference {
+                reference.offset -= second.by;
+            }
+            // What was heard before says nothing of it.
+            for association in &mut self.associations {
+                association.fresh = false;
+            }
+            self.leap.finish(second);
+            return (now, true);
+        }
+        let mut now = now;
+        if self.config.leap == LeapMode::Step {
+            self.clock.shift(second.by);
+            self.recovery.stepping(second.by);
+            now.wall = now.wall.plus(second.by);
+            actions.push(Action::Step { by: second.by });
+        } else {
+            self.clock.owe(now, second.by);
+            actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
+        }
+        self.leap_over(second, actions);
+        (now, false)
+    }
+
+    /// Takes along what was measured, and tells it.
+    fn leap_over(&mut self, second: LeapSecond, actions: &mut Vec<Action>) {
+        for association in &mut self.associations {
+            association.history.shift(second.by);
+        }
+        for recalled in &mut self.recalled {
+            recalled.history.shift(second.by);
+        }
+        // Answers on their way have stamps from before and after.
+        actions.extend(self.associations.iter_mut().filter_map(Association::break_off));
+        if let Some(reference) = &mut self.discipline.reference {
+            reference.time = reference.time.plus(second.by);
+        }
+        self.leap.finish(second);
+        actions.push(Action::Announce(Transition::LeapSecond { by: second.by }));
+    }
+}

@@ -1,0 +1,84 @@
+//! What one source says, as a candidate of the vote and as a part of the combined estimate.
+use crate::{
+    Wall,
+    measure::{combine::Estimated, discipline::CLOCK_ERROR, select::Candidate},
+    source::{
+        association::{Association, Merits},
+        cause::{Cause, LAST_STRATUM},
+    },
+};
+
+/// Standard deviation of the samples beyond which they say nothing, seconds (chrony's `maxjitter`).
+const MAX_JITTER: f64 = 1.0;
+
+/// The source as one to be voted on; none if what it says is too uncertain, or nothing yet. `limit` is that of its
+/// root distance, seconds.
+pub(crate) fn candidate(
+    association: &mut Association,
+    (reached, local): (bool, bool),
+    at: Wall,
+    limit: f64,
+) -> Option<Candidate> {
+    let (estimate, server) = association.voice()?;
+    let (offset, distance) = estimate.interval_at(at);
+    if let Some(cause) = too_uncertain(association, at, limit) {
+        association.stand(&cause);
+        return None;
+    }
+    let Merits { prefer, trust, require } = association.merits();
+    Some(Candidate {
+        id: association.id,
+        offset,
+        distance,
+        stratum: server.stratum,
+        prefer,
+        trust,
+        require,
+        local,
+        reached,
+        fresh: association.fresh,
+    })
+}
+
+/// Why what a source says cannot be voted on; none if it can. `limit` is that of its root distance, seconds.
+pub(crate) fn too_uncertain(association: &Association, at: Wall, limit: f64) -> Option<Cause> {
+    let (estimate, server) = association.voice()?;
+    let (_, distance) = estimate.interval_at(at);
+    if server.stratum >= LAST_STRATUM {
+        Some(Cause::LastStratum)
+    } else if distance > limit {
+        Some(Cause::TooDistant { distance, limit })
+    } else if estimate.deviation > MAX_JITTER {
+        Some(Cause::Jittery { limit: MAX_JITTER })
+    } else {
+        None
+    }
+}
+
+/// What a source says now. Its distance covers what the estimate differs from the best sample by; or from the newest,
+/// if that one's delay does not explain the difference: then an oscillator has changed its frequency, and what the best
+/// sample said is history.
+pub(crate) fn estimated(association: &Association, at: Wall) -> Option<Estimated> {
+    let estimate = association.history.estimate()?;
+    let newest = association.history.newest()?;
+    let offset = estimate.offset_at(at);
+    let (best, certain) = estimate.interval_at(at);
+    let late = (newest.root_distance() - estimate.best.root_distance()).max(0.0);
+    let apart = (newest.offset - estimate.offset_at(newest.at)).abs();
+    let distance = if apart > late + SURPRISE * estimate.offset_error {
+        newest.root_distance() + apart
+    } else {
+        certain + (offset - best).abs()
+    } + (at - newest.at).max(0.0) * CLOCK_ERROR;
+    Some(Estimated {
+        offset,
+        offset_error: estimate.offset_error,
+        frequency: estimate.usable_frequency(),
+        frequency_error: estimate.frequency_error,
+        skew: estimate.skew,
+        distance,
+    })
+}
+
+/// Standard errors of the estimate by which the newest sample may miss it without meaning anything.
+const SURPRISE: f64 = 4.0;
