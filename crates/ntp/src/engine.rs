@@ -1,11 +1,11 @@
 //! The engine: holds the order of the steps and nothing else. Events and the time go in, actions come out:
-//! association → filter → select → combine → discipline → slew. What a caller can see of it is made in `standing`.
+//! association → filter → select → combine → discipline → slew. `status` makes what a caller can see of it.
 use crate::{
     Action, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, OwnAddresses, RequestId, Samples,
     SourceId,
     clock::{leap::LeapWatch, slew::Clock},
     disturbance::recovery::Recovery,
-    engine::{disturbance::Look, save::FIRST_SAVE, standing::Announced},
+    engine::{disturbance::Look, save::FIRST_SAVE, status::Announced},
     measure::{
         discipline::Discipline,
         floor::Floor,
@@ -25,7 +25,7 @@ mod leap;
 mod local;
 mod save;
 mod sources;
-mod standing;
+mod status;
 mod steer;
 
 /// What the caller knows when it starts the engine.
@@ -35,7 +35,7 @@ pub struct Start {
     pub boot: BootState,
     /// The frequency learned earlier; used if a clock can have it (at most 500 ppm).
     pub drift: Option<Drift>,
-    /// What an engine of this boot knew before, carried to now; goes before the drift.
+    /// What an engine of this boot knew before, carried to now. It takes precedence over the drift.
     pub samples: Option<Samples>,
     /// Spreads the polls of many nodes in time. Never used for anything secret.
     pub seed: u64,
@@ -45,31 +45,31 @@ pub struct Start {
 /// [`Action`]s say, in their order.
 ///
 /// Every verb takes `now`, both clocks read together. Read them so that a preemption between the two is noticed: a
-/// difference that changes by more than 1 ms twice in a row is taken for a step by somebody else.
+/// difference that changes by more than 1 ms twice in a row counts as a step by another program.
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
     associations: Vec<Association>,
     pools: Vec<Pool>,
-    /// Who this node is in the network.
+    /// This node's addresses and ports.
     own: OwnAddresses,
-    /// What was known before the restart, of sources that have no address yet.
+    /// Samples from before the restart, of sources that have no address yet.
     recalled: Vec<Recalled>,
     clock: Clock,
     discipline: Discipline,
     selector: Selector,
     ballot: Ballot,
     announced: Announced,
-    /// The orphan that goes before us, if there is nothing better.
+    /// The orphan that this node follows if no better source is usable.
     parent: Option<SourceId>,
-    /// When we were synchronised last, or began.
-    lost: Mono,
-    /// Our own clock is served, as of the last verb.
+    /// When this node was last synchronised, or when the engine began.
+    last_synchronized: Mono,
+    /// This node serves its own clock, as of the last call.
     serves_local: bool,
     leap: LeapWatch,
     leap_table: Option<LeapTable>,
     floor: Option<Floor>,
-    /// Sources are sought since then: at the start, after a jump, after a reload.
+    /// When sources were last begun to be measured anew: at the start, after a jump, after a reload.
     seeking: Mono,
     started: bool,
     recovery: Recovery,
@@ -77,7 +77,7 @@ pub struct Engine {
     next_request: u64,
     next_vote: Mono,
     next_save: Mono,
-    /// Seconds from that one to the one after it.
+    /// Seconds between the next two savings.
     save_pause: f64,
     random: u64,
 }
@@ -104,7 +104,7 @@ impl Engine {
             ballot: Ballot::Open,
             announced: Announced::default(),
             parent: None,
-            lost: now.mono,
+            last_synchronized: now.mono,
             serves_local: false,
             leap: LeapWatch::default(),
             leap_table: None,
@@ -131,9 +131,9 @@ impl Engine {
         self.leap_table = Some(table);
     }
 
-    /// Takes over other orders, all at once. A source with the same name, host and port keeps its history; requests
-    /// to others are closed. From Discipline to Observe the slew ends; the other way, all is measured anew, since
-    /// somebody else may have set the clock's rate.
+    /// Applies another configuration, all at once. A source with the same name, upstream and authentication keeps its
+    /// samples; requests to removed sources are closed. A change from Discipline to Observe ends the slew. After a change
+    /// from Observe to Discipline everything is measured anew, since another program may have set the clock's rate.
     pub fn reconfigure(&mut self, config: Config, now: Now) -> Vec<Action> {
         let before = std::mem::replace(&mut self.config, config);
         let mut actions = Vec::new();
@@ -167,13 +167,13 @@ impl Engine {
     }
 
     /// Sets the clock's rate (unless the engine observes), which it is taken to have since [`Engine::new`]: a kernel that
-    /// was left in a slew goes on with it until then. The first [`Engine::handle`] does this if nobody did.
+    /// was left in a slew goes on with it until then. The first [`Engine::handle`] does this if the caller did not.
     pub fn begin(&mut self) -> Vec<Action> {
         let begins = !std::mem::replace(&mut self.started, true) && self.config.mode == Mode::Discipline;
         Vec::from_iter(begins.then(|| Action::SetFrequency { ppm: self.clock.rate_ppm() }))
     }
 
-    /// Takes an event, does what is due at `now`, and answers what the caller is to do. Call it for every event, and
+    /// Takes an event, does what is due at `now`, and returns what the caller is to do. Call it for every event, and
     /// with [`Event::Wakeup`] when [`Engine::next_wakeup`] says so.
     pub fn handle(&mut self, event: Event<'_>, now: Now) -> Vec<Action> {
         let mut actions = self.begin();
@@ -226,8 +226,8 @@ impl Engine {
         actions
     }
 
-    /// When to call [`Engine::handle`] at the latest. The answer changes with every call of a verb that takes
-    /// `&mut self`, and with time it is never more than a second ahead, since the error bound grows by itself.
+    /// Returns the latest time to call [`Engine::handle`]. It changes with every call of a method that takes
+    /// `&mut self`. It is at most one second ahead, since the error bound grows by itself.
     pub fn next_wakeup(&self, now: Now) -> Mono {
         if self.recovery.clocks().suspicious() {
             return now.mono;
@@ -238,7 +238,7 @@ impl Engine {
         next.map_or(now.mono, |next| next.clamp(now.mono, now.mono.plus(TICK)))
     }
 
-    /// Leaves a sane clock behind: no slew, the kernel told the truth, the drift kept, all requests closed.
+    /// Ends the engine: the slew stops, the kernel gets the true status, the drift is saved, all requests are closed.
     pub fn shut_down(&mut self, now: Now) -> Vec<Action> {
         let mut actions: Vec<Action> = self.associations.iter_mut().filter_map(Association::close).collect();
         if self.config.mode == Mode::Discipline {
@@ -255,7 +255,7 @@ impl Engine {
         self.next_save
     }
 
-    /// Drops what was measured, and measures anew.
+    /// Drops all samples, and measures anew.
     fn restart(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.seeking = now.mono;
         self.ballot = Ballot::Open;
@@ -263,7 +263,7 @@ impl Engine {
         actions.extend(self.associations.iter_mut().filter_map(|a| a.forget(now.mono)));
     }
 
-    /// Gives the event to its association. Answers whether a sample came of it.
+    /// Gives the event to its association. Returns true if it produced a sample.
     fn take(&mut self, event: Event<'_>, steady: bool, now: Now, actions: &mut Vec<Action>) -> bool {
         match event {
             Event::Wakeup | Event::Resumed { .. } => {}

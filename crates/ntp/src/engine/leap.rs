@@ -4,11 +4,11 @@ use crate::{
     source::association::Association,
 };
 
-/// So long is waited for the kernel's leap second, seconds; it comes with a tick of the clock, not on the dot.
-const PATIENCE: f64 = 2.0;
+/// The kernel's leap second may be late by this time, seconds: it comes with a tick of the kernel's clock.
+const KERNEL_DELAY: f64 = 2.0;
 
 impl Engine {
-    /// The kernel's own leap second, seen as a jump of so many nanoseconds; answers whether it was one.
+    /// Returns true if a jump of `moved` nanoseconds is the kernel's leap second, and takes account of it.
     pub(super) fn kernel_leapt(&mut self, moved: i64, now: Now, actions: &mut Vec<Action>) -> bool {
         if self.config.mode == Mode::Discipline && self.config.leap != LeapMode::Kernel {
             return false;
@@ -19,16 +19,16 @@ impl Engine {
         true
     }
 
-    /// Does at its moment what is to be done about a leap second. Answers the time by the clock afterwards, and
-    /// whether stamps taken before are still good.
+    /// Carries out a leap second when it is due. Returns the time by the clock afterwards, and whether stamps from before
+    /// are still valid.
     pub(super) fn leap(&mut self, now: Now, actions: &mut Vec<Action>) -> (Now, bool) {
         let Some(second) = self.leap.due(now.wall) else { return (now, true) };
         let awaited = self.config.mode == Mode::Observe || self.config.leap == LeapMode::Kernel;
-        if awaited && now.wall - second.at < PATIENCE {
+        if awaited && now.wall - second.at < KERNEL_DELAY {
             return (now, true);
         }
         if awaited || self.config.leap == LeapMode::Ignore {
-            // True time moved without us: so much is the clock off until somebody sets it right.
+            // True time moved and this clock did not. It is off by that until it is corrected.
             if let Some(reference) = &mut self.discipline.reference {
                 reference.offset -= second.by;
             }
@@ -53,7 +53,7 @@ impl Engine {
         (now, false)
     }
 
-    /// Takes along what was measured, and tells it.
+    /// Moves all samples along, and announces the leap second.
     fn leap_over(&mut self, second: LeapSecond, actions: &mut Vec<Action>) {
         for association in &mut self.associations {
             association.history.shift(second.by);

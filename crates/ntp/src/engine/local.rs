@@ -1,8 +1,7 @@
-//! The local clock: when our own clock is served although no upstream tells the time, and which sources serve such a
-//! clock or follow one (local references). What the sources said last goes in; nothing is moved here.
+//! The local clock (`stratum.local`): when this node serves its own clock because no upstream gives time.
 //!
-//! An air gap needs a clock that all agree on. A clock that is known to be wrong is never served as such, and neither is
-//! one that a source contradicts: the local clock is for silence only.
+//! Nodes without upstreams need a clock that all agree on. A clock that is known to be wrong is never served, and neither
+//! is one that a source contradicts: the local clock is only for the time when no source can be judged.
 use crate::{
     Now, SourceId, SourceState,
     engine::Engine,
@@ -16,28 +15,28 @@ use crate::{
 };
 
 impl Engine {
-    /// The stratum at which our own clock is served at `now`; none if it is not. The answer changes with every verb,
-    /// and by itself with time.
+    /// Returns the stratum at which this node serves its own clock at `now`; `None` if it does not. It changes with every
+    /// event, and by itself with time.
     pub fn local_stratum(&self, now: Now) -> Option<u8> {
         let local = self.config.local?;
-        let waited = now.mono - self.lost >= local.activate_after;
+        let waited = now.mono - self.last_synchronized >= local.activate_after;
         let ours = !local.orphan || self.parent.is_none();
         let serves =
             waited && ours && !self.judged(now).0 && !self.known_to_be_wrong(now) && self.unjudged(now);
         serves.then_some(local.stratum)
     }
 
-    /// Whether the local clock that we followed is gone for so long that our own is to be served.
+    /// Returns true if the local clock that was followed is gone for `activate_after`, so that this node serves its own.
     pub(super) fn orphaned(&self, now: Now) -> bool {
         self.config.local.is_some_and(|local| {
             let gone = if local.orphan { self.parent.is_none() } else { self.unjudged(now) };
-            gone && now.mono - self.lost >= local.activate_after
+            gone && now.mono - self.last_synchronized >= local.activate_after
         })
     }
 
-    /// Whether no source says anything that our clock could be compared with. While we do not serve yet, each must have
-    /// been silent, or of no use, for eight polls. Afterwards one that has just been added, or has another address,
-    /// changes nothing until it answers.
+    /// Returns true if this node's clock cannot be compared with any source. Before the local clock is served, each source
+    /// must have been silent or unusable for eight polls. Afterwards a new source, or a new address, changes nothing until
+    /// it answers.
     fn unjudged(&self, now: Now) -> bool {
         let at = self.clock.corrected(now.wall);
         self.electable().all(|a| {
@@ -47,8 +46,8 @@ impl Engine {
         })
     }
 
-    /// Whether something is known that speaks against our clock: a correction that is refused or still due, a
-    /// disagreement that no source has settled, a jump.
+    /// Returns true if this node's clock is known to be wrong: a correction was refused or is still due, the sources
+    /// disagreed, or the clock jumped.
     fn known_to_be_wrong(&self, now: Now) -> bool {
         let limit = self.config.error_bound_threshold;
         let disagreed = match self.ballot {
@@ -62,7 +61,7 @@ impl Engine {
             || self.offset(now).is_some_and(|offset| offset.abs() > limit)
     }
 
-    /// Whether a source that tells true time said last that this clock is off by more than `limit`, seconds.
+    /// Returns true if the last estimate of a usual source puts this clock off by more than `limit` seconds.
     fn contradicted(&self, limit: f64, now: Now) -> bool {
         let (at, pending) = (self.clock.corrected(now.wall), self.clock.pending(now.wall));
         self.electable().filter(|a| !self.outcast(a)).any(|a| {
@@ -75,25 +74,25 @@ impl Engine {
     }
 }
 
-/// Questions about sources that the orders for the local clock decide.
+/// What the configuration of the local clock means for a source.
 impl Engine {
-    /// Whether a source serves a local clock or follows one.
+    /// Returns true if a source serves a local clock or follows one.
     pub(super) fn local_reference(&self, association: &Association) -> bool {
         is_local_reference(association, &self.associations, self.config.local)
     }
 
-    /// Whether a source is an orphan, or may follow one: never a source of time like others.
+    /// Returns true if a source is an orphan or may follow one. Such a source takes no part in the usual vote.
     pub(super) fn outcast(&self, association: &Association) -> bool {
         is_outcast(association, self.config.local)
     }
 
-    /// Of the orphans that answer, the one with the smallest reference id, if that is smaller than ours.
+    /// Returns the answering orphan with the smallest reference id, if that is smaller than this node's.
     pub(super) fn smallest_orphan(&self) -> Option<SourceId> {
         smallest_orphan(&self.associations, self.config.local)
     }
 
-    /// Elects the orphan that goes before us, and says of all outcasts why they are not followed. `better` is whether
-    /// others can be voted on.
+    /// Elects the orphan to follow, and records for all outcasts why they are not followed. `better`: other sources can be
+    /// voted on.
     pub(super) fn elect(&mut self, better: bool, now: Now) {
         let held = self.discipline.reference.is_some_and(|reference| !reference.local) && self.judged(now).0;
         self.parent = if better || held { None } else { self.smallest_orphan() };

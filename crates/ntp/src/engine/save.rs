@@ -1,7 +1,7 @@
-//! What the engine has kept over a restart: when it is saved, and how it comes back.
+//! Samples that outlive a restart: when the engine has them saved, and how sources get them back.
 use crate::{Action, Mode, Now, Samples, SavedSample, SourceSamples, engine::Engine, source::filter::Sample};
 
-/// Seconds between two savings while all goes on: what an agent that is killed loses.
+/// Longest time between two savings, seconds: what an agent that is killed loses.
 const SAVE_INTERVAL: f64 = 300.0;
 
 /// The first is sooner, and each later one comes after twice the time: an agent that is killed in its first minutes, in
@@ -9,7 +9,7 @@ const SAVE_INTERVAL: f64 = 300.0;
 pub(crate) const FIRST_SAVE: f64 = 10.0;
 
 impl Engine {
-    /// Gives sources what was known of them, as soon as they have their address.
+    /// Gives sources their samples from before the restart, as soon as they have their address.
     pub(super) fn remember(&mut self) {
         if self.recalled.is_empty() {
             return;
@@ -19,7 +19,7 @@ impl Engine {
         }
     }
 
-    /// Has what is known saved, if it is time to.
+    /// Has the samples saved, if that is due.
     pub(super) fn save_if_due(&mut self, now: Now, actions: &mut Vec<Action>) {
         if self.next_save > now.mono {
             return;
@@ -32,7 +32,7 @@ impl Engine {
         actions.extend(save);
     }
 
-    /// Has what is known kept for a later engine; none while we only watch the clock or have not learned its rate.
+    /// Returns the action that saves the samples; `None` in Observe, and until the clock's rate is known.
     pub(super) fn save_samples(&self, now: Now) -> Option<Action> {
         let drift = self.discipline.drift(self.clock.base_ppm())?;
         let jumped = self.recovery.clocks().unnoticed(now);

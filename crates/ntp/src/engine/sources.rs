@@ -15,7 +15,7 @@ use crate::{
 const SPACING: f64 = 0.02;
 
 impl Engine {
-    /// Makes the associations match the configuration; answers how to end those that are gone.
+    /// Makes the associations match the configuration. Returns the actions that end those that are gone.
     pub(super) fn associate(&mut self, now: Now) -> Vec<Action> {
         let mut old = std::mem::take(&mut self.associations);
         let mut first = now.mono;
@@ -26,7 +26,7 @@ impl Engine {
                 None => Pool::new(SourceId(self.next_source), &source, first),
             };
             let id = pool.as_ref().map(|pool| pool.id);
-            // Unproven answers are worth nothing to who wants proof, so another way of proof makes another source.
+            // Samples that were not authenticated the same way must not count, so other authentication makes another source.
             let what = (&source.name, &source.upstream, &source.auth);
             let same = |a: &Association| (&a.source.name, &a.source.upstream, &a.source.auth) == what;
             let belongs = |a: &Association| a.pool == id && (id.is_some() || same(a));
@@ -57,7 +57,7 @@ impl Engine {
         actions
     }
 
-    /// Sees to it that of all sources at one address and port one counts, and none of those that are this node itself.
+    /// Makes one source count of all at one address and port, and none of those that are this node itself.
     pub(super) fn settle_duplicates(&mut self, now: Mono, actions: &mut Vec<Action>) {
         let inherited = duplicate::settle(&mut self.associations, &self.own, now, actions);
         self.follow_heirs(&inherited);
@@ -74,7 +74,7 @@ impl Engine {
         }
     }
 
-    /// How a source's answers are to be proven; none if there is no such source.
+    /// Returns how a source's answers are authenticated; `None` if there is no such source.
     pub fn auth(&self, source: SourceId) -> Option<&Auth> {
         self.associations.iter().find(|a| a.id == source).map(|a| &a.source.auth)
     }
@@ -85,24 +85,24 @@ impl Engine {
         id
     }
 
-    /// The resolver's answer, if it is a pool that asked.
+    /// Takes the resolver's answer. Returns false if `id` is not a pool.
     pub(super) fn pool_resolved(&mut self, id: SourceId, addresses: &[IpAddr]) -> bool {
         let Some(pool) = self.pools.iter_mut().find(|pool| pool.id == id) else { return false };
         pool.resolved(addresses);
         true
     }
 
-    /// Whether there is such a source, or a pool of that number.
+    /// Returns true if a source or a pool has this id.
     pub fn has(&self, source: SourceId) -> bool {
         self.associations.iter().any(|a| a.id == source) || self.pools.iter().any(|pool| pool.id == source)
     }
 
-    /// With whom keys are to be exchanged for a source, if not with anybody who has its name.
+    /// Returns the address with which keys are exchanged for a source; `None` if any address of its name will do.
     pub fn exchange_with(&self, source: SourceId) -> Option<IpAddr> {
         self.associations.iter().find(|a| a.id == source).and_then(Association::exchange_with)
     }
 
-    /// The resolver has no address for the source's name, or for the pool's.
+    /// The resolver has no address for the name of the source or pool.
     pub(super) fn unresolved(&mut self, id: SourceId, why: &str, now: Mono) {
         let asked = |a: &&mut Association| a.id == id || a.pool == Some(id) && a.address().is_none();
         self.associations.iter_mut().filter(asked).for_each(|a| a.unresolved(why, now));

@@ -1,4 +1,4 @@
-//! From the sources' estimates to a corrected clock: vote, merge, decide, act. The part of the engine that moves time.
+//! From the sources' estimates to a corrected clock: select, combine, decide, act. This part of the engine moves time.
 use crate::{
     Action, Leap, Now, SourceState, StepReason, Transition, Wall,
     clock::slew::Change,
@@ -13,12 +13,12 @@ use crate::{
     source::{association::Association, smear::mixture},
 };
 
-/// While sources are sought, a vote waits so many seconds for those that may still answer: the first to answer could
-/// be the liar. Three answers of a burst take 1.4 s.
-const PATIENCE: f64 = 4.0;
+/// After the start or a jump, the vote waits for this time, seconds, for sources that may still answer: the first to
+/// answer could be the falseticker. Three answers of a burst take 1.4 s.
+const FIRST_VOTE_WAIT: f64 = 4.0;
 
 impl Engine {
-    /// Compares the sources, and writes down what came of each.
+    /// Selects among the sources, and records the result for each.
     pub(super) fn vote(&mut self, now: Now) {
         let at = self.clock.corrected(now.wall);
         for association in &mut self.associations {
@@ -27,7 +27,7 @@ impl Engine {
                 association.stand(&cause);
             }
         }
-        let patient = now.mono - self.seeking < PATIENCE && self.discipline.reference.is_none();
+        let patient = now.mono - self.seeking < FIRST_VOTE_WAIT && self.discipline.reference.is_none();
         if patient && self.associations.iter().any(Association::measuring) {
             self.ballot = Ballot::Open;
             self.parent = self.smallest_orphan();
@@ -40,12 +40,12 @@ impl Engine {
         self.elect(!candidates.is_empty(), now);
         let mut usable = self.associations.iter_mut().filter(|a| a.obstacle().is_none());
         if let Some(parent) = usable.find(|a| Some(a.id) == self.parent) {
-            // It was elected: nobody else can agree with it, or prove it right.
+            // It was elected. No other source can agree with it or confirm it.
             candidates.extend(candidate(parent, (true, true), at, self.config.max_distance));
             demands = Demands { min_sources: 1, required: false };
         }
         let (ballot, findings) = match self.selector.select(&candidates, demands) {
-            // Silence settles no contradiction.
+            // If no source is usable and the last vote failed, keep that failure: missing answers are not agreement.
             Outcome::Nobody if self.ballot.failed() => return,
             Outcome::Nobody => (Ballot::Open, Vec::new()),
             Outcome::NoMajority(findings) => (Ballot::NoMajority, findings),
@@ -67,7 +67,7 @@ impl Engine {
         }
     }
 
-    /// The leap second that more than half of those announce who agree with the majority.
+    /// Returns the leap second that more than half of the agreeing sources announce.
     fn announced_leap(&self) -> Leap {
         let agreeing = [SourceState::Selected, SourceState::Combined, SourceState::Agreeing];
         let voters = self.associations.iter().filter(|a| agreeing.contains(&a.standing.0));
@@ -76,8 +76,8 @@ impl Engine {
         [Leap::Insert, Leap::Delete].into_iter().find(|leap| wanted(*leap)).unwrap_or(Leap::None)
     }
 
-    /// The sources that can be voted on. One that is not reached any more takes part while it was heard later than
-    /// the oldest sample of one that is: the last sources to answer should not win by default.
+    /// Returns the sources that take part in the vote. A source that is no longer reached takes part while its last
+    /// answer is newer than the oldest sample of a reached source: the last sources to answer should not win by default.
     fn candidates(&mut self, at: Wall) -> Vec<Candidate> {
         let outcast: Vec<bool> = self.associations.iter().map(|a| self.outcast(a)).collect();
         let usual = || self.associations.iter().zip(&outcast).filter(|(_, outcast)| !**outcast);
@@ -100,14 +100,14 @@ impl Engine {
         candidates
     }
 
-    /// Takes times that have passed already: until this boot's first synchronisation a source that says an earlier one is
-    /// not believed.
+    /// Sets the times that have certainly passed. Until this boot's first synchronisation, a source that gives an earlier
+    /// time is not believed.
     pub fn learn_floor(&mut self, floor: Floor) {
         self.floor = Some(floor);
     }
 
-    /// Those that do not say a time which has passed already. It counts until the first synchronisation alone: later
-    /// `max_change` bounds every correction.
+    /// Returns the candidates that give no earlier time than the floor. This holds until the first synchronisation only:
+    /// later `max_change` bounds every correction.
     fn above_floor(&mut self, mut candidates: Vec<Candidate>, at: Wall) -> Vec<Candidate> {
         let Some(floor) = self.floor.filter(|_| !self.discipline.boot.synchronized) else {
             return candidates;
@@ -126,7 +126,7 @@ impl Engine {
     }
 
     /// Corrects the clock by what the selected source and those that agree with it say, if they say something new.
-    /// Answers the time by the corrected clock.
+    /// Returns the time by the corrected clock.
     pub(super) fn steer(&mut self, now: Now, actions: &mut Vec<Action>) -> Now {
         let Some((estimate, reference)) = self.estimate(now) else { return now };
         for association in &mut self.associations {
@@ -179,7 +179,7 @@ impl Engine {
         self.jump_ourselves(by, why, now, actions)
     }
 
-    /// Moves the system clock at once, where the model of it was moved already.
+    /// Steps the system clock; the model of the clock was moved before.
     pub(super) fn jump_ourselves(
         &mut self,
         by: f64,
@@ -198,7 +198,7 @@ impl Engine {
         Now { wall: now.wall.plus(by), mono: now.mono }
     }
 
-    /// What the selected source and its companions say, if the selected one says something new.
+    /// Combines the selected source with those that agree, if the selected one has a new sample.
     fn estimate(&mut self, now: Now) -> Option<(Estimated, Reference)> {
         let at = self.clock.corrected(now.wall);
         let selected = self.selector.selected().filter(|_| matches!(self.ballot, Ballot::Majority))?;

@@ -1,46 +1,46 @@
-//! Where we stand: synchronised or not, and why; what is announced when that changes; the snapshot.
+//! The status of the clock: synchronised or not, and why. Announces changes of it, and makes the snapshot.
 use crate::{
     Action, Leap, Mode, Now, Reason, Refusal, Snapshot, SourceId, SourceSnapshot, Transition,
-    engine::{Engine, kernel::Told},
+    engine::{Engine, kernel::KernelStatus},
     measure::{local::LOCAL_CLOCK, select::Ballot},
     source::{association::Association, reply::Identity},
 };
 
-/// What the user and the kernel were told last.
+/// The status that was last announced to the user and to the kernel.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Announced {
-    /// None before there was any time since the engine's start.
+    /// `None` until the clock had any time since the engine's start.
     clock: Option<Followed>,
-    /// The first synchronisation with true time was told.
+    /// The first synchronisation with true time was announced.
     synchronized: bool,
-    /// None until that is known.
+    /// `None` until that is known.
     unreachable: Option<bool>,
-    pub(crate) kernel: Told,
+    pub(crate) kernel: KernelStatus,
 }
 
-/// Whose time the clock has.
+/// What the clock follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Followed {
-    /// Nobody's.
+    /// Nothing.
     Nothing,
-    /// A local clock's, another machine's or our own.
+    /// A local clock: this node's or another one's.
     LocalClock,
     TrueTime,
 }
 
-/// While sources are sought, one whose name was not resolved for so many seconds counts as not reached, and so does
-/// one whose answers cannot be used: the first answer may be an exception.
+/// For this time after the start or a jump, seconds, a source may have no address or give unusable answers before it
+/// counts as unreachable: the first answer may be an exception.
 const SEEKING: f64 = 10.0;
 
 impl Engine {
-    /// The last step of every verb that can change something: judges, announces, tells the kernel.
+    /// The last step of every method that can change something: announces the new status, and tells the kernel.
     pub(super) fn finish(&mut self, now: Now, actions: &mut Vec<Action>) {
         actions.extend(self.reach_transition(now).map(Action::Announce));
         // What our own clock is worth while it is served is nothing that anybody measured.
         let (synchronized, reason) = self.judged(now);
         if synchronized {
             let local = self.discipline.reference.filter(|reference| reference.local);
-            self.lost = local.map_or(now.mono, |reference| reference.at);
+            self.last_synchronized = local.map_or(now.mono, |reference| reference.at);
         }
         self.serves_local = self.local_stratum(now).is_some();
         self.announce_clock(now, actions);
@@ -56,9 +56,9 @@ impl Engine {
         }
     }
 
-    /// Tells whose time the clock has, when that changes.
+    /// Announces what the clock follows, when that changes.
     fn announce_clock(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let followed = match self.standing(now) {
+        let followed = match self.sync_status(now) {
             (false, _) => Followed::Nothing,
             (true, Reason::LocalClock | Reason::LocalReference) => Followed::LocalClock,
             (true, _) => Followed::TrueTime,
@@ -78,7 +78,7 @@ impl Engine {
         }));
     }
 
-    /// What is to be told of upstreams that were lost or reached. In between, nothing is known.
+    /// Returns the transition if the upstreams became unreachable or reachable. While neither is certain, nothing changes.
     fn reach_transition(&mut self, now: Now) -> Option<Transition> {
         let reached = |a: &Association| a.reach != 0 && !a.follows_us() && !a.is_unusable();
         let unreachable = if self.electable().any(reached) {
@@ -96,8 +96,8 @@ impl Engine {
         }
     }
 
-    /// If one of these sources is no longer in the orders, what it said against others, or against the clock, went with
-    /// it. The next vote asks those that stay.
+    /// If one of these sources is no longer configured, its objections against others or against the clock are dropped.
+    /// The next vote is among the sources that stay.
     pub(super) fn forget_objections(&mut self, before: &[SourceId]) {
         if before.iter().all(|id| self.associations.iter().any(|a| a.id == *id)) {
             return;
@@ -108,17 +108,18 @@ impl Engine {
         }
     }
 
-    /// The leap second that we announce.
+    /// The leap indicator that this node serves.
     pub(super) fn indicator(&self, synchronized: bool) -> Leap {
         if synchronized { self.leap.announced() } else { Leap::Unknown }
     }
 
-    /// Whether we are synchronised, and the reason. A group agrees with the one that serves it, so that one does, too.
-    pub(super) fn standing(&self, now: Now) -> (bool, Reason) {
+    /// Returns whether the clock is synchronised, and the reason. A node that serves its own clock counts as
+    /// synchronised: its group agrees with it.
+    pub(super) fn sync_status(&self, now: Now) -> (bool, Reason) {
         if self.local_stratum(now).is_some() { (true, Reason::LocalClock) } else { self.judged(now) }
     }
 
-    /// The same, whatever is served meanwhile.
+    /// The same by the sources alone, whatever clock is served.
     pub(super) fn judged(&self, now: Now) -> (bool, Reason) {
         if self.electable().next().is_none() {
             return (false, Reason::NoUpstreams);
@@ -158,19 +159,18 @@ impl Engine {
         }
     }
 
-    /// Whether no source that does not follow us is reached and can be used, and none was for as long as it takes to
-    /// know.
+    /// Returns true if no source gives time.
     fn unreachable(&self, now: Now) -> bool {
         self.electable().all(|a| self.gives_no_time(a, now))
     }
 
-    /// Whether a source is silent, or what it says cannot be used, and it is no longer too early to say so.
+    /// Returns true if a source is silent or unusable, and had the time to be otherwise.
     fn gives_no_time(&self, association: &Association, now: Now) -> bool {
         let seeking = now.mono - self.seeking < SEEKING;
         self.silent(association, now) || !seeking && association.is_unusable()
     }
 
-    /// Whether a source is not reached, or follows us, and it is no longer too early to say so.
+    /// Returns true if a source is unreachable or follows this node, and had the time to be otherwise.
     pub(super) fn silent(&self, association: &Association, now: Now) -> bool {
         let seeking = now.mono - self.seeking < SEEKING;
         let useless = association.unreachable() || association.follows_us() || association.is_nobody();
@@ -198,7 +198,7 @@ impl Engine {
         self.discipline.boot.steps < self.config.step_limit && offset.abs() > self.config.step_threshold
     }
 
-    /// How we show ourselves.
+    /// What this node says of itself to its clients.
     pub(super) fn identity(&self) -> Identity {
         let followers = self.associations.iter().filter(|a| a.follows_us());
         let followers = followers.filter_map(Association::reference_id).collect();
@@ -216,10 +216,10 @@ impl Engine {
         }
     }
 
-    /// What is known at `now`. The answer changes with every event, and slowly by itself: bounds grow, a slew goes
-    /// on.
+    /// Returns what is known at `now`. It changes with every event, and slowly by itself: error bounds grow, and a slew
+    /// goes on.
     pub fn snapshot(&self, now: Now) -> Snapshot {
-        let (synchronized, reason) = self.standing(now);
+        let (synchronized, reason) = self.sync_status(now);
         let own = self.local_stratum(now);
         let reference = self.discipline.reference;
         let followed =
