@@ -1,30 +1,24 @@
 //! NTP without I/O.
 //!
-//! The client's way: The engine holds one association per upstream; a datagram is judged (reply), a good answer
-//! becomes a sample, samples become an estimate (filter, by regression), estimates are voted on (select) and merged
-//! (combine), the discipline decides, and the model of the clock (slew) turns that into [`Action`]s for the caller to
-//! carry out. The server's way: restrict, rate limit, respond, or control.
+//! The client: The engine holds one association per upstream (`source`). A datagram is judged there, and a good answer
+//! becomes a sample; samples become an estimate. `measure` selects among the estimates, combines them, and decides.
+//! `disturbance` decides after jumps and pauses. The model of the clock (`clock`) turns the decision into [`Action`]s for
+//! the caller to carry out. The server (`server`): access list, rate limit, response, and queries of mode 6.
+//!
+//! The modules stand in their order below: each uses only those before it.
 //!
 //! Nothing here reads a clock, opens a socket, spawns, locks or draws a random number: time is an argument called
 //! `now`, wall time and monotonic time are different types, nonces come from the caller.
 #![forbid(unsafe_code)]
 
 mod time;
-
 mod wire;
-
 mod interface;
-
 mod clock;
-
 mod source;
-
 mod measure;
-
 mod disturbance;
-
 mod engine;
-
 mod server;
 
 #[cfg(test)]

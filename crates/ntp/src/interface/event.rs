@@ -71,7 +71,7 @@ pub enum Event<'a> {
         /// When it left, by the system clock.
         at: Wall,
     },
-    /// The request could not be sent, or the network says that nobody listens.
+    /// The request could not be sent, or the network reports that no program listens.
     SendFailed {
         /// Which request.
         request: RequestId,

@@ -35,7 +35,7 @@ pub enum Transition {
         /// What is wrong with it.
         why: Refusal,
     },
-    /// The system clock jumped: somebody else moved it.
+    /// The system clock jumped: another program moved it.
     ExternalStep {
         /// Seconds; positive is forward.
         by: f64,
@@ -44,7 +44,7 @@ pub enum Transition {
     },
     /// The node was asleep or held, and its clock is measured anew.
     Resumed(Pause),
-    /// Somebody else steers the clock, and we do not any more. Said by the caller, who compares ([`crate::Rival`]).
+    /// Another program steers the clock, so this one has stopped. The caller announces it; see [`crate::Rival`].
     Conflict(Foreign),
     /// We are alone again, or have no business with the clock any more.
     ConflictEnded,
@@ -55,7 +55,7 @@ pub enum Transition {
 pub enum StepReason {
     /// This boot's first synchronisation was still to come.
     Start,
-    /// Somebody else had stepped it.
+    /// Another program had stepped it.
     ExternalStep,
     /// The node had stood still.
     Resume,
@@ -77,7 +77,7 @@ pub enum Refusal {
 pub enum Pause {
     /// The platform tells.
     Asleep {
-        /// So long.
+        /// For this time, seconds.
         seconds: f64,
     },
     /// The platform does not tell, and the sources that agreed with this clock all say that it is off.
@@ -87,7 +87,7 @@ pub enum Pause {
     },
 }
 
-/// What shows that somebody else writes.
+/// What shows that another program writes to the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Foreign {
     /// The kernel's frequency or tick is not what we set.
