@@ -326,3 +326,66 @@ impl Recovery {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Wall;
+
+    fn at(seconds: f64) -> Now {
+        let nanos = (seconds * 1e9) as i64;
+        Now { wall: Wall(1_800_000_000_000_000_000 + nanos), mono: Mono(nanos) }
+    }
+
+    fn config(on_external_step: OnExternalStep) -> Config {
+        Config { on_external_step, ..Config::default() }
+    }
+
+    /// A clock that another program moved by an hour at second 0.
+    fn moved() -> Recovery {
+        let mut recovery = Recovery::new(at(0.0));
+        recovery.time_lost();
+        recovery.moved(3600.0, None, at(0.0).mono);
+        recovery
+    }
+
+    #[test]
+    fn the_configuration_decides_about_a_jump_that_the_sources_confirm() {
+        let check = |on_external_step, expected, (settled, left_alone)| {
+            let mut recovery = moved();
+            assert!(recovery.unmeasured() && recovery.known_to_be_wrong());
+            let (verdict, pause) = recovery.decide(3600.0, &config(on_external_step), at(5.0).mono);
+            assert_eq!((verdict, pause), (expected, None));
+            recovery.measured();
+            assert!(!recovery.unmeasured());
+            assert_eq!((!recovery.known_to_be_wrong(), recovery.left_alone()), (settled, left_alone));
+        };
+        check(OnExternalStep::Restore, Verdict::Step(StepReason::ExternalStep), (false, false));
+        check(OnExternalStep::Accept, Verdict::Usual, (true, false));
+        check(OnExternalStep::Report, Verdict::LeaveAlone, (false, true));
+    }
+
+    #[test]
+    fn without_answers_a_jump_is_taken_back_after_fifteen_seconds() {
+        let restore = config(OnExternalStep::Restore);
+        let mut recovery = moved();
+        assert!(!recovery.unanswered(&restore, at(14.9).mono));
+        assert!(recovery.unanswered(&restore, at(15.0).mono));
+        assert_eq!(recovery.take_back().map(|restoration| restoration.by), Some(3600.0));
+        assert!(recovery.unmeasured(), "no source has confirmed it");
+        assert!(recovery.take_back().is_none(), "it is taken back once");
+    }
+
+    #[test]
+    fn a_refusal_lasts_until_the_next_decision_or_loss_of_time() {
+        let restore = config(OnExternalStep::Restore);
+        let mut recovery = moved();
+        // The sources want neither the time before the jump nor a small correction.
+        let (verdict, _) = recovery.decide(-9000.0, &restore, at(5.0).mono);
+        assert_eq!(verdict, Verdict::Refuse(Refusal::MaxChange));
+        assert_eq!(recovery.refused(), Some(Refusal::MaxChange));
+        assert!(!recovery.unanswered(&restore, at(60.0).mono), "the sources have answered");
+        recovery.time_lost();
+        assert_eq!(recovery.refused(), None);
+    }
+}
