@@ -1,7 +1,7 @@
 //! Checked → what the engine and the access list are made from. The one place where the profile's words become the
 //! engine's; nothing can fail here.
-use contract::Flag;
 use ntp::{RestrictEntry, RestrictFlags, RestrictTable};
+use profile::Flag;
 
 use crate::{
     check::{Access, AccessSource, Checked, Place, Source},
@@ -26,19 +26,19 @@ pub(crate) fn engine_config(checked: &Checked, may_set_clock: bool) -> ntp::Conf
         local: checked.local,
         min_sources: min_sources(checked),
         leap: match checked.clock.leap.mode {
-            contract::LeapMode::Kernel => ntp::LeapMode::Kernel,
-            contract::LeapMode::Step => ntp::LeapMode::Step,
-            contract::LeapMode::Slew => ntp::LeapMode::Slew,
-            contract::LeapMode::Ignore => ntp::LeapMode::Ignore,
+            profile::LeapMode::Kernel => ntp::LeapMode::Kernel,
+            profile::LeapMode::Step => ntp::LeapMode::Step,
+            profile::LeapMode::Slew => ntp::LeapMode::Slew,
+            profile::LeapMode::Ignore => ntp::LeapMode::Ignore,
         },
         smeared: match checked.clock.leap.smear {
-            contract::Smear::None => false,
-            contract::Smear::Upstream => true,
+            profile::Smear::None => false,
+            profile::Smear::Upstream => true,
         },
         on_external_step: match checked.clock.on_external_step {
-            contract::OnExternalStep::Restore => ntp::OnExternalStep::Restore,
-            contract::OnExternalStep::Accept => ntp::OnExternalStep::Accept,
-            contract::OnExternalStep::Report => ntp::OnExternalStep::Report,
+            profile::OnExternalStep::Restore => ntp::OnExternalStep::Restore,
+            profile::OnExternalStep::Accept => ntp::OnExternalStep::Accept,
+            profile::OnExternalStep::Report => ntp::OnExternalStep::Report,
         },
     }
 }
@@ -53,7 +53,7 @@ fn min_sources(checked: &Checked) -> usize {
 
 fn source(source: &Source) -> ntp::Source {
     let Source { place, upstream } = source.clone();
-    let contract::Upstream {
+    let profile::Upstream {
         name,
         server: _,
         peer: _,
@@ -82,7 +82,7 @@ fn source(source: &Source) -> ntp::Source {
         },
         auth: match (key, nts) {
             (Some(key), _) => ntp::Auth::Key(key),
-            (None, Some(contract::Nts { ca, port })) => ntp::Auth::Nts { ca, port },
+            (None, Some(profile::Nts { ca, port })) => ntp::Auth::Nts { ca, port },
             (None, None) => ntp::Auth::None,
         },
         iburst,
@@ -99,8 +99,8 @@ fn source(source: &Source) -> ntp::Source {
 
 /// What is served to whom.
 pub(crate) fn serve_config(checked: &Checked) -> ServeConfig {
-    let contract::Serve { enabled, port, rate_limit, workers, keys: _, nts: _ } = &checked.serve;
-    let contract::RateLimit { interval, burst, leak, max_clients } = *rate_limit;
+    let profile::Serve { enabled, port, rate_limit, workers, keys: _, nts: _ } = &checked.serve;
+    let profile::RateLimit { interval, burst, leak, max_clients } = *rate_limit;
     ServeConfig {
         enabled: *enabled,
         port: *port,
@@ -116,8 +116,8 @@ const MAX_CLIENTS: usize = 16_384;
 
 /// What the server of NTS key exchange is to do; none for nothing.
 pub(crate) fn key_serving(checked: &Checked) -> Option<KeyServing> {
-    let contract::Serve { enabled, port: ntp_port, nts, .. } = &checked.serve;
-    let contract::ServeNts { certificate, private_key, cookie_keys, port } =
+    let profile::Serve { enabled, port: ntp_port, nts, .. } = &checked.serve;
+    let profile::ServeNts { certificate, private_key, cookie_keys, port } =
         nts.clone().filter(|_| *enabled)?;
     let ntp_port = Some(*ntp_port).filter(|port| *port != NTP_PORT);
     Some(KeyServing { certificate, private_key, cookie_keys, port, ntp_port })
@@ -128,7 +128,7 @@ const NTP_PORT: u16 = 123;
 
 /// Nothing to anybody: while no profile runs.
 pub(crate) fn serve_nothing() -> ServeConfig {
-    let contract::RateLimit { interval, burst, leak, max_clients: _ } = contract::RateLimit::default();
+    let profile::RateLimit { interval, burst, leak, max_clients: _ } = profile::RateLimit::default();
     ServeConfig {
         enabled: false,
         port: 0,
@@ -182,7 +182,7 @@ fn restrict_flags(given: impl Iterator<Item = Flag>) -> (bool, RestrictFlags) {
 
 #[cfg(test)]
 mod tests {
-    use contract::Profile;
+    use profile::Profile;
 
     use super::*;
     use crate::check;

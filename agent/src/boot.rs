@@ -9,8 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{Agent, Mode, ProfileName, approximately};
+use contract::{Mode, ProfileName, approximately};
 use ntp::{Served, Snapshot, Transition};
+use profile::Agent;
 use sys::signal;
 
 use crate::{

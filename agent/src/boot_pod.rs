@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{Agent, AgentFile, BootPod, BootPodState, BootReport};
+use contract::{BootPodState, BootReport};
+use profile::{Agent, AgentFile, BootPod};
 use tracing::{info, warn};
 
 use crate::{

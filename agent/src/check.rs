@@ -2,10 +2,9 @@
 //! be refused later. Reads nothing but its argument.
 use std::{collections::BTreeSet, fmt};
 
-use contract::{
-    Clock, Flag, Mode, Profile, RateLimit, Restrict, RtcMode, Serve, ServeNts, Span, Stratum, Thresholds,
-};
+use contract::{Mode, Span};
 use ntp::{Cidr, LocalClock};
+use profile::{Clock, Flag, Profile, RateLimit, Restrict, RtcMode, Serve, ServeNts, Stratum, Thresholds};
 
 use crate::server::MOST_WORKERS;
 

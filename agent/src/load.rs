@@ -6,9 +6,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use contract::{
-    Agent, AgentFile, Assignment, BootPod, Host, HostText, Profile, ProfileError, ProfileName, Watch,
-};
+use contract::{Assignment, Host, HostText, ProfileError, ProfileName};
+use profile::{Agent, AgentFile, BootPod, Profile, Watch};
 
 use crate::{
     check::{self, Checked},

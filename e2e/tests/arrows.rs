@@ -1,4 +1,4 @@
-//! The shape of the workspace, asked of `cargo metadata`: eleven arrows between crates and no other, a pure `ntp`,
+//! The shape of the workspace, asked of `cargo metadata`: fourteen arrows between crates and no other, a pure `ntp`,
 //! an agent without Kubernetes.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 use std::{
@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 #[test]
-fn eleven_arrows_and_no_other() {
+fn fourteen_arrows_and_no_other() {
     let metadata = metadata();
     let members = members(&metadata);
     let mut arrows = BTreeSet::new();
@@ -25,6 +25,7 @@ fn eleven_arrows_and_no_other() {
         "timesync-agent -> timesync-contract",
         "timesync-agent -> timesync-http",
         "timesync-agent -> timesync-ntp",
+        "timesync-agent -> timesync-profile",
         "timesync-agent -> timesync-sys",
         "timesync-e2e -> timesync-api",
         "timesync-e2e -> timesync-contract",
@@ -33,6 +34,8 @@ fn eleven_arrows_and_no_other() {
         "timesync-operator -> timesync-api",
         "timesync-operator -> timesync-contract",
         "timesync-operator -> timesync-http",
+        "timesync-operator -> timesync-profile",
+        "timesync-profile -> timesync-contract",
     ];
     assert_eq!(arrows, expected.map(str::to_owned).into());
 }

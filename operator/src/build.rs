@@ -5,7 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use contract::{Assignment, Profile, ProfileName};
+use contract::{Assignment, ProfileName};
+use profile::Profile;
 
 use crate::{
     facts::{AgentPod, NodeFacts, is_older},

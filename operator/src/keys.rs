@@ -6,8 +6,8 @@ use std::{
     fmt,
 };
 
-use contract::{Nts, Profile, ServeNts};
 use k8s_openapi::ByteString;
+use profile::{Nts, Profile, ServeNts};
 
 use crate::cookie_keys;
 

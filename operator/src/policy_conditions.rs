@@ -1,7 +1,8 @@
 //! The conditions of one policy: what is prepared for it, and what its nodes say, in; a finding for each type out. Pure.
 use std::time::Instant;
 
-use contract::{Profile, Reason, approximately};
+use contract::{Reason, approximately};
+use profile::Profile;
 
 use crate::{
     condition::{ACCEPTED, CONFLICT, Finding, READY, ROLLED_OUT, SYNCHRONIZED, UPSTREAMS_REACHABLE, reason},

@@ -1,10 +1,11 @@
-//! From the vocabulary of the API to that of the profile, and nowhere else: a policy's spec in, a [`contract::Profile`]
+//! From the vocabulary of the API to that of the profile, and nowhere else: a policy's spec in, a [`profile::Profile`]
 //! or the reason of a refusal out. No client, no clock. Absent fields keep the profile's own defaults.
 use std::collections::BTreeSet;
 
-use contract::{Profile, Span};
+use contract::Span;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use kube::core::Selector;
+use profile::Profile;
 
 use crate::{cookie_keys, keys};
 
@@ -47,21 +48,21 @@ pub(crate) fn profile(spec: &api::TimeSyncPolicySpec) -> Result<Profile, FieldEr
         },
         upstreams: listed.map(|(index, each)| upstream(index, each)).collect::<Result<_, _>>()?,
         restrict: restrict.iter().flatten().map(entry).collect(),
-        stratum: alone.as_ref().map_or(Ok(contract::Stratum::default()), stratum)?,
-        serve: serving.as_ref().map_or(Ok(contract::Serve::default()), serve)?,
-        clock: moving.as_ref().map_or(Ok(contract::Clock::default()), clock)?,
-        rtc: contract::Rtc {
+        stratum: alone.as_ref().map_or(Ok(profile::Stratum::default()), stratum)?,
+        serve: serving.as_ref().map_or(Ok(profile::Serve::default()), serve)?,
+        clock: moving.as_ref().map_or(Ok(profile::Clock::default()), clock)?,
+        rtc: profile::Rtc {
             mode: match rtc.as_ref().map(|rtc| rtc.mode).unwrap_or_default() {
-                api::RtcMode::Kernel => contract::RtcMode::Kernel,
-                api::RtcMode::Verified => contract::RtcMode::Verified,
+                api::RtcMode::Kernel => profile::RtcMode::Kernel,
+                api::RtcMode::Verified => profile::RtcMode::Verified,
             },
         },
         timezone: timezone.clone(),
-        thresholds: limits.as_ref().map_or(Ok(contract::Thresholds::default()), thresholds)?,
+        thresholds: limits.as_ref().map_or(Ok(profile::Thresholds::default()), thresholds)?,
     })
 }
 
-fn upstream(index: usize, upstream: &api::Upstream) -> Result<contract::Upstream, FieldError> {
+fn upstream(index: usize, upstream: &api::Upstream) -> Result<profile::Upstream, FieldError> {
     let api::Upstream {
         name,
         server,
@@ -89,7 +90,7 @@ fn upstream(index: usize, upstream: &api::Upstream) -> Result<contract::Upstream
             "an upstream is exactly one of server, pool, peer and device",
         ));
     }
-    Ok(contract::Upstream {
+    Ok(profile::Upstream {
         name: name.clone(),
         server: server.clone(),
         pool: pool.clone(),
@@ -109,7 +110,7 @@ fn upstream(index: usize, upstream: &api::Upstream) -> Result<contract::Upstream
         key: key_ref.as_ref().map(file),
         nts: match nts {
             Some(api::Nts { ca, port }) => {
-                Some(contract::Nts { ca: ca.as_ref().map(file), port: fit(&field("nts.port"), *port)? })
+                Some(profile::Nts { ca: ca.as_ref().map(file), port: fit(&field("nts.port"), *port)? })
             }
             None => None,
         },
@@ -122,37 +123,37 @@ fn file(secret: &api::SecretKey) -> String {
     keys::file_name(name, key)
 }
 
-fn entry(entry: &api::Restrict) -> contract::Restrict {
+fn entry(entry: &api::Restrict) -> profile::Restrict {
     let api::Restrict { source, flags } = entry;
     let mut flags: Vec<_> = flags.iter().copied().map(flag).collect();
     // A set in the API: its order must not make another profile.
     flags.sort_unstable();
-    contract::Restrict { source: source.clone(), flags }
+    profile::Restrict { source: source.clone(), flags }
 }
 
-fn flag(flag: api::Flag) -> contract::Flag {
+fn flag(flag: api::Flag) -> profile::Flag {
     match flag {
-        api::Flag::Ignore => contract::Flag::Ignore,
-        api::Flag::Kod => contract::Flag::Kod,
-        api::Flag::Limited => contract::Flag::Limited,
-        api::Flag::Lowpriotrap => contract::Flag::Lowpriotrap,
-        api::Flag::Mssntp => contract::Flag::Mssntp,
-        api::Flag::Noepeer => contract::Flag::Noepeer,
-        api::Flag::Nomodify => contract::Flag::Nomodify,
-        api::Flag::Nomrulist => contract::Flag::Nomrulist,
-        api::Flag::Nopeer => contract::Flag::Nopeer,
-        api::Flag::Noquery => contract::Flag::Noquery,
-        api::Flag::Noserve => contract::Flag::Noserve,
-        api::Flag::Notrap => contract::Flag::Notrap,
-        api::Flag::Notrust => contract::Flag::Notrust,
-        api::Flag::Version => contract::Flag::Version,
-        api::Flag::Ntpport => contract::Flag::Ntpport,
+        api::Flag::Ignore => profile::Flag::Ignore,
+        api::Flag::Kod => profile::Flag::Kod,
+        api::Flag::Limited => profile::Flag::Limited,
+        api::Flag::Lowpriotrap => profile::Flag::Lowpriotrap,
+        api::Flag::Mssntp => profile::Flag::Mssntp,
+        api::Flag::Noepeer => profile::Flag::Noepeer,
+        api::Flag::Nomodify => profile::Flag::Nomodify,
+        api::Flag::Nomrulist => profile::Flag::Nomrulist,
+        api::Flag::Nopeer => profile::Flag::Nopeer,
+        api::Flag::Noquery => profile::Flag::Noquery,
+        api::Flag::Noserve => profile::Flag::Noserve,
+        api::Flag::Notrap => profile::Flag::Notrap,
+        api::Flag::Notrust => profile::Flag::Notrust,
+        api::Flag::Version => profile::Flag::Version,
+        api::Flag::Ntpport => profile::Flag::Ntpport,
     }
 }
 
-fn stratum(stratum: &api::Stratum) -> Result<contract::Stratum, FieldError> {
+fn stratum(stratum: &api::Stratum) -> Result<profile::Stratum, FieldError> {
     let api::Stratum { local, orphan, activate_after } = stratum;
-    Ok(contract::Stratum {
+    Ok(profile::Stratum {
         local: local.map(|local| fit("stratum.local", local)).transpose()?,
         orphan: *orphan,
         activate_after: activate_after
@@ -162,21 +163,21 @@ fn stratum(stratum: &api::Stratum) -> Result<contract::Stratum, FieldError> {
     })
 }
 
-fn serve(serve: &api::Serve) -> Result<contract::Serve, FieldError> {
+fn serve(serve: &api::Serve) -> Result<profile::Serve, FieldError> {
     let api::Serve { enabled, port, rate_limit, workers, keys, nts } = serve;
     // As flags, in no order that would mean something.
     let keys: BTreeSet<_> = keys.iter().flatten().map(file).collect();
-    Ok(contract::Serve {
+    Ok(profile::Serve {
         enabled: *enabled,
         port: fit("serve.port", *port)?,
         rate_limit: match rate_limit {
-            Some(api::RateLimit { interval, burst, leak, max_clients }) => contract::RateLimit {
+            Some(api::RateLimit { interval, burst, leak, max_clients }) => profile::RateLimit {
                 interval: fit("serve.rateLimit.interval", *interval)?,
                 burst: fit("serve.rateLimit.burst", *burst)?,
                 leak: fit("serve.rateLimit.leak", *leak)?,
                 max_clients: max_clients.map(|most| fit("serve.rateLimit.maxClients", most)).transpose()?,
             },
-            None => contract::RateLimit::default(),
+            None => profile::RateLimit::default(),
         },
         workers: workers.map(|threads| fit("serve.workers", threads)).transpose()?,
         keys: keys.into_iter().collect(),
@@ -184,9 +185,9 @@ fn serve(serve: &api::Serve) -> Result<contract::Serve, FieldError> {
     })
 }
 
-fn serve_nts(nts: &api::ServeNts) -> Result<contract::ServeNts, FieldError> {
+fn serve_nts(nts: &api::ServeNts) -> Result<profile::ServeNts, FieldError> {
     let api::ServeNts { tls_secret, port } = nts;
-    Ok(contract::ServeNts {
+    Ok(profile::ServeNts {
         certificate: keys::file_name(tls_secret, TLS_CERT_KEY),
         private_key: keys::file_name(tls_secret, TLS_PRIVATE_KEY_KEY),
         cookie_keys: Some(cookie_keys::FILE.to_owned()),
@@ -198,49 +199,49 @@ fn serve_nts(nts: &api::ServeNts) -> Result<contract::ServeNts, FieldError> {
 const TLS_CERT_KEY: &str = "tls.crt";
 const TLS_PRIVATE_KEY_KEY: &str = "tls.key";
 
-fn clock(clock: &api::Clock) -> Result<contract::Clock, FieldError> {
+fn clock(clock: &api::Clock) -> Result<profile::Clock, FieldError> {
     let api::Clock { step, max_slew_rate, max_change, max_distance, min_sources, on_external_step, leap } =
         clock;
-    Ok(contract::Clock {
+    Ok(profile::Clock {
         step: match step {
-            Some(api::Step { threshold, limit }) => contract::Step {
+            Some(api::Step { threshold, limit }) => profile::Step {
                 threshold: span("clock.step.threshold", threshold)?,
                 limit: fit("clock.step.limit", *limit)?,
             },
-            None => contract::Step::default(),
+            None => profile::Step::default(),
         },
         max_slew_rate: fit("clock.maxSlewRate", *max_slew_rate)?,
         max_change: span("clock.maxChange", max_change)?,
         max_distance: span("clock.maxDistance", max_distance)?,
         min_sources: min_sources.map(|least| fit("clock.minSources", least)).transpose()?,
         on_external_step: match on_external_step {
-            api::OnExternalStep::Restore => contract::OnExternalStep::Restore,
-            api::OnExternalStep::Accept => contract::OnExternalStep::Accept,
-            api::OnExternalStep::Report => contract::OnExternalStep::Report,
+            api::OnExternalStep::Restore => profile::OnExternalStep::Restore,
+            api::OnExternalStep::Accept => profile::OnExternalStep::Accept,
+            api::OnExternalStep::Report => profile::OnExternalStep::Report,
         },
         leap: leap.as_ref().map(leap_seconds).unwrap_or_default(),
     })
 }
 
-fn leap_seconds(leap: &api::Leap) -> contract::Leap {
+fn leap_seconds(leap: &api::Leap) -> profile::Leap {
     let api::Leap { mode, smear } = leap;
-    contract::Leap {
+    profile::Leap {
         mode: match mode {
-            api::LeapMode::Kernel => contract::LeapMode::Kernel,
-            api::LeapMode::Step => contract::LeapMode::Step,
-            api::LeapMode::Slew => contract::LeapMode::Slew,
-            api::LeapMode::Ignore => contract::LeapMode::Ignore,
+            api::LeapMode::Kernel => profile::LeapMode::Kernel,
+            api::LeapMode::Step => profile::LeapMode::Step,
+            api::LeapMode::Slew => profile::LeapMode::Slew,
+            api::LeapMode::Ignore => profile::LeapMode::Ignore,
         },
         smear: match smear {
-            api::Smear::None => contract::Smear::None,
-            api::Smear::Upstream => contract::Smear::Upstream,
+            api::Smear::None => profile::Smear::None,
+            api::Smear::Upstream => profile::Smear::Upstream,
         },
     }
 }
 
-fn thresholds(thresholds: &api::Thresholds) -> Result<contract::Thresholds, FieldError> {
+fn thresholds(thresholds: &api::Thresholds) -> Result<profile::Thresholds, FieldError> {
     let api::Thresholds { offset, error_bound, spread, hold } = thresholds;
-    Ok(contract::Thresholds {
+    Ok(profile::Thresholds {
         offset: span("thresholds.offset", offset)?,
         error_bound: span("thresholds.errorBound", error_bound)?,
         spread: span("thresholds.spread", spread)?,

@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
-use contract::{BootPod, BootPodState, Report};
+use contract::{BootPodState, Report};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
     api::{ListParams, Patch, PatchParams},
 };
+use profile::BootPod;
 use serde_json::json;
 use tokio::{
     sync::mpsc,

@@ -4,12 +4,13 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use api::TimeSyncPolicy;
-use contract::{Flag, Profile, ProfileName};
+use contract::ProfileName;
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use kube::{
     Resource, ResourceExt,
     core::{DeserializeGuard, Selector},
 };
+use profile::{Flag, Profile};
 
 use crate::{
     fetch::{Fetched, Profiles},
@@ -158,7 +159,7 @@ fn wish(policy: &TimeSyncPolicy) -> Result<Profile, Refusal> {
     let profile = translate::profile(&policy.spec)?;
     let unanswered =
         !profile.restrict.is_empty() && profile.restrict.iter().all(|e| e.flags.contains(&Flag::Ignore));
-    let named = |each: &&contract::Upstream| {
+    let named = |each: &&profile::Upstream| {
         let host = each.server.as_ref().or(each.peer.as_ref());
         each.pool.is_some() || host.is_some_and(|host| host.parse::<IpAddr>().is_err())
     };

@@ -72,7 +72,7 @@ fn votes(sources: &[Source]) -> usize {
 mod tests {
     use std::fs;
 
-    use contract::Profile;
+    use profile::Profile;
 
     use super::*;
     use crate::{assemble, check, scratch::Scratch};

@@ -2,7 +2,7 @@
 //! no ConfigMap, no service account): all it has is on the host.
 use std::{fs, io, path::Path};
 
-use contract::{Agent, BootPod};
+use profile::{Agent, BootPod};
 use serde_json::{Value, json};
 
 use super::{CONFIG, Error, program};

@@ -39,7 +39,7 @@ impl Host {
             boot: Some(boot),
             ..Agent::default()
         };
-        let file = AgentFile { agent, profile: Some(contract::Profile::default()) };
+        let file = AgentFile { agent, profile: Some(profile::Profile::default()) };
         let keeper = keeper(&file).unwrap();
         Self { folder, file, keeper, now: Instant::now() }
     }

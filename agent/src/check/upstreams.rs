@@ -2,7 +2,7 @@
 //! Notes what is wrong; reads nothing but its arguments.
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
-use contract::{Nts, Upstream};
+use profile::{Nts, Upstream};
 
 use crate::assemble;
 

@@ -2,7 +2,8 @@
 use std::{io, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
-use contract::{AgentFile, Span};
+use contract::Span;
+use profile::AgentFile;
 use sys::signal;
 
 use super::run::boot_id;

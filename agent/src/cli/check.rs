@@ -1,7 +1,8 @@
 //! `check FILE`: an agent's file or a profile; every problem with its field, or a line that says what it is.
 use std::path::Path;
 
-use contract::{AgentFile, Mode, Profile};
+use contract::Mode;
+use profile::{AgentFile, Profile};
 
 use crate::{
     check::{self, Checked},

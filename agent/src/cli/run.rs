@@ -7,8 +7,8 @@ use std::{
 };
 
 use clap::Args;
-use contract::{Agent, AgentFile};
 use ntp::{Served, Snapshot, Transition, Wall};
+use profile::{Agent, AgentFile};
 use sys::signal;
 use timesync_http::{Gate, TokenFile};
 use tracing::{error, info, warn};

@@ -4,7 +4,7 @@
 //! to a level.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use contract::{Flag, Restrict};
+use profile::{Flag, Restrict};
 
 use super::{
     draft::Draft,

@@ -1,6 +1,6 @@
 //! A whole chrony.conf into the draft: each line to the step that knows its directive. First a look over all lines,
 //! since some of them speak of others (`keyfile`, `ntstrustedcerts`). chronyd takes its words in any case.
-use contract::Nts;
+use profile::Nts;
 
 use super::{
     allow_line::Allowed,

@@ -1,6 +1,7 @@
 //! Lines of chrony.conf that set something for all upstreams or for the server: limits, steps, keys. Each goes into the
 //! draft's profile, or is said.
-use contract::{Flag, LeapMode, Span};
+use contract::Span;
+use profile::{Flag, LeapMode};
 
 use super::{
     chrony_conf::Facts,
@@ -45,7 +46,7 @@ const LOCAL_STRATUM: u8 = 10;
 
 /// `local`: serving without upstreams.
 pub(super) fn local(line: &Line<'_>, draft: &mut Draft) {
-    let mut stratum = contract::Stratum { local: Some(LOCAL_STRATUM), orphan: false, activate_after: None };
+    let mut stratum = profile::Stratum { local: Some(LOCAL_STRATUM), orphan: false, activate_after: None };
     let mut words = Words::new(line);
     while let Some(word) = words.next() {
         let option = word.to_ascii_lowercase();
@@ -96,13 +97,13 @@ pub(super) fn make_step(line: &Line<'_>, draft: &mut Draft) {
         return draft.leave_out(line, "the threshold must be more than 0");
     }
     let here = "between the node's boot and its first synchronisation";
-    let mut step = contract::Step { threshold, ..contract::Step::default() };
+    let mut step = profile::Step { threshold, ..profile::Step::default() };
     if let Ok(updates) = u32::try_from(limit) {
         step.limit = updates.min(MOST_STEPS);
         draft.carry(line);
     }
     match limit {
-        0 => step.threshold = contract::Step::default().threshold,
+        0 => step.threshold = profile::Step::default().threshold,
         1.. => draft.note(
             line,
             format!(

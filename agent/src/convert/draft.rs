@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use contract::{Profile, Restrict, Span, Upstream};
+use contract::Span;
+use profile::{Profile, Restrict, Upstream};
 
 use crate::check;
 
@@ -241,7 +242,7 @@ impl Draft {
 
     /// What only a policy refuses.
     fn refused_by_a_policy(&self) -> Option<String> {
-        let contract::Clock { step, max_change, .. } = self.profile.clock;
+        let profile::Clock { step, max_change, .. } = self.profile.clock;
         let is_refused = self.target == Target::Policy && step.threshold > max_change;
         is_refused.then(|| {
             format!(

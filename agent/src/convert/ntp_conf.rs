@@ -2,7 +2,7 @@
 //! First a look over all lines, since some of them speak of others (`fudge`, `keys`, `nts`).
 use std::collections::BTreeMap;
 
-use contract::Nts;
+use profile::Nts;
 
 use super::{
     defaults,

@@ -1,6 +1,7 @@
 //! Lines of ntp.conf that set something for all upstreams or for the server: limits, thresholds, keys. Each goes into
 //! the draft's profile, or is said.
-use contract::{Mode, ServeNts, Span};
+use contract::{Mode, Span};
+use profile::ServeNts;
 
 use super::{
     draft::{Draft, SERVER_SECRET},

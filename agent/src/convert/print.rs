@@ -2,7 +2,7 @@
 //! without what is the default anyhow. The one place that knows how the policy's words come from the profile's.
 use std::{mem, path::Path};
 
-use contract::{Leap, Nts, Profile, Upstream};
+use profile::{Leap, Nts, Profile, Upstream};
 use serde::Serialize;
 use serde_norway::{Mapping, Value};
 

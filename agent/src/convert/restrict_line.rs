@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use contract::{Flag, Restrict};
+use profile::{Flag, Restrict};
 
 use super::{Target, draft::Draft, lines::Line};
 
@@ -104,7 +104,7 @@ impl<'a> AccessList<'a> {
         let ignores = self.entries.iter().any(|entry| entry.flags.contains(&Flag::Ignore));
         let has_template = self.entries.iter().any(|entry| entry.whom == Whom::Source);
         let is_name = |host: &String| host.parse::<IpAddr>().is_err();
-        let by_name = |upstream: &contract::Upstream| {
+        let by_name = |upstream: &profile::Upstream| {
             [&upstream.server, &upstream.pool, &upstream.peer].into_iter().flatten().any(is_name)
         };
         if ignores && !has_template && draft.profile.upstreams.iter().any(by_name) {

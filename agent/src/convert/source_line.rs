@@ -1,5 +1,6 @@
 //! `server`, `pool` and `peer` lines of both programs in, upstreams out. Each option is carried over, or said.
-use contract::{HostText, Upstream};
+use contract::HostText;
+use profile::Upstream;
 
 use super::{draft::Draft, lines::Line};
 

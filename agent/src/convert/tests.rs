@@ -29,7 +29,7 @@ fn check(dialect: Dialect, lines: &str, parts: &[&str], said: &[&str]) {
         let (kind, what) = said.split_once(": ").unwrap();
         assert!(found.contains(&format!(": {kind}: `")) && found.contains(what), "{found}\nis not {said}");
     }
-    let checked: contract::AgentFile = toml::from_str(&converted.output).unwrap();
+    let checked: profile::AgentFile = toml::from_str(&converted.output).unwrap();
     crate::check::check(&checked.profile.unwrap()).unwrap();
 }
 
@@ -368,9 +368,9 @@ fn who_may_ask_chrony() {
     let list = |lines: &str| {
         let order = Order { origin: "f", from: Some(Dialect::Chrony), to: Target::Agent, name: "default" };
         let text = format!("server 192.0.2.1\n{lines}");
-        let file: contract::AgentFile = toml::from_str(&convert(&text, order).unwrap().output).unwrap();
+        let file: profile::AgentFile = toml::from_str(&convert(&text, order).unwrap().output).unwrap();
         let profile = file.profile.unwrap();
-        let served = |r: &contract::Restrict| !r.flags.contains(&contract::Flag::Noserve);
+        let served = |r: &profile::Restrict| !r.flags.contains(&profile::Flag::Noserve);
         let list: Vec<_> = profile
             .restrict
             .iter()
@@ -624,7 +624,7 @@ proptest! {
         let agent = convert(&text, Order { origin: "f", from, to: Target::Agent, name: "default" });
         let policy = convert(&text, Order { origin: "f", from, to: Target::Policy, name: "default" });
         if let Ok(converted) = agent {
-            let file: contract::AgentFile = toml::from_str(&converted.output).unwrap();
+            let file: profile::AgentFile = toml::from_str(&converted.output).unwrap();
             prop_assert!(crate::check::check(&file.profile.unwrap()).is_ok());
         }
         if let Ok(converted) = policy {

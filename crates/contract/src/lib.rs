@@ -1,14 +1,12 @@
 //! What operator and agent agree on, as plain serde types.
 //!
-//! The operator writes a [`Profile`] under a [`ProfileName`] whose second half is the hash of its text; the agent
-//! reads it beside its own [`AgentFile`], runs it, and answers with a [`Report`]. Nothing here opens a file, a socket
+//! The operator writes a profile (the crate `profile`) under a [`ProfileName`] whose second half is the hash of its text;
+//! the agent reads it, runs it, and answers with a [`Report`]. Nothing here opens a file, a socket
 //! or a clock, and nothing here knows Kubernetes: the agent links this crate and runs on a bare machine too.
 #![forbid(unsafe_code)]
 
-mod agent_file;
 mod name;
-mod profile;
-mod serve;
+mod mode;
 mod reasons;
 mod report;
 mod rtc_report;
@@ -18,19 +16,14 @@ mod span;
 mod host;
 pub mod proof;
 
-pub use agent_file::{Agent, AgentFile, BootPod, Watch};
 pub use host::{Host, HostError, HostText, upstream as upstream_host};
+pub use mode::Mode;
 pub use name::{Assignment, NameError, ProfileName, text_hash};
-pub use profile::{
-    Clock, Leap, LeapMode, Mode, Nts, OnExternalStep, Profile, Rtc, RtcMode, Smear, Step, Stratum,
-    Thresholds, Upstream,
-};
 pub use reasons::reasons;
 pub use report::{
     BootPodState, BootReport, ClockReport, ConflictReport, ProfileError, Reason, Report, ServerReport,
     SourceReport, SourceState, StepReport, TimezoneReport,
 };
 pub use rtc_report::{RtcHealth, RtcReport};
-pub use serve::{Flag, RateLimit, Restrict, Serve, ServeNts};
 pub use span::{Span, SpanError, approximately};
 pub use transition::{Transition, TransitionKind};

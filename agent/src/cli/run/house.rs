@@ -7,7 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{Mode, RtcMode, ServerReport};
+use contract::{Mode, ServerReport};
+use profile::RtcMode;
 use sys::signal;
 use tokio::time;
 use tracing::warn;

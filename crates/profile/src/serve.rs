@@ -2,7 +2,7 @@
 //! rest of the profile.
 use serde::{Deserialize, Serialize};
 
-use crate::profile::nts_port;
+use crate::{profile::nts_port, ranges};
 
 /// One line of the access list; of all that cover an address the most specific alone supplies the flags.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +88,7 @@ impl Default for Serve {
     fn default() -> Self {
         Self {
             enabled: true,
-            port: 123,
+            port: ranges::NTP_PORT,
             rate_limit: RateLimit::default(),
             workers: None,
             keys: Vec::new(),

@@ -1,9 +1,10 @@
 //! A profile: all that an agent needs to know of a policy, as the operator writes it and the agent reads it (TOML).
 //!
-//! Raw but typed: ranges and names are checked by the agent's `check`, which makes types that carry proof.
+//! Raw but typed: `check` looks at ranges and names, and makes types that carry proof.
+use contract::{Mode, Span};
 use serde::{Deserialize, Serialize};
 
-use crate::{Restrict, Serve, Span};
+use crate::{Restrict, Serve, ranges};
 
 /// What one node is to do. Every field has a default but what nobody can guess: the upstreams.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,16 +30,6 @@ pub struct Profile {
     pub timezone: Option<String>,
     /// From when on a deviation counts.
     pub thresholds: Thresholds,
-}
-
-/// Whether the clock may be moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Mode {
-    /// Measure, report, and steer the clock.
-    #[default]
-    Discipline,
-    /// Measure and report; move nothing.
-    Observe,
 }
 
 /// Where time comes from: exactly one of `server`, `pool`, `peer` and `device`.
@@ -127,20 +118,19 @@ fn is_false(value: &bool) -> bool {
 }
 
 fn ntp_port() -> u16 {
-    123
+    ranges::NTP_PORT
 }
 
 pub(crate) fn nts_port() -> u16 {
-    4460
+    ranges::NTS_PORT
 }
 
-// 16 s to 64 s: with longer polls a jittery LAN does not reach 0.1 ms.
 fn min_poll() -> i8 {
-    4
+    ranges::DEFAULT_POLL.least
 }
 
 fn max_poll() -> i8 {
-    6
+    ranges::DEFAULT_POLL.most
 }
 
 /// Serving without upstreams.
@@ -190,7 +180,7 @@ impl Default for Clock {
             step: Step::default(),
             max_slew_rate: 500,
             max_change: Span::from_secs(1000),
-            max_distance: USUAL_DISTANCE,
+            max_distance: ranges::DEFAULT_MAX_DISTANCE,
             min_sources: None,
             on_external_step: OnExternalStep::default(),
             leap: Leap::default(),
@@ -198,12 +188,9 @@ impl Default for Clock {
     }
 }
 
-/// As ntpd's `tos maxdist`.
-const USUAL_DISTANCE: Span = Span::from_millis(1500);
-
 /// The usual one is not written: agents from before this field would refuse the profile.
 fn is_usual_distance(distance: &Span) -> bool {
-    *distance == USUAL_DISTANCE
+    *distance == ranges::DEFAULT_MAX_DISTANCE
 }
 
 /// What is done when somebody else moved the clock, after the sources were asked anew.
