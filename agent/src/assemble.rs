@@ -1,41 +1,38 @@
 //! Checked → what the engine and the access list are made from. The one place where the profile's words become the
 //! engine's; nothing can fail here.
-use ntp::{RestrictEntry, RestrictFlags, RestrictTable};
-use profile::Flag;
+use ntp::{Cidr, RestrictEntry, RestrictFlags, RestrictTable};
+use profile::{Access, AccessSource, Checked, Flag, Network, Place, Source, ranges};
 
-use crate::{
-    check::{Access, AccessSource, Checked, Place, Source},
-    key_server::KeyServing,
-    server::ServeConfig,
-};
+use crate::{key_server::KeyServing, server::ServeConfig};
 
 /// The engine's orders. `may_set_clock` is whether this process has the right: without it the agent observes.
 pub(crate) fn engine_config(checked: &Checked, may_set_clock: bool) -> ntp::Config {
+    let clock = checked.clock();
     ntp::Config {
-        mode: match checked.mode {
+        mode: match checked.mode() {
             contract::Mode::Discipline if may_set_clock => ntp::Mode::Discipline,
             contract::Mode::Discipline | contract::Mode::Observe => ntp::Mode::Observe,
         },
-        sources: checked.upstreams.iter().map(source).collect(),
-        step_threshold: checked.clock.step.threshold.as_secs_f64(),
-        step_limit: checked.clock.step.limit,
-        max_slew_rate: f64::from(checked.clock.max_slew_rate) * 1e-6,
-        max_change: checked.clock.max_change.as_secs_f64(),
-        max_distance: checked.clock.max_distance.as_secs_f64(),
-        error_bound_threshold: checked.thresholds.error_bound.as_secs_f64(),
-        local: checked.local,
-        min_sources: min_sources(checked),
-        leap: match checked.clock.leap.mode {
+        sources: checked.sources().iter().map(source).collect(),
+        step_threshold: clock.step.threshold.as_secs_f64(),
+        step_limit: clock.step.limit,
+        max_slew_rate: f64::from(clock.max_slew_rate) * 1e-6,
+        max_change: clock.max_change.as_secs_f64(),
+        max_distance: clock.max_distance.as_secs_f64(),
+        error_bound_threshold: checked.thresholds().error_bound.as_secs_f64(),
+        local: checked.local().map(local_clock),
+        min_sources: checked.min_sources(),
+        leap: match clock.leap.mode {
             profile::LeapMode::Kernel => ntp::LeapMode::Kernel,
             profile::LeapMode::Step => ntp::LeapMode::Step,
             profile::LeapMode::Slew => ntp::LeapMode::Slew,
             profile::LeapMode::Ignore => ntp::LeapMode::Ignore,
         },
-        smeared: match checked.clock.leap.smear {
+        smeared: match clock.leap.smear {
             profile::Smear::None => false,
             profile::Smear::Upstream => true,
         },
-        on_external_step: match checked.clock.on_external_step {
+        on_external_step: match clock.on_external_step {
             profile::OnExternalStep::Restore => ntp::OnExternalStep::Restore,
             profile::OnExternalStep::Accept => ntp::OnExternalStep::Accept,
             profile::OnExternalStep::Report => ntp::OnExternalStep::Report,
@@ -43,12 +40,9 @@ pub(crate) fn engine_config(checked: &Checked, may_set_clock: bool) -> ntp::Conf
     }
 }
 
-/// With one or two sources, one alone is better than none; with more, one alone may be the only liar that is left.
-/// Peers are not counted: they have their time from where we have it, and none before we have.
-fn min_sources(checked: &Checked) -> usize {
-    let independent = checked.upstreams.iter().filter(|source| source.upstream.peer.is_none());
-    let votes: usize = independent.map(Source::votes).sum();
-    checked.clock.min_sources.map_or(if votes <= 2 { 1 } else { 2 }, usize::from)
+fn local_clock(local: profile::LocalClock) -> ntp::LocalClock {
+    let profile::LocalClock { stratum, orphan, activate_after } = local;
+    ntp::LocalClock { stratum, orphan, activate_after: activate_after.as_secs_f64() }
 }
 
 fn source(source: &Source) -> ntp::Source {
@@ -99,32 +93,26 @@ fn source(source: &Source) -> ntp::Source {
 
 /// What is served to whom.
 pub(crate) fn serve_config(checked: &Checked) -> ServeConfig {
-    let profile::Serve { enabled, port, rate_limit, workers, keys: _, nts: _ } = &checked.serve;
-    let profile::RateLimit { interval, burst, leak, max_clients } = *rate_limit;
+    let profile::Serve { enabled, port, rate_limit, workers: _, keys: _, nts: _ } = checked.serve();
+    let profile::RateLimit { interval, burst, leak, max_clients: _ } = *rate_limit;
     ServeConfig {
         enabled: *enabled,
         port: *port,
-        workers: workers.map_or(1, usize::from),
+        workers: checked.workers(),
         limit: ntp::RateLimit { interval, burst, leak },
-        max_clients: max_clients.map_or(MAX_CLIENTS, |most| most as usize),
-        rules: restrict_table(&checked.access),
+        max_clients: checked.max_clients(),
+        rules: restrict_table(checked.access()),
     }
 }
 
-/// A quarter of a megabyte, and four times what chronyd keeps by default.
-const MAX_CLIENTS: usize = 16_384;
-
 /// What the server of NTS key exchange is to do; none for nothing.
 pub(crate) fn key_serving(checked: &Checked) -> Option<KeyServing> {
-    let profile::Serve { enabled, port: ntp_port, nts, .. } = &checked.serve;
+    let profile::Serve { enabled, port: ntp_port, nts, .. } = checked.serve();
     let profile::ServeNts { certificate, private_key, cookie_keys, port } =
         nts.clone().filter(|_| *enabled)?;
-    let ntp_port = Some(*ntp_port).filter(|port| *port != NTP_PORT);
+    let ntp_port = Some(*ntp_port).filter(|port| *port != ranges::NTP_PORT);
     Some(KeyServing { certificate, private_key, cookie_keys, port, ntp_port })
 }
-
-/// Where clients ask if they are not told otherwise.
-const NTP_PORT: u16 = 123;
 
 /// Nothing to anybody: while no profile runs.
 pub(crate) fn serve_nothing() -> ServeConfig {
@@ -134,7 +122,7 @@ pub(crate) fn serve_nothing() -> ServeConfig {
         port: 0,
         workers: 1,
         limit: ntp::RateLimit { interval, burst, leak },
-        max_clients: MAX_CLIENTS,
+        max_clients: ranges::DEFAULT_MAX_CLIENTS as usize,
         rules: RestrictTable::new(&[]),
     }
 }
@@ -145,13 +133,21 @@ pub(crate) fn restrict_table(access: &[Access]) -> RestrictTable {
     for Access { source, flags } in access {
         let (ntpport, flags) = restrict_flags(flags.iter().copied());
         match source {
-            AccessSource::Networks(networks) => {
-                entries.extend(networks.iter().map(|&network| RestrictEntry { network, ntpport, flags }));
+            AccessSource::Everybody => {
+                let all = [Cidr::ALL_V4, Cidr::ALL_V6];
+                entries.extend(all.map(|network| RestrictEntry { network, ntpport, flags }));
+            }
+            AccessSource::Network(network) => {
+                entries.push(RestrictEntry { network: cidr(*network), ntpport, flags });
             }
             AccessSource::Upstreams => template = Some(flags),
         }
     }
     RestrictTable::new(&entries).with_template(template)
+}
+
+fn cidr(network: Network) -> Cidr {
+    Cidr::new(network.address(), network.bits()).expect("a network's host bits are zero, as a Cidr's")
 }
 
 /// Whether the entry is for port 123 only, and what holds.
@@ -183,9 +179,9 @@ fn restrict_flags(given: impl Iterator<Item = Flag>) -> (bool, RestrictFlags) {
 #[cfg(test)]
 mod tests {
     use profile::Profile;
+    use proptest::prelude::*;
 
     use super::*;
-    use crate::check;
 
     #[test]
     fn units_and_rights() {
@@ -195,7 +191,7 @@ mod tests {
              [stratum]\nlocal = 10\n",
         )
         .unwrap();
-        let checked = check::check(&profile).unwrap();
+        let checked = profile::check(&profile).unwrap();
         let config = engine_config(&checked, true);
         assert_eq!(
             (config.mode, config.step_limit, config.local),
@@ -238,7 +234,7 @@ mod tests {
              [clock]\nleap = { mode = 'Slew', smear = 'Upstream' }",
         )
         .unwrap();
-        let config = engine_config(&check::check(&profile).unwrap(), true);
+        let config = engine_config(&profile::check(&profile).unwrap(), true);
         let [pool, device, keyed, named] = config.sources.as_slice() else { panic!("{:?}", config.sources) };
         let host = "p.example".to_owned();
         assert_eq!(pool.upstream, ntp::Upstream::Pool { host, port: 123, max_sources: 3 });
@@ -260,7 +256,7 @@ mod tests {
     fn orphans_and_peers() {
         let check = |text: &str, stratum: u8, orphan: bool, activate_after: f64| {
             let text = format!("[[upstreams]]\nname = 'p'\npeer = '192.0.2.7'\n[stratum]\n{text}");
-            let config = engine_config(&check::check(&toml::from_str(&text).unwrap()).unwrap(), true);
+            let config = engine_config(&profile::check(&toml::from_str(&text).unwrap()).unwrap(), true);
             assert_eq!(config.local, Some(ntp::LocalClock { stratum, orphan, activate_after }), "{text}");
             let host = "192.0.2.7".to_owned();
             assert_eq!(config.sources[0].upstream, ntp::Upstream::Server { host, port: 123 });
@@ -277,7 +273,7 @@ mod tests {
             let text = format!(
                 "mode = 'Observe'\n[serve]\n{text}\n[serve.nts]\ncertificate = 'c'\nprivate_key = 'k'\ncookie_keys = 's'"
             );
-            key_serving(&check::check(&toml::from_str(&text).unwrap()).unwrap())
+            key_serving(&profile::check(&toml::from_str(&text).unwrap()).unwrap())
         };
         let expected = KeyServing {
             certificate: "c".to_owned(),
@@ -295,7 +291,11 @@ mod tests {
     fn so_many_sources_must_agree() {
         let check = |text: &str, expected: usize| {
             let profile: Profile = toml::from_str(text).unwrap();
-            assert_eq!(engine_config(&check::check(&profile).unwrap(), true).min_sources, expected, "{text}");
+            assert_eq!(
+                engine_config(&profile::check(&profile).unwrap(), true).min_sources,
+                expected,
+                "{text}"
+            );
         };
         let server = |name: &str| format!("[[upstreams]]\nname = '{name}'\nserver = '{name}.example'\n");
         let two = server("a") + &server("b");
@@ -314,8 +314,9 @@ mod tests {
 
     #[test]
     fn the_safe_default_serves_everybody_at_a_limited_rate() {
-        let checked = check::check(&Profile { mode: contract::Mode::Observe, ..Profile::default() }).unwrap();
-        let table = restrict_table(&checked.access);
+        let checked =
+            profile::check(&Profile { mode: contract::Mode::Observe, ..Profile::default() }).unwrap();
+        let table = restrict_table(checked.access());
         for stranger in ["192.0.2.1", "2001:db8::1"] {
             let flags = table.flags(stranger.parse().unwrap(), 40_000);
             assert_eq!(
@@ -325,6 +326,47 @@ mod tests {
         }
         for own in ["127.0.0.1", "::1"] {
             assert_eq!(table.flags(own.parse().unwrap(), 40_000), RestrictFlags::default());
+        }
+    }
+
+    /// Lists that cover few addresses, so that entries often meet.
+    fn access_lists() -> impl Strategy<Value = String> {
+        let source = prop::sample::select(vec![
+            "default",
+            "source",
+            "0.0.0.0/0",
+            "::/0",
+            "192.0.2.0/24",
+            "192.0.2.1",
+            "192.0.2.1/32",
+            "192.0.2.0/31",
+            "2001:db8::/32",
+            "2001:db8::1",
+            "2001:db8:0::1",
+            "10.0.0.0/8",
+        ]);
+        let flags = prop::sample::subsequence(vec!["ignore", "ntpport", "kod", "noserve"], 0..=4);
+        let entry = (source, flags).prop_map(|(source, flags)| {
+            let of_template = |flag: &&str| source != "source" || *flag == "kod";
+            let flags: Vec<_> = flags.into_iter().filter(of_template).collect();
+            format!("[[restrict]]\nsource = {source:?}\nflags = {flags:?}\n")
+        });
+        prop::collection::vec(entry, 1..8).prop_map(|entries| entries.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        /// The check has a slow reader of the access list, since `ntp` is not the operator's: it must agree.
+        #[test]
+        fn the_check_reads_the_access_list_as_the_server_does(list in access_lists(), port in prop::sample::select(vec![123_u16, 1123])) {
+            let profile: Profile = toml::from_str(&format!("mode = 'Observe'\n{list}")).unwrap();
+            let checked = profile::check(&profile).unwrap();
+            let table = restrict_table(checked.access());
+            for address in ["192.0.2.0", "192.0.2.1", "192.0.2.9", "10.0.0.1", "198.51.100.1", "2001:db8::1", "2001:db8::2", "::1"] {
+                let address = address.parse().unwrap();
+                let ignored = profile::ignores(checked.access(), address, port);
+                prop_assert_eq!(ignored, table.ignores_upstream(address, port), "{} {} {}", address, port, list);
+            }
         }
     }
 }

@@ -104,7 +104,7 @@ impl Boot {
             return Ok(Outcome::FloorOnly);
         };
         let name = &candidate.name;
-        if candidate.checked.mode == Mode::Observe {
+        if candidate.checked.mode() == Mode::Observe {
             say(&format!("Profile {name} only observes: the clock is not touched."));
             return Ok(Outcome::FloorOnly);
         }
@@ -162,7 +162,7 @@ impl Boot {
             Arc::default(),
             view,
         )?;
-        orders.give(Order::Run(config, assemble::restrict_table(&candidate.checked.access)));
+        orders.give(Order::Run(config, assemble::restrict_table(candidate.checked.access())));
         let deadline = Instant::now() + self.timeout;
         let mut told = Told::default();
         let outcome = loop {

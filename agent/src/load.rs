@@ -7,12 +7,9 @@ use std::{
 };
 
 use contract::{Assignment, Host, HostText, ProfileError, ProfileName};
-use profile::{Agent, AgentFile, BootPod, Profile, Watch};
+use profile::{Agent, AgentFile, BootPod, Checked, Profile, Watch};
 
-use crate::{
-    check::{self, Checked},
-    text,
-};
+use crate::text;
 
 /// What is wrong with a file or with what it says.
 #[derive(Debug, thiserror::Error)]
@@ -200,14 +197,14 @@ pub(crate) fn candidate(name: ProfileName, text: String) -> Result<Candidate, Er
         return Err(Error::HashMismatch { name, actual: contract::text_hash(&text) });
     }
     let profile: Profile = toml::from_str(&text).map_err(|e| Error::Invalid(located(&text, &e)))?;
-    let checked = check::check(&profile).map_err(|e| Error::Invalid(e.to_string()))?;
+    let checked = profile::check(&profile).map_err(|e| Error::Invalid(e.to_string()))?;
     Ok(Candidate { name, text, checked })
 }
 
 /// The profile in the agent's own file.
 fn local_profile(path: &Path, text: &str) -> Result<Candidate, Error> {
     let profile = parse_agent_file(path, text)?.profile.unwrap_or_default();
-    let checked = check::check(&profile)
+    let checked = profile::check(&profile)
         .map_err(|e| Error::Invalid(format!("{}: {}", path.display(), e.within("profile"))))?;
     Ok(Candidate { name: ProfileName::of("local", text), text: text.to_owned(), checked })
 }

@@ -1,6 +1,6 @@
 //! The node agent: an NTP daemon that takes its orders from a file.
 //!
-//! The way of the data: `load` finds what is wanted, `check` looks at every field, `assemble` makes the engine's words
+//! The way of the data: `load` finds what is wanted, the crate `profile` checks every field, `assemble` makes the engine's words
 //! of it, `engine` runs the pure engine on the system `clock` and asks the network (`resolve` for names, `auth` for proof, `state` for
 //! what outlives it), `server` answers others, `rtc` looks after the hardware clock, `timezone` after the host's zone, `report` collects what all of
 //! them know, `metrics` and `http` show it. `reload` holds the order; `cli` is the way in.
@@ -15,8 +15,6 @@ mod cli;
 mod reload;
 
 mod load;
-
-mod check;
 
 mod assemble;
 

@@ -92,14 +92,14 @@ impl Reloader {
     }
 
     fn run(&mut self, candidate: Candidate) {
-        for hint in &candidate.checked.hints {
+        for hint in candidate.checked.hints() {
             warn!(profile = %candidate.name, %hint, "Profile has a doubtful line");
         }
         self.server.apply(assemble::serve_config(&candidate.checked));
         self.key_server.apply(assemble::key_serving(&candidate.checked));
         self.orders.give(Order::Run(
             assemble::engine_config(&candidate.checked, self.may_set_clock),
-            assemble::restrict_table(&candidate.checked.access),
+            assemble::restrict_table(candidate.checked.access()),
         ));
         self.running = Some(candidate);
     }
@@ -151,8 +151,8 @@ impl Reloader {
             None if self.found.as_ref().is_some_and(Found::says_nothing_is_to_run) => Wish::Former,
             None => Wish::Untouched,
             Some(Candidate { checked, .. }) => {
-                let observes = checked.mode == Mode::Observe || !self.may_set_clock;
-                match checked.timezone.clone() {
+                let observes = checked.mode() == Mode::Observe || !self.may_set_clock;
+                match checked.timezone().map(str::to_owned) {
                     Some(name) if observes => Wish::Observed(name),
                     None if observes => Wish::Untouched,
                     Some(name) => Wish::Zone(name),
@@ -170,7 +170,7 @@ impl Reloader {
     ) {
         self.error.clone_from(&error);
         let running = self.running.as_ref();
-        let mode = running.map(|running| match running.checked.mode {
+        let mode = running.map(|running| match running.checked.mode() {
             Mode::Discipline if self.may_set_clock => Mode::Discipline,
             Mode::Discipline | Mode::Observe => Mode::Observe,
         });
@@ -182,7 +182,7 @@ impl Reloader {
 
     /// What to say of a profile that asks to move a clock that we may not move.
     fn not_permitted(&self, candidate: &Candidate) -> Option<ProfileError> {
-        (candidate.checked.mode == Mode::Discipline && !self.may_set_clock).then(|| ProfileError {
+        (candidate.checked.mode() == Mode::Discipline && !self.may_set_clock).then(|| ProfileError {
             reason: "NotPermitted".to_owned(),
             message: "mode Discipline needs CAP_SYS_TIME, which the agent has not: it observes".to_owned(),
         })

@@ -65,7 +65,7 @@ pub(crate) struct ServeConfig {
 }
 
 /// More processors than this are not kept busy by a node's clients.
-pub(crate) const MOST_WORKERS: usize = 16;
+pub(crate) const MOST_WORKERS: usize = profile::ranges::WORKERS.most as usize;
 
 /// The running server. Its threads end when it is dropped.
 #[derive(Debug)]

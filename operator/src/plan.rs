@@ -94,8 +94,7 @@ mod tests {
     }
 
     const ALL: &str = "{metadata: {name: all}, spec: {stratum: {local: 10}}}";
-    const EDGE: &str =
-        "{metadata: {name: edge}, spec: {priority: 5, nodeSelector: {matchLabels: {tier: edge}}}}";
+    const EDGE: &str = "{metadata: {name: edge}, spec: {mode: Observe, priority: 5, nodeSelector: {matchLabels: {tier: edge}}}}";
 
     #[test]
     fn the_more_important_policy_takes_its_nodes() {

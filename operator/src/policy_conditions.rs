@@ -2,7 +2,7 @@
 use std::time::Instant;
 
 use contract::{Reason, approximately};
-use profile::Profile;
+use profile::Thresholds;
 
 use crate::{
     condition::{ACCEPTED, CONFLICT, Finding, READY, ROLLED_OUT, SYNCHRONIZED, UPSTREAMS_REACHABLE, reason},
@@ -173,7 +173,7 @@ fn synchronized(
     now: Instant,
 ) -> Finding {
     let name = &policy.name;
-    let limits = policy.wish.as_ref().unwrap_or(&Profile::default()).thresholds;
+    let limits = policy.wish.as_ref().map_or_else(|_| Thresholds::default(), |wish| *wish.thresholds());
     let hold = limits.hold.as_duration();
     let mut lasts = |what, value: Option<f64>, limit: f64| {
         deviations.lasts(name, what, value.is_some_and(|value| value.abs() > limit), hold, now)

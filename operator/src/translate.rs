@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use contract::Span;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use kube::core::Selector;
-use profile::Profile;
+use profile::{CheckError, Profile};
 
 use crate::{cookie_keys, keys};
 
@@ -24,8 +24,25 @@ impl FieldError {
     }
 }
 
-/// The profile that a spec asks for. Ranges are the API server's to check; an object that was stored under older rules
-/// is told apart here.
+/// What the check of profiles says, with the fields as the policy has them. A policy names Secrets where a profile names
+/// the files that they become.
+pub(crate) fn in_the_words_of_the_spec(error: &CheckError) -> FieldError {
+    let written = |field: &str| match field {
+        "serve.nts.certificate" | "serve.nts.private_key" => "serve.nts.tlsSecret".to_owned(),
+        _ => match field.strip_suffix(".key") {
+            Some(upstream) => format!("{upstream}.keyRef"),
+            None => field.to_owned(),
+        },
+    };
+    let mut problems = error.problems().map(|(field, problem)| (written(field), problem.to_owned()));
+    let (field, mut problem) = problems.next().unwrap_or_default();
+    for (field, also) in problems {
+        problem = format!("{problem}; spec.{field}: {also}");
+    }
+    FieldError { field, problem }
+}
+
+/// The profile that a spec asks for, not checked yet. A number that no profile can hold is refused here.
 pub(crate) fn profile(spec: &api::TimeSyncPolicySpec) -> Result<Profile, FieldError> {
     let api::TimeSyncPolicySpec {
         node_selector: _,
@@ -84,12 +101,6 @@ fn upstream(index: usize, upstream: &api::Upstream) -> Result<profile::Upstream,
         key_ref,
     } = upstream;
     let field = |name: &str| format!("upstreams[{index}].{name}");
-    if [server, pool, peer, device].iter().filter(|place| place.is_some()).count() != 1 {
-        return Err(FieldError::new(
-            field("server"),
-            "an upstream is exactly one of server, pool, peer and device",
-        ));
-    }
     Ok(profile::Upstream {
         name: name.clone(),
         server: server.clone(),
@@ -424,11 +435,6 @@ mod tests {
         assert_eq!(
             profile(&spec).unwrap_err().to_string(),
             "spec.serve.rateLimit.burst: 256 is out of range"
-        );
-        let spec = serde_norway::from_str("{upstreams: [{name: a, server: h, pool: p}]}").unwrap();
-        assert_eq!(
-            profile(&spec).unwrap_err().to_string(),
-            "spec.upstreams[0].server: an upstream is exactly one of server, pool, peer and device"
         );
         let spec = serde_norway::from_str("{clock: {maxChange: soon}}").unwrap();
         assert!(profile(&spec).unwrap_err().to_string().starts_with("spec.clock.maxChange: \"soon\" is not"));

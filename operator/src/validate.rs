@@ -1,7 +1,8 @@
 //! The second step: which policies can be carried out. The API server has checked the most; here an object that cannot
-//! be read, or that asks for what its rules cannot see, is refused with a reason. Pure: a picture in, a picture with
+//! be read, or that the check of profiles refuses, is refused with a reason: it is the check that agents make, so what is
+//! taken here every agent takes. Pure: a picture in, a picture with
 //! proof out. A refused policy stays in the list, since its last good profile goes on.
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use api::TimeSyncPolicy;
 use contract::ProfileName;
@@ -10,7 +11,7 @@ use kube::{
     Resource, ResourceExt,
     core::{DeserializeGuard, Selector},
 };
-use profile::{Flag, Profile};
+use profile::Checked;
 
 use crate::{
     fetch::{Fetched, Profiles},
@@ -30,13 +31,14 @@ pub(crate) struct Validated {
 impl Validated {
     /// The Secrets that good policies name.
     pub(crate) fn secrets_named(&self) -> BTreeSet<String> {
-        self.policies.iter().filter_map(|policy| policy.wish.as_ref().ok()).flat_map(keys::secrets).collect()
+        let good = self.policies.iter().filter_map(|policy| policy.wish.as_ref().ok());
+        good.flat_map(|checked| keys::secrets(checked.profile())).collect()
     }
 
     /// Whether a good policy asks for keys that cookies are sealed with.
     pub(crate) fn wants_cookie_keys(&self) -> bool {
         let asks =
-            |profile: &Profile| profile.serve.nts.as_ref().is_some_and(|nts| nts.cookie_keys.is_some());
+            |checked: &Checked| checked.serve().nts.as_ref().is_some_and(|nts| nts.cookie_keys.is_some());
         self.policies.iter().filter_map(|policy| policy.wish.as_ref().ok()).any(asks)
     }
 }
@@ -52,7 +54,7 @@ pub(crate) struct Policy {
     /// None if the policy cannot even be read: then it keeps the nodes that it has.
     pub(crate) selector: Option<Selector>,
     /// What it asks for.
-    pub(crate) wish: Result<Profile, Refusal>,
+    pub(crate) wish: Result<Checked, Refusal>,
     /// Whether the Secrets hold what that needs.
     pub(crate) supply: Supply,
     /// Its status as stored.
@@ -61,9 +63,9 @@ pub(crate) struct Policy {
 
 impl Policy {
     /// What nodes can be given: a good policy, and all that it needs.
-    pub(crate) fn ready(&self) -> Option<&Profile> {
-        let profile = self.wish.as_ref().ok()?;
-        matches!(self.supply, Supply::Complete | Supply::Kept(_)).then_some(profile)
+    pub(crate) fn ready(&self) -> Option<&Checked> {
+        let checked = self.wish.as_ref().ok()?;
+        matches!(self.supply, Supply::Complete | Supply::Kept(_)).then_some(checked)
     }
 
     /// The profile that ran before the policy was refused.
@@ -81,11 +83,6 @@ pub(crate) enum Refusal {
     /// A field cannot be carried out.
     #[error(transparent)]
     InvalidField(#[from] FieldError),
-    /// No answer could ever be taken.
-    #[error(
-        "upstream {0} is given by name, and every restrict entry says `ignore`: its answers would be dropped"
-    )]
-    UpstreamIgnored(String),
     /// There is no room for its profile, or for the keys that it needs, beside those of older policies.
     #[error(
         "{0} would be larger than 900 kB, and what older policies need is kept: delete policies or keys that are not \
@@ -100,7 +97,6 @@ impl Refusal {
         match self {
             Self::Unreadable(_) => "Unreadable",
             Self::InvalidField(_) => "InvalidField",
-            Self::UpstreamIgnored(_) => "UpstreamIgnored",
             Self::NoRoom(_) => "NoRoom",
         }
     }
@@ -127,7 +123,7 @@ fn judge(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) -> Policy 
         priority: 0,
         created: meta.creation_timestamp.as_ref().map(|time| time.0),
         selector: None,
-        wish: Ok(Profile::default()),
+        wish: Err(Refusal::Unreadable(String::new())),
         supply: Supply::Complete,
         status: api::TimeSyncPolicyStatus::default(),
     };
@@ -145,32 +141,25 @@ fn judge(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) -> Policy 
             }
         }
     }
-    if let Ok(profile) = &policy.wish {
-        policy.supply = secrets.supply(profile);
+    if let Ok(checked) = &policy.wish {
+        policy.supply = secrets.supply(checked.profile());
     }
     policy
 }
 
-fn wish(policy: &TimeSyncPolicy) -> Result<Profile, Refusal> {
+fn wish(policy: &TimeSyncPolicy) -> Result<Checked, Refusal> {
     // The name becomes half of a file's name; the API server holds it to 63 characters of DNS, an older one may not.
     if ProfileName::of(&policy.name_any(), "").to_string().parse::<ProfileName>().is_err() {
         return Err(FieldError::new("metadata.name", "it cannot be part of a file name").into());
     }
     let profile = translate::profile(&policy.spec)?;
-    let unanswered =
-        !profile.restrict.is_empty() && profile.restrict.iter().all(|e| e.flags.contains(&Flag::Ignore));
-    let named = |each: &&profile::Upstream| {
-        let host = each.server.as_ref().or(each.peer.as_ref());
-        each.pool.is_some() || host.is_some_and(|host| host.parse::<IpAddr>().is_err())
-    };
-    match profile.upstreams.iter().find(named) {
-        Some(upstream) if unanswered => Err(Refusal::UpstreamIgnored(upstream.name.clone())),
-        _ => Ok(profile),
-    }
+    profile::check(&profile).map_err(|error| translate::in_the_words_of_the_spec(&error).into())
 }
 
 #[cfg(test)]
 mod tests {
+    mod agreement;
+
     use std::sync::Arc;
 
     use super::*;
@@ -211,12 +200,14 @@ mod tests {
             assert!(!policy(named, ignore));
             assert!(policy(named, &format!("{ignore}, {{source: source}}")));
         }
-        assert!(policy("peer: 192.0.2.1", ignore), "addresses are the API server's to judge");
+        assert!(!policy("peer: 192.0.2.1", ignore));
+        assert!(policy("server: h", "{source: 192.0.2.0/24, flags: [ignore]}"), "others are answered");
     }
 
     #[test]
     fn cookies_need_keys_only_where_nts_is_served() {
-        let policy = |nts: &str| format!("{{metadata: {{name: a}}, spec: {{serve: {{{nts}}}}}}}");
+        let policy =
+            |nts: &str| format!("{{metadata: {{name: a}}, spec: {{mode: Observe, serve: {{{nts}}}}}}}");
         assert!(validated(&[&policy("nts: {tlsSecret: t}")]).wants_cookie_keys());
         assert!(!validated(&[&policy("")]).wants_cookie_keys());
     }
@@ -230,6 +221,16 @@ mod tests {
             assert_eq!(refusal.reason(), reason);
             assert!(refusal.to_string().contains(message), "{refusal}");
         };
+        check(
+            "{metadata: {name: a}, spec: {stratum: {local: 10}, clock: {step: {threshold: 0s}}}}",
+            "InvalidField",
+            "spec.clock.step.threshold: must be more than 0s",
+        );
+        check(
+            "{metadata: {name: a}, spec: {upstreams: [{name: a, server: h, pool: p, nts: {}, keyRef: {name: s, key: k}}]}}",
+            "InvalidField",
+            "spec.upstreams[0].server: give one of server, peer, pool and device, and only one",
+        );
         check("{metadata: {name: a}, spec: {mode: Later}}", "Unreadable", "Later");
         check(
             "{metadata: {name: a}, spec: {stratum: {local: 1000}}}",
@@ -238,8 +239,8 @@ mod tests {
         );
         check(
             "{metadata: {name: a}, spec: {upstreams: [{name: u, server: h}], restrict: [{source: default, flags: [ignore]}]}}",
-            "UpstreamIgnored",
-            "upstream u",
+            "InvalidField",
+            "spec.upstreams[0].server: every restrict line says ignore",
         );
         check(
             "{metadata: {name: a}, spec: {nodeSelector: {matchExpressions: [{key: k, operator: In}]}}}",

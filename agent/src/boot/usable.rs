@@ -75,7 +75,7 @@ mod tests {
     use profile::Profile;
 
     use super::*;
-    use crate::{assemble, check, scratch::Scratch};
+    use crate::{assemble, scratch::Scratch};
 
     /// The names that are left of upstreams a, b, … with these lines each, and what was said.
     fn left(more: &str, upstreams: &[&str]) -> (Option<String>, String) {
@@ -87,7 +87,7 @@ mod tests {
                 &format!("\n[[upstreams]]\nname = \"{name}\"\nserver = \"{name}.example.com\"\n{lines}\n");
         }
         let profile: Profile = toml::from_str(&text).unwrap();
-        let config = assemble::engine_config(&check::check(&profile).unwrap(), true);
+        let config = assemble::engine_config(&profile::check(&profile).unwrap(), true);
         let Usable { left_out, config } = with_keys_in(config, folder.path());
         (config.map(|config| config.sources.into_iter().map(|s| s.name).collect()), left_out.join(" "))
     }

@@ -2,12 +2,9 @@
 use std::path::Path;
 
 use contract::Mode;
-use profile::{AgentFile, Profile};
+use profile::{AgentFile, Checked, Profile};
 
-use crate::{
-    check::{self, Checked},
-    load,
-};
+use crate::load;
 
 /// Prints what is wrong, or what the file says; whether it is right.
 pub(super) fn act(file: &Path) -> bool {
@@ -31,11 +28,11 @@ fn examine(file: &Path) -> Result<Vec<String>, String> {
     if !table.contains_key("agent") && !table.contains_key("profile") {
         let profile: Profile =
             toml::from_str(&text).map_err(|e| format!("{}: {}", file.display(), load::located(&text, &e)))?;
-        return check::check(&profile).map(|c| summary(&c)).map_err(|e| format!("{}: {e}", file.display()));
+        return profile::check(&profile).map(|c| summary(&c)).map_err(|e| format!("{}: {e}", file.display()));
     }
     let AgentFile { agent, profile } = load::agent_file(file).map_err(|e| e.to_string())?;
     match (profile, agent.watch) {
-        (Some(profile), _) => check::check(&profile)
+        (Some(profile), _) => profile::check(&profile)
             .map(|checked| summary(&checked))
             .map_err(|e| format!("{}: {}", file.display(), e.within("profile"))),
         (None, watch) => {
@@ -46,21 +43,21 @@ fn examine(file: &Path) -> Result<Vec<String>, String> {
 }
 
 fn summary(checked: &Checked) -> Vec<String> {
-    let mode = match checked.mode {
+    let mode = match checked.mode() {
         Mode::Discipline => "Discipline",
         Mode::Observe => "Observe",
     };
-    let upstreams = match checked.upstreams.len() {
+    let upstreams = match checked.sources().len() {
         1 => "1 upstream".to_owned(),
         count => format!("{count} upstreams"),
     };
-    let serve = if checked.serve.enabled {
-        format!("serves on UDP port {}", checked.serve.port)
+    let serve = if checked.serve().enabled {
+        format!("serves on UDP port {}", checked.serve().port)
     } else {
         "serves nobody".to_owned()
     };
     let mut lines = vec![format!("ok ({mode}, {upstreams}, {serve})")];
-    lines.extend(checked.hints.iter().map(|hint| format!("hint: {hint}")));
+    lines.extend(checked.hints().iter().map(|hint| format!("hint: {hint}")));
     lines
 }
 

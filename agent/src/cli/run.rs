@@ -125,7 +125,7 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
         return Err(Error::NothingToRun);
     };
     if let Some(upstream) =
-        candidate.checked.upstreams.iter().find(|upstream| upstream.upstream.nts.is_some())
+        candidate.checked.sources().iter().find(|upstream| upstream.upstream.nts.is_some())
     {
         return Err(Error::NtsAlone(upstream.upstream.name.clone()));
     }
@@ -143,7 +143,7 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
         }
     };
     let serve = assemble::serve_config(&candidate.checked);
-    let keys = KeyFiles::new(&agent.keys_directory).read(&candidate.checked.serve.keys);
+    let keys = KeyFiles::new(&agent.keys_directory).read(&candidate.checked.serve().keys);
     let server = serve.enabled.then(|| ServerSocket::open(Family::V4, &serve, keys.unwrap_or_default()));
     let server = match server.transpose() {
         Ok(socket) => socket.map(|socket| OwnServer { socket, config: serve }),
@@ -153,7 +153,7 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
         }
     };
     let config = assemble::engine_config(&candidate.checked, clock::may_set());
-    let rules = assemble::restrict_table(&candidate.checked.access);
+    let rules = assemble::restrict_table(candidate.checked.access());
     let host = HostRoot::new(agent.host_root.clone());
     engine::run_alone(config, rules, state, &agent.keys_directory, &host, server)
         .map_err(io::Error::other)?;

@@ -54,7 +54,13 @@ pub(super) fn of_chrony(draft: &mut Draft, said: impl Fn(&str) -> bool) {
 fn of_both(program: &str, draft: &mut Draft) {
     let followed = draft.profile.upstreams.iter().filter(|each| !each.noselect);
     let votes: u8 = followed
-        .map(|each| if each.pool.is_some() { each.max_sources.unwrap_or(4) } else { 1 })
+        .map(|each| {
+            if each.pool.is_some() {
+                each.max_sources.unwrap_or(profile::ranges::DEFAULT_MAX_SOURCES)
+            } else {
+                1
+            }
+        })
         .fold(0, u8::saturating_add);
     if votes > 2 && draft.profile.clock.min_sources.is_none() {
         let field = draft.field("clock.min_sources");

@@ -8,9 +8,10 @@ use std::{
 };
 
 use contract::Span;
-use profile::{Profile, Restrict, Upstream};
-
-use crate::check;
+use profile::{
+    Profile, Restrict, Upstream,
+    ranges::{self, LONGEST_NAME, MOST_UPSTREAMS, Range},
+};
 
 use super::{Target, lines::Line};
 
@@ -147,7 +148,7 @@ impl Draft {
 
     /// Sources with a larger root distance are not used; `option` is what the file calls that.
     pub(super) fn set_max_distance(&mut self, line: &Line<'_>, option: &str, distance: Span) {
-        let (least, most) = (check::SMALLEST_DISTANCE, check::LARGEST_DISTANCE);
+        let Range { least, most } = ranges::MAX_DISTANCE;
         if distance < least {
             let field = self.field("clock.max_distance");
             return self.leave_out(line, format!("{option}: {field} goes from {least} to {most}"));
@@ -211,13 +212,13 @@ impl Draft {
     pub(super) fn settle(&mut self) -> Vec<String> {
         // Each round takes an upstream away, so it ends.
         loop {
-            let error = match check::check(&self.profile) {
+            let error = match profile::check(&self.profile) {
                 Ok(checked) => {
-                    for hint in checked.hints {
-                        let hint = self.field(&hint);
+                    for hint in checked.hints() {
+                        let hint = self.field(hint);
                         self.remark(hint);
                     }
-                    return self.refused_by_a_policy().into_iter().collect();
+                    return Vec::new();
                 }
                 Err(error) => error,
             };
@@ -229,7 +230,9 @@ impl Draft {
             let Some(((index, part), why)) = last.filter(|((index, _), _)| *index < self.from.len()) else {
                 return error
                     .problems()
-                    .map(|(field, why)| format!("{}: {why}", self.field(field)))
+                    .map(|(field, why)| {
+                        format!("{}: {}{}", self.field(field), self.field(why), advice(field))
+                    })
                     .collect();
             };
             let what = format!("the whole upstream, {}: {why}", self.field(&part));
@@ -238,20 +241,6 @@ impl Draft {
             self.carried.remove(&line.0);
             self.remarks.push(Remark { line, left_out: true, what });
         }
-    }
-
-    /// What only a policy refuses.
-    fn refused_by_a_policy(&self) -> Option<String> {
-        let profile::Clock { step, max_change, .. } = self.profile.clock;
-        let is_refused = self.target == Target::Policy && step.threshold > max_change;
-        is_refused.then(|| {
-            format!(
-                "clock.step.threshold: {} is larger than clock.maxChange, {max_change}: the first step would \
-                 already be refused. \
-                 Say the larger one with tinker panic (ntp.conf) or maxchange (chrony.conf)",
-                step.threshold
-            )
-        })
     }
 
     /// What was carried over.
@@ -355,11 +344,15 @@ impl Draft {
     }
 }
 
-/// So many upstreams a policy and a profile can have.
-const MOST_UPSTREAMS: usize = 16;
-
-/// So long a policy lets the name of an upstream be.
-const LONGEST_NAME: usize = 32;
+/// What to write into the file, where the profile's words do not tell.
+fn advice(field: &str) -> &'static str {
+    match field {
+        "clock.step.threshold" => {
+            ". Say the larger one with tinker panic (ntp.conf) or maxchange (chrony.conf)"
+        }
+        _ => "",
+    }
+}
 
 /// A name for an upstream at `host` that none of `taken` has: small letters, digits and single dashes.
 fn name(host: &str, taken: &[&str]) -> String {

@@ -30,7 +30,7 @@ fn check(dialect: Dialect, lines: &str, parts: &[&str], said: &[&str]) {
         assert!(found.contains(&format!(": {kind}: `")) && found.contains(what), "{found}\nis not {said}");
     }
     let checked: profile::AgentFile = toml::from_str(&converted.output).unwrap();
-    crate::check::check(&checked.profile.unwrap()).unwrap();
+    profile::check(&checked.profile.unwrap()).unwrap();
 }
 
 #[track_caller]
@@ -625,7 +625,7 @@ proptest! {
         let policy = convert(&text, Order { origin: "f", from, to: Target::Policy, name: "default" });
         if let Ok(converted) = agent {
             let file: profile::AgentFile = toml::from_str(&converted.output).unwrap();
-            prop_assert!(crate::check::check(&file.profile.unwrap()).is_ok());
+            prop_assert!(profile::check(&file.profile.unwrap()).is_ok());
         }
         if let Ok(converted) = policy {
             prop_assert!(serde_norway::from_str::<serde_norway::Value>(&converted.output).is_ok());

@@ -64,6 +64,7 @@ use crate::{LabelSelector, Restrict, Serve, TimeSyncPolicyStatus, Upstream, rule
     validation = Rule::new(rules::ENOUGH_SOURCES).message("clock.minSources is more than can ever agree: servers, peers and devices count once, pools as their maxSources, those with noselect not at all").field_path(".clock"),
     validation = Rule::new(rules::ORPHAN_NEEDS_OTHERS).message("stratum.orphan needs the other nodes among the upstreams, as peers").field_path(".stratum"),
     validation = Rule::new(rules::UPSTREAM_NOT_IGNORED).message("an upstream is covered by a restrict entry with `ignore`, so its answers would be dropped").field_path(".restrict"),
+    validation = Rule::new(rules::NOT_ALL_IGNORED).message("an upstream is given by name, and every restrict entry says `ignore`, so its answers would be dropped").field_path(".restrict"),
 )]
 pub struct TimeSyncPolicySpec {
     /// Nodes that this policy is for, by their labels. Absent: every node.
@@ -162,6 +163,7 @@ pub struct Stratum {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(rules::STEP_WITHIN_MAX_CHANGE).message("step.threshold (10ms if absent) must not be larger than maxChange").field_path(".maxChange"),
+    validation = Rule::new(rules::MAX_CHANGE_RANGE).message("maxChange must be 999999h at most").field_path(".maxChange"),
     validation = Rule::new(rules::DISTANCE_RANGE).message("maxDistance must be from 1ms to 16s").field_path(".maxDistance"),
 )]
 pub struct Clock {
@@ -267,6 +269,7 @@ fn max_distance() -> String {
 /// Jumps of the clock.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(rules::STEP_POSITIVE).message("threshold must be larger than 0s; for no steps at all set limit: 0").field_path(".threshold"))]
 pub struct Step {
     /// A larger offset is stepped, a smaller one slewed. A duration, as in 10ms. Default: 10ms.
     #[serde(default = "step_threshold")]
@@ -312,6 +315,7 @@ pub enum RtcMode {
 #[x_kube(
     validation = Rule::new(rules::HOLD_RANGE).message("hold must be between 1s and 24h").field_path(".hold"),
     validation = Rule::new(rules::THRESHOLDS_POSITIVE).message("offset, errorBound and spread must be larger than 0s").field_path(".errorBound"),
+    validation = Rule::new(rules::THRESHOLDS_RANGE).message("offset, errorBound and spread must be 999999h at most").field_path(".errorBound"),
 )]
 pub struct Thresholds {
     /// Offset of a node; beyond it, for hold, the policy is not Synchronized. Default: 50ms.

@@ -113,7 +113,7 @@ pub const NTS_NEEDS_NAME: &str =
 /// An address, or a host name whose last label begins with a letter. So `010.1.1.1` and `0x7f000001`, which resolvers
 /// read as other addresses than people do, are refused, and so is `::ffff:10.1.1.1`, which no socket of ours meets.
 pub const SERVER: &str = "isIP(self) || \
-     self.matches('^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.])*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?[.]?$')";
+     self.matches('^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.])*[A-Za-z]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.]?$')";
 
 /// The host behind `fe80::1` depends on the interface, which no policy names. A link-local IPv4 address is routed as any
 /// other: 169.254.169.123 is Amazon's time service. The text is looked at, and not the address, since that costs less.
@@ -129,7 +129,7 @@ pub const NO_CLOCK_DRIVER: &str = "!isIP(self) || !self.startsWith('127.127.')";
 
 /// The same without addresses: one address is not several servers.
 pub const POOL: &str = "!isIP(self) && \
-     self.matches('^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.])*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?[.]?$')";
+     self.matches('^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.])*[A-Za-z]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.]?$')";
 
 /// Of all entries that cover an upstream's address the most specific one alone counts, that for `source` like one for the
 /// address itself (also written as /32 or /128), after it; it must not be `ignore`. Host names cannot be judged here.
@@ -142,6 +142,12 @@ pub const UPSTREAM_NOT_IGNORED: &str = "!has(self.upstreams) || !has(self.restri
      || !isIP(r.source) && self.restrict.exists(s, s.source == 'source' && !r.source.matches('^[0-9.]+/32$|/128$') \
      || isCIDR(s.source) && cidr(s.source).containsIP(ip(a)) \
      && (r.source == 'default' || cidr(s.source).prefixLength() > cidr(r.source).prefixLength()))))";
+
+/// Host names cannot be judged, but where every entry says `ignore` and one of them is for everybody, no address is let in.
+pub const NOT_ALL_IGNORED: &str = "!has(self.upstreams) || !has(self.restrict) \
+     || self.restrict.exists(r, !('ignore' in r.flags)) || self.upstreams.all(u, has(u.device) \
+     || has(u.server) && isIP(u.server) || has(u.peer) && isIP(u.peer) || !self.restrict.exists(r, \
+     r.source == 'default' && (u.port == 123 || !('ntpport' in r.flags))))";
 
 /// What a `restrict` entry may be for.
 pub const SOURCE_FORM: &str =
@@ -175,6 +181,12 @@ pub const ACTIVATION_RANGE: &str =
 pub const STEP_WITHIN_MAX_CHANGE: &str =
     "duration(has(self.step) ? self.step.threshold : '10ms') <= duration(self.maxChange)";
 
+/// With a threshold of 0 every offset would be a step.
+pub const STEP_POSITIVE: &str = "duration(self.threshold) > duration('0s')";
+
+/// A longer span cannot be written with the digits that a policy takes.
+pub const MAX_CHANGE_RANGE: &str = "duration(self.maxChange) <= duration('999999h')";
+
 /// A smaller limit refuses every server; a server of 16 s or more counts as unsynchronised itself (RFC 5905 §7.2).
 pub const DISTANCE_RANGE: &str =
     "duration(self.maxDistance) >= duration('1ms') && duration(self.maxDistance) <= duration('16s')";
@@ -195,6 +207,10 @@ pub const HOLD_RANGE: &str =
 /// With a bound of 0 no clock is ever synchronised.
 pub const THRESHOLDS_POSITIVE: &str = "duration(self.offset) > duration('0s') \
      && duration(self.errorBound) > duration('0s') && duration(self.spread) > duration('0s')";
+
+/// As of maxChange.
+pub const THRESHOLDS_RANGE: &str = "duration(self.offset) <= duration('999999h') \
+     && duration(self.errorBound) <= duration('999999h') && duration(self.spread) <= duration('999999h')";
 
 /// As Kubernetes' own selectors.
 pub const SELECTOR_VALUES: &str = "self.operator in ['Exists', 'DoesNotExist'] \

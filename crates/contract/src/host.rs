@@ -36,6 +36,8 @@ pub enum HostError {
     Neither,
     /// Digits and dots that some resolvers read as an address, and others as another one.
     Almost,
+    /// A name that some resolvers read as an address (`0x7f000001`), or that no host can have.
+    Doubtful,
     /// An IPv4 address in the form of an IPv6 one: the rules of neither family would match it as its writer expects.
     Mapped(Ipv4Addr),
     /// A bracket that has no other, or has something behind it.
@@ -114,8 +116,17 @@ pub fn upstream(text: &str) -> Result<Host, HostError> {
         (Host::Address(address), _) if let Some(error) = of_no_server(*address) => Err(error),
         (_, Some(port)) => Err(HostError::PortInside(host.to_string(), port)),
         (Host::Address(IpAddr::V6(v6)), None) if bracketed => Err(HostError::BracketsInside(*v6)),
+        (Host::Name(name), None) if !is_name_of_upstream(name) => Err(HostError::Doubtful),
         _ => Ok(host),
     }
+}
+
+/// The rule of the API server, which CEL says as a pattern.
+fn is_name_of_upstream(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let ends_well = |part: &str| part == "_" || part.ends_with(|last: char| last.is_ascii_alphanumeric());
+    name.split('.').all(ends_well) && last.starts_with(|first: char| first.is_ascii_alphabetic())
 }
 
 impl fmt::Display for Host {
@@ -133,6 +144,10 @@ impl fmt::Display for HostError {
         match self {
             Self::Neither => f.write_str("is neither an IP address nor a host name"),
             Self::Almost => f.write_str("looks like an IP address and is none"),
+            Self::Doubtful => f.write_str(
+                "is no host name of an upstream: each part ends with a letter or a digit, and the last one begins with a \
+                 letter",
+            ),
             Self::Mapped(v4) => write!(f, "is an IPv4 address: write {v4}"),
             Self::Bracket => {
                 f.write_str("has a bracket that does not fit: write [2001:db8::1], or [2001:db8::1]:123 with a port")
@@ -350,6 +365,14 @@ mod tests {
             Err("has a port in it: write 2001:db8::1 here, and 1123 in the field port beside it"),
         );
         check("[2001:db8::1]", Err("has brackets: write 2001:db8::1, without them"));
+        for name in ["ntp_server", "_.example", "_ntp._udp.example.com.", "4u.example", "a"] {
+            check(name, Ok(name));
+        }
+        for name in ["0x7f000001", "4u-server", "a_.example", "ntp.4u", "_", "ntp_"] {
+            let why = "is no host name of an upstream: each part ends with a letter or a digit, and the last one begins \
+                       with a letter";
+            check(name, Err(why));
+        }
         for text in ["fe80::1", "fe80::1%eth0", "[fe80::1%eth0]:123"] {
             let error = upstream(text).unwrap_err();
             assert_eq!(error, HostError::LinkLocal, "{text}");

@@ -156,7 +156,7 @@ impl House {
     /// Keys are read anew each time: a volume of Kubernetes changes behind its names, and a file within a clock's tick.
     fn hand_over_keys(&mut self) {
         let running = self.reloader.running.as_ref();
-        let names = running.map(|running| running.checked.serve.keys.as_slice()).unwrap_or_default();
+        let names = running.map(|running| running.checked.serve().keys.as_slice()).unwrap_or_default();
         if let Some(keys) = self.key_files.read(names) {
             self.server.sign_with(keys);
         }
@@ -189,7 +189,9 @@ fn rtc_policy(reloader: &Reloader, in_conflict: bool) -> RtcPolicy {
     let checked = reloader.running.as_ref().map(|running| &running.checked);
     let ours = reloader.may_set_clock && !in_conflict;
     match checked {
-        Some(c) if c.rtc == RtcMode::Verified && c.mode == Mode::Discipline && ours => RtcPolicy::Verified,
+        Some(c) if c.rtc() == RtcMode::Verified && c.mode() == Mode::Discipline && ours => {
+            RtcPolicy::Verified
+        }
         _ => RtcPolicy::Observe,
     }
 }

@@ -2,24 +2,24 @@
 //! Notes what is wrong; reads nothing but its arguments.
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
-use profile::{Nts, Upstream};
-
-use crate::assemble;
-
-use super::{Access, Notes};
+use super::Notes;
+use crate::{
+    Nts, Upstream,
+    ranges::{self, Range},
+};
 
 /// An upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Source {
+pub struct Source {
     /// Whom or what to ask.
-    pub(crate) place: Place,
+    pub place: Place,
     /// All else that is said of it; a key or `nts`, not both.
-    pub(crate) upstream: Upstream,
+    pub upstream: Upstream,
 }
 
 impl Source {
-    /// So many votes it can have.
-    pub(crate) fn votes(&self) -> usize {
+    /// How many votes it can have.
+    pub fn votes(&self) -> usize {
         match &self.place {
             _ if self.upstream.noselect => 0,
             Place::Pool { max_sources, .. } => *max_sources,
@@ -30,13 +30,24 @@ impl Source {
 
 /// Whom or what to ask: what is left when the others of `server`, `peer`, `pool` and `device` are known to be absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
     /// An IP address or a host name; of a peer, too, which is asked as a server is.
-    Server { host: String },
+    Server {
+        /// It.
+        host: String,
+    },
     /// A host name.
-    Pool { host: String, max_sources: usize },
+    Pool {
+        /// It.
+        host: String,
+        /// How many of its servers are asked at most.
+        max_sources: usize,
+    },
     /// A path under /dev.
-    Device { path: String },
+    Device {
+        /// It.
+        path: String,
+    },
 }
 
 impl Place {
@@ -59,13 +70,11 @@ fn canonical(host: &str) -> String {
     address.unwrap_or_else(|_| host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
 }
 
-/// So many upstreams a policy may name (DESIGN: 1 to 16).
-const MOST_UPSTREAMS: usize = 16;
-
 /// Notes everything that is wrong with the upstreams, each by itself and together; those that are right.
 pub(super) fn check(upstreams: &[Upstream], notes: &mut Notes) -> Vec<Source> {
-    if upstreams.len() > MOST_UPSTREAMS {
-        notes.wrong("upstreams", format!("{} are too many: at most {MOST_UPSTREAMS}", upstreams.len()));
+    if upstreams.len() > ranges::MOST_UPSTREAMS {
+        let most = ranges::MOST_UPSTREAMS;
+        notes.wrong("upstreams", format!("{} are too many: at most {most}", upstreams.len()));
     }
     let preferred = upstreams.iter().filter(|each| each.prefer).count();
     if preferred > 1 {
@@ -101,17 +110,18 @@ struct Field<'a> {
 }
 
 impl Field<'_> {
+    fn port(&mut self, part: &str, port: u16) {
+        self.notes.port(format!("upstreams[{}].{part}", self.upstream), port);
+    }
+
     fn wrong(&mut self, part: &str, message: impl Into<String>) {
         self.notes.wrong(format!("upstreams[{}].{part}", self.upstream), message);
     }
 
-    fn range<T: PartialOrd + fmt::Display>(&mut self, part: &str, value: T, least: T, most: T) {
-        self.notes.range(format!("upstreams[{}].{part}", self.upstream), value, least, most);
+    fn range<T: PartialOrd + fmt::Display>(&mut self, part: &str, value: T, range: Range<T>) {
+        self.notes.range(format!("upstreams[{}].{part}", self.upstream), value, range);
     }
 }
-
-/// So many servers of a pool are asked if nothing is said, and at most.
-const MAX_SOURCES: (u8, u8) = (4, 16);
 
 /// What is asked; none if that is not said, or more than once, or badly.
 fn check_place(upstream: &Upstream, field: &mut Field<'_>) -> Option<Place> {
@@ -124,8 +134,8 @@ fn check_place(upstream: &Upstream, field: &mut Field<'_>) -> Option<Place> {
         // The other one asks us in turn; that neither follows who follows it is the engine's affair.
         (None, Some(host), None, None) => check_server("peer", host, field),
         (None, None, Some(host), None) => {
-            let max_sources = max_sources.unwrap_or(MAX_SOURCES.0);
-            field.range("max_sources", max_sources, 1, MAX_SOURCES.1);
+            let max_sources = max_sources.unwrap_or(ranges::DEFAULT_MAX_SOURCES);
+            field.range("max_sources", max_sources, ranges::MAX_SOURCES);
             let sound = match host.parse::<IpAddr>() {
                 Ok(_) => {
                     Err("is an address: a pool is a host name that stands for several servers".to_owned())
@@ -186,13 +196,12 @@ fn check_options(upstream: &Upstream, field: &mut Field<'_>) {
         nts,
     } = upstream;
     if !is_name(name) {
-        field.wrong("name", format!("{name:?} is no name: 1 to 63 letters, digits, '.', '-' or '_'"));
+        let why = format!("{name:?} is no name: 1 to 32 small letters, digits and '-', as in ntp-1");
+        field.wrong("name", why);
     }
-    if *port == 0 {
-        field.wrong("port", "0 is no port");
-    }
-    field.range("min_poll", *min_poll, 0, 17);
-    field.range("max_poll", *max_poll, 0, 17);
+    field.port("port", *port);
+    field.range("min_poll", *min_poll, ranges::POLL);
+    field.range("max_poll", *max_poll, ranges::POLL);
     if min_poll > max_poll {
         field.wrong("min_poll", format!("{min_poll} is larger than max_poll {max_poll}"));
     }
@@ -210,8 +219,8 @@ fn check_options(upstream: &Upstream, field: &mut Field<'_>) {
             field.wrong("nts", format!("needs a host name in {part}: certificates are for names"));
         }
     }
-    if nts.as_ref().is_some_and(|nts| nts.port == 0) {
-        field.wrong("nts.port", "0 is no port");
+    if let Some(nts) = nts {
+        field.port("nts.port", nts.port);
     }
     let ca = nts.as_ref().and_then(|Nts { ca, port: _ }| ca.as_ref());
     for (part, file) in [("key", key.as_ref()), ("nts.ca", ca)] {
@@ -232,32 +241,17 @@ pub(super) fn no_file_name(file: &str) -> String {
     format!("{file:?} is no file's name: letters, digits, '.', '-' and '_', no folder")
 }
 
+/// Small letters, digits and `-`, which stands neither first nor last: the name is a label of metrics.
 fn is_name(name: &str) -> bool {
-    (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
+    (1..=ranges::LONGEST_NAME).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
 }
 
 /// Whether `host` is an address that can be asked, or a name that could resolve.
 fn check_host(host: &str) -> Result<(), String> {
     contract::upstream_host(host).map(drop).map_err(|why| why.to_string())
-}
-
-/// An upstream whose replies the access list drops would never be reached. Host names can only be judged once they
-/// are resolved.
-pub(super) fn check_reachable(upstreams: &[Upstream], access: &[Access], notes: &mut Notes) {
-    let table = assemble::restrict_table(access);
-    for (n, upstream) in upstreams.iter().enumerate() {
-        for (part, host) in [("server", &upstream.server), ("peer", &upstream.peer)] {
-            let Some(Ok(address)) = host.as_ref().map(|host| host.parse::<IpAddr>()) else { continue };
-            if table.ignores_upstream(address, upstream.port) {
-                notes.wrong(
-                    format!("upstreams[{n}].{part}"),
-                    format!(
-                        "{address} is covered by a restrict line with ignore: its replies would be dropped"
-                    ),
-                );
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -266,8 +260,8 @@ mod tests {
 
     const A: &str = "[[upstreams]]\nname = \"a\"\nserver = \"192.0.2.1\"\n";
 
-    fn outcome(text: &str) -> Result<crate::check::Checked, String> {
-        crate::check::check(&toml::from_str(text).unwrap()).map_err(|e| e.to_string())
+    fn outcome(text: &str) -> Result<crate::Checked, String> {
+        crate::check(&toml::from_str(text).unwrap()).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -275,7 +269,7 @@ mod tests {
         let check = |line: &str, expected: &str| {
             let text = format!("{A}[[upstreams]]\nname = \"b\"\n{line}");
             match outcome(&text) {
-                Ok(checked) => assert_eq!((checked.upstreams.len(), expected), (2, ""), "{line}"),
+                Ok(checked) => assert_eq!((checked.sources().len(), expected), (2, ""), "{line}"),
                 Err(why) => assert_eq!(why, format!("upstreams[1].{expected}"), "{line}"),
             }
         };

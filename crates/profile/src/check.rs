@@ -1,63 +1,26 @@
 //! Profile → checked values: every field is looked at, every problem is named with its field, and what passes cannot
-//! be refused later. Reads nothing but its argument.
-use std::{collections::BTreeSet, fmt};
+//! be refused later. This is the one place of the rules: the operator calls it for a policy, the agent for a file. CEL
+//! says the same earlier, where it can. Reads nothing but its argument.
+use std::fmt;
 
 use contract::{Mode, Span};
-use ntp::{Cidr, LocalClock};
-use profile::{Clock, Flag, Profile, RateLimit, Restrict, RtcMode, Serve, ServeNts, Stratum, Thresholds};
 
-use crate::server::MOST_WORKERS;
+use crate::{
+    Clock, Profile, RateLimit, Restrict, Serve, ServeNts, Step, Stratum, Thresholds,
+    ranges::{self, Range},
+};
 
+mod access;
+mod checked;
 mod upstreams;
 
-pub(crate) use upstreams::{Place, Source};
-
-/// A profile that passed. Only [`check`] makes one.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Checked {
-    /// Whether the clock may be moved.
-    pub(crate) mode: Mode,
-    /// Unique names, sound places, `min_poll` ≤ `max_poll`.
-    pub(crate) upstreams: Vec<Source>,
-    /// The access list; never empty.
-    pub(crate) access: Vec<Access>,
-    /// How the node's own clock is served, if it is; within its ranges.
-    pub(crate) local: Option<LocalClock>,
-    /// The server; limits within their ranges.
-    pub(crate) serve: Serve,
-    /// How the clock may be moved; rates within their ranges.
-    pub(crate) clock: Clock,
-    /// Who writes the RTC.
-    pub(crate) rtc: RtcMode,
-    /// The host's time zone, by a name that leads out of no folder; whether the host has it is not known.
-    pub(crate) timezone: Option<String>,
-    /// From when on a deviation counts.
-    pub(crate) thresholds: Thresholds,
-    /// What is allowed and yet probably not meant, for a reader.
-    pub(crate) hints: Vec<String>,
-}
-
-/// One line of the access list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Access {
-    /// Whom it is about.
-    pub(crate) source: AccessSource,
-    /// What is denied or limited there.
-    pub(crate) flags: BTreeSet<Flag>,
-}
-
-/// Whom a line of the access list is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum AccessSource {
-    /// One network; two (one per family) for `default`.
-    Networks(Vec<Cidr>),
-    /// The upstreams, at whatever addresses they are.
-    Upstreams,
-}
+pub use access::{Access, AccessSource, ignores};
+pub use checked::{Checked, LocalClock};
+pub use upstreams::{Place, Source};
 
 /// What is wrong with a profile: one problem per field, in the profile's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Error(Vec<Problem>);
+pub struct CheckError(Vec<Problem>);
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,14 +29,14 @@ struct Problem {
     message: String,
 }
 
-impl Error {
+impl CheckError {
     /// Each problem: the field and what is wrong with it.
-    pub(crate) fn problems(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn problems(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|Problem { field, message }| (field.as_str(), message.as_str()))
     }
 
     /// The same, for a profile that is part of a larger file.
-    pub(crate) fn within(mut self, table: &str) -> Self {
+    pub fn within(mut self, table: &str) -> Self {
         for problem in &mut self.0 {
             problem.field = format!("{table}.{}", problem.field);
         }
@@ -81,7 +44,7 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for CheckError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, problem) in self.0.iter().enumerate() {
             write!(f, "{}{}: {}", if n == 0 { "" } else { "; " }, problem.field, problem.message)?;
@@ -90,15 +53,15 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for CheckError {}
 
 /// Looks at every field of `profile`.
 ///
 /// # Errors
 /// All problems, each with its field.
-pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
+pub fn check(profile: &Profile) -> Result<Checked, CheckError> {
     // Without `..`: a new field that nobody checks does not compile.
-    let Profile { mode, upstreams, restrict, stratum, serve, clock, rtc, thresholds, timezone } = profile;
+    let Profile { mode, upstreams, restrict, stratum, serve, clock, rtc: _, thresholds, timezone } = profile;
     let mut notes = Notes::default();
     let sources = upstreams::check(upstreams, &mut notes);
     let safe_default;
@@ -108,8 +71,8 @@ pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
     } else {
         restrict
     };
-    let access = check_restrict(restrict, &mut notes);
-    upstreams::check_reachable(upstreams, &access, &mut notes);
+    let access = access::check(restrict, &mut notes);
+    access::check_reachable(upstreams, &access, &mut notes);
     let votes = (!upstreams.is_empty()).then(|| sources.iter().map(Source::votes).sum());
     let local = check_stratum(*stratum, votes.unwrap_or(0), &mut notes);
     if *mode == Mode::Discipline && upstreams.iter().all(|each| each.noselect) && stratum.local.is_none() {
@@ -122,7 +85,7 @@ pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
     check_clock(clock, votes, &mut notes);
     check_timezone(timezone.as_deref(), &mut notes);
     check_thresholds(thresholds, &mut notes);
-    let usual = Clock::default().max_distance;
+    let usual = ranges::DEFAULT_MAX_DISTANCE;
     if clock.max_distance > usual && thresholds.error_bound < usual {
         notes.hints.push(format!(
             "clock.max_distance: a source that is further than thresholds.error_bound ({}) from true time leaves the \
@@ -131,20 +94,9 @@ pub(crate) fn check(profile: &Profile) -> Result<Checked, Error> {
         ));
     }
     if !notes.problems.is_empty() {
-        return Err(Error(notes.problems));
+        return Err(CheckError(notes.problems));
     }
-    Ok(Checked {
-        mode: *mode,
-        upstreams: sources,
-        access,
-        local,
-        serve: serve.clone(),
-        clock: *clock,
-        rtc: rtc.mode,
-        timezone: timezone.clone(),
-        thresholds: *thresholds,
-        hints: notes.hints,
-    })
+    Ok(Checked::new(profile.clone(), sources, access, local, notes.hints))
 }
 
 /// What was found on the way.
@@ -159,76 +111,30 @@ impl Notes {
         self.problems.push(Problem { field: field.into(), message: message.into() });
     }
 
-    fn range<T: PartialOrd + fmt::Display>(&mut self, field: impl Into<String>, value: T, least: T, most: T) {
+    fn range<T: PartialOrd + fmt::Display>(&mut self, field: impl Into<String>, value: T, range: Range<T>) {
+        let Range { least, most } = range;
         if value < least || value > most {
             self.wrong(field, format!("{value} is not within {least} to {most}"));
         }
     }
-}
 
-/// So many lines of access the API takes (CEL cost); the table is searched for each packet.
-const MOST_RESTRICT: usize = 48;
-
-fn check_restrict(restrict: &[Restrict], notes: &mut Notes) -> Vec<Access> {
-    if restrict.len() > MOST_RESTRICT {
-        notes.wrong("restrict", format!("{} are too many: at most {MOST_RESTRICT}", restrict.len()));
-    }
-    let mut access = Vec::new();
-    for (n, Restrict { source, flags }) in restrict.iter().enumerate() {
-        match parse_source(source) {
-            Ok(source) => access.push(Access { source, flags: flags.iter().copied().collect() }),
-            Err(why) => notes.wrong(format!("restrict[{n}].source"), format!("{source:?} {why}")),
+    fn port(&mut self, field: impl Into<String>, port: u16) {
+        if port < ranges::PORT.least {
+            self.wrong(field, format!("{port} is no port"));
         }
-        if source == "source" && flags.contains(&Flag::Ignore) {
-            notes.wrong(format!("restrict[{n}].flags"), "ignore would drop the replies of every upstream");
+    }
+
+    /// More than nothing, and no longer than a policy can say.
+    fn positive(&mut self, field: &str, span: Span) {
+        if span == Span::default() {
+            self.wrong(field, "must be more than 0s");
+        } else if span > ranges::LONGEST_SPAN {
+            self.wrong(field, LONGER_THAN_ANY);
         }
-        if source == "source" && flags.contains(&Flag::Ntpport) {
-            notes.wrong(
-                format!("restrict[{n}].flags"),
-                "a template is for every port: ntpport cannot be in it",
-            );
-        }
-        check_effect(n, flags, notes);
-    }
-    access
-}
-
-/// Says which flags are taken and change nothing. Those that distributions ship in every file go without a word.
-fn check_effect(n: usize, flags: &[Flag], notes: &mut Notes) {
-    if flags.contains(&Flag::Kod) && !flags.contains(&Flag::Limited) {
-        notes.hints.push(format!("restrict[{n}].flags: kod does nothing without limited"));
-    }
-    let idle = [
-        (Flag::Lowpriotrap, "lowpriotrap does nothing: there are no traps"),
-        (Flag::Mssntp, "mssntp does nothing: requests are not signed by a domain controller here"),
-        (Flag::Noepeer, "noepeer does nothing: no association is ever made from a packet"),
-        (Flag::Nomrulist, "nomrulist does nothing: the list of clients cannot be asked for"),
-    ];
-    for (_, why) in idle.iter().filter(|(flag, _)| flags.contains(flag)) {
-        notes.hints.push(format!("restrict[{n}].flags: {why}"));
     }
 }
 
-/// `default`, an address, or a network, as networks; or `source`.
-fn parse_source(source: &str) -> Result<AccessSource, String> {
-    match source {
-        "default" => Ok(AccessSource::Networks(vec![Cidr::ALL_V4, Cidr::ALL_V6])),
-        "source" => Ok(AccessSource::Upstreams),
-        _ => source
-            .parse()
-            .map(|network| AccessSource::Networks(vec![network]))
-            .map_err(|error: ntp::CidrError| error.to_string()),
-    }
-}
-
-/// How long the node's own clock waits for better ones if nothing is said, seconds: upstreams that come up with the node
-/// have a poll of the longest usual interval to answer. With `orphan` as in ntpd and chrony: upstreams that come back, and
-/// orphans that were there before, have time, too.
-const ACTIVATE_AFTER: f64 = 64.0;
-const ORPHAN_ACTIVATE_AFTER: f64 = 300.0;
-
-/// Who waits for longer than a day does not mean to serve, seconds.
-const LONGEST_WAIT: f64 = 86_400.0;
+const LONGER_THAN_ANY: &str = "must be 999999h at most";
 
 /// `votes` is how many sources there can be at most.
 fn check_stratum(stratum: Stratum, votes: usize, notes: &mut Notes) -> Option<LocalClock> {
@@ -241,15 +147,14 @@ fn check_stratum(stratum: Stratum, votes: usize, notes: &mut Notes) -> Option<Lo
         }
         return None;
     };
-    // Sources of this stratum are orphans, so 1 would make one of every server; and who follows one has 1 more.
-    let (least, most) = if orphan { (2, 14) } else { (1, 15) };
-    notes.range("stratum.local", local, least, most);
+    let range = if orphan { ranges::ORPHAN_STRATUM } else { ranges::LOCAL_STRATUM };
+    notes.range("stratum.local", local, range);
     if orphan && votes == 0 {
         notes.wrong("stratum.orphan", "needs the other orphans as upstreams: server or peer");
     }
-    let usual = if orphan { ORPHAN_ACTIVATE_AFTER } else { ACTIVATE_AFTER };
-    let activate_after = activate_after.map_or(usual, contract::Span::as_secs_f64);
-    if activate_after > LONGEST_WAIT {
+    let usual = if orphan { ranges::DEFAULT_ORPHAN_ACTIVATE_AFTER } else { ranges::DEFAULT_ACTIVATE_AFTER };
+    let activate_after = activate_after.unwrap_or(usual);
+    if activate_after > ranges::LONGEST_ACTIVATE_AFTER {
         notes.wrong("stratum.activate_after", "must be 24h at most");
     }
     Some(LocalClock { stratum: local, orphan, activate_after })
@@ -258,20 +163,18 @@ fn check_stratum(stratum: Stratum, votes: usize, notes: &mut Notes) -> Option<Lo
 fn check_serve(serve: &Serve, notes: &mut Notes) {
     let Serve { enabled, port, rate_limit, workers, keys, nts } = serve;
     let RateLimit { interval, burst, leak, max_clients } = *rate_limit;
-    if *port == 0 {
-        notes.wrong("serve.port", "0 is no port");
-    }
-    notes.range("serve.rate_limit.interval", interval, -6, 12);
-    notes.range("serve.rate_limit.burst", burst, 1, 255);
-    notes.range("serve.rate_limit.leak", leak, 1, 4);
+    notes.port("serve.port", *port);
+    notes.range("serve.rate_limit.interval", interval, ranges::RATE_INTERVAL);
+    notes.range("serve.rate_limit.burst", burst, ranges::RATE_BURST);
+    notes.range("serve.rate_limit.leak", leak, ranges::RATE_LEAK);
     if let Some(most) = max_clients {
-        notes.range("serve.rate_limit.max_clients", most, 1 << 10, 1 << 20);
+        notes.range("serve.rate_limit.max_clients", most, ranges::MAX_CLIENTS);
     }
     if let Some(workers) = *workers {
-        notes.range("serve.workers", usize::from(workers), 1, MOST_WORKERS);
+        notes.range("serve.workers", workers, ranges::WORKERS);
     }
-    if keys.len() > MOST_KEYS {
-        notes.wrong("serve.keys", format!("has more than {MOST_KEYS} files"));
+    if keys.len() > ranges::MOST_SERVE_KEYS {
+        notes.wrong("serve.keys", format!("has more than {} files", ranges::MOST_SERVE_KEYS));
     }
     for (n, file) in keys.iter().enumerate() {
         if !upstreams::is_file_name(file) {
@@ -285,9 +188,6 @@ fn check_serve(serve: &Serve, notes: &mut Notes) {
     }
 }
 
-/// As many as a policy can name; they are read four times a second.
-const MOST_KEYS: usize = 16;
-
 fn check_serve_nts(nts: &ServeNts, enabled: bool, notes: &mut Notes) {
     let ServeNts { certificate, private_key, cookie_keys, port } = nts;
     let names = [
@@ -300,9 +200,7 @@ fn check_serve_nts(nts: &ServeNts, enabled: bool, notes: &mut Notes) {
             notes.wrong(format!("serve.nts.{part}"), upstreams::no_file_name(file));
         }
     }
-    if *port == 0 {
-        notes.wrong("serve.nts.port", "0 is no port");
-    }
+    notes.port("serve.nts.port", *port);
     if !enabled {
         notes.hints.push("serve.nts: does nothing while serve.enabled is false".to_owned());
     }
@@ -313,19 +211,12 @@ fn check_clock(clock: &Clock, votes: Option<usize>, notes: &mut Notes) {
     // The last two cannot be wrong: each of their words is one.
     let Clock { step, max_slew_rate, max_change, max_distance, min_sources, on_external_step: _, leap: _ } =
         *clock;
-    notes.range("clock.max_slew_rate", max_slew_rate, 1, 100_000);
-    if step.threshold.as_secs_f64() <= 0.0 {
-        notes.wrong(
-            "clock.step.threshold",
-            "must be more than 0s; for no steps at all set clock.step.limit = 0",
-        );
-    }
-    if max_change.as_secs_f64() <= 0.0 {
-        notes.wrong("clock.max_change", "must be more than 0s");
-    }
-    notes.range("clock.max_distance", max_distance, SMALLEST_DISTANCE, LARGEST_DISTANCE);
+    check_step(step, max_change, notes);
+    notes.range("clock.max_slew_rate", max_slew_rate, ranges::MAX_SLEW_RATE);
+    notes.positive("clock.max_change", max_change);
+    notes.range("clock.max_distance", max_distance, ranges::MAX_DISTANCE);
     if let Some(least) = min_sources {
-        notes.range("clock.min_sources", least, 1, 16);
+        notes.range("clock.min_sources", least, ranges::MIN_SOURCES);
         if let Some(votes) = votes.filter(|votes| usize::from(least) > (*votes).max(1)) {
             notes.wrong(
                 "clock.min_sources",
@@ -335,38 +226,60 @@ fn check_clock(clock: &Clock, votes: Option<usize>, notes: &mut Notes) {
     }
 }
 
-/// A smaller limit refuses every server, and from the larger one on a server counts as unsynchronised (RFC 5905 §7.2,
-/// MAXDISP).
-pub(crate) const SMALLEST_DISTANCE: Span = Span::from_millis(1);
-pub(crate) const LARGEST_DISTANCE: Span = Span::from_secs(16);
-
-fn check_timezone(timezone: Option<&str>, notes: &mut Notes) {
-    if let Some(name) = timezone.filter(|name| !is_zone_name(name)) {
+fn check_step(step: Step, max_change: Span, notes: &mut Notes) {
+    let Step { threshold, limit } = step;
+    notes.range("clock.step.limit", limit, ranges::STEP_LIMIT);
+    if threshold == Span::default() {
         notes.wrong(
-            "timezone",
-            format!("{name:?} is no name of a time zone: those are as Asia/Shanghai, Etc/GMT+8 or UTC"),
+            "clock.step.threshold",
+            "must be more than 0s; for no steps at all set clock.step.limit to 0",
+        );
+    } else if threshold > max_change && max_change != Span::default() {
+        notes.wrong(
+            "clock.step.threshold",
+            format!(
+                "{threshold} is larger than clock.max_change, {max_change}: the first step would be refused"
+            ),
         );
     }
 }
 
-/// Whether it has the form of a name in the tz database, which has no dots, so `..` neither. `localtime` is where some
-/// hosts lead back to /etc/localtime.
-fn is_zone_name(name: &str) -> bool {
-    let word = |b: u8| b.is_ascii_alphanumeric() || b"_+-".contains(&b);
-    let part = |part: &str| !part.is_empty() && part.bytes().all(word);
-    name.len() <= LONGEST_ZONE && name != "localtime" && name.split('/').all(part)
+fn check_timezone(timezone: Option<&str>, notes: &mut Notes) {
+    let Some(name) = timezone else { return };
+    if !is_zone_name(name) {
+        notes.wrong(
+            "timezone",
+            format!("{name:?} is no name of a time zone: those are as Asia/Shanghai, Etc/GMT+8 or UTC"),
+        );
+    } else if name.starts_with("right/") {
+        notes.wrong(
+            "timezone",
+            format!("{name:?} counts leap seconds, which the system clock does not: name it without right/"),
+        );
+    }
 }
 
-/// No part of a path is longer (NAME_MAX).
-const LONGEST_ZONE: usize = 255;
+/// Returns true if `name` has the form of a name in the tz database: one to three words, of which the first begins with a
+/// letter. Such a name has no dots, so it leads out of no folder. `localtime` is where some hosts lead back to
+/// /etc/localtime.
+fn is_zone_name(name: &str) -> bool {
+    let word = |word: &str| {
+        word.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+-".contains(&b))
+    };
+    name.len() <= ranges::LONGEST_TIMEZONE
+        && name != "localtime"
+        && name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name.split('/').count() <= 3
+        && name.split('/').all(word)
+}
 
 fn check_thresholds(thresholds: &Thresholds, notes: &mut Notes) {
-    let Thresholds { offset, error_bound, spread, hold: _ } = *thresholds;
+    let Thresholds { offset, error_bound, spread, hold } = *thresholds;
     for (field, span) in [("offset", offset), ("error_bound", error_bound), ("spread", spread)] {
-        if span.as_secs_f64() <= 0.0 {
-            notes.wrong(format!("thresholds.{field}"), "must be more than 0s");
-        }
+        notes.positive(&format!("thresholds.{field}"), span);
     }
+    notes.range("thresholds.hold", hold, ranges::HOLD);
 }
 
 #[cfg(test)]
@@ -382,8 +295,8 @@ mod tests {
     #[test]
     fn a_small_profile_passes() {
         let checked = outcome(A).unwrap();
-        assert_eq!((checked.upstreams.len(), checked.access.len()), (1, 3));
-        assert!(checked.hints.is_empty());
+        assert_eq!((checked.sources().len(), checked.access().len()), (1, 3));
+        assert!(checked.hints().is_empty());
     }
 
     #[test]
@@ -483,14 +396,15 @@ mod tests {
 
     #[test]
     fn sources_of_restrict_lines() {
-        let check = |source: &str, expected: Result<usize, &str>| match (parse_source(source), expected) {
-            (Ok(AccessSource::Networks(networks)), Ok(count)) => {
-                assert_eq!(networks.len(), count, "{source}");
-            }
-            (Ok(AccessSource::Upstreams), Ok(0)) => {}
-            (Err(why), Err(part)) => assert!(why.contains(part), "{source}: {why}"),
-            (outcome, _) => panic!("{source}: {outcome:?}"),
-        };
+        let check =
+            |source: &str, expected: Result<usize, &str>| match (access::parse_source(source), expected) {
+                (Ok(AccessSource::Networks(networks)), Ok(count)) => {
+                    assert_eq!(networks.len(), count, "{source}");
+                }
+                (Ok(AccessSource::Upstreams), Ok(0)) => {}
+                (Err(why), Err(part)) => assert!(why.contains(part), "{source}: {why}"),
+                (outcome, _) => panic!("{source}: {outcome:?}"),
+            };
         check("default", Ok(2));
         check("source", Ok(0));
         check("10.0.0.0/8", Ok(1));
@@ -521,7 +435,7 @@ mod tests {
         assert!(refused(&line("default", "\"ignore\"")));
         assert!(refused(&line("192.0.2.1", "\"ignore\", \"ntpport\"")));
         assert!(
-            refused(&(line("192.0.2.1", "\"ignore\"") + &line("192.0.2.1", ""))),
+            refused(&(line("192.0.2.1", "\"ignore\"") + &line("192.0.2.1/32", ""))),
             "duplicates are merged"
         );
         assert!(
@@ -556,27 +470,31 @@ mod tests {
     fn files_and_port_of_served_nts() {
         let check = |lines: &str, expected: &str| {
             let text = format!("{A}[serve.nts]\n{lines}");
-            assert_eq!(outcome(&text).map(|checked| checked.hints), Err(expected.to_owned()), "{lines}");
+            assert_eq!(
+                outcome(&text).map(|checked| checked.hints().to_vec()),
+                Err(expected.to_owned()),
+                "{lines}"
+            );
         };
         let good = "certificate = 'web_tls.crt'\nprivate_key = 'web_tls.key'\n";
-        assert_eq!(outcome(&format!("{A}[serve.nts]\n{good}")).unwrap().hints, [""; 0]);
+        assert_eq!(outcome(&format!("{A}[serve.nts]\n{good}")).unwrap().hints(), [""; 0]);
         let what = "is no file's name: letters, digits, '.', '-' and '_', no folder";
         check(&good.replace("web_tls.crt", "/etc/x"), &format!("serve.nts.certificate: \"/etc/x\" {what}"));
         check(&good.replace("web_tls.key", ".."), &format!("serve.nts.private_key: \"..\" {what}"));
         check(&format!("{good}cookie_keys = ''"), &format!("serve.nts.cookie_keys: \"\" {what}"));
         check(&format!("{good}port = 0"), "serve.nts.port: 0 is no port");
-        let hints = outcome(&format!("{A}[serve]\nenabled = false\n[serve.nts]\n{good}")).unwrap().hints;
-        assert_eq!(hints, ["serve.nts: does nothing while serve.enabled is false"]);
+        let hints = outcome(&format!("{A}[serve]\nenabled = false\n[serve.nts]\n{good}")).unwrap();
+        assert_eq!(hints.hints(), ["serve.nts: does nothing while serve.enabled is false"]);
     }
 
     #[test]
     fn kod_without_limited_is_a_hint() {
         let checked = outcome(&format!("{A}[[restrict]]\nsource = \"default\"\nflags = [\"kod\"]")).unwrap();
-        assert_eq!(checked.hints, ["restrict[0].flags: kod does nothing without limited"]);
+        assert_eq!(checked.hints(), ["restrict[0].flags: kod does nothing without limited"]);
         let text = "[[restrict]]\nsource = \"default\"\nflags = [\"noepeer\", \"nomodify\", \"notrap\"]";
         let checked = outcome(&format!("{A}{text}")).unwrap();
         let why = "noepeer does nothing: no association is ever made from a packet";
-        assert_eq!(checked.hints, [format!("restrict[0].flags: {why}")]);
+        assert_eq!(checked.hints(), [format!("restrict[0].flags: {why}")]);
     }
 
     #[test]

@@ -1,0 +1,151 @@
+//! The access list of a profile: whom each entry is for, which flags do nothing, and whether every upstream's answers
+//! could come in. Notes what is wrong; reads nothing but its arguments.
+use std::{collections::BTreeSet, net::IpAddr};
+
+use super::Notes;
+use crate::{
+    Flag, Restrict, Upstream,
+    network::{Network, NetworkError},
+    ranges,
+};
+
+/// One entry of the access list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Whom it is for.
+    pub source: AccessSource,
+    /// What is denied or limited there.
+    pub flags: BTreeSet<Flag>,
+}
+
+/// Whom an entry of the access list is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessSource {
+    /// `default`: every address of both families.
+    Everybody,
+    /// One network.
+    Network(Network),
+    /// `source`: the upstreams, at whatever addresses they are.
+    Upstreams,
+}
+
+/// Notes what is wrong with each entry; those that are right.
+pub(super) fn check(restrict: &[Restrict], notes: &mut Notes) -> Vec<Access> {
+    if restrict.len() > ranges::MOST_RESTRICT {
+        let most = ranges::MOST_RESTRICT;
+        notes.wrong("restrict", format!("{} are too many: at most {most}", restrict.len()));
+    }
+    let mut access = Vec::new();
+    for (n, Restrict { source, flags }) in restrict.iter().enumerate() {
+        match parse_source(source) {
+            Ok(source) => access.push(Access { source, flags: flags.iter().copied().collect() }),
+            Err(why) => notes.wrong(format!("restrict[{n}].source"), format!("{source:?} {why}")),
+        }
+        let ntpport = flags.contains(&Flag::Ntpport);
+        let same =
+            |other: &Restrict| other.source == *source && other.flags.contains(&Flag::Ntpport) == ntpport;
+        if restrict[..n].iter().any(same) {
+            notes.wrong(
+                format!("restrict[{n}].source"),
+                format!("{source:?} is there twice: put the flags together"),
+            );
+        }
+        if source == "source" && flags.contains(&Flag::Ignore) {
+            notes.wrong(format!("restrict[{n}].flags"), "ignore would drop the replies of every upstream");
+        }
+        if source == "source" && flags.contains(&Flag::Ntpport) {
+            notes.wrong(
+                format!("restrict[{n}].flags"),
+                "a template is for every port: ntpport cannot be in it",
+            );
+        }
+        check_effect(n, flags, notes);
+    }
+    access
+}
+
+/// Says which flags are taken and change nothing. Those that distributions ship in every file go without a word.
+fn check_effect(n: usize, flags: &[Flag], notes: &mut Notes) {
+    if flags.contains(&Flag::Kod) && !flags.contains(&Flag::Limited) {
+        notes.hints.push(format!("restrict[{n}].flags: kod does nothing without limited"));
+    }
+    let idle = [
+        (Flag::Lowpriotrap, "lowpriotrap does nothing: there are no traps"),
+        (Flag::Mssntp, "mssntp does nothing: requests are not signed by a domain controller here"),
+        (Flag::Noepeer, "noepeer does nothing: no association is ever made from a packet"),
+        (Flag::Nomrulist, "nomrulist does nothing: the list of clients cannot be asked for"),
+    ];
+    for (_, why) in idle.iter().filter(|(flag, _)| flags.contains(flag)) {
+        notes.hints.push(format!("restrict[{n}].flags: {why}"));
+    }
+}
+
+/// `default`, an address, or a network; or `source`.
+pub(super) fn parse_source(source: &str) -> Result<AccessSource, NetworkError> {
+    match source {
+        "default" => Ok(AccessSource::Everybody),
+        "source" => Ok(AccessSource::Upstreams),
+        _ => source.parse().map(AccessSource::Network),
+    }
+}
+
+/// Notes each upstream whose replies the access list drops: it would never be reached. Of one that is given by name this is
+/// known only where no address could be let in.
+pub(super) fn check_reachable(upstreams: &[Upstream], access: &[Access], notes: &mut Notes) {
+    for (n, upstream) in upstreams.iter().enumerate() {
+        let Upstream { server, peer, pool, port, .. } = upstream;
+        for (part, host) in [("server", server), ("peer", peer), ("pool", pool)] {
+            let Some(host) = host else { continue };
+            let message = match host.parse::<IpAddr>() {
+                Ok(address) if ignores(access, address, *port) => {
+                    format!(
+                        "{address} is covered by a restrict line with ignore: its replies would be dropped"
+                    )
+                }
+                Err(_) if ignores_everybody(access, *port) => {
+                    format!("every restrict line says ignore: the replies of {host} would be dropped")
+                }
+                Ok(_) | Err(_) => continue,
+            };
+            notes.wrong(format!("upstreams[{n}].{part}"), message);
+        }
+    }
+}
+
+/// Returns true if the agent drops whatever comes from this address and port: of all entries that cover it the most specific
+/// ones say so. The template counts as an entry for the address alone, unless there is one. What no entry covers is
+/// answered. The agent's table of ranges answers the same faster; a test of the agent compares the two.
+pub fn ignores(access: &[Access], address: IpAddr, port: u16) -> bool {
+    let address = address.to_canonical();
+    let of_host = |each: &Access| match each.source {
+        AccessSource::Network(network) => {
+            network.is_host() && network.contains(address) && !each.flags.contains(&Flag::Ntpport)
+        }
+        AccessSource::Everybody | AccessSource::Upstreams => false,
+    };
+    let template = access.iter().rev().find(|each| each.source == AccessSource::Upstreams);
+    if let Some(template) = template.filter(|_| !access.iter().any(of_host)) {
+        return template.flags.contains(&Flag::Ignore);
+    }
+    // How specific an entry is; none if it does not hold for the address and port.
+    let rank = |each: &Access| {
+        let bits = match each.source {
+            AccessSource::Everybody => 0,
+            AccessSource::Network(network) if network.contains(address) => network.bits(),
+            AccessSource::Network(_) | AccessSource::Upstreams => return None,
+        };
+        let ntpport = each.flags.contains(&Flag::Ntpport);
+        (!ntpport || port == ranges::NTP_PORT).then_some((bits, ntpport))
+    };
+    let best = access.iter().filter_map(rank).max();
+    best.is_some_and(|best| {
+        access.iter().any(|each| rank(each) == Some(best) && each.flags.contains(&Flag::Ignore))
+    })
+}
+
+/// Returns true if no address is let in at this port: every entry says `ignore`, and one of them is `default`.
+fn ignores_everybody(access: &[Access], port: u16) -> bool {
+    let holds = |each: &Access| port == ranges::NTP_PORT || !each.flags.contains(&Flag::Ntpport);
+    access.iter().all(|each| each.flags.contains(&Flag::Ignore))
+        && access.iter().any(|each| each.source == AccessSource::Everybody && holds(each))
+}

@@ -1,0 +1,112 @@
+//! A profile that passed the check. The operator writes only such a one, and the agent runs only such a one.
+use contract::{Mode, Span};
+
+use super::{Access, Source};
+use crate::{Clock, Profile, RtcMode, Serve, Thresholds, ranges};
+
+/// A profile that passed. Only [`crate::check`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    profile: Profile,
+    sources: Vec<Source>,
+    access: Vec<Access>,
+    local: Option<LocalClock>,
+    hints: Vec<String>,
+}
+
+/// How the node's own clock is served while no upstream can be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalClock {
+    /// At which stratum.
+    pub stratum: u8,
+    /// Whether several nodes elect one that serves.
+    pub orphan: bool,
+    /// How long without upstreams before it is served.
+    pub activate_after: Span,
+}
+
+impl Checked {
+    pub(super) fn new(
+        profile: Profile,
+        sources: Vec<Source>,
+        access: Vec<Access>,
+        local: Option<LocalClock>,
+        hints: Vec<String>,
+    ) -> Self {
+        Self { profile, sources, access, local, hints }
+    }
+
+    /// The profile as it was given.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Whether the clock may be moved.
+    pub fn mode(&self) -> Mode {
+        self.profile.mode
+    }
+
+    /// The upstreams: unique names, sound places, `min_poll` ≤ `max_poll`.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// The access list; never empty.
+    pub fn access(&self) -> &[Access] {
+        &self.access
+    }
+
+    /// How the node's own clock is served, if it is; within its ranges.
+    pub fn local(&self) -> Option<LocalClock> {
+        self.local
+    }
+
+    /// The server; limits within their ranges.
+    pub fn serve(&self) -> &Serve {
+        &self.profile.serve
+    }
+
+    /// Threads that answer requests.
+    pub fn workers(&self) -> usize {
+        self.profile.serve.workers.unwrap_or(ranges::DEFAULT_WORKERS).into()
+    }
+
+    /// Addresses in the rate table.
+    pub fn max_clients(&self) -> usize {
+        self.profile.serve.rate_limit.max_clients.unwrap_or(ranges::DEFAULT_MAX_CLIENTS) as usize
+    }
+
+    /// How the clock may be moved; rates within their ranges.
+    pub fn clock(&self) -> &Clock {
+        &self.profile.clock
+    }
+
+    /// How many sources must agree. With one or two sources, one alone is better than none; with more, one alone may be
+    /// the only liar that is left. Peers are not counted: they have their time from where this node has it, and none
+    /// before it has.
+    pub fn min_sources(&self) -> usize {
+        let independent = self.sources.iter().filter(|source| source.upstream.peer.is_none());
+        let votes: usize = independent.map(Source::votes).sum();
+        self.profile.clock.min_sources.map_or(if votes <= 2 { 1 } else { 2 }, usize::from)
+    }
+
+    /// Who writes the RTC.
+    pub fn rtc(&self) -> RtcMode {
+        self.profile.rtc.mode
+    }
+
+    /// The host's time zone, by a name that leads out of no folder; whether the host has it is not known.
+    pub fn timezone(&self) -> Option<&str> {
+        self.profile.timezone.as_deref()
+    }
+
+    /// From when on a deviation counts.
+    pub fn thresholds(&self) -> &Thresholds {
+        &self.profile.thresholds
+    }
+
+    /// What is allowed and yet probably not meant, for a reader.
+    pub fn hints(&self) -> &[String] {
+        &self.hints
+    }
+}

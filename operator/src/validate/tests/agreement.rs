@@ -1,0 +1,111 @@
+//! API server, operator and agent take the same policies. Random ones, of fixed seeds, go the whole way: the CRD's schema
+//! and CEL, as the API server evaluates them; this operator; the text of the profile; the agent's reader and check.
+//! They have values at and beyond each limit, since they are made from the schema.
+use api::TimeSyncPolicy;
+use profile::Checked;
+use serde_json::{Value, json};
+
+use crate::{keys::Secrets, validate::judge};
+
+mod schema;
+mod strategy;
+
+use strategy::Random;
+
+const POLICIES: u64 = 6_000;
+
+/// What becomes of one policy.
+struct Outcome {
+    /// Why the API server refuses it, or nothing.
+    api: Vec<String>,
+    operator: Result<Checked, String>,
+}
+
+impl Outcome {
+    fn of(policy: &Value, crd: &Value) -> Self {
+        let mut api = schema::problems(policy, crd);
+        // The API server evaluates no rule on an object that does not fit the schema.
+        if api.is_empty() {
+            let read: TimeSyncPolicy = serde_json::from_value(policy.clone()).expect("it fits the schema");
+            api.extend(kube::core::cel::validate_cel(&read).err().map(|errors| errors.to_string()));
+        }
+        let guard = serde_json::from_value(policy.clone()).expect("a guard reads every object");
+        let operator = judge(&guard, &Secrets::default()).wish.map_err(|refusal| refusal.to_string());
+        Self { api, operator }
+    }
+}
+
+/// The agent's way from a text.
+fn agent(text: &str) -> Result<Checked, String> {
+    let profile: profile::Profile = toml::from_str(text).map_err(|error| error.to_string())?;
+    profile::check(&profile).map_err(|error| error.to_string())
+}
+
+fn crd() -> Value {
+    let [(_, policies), _] = api::crds().unwrap();
+    serde_json::to_value(policies).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+}
+
+#[test]
+fn what_the_api_takes_every_agent_takes() {
+    let crd = crd();
+    let (mut taken, mut refused) = (0, 0);
+    for seed in 0..POLICIES {
+        let policy = Random::new(seed).policy(&crd);
+        let shown = || format!("seed {seed}: {policy}");
+        let Outcome { api, operator } = Outcome::of(&policy, &crd);
+        match &operator {
+            Ok(checked) => {
+                let text = toml::to_string(checked.profile()).unwrap();
+                assert_eq!(agent(&text).as_ref(), Ok(checked), "{}\n{text}", shown());
+            }
+            Err(why) if api.is_empty() => {
+                assert!(why.contains(COVERED) && is_beyond_cel(&policy), "{why}\n{}", shown());
+            }
+            Err(_) => {}
+        }
+        if api.is_empty() { taken += 1 } else { refused += 1 }
+    }
+    // A generator that made one kind alone would prove little.
+    assert!(taken > POLICIES / 10 && refused > POLICIES / 10, "{taken} taken, {refused} refused");
+}
+
+/// What the check says of an upstream under `ignore`.
+const COVERED: &str = "is covered by a restrict line with ignore";
+
+/// What the rule on the access list does not see, for the cost of it: entries for port 123 alone, and one network in two
+/// spellings. There the operator's condition says what is wrong.
+fn is_beyond_cel(policy: &Value) -> bool {
+    let entries: Vec<_> = policy["spec"]["restrict"].as_array().into_iter().flatten().collect();
+    let networks: Vec<_> =
+        entries.iter().map(|entry| network(entry["source"].as_str().unwrap_or_default())).collect();
+    let twice = |n: usize| networks[..n].iter().any(|other| other == &networks[n]);
+    let of_everybody = ["default", "0.0.0.0/0", "::/0"];
+    let for_all = entries.iter().filter(|entry| of_everybody.iter().any(|all| entry["source"] == json!(all)));
+    for_all.count() > 1
+        || (0..networks.len()).any(twice)
+        || entries.iter().any(|entry| entry["flags"].to_string().contains("ntpport"))
+}
+
+/// A source in one spelling.
+fn network(source: &str) -> String {
+    source.parse::<profile::Network>().map_or_else(|_| source.to_owned(), |network| format!("{network:?}"))
+}
+
+#[test]
+fn no_step_of_zero_and_no_list_that_ignores_everybody() {
+    let crd = crd();
+    for spec in [
+        json!({"upstreams": [{"name": "a", "server": "h"}], "clock": {"step": {"threshold": "0s"}}}),
+        json!({"upstreams": [{"name": "a", "server": "h"}], "restrict": [{"source": "default", "flags": ["ignore"]}]}),
+    ] {
+        let policy = json!({"apiVersion": "timesync.dev/v1alpha1", "kind": "TimeSyncPolicy",
+            "metadata": {"name": "p"}, "spec": spec});
+        let Outcome { api, operator } = Outcome::of(&policy, &crd);
+        assert!(!api.is_empty() && operator.is_err(), "{policy}");
+    }
+    let profile = toml::from_str(
+        "[[upstreams]]\nname = 'a'\nserver = 'h'\n[[restrict]]\nsource = 'default'\nflags = ['ignore']",
+    );
+    assert!(profile::check(&profile.unwrap()).is_err());
+}
