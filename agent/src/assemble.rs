@@ -186,8 +186,8 @@ mod tests {
     #[test]
     fn units_and_rights() {
         let profile: Profile = toml::from_str(
-            "[[upstreams]]\nname = \"a\"\nserver = \"ntp.example.com\"\niburst = true\nprefer = true\nmin_poll = 1\n\
-             [clock]\nmax_slew_rate = 5000\nmax_change = \"2m\"\nstep = { threshold = \"20ms\", limit = 1 }\non_external_step = \"Report\"\n\
+            "[[upstreams]]\nname = \"a\"\nserver = \"ntp.example.com\"\niburst = true\nprefer = true\nminPoll = 1\n\
+             [clock]\nmaxSlewRate = 5000\nmaxChange = \"2m\"\nstep = { threshold = \"20ms\", limit = 1 }\nonExternalStep = \"Report\"\n\
              [stratum]\nlocal = 10\n",
         )
         .unwrap();
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn kinds_and_proofs() {
         let profile: Profile = toml::from_str(
-            "[[upstreams]]\nname = 'p'\npool = 'p.example'\nmax_sources = 3\nnts = {}\nburst = true\n\
+            "[[upstreams]]\nname = 'p'\npool = 'p.example'\nmaxSources = 3\nnts = {}\nburst = true\n\
              interleaved = true\n[[upstreams]]\nname = 'd'\ndevice = '/dev/ptp0'\ntrust = true\n\
              [[upstreams]]\nname = 'k'\nserver = 'k.example'\nport = 124\nkey = 's_k'\nrequire = true\n\
              [[upstreams]]\nname = 'n'\nserver = 'n.example'\nnts = { ca = 's_ca', port = 4461 }\nnoselect = true\n\
@@ -262,16 +262,16 @@ mod tests {
             assert_eq!(config.sources[0].upstream, ntp::Upstream::Server { host, port: 123 });
         };
         check("local = 12", 12, false, 64.0);
-        check("local = 12\nactivate_after = '1500ms'", 12, false, 1.5);
+        check("local = 12\nactivateAfter = '1500ms'", 12, false, 1.5);
         check("local = 10\norphan = true", 10, true, 300.0);
-        check("local = 10\norphan = true\nactivate_after = '0s'", 10, true, 0.0);
+        check("local = 10\norphan = true\nactivateAfter = '0s'", 10, true, 0.0);
     }
 
     #[test]
     fn clients_are_told_an_unusual_port() {
         let serving = |text: &str| {
             let text = format!(
-                "mode = 'Observe'\n[serve]\n{text}\n[serve.nts]\ncertificate = 'c'\nprivate_key = 'k'\ncookie_keys = 's'"
+                "mode = 'Observe'\n[serve]\n{text}\n[serve.nts]\ncertificate = 'c'\nprivateKey = 'k'\ncookieKeys = 's'"
             );
             key_serving(&profile::check(&toml::from_str(&text).unwrap()).unwrap())
         };
@@ -303,9 +303,9 @@ mod tests {
         check(&two, 1);
         check(&(two.clone() + &server("c")), 2);
         check(&(two.clone() + &server("c") + "noselect = true"), 1);
-        check(&(two + "[clock]\nmin_sources = 2"), 2);
+        check(&(two + "[clock]\nminSources = 2"), 2);
         check("[[upstreams]]\nname = 'p'\npool = 'p.example'", 2);
-        check("[[upstreams]]\nname = 'p'\npool = 'p.example'\nmax_sources = 2", 1);
+        check("[[upstreams]]\nname = 'p'\npool = 'p.example'\nmaxSources = 2", 1);
         check("stratum.local = 10", 1);
         let peer = |name: &str| format!("[[upstreams]]\nname = '{name}'\npeer = '{name}.example'\n");
         check(&(server("a") + &peer("b") + &peer("c")), 1);

@@ -54,7 +54,7 @@ the agent observes. SIGTERM leaves the clock on its last good frequency and ends
     #[command(after_help = "\
 Example:
   $ timesync-agent check agent.toml
-  agent.toml: profile.upstreams[1].min_poll: 9 is larger than max_poll 6
+  agent.toml: profile.upstreams[1].minPoll: 9 is larger than maxPoll 6
 
 Exit code 0 if the file is right, 1 if not.")]
     Check {

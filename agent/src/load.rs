@@ -225,7 +225,7 @@ fn parse_agent_file(path: &Path, text: &str) -> Result<AgentFile, Error> {
         (Some(_), Some(_)) => wrong("profile: excludes agent.watch; one of the two says what to run"),
         (None, None) => wrong("profile: missing, and so is agent.watch; one of the two says what to run"),
         _ if let Some(why) = file.agent.http_address.as_deref().and_then(|a| socket_address(a).err()) => {
-            wrong(&format!("agent.http_address: {why}"))
+            wrong(&format!("agent.httpAddress: {why}"))
         }
         _ if let Some(why) = file.agent.boot.as_ref().and_then(|boot| wrong_boot_pod(boot, &file.agent)) => {
             wrong(why)
@@ -242,18 +242,18 @@ fn wrong_boot_pod(boot: &BootPod, agent: &Agent) -> Option<&'static str> {
             && path.to_str().is_some()
     };
     if !is_plain(&boot.manifest_directory) {
-        Some("agent.boot.manifest_directory: must be an absolute path without ..")
+        Some("agent.boot.manifestDirectory: must be an absolute path without ..")
     } else if !is_plain(&boot.host_state_directory) {
-        Some("agent.boot.host_state_directory: must be an absolute path without ..")
+        Some("agent.boot.hostStateDirectory: must be an absolute path without ..")
     } else if !boot.static_pod {
         None
     } else if boot.image.is_empty() {
-        Some("agent.boot.image: missing, and agent.boot.static_pod needs it")
+        Some("agent.boot.image: missing, and agent.boot.staticPod needs it")
     } else if agent.host_root == Path::new("/") {
-        Some("agent.boot.static_pod: needs agent.host_root, where the pod sees the host's files")
+        Some("agent.boot.staticPod: needs agent.hostRoot, where the pod sees the host's files")
     } else if !is_plain(&agent.host_root) || !is_plain(&agent.state_directory) {
         Some(
-            "agent.boot.static_pod: needs absolute paths without .. in agent.host_root and agent.state_directory",
+            "agent.boot.staticPod: needs absolute paths without .. in agent.hostRoot and agent.stateDirectory",
         )
     } else {
         None
@@ -290,7 +290,7 @@ const NO_ZONE: &str = "must not be a link-local address, which is unreachable wi
 
 /// An error of the parser on one line, with the line it speaks of.
 pub(crate) fn located(text: &str, error: &toml::de::Error) -> String {
-    let message = error.message().replace('\n', ", ");
+    let message = profile::in_present_spelling(error.message()).replace('\n', ", ");
     match error.span().and_then(|span| text.get(..span.start)) {
         Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
         None => message,
@@ -365,7 +365,7 @@ mod tests {
             let refused = outcome(Some(&name.to_string()), Some((&name.key(), text)));
             assert!(refused.starts_with("ProfileInvalid: ") && refused.contains(expected), "{refused}");
         };
-        check(&format!("{GOOD}min_poll = 9"), "upstreams[0].min_poll: 9 is larger than max_poll 6");
+        check(&format!("{GOOD}minPoll = 9"), "upstreams[0].minPoll: 9 is larger than maxPoll 6");
         check(&format!("{GOOD}nonsense = 9"), "line 4: unknown field `nonsense`");
         check("[[upstreams]\n", "line 1");
     }
@@ -395,10 +395,10 @@ mod tests {
         check("", "profile: missing");
         check("[profile]\nmode = \"Observe\"", "ok");
         check("[profile]\n[agent.watch]\ndirectory = \"/x\"", "profile: excludes agent.watch");
-        check("[agent]\nhttp_address = \"x\"\n[profile]", "agent.http_address: must be ADDRESS:PORT");
+        check("[agent]\nhttpAddress = \"x\"\n[profile]", "agent.httpAddress: must be ADDRESS:PORT");
         // As editors of Windows write it.
         check(
-            "\u{feff}[agent]\r\nhttp_address = \"127.0.0.1:1\"   \r\n[profile]\r\nmode = \"Observe\"\r\n",
+            "\u{feff}[agent]\r\nhttpAddress = \"127.0.0.1:1\"   \r\n[profile]\r\nmode = \"Observe\"\r\n",
             "ok",
         );
         fs::write(&path, b"\xff\xfe[\0p\0").unwrap();
@@ -408,19 +408,19 @@ mod tests {
         );
         check("[agent]\nhttp = 1", "line 2: unknown field `http`");
         let boot = |agent: &str, boot: &str| {
-            format!("[agent]\n{agent}\n[agent.boot]\nmanifest_directory = \"/m\"\n{boot}\n[profile]")
+            format!("[agent]\n{agent}\n[agent.boot]\nmanifestDirectory = \"/m\"\n{boot}\n[profile]")
         };
-        let host = "host_root = \"/host\"";
+        let host = "hostRoot = \"/host\"";
         check(&boot("", ""), "ok");
-        check(&boot("", "static_pod = true"), "agent.boot.image: missing");
-        check(&boot("", "static_pod = true\nimage = \"i\""), "needs agent.host_root");
-        check(&boot(host, "static_pod = true\nimage = \"i\""), "ok");
-        check(&boot("host_root = \"host\"", "static_pod = true\nimage = \"i\""), "absolute paths");
-        check(&boot(host, "").replace("/m", "m"), "agent.boot.manifest_directory: must be an absolute");
-        check(&boot(host, "").replace("/m", "/m/../x"), "agent.boot.manifest_directory: must be an absolute");
+        check(&boot("", "staticPod = true"), "agent.boot.image: missing");
+        check(&boot("", "staticPod = true\nimage = \"i\""), "needs agent.hostRoot");
+        check(&boot(host, "staticPod = true\nimage = \"i\""), "ok");
+        check(&boot("hostRoot = \"host\"", "staticPod = true\nimage = \"i\""), "absolute paths");
+        check(&boot(host, "").replace("/m", "m"), "agent.boot.manifestDirectory: must be an absolute");
+        check(&boot(host, "").replace("/m", "/m/../x"), "agent.boot.manifestDirectory: must be an absolute");
         check(
-            &boot(host, "host_state_directory = \"x\""),
-            "agent.boot.host_state_directory: must be an absolute",
+            &boot(host, "hostStateDirectory = \"x\""),
+            "agent.boot.hostStateDirectory: must be an absolute",
         );
         check(&boot(host, "nonsense = 1"), "unknown field `nonsense`");
     }

@@ -92,10 +92,10 @@ hooks=$(render | documents templates/uninstall.yaml)
 
 echo "chart: the static pod is opt-in"
 rendered=$(render)
-[[ $rendered == *"static_pod = false"* ]] || fail "agents are not told to remove a static pod that was switched off"
+[[ $rendered == *"staticPod = false"* ]] || fail "agents are not told to remove a static pod that was switched off"
 [[ $rendered != *timesync.dev/boot* ]] || fail "agents without static pods are told to remove them"
 rendered=$(render --set agent.boot.staticPod=true)
-[[ $rendered == *"static_pod = true"* && $rendered == *timesync.dev/boot* ]] || fail "agent.boot.staticPod is ignored"
+[[ $rendered == *"staticPod = true"* && $rendered == *timesync.dev/boot* ]] || fail "agent.boot.staticPod is ignored"
 
 echo "chart: which nodes get an agent"
 rendered=$(render --set agent.nodeSelector=null,agent.affinity=null,agent.tolerations=null)

@@ -186,7 +186,7 @@ impl Machine {
 
     /// Starts the agent with this profile (TOML, the text below `[profile]`).
     pub(crate) fn start_agent(self, profile: &str) -> anyhow::Result<()> {
-        let file = format!("[agent]\nstate_directory = \"{STATE}\"\n\n{profile}");
+        let file = format!("[agent]\nstateDirectory = \"{STATE}\"\n\n{profile}");
         self.put(CONFIG, &file)?;
         self.run(Self::START)?;
         self.wait_for("to answer", Duration::from_secs(60), |_| true).map(drop)

@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_a_server_needs() {
-        let text = "[serve]\nkeys = ['s_a', 's_b']\nnts = { certificate = 't_c', private_key = 't_k', cookie_keys = 'nts-cookie-keys' }";
+        let text = "[serve]\nkeys = ['s_a', 's_b']\nnts = { certificate = 't_c', privateKey = 't_k', cookieKeys = 'nts-cookie-keys' }";
         let profile: Profile = toml::from_str(text).unwrap();
         assert_eq!(
             files(&profile).iter().map(String::as_str).collect::<Vec<_>>(),

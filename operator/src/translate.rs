@@ -28,7 +28,7 @@ impl FieldError {
 /// the files that they become.
 pub(crate) fn in_the_words_of_the_spec(error: &CheckError) -> FieldError {
     let written = |field: &str| match field {
-        "serve.nts.certificate" | "serve.nts.private_key" => "serve.nts.tlsSecret".to_owned(),
+        "serve.nts.certificate" | "serve.nts.privateKey" => "serve.nts.tlsSecret".to_owned(),
         _ => match field.strip_suffix(".key") {
             Some(upstream) => format!("{upstream}.keyRef"),
             None => field.to_owned(),
@@ -355,7 +355,7 @@ mod tests {
         let upstream = translated("{upstreams: [{name: a, server: b}]}").upstreams.remove(0);
         assert_eq!(upstream, toml::from_str("name = 'a'\nserver = 'b'").unwrap());
         let nts = translated("{serve: {nts: {tlsSecret: s}}}").serve.nts;
-        let files = "certificate = 's_tls.crt'\nprivate_key = 's_tls.key'\ncookie_keys = 'nts-cookie-keys'";
+        let files = "certificate = 's_tls.crt'\nprivateKey = 's_tls.key'\ncookieKeys = 'nts-cookie-keys'";
         assert_eq!(nts, Some(toml::from_str(files).unwrap()));
     }
 
@@ -383,15 +383,15 @@ mod tests {
             "trust = true",
             "require = true",
             "noselect = true",
-            "max_poll = 1",
+            "maxPoll = 1",
             "key = \"n_k\"",
             "pool = \"many\"",
-            "max_sources = 3",
+            "maxSources = 3",
             "[upstreams.nts]\nport = 4460",
             "ca = \"n.m_ca_1\"",
             "port = 4461",
             "device = \"/dev/ptp0\"",
-            "min_sources = 2",
+            "minSources = 2",
             "mode = \"Step\"",
             "smear = \"Upstream\"",
             "[\"kod\", \"limited\"]",
@@ -399,13 +399,13 @@ mod tests {
             "source = \"source\"\nflags = [\"lowpriotrap\", \"mssntp\", \"noepeer\", \"nomodify\", \"nomrulist\", \"nopeer\", \"noquery\"]",
             "local = 10",
             "orphan = true",
-            "activate_after = \"60s\"",
-            "max_clients = 2048",
+            "activateAfter = \"60s\"",
+            "maxClients = 2048",
             "workers = 4",
             "keys = [\"n_a\", \"n_b\"]",
             "certificate = \"tls_tls.crt\"",
-            "private_key = \"tls_tls.key\"",
-            "cookie_keys = \"nts-cookie-keys\"",
+            "privateKey = \"tls_tls.key\"",
+            "cookieKeys = \"nts-cookie-keys\"",
             "port = 4462",
             "enabled = false",
             "port = 1123",
@@ -414,14 +414,14 @@ mod tests {
             "leak = 1",
             "threshold = \"1s\"",
             "limit = 0",
-            "max_slew_rate = 5000",
-            "max_change = \"3600s\"",
-            "max_distance = \"16s\"",
-            "on_external_step = \"Report\"",
+            "maxSlewRate = 5000",
+            "maxChange = \"3600s\"",
+            "maxDistance = \"16s\"",
+            "onExternalStep = \"Report\"",
             "timezone = \"Asia/Shanghai\"",
             "mode = \"Verified\"",
             "offset = \"1ms\"",
-            "error_bound = \"2ms\"",
+            "errorBound = \"2ms\"",
             "spread = \"3ms\"",
             "hold = \"4s\"",
         ] {

@@ -116,7 +116,7 @@ mod tests {
         check("", &["key = 'gone'\ntrust = true", ""], None, "trusted");
         check("", &["key = 'gone'", "key = 'there'", ""], Some("bc"), "Upstream a needs");
         check("", &["key = 'gone'\nnoselect = true", ""], Some("b"), "Upstream a needs");
-        check("[clock]\nmin_sources = 2", &["nts = { ca = 'gone' }", "nts = {}"], None, "fewer");
+        check("[clock]\nminSources = 2", &["nts = { ca = 'gone' }", "nts = {}"], None, "fewer");
         // Two of four have to agree; one of them alone is not enough.
         check("", &["key = 'gone'", "key = 'gone'", "key = 'gone'", "nts = {}"], None, "fewer");
         let own_clock = "[stratum]\nlocal = 10";

@@ -21,7 +21,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     File(#[from] load::Error),
     /// It says that there is no HTTP, and the local socket is not served either.
-    #[error("no agent answers at {path}: {source}; and agent.http_address is not set", path = path.display())]
+    #[error("no agent answers at {path}: {source}; and agent.httpAddress is not set", path = path.display())]
     NoHttp {
         /// The socket.
         path: PathBuf,
@@ -32,7 +32,7 @@ pub(crate) enum Error {
     #[error("--http-address: {0}")]
     Address(String),
     /// The token of the file cannot be had.
-    #[error("agent.token_file: {0}")]
+    #[error("agent.tokenFile: {0}")]
     Token(#[from] NoToken),
     /// Nobody answers at the socket.
     #[error("no agent answers at {path}: {source}", path = path.display())]

@@ -84,12 +84,12 @@ mod tests {
         check(&format!("[[{upstream}"), Ok("ok (Discipline, 1 upstream, serves on UDP port 123)"));
         check(&format!("[[profile.{upstream}"), Ok("ok (Discipline, 1 upstream, serves on UDP port 123)"));
         check(
-            &format!("[[{upstream}min_poll = 9"),
-            Err("f.toml: upstreams[0].min_poll: 9 is larger than max_poll 6"),
+            &format!("[[{upstream}minPoll = 9"),
+            Err("f.toml: upstreams[0].minPoll: 9 is larger than maxPoll 6"),
         );
         check(
-            &format!("[[profile.{upstream}min_poll = 9"),
-            Err("f.toml: profile.upstreams[0].min_poll: 9 is larger than max_poll 6"),
+            &format!("[[profile.{upstream}minPoll = 9"),
+            Err("f.toml: profile.upstreams[0].minPoll: 9 is larger than maxPoll 6"),
         );
         check("[agent.watch]\ndirectory = \"/x\"", Ok("ok (profiles are handed over in /x)"));
         check("mode = \"Obey\"", Err("unknown variant `Obey`, expected `Discipline` or `Observe`"));
@@ -101,10 +101,10 @@ mod tests {
         let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/agent.md");
         let reference = fs::read_to_string(reference).unwrap();
         let file: AgentFile = toml::from_str(
-            "[agent]\ntoken_file = \"t\"\n[agent.watch]\ndirectory = \"d\"\n[profile.stratum]\nlocal = 1\n\
-             [[profile.upstreams]]\nname = \"a\"\nserver = \"b\"\nkey = \"k\"\npool = \"p\"\nmax_sources = 1\n\
+            "[agent]\ntokenFile = \"t\"\n[agent.watch]\ndirectory = \"d\"\n[profile.stratum]\nlocal = 1\n\
+             [[profile.upstreams]]\nname = \"a\"\nserver = \"b\"\nkey = \"k\"\npool = \"p\"\nmaxSources = 1\n\
              device = \"d\"\nburst = true\ninterleaved = true\ntrust = true\nrequire = true\nnoselect = true\n\
-             nts = { ca = \"c\" }\n[profile.clock]\nmin_sources = 1\nmax_distance = \"2s\"\nleap.mode = \"Step\"\n[[profile.restrict]]\nsource = \"default\"\n\
+             nts = { ca = \"c\" }\n[profile.clock]\nminSources = 1\nmaxDistance = \"2s\"\nleap.mode = \"Step\"\n[[profile.restrict]]\nsource = \"default\"\n\
              flags = [\"kod\"]",
         )
         .unwrap();

@@ -62,7 +62,7 @@ pub(super) fn local(line: &Line<'_>, draft: &mut Draft) {
             "waitunsynced" => stratum.activate_after = seconds(&mut words, &option, draft),
             "distance" | "activate" | "waitsynced" => {
                 words.skip(1);
-                let field = draft.field("stratum.activate_after");
+                let field = draft.field("stratum.activateAfter");
                 draft.leave_out(
                     line,
                     format!(
@@ -76,7 +76,7 @@ pub(super) fn local(line: &Line<'_>, draft: &mut Draft) {
     }
     draft.profile.stratum = stratum;
     draft.carry(line);
-    let field = draft.field("stratum.activate_after");
+    let field = draft.field("stratum.activateAfter");
     if stratum.activate_after.is_none() && !stratum.orphan {
         draft.note(
             line,
@@ -131,7 +131,7 @@ pub(super) fn max_change(line: &Line<'_>, draft: &mut Draft) {
     let Some(change) = seconds(&mut words, "maxchange", draft) else { return };
     draft.profile.clock.max_change = if change == Span::default() { NO_LIMIT } else { change };
     draft.carry(line);
-    let field = draft.field("clock.max_change");
+    let field = draft.field("clock.maxChange");
     draft.note(
         line,
         format!(

@@ -27,7 +27,7 @@ pub(super) fn of_chrony(draft: &mut Draft, said: impl Fn(&str) -> bool) {
         ));
     }
     if !said("maxchange") {
-        let field = draft.field("clock.max_change");
+        let field = draft.field("clock.maxChange");
         let change = draft.profile.clock.max_change;
         draft.remark(format!(
             "chronyd makes corrections of any size without maxchange. Here one of more than \
@@ -35,7 +35,7 @@ pub(super) fn of_chrony(draft: &mut Draft, said: impl Fn(&str) -> bool) {
         ));
     }
     if !said("maxslewrate") {
-        let field = draft.field("clock.max_slew_rate");
+        let field = draft.field("clock.maxSlewRate");
         let rate = draft.profile.clock.max_slew_rate;
         draft.remark(format!(
             "chronyd slews by up to 83333 ppm without maxslewrate. Here it is {rate} ppm, as \
@@ -63,13 +63,13 @@ fn of_both(program: &str, draft: &mut Draft) {
         })
         .fold(0, u8::saturating_add);
     if votes > 2 && draft.profile.clock.min_sources.is_none() {
-        let field = draft.field("clock.min_sources");
+        let field = draft.field("clock.minSources");
         draft.remark(format!(
             "{program} follows one source if it hears no other. Here two must agree, as there are more than two; \
              {field}: 1 is {program}'s way"
         ));
     }
-    let field = draft.field("min_poll");
+    let field = draft.field("minPoll");
     if draft.profile.upstreams.iter().any(|each| (each.min_poll, each.max_poll) == (6, 10)) {
         draft.remark(format!(
             "where no minpoll and maxpoll are given {program} asks every 64 s to 1024 s, so that is written out. \

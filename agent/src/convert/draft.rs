@@ -115,12 +115,10 @@ impl Draft {
         self.target
     }
 
-    /// A field as the result has it: `clock.max_change`, or `clock.maxChange` in a policy.
+    /// A field as the result has it: policies and agents' files have the same spelling.
+    #[allow(clippy::unused_self, reason = "its callers ask the draft for the words of the result")]
     pub(super) fn field(&self, name: &str) -> String {
-        match self.target {
-            Target::Agent => name.to_owned(),
-            Target::Policy => super::print::camel_case(name),
-        }
+        name.to_owned()
     }
 
     /// Another upstream, whose name is made here. `check` judges it later.
@@ -150,7 +148,7 @@ impl Draft {
     pub(super) fn set_max_distance(&mut self, line: &Line<'_>, option: &str, distance: Span) {
         let Range { least, most } = ranges::MAX_DISTANCE;
         if distance < least {
-            let field = self.field("clock.max_distance");
+            let field = self.field("clock.maxDistance");
             return self.leave_out(line, format!("{option}: {field} goes from {least} to {most}"));
         }
         if distance > most {

@@ -44,7 +44,7 @@ fn interval(given: Option<i8>, line: &Line<'_>, draft: &mut Draft) {
             draft.carry(line);
         }
         Some(interval) => {
-            let field = draft.field("serve.rate_limit.interval");
+            let field = draft.field("serve.rateLimit.interval");
             draft.leave_out(line, format!("{field} goes from -6 to 12, and this is {interval}"));
         }
         None => {}
@@ -64,7 +64,7 @@ pub(super) fn limit(line: &Line<'_>, draft: &mut Draft) {
                     #[allow(clippy::cast_possible_truncation, reason = "within -6 to 12")]
                     interval(Some(exponent as i8), line, draft);
                 } else {
-                    let field = draft.field("serve.rate_limit.interval");
+                    let field = draft.field("serve.rateLimit.interval");
                     let what = format!(
                         "average: {field} is a power of two in seconds, from -6 to 12, and no such is {rate} \
                          packets a second"
@@ -103,7 +103,7 @@ pub(super) fn mru(line: &Line<'_>, draft: &mut Draft) {
                     draft.carry(line);
                 }
                 Some(clients) => {
-                    let field = draft.field("serve.rate_limit.max_clients");
+                    let field = draft.field("serve.rateLimit.maxClients");
                     let (least, most) = (CLIENTS.start(), CLIENTS.end());
                     draft.leave_out(
                         line,
@@ -168,7 +168,7 @@ pub(super) fn tos(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) {
             }
             "maxclock" => {
                 words.next();
-                let field = draft.field("max_sources");
+                let field = draft.field("maxSources");
                 draft.note(
                     line,
                     format!(
@@ -218,7 +218,7 @@ pub(super) fn tinker(line: &Line<'_>, draft: &mut Draft) {
                 Some(span) if span == Span::default() => {
                     draft.profile.clock.max_change = NO_LIMIT;
                     draft.carry(line);
-                    let field = draft.field("clock.max_change");
+                    let field = draft.field("clock.maxChange");
                     draft.note(line, format!("0 is for no limit, which {field} cannot say: it is a century"));
                 }
                 Some(span) => {

@@ -39,6 +39,7 @@ pub(super) fn agent_file(profile: &Profile, rtc_device: Option<&Path>, origin: &
         profile: Value,
     }
     #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
     struct Agent<'a> {
         rtc_device: &'a Path,
     }
@@ -101,11 +102,11 @@ fn without(value: Value, default: &Value) -> Value {
     Value::Mapping(kept)
 }
 
-/// The same with the policy's names of fields, and references in place of files.
+/// The same with references in place of files.
 fn in_the_words_of_a_policy(value: Value) -> Value {
     match value {
         Value::Mapping(fields) => {
-            let fields = fields.into_iter().filter(|(field, _)| *field != "private_key");
+            let fields = fields.into_iter().filter(|(field, _)| *field != "privateKey");
             Value::Mapping(fields.map(field_of_a_policy).collect())
         }
         Value::Sequence(values) => {
@@ -126,7 +127,7 @@ fn field_of_a_policy((field, value): (Value, Value)) -> (Value, Value) {
         }
         // Both are in the one Secret of type kubernetes.io/tls.
         "certificate" => ("tlsSecret".to_owned(), reference(value).get("name").cloned().unwrap_or_default()),
-        _ => (camel_case(name), in_the_words_of_a_policy(value)),
+        _ => (name.to_owned(), in_the_words_of_a_policy(value)),
     };
     (Value::String(name), value)
 }
@@ -139,43 +140,22 @@ fn reference(file: Value) -> Value {
     Value::Mapping(pairs.into_iter().map(|(k, v)| (Value::from(k), Value::from(v))).collect())
 }
 
-/// `max_change` as a policy writes it: `maxChange`.
-pub(super) fn camel_case(name: &str) -> String {
-    let mut text = String::new();
-    for part in name.split_inclusive('_') {
-        let (head, tail) = part.split_at(part.chars().next().map_or(0, char::len_utf8));
-        let continued = !text.is_empty();
-        text += &if continued { head.to_uppercase() } else { head.to_owned() };
-        text += tail.trim_end_matches('_');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn camel_case_of_fields() {
-        for (name, expected) in
-            [("max_slew_rate", "maxSlewRate"), ("clock.max_change", "clock.maxChange"), ("mode", "mode")]
-        {
-            assert_eq!(camel_case(name), expected);
-        }
-    }
-
-    #[test]
     fn what_is_the_default_is_not_written() {
         let profile: Profile = toml::from_str(
-            "[[upstreams]]\nname = 'a'\nserver = 'h'\nmax_poll = 10\nnts = {}\n[clock]\nmax_slew_rate = \
-             500\nmin_sources = 2",
+            "[[upstreams]]\nname = 'a'\nserver = 'h'\nmaxPoll = 10\nnts = {}\n[clock]\nmaxSlewRate = \
+             500\nminSources = 2",
         )
         .unwrap();
         assert_eq!(
             agent_file(&profile, None, "f"),
             "# Made from f by `timesync-agent convert`.\n[[profile.upstreams]]\nname = \"a\"\nserver = \
-             \"h\"\nmax_poll = 10\n\n\
-             [profile.upstreams.nts]\n\n[profile.clock]\nmin_sources = 2\n"
+             \"h\"\nmaxPoll = 10\n\n\
+             [profile.upstreams.nts]\n\n[profile.clock]\nminSources = 2\n"
         );
         let policy = policy(&profile, "p", "f");
         assert!(policy.ends_with("maxPoll: 10\n    nts: {}\n  clock:\n    minSources: 2\n"), "{policy}");
@@ -186,7 +166,7 @@ mod tests {
         let profile: Profile = toml::from_str(
             "[[upstreams]]\nname = 'a'\nserver = 'h'\nkey = 's_k_1'\n[[upstreams]]\nname = 'b'\nserver = \
              'i'\nnts = { ca = 's_c' }\n\
-             [serve]\nkeys = ['s_k']\nnts = { certificate = 't_tls.crt', private_key = 't_tls.key' }",
+             [serve]\nkeys = ['s_k']\nnts = { certificate = 't_tls.crt', privateKey = 't_tls.key' }",
         )
         .unwrap();
         let spec = in_the_words_of_a_policy(said(&profile));

@@ -65,22 +65,22 @@ fn hosts_in_every_form() {
 
 #[test]
 fn servers_of_ntp() {
-    ntp("server a.example", &["server = \"a.example\"\nmin_poll = 6\nmax_poll = 10"], &[]);
+    ntp("server a.example", &["server = \"a.example\"\nminPoll = 6\nmaxPoll = 10"], &[]);
     ntp(
         "server a.example iburst burst true noselect",
         &["iburst = true\nburst = true\nnoselect = true"],
         &["note: with noselect"],
     );
     ntp("server a.example true", &["trust = true"], &[]);
-    ntp("pool p.example minpoll 5", &["pool = \"p.example\"\nmin_poll = 5\nmax_poll = 10"], &[]);
-    ntp("server a.example maxpoll 5", &["server = \"a.example\"\nmin_poll = 5\nmax_poll = 5"], &[]);
-    ntp("server a.example minpoll 12", &["min_poll = 10\nmax_poll = 10"], &[]);
+    ntp("pool p.example minpoll 5", &["pool = \"p.example\"\nminPoll = 5\nmaxPoll = 10"], &[]);
+    ntp("server a.example maxpoll 5", &["server = \"a.example\"\nminPoll = 5\nmaxPoll = 5"], &[]);
+    ntp("server a.example minpoll 12", &["minPoll = 10\nmaxPoll = 10"], &[]);
     ntp(
         "server a.example minpoll 18 maxpoll 20",
-        &["min_poll = 17\nmax_poll = 17"],
+        &["minPoll = 17\nmaxPoll = 17"],
         &["left out: minpoll 18", "left out: maxpoll 20"],
     );
-    ntp("server a.example minpoll x", &["min_poll = 6"], &["left out: minpoll: what follows"]);
+    ntp("server a.example minpoll x", &["minPoll = 6"], &["left out: minpoll: what follows"]);
     ntp("server a.example key 7", &["key = \"key-7\""], &[]);
     ntp(
         "server a.example key x",
@@ -228,25 +228,25 @@ fn settings_of_ntp() {
     ntp("discard", &[], &["left out: it does not say what it sets"]);
     ntp("limit average 0.25 burst 20 kod 0.5", &["interval = 2\nburst = 20"], &["note: kod"]);
     ntp("limit average 0.3", &[], &["left out: power of two"]);
-    ntp("mru maxdepth 2000 maxmem 4", &["max_clients = 2000"], &["note: maxmem"]);
+    ntp("mru maxdepth 2000 maxmem 4", &["maxClients = 2000"], &["note: maxmem"]);
     ntp(
         "tos minsane 1 minclock 3 maxclock 9 ceiling 8",
-        &["min_sources = 1"],
+        &["minSources = 1"],
         &["note: minclock", "note: maxclock", "left out: ceiling"],
     );
     ntp("tos minsane 0", &[], &["left out: minsane"]);
-    ntp("tos maxdist 16", &["max_distance = \"16s\""], &[]);
-    ntp("tos maxdist 3 minsane 1", &["max_distance = \"3s\"\nmin_sources = 1"], &[]);
-    ntp("tos maxdist 20", &["max_distance = \"16s\""], &["note: maxdist: 16s is the most"]);
-    ntp("tos maxdist 0", &[], &["left out: maxdist: clock.max_distance goes from 1ms to 16s"]);
+    ntp("tos maxdist 16", &["maxDistance = \"16s\""], &[]);
+    ntp("tos maxdist 3 minsane 1", &["maxDistance = \"3s\"\nminSources = 1"], &[]);
+    ntp("tos maxdist 20", &["maxDistance = \"16s\""], &["note: maxdist: 16s is the most"]);
+    ntp("tos maxdist 0", &[], &["left out: maxdist: clock.maxDistance goes from 1ms to 16s"]);
     ntp("tos maxdist x", &[], &["left out: maxdist: what follows is no number"]);
     ntp(
         "tinker step 0.25 panic 60 stepout 900",
-        &["threshold = \"250ms\"", "max_change = \"60s\""],
+        &["threshold = \"250ms\"", "maxChange = \"60s\""],
         &["note: stepout"],
     );
     ntp("tinker step 0", &["limit = 0"], &["note: 0 is for never"]);
-    ntp("tinker panic 0", &["max_change = \"876000h\""], &["note: 0 is for no limit"]);
+    ntp("tinker panic 0", &["maxChange = \"876000h\""], &["note: 0 is for no limit"]);
     ntp("tinker step -1", &[], &["left out: no number of seconds"]);
     ntp("tinker stepback 1", &[], &["left out: one threshold"]);
     ntp("disable monitor auth", &[], &["note: monitor", "note: auth"]);
@@ -258,7 +258,7 @@ fn settings_of_ntp() {
     ntp("trustedkey a", &[], &["left out: no number of a key"]);
     ntp(
         "nts cert /c\nnts enable\nnts key /k\nnts cookie /o mintls TLS1.3",
-        &["certificate = \"tls.crt\"\nprivate_key = \"tls.key\""],
+        &["certificate = \"tls.crt\"\nprivateKey = \"tls.key\""],
         &["note: cookie", "note: mintls"],
     );
     ntp("nts cert /c", &[], &["note: without `nts enable`"]);
@@ -295,11 +295,11 @@ fn settings_of_ntp() {
 
 #[test]
 fn an_orphan_waits() {
-    ntp("tos orphan 8 orphanwait 60", &["local = 8\norphan = true\nactivate_after = \"60s\""], &[]);
+    ntp("tos orphan 8 orphanwait 60", &["local = 8\norphan = true\nactivateAfter = \"60s\""], &[]);
     ntp("tos orphan 8\nserver 127.127.1.0", &["local = 8\norphan"], &["left out: another line says"]);
     chrony(
         "local stratum 8 orphan waitunsynced 60",
-        &["local = 8\norphan = true\nactivate_after = \"60s\""],
+        &["local = 8\norphan = true\nactivateAfter = \"60s\""],
         &[],
     );
     ntp("tos orphanwait 60", &[], &["note: without orphan"]);
@@ -322,20 +322,20 @@ fn servers_of_chrony() {
     }
     chrony(
         "SERVER a.example iBurst trust require xleave",
-        &["iburst = true\ninterleaved = true\ntrust = true\nrequire = true\nmin_poll = 6"],
+        &["iburst = true\ninterleaved = true\ntrust = true\nrequire = true\nminPoll = 6"],
         &[],
     );
     chrony(
         "pool p.example maxsources 3 polltarget 20 maxdelay 0.1",
-        &["max_sources = 3"],
+        &["maxSources = 3"],
         &["note: polltarget", "left out: maxdelay"],
     );
     chrony(
         "server a.example minpoll -6 maxpoll -2",
-        &["min_poll = 0\nmax_poll = 0"],
+        &["minPoll = 0\nmaxPoll = 0"],
         &["left out: minpoll -6", "left out: maxpoll -2"],
     );
-    chrony("server a.example maxpoll 5", &["server = \"a.example\"\nmin_poll = 6\n"], &[]);
+    chrony("server a.example maxpoll 5", &["server = \"a.example\"\nminPoll = 6\n"], &[]);
     chrony(
         "server a.example nts ntsport 4461\nntstrustedcerts /c",
         &["ca = \"ca.pem\"\nport = 4461"],
@@ -354,10 +354,10 @@ fn servers_of_chrony() {
     );
     chrony(
         "refclock PHC /dev/ptp0:nocrossts poll 2 dpoll -2 refid X",
-        &["device = \"/dev/ptp0\"\nmin_poll = 2\nmax_poll = 2"],
+        &["device = \"/dev/ptp0\"\nminPoll = 2\nmaxPoll = 2"],
         &["note: dpoll", "note: refid"],
     );
-    chrony("refclock PHC /dev/ptp0", &["device = \"/dev/ptp0\"\nmax_poll = 4"], &[]);
+    chrony("refclock PHC /dev/ptp0", &["device = \"/dev/ptp0\"\nmaxPoll = 4"], &[]);
     chrony("refclock PHC /dev/ptp0 tai", &[], &["left out: the whole upstream: tai"]);
     chrony("refclock PHC /dev/watchdog", &[], &["left out: the whole upstream, device"]);
     chrony("refclock SHM 0", &[], &["left out: the whole upstream"]);
@@ -412,29 +412,29 @@ fn settings_of_chrony() {
     chrony("makestep 0.5 10", &["threshold = \"500ms\"\nlimit = 10"], &["note: first 10 updates"]);
     chrony("makestep 0.1 -1", &["threshold = \"100ms\""], &["left out: steps at any time"]);
     chrony("makestep 0.1", &[], &["left out: makestep"]);
-    chrony("maxdistance 16.0", &["max_distance = \"16s\""], &[]);
-    chrony("maxdistance 0.5", &["max_distance = \"500ms\""], &[]);
-    chrony("maxdistance 30", &["max_distance = \"16s\""], &["note: maxdistance: 16s is the most"]);
+    chrony("maxdistance 16.0", &["maxDistance = \"16s\""], &[]);
+    chrony("maxdistance 0.5", &["maxDistance = \"500ms\""], &[]);
+    chrony("maxdistance 30", &["maxDistance = \"16s\""], &["note: maxdistance: 16s is the most"]);
     chrony("maxdistance -1", &[], &["left out: maxdistance: what follows is no number"]);
-    chrony("maxchange 10 1 2", &["max_change = \"10s\""], &["note: clock.max_change holds"]);
-    chrony("maxslewrate 1000.5", &["max_slew_rate = 1000"], &["note: whole ppm"]);
+    chrony("maxchange 10 1 2", &["maxChange = \"10s\""], &["note: clock.maxChange holds"]);
+    chrony("maxslewrate 1000.5", &["maxSlewRate = 1000"], &["note: whole ppm"]);
     chrony("maxslewrate 1e9", &[], &["left out: 100000"]);
-    chrony("minsources 1", &["min_sources = 1"], &[]);
+    chrony("minsources 1", &["minSources = 1"], &[]);
     chrony("leapsecmode slew", &["mode = \"Slew\""], &[]);
     chrony("leapsecmode none", &[], &["left out: none of"]);
     chrony("port 1123", &["port = 1123"], &[]);
     chrony("local stratum 8", &["local = 8"], &["note: chronyd serves its own clock at once"]);
-    chrony("local stratum 8 waitunsynced 0", &["local = 8\nactivate_after = \"0s\""], &[]);
+    chrony("local stratum 8 waitunsynced 0", &["local = 8\nactivateAfter = \"0s\""], &[]);
     chrony("local distance 0.1", &["local = 10"], &["left out: distance", "note: chronyd serves"]);
     chrony("local stratum 0", &[], &["left out: from 1 to 15"]);
     chrony("rtcsync", &[], &[]);
-    chrony("rtcdevice /dev/rtc1", &["rtc_device = \"/dev/rtc1\""], &[]);
+    chrony("rtcdevice /dev/rtc1", &["rtcDevice = \"/dev/rtc1\""], &[]);
     chrony("keyfile /k", &[], &["left out: clients that ask with a key"]);
     chrony("authselectmode mix", &[], &["note: it is so"]);
     chrony("authselectmode require", &[], &["left out: "]);
     chrony(
         "ntsservercert /c\nntsserverkey /k\nntsport 4461",
-        &["certificate = \"tls.crt\"\nprivate_key = \"tls.key\"\nport = 4461"],
+        &["certificate = \"tls.crt\"\nprivateKey = \"tls.key\"\nport = 4461"],
         &[],
     );
     chrony("ntsserverkey /k", &[], &["left out: both"]);

@@ -24,7 +24,7 @@ fn with_last_good(folder: &Folder, text: &str) -> String {
 
 fn steering(upstream: u16, more: &str) -> String {
     format!(
-        "[[upstreams]]\nname = \"a\"\nserver = \"127.0.0.1\"\nport = {upstream}\niburst = true\nmin_poll = 0\nmax_poll = 2\n{more}"
+        "[[upstreams]]\nname = \"a\"\nserver = \"127.0.0.1\"\nport = {upstream}\niburst = true\nminPoll = 0\nmaxPoll = 2\n{more}"
     )
 }
 
@@ -114,8 +114,8 @@ fn an_observer_says_that_the_clock_is_behind_and_leaves_it() {
     let (another, second) = (Folder::new(), free_udp_port());
     let other = Chronyd::start(&another, 3);
     let text = format!(
-        "{}[[profile.upstreams]]\nname = \"second\"\nserver = \"127.0.0.1\"\nport = {}\niburst = true\nmin_poll = 0\n\
-         max_poll = 0\n",
+        "{}[[profile.upstreams]]\nname = \"second\"\nserver = \"127.0.0.1\"\nport = {}\niburst = true\nminPoll = 0\n\
+         maxPoll = 0\n",
         files::alone(upstream.port, second),
         other.port
     );
@@ -156,7 +156,7 @@ fn a_pod_that_nobody_comes_for_is_removed() {
     let host = folder.path().join("host");
     fs::create_dir_all(host.join("manifests")).unwrap();
     let boot_pod = format!(
-        "host_root = \"{}\"\n[agent.boot]\nstatic_pod = true\nimage = \"i\"\nmanifest_directory = \"/manifests\"\n",
+        "hostRoot = \"{}\"\n[agent.boot]\nstaticPod = true\nimage = \"i\"\nmanifestDirectory = \"/manifests\"\n",
         host.display()
     );
     let text = files::alone_with(&boot_pod, free_udp_port(), free_udp_port());

@@ -150,14 +150,14 @@ fn told(upstreams: &[(&str, String, &str)], reason: Reason, sentence: &str) {
 }
 
 fn head() -> String {
-    "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\n[profile]\nmode = \"Observe\"\n\
+    "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\n[profile]\nmode = \"Observe\"\n\
      [profile.serve]\nenabled = false\n"
         .to_owned()
 }
 
 fn upstream(name: &str, address: &str) -> String {
     format!(
-        "[[profile.upstreams]]\nname = \"{name}\"\nserver = \"{address}\"\niburst = true\nmin_poll = 0\nmax_poll = 2\n"
+        "[[profile.upstreams]]\nname = \"{name}\"\nserver = \"{address}\"\niburst = true\nminPoll = 0\nmaxPoll = 2\n"
     )
 }
 
@@ -167,16 +167,16 @@ fn a_domain_controller_is_used_if_the_policy_says_so() {
         serve(Ipv4Addr::new(127, 0, 0, 8), |answer| dispersion(answer, 10));
         let folder = Folder::new();
         let text = format!(
-            "{}{}[profile.clock]\nmax_distance = \"16s\"\n",
+            "{}{}[profile.clock]\nmaxDistance = \"16s\"\n",
             head(),
-            upstream("dc", "127.0.0.8").replace("max_poll = 2", "max_poll = 1")
+            upstream("dc", "127.0.0.8").replace("maxPoll = 2", "maxPoll = 1")
         );
         let agent = Agent::start(&folder, &text);
         wait_for("the error bound", || agent.report().clock.reason == Reason::ErrorBound);
         let message = agent.report().clock.message;
         assert!(message.contains("dc itself may be wrong by that much"), "{message}");
         assert!(message.contains("raise thresholds.errorBound"), "{message}");
-        agent.rewrite(&format!("{text}[profile.thresholds]\nerror_bound = \"12s\"\n"));
+        agent.rewrite(&format!("{text}[profile.thresholds]\nerrorBound = \"12s\"\n"));
         wait_for("synchronized", || agent.report().clock.synchronized);
     });
 }
@@ -208,8 +208,7 @@ fn a_key_file_that_is_mended_is_not_called_wrong_any_more() {
         let keys = folder.path().join("keys");
         fs::create_dir(&keys).unwrap();
         fs::write(keys.join("k"), "1 MD5\n").unwrap();
-        let text = head()
-            .replace("[profile]", &format!("keys_directory = \"{}\"\n[profile]", keys.display()))
+        let text = head().replace("[profile]", &format!("keysDirectory = \"{}\"\n[profile]", keys.display()))
             + &upstream("a", "127.0.0.1")
             + "key = \"k\"\n";
         let agent = Agent::start(&folder, &text);

@@ -42,7 +42,7 @@ fn a_full_disk_is_told_once_and_the_lock_is_held() {
         fill(&state);
         let upstream = Chronyd::start(&folder, 3);
         let segment = state.join("shm");
-        let lines = format!("clock_bound_segment = \"{}\"\n", segment.display());
+        let lines = format!("clockBoundSegment = \"{}\"\n", segment.display());
         let text = files::alone_with(&lines, upstream.port, free_udp_port());
         let agent = Agent::start(&folder, &text);
         wait_for("synchronized", || agent.report().clock.synchronized);

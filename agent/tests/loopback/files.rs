@@ -11,10 +11,10 @@ pub(crate) fn alone(upstream: u16, served: u16) -> String {
 /// The same, with more lines in its first table.
 pub(crate) fn alone_with(lines: &str, upstream: u16, served: u16) -> String {
     format!(
-        "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\n{lines}\
+        "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\n{lines}\
          [profile]\nmode = \"Observe\"\n\
          [[profile.upstreams]]\nname = \"a\"\nserver = \"127.0.0.1\"\nport = {upstream}\niburst = true\n\
-         min_poll = 0\nmax_poll = 2\n\
+         minPoll = 0\nmaxPoll = 2\n\
          [profile.serve]\nport = {served}\n"
     )
 }
@@ -22,15 +22,15 @@ pub(crate) fn alone_with(lines: &str, upstream: u16, served: u16) -> String {
 /// An agent's file without upstreams: this machine's own clock, served at stratum 5 on `port`.
 pub(crate) fn serving_own_clock(port: u16) -> String {
     format!(
-        "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\n\
-         [profile]\nmode = \"Observe\"\n[profile.stratum]\nlocal = 5\nactivate_after = \"0s\"\n[profile.serve]\nport = {port}\n"
+        "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\n\
+         [profile]\nmode = \"Observe\"\n[profile.stratum]\nlocal = 5\nactivateAfter = \"0s\"\n[profile.serve]\nport = {port}\n"
     )
 }
 
 /// An agent's file that watches `volume`.
 pub(crate) fn watching(volume: &Volume) -> String {
     format!(
-        "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\n[agent.watch]\ndirectory = \"{}\"\n",
+        "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\n[agent.watch]\ndirectory = \"{}\"\n",
         volume.path().display()
     )
 }
@@ -40,7 +40,7 @@ pub(crate) fn profile(upstream: u16, served: u16, more: &str) -> (ProfileName, S
     let text = format!(
         "mode = \"Observe\"\n\
          [[upstreams]]\nname = \"a\"\nserver = \"127.0.0.1\"\nport = {upstream}\niburst = true\n\
-         min_poll = 0\nmax_poll = 2\n\
+         minPoll = 0\nmaxPoll = 2\n\
          [serve]\nport = {served}\n{more}"
     );
     (ProfileName::of("p", &text), text)

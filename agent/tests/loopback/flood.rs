@@ -29,11 +29,11 @@ fn honest_clients_are_served_through_a_flood() {
     let agent = Agent::start(
         &folder,
         &format!(
-            "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\n[profile]\nmode = \"Observe\"\n\
-             stratum = {{ local = 10, activate_after = \"0s\" }}\n\
+            "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\n[profile]\nmode = \"Observe\"\n\
+             stratum = {{ local = 10, activateAfter = \"0s\" }}\n\
              [[profile.restrict]]\nsource = \"default\"\nflags = [\"limited\", \"kod\"]\n\
              [[profile.restrict]]\nsource = \"127.0.0.1\"\n\
-             [profile.serve]\nport = {served}\nrate_limit = {{ interval = 3, burst = 8, leak = 2, max_clients = 4096 }}\n"
+             [profile.serve]\nport = {served}\nrateLimit = {{ interval = 3, burst = 8, leak = 2, maxClients = 4096 }}\n"
         ),
     );
     let server = SocketAddr::from(([127, 0, 0, 1], served));

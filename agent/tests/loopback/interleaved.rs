@@ -21,7 +21,7 @@ fn chronyd_and_we_interleave_and_find_back_to_it() {
     let relay = Relay::start(address(between), address(upstream.port));
     let text = files::alone(between, free_udp_port())
         .replace("iburst = true", "iburst = true\ninterleaved = true")
-        .replace("max_poll = 2", "max_poll = 0");
+        .replace("maxPoll = 2", "maxPoll = 0");
     let agent = Agent::start(&folder, &text);
     // So the answer says which of the two fields it answers: transmit, or receive (RFC 9769).
     let interleaved = || relay.seen().iter().filter(|(asked, told)| told[24..32] == asked[32..40]).count();
@@ -55,7 +55,7 @@ fn agents_interleave() {
     let relay = Relay::start(address(between), address(port));
     let text = files::alone(between, free_udp_port())
         .replace("iburst = true", "iburst = true\ninterleaved = true")
-        .replace("max_poll = 2", "max_poll = 0");
+        .replace("maxPoll = 2", "maxPoll = 0");
     let agent = Agent::start(&folder, &text);
     let interleaved = || relay.seen().iter().filter(|(asked, told)| told[24..32] == asked[32..40]).count();
     wait_for("interleaved answers", || interleaved() >= 5);

@@ -23,13 +23,13 @@ fn file(upstreams: &[(&str, &str, u16)], port: u16, more: &str) -> String {
     let upstream = |(number, (kind, host, port)): (usize, &(&str, &str, u16))| {
         format!(
             "[[profile.upstreams]]\nname = \"u{number}\"\n{kind} = \"{host}\"\nport = {port}\niburst = true\n\
-             min_poll = 0\nmax_poll = 1\n"
+             minPoll = 0\nmaxPoll = 1\n"
         )
     };
     let upstreams: String = upstreams.iter().enumerate().map(upstream).collect();
-    let more = if more.is_empty() { "activate_after = \"0s\"\n" } else { more };
+    let more = if more.is_empty() { "activateAfter = \"0s\"\n" } else { more };
     format!(
-        "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\n[profile]\nmode = \"Observe\"\n{upstreams}\
+        "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\n[profile]\nmode = \"Observe\"\n{upstreams}\
          [profile.stratum]\nlocal = 10\n{more}[profile.serve]\nport = {port}\n"
     )
 }
@@ -73,7 +73,7 @@ fn by_its_own_addresses_it_is_not_asked_and_says_so() {
     alone(|| {
         let _neighbour = Neighbour::new("next", "192.0.2.1/24", "192.0.2.2/24");
         let own = ["127.0.0.1", "127.3.2.1", "192.0.2.1", "::1", "localhost"];
-        for more in ["", "orphan = true\nactivate_after = \"1s\"\n"] {
+        for more in ["", "orphan = true\nactivateAfter = \"1s\"\n"] {
             let folder = Folder::new();
             let kinds = ["server", "peer"].into_iter().cycle();
             let mut upstreams: Vec<_> =
@@ -132,11 +132,8 @@ fn behind_a_translated_address_it_knows_its_own_answers() {
         // To a neighbour it is a server, and a true server beside that address is followed.
         let http = "192.0.2.2:9817";
         let other = file(&[("server", "192.0.2.1", 123)], 1123, "").replace(
-            "http_address = \"HTTP\"",
-            &format!(
-                "http_address = \"HTTP\"\ntoken_file = \"{}\"",
-                folders[1].path().join("token").display()
-            ),
+            "httpAddress = \"HTTP\"",
+            &format!("httpAddress = \"HTTP\"\ntokenFile = \"{}\"", folders[1].path().join("token").display()),
         );
         std::fs::write(folders[1].path().join("token"), "a long and secret word").unwrap();
         let neighbours = Agent::start_next_door(&neighbour, &folders[1], &other, http);

@@ -56,14 +56,14 @@ fn answer(asked: &[u8], ahead: i64) -> Vec<u8> {
 /// An agent that asks `upstream` each second and serves on `port`.
 fn agent(folder: &Folder, upstream: u16, port: u16, stratum: &str) -> Agent {
     let text = format!(
-        "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\n[profile]\nmode = \"Observe\"\n{stratum}\
+        "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\n[profile]\nmode = \"Observe\"\n{stratum}\
          [[profile.upstreams]]\nname = \"a\"\nserver = \"127.0.0.1\"\nport = {upstream}\niburst = true\n\
-         min_poll = 0\nmax_poll = 0\n[profile.serve]\nport = {port}\n"
+         minPoll = 0\nmaxPoll = 0\n[profile.serve]\nport = {port}\n"
     );
     Agent::start(folder, &text)
 }
 
-const LOCAL: &str = "stratum = { local = 10, activate_after = \"0s\" }\n";
+const LOCAL: &str = "stratum = { local = 10, activateAfter = \"0s\" }\n";
 
 /// What a stranger is told who asks there.
 fn told(port: u16) -> String {

@@ -213,14 +213,14 @@ fn a_bad_profile_is_refused_and_the_good_one_goes_on() {
     let agent = Agent::start(&folder, &files::watching(&volume));
     wait_for("synchronized", || agent.report().clock.synchronized);
 
-    let bad_text = text.replace("max_poll = 2", "max_poll = -1");
+    let bad_text = text.replace("maxPoll = 2", "maxPoll = -1");
     let bad = ProfileName::of("p", &bad_text);
     volume.swap(&bad.to_string(), &[(&bad.key(), &bad_text)]);
     wait_for("refused", || agent.error() == "ProfileInvalid");
     let report = agent.report();
     assert_eq!(report.assignment, Assignment::Profile(bad));
     let message = report.profile_error.unwrap().message;
-    assert!(message.contains("upstreams[0].max_poll: -1 is not within 0 to 17"), "{message}");
+    assert!(message.contains("upstreams[0].maxPoll: -1 is not within 0 to 17"), "{message}");
     assert_eq!(report.profile.as_ref(), Some(&good));
     assert!(report.clock.synchronized);
 
@@ -278,9 +278,9 @@ fn a_change_of_the_own_file_is_taken_and_a_bad_one_refused() {
     let agent = Agent::start(&folder, &text);
     wait_for("synchronized", || agent.report().clock.synchronized);
     let first = agent.report().profile;
-    agent.rewrite(&text.replace("max_poll = 2", "max_poll = 3"));
+    agent.rewrite(&text.replace("maxPoll = 2", "maxPoll = 3"));
     wait_for("another profile", || agent.report().profile != first);
-    agent.rewrite(&text.replace("max_poll = 2", "max_poll = many"));
+    agent.rewrite(&text.replace("maxPoll = 2", "maxPoll = many"));
     wait_for("refused", || agent.error() == "ProfileInvalid");
     assert!(agent.report().clock.synchronized && agent.report().profile != first);
 }

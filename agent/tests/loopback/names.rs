@@ -25,13 +25,13 @@ fn file(folder: &Folder, upstreams: &[(String, String)]) -> String {
         .enumerate()
         .map(|(n, (server, lines))| {
             format!(
-                "[[profile.upstreams]]\nname = \"u{n}\"\nserver = \"{server}\"\niburst = true\nmin_poll = 0\n\
-                 max_poll = 1\n{lines}\n"
+                "[[profile.upstreams]]\nname = \"u{n}\"\nserver = \"{server}\"\niburst = true\nminPoll = 0\n\
+                 maxPoll = 1\n{lines}\n"
             )
         })
         .collect();
     format!(
-        "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\nkeys_directory = \"{}\"\n\
+        "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\nkeysDirectory = \"{}\"\n\
          [profile]\nmode = \"Observe\"\n[profile.serve]\nenabled = false\n{}",
         keys.display(),
         upstreams.concat()

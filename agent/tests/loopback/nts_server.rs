@@ -56,12 +56,12 @@ impl Served {
         (port, exchange_port): (u16, u16),
     ) -> Self {
         put(folder, &authority.certificate("DNS:localhost", VALID));
-        let cookie_keys = if shared { "cookie_keys = \"cookies\"\n" } else { "" };
+        let cookie_keys = if shared { "cookieKeys = \"cookies\"\n" } else { "" };
         let text = format!(
-            "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\nkeys_directory = \"{}\"\n\
-             [profile]\nmode = \"Observe\"\nstratum = {{ local = 5, activate_after = \"0s\" }}\n\
+            "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\nkeysDirectory = \"{}\"\n\
+             [profile]\nmode = \"Observe\"\nstratum = {{ local = 5, activateAfter = \"0s\" }}\n\
              [profile.serve]\nport = {port}\n[profile.serve.nts]\ncertificate = \"server.pem\"\n\
-             private_key = \"server.key\"\nport = {exchange_port}\n{cookie_keys}",
+             privateKey = \"server.key\"\nport = {exchange_port}\n{cookie_keys}",
             keys(folder).display(),
         );
         let agent = Agent::start(folder, &text);
@@ -178,7 +178,7 @@ fn chronyd_believes_us_and_comes_back_after_a_restart_of_ours() {
     client.wait_believed(12);
     wait_for("all counted", || served.answers() >= 12);
     assert_eq!((served.exchanges("done"), served.kisses()), (1, 0));
-    let stored = folder.path().join("state/cookie_keys");
+    let stored = folder.path().join("state/cookieKeys");
     assert_eq!(fs::metadata(&stored).unwrap().permissions().mode() & 0o777, 0o600);
     let report = served.agent.report().server;
     assert_eq!((report.serving, report.message.as_str()), (true, ""));
@@ -277,14 +277,14 @@ fn an_agent_follows_an_agent() {
     let upstream = |name: &str, more: &str| {
         format!(
             "[[profile.upstreams]]\nname = \"{name}\"\nserver = \"localhost\"\nport = {}\niburst = true\n\
-             min_poll = 0\nmax_poll = 0\n{more}\n",
+             minPoll = 0\nmaxPoll = 0\n{more}\n",
             served.port
         )
     };
     let with = upstream("with", &format!("nts = {{ ca = \"ca.pem\", port = {} }}", served.exchange_port));
     let without = upstream("without", "").replace("localhost", "127.0.0.2");
     let text = format!(
-        "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\nkeys_directory = \"{}\"\n\
+        "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\nkeysDirectory = \"{}\"\n\
          [profile]\nmode = \"Observe\"\nserve.enabled = false\n{with}{without}",
         keys(&other).display()
     );
@@ -483,8 +483,8 @@ fn what_is_amiss_is_told_and_plain_time_goes_on() {
 #[test]
 fn the_engine_alone_refuses_to_serve_nts() {
     let folder = Folder::new();
-    let text = "[agent]\nstate_directory = \"STATE\"\n[profile]\nmode = \"Observe\"\nstratum = { local = 5, activate_after = \"0s\" }\n\
-                [profile.serve.nts]\ncertificate = \"a\"\nprivate_key = \"b\"\n";
+    let text = "[agent]\nstateDirectory = \"STATE\"\n[profile]\nmode = \"Observe\"\nstratum = { local = 5, activateAfter = \"0s\" }\n\
+                [profile.serve.nts]\ncertificate = \"a\"\nprivateKey = \"b\"\n";
     let (code, said) = Agent::fails_with(&folder, text, &["--engine-only"]);
     assert!(code != 0 && said.contains("serve.nts needs a second thread"), "{code} {said}");
 }

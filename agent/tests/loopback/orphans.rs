@@ -43,9 +43,9 @@ impl Machine {
     fn file(&self, members: &[u8], more: &str) -> String {
         let peer = |number: &u8| upstream(&format!("m{number}"), "peer", &address(*number), 123);
         format!(
-            "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\ntoken_file = \"{}\"\n\
+            "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\ntokenFile = \"{}\"\n\
              [profile]\nmode = \"Observe\"\n{}{more}\
-             [profile.stratum]\nlocal = 10\norphan = true\nactivate_after = \"3s\"\n\
+             [profile.stratum]\nlocal = 10\norphan = true\nactivateAfter = \"3s\"\n\
              [[profile.restrict]]\nsource = \"default\"\n",
             self.folder.path().join("token").display(),
             members.iter().map(peer).collect::<String>(),
@@ -77,7 +77,7 @@ fn address(number: u8) -> String {
 fn upstream(name: &str, kind: &str, host: &str, port: u16) -> String {
     format!(
         "[[profile.upstreams]]\nname = \"{name}\"\n{kind} = \"{host}\"\nport = {port}\niburst = true\n\
-         min_poll = 0\nmax_poll = 0\n"
+         minPoll = 0\nmaxPoll = 0\n"
     )
 }
 

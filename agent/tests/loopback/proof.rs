@@ -38,7 +38,7 @@ fn file(folder: &Folder, upstreams: &[String]) -> String {
     let keys = folder.path().join("keys");
     fs::create_dir_all(&keys).unwrap();
     format!(
-        "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\nkeys_directory = \"{}\"\n\
+        "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\nkeysDirectory = \"{}\"\n\
          [profile]\nmode = \"Observe\"\n[profile.serve]\nenabled = false\n{}",
         keys.display(),
         upstreams.concat()
@@ -48,7 +48,7 @@ fn file(folder: &Folder, upstreams: &[String]) -> String {
 fn upstream(name: &str, server: &str, port: u16, proof: &str) -> String {
     format!(
         "[[profile.upstreams]]\nname = \"{name}\"\nserver = \"{server}\"\nport = {port}\niburst = true\n\
-         min_poll = 0\nmax_poll = 1\n{proof}\n"
+         minPoll = 0\nmaxPoll = 1\n{proof}\n"
     )
 }
 

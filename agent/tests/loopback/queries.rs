@@ -72,12 +72,13 @@ fn quiet(mut command: Command) -> Process {
 fn file(more: &str) -> String {
     let upstreams = GOOD.into_iter().chain([LIAR, NOBODY]).map(|address| {
         format!(
-            "[[profile.upstreams]]\nname = \"{address}\"\nserver = \"{address}\"\niburst = true\n\
-             min_poll = 0\nmax_poll = 2\n"
+            "[[profile.upstreams]]\nname = \"{}\"\nserver = \"{address}\"\niburst = true\n\
+             minPoll = 0\nmaxPoll = 2\n",
+            address.replace('.', "-")
         )
     });
     format!(
-        "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\n[profile]\nmode = \"Observe\"\n{}{more}",
+        "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\n[profile]\nmode = \"Observe\"\n{}{more}",
         upstreams.collect::<String>()
     )
 }
@@ -226,7 +227,7 @@ fn the_tutorials_session_with_its_file_converted() {
         let (code, converted) = converted(&["convert", "--to", "agent", file.to_str().unwrap()]);
         assert_eq!(code, 0, "{converted}");
         let _upstreams = Upstreams::start(&folder);
-        let table = "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\n";
+        let table = "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\n";
         let agent = Agent::start(&folder, &format!("{table}{converted}"));
         replay(&agent);
     });
@@ -239,7 +240,7 @@ fn converted(arguments: &[&str]) -> (i32, String) {
 }
 
 fn source<'a>(report: &'a Report, name: &str) -> &'a SourceReport {
-    report.sources.iter().find(|source| source.name == name).unwrap()
+    report.sources.iter().find(|source| source.name == name.replace('.', "-")).unwrap()
 }
 
 /// The value of `name=value` in what ntpq prints.

@@ -43,7 +43,7 @@ fn agent(folder: &Folder, port: u16) -> Agent {
         names.push(format!("\"k{number}\""));
     }
     let text = files::serving_own_clock(port)
-        .replace("[profile]\n", &format!("keys_directory = \"{}\"\n[profile]\n", directory.display()));
+        .replace("[profile]\n", &format!("keysDirectory = \"{}\"\n[profile]\n", directory.display()));
     let restrict = "[[profile.restrict]]\nsource = \"default\"\nflags = [\"notrust\", \"noquery\"]\n";
     let agent = Agent::start(folder, &format!("{text}keys = [{}]\n{restrict}", names.join(", ")));
     wait_for("an agent that serves", || agent.report().server.serving);
@@ -194,13 +194,13 @@ fn our_client_and_our_server_agree_on_keys() {
         let key = if name == "none" { String::new() } else { format!("key = \"{name}\"\n") };
         format!(
             "[[profile.upstreams]]\nname = \"{name}\"\nserver = \"127.0.0.{}\"\nport = {port}\niburst = true\n\
-             min_poll = 0\nmax_poll = 1\n{key}",
+             minPoll = 0\nmaxPoll = 1\n{key}",
             if name == "none" { "9" } else { &name[1..] }
         )
     };
     let names = ["k1", "k2", "k3", "k4", "k5", "k6", "k7"];
     let text = format!(
-        "[agent]\nstate_directory = \"STATE\"\nhttp_address = \"HTTP\"\nkeys_directory = \"{}\"\n\
+        "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\nkeysDirectory = \"{}\"\n\
          [profile]\nmode = \"Observe\"\n[profile.serve]\nenabled = false\n{}{}",
         keys.display(),
         names.map(upstream).concat(),

@@ -20,7 +20,7 @@ fn guarded(folder: &Folder, token: Option<&str>) -> Agent {
     if let Some(token) = token {
         fs::write(&path, token).unwrap();
     }
-    let line = format!("token_file = \"{}\"\n", path.display());
+    let line = format!("tokenFile = \"{}\"\n", path.display());
     let agent = Agent::start(folder, &files::alone_with(&line, free_udp_port(), free_udp_port()));
     wait_for("HTTP", || agent.get("/healthz", None).0 == 200);
     agent
@@ -87,7 +87,7 @@ fn status_needs_the_token() {
     check(Some("third"), 401);
     fs::write(folder.path().join("other"), "third").unwrap();
     let other =
-        files::alone_with(&format!("token_file = \"{}\"\n", folder.path().join("other").display()), 1, 2);
+        files::alone_with(&format!("tokenFile = \"{}\"\n", folder.path().join("other").display()), 1, 2);
     let file = folder.path().join("other.toml");
     fs::write(&file, other.replace("STATE", "/nonexistent").replace("HTTP", agent.http())).unwrap();
     let (code, text) = agent.run(&["status", "--config", file.to_str().unwrap()]);

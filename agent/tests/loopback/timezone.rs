@@ -14,7 +14,7 @@ fn who_may_only_observe_leaves_the_time_zone_alone_and_says_so() {
     fs::create_dir_all(host.join("usr/share/zoneinfo/Asia")).unwrap();
     fs::write(host.join("usr/share/zoneinfo/Asia/Shanghai"), "TZif2").unwrap();
     symlink("/usr/share/zoneinfo/Europe/Berlin", host.join("etc/localtime")).unwrap();
-    let own = files::alone_with(&format!("host_root = {:?}\n", host), free_udp_port(), free_udp_port());
+    let own = files::alone_with(&format!("hostRoot = {:?}\n", host), free_udp_port(), free_udp_port());
     for mode in ["Observe", "Discipline"] {
         let text =
             own.replace("mode = \"Observe\"", &format!("mode = \"{mode}\"\ntimezone = \"Asia/Shanghai\""));

@@ -8,7 +8,7 @@ use crate::Profile;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AgentFile {
     /// Where things are on this node.
     pub agent: Agent,
@@ -19,7 +19,7 @@ pub struct AgentFile {
 
 /// Where things are on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Agent {
     /// Drift, last good profile, step guard, last known time.
     pub state_directory: PathBuf,
@@ -77,7 +77,7 @@ impl Agent {
 
 /// One projected volume: the ConfigMap's keys, and the annotation of the agent's own pod beside them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Watch {
     /// The volume's folder: files `<policy>.<hash>.toml`.
     pub directory: PathBuf,
@@ -93,7 +93,7 @@ fn assignment_file() -> PathBuf {
 /// The static pod that runs `timesync-agent boot` after a boot of the node: a manifest in kubelet's folder and a copy of
 /// the agent's program in its state folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BootPod {
     /// Whether it is wanted; if not, what was left of it is removed.
     #[serde(default)]
@@ -154,7 +154,7 @@ mod tests {
             toml::from_str("[agent.watch]\ndirectory = \"/etc/timesync/profiles\"").unwrap();
         assert_eq!(watching.agent.watch.unwrap().assignment, PathBuf::from("assignment"));
         let booting: AgentFile =
-            toml::from_str("[agent.boot]\nmanifest_directory = \"/etc/kubernetes/manifests\"").unwrap();
+            toml::from_str("[agent.boot]\nmanifestDirectory = \"/etc/kubernetes/manifests\"").unwrap();
         let boot = booting.agent.boot.unwrap();
         assert_eq!((boot.static_pod, boot.host_state_directory), (false, Agent::default().state_directory));
     }

@@ -88,7 +88,7 @@ pub fn check(profile: &Profile) -> Result<Checked, CheckError> {
     let usual = ranges::DEFAULT_MAX_DISTANCE;
     if clock.max_distance > usual && thresholds.error_bound < usual {
         notes.hints.push(format!(
-            "clock.max_distance: a source that is further than thresholds.error_bound ({}) from true time leaves the \
+            "clock.maxDistance: a source that is further than thresholds.errorBound ({}) from true time leaves the \
              clock unsynchronised: raise that too",
             thresholds.error_bound
         ));
@@ -140,7 +140,7 @@ const LONGER_THAN_ANY: &str = "must be 999999h at most";
 fn check_stratum(stratum: Stratum, votes: usize, notes: &mut Notes) -> Option<LocalClock> {
     let Stratum { local, orphan, activate_after } = stratum;
     let Some(local) = local else {
-        for (given, field) in [(orphan, "orphan"), (activate_after.is_some(), "activate_after")] {
+        for (given, field) in [(orphan, "orphan"), (activate_after.is_some(), "activateAfter")] {
             if given {
                 notes.wrong(format!("stratum.{field}"), "needs stratum.local, the stratum to serve at");
             }
@@ -155,7 +155,7 @@ fn check_stratum(stratum: Stratum, votes: usize, notes: &mut Notes) -> Option<Lo
     let usual = if orphan { ranges::DEFAULT_ORPHAN_ACTIVATE_AFTER } else { ranges::DEFAULT_ACTIVATE_AFTER };
     let activate_after = activate_after.unwrap_or(usual);
     if activate_after > ranges::LONGEST_ACTIVATE_AFTER {
-        notes.wrong("stratum.activate_after", "must be 24h at most");
+        notes.wrong("stratum.activateAfter", "must be 24h at most");
     }
     Some(LocalClock { stratum: local, orphan, activate_after })
 }
@@ -164,11 +164,11 @@ fn check_serve(serve: &Serve, notes: &mut Notes) {
     let Serve { enabled, port, rate_limit, workers, keys, nts } = serve;
     let RateLimit { interval, burst, leak, max_clients } = *rate_limit;
     notes.port("serve.port", *port);
-    notes.range("serve.rate_limit.interval", interval, ranges::RATE_INTERVAL);
-    notes.range("serve.rate_limit.burst", burst, ranges::RATE_BURST);
-    notes.range("serve.rate_limit.leak", leak, ranges::RATE_LEAK);
+    notes.range("serve.rateLimit.interval", interval, ranges::RATE_INTERVAL);
+    notes.range("serve.rateLimit.burst", burst, ranges::RATE_BURST);
+    notes.range("serve.rateLimit.leak", leak, ranges::RATE_LEAK);
     if let Some(most) = max_clients {
-        notes.range("serve.rate_limit.max_clients", most, ranges::MAX_CLIENTS);
+        notes.range("serve.rateLimit.maxClients", most, ranges::MAX_CLIENTS);
     }
     if let Some(workers) = *workers {
         notes.range("serve.workers", workers, ranges::WORKERS);
@@ -192,8 +192,8 @@ fn check_serve_nts(nts: &ServeNts, enabled: bool, notes: &mut Notes) {
     let ServeNts { certificate, private_key, cookie_keys, port } = nts;
     let names = [
         ("certificate", Some(certificate)),
-        ("private_key", Some(private_key)),
-        ("cookie_keys", cookie_keys.as_ref()),
+        ("privateKey", Some(private_key)),
+        ("cookieKeys", cookie_keys.as_ref()),
     ];
     for (part, file) in names {
         if let Some(file) = file.filter(|file| !upstreams::is_file_name(file)) {
@@ -212,14 +212,14 @@ fn check_clock(clock: &Clock, votes: Option<usize>, notes: &mut Notes) {
     let Clock { step, max_slew_rate, max_change, max_distance, min_sources, on_external_step: _, leap: _ } =
         *clock;
     check_step(step, max_change, notes);
-    notes.range("clock.max_slew_rate", max_slew_rate, ranges::MAX_SLEW_RATE);
-    notes.positive("clock.max_change", max_change);
-    notes.range("clock.max_distance", max_distance, ranges::MAX_DISTANCE);
+    notes.range("clock.maxSlewRate", max_slew_rate, ranges::MAX_SLEW_RATE);
+    notes.positive("clock.maxChange", max_change);
+    notes.range("clock.maxDistance", max_distance, ranges::MAX_DISTANCE);
     if let Some(least) = min_sources {
-        notes.range("clock.min_sources", least, ranges::MIN_SOURCES);
+        notes.range("clock.minSources", least, ranges::MIN_SOURCES);
         if let Some(votes) = votes.filter(|votes| usize::from(least) > (*votes).max(1)) {
             notes.wrong(
-                "clock.min_sources",
+                "clock.minSources",
                 format!("{least} can never agree: there are {votes} to be followed"),
             );
         }
@@ -238,7 +238,7 @@ fn check_step(step: Step, max_change: Span, notes: &mut Notes) {
         notes.wrong(
             "clock.step.threshold",
             format!(
-                "{threshold} is larger than clock.max_change, {max_change}: the first step would be refused"
+                "{threshold} is larger than clock.maxChange, {max_change}: the first step would be refused"
             ),
         );
     }
@@ -276,7 +276,7 @@ fn is_zone_name(name: &str) -> bool {
 
 fn check_thresholds(thresholds: &Thresholds, notes: &mut Notes) {
     let Thresholds { offset, error_bound, spread, hold } = *thresholds;
-    for (field, span) in [("offset", offset), ("error_bound", error_bound), ("spread", spread)] {
+    for (field, span) in [("offset", offset), ("errorBound", error_bound), ("spread", spread)] {
         notes.positive(&format!("thresholds.{field}"), span);
     }
     notes.range("thresholds.hold", hold, ranges::HOLD);
@@ -303,10 +303,10 @@ mod tests {
     fn problems_name_the_field() {
         let check = |text: &str, expected: &str| assert_eq!(outcome(text).unwrap_err(), expected, "{text}");
         let with = |line: &str| format!("{A}{line}");
-        check(&with("min_poll = 9"), "upstreams[0].min_poll: 9 is larger than max_poll 6");
+        check(&with("minPoll = 9"), "upstreams[0].minPoll: 9 is larger than maxPoll 6");
         check(
-            &with("min_poll = -1\nmax_poll = 18"),
-            "upstreams[0].min_poll: -1 is not within 0 to 17; upstreams[0].max_poll: 18 is not within 0 to 17",
+            &with("minPoll = -1\nmaxPoll = 18"),
+            "upstreams[0].minPoll: -1 is not within 0 to 17; upstreams[0].maxPoll: 18 is not within 0 to 17",
         );
         check(&(A.to_owned() + &A.replace(".1", ".2")), "upstreams[1].name: \"a\" is there twice");
         check(&with("port = 0"), "upstreams[0].port: 0 is no port");
@@ -320,33 +320,33 @@ mod tests {
             check(&text, &format!("stratum.local: {said}"));
         }
         check(
-            &with("[stratum]\norphan = true\nactivate_after = \"5s\""),
+            &with("[stratum]\norphan = true\nactivateAfter = \"5s\""),
             "stratum.orphan: needs stratum.local, the stratum to serve at; \
-             stratum.activate_after: needs stratum.local, the stratum to serve at",
+             stratum.activateAfter: needs stratum.local, the stratum to serve at",
         );
         check(
             "[stratum]\nlocal = 10\norphan = true",
             "stratum.orphan: needs the other orphans as upstreams: server or peer",
         );
         check(
-            &with("[stratum]\nlocal = 10\nactivate_after = \"25h\""),
-            "stratum.activate_after: must be 24h at most",
+            &with("[stratum]\nlocal = 10\nactivateAfter = \"25h\""),
+            "stratum.activateAfter: must be 24h at most",
         );
-        check(&with("[clock]\nmax_slew_rate = 0"), "clock.max_slew_rate: 0 is not within 1 to 100000");
-        check(&with("[clock]\nmax_change = \"0s\""), "clock.max_change: must be more than 0s");
-        let range = |value: &str| format!("clock.max_distance: {value} is not within 1ms to 16s");
-        check(&with("[clock]\nmax_distance = \"999us\""), &range("999us"));
-        check(&with("[clock]\nmax_distance = \"17s\""), &range("17s"));
-        check(&with("[serve.rate_limit]\nleak = 0"), "serve.rate_limit.leak: 0 is not within 1 to 4");
+        check(&with("[clock]\nmaxSlewRate = 0"), "clock.maxSlewRate: 0 is not within 1 to 100000");
+        check(&with("[clock]\nmaxChange = \"0s\""), "clock.maxChange: must be more than 0s");
+        let range = |value: &str| format!("clock.maxDistance: {value} is not within 1ms to 16s");
+        check(&with("[clock]\nmaxDistance = \"999us\""), &range("999us"));
+        check(&with("[clock]\nmaxDistance = \"17s\""), &range("17s"));
+        check(&with("[serve.rateLimit]\nleak = 0"), "serve.rateLimit.leak: 0 is not within 1 to 4");
         check(
-            &with("[serve.rate_limit]\ninterval = 13"),
-            "serve.rate_limit.interval: 13 is not within -6 to 12",
+            &with("[serve.rateLimit]\ninterval = 13"),
+            "serve.rateLimit.interval: 13 is not within -6 to 12",
         );
         check(
-            &with("[serve]\nworkers = 0\nrate_limit.max_clients = 1023"),
-            "serve.rate_limit.max_clients: 1023 is not within 1024 to 1048576; serve.workers: 0 is not within 1 to 16",
+            &with("[serve]\nworkers = 0\nrateLimit.maxClients = 1023"),
+            "serve.rateLimit.maxClients: 1023 is not within 1024 to 1048576; serve.workers: 0 is not within 1 to 16",
         );
-        check(&with("[thresholds]\nerror_bound = \"0s\""), "thresholds.error_bound: must be more than 0s");
+        check(&with("[thresholds]\nerrorBound = \"0s\""), "thresholds.errorBound: must be more than 0s");
     }
 
     #[test]
@@ -377,14 +377,14 @@ mod tests {
             Ok(_) => assert_eq!(expected, "", "{text}"),
             Err(why) => assert_eq!(why, expected, "{text}"),
         };
-        check(&format!("{A}[clock]\nmin_sources = 1"), "");
+        check(&format!("{A}[clock]\nminSources = 1"), "");
         check(
-            &format!("{A}[clock]\nmin_sources = 2"),
-            "clock.min_sources: 2 can never agree: there are 1 to be followed",
+            &format!("{A}[clock]\nminSources = 2"),
+            "clock.minSources: 2 can never agree: there are 1 to be followed",
         );
-        check("[[upstreams]]\nname = \"p\"\npool = \"p.example\"\n[clock]\nmin_sources = 4", "");
-        check("[stratum]\nlocal = 10\n[clock]\nmin_sources = 2", "");
-        check(&format!("{A}[clock]\nmin_sources = 0"), "clock.min_sources: 0 is not within 1 to 16");
+        check("[[upstreams]]\nname = \"p\"\npool = \"p.example\"\n[clock]\nminSources = 4", "");
+        check("[stratum]\nlocal = 10\n[clock]\nminSources = 2", "");
+        check(&format!("{A}[clock]\nminSources = 0"), "clock.minSources: 0 is not within 1 to 16");
         check(
             &format!("{A}noselect = true"),
             "upstreams: mode Discipline needs an upstream without noselect, or stratum.local to serve the node's own clock",
@@ -476,12 +476,12 @@ mod tests {
                 "{lines}"
             );
         };
-        let good = "certificate = 'web_tls.crt'\nprivate_key = 'web_tls.key'\n";
+        let good = "certificate = 'web_tls.crt'\nprivateKey = 'web_tls.key'\n";
         assert_eq!(outcome(&format!("{A}[serve.nts]\n{good}")).unwrap().hints(), [""; 0]);
         let what = "is no file's name: letters, digits, '.', '-' and '_', no folder";
         check(&good.replace("web_tls.crt", "/etc/x"), &format!("serve.nts.certificate: \"/etc/x\" {what}"));
-        check(&good.replace("web_tls.key", ".."), &format!("serve.nts.private_key: \"..\" {what}"));
-        check(&format!("{good}cookie_keys = ''"), &format!("serve.nts.cookie_keys: \"\" {what}"));
+        check(&good.replace("web_tls.key", ".."), &format!("serve.nts.privateKey: \"..\" {what}"));
+        check(&format!("{good}cookieKeys = ''"), &format!("serve.nts.cookieKeys: \"\" {what}"));
         check(&format!("{good}port = 0"), "serve.nts.port: 0 is no port");
         let hints = outcome(&format!("{A}[serve]\nenabled = false\n[serve.nts]\n{good}")).unwrap();
         assert_eq!(hints.hints(), ["serve.nts: does nothing while serve.enabled is false"]);

@@ -9,6 +9,7 @@ mod agent_file;
 mod profile;
 mod serve;
 mod network;
+mod spelling;
 pub mod ranges;
 mod check;
 
@@ -20,3 +21,4 @@ pub use profile::{
     Upstream,
 };
 pub use serve::{Flag, RateLimit, Restrict, Serve, ServeNts};
+pub use spelling::in_present_spelling;

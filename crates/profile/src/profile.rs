@@ -8,7 +8,7 @@ use crate::{Restrict, Serve, ranges};
 
 /// What one node is to do. Every field has a default but what nobody can guess: the upstreams.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Profile {
     /// Whether the clock may be moved.
     pub mode: Mode,
@@ -36,7 +36,7 @@ pub struct Profile {
 ///
 /// What is not said is not written: so a profile keeps its text, and with it its name, when fields are added here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Upstream {
     /// Name, unique within the profile.
     pub name: String,
@@ -97,7 +97,7 @@ pub struct Upstream {
 
 /// Network Time Security (RFC 8915).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Nts {
     /// A file in the agent's `keys_directory` with the only certificates (PEM) to trust; absent: the public ones.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,7 +135,7 @@ fn max_poll() -> i8 {
 
 /// Serving without upstreams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Stratum {
     /// While no upstream can be judged serve the local clock at this stratum, 1 to 15.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,7 +151,7 @@ pub struct Stratum {
 
 /// How the clock may be moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Clock {
     /// Steps in the start phase.
     pub step: Step,
@@ -214,7 +214,7 @@ impl OnExternalStep {
 
 /// What is done about leap seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Leap {
     /// Who corrects the clock for one.
     pub mode: LeapMode,
@@ -254,7 +254,7 @@ pub enum Smear {
 
 /// Steps in the start phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Step {
     /// A larger offset is stepped, a smaller one slewed.
     pub threshold: Span,
@@ -270,7 +270,7 @@ impl Default for Step {
 
 /// What happens to the hardware clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Rtc {
     /// Who writes it.
     pub mode: RtcMode,
@@ -288,7 +288,7 @@ pub enum RtcMode {
 
 /// From when on a deviation counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Thresholds {
     /// Of a node's offset.
     pub offset: Span,
@@ -326,7 +326,7 @@ mod tests {
             source = "10.0.0.0/8"
             flags = ["ignore"]
             [clock]
-            max_slew_rate = 5000
+            maxSlewRate = 5000
         "#;
         let profile: Profile = toml::from_str(text).unwrap();
         assert_eq!((profile.upstreams[0].port, profile.upstreams[0].min_poll), (123, 4));
@@ -341,7 +341,7 @@ mod tests {
             [[upstreams]]
             name = "p"
             pool = "pool.example.com"
-            max_sources = 3
+            maxSources = 3
             burst = true
             interleaved = true
             trust = true
@@ -356,7 +356,7 @@ mod tests {
             server = "192.0.2.10"
             key = "site_one"
             [clock]
-            min_sources = 2
+            minSources = 2
             leap = { mode = "Slew", smear = "Upstream" }
         "#;
         let profile: Profile = toml::from_str(text).unwrap();
@@ -380,7 +380,7 @@ mod tests {
             "trust",
             "noselect",
             "leap",
-            "min_sources",
+            "minSources",
         ] {
             assert!(!text.contains(word), "{word} in\n{text}");
         }

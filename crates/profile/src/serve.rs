@@ -6,7 +6,7 @@ use crate::{profile::nts_port, ranges};
 
 /// One line of the access list; of all that cover an address the most specific alone supplies the flags.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Restrict {
     /// `default`, an IP address, a CIDR without host bits, or `source`: a template for the addresses of the upstreams.
     pub source: String,
@@ -65,7 +65,7 @@ pub enum Flag {
 
 /// The server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Serve {
     /// Whether time is served at all.
     pub enabled: bool,
@@ -99,7 +99,7 @@ impl Default for Serve {
 
 /// Network Time Security for clients (RFC 8915). Names are those of files in the agent's `keys_directory`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServeNts {
     /// The certificate chain (PEM), the server's own first.
     pub certificate: String,
@@ -116,7 +116,7 @@ pub struct ServeNts {
 
 /// A token bucket per address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RateLimit {
     /// A token comes each 2^interval seconds; -6 to 12.
     pub interval: i8,

@@ -49,8 +49,8 @@ impl Contestant {
     ) -> anyhow::Result<Self> {
         let folder = folder(name)?;
         let text = format!(
-            "[agent]\nstate_directory = \"{}\"\nkeys_directory = \"{}\"\nhttp_address = \"127.0.0.1:{http}\"\n\
-             [profile]\nmode = \"Observe\"\nstratum = {{ local = 10, activate_after = \"0s\" }}\n\
+            "[agent]\nstateDirectory = \"{}\"\nkeysDirectory = \"{}\"\nhttpAddress = \"127.0.0.1:{http}\"\n\
+             [profile]\nmode = \"Observe\"\nstratum = {{ local = 10, activateAfter = \"0s\" }}\n\
              [[profile.restrict]]\nsource = \"default\"\nflags = [{flags}]\n\
              [profile.serve]\nport = {port}\n{serve}\n",
             folder.join("state").display(),

@@ -87,7 +87,7 @@ fn measure(lane: &Lane) -> anyhow::Result<String> {
 
 /// Agent and chronyd with the same limits, asked by more than these let through; and a loop that answers as few.
 fn limited(lane: &Lane) -> anyhow::Result<[Contestant; 3]> {
-    let limits = "rate_limit = { interval = 3, burst = 8, leak = 2, max_clients = 32768 }";
+    let limits = "rateLimit = { interval = 3, burst = 8, leak = 2, maxClients = 32768 }";
     let agent = Contestant::agent(lane, "agent-limited", 1005, "\"limited\"", limits)?;
     let limits = "ratelimit interval 3 burst 8 leak 2\nclientloglimit 16777216\n";
     let chronyd = Contestant::chronyd(lane, "chronyd-limited", 1006, limits)?;
@@ -97,7 +97,7 @@ fn limited(lane: &Lane) -> anyhow::Result<[Contestant; 3]> {
 
 /// Agent and chronyd as NTS servers, asked by sealed requests.
 fn sealing(lane: &Lane) -> anyhow::Result<[Contestant; 2]> {
-    let files = format!("certificate = '{}', private_key = '{}'", sealed::CERTIFICATE, sealed::PRIVATE_KEY);
+    let files = format!("certificate = '{}', privateKey = '{}'", sealed::CERTIFICATE, sealed::PRIVATE_KEY);
     let agent = Contestant::agent(lane, "agent-nts", 1007, "", &format!("nts = {{ {files}, port = 2007 }}"))?;
     let [certificate, key] = [sealed::CERTIFICATE, sealed::PRIVATE_KEY].map(|file| sealed::keys().join(file));
     let lines =
@@ -238,7 +238,7 @@ fn settled(lane: &Lane) -> anyhow::Result<Traffic> {
 
 /// Resident megabytes of an agent whom [`MANY`] addresses asked, and how many of these it remembers.
 fn crowded(lane: &Lane) -> anyhow::Result<(f64, f64)> {
-    let limits = "rate_limit = { max_clients = 131072 }";
+    let limits = "rateLimit = { maxClients = 131072 }";
     let agent = Contestant::agent(lane, "agent-crowded", 1009, "\"limited\"", limits)?;
     contestant::ask(lane, agent.port, &format!("--addresses {MANY} --rate 50000 --seconds 5"))?;
     let tracked = contestant::metric(lane, &agent, "timesync_server_rate_table_entries")?;

@@ -11,9 +11,9 @@ pub(super) const MS: i64 = 1_000_000;
 /// The profile that most tests run: a server that is asked each second or two, fast slewing, a verified hardware clock.
 pub(super) fn profile(machine: Machine, clock: &str) -> String {
     format!(
-        "[[profile.upstreams]]\nname = \"a\"\nserver = \"{}\"\niburst = true\nmin_poll = 0\nmax_poll = 1\n\n\
+        "[[profile.upstreams]]\nname = \"a\"\nserver = \"{}\"\niburst = true\nminPoll = 0\nmaxPoll = 1\n\n\
          [[profile.restrict]]\nsource = \"default\"\n\n[profile.rtc]\nmode = \"Verified\"\n\n\
-         [profile.clock]\nmax_slew_rate = 5000\n{clock}\n",
+         [profile.clock]\nmaxSlewRate = 5000\n{clock}\n",
         upstream::BENT[machine.index()]
     )
 }

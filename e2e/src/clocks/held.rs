@@ -11,7 +11,7 @@ use super::bench;
 use crate::{interrupt, machine::Machine};
 
 pub(super) fn run(machine: Machine) -> anyhow::Result<()> {
-    bench::settle(machine, "max_change = \"1h\"")?;
+    bench::settle(machine, "maxChange = \"1h\"")?;
     let steps = machine.report()?.clock.steps;
     let target = hold(machine)?;
     let begun = Instant::now();

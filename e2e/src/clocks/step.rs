@@ -34,7 +34,7 @@ fn noticed(machine: Machine, external_steps: u32) -> anyhow::Result<()> {
 pub(super) fn restore(machine: Machine) -> anyhow::Result<()> {
     for by in [-HOUR, HOUR] {
         // A second step within ten minutes is a conflict: so each begins with a new agent.
-        bench::settle(machine, "on_external_step = \"Restore\"")?;
+        bench::settle(machine, "onExternalStep = \"Restore\"")?;
         // The frequency takes more than the first answers.
         thread::sleep(Duration::from_secs(15));
         let frequency = machine.report()?.clock.frequency_ppm;
@@ -62,7 +62,7 @@ pub(super) fn restore(machine: Machine) -> anyhow::Result<()> {
 /// Never stepped: an hour is beyond `max_change`, and what is small is slewed.
 pub(super) fn accept(machine: Machine) -> anyhow::Result<()> {
     for by in [-HOUR, HOUR] {
-        bench::settle(machine, "on_external_step = \"Accept\"")?;
+        bench::settle(machine, "onExternalStep = \"Accept\"")?;
         let steps = machine.report()?.clock.steps;
         set_clock(machine, by)?;
         noticed(machine, 1)?;
@@ -80,7 +80,7 @@ pub(super) fn accept(machine: Machine) -> anyhow::Result<()> {
 /// Left alone until somebody puts it right.
 pub(super) fn report(machine: Machine) -> anyhow::Result<()> {
     for by in [-HOUR, HOUR] {
-        bench::settle(machine, "on_external_step = \"Report\"")?;
+        bench::settle(machine, "onExternalStep = \"Report\"")?;
         let before = machine.probe()?.wall_minus_monotonic()?;
         set_clock(machine, by)?;
         noticed(machine, 1)?;

@@ -127,7 +127,7 @@ impl Field<'_> {
 fn check_place(upstream: &Upstream, field: &mut Field<'_>) -> Option<Place> {
     let Upstream { server, peer, pool, device, max_sources, .. } = upstream;
     if max_sources.is_some() && pool.is_none() {
-        field.wrong("max_sources", "is for a pool");
+        field.wrong("maxSources", "is for a pool");
     }
     match (server, peer, pool, device) {
         (Some(host), None, None, None) => check_server("server", host, field),
@@ -135,7 +135,7 @@ fn check_place(upstream: &Upstream, field: &mut Field<'_>) -> Option<Place> {
         (None, Some(host), None, None) => check_server("peer", host, field),
         (None, None, Some(host), None) => {
             let max_sources = max_sources.unwrap_or(ranges::DEFAULT_MAX_SOURCES);
-            field.range("max_sources", max_sources, ranges::MAX_SOURCES);
+            field.range("maxSources", max_sources, ranges::MAX_SOURCES);
             let sound = match host.parse::<IpAddr>() {
                 Ok(_) => {
                     Err("is an address: a pool is a host name that stands for several servers".to_owned())
@@ -200,10 +200,10 @@ fn check_options(upstream: &Upstream, field: &mut Field<'_>) {
         field.wrong("name", why);
     }
     field.port("port", *port);
-    field.range("min_poll", *min_poll, ranges::POLL);
-    field.range("max_poll", *max_poll, ranges::POLL);
+    field.range("minPoll", *min_poll, ranges::POLL);
+    field.range("maxPoll", *max_poll, ranges::POLL);
     if min_poll > max_poll {
-        field.wrong("min_poll", format!("{min_poll} is larger than max_poll {max_poll}"));
+        field.wrong("minPoll", format!("{min_poll} is larger than maxPoll {max_poll}"));
     }
     if *noselect && (*prefer || *trust || *require) {
         field.wrong("noselect", "excludes prefer, trust and require: it is never followed");
@@ -274,7 +274,7 @@ mod tests {
             }
         };
         check("pool = 'pool.example.com'", "");
-        check("pool = 'pool.example.com'\nmax_sources = 16\nnts = {}", "");
+        check("pool = 'pool.example.com'\nmaxSources = 16\nnts = {}", "");
         check("device = '/dev/ptp0'", "");
         check("device = '/dev/ptp_kvm'\ntrust = true", "");
         check("server = 'ntp.example.com'\nnts = { ca = 'site_ca.pem' }", "");
@@ -302,15 +302,15 @@ mod tests {
         check("server = '127.127.1.0'", own);
         let multicast = "is a multicast address: write the address of each server";
         check("peer = 'ff02::101'", &format!("peer: \"ff02::101\" {multicast}"));
-        check("peer = '192.0.2.2'\nmax_sources = 2", "max_sources: is for a pool");
+        check("peer = '192.0.2.2'\nmaxSources = 2", "maxSources: is for a pool");
         check("peer = '192.0.2.2'\nnts = {}", "nts: needs a host name in peer: certificates are for names");
         let ignored =
             "peer: 192.0.2.2 is covered by a restrict line with ignore: its replies would be dropped";
         check("peer = '192.0.2.2'\n[[restrict]]\nsource = '192.0.2.2'\nflags = ['ignore']", ignored);
         check("server = '192.0.2.1'", "name: \"b\" is the same as \"a\", and would have its vote twice");
-        check("server = '192.0.2.2'\nmax_sources = 2", "max_sources: is for a pool");
-        check("pool = 'p.example'\nmax_sources = 0", "max_sources: 0 is not within 1 to 16");
-        check("pool = 'p.example'\nmax_sources = 17", "max_sources: 17 is not within 1 to 16");
+        check("server = '192.0.2.2'\nmaxSources = 2", "maxSources: is for a pool");
+        check("pool = 'p.example'\nmaxSources = 0", "maxSources: 0 is not within 1 to 16");
+        check("pool = 'p.example'\nmaxSources = 17", "maxSources: 17 is not within 1 to 16");
         check(
             "pool = '192.0.2.2'",
             "pool: \"192.0.2.2\" is an address: a pool is a host name that stands for several servers",
@@ -353,7 +353,7 @@ mod tests {
         check("server = 'ntp.example.com'", "server = 'ntp.example.com.'", true);
         check("server = 'ntp.example.com.'", "peer = 'ntp.EXAMPLE.com'", true);
         check("server = '2001:db8::1'", "server = '2001:DB8:0:0::1'", true);
-        check("pool = 'p.example'", "pool = 'P.example.'\nmax_sources = 2", true);
+        check("pool = 'p.example'", "pool = 'P.example.'\nmaxSources = 2", true);
         check("server = 'ntp.example.com'", "server = 'ntp.example.com.'\nport = 1123", false);
         check("server = 'ntp.example.com'", "pool = 'ntp.example.com'", false);
         check("server = 'ntp.example.com'", "server = 'ntp2.example.com'", false);

@@ -58,6 +58,8 @@ fn what_the_api_takes_every_agent_takes() {
             Ok(checked) => {
                 let text = toml::to_string(checked.profile()).unwrap();
                 assert_eq!(agent(&text).as_ref(), Ok(checked), "{}\n{text}", shown());
+                let as_spec = refused_as_spec(checked, &policy, &crd);
+                assert!(as_spec.is_empty() || is_beyond_cel(&policy), "{as_spec:?}\n{}\n{text}", shown());
             }
             Err(why) if api.is_empty() => {
                 assert!(why.contains(COVERED) && is_beyond_cel(&policy), "{why}\n{}", shown());
@@ -68,6 +70,45 @@ fn what_the_api_takes_every_agent_takes() {
     }
     // A generator that made one kind alone would prove little.
     assert!(taken > POLICIES / 10 && refused > POLICIES / 10, "{taken} taken, {refused} refused");
+}
+
+/// Why the API server would refuse the profile as a policy's spec, or nothing: the two read alike, but that a profile names
+/// the files that Secrets become.
+fn refused_as_spec(checked: &Checked, policy: &Value, crd: &Value) -> Vec<String> {
+    let mut policy = policy.clone();
+    let mut spec = serde_json::to_value(checked.profile()).expect("a profile can be written");
+    let fields = spec.as_object_mut().expect("a profile is a table");
+    fields.retain(|_, value| value.as_array().is_none_or(|list| !list.is_empty()));
+    let upstreams = fields.get_mut("upstreams").and_then(Value::as_array_mut);
+    for upstream in upstreams.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if let Some(key) = upstream.remove("key") {
+            upstream.insert("keyRef".to_owned(), secret(&key));
+        }
+        if let Some(ca) = upstream.get_mut("nts").and_then(|nts| nts.get_mut("ca")) {
+            *ca = secret(ca);
+        }
+    }
+    for key in fields["serve"]["keys"].as_array_mut().into_iter().flatten() {
+        *key = secret(key);
+    }
+    if fields["serve"]["keys"].is_null() {
+        fields["serve"].as_object_mut().expect("the server is a table").remove("keys");
+    }
+    if let Some(nts) = fields["serve"].get_mut("nts") {
+        *nts = json!({"tlsSecret": secret(&nts["certificate"])["name"], "port": nts["port"]});
+    }
+    policy["spec"] = spec;
+    let mut refused = Outcome::of(&policy, crd).api;
+    // Files of an agent that runs alone are named as its user likes.
+    let of_secret = [".keyRef", ".ca", ".keys[", ".tlsSecret"];
+    refused.retain(|why| !of_secret.iter().any(|part| why.contains(part)));
+    refused
+}
+
+/// The key of a Secret that a file is.
+fn secret(file: &Value) -> Value {
+    let (name, key) = file.as_str().and_then(|file| file.split_once('_')).unwrap_or_default();
+    json!({"name": name, "key": key})
 }
 
 /// What the check says of an upstream under `ignore`.
