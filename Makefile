@@ -73,6 +73,6 @@ fuzz: ## Damages octets for every reader in crates/ntp, for FUZZ_SECONDS each (1
 	@TIMESYNC_FUZZ_SECONDS=$(or $(FUZZ_SECONDS),10) cargo test --quiet -p timesync-ntp fuzz -- --nocapture
 
 .PHONY: golden
-golden: harness ## Writes the generated files anew: CRDs, the chart's copies, golden files
+golden: harness ## Writes the generated files anew: the chart's CRDs, golden files
 	@UPDATE_GOLDEN=1 cargo test --quiet -p timesync-api -p timesync-operator
 	@$(E2E) tools helm && bash charts/timesync/test.sh --update "$$($(E2E) tools --path helm)"

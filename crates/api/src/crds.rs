@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{NodeClock, TimeSyncPolicy};
 
-/// All of them, under the names of their files in `crds/`.
+/// All of them, under the names of their files in the chart's `templates/crds`, where `crds` leads.
 ///
 /// # Errors
 /// If a CRD is not what its own type says, which the golden test would show.

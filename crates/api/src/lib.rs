@@ -2,7 +2,7 @@
 //!
 //! [`TimeSyncPolicy`] is what a user writes: where the clocks of a set of nodes get their time from, who may ask them,
 //! and how a clock may be moved. [`NodeClock`] is what the operator writes: how the clock of one node is doing.
-//! Both are plain types; the CRDs under `crds/` are made from them by this crate's golden test. Every rule that the
+//! Both are plain types; the CRDs (`crds`, a link to the chart's) are made from them by this crate's golden test. Every rule that the
 //! API server checks is in [`rules`] or beside its field; nothing here talks to a server.
 //!
 //! Offsets are this clock minus true time: positive means that the clock is ahead.
