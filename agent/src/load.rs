@@ -6,7 +6,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use contract::{Assignment, Host, HostText, ProfileError, ProfileName};
+use contract::{Assignment, Host, HostText, ProfileError, ProfileFailure, ProfileName};
 use profile::{Agent, AgentFile, BootPod, Checked, Profile, Watch};
 
 use crate::text;
@@ -56,12 +56,12 @@ pub(crate) enum Error {
 
 impl Error {
     /// The reason word in [`ProfileError`].
-    pub(crate) fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> ProfileFailure {
         match self {
-            Self::Missing(_) => "ProfileMissing",
-            Self::HashMismatch { .. } => "HashMismatch",
+            Self::Missing(_) => ProfileFailure::ProfileMissing,
+            Self::HashMismatch { .. } => ProfileFailure::HashMismatch,
             Self::Read { .. } | Self::Parse { .. } | Self::AgentFile { .. } | Self::Invalid(_) => {
-                "ProfileInvalid"
+                ProfileFailure::ProfileInvalid
             }
         }
     }
@@ -69,7 +69,7 @@ impl Error {
 
 impl From<&Error> for ProfileError {
     fn from(error: &Error) -> Self {
-        Self { reason: error.reason().to_owned(), message: error.to_string() }
+        Self { reason: error.reason(), message: error.to_string() }
     }
 }
 

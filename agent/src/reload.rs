@@ -2,7 +2,7 @@
 //! else is wanted. A profile is taken whole or not at all; one that is refused changes nothing but the report.
 use std::{sync::Arc, time::Duration};
 
-use contract::{Assignment, Mode, ProfileError, TransitionKind};
+use contract::{Assignment, Mode, ProfileError, ProfileFailure, TransitionKind};
 use tracing::{info, warn};
 
 use crate::{
@@ -139,7 +139,7 @@ impl Reloader {
             self.metrics.reloaded(Reload::Missing);
             return self.report(assignment, Some(told), None);
         }
-        warn!(reason = error.reason(), %error, "Profile refused");
+        warn!(reason = error.reason().as_str(), %error, "Profile refused");
         self.metrics.reloaded(Reload::Refused);
         let message = format!("{}: {}", told.reason, told.message);
         self.report(assignment, Some(told), Some((TransitionKind::ProfileRefused, message)));
@@ -183,7 +183,7 @@ impl Reloader {
     /// What to say of a profile that asks to move a clock that we may not move.
     fn not_permitted(&self, candidate: &Candidate) -> Option<ProfileError> {
         (candidate.checked.mode() == Mode::Discipline && !self.may_set_clock).then(|| ProfileError {
-            reason: "NotPermitted".to_owned(),
+            reason: ProfileFailure::NotPermitted,
             message: "mode Discipline needs CAP_SYS_TIME, which the agent has not: it observes".to_owned(),
         })
     }

@@ -505,7 +505,10 @@ pub(crate) mod tests {
             assignment: Assignment::None,
             running: None,
             mode: None,
-            error: error.map(|message| ProfileError { reason: "R".to_owned(), message: message.to_owned() }),
+            error: error.map(|message| ProfileError {
+                reason: contract::ProfileFailure::ProfileInvalid,
+                message: message.to_owned(),
+            }),
         };
         check(&|| journal.profile(NOW, status(None), None), true);
         check(&|| journal.profile(NOW, status(None), None), false);

@@ -12,7 +12,7 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
-use contract::ServerReport;
+use contract::{ServerReport, ServingFailure};
 use ntp::{RateLimit, RestrictFlags, RestrictTable, Served};
 use sys::poll::Waker;
 
@@ -172,11 +172,12 @@ impl Server {
 
     /// Whether the port is open, and what was done.
     pub(crate) fn report(&self) -> ServerReport {
-        let (serving, message) = serving(self.shared.states().as_slice());
+        let (serving, failure, message) = serving(self.shared.states().as_slice());
         let counters = &self.shared.counters;
         ServerReport {
             enabled: self.shared.orders().config.enabled,
             serving,
+            failure,
             message,
             answered: counters.answered(),
             dropped: counters.dropped().map(|(_, count)| count).sum(),
@@ -293,27 +294,27 @@ enum ServingState {
     Open,
     /// The node has no such family.
     NoFamily,
-    /// It could not be opened; a word and the system's reason.
-    Failed(String),
+    /// It could not be opened: why, and the same with the system's reason for a reader.
+    Failed(ServingFailure, String),
 }
 
 impl ServingState {
     fn is_to_be_tried_again(&self) -> bool {
-        matches!(self, Self::Failed(_) | Self::NoFamily)
+        matches!(self, Self::Failed(..) | Self::NoFamily)
     }
 }
 
 /// Whether all is served that can be, and why not.
-fn serving(states: &[ServingState]) -> (bool, String) {
-    let failures: Vec<&str> = states
+fn serving(states: &[ServingState]) -> (bool, Option<ServingFailure>, String) {
+    let (failures, messages): (Vec<ServingFailure>, Vec<&str>) = states
         .iter()
         .filter_map(|state| match state {
-            ServingState::Failed(why) => Some(why.as_str()),
+            ServingState::Failed(failure, message) => Some((*failure, message.as_str())),
             ServingState::Closed | ServingState::Open | ServingState::NoFamily => None,
         })
-        .collect();
+        .unzip();
     let open = states.contains(&ServingState::Open) && !states.contains(&ServingState::Closed);
-    (failures.is_empty() && open, failures.join("; "))
+    (failures.is_empty() && open, failures.first().copied(), messages.join("; "))
 }
 
 #[cfg(test)]

@@ -585,7 +585,7 @@ mod tests {
             let mut fetched =
                 with_secrets(fetched(Some(policy), None, &[]), &named, &["nts-cookie-keys=made"]);
             fetched.fetched.secrets.cookie_keys =
-                fetched.fetched.secrets.held.get(crate::cookie_keys::FILE).cloned();
+                fetched.fetched.secrets.held.get(contract::key_files::COOKIE_KEYS).cloned();
             held(&built(fetched))
         };
         assert!(cookies(SERVING).contains(&"nts-cookie-keys=made".to_owned()));

@@ -185,7 +185,7 @@ impl Controller {
         let memory = &mut self.memory;
         if std::mem::take(&mut memory.dirty.policies) {
             let mut validated = validate(self.watches.fetch());
-            let held = validated.secrets.held.get(cookie_keys::FILE);
+            let held = validated.secrets.held.get(contract::key_files::COOKIE_KEYS);
             let wanted = validated.wants_cookie_keys();
             match memory.cookie_keys.turn(held, wanted, now, Timestamp::now(), cookie_keys::draw) {
                 Ok(keys) => validated.secrets.cookie_keys = keys,

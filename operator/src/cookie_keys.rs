@@ -19,9 +19,6 @@ use k8s_openapi::{
 
 use crate::keys::Content;
 
-/// Where they are in the Secret `timesync-keys`. No file of a user's Secret has this name: those have a `_`.
-pub(crate) const FILE: &str = "nts-cookie-keys";
-
 /// A new key seals from so long after it was given out.
 const SETTLE: Duration = Duration::from_secs(600);
 /// So long a key seals.

@@ -6,10 +6,9 @@ use std::{
     fmt,
 };
 
+use contract::key_files::{COOKIE_KEYS, secret_and_key};
 use k8s_openapi::ByteString;
 use profile::{Nts, Profile, ServeNts};
-
-use crate::cookie_keys;
 
 /// The Secret that agents mount, in the operator's namespace.
 pub(crate) const SECRET: &str = "timesync-keys";
@@ -65,11 +64,6 @@ pub(crate) enum Supply {
     Unread(String),
 }
 
-/// The file that a key of a Secret becomes. No Secret's name has a `_`, so no two have the same file.
-pub(crate) fn file_name(secret: &str, key: &str) -> String {
-    format!("{secret}_{key}")
-}
-
 /// The files that a profile speaks of.
 pub(crate) fn files(profile: &Profile) -> BTreeSet<String> {
     let ca = |nts: &Option<Nts>| nts.as_ref().and_then(|nts| nts.ca.clone());
@@ -83,7 +77,7 @@ pub(crate) fn files(profile: &Profile) -> BTreeSet<String> {
 
 /// The Secrets that a profile's files come from.
 pub(crate) fn secrets(profile: &Profile) -> BTreeSet<String> {
-    files(profile).iter().filter_map(|file| Some(file.split_once('_')?.0.to_owned())).collect()
+    files(profile).iter().filter_map(|file| Some(secret_and_key(file)?.0.to_owned())).collect()
 }
 
 /// A bundle of all public certificates has 0.2 MB, and `timesync-keys` can hold 1 MiB.
@@ -92,7 +86,7 @@ const LARGEST: usize = 256 * 1024;
 impl Secrets {
     /// What a file is to hold: what its Secret says, and if that says nothing, what it has held so far.
     pub(crate) fn content(&self, file: &str) -> Option<&Content> {
-        if file == cookie_keys::FILE {
+        if file == COOKIE_KEYS {
             return self.cookie_keys.as_ref().or_else(|| self.held.get(file));
         }
         match self.named_content(file) {
@@ -106,7 +100,7 @@ impl Secrets {
     pub(crate) fn supply(&self, profile: &Profile) -> Supply {
         let mut found = Supply::Complete;
         // Keys for cookies are made here, and never missing.
-        for file in files(profile).into_iter().filter(|file| file != cookie_keys::FILE) {
+        for file in files(profile).into_iter().filter(|file| file != COOKIE_KEYS) {
             let here = match self.named_content(&file) {
                 Ok(_) => Supply::Complete,
                 Err(Lack::Missing(why)) if self.held.contains_key(&file) => Supply::Kept(why),
@@ -124,7 +118,7 @@ impl Secrets {
 
     fn named_content(&self, file: &str) -> Result<&Content, Lack> {
         let missing = |why: String| Err(Lack::Missing(why));
-        let Some((secret, key)) = file.split_once('_') else {
+        let Some((secret, key)) = secret_and_key(file) else {
             return missing(format!("{file} is no key of a Secret"));
         };
         match self.untaken.get(secret) {
@@ -176,7 +170,6 @@ mod tests {
             ["a.b_c", "a.b_c_d", "z_c"]
         );
         assert_eq!(secrets(&profile).iter().map(String::as_str).collect::<Vec<_>>(), ["a.b", "z"]);
-        assert_eq!(file_name("a.b", "c_d"), "a.b_c_d");
     }
 
     #[test]
@@ -202,10 +195,10 @@ mod tests {
         );
         assert_eq!(supply(&[("c", "3")]), Supply::Missing("Secret t has no key k".to_owned()));
         let made = Content(ByteString(b"made".to_vec()));
-        let mut secrets = Secrets { held: data(&[(cookie_keys::FILE, "held")]), ..Secrets::default() };
-        assert_eq!(secrets.content(cookie_keys::FILE).unwrap().0.0, b"held");
+        let mut secrets = Secrets { held: data(&[(COOKIE_KEYS, "held")]), ..Secrets::default() };
+        assert_eq!(secrets.content(COOKIE_KEYS).unwrap().0.0, b"held");
         secrets.cookie_keys = Some(made.clone());
-        assert_eq!(secrets.content(cookie_keys::FILE), Some(&made));
+        assert_eq!(secrets.content(COOKIE_KEYS), Some(&made));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The conditions of one node: what its agent says, or its silence, in; a finding for each type out. Pure.
-use contract::{Mode, Report, RtcHealth, ServerReport, SourceReport, SourceState};
+use contract::{Mode, Report, RtcHealth, ServerReport, ServingFailure, SourceReport, SourceState};
 
 use crate::{
     collect::{Impostor, Unproven},
@@ -123,7 +123,8 @@ fn rtc(report: &Report) -> Finding {
 }
 
 fn serving(report: &Report) -> Finding {
-    let ServerReport { enabled, serving, message, answered: _, dropped: _, kod: _ } = &report.server;
+    let ServerReport { enabled, serving, failure: why, message, answered: _, dropped: _, kod: _ } =
+        &report.server;
     match (report.mode, *enabled, *serving) {
         (None, ..) => Finding::new(None, reason::NO_PROFILE, "No profile runs."),
         (_, false, _) => Finding::new(Some(false), reason::DISABLED, "The policy has serve.enabled false."),
@@ -134,15 +135,20 @@ fn serving(report: &Report) -> Finding {
         (_, true, false) if message.is_empty() => {
             Finding::new(None, reason::OPENING, "The port is about to be opened.")
         }
-        (_, true, false) => Finding::new(Some(false), failure(message), message),
+        (_, true, false) => Finding::new(Some(false), failure(*why), message),
     }
 }
 
 /// The word that the agent's message begins with.
-fn failure(message: &str) -> &'static str {
-    let word = message.split(':').next().unwrap_or_default();
-    let known = [reason::PORT_TAKEN, reason::NOT_PERMITTED, reason::SOCKET_BROKEN];
-    known.into_iter().find(|known| *known == word).unwrap_or(reason::OPEN_FAILED)
+fn failure(why: Option<ServingFailure>) -> &'static str {
+    match why {
+        Some(ServingFailure::PortTaken) => reason::PORT_TAKEN,
+        Some(ServingFailure::NotPermitted) => reason::NOT_PERMITTED,
+        Some(ServingFailure::SocketBroken) => reason::SOCKET_BROKEN,
+        Some(ServingFailure::OpenFailed | ServingFailure::Panicked | ServingFailure::Unknown) | None => {
+            reason::OPEN_FAILED
+        }
+    }
 }
 
 #[cfg(test)]
@@ -211,9 +217,12 @@ mod tests {
 
     #[test]
     fn servers() {
-        let closed = |message: &str| {
+        let closed = |failure: Option<ServingFailure>, message: &str| {
             let message = message.to_owned();
-            |report: &mut Report| (report.server.serving, report.server.message) = (false, message)
+            move |report: &mut Report| {
+                (report.server.serving, report.server.failure) = (false, failure);
+                report.server.message = message;
+            }
         };
         check(SERVING, |_| (), (Some(true), "Open", ""));
         check(
@@ -223,13 +232,13 @@ mod tests {
         );
         check(
             SERVING,
-            closed("PortTaken: IPv4 UDP port 123: by ntpd"),
+            closed(Some(ServingFailure::PortTaken), "IPv4 UDP port 123: by ntpd"),
             (Some(false), "PortTaken", "by ntpd"),
         );
-        check(SERVING, closed("NotPermitted: IPv4"), (Some(false), "NotPermitted", ""));
-        check(SERVING, closed("SocketBroken: gone"), (Some(false), "SocketBroken", ""));
-        check(SERVING, closed("Whatever else"), (Some(false), "OpenFailed", "Whatever else"));
-        check(SERVING, closed(""), (None, "Opening", ""));
+        check(SERVING, closed(Some(ServingFailure::NotPermitted), "IPv4"), (Some(false), "NotPermitted", ""));
+        check(SERVING, closed(Some(ServingFailure::SocketBroken), "gone"), (Some(false), "SocketBroken", ""));
+        check(SERVING, closed(Some(ServingFailure::Unknown), "PortTaken"), (Some(false), "OpenFailed", ""));
+        check(SERVING, closed(None, ""), (None, "Opening", ""));
         let disabled = |report: &mut Report| (report.server.enabled, report.server.serving) = (false, false);
         check(SERVING, disabled, (Some(false), "Disabled", "serve.enabled"));
         check(SERVING, |report| report.mode = None, (None, "NoProfile", ""));

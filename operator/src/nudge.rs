@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{Assignment, Report};
+use contract::{Assignment, ProfileFailure, Report};
 
 use crate::facts::AgentPod;
 
@@ -116,10 +116,10 @@ fn lags(wanted: &Assignment, report: &Report) -> bool {
         Assignment::Unassigned => false,
         Assignment::None => report.assignment != Assignment::None,
         Assignment::Profile(profile) => {
-            let error = report.profile_error.as_ref().map(|error| error.reason.as_str());
-            let refused = report.assignment == *wanted && error == Some("ProfileInvalid");
+            let error = report.profile_error.as_ref().map(|error| error.reason);
+            let refused = report.assignment == *wanted && error == Some(ProfileFailure::ProfileInvalid);
             // A key that was edited by hand is repaired in the ConfigMap long before the node's copy of it is.
-            let spoilt = error == Some("HashMismatch");
+            let spoilt = error == Some(ProfileFailure::HashMismatch);
             spoilt || (report.profile.as_ref() != Some(profile) && !refused)
         }
     }
@@ -218,7 +218,7 @@ mod tests {
         (report.assignment, report.profile) = (wanted.clone(), Some(ProfileName::of("p", "text")));
         assert!(!lags(&wanted, &report));
         report.profile_error =
-            Some(ProfileError { reason: "HashMismatch".to_owned(), message: String::new() });
+            Some(ProfileError { reason: ProfileFailure::HashMismatch, message: String::new() });
         assert!(lags(&wanted, &report));
     }
 
@@ -230,7 +230,7 @@ mod tests {
         report.profile = None;
         assert!(lags(&wanted, &report));
         report.profile_error =
-            Some(ProfileError { reason: "ProfileInvalid".to_owned(), message: String::new() });
+            Some(ProfileError { reason: ProfileFailure::ProfileInvalid, message: String::new() });
         assert!(!lags(&wanted, &report));
     }
 }

@@ -1,7 +1,7 @@
 //! The conditions of one policy: what is prepared for it, and what its nodes say, in; a finding for each type out. Pure.
 use std::time::Instant;
 
-use contract::{Reason, approximately};
+use contract::{ProfileFailure, Reason, approximately};
 use profile::Thresholds;
 
 use crate::{
@@ -138,7 +138,7 @@ fn rolled_out(subject: &Subject<'_>) -> Finding {
     };
     let refuses = |standing: &&Standing<'_>| {
         let error = standing.heard.report().and_then(|report| report.profile_error.as_ref());
-        error.is_some_and(|error| error.reason == "ProfileInvalid")
+        error.is_some_and(|error| error.reason == ProfileFailure::ProfileInvalid)
     };
     let reason = if waiting.iter().any(refuses) { reason::PROFILE_REFUSED } else { reason::IN_PROGRESS };
     let running = nodes.len() - waiting.len();

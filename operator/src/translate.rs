@@ -2,12 +2,10 @@
 //! or the reason of a refusal out. No client, no clock. Absent fields keep the profile's own defaults.
 use std::collections::BTreeSet;
 
-use contract::Span;
+use contract::{Span, key_files};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use kube::core::Selector;
 use profile::{CheckError, Profile};
-
-use crate::{cookie_keys, keys};
 
 /// Why a field cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -131,7 +129,7 @@ fn upstream(index: usize, upstream: &api::Upstream) -> Result<profile::Upstream,
 /// The file on the nodes that a Secret's value becomes.
 fn file(secret: &api::SecretKey) -> String {
     let api::SecretKey { name, key } = secret;
-    keys::file_name(name, key)
+    key_files::file_name(name, key)
 }
 
 fn entry(entry: &api::Restrict) -> profile::Restrict {
@@ -199,9 +197,9 @@ fn serve(serve: &api::Serve) -> Result<profile::Serve, FieldError> {
 fn serve_nts(nts: &api::ServeNts) -> Result<profile::ServeNts, FieldError> {
     let api::ServeNts { tls_secret, port } = nts;
     Ok(profile::ServeNts {
-        certificate: keys::file_name(tls_secret, TLS_CERT_KEY),
-        private_key: keys::file_name(tls_secret, TLS_PRIVATE_KEY_KEY),
-        cookie_keys: Some(cookie_keys::FILE.to_owned()),
+        certificate: key_files::file_name(tls_secret, TLS_CERT_KEY),
+        private_key: key_files::file_name(tls_secret, TLS_PRIVATE_KEY_KEY),
+        cookie_keys: Some(key_files::COOKIE_KEYS.to_owned()),
         port: fit("serve.nts.port", *port)?,
     })
 }

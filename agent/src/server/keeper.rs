@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use contract::ServingFailure;
 use ntp::OwnPorts;
 use sys::{
     poll::{self, Waker},
@@ -62,9 +63,8 @@ pub(super) fn run(shared: &Arc<Shared>, waker: &Arc<Waker>) {
 /// Waits after a panic of [`run`], which closed the port; false if the server is to end.
 pub(super) fn pause(shared: &Shared, waker: &Waker, time: Duration) -> bool {
     for family in Family::ALL {
-        let why =
-            format!("Panicked: the server failed, and is started again within {} s", time.as_secs() + 1);
-        set_state(shared, family, ServingState::Failed(why));
+        let why = format!("the server failed, and is started again within {} s", time.as_secs() + 1);
+        set_state(shared, family, failed(ServingFailure::Panicked, &why));
     }
     rest(waker, time, || shared.stop.load(Ordering::Acquire))
 }
@@ -139,7 +139,7 @@ impl Keeper<'_> {
         for family in open {
             let state = match &outcome {
                 Ok(()) => ServingState::Open,
-                Err(why) => ServingState::Failed(format!("OpenFailed: {why}")),
+                Err(why) => failed(ServingFailure::OpenFailed, why),
             };
             set_state(self.shared, family, state);
         }
@@ -155,29 +155,28 @@ impl Keeper<'_> {
     /// A worker gave up on a socket of this family, or there are no workers.
     fn is_broken(&self, family: Family) -> bool {
         self.ports[family as usize].is_some()
-            && matches!(self.shared.states()[family as usize], ServingState::Failed(_))
+            && matches!(self.shared.states()[family as usize], ServingState::Failed(..))
     }
 
     fn open(&mut self, family: Family, port: u16) -> Option<Arc<Port>> {
         let state = match open(family, port) {
             Ok(port) => return Some(Arc::new(port)),
             Err(error) if error.no_such_family() => ServingState::NoFamily,
-            Err(error) => ServingState::Failed(self.failure(family, port, error)),
+            Err(error) => self.failure(family, port, error),
         };
         set_state(self.shared, family, state);
         None
     }
 
-    /// One word, which users look for, and the reason.
-    fn failure(&mut self, family: Family, port: u16, error: sys::Error) -> String {
-        let word = match error {
-            taken if taken.in_use() => "PortTaken",
-            denied if denied.not_permitted() => "NotPermitted",
-            _ => "OpenFailed",
+    fn failure(&mut self, family: Family, port: u16, error: sys::Error) -> ServingState {
+        let failure = match error {
+            taken if taken.in_use() => ServingFailure::PortTaken,
+            denied if denied.not_permitted() => ServingFailure::NotPermitted,
+            _ => ServingFailure::OpenFailed,
         };
         let owner = if error.in_use() { self.owner.of(port) } else { None };
         let by = owner.map_or_else(String::new, |owner| format!(" by {owner}"));
-        format!("{word}: {} UDP port {port}: {error}{by}", family.as_str())
+        failed(failure, &format!("{} UDP port {port}: {error}{by}", family.as_str()))
     }
 
     fn close(&mut self) {
@@ -222,7 +221,7 @@ impl Crew {
                     worker.run(ports, &whistle)
                 });
                 if let Some(Err((family, error))) = outcome {
-                    set_state(&shared, family, ServingState::Failed(format!("SocketBroken: {error}")));
+                    set_state(&shared, family, failed(ServingFailure::SocketBroken, &error.to_string()));
                     keeper.wake();
                 }
             };
@@ -263,6 +262,11 @@ impl Drop for Crew {
     }
 }
 
+/// One word, which users look for, and the reason.
+fn failed(failure: ServingFailure, why: &str) -> ServingState {
+    ServingState::Failed(failure, format!("{failure}: {why}"))
+}
+
 /// Logs a change, once.
 fn set_state(shared: &Shared, family: Family, state: ServingState) {
     let place = &mut shared.states()[family as usize];
@@ -273,7 +277,7 @@ fn set_state(shared: &Shared, family: Family, state: ServingState) {
         ServingState::Open => info!(family = family.as_str(), "Serving time"),
         ServingState::Closed => info!(family = family.as_str(), "Server's port closed"),
         ServingState::NoFamily => info!(family = family.as_str(), "Address family not available, not served"),
-        ServingState::Failed(why) => {
+        ServingState::Failed(_, why) => {
             warn!(family = family.as_str(), %why, "Cannot serve time, will try again")
         }
     }

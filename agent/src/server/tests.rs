@@ -187,16 +187,17 @@ fn a_flood_is_limited_and_counted() {
 
 #[test]
 fn reports_of_two_families() {
-    let failed = |text: &str| ServingState::Failed(text.to_owned());
-    let check = |states: [ServingState; 2], expected: (bool, &str)| {
-        let (serving, message) = serving(&states);
-        assert_eq!((serving, message.as_str()), expected);
+    let failed = |failure, text: &str| ServingState::Failed(failure, text.to_owned());
+    let (taken, denied) = (ServingFailure::PortTaken, ServingFailure::NotPermitted);
+    let check = |states: [ServingState; 2], expected: (bool, Option<ServingFailure>, &str)| {
+        let (serving, failure, message) = serving(&states);
+        assert_eq!((serving, failure, message.as_str()), expected);
     };
-    check([ServingState::Closed, ServingState::Closed], (false, ""));
-    check([ServingState::Open, ServingState::NoFamily], (true, ""));
-    check([ServingState::Closed, ServingState::Open], (false, ""));
-    check([ServingState::Open, failed("b")], (false, "b"));
-    check([failed("a"), failed("b")], (false, "a; b"));
+    check([ServingState::Closed, ServingState::Closed], (false, None, ""));
+    check([ServingState::Open, ServingState::NoFamily], (true, None, ""));
+    check([ServingState::Closed, ServingState::Open], (false, None, ""));
+    check([ServingState::Open, failed(denied, "b")], (false, Some(denied), "b"));
+    check([failed(taken, "a"), failed(denied, "b")], (false, Some(taken), "a; b"));
 }
 
 #[test]

@@ -244,7 +244,7 @@ impl Agent {
 
     /// The reason of the profile's error, or nothing.
     pub(crate) fn error(&self) -> String {
-        self.report().profile_error.map(|error| error.reason).unwrap_or_default()
+        self.report().profile_error.map(|error| error.reason.to_string()).unwrap_or_default()
     }
 
     /// Status code and body; 0 if nobody listens (yet), or if the answer is not to be believed.

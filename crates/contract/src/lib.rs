@@ -7,6 +7,8 @@
 
 mod name;
 mod mode;
+mod failures;
+pub mod key_files;
 mod reasons;
 mod report;
 mod rtc_report;
@@ -16,6 +18,7 @@ mod span;
 mod host;
 pub mod proof;
 
+pub use failures::{ProfileFailure, ServingFailure};
 pub use host::{Host, HostError, HostText, upstream as upstream_host};
 pub use mode::Mode;
 pub use name::{Assignment, NameError, ProfileName, text_hash};

@@ -57,8 +57,7 @@ impl Report {
         match assignment {
             Assignment::Unassigned | Assignment::None | Assignment::Profile(_) => {}
         }
-        if let Some(ProfileError { reason, message: text }) = profile_error {
-            name(reason);
+        if let Some(ProfileError { reason: _, message: text }) = profile_error {
             message(text);
         }
         of_clock(clock);
@@ -79,7 +78,15 @@ impl Report {
             message(text);
         }
         state_error.iter_mut().for_each(message);
-        let ServerReport { enabled: _, serving: _, message: text, answered: _, dropped: _, kod: _ } = server;
+        let ServerReport {
+            enabled: _,
+            serving: _,
+            failure: _,
+            message: text,
+            answered: _,
+            dropped: _,
+            kod: _,
+        } = server;
         message(text);
         message(http_message);
         increasing(transitions);

@@ -4,7 +4,7 @@
 //! that this clock is ahead, as chronyc prints it. Times are seconds since the Unix epoch by this node's clock.
 use serde::{Deserialize, Serialize};
 
-use crate::{Assignment, Mode, ProfileName, RtcReport, Transition};
+use crate::{Assignment, Mode, ProfileFailure, ProfileName, RtcReport, ServingFailure, Transition};
 
 /// All that an agent says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,9 +53,8 @@ pub struct Report {
 /// A profile that was refused, so that the one before it runs on, or that runs with less than it asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileError {
-    /// `ProfileMissing`, `HashMismatch`, `ProfileInvalid`; `NotPermitted`: it runs, but only observes; `Waiting`: another
-    /// agent has the state folder.
-    pub reason: String,
+    /// Why, in one word.
+    pub reason: ProfileFailure,
     /// What is wrong, for a reader.
     pub message: String,
 }
@@ -343,7 +342,10 @@ pub struct ServerReport {
     pub enabled: bool,
     /// Whether the port is open.
     pub serving: bool,
-    /// Why not, if it should be: `PortTaken` and the like with the error; empty otherwise.
+    /// Why not, in one word, if it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<ServingFailure>,
+    /// The same with the system's error, and what else is wrong with the server, for a reader; empty if nothing is.
     pub message: String,
     /// Requests answered.
     pub answered: u64,

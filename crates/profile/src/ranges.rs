@@ -88,3 +88,54 @@ pub const LONGEST_TIMEZONE: usize = 64;
 pub const HOLD: Range<Span> = range(Span::from_secs(1), Span::from_secs(86_400));
 /// The longest span of any field, 114 years: its text, and every shorter span's, has at most six digits for each unit.
 pub const LONGEST_SPAN: Span = Span::from_secs(999_999 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt::Display, fs, path::Path};
+
+    use super::*;
+    use crate::{Clock, RateLimit, Step};
+
+    /// The row of docs/agent.md that begins with this field names the default and the range.
+    #[test]
+    fn the_reference_has_the_same_ranges_and_defaults() {
+        let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/agent.md");
+        let reference = fs::read_to_string(reference).unwrap();
+        let row = |field: &str| {
+            let start = format!("| `{field}`");
+            reference
+                .lines()
+                .find(|line| line.starts_with(&start))
+                .unwrap_or_else(|| panic!("{field} has no row"))
+        };
+        let check = |field: &str, default: &dyn Display, range: String| {
+            let (row, default) = (row(field), default.to_string());
+            assert!(row.contains(&range), "{range} is not in {row}");
+            assert!(default.is_empty() || row.contains(&format!("`{default}`")), "{default} is not in {row}");
+        };
+        fn of<T: Display>(range: Range<T>) -> String {
+            format!("{} to {}", range.least, range.most)
+        }
+        let RateLimit { interval, burst, leak, .. } = RateLimit::default();
+        check("maxSources", &DEFAULT_MAX_SOURCES, of(MAX_SOURCES));
+        check("port", &NTP_PORT, String::new());
+        check("minPoll", &DEFAULT_POLL.least, of(POLL));
+        check("minPoll", &DEFAULT_POLL.most, of(POLL));
+        check("stratum.local", &"", of(LOCAL_STRATUM));
+        check("stratum.orphan", &"", of(ORPHAN_STRATUM));
+        check("stratum.activateAfter", &DEFAULT_ACTIVATE_AFTER, "24h at most".to_owned());
+        check("stratum.activateAfter", &DEFAULT_ORPHAN_ACTIVATE_AFTER, String::new());
+        check("serve.rateLimit.interval", &interval, of(RATE_INTERVAL));
+        check("serve.rateLimit.burst", &burst, of(RATE_BURST));
+        check("serve.rateLimit.leak", &leak, of(RATE_LEAK));
+        check("serve.rateLimit.maxClients", &DEFAULT_MAX_CLIENTS, of(MAX_CLIENTS));
+        check("serve.workers", &DEFAULT_WORKERS, of(WORKERS));
+        check("clock.step.threshold", &Step::default().threshold, String::new());
+        check("clock.step.limit", &Step::default().limit, of(STEP_LIMIT));
+        check("clock.maxSlewRate", &Clock::default().max_slew_rate, of(MAX_SLEW_RATE));
+        check("clock.maxChange", &Clock::default().max_change, String::new());
+        check("clock.maxDistance", &DEFAULT_MAX_DISTANCE, of(MAX_DISTANCE));
+        check("clock.minSources", &"", of(MIN_SOURCES));
+        check("name", &"", format!("1 to {LONGEST_NAME}"));
+    }
+}

@@ -60,7 +60,10 @@ fn edited_profile_is_refused_and_repaired() -> anyhow::Result<()> {
     let pod = install::agent_on(&vm.name())?;
     kubectl::sh(&format!("annotate pod {pod} -n {NAMESPACE} timesync.dev/nudge=test --overwrite"))?;
     lab::wait_for_report(vm, "to refuse the edited profile", Duration::from_secs(100), |report| {
-        report.profile_error.as_ref().is_some_and(|error| error.reason == "HashMismatch")
+        report
+            .profile_error
+            .as_ref()
+            .is_some_and(|error| error.reason == contract::ProfileFailure::HashMismatch)
     })?;
     ensure!(lab::report(vm)?.profile == Some(name.clone()), "the good profile does not run on");
     ensure!(lab::report(vm)?.clock.synchronized, "the clock is not synchronised any more");

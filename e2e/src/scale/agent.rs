@@ -114,7 +114,8 @@ impl Agent {
             }
             Assignment::Profile(name) => {
                 let message = format!("{} is not there yet.", name.key());
-                facts.error = Some(ProfileError { reason: "ProfileMissing".to_owned(), message });
+                facts.error =
+                    Some(ProfileError { reason: contract::ProfileFailure::ProfileMissing, message });
             }
         }
         facts.assignment = assignment;

@@ -1,7 +1,7 @@
 //! Waiting for one's turn: who has the lock is said, once, and shown in the report meanwhile.
 use std::{path::Path, sync::Arc};
 
-use contract::{Assignment, ProfileError};
+use contract::{Assignment, ProfileError, ProfileFailure};
 use sys::signal;
 use tokio::time;
 use tracing::{info, warn};
@@ -80,6 +80,6 @@ impl Patience {
 
 fn waits_for(holder: &str) -> ProfileStatus {
     let message = format!("{holder} has the state folder: this agent waits until it ends");
-    let error = ProfileError { reason: "Waiting".to_owned(), message };
+    let error = ProfileError { reason: ProfileFailure::Waiting, message };
     ProfileStatus { assignment: Assignment::Unassigned, running: None, mode: None, error: Some(error) }
 }

@@ -51,10 +51,10 @@ fn transitions(numbers: impl IntoIterator<Item = u64>, message: &str) -> Vec<Tra
 
 /// Every text of the report, and the limit of each.
 fn texts(report: &mut Report) -> Vec<(&mut String, usize)> {
-    let ProfileError { reason, message } = report.profile_error.as_mut().unwrap();
+    let ProfileError { reason: _, message } = report.profile_error.as_mut().unwrap();
     let ConflictReport { message: conflict, suspects, .. } = report.conflict.as_mut().unwrap();
     let TimezoneReport { name: zone, message: zone_message } = report.timezone.as_mut().unwrap();
-    let names = [&mut report.version, &mut report.boot_id, &mut report.instance, reason];
+    let names = [&mut report.version, &mut report.boot_id, &mut report.instance];
     let names = names.into_iter().chain(suspects).chain(zone).chain(report.clock.reference.as_mut());
     let mut all: Vec<_> = names.map(|name| (name, LONGEST_NAME)).collect();
     let boot = &mut report.boot.as_mut().unwrap().message;

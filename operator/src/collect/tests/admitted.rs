@@ -25,7 +25,7 @@ fn worst() -> Report {
         *field = text();
     }
     report.profile = Some(ProfileName::of(&"p".repeat(253), ""));
-    report.profile_error = Some(ProfileError { reason: text(), message: text() });
+    report.profile_error = Some(ProfileError { reason: contract::ProfileFailure::Unknown, message: text() });
     let clock = &mut report.clock;
     (clock.message, clock.reference) = (text(), Some(text()));
     (clock.offset, clock.jitter, clock.error_bound) = (Some(-1e300), Some(1e300), Some(1e300));
