@@ -178,6 +178,8 @@ fn restrict_flags(given: impl Iterator<Item = Flag>) -> (bool, RestrictFlags) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use profile::Profile;
     use proptest::prelude::*;
 
@@ -346,12 +348,17 @@ mod tests {
             "10.0.0.0/8",
         ]);
         let flags = prop::sample::subsequence(vec!["ignore", "ntpport", "kod", "noserve"], 0..=4);
-        let entry = (source, flags).prop_map(|(source, flags)| {
-            let of_template = |flag: &&str| source != "source" || *flag == "kod";
-            let flags: Vec<_> = flags.into_iter().filter(of_template).collect();
-            format!("[[restrict]]\nsource = {source:?}\nflags = {flags:?}\n")
-        });
-        prop::collection::vec(entry, 1..8).prop_map(|entries| entries.concat())
+        prop::collection::vec((source, flags), 1..8).prop_map(|entries| {
+            let (mut list, mut seen) = (String::new(), BTreeSet::new());
+            for (source, mut flags) in entries {
+                flags.retain(|flag| source != "source" || *flag == "kod");
+                // The check refuses an entry that is there twice.
+                if seen.insert((source, flags.contains(&"ntpport"))) {
+                    list += &format!("[[restrict]]\nsource = {source:?}\nflags = {flags:?}\n");
+                }
+            }
+            list
+        })
     }
 
     proptest! {

@@ -505,7 +505,7 @@ fn ignore_and_names_are_a_hint() {
         let order = Order { origin: "f", from: Some(Dialect::Ntp), to: Target::Agent, name: "default" };
         convert(&format!("server a.example\nrestrict default ignore\n{lines}"), order).unwrap().messages
     };
-    assert!(messages("").contains("Those that are given by name"));
+    assert!(messages("restrict 192.0.2.0 mask 255.255.255.0").contains("Those that are given by name"));
     assert!(!messages("restrict source").contains("Those that are given by name"));
 }
 
