@@ -1,7 +1,8 @@
 //! Rules of CONTRIBUTING.md that a program can check: each file says what it is, stays short, and the map in
-//! ARCHITECTURE.md names what is there.
+//! ARCHITECTURE.md names the folders that are there, and no path that is not.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -37,21 +38,28 @@ fn names_say_what_a_file_does() {
 }
 
 #[test]
-fn the_map_names_every_step() {
+fn the_map_names_every_folder() {
     let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    for (path, _) in sources() {
-        let shown = path.strip_prefix(root()).unwrap();
-        let parts: Vec<_> = shown.iter().map(|part| part.to_str().unwrap()).collect();
-        let in_programs = parts.first().is_some_and(|first| ["operator", "agent", "crates"].contains(first));
-        let mut stem = path.file_stem().unwrap().to_str().unwrap();
-        if let ["crates", "ntp", "src", folder, _, ..] = parts[..] {
-            // The map names this crate's folders, not each of their files.
-            stem = folder;
+    // Without the diagram.
+    let text: String = map.split("```").step_by(2).collect();
+    let (mut named, mut part) = (BTreeSet::new(), "");
+    for name in text.split('`').skip(1).step_by(2) {
+        if name.ends_with("/src") {
+            part = name;
         }
-        if !in_programs || parts.contains(&"tests") || ["lib", "main", "mod", "tests"].contains(&stem) {
-            continue;
-        }
-        assert!(map.contains(&format!("`{stem}`")), "ARCHITECTURE.md does not name {}", shown.display());
+        // From the root, in the part that is described, or a crate.
+        let places = [name.to_owned(), format!("{part}/{name}"), format!("crates/{name}")];
+        let exists = places.iter().any(|place| root().join(place).exists());
+        assert!(exists || !name.contains('/'), "ARCHITECTURE.md names {name}, which is not there");
+        named.insert(if name.ends_with('/') { format!("{part}/{name}") } else { name.to_owned() });
+    }
+    for (krate, folder) in folders() {
+        let name = Path::new(&krate).file_name().unwrap().to_str().unwrap();
+        assert!(named.contains(name), "ARCHITECTURE.md does not name the crate {krate}");
+        assert!(
+            folder.is_empty() || named.contains(&format!("{krate}/src/{folder}/")),
+            "ARCHITECTURE.md does not name {folder}/ in its part on {krate}/src"
+        );
     }
 }
 
@@ -87,6 +95,23 @@ fn tracked() -> Vec<PathBuf> {
     assert!(output.status.success(), "this test asks git which files there are");
     let names = String::from_utf8(output.stdout).unwrap();
     names.lines().map(|name| root().join(name)).filter(|path| path.exists()).collect()
+}
+
+/// Folders with sources that are not tests, as a crate and at most two levels of names below its `src`.
+fn folders() -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    for (path, _) in sources() {
+        let shown = path.strip_prefix(root()).unwrap().with_extension("");
+        let Some((krate, file)) = shown.to_str().unwrap().split_once("/src/") else { continue };
+        let parts: Vec<_> = file.split('/').collect();
+        if parts.contains(&"tests") {
+            continue;
+        }
+        for depth in 0..parts.len().min(3) {
+            found.insert((krate.to_owned(), parts[..depth].join("/")));
+        }
+    }
+    found
 }
 
 fn sources() -> Vec<(PathBuf, String)> {
