@@ -7,7 +7,6 @@
 //! One such program at a time has the `lock`. `boot` is the way before all others after a boot of the node, with the `floor`
 //! under the clock; `boot_pod` sees to it that kubelet goes it.
 //! `panics` starts a part again that failed by a mistake of ours.
-//! `convert` is beside the way: it makes a profile of other daemons' files.
 #![forbid(unsafe_code)]
 
 mod cli;
@@ -59,8 +58,6 @@ mod clock_bound;
 mod liveness;
 
 mod http;
-
-mod convert;
 
 #[cfg(test)]
 mod scratch;

@@ -1,4 +1,4 @@
-//! The shape of the workspace, asked of `cargo metadata`: fourteen arrows between crates and no other, a pure `ntp`,
+//! The shape of the workspace, asked of `cargo metadata`: seventeen arrows between crates and no other, a pure `ntp`,
 //! an agent without Kubernetes.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 use std::{
@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 #[test]
-fn fourteen_arrows_and_no_other() {
+fn seventeen_arrows_and_no_other() {
     let metadata = metadata();
     let members = members(&metadata);
     let mut arrows = BTreeSet::new();
@@ -23,10 +23,14 @@ fn fourteen_arrows_and_no_other() {
     }
     let expected = [
         "timesync-agent -> timesync-contract",
+        // For the subcommand `convert` alone.
+        "timesync-agent -> timesync-convert",
         "timesync-agent -> timesync-http",
         "timesync-agent -> timesync-ntp",
         "timesync-agent -> timesync-profile",
         "timesync-agent -> timesync-sys",
+        "timesync-convert -> timesync-contract",
+        "timesync-convert -> timesync-profile",
         "timesync-e2e -> timesync-api",
         "timesync-e2e -> timesync-contract",
         "timesync-e2e -> timesync-http",

@@ -6,11 +6,9 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use convert::{Dialect, Order, Target};
 
-use crate::{
-    convert::{self, Dialect, Order, Target},
-    text,
-};
+use crate::text;
 
 /// For `--help`.
 pub(super) const EXAMPLES: &str = "\

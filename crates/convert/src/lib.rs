@@ -2,6 +2,8 @@
 //! mean the same there: `lines` reads, `dialect` tells whose file it is, `ntp_conf` and `chrony_conf` go through it line
 //! by line and fill a `draft`, `print` writes that. Nothing is guessed: what cannot be carried over is said. Reads no
 //! file but its argument, no secret, and asks no resolver.
+#![forbid(unsafe_code)]
+
 mod lines;
 
 mod dialect;
@@ -26,12 +28,12 @@ mod print;
 
 use std::fmt::Write as _;
 
-pub(crate) use dialect::Dialect;
+pub use dialect::Dialect;
 use draft::Draft;
 
 /// What is made of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+pub enum Target {
     /// A TimeSyncPolicy (YAML).
     Policy,
     /// A file for `run --config` (TOML).
@@ -40,38 +42,38 @@ pub(crate) enum Target {
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Order<'a> {
+pub struct Order<'a> {
     /// What the file is called, for messages and, where its content does not tell, for what it is.
-    pub(crate) origin: &'a str,
+    pub origin: &'a str,
     /// Whose file it is; none: told by its content.
-    pub(crate) from: Option<Dialect>,
+    pub from: Option<Dialect>,
     /// What is made of it.
-    pub(crate) to: Target,
+    pub to: Target,
     /// The policy's name.
-    pub(crate) name: &'a str,
+    pub name: &'a str,
 }
 
 /// What became of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Converted {
+pub struct Converted {
     /// The policy or the agent's file.
-    pub(crate) output: String,
+    pub output: String,
     /// For standard error: remarks in the order of the lines, secrets to make, a count.
-    pub(crate) messages: String,
+    pub messages: String,
     /// Whether all that matters was carried over.
-    pub(crate) complete: bool,
+    pub complete: bool,
 }
 
 /// Why nothing came out; all that was to be said on the way is in it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Error(String);
+pub struct Error(String);
 
 /// Carries `text` over.
 ///
 /// # Errors
 /// When it does not tell whose it is, or when what it says is nothing that could run.
-pub(crate) fn convert(text: &str, order: Order<'_>) -> Result<Converted, Error> {
+pub fn convert(text: &str, order: Order<'_>) -> Result<Converted, Error> {
     let Order { origin, from, to, name } = order;
     let dialect = match from {
         Some(dialect) => dialect,

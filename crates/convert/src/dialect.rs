@@ -4,7 +4,7 @@ use super::lines::{self, Line};
 
 /// Whose configuration it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dialect {
+pub enum Dialect {
     /// ntpd's, the classic one's or NTPsec's.
     Ntp,
     /// chronyd's.
