@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use convert::{Dialect, Order, Target};
+use convert::{Dialect, LARGEST, Machine, Order, Target};
 
 use crate::text;
 
@@ -23,7 +23,12 @@ Examples:
   ntp.conf:9: left out: `broadcast 192.0.2.255`: nothing is sent to, or taken from, a broadcast or multicast address …
   ntp.conf: 7 lines carried over, 1 not needed, 1 left out in whole or in part
 
-Keys and certificates are not read: the Secrets or files to make of them are named on standard error.
+  $ timesync-agent convert --explain ntp.conf
+  LINE        BECAME        WHAT IT SAYS                   WHAT IS DONE
+  ntp.conf:3  not needed    driftfile /var/lib/ntp/drift   the agent keeps its own drift in its state directory
+
+Files that the file includes are read with it. Of key files nothing but the numbers of keys is read: the Secrets or
+files to make of them are named on standard error.
 
 Exit code 0 if all that matters was carried over, 3 if something was left out (read what was said, then use what was
 printed), 1 if nothing was printed.";
@@ -40,6 +45,15 @@ pub(crate) struct Convert {
     /// The policy's name
     #[arg(long, default_value = "default", value_parser = policy_name)]
     name: String,
+    /// Print what became of each line, in place of the result
+    #[arg(long)]
+    explain: bool,
+    /// Have the node's own clock served though the reference clocks that set it are left out
+    #[arg(long)]
+    keep_local: bool,
+    /// A copy of the machine's files, where those that the file includes are looked for
+    #[arg(long, value_name = "FOLDER")]
+    root: Option<PathBuf>,
     /// An ntp.conf or a chrony.conf; - for standard input
     file: PathBuf,
 }
@@ -68,8 +82,13 @@ pub(crate) enum Error {
         source: io::Error,
     },
     /// It is no file of the kind.
-    #[error("{}: larger than {LARGEST} octets: that is no configuration", .0.display())]
-    TooLarge(PathBuf),
+    #[error("{}: {why}", path.display())]
+    NoText {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// Nothing can be made of it.
     #[error("nothing was printed:\n{0}")]
     Nothing(#[from] convert::Error),
@@ -85,11 +104,11 @@ impl Convert {
     /// Prints what the file becomes.
     pub(super) fn act(&self) -> Result<ExitCode, Error> {
         let text = read(&self.file)?;
-        let origin = if self.file == Path::new("-") {
-            "standard input".to_owned()
-        } else {
-            self.file.display().to_string()
-        };
+        let is_input = self.file == Path::new("-");
+        let origin = if is_input { "standard input".to_owned() } else { self.file.display().to_string() };
+        // What standard input speaks of is on the machine that it comes from.
+        let here = (!is_input).then(|| PathBuf::from("/"));
+        let beside = Machine::new(self.root.clone().or(here), decode);
         let order = Order {
             origin: &origin,
             from: self.from.map(|from| match from {
@@ -101,16 +120,28 @@ impl Convert {
                 To::Agent => Target::Agent,
             },
             name: &self.name,
+            beside: &beside,
+            keep_local: self.keep_local,
         };
-        let converted = convert::convert(&text, order)?;
-        eprint!("{}", converted.messages);
-        io::stdout().write_all(converted.output.as_bytes()).map_err(Error::Write)?;
+        let print = |text: &str| io::stdout().write_all(text.as_bytes()).map_err(Error::Write);
+        let converted = match convert::convert(&text, order) {
+            Ok(converted) => converted,
+            Err(error) => {
+                if self.explain {
+                    print(&error.table)?;
+                }
+                return Err(error.into());
+            }
+        };
+        if self.explain {
+            print(&converted.table)?;
+        } else {
+            eprint!("{}", converted.messages);
+            print(&converted.output)?;
+        }
         Ok(if converted.complete { ExitCode::SUCCESS } else { ExitCode::from(LEFT_OUT) })
     }
 }
-
-/// A configuration is a few kilobytes; somebody may name a log, or a device that never ends.
-const LARGEST: u64 = 1 << 18;
 
 fn read(path: &Path) -> Result<String, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
@@ -121,12 +152,13 @@ fn read(path: &Path) -> Result<String, Error> {
         &mut std::fs::File::open(path).map_err(failed)?
     };
     from.take(LARGEST + 1).read_to_end(&mut octets).map_err(failed)?;
-    if octets.len() as u64 > LARGEST {
-        return Err(Error::TooLarge(path.to_owned()));
-    }
-    // Old files have comments in other character sets, and comments are not carried over.
-    let text = text::lossy_text(&octets).map_err(|error| failed(io::Error::other(error)))?;
-    Ok(text.into_owned())
+    convert::text(&octets, decode).map_err(|why| Error::NoText { path: path.to_owned(), why })
+}
+
+/// The agent's rule for files that users write. Old files have comments in other character sets, and comments are not
+/// carried over.
+fn decode(octets: &[u8]) -> Result<String, String> {
+    text::lossy_text(octets).map(std::borrow::Cow::into_owned).map_err(|error| error.to_string())
 }
 
 /// What Kubernetes and the CRD take.

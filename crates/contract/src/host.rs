@@ -368,7 +368,7 @@ mod tests {
         for name in ["ntp_server", "_.example", "_ntp._udp.example.com.", "4u.example", "a"] {
             check(name, Ok(name));
         }
-        for name in ["0x7f000001", "4u-server", "a_.example", "ntp.4u", "_", "ntp_"] {
+        for name in ["0x7f000001", "4u-server", "a_.example", "ntp.4u", "_", "_a", "ntp_"] {
             let why = "is no host name of an upstream: each part ends with a letter or a digit, and the last one begins \
                        with a letter";
             check(name, Err(why));

@@ -6,10 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use profile::{Flag, Restrict};
 
-use super::{
+use crate::{
     draft::Draft,
     lines::{self, Line},
+    remarks::Where,
     restrict_line::{full, masked},
+    source_line::is_own,
 };
 
 /// What the lines so far say.
@@ -18,8 +20,10 @@ pub(super) struct Allowed {
     rules: Vec<Rule>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Rule {
+    /// The line that says it.
+    line: Where,
     /// Without host bits.
     network: IpAddr,
     bits: u8,
@@ -43,26 +47,31 @@ const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6A
 
 impl Allowed {
     /// An `allow` or `deny` line.
-    pub(super) fn line(&mut self, line: &Line<'_>, allowed: bool, draft: &mut Draft) {
+    pub(super) fn line(&mut self, line: &Line<'_>, allowed: bool, draft: &mut Draft<'_>) {
         let (all, rest) = match line.words.split_first() {
             Some((first, rest)) if first.eq_ignore_ascii_case("all") => (true, rest),
             _ => (false, line.words.as_slice()),
         };
         match rest {
-            [] => FAMILIES.into_iter().for_each(|network| self.set(Rule { network, bits: 0, allowed }, all)),
+            [] => FAMILIES.into_iter().for_each(|network| {
+                self.set(Rule { line: line.into(), network, bits: 0, allowed }, all);
+            }),
             [network] => {
-                match parse(network) {
-                    Some((network, bits)) => {
-                        self.set(Rule { network: masked(network, bits), bits, allowed }, all)
-                    }
-                    None => {
-                        let shown = lines::printable(network);
-                        return draft.leave_out(
+                let found = match networks(network, draft) {
+                    Ok(found) => found,
+                    Err(why) => return draft.leave_out(line, why),
+                };
+                if parse(network).is_none() && !is_own(network) {
+                    let found: Vec<_> = found.iter().map(|(address, _)| address.to_string()).collect();
+                    let (name, found) = (lines::printable(network), found.join(", "));
+                    draft.note(
                         line,
-                        format!("{shown:?} is neither an address nor a network. chronyd looks a name up; here \
-                             each of its addresses needs a line"),
+                        format!("{name} was looked up now: {found}. When its addresses change, the rule has to be changed, too"),
                     );
-                    }
+                }
+                for (network, bits) in found {
+                    let network = masked(network, bits);
+                    self.set(Rule { line: line.into(), network, bits, allowed }, all);
                 }
             }
             _ => return draft.leave_out(line, "it names more than one network"),
@@ -88,7 +97,7 @@ impl Allowed {
     }
 
     /// The list; `limits` holds for those who are allowed. ntpq, which chronyd does not answer, is for the node alone.
-    pub(super) fn list(&self, limits: &[Flag]) -> Vec<Restrict> {
+    pub(super) fn list(&self, limits: &[Flag]) -> Vec<(Restrict, Option<Where>)> {
         let flags = |allowed: bool| if allowed { limits.to_vec() } else { vec![Flag::Noserve] };
         let remote = |allowed: bool| {
             let mut flags = flags(allowed);
@@ -101,27 +110,47 @@ impl Allowed {
         };
         let [v4, v6] = FAMILIES.map(default);
         let mut list = Vec::new();
-        let mut push = |source: String, flags: Vec<Flag>| list.push(Restrict { source, flags });
+        let mut push = |source: String, flags: Vec<Flag>, line: Option<&Where>| {
+            list.push((Restrict { source, flags }, line.cloned()));
+        };
         if v4 == v6 {
-            push("default".to_owned(), remote(v4));
+            push("default".to_owned(), remote(v4), None);
         } else {
-            push("0.0.0.0/0".to_owned(), remote(v4));
-            push("::/0".to_owned(), remote(v6));
+            push("0.0.0.0/0".to_owned(), remote(v4), None);
+            push("::/0".to_owned(), remote(v6), None);
         }
         for own in LOOPBACK {
-            push(own.to_string(), flags(self.allows(own)));
+            push(own.to_string(), flags(self.allows(own)), None);
         }
         for rule in &self.rules {
-            let Rule { network, bits, allowed } = *rule;
+            let Rule { ref line, network, bits, allowed } = *rule;
             match bits == full(network) {
                 _ if bits == 0 => {}
                 true if LOOPBACK.contains(&network) => {}
-                true => push(network.to_string(), remote(allowed)),
-                false => push(format!("{network}/{bits}"), remote(allowed)),
+                true => push(network.to_string(), remote(allowed), Some(line)),
+                false => push(format!("{network}/{bits}"), remote(allowed), Some(line)),
             }
         }
         list
     }
+}
+
+/// The network that a line names; of a name its addresses, which chronyd looks up when it starts (chrony.conf(5), `allow`).
+fn networks(text: &str, draft: &Draft<'_>) -> Result<Vec<(IpAddr, u8)>, String> {
+    if let Some(network) = parse(text) {
+        return Ok(vec![network]);
+    }
+    let shown = lines::printable(text);
+    let is_name = matches!(
+        contract::HostText::parse(text),
+        Ok(contract::HostText { host: contract::Host::Name(_), port: None, .. })
+    );
+    if !is_name {
+        return Err(format!("{shown:?} is neither an address nor a network"));
+    }
+    let found = if is_own(text) { Ok(LOOPBACK.to_vec()) } else { draft.beside.addresses(text) };
+    let found = found.map_err(|why| format!("{shown:?} has no address here: {why}. Write its addresses"))?;
+    Ok(found.into_iter().map(|address| (address, full(address))).collect())
 }
 
 /// `192.0.2.1`, `192.0.2.0/24`, `192.0.2` (a /24), `10` (a /8), `10/8`, `2001:db8::/32`.

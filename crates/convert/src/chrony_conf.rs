@@ -2,47 +2,49 @@
 //! since some of them speak of others (`keyfile`, `ntstrustedcerts`). chronyd takes its words in any case.
 use profile::Nts;
 
-use super::{
+use crate::{
+    Dialect,
     allow_line::Allowed,
-    chrony_options::{OF_DEVICE, OF_SERVER, WITHOUT_FIELD},
-    chrony_settings as settings, defaults,
+    chrony_options::{DEVICE_DEFAULTS, OF_DEVICE, OF_SERVER, SERVER_DEFAULTS},
+    chrony_settings as settings, defaults, directive,
     draft::Draft,
     lines::{self, Line},
-    source_line::{Source, Words},
+    remarks::Fate,
+    source_line::{Source, Words, is_number, is_own, leave_out_own},
 };
 
-/// Reads `text` into `draft`.
-pub(super) fn read(text: &str, draft: &mut Draft) {
-    let lines = lines::of_chrony(text);
-    let facts = Facts::of(&lines);
+/// Reads `lines` into `draft`.
+pub(super) fn read(lines: &[Line<'_>], draft: &mut Draft<'_>) {
+    let facts = Facts::of(lines);
     let mut allowed = Allowed::default();
     let mut limits = Vec::new();
-    for line in &lines {
+    for line in lines {
+        if draft.included(line) {
+            continue;
+        }
         match line.directive.to_ascii_lowercase().as_str() {
             kind @ ("server" | "pool" | "peer") => upstream(line, kind, &facts, draft),
-            "refclock" => refclock(line, draft),
+            "refclock" => refclock(line, &facts, draft),
             "allow" => allowed.line(line, true, draft),
             "deny" => allowed.line(line, false, draft),
             "ratelimit" => limits = settings::rate_limit(line, draft),
             "local" => settings::local(line, draft),
             "makestep" => settings::make_step(line, draft),
+            "initstepslew" => settings::init_step_slew(line, &facts, draft),
+            "hwclockfile" => settings::clock_file(line, draft),
+            "bindaddress" => settings::bind_address(line, &facts, draft),
             "maxchange" => settings::max_change(line, draft),
             "maxdistance" => settings::max_distance(line, draft),
             "maxslewrate" => settings::max_slew_rate(line, draft),
             "minsources" => settings::min_sources(line, draft),
             "leapsecmode" => settings::leap_mode(line, draft),
             "port" => settings::port(line, draft),
-            "rtcsync" => draft.carry(line),
             "rtcdevice" => line.words.iter().take(1).for_each(|device| draft.set_rtc_device(line, device)),
             "keyfile" => settings::key_file(line, &facts, draft),
             "authselectmode" => settings::auth_select_mode(line, draft),
             "ntsservercert" | "ntsserverkey" | "ntsport" => settings::server_nts(line, &facts, draft),
             "ntstrustedcerts" => settings::trusted_certificates(line, &facts, draft),
-            "nosystemcert" => draft.carry(line),
-            directive => match WITHOUT_FIELD.iter().find(|(names, ..)| names.contains(&directive)) {
-                Some((_, fate, why)) => draft.tell(line, *fate, *why),
-                None => draft.leave_out(line, "there is no such directive in chrony.conf"),
-            },
+            _ => directive::without_field(Dialect::Chrony, line, draft),
         }
         draft.account_for(line);
     }
@@ -50,10 +52,7 @@ pub(super) fn read(text: &str, draft: &mut Draft) {
         draft.set_restrict(allowed.list(&limits));
     } else {
         draft.profile.serve.enabled = false;
-        let field = draft.field("serve.enabled");
-        draft.remark(format!(
-            "nobody is allowed to ask, as chronyd has it where no line says otherwise: {field} is false"
-        ));
+        draft.remark("nobody is allowed to ask, as chronyd has it where no line says otherwise: serve.enabled is false");
     }
     defaults::of_chrony(draft, |directive| {
         lines.iter().any(|line| line.directive.eq_ignore_ascii_case(directive))
@@ -64,6 +63,14 @@ pub(super) fn read(text: &str, draft: &mut Draft) {
 #[derive(Debug, Default)]
 pub(super) struct Facts<'a> {
     keys: Option<&'a str>,
+    /// Hosts of `server`, `pool` and `peer` lines.
+    pub(super) hosts: Vec<&'a str>,
+    /// Some line says which clocks are stepped.
+    pub(super) steps: bool,
+    /// Some line has the node's own clock served.
+    serves_local: bool,
+    /// Where chronyd itself is asked; none: nowhere.
+    port: Option<u16>,
     /// Some upstream has a key.
     pub(super) uses_keys: bool,
     /// Somebody may ask.
@@ -84,7 +91,7 @@ pub(super) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     fn of(lines: &[Line<'a>]) -> Self {
-        let mut facts = Self::default();
+        let mut facts = Self { port: Some(NTP_PORT), ..Self::default() };
         for line in lines {
             let last = line.words.last().map(|word| (line.number, *word));
             let has = |option: &str| line.words.iter().any(|word| word.eq_ignore_ascii_case(option));
@@ -93,8 +100,12 @@ impl<'a> Facts<'a> {
                 "server" | "pool" | "peer" => {
                     facts.uses_keys |= has("key");
                     facts.uses_nts |= has("nts");
+                    facts.hosts.extend(line.words.first());
                 }
                 "allow" => facts.serves = true,
+                "makestep" => facts.steps = true,
+                "local" => facts.serves_local = true,
+                "port" => facts.port = last.and_then(|(_, port)| port.parse().ok()).filter(|port| *port > 0),
                 "ntstrustedcerts" => facts.trusted = facts.trusted.or(last),
                 "nosystemcert" => facts.no_system_certificates = true,
                 "ntsservercert" => facts.certificate = facts.certificate.or(last),
@@ -105,9 +116,18 @@ impl<'a> Facts<'a> {
         }
         facts
     }
+
+    /// What the file of a key is to hold.
+    pub(super) fn key_line(&self, id: u32) -> String {
+        let path = lines::printable(self.keys.unwrap_or("the key file"));
+        format!("the line of key {id} in {path}, as it stands there")
+    }
 }
 
-fn upstream(line: &Line<'_>, kind: &str, facts: &Facts<'_>, draft: &mut Draft) {
+/// Both programs' own, if nothing is said.
+const NTP_PORT: u16 = 123;
+
+fn upstream(line: &Line<'_>, kind: &str, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let mut words = Words::new(line);
     let Some(host) = words.next() else { return draft.leave_out(line, "it does not say whom to ask") };
     let mut source = Source::of_host(kind, host);
@@ -121,6 +141,8 @@ fn upstream(line: &Line<'_>, kind: &str, facts: &Facts<'_>, draft: &mut Draft) {
             "trust" => upstream.trust = true,
             "require" => upstream.require = true,
             "xleave" => upstream.interleaved = true,
+            // What holds without it.
+            _ if is_default(SERVER_DEFAULTS, &option, words.peek()) => words.skip(1),
             "maxsources" => upstream.max_sources = words.number(&option, draft),
             "nts" => drop(upstream.nts.get_or_insert_default()),
             "ntsport" => {
@@ -130,9 +152,7 @@ fn upstream(line: &Line<'_>, kind: &str, facts: &Facts<'_>, draft: &mut Draft) {
             }
             "key" => match words.number::<u32>(&option, draft) {
                 Some(id) => {
-                    let path = lines::printable(facts.keys.unwrap_or("the key file"));
-                    let content = format!("the line of key {id} in {path}, as it stands there");
-                    upstream.key = Some(draft.file("ntp-keys", &format!("key-{id}"), content));
+                    upstream.key = Some(draft.file("ntp-keys", &format!("key-{id}"), facts.key_line(id)));
                 }
                 None => {
                     return draft
@@ -152,6 +172,12 @@ fn upstream(line: &Line<'_>, kind: &str, facts: &Facts<'_>, draft: &mut Draft) {
     }
     // A port of a key exchange alone asks for none.
     let asks_for_nts = line.words.iter().any(|word| word.eq_ignore_ascii_case("nts"));
+    // ntp.conf's names for clocks are addresses of this node itself to chronyd. At another port there is another server.
+    let is_local_clock = host.starts_with("127.127.1.") && facts.serves_local;
+    let own_port = facts.port == Some(source.upstream.port) && !host.starts_with("127.127.");
+    if is_own(&host_of(&source)) && (is_local_clock || own_port) {
+        return leave_out_own(line, "chronyd", facts.serves_local, draft);
+    }
     source.upstream.nts = source.upstream.nts.filter(|_| asks_for_nts);
     if let Some((nts, (_, path))) = source.upstream.nts.as_mut().zip(facts.trusted) {
         let content = format!("the certificates (PEM) of {}", lines::printable(path));
@@ -160,25 +186,53 @@ fn upstream(line: &Line<'_>, kind: &str, facts: &Facts<'_>, draft: &mut Draft) {
     source.finish(line, false, draft);
 }
 
+/// The host, whatever kind of upstream it is.
+fn host_of(source: &Source) -> String {
+    let upstream = &source.upstream;
+    [&upstream.server, &upstream.pool, &upstream.peer]
+        .into_iter()
+        .flatten()
+        .next()
+        .cloned()
+        .unwrap_or_default()
+}
+
+fn is_default(defaults: &[(&str, f64)], option: &str, word: Option<&str>) -> bool {
+    defaults.iter().any(|(name, value)| *name == option && is_number(word, *value))
+}
+
 /// The poll of a reference clock if nothing is said (chrony.conf(5), `refclock`).
 const DEVICE_POLL: i8 = 4;
 
-fn refclock(line: &Line<'_>, draft: &mut Draft) {
+fn refclock(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let mut words = Words::new(line);
     let (driver, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     if !driver.eq_ignore_ascii_case("PHC") {
-        return draft.leave_out(
+        return draft.leave_out_clock(
             line,
             "the whole upstream: of reference clocks PTP clocks alone are read (PHC). For others run a server \
              that reads them, and name it",
         );
     }
-    let (path, options) = path.split_once(':').unwrap_or((path, ""));
+    let mut parts = path.split(':');
+    let path = parts.next().unwrap_or_default();
     let mut source = Source::new("device", path);
     source.upstream.device = Some(path.to_owned());
     source.set_polls(DEVICE_POLL, DEVICE_POLL);
-    if options.contains("pps") {
-        return draft.leave_out(line, "the whole upstream: pulses at a card's pin are not read");
+    let mut remarks = Vec::new();
+    for part in parts {
+        match part.to_ascii_lowercase().as_str() {
+            "nocrossts" => remarks
+                .push((Fate::Unneeded, "nocrossts: how a device is read is told by what it can".to_owned())),
+            other if ["extpps", "pin=", "channel=", "clear"].iter().any(|pulse| other.starts_with(pulse)) => {
+                return draft
+                    .leave_out_clock(line, "the whole upstream: pulses at a card's pin are not read");
+            }
+            other => remarks.push((
+                Fate::LeftOut,
+                format!("{:?}: there is no such option of a PHC", lines::printable(other)),
+            )),
+        }
     }
     while let Some(word) = words.next() {
         let option = word.to_ascii_lowercase();
@@ -189,12 +243,20 @@ fn refclock(line: &Line<'_>, draft: &mut Draft) {
             "trust" => upstream.trust = true,
             "require" => upstream.require = true,
             "poll" => {
-                if let Some(poll) = super::source_line::poll(&option, &mut words, draft) {
+                if let Some(poll) = crate::source_line::poll(&option, &mut words, draft) {
                     source.set_polls(poll, poll);
                 }
             }
+            // What holds without it.
+            _ if is_default(DEVICE_DEFAULTS, &option, words.peek()) => words.skip(1),
+            // Whoever asks this node is told one stratum more than the source's.
+            "stratum" => {
+                let stratum = lines::printable(words.next().unwrap_or_default());
+                let fate = if facts.serves { Fate::LeftOut } else { Fate::Unneeded };
+                remarks.push((fate, format!("stratum {stratum}: a device has stratum 0, and this node 1")));
+            }
             "tai" | "offset" | "pps" | "local" | "lock" => {
-                return draft.leave_out(
+                return draft.leave_out_clock(
                     line,
                     format!(
                         "the whole upstream: {option}: a device is taken to show UTC, and to be right. Have \
@@ -205,13 +267,15 @@ fn refclock(line: &Line<'_>, draft: &mut Draft) {
             _ => match OF_DEVICE.iter().find(|(name, ..)| *name == option) {
                 Some((_, follow, fate, why)) => {
                     words.skip(*follow);
-                    draft.tell(line, *fate, format!("{option}: {why}"));
+                    remarks.push((*fate, format!("{option}: {why}")));
                 }
-                None => {
-                    draft.leave_out(line, format!("{:?}: there is no such option", lines::printable(word)))
-                }
+                None => remarks
+                    .push((Fate::LeftOut, format!("{:?}: there is no such option", lines::printable(word)))),
             },
         }
+    }
+    for (fate, what) in remarks {
+        draft.tell(line, fate, what);
     }
     source.finish(line, false, draft);
 }

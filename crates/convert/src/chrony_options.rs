@@ -1,28 +1,62 @@
-//! Directives of chrony.conf that have no field here, and what is to be said of each: that nobody misses it, or that
-//! something that matters is left out. Data alone. From the manual of chrony 4.6 (chrony.conf(5)).
-use super::draft::Fate::{self, LeftOut, Unneeded};
+//! Directives of chrony.conf and their options, and what is to be said of each: where it goes, that nobody misses it, or
+//! that something that matters is left out. Data alone. From the manual of chrony 4.6 (chrony.conf(5)).
+use crate::{
+    directive::{Directive, carried, depends, left_out, unneeded},
+    remarks::Fate::{self, LeftOut, Unneeded},
+};
 
 /// Directives, what becomes of them, and why.
-pub(super) const WITHOUT_FIELD: &[(&[&str], Fate, &str)] = &[
-    (&["driftfile"], Unneeded, "the agent keeps its own drift in its state directory"),
-    (
+pub(super) const DIRECTIVES: &[Directive] = &[
+    carried(&["server", "pool", "peer"], "`upstreams`; the node itself is not one"),
+    carried(&["refclock"], "PHC is an upstream with `device`; other clocks are left out"),
+    carried(&["allow", "deny"], "`restrict`; names are looked up when the file is converted"),
+    carried(&["ratelimit"], "`serve.rateLimit`, and the flag `limited`"),
+    carried(&["local"], "`stratum.local`, `stratum.orphan`, `stratum.activateAfter`"),
+    carried(
+        &["makestep"],
+        "`clock.step`; steps after the start are those of a clock that another program set",
+    ),
+    carried(
+        &["initstepslew"],
+        "`clock.step` with one step, where no line says makestep; its servers must be upstreams",
+    ),
+    carried(&["maxchange"], "`clock.maxChange`"),
+    carried(&["maxdistance"], "`clock.maxDistance`"),
+    carried(&["maxslewrate"], "`clock.maxSlewRate`"),
+    carried(&["minsources"], "`clock.minSources`"),
+    carried(&["leapsecmode"], "`clock.leap.mode`"),
+    carried(&["port"], "`serve.port`; 0 is `serve.enabled`: false"),
+    carried(&["rtcsync"], "what holds without it: `rtc.mode` Kernel"),
+    carried(&["rtcdevice"], "the agent's `rtcDevice`; /dev/rtc0 is what a policy's agents use"),
+    carried(
+        &["keyfile"],
+        "each key that a line uses is a Secret; if clients may ask, the keys' numbers are read for `serve.keys`",
+    ),
+    depends(&["authselectmode"], "`mix` is what holds without it; others are left out"),
+    carried(&["ntsservercert", "ntsserverkey", "ntsport"], "`serve.nts`"),
+    carried(&["ntstrustedcerts", "nosystemcert"], "`nts.ca` of each upstream"),
+    depends(&["hwclockfile"], "/etc/adjtime is what is read; another file is left out"),
+    carried(&["include", "confdir", "sourcedir"], "the files are read, in this place"),
+    depends(
+        &["bindaddress"],
+        "left out, unless it is for all addresses or nobody may ask: time is served on all of them",
+    ),
+    unneeded(&["driftfile"], "the agent keeps its own drift in its state directory"),
+    unneeded(
         &["dumpdir", "dumponexit"],
-        Unneeded,
         "the agent keeps what it measured over a restart, in its state directory",
     ),
-    (
+    unneeded(
         &["logdir", "log", "logbanner"],
-        Unneeded,
         "there are no files of measurements: /metrics and `timesync-agent sources` show what they would hold",
     ),
-    (&["logchange"], Unneeded, "Kubernetes events, /metrics and the log tell of jumps"),
-    (&["mailonchange"], LeftOut, "no mail is sent. Kubernetes events, /metrics and the log tell of jumps"),
-    (
+    unneeded(&["logchange"], "Kubernetes events, /metrics and the log tell of jumps"),
+    left_out(&["mailonchange"], "no mail is sent. Kubernetes events, /metrics and the log tell of jumps"),
+    unneeded(
         &["leapsectz", "leapseclist"],
-        Unneeded,
         "the agent reads the leap seconds that the host's time zone data know",
     ),
-    (
+    unneeded(
         &[
             "bindcmdaddress",
             "bindcmddevice",
@@ -32,15 +66,13 @@ pub(super) const WITHOUT_FIELD: &[(&[&str], Fate, &str)] = &[
             "cmdratelimit",
             "opencommands",
         ],
-        Unneeded,
         "chronyc's protocol is not spoken: `timesync-agent sources` and ntpq show what chronyc shows",
     ),
-    (
+    unneeded(
         &["commandkey", "generatecommandkey"],
-        Unneeded,
         "nothing can be changed over the network, so no key allows it",
     ),
-    (
+    unneeded(
         &[
             "combinelimit",
             "corrtimeratio",
@@ -58,80 +90,54 @@ pub(super) const WITHOUT_FIELD: &[(&[&str], Fate, &str)] = &[
             "linux_freq_scale",
             "refresh",
         ],
-        Unneeded,
         "it tunes chronyd's own estimates; the agent makes them in its own way",
     ),
-    (
+    unneeded(
         &["pidfile", "user", "sched_priority", "lock_all", "maxtxbuffers", "hwtstimeout"],
-        Unneeded,
         "the agent needs nothing like it",
     ),
-    (
+    unneeded(
         &["rtconutc"],
-        Unneeded,
         "/etc/adjtime tells whether the hardware clock shows UTC; where it says nothing, it does",
     ),
-    (
+    unneeded(
         &["clientloglimit", "noclientlog"],
-        Unneeded,
         "the table of clients has a fixed size, and forgets who was silent the longest",
     ),
-    (&["ntsdumpdir", "ntscachedir"], Unneeded, "cookies are kept in the agent's state directory"),
-    (
+    unneeded(&["ntsdumpdir", "ntscachedir"], "cookies are kept in the agent's state directory"),
+    unneeded(
         &["ntsprocesses", "maxntsconnections", "ntsrotate", "ntsratelimit", "ntsrefresh", "ntsaeads"],
-        Unneeded,
         "how NTS is served is not to be tuned",
     ),
-    (
-        &["include", "confdir", "sourcedir"],
-        LeftOut,
-        "no other file is read. Put what stands there here, in this place, or convert it too; there may be \
-         servers in it",
-    ),
-    (&["hwtimestamp"], LeftOut, "packets are stamped by the kernel, not by the network card"),
-    (
-        &["initstepslew"],
-        LeftOut,
-        "no other servers are asked at the start. A clock that is far off is stepped then, as clock.step says",
-    ),
-    (&["manual"], LeftOut, "the time cannot be typed in"),
-    (
+    left_out(&["hwtimestamp"], "packets are stamped by the kernel, not by the network card"),
+    left_out(&["manual"], "the time cannot be typed in"),
+    left_out(
         &["smoothtime"],
-        LeftOut,
         "time is not smeared or smoothed for clients. Where the upstreams smear, say so in clock.leap.smear",
     ),
-    (&["tempcomp"], LeftOut, "the oscillator's temperature is not read"),
-    (
-        &["bindaddress", "binddevice"],
-        LeftOut,
+    left_out(&["tempcomp"], "the oscillator's temperature is not read"),
+    left_out(
+        &["binddevice"],
         "time is served on all addresses of the node. Say in restrict lines who may ask, or in a firewall on \
          which card",
     ),
-    (&["bindacqaddress", "bindacqdevice"], LeftOut, "requests leave by the way that the node's routes say"),
-    (
+    left_out(&["bindacqaddress", "bindacqdevice"], "requests leave by the way that the node's routes say"),
+    left_out(
         &["acquisitionport"],
-        LeftOut,
         "each request has a port of its own (RFC 9109): let answers from port 123 to any port through the firewall",
     ),
-    (&["dscp"], LeftOut, "packets are not marked for routers"),
-    (&["ntpsigndsocket"], LeftOut, "requests of Windows clients (MS-SNTP) are not signed"),
-    (&["ntsntpserver"], LeftOut, "who asked for keys here is told to ask for the time here"),
-    (&["nocerttimecheck"], LeftOut, "certificates that are out of date are taken by nobody"),
-    (
+    left_out(&["dscp"], "packets are not marked for routers"),
+    left_out(&["ntpsigndsocket"], "requests of Windows clients (MS-SNTP) are not signed"),
+    left_out(&["ntsntpserver"], "who asked for keys here is told to ask for the time here"),
+    left_out(&["nocerttimecheck"], "certificates that are out of date are taken by nobody"),
+    left_out(
         &["rtcfile"],
-        LeftOut,
         "how fast the hardware clock drifts is shown, not made up for; rtc.mode Verified has it written and read back",
     ),
-    (&["rtcautotrim"], LeftOut, "rtc.mode Verified writes the hardware clock whenever it is off"),
-    (
-        &["hwclockfile"],
-        LeftOut,
-        "whether the hardware clock shows UTC or local time is read from /etc/adjtime alone",
-    ),
-    (&["ptpport", "ptpdomain"], LeftOut, "NTP is not sent over PTP"),
-    (
+    left_out(&["rtcautotrim"], "rtc.mode Verified writes the hardware clock whenever it is off"),
+    left_out(&["ptpport", "ptpdomain"], "NTP is not sent over PTP"),
+    left_out(
         &["broadcast"],
-        LeftOut,
         "nothing is sent to a broadcast address: whoever can forge one packet moves all clocks",
     ),
 ];
@@ -162,7 +168,7 @@ pub(super) const OF_SERVER: &[(&str, usize, Fate, &str)] = &[
     ("ipv6", 0, LeftOut, "addresses of both families are asked"),
     ("mindelay", 1, LeftOut, "how long an answer takes at least is measured"),
     ("minstratum", 1, LeftOut, "servers are not chosen by stratum"),
-    ("offline", 0, LeftOut, "every upstream is asked from the start"),
+    ("offline", 0, Unneeded, "every upstream is asked from the start, as after `chronyc online`"),
     ("offset", 1, LeftOut, "a source's offset cannot be corrected by hand"),
 ];
 
@@ -175,6 +181,11 @@ pub(super) const OF_DEVICE: &[(&str, usize, Fate, &str)] = &[
     ("maxsamples", 1, Unneeded, "it tunes chronyd's own estimates"),
     ("minsamples", 1, Unneeded, "it tunes chronyd's own estimates"),
     ("maxdispersion", 1, LeftOut, "readings that took long weigh less, by how long they took"),
-    ("delay", 1, LeftOut, "how long a reading takes is measured"),
-    ("stratum", 1, LeftOut, "a device has stratum 0"),
+    ("delay", 1, Unneeded, "how long a reading takes is measured"),
 ];
+
+/// What options of `server` and of `refclock` are without being said.
+pub(super) const SERVER_DEFAULTS: &[(&str, f64)] =
+    &[("offset", 0.0), ("minstratum", 0.0), ("maxdelay", 3.0), ("mindelay", 0.0)];
+pub(super) const DEVICE_DEFAULTS: &[(&str, f64)] =
+    &[("offset", 0.0), ("stratum", 0.0), ("delay", 1e-9), ("maxdispersion", 0.0)];

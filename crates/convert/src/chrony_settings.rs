@@ -1,29 +1,39 @@
 //! Lines of chrony.conf that set something for all upstreams or for the server: limits, steps, keys. Each goes into the
 //! draft's profile, or is said.
-use contract::Span;
-use profile::{Flag, LeapMode};
+use std::path::Path;
 
-use super::{
+use contract::Span;
+use profile::{
+    Flag, LeapMode,
+    ranges::{
+        LOCAL_STRATUM, MAX_SLEW_RATE, MOST_SERVE_KEYS, RATE_BURST, RATE_INTERVAL, RATE_LEAK, Range,
+        STEP_LIMIT,
+    },
+};
+
+use crate::{
+    beside::Unread,
     chrony_conf::Facts,
     draft::Draft,
     lines::{self, Line},
-    ntp_settings::{NO_LIMIT, seconds, serve_nts},
+    ntp_server::serve_nts,
+    ntp_settings::{NO_LIMIT, seconds},
     source_line::Words,
 };
 
 /// `ratelimit`; the flags that those who are allowed get.
-pub(super) fn rate_limit(line: &Line<'_>, draft: &mut Draft) -> Vec<Flag> {
+pub(super) fn rate_limit(line: &Line<'_>, draft: &mut Draft<'_>) -> Vec<Flag> {
     let mut flags = vec![Flag::Limited];
     let mut words = Words::new(line);
-    draft.carry(line);
+    draft.set(line, "serve.rateLimit");
     while let Some(word) = words.next() {
         let option = word.to_ascii_lowercase();
         let Some(number) = words.number::<i8>(&option, draft) else { continue };
         let limit = &mut draft.profile.serve.rate_limit;
         match (option.as_str(), u8::try_from(number)) {
-            ("interval", _) if (-6..=12).contains(&number) => limit.interval = number,
-            ("burst", Ok(burst @ 1..)) => limit.burst = burst,
-            ("leak", Ok(leak @ 1..=4)) => limit.leak = leak,
+            ("interval", _) if RATE_INTERVAL.contains(&number) => limit.interval = number,
+            ("burst", Ok(burst)) if RATE_BURST.contains(&burst) => limit.burst = burst,
+            ("leak", Ok(leak)) if RATE_LEAK.contains(&leak) => limit.leak = leak,
             ("kod", Ok(0)) => {}
             ("kod", Ok(1..=4)) => {
                 flags.insert(0, Flag::Kod);
@@ -31,7 +41,7 @@ pub(super) fn rate_limit(line: &Line<'_>, draft: &mut Draft) -> Vec<Flag> {
             }
             _ => {
                 let what = format!(
-                    "{} {number}: interval goes from -6 to 12, burst from 1, leak from 1 to 4",
+                    "{} {number}: interval goes from {RATE_INTERVAL}, burst from {RATE_BURST}, leak from {RATE_LEAK}",
                     lines::printable(word)
                 );
                 draft.leave_out(line, what);
@@ -42,32 +52,31 @@ pub(super) fn rate_limit(line: &Line<'_>, draft: &mut Draft) -> Vec<Flag> {
 }
 
 /// The stratum of `local` if none is said (chrony.conf(5)).
-const LOCAL_STRATUM: u8 = 10;
+const UNSAID_STRATUM: u8 = 10;
 
 /// `local`: serving without upstreams.
-pub(super) fn local(line: &Line<'_>, draft: &mut Draft) {
-    let mut stratum = profile::Stratum { local: Some(LOCAL_STRATUM), orphan: false, activate_after: None };
+pub(super) fn local(line: &Line<'_>, draft: &mut Draft<'_>) {
+    let mut stratum = profile::Stratum { local: Some(UNSAID_STRATUM), orphan: false, activate_after: None };
     let mut words = Words::new(line);
     while let Some(word) = words.next() {
         let option = word.to_ascii_lowercase();
         match option.as_str() {
             "stratum" => match words.number(&option, draft) {
-                Some(local @ 1..=15) => stratum.local = Some(local),
+                Some(local) if LOCAL_STRATUM.contains(&local) => stratum.local = Some(local),
                 _ => {
-                    return draft
-                        .leave_out(line, "the node's own clock can be served at a stratum from 1 to 15");
+                    let why = format!("the node's own clock can be served at a stratum from {LOCAL_STRATUM}");
+                    return draft.leave_out(line, why);
                 }
             },
             "orphan" => stratum.orphan = true,
             "waitunsynced" => stratum.activate_after = seconds(&mut words, &option, draft),
             "distance" | "activate" | "waitsynced" => {
                 words.skip(1);
-                let field = draft.field("stratum.activateAfter");
                 draft.leave_out(
                     line,
                     format!(
                         "{option}: the node's own clock is served once no upstream tells \
-                     the time, after {field}"
+                     the time, after stratum.activateAfter"
                     ),
                 );
             }
@@ -75,21 +84,18 @@ pub(super) fn local(line: &Line<'_>, draft: &mut Draft) {
         }
     }
     draft.profile.stratum = stratum;
-    draft.carry(line);
-    let field = draft.field("stratum.activateAfter");
+    draft.set(line, "stratum");
     if stratum.activate_after.is_none() && !stratum.orphan {
         draft.note(
             line,
-            format!(
-                "chronyd serves its own clock at once where no waitunsynced is given; here {field} is 64s then, and 0s \
-                 is chronyd's way"
-            ),
+            "chronyd serves its own clock at once where no waitunsynced is given; here stratum.activateAfter is 64s then, and 0s \
+                 is chronyd's way",
         );
     }
 }
 
 /// `makestep THRESHOLD UPDATES`.
-pub(super) fn make_step(line: &Line<'_>, draft: &mut Draft) {
+pub(super) fn make_step(line: &Line<'_>, draft: &mut Draft<'_>) {
     let mut words = Words::new(line);
     let (threshold, limit) = (seconds(&mut words, "makestep", draft), words.number::<i32>("makestep", draft));
     let Some((threshold, limit)) = threshold.zip(limit) else { return };
@@ -99,9 +105,9 @@ pub(super) fn make_step(line: &Line<'_>, draft: &mut Draft) {
     let here = "between the node's boot and its first synchronisation";
     let mut step = profile::Step { threshold, ..profile::Step::default() };
     if let Ok(updates) = u32::try_from(limit) {
-        step.limit = updates.min(MOST_STEPS);
-        draft.carry(line);
+        step.limit = updates.min(STEP_LIMIT.most);
     }
+    draft.set(line, "clock.step");
     match limit {
         0 => step.threshold = profile::Step::default().threshold,
         1.. => draft.note(
@@ -111,76 +117,73 @@ pub(super) fn make_step(line: &Line<'_>, draft: &mut Draft) {
                 step.limit
             ),
         ),
-        _ => draft.leave_out(
-            line,
-            format!(
-                "steps at any time: a clock is stepped {here} only, {} times at most; later it is slewed",
-                step.limit
-            ),
-        ),
+        // chrony.conf(5): a negative number of updates means no limit.
+        _ => {
+            draft.note(
+                line,
+                format!(
+                    "chronyd steps at any time. Here a clock is stepped {here}, {} times at most. After that it is stepped \
+                     when another program set it (clock.onExternalStep) and when the machine was paused, within clock.maxChange; what \
+                     upstreams are off by otherwise is slewed",
+                    step.limit
+                ),
+            );
+        }
     }
     draft.profile.clock.step = step;
+    words.end(draft);
 }
 
-/// So many steps a policy can allow.
-const MOST_STEPS: u32 = 1000;
-
 /// `maxchange OFFSET START IGNORE`: the offset is carried over.
-pub(super) fn max_change(line: &Line<'_>, draft: &mut Draft) {
+pub(super) fn max_change(line: &Line<'_>, draft: &mut Draft<'_>) {
     let mut words = Words::new(line);
     let Some(change) = seconds(&mut words, "maxchange", draft) else { return };
     draft.profile.clock.max_change = if change == Span::default() { NO_LIMIT } else { change };
-    draft.carry(line);
-    let field = draft.field("clock.maxChange");
+    draft.set(line, "clock.maxChange");
     draft.note(
         line,
-        format!(
-            "{field} holds from the first synchronisation on. What is larger is refused and \
-         told, each time, and the agent goes on"
-        ),
+        "clock.maxChange holds from the first synchronisation on. What is larger is refused and told, each time, and \
+         the agent goes on",
     );
 }
 
 /// `maxdistance DISTANCE`.
-pub(super) fn max_distance(line: &Line<'_>, draft: &mut Draft) {
+pub(super) fn max_distance(line: &Line<'_>, draft: &mut Draft<'_>) {
     if let Some(distance) = seconds(&mut Words::new(line), "maxdistance", draft) {
         draft.set_max_distance(line, "maxdistance", distance);
     }
 }
 
 /// `maxslewrate PPM`.
-pub(super) fn max_slew_rate(line: &Line<'_>, draft: &mut Draft) {
+pub(super) fn max_slew_rate(line: &Line<'_>, draft: &mut Draft<'_>) {
     let Some(rate) = Words::new(line).number::<f64>("maxslewrate", draft) else { return };
-    if !(1.0..=100_000.0).contains(&rate) {
-        return draft.leave_out(line, "it goes from 1 to 100000 ppm");
+    let Range { least, most } = MAX_SLEW_RATE;
+    if !(f64::from(least)..=f64::from(most)).contains(&rate) {
+        return draft.leave_out(line, format!("it goes from {MAX_SLEW_RATE} ppm"));
     }
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "within 1 to 100000 by the lines above"
+        reason = "within the range by the lines above"
     )]
     let whole = rate as u32;
     draft.profile.clock.max_slew_rate = whole;
-    draft.carry(line);
+    draft.set(line, "clock.maxSlewRate");
     if rate.fract() > 0.0 {
         draft.note(line, format!("whole ppm are counted: {whole}"));
     }
 }
 
 /// `minsources N`.
-pub(super) fn min_sources(line: &Line<'_>, draft: &mut Draft) {
-    match Words::new(line).number("minsources", draft) {
-        Some(least @ 1..=16) => {
-            draft.profile.clock.min_sources = Some(least);
-            draft.carry(line);
-        }
-        Some(_) => draft.leave_out(line, "from 1 to 16 sources can be asked for"),
-        None => {}
+pub(super) fn min_sources(line: &Line<'_>, draft: &mut Draft<'_>) {
+    if let Some(least) = Words::new(line).number("minsources", draft) {
+        draft.profile.clock.min_sources = Some(least);
+        draft.set(line, "clock.minSources");
     }
 }
 
 /// `leapsecmode`.
-pub(super) fn leap_mode(line: &Line<'_>, draft: &mut Draft) {
+pub(super) fn leap_mode(line: &Line<'_>, draft: &mut Draft<'_>) {
     let mode = line.words.first().map(|word| word.to_ascii_lowercase());
     draft.profile.clock.leap.mode = match mode.as_deref() {
         Some("system") => LeapMode::Kernel,
@@ -193,7 +196,7 @@ pub(super) fn leap_mode(line: &Line<'_>, draft: &mut Draft) {
 }
 
 /// `port N`; 0 serves nobody.
-pub(super) fn port(line: &Line<'_>, draft: &mut Draft) {
+pub(super) fn port(line: &Line<'_>, draft: &mut Draft<'_>) {
     match Words::new(line).number("port", draft) {
         Some(0) => {
             draft.profile.serve.enabled = false;
@@ -201,34 +204,118 @@ pub(super) fn port(line: &Line<'_>, draft: &mut Draft) {
         }
         Some(port) => {
             draft.profile.serve.port = port;
-            draft.carry(line);
+            draft.set(line, "serve.port");
         }
         None => {}
     }
 }
 
-/// `keyfile FILE`: the file is not read.
-pub(super) fn key_file(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) {
-    match (facts.uses_keys, facts.serves) {
-        (_, true) => {
-            let field = draft.field("serve.keys");
-            draft.leave_out(
-                line,
-                format!(
-                    "the file is not read, so clients that ask with a key of it get no proven answers: name \
-                     those keys in {field}"
-                ),
-            );
+/// `initstepslew THRESHOLD [HOST]…`: at the start the clock is set once, by a step if it is further off (chrony.conf(5),
+/// which says makestep in its place).
+pub(super) fn init_step_slew(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
+    let mut words = Words::new(line);
+    let Some(threshold) = seconds(&mut words, "initstepslew", draft) else { return };
+    let is_asked = |host: &str| facts.hosts.iter().any(|other| other.eq_ignore_ascii_case(host));
+    let mut others = Vec::new();
+    while let Some(host) = words.next() {
+        if !is_asked(host) {
+            others.push(lines::printable(host));
         }
-        (true, false) => {
-            draft.note(line, "the file is not read; what has to be made of it stands at the end")
+    }
+    if facts.steps {
+        draft.note(line, "the step at the start is as makestep says");
+    } else {
+        draft.profile.clock.step = profile::Step { threshold, limit: 1 };
+        draft.set(line, "clock.step");
+    }
+    if !others.is_empty() {
+        let others = others.join(" ");
+        draft.leave_out(
+            line,
+            format!("{others}: no server is asked at the start alone. Name it in a server line"),
+        );
+    }
+}
+
+/// `hwclockfile FILE`: what tells whether the hardware clock shows UTC.
+pub(super) fn clock_file(line: &Line<'_>, draft: &mut Draft<'_>) {
+    match line.words.first() {
+        Some(&"/etc/adjtime") => draft.carry(line),
+        _ => draft.leave_out(
+            line,
+            "whether the hardware clock shows UTC or local time is read from /etc/adjtime alone",
+        ),
+    }
+}
+
+/// `bindaddress ADDRESS`: where chronyd's server listens.
+pub(super) fn bind_address(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
+    match line.words.as_slice() {
+        ["0.0.0.0" | "::"] => draft.note(line, "it is so without it"),
+        _ if !facts.serves => draft.note(line, "nobody may ask, so nothing is served on any address"),
+        _ => draft.leave_out(
+            line,
+            "time is served on all addresses of the node. Say in restrict lines who may ask, or in a firewall on \
+             which card",
+        ),
+    }
+}
+
+/// `keyfile FILE`: if clients may ask, any of its keys can be theirs, so the numbers of its keys are read, and nothing else.
+pub(super) fn key_file(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
+    let name_them = "Where clients ask with a key, name its file in serve.keys";
+    let Some(path) = line.words.first() else { return };
+    if !facts.serves {
+        return draft.note(
+            line,
+            if facts.uses_keys {
+                "the file is not read; what has to be made of it stands at the end"
+            } else {
+                "no line uses a key of it"
+            },
+        );
+    }
+    match draft.beside.read(Path::new(path)) {
+        Ok(text) => keys_of_clients(line, &text, facts, draft),
+        Err(Unread::Missing) => draft.note(
+            line,
+            format!("the file is not here, and chronyd knows no key without it. {name_them}, or convert the file on its machine"),
+        ),
+        Err(Unread::Elsewhere) => draft.leave_out(
+            line,
+            format!("the file is not read, as the text is from standard input. {name_them}, or convert the file on its machine"),
+        ),
+        Err(Unread::Failed(why)) => {
+            draft.leave_out(line, format!("which keys clients may use is not known: {why}. {name_them}"));
         }
-        (false, false) => draft.note(line, "no line uses a key of it"),
+    }
+}
+
+fn keys_of_clients(line: &Line<'_>, text: &str, facts: &Facts<'_>, draft: &mut Draft<'_>) {
+    let raw = lines::raw("", text);
+    let ids = lines::of_chrony(&raw).into_iter().filter(|key| !key.words.is_empty());
+    let mut ids: Vec<u32> = ids.filter_map(|key| key.directive.parse().ok()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.is_empty() {
+        return draft.note(line, "the file has no keys");
+    }
+    for id in ids.iter().take(MOST_SERVE_KEYS) {
+        let file = draft.file("ntp-keys", &format!("key-{id}"), facts.key_line(*id));
+        draft.profile.serve.keys.push(file);
+    }
+    draft.set(line, "serve.keys");
+    if ids.len() > MOST_SERVE_KEYS {
+        let cut: Vec<_> = ids[MOST_SERVE_KEYS..].iter().take(MOST_SERVE_KEYS).map(u32::to_string).collect();
+        draft.leave_out(
+            line,
+            format!("clients can ask with {MOST_SERVE_KEYS} keys at most: {} … are left out", cut.join(" ")),
+        );
     }
 }
 
 /// `authselectmode`: one of its four is what happens here.
-pub(super) fn auth_select_mode(line: &Line<'_>, draft: &mut Draft) {
+pub(super) fn auth_select_mode(line: &Line<'_>, draft: &mut Draft<'_>) {
     match line.words.first().map(|word| word.to_ascii_lowercase()).as_deref() {
         Some("mix") => draft.note(line, "it is so without it"),
         _ => draft.leave_out(
@@ -240,7 +327,7 @@ pub(super) fn auth_select_mode(line: &Line<'_>, draft: &mut Draft) {
 }
 
 /// `ntsservercert`, `ntsserverkey`, `ntsport`: all three are one setting.
-pub(super) fn server_nts(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) {
+pub(super) fn server_nts(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let Some(((first, certificate), (second, key))) = facts.certificate.zip(facts.private_key) else {
         return draft.leave_out(
             line,
@@ -256,7 +343,7 @@ pub(super) fn server_nts(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) 
 }
 
 /// `ntstrustedcerts FILE`: it is already with each upstream.
-pub(super) fn trusted_certificates(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) {
+pub(super) fn trusted_certificates(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let is_first = facts.trusted.is_some_and(|(number, _)| number == line.number);
     match (facts.uses_nts, is_first) {
         (false, _) => draft.note(line, "no line uses NTS"),

@@ -1,9 +1,9 @@
 //! What ntpd and chronyd do where a file says nothing, as far as the agent does something else then: told once, for the
 //! whole file, or carried over where the result can say it.
-use super::draft::Draft;
+use crate::draft::Draft;
 
 /// Of ntpd.
-pub(super) fn of_ntp(draft: &mut Draft) {
+pub(super) fn of_ntp(draft: &mut Draft<'_>) {
     let step = draft.profile.clock.step;
     if step.limit > 0 {
         draft.remark(format!(
@@ -17,29 +17,26 @@ pub(super) fn of_ntp(draft: &mut Draft) {
 }
 
 /// Of chronyd; `said` tells whether a directive is there.
-pub(super) fn of_chrony(draft: &mut Draft, said: impl Fn(&str) -> bool) {
-    if !said("makestep") {
+pub(super) fn of_chrony(draft: &mut Draft<'_>, said: impl Fn(&str) -> bool) {
+    if !said("makestep") && !said("initstepslew") {
         draft.profile.clock.step.limit = 0;
-        let field = draft.field("clock.step.limit");
-        draft.remark(format!(
-            "chronyd never steps a clock without makestep, so {field} is 0. Without that a \
-             clock that is far off at boot is stepped"
-        ));
+        draft.remark(
+            "chronyd never steps a clock without makestep, so clock.step.limit is 0. Without that a \
+             clock that is far off at boot is stepped",
+        );
     }
     if !said("maxchange") {
-        let field = draft.field("clock.maxChange");
         let change = draft.profile.clock.max_change;
         draft.remark(format!(
             "chronyd makes corrections of any size without maxchange. Here one of more than \
-             {change} is refused and told after the first synchronisation, as {field} says"
+             {change} is refused and told after the first synchronisation, as clock.maxChange says"
         ));
     }
     if !said("maxslewrate") {
-        let field = draft.field("clock.maxSlewRate");
         let rate = draft.profile.clock.max_slew_rate;
         draft.remark(format!(
             "chronyd slews by up to 83333 ppm without maxslewrate. Here it is {rate} ppm, as \
-             {field} says, 0.5 ms a second"
+             clock.maxSlewRate says, 0.5 ms a second"
         ));
     }
     if !said("rtcsync") {
@@ -51,7 +48,7 @@ pub(super) fn of_chrony(draft: &mut Draft, said: impl Fn(&str) -> bool) {
     of_both("chronyd", draft);
 }
 
-fn of_both(program: &str, draft: &mut Draft) {
+fn of_both(program: &str, draft: &mut Draft<'_>) {
     let followed = draft.profile.upstreams.iter().filter(|each| !each.noselect);
     let votes: u8 = followed
         .map(|each| {
@@ -63,18 +60,16 @@ fn of_both(program: &str, draft: &mut Draft) {
         })
         .fold(0, u8::saturating_add);
     if votes > 2 && draft.profile.clock.min_sources.is_none() {
-        let field = draft.field("clock.minSources");
         draft.remark(format!(
             "{program} follows one source if it hears no other. Here two must agree, as there are more than two; \
-             {field}: 1 is {program}'s way"
+             clock.minSources: 1 is {program}'s way"
         ));
     }
-    let field = draft.field("minPoll");
     if draft.profile.upstreams.iter().any(|each| (each.min_poll, each.max_poll) == (6, 10)) {
         draft.remark(format!(
             "where no minpoll and maxpoll are given {program} asks every 64 s to 1024 s, so that is written out. \
              To servers of your own \
-             shorter polls, those that hold without {field}, make a better clock"
+             shorter polls, those that hold without minPoll, make a better clock"
         ));
     }
 }

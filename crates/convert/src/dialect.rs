@@ -1,6 +1,9 @@
 //! Whose configuration a text is, ntpd's or chronyd's, told by directives that only one of them knows, and if there are
 //! none by what the file is called. Says that it cannot tell rather than guess.
-use super::lines::{self, Line};
+use crate::{
+    directive,
+    lines::{self, Line},
+};
 
 /// Whose configuration it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,121 +14,17 @@ pub enum Dialect {
     Chrony,
 }
 
-/// Directives that ntpd knows and chronyd does not.
-const NTP: &[&str] = &[
-    "autokey",
-    "automax",
-    "broadcastclient",
-    "broadcastdelay",
-    "controlkey",
-    "crypto",
-    "disable",
-    "discard",
-    "enable",
-    "extra",
-    "filegen",
-    "fudge",
-    "includefile",
-    "interface",
-    "keys",
-    "keysdir",
-    "leapfile",
-    "leapsmearinterval",
-    "limit",
-    "listen",
-    "logconfig",
-    "logfile",
-    "manycastclient",
-    "manycastserver",
-    "mru",
-    "multicastclient",
-    "nts",
-    "phone",
-    "requestkey",
-    "restrict",
-    "revoke",
-    "rlimit",
-    "saveconfigdir",
-    "setvar",
-    "statistics",
-    "statsdir",
-    "tinker",
-    "tos",
-    "trap",
-    "trustedkey",
-    "ttl",
-    "unpeer",
-    "unrestrict",
-];
-
-/// Directives that chronyd knows and ntpd does not.
-const CHRONY: &[&str] = &[
-    "acquisitionport",
-    "allow",
-    "authselectmode",
-    "bindacqaddress",
-    "bindaddress",
-    "bindcmdaddress",
-    "clientloglimit",
-    "cmdallow",
-    "cmddeny",
-    "cmdport",
-    "combinelimit",
-    "confdir",
-    "corrtimeratio",
-    "deny",
-    "dumpdir",
-    "dumponexit",
-    "hwtimestamp",
-    "initstepslew",
-    "keyfile",
-    "leapsecmode",
-    "leapsectz",
-    "leapseclist",
-    "local",
-    "lock_all",
-    "log",
-    "logbanner",
-    "logchange",
-    "logdir",
-    "mailonchange",
-    "makestep",
-    "manual",
-    "maxchange",
-    "maxdistance",
-    "maxslewrate",
-    "maxupdateskew",
-    "minsources",
-    "noclientlog",
-    "ntsdumpdir",
-    "ntsservercert",
-    "ntsserverkey",
-    "ntstrustedcerts",
-    "port",
-    "ratelimit",
-    "rtcautotrim",
-    "rtcdevice",
-    "rtcfile",
-    "rtconutc",
-    "rtcsync",
-    "sched_priority",
-    "smoothtime",
-    "sourcedir",
-    "stratumweight",
-    "tempcomp",
-    "user",
-];
-
 /// Tells by content, then by the name `origin`.
 ///
 /// # Errors
 /// When neither tells, with what to do.
 pub(super) fn tell(text: &str, origin: &str) -> Result<Dialect, String> {
     // chronyd takes its words in any case, ntpd in lower case only.
-    let ntp = lines::of_ntp(text).into_iter().find(|line| NTP.contains(&line.directive));
-    let chrony = lines::of_chrony(text);
-    let chrony =
-        chrony.into_iter().find(|line| CHRONY.contains(&line.directive.to_ascii_lowercase().as_str()));
+    let raw = lines::raw(origin, text);
+    let knows = |dialect, line: &Line<'_>| directive::find(dialect, line.directive).is_some();
+    let only = |one, other| move |line: &Line<'_>| knows(one, line) && !knows(other, line);
+    let ntp = lines::of_ntp(&raw).into_iter().find(only(Dialect::Ntp, Dialect::Chrony));
+    let chrony = lines::of_chrony(&raw).into_iter().find(only(Dialect::Chrony, Dialect::Ntp));
     let place = |line: &Line<'_>| format!("`{}` (line {})", line.directive, line.number);
     match (ntp, chrony) {
         (Some(_), None) => Ok(Dialect::Ntp),
@@ -171,10 +70,5 @@ mod tests {
             Err("`tos` (line 1) is ntpd's and `makestep` (line 2) chronyd's"),
         );
         check("# restrict\n", "-", Err("--from"));
-    }
-
-    #[test]
-    fn no_word_is_both() {
-        assert!(NTP.iter().all(|word| !CHRONY.contains(word)));
     }
 }

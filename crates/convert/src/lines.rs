@@ -2,11 +2,45 @@
 //! every other character of the file is in exactly one line.
 use std::borrow::Cow;
 
+/// A line as it stands in a file, with what became of the files that it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Raw {
+    /// The file, as messages name it.
+    pub(super) origin: String,
+    /// From 1 on.
+    pub(super) number: usize,
+    /// Without its end.
+    pub(super) text: String,
+    /// For a line that names other files.
+    pub(super) beside: Option<Included>,
+    /// It is not to be shown: a configuration may include a file that is none, such as one with secrets.
+    pub(super) is_hidden: bool,
+}
+
+/// What became of a line that names other files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Included {
+    /// Their lines follow.
+    Read,
+    /// There is nothing to read, and nobody misses it.
+    Nothing(String),
+    /// Something could not be read.
+    LeftOut(String),
+}
+
 /// A line that says something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line<'a> {
-    /// From 1 on.
+    /// Its place among all lines, those of included files with them: from 1 on.
+    pub(super) at: usize,
+    /// The file, as messages name it.
+    pub(super) origin: &'a str,
+    /// Its number in that file, from 1 on.
     pub(super) number: usize,
+    /// What became of the files that it names.
+    pub(super) beside: Option<&'a Included>,
+    /// Whether messages must not have its text.
+    is_hidden: bool,
     /// As it stands in the file, without blanks around it and without its comment.
     pub(super) text: &'a str,
     /// What it says first.
@@ -16,13 +50,26 @@ pub(super) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn new(number: usize, text: &'a str, mut words: Vec<&'a str>) -> Option<Self> {
+    fn new(at: usize, raw: &'a Raw, text: &'a str, mut words: Vec<&'a str>) -> Option<Self> {
         let directive = if words.is_empty() { return None } else { words.remove(0) };
-        Some(Self { number, text, directive, words })
+        let Raw { origin, number, text: _, beside, is_hidden } = raw;
+        Some(Self {
+            is_hidden: *is_hidden,
+            at: at + 1,
+            origin,
+            number: *number,
+            beside: beside.as_ref(),
+            text,
+            directive,
+            words,
+        })
     }
 
     /// The line for a message: short, printable, and without what could be a secret.
     pub(super) fn shown(&self) -> Cow<'a, str> {
+        if self.is_hidden {
+            return Cow::Borrowed("…");
+        }
         // A key file in place of a configuration, or the password of Autokey's key.
         let secret = self.directive.bytes().all(|b| b.is_ascii_digit()) || self.words.contains(&"pw");
         if secret {
@@ -46,21 +93,32 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// The lines of an ntp.conf: a `#` begins a comment wherever it stands, save within quotes.
-pub(super) fn of_ntp(text: &str) -> Vec<Line<'_>> {
-    let numbered = without_mark(text).lines().enumerate();
-    numbered
-        .filter_map(|(n, line)| quoted(line).and_then(|(text, words)| Line::new(n + 1, text, words)))
-        .collect()
+pub(super) fn of_ntp<'a>(raw: &'a [Raw]) -> Vec<Line<'a>> {
+    let line = |(at, raw): (usize, &'a Raw)| {
+        quoted(&raw.text).and_then(|(text, words)| Line::new(at, raw, text, words))
+    };
+    raw.iter().enumerate().filter_map(line).collect()
 }
 
 /// The lines of a chrony.conf: one that begins with `#`, `%`, `;` or `!` is a comment.
-pub(super) fn of_chrony(text: &str) -> Vec<Line<'_>> {
-    let numbered = without_mark(text).lines().enumerate();
-    numbered
-        .map(|(n, line)| (n + 1, line.trim()))
-        .filter(|(_, text)| !text.starts_with(['#', '%', ';', '!']))
-        .filter_map(|(number, text)| Line::new(number, text, text.split_whitespace().collect()))
+pub(super) fn of_chrony(raw: &[Raw]) -> Vec<Line<'_>> {
+    let trimmed = raw.iter().enumerate().map(|(at, raw)| (at, raw, raw.text.trim()));
+    trimmed
+        .filter(|(.., text)| !text.starts_with(['#', '%', ';', '!']))
+        .filter_map(|(at, raw, text)| Line::new(at, raw, text, text.split_whitespace().collect()))
         .collect()
+}
+
+/// The lines of one file.
+pub(super) fn raw(origin: &str, text: &str) -> Vec<Raw> {
+    let line = |(n, text): (usize, &str)| Raw {
+        origin: origin.to_owned(),
+        number: n + 1,
+        text: text.to_owned(),
+        beside: None,
+        is_hidden: false,
+    };
+    without_mark(text).lines().enumerate().map(line).collect()
 }
 
 /// Some editors put a byte order mark before everything.
@@ -92,7 +150,8 @@ mod tests {
     #[test]
     fn an_ntp_conf_in_words() {
         let check = |text: &str, expected: &[(usize, &str, &[&str])]| {
-            let found = of_ntp(text);
+            let raw = raw("f", text);
+            let found = of_ntp(&raw);
             let found: Vec<_> = found.iter().map(|l| (l.number, l.directive, l.words.as_slice())).collect();
             assert_eq!(found, expected, "{text:?}");
         };
@@ -104,19 +163,20 @@ mod tests {
         check("crypto pw \"a # b\" x", &[(1, "crypto", &["pw", "a # b", "x"])]);
         check("keys \"open", &[(1, "keys", &["open"])]);
         check("\u{feff}driftfile /d", &[(1, "driftfile", &["/d"])]);
-        assert_eq!(of_ntp(" server  a  # b")[0].text, "server  a");
+        assert_eq!(of_ntp(&raw("f", " server  a  # b"))[0].text, "server  a");
     }
 
     #[test]
     fn a_chrony_conf_in_words() {
-        let lines = of_chrony("! a\n% b\n; c\n# d\n server h  iburst\n");
+        let raw = raw("f", "! a\n% b\n; c\n# d\n server h  iburst\n");
+        let lines = of_chrony(&raw);
         assert_eq!(lines.len(), 1);
         assert_eq!((lines[0].number, lines[0].text), (5, "server h  iburst"));
     }
 
     #[test]
     fn no_secret_and_no_control_character_is_shown() {
-        let shown = |text: &str| of_ntp(text)[0].shown().into_owned();
+        let shown = |text: &str| of_ntp(&raw("f", text))[0].shown().into_owned();
         assert_eq!(shown("crypto pw geheim"), "crypto …");
         assert_eq!(shown("5 MD5 geheim"), "5 …");
         assert_eq!(shown("server \u{1b}[2J"), "server ?[2J");

@@ -4,39 +4,43 @@ use std::collections::BTreeMap;
 
 use profile::Nts;
 
-use super::{
-    defaults,
+use crate::{
+    Dialect, defaults, directive,
     draft::Draft,
     lines::{self, Line},
-    ntp_options::{OF_SERVER, WITHOUT_FIELD},
-    ntp_settings as settings,
+    ntp_options::OF_SERVER,
+    ntp_server as server, ntp_settings as settings,
     restrict_line::AccessList,
-    source_line::{Source, Words, host_and_port},
+    source_line::{Source, Words, host_and_port, is_number, is_own, leave_out_own},
 };
 
-/// Reads `text` into `draft`.
-pub(super) fn read(text: &str, draft: &mut Draft) {
-    let lines = lines::of_ntp(text);
-    let facts = Facts::of(&lines);
+/// Reads `lines` into `draft`.
+pub(super) fn read(lines: &[Line<'_>], draft: &mut Draft<'_>) {
+    let facts = Facts::of(lines);
     let mut access = AccessList::default();
-    for line in &lines {
+    for line in lines {
+        if draft.included(line) {
+            continue;
+        }
         match line.directive {
             "server" | "pool" | "peer" => upstream(line, &facts, draft),
             "refclock" => refclock(line, draft),
-            "fudge" => fudge(line, draft),
+            "fudge" => fudge(line, &facts, draft),
             "restrict" => access.restrict(line, draft),
             "unrestrict" | "delrestrict" => access.unrestrict(line, draft),
-            "discard" => settings::discard(line, draft),
-            "limit" => settings::limit(line, draft),
-            "mru" => settings::mru(line, draft),
+            "discard" => server::discard(line, draft),
+            "limit" => server::limit(line, draft),
+            "mru" => server::mru(line, draft),
             "tos" => settings::tos(line, &facts, draft),
             "tinker" => settings::tinker(line, draft),
             "enable" | "disable" => settings::switch(line, draft),
-            "keys" => settings::keys(line, &facts, draft),
-            "trustedkey" => settings::trusted_keys(line, &facts, draft),
-            "nts" => settings::nts(line, &facts, draft),
-            "interface" | "nic" | "listen" => settings::interface(line, draft),
-            _ => without_field(line, draft),
+            "keys" => server::keys(line, &facts, draft),
+            "trustedkey" => server::trusted_keys(line, &facts, draft),
+            "nts" => server::nts(line, &facts, draft),
+            "interface" | "nic" | "listen" => server::interface(line, draft),
+            "crypto" => crypto(line, &facts, draft),
+            "slewalways" => settings::slew_always(line, draft),
+            _ => directive::without_field(Dialect::Ntp, line, draft),
         }
         draft.account_for(line);
     }
@@ -53,6 +57,12 @@ pub(super) struct Facts<'a> {
     keys: Option<&'a str>,
     /// Some line uses a key.
     pub(super) uses_keys: bool,
+    /// Some line has the node's own clock served.
+    serves_local: bool,
+    /// Some line has it followed or ignored, and is not in the result.
+    follows_local: bool,
+    /// Some line asks for Autokey.
+    uses_autokey: bool,
     /// Some `tos` line says at which stratum an orphan serves.
     pub(super) elects_orphans: bool,
     nts_ca: Option<&'a str>,
@@ -78,9 +88,18 @@ impl<'a> Facts<'a> {
                     facts.strata.extend(said.map(|(clock, stratum)| (*clock, stratum)));
                 }
                 "keys" => facts.keys = line.words.first().copied(),
+                "refclock" => facts.serves_local |= line.words.first() == Some(&"local"),
                 "tos" => facts.elects_orphans |= after("orphan").is_some_and(|stratum| stratum != "16"),
                 "trustedkey" => facts.uses_keys = true,
-                "server" | "pool" | "peer" => facts.uses_keys |= after("key").is_some(),
+                "server" | "pool" | "peer" => {
+                    facts.uses_keys |= after("key").is_some();
+                    facts.uses_autokey |= line.words.contains(&"autokey");
+                    let is_local = line.words.iter().any(|word| word.starts_with(LOCAL_CLOCK));
+                    let follows = ["prefer", "true", "noselect"].iter().any(|word| line.words.contains(word));
+                    facts.serves_local |= is_local && !follows;
+                    facts.follows_local |= is_local && follows;
+                }
+                "broadcast" | "autokey" => facts.uses_autokey |= line.words.contains(&"autokey"),
                 "nts" => {
                     facts.nts_ca = after("ca").or(facts.nts_ca);
                     facts.nts_certificate = after("cert").or(facts.nts_certificate);
@@ -90,6 +109,7 @@ impl<'a> Facts<'a> {
                 _ => {}
             }
         }
+        facts.serves_local |= facts.elects_orphans;
         facts
     }
 
@@ -100,7 +120,7 @@ impl<'a> Facts<'a> {
 }
 
 /// `server`, `pool` and `peer`.
-fn upstream(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) {
+fn upstream(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let mut words = Words::new(line);
     let mut host = words.next();
     while let Some(family @ ("-4" | "-6")) = host {
@@ -115,6 +135,9 @@ fn upstream(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) {
     }
     // NTPsec takes the port of the key exchange with the name.
     let is_nts = line.words.contains(&"nts");
+    if is_own(host) && !is_nts {
+        return leave_out_own(line, "ntpd", facts.serves_local, draft);
+    }
     let (mut source, exchange) = match host_and_port(host) {
         (name, port) if is_nts => (Source::new(line.directive, &name), port),
         _ => (Source::of_host(line.directive, host), None),
@@ -125,6 +148,8 @@ fn upstream(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft) {
         }
         match option {
             "true" => source.upstream.trust = true,
+            // What holds without it.
+            "bias" if is_number(words.peek(), 0.0) => words.skip(1),
             "key" => {
                 let id: Option<u32> = words.number(option, draft);
                 let file = |id| draft.file("ntp-keys", &format!("key-{id}"), facts.key_line(id));
@@ -178,24 +203,31 @@ fn certificates(path: &str) -> String {
 }
 
 /// A server 127.127.T.U is a clock of the machine, of type T. Type 1 is the system clock itself.
-fn clock_driver(line: &Line<'_>, address: &str, facts: &Facts<'_>, draft: &mut Draft) {
-    if !address.starts_with("127.127.1.") {
-        return draft.leave_out(
-            line,
-            "the whole upstream: reference clocks are not read. A PTP clock is an upstream with `device`; for \
-             others run a server that \
-             reads them, and name it",
-        );
+fn clock_driver(line: &Line<'_>, address: &str, facts: &Facts<'_>, draft: &mut Draft<'_>) {
+    if address.parse::<std::net::IpAddr>().is_err() {
+        return draft.leave_out(line, "the whole upstream: it is no address");
     }
-    let stratum = facts.strata.get(address).copied();
-    local_clock(line, stratum, draft);
+    if !address.starts_with(LOCAL_CLOCK) {
+        return draft.leave_out_clock(line, NO_CLOCKS);
+    }
+    let at = line.words.iter().position(|word| *word == address).unwrap_or_default();
+    local_clock(line, &line.words[at + 1..], facts.strata.get(address).copied(), draft);
 }
+
+const NO_CLOCKS: &str = "the whole upstream: reference clocks are not read. A PTP clock is an upstream with `device`; for others run a \
+     server that reads them, and name it";
+
+/// What the local clock driver's addresses begin with.
+const LOCAL_CLOCK: &str = "127.127.1.";
 
 /// The local clock driver's own stratum (ntpd's manual, "Undisciplined Local Clock").
 const LOCAL_STRATUM: &str = "5";
 
 /// Whoever follows a clock of stratum N has stratum N + 1, ntpd itself included; `stratum.local` is the latter.
-fn local_clock(line: &Line<'_>, stratum: Option<&str>, draft: &mut Draft) {
+fn local_clock(line: &Line<'_>, options: &[&str], stratum: Option<&str>, draft: &mut Draft<'_>) {
+    if !local_options(line, options, draft) {
+        return;
+    }
     let given = stratum.unwrap_or(LOCAL_STRATUM);
     let served = given.parse::<u8>().ok().and_then(|stratum| stratum.checked_add(1)).filter(|n| *n <= 15);
     let Some(served) = served else {
@@ -208,34 +240,72 @@ fn local_clock(line: &Line<'_>, stratum: Option<&str>, draft: &mut Draft) {
         return draft.leave_out(line, "another line says already how the node's own clock is served");
     }
     draft.profile.stratum.local = Some(served);
-    draft.carry(line);
-    let field = draft.field("stratum.local");
+    draft.set(line, "stratum");
     draft.note(
         line,
         format!(
-            "this is {field}: {served}, the stratum that clients see; the node's own clock is served while \
+            "this is stratum.local: {served}, the stratum that clients see; the node's own clock is served while \
              no upstream can be judged, and takes no part in the vote"
         ),
     );
 }
 
+/// Options of the local clock; whether it is still served as ntpd would. The manual of the driver ("Undisciplined Local
+/// Clock", type 1) has `prefer` for a kernel clock that something else disciplines: ntpd then follows it before all others.
+fn local_options(line: &Line<'_>, options: &[&str], draft: &mut Draft<'_>) -> bool {
+    let mut options = options.iter().copied();
+    while let Some(option) = options.next() {
+        match option {
+            "prefer" | "true" => {
+                draft.leave_out(
+                    line,
+                    format!(
+                        "the whole line: with {option} ntpd follows this node's own clock before all servers, which is \
+                         for a clock that another program sets. mode: Observe and stratum.local is what it means"
+                    ),
+                );
+                return false;
+            }
+            "noselect" => {
+                draft.note(line, "with noselect the node's own clock is never followed, so it is not served");
+                return false;
+            }
+            "stratum" => drop(options.next()),
+            "iburst" | "burst" | "preempt" | "xleave" | "dynamic" | "minpoll" | "maxpoll" | "version"
+            | "unit" | "mode" | "refid" | "subtype" | "ttl" => {
+                if !["iburst", "burst", "preempt", "xleave", "dynamic"].contains(&option) {
+                    options.next();
+                }
+                draft.note(line, format!("{option}: the node's own clock is not asked, it is there"));
+            }
+            "time1" | "time2" | "flag1" | "flag2" | "flag3" | "flag4"
+                if is_number(options.clone().next(), 0.0) =>
+            {
+                options.next();
+            }
+            _ => draft.leave_out(
+                line,
+                format!("{}: the node's own clock is served as it is", lines::printable(option)),
+            ),
+        }
+    }
+    true
+}
+
 /// NTPsec's other way to name a clock of the machine.
-fn refclock(line: &Line<'_>, draft: &mut Draft) {
+fn refclock(line: &Line<'_>, draft: &mut Draft<'_>) {
     let at = line.words.iter().position(|word| *word == "stratum");
-    match line.words.first() {
-        Some(&"local") => local_clock(line, at.and_then(|at| line.words.get(at + 1)).copied(), draft),
-        _ => draft.leave_out(
-            line,
-            "the whole upstream: reference clocks are not read. A PTP clock is an upstream with `device`; for \
-             others run a server that \
-             reads them, and name it",
-        ),
+    match line.words.split_first() {
+        Some((&"local", options)) => {
+            local_clock(line, options, at.and_then(|at| line.words.get(at + 1)).copied(), draft);
+        }
+        _ => draft.leave_out_clock(line, NO_CLOCKS),
     }
 }
 
 /// The stratum is already with the clock.
-fn fudge(line: &Line<'_>, draft: &mut Draft) {
-    let is_local = line.words.first().is_some_and(|clock| clock.starts_with("127.127.1."));
+fn fudge(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
+    let is_local = line.words.first().is_some_and(|clock| clock.starts_with(LOCAL_CLOCK));
     if !is_local {
         return draft.note(line, "it is for a reference clock, and none is read");
     }
@@ -244,19 +314,35 @@ fn fudge(line: &Line<'_>, draft: &mut Draft) {
     while let Some(option) = words.next() {
         let value = words.next();
         match option {
+            "stratum" if facts.follows_local => {
+                draft.note(line, "the line with the clock that it is for is left out");
+            }
             "stratum" => draft.carry(line),
             "refid" => draft.note(line, "refid: an agent that serves its own clock says so in its own way"),
+            _ if is_number(value, 0.0) => {
+                draft.note(line, format!("{}: it is so without it", lines::printable(option)))
+            }
             _ => draft.leave_out(
                 line,
-                format!("{} {}: the node's own clock is served as it is", option, value.unwrap_or_default()),
+                format!(
+                    "{} {}: the node's own clock is served as it is",
+                    lines::printable(option),
+                    lines::printable(value.unwrap_or_default())
+                ),
             ),
         }
     }
 }
 
-fn without_field(line: &Line<'_>, draft: &mut Draft) {
-    match WITHOUT_FIELD.iter().find(|(names, ..)| names.contains(&line.directive)) {
-        Some((_, fate, why)) => draft.tell(line, *fate, *why),
-        None => draft.leave_out(line, "there is no such directive in ntp.conf"),
+/// `crypto` turns Autokey on, for upstreams with `autokey` and for clients; with `pw` alone it says what the host's key is
+/// encrypted with (ntp_auth(5)).
+fn crypto(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
+    let is_password = matches!(line.words.as_slice(), ["pw", _] | ["randfile", _] | ["pw", _, "randfile", _]);
+    if is_password && !facts.uses_autokey {
+        return draft.note(line, "it is for Autokey, which is not spoken, and no line asks for it");
     }
+    draft.leave_out(
+        line,
+        "Autokey is broken and not spoken. Use NTS (`nts` in the server's line) or a shared key",
+    );
 }

@@ -1,58 +1,96 @@
-//! Directives of ntp.conf that have no field here, and what is to be said of each: that nobody misses it, or that
-//! something that matters is left out. Data alone. From the manuals of ntp 4.2.8 (ntp.conf(5)) and NTPsec 1.2.
+//! Directives of ntp.conf and their options, and what is to be said of each: where it goes, that nobody misses it, or
+//! that something that matters is left out. Data alone. From the manuals of ntp 4.2.8 (ntp.conf(5)) and NTPsec 1.2.
 
-use super::draft::Fate::{self, LeftOut, Unneeded};
+use crate::{
+    directive::{Directive, carried, depends, left_out, unneeded},
+    remarks::Fate::{self, LeftOut, Unneeded},
+};
 
 /// Directives, what becomes of them, and why.
-pub(super) const WITHOUT_FIELD: &[(&[&str], Fate, &str)] = &[
-    (&["driftfile"], Unneeded, "the agent keeps its own drift in its state directory"),
-    (&["logfile", "logconfig"], Unneeded, "the agent logs to standard error, --log-level says how much"),
-    (
+pub(super) const DIRECTIVES: &[Directive] = &[
+    carried(
+        &["server", "pool", "peer"],
+        "`upstreams`; 127.127.1.x is `stratum.local`, other clocks of 127.127.x.x are left out",
+    ),
+    carried(&["refclock"], "`refclock local` is `stratum.local`; other clocks are left out"),
+    carried(&["fudge"], "`stratum` of the local clock is `stratum.local`, one more"),
+    carried(
+        &["restrict", "unrestrict", "delrestrict"],
+        "`restrict`; names are looked up when the file is converted",
+    ),
+    carried(&["discard"], "`average` is `serve.rateLimit.interval`"),
+    carried(&["limit"], "`average` and `burst` are those of `serve.rateLimit`"),
+    carried(&["mru"], "`maxdepth` is `serve.rateLimit.maxClients`"),
+    carried(
+        &["tos"],
+        "`minsane` is `clock.minSources`, `maxdist` `clock.maxDistance`, `orphan` `stratum.orphan`, `orphanwait` \
+         `stratum.activateAfter`; `ceiling`, `floor` and `cohort` are left out unless they are as without them",
+    ),
+    carried(&["tinker"], "`step` is `clock.step.threshold`, `panic` `clock.maxChange`"),
+    carried(
+        &["enable", "disable"],
+        "`disable ntp` is mode Observe; `enable bclient` and `enable calibrate` are left out",
+    ),
+    carried(&["keys"], "each key that a line uses is a Secret; the file is not read"),
+    carried(&["trustedkey"], "`serve.keys`, for clients"),
+    carried(&["nts"], "`ca` of the upstreams, `serve.nts`"),
+    carried(&["includefile"], "the file is read, in its place"),
+    depends(
+        &["interface", "nic", "listen"],
+        "left out, unless it is for all addresses: time is served on all of them",
+    ),
+    depends(
+        &["crypto"],
+        "left out: Autokey is not spoken; a line with the password alone is not needed, if none asks for it",
+    ),
+    carried(&["slewalways"], "`clock.step.limit`: 0 (AIX)"),
+    unneeded(&["driftfile"], "the agent keeps its own drift in its state directory"),
+    unneeded(&["logfile", "logconfig"], "the agent logs to standard error, --log-level says how much"),
+    unneeded(
         &["statsdir", "statistics", "filegen"],
-        Unneeded,
         "there are no statistics files: /metrics and `timesync-agent sources` show what they would hold",
     ),
-    (&["leapfile"], Unneeded, "the agent reads the leap seconds that the host's time zone data know"),
-    (
+    unneeded(&["leapfile"], "the agent reads the leap seconds that the host's time zone data know"),
+    unneeded(
         &["pidfile", "rlimit", "reset", "saveconfigdir", "nonvolatile", "tick"],
-        Unneeded,
         "the agent needs nothing like it",
     ),
-    (&["controlkey", "requestkey"], Unneeded, "nothing can be changed over the network, so no key allows it"),
-    (&["broadcastdelay", "ttl", "mdnstries"], Unneeded, "it is for broadcasts, which there are none of"),
-    (&["keysdir", "automax", "revoke"], Unneeded, "it is for Autokey, which there is none of"),
-    (&["calldelay"], Unneeded, "it is for modems, which are not dialled"),
-    (
+    unneeded(&["controlkey", "requestkey"], "nothing can be changed over the network, so no key allows it"),
+    unneeded(&["broadcastdelay", "ttl", "mdnstries"], "it is for broadcasts, which there are none of"),
+    unneeded(&["keysdir", "automax", "revoke"], "it is for Autokey, which there is none of"),
+    unneeded(&["calldelay"], "it is for modems, which are not dialled"),
+    left_out(
         &["broadcast", "broadcastclient", "multicastclient", "manycastclient", "manycastserver"],
-        LeftOut,
         "nothing is sent to, or taken from, a broadcast or multicast address: whoever can forge one packet moves \
          all clocks. Name \
          the servers in lines of their own",
     ),
-    (&["includefile"], LeftOut, "the file is not read. Put its lines here, in this place, or convert it too"),
-    (
-        &["crypto", "autokey"],
-        LeftOut,
+    left_out(
+        &["autokey"],
         "Autokey is broken and not spoken. Use NTS (`nts` in the server's line) or a shared key",
     ),
-    (
+    left_out(
         &["leapsmearinterval"],
-        LeftOut,
         "time is not smeared for clients. Where the upstreams smear, say so in clock.leap.smear",
     ),
-    (&["dscp", "qos"], LeftOut, "packets are not marked for routers"),
-    (&["trap"], LeftOut, "there are no traps. Kubernetes events, /metrics and the log tell what happens"),
-    (&["setvar"], LeftOut, "variables of your own cannot be shown to ntpq"),
-    (&["phone"], LeftOut, "no modem is dialled for the time"),
-    (&["pollskewlist"], LeftOut, "polls are spread over time in one fixed way"),
-    (&["ntpsigndsocket"], LeftOut, "requests of Windows clients (mssntp) are not signed"),
-    (&["unpeer"], LeftOut, "an upstream cannot be taken back: delete its line"),
-    (&["ippeerlimit"], Unneeded, "no association is made from a packet, so there are none to count"),
-    (&["extra"], LeftOut, "time is served on one port"),
-    (&["simulate"], LeftOut, "there is no simulator in the agent"),
-    (
+    left_out(&["dscp", "qos"], "packets are not marked for routers"),
+    unneeded(
+        &["authenticate"],
+        "no association is ever made from a packet, with or without a key (xntpd and AIX)",
+    ),
+    unneeded(&["tracefile"], "the agent logs to standard error (AIX)"),
+    unneeded(&["slewthreshold"], "how far off a clock may be slewed is not limited (AIX)"),
+    left_out(&["trap"], "there are no traps. Kubernetes events, /metrics and the log tell what happens"),
+    left_out(&["setvar"], "variables of your own cannot be shown to ntpq"),
+    left_out(&["phone"], "no modem is dialled for the time"),
+    left_out(&["pollskewlist"], "polls are spread over time in one fixed way"),
+    left_out(&["ntpsigndsocket"], "requests of Windows clients (mssntp) are not signed"),
+    left_out(&["unpeer"], "an upstream cannot be taken back: delete its line"),
+    unneeded(&["ippeerlimit"], "no association is made from a packet, so there are none to count"),
+    left_out(&["extra"], "time is served on one port"),
+    left_out(&["simulate"], "there is no simulator in the agent"),
+    left_out(
         &["device"],
-        LeftOut,
         "reference clocks on a serial line are not read; a PTP clock is an upstream with `device`",
     ),
 ];

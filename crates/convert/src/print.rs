@@ -2,6 +2,7 @@
 //! without what is the default anyhow. The one place that knows how the policy's words come from the profile's.
 use std::{mem, path::Path};
 
+use contract::key_files;
 use profile::{Leap, Nts, Profile, Upstream};
 use serde::Serialize;
 use serde_norway::{Mapping, Value};
@@ -49,7 +50,7 @@ pub(super) fn agent_file(profile: &Profile, rtc_device: Option<&Path>, origin: &
 }
 
 fn head(origin: &str) -> String {
-    format!("# Made from {} by `timesync-agent convert`.\n", super::lines::printable(origin))
+    format!("# Made from {} by `timesync-agent convert`.\n", crate::lines::printable(origin))
 }
 
 /// The profile without what is the default.
@@ -132,10 +133,10 @@ fn field_of_a_policy((field, value): (Value, Value)) -> (Value, Value) {
     (Value::String(name), value)
 }
 
-/// No Secret's name has a `_`, so the first one ends it.
+/// The Secret and the key that a file comes from.
 fn reference(file: Value) -> Value {
     let file = file.as_str().unwrap_or_default();
-    let (secret, key) = file.split_once('_').unwrap_or((file, ""));
+    let (secret, key) = key_files::secret_and_key(file).unwrap_or((file, ""));
     let pairs = [("name", secret), ("key", key)];
     Value::Mapping(pairs.into_iter().map(|(k, v)| (Value::from(k), Value::from(v))).collect())
 }

@@ -7,7 +7,7 @@ use std::{
 
 use profile::{Flag, Restrict};
 
-use super::{Target, draft::Draft, lines::Line};
+use crate::{Target, draft::Draft, lines::Line, remarks::Where, source_line::is_own};
 
 /// What the lines so far say, in the order in which they began to speak of somebody.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ pub(super) fn full(address: IpAddr) -> u8 {
 
 impl<'a> AccessList<'a> {
     /// A `restrict` line.
-    pub(super) fn restrict(&mut self, line: &Line<'a>, draft: &mut Draft) {
+    pub(super) fn restrict(&mut self, line: &Line<'a>, draft: &mut Draft<'_>) {
         let Some(Said { whom, ntpport, flags }) = read(line, draft) else { return };
         for whom in whom {
             match self.entries.iter_mut().find(|entry| (entry.whom, entry.ntpport) == (whom, ntpport)) {
@@ -58,7 +58,7 @@ impl<'a> AccessList<'a> {
     }
 
     /// An `unrestrict` line: takes flags, or without any the whole entry, back.
-    pub(super) fn unrestrict(&mut self, line: &Line<'_>, draft: &mut Draft) {
+    pub(super) fn unrestrict(&mut self, line: &Line<'_>, draft: &mut Draft<'_>) {
         let Some(Said { whom, ntpport, flags }) = read(line, draft) else { return };
         let is_meant = |entry: &Entry<'_>| whom.contains(&entry.whom) && entry.ntpport == ntpport;
         for entry in self.entries.iter_mut().filter(|entry| is_meant(entry)) {
@@ -73,12 +73,12 @@ impl<'a> AccessList<'a> {
     }
 
     /// The list, with a safe entry for a family of which no line says what holds by default.
-    pub(super) fn finish(mut self, draft: &mut Draft) {
+    pub(super) fn finish(mut self, draft: &mut Draft<'_>) {
         if self.entries.is_empty() {
             draft.remark(
-                "no restrict line: ntpd would answer everybody everything, ntpq included. Here, as nothing is \
-                 said, everybody gets \
-                 the time at a limited rate, and the node itself everything",
+                "no restrict line: classic ntpd would answer everybody everything, ntpq included, and NTPsec the time \
+                 at a limited rate. Here, as nothing is said, everybody gets the time at a limited rate, and the node \
+                 itself everything",
             );
             return;
         }
@@ -96,9 +96,9 @@ impl<'a> AccessList<'a> {
                 self.entries.push(Entry { line: None, whom: own, ntpport: false, flags: BTreeSet::new() });
             }
             draft.remark(format!(
-                "no restrict line for {family}'s default: ntpd would answer everything to those whom no line \
-                 covers, ntpq included. \
-                 They get the time at a limited rate here, and no more"
+                "no restrict line for {family}'s default: to those whom no line covers classic ntpd would answer \
+                 everything, ntpq included, and NTPsec the time at a limited rate (noquery limited). They get the time \
+                 at a limited rate here, and no more"
             ));
         }
         let ignores = self.entries.iter().any(|entry| entry.flags.contains(&Flag::Ignore));
@@ -117,13 +117,13 @@ impl<'a> AccessList<'a> {
         draft.set_restrict(list);
     }
 
-    fn list(self, draft: &mut Draft) -> Vec<Restrict> {
+    fn list(self, draft: &mut Draft<'_>) -> Vec<(Restrict, Option<Where>)> {
         let default = |all: Whom| {
             let found = self.entries.iter().find(|entry| entry.whom == all && !entry.ntpport);
             found.map(|entry| &entry.flags)
         };
         let one_default = default(ALL_V4) == default(ALL_V6);
-        let mut list: Vec<Restrict> = Vec::new();
+        let mut list: Vec<(Restrict, Option<Where>)> = Vec::new();
         for entry in &self.entries {
             let is_default = [ALL_V4, ALL_V6].contains(&entry.whom) && !entry.ntpport && one_default;
             let source = if is_default { "default".to_owned() } else { entry.source() };
@@ -142,14 +142,14 @@ impl<'a> AccessList<'a> {
                     continue;
                 }
             }
-            let twin = list.iter().find(|other| other.source == restrict.source);
+            let twin = list.iter().find(|(other, _)| other.source == restrict.source);
             match (twin, &entry.line) {
                 (Some(_), _) if is_default => {}
                 (Some(_), Some(line)) if draft.target() == Target::Policy => draft.leave_out(
                     line,
                     "a policy has one entry for a network: there cannot be one for port 123 and one for the others",
                 ),
-                _ => list.push(restrict),
+                (_, line) => list.push((restrict, line.as_ref().map(Where::from))),
             }
         }
         list
@@ -175,7 +175,7 @@ struct Said {
 }
 
 /// Reads a line. None if it could not be carried over, which is said then.
-fn read(line: &Line<'_>, draft: &mut Draft) -> Option<Said> {
+fn read(line: &Line<'_>, draft: &mut Draft<'_>) -> Option<Said> {
     let mut words = line.words.iter().copied().peekable();
     let family = words.next_if(|word| ["-4", "-6"].contains(word));
     let Some(address) = words.next() else {
@@ -210,8 +210,21 @@ fn read(line: &Line<'_>, draft: &mut Draft) -> Option<Said> {
             },
         }
     }
-    match whom(address, mask, family) {
-        Ok((whom, cut)) => {
+    let (address, resolved) = match resolve(address, mask, family, draft) {
+        Ok(found) => found,
+        Err(why) => {
+            draft.leave_out(line, why);
+            return None;
+        }
+    };
+    let each = address.iter().map(|address| whom(address, mask, family));
+    match each.collect::<Result<Vec<_>, _>>() {
+        Ok(each) => {
+            let cut = each.iter().any(|(_, cut)| *cut);
+            let whom = each.into_iter().flat_map(|(whom, _)| whom).collect();
+            if let Some(what) = resolved {
+                draft.note(line, what);
+            }
             if cut {
                 draft.note(
                     line,
@@ -227,6 +240,60 @@ fn read(line: &Line<'_>, draft: &mut Draft) -> Option<Said> {
         }
     }
 }
+
+/// The address as it stands; of a name its addresses, and what to say of that: ntpd looks it up when it starts
+/// (accopt.html, `restrict`), here that is done once.
+fn resolve(
+    address: &str,
+    mask: Option<&str>,
+    family: Option<&str>,
+    draft: &Draft<'_>,
+) -> Result<(Vec<String>, Option<String>), String> {
+    let text = address.split_once('/').map_or(address, |(text, _)| text);
+    let is_name = matches!(
+        contract::HostText::parse(text),
+        Ok(contract::HostText { host: contract::Host::Name(_), port: None, .. })
+    );
+    if ["default", "source"].contains(&address) || !is_name {
+        return Ok((vec![address.to_owned()], None));
+    }
+    if text != address || mask.is_some_and(|mask| !["255.255.255.255", ALL_ONES].contains(&mask)) {
+        return Err(format!(
+            "{:?} is a name, which has no mask: write the network's address",
+            shown(address)
+        ));
+    }
+    let of_family = |found: &IpAddr| family.is_none_or(|family| (family == "-4") == found.is_ipv4());
+    let mut found = if is_own(address) {
+        vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+    } else {
+        draft.beside.addresses(address).map_err(|why| {
+            format!(
+                "{:?} has no address here: {why}. Write its addresses, or `restrict source` for the upstreams, \
+                 whatever their addresses are",
+                shown(address)
+            )
+        })?
+    };
+    // A mask is of one family.
+    let v4_only = mask.is_some_and(|mask| mask != ALL_ONES);
+    found.retain(|each| of_family(each) && (mask.is_none() || each.is_ipv4() == v4_only));
+    if found.is_empty() {
+        return Err(format!("{:?} has no address of that family", shown(address)));
+    }
+    let found: Vec<_> = found.iter().map(IpAddr::to_string).collect();
+    let what = (!is_own(address)).then(|| {
+        format!(
+            "{} was looked up now: {}. When its addresses change, the rule has to be changed, too",
+            shown(address),
+            found.join(", ")
+        )
+    });
+    Ok((found, what))
+}
+
+/// The mask of one IPv6 address.
+const ALL_ONES: &str = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
 
 fn shown(word: &str) -> String {
     word.chars().take(30).collect()
@@ -268,14 +335,8 @@ fn whom(address: &str, mask: Option<&str>, family: Option<&str>) -> Result<(Vec<
     }
     let (text, prefix) =
         address.split_once('/').map_or((address, None), |(text, prefix)| (text, Some(prefix)));
-    let parsed: IpAddr = text.parse().map_err(|_| {
-        format!(
-            "{:?} is no IP address. ntpd looks a name up when it starts; here each of its addresses needs a \
-             line, and `restrict \
-             source` is for the upstreams, whatever their addresses are",
-            shown(address)
-        )
-    })?;
+    let parsed: IpAddr =
+        text.parse().map_err(|_| format!("{:?} is neither an address nor a host name", shown(address)))?;
     if family.is_some_and(|family| (family == "-4") != parsed.is_ipv4()) {
         return Err("the address is of the other family".to_owned());
     }

@@ -1,8 +1,13 @@
 //! `server`, `pool` and `peer` lines of both programs in, upstreams out. Each option is carried over, or said.
-use contract::HostText;
-use profile::Upstream;
+use std::net::IpAddr;
 
-use super::{draft::Draft, lines::Line};
+use contract::HostText;
+use profile::{
+    Upstream,
+    ranges::{NTP_PORT, POLL},
+};
+
+use crate::{draft::Draft, lines::Line};
 
 /// An upstream on its way.
 #[derive(Debug)]
@@ -15,9 +20,6 @@ pub(super) struct Source {
 /// What both programs poll by if nothing is said, log2 seconds. Ours are shorter, so these are written out.
 const POLLS: (i8, i8) = (6, 10);
 
-/// What polls can be here.
-const POLL_RANGE: (i64, i64) = (0, 17);
-
 impl Source {
     /// What `host` is, is told by the line's directive: `server`, `pool` or `peer`.
     pub(super) fn new(directive: &str, host: &str) -> Self {
@@ -29,7 +31,7 @@ impl Source {
             max_sources: None,
             peer: said("peer"),
             device: None,
-            port: 123,
+            port: NTP_PORT,
             iburst: false,
             burst: false,
             interleaved: false,
@@ -60,7 +62,7 @@ impl Source {
     }
 
     /// An option that both programs have; whether `option` is one.
-    pub(super) fn common(&mut self, option: &str, words: &mut Words<'_>, draft: &mut Draft) -> bool {
+    pub(super) fn common(&mut self, option: &str, words: &mut Words<'_>, draft: &mut Draft<'_>) -> bool {
         let line = words.line;
         match option {
             "iburst" => self.upstream.iburst = true,
@@ -90,7 +92,7 @@ impl Source {
 
     /// The upstream is complete. Of a shortest poll above the longest `ntp` takes the longest for both, chronyd the
     /// shortest.
-    pub(super) fn finish(mut self, line: &Line<'_>, longest_wins: bool, draft: &mut Draft) {
+    pub(super) fn finish(mut self, line: &Line<'_>, longest_wins: bool, draft: &mut Draft<'_>) {
         let (min, max) = (self.polls.0.unwrap_or(POLLS.0), self.polls.1.unwrap_or(POLLS.1));
         let (min, max) = match (min > max, longest_wins) {
             (false, _) => (min, max),
@@ -117,16 +119,51 @@ pub(super) fn host_and_port(text: &str) -> (String, Option<u16>) {
     }
 }
 
-/// The number behind `option`, as near to it as a poll can be; if there is none, or another one, that is said.
-pub(super) fn poll(option: &str, words: &mut Words<'_>, draft: &mut Draft) -> Option<i8> {
-    let asked: i64 = words.number(option, draft)?;
-    let given = asked.clamp(POLL_RANGE.0, POLL_RANGE.1);
-    if given != asked {
-        let (least, most) = POLL_RANGE;
-        draft.leave_out(
-            words.line,
-            format!("{option} {asked}: polls go from {least} to {most}, so {given} is taken"),
+/// Whether `host` is this node itself.
+pub(super) fn is_own(host: &str) -> bool {
+    let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
+    host.parse().map_or_else(
+        |_| {
+            let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+            LOCALHOST.contains(&host.as_str())
+        },
+        is_loopback,
+    )
+}
+
+/// What /etc/hosts of distributions and RFC 6761 §6.3 call it.
+const LOCALHOST: [&str; 6] =
+    ["localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"];
+
+/// An upstream that is this node itself: neither program takes time from itself (RFC 5905 §5.4, the reference id tells a
+/// loop). `serves_local` is whether another line has the node's own clock served, which is what such lines are meant for.
+pub(super) fn leave_out_own(line: &Line<'_>, program: &str, serves_local: bool, draft: &mut Draft<'_>) {
+    let why = format!("the whole upstream: it is this node itself, and {program} takes no time from itself");
+    if serves_local {
+        draft.note(
+            line,
+            format!("{why}, so the line had no effect. stratum.local is what serves the node's own clock"),
         );
+    } else {
+        draft.leave_out(
+            line,
+            format!("{why}. To serve the node's own clock write stratum.local; if another program serves time on this node, \
+                     name its own port or address"),
+        );
+    }
+}
+
+/// Whether `word` is a number, and this one.
+pub(super) fn is_number(word: Option<&str>, number: f64) -> bool {
+    word.and_then(|word| word.parse::<f64>().ok()).is_some_and(|given| (given - number).abs() < 1e-15)
+}
+
+/// The number behind `option`, as near to it as a poll can be; if there is none, or another one, that is said.
+pub(super) fn poll(option: &str, words: &mut Words<'_>, draft: &mut Draft<'_>) -> Option<i8> {
+    let asked: i64 = words.number(option, draft)?;
+    let given = asked.clamp(POLL.least.into(), POLL.most.into());
+    if given != asked {
+        draft.leave_out(words.line, format!("{option} {asked}: polls go from {POLL}, so {given} is taken"));
     }
     i8::try_from(given).ok()
 }
@@ -151,13 +188,26 @@ impl<'l> Words<'l> {
         word
     }
 
+    /// The next word, which is to be read again.
+    pub(super) fn peek(&self) -> Option<&'l str> {
+        self.line.words.get(self.at).copied()
+    }
+
+    /// Whatever is left is more than the line can say.
+    pub(super) fn end(&mut self, draft: &mut Draft<'_>) {
+        while let Some(word) = self.next() {
+            let word = crate::lines::printable(word);
+            draft.leave_out(self.line, format!("{word:?}: there is no such word in this line"));
+        }
+    }
+
     /// Passes over so many words.
     pub(super) fn skip(&mut self, count: usize) {
         self.at += count;
     }
 
     /// The next word, if it is a number; if not, that is said of `option`, which is left out.
-    pub(super) fn number<N: std::str::FromStr>(&mut self, option: &str, draft: &mut Draft) -> Option<N> {
+    pub(super) fn number<N: std::str::FromStr>(&mut self, option: &str, draft: &mut Draft<'_>) -> Option<N> {
         let word = self.next();
         let number = word.and_then(|word| word.parse().ok());
         if number.is_none() {

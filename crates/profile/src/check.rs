@@ -112,9 +112,8 @@ impl Notes {
     }
 
     fn range<T: PartialOrd + fmt::Display>(&mut self, field: impl Into<String>, value: T, range: Range<T>) {
-        let Range { least, most } = range;
-        if value < least || value > most {
-            self.wrong(field, format!("{value} is not within {least} to {most}"));
+        if !range.contains(&value) {
+            self.wrong(field, format!("{value} is not within {range}"));
         }
     }
 

@@ -1,5 +1,7 @@
 //! The ranges and the defaults of a profile's fields. This is their one home: the check, the CRD's schema and the types'
 //! `Default` are made from it, and tests hold the CEL rules and the tables in `docs/` to it.
+use std::fmt;
+
 use contract::Span;
 
 /// The least and the most that a field may say.
@@ -9,6 +11,19 @@ pub struct Range<T> {
     pub least: T,
     /// The most.
     pub most: T,
+}
+
+impl<T: PartialOrd> Range<T> {
+    /// Returns true if a field may say `value`.
+    pub fn contains(&self, value: &T) -> bool {
+        (&self.least..=&self.most).contains(&value)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Range<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.least, self.most)
+    }
 }
 
 const fn range<T: Copy>(least: T, most: T) -> Range<T> {
@@ -114,7 +129,7 @@ mod tests {
             assert!(default.is_empty() || row.contains(&format!("`{default}`")), "{default} is not in {row}");
         };
         fn of<T: Display>(range: Range<T>) -> String {
-            format!("{} to {}", range.least, range.most)
+            range.to_string()
         }
         let RateLimit { interval, burst, leak, .. } = RateLimit::default();
         check("maxSources", &DEFAULT_MAX_SOURCES, of(MAX_SOURCES));

@@ -1,0 +1,145 @@
+//! What stands beside a configuration: the files and folders that it names, and the addresses of names. The one place
+//! that reads any of them; each read has an end, in size and in time.
+use std::{
+    cell::Cell,
+    fmt, fs,
+    io::{ErrorKind, Read},
+    net::{IpAddr, ToSocketAddrs},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+/// Reads what a configuration names.
+pub trait Beside: fmt::Debug {
+    /// The text of a plain file.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    fn read(&self, path: &Path) -> Result<String, Unread>;
+
+    /// The names in a folder, in no order.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    fn names(&self, folder: &Path) -> Result<Vec<String>, Unread>;
+
+    /// The addresses of a host name.
+    ///
+    /// # Errors
+    /// Why there are none.
+    fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, String>;
+}
+
+/// Why something was not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// It is not there.
+    Missing,
+    /// Whether it is there is not known: the configuration is of another machine.
+    Elsewhere,
+    /// It is there, and cannot be read.
+    Failed(String),
+}
+
+/// Octets as text, or why they are none: the rule that the agent has for all files that users write.
+pub type Decode = fn(&[u8]) -> Result<String, String>;
+
+/// This machine, or a copy of another one's files.
+#[derive(Debug)]
+pub struct Machine {
+    root: Option<PathBuf>,
+    decode: Decode,
+    asked: Cell<usize>,
+}
+
+/// A configuration is a few kilobytes; a line may name a log, or a device that never ends.
+pub const LARGEST: u64 = 1 << 18;
+
+/// open(2), on all Linux platforms that the agent is built for.
+const O_NONBLOCK: i32 = 0o4000;
+
+/// So many names are looked up: a file with more would be waited for without end where no resolver answers.
+const MOST_NAMES: usize = 16;
+
+/// So long a resolver may take for one name.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Machine {
+    /// Files are read below `root`; none: nothing is read, since the configuration is of another machine.
+    pub fn new(root: Option<PathBuf>, decode: Decode) -> Self {
+        Self { root, decode, asked: Cell::new(0) }
+    }
+
+    fn place(&self, path: &Path) -> Result<PathBuf, Unread> {
+        let root = self.root.as_ref().ok_or(Unread::Elsewhere)?;
+        // A relative path is that of the file that a user named, or lies beside it.
+        let inside = path.strip_prefix("/").ok().filter(|_| !path.starts_with(root));
+        Ok(inside.map_or_else(|| path.to_owned(), |inside| root.join(inside)))
+    }
+}
+
+impl Beside for Machine {
+    fn read(&self, path: &Path) -> Result<String, Unread> {
+        let path = self.place(path)?;
+        // Before it is opened: a pipe that nobody writes to would be waited for.
+        if !fs::metadata(&path).map_err(unread)?.is_file() {
+            return Err(Unread::Failed("it is no plain file".to_owned()));
+        }
+        let mut octets = Vec::new();
+        // Some files of /proc and /sys count as plain, and yet have readers wait.
+        let file = fs::File::options().read(true).custom_flags(O_NONBLOCK).open(&path).map_err(unread)?;
+        file.take(LARGEST + 1).read_to_end(&mut octets).map_err(unread)?;
+        text(&octets, self.decode).map_err(Unread::Failed)
+    }
+
+    fn names(&self, folder: &Path) -> Result<Vec<String>, Unread> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.place(folder)?).map_err(unread)? {
+            if let Ok(name) = entry.map_err(unread)?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, String> {
+        if self.asked.replace(self.asked.get() + 1) >= MOST_NAMES {
+            return Err(format!("more than {MOST_NAMES} names are not looked up"));
+        }
+        // The resolver has no time limit of its own; a thread that still waits ends with the program.
+        let (answer, answers) = mpsc::channel();
+        let asked = (name.to_owned(), 0);
+        thread::spawn(move || answer.send(asked.to_socket_addrs().map(Iterator::collect::<Vec<_>>)));
+        let found = answers.recv_timeout(PATIENCE).map_err(|_| "the resolver does not answer".to_owned())?;
+        let mut found: Vec<_> = found.map_err(|error| error.to_string())?.iter().map(|a| a.ip()).collect();
+        found.sort_unstable();
+        found.dedup();
+        if found.is_empty() { Err("it has no address".to_owned()) } else { Ok(found) }
+    }
+}
+
+/// The text of a configuration.
+///
+/// # Errors
+/// It is too large, or no text.
+pub fn text(octets: &[u8], decode: Decode) -> Result<String, String> {
+    if octets.len() as u64 > LARGEST {
+        return Err(format!("it is larger than {} KiB: that is no configuration", LARGEST / 1024));
+    }
+    let text = decode(octets)?;
+    match text.lines().position(|line| line.contains('\0')) {
+        Some(at) => Err(format!("line {} has a zero octet: the file is no text", at + 1)),
+        None => Ok(text),
+    }
+}
+
+fn unread(error: std::io::Error) -> Unread {
+    match error.kind() {
+        ErrorKind::NotFound => Unread::Missing,
+        ErrorKind::NotADirectory => Unread::Failed("it is no folder".to_owned()),
+        _ => Unread::Failed(error.to_string()),
+    }
+}

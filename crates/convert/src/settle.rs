@@ -1,0 +1,182 @@
+//! The whole draft, once every line is read: what cannot be is left out with the line that says it, so that the rest can
+//! run. What is wrong beyond that, so that nothing can come of the file, is handed back.
+use std::{cmp::Reverse, collections::BTreeSet, mem};
+
+use profile::{
+    CheckError, Clock, Flag, Profile, Serve, Step, Stratum, Upstream,
+    ranges::{MOST_RESTRICT, MOST_SERVE_KEYS},
+};
+
+use crate::{draft::Draft, remarks::Fate};
+
+/// Settles the draft; what is wrong with the whole file.
+pub(super) fn settle(draft: &mut Draft<'_>, keep_local: bool) -> Vec<String> {
+    one_preferred(draft);
+    cut_restrict(draft);
+    // Each round takes something away, so it ends.
+    loop {
+        let error = match profile::check(&draft.profile) {
+            Ok(checked) => {
+                checked.hints().iter().for_each(|hint| draft.remark(hint));
+                return a_lie(draft, keep_local).into_iter().collect();
+            }
+            Err(error) => error,
+        };
+        if leave_out_upstream(draft, &error)
+            || error.problems().any(|(field, why)| leave_out_field(draft, field, why))
+        {
+            continue;
+        }
+        let mut said: Vec<_> = error.problems().map(|(field, why)| format!("{field}: {why}")).collect();
+        said.extend(draft.clocks_left_out.first().map(|_| {
+            "the file's reference clocks are left out: name a server that reads them, or a PTP device"
+                .to_owned()
+        }));
+        return said;
+    }
+}
+
+/// The last upstream that cannot be goes; whether there was one.
+fn leave_out_upstream(draft: &mut Draft<'_>, error: &CheckError) -> bool {
+    let of_upstream = |field: &str| {
+        let (index, part) = field.strip_prefix("upstreams[")?.split_once("].")?;
+        Some((index.parse::<usize>().ok()?, part.to_owned()))
+    };
+    let last = error.problems().filter_map(|(field, why)| Some((of_upstream(field)?, why))).last();
+    let Some(((index, part), why)) = last.filter(|((index, _), _)| *index < draft.from.len()) else {
+        return false;
+    };
+    let what = format!("the whole upstream, {part}: {why}");
+    draft.profile.upstreams.remove(index);
+    let line = draft.from.remove(index);
+    draft.remarks.take_back(line.at);
+    draft.remarks.say(line, Fate::LeftOut, what);
+    true
+}
+
+/// A field that cannot be is as if nothing had been said, if a line said it; whether one did.
+fn leave_out_field(draft: &mut Draft<'_>, field: &str, why: &str) -> bool {
+    let (field, why) = to_blame(draft.profile.clock, field, why);
+    let Some(said) = draft.said_by.keys().copied().find(|said| field.starts_with(said)) else { return false };
+    let Some(line) = draft.said_by.remove(said) else { return false };
+    let Profile { clock, serve, stratum, .. } = &mut draft.profile;
+    let (plain_clock, plain_serve) = (Clock::default(), Serve::default());
+    match said {
+        "stratum" => *stratum = Stratum::default(),
+        "clock.step" => clock.step = Step { limit: clock.step.limit, ..Step::default() },
+        "clock.maxChange" => clock.max_change = plain_clock.max_change,
+        "clock.maxDistance" => clock.max_distance = plain_clock.max_distance,
+        "clock.maxSlewRate" => clock.max_slew_rate = plain_clock.max_slew_rate,
+        "clock.minSources" => clock.min_sources = None,
+        "serve.rateLimit" => serve.rate_limit = plain_serve.rate_limit,
+        "serve.port" => serve.port = plain_serve.port,
+        "serve.keys" => serve.keys.truncate(MOST_SERVE_KEYS),
+        "serve.nts" => serve.nts = None,
+        _ => return false,
+    }
+    let what = format!("{field}: {why}");
+    draft.remarks.take_back(line.at);
+    draft.remarks.say(line, Fate::LeftOut, what);
+    true
+}
+
+/// The field whose line goes, and why. If a step and a largest change do not fit each other, that is the largest change
+/// where the step is the default one.
+fn to_blame(clock: Clock, field: &str, why: &str) -> (String, String) {
+    let Clock { step: Step { threshold, .. }, max_change, .. } = clock;
+    match field {
+        "clock.step.threshold" if threshold == Step::default().threshold => (
+            "clock.maxChange".to_owned(),
+            format!("{max_change} is smaller than clock.step.threshold, {threshold}"),
+        ),
+        "clock.step.threshold" if threshold > max_change => {
+            let advice = "Say the larger one with tinker panic (ntp.conf) or maxchange (chrony.conf)";
+            (field.to_owned(), format!("{why}. {advice}"))
+        }
+        _ => (field.to_owned(), why.to_owned()),
+    }
+}
+
+/// A server whose reference clocks are left out would serve a clock that nobody sets, and call it as good as before.
+fn a_lie(draft: &mut Draft<'_>, keep_local: bool) -> Option<String> {
+    let (local, clock) = (draft.profile.stratum.local?, draft.clocks_left_out.first()?);
+    let nobody_else = draft.profile.upstreams.iter().all(|each| each.noselect);
+    if !nobody_else && local > 1 {
+        return None;
+    }
+    let why = format!(
+        "stratum.local: {local} would tell clients that this node's own clock is good at stratum {local}, though the \
+         reference clocks that set it are left out (the first is {clock}{})",
+        if nobody_else { ", and there is no other upstream" } else { "" }
+    );
+    if keep_local {
+        draft.remark(format!("{why}. It is kept, as --keep-local says"));
+        return None;
+    }
+    Some(format!(
+        "{why}. Delete the line that says so, name a server that reads those clocks, or say --keep-local to have it \
+         all the same"
+    ))
+}
+
+/// One upstream can be preferred: of a file with several a device, which is nearer than any server; none if all are; else
+/// the first one.
+fn one_preferred(draft: &mut Draft<'_>) {
+    let upstreams = &draft.profile.upstreams;
+    let preferred: Vec<usize> = (0..upstreams.len()).filter(|n| upstreams[*n].prefer).collect();
+    if preferred.len() < 2 {
+        return;
+    }
+    let is_device = |n: &usize| upstreams[*n].device.is_some();
+    let all = upstreams.iter().all(|each: &Upstream| each.prefer || each.noselect);
+    let (kept, fate, why) = match (preferred.iter().copied().find(|n| is_device(n)), all) {
+        (Some(device), _) => {
+            (Some(device), Fate::Unneeded, "prefer: the device's counts, as one upstream can be preferred")
+        }
+        (None, true) => (None, Fate::Unneeded, "prefer: where all upstreams are preferred none is"),
+        (None, false) => (
+            preferred.first().copied(),
+            Fate::LeftOut,
+            "prefer: one upstream can be preferred, and an earlier line has one",
+        ),
+    };
+    for n in preferred.into_iter().filter(|n| Some(*n) != kept) {
+        draft.profile.upstreams[n].prefer = false;
+        draft.remarks.say(draft.from[n].clone(), fate, why.to_owned());
+    }
+}
+
+/// Of too many entries those go first that deny the least: without them somebody gets less, not more.
+fn cut_restrict(draft: &mut Draft<'_>) {
+    let list = &draft.profile.restrict;
+    let excess = list.len().saturating_sub(MOST_RESTRICT);
+    let denies = |n: &usize| {
+        let flags = [Flag::Ignore, Flag::Noserve, Flag::Notrust, Flag::Version, Flag::Noquery, Flag::Limited];
+        flags.iter().filter(|flag| list[*n].flags.contains(flag)).count()
+    };
+    let can_go = |n: &usize| draft.restrict_from[*n].is_some() && !KEPT.contains(&list[*n].source.as_str());
+    let mut gone: Vec<usize> = (0..list.len()).filter(can_go).collect();
+    // Of those that deny as much the last ones.
+    gone.sort_by_key(|n| (denies(n), Reverse(*n)));
+    gone.truncate(excess);
+    let gone: BTreeSet<usize> = gone.into_iter().collect();
+    let entries = mem::take(&mut draft.profile.restrict).into_iter().zip(mem::take(&mut draft.restrict_from));
+    for (n, (entry, line)) in entries.enumerate() {
+        if !gone.contains(&n) {
+            draft.profile.restrict.push(entry);
+            draft.restrict_from.push(line);
+            continue;
+        }
+        let line = line.unwrap_or_default();
+        draft.remarks.take_back(line.at);
+        let what = format!(
+            "the entry for {}: there can be {MOST_RESTRICT}. Those that deny the least were left out first: write fewer, \
+             larger networks",
+            entry.source
+        );
+        draft.remarks.say(line, Fate::LeftOut, what);
+    }
+}
+
+/// What all others depend on.
+const KEPT: [&str; 6] = ["default", "0.0.0.0/0", "::/0", "127.0.0.1", "::1", "source"];
