@@ -1,5 +1,5 @@
-//! The side that asks: nothing of an answer is believed before the agent has proven that it knows the token. [`Client`] and
-//! [`Session`] do no I/O; [`Conversation`] and [`ask`] are for programs without a runtime.
+//! The client's side: it believes nothing of an answer before the agent has proven that it knows the token. [`Client`]
+//! and [`Session`] do no I/O. [`Conversation`] and [`ask`] are for programs without an async runtime.
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use contract::proof::{CHALLENGE_PATH, Challenge, NONCE_HEADER, Nonce, PROOF_HEADER};
@@ -13,21 +13,22 @@ use crate::{
 /// Why an answer is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Untrusted {
-    /// The answer to the challenge is none of an agent.
+    /// The body of the answer to the challenge is not a challenge as agents send it.
     #[error("it does not answer as an agent of this version does")]
     NoAgent,
-    /// It speaks for another node.
+    /// The answer comes from the agent of another node.
     #[error("it says that it is the agent of node {0:?}")]
     OtherNode(String),
     /// The answer has no MAC, or a wrong one.
     #[error("it does not prove that it knows the token")]
     Unproven,
-    /// The body is larger than the reader takes, in octets, and was not read to its end, which the MAC covers.
+    /// The body is larger than the client reads, in octets. The client did not read it to its end, so it cannot check
+    /// the MAC, which covers the whole body.
     #[error("its answer is larger than {} KiB, which no agent's is, so nobody can tell who sends it", .0 >> 10)]
     TooLarge(usize),
 }
 
-/// A client before the challenge.
+/// A client before it has received the challenge.
 #[derive(Debug)]
 pub struct Client {
     node: Option<String>,
@@ -35,30 +36,30 @@ pub struct Client {
 }
 
 impl Client {
-    /// One that asks the agent of `node`, or any agent that knows the token.
+    /// A client for the agent of `node`, or for any agent that knows the token.
     ///
     /// # Errors
-    /// The system has no random number.
+    /// If the system gives no random number.
     pub fn new(node: Option<&str>) -> io::Result<Self> {
         Ok(Self { node: node.map(str::to_owned), nonce: nonce()? })
     }
 
-    /// What [`NONCE_HEADER`] is in the request for a challenge.
+    /// The value of [`NONCE_HEADER`] in the request for a challenge.
     pub fn nonce(&self) -> String {
         hex(&self.nonce)
     }
 
-    /// Takes the body of the answer. What it says is believed when the first answer proves it.
+    /// Takes the body of the answer to that request. Nothing in it is believed until the next answer proves it.
     ///
     /// # Errors
-    /// It is no challenge, or that of another node.
+    /// If the body is not a challenge, or is the challenge of another node's agent.
     pub fn accept(self, body: &[u8]) -> Result<Session, Untrusted> {
         let Challenge { node, instance, nonce } =
             serde_json::from_slice(body).map_err(|_| Untrusted::NoAgent)?;
         let agent = unhex(nonce.as_bytes()).ok_or(Untrusted::NoAgent)?;
         match self.node {
             Some(wanted) if wanted != node => {
-                // A stranger wrote it: no more of it than a name can have.
+                // The sender is not authenticated: keep no more of the text than a host name can have.
                 Err(Untrusted::OtherNode(node.chars().take(LONGEST_NAME).collect()))
             }
             _ => {
@@ -71,7 +72,7 @@ impl Client {
 /// RFC 1123: no host name is longer.
 const LONGEST_NAME: usize = 253;
 
-/// A client on one connection.
+/// A client after the challenge, on one connection.
 #[derive(Debug)]
 pub struct Session {
     handshake: Handshake,
@@ -79,16 +80,16 @@ pub struct Session {
 }
 
 impl Session {
-    /// What [`PROOF_HEADER`] is in the next request, `GET target` without a body.
+    /// The value of [`PROOF_HEADER`] in the next request, which is `GET target` without a body.
     pub fn request(&mut self, token: &Token, target: &str) -> String {
         self.counter += 1;
         self.handshake.request(token, self.exchange(target))
     }
 
-    /// Whether the answer to that request is the agent's; `proof` is its [`PROOF_HEADER`].
+    /// Checks that the agent sent the answer to that request. `proof` is the answer's [`PROOF_HEADER`].
     ///
     /// # Errors
-    /// It is not.
+    /// If the agent did not send it.
     pub fn check(
         &self,
         token: &Token,
@@ -108,7 +109,7 @@ impl Session {
     }
 }
 
-/// Why [`ask`] has no answer.
+/// Why [`ask`] returns no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// The connection failed.
@@ -117,7 +118,7 @@ pub enum AskError {
     /// The answer is not the agent's.
     #[error("{0}")]
     Untrusted(#[from] Untrusted),
-    /// The agent, or who stands in its place, refuses.
+    /// The server refuses. It is the agent, or another process in its place.
     #[error("it answers {status}: {message}")]
     Refused {
         /// Status code.
@@ -137,11 +138,11 @@ pub struct Answer {
     proof: Option<Vec<u8>>,
 }
 
-/// Asks `GET target` over a stream, and no more. With a token the answer is one of an agent that knows it, on `node` if one
-/// is named; without one it is whatever was answered.
+/// Sends one request, `GET target`, over a stream. With a token, the answer is believed only if it comes from an agent
+/// that knows the token, and from `node`'s agent if a node is given. Without a token, any answer is returned.
 ///
 /// # Errors
-/// There is no answer, or it is not to be believed.
+/// If there is no answer, or the answer is not believed.
 pub fn ask(
     stream: impl Read + Write,
     token: Option<&Token>,
@@ -154,7 +155,7 @@ pub fn ask(
     }
 }
 
-/// A connection over which nonces were exchanged, for any number of questions.
+/// A connection after the exchange of nonces, for any number of requests.
 #[derive(Debug)]
 pub struct Conversation<S> {
     stream: BufReader<S>,
@@ -166,7 +167,7 @@ impl<S: Read + Write> Conversation<S> {
     /// Exchanges nonces with the agent of `node`, if one is named.
     ///
     /// # Errors
-    /// Whoever answers is none.
+    /// If the server is not that agent.
     pub fn open(stream: S, token: Token, node: Option<&str>) -> Result<Self, AskError> {
         let (mut stream, client) = (BufReader::new(stream), Client::new(node)?);
         let challenge = get(&mut stream, CHALLENGE_PATH, Some((NONCE_HEADER, &client.nonce())))?;
@@ -180,7 +181,7 @@ impl<S: Read + Write> Conversation<S> {
     /// Asks `GET target`.
     ///
     /// # Errors
-    /// There is no answer, or it is not to be believed.
+    /// If there is no answer, or the answer is not believed.
     pub fn ask(&mut self, target: &str) -> Result<Answer, AskError> {
         let proof = self.session.request(&self.token, target);
         let answer = get(&mut self.stream, target, Some((PROOF_HEADER, &proof)))?;
@@ -194,7 +195,7 @@ impl<S: Read + Write> Conversation<S> {
 
 fn refused(answer: &Answer) -> AskError {
     let message = String::from_utf8_lossy(&answer.body[..answer.body.len().min(1000)]);
-    // It may be anybody's, and is shown on a terminal.
+    // Any process may have written it, and it is shown on a terminal.
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     AskError::Refused { status: answer.status, message: message.trim().chars().map(plain).collect() }
 }
@@ -327,7 +328,7 @@ mod tests {
         assert_eq!(accept(&other), Err(Untrusted::OtherNode("x".repeat(LONGEST_NAME))));
     }
 
-    /// Says what it was given to say, whatever it is asked.
+    /// A server that sends a fixed text, whatever the request is.
     struct Squatter(io::Cursor<Vec<u8>>);
 
     impl Read for Squatter {

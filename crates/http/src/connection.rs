@@ -1,4 +1,4 @@
-//! A connection: what its client has done so far, and until when it may stay open. Does no I/O.
+//! The state of a connection: what its client has done so far, and how long the connection may stay open. Does no I/O.
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -6,21 +6,21 @@ use std::{
 
 use tokio::{sync::Notify, time};
 
-/// How far a connection's client is with a request.
+/// What the client of a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// It has not completed any.
+    /// It has not completed a request.
     New,
-    /// All that it made are answered.
+    /// All its requests are answered.
     Idle,
-    /// One is being answered.
+    /// One of its requests is being answered.
     Busy,
 }
 
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// When one of a stranger ends, whatever it does.
+    /// When the connection ends in any case, if its client is not trusted.
     end: Option<time::Instant>,
     state: Mutex<State>,
     changed: Notify,
@@ -34,14 +34,16 @@ struct State {
     ended: bool,
 }
 
-/// A stranger's request has its headers within this time: on the node's own network they come at once.
+/// A client that is not trusted must send its headers within this time. On the node's own network they arrive at once.
 const HEADERS: Duration = Duration::from_secs(5);
 
-/// A client that is trusted asks again within seconds; one whose machine is gone never says so.
+/// An idle connection ends after this time. A trusted client asks again within seconds; a client whose machine has gone
+/// away does not close its connection.
 const IDLE: Duration = Duration::from_secs(90);
 
 impl Connection {
-    /// One of a stranger, with its longest life; or of somebody who is trusted from the start.
+    /// A connection of an untrusted client, which lasts at most `lifetime`; without a `lifetime`, one of a client that
+    /// is trusted from the start.
     pub(crate) fn new(lifetime: Option<Duration>) -> Self {
         let now = time::Instant::now();
         let state = State { phase: Phase::New, since: now, trusted: lifetime.is_none(), ended: false };
@@ -52,35 +54,35 @@ impl Connection {
         }
     }
 
-    /// A request is complete.
+    /// The client has completed a request.
     pub(crate) fn begin(&self) {
         self.turn(Phase::Busy);
     }
 
-    /// It is answered.
+    /// The request is answered.
     pub(crate) fn answered(&self) {
         self.turn(Phase::Idle);
     }
 
-    /// Its client has proven the token.
+    /// The client has proven that it knows the token.
     pub(crate) fn trust(&self) {
         self.state().trusted = true;
         self.changed.notify_one();
     }
 
-    /// It is to end now.
+    /// The connection must end now.
     pub(crate) fn end(&self) {
         self.state().ended = true;
         self.changed.notify_one();
     }
 
-    /// How far it is, and since when.
+    /// The present phase, and when it began.
     pub(crate) fn standing(&self) -> (Phase, time::Instant) {
         let state = self.state();
         (state.phase, state.since)
     }
 
-    /// Returns when its time is over.
+    /// Returns when the connection's deadline has passed.
     pub(crate) async fn over(&self) {
         loop {
             let deadline = self.deadline();
@@ -95,7 +97,7 @@ impl Connection {
         }
     }
 
-    /// None while an answer is made for one who is trusted.
+    /// The present deadline; none while an answer to a trusted client is being made.
     fn deadline(&self) -> Option<time::Instant> {
         let State { phase, since, trusted, ended } = *self.state();
         let busy = phase == Phase::Busy;
@@ -116,7 +118,7 @@ impl Connection {
         self.changed.notify_one();
     }
 
-    // Its fields are set one by one and each is sound, so the state of a thread that panicked is, too.
+    // The fields are set one by one and each is valid by itself, so the state is valid even after a thread panicked.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

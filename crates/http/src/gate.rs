@@ -1,4 +1,4 @@
-//! The side that answers: hands out challenges, lets in requests whose MAC is right, and signs what is answered to them.
+//! The server's side: sends challenges, admits requests whose MAC is right, and signs the answers to them.
 use std::{io, time::Instant};
 
 use axum::{
@@ -15,7 +15,7 @@ use crate::{
     token::{NoToken, Token, TokenFile},
 };
 
-/// Who we are, and what must be known.
+/// The identity of this agent, and the tokens that a client must know.
 #[derive(Debug)]
 pub struct Gate {
     node: String,
@@ -23,14 +23,14 @@ pub struct Gate {
     tokens: TokenFile,
 }
 
-/// The handshake of one connection, and how many requests proved themselves since.
+/// The handshake of one connection, and the number of requests that were proven since.
 #[derive(Debug)]
 pub(crate) struct Met {
     handshake: Handshake,
     counter: u64,
 }
 
-/// A request that proved itself, and how its answer is signed.
+/// A request whose MAC was right, and what is needed to sign its answer.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     handshake: Handshake,
@@ -41,12 +41,12 @@ pub(crate) struct Admitted {
 }
 
 impl Gate {
-    /// For the agent of `node`.
+    /// The gate of `node`'s agent.
     pub fn new(node: String, instance: String, tokens: TokenFile) -> Self {
         Self { node, instance, tokens }
     }
 
-    /// Answers a request for a challenge. Without a token of our own there is nothing to prove.
+    /// Answers a request for a challenge. Refuses it if this agent has no token, since it could then check no MAC.
     pub(crate) fn challenge(&self, headers: &HeaderMap) -> Result<(Met, Response), Refusal> {
         self.tokens.tokens(Instant::now())?;
         let client = headers.get(NONCE_HEADER).and_then(|value| unhex(value.as_bytes()));
@@ -57,7 +57,7 @@ impl Gate {
         Ok((Met { handshake, counter: 0 }, Json(challenge).into_response()))
     }
 
-    /// Checks the MAC of a request on a connection. After a wrong one the connection has to begin anew.
+    /// Checks the MAC of a request on a connection. After a wrong MAC the client must ask for a new challenge.
     pub(crate) fn admit(&self, met: &mut Option<Met>, request: &Parts) -> Result<Admitted, Refusal> {
         let mut tokens = self.tokens.tokens(Instant::now())?.into_iter();
         let Met { handshake, counter } = met.take().ok_or(Refusal::Proof)?;
@@ -73,16 +73,16 @@ impl Gate {
     }
 }
 
-/// Why a request is not let in.
+/// Why a request is not admitted.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// We know no token ourselves.
+    /// This agent has no token.
     NoToken(NoToken),
     /// The client sent no nonce.
     Nonce,
-    /// The system has no random number.
+    /// The system gives no random number.
     Random(io::Error),
-    /// The MAC is wrong, or there was no challenge before it.
+    /// The MAC is wrong, or no challenge came before it.
     Proof,
 }
 
@@ -112,7 +112,7 @@ impl IntoResponse for Refusal {
 }
 
 impl Admitted {
-    /// Puts the MAC on the answer.
+    /// Adds the MAC to the answer.
     pub(crate) async fn sign(self, response: Response) -> Response {
         let (mut head, body) = response.into_parts();
         let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
@@ -127,7 +127,7 @@ impl Admitted {
     }
 }
 
-/// Far above any report.
+/// Far above the size of any report.
 const LARGEST_BODY: usize = 16 << 20;
 
 /// An answer after which the connection ends.

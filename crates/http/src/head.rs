@@ -1,5 +1,5 @@
-//! The head of an answer by HTTP/1.1 (RFC 9112): octets in; status, length of the body and proof out. Both programs' server
-//! says how long an answer is, so one without `Content-Length` is another server's.
+//! Parses the head of an HTTP/1.1 answer (RFC 9112): octets in; status, length of the body, and proof out. Both
+//! programs' servers send `Content-Length`, so an answer without it comes from another server.
 use contract::proof::PROOF_HEADER;
 
 /// Most octets of a head that are read.
@@ -8,7 +8,7 @@ pub const LARGEST_HEAD: usize = 4 << 10;
 /// More fields than an agent sends.
 const MOST_FIELDS: usize = 32;
 
-/// What counts of a head.
+/// The parts of a head that are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// Status code.
@@ -19,16 +19,16 @@ pub struct Head {
     pub proof: Option<Vec<u8>>,
 }
 
-/// Octets that are not the head of an agent's answer.
+/// The octets are not the head of an agent's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the answer is not HTTP of an agent")]
 pub struct NotHttp;
 
 impl Head {
-    /// Reads a head and returns it with its own length; `None` if its end is not there yet.
+    /// Parses a head. Returns it with its length in octets, or `None` if the end of the head has not arrived yet.
     ///
     /// # Errors
-    /// It is none, or larger than [`LARGEST_HEAD`].
+    /// If the octets are not a head, or the head is larger than [`LARGEST_HEAD`].
     pub fn parse(octets: &[u8]) -> Result<Option<(Self, usize)>, NotHttp> {
         let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
         let mut response = httparse::Response::new(&mut fields);
@@ -40,7 +40,7 @@ impl Head {
         let status = response.code.ok_or(NotHttp)?;
         let field = |name: &str| {
             let mut found = response.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
-            // Two of a kind are nobody's that we know.
+            // A field that occurs twice counts as absent: no known server sends one.
             found.next().filter(|_| found.next().is_none()).map(|field| field.value.trim_ascii())
         };
         let length = field("content-length").filter(|digits| digits.iter().all(u8::is_ascii_digit));
@@ -50,7 +50,7 @@ impl Head {
     }
 }
 
-/// The request `GET target` without a body, with one more field.
+/// The text of the request `GET target` without a body, with one more header field if `field` is given.
 pub fn request(target: &str, host: &str, field: Option<(&str, &str)>) -> String {
     let field = field.map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
     format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{field}\r\n")

@@ -1,10 +1,11 @@
-//! HTTP of both programs. Two things are here, and no path of either program:
+//! The HTTP code that both programs share. It has two parts, and knows no path of either program:
 //!
-//! * The proof that operator and agent know the token, which neither sends (`contract::proof` has the messages): `token` is
-//!   the file with it, `proof` makes and checks MACs, `client` is the side that asks (`head` reads
-//!   what comes first of an answer), `gate` the side that answers.
-//! * With the feature `server`: a `server` that goes on under a flood. `limits` is its table of connections that have proven
-//!   nothing, and says which of them goes when a new one comes; `connection` is one of them, with its deadlines.
+//! * The proof that operator and agent know the token, which neither sends (`contract::proof` has the messages):
+//!   `token` is the file with the token, `proof` makes and checks MACs, `client` is the client's side (`head` parses
+//!   the head of an answer), `gate` is the server's side.
+//! * With the feature `server`: a `server` that keeps working during a flood of connections. `limits` is its table of
+//!   connections whose client has not proven the token, and chooses which one to close when a new one arrives.
+//!   `connection` is one connection with its deadlines.
 #![forbid(unsafe_code)]
 
 mod token;

@@ -1,5 +1,6 @@
-//! How many connections may be open at a time that have not proven the token, and which of them goes when a new one comes
-//! at a limit. A new one is always taken: a flood can cost itself its connections, and nobody else.
+//! Limits the number of open connections whose client has not proven the token, and chooses which one to close when a
+//! new one arrives at a limit. The new one is always accepted, so a flood from one address closes that address's
+//! connections first.
 use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -8,18 +9,18 @@ use std::{
 
 use crate::connection::Connection;
 
-/// What strangers may have of a server.
+/// What clients that have not proven the token may use of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections in all.
+    /// Connections in total.
     pub connections: usize,
-    /// Connections of one address; of IPv6, of one network of 64 bits.
+    /// Connections of one address; for IPv6, of one /64 network.
     pub per_address: usize,
     /// How long one connection may last.
     pub lifetime: Duration,
 }
 
-/// The connections that have proven nothing, oldest first.
+/// The connections whose clients have not proven the token, oldest first.
 #[derive(Debug)]
 pub(crate) struct Strangers {
     limits: Limits,
@@ -31,7 +32,7 @@ impl Strangers {
         Self { limits, list: Mutex::default() }
     }
 
-    /// Takes a new one; at a limit one of the others ends. Returns true if one did.
+    /// Adds a connection. If a limit is reached, ends another one and returns true.
     pub(crate) fn enter(&self, address: IpAddr, connection: &Arc<Connection>) -> bool {
         let (client, mut list) = (client(address), self.list());
         let same = list.iter().filter(|(each, _)| *each == client).count();
@@ -49,25 +50,25 @@ impl Strangers {
         gone.is_some()
     }
 
-    /// It has ended, or is no stranger any more.
+    /// Removes a connection that has ended, or whose client has proven the token.
     pub(crate) fn leave(&self, connection: &Arc<Connection>) {
         self.list().retain(|(_, each)| !Arc::ptr_eq(each, connection));
     }
 
-    // An entry is whole at every moment, so the list of a thread that panicked is still sound.
+    // Each entry is valid at every moment, so the list is valid even after a thread panicked.
     fn list(&self) -> MutexGuard<'_, Vec<(IpAddr, Arc<Connection>)>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// First those that never completed a request, then those that wait for the next one, last those that are being answered;
-/// the oldest of each.
+/// The connection to close: first those that never completed a request, then those that are idle, last those that are
+/// being answered; the oldest of each kind.
 fn first_to_go(list: &[(IpAddr, Arc<Connection>)], counts: impl Fn(IpAddr) -> bool) -> Option<usize> {
     let candidates = list.iter().enumerate().filter(|(_, (client, _))| counts(*client));
     candidates.min_by_key(|(_, (_, connection))| connection.standing()).map(|(index, _)| index)
 }
 
-/// One client of IPv6 has a whole network of 64 bits.
+/// The client that an address stands for: for IPv6, one client has a whole /64 network.
 fn client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
@@ -97,7 +98,7 @@ mod tests {
         let other = enter(&strangers, "192.0.2.1");
         let first = enter(&strangers, "2001:db8::1");
         let second = enter(&strangers, "2001:db8::2");
-        // The same network of 64 bits.
+        // The same /64 network.
         let third = enter(&strangers, "2001:db8::3:0:0:1");
         assert_eq!(ended(&[&other, &first, &second, &third]), [false, true, false, false]);
         let mapped = enter(&strangers, "::ffff:192.0.2.1");
@@ -119,7 +120,7 @@ mod tests {
         assert!(all[3].has_ended() && !fifth.has_ended());
         fifth.begin();
         sixth.begin();
-        // Nobody is left but those that made a request.
+        // Only connections that have made a request are left.
         enter(&strangers, "192.0.2.7").begin();
         assert!(all[1].has_ended() && !all[0].has_ended(), "one that waits goes before one that is answered");
         enter(&strangers, "192.0.2.8");

@@ -1,11 +1,11 @@
-//! MACs: made of a token and a message, and checked in constant time. Pure.
+//! MACs: computes them from a token and a message, and checks them in constant time. Pure.
 use contract::proof::{Direction, Message, Nonce};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use crate::token::Token;
 
-/// What both sides know of a connection once the nonces are exchanged.
+/// What both sides know of a connection after the exchange of nonces.
 #[derive(Clone, Debug)]
 pub(crate) struct Handshake {
     pub(crate) client: Nonce,
@@ -14,10 +14,10 @@ pub(crate) struct Handshake {
     pub(crate) instance: String,
 }
 
-/// A request and, in an answer, its outcome.
+/// A request and, for an answer, its outcome.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange<'a> {
-    /// Number on this connection.
+    /// Number of the exchange on this connection.
     pub(crate) counter: u64,
     pub(crate) method: &'a str,
     pub(crate) target: &'a str,
@@ -35,13 +35,13 @@ impl Handshake {
         hex(&self.mac(token, exchange, Direction::Response, status, body).finalize().into_bytes())
     }
 
-    /// Whether `given` is the MAC of this request.
+    /// Returns true if `given` is the MAC of this request.
     #[cfg(any(test, feature = "server"))]
     pub(crate) fn proves_request(&self, token: &Token, exchange: Exchange<'_>, given: &[u8]) -> bool {
         proves(self.mac(token, exchange, Direction::Request, 0, b""), given)
     }
 
-    /// Whether `given` is the MAC of this answer.
+    /// Returns true if `given` is the MAC of this answer.
     pub(crate) fn proves_response(
         &self,
         token: &Token,
@@ -71,7 +71,7 @@ impl Handshake {
     }
 }
 
-/// Constant time: what a stranger learns by trying is that it was wrong, not where.
+/// Compares in constant time, so that an attacker learns only that a MAC is wrong, not at which octet.
 fn proves(mac: Hmac<Sha256>, given: &[u8]) -> bool {
     unhex::<32>(given).is_some_and(|given| mac.verify_slice(&given).is_ok())
 }
@@ -83,12 +83,12 @@ pub(crate) fn nonce() -> std::io::Result<Nonce> {
     Ok(nonce)
 }
 
-/// Two digits an octet.
+/// Two hexadecimal digits for each octet.
 pub(crate) fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-/// The octets of exactly 2 × N digits.
+/// The octets of exactly 2 × N hexadecimal digits; none for any other text.
 pub(crate) fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     if text.len() != 2 * N {
         return None;
@@ -114,7 +114,7 @@ mod tests {
         }
     }
 
-    /// RFC 4231, test case 2, so that another program could do the same.
+    /// RFC 4231, test case 2: another implementation computes the same.
     #[test]
     fn the_mac_is_hmac_sha256() {
         let mut mac = Hmac::<Sha256>::new_from_slice(b"Jefe").unwrap();

@@ -1,5 +1,6 @@
-//! The server: connections in, each to a task of its own; requests to a router. Whoever has proven nothing is bounded in
-//! number, time and memory; whoever has the token, or comes through a socket that only root opens, is not.
+//! The server: accepts connections, runs each in a task of its own, and passes requests to a router. Clients that have
+//! not proven the token are limited in number, time and memory. Clients that have proven it, or that come through a
+//! local socket that only root opens, are not.
 use std::{
     convert::Infallible,
     net::SocketAddr,
@@ -32,23 +33,23 @@ use crate::{
     limits::{Limits, Strangers},
 };
 
-/// Who asks: an extension of each request.
+/// Who sent a request: an extension of each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// A process of this machine that may open the local socket.
     Local,
-    /// A client that knows the token; the answer is signed.
+    /// A client that knows the token. Its answer is signed.
     Proven,
-    /// Anybody.
+    /// Any other client.
     Stranger(SocketAddr),
 }
 
-/// Answers on a port for ever. With a gate, clients may prove that they know the token.
+/// Serves a port, without end. With a gate, clients may prove that they know the token.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, gate: Option<Arc<Gate>>) {
     let strangers = Arc::new(Strangers::new(limits));
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
-            // Out of descriptors, or gone before it was accepted: neither ends the service.
+            // No descriptor is left, or the client closed before it was accepted. Neither ends the service.
             time::sleep(RETRY).await;
             continue;
         };
@@ -64,13 +65,13 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, gate: 
         };
         task::spawn(talk.keep(stream));
         if ends {
-            // Its descriptor is free before the next one is taken.
+            // Lets the closed connection free its descriptor before the next one is accepted.
             task::yield_now().await;
         }
     }
 }
 
-/// Answers on a local socket for ever. Root and the user `owner` may connect, whatever the file's mode is.
+/// Serves a local socket, without end. Root and the user `owner` may connect, whatever the file's mode is.
 pub async fn serve_local(listener: UnixListener, router: Router, owner: u32) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -94,13 +95,13 @@ pub async fn serve_local(listener: UnixListener, router: Router, owner: u32) {
 
 const RETRY: Duration = Duration::from_millis(100);
 
-/// What a request line and its headers may have, in all; more is answered with 431.
+/// Most octets of a request line and its headers together. A longer request is answered with status 431.
 const LARGEST_HEAD: usize = 16 << 10;
 
-/// Browsers send some twenty.
+/// Browsers send about 20.
 const MOST_HEADERS: usize = 64;
 
-/// One connection and what it is answered by.
+/// One connection, and what answers its requests.
 struct Talk {
     connection: Arc<Connection>,
     caller: Caller,
@@ -119,7 +120,7 @@ impl Talk {
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(stream), service);
         tokio::select! {
-            // How it ended concerns its client alone.
+            // An error of the connection concerns its client alone.
             _ = http => {}
             () = self.connection.over() => {}
         }
@@ -130,7 +131,7 @@ impl Talk {
         let response = if request.body().is_end_stream() {
             self.route(request.map(|_| Body::empty())).await
         } else {
-            // There is nothing here that takes one.
+            // No path here takes a body.
             close((StatusCode::PAYLOAD_TOO_LARGE, "requests have no body here\n"))
         };
         self.connection.answered();
@@ -172,7 +173,7 @@ impl Talk {
         }
     }
 
-    /// Requests of one connection come one after the other, so this lock is never waited for.
+    /// Requests of one connection come one after the other, so no thread ever waits for this lock.
     fn meet<T>(&self, act: impl FnOnce(&mut Option<Met>) -> T) -> T {
         act(&mut self.met.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,5 +1,5 @@
-//! The token, and the file that holds it. The file is a volume of Kubernetes: it may come late, and it changes on each node
-//! at another time. So it is read at each use, and the token before the present one counts for some minutes more.
+//! The token, and the file that holds it. The file is in a Kubernetes volume: it may appear late, and it changes at
+//! another time on each node. So it is read at each use, and the former token stays valid for some minutes.
 use std::{
     fmt,
     fs::File,
@@ -14,7 +14,7 @@ use std::{
 pub struct Token(Vec<u8>);
 
 impl Token {
-    /// The token in a text, without the white space around it; none if nothing is left.
+    /// The token in a text, without white space around it; none if nothing else is in the text.
     pub fn new(text: &[u8]) -> Option<Self> {
         let text = text.trim_ascii();
         (!text.is_empty()).then(|| Self(text.to_vec()))
@@ -37,9 +37,9 @@ pub enum NoToken {
     /// The file cannot be read.
     #[error("{path}: {source}", path = path.display())]
     Read {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// The file holds no token.
@@ -47,7 +47,7 @@ pub enum NoToken {
     Empty(PathBuf),
 }
 
-/// The file, and what it held before.
+/// The token file, and the token that it held before.
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
@@ -60,27 +60,27 @@ struct Known {
     former: Option<(Token, Instant)>,
 }
 
-/// Kubelets renew a mounted Secret within 81 s (measured); the rest is for nodes that are busy.
+/// The kubelet renews a mounted Secret within 81 s (measured). The rest is a margin for busy nodes.
 const FORMER_COUNTS: Duration = Duration::from_secs(300);
 
-/// More than any token has.
+/// Larger than any token.
 const MOST_BYTES: u64 = 4096;
 
 impl TokenFile {
-    /// Nothing is read yet.
+    /// A file that is not read yet.
     pub fn new(path: PathBuf) -> Self {
         Self { path, known: Mutex::default() }
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The tokens that count at `now`, the newest first; at least one.
+    /// The tokens that are valid at `now`, the newest first; at least one.
     ///
     /// # Errors
-    /// There is none.
+    /// If there is none.
     pub fn tokens(&self, now: Instant) -> Result<Vec<Token>, NoToken> {
         let read = self.read();
         let mut known = self.known();
@@ -97,7 +97,7 @@ impl TokenFile {
         if tokens.is_empty() { read.map(|token| vec![token]) } else { Ok(tokens) }
     }
 
-    // The tokens are replaced whole, so those of a thread that panicked are still sound.
+    // Tokens are replaced as a whole, so the value is valid even after a thread panicked.
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,7 +135,7 @@ mod tests {
         check(10, &["second", "first"]);
         check(310, &["second", "first"]);
         check(311, &["second"]);
-        // The Secret is made anew: for a moment there is none.
+        // The Secret is created again: for a moment the file does not exist.
         fs::remove_file(&path).unwrap();
         check(320, &["second"]);
         fs::write(&path, "third").unwrap();
