@@ -1,7 +1,7 @@
-//! The fifth step: writes what was built, by server-side apply under one name: the Secret with the keys, the ConfigMap, and
-//! the annotations that name a profile in it. Each write overwrites the version that was seen and no other, so that a replica
-//! that does not know yet that it leads no more changes nothing behind its successor's back. Each answers with what stands
-//! there then.
+//! The fifth step: writes what was built by server-side apply under one field manager: the Secret with the keys, the
+//! ConfigMap, and the annotations that name a profile in it. Each write names the resourceVersion that was seen, and
+//! fails on any other version. So a replica that leads no more, and does not know it yet, overwrites nothing that its
+//! successor wrote. Each write returns the object as the API server stored it.
 use std::{collections::BTreeMap, fmt::Debug};
 
 use contract::{Assignment, ProfileName};
@@ -21,10 +21,10 @@ use crate::{
     term::{Term, WriteError},
 };
 
-/// The one name under which the operator owns fields.
+/// The only field manager that the operator uses.
 pub(crate) const FIELD_MANAGER: &str = "timesync-operator";
 
-/// Where to write, and until when.
+/// Where to write, and until when this replica may.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) client: Client,
@@ -33,7 +33,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Writes the Secret with the keys over a version of it; what it holds then, and in which version.
+    /// Writes the Secret with the keys over the given version of it. Returns its data and its version after the write.
     pub(crate) async fn write_keys(
         &self,
         keys: &Data,
@@ -54,14 +54,14 @@ impl Target {
         Ok((held.map(|(file, data)| (file, Content(data))).collect(), version))
     }
 
-    /// Writes the profiles over a version of the ConfigMap; what it holds then.
+    /// Writes the profiles over the given version of the ConfigMap. Returns its content after the write.
     pub(crate) async fn write_profiles(
         &self,
         profiles: &BTreeMap<String, String>,
         version: Option<&str>,
     ) -> Result<Profiles, WriteError> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
-        // No labels: they are the chart's, and helm refuses to upgrade what somebody else labels too.
+        // No labels: they are the chart's, and helm refuses to upgrade an object whose labels another manager owns too.
         let wanted = object("ConfigMap", CONFIG_MAP, version, json!({"data": profiles}));
         let mut written = self.apply(&api, CONFIG_MAP, &wanted).await?;
         info!(keys = profiles.len(), "Profiles written");
@@ -75,7 +75,7 @@ impl Target {
         Ok(Profiles::of(&written))
     }
 
-    /// Force: a key that somebody edited by hand is theirs until we take it back.
+    /// Applies with force: a field that another manager took over by an edit becomes the operator's again.
     async fn apply<K>(&self, api: &Api<K>, name: &str, wanted: &Value) -> Result<K, WriteError>
     where
         K: Clone + DeserializeOwned + Debug,
@@ -84,7 +84,8 @@ impl Target {
         self.term.write(api.patch(name, &params, &Patch::Apply(wanted))).await
     }
 
-    /// Apply drops only what nobody else owns; a key that somebody touched by hand would stay for ever.
+    /// Removes keys that are not wanted. Apply removes only keys that no other manager owns: a key that was edited by
+    /// hand would stay.
     async fn drop_surplus<K>(&self, api: &Api<K>, name: &str, nulls: &Value) -> Result<K, WriteError>
     where
         K: Clone + DeserializeOwned + Debug,
@@ -93,8 +94,8 @@ impl Target {
         self.term.write(api.patch(name, &params, &Patch::Merge(nulls))).await
     }
 
-    /// Writes an agent's annotations; the pod's version then, or none if it is gone. `nudge` is any value that was not there
-    /// before: its change makes the kubelet look at the pod's volumes again.
+    /// Writes an agent's annotations. Returns the pod after the write; none if it is gone. `nudge` is any value that
+    /// was not there before: the change makes the kubelet refresh the pod's volumes.
     pub(crate) async fn annotate(
         &self,
         pod: &AgentPod,
@@ -104,7 +105,7 @@ impl Target {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut annotations = BTreeMap::from([(Assignment::ANNOTATION, assignment.to_string())]);
         annotations.extend(nudge.map(|nudge| (Assignment::NUDGE_ANNOTATION, nudge.to_string())));
-        // With the uid, apply never makes a pod, and never meets another one of the same name.
+        // With the uid, apply never creates a pod, and never changes another pod of the same name.
         let mut wanted = object("Pod", &pod.name, pod.version.as_deref(), json!({}));
         wanted["metadata"]["uid"] = json!(pod.uid);
         wanted["metadata"]["annotations"] = json!(annotations);
@@ -117,7 +118,7 @@ impl Target {
     }
 }
 
-/// An object to apply over a version of it; without a version, whatever is there.
+/// An object to apply over the given version of it; without a version, over any version.
 fn object(kind: &str, name: &str, version: Option<&str>, mut fields: Value) -> Value {
     fields["apiVersion"] = json!("v1");
     fields["kind"] = json!(kind);
@@ -126,13 +127,13 @@ fn object(kind: &str, name: &str, version: Option<&str>, mut fields: Value) -> V
     fields
 }
 
-/// A change that drops these keys from a version of an object; none if there are none.
+/// A merge patch that removes these keys from the given version of an object; none if there are no keys.
 fn nulls(surplus: impl Iterator<Item = String>, version: Option<String>) -> Option<Value> {
     let nulls: BTreeMap<_, Option<String>> = surplus.map(|key| (key, None)).collect();
     (!nulls.is_empty()).then(|| json!({"metadata": metadata(version.as_deref()), "data": nulls}))
 }
 
-/// The metadata of a write over a version.
+/// The metadata of a write over the given version.
 pub(crate) fn metadata(version: Option<&str>) -> Value {
     version.map_or_else(|| json!({}), |version| json!({"resourceVersion": version}))
 }

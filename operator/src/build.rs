@@ -1,5 +1,6 @@
-//! The fourth step: what is to stand in the cluster: each node's assignment, and from that the texts of the ConfigMap and the
-//! keys of the Secret. Pure, and kept up: of thousands of nodes only those are planned anew that something changed for.
+//! The fourth step: the desired content of the cluster. It is each node's assignment, and from these the texts of the
+//! ConfigMap and the keys of the Secret. Pure. Kept from turn to turn: of thousands of nodes, only those for which
+//! something changed are planned again.
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -17,20 +18,20 @@ use crate::{
     validate::{Policy, Refusal, Validated},
 };
 
-/// What is to stand in the cluster.
+/// The desired content of the cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
     /// In order of precedence.
     pub(crate) policies: Vec<Policy>,
     pub(crate) nodes: BTreeMap<String, PreparedNode>,
-    /// Our ConfigMap.
+    /// The content of the operator's ConfigMap, as last seen or written.
     held: Profiles,
     secrets: Secrets,
-    /// Name of the profile of each policy that nodes can be given, by the policy's name.
+    /// The profile's name for each policy that nodes can be given, by the policy's name.
     rendered: BTreeMap<String, ProfileName>,
-    /// Texts that were made, or that the ConfigMap held: what somebody deletes by hand comes back.
+    /// Texts that were made, or that the ConfigMap held. From these, a key that was deleted by hand is written again.
     texts: BTreeMap<ProfileName, Text>,
-    /// Profiles for which there is no room.
+    /// Profiles for which there is no room, and where there is none.
     no_room: BTreeMap<ProfileName, &'static str>,
     rules: Vec<Rule>,
 }
@@ -39,17 +40,17 @@ pub(crate) struct Prepared {
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedNode {
     pub(crate) facts: Arc<NodeFacts>,
-    /// The newest last.
+    /// The newest is last.
     pub(crate) agents: Vec<Arc<AgentPod>>,
     pub(crate) wanted: Assignment,
-    /// Policies that match the node too, and do not have it.
+    /// Policies that match the node too, but have lower precedence.
     pub(crate) lost: Vec<String>,
-    /// Whether the DaemonSet's selector, affinity and tolerations let an agent run here.
+    /// True if the DaemonSet's selector, affinity and tolerations let an agent run on this node.
     pub(crate) reached: bool,
 }
 
 impl PreparedNode {
-    /// Its name.
+    /// The node's name.
     pub(crate) fn name(&self) -> &str {
         &self.facts.name
     }
@@ -63,15 +64,15 @@ impl PreparedNode {
     }
 }
 
-/// A profile's text, and the files that it speaks of. Of one that cannot be read, of another version, none are known: it
-/// needs what it has.
+/// A profile's text, and the files that it names. If the text cannot be read, because another version wrote it, its
+/// files are not known, and the set is empty.
 #[derive(Debug)]
 struct Text {
     text: String,
     files: BTreeSet<String>,
 }
 
-/// Which nodes a policy is for, and what they get: as long as this is the same, so is every node's plan.
+/// Which nodes each policy selects, and what they get. While this does not change, no node's plan changes either.
 #[derive(Debug, PartialEq, Eq)]
 struct Rule {
     policy: String,
@@ -80,24 +81,25 @@ struct Rule {
     last_good: Option<ProfileName>,
 }
 
-/// What the ConfigMap and the Secret are to hold.
+/// The desired content of the ConfigMap and of the Secret.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Content {
-    /// Every key of a profile, with its text.
+    /// Keys of the ConfigMap, each with a profile's text.
     pub(crate) profiles: BTreeMap<String, String>,
-    /// Every file.
+    /// Files, each a key of the Secret.
     pub(crate) keys: Data,
 }
 
-/// The API server takes 1 MiB of data in a ConfigMap or a Secret; the rest is for what others put there.
+/// Octets of data that the operator stores in a ConfigMap or a Secret. The API server takes 1 MiB; the rest is for what
+/// others store there.
 const MOST_DATA: usize = 900_000;
 
-/// The same of profiles. The tests have a hundredth of it: a profile has a few kB, and would be needed by the hundred.
+/// The same limit for profiles. In tests it is a hundredth: a profile has a few kB, so a test would need hundreds of
+/// them.
 const MOST_PROFILES: usize = if cfg!(test) { MOST_DATA / 100 } else { MOST_DATA };
 
 impl Prepared {
-    /// Takes the policies as they are now. If that changes what nodes get, every node is planned anew, and the answer is
-    /// true.
+    /// Takes the policies as they are now. If that changes what nodes get, plans every node again and returns true.
     pub(crate) fn take(&mut self, validated: Validated) -> bool {
         let Validated { policies, profiles, secrets } = validated;
         self.policies = policies;
@@ -107,7 +109,7 @@ impl Prepared {
             (self.secrets.held, self.secrets.held_version) = (before.held, before.held_version);
         }
         for (key, text) in &self.held.data {
-            // What somebody wrote under a name that does not fit is as good as gone.
+            // Ignores a text whose name or hash does not match: it was written by hand.
             if let Some(name) = ProfileName::from_key(key).filter(|name| name.names(text)) {
                 self.texts.entry(name).or_insert_with(|| Text::of(text.clone()));
             }
@@ -171,8 +173,9 @@ impl Prepared {
         self.nodes.insert(node.name().to_owned(), node);
     }
 
-    /// What is to be stored: what a node is to run, and whatever an annotation or an agent still names (`reported`). Policies
-    /// that find no room are refused, the newest first; if that changed, the answer is true, and policies are to be judged anew.
+    /// Returns what is to be stored: the profiles that nodes are to run, and those that an annotation or an agent still
+    /// names (`reported`). Refuses policies for which there is no room, the newest first. The second value is true if
+    /// the refusals changed: then the policies must be judged again.
     pub(crate) fn content(&mut self, reported: &BTreeSet<ProfileName>) -> (Content, bool) {
         let named = self.named(reported);
         let mut content = self.hold(&named);
@@ -212,15 +215,15 @@ impl Prepared {
         content
     }
 
-    /// Refuses the newest policies of those whose profiles or keys are not stored yet, until the rest has room; takes back
-    /// the refusal of one that would have room now. Whether that changed anything. A key that grew beyond the room there is
-    /// stays as it was.
+    /// If there is too little room, refuses the newest of the policies whose profile or keys are not stored yet, until
+    /// the rest fits. If there is enough, takes back one refusal that would fit now. Returns true if a refusal changed.
+    /// If a stored key grew beyond the room, its former value stays.
     fn refuse_without_room(&mut self, content: &mut Content) -> bool {
         let mut profiles: usize = content.profiles.iter().map(|(key, text)| key.len() + text.len()).sum();
         let mut keys: usize = content.keys.iter().map(|(file, data)| file.len() + data.0.0.len()).sum();
         if profiles <= MOST_PROFILES && keys <= MOST_DATA {
             let before = self.no_room.len();
-            // With something to spare, so that it is not refused again at once.
+            // With a margin of a tenth, so that the policy is not refused again at once.
             let (most_profiles, most) = (MOST_PROFILES / 10 * 9, MOST_DATA / 10 * 9);
             let fits = |name: &&ProfileName| {
                 let Some(text) = self.texts.get(name) else { return true };
@@ -229,7 +232,7 @@ impl Prepared {
                     new.filter_map(|file| self.secrets.content(file)).map(|data| data.0.0.len()).sum();
                 profiles + text.text.len() <= most_profiles && keys + new <= most
             };
-            // One at a time: the next one is judged with this one in its place.
+            // One at a time: the next one is judged with this one stored.
             let fits = self.no_room.keys().find(fits).cloned();
             self.no_room.retain(|name, _| Some(name) != fits.as_ref());
             return self.no_room.len() != before;
@@ -263,44 +266,45 @@ impl Prepared {
         self.no_room.len() != before
     }
 
-    /// Whether the ConfigMap has to be written.
+    /// Returns true if the ConfigMap has to be written.
     pub(crate) fn profiles_differ(&self, content: &Content) -> bool {
         let ours = self.held.data.iter().filter(|(key, _)| ProfileName::from_key(key).is_some());
         !ours.eq(content.profiles.iter())
     }
 
-    /// Files that the Secret is to hold otherwise.
+    /// The files whose content in the Secret differs from the desired one.
     pub(crate) fn keys_that_differ(&self, content: &Content) -> BTreeSet<String> {
         let held = &self.secrets.held;
         let all = held.keys().chain(content.keys.keys());
         all.filter(|file| held.get(*file) != content.keys.get(*file)).cloned().collect()
     }
 
-    /// The version of the ConfigMap that is to be overwritten.
+    /// The version of the ConfigMap that the next write replaces.
     pub(crate) fn profiles_version(&self) -> Option<&str> {
         self.held.version.as_deref()
     }
 
-    /// The version of the Secret that is to be overwritten.
+    /// The version of the Secret that the next write replaces.
     pub(crate) fn keys_version(&self) -> Option<&str> {
         self.secrets.held_version.as_deref()
     }
 
-    /// The ConfigMap was seen, or written: a watch may lag behind our own writes.
+    /// Takes the ConfigMap as it was seen or written, unless a newer version is known: a watch may lag behind our own
+    /// writes.
     pub(crate) fn hold_profiles(&mut self, held: Profiles) {
         if !is_older(held.version.as_deref(), self.held.version.as_deref()) {
             self.held = held;
         }
     }
 
-    /// The Secret was written.
+    /// Takes the Secret as it was written.
     pub(crate) fn hold_keys(&mut self, held: Data, version: Option<String>) {
         if !is_older(version.as_deref(), self.secrets.held_version.as_deref()) {
             (self.secrets.held, self.secrets.held_version) = (held, version);
         }
     }
 
-    /// Whether an agent that is told to run this finds it: the text, and every file that it speaks of.
+    /// Returns true if an agent that is given this assignment finds it: the text, and every file that it names.
     pub(crate) fn is_stored(&self, wanted: &Assignment) -> bool {
         let Assignment::Profile(profile) = wanted else { return true };
         let stored = self.held.data.get(&profile.key()).is_some_and(|text| profile.names(text));
@@ -308,13 +312,13 @@ impl Prepared {
         stored && files.into_iter().flatten().all(|file| self.secrets.held.contains_key(file))
     }
 
-    /// Whether a profile speaks of one of these files.
+    /// Returns true if the assigned profile names one of these files.
     pub(crate) fn needs(&self, wanted: &Assignment, files: &BTreeSet<String>) -> bool {
         let Assignment::Profile(profile) = wanted else { return false };
         self.texts.get(profile).is_some_and(|text| !text.files.is_disjoint(files))
     }
 
-    /// The profile that is in force under a policy's name.
+    /// The profile that is in force for a policy.
     pub(crate) fn profile(&self, policy: &Policy) -> Option<ProfileName> {
         let runs = |node: &PreparedNode| match &node.wanted {
             Assignment::Profile(profile) if profile.policy() == policy.name => Some(profile.clone()),
@@ -332,7 +336,8 @@ impl Text {
     }
 }
 
-/// Only what passed the check is written. The same profile always has the same text: fields in the order of the struct, no map anywhere.
+/// The text of a profile that passed the check. The same profile always has the same text: its fields are in the order
+/// of the struct, and it has no map.
 fn text(checked: &Checked) -> Result<String, toml::ser::Error> {
     toml::to_string(checked.profile())
 }
@@ -351,7 +356,7 @@ mod tests {
     const POLICY: &str =
         "{metadata: {name: default}, spec: {upstreams: [{name: a, server: 192.0.2.10, iburst: true}]}}";
 
-    /// One node, whose agent's annotation is as given.
+    /// A cluster of one node, whose agent has the given annotation.
     fn fetched(policy: Option<&str>, annotation: Option<&str>, profiles: &[(&str, &str)]) -> Cluster {
         let fetched = Fetched {
             policies: policy
@@ -367,7 +372,7 @@ mod tests {
         Cluster { fetched, nodes: vec![("n1".to_owned(), vec![agent("n1", annotation)])] }
     }
 
-    /// What is prepared for a cluster that is seen for the first time.
+    /// What is prepared for a cluster that the operator sees for the first time.
     struct Built {
         prepared: Prepared,
         content: Content,
@@ -394,7 +399,7 @@ mod tests {
             !self.prepared.keys_that_differ(&self.content).is_empty()
         }
 
-        /// Whether the node's agent needs a key that is another one now.
+        /// Returns true if a key that the node's agent needs has changed.
         fn keys_changed(&self) -> bool {
             self.prepared.needs(&self.node().wanted, &self.prepared.keys_that_differ(&self.content))
         }
@@ -431,7 +436,7 @@ mod tests {
 
     #[test]
     fn the_text_of_a_profile_is_golden() {
-        // A change here gives every profile another name, and so makes every node of a user reload once.
+        // A change of this text gives every profile another name, so every node reloads once.
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/profile.toml");
         let (name, text) = good();
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -498,7 +503,7 @@ mod tests {
 
     const KEYED: &str = "{metadata: {name: default}, spec: {upstreams: [{name: a, server: 192.0.2.10, keyRef: {name: s, key: k}}]}}";
 
-    /// With Secrets `name/key=text`, and what `timesync-keys` holds, `file=text`.
+    /// Adds Secrets `name/key=text`, and the content of `timesync-keys`, `file=text`.
     fn with_secrets(mut cluster: Cluster, named: &[&str], held: &[&str]) -> Cluster {
         let content = |text: &str| keys::Content(ByteString(text.as_bytes().to_vec()));
         for (place, text) in named.iter().map(|each| each.split_once('=').unwrap()) {
@@ -634,7 +639,7 @@ mod tests {
         assert!(!built.profiles_differ());
     }
 
-    /// Policies p0, p1, … of `kib` KiB each, the last one the newest, for one node each.
+    /// Policies p0, p1, … of `kib` KiB each, one for each node; the last one is the newest.
     fn large(count: usize, kib: usize) -> Cluster {
         let mut cluster = fetched(None, None, &[]);
         let upstream =
@@ -690,7 +695,7 @@ mod tests {
         assert_eq!(accepted, [true, true, true, false]);
         assert_eq!((built.content.keys.len(), built.content.profiles.len()), (3, 3));
         assert!(!built.prepared.content(&BTreeSet::new()).1, "and it stays so");
-        // Keys that are there grow: what nodes have stays.
+        // Stored keys grow: nodes keep what they have.
         cluster.fetched.secrets.held = built.content.keys.clone();
         let data = cluster.fetched.secrets.named.get_mut("s").unwrap().as_mut().unwrap();
         data.values_mut().for_each(|content| content.0.0.extend([b'y'; 10_000].repeat(6)));

@@ -89,7 +89,7 @@ pub(crate) struct AgentNodes {
 }
 
 impl AgentNodes {
-    /// The same as a rule.
+    /// The placement rule that these flags describe.
     pub(crate) fn placement(&self) -> Placement {
         Placement {
             node_selector: self.agent_node_selector.clone(),
@@ -140,7 +140,7 @@ mod tests {
         assert!(!placement.reaches("n1", &BTreeMap::new(), &[]));
     }
 
-    /// The chart says it twice: to the DaemonSet, and to the operator.
+    /// The chart passes these values twice: to the DaemonSet and to the operator.
     #[test]
     fn the_chart_tells_the_operator_what_its_daemon_set_says() {
         for golden in ["default", "everything"] {

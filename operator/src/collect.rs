@@ -1,5 +1,5 @@
-//! The sixth step: what the agents say. One long poll per agent, each a task of its own; what it hears, or why it hears
-//! nothing, goes into one channel. Nothing is concluded here: that is `reports`.
+//! The sixth step: collects the agents' reports. Each agent has one long poll, in a task of its own. The report, or the
+//! reason why there is none, goes into one channel. Conclusions are drawn in `reports`, not here.
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -18,7 +18,7 @@ mod channel;
 
 use channel::Channel;
 
-/// What an agent said, or why it said nothing.
+/// An agent's report, or why there is none.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) node: String,
@@ -29,61 +29,61 @@ pub(crate) struct Answer {
 /// Why an agent could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// Our own token is not there.
+    /// The operator's own token cannot be read.
     #[error("cannot read the token file")]
     Token(#[from] NoToken),
-    /// No connection, or a broken one.
+    /// The connection could not be made, or broke.
     #[error("cannot connect")]
     Connect(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
-    /// Whoever answers has not shown that it is the agent.
+    /// The process that answers has not proven to be the agent.
     #[error("{0}")]
     Unproven(Impostor),
-    /// Another answer than a report.
+    /// The answer has another status than 200.
     #[error("the agent answered with status {0}")]
     Status(StatusCode),
-    /// An answer that is larger than an agent's may be.
+    /// The answer is larger than an agent's may be.
     #[error(
         "the report is larger than {} KiB, which no agent of this version sends; it was not read",
         LARGEST_REPORT >> 10
     )]
     TooLarge,
-    /// An answer that is no report.
+    /// The answer cannot be read as a report.
     #[error("the answer is no report")]
     Decode(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Something that answers in an agent's place, or an agent that does not know our token.
+/// Another process that answers at the agent's address, or an agent that does not know the operator's token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("what answers at {address} is not proven to be the agent: {why}")]
 pub(crate) struct Impostor {
-    /// Where.
+    /// The address that was asked.
     pub(crate) address: String,
-    /// What it lacks.
+    /// Why the answer is not believed.
     pub(crate) why: Unproven,
 }
 
-/// What an answer lacks to be the agent's.
+/// Why an answer is not believed to be the agent's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unproven {
-    /// It is another answer than an agent gives.
+    /// Its content is not what an agent sends.
     #[error("{0}")]
     Untrusted(Untrusted),
-    /// It takes connections and does not answer.
+    /// The server accepts the connection and does not answer.
     #[error("it takes the connection and does not answer")]
     Silent,
-    /// It does not take our token; ours may be newer or older than the agent's.
+    /// The server does not accept the operator's token, which may be newer or older than the agent's.
     #[error("it does not accept the token")]
     Refused,
-    /// It says that it has none.
+    /// The server says that it has no token.
     #[error("it says that it has no token yet")]
     NoToken,
 }
 
 impl Failure {
-    /// One word, for the metric.
+    /// The reason in one word, for the metric.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Token(_) => "Token",
@@ -102,7 +102,7 @@ impl Failure {
     }
 }
 
-/// The polls that run.
+/// The polls that run now.
 pub(crate) struct Collector {
     polls: HashMap<String, ((String, u16), AbortHandle)>,
     tokens: Arc<TokenFile>,
@@ -110,7 +110,7 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// None yet; answers will go to `answers`.
+    /// Starts without polls; answers will go to `answers`.
     pub(crate) fn new(token_file: PathBuf, answers: Sender<Answer>) -> Self {
         Self { polls: HashMap::new(), tokens: Arc::new(TokenFile::new(token_file)), answers }
     }
@@ -148,7 +148,7 @@ impl Drop for Collector {
     }
 }
 
-/// The poll of one agent.
+/// What the poll of one agent needs.
 struct Poll {
     node: String,
     pod: String,
@@ -157,21 +157,22 @@ struct Poll {
     answers: Sender<Answer>,
 }
 
-/// An agent with much to tell, or one that does not wait, must not fill our time.
+/// An agent that has many changes, or that does not hold its answer, must not take all of the operator's time.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
-/// Well within the 90 s after which a node counts as silent.
+/// Well below the 90 s after which a node counts as silent.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(15);
-/// Where somebody else may answer: two answers within the 30 s after which that has to be told.
+/// If another process may be answering: fast enough for two answers within the 30 s for which one counts.
 const LONGEST_BACK_OFF_UNPROVEN: Duration = Duration::from_secs(5);
 
-/// The agent holds its answer for 30 s; the rest is for a slow node.
+/// The agent holds its answer for at most 30 s. The rest is a margin for a slow node.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
-/// The same for the first answer of a connection, which does not wait for news. Two that fail have to be told within 30 s.
+/// The same for the first answer on a connection, which the agent does not hold. Two failures must be reported within
+/// 30 s.
 const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Why a session ended.
 enum End {
-    /// There are other tokens now: the newest of them is to be tried.
+    /// The token file has changed, so the newest token is to be tried.
     Renewed,
     Failed(Failure),
 }
@@ -201,8 +202,8 @@ impl Poll {
         self.answers.send(answer).await.map_err(|_| ())
     }
 
-    /// Polls over one connection until it fails. While a change of the token is on its way to the node, the agent takes
-    /// the former one.
+    /// Polls on one connection until it fails. While a new token is on its way to the node, the agent still accepts the
+    /// former one.
     async fn session(&self) -> (bool, End) {
         let tokens = match self.tokens.tokens(Instant::now()) {
             Ok(tokens) => tokens,
@@ -213,7 +214,7 @@ impl Poll {
             match self.poll(token, &tokens).await {
                 (heard, End::Failed(Failure::Unproven(refusal))) if refusal.why == Unproven::Refused => {
                     if heard {
-                        // It took this token until now, so it has another one.
+                        // The agent accepted this token until now, so it has another one.
                         return (heard, End::Renewed);
                     }
                     newest.get_or_insert(refusal);
@@ -224,7 +225,8 @@ impl Poll {
         (false, End::Failed(newest.map_or(Failure::Timeout, Failure::Unproven)))
     }
 
-    /// Sequence numbers hold for one run of the agent, and a connection outlives no run: each begins with `after=0`.
+    /// Polls until the connection fails. Sequence numbers belong to one run of the agent, and a connection does not
+    /// outlive a run. So each connection begins with `after=0`.
     async fn poll(&self, token: &Token, tokens: &[Token]) -> (bool, End) {
         let (mut heard, mut after) = (false, 0);
         let (mut channel, mut session) = match Channel::open(&self.address, &self.node, token.clone()).await {
@@ -233,7 +235,7 @@ impl Poll {
         };
         loop {
             let target = format!("/status?after={after}&wait=30s");
-            // The first answer is there at once.
+            // The agent does not hold the first answer.
             let limit = if heard { ANSWER_TIMEOUT } else { FIRST_ANSWER_TIMEOUT };
             let body = channel.ask(&mut session, &target, limit).await;
             let body = body.map_err(|failure| if heard { failure } else { channel.before_proof(failure) });
@@ -252,7 +254,8 @@ impl Poll {
                 Err(failure) => return (heard, End::Failed(failure)),
             }
             sleep(SHORTEST_INTERVAL).await;
-            // Read each time: the kubelet renews mounted Secrets. A few bytes in memory; no reason to leave this thread.
+            // Read at each poll, since the kubelet renews mounted Secrets. The file is a few bytes in memory, so the
+            // read does not block this thread for long.
             if self.tokens.tokens(Instant::now()).is_ok_and(|now| now != tokens) {
                 return (heard, End::Renewed);
             }

@@ -1,118 +1,118 @@
-//! Conditions: their types and reasons, each a constant, and how one follows from the last. Pure.
+//! Conditions: their types and reasons as constants, and how a condition follows from the one before. Pure.
 use contract::limits;
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
 
-/// What kstatus (helm 4, Flux) waits for. Of a policy: it is accepted and rolled out, whatever the clocks do: an outage
-/// of upstreams must not fail a deployment. Of a node: its clock is synchronised.
+/// What kstatus (helm 4, Flux) waits for. Of a policy: it is accepted and rolled out, whatever the state of the clocks,
+/// since an outage of upstreams must not fail a deployment. Of a node: its clock is synchronised.
 pub(crate) const READY: &str = "Ready";
 /// Of a policy: the spec can be carried out.
 pub(crate) const ACCEPTED: &str = "Accepted";
-/// Of a policy: every node runs it.
+/// Of a policy: every node runs its profile.
 pub(crate) const ROLLED_OUT: &str = "RolledOut";
-/// Of a policy and of a node: the clock is, or all of them are.
+/// Of a node: its clock is synchronised. Of a policy: the clocks of all its nodes are.
 pub(crate) const SYNCHRONIZED: &str = "Synchronized";
-/// Of a policy and of a node: somebody else steers the clock, or one of them.
+/// Of a node: another process steers the clock too. Of a policy: this is so on at least one node.
 pub(crate) const CONFLICT: &str = "Conflict";
-/// Of a node: at least one upstream gives time. Of a policy: so it is on every node.
+/// Of a node: at least one upstream gives time. Of a policy: this is so on every node.
 pub(crate) const UPSTREAMS_REACHABLE: &str = "UpstreamsReachable";
-/// Of a node: the hardware clock would start it with the right time.
+/// Of a node: the hardware clock would give the right time at the next boot.
 pub(crate) const RTC_HEALTHY: &str = "RTCHealthy";
 /// Of a node: its NTP server's port is open.
 pub(crate) const SERVING: &str = "Serving";
 
-/// Reasons that are not an agent's own words.
+/// Reasons that do not come from an agent.
 pub(crate) mod reason {
-    /// Accepted: nothing stands against it.
+    /// Accepted: the policy has no fault.
     pub(crate) const VALID: &str = "Valid";
     /// RolledOut: each node runs the profile.
     pub(crate) const ALL_NODES: &str = "AllNodes";
-    /// RolledOut: some do not, yet.
+    /// RolledOut: some nodes do not run the profile yet.
     pub(crate) const IN_PROGRESS: &str = "InProgress";
-    /// RolledOut: an agent has read the profile and cannot carry it out.
+    /// RolledOut: an agent has read the profile, but cannot run it.
     pub(crate) const PROFILE_REFUSED: &str = "ProfileRefused";
     /// RolledOut: the ConfigMap or the Secret that the agents mount cannot be written.
     pub(crate) const WRITE_REFUSED: &str = "WriteRefused";
     /// RolledOut: a Secret does not hold what the policy names.
     pub(crate) const SECRET_MISSING: &str = "SecretMissing";
-    /// RolledOut, Synchronized, UpstreamsReachable, Conflict: no node is under this policy.
+    /// RolledOut, Synchronized, UpstreamsReachable, Conflict: the policy has no nodes.
     pub(crate) const NO_NODES: &str = "NoNodes";
-    /// The same: nodes are, and none of them has an agent.
+    /// The same conditions: the policy has nodes, but none of them has an agent.
     pub(crate) const NO_AGENTS: &str = "NoAgents";
-    /// Ready: accepted, and every node runs it.
+    /// Ready: the policy is accepted, and every node runs its profile.
     pub(crate) const ROLLED_OUT_EVERYWHERE: &str = "RolledOut";
     /// Synchronized, of a policy: all nodes are, within the thresholds.
     pub(crate) const ALL_SYNCHRONIZED: &str = "AllSynchronized";
-    /// Synchronized, of a policy: all nodes are, and some of them agree with a local clock alone.
+    /// Synchronized, of a policy: all nodes are, but some of them agree with a local clock only.
     pub(crate) const LOCAL_REFERENCE: &str = "LocalReference";
     /// Synchronized, of a policy: some nodes are not.
     pub(crate) const NODES_UNSYNCHRONIZED: &str = "NodesUnsynchronized";
-    /// Synchronized, Conflict, of a policy: some nodes are not heard of.
+    /// Synchronized, Conflict, of a policy: some nodes do not report.
     pub(crate) const NODES_UNKNOWN: &str = "NodesUnknown";
     /// Synchronized, of a policy: a node's offset was beyond the threshold for too long.
     pub(crate) const OFFSET_EXCEEDED: &str = "OffsetExceeded";
     /// Synchronized, of a policy: two nodes differed by more than the threshold for too long.
     pub(crate) const SPREAD_EXCEEDED: &str = "SpreadExceeded";
-    /// UpstreamsReachable, of a policy: so it is on all nodes.
+    /// UpstreamsReachable, of a policy: on every node at least one upstream gives time.
     pub(crate) const ALL_REACHABLE: &str = "AllReachable";
     /// UpstreamsReachable, of a policy: on some nodes no upstream gives time.
     pub(crate) const NODES_UNREACHABLE: &str = "NodesUnreachable";
-    /// Conflict, of a policy: on some nodes there is one.
+    /// Conflict, of a policy: on some nodes another process steers the clock.
     pub(crate) const NODES_CONFLICTING: &str = "NodesConflicting";
-    /// Conflict, of a node: somebody else writes the clock.
+    /// Conflict, of a node: another process steers the clock.
     pub(crate) const SECOND_WRITER: &str = "SecondWriter";
-    /// Conflict: nobody else was seen to write it.
+    /// Conflict: no other process was seen to steer the clock.
     pub(crate) const ALONE: &str = "Alone";
-    /// Conflict, of a node: the agent does not steer, so there is nobody to fight with.
+    /// Conflict, of a node: the agent does not steer the clock, so there can be no conflict.
     pub(crate) const OBSERVING: &str = "Observing";
     /// Conflict, Serving, of a node: no profile runs.
     pub(crate) const NO_PROFILE: &str = "NoProfile";
-    /// UpstreamsReachable: all, or some, give time.
+    /// UpstreamsReachable: all upstreams give time, or some do.
     pub(crate) const REACHABLE: &str = "Reachable";
-    /// UpstreamsReachable: none answers.
+    /// UpstreamsReachable: no upstream answers.
     pub(crate) const UNREACHABLE: &str = "Unreachable";
-    /// UpstreamsReachable: some answer, and none of them can be used.
+    /// UpstreamsReachable: some upstreams answer, but none can be used.
     pub(crate) const UNUSABLE: &str = "Unusable";
-    /// UpstreamsReachable: there are none.
+    /// UpstreamsReachable: the profile has no upstreams.
     pub(crate) const NO_UPSTREAMS: &str = "NoUpstreams";
     /// Serving: all ports are open.
     pub(crate) const OPEN: &str = "Open";
-    /// Serving: requests are answered, but not all that the policy asks for is there.
+    /// Serving: requests are answered, but a part of what the policy asks for is missing.
     pub(crate) const PARTIAL: &str = "Partial";
-    /// Serving: the policy says that time is not served.
+    /// Serving: the policy does not ask for an NTP server.
     pub(crate) const DISABLED: &str = "Disabled";
     /// Serving: the port is about to be opened.
     pub(crate) const OPENING: &str = "Opening";
     /// Serving: another program has the port.
     pub(crate) const PORT_TAKEN: &str = "PortTaken";
-    /// Serving: the agent may not open it.
+    /// Serving: the agent has no right to open the port.
     pub(crate) const NOT_PERMITTED: &str = "NotPermitted";
-    /// Serving: it could not be opened, for another reason.
+    /// Serving: the port could not be opened, for another reason.
     pub(crate) const OPEN_FAILED: &str = "OpenFailed";
-    /// Serving: it was open, and broke.
+    /// Serving: the port was open, and then its socket failed.
     pub(crate) const SOCKET_BROKEN: &str = "SocketBroken";
-    /// Any, of a node: its agent has not been heard of for 90 s.
+    /// Any condition of a node: its agent has not reported for 90 s.
     pub(crate) const AGENT_UNREACHABLE: &str = "AgentUnreachable";
-    /// Any, of a node: something answers at its agent's address that is not proven to be the agent.
+    /// Any condition of a node: the process that answers at the agent's address has not proven to be the agent.
     pub(crate) const AGENT_NOT_PROVEN: &str = "AgentNotProven";
-    /// Any: the release was uninstalled.
+    /// Any condition: the release was uninstalled.
     pub(crate) const UNINSTALLED: &str = "Uninstalled";
-    /// Any, of a node: there is no agent on it.
+    /// Any condition of a node: it has no agent.
     pub(crate) const NO_AGENT: &str = "NoAgent";
-    /// Any, of a node: its agent has not been heard of yet. UpstreamsReachable: the first answers are awaited.
+    /// Any condition of a node: its agent has not reported yet. UpstreamsReachable: the first answers are awaited.
     pub(crate) const WAITING: &str = "Waiting";
 }
 
-/// What a condition says now.
+/// The present value of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// True, False, or unknown.
+    /// True, False, or Unknown.
     pub(crate) status: Option<bool>,
-    /// One word.
+    /// The reason, one word.
     pub(crate) reason: &'static str,
-    /// A sentence.
+    /// The message, a sentence.
     pub(crate) message: String,
 }
 
@@ -122,8 +122,8 @@ impl Finding {
     }
 }
 
-/// The condition that follows from a finding: its time changes only when its status does. A message is cut to what a
-/// reader and an object of the cluster can bear.
+/// The condition that follows from a finding. Its transition time changes only when its status does. A long message is
+/// cut.
 pub(crate) fn condition(
     type_: &str,
     finding: Finding,
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!((third.status.as_str(), third.last_transition_time.0), ("Unknown", at(3)));
     }
 
-    /// Users look reasons up: each constant of this file stands in docs/api.md.
+    /// Users look up reasons in the docs: each constant of this file must be in docs/api.md.
     #[test]
     fn every_reason_is_documented() {
         let docs = include_str!("../../docs/api.md");

@@ -1,7 +1,7 @@
-//! The driver: fetch → validate → plan → build → apply → collect → status. What changed goes through the steps at once, and
-//! nothing waits for everything: of policies there are few, and all are judged anew when one of them changes; of nodes there
-//! are many, and each is looked at when something about it changes. Writes run beside that, in lanes (`writer`). What a
-//! step must remember is in [`Memory`]; all of it can be lost.
+//! The driver: fetch → validate → plan → build → apply → collect → status. A change goes through the steps at once.
+//! Policies are few: if one of them changes, all are judged again. Nodes are many: each is looked at when something
+//! about it changes. Writes run beside the steps, in lanes (`writer`). What a step must remember is in [`Memory`], all
+//! of which may be lost.
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -40,7 +40,7 @@ use crate::{
 
 mod writes;
 
-/// Everything that the operator works with.
+/// Everything that the controller works with.
 pub(crate) struct Controller {
     pub(crate) watches: Watches,
     pub(crate) wake: Arc<Notify>,
@@ -55,7 +55,7 @@ pub(crate) struct Controller {
     pub(crate) memory: Memory,
 }
 
-/// What outlives a turn.
+/// What is kept from turn to turn.
 #[derive(Default)]
 pub(crate) struct Memory {
     world: World,
@@ -65,10 +65,10 @@ pub(crate) struct Memory {
     states: HashMap<String, NodeState>,
     cookie_keys: CookieKeys,
     nudges: Nudges,
-    /// Pods that are to be nudged with the next write of their annotation.
+    /// Pods whose next annotation write also nudges the kubelet.
     to_nudge: BTreeSet<String>,
     deviations: Deviations,
-    /// Annotations that are being written, or whose outcome is not known, with the pod's version before that.
+    /// Annotations whose write runs, or has an unknown outcome, with the pod's version before the write.
     in_flight: BTreeMap<(String, String), (ProfileName, Option<String>)>,
     refresh: Refresh,
     written_policies: HashMap<String, WrittenPolicy>,
@@ -76,32 +76,32 @@ pub(crate) struct Memory {
     dirty: Dirty,
 }
 
-/// What is to be looked at in the next turn.
+/// What the next turn must look at.
 #[derive(Default)]
 struct Dirty {
     /// Policies, the ConfigMap or a Secret changed.
     policies: bool,
     /// What the ConfigMap is to hold may have changed.
     content: bool,
-    /// Whom to poll may have changed.
+    /// The set of agents to poll may have changed.
     agents: bool,
-    /// Nodes whose NodeClock may be due, or that have something to tell.
+    /// Nodes whose NodeClock may be due, or that may have Events to send.
     nodes: BTreeSet<String>,
-    /// Those that are looked at again at the next tick.
+    /// Nodes to look at again at the next tick.
     later: BTreeSet<String>,
 }
 
-/// Changes come in swarms (a DaemonSet's rollout, an edit of several objects): one turn for all of them.
+/// Changes often come together (a DaemonSet's rollout, an edit of several objects): one turn handles them all.
 const DEBOUNCE: Duration = Duration::from_millis(100);
-/// Silence, lasting deviations, nudges and statuses are due by time and not by change.
+/// Silence, lasting deviations, nudges and statuses are due by time, not by a change.
 const TICK: Duration = Duration::from_secs(1);
-/// So long after the start of this run agents that were not asked yet may be the fault of nobody.
+/// For this long after the start, agents may not have been asked yet, which is no fault.
 const STARTING: Duration = Duration::from_secs(10);
-/// So often all policies are judged anew though nothing changed: keys for cookies turn by time.
+/// All policies are judged at least this often: keys for cookies change by time.
 const JUDGE: Duration = Duration::from_secs(30);
 
 impl Controller {
-    /// Works until the program ends. Returns only if the watches do.
+    /// Works until the program ends. Returns only if the watches end.
     pub(crate) async fn run(mut self) {
         if self.watches.ready().await.is_err() {
             return;
@@ -136,8 +136,8 @@ impl Controller {
         }
     }
 
-    /// Waits for a change, an answer, the end of a write, the tick, or the next turn if one is due; and takes whatever else
-    /// came with it. Whether it was the tick.
+    /// Waits for a change, an answer, the end of a write, the tick, or a due turn; then takes everything else that has
+    /// come. Returns true at the tick.
     async fn wait(&mut self, tick: &mut Interval, next_turn: Instant) -> bool {
         let mut ticked = false;
         tokio::select! {
@@ -180,7 +180,7 @@ impl Controller {
         self.memory.dirty.content |= self.memory.reports.note(answer, Instant::now(), Timestamp::now());
     }
 
-    /// What changed, in the order of the data.
+    /// Handles what changed, in the order of the data.
     fn turn(&mut self, now: Instant) {
         let memory = &mut self.memory;
         if std::mem::take(&mut memory.dirty.policies) {
@@ -255,7 +255,7 @@ impl Controller {
         memory.dirty.nodes.insert(name);
     }
 
-    /// Has the Secret and the ConfigMap written, if they are to hold something else.
+    /// Begins to write the Secret and the ConfigMap, if their desired content differs.
     fn store(&mut self, now: Instant) {
         let memory = &mut self.memory;
         let mut named = memory.reports.profiles();
@@ -269,7 +269,7 @@ impl Controller {
         }
     }
 
-    /// Finds what is to be written for a node.
+    /// Decides what is to be written for a node.
     fn look(&mut self, name: &str, now: Instant) {
         let Memory { prepared, reports, world, states, dirty, to_nudge, .. } = &mut self.memory;
         let (Some(node), Some(state)) = (prepared.nodes.get(name), states.get_mut(name)) else { return };
@@ -301,7 +301,7 @@ impl Controller {
             return;
         }
         match found.node_clock {
-            // What could not be written is tried again, whatever has happened since.
+            // A write that failed is tried again, even if nothing has happened since.
             Due::No if self.writer.urgent.fails(&name) || self.writer.node_clocks.fails(&name) => {
                 self.writer.node_clocks.want(&name, now);
             }
@@ -316,7 +316,7 @@ impl Controller {
         }
     }
 
-    /// What is due by time.
+    /// Does what is due by time.
     fn tick(&mut self, now: Instant) {
         let Memory { prepared, reports, dirty, nudges, to_nudge, .. } = &mut self.memory;
         dirty.nodes.append(&mut dirty.later);
@@ -389,7 +389,7 @@ impl Memory {
         *policies || *content || *agents || !nodes.is_empty() || self.world.has_changed()
     }
 
-    /// Profiles that agents run which have not been heard, as far as their NodeClocks say.
+    /// Profiles that agents without a report run, as far as their NodeClocks say.
     fn unheard(&self, now: Instant) -> BTreeSet<ProfileName> {
         let unheard =
             self.world.all_known().filter(|(node, _)| self.reports.of(node, now).report().is_none());

@@ -1,12 +1,12 @@
-//! The keys that agents seal NTS cookies with (RFC 8915 §6): made here and changed every day, the same for all agents, so
-//! that a client may go on with any of them. Pure but for [`draw`]: times and random numbers are
-//! arguments. No key is ever shown.
+//! The keys that agents seal NTS cookies with (RFC 8915 §6). The operator makes a new key every day and gives all
+//! agents the same keys, so that a client may use its cookies with any of them. Pure, except for [`draw`]: times and
+//! random numbers are arguments. No key is ever shown.
 //!
-//! The file has a key a line, `<id: 8 hexadecimal digits> <key: 64>`; `#` begins a comment. The first key seals, all of them
-//! open. A new key stands second until every agent has surely read it, since volumes lag by up to 81 s; then it comes
-//! first. What happened last is told by a comment, with its time: the next operator goes on from there. Wall clocks can
-//! be wrong here more than anywhere, so nothing is done sooner than the monotonic clock allows, and no key goes before
-//! seven newer ones have come.
+//! The file has one key per line, `<id: 8 hexadecimal digits> <key: 64>`; `#` begins a comment. The first key seals,
+//! and every key opens. A new key is second until every agent has surely read it, since volumes lag by up to 81 s. Then
+//! it becomes the first. A comment records the last change and its time, so that the next operator continues from
+//! there. The wall clock may be wrong, so no change is made sooner than the monotonic clock allows, and no key is
+//! removed before seven newer ones exist.
 use std::{
     fmt::Write as _,
     time::{Duration, Instant},
@@ -19,19 +19,19 @@ use k8s_openapi::{
 
 use crate::keys::Content;
 
-/// A new key seals from so long after it was given out.
+/// A new key begins to seal this long after it was given out.
 const SETTLE: Duration = Duration::from_secs(600);
-/// So long a key seals.
+/// A key seals for this long.
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// However wrong the wall clock is, the next key is not made sooner.
+/// The next key is not made sooner, however wrong the wall clock is.
 const LEAST: Duration = Duration::from_secs(3600);
-/// Keys in the file. A client that was away for a week begins anew.
+/// Keys in the file. A client that was away for a week must exchange keys anew.
 const MOST: usize = 8;
 
-/// Octets of a new key: four are its id, 32 the key (AES-SIV-CMAC-256).
+/// Octets drawn for a new key: four for its id, 32 for the key (AES-SIV-CMAC-256).
 pub(crate) const DRAWN: usize = 36;
 
-/// What this operator knows of them, for as long as it leads.
+/// What this operator knows of the keys while it leads.
 #[derive(Default)]
 pub(crate) struct CookieKeys {
     known: Option<Known>,
@@ -39,15 +39,15 @@ pub(crate) struct CookieKeys {
 
 struct Known {
     content: Content,
-    /// Since when it stands there, as far as this operator knows.
+    /// Since when this operator knows this content.
     since: Instant,
-    /// What stood there before; a watch may show it for a moment longer.
+    /// The content before; a watch may show it for a moment longer.
     before: Option<Content>,
 }
 
 impl CookieKeys {
-    /// What the file is to hold now, where it holds `held`; none if there are no keys and none are `wanted`. The answer
-    /// changes with what it holds, and with time.
+    /// Returns the desired content of the file, given that the file has `held`; none if there are no keys and none are
+    /// `wanted`. The result changes with `held` and with time.
     ///
     /// # Errors
     /// That of `draw`, which fills the octets of a new key with random ones.
@@ -81,16 +81,16 @@ impl CookieKeys {
         Ok(self.known.as_ref().map(|known| known.content.clone()))
     }
 
-    /// Takes what somebody else wrote, an earlier operator or a person, unless there is no key in it: keys that are lost
-    /// by mistake come back.
+    /// Takes the content that an earlier operator or a person wrote. If it has no key, the known keys stay: keys that
+    /// were deleted by mistake come back.
     fn learn(&mut self, held: Option<&Content>, now: Instant) {
         let held = held.filter(|held| !Ring::read(held).keys.is_empty());
         match (&mut self.known, held) {
             (Some(known), Some(held)) if known.content == *held => {}
-            // It is still to be written, or to come back.
+            // The known content is not written yet, or was deleted and is written again.
             (Some(known), held) if held.is_none() || known.before.as_ref() == held => known.since = now,
             (known, Some(held)) => {
-                // Agents refuse the whole file for one bad line, so it is written anew without it.
+                // Agents refuse the whole file for one bad line, so it is written again without that line.
                 let content = Ring::read(held).content();
                 *known = Some(Known { content, since: now, before: Some(held.clone()) });
             }
@@ -99,24 +99,24 @@ impl CookieKeys {
     }
 }
 
-/// What the file says.
+/// The content of the file.
 struct Ring {
-    /// Lines `id key`; the first seals.
+    /// Lines `id key`; the first one seals.
     keys: Vec<String>,
     last: Event,
 }
 
-/// What happened last.
+/// The last change.
 enum Event {
-    /// The first key began to seal; at a time, if that can be read.
+    /// The first key began to seal; at this time, if the time can be read.
     Sealing(Option<Timestamp>),
     /// The second key was given out.
     Announced,
 }
 
-/// What is to be done.
+/// The next change.
 enum Step {
-    /// Give out a new key.
+    /// Give out a new key, as the second one.
     Announce,
     /// Let the second key seal.
     Promote,
@@ -145,19 +145,20 @@ impl Ring {
         ring
     }
 
-    /// Whether its id or the key itself is there.
+    /// Returns true if the ring has a key with the same id, or the same key under another id.
     fn holds(&self, key: &str) -> bool {
         self.keys.iter().any(|held| held[..ID] == key[..ID] || held[ID..] == key[ID..])
     }
 
-    /// `age` is how long the ring has been like this, by the monotonic clock, as far as this operator knows.
+    /// The change that is due. `age` is how long the ring is unchanged by the monotonic clock, as far as this operator
+    /// knows.
     fn due(&self, age: Duration, time: Timestamp) -> Option<Step> {
         match self.last {
             Event::Announced => (age >= SETTLE).then_some(Step::Promote),
             Event::Sealing(since) => {
                 let sealed = since.map(|since| time.duration_since(since));
                 let young = |sealed: SignedDuration| !sealed.is_negative() && sealed.unsigned_abs() < DAY;
-                // A time in the future was written by a wrong clock, or is read by one.
+                // If the time is in the future, the clock was wrong when it was written, or is wrong now.
                 let old = !sealed.is_some_and(young);
                 (age >= DAY || age >= LEAST && old).then_some(Step::Announce)
             }
@@ -193,7 +194,7 @@ impl Ring {
 /// Digits of an id.
 const ID: usize = 8;
 
-/// The key in a line, as it is written here.
+/// The key in a line, in the form that this operator writes.
 fn key(line: &str) -> Option<String> {
     let digits = |text: &str, number: usize| {
         text.len() == number && text.bytes().all(|octet| octet.is_ascii_hexdigit())
@@ -203,7 +204,7 @@ fn key(line: &str) -> Option<String> {
     (digits(id, ID) && digits(key, 64)).then(|| format!("{id} {key}").to_ascii_lowercase())
 }
 
-/// A key whose id is none of the others'.
+/// A key whose id differs from those of the others.
 fn fresh(random: [u8; DRAWN], others: &[String]) -> String {
     let (id, key) = random.split_at(4);
     let mut id = id.iter().fold(0u32, |id, octet| id << 8 | u32::from(*octet));
@@ -217,7 +218,7 @@ fn fresh(random: [u8; DRAWN], others: &[String]) -> String {
     line
 }
 
-/// Random octets of the operating system.
+/// Draws random octets from the operating system.
 pub(crate) fn draw() -> Result<[u8; DRAWN], getrandom::Error> {
     let mut random = [0; DRAWN];
     getrandom::fill(&mut random).map(|()| random)
@@ -229,7 +230,7 @@ mod tests {
 
     use super::*;
 
-    /// An operator and its clocks; each key that it draws is another one.
+    /// An operator and its clocks. Each key that it draws differs.
     struct Bench {
         operator: CookieKeys,
         start: Instant,
@@ -264,7 +265,7 @@ mod tests {
             content
         }
 
-        /// A round after so many minutes, and its content written. The first digits of the keys.
+        /// Runs a round after this many minutes, and writes its content. Returns the first digits of the keys.
         fn round(&mut self, minutes: u64) -> String {
             self.age += Duration::from_secs(60 * minutes);
             self.time += Duration::from_secs(60 * minutes);
@@ -366,7 +367,7 @@ mod tests {
         assert_eq!(bench.round(1), "01 02 00");
         assert_eq!(bench.round(10), "02 01 00");
         for _ in 0..23 {
-            // A clock that stands still.
+            // The wall clock stands still.
             bench.time -= Duration::from_secs(3600);
             assert_eq!(bench.round(60), "02 01 00");
         }

@@ -1,5 +1,5 @@
-//! Events: what happened on a node, or to a policy, told once. An Event's name is made of what it tells, so that the API
-//! server itself refuses a second one, whoever sends it and after whatever restart.
+//! Events: each thing that happened on a node, or to a policy, is told once. An Event's name is derived from its
+//! content, so the API server itself refuses a second one, whichever replica sends it and after any restart.
 use contract::{Report, Transition, TransitionKind, text_hash};
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -18,25 +18,27 @@ use crate::{
     validate::Policy,
 };
 
-/// Events of objects without a namespace go here, as kubectl expects.
+/// The namespace of Events about objects without a namespace, as kubectl expects.
 pub(crate) const NAMESPACE: &str = "default";
 /// The API server takes 1024 bytes.
 const LONGEST_NOTE: usize = 1024;
 
-/// Transitions of the report that nobody was told of yet: `told` is the last number that was told, of this instance.
+/// Transitions of the report for which no Event was sent yet. `told` is the number of the last one that was told, of
+/// this instance.
 pub(crate) fn untold(report: &Report, told: Option<u64>) -> impl Iterator<Item = &Transition> {
     let last = told.unwrap_or(0);
     report.transitions.iter().filter(move |transition| transition.number > last)
 }
 
-/// Drops the transitions that the NodeClock counts as told: they would be kept in memory for each of thousands of nodes.
+/// Drops the transitions that the NodeClock counts as told. Otherwise they would stay in memory for each of thousands
+/// of nodes.
 pub(crate) fn drop_told(report: &mut Report, known: Option<&Known>) {
     let told = known.and_then(|known| known.last_transition(&report.instance)).unwrap_or(0);
     report.transitions.retain(|transition| transition.number > told);
     report.transitions.shrink_to_fit();
 }
 
-/// The Event of a transition; none for those that are everyday business.
+/// The Event of a transition; none for routine transitions.
 pub(crate) fn of_transition(
     node: &PreparedNode,
     instance: &str,
@@ -48,7 +50,7 @@ pub(crate) fn of_transition(
     Some(event(name, about(node), type_, transition.kind.as_str(), action, &transition.message, now))
 }
 
-/// Type and action of the Event of such a transition; none for those that are everyday business.
+/// Type and action of the Event of such a transition; none for routine transitions.
 pub(crate) fn manner(kind: TransitionKind) -> Option<(&'static str, &'static str)> {
     Some(match kind {
         TransitionKind::Synchronized | TransitionKind::SynchronizationRegained => ("Normal", "Synchronize"),
@@ -68,12 +70,12 @@ pub(crate) fn manner(kind: TransitionKind) -> Option<(&'static str, &'static str
         TransitionKind::RTCWriteFailed => ("Warning", "WriteRTC"),
         TransitionKind::InternalError => ("Warning", "Run"),
         TransitionKind::StateExposed => ("Warning", "KeepState"),
-        // What a newer agent tells waits for a newer operator: there is no word for it here.
+        // A transition that only a newer agent knows waits for a newer operator: this one has no word for it.
         TransitionKind::ProfileApplied | TransitionKind::RTCWritten | TransitionKind::Unknown => return None,
     })
 }
 
-/// The Event of a node where something answers in the place of its agent: one an hour for each pod.
+/// The Event of a node where a process answers that is not proven to be its agent: one per hour for each pod.
 pub(crate) fn of_impostor(node: &PreparedNode, pod: &str, impostor: &Impostor, now: Timestamp) -> Event {
     let hour = now.as_second().div_euclid(3600);
     let name = format!("{}.{}.unproven", node.name(), text_hash(&format!("{pod} {hour}")));

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 
-/// What we need of a node.
+/// The fields of a node that the operator uses.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct NodeFacts {
     pub(crate) name: String,
@@ -28,28 +28,28 @@ impl NodeFacts {
     }
 }
 
-/// What we need of an agent's pod.
+/// The fields of an agent's pod that the operator uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AgentPod {
     pub(crate) name: String,
     pub(crate) uid: String,
     pub(crate) node: String,
     pub(crate) created: Option<Timestamp>,
-    /// Where its HTTP server is, once the node's address is known.
+    /// The address of its HTTP server, once the node's address is known.
     pub(crate) address: Option<(String, u16)>,
-    /// The annotation as it stands; none if absent.
+    /// The present annotation; none if absent.
     pub(crate) annotation: Option<String>,
-    /// So that a write meets the pod as it was seen.
+    /// The pod's resourceVersion, so that a write changes only the pod as it was seen.
     pub(crate) version: Option<String>,
 }
 
 impl AgentPod {
-    /// What the annotation says.
+    /// The assignment in the annotation.
     pub(crate) fn assignment(&self) -> Assignment {
         self.annotation.as_deref().map_or(Assignment::Unassigned, Assignment::from_annotation)
     }
 
-    /// Reads a pod; none if it is not on a node, or on its way out.
+    /// Reads a pod; none if it is not on a node, or is being deleted.
     pub(crate) fn of(pod: &Pod, default_port: u16) -> Option<Self> {
         let spec = pod.spec.as_ref()?;
         let status = pod.status.as_ref();
@@ -74,13 +74,14 @@ impl AgentPod {
         })
     }
 
-    /// Whether the annotation is to be written.
+    /// Returns true if the annotation has to be written.
     pub(crate) fn lacks(&self, wanted: &Assignment) -> bool {
         self.annotation.as_deref() != Some(&wanted.to_string())
     }
 }
 
-/// Whether a version is from before another one: versions of one kind compare as numbers (Kubernetes API conventions).
+/// Returns true if a version is older than another one. Versions of one resource compare as numbers (Kubernetes API
+/// conventions).
 pub(crate) fn is_older(version: Option<&str>, than: Option<&str>) -> bool {
     let number = |version: Option<&str>| version.and_then(|version| version.parse::<u64>().ok());
     number(version).zip(number(than)).is_some_and(|(version, than)| version < than)

@@ -1,7 +1,8 @@
-//! The first step: what is there. Of policies, our ConfigMap, our Secret and those that policies name there are few:
-//! watches keep them in memory, [`Watches::fetch`] takes a picture of them, and each change of one wakes the controller. Of
-//! nodes, agents' pods and NodeClocks there are many: what is needed of each goes to the controller as a [`Change`], and
-//! nothing else of it is kept. One object that cannot be read does not hide the others. Nothing is decided here.
+//! The first step: reads what is in the cluster. Policies, the operator's ConfigMap, its Secret, and the Secrets that
+//! policies name are few: watches keep them in memory, [`Watches::fetch`] takes a picture of them, and each change
+//! wakes the controller. Nodes, agents' pods and NodeClocks are many: the fields that are used go to the controller as
+//! a [`Change`], and the rest is dropped. One object that cannot be read does not hide the others. Nothing is decided
+//! here.
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use api::{NodeClock, TimeSyncPolicy};
@@ -36,20 +37,20 @@ use crate::{
 /// The ConfigMap with the profiles, in the operator's namespace.
 pub(crate) const CONFIG_MAP: &str = "timesync-profiles";
 
-/// Objects that the API server lists at a time: only so many are in memory as a whole, with their ownership records. What is kept
-/// of them lies between, so memory that a large page took would never be free again.
+/// Objects that the API server lists at a time. Only this many are in memory as a whole, with their managed fields. The
+/// facts that are kept lie between them on the heap, so the memory that a large page took would never become free.
 const PAGE: u32 = 50;
 
-/// A picture of what there are few of.
+/// A picture of the objects that are few.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fetched {
     pub(crate) policies: Vec<Arc<DeserializeGuard<TimeSyncPolicy>>>,
-    /// Our ConfigMap; empty if it is not there.
+    /// The operator's ConfigMap; empty if it does not exist.
     pub(crate) profiles: Profiles,
     pub(crate) secrets: Secrets,
 }
 
-/// Our ConfigMap.
+/// The operator's ConfigMap.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Profiles {
     /// Keys and texts.
@@ -63,16 +64,16 @@ impl Profiles {
     }
 }
 
-/// What a watch of many objects saw, each by its name and reduced to what we need of it.
+/// A change that a watch of many objects saw. Each object has its name, and the facts that are used.
 #[derive(Debug)]
 pub(crate) enum Seen<T> {
-    /// All that there are.
+    /// The complete list.
     All(Vec<(String, T)>),
-    /// One of them is new or changed; none if it is gone, or of no use.
+    /// One object is new or changed. None if it is gone, or has no facts of use.
     One(String, Option<T>),
 }
 
-/// A change of one of those.
+/// A change of an object that is one of many.
 #[derive(Debug)]
 pub(crate) enum Change {
     Node(Seen<NodeFacts>),
@@ -80,16 +81,16 @@ pub(crate) enum Change {
     NodeClock(Seen<Known>),
 }
 
-/// The watches of few objects, running.
+/// The running watches of the objects that are few.
 pub(crate) struct Watches {
     policies: Store<DeserializeGuard<TimeSyncPolicy>>,
     config_maps: Store<ConfigMap>,
     keys: Store<Secret>,
-    /// Those that policies name.
+    /// The Secrets that policies name.
     pub(crate) secrets: SecretWatches,
 }
 
-/// Where the agents are.
+/// Where the agents' pods are.
 #[derive(Clone, Debug)]
 pub(crate) struct Where<'a> {
     pub(crate) namespace: &'a str,
@@ -98,8 +99,8 @@ pub(crate) struct Where<'a> {
 }
 
 impl Watches {
-    /// Starts all watches in `tasks`; changes of many objects go to `changes`, and `wake` is notified of each change of the
-    /// others. Errors are logged and retried with back-off.
+    /// Starts all watches in `tasks`. Changes of the objects that are many go to `changes`. A change of another object
+    /// notifies `wake`. Errors are logged and retried with back-off.
     pub(crate) fn start(
         client: &Client,
         agents: &Where<'_>,
@@ -130,14 +131,14 @@ impl Watches {
         }
     }
 
-    /// Waits until each watch has delivered its first list. While the CRDs are missing that takes as long as it takes.
+    /// Waits until each watch has delivered its first list. While the CRDs are missing, it waits without limit.
     pub(crate) async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
         self.config_maps.wait_until_ready().await?;
         self.keys.wait_until_ready().await?;
         self.policies.wait_until_ready().await
     }
 
-    /// Takes the picture. Order is fixed, so that equal clusters give equal pictures.
+    /// Takes the picture. Its order is fixed, so that equal clusters give equal pictures.
     pub(crate) fn fetch(&self) -> Fetched {
         let mut policies = self.policies.state();
         policies.sort_by_key(|policy| policy.name_any());
@@ -150,7 +151,7 @@ impl Watches {
     }
 }
 
-/// Whom a watch of few objects tells of a change, and of trouble.
+/// Whom a watch of few objects notifies of a change, and where it reports errors.
 #[derive(Clone)]
 pub(crate) struct Wake {
     pub(crate) notify: Arc<Notify>,
@@ -168,7 +169,7 @@ where
     watcher(api, config)
 }
 
-/// Runs a watch for as long as the program, its objects in the store that comes back.
+/// Runs a watch until the program ends. Its objects are in the store that it returns.
 pub(crate) fn keep<K>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
     what: &'static str,
@@ -181,7 +182,7 @@ where
     let (store, writer) = reflector::store();
     let Wake { notify, health } = wake.clone();
     tasks.spawn(async move {
-        // Ownership records are as large as the objects, and nothing here reads them.
+        // Managed fields are as large as the objects, and the operator does not read them.
         let slim = events.modify(|object: &mut K| object.meta_mut().managed_fields = None);
         let mut events = std::pin::pin!(slim.default_backoff().reflect(writer));
         while let Some(event) = events.next().await {
@@ -196,7 +197,7 @@ where
     store
 }
 
-/// Runs a watch for as long as the program, and hands on what `facts` makes of its objects.
+/// Runs a watch until the program ends, and passes on the facts of its objects.
 async fn reduce<K, T>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
     what: &'static str,
@@ -210,7 +211,7 @@ async fn reduce<K, T>(
     let mut events = std::pin::pin!(events.default_backoff());
     let mut listed = Vec::new();
     while let Some(event) = events.next().await {
-        // Of a list only its end is a success.
+        // A list counts as a success only at its end.
         if !matches!(event, Ok(Event::Init | Event::InitApply(_))) {
             note(what, event.as_ref().err(), &health);
         }
@@ -234,14 +235,14 @@ async fn reduce<K, T>(
     }
 }
 
-/// Logs an error, and says to probes whether there is one.
+/// Logs an error, and reports at /readyz whether there is one.
 fn note(what: &'static str, error: Option<&watcher::Error>, health: &Health) {
     let Some(error) = error else {
         health.set(what, Ok(()));
         return;
     };
     match error {
-        // The API server ends watches now and then; the next one starts where this one ended.
+        // The API server ends watches now and then. The next watch starts where this one ended.
         watcher::Error::WatchError(status) if status.code == 410 => {}
         error => {
             let why = reason(error);

@@ -1,6 +1,6 @@
-//! One connection to an agent: the challenge once, then questions whose answers prove themselves. Nothing of an answer is
-//! read before that. There are thousands, and each waits nearly all the time: so none keeps a buffer while it waits, which
-//! an HTTP library's connection does (12 KiB).
+//! One connection to an agent: the challenge once, then requests whose answers are proven. No answer is read as a
+//! report before its proof is checked. There are thousands of connections, and each waits nearly all the time. So none
+//! keeps a buffer while it waits; an HTTP library's connection keeps one of 12 KiB.
 use std::{io, time::Duration};
 
 use contract::{
@@ -17,16 +17,16 @@ use tokio::{
 
 use super::{Failure, Impostor, Unproven};
 
-/// Closed when dropped.
+/// A connection after the challenge. It is closed when dropped.
 pub(super) struct Channel {
     stream: TcpStream,
     host: String,
     token: Token,
 }
 
-/// On the node's own network; a SYN that is lost twice still fits.
+/// The agent is on the cluster's own network. A SYN that is lost twice still fits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// An agent does not keep a challenge waiting.
+/// An agent answers a challenge at once.
 const CHALLENGE_TIMEOUT: Duration = Duration::from_secs(5);
 const LARGEST_CHALLENGE: usize = 4 << 10;
 
@@ -44,7 +44,7 @@ impl From<io::Error> for ReadError {
 }
 
 impl Channel {
-    /// Connects to the agent of `node`, and exchanges nonces with whoever answers.
+    /// Connects to `node`'s agent, and exchanges nonces with the process that answers.
     pub(super) async fn open(
         (host, port): &(String, u16),
         node: &str,
@@ -56,7 +56,8 @@ impl Channel {
         let host = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let mut channel = Self { stream, host, token };
         let client = Client::new(Some(node)).map_err(|error| Failure::Connect(error.into()))?;
-        // The connection stands: who does not answer now, or not in HTTP, is no agent, or one that hangs.
+        // The connection is open. If the process does not answer now, or not in HTTP, it is no agent, or an agent that
+        // hangs.
         let nonce = client.nonce();
         let answer = timeout(CHALLENGE_TIMEOUT, channel.challenge(&nonce)).await;
         let body = answer.unwrap_or(Err(Unproven::Silent)).map_err(|why| channel.unproven(why))?;
@@ -77,7 +78,7 @@ impl Channel {
         }
     }
 
-    /// The body of the agent's answer, waited for no longer than `limit`.
+    /// Returns the body of the agent's answer, after at most `limit`.
     pub(super) async fn ask(
         &mut self,
         session: &mut Session,
@@ -104,7 +105,7 @@ impl Channel {
         timeout(limit, exchange).await.map_err(|_| Failure::Timeout)?
     }
 
-    /// One exchange; of a body that is larger than `largest` nothing is read.
+    /// One exchange. If the body is larger than `largest`, none of it is read.
     async fn get(
         &mut self,
         target: &str,
@@ -112,7 +113,7 @@ impl Channel {
         largest: usize,
     ) -> Result<(Head, Vec<u8>), ReadError> {
         self.stream.write_all(request(target, &self.host, Some(field)).as_bytes()).await?;
-        // Here it waits: memory is taken when something comes.
+        // The poll waits here: memory for the answer is taken only when octets arrive.
         self.stream.readable().await?;
         let mut octets = Vec::with_capacity(512);
         let (head, end) = loop {
@@ -136,8 +137,8 @@ impl Channel {
         Ok((head, body))
     }
 
-    /// What a failure means as long as nothing was proven on this connection: whoever took the nonce did not prove to be
-    /// the agent.
+    /// What a failure means while nothing is proven on this connection: the process that took the nonce did not prove
+    /// to be the agent.
     pub(super) fn before_proof(&self, failure: Failure) -> Failure {
         match failure {
             Failure::Connect(_) | Failure::Timeout | Failure::Decode(_) => self.unproven(Unproven::Silent),

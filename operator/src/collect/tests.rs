@@ -1,4 +1,4 @@
-//! Polls of agents on loopback, and of others in their place.
+//! Polls of agents, and of other processes in their place, on loopback.
 use std::{
     fs,
     sync::{
@@ -27,7 +27,7 @@ use crate::fixtures::report;
 
 mod admitted;
 
-/// A file with a token, gone at the end.
+/// A file with a token; removed when dropped.
 struct Secret(PathBuf);
 
 impl Secret {
@@ -48,7 +48,7 @@ impl Drop for Secret {
 
 const LIMITS: Limits = Limits { connections: 8, per_address: 8, lifetime: Duration::from_secs(30) };
 
-/// The next `count` results of a poll of n1 at a port, with the token of a file.
+/// The next `count` results of polling n1 at a port, with the token in a file.
 async fn polled(port: u16, secret: &Secret, count: usize) -> Vec<Result<u64, String>> {
     let (answers, mut received) = mpsc::channel(8);
     let mut collector = Collector::new(secret.0.clone(), answers);
@@ -65,7 +65,7 @@ async fn polled(port: u16, secret: &Secret, count: usize) -> Vec<Result<u64, Str
     results
 }
 
-/// An agent of `node` that knows the token of a file and answers by `answer`; `asked` takes the queries.
+/// An agent of `node` that knows the token in a file and answers with `answer`. `asked` receives the queries.
 async fn agent(
     node: &str,
     secret: &Secret,
@@ -108,7 +108,7 @@ async fn what_is_no_report_is_a_reason() {
         assert_eq!(asked.lock().unwrap()[1], "after=0&wait=30s", "a failure begins a new session");
     };
     check(|| "<html>".into_response(), "Decode").await;
-    // Its proof covers the body, which is not read to its end.
+    // The proof covers the body, which is not read to its end.
     let too_large = "TooLarge: what answers at 127.0.0.1:";
     check(|| vec![b' '; LARGEST_REPORT + 1].into_response(), too_large).await;
     check(|| Json(with_transitions(14_000)).into_response(), too_large).await;
@@ -149,7 +149,7 @@ async fn a_report_is_cut_before_anybody_sees_it() {
     assert_eq!(report.clock.message.len(), 1024);
 }
 
-/// What the collector makes of the first answer.
+/// The report that the collector makes of the first answer.
 async fn heard(port: u16, secret: &Secret) -> Box<Report> {
     let (answers, mut received) = mpsc::channel(8);
     let mut collector = Collector::new(secret.0.clone(), answers);
@@ -186,7 +186,7 @@ async fn whoever_is_not_the_agent_is_not_heard() {
     check("n2", "sesame", "sesame", &said("Unproven", other)).await;
 }
 
-/// Answers every connection with `said`, and keeps what it was told.
+/// A server that answers every connection with `said`, and keeps what it received.
 async fn squatter(said: &'static [u8]) -> (u16, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (port, told) = (listener.local_addr().unwrap().port(), Arc::<Mutex<Vec<u8>>>::default());
@@ -220,7 +220,7 @@ async fn a_squatter_learns_nothing_and_says_nothing() {
     check(b"", "it takes the connection and does not answer").await;
 }
 
-/// Both have the first token. Then the operator has the second, and the agent later.
+/// Both have the first token. Then the operator gets the second one, and the agent gets it later.
 #[tokio::test]
 async fn a_change_of_the_token_is_not_noticed() {
     let (asked, ours, theirs) = (Arc::default(), Secret::new("first"), Secret::new("first"));

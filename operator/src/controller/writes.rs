@@ -1,4 +1,4 @@
-//! Writes: begins those that are wanted, as far as there is room, and takes what came of them.
+//! Begins the writes that are wanted, as far as there is room, and handles their outcomes.
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use contract::Assignment;
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Controller {
-    /// Begins as many writes as there is room for. What each one writes is decided now.
+    /// Begins as many writes as there is room for. The content of each is decided now, not when it was requested.
     pub(super) fn pump(&mut self, now: Instant) {
         let Memory { prepared, reports, world, states, to_nudge, in_flight, .. } = &mut self.memory;
         let writer = &mut self.writer;
@@ -62,7 +62,7 @@ impl Controller {
         }
     }
 
-    /// Takes what came of a write.
+    /// Handles the outcome of a write.
     pub(super) fn ended(&mut self, done: Done) {
         let now = Instant::now();
         match done {
@@ -73,7 +73,8 @@ impl Controller {
                 if nudged && result.is_err() {
                     self.memory.to_nudge.insert(uid);
                 }
-                // After a refusal it is not on its way; after a time limit nobody knows.
+                // If the API server refused, the write is not on its way any more. After a timeout the outcome is
+                // unknown.
                 if result.as_ref().err().is_none_or(|error| error.code().is_some()) {
                     self.memory.in_flight.remove(&key);
                 }
@@ -107,7 +108,7 @@ impl Controller {
                 lane.done(&node, why.is_none(), now);
                 match result {
                     Ok(known) => {
-                        // What failed in the other lane is done as well.
+                        // A failure in the other lane is settled too.
                         self.writer.urgent.settle(&node);
                         self.writer.node_clocks.settle(&node);
                         if let Some(state) = self.memory.states.get_mut(&node) {
@@ -117,7 +118,7 @@ impl Controller {
                         }
                         self.memory.world.wrote_node_clock(node.clone(), known, was_there);
                     }
-                    // The watch should have brought the version that is there.
+                    // The watch should have brought the present version by now.
                     Err(error) if again && matches!(error.code(), Some(404 | 409)) => {
                         self.memory.world.doubt_node_clock(&node);
                     }
@@ -167,12 +168,12 @@ impl Controller {
         if let Some(Ok(held)) = profiles {
             prepared.hold_profiles(held);
         }
-        // Annotations may have waited for it.
+        // Annotations may have waited for this write.
         dirty.nodes.extend(prepared.nodes.keys().cloned());
         dirty.content = true;
     }
 
-    /// What nobody wants to write any more is no trouble.
+    /// Clears the troubles of writes that are not wanted any more.
     pub(super) fn settle_troubles(&self) {
         let writer = &self.writer;
         for (kind, fails) in [
@@ -187,8 +188,8 @@ impl Controller {
         }
     }
 
-    /// Counts a write; why it failed, if it did. A right that is missing is told to probes: nothing of this kind can be
-    /// written.
+    /// Counts a write. Returns why it failed, if it did. A missing right is shown at /readyz, since no object of this
+    /// kind can be written.
     fn count<T>(&self, kind: &'static str, result: &Result<T, WriteError>) -> Option<String> {
         let Err(error) = result else {
             self.health.set(kind, Ok(()));
@@ -202,7 +203,7 @@ impl Controller {
         Some(why)
     }
 
-    /// Remembers a trouble with a node, and logs it when it begins.
+    /// Records or clears a trouble with a node. Logs it when it begins.
     fn trouble(&mut self, node: &str, trouble: Trouble, why: Option<String>) {
         let Some(state) = self.memory.states.get_mut(node) else { return };
         if let Some(why) = &why
