@@ -1,6 +1,6 @@
-//! How many Events a node may have: 25 at once, then one every five minutes, as Kubernetes' own recorder allows an object
-//! (client-go, tools/record/events_cache.go). A node that tells without end costs the API server no more. Pure: time is an
-//! argument.
+//! How many Events a node may have: 25 at once, then one every five minutes, as Kubernetes' own recorder allows an
+//! object (client-go, tools/record/events_cache.go). A node that reports transitions without end costs the API server
+//! no more than that. Pure: time is an argument.
 use std::time::{Duration, Instant};
 
 const BURST: u32 = 25;
@@ -10,12 +10,12 @@ const REFILL: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     left: u32,
-    /// The last refill that was counted.
+    /// When the last counted refill was due.
     since: Instant,
 }
 
 impl Budget {
-    /// A full one.
+    /// A full budget.
     pub(crate) fn new(now: Instant) -> Self {
         Self { left: BURST, since: now }
     }
@@ -31,7 +31,7 @@ impl Budget {
         takes
     }
 
-    /// What was taken was not used.
+    /// Gives back Events that were taken and not sent.
     pub(crate) fn give_back(&mut self, count: u32) {
         self.left = self.left.saturating_add(count).min(BURST);
     }

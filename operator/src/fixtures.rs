@@ -1,4 +1,4 @@
-//! A report to begin tests with, of a synchronised node where all is well, and the node's facts. Tests only.
+//! What tests begin with: a report of a synchronised node without faults, and the node's facts. Tests only.
 use std::sync::Arc;
 
 use contract::{
@@ -15,7 +15,7 @@ use crate::{
     validate::validate,
 };
 
-/// One that nobody listens to.
+/// A wake that nothing waits for.
 pub(crate) fn wake() -> Wake {
     let errors = Metrics::new().expect("metrics have names of their own").api_errors();
     Wake { notify: Arc::default(), health: Health::new(errors) }
@@ -38,12 +38,12 @@ pub(crate) fn agent(node: &str, annotation: Option<&str>) -> AgentPod {
 #[derive(Clone)]
 pub(crate) struct Cluster {
     pub(crate) fetched: Fetched,
-    /// With their agents. Label `n` of a node is its name.
+    /// The nodes with their agents. A node's label `n` is its name.
     pub(crate) nodes: Vec<(String, Vec<AgentPod>)>,
 }
 
 impl Cluster {
-    /// Plans all of it.
+    /// Plans every node of the cluster.
     pub(crate) fn prepare(self, prepared: &mut Prepared) {
         prepared.take(validate(self.fetched));
         for (name, agents) in self.nodes {
@@ -69,7 +69,7 @@ pub(crate) fn prepared_node() -> PreparedNode {
     }
 }
 
-/// The node runs `default` made of an empty text, follows source a and is 0.4 ms behind.
+/// The report of a node that runs `default` made of an empty text, follows source a and is 0.4 ms behind.
 pub(crate) fn report() -> Report {
     let profile = ProfileName::of("default", "");
     Report {

@@ -1,5 +1,5 @@
-//! What keeps this replica from its work: a watch that gets nothing, a right that is missing. Told at /readyz and counted;
-//! each is logged by whoever notices it.
+//! What keeps this replica from its work, such as a watch that fails or a missing right. Shown at /readyz, and counted.
+//! The part that notices a trouble logs it.
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -7,7 +7,7 @@ use std::{
 
 use prometheus::IntCounterVec;
 
-/// Shared by whoever has something to say.
+/// The present troubles, shared by all parts of the operator.
 #[derive(Clone, Debug)]
 pub(crate) struct Health {
     troubles: Arc<Mutex<BTreeMap<&'static str, String>>>,
@@ -15,12 +15,12 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// No trouble yet; each one is counted, by what it is about.
+    /// Without troubles. `errors` counts each one by what it is about.
     pub(crate) fn new(errors: IntCounterVec) -> Self {
         Self { troubles: Arc::default(), errors }
     }
 
-    /// `what` works, or does not and why.
+    /// Records that `what` works, or why it does not.
     pub(crate) fn set(&self, what: &'static str, result: Result<(), String>) {
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         match result {

@@ -1,5 +1,5 @@
-//! The keys and certificates that agents need: the name of each one's file, what the Secrets hold for it, and what the
-//! one Secret `timesync-keys`, which every agent mounts, is to hold. Pure. No content is ever shown: not by `Debug`,
+//! The keys and certificates that agents need: the name of each file, the content that the Secrets hold for it, and the
+//! desired content of Secret `timesync-keys`, which every agent mounts. Pure. No content is ever shown: not by `Debug`,
 //! not in a message, not as a hash.
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use profile::{Nts, Profile, ServeNts};
 /// The Secret that agents mount, in the operator's namespace.
 pub(crate) const SECRET: &str = "timesync-keys";
 
-/// What stands under one key of a Secret.
+/// The value of one key of a Secret.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Content(pub(crate) ByteString);
 
@@ -26,45 +26,46 @@ impl fmt::Debug for Content {
 /// The data of a Secret.
 pub(crate) type Data = BTreeMap<String, Content>;
 
-/// What is known of Secrets.
+/// What the operator knows of Secrets.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Secrets {
-    /// Those that policies name: their data; none if there is no such Secret. One that is not in here was not read yet.
+    /// Data of the Secrets that policies name; none if a Secret does not exist, or is not taken. A Secret without an
+    /// entry was not read yet.
     pub(crate) named: BTreeMap<String, Option<Data>>,
-    /// Of these nothing is taken though they are there.
+    /// Secrets that exist, but whose data is not taken, and why.
     pub(crate) untaken: BTreeMap<String, Untaken>,
-    /// What `timesync-keys` holds.
+    /// The data of `timesync-keys`.
     pub(crate) held: Data,
-    /// And in which version.
+    /// The version of `timesync-keys`.
     pub(crate) held_version: Option<String>,
-    /// What the file of the cookies' keys is to hold; none if no keys were made.
+    /// Desired content of the file with the cookie keys; none if no keys were made.
     pub(crate) cookie_keys: Option<Content>,
 }
 
-/// Why nothing is taken of a Secret; each a sentence for a reader.
+/// Why no data of a Secret is taken; each is a sentence for a reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Untaken {
-    /// Whoever keeps the Secrets has not said that nodes may have it. Nodes keep what they have.
+    /// The Secret does not have the label by which its owner allows nodes to have it. Nodes keep what they have.
     Unlabelled(String),
-    /// It holds what no node may have.
+    /// The Secret holds data that no node may have.
     Forbidden(String),
 }
 
-/// Whether all that a profile needs is there.
+/// Whether the Secrets hold everything that a profile needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Supply {
-    /// It is.
+    /// It exists.
     #[default]
     Complete,
-    /// Something was taken away from the Secrets; agents keep what it was.
+    /// A part was removed from the Secrets. Agents keep its last content.
     Kept(String),
-    /// Something is not there, and never was.
+    /// A part does not exist, and never did.
     Missing(String),
-    /// Something was not read yet.
+    /// A part was not read yet.
     Unread(String),
 }
 
-/// The files that a profile speaks of.
+/// The files that a profile names.
 pub(crate) fn files(profile: &Profile) -> BTreeSet<String> {
     let ca = |nts: &Option<Nts>| nts.as_ref().and_then(|nts| nts.ca.clone());
     let asked = profile.upstreams.iter().flat_map(|each| [each.key.clone(), ca(&each.nts)]);
@@ -80,11 +81,11 @@ pub(crate) fn secrets(profile: &Profile) -> BTreeSet<String> {
     files(profile).iter().filter_map(|file| Some(secret_and_key(file)?.0.to_owned())).collect()
 }
 
-/// A bundle of all public certificates has 0.2 MB, and `timesync-keys` can hold 1 MiB.
+/// Largest content, octets. A bundle of all public certificates has 0.2 MB, and `timesync-keys` can hold 1 MiB.
 const LARGEST: usize = 256 * 1024;
 
 impl Secrets {
-    /// What a file is to hold: what its Secret says, and if that says nothing, what it has held so far.
+    /// The desired content of a file: that of its Secret; if the Secret has none, the content so far.
     pub(crate) fn content(&self, file: &str) -> Option<&Content> {
         if file == COOKIE_KEYS {
             return self.cookie_keys.as_ref().or_else(|| self.held.get(file));
@@ -96,10 +97,10 @@ impl Secrets {
         }
     }
 
-    /// Whether there is something for each file of the profile.
+    /// Checks whether each file of the profile has a content.
     pub(crate) fn supply(&self, profile: &Profile) -> Supply {
         let mut found = Supply::Complete;
-        // Keys for cookies are made here, and never missing.
+        // The operator makes the cookie keys itself, so they are never missing.
         for file in files(profile).into_iter().filter(|file| file != COOKIE_KEYS) {
             let here = match self.named_content(&file) {
                 Ok(_) => Supply::Complete,
@@ -108,7 +109,7 @@ impl Secrets {
                 Err(Lack::Unread(_)) if self.held.contains_key(&file) => Supply::Complete,
                 Err(Lack::Unread(why)) => Supply::Unread(why),
             };
-            // What holds the policy back is told before what does not.
+            // What holds the policy back takes precedence over what does not.
             if found == Supply::Complete || matches!(here, Supply::Unread(_)) {
                 found = here;
             }
@@ -142,7 +143,7 @@ impl Secrets {
 
 enum Lack {
     Missing(String),
-    /// What nodes may not have, they do not keep either.
+    /// Nodes may not have the content, and do not keep it if they have it.
     Forbidden(String),
     Unread(String),
 }
@@ -203,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        // A Secret is written as `name`, if it is not there, or as `name key`.
+        // A Secret is written as `name` if it does not exist, and as `name key` otherwise.
         let check = |named: &[&str], held: &[&str], expected: Supply| {
             let secret = |text: &&str| match text.split_once(' ') {
                 Some((name, key)) => (name.to_owned(), Some(data(&[(key, "v")]))),

@@ -1,5 +1,6 @@
-//! A queue of objects to be written: so many at once, each object once, and each with a back-off of its own after a
-//! failure, so that one that is refused for ever costs nobody else anything. Pure: time is an argument.
+//! A queue of objects to be written. It writes at most a given number at once, and each object only once at a time.
+//! After a failure each object has its own back-off, so an object that is always refused does not delay the others.
+//! Pure: time is an argument.
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
@@ -25,7 +26,7 @@ struct Pause {
 }
 
 impl<K: Clone + Ord> Lane<K> {
-    /// Writes at most `width` objects at once.
+    /// A lane that writes at most `width` objects at once.
     pub(crate) fn new(width: usize) -> Self {
         Self {
             width,
@@ -36,7 +37,8 @@ impl<K: Clone + Ord> Lane<K> {
         }
     }
 
-    /// The object is to be written. One that waits or is under way is left as it is; one that failed waits for its time.
+    /// Requests a write of the object. If the object waits or is under way, nothing changes. If its pause after a
+    /// failure has not ended, nothing changes either.
     pub(crate) fn want(&mut self, key: &K, now: Instant) {
         let pausing = self.failed.get(key).is_some_and(|pause| now < pause.until);
         if !pausing && !self.under_way.contains(key) && self.queued.insert(key.clone()) {
@@ -44,14 +46,14 @@ impl<K: Clone + Ord> Lane<K> {
         }
     }
 
-    /// The object stands as it is to be: what failed before does not count any more.
+    /// Records that the object is as desired: cancels a waiting write, and forgets an earlier failure.
     pub(crate) fn settle(&mut self, key: &K) {
-        // Its place in the queue is passed over.
+        // Its entry in the queue is skipped later.
         self.queued.remove(key);
         self.failed.remove(key);
     }
 
-    /// The next object, which is under way from now on; none if there is none, or no room within `width`.
+    /// The next object, which is under way from now on; none if no object waits, or if `width` writes run.
     fn next_within(&mut self, width: usize) -> Option<K> {
         while self.under_way.len() < width {
             let key = self.waiting.pop_front()?;
@@ -63,27 +65,27 @@ impl<K: Clone + Ord> Lane<K> {
         None
     }
 
-    /// The next object, which is under way from now on; none if there is none, or no room.
+    /// The next object, which is under way from now on; none if no object waits, or if there is no room.
     pub(crate) fn next(&mut self) -> Option<K> {
         self.next_within(self.width)
     }
 
-    /// The same while others are more urgent: one at a time.
+    /// The same while another lane is more urgent: at most one write at a time.
     pub(crate) fn next_alone(&mut self) -> Option<K> {
         self.next_within(1)
     }
 
-    /// How many wait or are under way.
+    /// The number of objects that wait or are under way.
     pub(crate) fn len(&self) -> usize {
         self.queued.len() + self.under_way.len()
     }
 
-    /// Whether nothing waits.
+    /// Returns true if no object waits.
     pub(crate) fn is_idle(&self) -> bool {
         self.queued.is_empty()
     }
 
-    /// What came of a write. One of an object that was forgotten meanwhile concerns nobody.
+    /// Takes the outcome of a write. Ignores it if the object was forgotten in the meantime.
     pub(crate) fn done(&mut self, key: &K, written: bool, now: Instant) {
         if !self.under_way.remove(key) {
             return;
@@ -97,29 +99,29 @@ impl<K: Clone + Ord> Lane<K> {
         self.failed.insert(key.clone(), pause);
     }
 
-    /// Whether the last write of the object failed.
+    /// Returns true if the last write of the object failed.
     pub(crate) fn fails(&self, key: &K) -> bool {
         self.failed.contains_key(key)
     }
 
-    /// Whether the last write of any object failed.
+    /// Returns true if the last write of any object failed.
     pub(crate) fn any_fails(&self) -> bool {
         !self.failed.is_empty()
     }
 
-    /// Whether the object is being written.
+    /// Returns true if the object is being written.
     pub(crate) fn is_under_way(&self, key: &K) -> bool {
         self.under_way.contains(key)
     }
 
-    /// Objects whose pause after a failure is over.
+    /// Objects whose pause after a failure has ended.
     pub(crate) fn due(&self, now: Instant) -> Vec<K> {
         let busy = |key: &K| self.queued.contains(key) || self.under_way.contains(key);
         let due = self.failed.iter().filter(|(key, pause)| now >= pause.until && !busy(key));
         due.map(|(key, _)| key.clone()).collect()
     }
 
-    /// Whether something is going on with the object: it waits, is under way, or failed.
+    /// Returns true if the object waits, is under way, or failed.
     pub(crate) fn has(&self, key: &K) -> bool {
         self.queued.contains(key) || self.under_way.contains(key) || self.failed.contains_key(key)
     }

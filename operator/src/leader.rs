@@ -1,6 +1,6 @@
-//! Leader election on a Lease: of all replicas one works, the others wait. A Lease has expired when it was not seen to
-//! change for its duration by *our monotonic clock*; the times written in it are never compared with ours, because wall
-//! clocks are what this program moves. Writes carry the resourceVersion, so that of two replicas one loses.
+//! Leader election on a Lease: one replica works, the others wait. A Lease has expired if it did not change for its
+//! duration by *our monotonic clock*. The times written in the Lease are never compared with our clock, because this
+//! program moves wall clocks. Each write names the resourceVersion, so that of two replicas only one succeeds.
 use std::time::{Duration, Instant};
 
 use k8s_openapi::{
@@ -19,16 +19,16 @@ use crate::{
 
 /// The Lease, in the operator's namespace.
 pub(crate) const LEASE: &str = "timesync-operator";
-/// Others wait for so long after the last sign of life.
+/// Other replicas wait for this long after the last renewal.
 const DURATION: Duration = Duration::from_secs(15);
-/// A leader that could not renew for so long stands back, well before others may take over.
+/// A leader that could not renew for this long stops its work, well before another replica may take over.
 const TERM: Duration = Duration::from_secs(10);
-/// Between two looks at the Lease.
+/// Pause between two looks at the Lease.
 const RETRY: Duration = Duration::from_secs(2);
-/// Of one request, so that a hanging API server does not eat the deadline.
+/// Time limit of one request, so that an API server that hangs does not use up the term.
 const REQUEST: Duration = Duration::from_secs(3);
 
-/// What a probe of readiness calls it.
+/// Its name at /readyz.
 const WHAT: &str = "the Lease timesync-operator";
 
 /// One replica's view of the Lease.
@@ -40,19 +40,19 @@ pub(crate) struct Leader {
     health: Health,
 }
 
-/// A state of the Lease and when we first saw it.
+/// A state of the Lease, and when this replica first saw it.
 struct Seen {
     version: Option<String>,
     since: Instant,
 }
 
 impl Leader {
-    /// `identity` must differ between replicas: the pod's name.
+    /// `identity` must differ between replicas; it is the pod's name.
     pub(crate) fn new(client: Client, namespace: &str, identity: String, term: Term, health: Health) -> Self {
         Self { leases: Api::namespaced(client, namespace), identity, seen: None, term, health }
     }
 
-    /// Waits until this replica leads. The answer changes when the Lease is free, released or expired.
+    /// Waits until this replica leads. That is possible when the Lease is free, released or expired.
     pub(crate) async fn acquire(&mut self) {
         let mut complained = false;
         loop {
@@ -74,7 +74,7 @@ impl Leader {
         }
     }
 
-    /// Renews until that has failed for too long, or somebody else leads.
+    /// Renews the Lease. Returns when that has failed for too long, or another replica leads.
     pub(crate) async fn keep(&mut self) {
         while !self.term.left().is_zero() {
             sleep(RETRY).await;
@@ -89,7 +89,7 @@ impl Leader {
         self.term.end();
     }
 
-    /// Gives the Lease back, so that another replica need not wait for its end.
+    /// Releases the Lease, so that another replica need not wait until it expires.
     pub(crate) async fn release(&mut self) {
         self.term.end();
         let released = async {
@@ -109,7 +109,7 @@ impl Leader {
         }
     }
 
-    /// Looks at the Lease, and takes or renews it if that is right; whether we lead.
+    /// Reads the Lease, and takes or renews it if allowed. Returns true if this replica leads.
     async fn attempt(&mut self) -> Result<bool, WriteError> {
         let Some(lease) = limited(REQUEST, self.leases.get_opt(LEASE)).await? else {
             return self.write(None).await;
@@ -156,7 +156,7 @@ impl Leader {
                 self.seen = Some(Seen { version: lease.metadata.resource_version, since: Instant::now() });
                 Ok(true)
             }
-            // Somebody else wrote first: the next look tells whether they lead now.
+            // Another replica wrote first. The next look shows whether it leads now.
             Err(error) if error.code() == Some(409) && !ours => Ok(false),
             Err(error) => Err(error),
         }

@@ -1,7 +1,7 @@
-//! timesync-operator: TimeSyncPolicies in; profiles for the agents, and what became of them, out.
+//! timesync-operator: TimeSyncPolicies in; profiles for the agents, and reports of their effect, out.
 //!
-//! The modules stand in the data's order. `controller` drives them; `fetch`, `secrets`, `apply`, `publish`, `collect` and
-//! `leader` talk to others, the rest is pure. `uninstall` is beside the way.
+//! The modules are in the order of the data. `controller` drives them. `fetch`, `secrets`, `apply`, `publish`,
+//! `collect` and `leader` do I/O; the rest is pure. `uninstall` is a command of its own.
 #![forbid(unsafe_code)]
 
 mod cli;
@@ -110,7 +110,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves health and metrics, waits to lead, works until told to stop.
+/// Serves health and metrics, waits to lead, and works until told to stop.
 async fn run(options: Run) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
@@ -137,7 +137,8 @@ async fn run(options: Run) -> anyhow::Result<()> {
     ended
 }
 
-/// A connection per agent is a descriptor per agent, and container runtimes begin programs with a soft limit of 1,024.
+/// Raises the limit of open files. Each agent's connection needs a descriptor, and container runtimes start programs
+/// with a soft limit of 1,024.
 fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit });
@@ -150,7 +151,7 @@ async fn client() -> anyhow::Result<Client> {
     Client::try_default().await.context("no way to the API server: not in a pod, and no KUBECONFIG")
 }
 
-/// An agent that does not answer is no reason to keep the release.
+/// Runs the uninstallation. It succeeds even if an agent does not answer, so that the release can be removed.
 async fn uninstall(agents: Agents) -> anyhow::Result<()> {
     let Agents { namespace, token_file, agent_selector, agent_port } = agents;
     let client = client().await?;
@@ -162,10 +163,10 @@ async fn uninstall(agents: Agents) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An agent sees an annotation within a second or two; the rest is for busy kubelets.
+/// An agent sees an annotation within two seconds. The rest is a margin for busy kubelets.
 const UNINSTALL_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Works while this replica leads; an end of that is an error, so that the pod starts afresh.
+/// Works while this replica leads. Its end is an error, so that the pod starts again.
 async fn lead(
     leader: &mut Leader,
     target: Target,
@@ -181,7 +182,7 @@ async fn lead(
         agent_selector: &options.agents.agent_selector,
         agent_port: options.agents.agent_port,
     };
-    // Each watch and each poll waits while its channel is full; a turn takes all that is there.
+    // Each watch and each poll waits while its channel is full. A turn takes everything that is in the channels.
     let (changed, changes) = mpsc::channel(1024);
     let (sender, answers) = mpsc::channel(1024);
     let controller = Controller {
@@ -197,7 +198,7 @@ async fn lead(
         started: Instant::now(),
         memory: Memory::default(),
     };
-    // Beside each other, so that much work does not cost the Lease.
+    // The controller has a task of its own, so that much work does not delay the renewal of the Lease.
     let mut working = JoinSet::new();
     working.spawn(controller.run());
     tokio::select! {

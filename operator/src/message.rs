@@ -1,4 +1,4 @@
-//! Texts for readers.
+//! Texts for users.
 use crate::term::WriteError;
 
 /// An error and its causes in one line.
@@ -7,7 +7,7 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = if refusal(error).is_some() { None } else { error.source() };
     while let Some(error) = cause {
         let next = said(error);
-        // Some print their cause themselves.
+        // Some errors print their cause themselves.
         if !text.ends_with(&next) {
             text = format!("{text}: {next}");
         }
@@ -20,7 +20,7 @@ fn said(error: &(dyn std::error::Error + 'static)) -> String {
     refusal(error).map_or_else(|| error.to_string(), str::to_owned)
 }
 
-/// What the API server said. kube prints it twice, with every field of it.
+/// The API server's message. kube prints it twice, with every field of it.
 fn refusal<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a str> {
     let error = match error.downcast_ref::<WriteError>() {
         Some(WriteError::Api(error)) => Some(error),
@@ -32,12 +32,12 @@ fn refusal<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a str> 
     }
 }
 
-/// A count of nodes.
+/// A number of nodes as a text.
 pub(crate) fn plural(count: usize) -> String {
     if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
 }
 
-/// The first few of a list, and how many more there are: a message is for reading.
+/// The first entries of a list, and the number of the others, to keep a message short.
 pub(crate) fn some(list: impl Iterator<Item = String>) -> String {
     const SHOWN: usize = 5;
     let list: Vec<_> = list.collect();

@@ -1,5 +1,5 @@
-//! The operator's own metrics: one struct, one registry, no globals. Labels come from closed sets
-//! and from names of policies, whose series go when they do.
+//! The operator's own metrics: one struct, one registry, no globals. Labels come from closed sets and from names of
+//! policies. When a policy is removed, its series are removed too.
 use std::{collections::BTreeMap, time::Duration};
 
 use prometheus::{
@@ -9,7 +9,7 @@ use prometheus::{
 
 use crate::status::PolicyStatus;
 
-/// All of them.
+/// All metrics of the operator.
 pub(crate) struct Metrics {
     registry: Registry,
     policy_nodes: IntGaugeVec,
@@ -26,7 +26,7 @@ impl Metrics {
     /// A registry with all metrics in it.
     ///
     /// # Errors
-    /// If two metrics have one name, or a name is not one.
+    /// If two metrics have the same name, or a name is not valid.
     pub(crate) fn new() -> Result<Self, prometheus::Error> {
         let nodes = Opts::new("timesync_policy_nodes", "Nodes of a policy by state");
         let spread = Opts::new(
@@ -71,7 +71,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Takes the figures of all policies; those of others are dropped.
+    /// Sets the figures of all policies, and drops the series of other policies.
     pub(crate) fn policies(&self, all: &BTreeMap<String, PolicyStatus>) {
         self.policy_nodes.reset();
         self.policy_spread.reset();
@@ -103,37 +103,37 @@ impl Metrics {
         }
     }
 
-    /// A round took so long.
+    /// Records the duration of a round.
     pub(crate) fn reconciled(&self, took: Duration) {
         self.reconcile_duration.observe(took.as_secs_f64());
     }
 
-    /// A round failed at a step.
+    /// Counts a round that failed at a step.
     pub(crate) fn failed(&self, reason: &str) {
         self.reconcile_errors.with_label_values(&[reason]).inc();
     }
 
-    /// A write failed.
+    /// Counts a write that failed.
     pub(crate) fn not_written(&self, kind: &str) {
         self.write_failures.with_label_values(&[kind]).inc();
     }
 
-    /// So many Events were beyond a budget.
+    /// Counts Events that exceeded a node's budget.
     pub(crate) fn events_dropped(&self, count: u64) {
         self.events_dropped.inc_by(count);
     }
 
-    /// Counts by resource what keeps the operator from its work.
+    /// The counter of what keeps the operator from its work, by resource.
     pub(crate) fn api_errors(&self) -> IntCounterVec {
         self.api_errors.clone()
     }
 
-    /// A poll failed.
+    /// Counts a poll that failed.
     pub(crate) fn not_collected(&self, reason: &str) {
         self.collect_failures.with_label_values(&[reason]).inc();
     }
 
-    /// All of them in the text format of Prometheus.
+    /// All metrics in the text format of Prometheus.
     ///
     /// # Errors
     /// If a metric cannot be written.

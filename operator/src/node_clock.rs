@@ -1,4 +1,4 @@
-//! The status of one node: a report in, a NodeClock's status out; and when that is worth writing. Pure.
+//! The status of one node: a report in; the NodeClock's status out, and the decision when to write it. Pure.
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     time::{Duration, Instant},
@@ -19,18 +19,18 @@ use kube::{Resource, core::DeserializeGuard};
 
 use crate::{build::PreparedNode, condition::condition, node_conditions, reports::Heard};
 
-/// What is kept of a NodeClock as it stands.
+/// The facts that are kept of a stored NodeClock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
-    /// A digest of what it says, without figures that change all the time.
+    /// A digest of its status, without figures that change all the time.
     pub(crate) facts: u64,
-    /// Whether it calls the clock synchronised.
+    /// True if it says that the clock is synchronised.
     pub(crate) synchronized: bool,
-    /// For the times of their last changes.
+    /// Kept for their transition times.
     pub(crate) conditions: Vec<Condition>,
-    /// The profile that it says is wanted.
+    /// The profile that it names as wanted.
     pub(crate) wanted: Option<String>,
-    /// The profile that it says runs.
+    /// The profile that it names as running.
     pub(crate) running: Option<String>,
     pub(crate) agent: Option<AgentStatus>,
     pub(crate) reported_at: Option<Time>,
@@ -41,13 +41,13 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Of an object that may not be readable; then nothing is known of its status.
+    /// The facts of an object that may not be readable. If it is not, its status counts as unknown.
     pub(crate) fn of_guarded(clock: &DeserializeGuard<NodeClock>) -> Self {
         let status = clock.0.as_ref().ok().and_then(|clock| clock.status.as_ref());
         Self::new(clock.meta(), status.unwrap_or(&NodeClockStatus::default()))
     }
 
-    /// Of an object.
+    /// The facts of an object.
     pub(crate) fn of(clock: &NodeClock) -> Self {
         Self::new(&clock.metadata, clock.status.as_ref().unwrap_or(&NodeClockStatus::default()))
     }
@@ -69,20 +69,20 @@ impl Known {
         }
     }
 
-    /// Whether the other one need not be looked at anew.
+    /// Returns true if the other one differs in nothing that needs a new look.
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
         (self.facts, &self.owner) == (other.facts, &other.owner)
     }
 
-    /// The number of the last transition of this run of the agent that became an Event.
+    /// The number of the last transition of this agent instance that became an Event.
     pub(crate) fn last_transition(&self, instance: &str) -> Option<u64> {
         let agent = self.agent.as_ref().filter(|agent| agent.instance == instance)?;
         u64::try_from(agent.last_transition).ok()
     }
 }
 
-/// The status to be written; none while it is too early to say anything. `told` is the number of the last transition of
-/// this run of the agent that became an Event.
+/// The status to be written; none while it is too early to judge. `told` is the number of the last transition of this
+/// agent instance that became an Event.
 pub(crate) fn status(
     node: &PreparedNode,
     heard: Heard<'_>,
@@ -161,7 +161,7 @@ fn reported(
     }
 }
 
-/// The clock in one word.
+/// The state of the clock in one word.
 fn state(clock: &ClockReport) -> &'static str {
     match (clock.synchronized, clock.reason) {
         (false, _) => "Unsynchronized",
@@ -171,7 +171,7 @@ fn state(clock: &ClockReport) -> &'static str {
     }
 }
 
-/// What the agent does, whatever its profile would let it do.
+/// What the agent does in fact, whatever its profile allows: it only observes during a conflict.
 fn mode_in_force(mode: Mode, report: &Report) -> String {
     let mode = if report.conflict.is_some() { Mode::Observe } else { mode };
     format!("{mode:?}")
@@ -197,7 +197,7 @@ fn rtc(rtc: &RtcReport) -> RtcStatus {
     }
 }
 
-/// A node that is not heard of: what was known of its clock is not known any more.
+/// The status of a node without a report: what was known of its clock may not be true any more.
 fn silent(node: &PreparedNode, failure: Option<&str>, previous: &Known, now: Timestamp) -> NodeClockStatus {
     let findings = node_conditions::of_silence(!node.agents.is_empty(), failure);
     unheard(node, findings, previous, now)
@@ -243,7 +243,7 @@ fn sources(sources: &[SourceReport]) -> Vec<SourceStatus> {
         poll: i32::from(source.poll),
     };
     let mut all: Vec<_> = sources.iter().map(status).collect();
-    // A list with a key: an agent that names a source twice must not make the whole status unwritable.
+    // The list has a key: an agent that names a source twice must not make the whole status invalid.
     let mut names = std::collections::BTreeSet::new();
     all.retain(|source| names.insert(source.name.clone()));
     all
@@ -257,13 +257,13 @@ fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Seconds since the epoch as a time; a node's clock can say anything.
+/// Seconds since the epoch as a time; none if out of range, since a node may report any number.
 fn at(secs: f64) -> Option<Time> {
-    // Whole microseconds: more would be noise.
+    // Whole microseconds; the rest is noise.
     Timestamp::from_microsecond((secs * 1e6) as i64).ok().map(Time)
 }
 
-/// The figures that a NodeClock was written with, and when.
+/// The figures in the last written NodeClock, and when it was written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Written {
     pub(crate) at: Instant,
@@ -272,7 +272,7 @@ pub(crate) struct Written {
 }
 
 impl Written {
-    /// Of a status that is made of this.
+    /// The figures of a status that is made of this.
     pub(crate) fn of(heard: Heard<'_>, at: Instant) -> Self {
         let clock = heard.report().map(|report| &report.clock);
         let (offset, error_bound) =
@@ -281,29 +281,29 @@ impl Written {
     }
 }
 
-/// However much happens on a node, its NodeClock is not written more often.
+/// Shortest time between two writes of a NodeClock, however much happens on its node.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(4);
-/// But for this: whether the clock is synchronised.
+/// The same if the clock becomes synchronised, or is not synchronised any more.
 const SHORTEST_URGENT_PAUSE: Duration = Duration::from_secs(1);
-/// A node that does not follow its assignment for so long is worth a write. In a rollout one that does is not: what it runs
-/// then is written in any case.
+/// If a node does not follow its assignment for this long, its NodeClock is written. During a rollout a shorter lag is
+/// no reason: the profile that then runs is written in any case.
 pub(crate) const LAG: Duration = Duration::from_secs(15);
 
-/// When a NodeClock is to be written.
+/// Whether a NodeClock is to be written, and how soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// It says what is.
+    /// No: it is right.
     No,
-    /// It does not, and has to wait, or to be looked at again.
+    /// It is not right, but must wait, or must be looked at again.
     Later,
     /// Now.
     Now,
-    /// Now, before others: the clock is synchronised no more, or again.
+    /// Now, before others: the clock became synchronised, or is not synchronised any more.
     Urgent,
 }
 
-/// Whether `new` is to be written over what stands there: something happened, or what stands there has become wrong. `lag`
-/// is since when the assignment is as it is. What is merely old is not looked for here.
+/// Decides whether `new` is to be written over the stored status: something happened, or the stored status is wrong by
+/// now. `lag` is the time since the assignment changed. Age alone is no reason here.
 pub(crate) fn due(
     new: &NodeClockStatus,
     known: Option<&Known>,
@@ -328,7 +328,7 @@ pub(crate) fn due(
     if lag >= LAG { after(SHORTEST_PAUSE, Due::Now) } else { Due::Later }
 }
 
-/// Whether a reader of the written numbers would be misled by them.
+/// Returns true if the written figures would mislead a reader.
 fn is_wrong(heard: Heard<'_>, written: Written) -> bool {
     let Heard::Report(report, _) = heard else {
         return false;
@@ -345,8 +345,9 @@ fn is_wrong(heard: Heard<'_>, written: Written) -> bool {
     moved || scaled
 }
 
-/// A digest of the status without what changes all the time, and without what is worth no write of its own: what is wanted
-/// of the node, and which of several good upstreams it follows. It holds within one run of the program.
+/// A digest of the status. It leaves out figures that change all the time, and facts that do not justify a write of
+/// their own: the profile that is wanted, and which of several good upstreams is followed. It is valid within one run
+/// of the program.
 fn facts(status: &NodeClockStatus) -> u64 {
     let mut facts = status.clone();
     (facts.offset, facts.jitter, facts.error_bound, facts.frequency) = (None, None, None, None);
@@ -366,7 +367,7 @@ fn facts(status: &NodeClockStatus) -> u64 {
     }
     for source in &mut facts.sources {
         let SourceStatus { name, address, state, .. } = std::mem::take(source);
-        // Which of the good ones is followed changes with the noise.
+        // Which of the good sources is followed changes with noise.
         let good = ["Agreeing", "Combined", "Selected"].contains(&state.as_str());
         *source = SourceStatus {
             name,
@@ -382,7 +383,7 @@ fn facts(status: &NodeClockStatus) -> u64 {
         *server = ServerStatus { serving: server.serving, ..ServerStatus::default() };
     }
     let mut digest = DefaultHasher::new();
-    // A struct of texts and numbers always makes JSON.
+    // A struct of texts and numbers can always be written as JSON.
     serde_json::to_string(&facts).unwrap_or_default().hash(&mut digest);
     digest.finish()
 }
@@ -398,7 +399,7 @@ mod tests {
         PreparedNode { wanted: Assignment::from_annotation("default.811c9dc5"), ..prepared_node() }
     }
 
-    /// A NodeClock with this status.
+    /// What is known of a NodeClock with this status.
     fn known(status: &NodeClockStatus) -> Known {
         Known::new(&ObjectMeta::default(), status)
     }

@@ -1,4 +1,4 @@
-//! The conditions of one node: what its agent says, or its silence, in; a finding for each type out. Pure.
+//! The conditions of one node: its agent's report, or the lack of one, in; a finding for each type out. Pure.
 use contract::{Mode, Report, RtcHealth, ServerReport, ServingFailure, SourceReport, SourceState};
 
 use crate::{
@@ -9,10 +9,10 @@ use crate::{
 /// A finding for each type, in the order in which they are shown.
 pub(crate) type Findings = [(&'static str, Finding); 6];
 
-/// Those whose messages change only when something happens.
+/// The conditions whose messages change only when something happens.
 pub(crate) const WITHOUT_NUMBERS: [&str; 3] = [CONFLICT, UPSTREAMS_REACHABLE, SERVING];
 
-/// Of a node whose agent is heard.
+/// The conditions of a node whose agent reports.
 pub(crate) fn of_report(report: &Report) -> Findings {
     let clock = &report.clock;
     let synchronized = Finding::new(Some(clock.synchronized), clock.reason.as_str(), &clock.message);
@@ -26,7 +26,7 @@ pub(crate) fn of_report(report: &Report) -> Findings {
     ]
 }
 
-/// Of a node that is not heard of: nothing is known.
+/// The conditions of a node without a report: nothing is known.
 pub(crate) fn of_silence(has_agent: bool, failure: Option<&str>) -> Findings {
     let finding = if has_agent {
         let why = failure.unwrap_or("it says nothing");
@@ -37,12 +37,12 @@ pub(crate) fn of_silence(has_agent: bool, failure: Option<&str>) -> Findings {
     unknown(&finding)
 }
 
-/// Of a node where something answers that is not proven to be its agent.
+/// The conditions of a node where the process that answers is not proven to be its agent.
 pub(crate) fn of_unproven(impostor: &Impostor) -> Findings {
     unknown(&Finding::new(None, reason::AGENT_NOT_PROVEN, unproven(impostor)))
 }
 
-/// What that means, and what to do.
+/// What an unproven answer means, and what to do.
 pub(crate) fn unproven(impostor: &Impostor) -> String {
     let Impostor { address, why } = impostor;
     let port = address.rsplit(':').next().unwrap_or_default();
@@ -91,7 +91,7 @@ fn upstreams(sources: &[SourceReport]) -> Finding {
     Finding::new(status, reason, message)
 }
 
-/// Whether upstreams give time, and the reason.
+/// The status of UpstreamsReachable, and its reason.
 pub(crate) fn reach(sources: &[SourceReport]) -> (Option<bool>, &'static str) {
     let any = |state| sources.iter().any(|source| source.state == state);
     match sources {
@@ -110,7 +110,7 @@ fn gives_time(source: &&SourceReport) -> bool {
 fn rtc(report: &Report) -> Finding {
     let healthy = match report.rtc.health {
         RtcHealth::Healthy => Some(true),
-        // Many virtual machines have none.
+        // Many virtual machines have no hardware clock.
         RtcHealth::Unknown | RtcHealth::Absent => None,
         RtcHealth::Unreadable
         | RtcHealth::Off
@@ -139,7 +139,7 @@ fn serving(report: &Report) -> Finding {
     }
 }
 
-/// The word that the agent's message begins with.
+/// The reason of the condition for a serving failure.
 fn failure(why: Option<ServingFailure>) -> &'static str {
     match why {
         Some(ServingFailure::PortTaken) => reason::PORT_TAKEN,
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use crate::fixtures::report;
 
-    /// What a report with `change` says of condition `type_`.
+    /// Checks the condition `type_` that follows from a report with `change`.
     fn check(type_: &str, change: impl FnOnce(&mut Report), expected: (Option<bool>, &str, &str)) {
         let mut report = report();
         change(&mut report);
@@ -204,7 +204,7 @@ mod tests {
         check(UPSTREAMS_REACHABLE, with(&[good, silent]), (Some(true), "Reachable", expected));
         let expected = "0 of 1 upstreams give time. b: It does not answer.";
         check(UPSTREAMS_REACHABLE, with(&[silent]), (Some(false), "Unreachable", expected));
-        // It answers, and yet no upstream gives time.
+        // The source answers, but gives no usable time.
         check(UPSTREAMS_REACHABLE, with(&[too_far]), (Some(false), "Unusable", "c: Its root distance"));
         check(
             UPSTREAMS_REACHABLE,

@@ -1,4 +1,4 @@
-//! What is remembered of one node from look to look, and what a look at it finds to be done. Pure: time is an argument.
+//! What the operator remembers of one node between looks, and what a look finds to be done. Pure: time is an argument.
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -18,16 +18,16 @@ use crate::{
 /// The memory of a node.
 #[derive(Debug)]
 pub(crate) struct NodeState {
-    /// What is wanted of it, and since when.
+    /// The assignment that the node is to have, and since when.
     wanted: (Assignment, Instant),
-    /// What its NodeClock was written with.
+    /// The figures that its NodeClock was written with.
     pub(crate) written: Option<Written>,
-    /// The last transition that was told, and of which run of the agent.
+    /// The agent instance, and the number of its last transition that was told.
     told: Option<(String, u64)>,
     budget: Budget,
-    /// Whether somebody in the agent's place was told of, and is still there.
+    /// True if an Event has told of another process in the agent's place, which is still there.
     impostor_told: bool,
-    /// What cannot be written for it, and why.
+    /// Which kinds of object cannot be written for the node, and why.
     pub(crate) troubles: BTreeMap<Trouble, String>,
 }
 
@@ -42,35 +42,35 @@ pub(crate) enum Trouble {
 /// What is to be done for a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// There is something to tell.
+    /// There is at least one Event to send.
     pub(crate) events: bool,
-    /// Its NodeClock is to be written; not before what is to be told was told.
+    /// Whether its NodeClock is to be written. Events are sent before it.
     pub(crate) node_clock: Due,
 }
 
-/// What is to be told of a node.
+/// The Events to send about a node.
 #[derive(Debug)]
 pub(crate) struct Telling {
     pub(crate) transitions: Option<Transitions>,
-    /// Of somebody in the agent's place.
+    /// The Event about another process in the agent's place.
     pub(crate) impostor: Option<Event>,
-    /// How many transitions are beyond the node's budget.
+    /// The number of transitions that exceed the node's budget.
     pub(crate) dropped: u64,
 }
 
-/// Those of a report that nobody was told of.
+/// The transitions of a report that were not told yet.
 #[derive(Debug)]
 pub(crate) struct Transitions {
-    /// The run of the agent.
+    /// The agent's instance.
     pub(crate) instance: String,
-    /// Number and Event, for those that have one and are within the budget.
+    /// Number and Event of each transition that has an Event and is within the budget.
     pub(crate) events: Vec<(u64, Event)>,
-    /// The number of the newest.
+    /// The number of the newest transition.
     pub(crate) last: u64,
 }
 
 impl NodeState {
-    /// Nothing is known yet.
+    /// A node of which nothing is known yet.
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             wanted: (Assignment::Unassigned, now),
@@ -82,7 +82,8 @@ impl NodeState {
         }
     }
 
-    /// What is to be done. `events_fail` says that the node's last Event could not be written, which holds up nothing else.
+    /// Decides what is to be done. `events_fail` says that the node's last Event could not be written; then its Events
+    /// do not delay its NodeClock.
     pub(crate) fn look(
         &mut self,
         node: &PreparedNode,
@@ -114,20 +115,21 @@ impl NodeState {
         let node_clock =
             status.map_or(Due::No, |status| node_clock::due(&status, known, heard, self.written, lag, now));
         if node_clock == Due::No && self.has_unsaved_events(heard, known) {
-            // Else the next operator would tell them again. What happens next is often worth a write anyway.
+            // Without this write the next operator would tell them again. It can wait, since the next change often
+            // needs a write anyway.
             let pause =
                 self.written.map_or(Duration::MAX, |written| now.saturating_duration_since(written.at));
             let node_clock = if pause >= node_clock::LAG { Due::Now } else { Due::Later };
             return Found { events, node_clock };
         }
         if node_clock == Due::No && self.written.is_none() && reported {
-            // What stands there is from before our time: from here on its figures are compared with what is heard now.
+            // An earlier operator wrote the NodeClock. From now on its figures are compared with the reports.
             self.written = known.map(|known| Written::of(heard, since(known, now, time)));
         }
         Found { events, node_clock }
     }
 
-    /// The NodeClock's status now.
+    /// The status that the NodeClock is to have now.
     pub(crate) fn status(
         &self,
         node: &PreparedNode,
@@ -139,7 +141,7 @@ impl NodeState {
         node_clock::status(node, heard, known.unwrap_or(&Known::default()), told, time)
     }
 
-    /// What is to be told now. Beyond the node's budget nothing is.
+    /// The Events to send now. Those that exceed the node's budget are dropped.
     pub(crate) fn tell(
         &mut self,
         node: &PreparedNode,
@@ -173,22 +175,22 @@ impl NodeState {
         telling
     }
 
-    /// Transitions up to a number were told, of a run of the agent.
+    /// Records that the transitions of this instance up to a number were told.
     pub(crate) fn was_told(&mut self, instance: String, last: u64) {
         self.told = Some((instance, last));
     }
 
-    /// So many Events of the budget could not be written, and will be tried again.
+    /// Gives back Events to the budget that could not be written. They are tried again.
     pub(crate) fn give_back(&mut self, count: usize) {
         self.budget.give_back(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// Somebody in the agent's place was told of.
+    /// Records that another process in the agent's place was told of.
     pub(crate) fn impostor_was_told(&mut self) {
         self.impostor_told = true;
     }
 
-    /// Something could be written for the node, or not and why.
+    /// Records that something could be written for the node, or why not.
     pub(crate) fn note(&mut self, trouble: Trouble, why: Option<String>) {
         match why {
             Some(why) => self.troubles.insert(trouble, why),
@@ -196,7 +198,7 @@ impl NodeState {
         };
     }
 
-    /// Whether an Event was told that the NodeClock does not count yet.
+    /// Returns true if an Event was told that the stored NodeClock does not count yet.
     fn has_unsaved_events(&self, heard: Heard<'_>, known: Option<&Known>) -> bool {
         let Some(report) = heard.report() else { return false };
         let saved = known.and_then(|known| known.last_transition(&report.instance));
@@ -211,33 +213,34 @@ impl NodeState {
     }
 }
 
-/// When a NodeClock was written that is from before our time, as far as can be told.
+/// When a NodeClock was written by an earlier operator, as far as can be told.
 fn since(known: &Known, now: Instant, time: Timestamp) -> Instant {
     let age = known.updated_at.as_ref().and_then(|at| Duration::try_from(time.duration_since(at.0)).ok());
     age.and_then(|age| now.checked_sub(age)).unwrap_or(now)
 }
 
-/// A NodeClock is written anew in this time, so that a reader sees that somebody keeps it true. A little less than the five
-/// minutes that its column UPDATED promises.
+/// A NodeClock is written again after this time, so that a reader sees that an operator keeps it up to date. The time
+/// is a little less than the five minutes that the description of its column UPDATED promises.
 pub(crate) const REFRESH: Duration = Duration::from_secs(290);
 
-/// Which NodeClocks are written anew only because they are old: as many a second as it takes to come round in time, the
-/// oldest first, so that thousands that were written together do not stay together.
+/// Decides which NodeClocks are written only because they are old. It writes as many per second as are needed to reach
+/// all in time, the oldest first. So thousands that were written together do not stay together.
 #[derive(Debug, Default)]
 pub(crate) struct Refresh {
     credit: f64,
-    /// NodeClocks a second.
+    /// NodeClocks per second.
     rate: f64,
 }
 
 const MOST_SPENT: Duration = Duration::from_secs(5);
 
-/// Nothing that was written just now is written anew.
+/// A NodeClock that is younger than this is not written again.
 const YOUNGEST: Duration = Duration::from_secs(5);
 
 impl Refresh {
-    /// The nodes whose turn it is after `elapsed` more, of `count` nodes, while `busy` NodeClocks are to be written anyway;
-    /// `written` says of those that can be written when that was last, if it was since our start.
+    /// The nodes whose turn it is after a further `elapsed`, of `count` nodes, while `busy` NodeClocks are to be
+    /// written for other reasons. `written` has the nodes that can be written, and when each was last written since our
+    /// start.
     pub(crate) fn due<'a>(
         &mut self,
         elapsed: Duration,
@@ -258,8 +261,9 @@ impl Refresh {
         old[..count].iter().map(|(name, _)| *name).collect()
     }
 
-    /// A NodeClock of this age was written, in its turn or for another reason; none: it was not written since our start. One
-    /// that is written often spares little. What was written together does not stop the rest for longer than a few seconds.
+    /// Records that a NodeClock of this age was written, for whatever reason; none means that it was not written since
+    /// our start. The younger it was, the less its write counts. A large number of writes at once delays the others for
+    /// a few seconds at most.
     pub(crate) fn spent(&mut self, age: Option<Duration>) {
         let spared = age.map_or(1.0, |age| (age.as_secs_f64() / REFRESH.as_secs_f64()).min(1.0));
         self.credit = (self.credit - spared).max(-MOST_SPENT.as_secs_f64() * self.rate);
@@ -359,7 +363,7 @@ mod tests {
             due.then(|| alone.spent(None)).is_some()
         });
         assert_eq!(at.take(2).collect::<Vec<_>>(), [290, 580]);
-        // What was written for another reason need not be renewed.
+        // A NodeClock that was written for another reason need not be refreshed.
         let mut busy = Refresh::default();
         let mut count = 0;
         for secs in 1..=1000 {
@@ -367,7 +371,7 @@ mod tests {
             let all = names.iter().map(|name| (name.as_str(), None));
             let due = busy.due(Duration::from_secs(1), names.len(), 0, all, now).len();
             (0..due + 10).for_each(|_| busy.spent(None));
-            // One that is written each second is no help to the others.
+            // A NodeClock that is written each second does not spare the others their turn.
             (0..100).for_each(|_| busy.spent(Some(Duration::from_secs(1))));
             count += due;
         }

@@ -1,6 +1,6 @@
-//! When to nudge the kubelet of a node whose agent does not run what its annotation says, or needs a key that was
-//! changed. A volume can lag behind a
-//! pod's annotations by a minute; any further change of them makes the kubelet look again. Pure: time is an argument.
+//! Decides when to nudge a kubelet: if the node's agent does not run the profile in its annotation, or needs a key that
+//! was changed. A volume can lag behind a pod's annotations by a minute. A further change of the annotations makes the
+//! kubelet refresh it. Pure: time is an argument.
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -10,22 +10,22 @@ use contract::{Assignment, ProfileFailure, Report};
 
 use crate::facts::AgentPod;
 
-/// A kubelet that has delivered the annotation, and is going to deliver the ConfigMap by itself, has done so by then.
+/// A kubelet that has delivered the annotation, and delivers the ConfigMap without a nudge, has done so by then.
 const FIRST: Duration = Duration::from_secs(2);
-/// One that has not delivered the annotation is busy: another change of it is no help soon.
+/// A kubelet that has not delivered the annotation is busy. A further change does not help it soon.
 const FIRST_UNSEEN: Duration = Duration::from_secs(15);
-/// The kubelet's own round is about as long.
+/// The longest interval, about as long as the kubelet's own sync period.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// After a change of a key, which no report speaks of: once the kubelet has seen the Secret change, and again in case
-/// that it had not.
+/// Delays after a change of a key, which no report mentions: one for when the kubelet has seen the Secret change, and
+/// more in case it had not.
 const AFTER_KEYS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
 
-/// Agents that lag behind, by the pod's uid.
+/// Agents that do not run their assignment yet, by the pod's uid.
 #[derive(Debug, Default)]
 pub(crate) struct Nudges {
     waiting: BTreeMap<String, Waiting>,
-    /// When to nudge because of a key, the next one last.
+    /// When to nudge because of a changed key, the next time last.
     keys: BTreeMap<String, Vec<Instant>>,
     /// When the annotation was written.
     annotated: BTreeMap<String, Instant>,
@@ -45,14 +45,14 @@ impl Nudges {
         self.keys.insert(pod.to_owned(), AFTER_KEYS.iter().rev().map(|delay| now + *delay).collect());
     }
 
-    /// The pod's annotation was written just now: reports of before say nothing of it.
+    /// Records that the pod's annotation was written now. Earlier reports say nothing about it.
     pub(crate) fn annotated(&mut self, pod: &str, now: Instant) {
         self.waiting.remove(pod);
         self.annotated.insert(pod.to_owned(), now);
     }
 
-    /// Whether the pod is to be nudged now. `report` is the agent's newest, and when it came. Before the annotation is
-    /// written, and without a report from after that, there is nothing to judge by.
+    /// Returns true if the pod is to be nudged now. `report` is the agent's newest report, and when it came. Before the
+    /// annotation is written, and without a later report, there is nothing to judge by.
     pub(crate) fn due(
         &mut self,
         agent: &AgentPod,
@@ -110,7 +110,7 @@ impl Waiting {
     }
 }
 
-/// Whether a look at the volume could help: not if the agent has read the profile and refuses it.
+/// Returns true if a refresh of the volume could help. It cannot if the agent has read the profile and refuses it.
 fn lags(wanted: &Assignment, report: &Report) -> bool {
     match wanted {
         Assignment::Unassigned => false,
@@ -118,7 +118,7 @@ fn lags(wanted: &Assignment, report: &Report) -> bool {
         Assignment::Profile(profile) => {
             let error = report.profile_error.as_ref().map(|error| error.reason);
             let refused = report.assignment == *wanted && error == Some(ProfileFailure::ProfileInvalid);
-            // A key that was edited by hand is repaired in the ConfigMap long before the node's copy of it is.
+            // If the key was edited by hand, the ConfigMap is repaired long before the node's copy of it.
             let spoilt = error == Some(ProfileFailure::HashMismatch);
             spoilt || (report.profile.as_ref() != Some(profile) && !refused)
         }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::fixtures::{agent, report};
 
-    /// A pod with this annotation.
+    /// An agent's pod with this annotation.
     fn pod(annotation: &Assignment) -> AgentPod {
         agent("n", Some(&annotation.to_string()))
     }
@@ -186,7 +186,7 @@ mod tests {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
         assert!((1..90).all(|secs| !nudges.due(&old, &wanted, Some((&report, at(secs))), at(secs))));
-        // Once it is annotated, its time begins.
+        // After the annotation is written, its own time begins.
         nudges.annotated(&old.uid, at(90));
         let new = pod(&wanted);
         let due: Vec<_> = (91..120)

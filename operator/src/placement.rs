@@ -1,15 +1,16 @@
-//! Which nodes get an agent: what the DaemonSet's pod template says of it in; for a node, yes or no, out. Pure. The
-//! rule is that of Kubernetes' DaemonSet controller (pkg/controller/daemon, `NodeShouldRunDaemonPod`, as of 1.36), so that
-//! a node without an agent can be told apart: no agent can come, or one is missing.
+//! Decides which nodes get an agent: the DaemonSet's pod template in; for a node, yes or no, out. Pure. The rule is
+//! that of Kubernetes' DaemonSet controller (pkg/controller/daemon, `NodeShouldRunDaemonPod`, as of 1.36). It tells
+//! apart two kinds of nodes without an agent: those that can have none, and those whose agent is missing.
 //!
-//! The template is handed over on the command line, so that the operator needs no right to read DaemonSets. What the
-//! scheduler alone looks at (resources, ports, affinity to pods) is not considered: such an agent is Pending, and missing.
+//! The template comes from the command line, so the operator needs no right to read DaemonSets. What only the scheduler
+//! checks (resources, ports, affinity to pods) is ignored: the pod of such an agent is Pending, and the agent counts as
+//! missing.
 use std::{collections::BTreeMap, str::FromStr};
 
 use k8s_openapi::api::core::v1 as core;
 use serde::de::DeserializeOwned;
 
-/// What the pod template says. What is absent excludes no node.
+/// The parts of the pod template that decide. An absent part excludes no node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Placement {
     pub(crate) node_selector: Option<NodeSelector>,
@@ -68,7 +69,7 @@ impl NodeSelector {
     }
 }
 
-/// `affinity`, of which the required node affinity alone decides: a node must satisfy one of its terms.
+/// `affinity`, of which only the required node affinity decides: a node must satisfy one of its terms.
 #[derive(Clone, Debug)]
 pub(crate) struct Affinity(Option<Vec<Term>>);
 
@@ -99,7 +100,7 @@ impl Affinity {
     }
 }
 
-/// All of its requirements must hold. A term without any holds for no node.
+/// A term, all of whose requirements must hold. A term without requirements matches no node.
 #[derive(Clone, Debug)]
 struct Term {
     labels: Vec<Requirement>,
@@ -137,10 +138,10 @@ impl Term {
     }
 }
 
-/// The only field of a node that Kubernetes lets an affinity ask for.
+/// The only field of a node that Kubernetes allows in a node affinity.
 const NAME_FIELD: &str = "metadata.name";
 
-/// What must hold of a label, or of the node's name.
+/// A requirement on a label, or on the node's name.
 #[derive(Clone, Debug)]
 struct Requirement {
     key: String,
@@ -186,7 +187,7 @@ impl Requirement {
         Ok(Self { key: key.clone(), holds })
     }
 
-    /// An absent label is in no list, and is no number.
+    /// An absent label is in no list, and is not a number.
     fn holds(&self, value: Option<&str>) -> bool {
         let is_one_of =
             |values: &[String]| value.is_some_and(|value| values.iter().any(|each| each == value));
@@ -202,7 +203,7 @@ impl Requirement {
     }
 }
 
-/// `tolerations`, and those that the DaemonSet controller adds.
+/// `tolerations`, with those that the DaemonSet controller adds.
 #[derive(Clone, Debug)]
 pub(crate) struct Tolerations(Vec<core::Toleration>);
 
@@ -215,7 +216,7 @@ impl FromStr for Tolerations {
         for (index, toleration) in tolerations.iter().enumerate() {
             let path = format!("tolerations[{index}]");
             let core::Toleration { effect, key, operator, toleration_seconds: _, value } = toleration;
-            // The API server takes an empty text for an absent one.
+            // The API server treats an empty text as an absent one.
             let given = |text: &Option<String>| text.clone().unwrap_or_default();
             match given(operator).as_str() {
                 "Exists" if !given(value).is_empty() => return Err(wrong(path, "Exists takes no value")),
@@ -241,7 +242,7 @@ impl FromStr for Tolerations {
 }
 
 impl Tolerations {
-    /// Returns true if no taint keeps an agent away. PreferNoSchedule keeps nothing away.
+    /// Returns true if every taint that could keep an agent away is tolerated. PreferNoSchedule keeps no agent away.
     fn cover(&self, taints: &[core::Taint]) -> bool {
         taints.iter().filter(|taint| ["NoSchedule", "NoExecute"].contains(&taint.effect.as_str())).all(
             |taint| {
@@ -263,8 +264,8 @@ fn tolerates(toleration: &core::Toleration, taint: &core::Taint) -> bool {
             || value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
 }
 
-/// Keys and effects of taints that every pod of a DaemonSet tolerates, whatever their value; the last one because
-/// agents are on the host network (pkg/controller/daemon/util, `AddOrUpdateDaemonPodTolerations`).
+/// Keys and effects of the taints that every pod of a DaemonSet tolerates, whatever their value. The last one is
+/// tolerated because agents use the host network (pkg/controller/daemon/util, `AddOrUpdateDaemonPodTolerations`).
 const ADDED: [(&str, &str); 7] = [
     ("node.kubernetes.io/not-ready", "NoExecute"),
     ("node.kubernetes.io/unreachable", "NoExecute"),
@@ -279,13 +280,13 @@ const ADDED: [(&str, &str); 7] = [
 mod tests {
     use super::*;
 
-    /// `labels` as in `a=1,b=`.
+    /// Labels from a text such as `a=1,b=`.
     fn labels(text: &str) -> BTreeMap<String, String> {
         let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
         pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
-    /// `taints` as kubectl writes them: `key=value:effect,key:effect`.
+    /// Taints from a text as kubectl writes them: `key=value:effect,key:effect`.
     fn taints(text: &str) -> Vec<core::Taint> {
         let taint = |text: &str| {
             let (name, effect) = text.split_once(':').unwrap();
@@ -305,7 +306,7 @@ mod tests {
         placement.reaches("n1", &labels(node), &[])
     }
 
-    /// `terms` is the inside of nodeSelectorTerms.
+    /// Returns true if a node affinity with these terms, the content of nodeSelectorTerms, matches a node.
     fn wanted(terms: &str, node: &str) -> bool {
         let affinity = format!(
             r#"{{"nodeAffinity":{{"requiredDuringSchedulingIgnoredDuringExecution":{{"nodeSelectorTerms":[{terms}]}}}}}}"#
@@ -314,7 +315,7 @@ mod tests {
         placement.reaches("n1", &labels(node), &[])
     }
 
-    /// One requirement on labels.
+    /// Returns true if one requirement on labels holds.
     fn holds(requirement: &str, node: &str) -> bool {
         wanted(&format!(r#"{{"matchExpressions":[{{{requirement}}}]}}"#), node)
     }
@@ -436,7 +437,7 @@ mod tests {
             (r#"[{"key":"a","operator":"","value":"b"}]"#, "a=c:NoSchedule", false),
             (r#"[{"key":"a"}]"#, "a:NoSchedule", true),
             (r#"[{"key":"a"}]"#, "a=b:NoSchedule", false),
-            // It may stay for an hour, so it is put there.
+            // The pod may stay for an hour, so it is placed on the node.
             (r#"[{"key":"a","operator":"Exists","tolerationSeconds":3600}]"#, "a=b:NoExecute", true),
             (
                 r#"[{"key":"a","value":"b"},{"key":"c","operator":"Exists"}]"#,
@@ -458,7 +459,7 @@ mod tests {
             ("node.kubernetes.io/pid-pressure:NoSchedule", true),
             ("node.kubernetes.io/unschedulable=x:NoSchedule", true),
             ("node.kubernetes.io/network-unavailable:NoSchedule", true),
-            // Of another effect they are not its own.
+            // The taint has another effect, so it is not one that every DaemonSet tolerates.
             ("node.kubernetes.io/not-ready:NoSchedule", false),
             ("node.kubernetes.io/unreachable:NoSchedule", false),
             ("node.kubernetes.io/unschedulable:NoExecute", false),

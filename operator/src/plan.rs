@@ -1,6 +1,6 @@
-//! The third step: which policy is in force on a node. Pure. Of the policies whose selector matches, the first in
-//! order of precedence wins. A refused policy, or one whose keys are not there, takes no further node and gives none
-//! up: its last good profile stays where it is. For now every node gets its profile at once.
+//! The third step: decides which policy is in force on a node. Pure. Of the policies whose selector matches, the first
+//! in order of precedence wins. A policy that is refused, or whose keys are missing, takes no further node and gives
+//! none up: its last good profile stays where it is. Every node gets its profile at once.
 use std::{collections::BTreeMap, sync::Arc};
 
 use contract::{Assignment, ProfileName};
@@ -8,7 +8,7 @@ use kube::core::SelectorExt;
 
 use crate::{facts::AgentPod, validate::Policy};
 
-/// What one node gets.
+/// The plan of one node.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Planned {
     pub(crate) choice: Choice,
@@ -19,11 +19,11 @@ pub(crate) struct Planned {
 /// What a node is to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
-    /// No policy is for it.
+    /// No policy selects the node.
     Nothing,
-    /// What the policy of this name asks for.
+    /// The profile of the policy with this name.
     Wish(String),
-    /// This profile of a policy that is refused in its present form, or lacks a key.
+    /// This profile, of a policy whose present form is refused, or lacks a key.
     LastGood(ProfileName),
 }
 
@@ -38,7 +38,8 @@ impl Choice {
     }
 }
 
-/// Decides for one node. `policies` are in order of precedence; `is_there` says whether the text of a profile is known.
+/// Decides for one node. `policies` are in order of precedence. `is_there` returns true if the text of a profile is
+/// known.
 pub(crate) fn plan(
     policies: &[Policy],
     labels: &BTreeMap<String, String>,
@@ -51,7 +52,7 @@ pub(crate) fn plan(
     Planned { choice, lost }
 }
 
-/// What the policy would have the node run; none if it is not for this node.
+/// What the policy would have the node run; none if the node is not the policy's.
 fn claim(
     policy: &Policy,
     labels: &BTreeMap<String, String>,
@@ -62,12 +63,12 @@ fn claim(
     if policy.ready().is_some() {
         return matches.then(|| Choice::Wish(policy.name.clone()));
     }
-    // The spec is not to be trusted, selector included: what stands on the pod counts.
+    // A refused spec is not used, and neither is its selector: the annotation on the pod counts.
     let running = agents.iter().find_map(|agent| match agent.assignment() {
         Assignment::Profile(profile) if profile.policy() == policy.name => Some(profile),
         _ => None,
     });
-    // A pod without annotation is new: its node had the last good profile, if it had any.
+    // A pod without annotation is new: its node had the last good profile, if there was one.
     let new = agents.iter().any(|agent| agent.annotation.is_none());
     let last_good = || policy.last_good().filter(|profile| new && matches && is_there(profile));
     running.or_else(last_good).map(Choice::LastGood)
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
     use crate::{fetch::Fetched, fixtures::agent, validate::validate};
 
-    /// What a node of a tier gets, which has an agent with this annotation, if any.
+    /// The plan of a node of this tier, whose agent, if it has one, has this annotation.
     fn planned(policies: &[&str], tier: &str, annotation: Option<Option<&str>>) -> Planned {
         let read = |yaml: &&str| Arc::new(serde_norway::from_str(yaml).unwrap());
         let fetched = Fetched { policies: policies.iter().map(read).collect(), ..Fetched::default() };
@@ -115,7 +116,7 @@ mod tests {
         let of_core = choice(&[refused], "core", Some(Some("all.12345678")));
         assert_eq!(of_core, running, "the new selector does not match, and does not count");
         assert_eq!(choice(&[refused], "edge", Some(Some("none"))), Choice::Nothing);
-        // A valid policy of higher rank may still take the node.
+        // A valid policy of higher precedence may still take the node.
         let of_edge = choice(&[refused, EDGE], "edge", Some(Some("all.12345678")));
         assert_eq!(of_edge, Choice::Wish("edge".to_owned()));
     }

@@ -1,4 +1,5 @@
-//! The conditions of one policy: what is prepared for it, and what its nodes say, in; a finding for each type out. Pure.
+//! The conditions of one policy: what is prepared for it, and its nodes' reports, in; a finding for each type out.
+//! Pure.
 use std::time::Instant;
 
 use contract::{ProfileFailure, Reason, approximately};
@@ -34,7 +35,7 @@ pub(crate) fn findings(
     ]
 }
 
-/// A policy without nodes is as ready as a DaemonSet without nodes is.
+/// A policy without nodes is ready, as a DaemonSet without nodes is.
 fn ready(accepted: &Finding, rolled_out: &Finding) -> Finding {
     match (accepted.status, rolled_out.status) {
         (Some(true), Some(true)) => {
@@ -48,7 +49,7 @@ fn ready(accepted: &Finding, rolled_out: &Finding) -> Finding {
     }
 }
 
-/// What every condition about nodes says if there are none, or no agent on any of them.
+/// The finding of every condition about nodes if the policy has no nodes, or none of them has an agent.
 fn nobody(nodes: &[Standing<'_>]) -> Option<Finding> {
     if nodes.is_empty() {
         return Some(Finding::new(None, reason::NO_NODES, "No node is under this policy."));
@@ -58,7 +59,7 @@ fn nobody(nodes: &[Standing<'_>]) -> Option<Finding> {
     (!agents).then(|| Finding::new(None, reason::NO_AGENTS, message))
 }
 
-/// What a condition says while nothing is heard of some nodes.
+/// The finding of a condition while some nodes do not report.
 fn unheard(nodes: &[Standing<'_>]) -> Option<Finding> {
     let silent: Vec<_> = nodes.iter().filter(|standing| standing.heard.report().is_none()).collect();
     if silent.is_empty() {
@@ -69,7 +70,7 @@ fn unheard(nodes: &[Standing<'_>]) -> Option<Finding> {
     Some(Finding::new(None, reason::NODES_UNKNOWN, message))
 }
 
-/// What else is to be said of the nodes, a sentence each.
+/// Further remarks about the nodes, one sentence each.
 fn notes(subject: &Subject<'_>) -> String {
     let group = subject.group;
     let mut notes: String = group
@@ -147,7 +148,7 @@ fn rolled_out(subject: &Subject<'_>) -> Finding {
     Finding::new(Some(false), reason, message)
 }
 
-/// What to say of a policy whose Secrets do not hold what it names.
+/// The finding if the Secrets do not hold the keys that the policy names.
 fn lack_of_keys(subject: &Subject<'_>) -> Option<Finding> {
     let goes_on = match subject.profile {
         Some(profile) => format!("Profile {profile} goes on"),

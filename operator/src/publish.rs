@@ -1,5 +1,5 @@
-//! Writes what is to be seen: NodeClocks, statuses of policies, Events. How it reads was decided by `node_clock`,
-//! `status` and `events`; each write overwrites the version that was seen, as in `apply`.
+//! Writes what users see: NodeClocks, statuses of policies, Events. Their content was decided by `node_clock`, `status`
+//! and `events`. Each write names the version that was seen, as in `apply`.
 use api::{NodeClock, NodeClockStatus, TimeSyncPolicy, TimeSyncPolicyStatus};
 use k8s_openapi::api::events::v1::Event;
 use kube::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Target {
-    /// Writes a NodeClock over what is known of it; what is known then.
+    /// Writes a NodeClock over the known version of it. Returns the facts of the written one.
     pub(crate) async fn write_node_clock(
         &self,
         node: &NodeFacts,
@@ -29,7 +29,7 @@ impl Target {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let mut version = known.and_then(|known| known.version.clone());
         if known.and_then(|known| known.owner.as_deref()) != Some(node.uid.as_str()) {
-            // The node's end is the end of its NodeClock.
+            // The owner reference: Kubernetes deletes the NodeClock together with its node.
             let owner = json!({"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": node.uid});
             let mut object = custom::<NodeClock>(&node.name, version.as_deref());
             object["metadata"]["ownerReferences"] = json!([owner]);
@@ -42,7 +42,7 @@ impl Target {
         Ok(Known::of(&written))
     }
 
-    /// Writes the status of a policy. One that was deleted, perhaps made anew, in the meantime has none to write.
+    /// Writes the status of a policy. If the policy was deleted in the meantime, does nothing.
     pub(crate) async fn write_policy(
         &self,
         policy: &Policy,
@@ -59,7 +59,7 @@ impl Target {
         }
     }
 
-    /// Sends an Event; one that is there already was told by somebody.
+    /// Sends an Event. If it exists already, another replica or an earlier run has sent it, which is a success.
     pub(crate) async fn tell(&self, event: &Event) -> Result<(), WriteError> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), NAMESPACE);
         match self.term.write(api.create(&PostParams::default(), event)).await {

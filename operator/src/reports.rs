@@ -1,4 +1,4 @@
-//! What was last heard of each node, and from when on silence counts. Pure: answers and time are arguments.
+//! The last report of each node, and when a node counts as silent. Pure: answers and time are arguments.
 use std::{
     collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
@@ -12,16 +12,16 @@ use crate::{
     message::chain,
 };
 
-/// A node that is silent for so long is not known to be synchronised: three long polls.
+/// A node that sends no report for this long, three long polls, is not known to be synchronised.
 const SILENT_AFTER: Duration = Duration::from_secs(90);
 
-/// Another process may have the agent's port if nothing but unproven answers came for this long: an agent that ends or
-/// starts is one for a moment at most.
+/// Another process may have the agent's port if only unproven answers came for this long. An agent that ends or starts
+/// gives such answers for a moment at most.
 const UNPROVEN_AFTER: Duration = Duration::from_secs(4);
-/// And only while they come.
+/// The last unproven answer must not be older than this.
 const UNPROVEN_FOR: Duration = Duration::from_secs(30);
 
-/// What was heard, by node.
+/// What is known of the nodes, by node.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     nodes: HashMap<String, Hearing>,
@@ -29,32 +29,32 @@ pub(crate) struct Reports {
 
 #[derive(Debug)]
 struct Hearing {
-    /// Since when we listen, or heard of the node last.
+    /// When the node was added, or when its last report came.
     since: Instant,
     pod: String,
     last: Option<(Box<Report>, Timestamp)>,
-    /// Why nothing comes, if the last try failed.
+    /// Why there is no report, if the last try failed.
     failure: Option<String>,
-    /// Since when, and when last, something answered that was not proven to be the agent; and what it lacks.
+    /// When the first and the last unproven answer came, and why the last one is not believed.
     unproven: Option<(Instant, Instant, Impostor)>,
-    /// What was known when [`Reports::turned`] was asked last.
+    /// What was known when [`Reports::turned`] was called last.
     kind: HeardKind,
 }
 
 /// What is known of a node.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Heard<'a> {
-    /// The newest report and when it came.
+    /// The newest report, and when it came.
     Report(&'a Report, Timestamp),
-    /// Nothing yet, and it is too early to judge. Whether it was tried at all.
+    /// No report yet, and it is too early to judge. `tried` is true if a try has failed.
     Waiting { tried: bool },
-    /// Something answers, and it is not proven to be the agent; what it lacks.
+    /// A process answers that is not proven to be the agent, and why.
     Unproven(&'a Impostor),
-    /// Nothing for 90 s; the last failure.
+    /// No report for 90 s, and the last failure.
     Silent(Option<&'a str>),
 }
 
-/// Of which kind that is.
+/// The variant of [`Heard`] alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum HeardKind {
     Report,
@@ -86,7 +86,7 @@ impl<'a> Heard<'a> {
 }
 
 impl Reports {
-    /// Takes an answer of a node that is listened to; `now` and `time` are the same instant. Whether the agent runs another
+    /// Takes an answer of a known node. `now` and `time` are the same instant. Returns true if the agent runs another
     /// profile than before.
     pub(crate) fn note(&mut self, answer: Answer, now: Instant, time: Timestamp) -> bool {
         let Answer { node, pod, result } = answer;
@@ -111,7 +111,7 @@ impl Reports {
         }
     }
 
-    /// Begins to listen to a node, if it is new.
+    /// Adds a node, if it is new.
     pub(crate) fn listen_to(&mut self, node: &str, now: Instant) {
         if !self.nodes.contains_key(node) {
             self.nodes.insert(node.to_owned(), Hearing::new(now));
@@ -142,25 +142,26 @@ impl Reports {
         }
     }
 
-    /// Whether something else is known of a node than when this was asked last, only because time went by.
+    /// Returns true if what is known of the node has changed since the last call, as it may by the passage of time
+    /// alone.
     pub(crate) fn turned(&mut self, node: &str, now: Instant) -> bool {
         let kind = HeardKind::of(self.of(node, now));
         let before = self.nodes.get_mut(node).map(|hearing| std::mem::replace(&mut hearing.kind, kind));
         before.is_some_and(|before| before != kind)
     }
 
-    /// What this very pod last said, and how long ago that came; its predecessor on the node does not count.
+    /// The last report of this very pod, and when it came. A report of an earlier pod on the node does not count.
     pub(crate) fn of_pod(&self, node: &str, pod: &str, now: Instant) -> Option<(&Report, Instant)> {
         let hearing = self.nodes.get(node).filter(|hearing| hearing.pod == pod)?;
         Some((self.of(node, now).report()?, hearing.since))
     }
 
-    /// Whether the last try failed: then the next failure is no news.
+    /// Returns true if the last try failed. Then another failure is not logged again.
     pub(crate) fn fails(&self, node: &str) -> bool {
         self.nodes.get(node).is_some_and(|hearing| hearing.failure.is_some())
     }
 
-    /// Every profile that an agent said it runs, however long ago.
+    /// Every profile that an agent has reported as running, however long ago.
     pub(crate) fn profiles(&self) -> BTreeSet<ProfileName> {
         let last = self.nodes.values().filter_map(|hearing| hearing.last.as_ref());
         let running: BTreeSet<_> = last.filter_map(|(report, _)| report.profile.as_ref()).collect();
@@ -180,7 +181,7 @@ impl Hearing {
         }
     }
 
-    /// The unproven answers, if the last one was just now.
+    /// The unproven answers, if the last one is recent.
     fn unproven(&self, now: Instant) -> Option<&(Instant, Instant, Impostor)> {
         self.unproven.as_ref().filter(|(_, last, _)| now.saturating_duration_since(*last) <= UNPROVEN_FOR)
     }

@@ -1,18 +1,18 @@
-//! A line in the log when a policy's profile begins to go to its nodes, and one when all of them run it.
+//! Logs when a policy's profile begins to go to its nodes, and when all of them run it.
 use std::collections::BTreeMap;
 
 use tracing::info;
 
 use crate::{condition::ROLLED_OUT, status::PolicyStatus};
 
-/// The profile of each policy, and whether it was rolled out.
+/// The profile of each policy, and whether it is rolled out.
 #[derive(Debug, Default)]
 pub(crate) struct Rollouts {
     seen: BTreeMap<String, (Option<String>, bool)>,
 }
 
 impl Rollouts {
-    /// Logs what changed since it was asked last.
+    /// Logs what changed since the last call.
     pub(crate) fn tell(&mut self, statuses: &BTreeMap<String, PolicyStatus>) {
         for (policy, PolicyStatus { status, counts, .. }) in statuses {
             let mut conditions = status.conditions.iter();

@@ -1,7 +1,7 @@
-//! The Secrets that policies name and that are labelled for it, each watched by itself. Of other Secrets no data is ever
-//! read: the API server selects by label, name and type. Of a named one that is not among them the operator asks for the
-//! row that `kubectl get secret` shows, and says why it is not taken. In: the names; out: what they hold. Each change wakes
-//! the controller.
+//! Watches each Secret that a policy names and that has the label, by itself. The data of other Secrets is never read:
+//! the API server selects by label, name and type. If a named Secret is not selected, the operator asks for the row
+//! that `kubectl get secret` shows, and says why the Secret is not taken. Names in; data out. Each change wakes the
+//! controller.
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
@@ -30,34 +30,35 @@ mod row;
 
 use row::Row;
 
-/// The label of Secrets that may be given to nodes. Who may write policies decides which Secrets are named; only who may
-/// write Secrets decides which can be taken.
+/// The label of Secrets that nodes may have. Users who may write policies decide which Secrets are named. Only users
+/// who may write Secrets decide which can be taken.
 const LABEL: &str = "timesync.dev/keys";
-/// Every object of the chart has it: the token's Secret, and the one that agents mount.
+/// Every object of the chart has this label, such as the token's Secret and the one that agents mount.
 const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "timesync");
-/// Types that hold credentials of the cluster: service accounts, joining nodes, and all that a helm release was given.
+/// Types that hold credentials of the cluster: of service accounts, of nodes that join, and all values of a helm
+/// release.
 const FORBIDDEN: [&str; 3] =
     ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/release.v1"];
 
-/// The watches, running.
+/// The running watches.
 pub(crate) struct SecretWatches {
     client: Client,
     namespace: String,
     wake: Wake,
     watches: BTreeMap<String, SecretWatch>,
-    /// Named, and never looked at.
+    /// Named Secrets of the chart itself, which are never read.
     own: BTreeSet<String>,
 }
 
 struct SecretWatch {
     store: Store<Secret>,
-    /// What is there under this name while the store is empty; none before that is known.
+    /// What has this name while the store is empty; none until that is known.
     other: Arc<Mutex<Option<Other>>>,
-    /// Ends with the watch.
+    /// Ends when the watch is dropped.
     _task: JoinSet<()>,
 }
 
-/// What is there under the name of a Secret that the watch does not show.
+/// What has the name of a Secret that the watch does not show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Other {
     Nothing,
@@ -65,13 +66,13 @@ enum Other {
 }
 
 impl SecretWatches {
-    /// Watches nothing yet.
+    /// Starts without watches.
     pub(crate) fn new(client: Client, namespace: &str, wake: Wake) -> Self {
         let namespace = namespace.to_owned();
         Self { client, namespace, wake, watches: BTreeMap::new(), own: BTreeSet::new() }
     }
 
-    /// Watches these from now on, and no others.
+    /// Watches exactly these Secrets from now on.
     pub(crate) fn follow(&mut self, names: &BTreeSet<String>) {
         let (own, names): (BTreeSet<_>, BTreeSet<_>) =
             names.iter().cloned().partition(|name| name == keys::SECRET);
@@ -85,7 +86,8 @@ impl SecretWatches {
         }
     }
 
-    /// What those hold that were read, none where nothing is taken; and why nothing is taken of those that are there.
+    /// The data of the Secrets that were read, none for one that does not exist or is not taken; and for the latter,
+    /// why.
     pub(crate) fn fetch(&self) -> (BTreeMap<String, Option<Data>>, BTreeMap<String, Untaken>) {
         let (mut named, mut untaken) = (BTreeMap::new(), BTreeMap::new());
         let mut refuse = |name: &str, why| {
@@ -111,7 +113,7 @@ impl SecretWatches {
         (named, untaken)
     }
 
-    /// Why a Secret is not taken that is there.
+    /// Why a Secret that exists is not taken.
     fn why(&self, name: &str, type_: &str) -> Untaken {
         if FORBIDDEN.contains(&type_) {
             return Untaken::Forbidden(format!(
@@ -133,9 +135,9 @@ fn is_own(meta: &ObjectMeta) -> bool {
     meta.labels.as_ref().is_some_and(|labels| labels.get(PART_OF.0).is_some_and(|value| value == PART_OF.1))
 }
 
-/// How long the API server may take for one row.
+/// Longest time that the API server may take for one row.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How soon a Secret without the label is noticed. One with the label wakes the watch.
+/// A Secret without the label is noticed after this time at most. One with the label wakes the watch.
 const LOOK: Duration = Duration::from_secs(15);
 
 impl SecretWatch {
@@ -163,7 +165,7 @@ impl SecretWatch {
     }
 }
 
-/// Finds out what is there while the watch shows nothing.
+/// Finds out what has the name while the watch shows nothing.
 struct Look {
     client: Client,
     namespace: String,
@@ -175,7 +177,7 @@ struct Look {
 }
 
 impl Look {
-    /// Runs as long as the watch.
+    /// Runs as long as the watch does.
     async fn run(self) {
         if self.store.wait_until_ready().await.is_err() {
             return;
@@ -217,7 +219,7 @@ impl Look {
     }
 }
 
-/// Of a Secret its data is kept, and whose it is. Nothing is kept of our own.
+/// Keeps a Secret's data and its labels only. Of the chart's own Secrets no data is kept.
 fn reduce(secret: &mut Secret) {
     let Secret { metadata, data, immutable, string_data, type_ } = secret;
     let (name, namespace) = (metadata.name.take(), metadata.namespace.take());
@@ -242,7 +244,7 @@ pub(crate) fn watch_one(
     keep(watch(api, this), "secrets", wake, tasks)
 }
 
-/// What a watched Secret holds; none if it is not there.
+/// The data of a watched Secret; none if it does not exist.
 pub(crate) fn data(store: &Store<Secret>) -> Option<Data> {
     store.state().first().map(|secret| entries(secret))
 }

@@ -1,5 +1,6 @@
-//! HTTP for the kubelet and for Prometheus: /healthz, /readyz, /metrics. Open, as such endpoints are; it tells nothing
-//! but figures, and at /readyz what keeps the operator from its work. A replica that waits for its turn is as healthy as the one that leads.
+//! HTTP for the kubelet and for Prometheus: /healthz, /readyz, /metrics. No token is needed, as is usual for such
+//! endpoints. They show figures only, and at /readyz what keeps the operator from its work. A replica that waits to
+//! lead is as healthy as the one that leads.
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
@@ -15,7 +16,8 @@ use tracing::error;
 
 use crate::{health::Health, metrics::Metrics};
 
-/// A kubelet, two Prometheus servers and a few people are far fewer. All of them may have one address behind a NAT.
+/// A kubelet, two Prometheus servers and a few people need far fewer connections. Behind a NAT all of them may have one
+/// address.
 const LIMITS: Limits = Limits { connections: 128, per_address: 64, lifetime: Duration::from_secs(30) };
 
 /// Opens the port.
@@ -31,7 +33,7 @@ pub(crate) async fn open(listen: SocketAddr) -> std::io::Result<TcpListener> {
     }
 }
 
-/// Answers for ever.
+/// Serves the port, without end.
 pub(crate) async fn serve(listener: TcpListener, metrics: Arc<Metrics>, health: Health) {
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -41,7 +43,7 @@ pub(crate) async fn serve(listener: TcpListener, metrics: Arc<Metrics>, health: 
     timesync_http::serve(listener, routes, LIMITS, None).await;
 }
 
-/// Ready is who can do its work when its turn comes.
+/// A replica is ready if it could do its work when it leads.
 async fn readiness(health: Health) -> (StatusCode, String) {
     let troubles = health.troubles();
     if troubles.is_empty() {
@@ -92,7 +94,7 @@ mod tests {
         }
         let mut open = 0;
         for stream in &mut held {
-            // Those that were closed say so at once.
+            // Connections that were closed return at once.
             let read = tokio::time::timeout(Duration::from_millis(1), stream.read(&mut [0; 1])).await;
             open += usize::from(read.is_err());
         }

@@ -1,5 +1,5 @@
-//! The last step: what a policy's status says. Pure: what is prepared and what was heard in, a status out. The operator
-//! itself remembers only since when a deviation lasts.
+//! The last step: makes the status of each policy. Pure: what is prepared and the nodes' reports in; a status out. The
+//! operator itself remembers only when a deviation began.
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use crate::{
     validate::Policy,
 };
 
-/// What a policy's status says, with the numbers behind its texts.
+/// The status of a policy, with the numbers behind its texts.
 #[derive(Clone, Debug)]
 pub(crate) struct PolicyStatus {
     pub(crate) status: TimeSyncPolicyStatus,
@@ -29,14 +29,14 @@ pub(crate) struct PolicyStatus {
     pub(crate) spread: Option<f64>,
 }
 
-/// Since when a policy's offset or spread is beyond its threshold.
+/// When a policy's offset or spread first exceeded its threshold.
 #[derive(Debug, Default)]
 pub(crate) struct Deviations {
     since: BTreeMap<(String, &'static str), Instant>,
 }
 
 impl Deviations {
-    /// Whether the deviation has lasted for `hold`.
+    /// Returns true if the deviation has lasted for `hold`.
     pub(crate) fn lasts(
         &mut self,
         policy: &str,
@@ -58,18 +58,18 @@ impl Deviations {
     }
 }
 
-/// What is known beside the reports.
+/// What is known besides the reports.
 pub(crate) struct Background<'a> {
     pub(crate) prepared: &'a Prepared,
     pub(crate) states: &'a HashMap<String, NodeState>,
     /// Why the ConfigMap or the Secret cannot be written.
     pub(crate) store_trouble: Option<&'a str>,
-    /// Whether this run of the operator began just now.
+    /// True if this run of the operator has just begun.
     pub(crate) starting: bool,
 }
 
-/// The status of each policy, by name. Right after a start of the operator a policy is left out while one of its agents has
-/// not been tried yet: counts would dip for a moment.
+/// The status of each policy, by name. Just after the operator's start, a policy is left out until each of its agents
+/// was asked. Otherwise its counts would be too low for a moment.
 pub(crate) fn status(
     background: &Background<'_>,
     reports: &Reports,
@@ -112,13 +112,13 @@ pub(crate) fn status(
     all
 }
 
-/// A policy and all that its conditions are made of.
+/// A policy, and everything that its conditions follow from.
 pub(crate) struct Subject<'a> {
     pub(crate) policy: &'a Policy,
-    /// The one that is in force under its name.
+    /// The profile that is in force for the policy.
     pub(crate) profile: Option<&'a ProfileName>,
     pub(crate) group: &'a Group<'a>,
-    /// Why its profile cannot be stored, if it is not.
+    /// Why its profile cannot be stored; none if it is stored.
     pub(crate) store_trouble: Option<&'a str>,
 }
 
@@ -126,9 +126,9 @@ pub(crate) struct Subject<'a> {
 #[derive(Default)]
 pub(crate) struct Group<'a> {
     pub(crate) nodes: Vec<Standing<'a>>,
-    /// Those where no agent can run.
+    /// The nodes where no agent can run.
     pub(crate) without_agent: Vec<&'a str>,
-    /// How many nodes other policies took, by their names.
+    /// The number of nodes that each other policy took, by the policy's name.
     pub(crate) taken: BTreeMap<&'a str, usize>,
     untried: bool,
 }
@@ -151,22 +151,22 @@ impl Standing<'_> {
         self.heard.report().filter(|report| report.clock.synchronized)
     }
 
-    /// Its report, if the clock is synchronised for this reason.
+    /// Returns true if the clock is synchronised, with this reason.
     pub(crate) fn synchronized_by(&self, reason: Reason) -> bool {
         self.synchronized().is_some_and(|report| report.clock.reason == reason)
     }
 
-    /// Who else steers its clock, if somebody does.
+    /// The conflict, if another process steers the node's clock.
     pub(crate) fn conflict(&self) -> Option<&ConflictReport> {
         self.heard.report().and_then(|report| report.conflict.as_ref())
     }
 
-    /// Why something cannot be written for it.
+    /// Why this kind of object cannot be written for the node.
     pub(crate) fn trouble(&self, trouble: Trouble) -> Option<&str> {
         self.state?.troubles.get(&trouble).map(String::as_str)
     }
 
-    /// Why there is no report.
+    /// The reason for which there is no report.
     pub(crate) fn silence(&self) -> &'static str {
         match self.heard {
             _ if self.node.agents.is_empty() => reason::NO_AGENT,
@@ -192,7 +192,7 @@ fn of(subject: &Subject<'_>, deviations: &mut Deviations, now: Instant, time: Ti
         without_agent: number(subject.group.without_agent.len()),
     };
     let offset = |report: &Report| report.clock.offset.filter(|offset| offset.is_finite());
-    // Who holds over knows how far off the clock can be, and not how far it is.
+    // In holdover the largest error is known, but not the offset.
     let measured = nodes.iter().filter(|each| !each.synchronized_by(Reason::Holdover));
     let offsets = measured.filter_map(|each| {
         let report = each.synchronized()?;
@@ -233,11 +233,11 @@ pub(crate) struct WrittenPolicy {
     pub(crate) spread: Option<f64>,
 }
 
-/// Figures move all the time; words and counts do not.
+/// Shortest pause between two writes for figures, which change all the time. Texts and counts do not.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// Whether a status is to be written over the one that stands there.
+/// Returns true if a status is to be written over the stored one.
 pub(crate) fn worth_writing(
     new: &PolicyStatus,
     stored: &TimeSyncPolicyStatus,
@@ -262,7 +262,7 @@ pub(crate) fn worth_writing(
     pause >= LONGEST_PAUSE || (pause >= SHORTEST_PAUSE && wrong)
 }
 
-/// The status without its figures, which also stand in the messages of conditions about them.
+/// The status without its figures, which are also in the messages of conditions about them.
 fn facts(status: &TimeSyncPolicyStatus) -> TimeSyncPolicyStatus {
     let mut facts = TimeSyncPolicyStatus { worst: None, spread: None, ..status.clone() };
     for condition in facts.conditions.iter_mut().filter(|condition| condition.reason.ends_with("Exceeded")) {
@@ -285,12 +285,12 @@ mod tests {
         keys::{Content, Secrets},
     };
 
-    /// A cluster of `nodes` under one policy, with what each agent says; `None` is a failure to connect.
+    /// The status of one policy for `nodes`, from each agent's report; `None` is a failed connection.
     fn statuses(spec: &str, said: &[(&str, Option<Report>)], after: Duration) -> PolicyStatus {
         statuses_of(spec, said, after, |_, _| ())
     }
 
-    /// The same after a change of what is prepared and remembered.
+    /// The same, after a change of what is prepared and remembered.
     fn statuses_of(
         spec: &str,
         said: &[(&str, Option<Report>)],
@@ -542,7 +542,7 @@ mod tests {
         check(&found, "Conflict", "Unknown", "NoNodes", "");
     }
 
-    /// What an older operator wrote must be readable, or every policy would be unreadable during an upgrade.
+    /// A status that an older operator wrote must be readable. Otherwise no policy could be read during an upgrade.
     #[test]
     fn the_status_of_the_former_version_is_read() {
         let former = r#"{"observedGeneration": 3, "nodes": {"matched": 2, "applied": 2, "synchronized": 1, "stepped": 1}}"#;

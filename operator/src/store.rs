@@ -1,6 +1,6 @@
-//! Keeps the Secret with the keys and the ConfigMap with the profiles as they are to be. The Secret comes first: no agent is
-//! given a profile without its keys. A refusal holds up those policies alone whose profile is not stored yet. Pure: the
-//! writes are the `writer`'s.
+//! Decides when to write the Secret with the keys and the ConfigMap with the profiles. The Secret is written first: no
+//! agent gets a profile without its keys. If the API server refuses a write, only policies whose profile is not stored
+//! yet must wait. Pure: `writer` does the writes.
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use crate::build::{Content, Prepared};
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// How far the writing is.
+/// The state of the writes.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     under_way: bool,
@@ -29,28 +29,28 @@ struct Failure {
 #[derive(Debug)]
 pub(crate) struct StoreWrite {
     pub(crate) content: Content,
-    /// Files whose content is another one, so that the Secret is to be written.
+    /// Files whose content differs; if there is one, the Secret is to be written.
     pub(crate) files: BTreeSet<String>,
-    /// Whether the ConfigMap is to be written.
+    /// True if the ConfigMap is to be written.
     pub(crate) profiles: bool,
-    /// The versions that are overwritten.
+    /// The versions that the writes replace.
     pub(crate) keys_version: Option<String>,
     pub(crate) profiles_version: Option<String>,
 }
 
 impl Store {
-    /// Whether it is time to try again.
+    /// Returns true if a failed write is to be tried again now.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         !self.under_way && self.failure.as_ref().is_some_and(|failure| now >= failure.again)
     }
 
-    /// Why the last write failed, if it did.
+    /// Why the last write failed; none if it did not.
     pub(crate) fn trouble(&self) -> Option<&str> {
         self.failure.as_ref().map(|failure| failure.why.as_str())
     }
 
-    /// What is to be written, which is under way from now on. None if nothing differs, if a write is under way, or if one
-    /// failed just now.
+    /// Begins a write and returns its content. Returns none if nothing differs, if a write is under way, or if the
+    /// pause after a failure has not ended.
     pub(crate) fn begin(
         &mut self,
         prepared: &Prepared,
@@ -71,7 +71,8 @@ impl Store {
         Some(StoreWrite { content, files, profiles, keys_version, profiles_version })
     }
 
-    /// What came of the write: why it failed, if it did. Whether that is news.
+    /// Records the outcome of the write: why it failed, if it did. Returns true for a failure that differs from the one
+    /// before.
     pub(crate) fn ended(&mut self, failure: Option<String>, now: Instant) -> bool {
         self.under_way = false;
         let Some(why) = failure else {

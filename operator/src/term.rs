@@ -1,5 +1,5 @@
-//! How long this replica leads for certain: every write to the cluster asks before it begins, and has a time limit that
-//! ends earlier. Time is CLOCK_BOOTTIME, which goes on while a machine is suspended.
+//! The term: for how long this replica leads for certain. Every write to the cluster checks it before it begins, and
+//! has a time limit that ends before the term does. Time is CLOCK_BOOTTIME, which runs while the machine is suspended.
 use std::{
     sync::{
         Arc,
@@ -11,43 +11,43 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::timeout;
 
-/// A time on CLOCK_BOOTTIME.
+/// A time of CLOCK_BOOTTIME.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct BootTime(Duration);
 
 impl BootTime {
-    /// Now.
+    /// The present time.
     pub(crate) fn now() -> Self {
         let now = clock_gettime(ClockId::Boottime);
-        // Both are never negative here, and the second is below a second.
+        // Neither is ever negative here, and the nanoseconds are less than a second.
         let (secs, nanos) = (u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0));
         Self(Duration::new(secs, nanos))
     }
 }
 
-/// Until when this replica leads; shared by whoever writes.
+/// The end of the term, shared by all parts that write.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Term {
-    /// Nanoseconds on CLOCK_BOOTTIME; 0 before the first term.
+    /// Nanoseconds of CLOCK_BOOTTIME; 0 before the first term.
     until: Arc<AtomicU64>,
 }
 
-/// Why a request did nothing, as far as is known.
+/// Why a request failed, or may have failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriteError {
-    /// Another replica may lead by now.
+    /// Another replica may lead by now, so the write was not begun.
     #[error("this replica may not lead any more, so nothing was written")]
     NotLeading,
-    /// Perhaps it was written.
+    /// The time limit has passed. The write may have been done or not.
     #[error("the API server takes too long")]
     Timeout,
-    /// The API server's answer, or none.
+    /// The API server's refusal, or an error of the connection.
     #[error(transparent)]
     Api(#[from] kube::Error),
 }
 
 impl WriteError {
-    /// The API server's status code, if it refused.
+    /// The API server's status code, if it sent one.
     pub(crate) fn code(&self) -> Option<u16> {
         match self {
             Self::Api(kube::Error::Api(status)) => Some(status.code),
@@ -55,8 +55,8 @@ impl WriteError {
         }
     }
 
-    /// Whether RBAC refuses, as it does for every object of the kind, by `User "…" cannot patch resource "…"`: an admission
-    /// policy refuses single objects, in other words.
+    /// Returns true if RBAC refuses, with a message `User "…" cannot patch resource "…"`: then it refuses every object
+    /// of the kind. An admission policy refuses single objects, with another message.
     pub(crate) fn lacks_right(&self) -> bool {
         let Self::Api(kube::Error::Api(status)) = self else { return false };
         let user = status.message.split_once("User \"").map_or("", |(_, after)| after);
@@ -65,32 +65,33 @@ impl WriteError {
     }
 }
 
-/// No write takes longer, whatever is left of the term.
+/// Time limit of a write, however much of the term is left.
 const LONGEST_WRITE: Duration = Duration::from_secs(5);
-/// With less left nothing is begun: a write would end too near to the end.
+/// If less than this is left, no write begins, since it could end too close to the end of the term.
 const SHORTEST_LEFT: Duration = Duration::from_millis(500);
 
 impl Term {
-    /// The Lease was renewed by a request that began at `asked`; others wait for `length` after they saw that.
+    /// Begins a new term after a renewal of the Lease. The renewing request began at `asked`; other replicas wait for
+    /// longer than `length` after they saw it.
     pub(crate) fn renew(&self, asked: BootTime, length: Duration) {
         let until = asked.0 + length;
         self.until.store(u64::try_from(until.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
-    /// The Lease is another's, or given back.
+    /// Ends the term: another replica has the Lease, or it was released.
     pub(crate) fn end(&self) {
         self.until.store(0, Ordering::SeqCst);
     }
 
-    /// What is left of it.
+    /// The rest of the term.
     pub(crate) fn left(&self) -> Duration {
         Duration::from_nanos(self.until.load(Ordering::SeqCst)).saturating_sub(BootTime::now().0)
     }
 
-    /// Does one write, if this replica leads for long enough.
+    /// Does one write, if enough of the term is left.
     ///
     /// # Errors
-    /// It does not, or the write failed or took too long.
+    /// If too little of the term is left, or if the write failed or took too long.
     pub(crate) async fn write<T>(
         &self,
         call: impl Future<Output = Result<T, kube::Error>>,
@@ -106,7 +107,7 @@ impl Term {
 /// Does one request within a time limit.
 ///
 /// # Errors
-/// It failed or took too long.
+/// If the request failed or took too long.
 pub(crate) async fn limited<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, kube::Error>>,

@@ -1,5 +1,6 @@
-//! From the vocabulary of the API to that of the profile, and nowhere else: a policy's spec in, a [`profile::Profile`]
-//! or the reason of a refusal out. No client, no clock. Absent fields keep the profile's own defaults.
+//! Translates the vocabulary of the API into that of the profile; no other file does. A policy's spec in; a
+//! [`profile::Profile`], or the reason of a refusal, out. No client, no clock. An absent field keeps the profile's own
+//! default.
 use std::collections::BTreeSet;
 
 use contract::{Span, key_files};
@@ -7,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use kube::core::Selector;
 use profile::{CheckError, Profile};
 
-/// Why a field cannot be carried out.
+/// Why the operator cannot carry out a field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("spec.{field}: {problem}")]
 pub(crate) struct FieldError {
@@ -16,14 +17,14 @@ pub(crate) struct FieldError {
 }
 
 impl FieldError {
-    /// An error at `field`, named from `spec` on.
+    /// An error at `field`, whose path begins with `spec`.
     pub(crate) fn new(field: impl Into<String>, problem: impl ToString) -> Self {
         Self { field: field.into(), problem: problem.to_string() }
     }
 }
 
-/// What the check of profiles says, with the fields as the policy has them. A policy names Secrets where a profile names
-/// the files that they become.
+/// Rewrites an error of the profile's check with the policy's field names. Where a profile names a file, a policy names
+/// the Secret that becomes the file.
 pub(crate) fn in_the_words_of_the_spec(error: &CheckError) -> FieldError {
     let written = |field: &str| match field {
         "serve.nts.certificate" | "serve.nts.privateKey" => "serve.nts.tlsSecret".to_owned(),
@@ -40,7 +41,7 @@ pub(crate) fn in_the_words_of_the_spec(error: &CheckError) -> FieldError {
     FieldError { field, problem }
 }
 
-/// The profile that a spec asks for, not checked yet. A number that no profile can hold is refused here.
+/// The profile that a spec asks for, before its check. A number that the profile's types cannot hold is refused here.
 pub(crate) fn profile(spec: &api::TimeSyncPolicySpec) -> Result<Profile, FieldError> {
     let api::TimeSyncPolicySpec {
         node_selector: _,
@@ -126,7 +127,7 @@ fn upstream(index: usize, upstream: &api::Upstream) -> Result<profile::Upstream,
     })
 }
 
-/// The file on the nodes that a Secret's value becomes.
+/// The file on the nodes that a value of a Secret becomes.
 fn file(secret: &api::SecretKey) -> String {
     let api::SecretKey { name, key } = secret;
     key_files::file_name(name, key)
@@ -135,7 +136,7 @@ fn file(secret: &api::SecretKey) -> String {
 fn entry(entry: &api::Restrict) -> profile::Restrict {
     let api::Restrict { source, flags } = entry;
     let mut flags: Vec<_> = flags.iter().copied().map(flag).collect();
-    // A set in the API: its order must not make another profile.
+    // The flags are a set in the API: their order must not change the profile.
     flags.sort_unstable();
     profile::Restrict { source: source.clone(), flags }
 }
@@ -174,7 +175,7 @@ fn stratum(stratum: &api::Stratum) -> Result<profile::Stratum, FieldError> {
 
 fn serve(serve: &api::Serve) -> Result<profile::Serve, FieldError> {
     let api::Serve { enabled, port, rate_limit, workers, keys, nts } = serve;
-    // As flags, in no order that would mean something.
+    // The keys are a set too, so their order means nothing.
     let keys: BTreeSet<_> = keys.iter().flatten().map(file).collect();
     Ok(profile::Serve {
         enabled: *enabled,
@@ -204,7 +205,7 @@ fn serve_nts(nts: &api::ServeNts) -> Result<profile::ServeNts, FieldError> {
     })
 }
 
-/// What a Secret of type kubernetes.io/tls has (k8s.io/api/core/v1, types.go).
+/// The keys of a Secret of type kubernetes.io/tls (k8s.io/api/core/v1, types.go).
 const TLS_CERT_KEY: &str = "tls.crt";
 const TLS_PRIVATE_KEY_KEY: &str = "tls.key";
 
@@ -266,7 +267,7 @@ fn span(field: &str, text: &str) -> Result<Span, FieldError> {
     text.parse().map_err(|error| FieldError::new(field, error))
 }
 
-/// The selector that a spec asks for; an absent one takes every node.
+/// The selector that a spec asks for. An absent one selects every node.
 pub(crate) fn selector(spec: &api::TimeSyncPolicySpec) -> Result<Selector, FieldError> {
     let Some(api::LabelSelector { match_labels, match_expressions }) = &spec.node_selector else {
         return Ok(Selector::default());
@@ -292,8 +293,8 @@ pub(crate) fn selector(spec: &api::TimeSyncPolicySpec) -> Result<Selector, Field
     Selector::try_from(selector).map_err(|error| FieldError::new("nodeSelector", error))
 }
 
-/// Refuses a key that no label can have (k8s.io/apimachinery, `IsQualifiedName`): it would match no node, or with NotIn
-/// and DoesNotExist every one.
+/// Refuses a key that no label can have (k8s.io/apimachinery, `IsQualifiedName`). Such a key would match no node, or
+/// every node with NotIn and DoesNotExist.
 fn label_key(field: &str, key: &str) -> Result<(), FieldError> {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
@@ -315,7 +316,7 @@ fn label_key(field: &str, key: &str) -> Result<(), FieldError> {
     ))
 }
 
-/// The same of a value, which may be empty.
+/// The same for a value, which may be empty.
 fn label_value(field: &str, value: &str) -> Result<(), FieldError> {
     if is_label_text(value) {
         return Ok(());
@@ -344,7 +345,7 @@ mod tests {
         assert_eq!(translated("{}"), Profile::default());
     }
 
-    /// The API's defaults stand in the CRD, the profile's in `contract`: they must be the same.
+    /// The CRD has the API's defaults, crate `profile` has the profile's: they must be the same.
     #[test]
     fn both_sets_of_defaults_agree() {
         let empty =
@@ -437,7 +438,7 @@ mod tests {
         let spec = serde_norway::from_str("{clock: {maxChange: soon}}").unwrap();
         assert!(profile(&spec).unwrap_err().to_string().starts_with("spec.clock.maxChange: \"soon\" is not"));
     }
-    /// What the API server refuses today may have been stored before.
+    /// An object that the API server refuses today may have been stored by an earlier version.
     #[test]
     fn labels_that_cannot_be_are_refused_in_selectors() {
         let key = |key: &str| {

@@ -1,6 +1,7 @@
-//! Before the release goes: takes the Lease, so that the operator writes no more; tells each agent that keeps a static pod for
-//! its node's next boot, by an annotation of its own pod, to take it away, and waits until its report says so; then withdraws
-//! what the statuses say. Who does not, or is not heard of, is named and left: nothing blocks the uninstallation.
+//! Runs before the release is removed. It takes the Lease, so that the operator writes nothing more. By an annotation
+//! of the agent's pod, it tells each agent that keeps a static pod for its node's next boot to remove it, and waits
+//! until the agent reports that. Then it withdraws the statuses. An agent that does not answer or does not remove its
+//! static pod is named in the log: nothing blocks the uninstallation.
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -30,37 +31,38 @@ use crate::{
 mod lease;
 mod statuses;
 
-/// Whom to tell, and how they are asked.
+/// Which agents to tell, and how to ask them.
 pub(crate) struct Uninstall {
     pub(crate) client: Client,
     pub(crate) namespace: String,
     pub(crate) agent_selector: String,
     pub(crate) agent_port: u16,
     pub(crate) token_file: PathBuf,
-    /// So long agents are waited for.
+    /// How long to wait for the agents.
     pub(crate) patience: Duration,
 }
 
-/// How long the Lease is tried for.
+/// How long to try to take the Lease.
 const LEASE_PATIENCE: Duration = Duration::from_secs(10);
-/// How long statuses are written: with the agents' minute the whole ends before the chart's Job is ended.
+/// How long to write statuses. With the agents' minute, the whole ends before the chart's Job is ended.
 const STATUSES_PATIENCE: Duration = Duration::from_secs(100);
 
-/// Not the operator's, which would take back what it did not write itself.
+/// Not the operator's field manager: then the operator's next apply, which does not name this annotation, would remove
+/// it.
 const FIELD_MANAGER: &str = "timesync-uninstall";
 
-/// Agents come and go until the DaemonSet is deleted.
+/// Interval between two lists of the agents' pods, which may come and go until the DaemonSet is deleted.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Annotations under way together.
+/// Annotations that are written at the same time.
 const AT_ONCE: usize = 32;
-/// Pods in memory together.
+/// Pods in memory at the same time.
 const PAGE: u32 = 500;
-/// Of one request.
+/// Time limit of one request.
 const REQUEST: Duration = Duration::from_secs(10);
 
 impl Uninstall {
-    /// Does all of it. The answer is who was not heard to have taken its static pod away, for a reader.
+    /// Runs all steps. Returns, by node, why the removal of a static pod is not confirmed, for a reader.
     pub(crate) async fn run(self) -> BTreeMap<String, String> {
         let alone = lease::take(&self.client, &self.namespace, Instant::now() + LEASE_PATIENCE).await;
         let open = self.tell_agents().await;
@@ -72,7 +74,7 @@ impl Uninstall {
         open
     }
 
-    /// Tells them and waits.
+    /// Tells the agents, and waits for their reports.
     async fn tell_agents(&self) -> BTreeMap<String, String> {
         let deadline = Instant::now() + self.patience;
         let (sender, mut answers) = mpsc::channel(64);
@@ -107,7 +109,7 @@ impl Uninstall {
         }
     }
 
-    /// Those that can be told.
+    /// The agents that can be told.
     async fn agents(&self) -> Result<Vec<AgentPod>, kube::Error> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut params = ListParams::default().labels(&self.agent_selector).limit(PAGE);
@@ -123,7 +125,7 @@ impl Uninstall {
         }
     }
 
-    /// A patch that names the uid meets no other pod of the same name.
+    /// Writes the annotation. The patch names the uid, so it changes no other pod of the same name.
     async fn tell(&self, agent: &AgentPod) -> Result<(), String> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let annotations = BTreeMap::from([(BootPod::ANNOTATION, BootPod::REMOVE)]);
@@ -131,7 +133,7 @@ impl Uninstall {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         match timeout(REQUEST, api.patch_metadata(&agent.name, &params, &Patch::Merge(&change))).await {
             Ok(Ok(_)) => Ok(()),
-            // It has gone meanwhile, and its successor is in the next list.
+            // The pod has gone. Its successor is in the next list.
             Ok(Err(kube::Error::Api(status))) if status.code == 404 || status.code == 409 => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("the API server takes too long".to_owned()),
@@ -139,7 +141,8 @@ impl Uninstall {
     }
 }
 
-/// Whether an agent sees the annotation: its pod has it as a file. Where static pods are switched off, no agent keeps one.
+/// Returns true if an agent sees the annotation: its pod has it as a file. If static pods are switched off, no agent
+/// keeps one.
 fn hears(pod: &Pod) -> bool {
     let path = format!("metadata.annotations['{}']", BootPod::ANNOTATION);
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
@@ -153,9 +156,9 @@ fn hears(pod: &Pod) -> bool {
 /// How far the agents are.
 #[derive(Debug, Default)]
 struct Progress {
-    /// Whether a list of them was had.
+    /// True if the pods were listed at least once.
     listed: bool,
-    /// By the uid of the pod.
+    /// By the pod's uid.
     agents: BTreeMap<String, Agent>,
 }
 
@@ -164,12 +167,12 @@ struct Agent {
     node: String,
     told: bool,
     done: bool,
-    /// Why it is not.
+    /// Why the agent is not done.
     why: String,
 }
 
 impl Progress {
-    /// These are the agents now; the answer is who was not told yet.
+    /// Takes the present agents. Returns those that were not told yet.
     fn follow<'a>(&mut self, agents: &'a [AgentPod]) -> Vec<&'a AgentPod> {
         self.listed = true;
         let there: BTreeSet<_> = agents.iter().map(|agent| agent.uid.as_str()).collect();
@@ -185,7 +188,7 @@ impl Progress {
         agents.iter().filter(|agent| self.agents.get(&agent.uid).is_some_and(|known| !known.told)).collect()
     }
 
-    /// What came of telling it.
+    /// Records the outcome of telling an agent.
     fn told(&mut self, agent: &AgentPod, outcome: Result<(), String>) {
         let Some(known) = self.agents.get_mut(&agent.uid) else { return };
         match outcome {
@@ -209,7 +212,7 @@ impl Progress {
                 known.done = false;
                 known.why = format!("its agent has not removed it yet{between}{message}");
             }
-            // What was heard before still holds.
+            // An earlier report that the static pod is removed still holds.
             Err(failure) if !known.done => known.why = format!("its agent does not answer: {failure}"),
             Err(_) => {}
         }
@@ -219,7 +222,7 @@ impl Progress {
         self.listed && self.agents.values().all(|agent| agent.done && agent.told)
     }
 
-    /// Who is not done, by node, and why.
+    /// The agents that are not done, by node, and why.
     fn open(&self) -> BTreeMap<String, String> {
         if !self.listed {
             return [("all".to_owned(), "the agents' pods could not be listed".to_owned())].into();
@@ -229,7 +232,8 @@ impl Progress {
     }
 }
 
-/// An agent without orders for the next boot has put nothing there.
+/// Returns true if no static pod is left. An agent that does not know the feature, or whose file does not ask for it,
+/// has installed none.
 fn is_gone(report: &Report) -> bool {
     report.boot.as_ref().is_none_or(|boot| boot.state == BootPodState::Absent)
 }

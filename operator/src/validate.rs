@@ -1,7 +1,7 @@
-//! The second step: which policies can be carried out. The API server has checked the most; here an object that cannot
-//! be read, or that the check of profiles refuses, is refused with a reason: it is the check that agents make, so what is
-//! taken here every agent takes. Pure: a picture in, a picture with
-//! proof out. A refused policy stays in the list, since its last good profile goes on.
+//! The second step: decides which policies can be carried out. The API server has checked most rules. Here a policy is
+//! refused, with a reason, if the object cannot be read, or if the check of profiles refuses it. Agents make the same
+//! check, so every agent takes what is taken here. Pure: a picture in, a validated picture out. A refused policy stays
+//! in the list, since its last good profile stays in force.
 use std::collections::BTreeSet;
 
 use api::TimeSyncPolicy;
@@ -19,7 +19,7 @@ use crate::{
     translate::{self, FieldError},
 };
 
-/// A picture of the cluster in which every policy is either good or refused.
+/// A picture of the cluster in which every policy is either valid or refused.
 #[derive(Debug)]
 pub(crate) struct Validated {
     /// In order of precedence: highest priority, then oldest, then first by name.
@@ -29,13 +29,13 @@ pub(crate) struct Validated {
 }
 
 impl Validated {
-    /// The Secrets that good policies name.
+    /// The Secrets that valid policies name.
     pub(crate) fn secrets_named(&self) -> BTreeSet<String> {
         let good = self.policies.iter().filter_map(|policy| policy.wish.as_ref().ok());
         good.flat_map(|checked| keys::secrets(checked.profile())).collect()
     }
 
-    /// Whether a good policy asks for keys that cookies are sealed with.
+    /// Returns true if a valid policy needs keys that seal cookies.
     pub(crate) fn wants_cookie_keys(&self) -> bool {
         let asks =
             |checked: &Checked| checked.serve().nts.as_ref().is_some_and(|nts| nts.cookie_keys.is_some());
@@ -51,24 +51,24 @@ pub(crate) struct Policy {
     pub(crate) reference: ObjectReference,
     pub(crate) priority: i32,
     pub(crate) created: Option<Timestamp>,
-    /// None if the policy cannot even be read: then it keeps the nodes that it has.
+    /// None if the policy cannot even be read. Then it keeps the nodes that it has.
     pub(crate) selector: Option<Selector>,
-    /// What it asks for.
+    /// The profile that it asks for, or why it is refused.
     pub(crate) wish: Result<Checked, Refusal>,
-    /// Whether the Secrets hold what that needs.
+    /// Whether the Secrets hold the keys that the profile needs.
     pub(crate) supply: Supply,
-    /// Its status as stored.
+    /// Its stored status.
     pub(crate) status: api::TimeSyncPolicyStatus,
 }
 
 impl Policy {
-    /// What nodes can be given: a good policy, and all that it needs.
+    /// The profile that nodes can be given: the policy is valid, and has all keys that it needs.
     pub(crate) fn ready(&self) -> Option<&Checked> {
         let checked = self.wish.as_ref().ok()?;
         matches!(self.supply, Supply::Complete | Supply::Kept(_)).then_some(checked)
     }
 
-    /// The profile that ran before the policy was refused.
+    /// The profile that was in force before the policy was refused.
     pub(crate) fn last_good(&self) -> Option<ProfileName> {
         self.status.profile.as_ref()?.parse().ok()
     }
@@ -77,13 +77,13 @@ impl Policy {
 /// Why a policy is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// The object does not have the shape of a policy.
+    /// The object cannot be read as a policy.
     #[error("the object cannot be read: {0}")]
     Unreadable(String),
-    /// A field cannot be carried out.
+    /// The operator cannot carry out a field.
     #[error(transparent)]
     InvalidField(#[from] FieldError),
-    /// There is no room for its profile, or for the keys that it needs, beside those of older policies.
+    /// There is no room for its profile or its keys besides those of older policies.
     #[error(
         "{0} would be larger than 900 kB, and what older policies need is kept: delete policies or keys that are not \
          needed, or make them smaller"
@@ -92,7 +92,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// One word, for the condition.
+    /// The reason of the condition, one word.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Unreadable(_) => "Unreadable",
@@ -102,10 +102,10 @@ impl Refusal {
     }
 }
 
-/// Sorts the policies into good and refused ones, and by precedence.
+/// Validates the policies, and sorts them by precedence.
 pub(crate) fn validate(fetched: Fetched) -> Validated {
     let Fetched { policies, profiles, secrets } = fetched;
-    // A policy that is being deleted is gone, whatever finalizer others put on it.
+    // A policy that is being deleted no longer counts, even if another controller's finalizer keeps the object.
     let alive = policies.iter().filter(|policy| policy.meta().deletion_timestamp.is_none());
     let mut policies: Vec<Policy> = alive.map(|policy| judge(policy, &secrets)).collect();
     policies.sort_by(|a, b| {
@@ -148,7 +148,8 @@ fn judge(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) -> Policy 
 }
 
 fn wish(policy: &TimeSyncPolicy) -> Result<Checked, Refusal> {
-    // The name becomes half of a file's name; the API server holds it to 63 characters of DNS, an older one may not.
+    // The name becomes a part of a file's name. The API server limits it to 63 characters of a DNS label; an older API
+    // server may not.
     if ProfileName::of(&policy.name_any(), "").to_string().parse::<ProfileName>().is_err() {
         return Err(FieldError::new("metadata.name", "it cannot be part of a file name").into());
     }

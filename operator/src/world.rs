@@ -1,5 +1,5 @@
-//! Nodes with their agents and NodeClocks, as they are now, and which of them changed since they were last looked at. Pure:
-//! changes in. A list that a watch brings anew is compared with what is here, so that only differences count.
+//! The present nodes with their agents and NodeClocks, and which of them changed since the last look. Pure: changes in.
+//! A new list from a watch is compared with the known objects, so that only differences count as changes.
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -11,13 +11,13 @@ use crate::{
     node_clock::Known,
 };
 
-/// The nodes.
+/// The present nodes, agents and NodeClocks.
 #[derive(Debug, Default)]
 pub(crate) struct World {
     nodes: BTreeMap<String, Arc<NodeFacts>>,
     /// By the pod's name.
     pods: HashMap<String, Arc<AgentPod>>,
-    /// By the node's name: the newest last; two for a moment during an update of the DaemonSet.
+    /// By the node's name, the newest last. There are two for a moment during an update of the DaemonSet.
     agents: HashMap<String, Vec<Arc<AgentPod>>>,
     node_clocks: HashMap<String, Arc<Known>>,
     listed: Listed,
@@ -33,7 +33,7 @@ struct Listed {
 }
 
 impl World {
-    /// Takes a change.
+    /// Takes a change from a watch.
     pub(crate) fn take(&mut self, change: Change) {
         match change {
             Change::Node(Seen::All(all)) => {
@@ -47,7 +47,7 @@ impl World {
                 self.listed.pods = true;
                 let gone = gone(self.pods.keys(), &all);
                 gone.into_iter().for_each(|name| self.pod(name, None));
-                // A list is right whatever was seen before: a restored etcd has lower versions.
+                // A list is taken whatever was seen before: a restored etcd has lower versions.
                 all.into_iter().for_each(|(name, pod)| self.take_pod(name, Some(pod)));
             }
             Change::Agent(Seen::One(name, pod)) => self.pod(name, pod),
@@ -61,7 +61,7 @@ impl World {
         }
     }
 
-    /// Whether each watch has brought its first list.
+    /// Returns true if each watch has delivered its first list.
     pub(crate) fn is_complete(&self) -> bool {
         self.listed.nodes && self.listed.pods && self.listed.node_clocks
     }
@@ -76,7 +76,7 @@ impl World {
         self.agents.get(node).map_or(&[], Vec::as_slice)
     }
 
-    /// Every agent, in no order.
+    /// Every agent, in no particular order.
     pub(crate) fn all_agents(&self) -> impl Iterator<Item = &Arc<AgentPod>> {
         self.pods.values()
     }
@@ -90,14 +90,15 @@ impl World {
         }
     }
 
-    /// A NodeClock was written. One that was there when the write began, and is not any more, was deleted meanwhile.
+    /// Takes a NodeClock that was written. If it existed when the write began and is not known any more, it was deleted
+    /// in the meantime and is ignored.
     pub(crate) fn wrote_node_clock(&mut self, name: String, known: Known, was_there: bool) {
         if !was_there || self.node_clocks.contains_key(&name) {
             self.node_clock(name, Some(known));
         }
     }
 
-    /// A NodeClock could not be written over the version that is known: the next write names none.
+    /// Records that a write over the known version of a NodeClock failed. The next write names no version.
     pub(crate) fn doubt_node_clock(&mut self, name: &str) {
         if let Some(known) = self.node_clocks.get_mut(name) {
             *known = Arc::new(Known { version: None, ..(**known).clone() });
@@ -118,27 +119,27 @@ impl World {
         self.node_clocks.insert(name, Arc::new(known));
     }
 
-    /// The NodeClock of a node; none if there is none.
+    /// What is known of a node's NodeClock; none if there is no NodeClock.
     pub(crate) fn known(&self, node: &str) -> Option<&Arc<Known>> {
         self.node_clocks.get(node)
     }
 
-    /// The NodeClocks.
+    /// What is known of all NodeClocks, by name.
     pub(crate) fn all_known(&self) -> impl Iterator<Item = (&String, &Arc<Known>)> {
         self.node_clocks.iter()
     }
 
-    /// Nodes that are new, gone or changed, or whose agents are, since this was asked last.
+    /// Returns and clears the nodes that are new, gone or changed, or whose agents are.
     pub(crate) fn changed(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.changed)
     }
 
-    /// Whether one of the next two has something.
+    /// Returns true if `changed` or `clocks_changed` would return a node.
     pub(crate) fn has_changed(&self) -> bool {
         !self.changed.is_empty() || !self.clocks_changed.is_empty()
     }
 
-    /// Nodes whose NodeClock says something else than before, since this was asked last.
+    /// Returns and clears the nodes whose NodeClock differs from before.
     pub(crate) fn clocks_changed(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.clocks_changed)
     }
@@ -163,7 +164,8 @@ impl World {
         }
     }
 
-    /// An agent's pod was written; one that is not there any more was deleted meanwhile.
+    /// Takes an agent's pod that was written. If it is not known any more, it was deleted in the meantime and is
+    /// ignored.
     pub(crate) fn wrote_pod(&mut self, pod: AgentPod) {
         if self.pods.get(&pod.name).is_some_and(|there| there.uid == pod.uid) {
             self.pod(pod.name.clone(), Some(pod));
@@ -190,7 +192,7 @@ impl World {
         self.leave(before.as_deref());
     }
 
-    /// The pod's node is without it.
+    /// Removes the pod from its node.
     fn leave(&mut self, pod: Option<&AgentPod>) {
         let Some(pod) = pod else { return };
         if let Some(agents) = self.agents.get_mut(&pod.node) {
@@ -203,7 +205,7 @@ impl World {
     }
 }
 
-/// Names that are here and not in the list.
+/// Known names that are not in the list.
 fn gone<'a, T>(here: impl Iterator<Item = &'a String>, all: &[(String, T)]) -> Vec<String> {
     let all: BTreeSet<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
     here.filter(|name| !all.contains(name.as_str())).cloned().collect()

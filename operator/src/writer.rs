@@ -1,6 +1,6 @@
-//! Writes that are under way, so that nothing waits for all of them: a lane for the agents' annotations, one for Events, one
-//! for NodeClocks that are urgent, one for the others, and one for statuses of policies. Each has so many at once; what came
-//! of a write is a [`Done`].
+//! Runs the writes, so that nothing waits for all of them. There is a lane for the agents' annotations, one for Events,
+//! one for urgent NodeClocks, one for other NodeClocks, and one for statuses of policies. Each lane limits how many
+//! writes run at once. The outcome of a write is a [`Done`].
 use std::{collections::BTreeSet, future::Future, sync::Arc};
 
 use api::NodeClockStatus;
@@ -36,33 +36,33 @@ pub(crate) struct Writer {
     pub(crate) policies: Lane<String>,
 }
 
-/// Enough to keep an API server busy, and few enough that it does not notice.
+/// Keeps an API server busy, but is too few for it to notice.
 const WIDTH: usize = 16;
-/// What reaches the clocks goes before what is only to be seen.
+/// Annotations change what the clocks do, so they get more room than what users only read.
 const WIDTH_OF_ANNOTATIONS: usize = 32;
 
-/// What came of a write.
+/// The outcome of a write.
 pub(crate) enum Done {
     Annotated {
         key: (String, String),
         uid: String,
-        /// The pod as it stands then, if it does; it was seen at another version before.
+        /// The pod after the write, or none if it is gone.
         result: Result<Option<AgentPod>, WriteError>,
         nudged: bool,
     },
     Told {
         node: String,
-        /// The last transition that was told, and of which run of the agent.
+        /// The agent instance, and the number of its last transition that was told.
         told: Option<(String, u64)>,
         impostor: bool,
-        /// How many Events were not written.
+        /// The number of Events that were not written.
         untold: usize,
         result: Result<(), WriteError>,
     },
     NodeClock {
         node: String,
         urgent: bool,
-        /// Whether there was one when the write began.
+        /// True if the NodeClock existed when the write began.
         was_there: bool,
         written: Written,
         result: Result<Known, WriteError>,
@@ -72,16 +72,16 @@ pub(crate) enum Done {
         result: Result<(), WriteError>,
     },
     Stored {
-        /// The Secret as it stands then, if it was to be written; and the files that are another ones.
+        /// The Secret after the write, if it was to be written; and the files whose content differed.
         keys: Option<Result<(Data, Option<String>), WriteError>>,
         files: BTreeSet<String>,
-        /// The ConfigMap as it stands then, if it was to be written and the Secret was.
+        /// The ConfigMap after the write, if it was to be written and the Secret's write did not fail.
         profiles: Option<Result<Profiles, WriteError>>,
     },
 }
 
 impl Writer {
-    /// Nothing is under way.
+    /// A writer without writes.
     pub(crate) fn new(target: Target) -> Self {
         Self {
             target,
@@ -94,19 +94,19 @@ impl Writer {
         }
     }
 
-    /// The next write that ends; waits for ever if none is under way.
+    /// The next write that ends; waits without end if none is under way.
     pub(crate) async fn done(&mut self) -> Done {
         loop {
             match self.tasks.join_next().await {
                 Some(Ok(done)) => return done,
-                // A panic is a mistake in one write; it stays under way, and the rest goes on.
+                // The operator has a bug in one write. That write counts as under way for good, and the others go on.
                 Some(Err(error)) => tracing::error!(%error, "A write ended by a mistake of the operator"),
                 None => std::future::pending().await,
             }
         }
     }
 
-    /// A write that has ended; none if none has.
+    /// A write that has ended; none if there is none.
     pub(crate) fn try_done(&mut self) -> Option<Done> {
         loop {
             match self.tasks.try_join_next()? {
@@ -137,7 +137,7 @@ impl Writer {
         });
     }
 
-    /// Tells what there is to tell of a node, in its order.
+    /// Sends the Events of a node, in their order.
     pub(crate) fn tell(&mut self, node: String, telling: Telling) {
         let target = self.target.clone();
         self.start(async move {
@@ -176,7 +176,7 @@ impl Writer {
         });
     }
 
-    /// Writes the status of a policy, and the Event of its refusal before that.
+    /// Writes the status of a policy, and before it the Event of its refusal.
     pub(crate) fn write_policy(&mut self, policy: Policy, status: PolicyStatus, refusal: Option<Event>) {
         let target = self.target.clone();
         self.start(async move {
@@ -185,7 +185,7 @@ impl Writer {
                 None => Ok(()),
             };
             if let Err(error) = told {
-                // Its condition says the same, and is not held up.
+                // The condition says the same, and is written in any case.
                 tracing::warn!(policy = policy.name, %error, "Event of a refused policy not written");
             }
             let result = target.write_policy(&policy, &status.status).await;
@@ -202,7 +202,7 @@ impl Writer {
             if !files.is_empty() {
                 keys_done = Some(target.write_keys(&content.keys, keys_version.as_deref()).await);
             }
-            // No profile without its keys.
+            // No profile is written if its keys could not be.
             if profiles && keys_done.as_ref().is_none_or(Result::is_ok) {
                 profiles_done =
                     Some(target.write_profiles(&content.profiles, profiles_version.as_deref()).await);
@@ -216,7 +216,7 @@ impl Writer {
     }
 }
 
-/// Tells one Event after the other; how many were told, and the failure that ended it.
+/// Sends one Event after the other. Returns how many were sent, and the failure that ended it.
 async fn tell_all(target: &Target, events: &[(u64, Event)]) -> (usize, Result<(), WriteError>) {
     for (count, (_, event)) in events.iter().enumerate() {
         if let Err(error) = target.tell(event).await {

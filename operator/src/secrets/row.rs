@@ -1,5 +1,5 @@
-//! The row that `kubectl get secret NAME` shows: that there is such a Secret, and its type. Not its metadata, since
-//! annotations may hold all that the Secret does (`kubectl.kubernetes.io/last-applied-configuration`).
+//! Reads the row that `kubectl get secret NAME` shows: whether the Secret exists, and its type. Not its metadata, since
+//! annotations may contain the Secret's data (`kubectl.kubernetes.io/last-applied-configuration`).
 use hyper::{
     Uri,
     header::{ACCEPT, HeaderValue},
@@ -9,17 +9,17 @@ use kube::{Client, Resource, api::ListParams, core::Request};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A Secret's row.
+/// The row of a Secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) type_: String,
 }
 
-/// No other form: an API server that does not know it refuses, and sends no data.
+/// The only accepted form: an API server that does not know it refuses, and sends no data.
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 impl Row {
-    /// Asks for it; none if there is no such Secret.
+    /// Fetches the row; none if the Secret does not exist.
     pub(super) async fn fetch(client: &Client, namespace: &str, name: &str) -> Result<Option<Self>, String> {
         let this = ListParams::default().fields(&format!("metadata.name={name}"));
         let list = Request::new(Secret::url_path(&(), Some(namespace))).list(&this);

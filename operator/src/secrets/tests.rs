@@ -1,4 +1,4 @@
-//! An API server on loopback with a few Secrets, which selects as the real one does, and keeps what it was asked.
+//! An API server on loopback with a few Secrets. It selects as the real one does, and records its requests.
 use std::time::Instant;
 
 use axum::{
@@ -14,13 +14,13 @@ use tokio::{net::TcpListener, sync::watch};
 
 use super::*;
 
-/// Secrets, and what of them went out.
+/// The Secrets, and what was sent of them.
 #[derive(Clone, Default)]
 struct Server {
     secrets: Arc<Mutex<Vec<Value>>>,
-    /// The names of those whose data was sent.
+    /// The names of Secrets whose data was sent.
     sent: Arc<Mutex<BTreeSet<String>>>,
-    /// True from a change on.
+    /// True after a change.
     changed: Arc<watch::Sender<bool>>,
 }
 
@@ -30,7 +30,7 @@ fn secret(name: &str, type_: &str, labels: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": type_, "data": {"k": "djE="}})
 }
 
-/// Whether the selectors of a query let a Secret through. A selector that is not known here fails the test.
+/// Returns true if the selectors of a query match a Secret. A selector that is not known here fails the test.
 fn selects(query: &BTreeMap<String, String>, secret: &Value) -> bool {
     let fields = query.get("fieldSelector").into_iter().flat_map(|text| text.split(','));
     let labels = query.get("labelSelector").into_iter().flat_map(|text| text.split(','));
@@ -75,7 +75,7 @@ async fn answer(
     }
     if query.contains_key("watch") {
         let server = server.clone();
-        // Nothing, and then what there is after a change.
+        // Sends nothing until a change, and then the list.
         let events = futures::stream::once(async move {
             let changed = server.changed.subscribe().wait_for(|changed| *changed).await.is_ok();
             assert!(changed);
@@ -96,7 +96,7 @@ async fn answer(
     Json(json!({"apiVersion": "v1", "kind": "SecretList", "metadata": {"resourceVersion": "1"}, "items": items})).into_response()
 }
 
-/// Waits until all that is named was looked at.
+/// Waits until every named Secret was looked up.
 async fn settled(
     watches: &SecretWatches,
     names: usize,
@@ -107,7 +107,7 @@ async fn settled(
         if fetched.0.len() == names {
             return fetched;
         }
-        // A look that failed is made again after a while.
+        // A look that failed is repeated after a while.
         assert!(start.elapsed() < Duration::from_secs(60), "{fetched:?}");
         sleep(Duration::from_millis(20)).await;
     }
@@ -147,7 +147,7 @@ async fn only_what_is_labelled_for_nodes_is_read() {
         named.iter().filter_map(|(name, data)| data.as_ref().map(|_| name.as_str())).collect();
     assert_eq!(taken, ["good"]);
     assert_eq!(named["good"].as_ref().unwrap()["k"].0.0, b"v1");
-    // The token is the operator's as it is; it is not kept.
+    // The token has the chart's label, so its data is sent, but not kept.
     assert_eq!(*server.sent.lock().unwrap(), BTreeSet::from(["good".to_owned(), "token".to_owned()]));
     let label = |name: &str| {
         Untaken::Unlabelled(format!(

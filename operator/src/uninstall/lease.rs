@@ -1,6 +1,6 @@
-//! Takes the Lease away from the operator, so that it does not write again what the uninstallation has withdrawn. An operator
-//! whose Lease another holder has ends; its successors wait until that Lease has expired, and then lead again: an
-//! uninstallation that fails halfway leaves no cluster without an operator.
+//! Takes the Lease from the operator, so that it does not write again what the uninstallation has withdrawn. If another
+//! holder has the Lease, the operator ends. Its successors wait until that Lease has expired, and then lead again. So
+//! an uninstallation that fails halfway leaves no cluster without an operator.
 use std::time::Duration;
 
 use k8s_openapi::{
@@ -15,17 +15,17 @@ use tracing::{info, warn};
 use crate::leader::LEASE;
 
 const HOLDER: &str = "timesync-uninstall";
-/// The whole of an uninstallation takes at most three minutes, and then the release goes, with its Lease.
+/// Duration of the Lease. An uninstallation takes at most three minutes. Then the release is removed, with its Lease.
 const HELD_FOR: Duration = Duration::from_secs(300);
-/// The operator holds its Lease for 15 s at a time, and writes nothing beyond that.
+/// The operator holds its Lease for 15 s at a time, and writes nothing after that.
 const STAND_BACK: Duration = Duration::from_secs(15);
-/// Between two tries; the operator renews as often.
+/// Pause between two tries, as long as the operator's between two renewals.
 const RETRY: Duration = Duration::from_secs(2);
-/// Of one request.
+/// Time limit of one request.
 const REQUEST: Duration = Duration::from_secs(3);
 
-/// Takes the Lease, whoever has it; tries until `deadline`. The answer is from when on nobody else writes; none if the Lease
-/// could not be taken.
+/// Takes the Lease, whichever replica has it; tries until `deadline`. Returns from when on no replica writes; none if
+/// the Lease could not be taken.
 pub(super) async fn take(client: &Client, namespace: &str, deadline: Instant) -> Option<Instant> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let mut complained = false;
@@ -39,7 +39,7 @@ pub(super) async fn take(client: &Client, namespace: &str, deadline: Instant) ->
                 let wait = if before.is_some() { STAND_BACK } else { Duration::ZERO };
                 return Some(Instant::now() + wait);
             }
-            // The operator was faster.
+            // The operator has renewed the Lease in the meantime.
             Ok(Ok(None)) => {}
             Ok(Err(error)) if !complained => {
                 warn!(%error, "Cannot take the Lease; trying again");
@@ -53,7 +53,7 @@ pub(super) async fn take(client: &Client, namespace: &str, deadline: Instant) ->
     }
 }
 
-/// Who had it before, if it is ours now; none if somebody else wrote it just then.
+/// Tries to take the Lease. Returns its former holder; none if another process wrote it in the meantime.
 async fn try_to_take(leases: &Api<Lease>) -> Result<Option<Option<String>>, kube::Error> {
     let params = PostParams::default();
     let (before, written) = match leases.get_opt(LEASE).await? {

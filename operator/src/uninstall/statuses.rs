@@ -1,7 +1,7 @@
-//! Withdraws what the statuses say: after the release has gone nobody looks after clocks, and nobody could take a condition
-//! back that says True. In: the statuses as they stand; out: the same conditions, Unknown, and nothing that may be wrong
-//! tomorrow. Written under the operator's own field manager, so that what is left out goes, and so that an operator that is
-//! installed later owns all of it.
+//! Withdraws the statuses. After the release is removed, no process watches the clocks, or could change a condition
+//! that says True. Stored statuses in; the same conditions, as Unknown, out, without anything that may be wrong
+//! tomorrow. They are written under the operator's own field manager, so that fields that are left out are removed, and
+//! so that an operator that is installed later owns all of them.
 use std::{fmt::Debug, time::Duration};
 
 use api::{AgentStatus, NodeClock, NodeClockStatus, TimeSyncPolicy, TimeSyncPolicyStatus};
@@ -23,19 +23,19 @@ use crate::{
     term::{WriteError, limited},
 };
 
-/// Writes under way together; 5,000 NodeClocks take most of a minute.
+/// Writes under way at the same time; 5,000 NodeClocks take most of a minute.
 const AT_ONCE: usize = 32;
-/// Objects in memory together.
+/// Objects in memory at the same time.
 const PAGE: u32 = 500;
-/// Of one request.
+/// Time limit of one request.
 const REQUEST: Duration = Duration::from_secs(10);
-/// Before what failed is tried again.
+/// Pause before failed writes are tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Withdraws all of them, as far as that is possible until `deadline`.
+/// Withdraws all statuses, as far as that is possible before `deadline`.
 pub(super) async fn withdraw(client: &Client, deadline: Instant) {
     let all = async {
-        // First what `kubectl wait` is used on.
+        // Policies first: `kubectl wait` is used on them.
         of_kind::<TimeSyncPolicy, _>(client, |policy| policy.status.as_ref(), of_policy).await;
         of_kind::<NodeClock, _>(client, |clock| clock.status.as_ref(), of_node).await;
     };
@@ -44,7 +44,7 @@ pub(super) async fn withdraw(client: &Client, deadline: Instant) {
     }
 }
 
-/// Goes through the objects of a kind until each is withdrawn.
+/// Repeats passes over the objects of a kind until each status is withdrawn.
 async fn of_kind<K, S>(client: &Client, status: fn(&K) -> Option<&S>, withdrawn: fn(&S, Timestamp) -> S)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync,
@@ -68,7 +68,7 @@ where
     }
 }
 
-/// One time through all of them, page by page; how many were written. One that fails does not keep the others waiting.
+/// One pass over all objects, page by page. Returns how many were written. A failed write does not stop the others.
 async fn pass<K, S>(
     client: &Client,
     status: fn(&K) -> Option<&S>,
@@ -85,7 +85,7 @@ where
         let page = limited(REQUEST, api.list(&params)).await?;
         let now = Timestamp::now();
         let wanted = page.items.iter().filter_map(|object| {
-            // One that cannot be read is emptied.
+            // If an object cannot be read, its status is emptied.
             let before = object.0.as_ref().ok().and_then(status);
             let new = before.map(|before| withdrawn(before, now)).unwrap_or_default();
             (before != Some(&new)).then_some((object, new))
@@ -114,7 +114,7 @@ where
 {
     let name = object.name_any();
     let api: Api<PartialObjectMeta<K>> = Api::all(client.clone());
-    // With the uid it meets no other object of the same name.
+    // With the uid, the write changes no other object of the same name.
     let wanted = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
@@ -123,13 +123,13 @@ where
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
     match limited(REQUEST, api.patch_status(&name, &params, &Patch::Apply(&wanted))).await {
-        // Deleted, perhaps made anew.
+        // The object was deleted, and perhaps created again.
         Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(()),
         written => written.map(drop),
     }
 }
 
-/// Of a node there stays when its agent was last heard of, and which transitions were told.
+/// What stays of a node's status: when its agent last reported, and which transitions were told.
 fn of_node(before: &NodeClockStatus, now: Timestamp) -> NodeClockStatus {
     let agent = before.agent.clone();
     NodeClockStatus {
@@ -142,7 +142,7 @@ fn of_node(before: &NodeClockStatus, now: Timestamp) -> NodeClockStatus {
     }
 }
 
-/// Of a policy there stays what its spec says.
+/// What stays of a policy's status: what follows from its spec.
 fn of_policy(before: &TimeSyncPolicyStatus, now: Timestamp) -> TimeSyncPolicyStatus {
     TimeSyncPolicyStatus {
         observed_generation: before.observed_generation,
@@ -208,7 +208,7 @@ mod tests {
             assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("Unknown", "Uninstalled"));
             assert_eq!(condition.observed_generation, Some(3));
         }
-        // The last one was Unknown already.
+        // The last condition was Unknown before.
         let since: Vec<_> = conditions.iter().map(|condition| condition.last_transition_time.0).collect();
         assert_eq!(since, [at(9), at(9), at(1)]);
         let rest = NodeClockStatus { agent: None, conditions: vec![], ..after.clone() };

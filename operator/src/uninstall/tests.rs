@@ -1,4 +1,4 @@
-//! Agents and an API server on loopback; the agents do as they are told, or not.
+//! Agents and an API server on loopback. Some agents obey the annotation, others do not.
 use std::{
     fs,
     sync::{
@@ -50,14 +50,14 @@ fn each_agent_is_told_once_and_heard_until_it_is_done() {
     assert!(progress.follow(&agents).is_empty(), "all were told");
     progress.heard(&says("1", Some(BootPodState::Installed)));
     progress.heard(&says("1", Some(BootPodState::Absent)));
-    // One that knows of no such thing has put nothing there.
+    // An agent that does not know the feature has installed no static pod.
     progress.heard(&says("2", None));
     assert!(!progress.is_done());
     progress.heard(&Answer { node: "n3".to_owned(), pod: "3".to_owned(), result: Err(Failure::Timeout) });
     assert_eq!(progress.open()["n3"], "its agent does not answer: no answer in time");
     progress.heard(&says("3", Some(BootPodState::Failed)));
     assert!(progress.open()["n3"].contains("has not removed it yet"));
-    // Its pod went, and another came.
+    // The agent's pod was replaced by another one.
     let agents = [agent("1", "n1"), agent("2", "n2"), agent("4", "n3")];
     let untold: Vec<_> = progress.follow(&agents).into_iter().map(|agent| agent.uid.as_str()).collect();
     assert_eq!(untold, ["4"]);
@@ -72,8 +72,8 @@ fn each_agent_is_told_once_and_heard_until_it_is_done() {
     });
 }
 
-/// A cluster of three nodes: the agent of the first does as its annotation says, that of the second does nothing, and that of
-/// the third keeps no static pod. A policy, and a NodeClock of the first node.
+/// A cluster of three nodes: the first node's agent obeys its annotation, the second one's ignores it, and the third
+/// one's keeps no static pod. There is one policy, and a NodeClock of the first node.
 #[derive(Clone)]
 struct Cluster {
     annotated: Arc<Mutex<Vec<(String, Value)>>>,
@@ -82,7 +82,7 @@ struct Cluster {
     written: Arc<Mutex<Vec<Written>>>,
 }
 
-/// What was written of a status, and who had the Lease then.
+/// A status that was written, and the Lease's holder at that time.
 #[derive(Clone)]
 struct Written {
     path: String,
@@ -165,7 +165,7 @@ async fn write_status(State(cluster): State<Cluster>, uri: Uri, body: String) ->
     Json(object)
 }
 
-/// Both agents are one server; the good one is asked at another address than the bad one, which hears nothing.
+/// One server answers for both agents, each at an address of its own. The bad agent ignores the annotation.
 async fn status(State(cluster): State<Cluster>) -> Json<Value> {
     let told = cluster.annotated.lock().unwrap().iter().any(|(name, _)| name == "good");
     let mut report = report();
@@ -255,7 +255,7 @@ async fn agents_are_told_and_statuses_are_withdrawn() {
         assert_ne!(object["status"]["synchronized"], true);
     }
 
-    // A Lease that the operator has is taken too, and then a while passes in which the operator may still write.
+    // If the operator has the Lease, it is taken too. Then follows a wait, since the operator may still write.
     *lease_now.lock().unwrap() = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {"name": "timesync-operator", "resourceVersion": "7"},
         "spec": {"holderIdentity": "operator-1", "leaseDurationSeconds": 15, "leaseTransitions": 3}});

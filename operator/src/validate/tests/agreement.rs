@@ -1,6 +1,6 @@
-//! API server, operator and agent take the same policies. Random ones, of fixed seeds, go the whole way: the CRD's schema
-//! and CEL, as the API server evaluates them; this operator; the text of the profile; the agent's reader and check.
-//! They have values at and beyond each limit, since they are made from the schema.
+//! API server, operator and agent accept the same policies. Random policies, made from fixed seeds, go all the way: the
+//! CRD's schema and CEL, as the API server evaluates them; this operator; the text of the profile; the agent's reader
+//! and check. They are made from the schema, so they have values at and beyond each limit.
 use api::TimeSyncPolicy;
 use profile::Checked;
 use serde_json::{Value, json};
@@ -12,16 +12,17 @@ mod strategy;
 
 use strategy::Random;
 
-/// Operator and agent judge so many.
+/// The number of policies that operator and agent judge.
 const POLICIES: u64 = 4_000;
 
-/// The API server's rules judge so many of them, since evaluating CEL takes seconds in a debug build. `TIMESYNC_POLICIES` asks
-/// for more. The evaluator takes a prefix with a leading zero (`/08`), which the API server refuses: none is drawn.
+/// The number of these that the API server's rules judge, since evaluating CEL takes seconds in a debug build.
+/// `TIMESYNC_POLICIES` sets a larger number. The evaluator accepts a prefix with a leading zero (`/08`), which the API
+/// server refuses, so none is drawn.
 const JUDGED_BY_CEL: u64 = 41;
 
-/// What becomes of one policy.
+/// How one policy is judged.
 struct Outcome {
-    /// Why the API server refuses it, or nothing.
+    /// Why the API server refuses it; empty if it does not.
     api: Vec<String>,
     operator: Result<Checked, String>,
 }
@@ -29,7 +30,7 @@ struct Outcome {
 impl Outcome {
     fn of(policy: &Value, crd: &Value) -> Self {
         let mut api = schema::problems(policy, crd);
-        // The API server evaluates no rule on an object that does not fit the schema.
+        // The API server evaluates no rule on an object that violates the schema.
         if api.is_empty() {
             let read: TimeSyncPolicy = serde_json::from_value(policy.clone()).expect("it fits the schema");
             api.extend(kube::core::cel::validate_cel(&read).err().map(|errors| errors.to_string()));
@@ -38,13 +39,13 @@ impl Outcome {
     }
 }
 
-/// What this operator makes of it.
+/// The operator's verdict.
 fn judged(policy: &Value) -> Result<Checked, String> {
     let guard = serde_json::from_value(policy.clone()).expect("a guard reads every object");
     judge(&guard, &Secrets::default()).wish.map_err(|refusal| refusal.to_string())
 }
 
-/// The agent's way from a text.
+/// The agent's verdict on a text.
 fn agent(text: &str) -> Result<Checked, String> {
     let profile: profile::Profile = toml::from_str(text).map_err(|error| error.to_string())?;
     profile::check(&profile).map_err(|error| error.to_string())
@@ -77,7 +78,7 @@ fn what_the_api_takes_every_agent_takes() {
         }
         if api.is_empty() { taken += 1 } else { refused += 1 }
     }
-    // A generator that made one kind alone would prove little.
+    // A generator that makes only valid policies, or only invalid ones, would prove little.
     assert!(taken > 0 && refused > 0, "{taken} taken, {refused} refused");
 }
 
@@ -96,8 +97,8 @@ fn what_the_operator_takes_every_agent_takes() {
     assert!(taken > POLICIES / 10, "{taken} taken");
 }
 
-/// Why the API server would refuse the profile as a policy's spec, or nothing: the two read alike, but that a profile names
-/// the files that Secrets become.
+/// Why the API server would refuse the profile as a policy's spec; empty if it would not. The two have the same fields,
+/// but a profile names the files that Secrets become.
 fn refused_as_spec(checked: &Checked, policy: &Value, crd: &Value) -> Vec<String> {
     let mut policy = policy.clone();
     let mut spec = serde_json::to_value(checked.profile()).expect("a profile can be written");
@@ -123,23 +124,23 @@ fn refused_as_spec(checked: &Checked, policy: &Value, crd: &Value) -> Vec<String
     }
     policy["spec"] = spec;
     let mut refused = Outcome::of(&policy, crd).api;
-    // Files of an agent that runs alone are named as its user likes.
+    // An agent without Kubernetes has files with any names.
     let of_secret = [".keyRef", ".ca", ".keys[", ".tlsSecret"];
     refused.retain(|why| !of_secret.iter().any(|part| why.contains(part)));
     refused
 }
 
-/// The key of a Secret that a file is.
+/// The key of a Secret that a file comes from.
 fn secret(file: &Value) -> Value {
     let (name, key) = file.as_str().and_then(|file| file.split_once('_')).unwrap_or_default();
     json!({"name": name, "key": key})
 }
 
-/// What the check says of an upstream under `ignore`.
+/// The check's message about an upstream that an `ignore` entry covers.
 const COVERED: &str = "is covered by a restrict line with ignore";
 
-/// What the rule on the access list does not see, for the cost of it: entries for port 123 alone, and one network in two
-/// spellings. There the operator's condition says what is wrong.
+/// Returns true for two mistakes that the rule on the access list does not see, because that would cost too much:
+/// entries for port 123 alone, and one network in two spellings. The operator's condition reports them.
 fn is_beyond_cel(policy: &Value) -> bool {
     let entries: Vec<_> = policy["spec"]["restrict"].as_array().into_iter().flatten().collect();
     let networks: Vec<_> =
@@ -152,12 +153,12 @@ fn is_beyond_cel(policy: &Value) -> bool {
         || entries.iter().any(|entry| entry["flags"].to_string().contains("ntpport"))
 }
 
-/// A source in one spelling.
+/// A source in one normal spelling.
 fn network(source: &str) -> String {
     source.parse::<profile::Network>().map_or_else(|_| source.to_owned(), |network| format!("{network:?}"))
 }
 
-/// The CRD's ranges and defaults are literals of its types; their home is the profile's.
+/// The CRD's types have ranges and defaults as literals. They must equal those of crate `profile`.
 #[test]
 fn the_crd_has_the_ranges_of_the_check() {
     use profile::ranges::{self, Range};

@@ -1,9 +1,9 @@
-//! The structural part of a CRD, as the API server reads it: an object in, what does not fit out. A keyword that is not
-//! known here fails the test, so that none is passed over.
+//! The structural part of a CRD's schema, as the API server reads it: an object in, violations out. A keyword that is
+//! not known here fails the test, so that none is ignored.
 use regex::Regex;
 use serde_json::{Map, Value};
 
-/// What does not fit, with its path.
+/// The violations, each with its path.
 pub(super) fn problems(object: &Value, schema: &Value) -> Vec<String> {
     let mut found = Vec::new();
     judge(object, schema, "", &mut found);
@@ -74,14 +74,14 @@ fn judge_parts(value: &Value, keywords: &Map<String, Value>, at: &str, found: &m
         let path = format!("{at}.{name}");
         match (properties.and_then(|fields| fields.get(name)), keywords.get("additionalProperties")) {
             (Some(schema), _) | (None, Some(schema)) => judge(field, schema, &path, found),
-            // The API server knows these itself.
+            // The API server checks these itself.
             (None, None) if ["apiVersion", "kind", "metadata"].contains(&name.as_str()) => {}
             (None, None) => found.push(format!("{path}: no such field")),
         }
     }
 }
 
-/// Returns true if a set has an item twice, or a list-map a key.
+/// Returns true if a set has an item twice, or a list-map has a key twice.
 fn has_twice(list: &Value, schema: &Value) -> bool {
     let items = list.as_array().map_or(&[][..], Vec::as_slice);
     let key = |item: &Value| match schema["x-kubernetes-list-type"].as_str() {
@@ -90,7 +90,7 @@ fn has_twice(list: &Value, schema: &Value) -> bool {
             Some(keys.filter_map(Value::as_str).map(|key| item[key].clone()).collect())
         }
         Some("set") => Some(vec![item.clone()]),
-        // A list that is replaced as a whole.
+        // An atomic list.
         _ => None,
     };
     let keys: Vec<Vec<Value>> = items.iter().filter_map(key).collect();

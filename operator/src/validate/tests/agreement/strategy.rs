@@ -1,8 +1,8 @@
-//! Random policies, made from the CRD's schema: each field is there or not, numbers lie at, beside and beyond their
-//! limits, every word of an enum comes, and texts are drawn from what such a field could hold, up to the largest length.
+//! Random policies, made from the CRD's schema. Each field is present or absent. Numbers lie at, near and beyond their
+//! limits. Every value of an enum occurs. Texts are drawn from what such a field could hold, up to the largest length.
 use serde_json::{Map, Value, json};
 
-/// SplitMix64 (Steele, Lea and Flood 2014): a seed makes the same policy for ever.
+/// SplitMix64 (Steele, Lea and Flood 2014): the same seed always makes the same policy.
 pub(super) struct Random(u64);
 
 impl Random {
@@ -22,7 +22,7 @@ impl Random {
         (self.word() % most as u64) as usize
     }
 
-    /// True once in `most`.
+    /// Returns true once in `most` calls on average.
     fn rarely(&mut self, most: usize) -> bool {
         self.below(most) == 0
     }
@@ -31,7 +31,7 @@ impl Random {
         of[self.below(of.len())]
     }
 
-    /// Characters of `first`, then of `rest`.
+    /// A text whose first and last characters are from `first`, and whose others are from `rest`.
     fn text(&mut self, length: usize, first: &str, rest: &str) -> String {
         let (first, rest): (Vec<char>, Vec<char>) = (first.chars().collect(), rest.chars().collect());
         (0..length)
@@ -43,7 +43,7 @@ impl Random {
             .collect()
     }
 
-    /// A length up to `most`, often `most` itself, and seldom one more.
+    /// A length up to `most`: often `most` itself, and rarely one more.
     fn length(&mut self, most: usize) -> usize {
         match self.below(24) {
             0 => most + 1,
@@ -305,7 +305,7 @@ impl Random {
     }
 }
 
-/// Makes the policy one that could be meant, most of the time: one place for each upstream, and no two preferred.
+/// Makes most policies plausible: each upstream has one place, and at most one is preferred.
 fn settle(random: &mut Random, spec: &mut Value) {
     let upstreams = spec.get_mut("upstreams").and_then(Value::as_array_mut);
     let mut preferred = false;
@@ -359,7 +359,7 @@ fn settle(random: &mut Random, spec: &mut Value) {
         fields.remove("nodeSelector");
     }
     if !random.rarely(20) {
-        // A list-map by source: a generator of few sources would make one twice in most lists.
+        // The list has its source as key. A generator with few sources would otherwise repeat one in most lists.
         let mut seen = Vec::new();
         if let Some(entries) = fields.get_mut("restrict").and_then(Value::as_array_mut) {
             entries.retain(|entry| {
