@@ -1,29 +1,29 @@
-//! Words by which an agent says what failed, and on which the operator acts: why the assigned profile does not run as it
-//! asks, and why the server's port is not open. The messages beside them are for readers alone.
+//! The reasons of failures that an agent reports and the operator acts on: why the assigned profile does not run as it
+//! asks, and why the server's port is not open. The messages beside them are for readers only.
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why the assigned profile is not the running one, or does not run as it asks.
+/// Why the assigned profile does not run, or does not run as it asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProfileFailure {
-    /// Its text is not there yet.
+    /// The profile's text is not on the node yet.
     ProfileMissing,
-    /// Its text is not what its name stands for.
+    /// The profile's text does not match the hash in its name.
     HashMismatch,
-    /// It cannot be read, or its check refuses it.
+    /// The profile cannot be read, or its check refuses it.
     ProfileInvalid,
-    /// It runs, and yet the agent only observes: it has no right to move the clock.
+    /// The profile runs, but the agent only observes: it has no right to move the clock.
     NotPermitted,
-    /// Another agent has the state folder.
+    /// Another agent uses the state folder.
     Waiting,
-    /// Of an agent that is newer than the reader: one that is not known here. No agent says it of itself.
+    /// A reason that only a newer agent knows. An agent never sends this one itself.
     #[serde(other)]
     Unknown,
 }
 
 impl ProfileFailure {
-    /// The word itself.
+    /// The reason as one word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ProfileMissing => "ProfileMissing",
@@ -45,23 +45,23 @@ impl fmt::Display for ProfileFailure {
 /// Why the server's port is not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ServingFailure {
-    /// Another program has the port.
+    /// Another process has the port.
     PortTaken,
-    /// The agent has no right to open it.
+    /// The agent has no right to open the port.
     NotPermitted,
-    /// It was open, and cannot be read or written any more.
+    /// The port was open, and then its socket could not be read or written any more.
     SocketBroken,
-    /// Another reason of the system.
+    /// The system refuses to open the port, for another reason.
     OpenFailed,
-    /// The server failed by a mistake of ours, and is started again.
+    /// The server panicked, which is a bug in the agent. It is started again.
     Panicked,
-    /// Of an agent that is newer than the reader: one that is not known here. No agent says it of itself.
+    /// A reason that only a newer agent knows. An agent never sends this one itself.
     #[serde(other)]
     Unknown,
 }
 
 impl ServingFailure {
-    /// The word itself.
+    /// The reason as one word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PortTaken => "PortTaken",

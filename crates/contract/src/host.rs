@@ -1,17 +1,17 @@
-//! Texts that name a host, as users write them: an IP address, a host name, and beside it a port or the zone of a
-//! link-local address. One parser for every place: the profile, the agent's file, the command line, and what `convert`
-//! reads. Text in, parts out; resolves nothing, and asks no interface for its number.
+//! Texts that name a host, as users write them: an IP address or a host name, with an optional port, or with the zone
+//! of a link-local address. This is the only parser for the profile, the agent's file, the command line, and what
+//! `convert` reads. Text in, parts out. It resolves no name, and looks up no interface.
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// What a text names.
+/// The parts of a text that names a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostText {
     /// The host.
     pub host: Host,
-    /// The port that stands behind it.
+    /// The port after the host.
     pub port: Option<u16>,
     /// The address is in brackets.
     bracketed: bool,
@@ -22,60 +22,60 @@ pub struct HostText {
 pub enum Host {
     /// An address.
     Address(IpAddr),
-    /// A link-local address and its zone, the interface behind which it is: `fe80::1%eth0`.
+    /// A link-local address and its zone, the name of the interface that leads to it: `fe80::1%eth0`.
     Zoned(Ipv6Addr, String),
     /// A host name.
     Name(String),
 }
 
-/// Why a text names no host, or none that can stand where it stands. Each says the right form; it is to be read after
-/// the text itself.
+/// Why a text names no host, or none that may be used in its place. Its message names the right form. It is to be read
+/// after the text itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostError {
-    /// Neither an address nor a name (RFC 1123 §2.1).
+    /// The text is neither an address nor a host name (RFC 1123 §2.1).
     Neither,
-    /// Digits and dots that some resolvers read as an address, and others as another one.
+    /// Digits and dots that resolvers read as different addresses.
     Almost,
     /// A name that some resolvers read as an address (`0x7f000001`), or that no host can have.
     Doubtful,
-    /// An IPv4 address in the form of an IPv6 one: the rules of neither family would match it as its writer expects.
+    /// An IPv4 address in IPv6 form. The rules of neither family would match it as the user expects.
     Mapped(Ipv4Addr),
-    /// A bracket that has no other, or has something behind it.
+    /// A bracket without its counterpart, or with other text after it.
     Bracket,
-    /// Brackets around something else than an IPv6 address.
+    /// Brackets around something other than an IPv6 address.
     Bracketed(String),
-    /// What stands behind the last colon.
+    /// The text after the last colon is not a port.
     Port(String),
-    /// A zone beside an address that needs none.
+    /// A zone after an address that is not link-local.
     ZoneOf(String),
-    /// No name of an interface.
+    /// The zone is not the name of an interface.
     Zone,
-    /// A port behind a zone, without brackets.
+    /// A port after a zone, without brackets.
     PortBehindZone(String),
-    /// A port where there is a field for it.
+    /// A port where a field of its own is for the port.
     PortInside(String, u16),
-    /// Brackets where no port follows.
+    /// Brackets where no port may follow.
     BracketsInside(Ipv6Addr),
-    /// A link-local address where no zone can be.
+    /// A link-local address where no zone is allowed.
     LinkLocal,
-    /// The address of this node itself.
+    /// The unspecified address, which means this node itself.
     Unspecified,
-    /// An address of many.
+    /// A broadcast address.
     Broadcast,
-    /// An address of many.
+    /// A multicast address.
     Multicast,
-    /// ntp.conf's name for the system clock.
+    /// ntp.conf's address for the system clock.
     OwnClock,
-    /// ntp.conf's name for another clock of the machine.
+    /// ntp.conf's address for a reference clock of the machine.
     ReferenceClock,
 }
 
 impl HostText {
-    /// Takes the text apart: `ntp.example.com`, `192.0.2.1`, `2001:db8::1`, `[2001:db8::1]` or `fe80::1%eth0`; with a
-    /// port `ntp.example.com:1123`, `192.0.2.1:1123`, `[2001:db8::1]:1123` or `[fe80::1%eth0]:1123`.
+    /// Parses `ntp.example.com`, `192.0.2.1`, `2001:db8::1`, `[2001:db8::1]` or `fe80::1%eth0`; with a port
+    /// `ntp.example.com:1123`, `192.0.2.1:1123`, `[2001:db8::1]:1123` or `[fe80::1%eth0]:1123`.
     ///
     /// # Errors
-    /// [`HostError`], but for those of [`upstream`].
+    /// [`HostError`], except the variants that only [`upstream`] returns.
     pub fn parse(text: &str) -> Result<Self, HostError> {
         if let Some(rest) = text.strip_prefix('[') {
             let (inside, after) = rest.split_once(']').ok_or(HostError::Bracket)?;
@@ -103,8 +103,9 @@ impl HostText {
     }
 }
 
-/// What an upstream's `server`, `peer` or `pool` may be: an address or a name alone. Its port has a field of its own; a
-/// link-local address means another host behind each interface, and a profile holds for nodes whose interfaces differ.
+/// Parses an upstream's `server`, `peer` or `pool`: an address or a name alone. Its port has a field of its own. A
+/// link-local address is refused: it means another host behind each interface, and a profile is for nodes whose
+/// interfaces differ.
 ///
 /// # Errors
 /// [`HostError`].
@@ -121,7 +122,7 @@ pub fn upstream(text: &str) -> Result<Host, HostError> {
     }
 }
 
-/// The rule of the API server, which CEL says as a pattern.
+/// The API server's rule, which CEL has as a pattern.
 fn is_name_of_upstream(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let last = name.rsplit('.').next().unwrap_or_default();
@@ -186,7 +187,7 @@ impl fmt::Display for HostError {
 
 impl std::error::Error for HostError {}
 
-/// What is wrong with an address that no single server can have.
+/// Why an address cannot be that of a single server; none if it can.
 fn of_no_server(address: IpAddr) -> Option<HostError> {
     match address {
         _ if address.is_unspecified() => Some(HostError::Unspecified),
@@ -212,10 +213,10 @@ fn host(text: &str) -> Result<Host, HostError> {
 }
 
 fn zoned(address: &str, zone: &str) -> Result<Host, HostError> {
-    // IFNAMSIZ, and what dev_valid_name() in net/core/dev.c takes.
+    // IFNAMSIZ. The characters below are those that dev_valid_name() in net/core/dev.c accepts.
     const LONGEST: usize = 15;
     let Ok(v6) = address.parse::<Ipv6Addr>() else {
-        // An IPv4 address or a name with a zone behind it.
+        // An IPv4 address or a name with a zone after it.
         return Err(host(address).map_or(HostError::Neither, |_| HostError::ZoneOf(address.to_owned())));
     };
     if !v6.is_unicast_link_local() {
@@ -239,7 +240,7 @@ fn port(digits: &str) -> Result<u16, HostError> {
     port.ok_or_else(|| HostError::Port(digits.to_owned()))
 }
 
-/// A name that could resolve (RFC 1123 §2.1; `_` is met in practice).
+/// A name that could resolve (RFC 1123 §2.1). `_` is accepted, since it occurs in practice.
 fn name(text: &str) -> Result<String, HostError> {
     let labels: Vec<_> = text.strip_suffix('.').unwrap_or(text).split('.').collect();
     let sound = |label: &&str| {
@@ -251,7 +252,7 @@ fn name(text: &str) -> Result<String, HostError> {
     if text.len() > 253 || !labels.iter().all(sound) {
         return Err(HostError::Neither);
     }
-    // "010.1.1.1" or "1.2.3" would be read as an address by some resolvers, and as another one by others.
+    // Resolvers differ on "010.1.1.1" and "1.2.3": they read different addresses.
     if labels.last().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
         return Err(HostError::Almost);
     }
@@ -274,7 +275,7 @@ mod tests {
         check("192.0.2.1", Ok(("192.0.2.1", None)));
         check("192.0.2.1:1123", Ok(("192.0.2.1", Some(1123))));
         check("2001:db8::1", Ok(("2001:db8::1", None)));
-        // An address, whatever its last group looks like.
+        // This is an address, even though its last group looks like a port.
         check("2001:db8::1:1123", Ok(("2001:db8::1:1123", None)));
         check("[2001:db8::1]", Ok(("2001:db8::1", None)));
         check("[2001:db8::1]:1123", Ok(("2001:db8::1", Some(1123))));
@@ -333,7 +334,7 @@ mod tests {
         };
         check("2001:db8::1", Ok("2001:db8::1"));
         check("192.0.2.1", Ok("192.0.2.1"));
-        // Amazon's time service has a link-local IPv4 address, which needs no interface.
+        // Amazon's time service has a link-local IPv4 address. It needs no zone.
         check("169.254.169.123", Ok("169.254.169.123"));
         for own in ["127.0.0.1", "127.126.1.1", "::1"] {
             check(own, Ok(own));

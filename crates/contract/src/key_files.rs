@@ -1,15 +1,16 @@
-//! The names of the files that keys become on a node: one for each key of a Secret that a policy names, and one for the keys
-//! that NTS cookies are sealed with.
+//! Names of the files on a node that hold keys: one file for each key of a Secret that a policy names, and one for the
+//! keys that seal NTS cookies.
 
-/// The file of the keys that NTS cookies are sealed with. No file of a user's Secret has this name: those have a `_`.
+/// The file with the keys that seal NTS cookies. No file from a user's Secret has this name, since those names have a
+/// `_`.
 pub const COOKIE_KEYS: &str = "nts-cookie-keys";
 
-/// The file that a key of a Secret becomes. No Secret's name has a `_`, so no two have the same file.
+/// The file for a key of a Secret. A Secret's name has no `_`, so no two keys have the same file.
 pub fn file_name(secret: &str, key: &str) -> String {
     format!("{secret}_{key}")
 }
 
-/// The Secret and the key that a file comes from; none of a file that comes from no Secret.
+/// The Secret and the key that a file comes from; none if the file comes from no Secret.
 pub fn secret_and_key(file: &str) -> Option<(&str, &str)> {
     file.split_once('_')
 }

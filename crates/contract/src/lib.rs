@@ -1,8 +1,8 @@
 //! What operator and agent agree on, as plain serde types.
 //!
-//! The operator writes a profile (the crate `profile`) under a [`ProfileName`] whose second half is the hash of its text;
-//! the agent reads it, runs it, and answers with a [`Report`]. Nothing here opens a file, a socket
-//! or a clock, and nothing here knows Kubernetes: the agent links this crate and runs on a bare machine too.
+//! The operator writes a profile (crate `profile`) under a [`ProfileName`], whose second half is the hash of its text.
+//! The agent reads the profile, runs it, and answers with a [`Report`]. Nothing here opens a file, a socket or a clock,
+//! and nothing here knows Kubernetes: the agent also runs on a machine without it.
 #![forbid(unsafe_code)]
 
 mod name;

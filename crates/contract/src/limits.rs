@@ -1,35 +1,36 @@
-//! The limits of a report. An agent stays within them, and the operator cuts what exceeds them before it looks at
-//! anything else: a node that is out of order, or in somebody else's hands, must not cost the other nodes anything. Every
-//! struct is destructured, so that a new field cannot be forgotten.
+//! The limits of a report. An agent stays within them, and the operator cuts what exceeds them before it uses a report.
+//! So a faulty or hostile node cannot harm what the operator does for the others. Every struct is destructured, so that
+//! a new field cannot be forgotten.
 use crate::{
     Assignment, BootReport, ClockReport, ConflictReport, ProfileError, Report, RtcReport, ServerReport,
     SourceReport, StepReport, TimezoneReport, Transition,
 };
 
-/// Largest body of a report, octets: one with 16 sources and 64 transitions has about 15 KiB, one with 100 sources fits.
+/// Largest body of a report, octets. One with 16 sources and 64 transitions has about 15 KiB, and one with 100 sources
+/// fits.
 pub const LARGEST_REPORT: usize = 64 << 10;
-/// The number of transitions that an agent keeps. The operator asks every 30 s, so an agent that makes two a second loses
-/// none.
+/// Number of transitions that an agent keeps. The operator asks every 30 s, so it misses none if the agent makes at
+/// most two per second.
 pub const MOST_TRANSITIONS: usize = 64;
-/// A policy names at most 16 upstreams, and a pool has at most 16 servers.
+/// Largest number of sources: a policy has at most 16 upstreams, and a pool has at most 16 servers.
 pub const MOST_SOURCES: usize = 256;
-/// More programs that steer one clock are not worth naming.
+/// Largest number of named programs that steer one clock. More would not help a reader.
 pub const MOST_SUSPECTS: usize = 16;
 /// Longest name, word, address or id, octets. A DNS name has 253.
 pub const LONGEST_NAME: usize = 256;
-/// Longest message, octets. The API server takes no longer note in an Event.
+/// Longest message, octets. The API server accepts no longer note in an Event.
 pub const LONGEST_MESSAGE: usize = 1024;
-/// Largest length of time, seconds: 317 years, beyond the 292 years that 64 bits of nanoseconds count.
+/// Longest duration, seconds: 317 years. That is more than the 292 years that 64 bits of nanoseconds can hold.
 pub const LONGEST_TIME: f64 = 1e10;
-/// Largest frequency, parts per million: a clock that stands still, or runs at twice its speed.
+/// Largest frequency, parts per million: a clock that stands still, or that runs at twice its speed.
 pub const LARGEST_FREQUENCY: f64 = 1e6;
-/// Last point in time, the first second of the year 9999: RFC 3339 has no later year.
+/// Latest time, the first second of the year 9999: RFC 3339 has no later year.
 pub const LAST_TIME: f64 = 253_370_764_800.0;
-/// Largest number of a transition: NodeClock keeps it as a signed integer.
+/// Largest number of a transition: NodeClock has it as a signed integer.
 pub const LAST_TRANSITION: u64 = i64::MAX as u64;
 
 impl Report {
-    /// Cuts everything to the limits. Of the transitions the newest stay, and their numbers are strictly increasing
+    /// Cuts everything to the limits. The newest transitions stay, and their numbers are strictly increasing
     /// afterwards.
     pub fn clamp(&mut self) {
         let Self {
@@ -38,7 +39,7 @@ impl Report {
             instance,
             sequence: _,
             assignment,
-            // Its own parser limits it, to 262 octets.
+            // Its own parser limits it to 262 octets.
             profile: _,
             profile_error,
             mode: _,
@@ -96,8 +97,8 @@ impl Report {
         }
     }
 
-    /// Leaves out what matters least until the report is no larger than [`LARGEST_REPORT`], and says so. `size` is the
-    /// length of its JSON. With up to 100 sources nothing is left out.
+    /// If the report is larger than [`LARGEST_REPORT`], leaves out the least important parts until it is not, and says
+    /// so in the clock's message. `size` returns the length of its JSON. With up to 100 sources nothing is left out.
     pub fn fit(&mut self, size: impl Fn(&Self) -> usize) {
         let excess = |report: &Self| size(report).saturating_sub(LARGEST_REPORT);
         if excess(self) == 0 {
@@ -128,12 +129,13 @@ impl Report {
     }
 }
 
-/// Where there are so many messages that they do not fit.
+/// Longest message in a report that is too large, octets.
 const SHORT_MESSAGE: usize = 256;
-/// What the JSON of a source has at least: what is left out goes in few steps, and no more than is needed goes.
+/// Typical size of a source as JSON, octets. It decides how many sources a round leaves out, so that few rounds are
+/// needed, and hardly more sources go than must.
 const TYPICAL_SOURCE: usize = 512;
 
-/// Drops `count` sources: first those that agree and are not needed, last the one that is followed.
+/// Removes `count` sources: first those that agree and are not needed, last the selected one.
 fn leave_out(sources: &mut Vec<SourceReport>, count: usize) {
     use crate::SourceState::{
         Agreeing, Combined, Falseticker, Measuring, NoMajority, Noselect, Selected, Unknown, Unreachable,
@@ -237,8 +239,8 @@ fn of_rtc(rtc: &mut RtcReport) {
     drift_ppm.iter_mut().for_each(|drift| figure(drift, LARGEST_FREQUENCY));
 }
 
-/// Keeps the newest transitions whose numbers are in order. A reader tells those beyond the largest number that it knows,
-/// so a wrong number must not stand before the right ones: the list is read from its end.
+/// Keeps the newest transitions whose numbers are in order. A reader tells only transitions beyond the largest number
+/// that it knows, so a wrong number must not come before the right ones. Hence the list is checked from its end.
 fn increasing(transitions: &mut Vec<Transition>) {
     transitions.reverse();
     let mut newer = LAST_TRANSITION.saturating_add(1);
@@ -254,18 +256,18 @@ fn increasing(transitions: &mut Vec<Transition>) {
     transitions.reverse();
 }
 
-/// A name, a word, an address or an id, cut to its limit.
+/// Cuts a name, a word, an address or an id to its limit.
 fn name(text: &mut String) {
     cut(text, LONGEST_NAME);
 }
 
-/// A sentence for a reader, cut to its limit.
+/// Cuts a sentence for a reader to its limit.
 pub fn message(text: &mut String) {
     cut(text, LONGEST_MESSAGE);
 }
 
-/// Puts a space in the place of what a terminal would carry out, and cuts at a character's end; `…` says that more was
-/// there.
+/// Replaces characters that a terminal would interpret by spaces, and cuts the text at a character's end. `…` shows
+/// that text was cut.
 fn cut(text: &mut String, longest: usize) {
     if text.contains(is_order) {
         *text = text.replace(is_order, " ");
@@ -279,7 +281,8 @@ fn cut(text: &mut String, longest: usize) {
 
 const MORE: char = '…';
 
-/// Control characters, ends of lines, and what turns the direction of a text (Unicode UAX #9), so that it reads as another.
+/// Returns true for control characters, ends of lines, and characters that change the direction of a text (Unicode UAX
+/// #9), which make it look like another text.
 fn is_order(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -290,12 +293,12 @@ fn length_if_any(value: &mut Option<f64>) {
     value.iter_mut().for_each(|value| figure(value, LONGEST_TIME));
 }
 
-/// JSON has no word for what is not a number.
+/// JSON has no form for NaN.
 fn figure(value: &mut f64, largest: f64) {
     *value = if value.is_nan() { 0.0 } else { value.clamp(-largest, largest) };
 }
 
-/// Seconds since the epoch.
+/// Limits a time, which is in seconds since the epoch.
 fn point(at: &mut f64) {
     *at = if at.is_nan() { 0.0 } else { at.clamp(0.0, LAST_TIME) };
 }

@@ -1,4 +1,4 @@
-//! Whether a clock may be moved: what a profile asks for, and what a report says of it.
+//! The mode: whether the clock may be moved, as a profile asks for it, and as a report states it.
 use serde::{Deserialize, Serialize};
 
 /// Whether the clock may be moved.

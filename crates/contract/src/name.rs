@@ -1,4 +1,4 @@
-//! The name of a profile, `<policy>.<hash>`, and what the annotation on an agent's pod says of it.
+//! The name of a profile, `<policy>.<hash>`, and the value of the annotation on an agent's pod.
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -31,19 +31,19 @@ impl ProfileName {
         format!("{self}.toml")
     }
 
-    /// The name that a ConfigMap key stands for; none if the key is not ours.
+    /// The name in a ConfigMap's key; none if the key is not a profile's.
     pub fn from_key(key: &str) -> Option<Self> {
         key.strip_suffix(".toml")?.parse().ok()
     }
 
-    /// Whether `text` is what this name stands for.
+    /// Returns true if the hash of `text` is the one in this name.
     pub fn names(&self, text: &str) -> bool {
         self.hash == text_hash(text)
     }
 }
 
-/// FNV-1a, 32 bits, as eight hexadecimal digits: the hash that Kubernetes itself puts into names (pod templates).
-/// It tells one text from another; it is no protection against somebody who may write the ConfigMap.
+/// The hash of a text: FNV-1a, 32 bits, as eight hexadecimal digits, which Kubernetes itself puts into names (pod
+/// templates). It tells texts apart. It does not protect against a user who may write the ConfigMap.
 pub fn text_hash(text: &str) -> String {
     let hash =
         text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
@@ -76,7 +76,8 @@ impl FromStr for ProfileName {
         let (policy, hash) = text.rsplit_once('.').ok_or_else(wrong)?;
         let hash_fits =
             hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        // The policy becomes part of a file name: only what Kubernetes allows in an object's name.
+        // The policy's name becomes part of a file's name, so it may only have characters that Kubernetes allows in an
+        // object's name.
         let policy_fits = !policy.is_empty()
             && policy.len() <= 253
             && policy.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
@@ -101,14 +102,14 @@ impl<'de> Deserialize<'de> for ProfileName {
     }
 }
 
-/// What the annotation `timesync.dev/profile` on the agent's pod says.
+/// The value of the annotation `timesync.dev/profile` on the agent's pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Assignment {
-    /// Absent, empty or not readable: not assigned yet, keep the last good profile.
+    /// Absent, empty or not readable: no profile is assigned yet. The agent keeps the last good profile.
     Unassigned,
-    /// `none`: no policy is for this node; stop steering and say so.
+    /// `none`: no policy selects this node. The agent stops steering the clock, and reports that.
     None,
-    /// This profile is to run.
+    /// The agent is to run this profile.
     Profile(ProfileName),
 }
 
@@ -118,7 +119,7 @@ impl Assignment {
     /// The annotation that the operator changes to make the kubelet refresh the pod's volumes.
     pub const NUDGE_ANNOTATION: &'static str = "timesync.dev/nudge";
 
-    /// Reads the annotation's value. An unknown value counts as unassigned: it must not stop a running clock.
+    /// Reads the annotation's value. An unknown value counts as unassigned, so that it does not stop a running clock.
     pub fn from_annotation(value: &str) -> Self {
         match value.trim() {
             "" => Self::Unassigned,

@@ -6,20 +6,22 @@
 //! 2. Each request that needs the token carries a MAC in [`PROOF_HEADER`]. The agent answers it only if the MAC is right,
 //!    and its answer carries a MAC in the same header. The client believes an answer only if that MAC is right.
 //!
-//! A MAC is HMAC-SHA256 with the token as its key, as 64 hexadecimal digits, over the octets of [`Message`]. So a MAC holds
-//! for one connection (both nonces), one agent (node and instance), one direction, and one exchange (the counter). Whoever
-//! records it cannot use it again, at this agent or another, and cannot change an answer on its way.
+//! A MAC is HMAC-SHA256 with the token as its key, as 64 hexadecimal digits, over the octets of [`Message`]. So a MAC
+//! is valid for one connection (both nonces), one agent (node and instance), one direction, and one exchange (the
+//! counter). An attacker who records it cannot use it again, at this agent or another, and cannot change an answer on
+//! its way.
 //!
-//! The client proves first: an agent gives no MAC to a stranger, who could try tokens against it at leisure.
+//! The client proves first: the agent gives no MAC to an unproven client, which could otherwise test guesses of the
+//! token against it.
 use serde::{Deserialize, Serialize};
 
-/// Where the agent's nonce is had.
+/// The path at which the agent gives its nonce.
 pub const CHALLENGE_PATH: &str = "/challenge";
 
-/// Of a request to [`CHALLENGE_PATH`]: the client's nonce, 64 hexadecimal digits.
+/// Header of a request to [`CHALLENGE_PATH`]: the client's nonce, 64 hexadecimal digits.
 pub const NONCE_HEADER: &str = "timesync-nonce";
 
-/// Of a request and of its answer: the MAC, 64 hexadecimal digits.
+/// Header of a request and of its answer: the MAC, 64 hexadecimal digits.
 pub const PROOF_HEADER: &str = "timesync-proof";
 
 /// A number that one side draws for one connection.
@@ -71,7 +73,7 @@ pub struct Message<'a> {
 }
 
 impl Message<'_> {
-    /// The octets that the MAC is made over: every field with its length before it (64 bits, big-endian), so that no two
+    /// The octets that the MAC covers. Each field has its length before it (64 bits, big-endian), so that no two
     /// messages have the same octets.
     pub fn octets(&self) -> Vec<u8> {
         let Self { direction, client, agent, node, instance, counter, method, target, status, body } = self;
@@ -97,7 +99,7 @@ impl Message<'_> {
     }
 }
 
-/// Another way to prove will have another name, so that no MAC of the one is one of the other.
+/// Another scheme must use another name, so that a MAC of one scheme is never valid in the other.
 const VERSION: &[u8] = b"timesync-proof-1";
 
 #[cfg(test)]
@@ -126,7 +128,7 @@ mod tests {
             Message { client: &[2; 32], agent: &[1; 32], ..MESSAGE },
             Message { node: "n2", ..MESSAGE },
             Message { instance: "i2", ..MESSAGE },
-            // The same letters in other fields.
+            // The same letters, in other fields.
             Message { node: "n1i", instance: "1", ..MESSAGE },
             Message { method: "GET/", target: "status", ..MESSAGE },
             Message { counter: 2, ..MESSAGE },

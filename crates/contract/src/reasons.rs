@@ -1,7 +1,7 @@
-//! Why upstreams give no time, as one text: pairs of a name and its reason in, the names of those that share a reason
-//! together. Operator and agent say it alike.
+//! Makes one text of the reasons why upstreams give no time: pairs of name and reason in; a text that groups the names
+//! by reason out. Operator and agent use the same words.
 
-/// So many reasons are told, and so many names with each: a message is for a reader.
+/// Most reasons in the text, and most names for each reason, to keep a message short.
 const MOST: usize = 4;
 
 /// `a: It does not answer. b, c: It …`; empty if there is none.

@@ -1,61 +1,64 @@
 //! The report: what an agent answers to `GET /status?after=N&wait=30s`, as JSON.
 //!
-//! Numbers are in seconds, ratios as such. Signs: an offset is this clock minus true time, so a positive one means
-//! that this clock is ahead, as chronyc prints it. Times are seconds since the Unix epoch by this node's clock.
+//! Numbers are in seconds, ratios without a unit. An offset is this clock minus true time: a positive one means that
+//! this clock is ahead, as in chronyc's output. Times are seconds since the Unix epoch by this node's clock.
 use serde::{Deserialize, Serialize};
 
 use crate::{Assignment, Mode, ProfileFailure, ProfileName, RtcReport, ServingFailure, Transition};
 
-/// All that an agent says of itself.
+/// The whole report of an agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The agent's version.
     pub version: String,
     /// The kernel's boot id (/proc/sys/kernel/random/boot_id).
     pub boot_id: String,
-    /// Differs for each start of the agent: sequence and transition numbers begin anew with it.
+    /// Differs for each start of the agent. Sequence and transition numbers begin again with each start.
     pub instance: String,
-    /// Counts up with each change worth telling; `after=N` waits for a larger one.
+    /// Increases with each change worth reporting. `after=N` waits for a number above N.
     pub sequence: u64,
-    /// What the annotation said when last read.
+    /// The annotation's value when it was last read.
     pub assignment: Assignment,
-    /// The running profile; none before the first, and after `none`.
+    /// The running profile; none before the first one, and after `none`.
     pub profile: Option<ProfileName>,
-    /// Why the assigned profile is not the running one.
+    /// Why the assigned profile does not run, or runs with less than it asks for.
     pub profile_error: Option<ProfileError>,
-    /// What the running profile allows; none if none runs.
+    /// What the running profile allows; none if no profile runs.
     pub mode: Option<Mode>,
     /// The system clock.
     pub clock: ClockReport,
     /// The upstreams, in the profile's order.
     pub sources: Vec<SourceReport>,
-    /// Somebody else steers the clock, and the agent stands back; none while it is alone.
+    /// Another process steers the clock, and the agent has stopped steering; none if there is no other process.
     pub conflict: Option<ConflictReport>,
     /// The hardware clock.
     pub rtc: RtcReport,
     /// The node's time zone, if the profile sets it.
     pub timezone: Option<TimezoneReport>,
-    /// What sets the clock before the API server can be reached; none where the agent's file says nothing of it.
+    /// The static pod that sets the clock before the API server can be reached; none if the agent's file does not ask
+    /// for it.
     #[serde(default)]
     pub boot: Option<BootReport>,
-    /// Why the agent cannot write its state folder, so that what it knows is gone with it; none while it can.
+    /// Why the agent cannot write its state folder, so that it will lose what it knows when it ends; none if it can.
     #[serde(default)]
     pub state_error: Option<String>,
     /// The server.
     pub server: ServerReport,
-    /// Why the port of /status is not open; empty if it is. Only the local socket can say it meanwhile.
+    /// Why the port of /status is not open; empty if it is open. While it is closed, only the local socket can show
+    /// this.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub http_message: String,
-    /// The newest transitions, oldest first, so that none is missed between two polls.
+    /// The newest transitions, oldest first, so that a reader misses none between two polls.
     pub transitions: Vec<Transition>,
 }
 
-/// A profile that was refused, so that the one before it runs on, or that runs with less than it asks for.
+/// The fault of an assigned profile: it was refused and the profile before it still runs, or it runs with less than it
+/// asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileError {
-    /// Why, in one word.
+    /// The reason, in one word.
     pub reason: ProfileFailure,
-    /// What is wrong, for a reader.
+    /// The fault in detail, for a reader.
     pub message: String,
 }
 
@@ -64,96 +67,96 @@ pub struct ProfileError {
 pub struct ClockReport {
     /// A majority was found, and the error bound is within the threshold.
     pub synchronized: bool,
-    /// Why, in one word.
+    /// The reason, in one word.
     pub reason: Reason,
-    /// The same for a reader.
+    /// The reason in detail, for a reader.
     pub message: String,
     /// 0 none, 1 insert, 2 delete, 3 unknown (RFC 5905 §7.3).
     pub leap: u8,
-    /// 1 to 15; 16 while unsynchronised.
+    /// 1 to 15; 16 if unsynchronised.
     pub stratum: u8,
-    /// Name of the upstream that is followed.
+    /// Name of the selected upstream.
     pub reference: Option<String>,
     /// This clock minus true time, as estimated; none before the first estimate.
     pub offset: Option<f64>,
     /// Standard deviation of the reference's samples.
     pub jitter: Option<f64>,
-    /// Largest error that this clock can have: |offset|, root delay / 2, root dispersion and growth together.
+    /// Largest error that this clock can have: the sum of |offset|, root delay / 2, root dispersion and their growth.
     pub error_bound: Option<f64>,
-    /// Round trip to the primary reference.
+    /// Round-trip delay to the primary reference.
     pub root_delay: f64,
-    /// Dispersion to the primary reference, now.
+    /// Dispersion to the primary reference at present.
     pub root_dispersion: f64,
-    /// The correction that keeps the clock right, parts per million; positive: the clock is sped up.
+    /// The correction that keeps the clock right, parts per million. If positive, the clock is sped up.
     pub frequency_ppm: f64,
-    /// The kernel's frequency right now, slew included, parts per million.
+    /// The kernel's present frequency, slew included, parts per million.
     pub kernel_frequency_ppm: f64,
     /// Age of the last update, seconds.
     pub last_update_age: Option<f64>,
-    /// Steps since the node's boot; those that are not of the start phase since the agent's start.
+    /// Number of steps: those of start phases since the node's boot, the others since the agent's start.
     pub steps: u32,
-    /// Of these, those that took a step by somebody else back.
+    /// Of these, steps that undid a step by another process.
     #[serde(default)]
     pub restored: u32,
-    /// Of these, those after the node stood still.
+    /// Of these, steps after the node was suspended or paused.
     #[serde(default)]
     pub resumed: u32,
-    /// Of these, those forward to the last time known to be right, before anybody could be asked.
+    /// Of these, steps forward to the last time known to be right, before any upstream could be asked.
     #[serde(default)]
     pub raised: u32,
-    /// The last of them since the agent's start.
+    /// The last of these steps since the agent's start.
     pub last_step: Option<StepReport>,
-    /// Steps by somebody else since the agent's start.
+    /// Number of steps by other processes since the agent's start.
     #[serde(default)]
     pub external_steps: u32,
-    /// The last of them.
+    /// The last step by another process.
     pub last_external_step: Option<StepReport>,
-    /// Whether this boot's first synchronisation is still to come.
+    /// True until the first synchronisation of this boot.
     pub start_phase: bool,
 }
 
 /// Why a clock is, or is not, synchronised: reasons of the condition `Synchronized`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Reason {
-    /// A majority agrees and is reached.
+    /// A majority of the sources agrees and is reachable.
     Synchronized,
-    /// No source is reached; the clock runs on its last frequency, still within the bound.
+    /// No source is reachable. The clock runs on its last frequency, and its error bound is still within the threshold.
     Holdover,
     /// No profile runs.
     NoProfile,
-    /// The profile has no upstreams; the local clock is served, if at all.
+    /// The profile has no upstreams. If time is served, it is the local clock's.
     NoUpstreams,
-    /// The first answers are awaited.
+    /// The first answers have not come yet.
     Starting,
     /// No upstream answers.
     Unreachable,
-    /// No upstream can be used, though some answer.
+    /// Some upstreams answer, but none can be used.
     NoUsableUpstream,
-    /// The sources contradict each other: no majority.
+    /// The sources contradict each other: there is no majority.
     NoMajority,
     /// Fewer sources agree than `minSources`.
     TooFewSources,
     /// No source with `require` can be followed.
     RequiredMissing,
-    /// The error bound is beyond the threshold.
+    /// The error bound exceeds the threshold.
     ErrorBound,
-    /// A correction larger than `maxChange` would be needed.
+    /// The needed correction is larger than `maxChange`.
     MaxChange,
-    /// The clock has the time of a local clock, its own or that of another machine which it follows: it agrees with its
-    /// group, and UTC is unknown. Agents of before had two words for it.
+    /// The clock follows a local clock, its own or another machine's. It agrees with its group, but UTC is unknown.
+    /// Older agents had two words for it.
     #[serde(alias = "OrphanChild", alias = "OrphanParent")]
     LocalReference,
-    /// The clock was moved, and not by us, and is being measured anew.
+    /// The clock was moved, but not by the agent. It is being measured again.
     UnexplainedJump,
-    /// Somebody else moved the clock, and the profile says `Report`: it is left where it is.
+    /// Another process moved the clock, and the profile says `Report`: the agent does not move it back.
     ExternalStep,
-    /// Of an agent that is newer than the reader: one that is not known here. No agent says it of itself.
+    /// A reason that only a newer agent knows. An agent never sends this one itself.
     #[serde(other)]
     Unknown,
 }
 
 impl Reason {
-    /// The word itself.
+    /// The reason as one word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Synchronized => "Synchronized",
@@ -176,12 +179,13 @@ impl Reason {
     }
 }
 
-/// Somebody else steers the clock.
+/// Another process steers the clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConflictReport {
-    /// Since when.
+    /// When the conflict was noticed.
     pub since: f64,
-    /// What was seen, who may have done it, and what to do about it, for a reader. Without numbers that change.
+    /// What was seen, which program may have done it, and what to do about it, for a reader. It has no numbers that
+    /// change.
     pub message: String,
     /// Programs of this node that steer clocks, such as `chronyd (pid 312)`.
     pub suspects: Vec<String>,
@@ -190,34 +194,34 @@ pub struct ConflictReport {
 /// The node's time zone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimezoneReport {
-    /// What /etc/localtime leads to now; none if that cannot be told.
+    /// The zone that /etc/localtime leads to now; none if that is unknown.
     pub name: Option<String>,
-    /// Why it is not what the profile says; empty if it is.
+    /// Why it is not the zone in the profile; empty if it is.
     pub message: String,
 }
 
 /// The static pod that sets the clock after a boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootReport {
-    /// What is on the node.
+    /// What is on the node now.
     pub state: BootPodState,
-    /// What is wrong, or who had it removed; empty if nothing is to be said.
+    /// What is wrong, or which request removed the static pod; empty if there is nothing to say.
     pub message: String,
 }
 
 /// What is on the node of the static pod that sets the clock after a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum BootPodState {
-    /// Nothing, and nothing is wanted.
+    /// It is not installed, and need not be.
     Absent,
-    /// Manifest and program.
+    /// Its manifest and its program are installed.
     Installed,
-    /// Not what is wanted.
+    /// It is not as it should be.
     Failed,
 }
 
 impl BootPodState {
-    /// The word itself.
+    /// The state as one word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Absent => "Absent",
@@ -230,9 +234,9 @@ impl BootPodState {
 /// A step of the clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
-    /// When, by the new time.
+    /// When the clock was stepped, by the new time.
     pub at: f64,
-    /// By how much; positive: forward.
+    /// The size of the step; positive if forward.
     pub by: f64,
 }
 
@@ -241,25 +245,25 @@ pub struct StepReport {
 pub struct SourceReport {
     /// Its name in the profile.
     pub name: String,
-    /// The address that is asked; none while the name does not resolve.
+    /// The address that is polled; none while the name does not resolve.
     pub address: Option<String>,
-    /// What selection made of it.
+    /// The result of selection.
     pub state: SourceState,
-    /// Why it is not used, or what is wrong; empty if nothing is.
+    /// Why the source is not used, or what is wrong with it; empty if nothing is.
     pub message: String,
-    /// The last eight polls, a bit each, the newest lowest (RFC 5905 §9.2).
+    /// The last eight polls, one bit for each, the newest lowest (RFC 5905 §9.2).
     pub reach: u8,
-    /// Its stratum; 16 if unknown.
+    /// The upstream's stratum; 16 if unknown.
     pub stratum: u8,
-    /// This clock minus its time, as estimated.
+    /// This clock minus the upstream's time, as estimated.
     pub offset: Option<f64>,
-    /// Round trip of the newest sample.
+    /// Round-trip delay of the newest sample.
     pub delay: Option<f64>,
-    /// Standard deviation of its samples.
+    /// Standard deviation of the samples.
     pub jitter: Option<f64>,
     /// Poll interval, log2 seconds.
     pub poll: i8,
-    /// Seconds since its last good answer.
+    /// Seconds since the last good answer.
     pub last_answer_age: Option<f64>,
     /// Requests sent.
     pub sent: u64,
@@ -269,38 +273,38 @@ pub struct SourceReport {
     pub rejected: u64,
 }
 
-/// What selection made of a source.
+/// The result of selection for a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SourceState {
     /// The name does not resolve.
     Unresolved,
     /// No answer in the last eight polls.
     Unreachable,
-    /// Too few samples yet.
+    /// There are too few samples yet.
     Measuring,
-    /// Answers, but cannot be used (unsynchronised itself, too distant, a loop, a kiss).
+    /// It answers, but cannot be used (it is unsynchronised, too distant, in a loop, or sends a kiss).
     Unusable,
-    /// Contradicts the majority.
+    /// It contradicts the majority.
     Falseticker,
-    /// There is no majority that it could belong to.
+    /// There is no majority.
     NoMajority,
-    /// Does not lie within what the trusted sources say.
+    /// It is not within the interval of the trusted sources.
     Untrusted,
-    /// Measured only (`noselect`).
+    /// It is only measured (`noselect`).
     Noselect,
-    /// Agrees, and is not needed (a preferred one is there).
+    /// It agrees, but is not needed, because a preferred source is there.
     Agreeing,
-    /// Agrees, and is combined with the selected one.
+    /// It agrees, and is combined with the selected one.
     Combined,
-    /// The one that is followed.
+    /// It is selected: the clock follows it.
     Selected,
-    /// Of an agent that is newer than the reader: one that is not known here. No agent says it of itself.
+    /// A state that only a newer agent knows. An agent never sends this one itself.
     #[serde(other)]
     Unknown,
 }
 
 impl SourceState {
-    /// Every state that an agent can tell, for metrics with a series per state.
+    /// Every state that an agent can report, for metrics with one series for each state.
     pub const ALL: [Self; 11] = [
         Self::Unresolved,
         Self::Unreachable,
@@ -315,7 +319,7 @@ impl SourceState {
         Self::Selected,
     ];
 
-    /// The word itself.
+    /// The state as one word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unresolved => "Unresolved",
@@ -337,12 +341,12 @@ impl SourceState {
 /// The server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerReport {
-    /// Whether the profile wants it open.
+    /// True if the profile asks for an NTP server.
     #[serde(default = "wanted")]
     pub enabled: bool,
-    /// Whether the port is open.
+    /// True if the port is open.
     pub serving: bool,
-    /// Why not, in one word, if it should be.
+    /// Why the port is not open, in one word, if it should be open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<ServingFailure>,
     /// The same with the system's error, and what else is wrong with the server, for a reader; empty if nothing is.
@@ -355,7 +359,8 @@ pub struct ServerReport {
     pub kod: u64,
 }
 
-/// What agents from before this field mean by a port that is closed, since a policy has to say otherwise.
+/// The default for reports of older agents without this field. If their port is closed, it should be open, since only a
+/// policy closes it on purpose.
 fn wanted() -> bool {
     true
 }
@@ -365,7 +370,7 @@ mod tests {
     use super::*;
     use crate::{RtcHealth, TransitionKind};
 
-    /// What an agent of the version before said, as it said it.
+    /// A report of an earlier version, as that version wrote it.
     const FORMER: &str = r#"{"version":"0.1.0","boot_id":"b","instance":"i","sequence":7,
         "assignment":{"Profile":"default.811c9dc5"},"profile":"default.811c9dc5","profile_error":null,"mode":"Discipline",
         "clock":{"synchronized":true,"reason":"Synchronized","message":"Follows a","leap":0,"stratum":3,"reference":"a",

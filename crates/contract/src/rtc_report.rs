@@ -1,24 +1,24 @@
-//! What an agent says of the node's hardware clock; a part of the report.
+//! The report of the node's hardware clock, a part of an agent's report.
 use serde::{Deserialize, Serialize};
 
 /// The hardware clock.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RtcReport {
-    /// Whether there is one.
+    /// True if the node has one.
     pub present: bool,
     /// Its health in one word.
     pub health: RtcHealth,
-    /// The same for a reader.
+    /// The health in detail, for a reader.
     pub message: String,
-    /// RTC minus system clock when last read, seconds.
+    /// RTC minus system clock at the last reading, seconds.
     pub offset: Option<f64>,
-    /// What it gains on true time between writes, parts per million; none before that can be told.
+    /// How much the RTC gains on true time between writes, parts per million; none until that is known.
     pub drift_ppm: Option<f64>,
-    /// Age of that reading, seconds.
+    /// Age of the last reading, seconds.
     pub read_age: Option<f64>,
-    /// Verified writes by us.
+    /// Writes by the agent that were verified.
     pub writes: u64,
-    /// Writes by us that failed.
+    /// Writes by the agent that failed.
     pub write_failures: u64,
 }
 
@@ -27,30 +27,30 @@ pub struct RtcReport {
 pub enum RtcHealth {
     /// Within a second of a synchronised system clock.
     Healthy,
-    /// The node has none: normal in many virtual machines.
+    /// The node has no hardware clock, which is normal in many virtual machines.
     #[default]
     Absent,
-    /// There is one, but it cannot be read (no right, or a fault).
+    /// It exists, but cannot be read: the agent has no right, or it has a fault.
     Unreadable,
     /// More than a second from a synchronised system clock.
     Off,
-    /// It gains or loses more than a good clock does.
+    /// It gains or loses more than a good clock.
     Drifting,
-    /// It had lost its time when the node booted: its battery may be empty.
+    /// It had lost its time when the node booted, so its battery may be empty.
     BatterySuspect,
-    /// /etc/adjtime says that it shows local time: a node that boots in the hours around a change of summer time
-    /// cannot know what time it is.
+    /// /etc/adjtime says that it shows local time. A node that boots within hours of a change of summer time cannot
+    /// know the time.
     LocalTime,
-    /// A write failed or did not verify.
+    /// A write failed, or its verification did.
     WriteFailed,
-    /// Nothing can be said: it was not read yet, or the system clock is not synchronised. Also what a reader makes of a
-    /// word that only newer agents know.
+    /// Its health is unknown: it was not read yet, or the system clock is not synchronised. A reader also uses this for
+    /// a word that only newer agents know.
     #[serde(other)]
     Unknown,
 }
 
 impl RtcHealth {
-    /// The word itself.
+    /// The health as one word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "Unknown",

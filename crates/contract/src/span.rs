@@ -3,8 +3,8 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A length of time that is not negative, in whole nanoseconds; as text one or more numbers with a unit each,
-/// of `us`, `ms`, `s`, `m`, `h`, largest first or not: what Kubernetes' CEL function `duration()` takes.
+/// A duration that is not negative, in whole nanoseconds. Its text is one or more numbers, each with a unit of `us`,
+/// `ms`, `s`, `m`, `h`, in any order: what Kubernetes' CEL function `duration()` accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(Duration);
 
@@ -46,7 +46,7 @@ impl fmt::Display for SpanError {
 
 impl std::error::Error for SpanError {}
 
-/// Units, in nanoseconds. `ms` stands before `m` and `s`, so that the first that fits is the right one.
+/// Units, in nanoseconds. `ms` comes before `m` and `s`, so that the first match is the right one.
 const UNITS: [(&str, u64); 5] =
     [("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000), ("h", 3_600_000_000_000)];
 
@@ -72,7 +72,7 @@ impl FromStr for Span {
     }
 }
 
-/// `number` (decimal, at most nine digits on each side of a point) times `nanos`, exactly.
+/// The exact product of `number` (decimal, at most nine digits on each side of the point) and `nanos`.
 fn scaled(number: &str, nanos: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     if whole.is_empty()
@@ -88,12 +88,12 @@ fn scaled(number: &str, nanos: u64) -> Option<u64> {
     whole.parse::<u64>().ok()?.checked_mul(nanos)?.checked_add(u64::try_from(fraction_nanos).ok()?)
 }
 
-/// Six digits.
+/// The largest number of six digits.
 const MOST_IN_ONE_UNIT: u128 = 999_999;
 
 impl fmt::Display for Span {
-    /// The shortest exact text: the largest unit, up to seconds, of which this is a whole number. Where that takes
-    /// more than six digits, which is what a policy takes, hours and every unit below.
+    /// The shortest exact text: a whole number of the largest possible unit, up to seconds. If that number has more
+    /// than six digits, which a policy does not accept, the text uses hours and every unit below.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
         let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
@@ -134,13 +134,13 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-/// `seconds` for a reader: signed if negative, two or three significant figures, unit by size: `-412us`, `3.1ms`,
-/// `2.004s`, `412ns`. Status fields carry this; metrics carry the number itself.
+/// `seconds` as a text for a reader, with two or three significant figures and a suitable unit: `-412us`, `3.1ms`,
+/// `2.004s`, `412ns`. Only a negative number has a sign. Status fields have this text; metrics have the number itself.
 pub fn approximately(seconds: f64) -> String {
     if !seconds.is_finite() {
         return "unknown".to_owned();
     }
-    // What rounds to nothing has no sign.
+    // A number that rounds to zero has no sign.
     let sign = if seconds <= -0.5e-9 { "-" } else { "" };
     let size = seconds.abs();
     let (value, unit) = match size {

@@ -1,75 +1,76 @@
-//! Transitions: what happened on a node, once each, numbered; a part of the report. Their kinds become reasons of Events.
+//! Transitions: numbered records of what happened on a node; a part of the report. Their kinds become reasons of
+//! Events.
 use serde::{Deserialize, Serialize};
 
-/// Something that happened, once.
+/// A thing that happened once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Transition {
-    /// Counts up from 1 per instance.
+    /// Increases from 1 within an instance.
     pub number: u64,
-    /// When.
+    /// When it happened.
     pub at: f64,
-    /// What.
+    /// What happened.
     pub kind: TransitionKind,
-    /// For a reader.
+    /// The details, for a reader.
     pub message: String,
 }
 
-/// What can happen: reasons of Events.
+/// The kinds of transition. They are reasons of Events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TransitionKind {
-    /// Became synchronised for the first time since the agent's start.
+    /// The clock became synchronised for the first time since the agent's start.
     Synchronized,
-    /// The clock has the time of a local clock from now on: UTC is unknown.
+    /// The clock follows a local clock from now on: UTC is unknown.
     LocalReference,
-    /// Lost synchronisation.
+    /// The clock is not synchronised any more.
     SynchronizationLost,
-    /// Became synchronised again.
+    /// The clock became synchronised again.
     SynchronizationRegained,
     /// All sources became unreachable.
     UpstreamsUnreachable,
-    /// A source is reached again.
+    /// A source became reachable again.
     UpstreamsReachable,
-    /// The clock was stepped by us.
+    /// The agent stepped the clock.
     Stepped,
-    /// A leap second was done, or its slew began.
+    /// A leap second took place, or its slew began.
     LeapSecond,
-    /// A correction beyond `maxChange` was refused.
+    /// The agent refused a correction beyond `maxChange`.
     CorrectionRefused,
-    /// The clock was moved by somebody else.
+    /// Another process moved the clock.
     ExternalStep,
-    /// The node was asleep, held, or moved to another machine, and its clock with it.
+    /// The node was suspended, paused, or moved to another machine, and its clock with it.
     Resumed,
-    /// Somebody else steers the clock; the agent stands back.
+    /// Another process steers the clock, and the agent has stopped steering.
     Conflict,
-    /// It is alone again.
+    /// No other process steers the clock any more.
     ConflictEnded,
-    /// The node's time zone was set, or the former one put back.
+    /// The agent set the node's time zone, or restored the former one.
     TimezoneChanged,
-    /// It could not be set.
+    /// The agent could not set the time zone.
     TimezoneFailed,
-    /// A profile was taken.
+    /// The agent began to run a profile.
     ProfileApplied,
-    /// A profile was refused.
+    /// The agent refused a profile.
     ProfileRefused,
     /// The server's port could not be opened.
     ServingFailed,
-    /// The port of /status could not be opened: another process has it.
+    /// The port of /status could not be opened, because another process has it.
     HttpPortTaken,
     /// The RTC was written and verified.
     RTCWritten,
     /// The RTC could not be written.
     RTCWriteFailed,
-    /// Other users of the node may write the agent's state folder.
+    /// Other users of the node can write the agent's state folder.
     StateExposed,
-    /// A part of the agent failed by a mistake of its own, and was started again.
+    /// A part of the agent failed by a bug, and was started again.
     InternalError,
-    /// Of an agent that is newer than the reader: one that is not known here. No agent says it of itself.
+    /// A kind that only a newer agent knows. An agent never sends this one itself.
     #[serde(other)]
     Unknown,
 }
 
 impl TransitionKind {
-    /// The word itself.
+    /// The kind as one word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Synchronized => "Synchronized",

@@ -1,4 +1,4 @@
-//! Reports that are too large, or wrong in another way.
+//! Reports that are too large, or have other faults.
 use super::*;
 use crate::{SourceState, TransitionKind};
 
@@ -25,7 +25,8 @@ fn json(report: &Report) -> usize {
     serde_json::to_vec(report).unwrap().len()
 }
 
-/// As an agent has them that answers all over the world: addresses of 39 characters, all digits of each number.
+/// Sources as an agent with upstreams all over the world has them: addresses of 39 characters, numbers with all their
+/// digits.
 fn sources(count: usize, state: SourceState, message: &str) -> Vec<SourceReport> {
     let source = |number| SourceReport {
         name: format!("pool{}.example.com#{}", number / 16, number % 16),
@@ -89,7 +90,7 @@ fn a_report_within_the_limits_stays_as_it_is() {
 #[test]
 fn every_text_is_cut() {
     let mut report = report();
-    // Each begins with another, so that none of three octets ends at the limit.
+    // The texts begin differently, so that the limit is not always at the end of a three-octet character.
     let count = texts(&mut report).len();
     assert!(count > 15, "{count}");
     for (index, (text, _)) in texts(&mut report).into_iter().enumerate() {
@@ -179,7 +180,7 @@ fn figures_are_some_that_a_status_can_show() {
     assert_eq!(report.transitions[0].at, 0.0);
 }
 
-/// What is no report is refused, and no reader of it fails in another way.
+/// A text that is not a report is refused, and does not make its reader fail in another way.
 #[test]
 fn strange_json_is_no_report() {
     let good = serde_json::to_string(&report()).unwrap();
@@ -187,7 +188,7 @@ fn strange_json_is_no_report() {
         let depth = LARGEST_REPORT / 2;
         good.replacen('{', &format!("{{\"x\":{}0{},", open.repeat(depth), close.repeat(depth)), 1)
     };
-    // A field that only newer agents know, however deep.
+    // A field that only newer agents know may be nested deeply.
     for text in [nested("[", "]"), nested("{\"x\":", "}")] {
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report());
     }
@@ -241,14 +242,14 @@ fn what_matters_least_is_left_out_first() {
     assert_eq!(report.transitions.len(), 64);
     let said = format!("Follows s0. The report leaves out {left} of 256 upstreams: it would be too large");
     assert_eq!(report.clock.message, said);
-    // The order is that of the profile.
+    // The sources stay in the order of the profile.
     let names: Vec<_> = report.sources.iter().map(|source| &source.name).collect();
     let mut in_order = sources(256, SourceState::Agreeing, "");
     in_order.retain(|source| names.contains(&&source.name));
     assert_eq!(names, in_order.iter().map(|source| &source.name).collect::<Vec<_>>());
 }
 
-/// The largest that is within the limits, each octet of its texts written as two in JSON.
+/// The largest report within the limits. Each octet of its texts takes two octets in JSON.
 #[test]
 fn the_worst_report_fits() {
     let mut report = report();
