@@ -1,26 +1,26 @@
-//! A descriptor that becomes readable when the system clock is set: a timer on CLOCK_REALTIME that the kernel cancels
-//! then (timerfd_create(2), TFD_TIMER_CANCEL_ON_SET; since Linux 3.0). It never goes off by itself.
+//! A descriptor that becomes readable when the system clock is set: a timer of CLOCK_REALTIME, which the kernel then
+//! cancels (timerfd_create(2), TFD_TIMER_CANCEL_ON_SET; since Linux 3.0). The timer never expires by itself.
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::Error;
 
-/// The timer, armed.
+/// The armed timer.
 #[derive(Debug)]
 pub struct ClockAlarm {
     descriptor: OwnedFd,
 }
 
-/// Seconds since the Unix epoch, two centuries from now. Should the clock ever be set beyond it, the timer goes off
-/// once.
+/// The timer's time, seconds since the Unix epoch: two centuries from now. If the clock is ever set beyond it, the
+/// timer expires once.
 const FAR: libc::time_t = 8_000_000_000;
 
 impl ClockAlarm {
     /// An armed alarm.
     ///
     /// # Errors
-    /// Where the kernel or a sandbox does not have it (EINVAL, ENOSYS, EPERM), or no descriptor is left.
+    /// If the kernel or a sandbox does not support it (EINVAL, ENOSYS, EPERM), or no descriptor is left.
     pub fn new() -> Result<Self, Error> {
-        // SAFETY: timerfd_create takes no pointer; the descriptor that it returns belongs to nobody else.
+        // SAFETY: timerfd_create takes no pointer; nothing else owns the descriptor that it returns.
         let descriptor = unsafe {
             let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
             let raw = Error::check("timerfd_create", libc::timerfd_create(libc::CLOCK_REALTIME, flags))?;
@@ -38,11 +38,11 @@ impl ClockAlarm {
         Ok(Self { descriptor })
     }
 
-    /// Makes the alarm quiet again until the clock is set the next time. Look at the clock after this, not before.
+    /// Makes the alarm not readable until the clock is set again. Read the clock after this call, not before.
     pub fn clear(&self) {
         let mut count = 0_u64;
-        // SAFETY: eight octets are read into a live u64. The read fails with ECANCELED when the clock was set, which
-        // arms the timer again (fs/timerfd.c, timerfd_canceled); it was quiet if it fails otherwise.
+        // SAFETY: eight octets are read into a live u64. If the clock was set, the read fails with ECANCELED and arms
+        // the timer again (fs/timerfd.c, timerfd_canceled). If it fails otherwise, the alarm was not readable.
         unsafe { libc::read(self.descriptor.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
     }
 }

@@ -1,6 +1,6 @@
-//! The kernel's clocks: reading them, and steering the system clock by clock_adjtime.
+//! The kernel's clocks: reads them, and steers the system clock by clock_adjtime.
 //!
-//! Nothing here decides whether the clock may be moved; who calls one of the setters wants it moved.
+//! Nothing here decides whether the clock may be moved. Each setter moves it when called.
 use std::mem::MaybeUninit;
 
 use crate::Error;
@@ -10,40 +10,41 @@ pub fn realtime_ns() -> i64 {
     read(libc::CLOCK_REALTIME)
 }
 
-/// CLOCK_MONOTONIC: nanoseconds since some start; slewed with the system clock, never stepped.
+/// CLOCK_MONOTONIC: nanoseconds since an arbitrary start. It is slewed with the system clock, and never stepped.
 pub fn monotonic_ns() -> i64 {
     read(libc::CLOCK_MONOTONIC)
 }
 
-/// CLOCK_MONOTONIC_RAW: nanoseconds since some start; never slewed nor stepped.
+/// CLOCK_MONOTONIC_RAW: nanoseconds since an arbitrary start. It is never slewed or stepped.
 pub fn monotonic_raw_ns() -> i64 {
     read(libc::CLOCK_MONOTONIC_RAW)
 }
 
-/// CLOCK_BOOTTIME: CLOCK_MONOTONIC and the time that the node was asleep.
+/// CLOCK_BOOTTIME: CLOCK_MONOTONIC plus the time for which the node was suspended.
 pub fn boottime_ns() -> i64 {
     read(libc::CLOCK_BOOTTIME)
 }
 
-/// CLOCK_MONOTONIC_COARSE: CLOCK_MONOTONIC as it was at the kernel's last tick, some milliseconds ago.
+/// CLOCK_MONOTONIC_COARSE: CLOCK_MONOTONIC at the kernel's last tick, some milliseconds ago.
 pub fn monotonic_coarse_ns() -> i64 {
     read(libc::CLOCK_MONOTONIC_COARSE)
 }
 
 fn read(clock: libc::clockid_t) -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a live timespec. The call fails for unknown clocks alone, and these have existed since
-    // Linux 2.6.39; the epoch would then be the answer, which no caller takes for the present.
+    // SAFETY: the pointer is to a live timespec. The call fails only for unknown clocks, and these have existed since
+    // Linux 2.6.39. If it failed, the result would be the epoch, which no caller takes for the present.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
-/// The kernel's own time zone, minutes west of Greenwich; 0 until somebody tells it one. It counts for the hardware clock
-/// and old file systems alone. The C library's gettimeofday does not show it any more, hence the bare call.
+/// The kernel's own time zone, minutes west of Greenwich; 0 until a program sets it. The kernel uses it only for the
+/// hardware clock and for old file systems. The C library's gettimeofday does not return it any more, hence the direct
+/// system call.
 pub fn kernel_minutes_west() -> i32 {
     // struct timezone of linux/time.h.
     let mut zone: [libc::c_int; 2] = [0; 2];
-    // SAFETY: a null pointer means that no time is asked for; the other one is to a live zone, which the call fills. It
+    // SAFETY: a null pointer means that no time is asked for. The other one is to a live zone, which the call fills. It
     // cannot fail otherwise, and leaves the zeroes if it does.
     unsafe {
         libc::syscall(libc::SYS_gettimeofday, std::ptr::null_mut::<libc::timeval>(), zone.as_mut_ptr());
@@ -51,34 +52,34 @@ pub fn kernel_minutes_west() -> i32 {
     zone[0]
 }
 
-/// What the kernel holds about its clock.
+/// The state of the kernel's clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timex {
     /// Bits STA_*.
     pub status: i32,
-    /// By how much the clock is sped up, parts per million, tick and frequency together.
+    /// How much the clock is sped up, parts per million, tick and frequency together.
     pub frequency_ppm: f64,
-    /// What the kernel's own PLL still has to slew, seconds.
+    /// The rest that the kernel's own PLL still has to slew, seconds.
     pub pll_offset: f64,
-    /// Largest error, seconds, as last told; the kernel adds 500 ppm by itself.
+    /// Largest error, seconds, as last set by a program; the kernel increases it by 500 ppm.
     pub max_error: f64,
-    /// Estimated error, seconds, as last told.
+    /// Estimated error, seconds, as last set by a program.
     pub estimated_error: f64,
     /// TAI minus UTC, seconds; 0 if unknown.
     pub tai_offset: i32,
-    /// What is left of a slew by adjtime(3), seconds.
+    /// The rest of a slew by adjtime(3), seconds.
     pub adjtime: f64,
     /// Time constant of the kernel's PLL.
     pub time_constant: i64,
     /// Precision that the kernel claims, seconds.
     pub precision: f64,
-    /// Largest frequency that it takes, parts per million.
+    /// Largest frequency that the kernel accepts, parts per million.
     pub tolerance_ppm: f64,
-    /// What it knows of a pulse per second.
+    /// State of the pulse per second.
     pub pps: Pps,
 }
 
-/// What the kernel knows of a pulse per second, if it was built to (CONFIG_NTP_PPS); else all zero.
+/// What the kernel knows of a pulse per second, if it was built with CONFIG_NTP_PPS; otherwise all zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pps {
     /// Frequency, parts per million.
@@ -91,35 +92,35 @@ pub struct Pps {
     pub interval: i32,
     /// Calibrations.
     pub calibrations: i64,
-    /// Pulses beyond the jitter's limit.
+    /// Number of pulses that exceeded the jitter limit.
     pub jitter_exceeded: i64,
-    /// Calibrations beyond the stability's limit.
+    /// Number of calibrations that exceeded the stability limit.
     pub stability_exceeded: i64,
-    /// Calibrations that failed.
+    /// Number of calibrations that failed.
     pub errors: i64,
 }
 
 impl Timex {
-    /// Whether a leap second is armed.
+    /// Returns true if a leap second is armed.
     pub fn leap(&self) -> bool {
         self.status & (libc::STA_INS | libc::STA_DEL) != 0
     }
 
-    /// Whether the kernel's own loops steer (PLL, FLL, a pulse per second).
+    /// Returns true if one of the kernel's own loops steers the clock (PLL, FLL, a pulse per second).
     pub fn steered(&self) -> bool {
         self.status & (libc::STA_PLL | libc::STA_FLL | libc::STA_PPSFREQ | libc::STA_PPSTIME) != 0
     }
 
-    /// Whether the kernel tells programs that its clock is synchronised.
+    /// Returns true if the kernel tells programs that its clock is synchronised.
     pub fn synchronized(&self) -> bool {
         self.status & libc::STA_UNSYNC == 0
     }
 }
 
-/// Reads the kernel's state; needs no right.
+/// Reads the state of the kernel's clock; needs no right.
 ///
 /// # Errors
-/// Where a sandbox forbids the call.
+/// If a sandbox forbids the call.
 pub fn read_timex() -> Result<Timex, Error> {
     let mut rest = blank();
     rest.modes = libc::ADJ_OFFSET_SS_READ;
@@ -151,11 +152,11 @@ pub fn read_timex() -> Result<Timex, Error> {
     })
 }
 
-/// Makes the clock run `ppm` parts per million faster than its oscillator says (negative: slower), from now on, and
-/// returns what the kernel's units made of it. Beyond ±100 000 ppm (ten per cent, the kernel's limit) it is cut.
+/// Makes the clock run `ppm` parts per million faster than its oscillator from now on (slower if negative). Returns the
+/// value after rounding to the kernel's units. A value beyond ±100 000 ppm (ten per cent, the kernel's limit) is cut.
 ///
 /// # Errors
-/// Without CAP_SYS_TIME; EINVAL for a `ppm` that is no number.
+/// Without CAP_SYS_TIME; EINVAL if `ppm` is not finite.
 pub fn set_frequency(ppm: f64) -> Result<f64, Error> {
     let (tick, freq) = ticks_and_rest(ppm).ok_or(Error::new("clock_adjtime (frequency)", libc::EINVAL))?;
     let mut timex = blank();
@@ -175,14 +176,14 @@ const PPM_PER_TICK: f64 = 100.0;
 /// `timex.freq` counts 2^-16 ppm.
 const UNITS_PER_PPM: f64 = 65_536.0;
 
-/// What `timex.freq` alone can say (MAXFREQ in the kernel's timex.h).
+/// Largest value of `timex.freq` (MAXFREQ in the kernel's timex.h).
 const FREQ_LIMIT_PPM: f64 = 500.0;
 
-/// The kernel takes ticks from 9 000 to 11 000 µs.
+/// The kernel accepts ticks from 9 000 to 11 000 µs.
 const TICK_LIMIT_PPM: f64 = 100_000.0;
 
-/// `ppm` as tick and frequency. The tick stays at its nominal value as long as the frequency alone can say it, so
-/// that programs which look at the frequency only (node_exporter's node_timex) see the truth.
+/// Splits `ppm` into tick and frequency. The tick keeps its nominal value while the frequency alone is enough, so that
+/// programs which read only the frequency (node_exporter's node_timex) show the true value.
 fn ticks_and_rest(ppm: f64) -> Option<(libc::c_long, libc::c_long)> {
     if !ppm.is_finite() {
         return None;
@@ -193,11 +194,11 @@ fn ticks_and_rest(ppm: f64) -> Option<(libc::c_long, libc::c_long)> {
     Some((NOMINAL_TICK + ticks as libc::c_long, rest.round() as libc::c_long))
 }
 
-/// Steps the clock by so many seconds at once, forward if positive; relative, so that nothing is lost between reading
-/// and setting.
+/// Steps the clock by this many seconds at once, forward if positive. The step is relative, so that the time between
+/// reading and setting is not lost.
 ///
 /// # Errors
-/// Without CAP_SYS_TIME; EINVAL for a step that is no number or leads out of the kernel's range of time.
+/// Without CAP_SYS_TIME; EINVAL if the step is not finite, or leads out of the kernel's range of time.
 pub fn step(seconds: f64) -> Result<(), Error> {
     let (whole, nanos) = whole_and_nanos(seconds).ok_or(Error::new("clock_adjtime (step)", libc::EINVAL))?;
     let mut timex = blank();
@@ -207,7 +208,8 @@ pub fn step(seconds: f64) -> Result<(), Error> {
     adjust("clock_adjtime (step)", &mut timex)
 }
 
-/// Whole seconds, rounded down, and nanoseconds on top, never negative: as ADJ_SETOFFSET wants it for steps back too.
+/// Whole seconds, rounded down, and the rest in nanoseconds, never negative: the form that ADJ_SETOFFSET needs, also
+/// for a step back.
 fn whole_and_nanos(seconds: f64) -> Option<(libc::time_t, libc::suseconds_t)> {
     // Far beyond any step, and far within i64.
     const LIMIT: f64 = 4e9;
@@ -218,10 +220,10 @@ fn whole_and_nanos(seconds: f64) -> Option<(libc::time_t, libc::suseconds_t)> {
     Some((total.div_euclid(1_000_000_000), total.rem_euclid(1_000_000_000)))
 }
 
-/// Tells the kernel how far TAI is ahead of UTC, seconds: what CLOCK_TAI adds to the system clock.
+/// Sets TAI minus UTC in the kernel, seconds: CLOCK_TAI is the system clock plus this.
 ///
 /// # Errors
-/// Without CAP_SYS_TIME; EINVAL for a negative one.
+/// Without CAP_SYS_TIME; EINVAL if it is negative.
 pub fn set_tai(seconds: i32) -> Result<(), Error> {
     let constant = u32::try_from(seconds).map_err(|_| Error::new("clock_adjtime (TAI)", libc::EINVAL))?;
     let mut timex = blank();
@@ -230,10 +232,10 @@ pub fn set_tai(seconds: i32) -> Result<(), Error> {
     adjust("clock_adjtime (TAI)", &mut timex)
 }
 
-/// A leap second at the end of this day, for the kernel to do.
+/// A leap second at the end of this day, which the kernel carries out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeapSecond {
-    /// None.
+    /// No leap second.
     None,
     /// 23:59:59 is followed by 23:59:60.
     Insert,
@@ -241,9 +243,9 @@ pub enum LeapSecond {
     Delete,
 }
 
-/// Tells the kernel how good its clock is: what `adjtimex` shows to every program, and what makes the kernel write
-/// the hardware clock. Errors are in seconds. All status bits but these are cleared (PLL, FLL, PPS), since nobody
-/// else is to steer.
+/// Sets the kernel's status and error estimates. `adjtimex` shows them to every program, and they make the kernel write
+/// the hardware clock. Errors are in seconds. All other status bits are cleared (PLL, FLL, PPS), since no other program
+/// is to steer the clock.
 ///
 /// # Errors
 /// Without CAP_SYS_TIME.
@@ -266,16 +268,16 @@ pub fn set_status(
     adjust("clock_adjtime (status)", &mut timex)
 }
 
-/// Rounded up, and cut to what the kernel takes (NTP_PHASE_LIMIT, 16 s); not a number is the worst.
+/// Microseconds, rounded up and cut to the kernel's limit (NTP_PHASE_LIMIT, 16 s). NaN counts as the limit.
 fn microseconds(seconds: f64) -> libc::c_long {
     const LIMIT: f64 = 16e6;
     let micros = (seconds * 1e6).ceil();
     if micros.is_nan() { LIMIT as libc::c_long } else { micros.clamp(0.0, LIMIT) as libc::c_long }
 }
 
-/// Ends what another program may have left running in the kernel: the rest of an `adjtime`, the offset of the kernel's
-/// PLL, and a leap second that is armed; who takes over arms it again when it is announced. Frequency and
-/// synchronisation bit stay as they are.
+/// Ends what another program may have left in the kernel: the rest of an `adjtime`, the offset of the kernel's PLL, and
+/// an armed leap second. The caller arms the leap second again when it is announced. The frequency and the
+/// synchronisation bit do not change.
 ///
 /// # Errors
 /// Without CAP_SYS_TIME.
@@ -288,7 +290,7 @@ pub fn take_over() -> Result<(), Error> {
     adjust("clock_adjtime", &mut timex)?;
     let kept = timex.status & libc::STA_UNSYNC;
 
-    // The kernel listens to an offset only while its PLL is on; frequency on hold, so that this alone is changed.
+    // The kernel accepts an offset only while its PLL is on. The frequency is on hold, so that only the offset changes.
     let mut timex = blank();
     timex.modes = libc::ADJ_STATUS | libc::ADJ_OFFSET;
     timex.status = kept | libc::STA_PLL | libc::STA_FREQHOLD;
@@ -300,9 +302,9 @@ pub fn take_over() -> Result<(), Error> {
     adjust("clock_adjtime (status)", &mut timex)
 }
 
-/// Whether this process may set the clock: it writes back the estimated error that it has just read, which the kernel
-/// allows only to those who may, and which moves nothing. Capabilities as /proc lists them would not tell about user
-/// namespaces and sandboxes.
+/// Returns true if this process may set the clock. It writes back the estimated error that it has just read: the kernel
+/// allows that only to a process that may set the clock, and it moves nothing. The capabilities in /proc would not show
+/// the effect of user namespaces and sandboxes.
 pub fn may_set_clock() -> bool {
     let mut timex = blank();
     if adjust("clock_adjtime", &mut timex).is_err() {
@@ -382,7 +384,7 @@ mod tests {
 
     #[test]
     fn the_right_is_what_the_kernel_says() {
-        // CAP_SYS_TIME is capability 25. Asking leaves the state as it was.
+        // CAP_SYS_TIME is capability 25. The question must not change the state.
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
         let capable = u64::from_str_radix(effective.trim(), 16).unwrap() >> 25 & 1 == 1;

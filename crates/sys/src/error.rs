@@ -1,4 +1,4 @@
-//! The one error of this crate: which call failed, and the kernel's reason.
+//! The only error type of this crate: the call that failed, and the kernel's reason.
 use std::{fmt, io};
 
 /// A system call that failed.
@@ -9,17 +9,17 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of `call` with the number that the kernel would give for it.
+    /// The error of `call` with this number of the kernel.
     pub(crate) fn new(call: &'static str, errno: i32) -> Self {
         Self { call, errno }
     }
 
-    /// The error that `call` just left in errno.
+    /// The error of `call`, which has just set errno.
     pub(crate) fn last(call: &'static str) -> Self {
         Self::new(call, io::Error::last_os_error().raw_os_error().unwrap_or(0))
     }
 
-    /// `result` of `call`, or the error that -1 stands for.
+    /// The `result` of `call`, or its error if the result is -1.
     pub(crate) fn check(call: &'static str, result: libc::c_int) -> Result<libc::c_int, Self> {
         if result == -1 { Err(Self::last(call)) } else { Ok(result) }
     }
@@ -29,65 +29,65 @@ impl Error {
         self.call
     }
 
-    /// The kernel's number for the reason.
+    /// The kernel's error number.
     pub fn errno(self) -> i32 {
         self.errno
     }
 
-    /// Nothing is there yet: ask again after the next `poll`.
+    /// Returns true if nothing is there yet: try again after the next `poll`.
     pub fn would_block(self) -> bool {
         self.errno == libc::EAGAIN || self.errno == libc::EWOULDBLOCK
     }
 
-    /// A signal came.
+    /// Returns true if a signal interrupted the call.
     pub fn interrupted(self) -> bool {
         self.errno == libc::EINTR
     }
 
-    /// This process may not do that.
+    /// Returns true if this process has no right to do that.
     pub fn not_permitted(self) -> bool {
         self.errno == libc::EPERM || self.errno == libc::EACCES
     }
 
-    /// There is no such file or device.
+    /// Returns true if there is no such file or device.
     pub fn not_found(self) -> bool {
         matches!(self.errno, libc::ENOENT | libc::ENODEV | libc::ENXIO)
     }
 
-    /// The address or device is in use by somebody else.
+    /// Returns true if another process uses the address or device.
     pub fn in_use(self) -> bool {
         self.errno == libc::EADDRINUSE || self.errno == libc::EBUSY
     }
 
-    /// The kernel found a value that cannot be (EINVAL).
+    /// Returns true if the kernel finds a value invalid (EINVAL).
     pub fn invalid(self) -> bool {
         self.errno == libc::EINVAL
     }
 
-    /// The kernel has no such address family, or it is switched off.
+    /// Returns true if the kernel does not have the address family, or it is switched off.
     pub fn no_such_family(self) -> bool {
         matches!(self.errno, libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
             || (self.call == "socket" && self.errno == libc::EINVAL)
     }
 
-    /// There is no way to that address. Of a route of type blackhole the kernel says EINVAL.
+    /// Returns true if there is no route to the address. For a route of type blackhole the kernel returns EINVAL.
     pub fn no_route(self) -> bool {
         matches!(self.errno, libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EHOSTDOWN)
             || (self.call == "connect" && self.errno == libc::EINVAL)
     }
 
-    /// No local port is free. When a connected socket is to get one, the kernel says EAGAIN.
+    /// Returns true if no local port is free. For a socket that is to be connected the kernel returns EAGAIN.
     pub fn no_port(self) -> bool {
         matches!(self.errno, libc::EADDRINUSE | libc::EADDRNOTAVAIL)
             || (self.call == "connect" && self.errno == libc::EAGAIN)
     }
 
-    /// This process, or the machine, has no free file descriptor.
+    /// Returns true if this process, or the machine, has no free file descriptor.
     pub fn no_descriptor(self) -> bool {
         matches!(self.errno, libc::EMFILE | libc::ENFILE)
     }
 
-    /// The host on the other side says that nobody listens on that port.
+    /// Returns true if the other host reports that no process listens on the port.
     pub fn refused(self) -> bool {
         self.errno == libc::ECONNREFUSED
     }

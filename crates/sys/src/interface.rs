@@ -1,4 +1,4 @@
-//! Network interfaces: their numbers by name, and all their addresses.
+//! Network interfaces: an interface's number by its name, and the addresses of all interfaces.
 use std::{
     ffi::{CStr, CString},
     net::IpAddr,
@@ -7,7 +7,8 @@ use std::{
 
 use crate::{Error, udp::address};
 
-/// The kernel's number of the interface `name`, in this process's network namespace: the scope of a link-local address.
+/// The kernel's number of the interface `name` in this process's network namespace. It is the scope of a link-local
+/// address.
 ///
 /// # Errors
 /// [`Error::not_found`].
@@ -20,19 +21,19 @@ pub fn index(name: &str) -> Result<u32, Error> {
     }
 }
 
-/// An address, and the name of the interface that has it.
+/// An address, and the name of its interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceAddress {
-    /// Such as `eth0`.
+    /// The interface's name, such as `eth0`.
     pub interface: String,
-    /// Of IPv4 or IPv6.
+    /// The address, of IPv4 or IPv6.
     pub address: IpAddr,
 }
 
 /// All addresses of IPv4 and IPv6, in the kernel's order.
 ///
 /// # Errors
-/// When the kernel cannot be asked.
+/// If the kernel refuses the call.
 pub fn addresses() -> Result<Vec<InterfaceAddress>, Error> {
     let mut list: *mut libc::ifaddrs = ptr::null_mut();
     // SAFETY: the pointer is to a live place for the list.
@@ -50,12 +51,12 @@ pub fn addresses() -> Result<Vec<InterfaceAddress>, Error> {
         }
         next = entry.ifa_next;
     }
-    // SAFETY: the list is getifaddrs' own, and nothing of it is used from here on.
+    // SAFETY: the list comes from getifaddrs, and nothing of it is used after this.
     unsafe { libc::freeifaddrs(list) };
     Ok(found)
 }
 
-/// The address there; none if it is of another family.
+/// The address at `from`; none if it is of another family.
 ///
 /// # Safety
 /// `from` is null, or points to a socket address of its family's length.

@@ -1,8 +1,9 @@
-//! Every unsafe line of the project: clocks, hardware clocks, sockets with stamps, interfaces, waiting, signals, randomness.
+//! All unsafe code of the project: clocks, hardware clocks, sockets with timestamps, interfaces, waiting, signals,
+//! randomness.
 //!
-//! Thin: each function is one system call, or the few that only make sense together, and decides nothing. All go
-//! through libc's symbols and none by number, so that a simulator can stand in front of libc. Times are nanoseconds or
-//! seconds as numbers; what they mean is the caller's.
+//! Each function is one system call, or a few that are useful only together, and decides nothing. Every call goes
+//! through libc's symbols, none by number, so that a simulator can replace libc. Times are nanoseconds or seconds as
+//! numbers. The caller knows what they mean.
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod alarm;

@@ -1,26 +1,26 @@
-//! Locks on whole files that belong to an open file (open file description locks, fcntl(2)). Unlike flock(2) they need the
-//! file to be open for writing: who may only read the file cannot take one.
+//! Locks on whole files that belong to an open file (open file description locks, fcntl(2)). Unlike flock(2), they need
+//! a file that is open for writing, so a user who may only read it cannot take one.
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::Error;
 
-/// For `open`: a link is not followed (O_NOFOLLOW).
+/// Flag for `open`: do not follow a link (O_NOFOLLOW).
 pub const NO_FOLLOW: i32 = libc::O_NOFOLLOW;
 
-/// For `open`: a pipe or device is not waited for (O_NONBLOCK).
+/// Flag for `open`: do not wait for a pipe or a device (O_NONBLOCK).
 pub const NO_WAIT: i32 = libc::O_NONBLOCK;
 
-/// The user whose rights this process has.
+/// The effective user of this process.
 pub fn own_user() -> u32 {
-    // SAFETY: it takes nothing, and always succeeds.
+    // SAFETY: the call takes nothing, and always succeeds.
     unsafe { libc::geteuid() }
 }
 
-/// Takes the write lock of `file`, without waiting; `false` if another open file has it. It ends when the last copy of the
-/// descriptor is closed.
+/// Takes the write lock of `file`, without waiting. Returns `false` if another open file has it. The lock ends when the
+/// last copy of the descriptor is closed.
 ///
 /// # Errors
-/// The file is not open for writing, or its system of files knows no such locks.
+/// If the file is not open for writing, or its file system does not support such locks.
 pub fn try_lock(file: BorrowedFd<'_>) -> Result<bool, Error> {
     let whole = libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
@@ -62,7 +62,7 @@ mod tests {
         drop(one);
         assert_eq!(try_lock(other.as_fd()), Ok(false), "a copy of the descriptor is the same open file");
         drop(copy);
-        // A reader's flock is another lock.
+        // A flock by a reader is a different lock.
         reader.try_lock().unwrap();
         assert_eq!(try_lock(other.as_fd()), Ok(true));
         fs::remove_file(&path).unwrap();

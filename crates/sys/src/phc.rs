@@ -1,5 +1,5 @@
-//! A hardware clock that shows more than seconds (PTP hardware clock, /dev/ptpN): compared with the system clock by
-//! the best means that its driver has. Only read, never set.
+//! A PTP hardware clock (/dev/ptpN), which shows more than whole seconds. It is compared with the system clock by the
+//! best method that its driver has. It is only read, never set.
 use std::{
     ffi::CString,
     os::{
@@ -11,32 +11,34 @@ use std::{
 
 use crate::Error;
 
-/// An open device.
+/// An open PTP device.
 #[derive(Debug)]
 pub struct Phc {
     descriptor: OwnedFd,
     means: Means,
 }
 
-/// What the system clock and the device showed at one moment.
+/// The times of the system clock and of the device at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// The system clock, nanoseconds since the Unix epoch.
+    /// Time of the system clock, nanoseconds since the Unix epoch.
     pub system_ns: i64,
-    /// The device, nanoseconds since its own epoch.
+    /// Time of the device, nanoseconds since its own epoch.
     pub device_ns: i64,
-    /// The device was read within this time around the moment, nanoseconds; zero if both were captured at once.
+    /// The device was read within this time around the moment, nanoseconds; zero if the hardware captured both clocks
+    /// at once.
     pub window_ns: i64,
 }
 
-/// The ways to compare, best first. A driver that does not know one answers so, and the next is tried.
+/// The methods of comparison, best first. If the driver does not support one, it returns an error, and the next one is
+/// tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Means {
-    /// Both clocks captured by the hardware.
+    /// The hardware captures both clocks.
     Precise,
-    /// The system clock right before and after the device's own register.
+    /// The system clock is read right before and after the device's own register.
     Extended,
-    /// The system clock before and after the driver's call.
+    /// The system clock is read before and after the driver's call.
     Basic,
 }
 
@@ -49,7 +51,7 @@ const SYS_OFFSET_EXTENDED: libc::c_ulong = 0xc4c0_3d09;
 /// Most readings in one call (PTP_MAX_SAMPLES).
 const MAX_READINGS: usize = 25;
 
-/// Readings that are asked for; the one with the shortest window counts. A slow bus takes 1 to 2 µs for each, and an
+/// Readings for one comparison; the one with the shortest window is used. On a slow bus each takes 1 to 2 µs, and an
 /// interrupt spoils one or two of them.
 const READINGS: u32 = 10;
 
@@ -70,8 +72,8 @@ struct SysOffset {
     times: [Time; 2 * MAX_READINGS + 1],
 }
 
-/// `struct ptp_sys_offset_extended`. The first of the reserved words chooses the system's clock in newer kernels;
-/// zero is CLOCK_REALTIME.
+/// `struct ptp_sys_offset_extended`. In newer kernels the first of the reserved words selects the system's clock; zero
+/// selects CLOCK_REALTIME.
 #[repr(C)]
 struct SysOffsetExtended {
     count: u32,
@@ -89,18 +91,17 @@ struct SysOffsetPrecise {
     reserved: [u32; 4],
 }
 
-/// `struct ptp_clock_caps`: what the clock can do; here it only shows that it is one.
+/// `struct ptp_clock_caps`: the clock's capabilities. Here it only shows that the device is a PTP clock.
 type Capabilities = [libc::c_int; 20];
 
 impl Phc {
-    /// Opens a device such as /dev/ptp0, and asks whether it is a PTP clock.
+    /// Opens a device such as /dev/ptp0, and checks that it is a PTP clock.
     ///
     /// # Errors
-    /// [`Error::not_found`], [`Error::not_permitted`]; ENOTTY or EINVAL for what is no PTP clock.
+    /// [`Error::not_found`], [`Error::not_permitted`]; ENOTTY or EINVAL if it is not a PTP clock.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::new("open", libc::EINVAL))?;
-        // SAFETY: the path is a live string that ends in a zero; the descriptor that is returned belongs to nobody
-        // else.
+        // SAFETY: the path is a live string that ends in a zero; nothing else owns the descriptor that is returned.
         let descriptor = unsafe {
             let raw = Error::check("open", libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC))?;
             OwnedFd::from_raw_fd(raw)
@@ -114,7 +115,7 @@ impl Phc {
     /// Compares the device with the system clock.
     ///
     /// # Errors
-    /// ENODEV when the device is gone; ERANGE when it shows no time that can be said in nanoseconds.
+    /// ENODEV if the device has gone; ERANGE if its time does not fit into nanoseconds.
     pub fn read(&mut self) -> Result<Reading, Error> {
         loop {
             let (reading, next) = match self.means {
@@ -154,12 +155,12 @@ impl Phc {
         let mut all =
             SysOffset { count: READINGS, reserved: [0; 3], times: [Time::default(); 2 * MAX_READINGS + 1] };
         self.ask(CALL, SYS_OFFSET, &mut all)?;
-        // System and device in turn; the end of one window is the beginning of the next.
+        // System and device alternate: the end of one window is the beginning of the next.
         let taken = all.times.windows(3).step_by(2).take(all.count as usize);
         shortest(taken.map(|three| (three[0], three[1], three[2]))).ok_or(Error::new(CALL, libc::ERANGE))
     }
 
-    /// One ioctl that reads or writes `argument`, which must be what `number` says.
+    /// Calls an ioctl that reads or writes `argument`, whose type must be the one that `number` requires.
     fn ask<T>(&self, call: &'static str, number: libc::c_ulong, argument: &mut T) -> Result<(), Error> {
         debug_assert_eq!(size_of::<T>(), (number >> 16 & 0x3fff) as usize);
         // SAFETY: the number's size field is the size of T (asserted above, and by the test for all four), the
@@ -170,8 +171,8 @@ impl Phc {
     }
 }
 
-/// Whether the driver does not have such a means: EOPNOTSUPP as documented, ENOTTY and EINVAL from kernels older than
-/// it, ENODEV from virtual clocks whose partner is another clock than the system's.
+/// Returns true if the driver does not support a method: EOPNOTSUPP as documented, ENOTTY and EINVAL from kernels older
+/// than the method, ENODEV from virtual clocks whose partner is not the system's clock.
 fn unknown(error: Error) -> bool {
     matches!(error.errno(), libc::EOPNOTSUPP | libc::ENOTTY | libc::EINVAL | libc::ENODEV)
 }
@@ -181,7 +182,7 @@ fn shortest(readings: impl Iterator<Item = (Time, Time, Time)>) -> Option<Readin
     readings.min_by_key(|reading| reading.window_ns)
 }
 
-/// The middle of the system's two times, against the device; none if they do not fit or are not in order.
+/// The middle of the two system times, with the device's time; none if the times do not fit or are not in order.
 fn reading(before: Time, device: Time, after: Time) -> Option<Reading> {
     let (before, device, after) = (before.nanos()?, device.nanos()?, after.nanos()?);
     let window_ns = after.checked_sub(before).filter(|window| *window >= 0)?;

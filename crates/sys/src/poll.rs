@@ -1,5 +1,5 @@
-//! Waiting: `poll` over a few descriptors, a set of descriptors that several threads wait for, and a waker by which
-//! another thread ends the wait.
+//! Waiting: `poll` for a few descriptors, a set of descriptors for which several threads wait, and a waker with which
+//! another thread ends a wait.
 use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     time::Duration,
@@ -7,34 +7,35 @@ use std::{
 
 use crate::Error;
 
-/// What `poll` found of one descriptor.
+/// The result of `poll` for one descriptor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
-    /// There may be something to read, or an error to report.
+    /// There may be data to read, or an error to report.
     pub read: bool,
-    /// The error queue may hold something: a datagram's departure
+    /// The error queue may have a record: a datagram's departure
     /// ([`UdpSocket::departure`](crate::udp::UdpSocket::departure)).
     pub queue: bool,
 }
 
-/// Waits until one of `descriptors` has something to read (or an error to report), the time is up, or a signal comes.
-/// The answer says for each of them, in their order, whether it is ready; all `false` when the time was up.
+/// Waits until one of `descriptors` has something to read (or an error to report), the timeout has passed, or a signal
+/// comes. Returns for each, in their order, true if it is ready. After a timeout all are false.
 ///
-/// `poll` counts in milliseconds: `timeout` is rounded up, so that the wait never ends too early. None waits for ever.
+/// `poll` counts in milliseconds. `timeout` is rounded up, so that the wait never ends too early. Without a timeout it
+/// waits without limit.
 ///
 /// # Errors
-/// [`Error::interrupted`] when a signal came; it is for the caller to look why.
+/// [`Error::interrupted`] if a signal came. The caller must find out why.
 pub fn readable(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Result<Vec<bool>, Error> {
     Ok(wait(descriptors, libc::POLLIN, timeout)?.iter().map(|events| *events != 0).collect())
 }
 
-/// The same, with error queues told apart. For sockets that stamp departures.
+/// The same, with error queues reported separately, for sockets that stamp departures.
 ///
 /// # Errors
 /// As [`readable`].
 pub fn ready(descriptors: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Result<Vec<Ready>, Error> {
-    // The kernel answers POLLERR and POLLPRI together, whether the queue or another error is the reason, so both are to
-    // be looked at.
+    // The kernel reports POLLERR and POLLPRI together, whether the queue or another error is the reason. So both must
+    // be examined.
     let told = |events: libc::c_short| Ready {
         read: events & !libc::POLLPRI != 0,
         queue: events & libc::POLLPRI != 0,
@@ -65,28 +66,30 @@ fn whole_milliseconds(timeout: Duration) -> libc::c_int {
     libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
 }
 
-/// Who is woken when a descriptor becomes ready that is in the sets of several threads.
+/// Which threads wake up when a descriptor becomes ready that is in the sets of several threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wakes {
-    /// All of them.
+    /// All threads.
     All,
-    /// One that waits (EPOLLEXCLUSIVE): what comes is work for one thread.
+    /// One waiting thread (EPOLLEXCLUSIVE): the data is work for one thread.
     One,
 }
 
-/// One thread's set of descriptors to wait for (epoll(7)). Other threads may have the same descriptors in theirs.
+/// The set of descriptors for which one thread waits (epoll(7)). Other threads may have the same descriptors in their
+/// sets.
 #[derive(Debug)]
 pub struct WaitSet<const N: usize> {
     descriptor: OwnedFd,
 }
 
 impl<const N: usize> WaitSet<N> {
-    /// A set of `descriptors`; what is none is never ready. Each must stay open while the set is waited for.
+    /// A set of `descriptors`. An entry of none is never ready. Each descriptor must stay open while a thread waits for
+    /// the set.
     ///
     /// # Errors
-    /// When no descriptor or memory is left.
+    /// If no descriptor or memory is left.
     pub fn new(descriptors: [Option<(BorrowedFd<'_>, Wakes)>; N]) -> Result<Self, Error> {
-        // SAFETY: epoll_create1 takes no pointer; the descriptor that it returns belongs to nobody else.
+        // SAFETY: epoll_create1 takes no pointer; nothing else owns the descriptor that it returns.
         let descriptor = unsafe {
             let raw = Error::check("epoll_create1", libc::epoll_create1(libc::EPOLL_CLOEXEC))?;
             OwnedFd::from_raw_fd(raw)
@@ -104,11 +107,11 @@ impl<const N: usize> WaitSet<N> {
         Ok(Self { descriptor })
     }
 
-    /// Waits until one of them has something to read, or an error to report. The answer says for each, in their order,
-    /// whether it is ready.
+    /// Waits until one of the descriptors has something to read, or an error to report. Returns for each, in their
+    /// order, true if it is ready.
     ///
     /// # Errors
-    /// [`Error::interrupted`] when a signal came.
+    /// [`Error::interrupted`] if a signal came.
     pub fn wait(&self) -> Result<[bool; N], Error> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; N];
         // SAFETY: the pointer and the count are those of a live array.
@@ -128,19 +131,19 @@ impl<const N: usize> WaitSet<N> {
     }
 }
 
-/// Ends the wait of another thread that has the waker among its descriptors.
+/// Ends the wait of another thread whose set has the waker.
 #[derive(Debug)]
 pub struct Waker {
     descriptor: OwnedFd,
 }
 
 impl Waker {
-    /// A waker that has not been rung.
+    /// A waker that is not readable yet.
     ///
     /// # Errors
-    /// When no descriptor is left.
+    /// If no descriptor is left.
     pub fn new() -> Result<Self, Error> {
-        // SAFETY: eventfd takes no pointer; the descriptor that it returns belongs to nobody else.
+        // SAFETY: eventfd takes no pointer; nothing else owns the descriptor that it returns.
         let descriptor = unsafe {
             let raw = Error::check("eventfd", libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?;
             OwnedFd::from_raw_fd(raw)
@@ -148,15 +151,15 @@ impl Waker {
         Ok(Self { descriptor })
     }
 
-    /// Makes the waker ready to read, until [`Waker::clear`].
+    /// Makes the waker readable, until [`Waker::clear`].
     pub fn wake(&self) {
         ring(self.descriptor.as_raw_fd());
     }
 
-    /// Makes the waker quiet again. Look at what it announces after this, not before.
+    /// Makes the waker not readable. Check what it signals after this call, not before.
     pub fn clear(&self) {
         let mut count = 0_u64;
-        // SAFETY: eight octets are read into a live u64. A failure means that it was quiet already.
+        // SAFETY: eight octets are read into a live u64. If the read fails, the waker was not readable.
         unsafe { libc::read(self.descriptor.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
     }
 }
@@ -167,11 +170,11 @@ impl AsFd for Waker {
     }
 }
 
-/// Adds one to an eventfd; may be called from a signal handler.
+/// Adds one to an eventfd. A signal handler may call it.
 pub(crate) fn ring(descriptor: libc::c_int) {
     let one = 1_u64;
-    // SAFETY: eight octets are read from a live u64; write is async-signal-safe. It can only fail on an eventfd that
-    // is at its maximum, and then it is ready anyhow.
+    // SAFETY: eight octets are read from a live u64; write is async-signal-safe. It can fail only on an eventfd at its
+    // maximum, which is readable already.
     unsafe { libc::write(descriptor, (&raw const one).cast(), size_of::<u64>()) };
 }
 
@@ -210,7 +213,7 @@ mod tests {
                     sender.send(ready).unwrap();
                 });
             }
-            // Until they wait.
+            // Gives the threads time to begin their wait.
             thread::sleep(Duration::from_millis(300));
             one.wake();
             assert_eq!(done.recv_timeout(Duration::from_secs(20)).unwrap(), [false, false, true]);

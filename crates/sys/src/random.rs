@@ -4,7 +4,7 @@ use crate::Error;
 /// Fills `buffer` with random octets.
 ///
 /// # Errors
-/// Where the kernel has no getrandom, or before its generator has ever been seeded and a signal comes.
+/// If the kernel has no getrandom, or if a signal comes before its generator was first seeded.
 pub fn fill(buffer: &mut [u8]) -> Result<(), Error> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -16,7 +16,7 @@ pub fn fill(buffer: &mut [u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sixty-four random bits, not all of them zero: a request's cookie, a seed.
+/// A random number of 64 bits that is not zero, for a request's cookie or a seed.
 ///
 /// # Errors
 /// As [`fill`].

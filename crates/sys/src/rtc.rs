@@ -1,5 +1,6 @@
-//! The hardware clock (rtc(4)): whole seconds, read and set as if it showed UTC. Its interrupts are left alone, on purpose: while one
-//! is on, a jump of the clock by years makes the kernel count every second of it with the processor held.
+//! The hardware clock (rtc(4)): whole seconds, read and set as if it showed UTC. Its interrupts are not used, on
+//! purpose: while one is on, a jump of the clock by years makes the kernel count every second of the jump without
+//! releasing the processor.
 use std::{
     ffi::CString,
     fs,
@@ -13,7 +14,7 @@ use std::{
 
 use crate::Error;
 
-/// An open hardware clock. The kernel lets one process at a time have it open.
+/// An open hardware clock. The kernel lets only one process have it open at a time.
 #[derive(Debug)]
 pub struct Rtc {
     descriptor: OwnedFd,
@@ -45,8 +46,7 @@ impl Rtc {
     /// [`Error::not_found`], [`Error::not_permitted`], [`Error::in_use`].
     pub fn open(path: &Path) -> Result<Self, Error> {
         let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::new("open", libc::EINVAL))?;
-        // SAFETY: the path is a live string that ends in a zero; the descriptor that is returned belongs to nobody
-        // else.
+        // SAFETY: the path is a live string that ends in a zero; nothing else owns the descriptor that is returned.
         let descriptor = unsafe {
             let raw = Error::check(
                 "open",
@@ -57,10 +57,10 @@ impl Rtc {
         Ok(Self { descriptor })
     }
 
-    /// The second that the clock shows, as seconds since the Unix epoch if it is kept in UTC.
+    /// The second that the clock shows, as seconds since the Unix epoch if the clock is in UTC.
     ///
     /// # Errors
-    /// EINVAL where the kernel finds that the clock has lost its time or shows none that exists.
+    /// EINVAL if the kernel finds that the clock has lost its time, or shows a time that does not exist.
     pub fn seconds(&self) -> Result<i64, Error> {
         let mut time = BrokenDown::default();
         // SAFETY: RTC_RD_TIME writes one rtc_time to the pointer, which is to a live one.
@@ -69,7 +69,7 @@ impl Rtc {
         time.seconds().ok_or(Error::new("ioctl RTC_RD_TIME", libc::EINVAL))
     }
 
-    /// Sets the clock to `seconds` since the Unix epoch, in UTC. When its next tick comes is the driver's affair.
+    /// Sets the clock to `seconds` since the Unix epoch, in UTC. The driver decides when the clock's next tick comes.
     ///
     /// # Errors
     /// [`Error::not_permitted`] without CAP_SYS_TIME; EINVAL for a time before 1970 or after 9999.
@@ -85,7 +85,7 @@ impl Rtc {
     }
 }
 
-/// The driver's name of a device such as /dev/rtc0, as sysfs has it (`rtc_cmos`), without what follows a space.
+/// The driver's name of a device such as /dev/rtc0, as in sysfs (`rtc_cmos`), up to the first space.
 pub fn driver_name(device: &Path) -> Option<String> {
     let resolved = fs::canonicalize(device).ok()?;
     let name =
@@ -95,11 +95,12 @@ pub fn driver_name(device: &Path) -> Option<String> {
 
 impl BrokenDown {
     fn of(seconds: i64) -> Option<Self> {
-        // 1970 to 9999, which is more than any chip can hold.
+        // 1970 to 9999, which is a wider range than that of any chip.
         if !(0..253_402_300_800).contains(&seconds) {
             return None;
         }
-        // SAFETY: time_t has 64 bits on what we build for; both pointers are to live objects; gmtime_r keeps none.
+        // SAFETY: time_t has 64 bits on every target that we build for; both pointers are to live objects; gmtime_r
+        // keeps none.
         let tm = unsafe {
             let mut tm: libc::tm = MaybeUninit::zeroed().assume_init();
             let time = seconds as libc::time_t;

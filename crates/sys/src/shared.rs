@@ -1,7 +1,9 @@
-//! A small file that other processes map and read while we write it: the segment of the ClockBound protocol, version 2
-//! (docs/PROTOCOL.md of aws/clock-bound). Here is its shape; what is written, and in which order, is the caller's.
+//! A small file that other processes map and read while this process writes it: the segment of the ClockBound protocol,
+//! version 2 (docs/PROTOCOL.md of aws/clock-bound). This file has its layout. The caller decides what to write, and in
+//! which order.
 //!
-//! Every field is atomic, since readers of other processes look at any time. Numbers are in the machine's byte order.
+//! Every field is atomic, since readers in other processes may read at any time. Numbers are in the machine's byte
+//! order.
 use std::{
     ffi::CString,
     ops::Deref,
@@ -16,70 +18,70 @@ use std::{
 
 use crate::Error;
 
-/// The segment's fields in their order. All zero is one that nobody has written yet.
+/// The segment's fields in their order. A segment of zeroes was not written yet.
 #[derive(Debug)]
 #[repr(C, align(8))]
 pub struct ClockBound {
-    /// Tells what the file is.
+    /// Identifies the kind of file.
     pub magic: [AtomicU32; 2],
-    /// Of the segment, octets.
+    /// Size of the segment, octets.
     pub size: AtomicU32,
-    /// Of the layout; 0 while it is being set up.
+    /// Version of the layout; 0 while the segment is being set up.
     pub version: AtomicU16,
-    /// Odd while the fields below are being written, another even number afterwards.
+    /// Odd while the fields below are being written. After each write it is another even number.
     pub generation: AtomicU16,
-    /// When the bound held, by CLOCK_MONOTONIC_COARSE: seconds and nanoseconds.
+    /// When the bound was valid, by CLOCK_MONOTONIC_COARSE: seconds and nanoseconds.
     pub as_of: [AtomicI64; 2],
-    /// When it says nothing any more.
+    /// When the bound stops being valid.
     pub void_after: [AtomicI64; 2],
     /// Largest error of CLOCK_REALTIME, nanoseconds.
     pub bound: AtomicI64,
-    /// Counts what only a hypervisor can tell.
+    /// Counts disruptions, which only a hypervisor can report.
     pub disruption_marker: AtomicU64,
     /// How fast the bound grows, parts per billion.
     pub max_drift: AtomicU32,
-    /// Whether the clock is synchronised.
+    /// Whether the clock is synchronised, as the protocol encodes it.
     pub status: AtomicI32,
-    /// Whether disruptions are noticed.
+    /// Not 0 if disruptions are noticed.
     pub disruption_support: AtomicU8,
-    /// Nothing.
+    /// Unused.
     pub padding: [AtomicU8; 7],
 }
 
-/// A file mapped as [`ClockBound`] for as long as this lives.
+/// A file that is mapped as [`ClockBound`] while this value lives.
 #[derive(Debug)]
 pub struct Shared {
     segment: NonNull<ClockBound>,
 }
 
-// SAFETY: the mapping belongs to the process and not to a thread, and all that can be reached through it is atomic.
+// SAFETY: the mapping belongs to the process and not to a thread, and everything that can be reached through it is
+// atomic.
 unsafe impl Send for Shared {}
 
 impl Shared {
-    /// Maps the file for reading and writing; it is made if it is not there, readable for everybody, and gets the
-    /// right length. What was in it remains, so that those who have it mapped see no gap. A link is not followed.
+    /// Maps the file for reading and writing. If it does not exist, creates it, readable for every user. Sets its
+    /// length. Its content stays, so that processes that have it mapped see no gap. A link is not followed.
     ///
-    /// Whoever may write the file could cut it short, and the next access would end this process by SIGBUS: the
-    /// folder must be root's alone.
+    /// The folder must be writable for root alone. A user who may write the file could shorten it, and then the next
+    /// access would end this process by SIGBUS.
     ///
     /// # Errors
-    /// When the file cannot be opened, made or mapped.
+    /// If the file cannot be opened, created or mapped.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::new("open", libc::EINVAL))?;
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOFOLLOW;
-        // SAFETY: the path is a live string that ends in a zero; the descriptor that is returned belongs to nobody
-        // else.
+        // SAFETY: the path is a live string that ends in a zero; nothing else owns the descriptor that is returned.
         let descriptor = unsafe {
             let raw = Error::check("open", libc::open(path.as_ptr(), flags, MODE))?;
             OwnedFd::from_raw_fd(raw)
         };
-        // SAFETY: both take a descriptor that is open and numbers.
+        // SAFETY: both calls take an open descriptor and numbers.
         unsafe {
             Error::check("fchmod", libc::fchmod(descriptor.as_raw_fd(), MODE))?;
             Error::check("ftruncate", libc::ftruncate(descriptor.as_raw_fd(), SIZE as libc::off_t))?;
         }
         reserve(&descriptor)?;
-        // SAFETY: a fresh mapping at an address of the kernel's choice; it stays when the descriptor is closed.
+        // SAFETY: a new mapping at an address that the kernel chooses; it stays when the descriptor is closed.
         let address = unsafe {
             let access = libc::PROT_READ | libc::PROT_WRITE;
             libc::mmap(ptr::null_mut(), SIZE, access, libc::MAP_SHARED, descriptor.as_raw_fd(), 0)
@@ -91,13 +93,13 @@ impl Shared {
     }
 }
 
-/// Gives the file its place on the disk. On a full disk the first access to a mapped file without one ends the process by
-/// SIGBUS.
+/// Allocates the file's space on the disk. Without it, on a full disk, the first access to the mapped file ends the
+/// process by SIGBUS.
 fn reserve(descriptor: &OwnedFd) -> Result<(), Error> {
-    // SAFETY: it takes a descriptor that is open and numbers.
+    // SAFETY: the call takes an open descriptor and numbers.
     let errno = unsafe { libc::posix_fallocate(descriptor.as_raw_fd(), 0, SIZE as libc::off_t) };
     match errno {
-        // A file system that cannot be asked for it.
+        // Allocated, or the file system does not support allocation.
         0 | libc::EOPNOTSUPP | libc::EINVAL => Ok(()),
         errno => Err(Error::new("posix_fallocate", errno)),
     }
@@ -105,7 +107,7 @@ fn reserve(descriptor: &OwnedFd) -> Result<(), Error> {
 
 const SIZE: usize = size_of::<ClockBound>();
 
-/// Everybody may read.
+/// Every user may read the file.
 const MODE: libc::mode_t = 0o644;
 
 impl Deref for Shared {
@@ -120,7 +122,7 @@ impl Deref for Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours and as long as when it was made; no reference into it outlives self.
+        // SAFETY: this value owns the mapping, whose length has not changed; no reference into it outlives self.
         unsafe { libc::munmap(self.segment.as_ptr().cast(), SIZE) };
     }
 }

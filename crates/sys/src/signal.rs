@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT ask the program to stop: a flag is set, `poll` ends, and a waker may be rung as well.
+//! SIGTERM and SIGINT ask the program to stop: the handler sets a flag, which ends `poll`, and wakes a waker if there
+//! is one.
 use std::{
     mem::MaybeUninit,
     os::fd::{AsFd, IntoRawFd},
@@ -10,18 +11,18 @@ use crate::{Error, poll::Waker};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// The descriptor to ring, or -1.
+/// The descriptor to write to, or -1.
 static RUNG: AtomicI32 = AtomicI32::new(-1);
 
-/// From now on the two signals make [`stop_requested`] true and end a [`crate::poll::readable`] with
-/// [`Error::interrupted`]. A signal goes to any one thread, so a program with several gives a `waker` too. Call it
-/// once, early.
+/// Installs handlers for the two signals. From then on a signal makes [`stop_requested`] return true, and ends a
+/// [`crate::poll::readable`] with [`Error::interrupted`]. The kernel delivers a signal to any one thread, so a program
+/// with several threads also needs a `waker`. Call this once, early.
 ///
 /// # Errors
-/// When a handler cannot be set or no descriptor is left.
+/// If a handler cannot be set, or no descriptor is left.
 pub fn stop_on_signals(waker: Option<&Waker>) -> Result<(), Error> {
     if let Some(waker) = waker {
-        // A copy of our own, never closed, since a handler may run until the process ends.
+        // A copy that is never closed, since a handler may run until the process ends.
         let own = waker.as_fd().try_clone_to_owned().map_err(|_| Error::last("fcntl"))?;
         RUNG.store(own.into_raw_fd(), Ordering::Relaxed);
     }
@@ -38,7 +39,7 @@ pub fn stop_on_signals(waker: Option<&Waker>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether one of the signals came since [`stop_on_signals`].
+/// Returns true if one of the signals came since [`stop_on_signals`].
 pub fn stop_requested() -> bool {
     STOP.load(Ordering::Relaxed)
 }

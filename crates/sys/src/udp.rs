@@ -1,7 +1,7 @@
-//! UDP sockets that know when a datagram came and to which of our addresses, and if wanted when one left.
+//! UDP sockets that report when a datagram came and to which local address, and if wanted when one left.
 //!
-//! Datagrams out and in, one system call each. Made without flag bits and read by one `recvmsg` with one buffer and a
-//! large control buffer, so that a simulator in front of libc can follow.
+//! Each datagram takes one system call, out or in. Sockets are created without flag bits, and read by one `recvmsg`
+//! with one buffer and a large control buffer, so that a simulator can replace libc.
 use std::{
     mem::MaybeUninit,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -17,40 +17,40 @@ mod control;
 
 pub use batch::{Inbox, Outbox};
 
-/// A datagram that came, without its octets.
+/// A received datagram, without its octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// How many octets of the buffer are its.
+    /// Number of octets in the buffer.
     pub len: usize,
-    /// Who sent it.
+    /// The sender's address.
     pub from: SocketAddr,
-    /// The address of ours that it came to, if the kernel told; for a broadcast that of the interface.
+    /// The local address that it came to, if the kernel reports it; for a broadcast that of the interface.
     pub local: Option<IpAddr>,
-    /// It was sent to a broadcast or multicast address, so to others as well.
+    /// True if it was sent to a broadcast or multicast address, and so to other hosts as well.
     pub to_group: bool,
-    /// When it came, nanoseconds of CLOCK_REALTIME: the kernel's stamp, or the time right after reading it.
+    /// When it came, nanoseconds of CLOCK_REALTIME: the kernel's timestamp, or else the time right after it was read.
     pub at_ns: i64,
 }
 
-/// A record of the error queue: a datagram of ours that has left.
+/// A record of the error queue: a datagram of this socket that has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Departure {
-    /// How many octets of the buffer are the frame's: headers of the link, of IP and UDP, and the datagram.
+    /// Number of octets of the frame in the buffer: the headers of the link, of IP and UDP, and the datagram.
     pub len: usize,
-    /// When it was given to the network device, nanoseconds of CLOCK_REALTIME.
+    /// When the kernel gave it to the network device, nanoseconds of CLOCK_REALTIME.
     pub at_ns: i64,
 }
 
-/// A bound or connected UDP socket that does not block.
+/// A UDP socket that is bound or connected, and does not block.
 #[derive(Debug)]
 pub struct UdpSocket {
     descriptor: OwnedFd,
 }
 
 impl UdpSocket {
-    /// A server's socket on `address`, for itself alone: without SO_REUSEADDR and SO_REUSEPORT, so that a second program
-    /// on the port is noticed, and none can join it later. Several threads may use it at once. With an IPv6 address it
-    /// takes IPv6 only.
+    /// A server's socket on `address` that no other program can share. It has neither SO_REUSEADDR nor SO_REUSEPORT, so
+    /// that another program on the port makes this call fail, and none can join the port later. Several threads may use
+    /// the socket at once. With an IPv6 address it receives IPv6 only.
     ///
     /// # Errors
     /// [`Error::in_use`], [`Error::not_permitted`] (ports below 1024), [`Error::no_such_family`] and others.
@@ -70,11 +70,11 @@ impl UdpSocket {
         Ok(socket)
     }
 
-    /// A client's socket to one server, on a fresh port (RFC 9109): it hears nobody else, and it hears when nobody
-    /// listens there ([`Error::refused`]).
+    /// A client's socket to one server, on a new port (RFC 9109). It receives datagrams of no other sender, and it is
+    /// told if no process listens there ([`Error::refused`]).
     ///
     /// # Errors
-    /// When there is no way to `server`, or no such family.
+    /// If there is no route to `server`, or no such address family.
     pub fn connect(server: SocketAddr) -> Result<Self, Error> {
         let socket = Self::open(&server)?;
         let (family, info) = match server {
@@ -91,7 +91,7 @@ impl UdpSocket {
 
     fn open(address: &SocketAddr) -> Result<Self, Error> {
         let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        // SAFETY: socket takes no pointer; the descriptor that it returns belongs to nobody else.
+        // SAFETY: socket takes no pointer; nothing else owns the descriptor that it returns.
         let descriptor = unsafe {
             let raw = Error::check("socket", libc::socket(family, libc::SOCK_DGRAM, 0))?;
             OwnedFd::from_raw_fd(raw)
@@ -99,7 +99,7 @@ impl UdpSocket {
         let socket = Self { descriptor };
         socket.set_descriptor_flag(libc::F_SETFD, libc::FD_CLOEXEC)?;
         socket.set_descriptor_flag(libc::F_SETFL, libc::O_NONBLOCK)?;
-        // Stamps are wanted, not needed: without them the time is read right after the datagram.
+        // Timestamps are wanted, but not needed: without them the time is read right after the datagram.
         let _ = socket.stamp(libc::SOF_TIMESTAMPING_RX_SOFTWARE);
         Ok(socket)
     }
@@ -109,23 +109,23 @@ impl UdpSocket {
         self.set_option(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, stamps as libc::c_int)
     }
 
-    /// From now on each datagram that leaves comes back by the error queue, with the time at which it left:
-    /// [`crate::poll::ready`] tells, [`UdpSocket::departure`] reads (Linux Documentation/networking/timestamping.rst).
+    /// From now on, the error queue has a record of each datagram that leaves, with its time: [`crate::poll::ready`]
+    /// reports it, and [`UdpSocket::departure`] reads it (Linux Documentation/networking/timestamping.rst).
     ///
     /// # Errors
-    /// When the kernel cannot.
+    /// If the kernel does not support it.
     pub fn stamp_departures(&self) -> Result<(), Error> {
-        // First, so that a queue that nobody is told of is never filled.
+        // First, so that the queue is never filled without a report by `poll`.
         self.switch_on(libc::SOL_SOCKET, SO_SELECT_ERR_QUEUE)?;
         self.stamp(libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_TX_SOFTWARE)
     }
 
-    /// Reads one record of the error queue, the frame into `buffer`; what does not fit is lost. None if the record is
-    /// no stamp. Only to be called when [`crate::poll::ready`] says that there is one: a simulator would take a
-    /// datagram instead.
+    /// Reads one record of the error queue, with its frame in `buffer`. Octets that do not fit are lost. Returns none
+    /// if the record has no timestamp. Call this only if [`crate::poll::ready`] reports a record: otherwise a simulator
+    /// would take a datagram instead.
     ///
     /// # Errors
-    /// [`Error::would_block`] if none is there.
+    /// [`Error::would_block`] if there is none.
     pub fn departure(&self, buffer: &mut [u8]) -> Result<Option<Departure>, Error> {
         let mut control = control::Buffer::new();
         let (message, len) = self.receive_message(buffer, None, &mut control, libc::MSG_ERRQUEUE)?;
@@ -134,25 +134,25 @@ impl UdpSocket {
         Ok(told.stamp_ns.filter(|_| left).map(|at_ns| Departure { len, at_ns }))
     }
 
-    /// Reads one datagram into `buffer`; what does not fit is lost. An error that came back for an earlier datagram
-    /// of a connected socket is reported here, once.
+    /// Reads one datagram into `buffer`. Octets that do not fit are lost. On a connected socket, an error that an
+    /// earlier datagram caused is returned here, once.
     ///
     /// # Errors
-    /// [`Error::would_block`] if none is there, [`Error::refused`] and the like on a connected socket.
+    /// [`Error::would_block`] if there is none; on a connected socket also [`Error::refused`] and similar errors.
     pub fn receive(&self, buffer: &mut [u8]) -> Result<Received, Error> {
         let mut from = address::blank();
         let mut control = control::Buffer::new();
         let received = self.receive_message(buffer, Some(&mut from), &mut control, 0);
         let read_at = clock::realtime_ns();
         let (message, len) = received?;
-        // A datagram without a sender cannot be answered; a kernel does not deliver such over IP.
+        // A datagram without a sender cannot be answered. A kernel does not deliver such a datagram over IP.
         let from = address::decode(&from).ok_or(Error::new("recvmsg", libc::EAFNOSUPPORT))?;
         let told = control.read(&message);
         let at_ns = told.stamp_ns.unwrap_or(read_at);
         Ok(Received { len, from, local: told.local, to_group: told.to_group, at_ns })
     }
 
-    /// The message keeps pointers to what was lent: only its control part, `control`, may be looked at afterwards.
+    /// The returned message keeps pointers to what the caller lent. Use only its control part, `control`, afterwards.
     fn receive_message(
         &self,
         buffer: &mut [u8],
@@ -178,21 +178,21 @@ impl UdpSocket {
     /// Sends `datagram` on a connected socket.
     ///
     /// # Errors
-    /// Also what came back for an earlier datagram ([`Error::refused`]).
+    /// An error that an earlier datagram caused is returned here too ([`Error::refused`]).
     pub fn send(&self, datagram: &[u8]) -> Result<(), Error> {
         self.transmit(datagram, None, None, false)
     }
 
-    /// Sends `datagram` to `to`, with `local` as its source address if given.
+    /// Sends `datagram` to `to`, with the source address `local` if given.
     ///
     /// # Errors
-    /// When there is no way to `to`, or `local` is no longer ours.
+    /// If there is no route to `to`, or `local` is not an address of this machine any more.
     pub fn send_from(&self, local: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) -> Result<(), Error> {
         self.transmit(datagram, Some(to), local, false)
     }
 
-    /// The same, and when it left is told by the error queue ([`UdpSocket::departure`]), of this datagram alone. While
-    /// something is in that queue, [`crate::poll`] says that the socket is ready.
+    /// The same, and asks for a record of this datagram's departure in the error queue ([`UdpSocket::departure`]).
+    /// While the queue has a record, [`crate::poll`] reports that the socket is ready.
     ///
     /// # Errors
     /// As [`UdpSocket::send_from`].
@@ -229,19 +229,21 @@ impl UdpSocket {
         if sent < 0 { Err(Error::last("sendmsg")) } else { Ok(()) }
     }
 
-    /// Makes a server's socket one for many datagrams at a time, and asks for room for `octets` of them that wait to be
-    /// read. The kernel counts its own book-keeping in, and doubles what it is asked for because of it (socket(7));
-    /// returned is what it gives, as it counts. With CAP_NET_ADMIN that is more than users may have otherwise.
+    /// Prepares a server's socket for many datagrams at a time, and asks for a receive buffer of `octets`. The kernel
+    /// doubles the number, because it counts its own bookkeeping as well (socket(7)). Returns the size that the kernel
+    /// gives, by its own count. With CAP_NET_ADMIN the size may exceed the limit for users.
     ///
-    /// Stamps come in their shortest form. And datagrams are not to be fragmented: that spares the kernel the number by
-    /// which fragments find each other (ip_select_ident_segs in include/net/ip.h, a twentieth of all that an answer
-    /// costs), and nobody can put a forged fragment into an answer. None is larger than its question, for which the way
-    /// was wide enough; reports of narrower ways are not believed.
+    /// Timestamps come in their shortest form. Datagrams are not fragmented, for two reasons. The kernel then needs no
+    /// number by which fragments find each other, which takes a twentieth of the whole cost of an answer
+    /// (ip_select_ident_segs in include/net/ip.h). And an attacker cannot put a forged fragment into an answer. No
+    /// answer is larger than its request, for which the path was wide enough; reports of a smaller path MTU are
+    /// ignored.
     ///
     /// # Errors
-    /// Hardly any: the kernel gives less rather.
+    /// Rarely: the kernel gives a smaller buffer instead.
     pub fn expect_many(&self, octets: usize) -> Result<usize, Error> {
-        // Wanted, not needed. The new form of the stamps first, so that none is missed.
+        // Wanted, but not needed. The new form of timestamps is switched on before the old one is switched off, so that
+        // no timestamp is missed.
         if self.switch_on(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS).is_ok() {
             let _ = self.set_option(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, 0);
         }
@@ -265,10 +267,10 @@ impl UdpSocket {
         Ok(usize::try_from(given).unwrap_or(0))
     }
 
-    /// Our end.
+    /// The local address and port.
     ///
     /// # Errors
-    /// Hardly any.
+    /// Rarely.
     pub fn local_address(&self) -> Result<SocketAddr, Error> {
         let mut storage = address::blank();
         let mut len = size_of_val(&storage) as libc::socklen_t;
@@ -306,7 +308,7 @@ impl AsFd for UdpSocket {
     }
 }
 
-/// From the kernel's include/uapi/asm-generic/socket.h: an error queue that is not empty is POLLPRI, too.
+/// From the kernel's include/uapi/asm-generic/socket.h: an error queue that is not empty also raises POLLPRI.
 const SO_SELECT_ERR_QUEUE: libc::c_int = 45;
 
 fn blank_message() -> libc::msghdr {

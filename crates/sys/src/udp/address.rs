@@ -1,4 +1,4 @@
-//! Socket addresses in the kernel's form and back.
+//! Converts socket addresses to and from the kernel's form.
 use std::{
     mem::MaybeUninit,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
@@ -11,14 +11,14 @@ pub(crate) fn blank() -> libc::sockaddr_storage {
     unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
-/// The kernel's form, and how many octets of it count.
+/// The kernel's form, and how many of its octets are used.
 pub(super) fn encode(address: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     let mut storage = blank();
     let len = write(&mut storage, address);
     (storage, len)
 }
 
-/// The same into `storage`, of which nothing else changes.
+/// Writes the same into `storage`, whose other octets do not change.
 pub(super) fn write(storage: &mut libc::sockaddr_storage, address: &SocketAddr) -> libc::socklen_t {
     match address {
         SocketAddr::V4(v4) => {
@@ -47,7 +47,7 @@ pub(super) fn write(storage: &mut libc::sockaddr_storage, address: &SocketAddr) 
     }
 }
 
-/// Our form; none if it is of another family.
+/// Converts from the kernel's form; none if the address is of another family.
 pub(crate) fn decode(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match libc::c_int::from(storage.ss_family) {
         libc::AF_INET => {

@@ -1,35 +1,35 @@
-//! Many datagrams by one system call: an [`Inbox`] that `recvmmsg` fills, an [`Outbox`] that `sendmmsg` empties.
+//! Many datagrams with one system call: an [`Inbox`] that `recvmmsg` fills, and an [`Outbox`] that `sendmmsg` empties.
 //!
-//! All memory is taken when they are made. The kernel is handed the same headers each time, which point to the same
-//! buffers; only what it changed in them is put right again.
+//! All memory is allocated when they are created. The kernel gets the same headers each time, which point to the same
+//! buffers. Only what it changed in them is restored.
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Received, UdpSocket, address, blank_message, control};
 use crate::{Error, clock};
 
-/// Datagrams that came together, each of at most `ROOM` octets; what does not fit is lost.
+/// Datagrams that were received together, each of at most `ROOM` octets. Octets that do not fit are lost.
 #[derive(Debug)]
 pub struct Inbox<const ROOM: usize> {
     messages: Messages<ROOM>,
-    /// So many headers were changed by the kernel.
+    /// The number of headers that the kernel changed.
     filled: usize,
     /// When they were read.
     read_at_ns: i64,
 }
 
 impl<const ROOM: usize> Inbox<ROOM> {
-    /// Room for `count` datagrams.
+    /// An inbox for `count` datagrams.
     pub fn new(count: usize) -> Self {
         let mut messages = Messages::new(count);
         (0..count).for_each(|place| messages.lend_all(place));
         Self { messages, filled: 0, read_at_ns: 0 }
     }
 
-    /// Takes what is there, and returns how many datagrams that is; what was in before is gone. One call, that never
-    /// waits.
+    /// Receives the waiting datagrams with one call that never waits. They replace the former content. Returns their
+    /// number.
     ///
     /// # Errors
-    /// [`Error::would_block`] if nothing is there.
+    /// [`Error::would_block`] if there is no datagram.
     pub fn receive(&mut self, socket: &UdpSocket) -> Result<usize, Error> {
         (0..self.filled).for_each(|place| self.messages.lend_all(place));
         self.filled = 0;
@@ -52,8 +52,8 @@ impl<const ROOM: usize> Inbox<ROOM> {
         Ok(filled)
     }
 
-    /// The datagram at `place`, and its octets. None beyond what came last, and for one without a sender, which a
-    /// kernel does not deliver over IP.
+    /// The datagram at `place`, and its octets. None if fewer datagrams came last, or if it has no sender; a kernel
+    /// does not deliver such a datagram over IP.
     pub fn datagram(&self, place: usize) -> Option<(Received, &[u8])> {
         let header = self.messages.headers[..self.filled].get(place)?;
         let slot = &self.messages.slots[place];
@@ -65,7 +65,7 @@ impl<const ROOM: usize> Inbox<ROOM> {
     }
 }
 
-/// Datagrams of `LEN` octets, or of at most so many, that are to leave together.
+/// Datagrams to be sent together, each of `LEN` octets or fewer.
 #[derive(Debug)]
 pub struct Outbox<const LEN: usize> {
     messages: Messages<LEN>,
@@ -73,27 +73,27 @@ pub struct Outbox<const LEN: usize> {
 }
 
 impl<const LEN: usize> Outbox<LEN> {
-    /// Room for `count` datagrams.
+    /// An outbox for `count` datagrams.
     pub fn new(count: usize) -> Self {
         Self { messages: Messages::new(count), filled: 0 }
     }
 
-    /// How many datagrams wait in it.
+    /// The number of datagrams that wait.
     pub fn len(&self) -> usize {
         self.filled
     }
 
-    /// Whether none does.
+    /// Returns true if no datagram waits.
     pub fn is_empty(&self) -> bool {
         self.filled == 0
     }
 
-    /// Whether no further one fits.
+    /// Returns true if no further datagram fits.
     pub fn is_full(&self) -> bool {
         self.filled == self.messages.slots.len()
     }
 
-    /// Puts in a datagram to `to`, with `local` as its source address if given. Nothing happens when it is full.
+    /// Adds a datagram to `to`, with the source address `local` if given. Does nothing if the outbox is full.
     pub fn push(&mut self, local: Option<IpAddr>, to: SocketAddr, datagram: &[u8; LEN]) {
         let Some(slot) = self.messages.slots.get_mut(self.filled) else { return };
         slot.octets = *datagram;
@@ -101,7 +101,8 @@ impl<const LEN: usize> Outbox<LEN> {
         self.address(local, to);
     }
 
-    /// The same with one that may be shorter. `false` if it is longer, or all is full: then nothing happens.
+    /// Adds a datagram that may be shorter. If it is longer than `LEN`, or the outbox is full, does nothing and returns
+    /// `false`.
     pub fn push_short(&mut self, local: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) -> bool {
         let Some(slot) = self.messages.slots.get_mut(self.filled) else { return false };
         let Some(octets) = slot.octets.get_mut(..datagram.len()) else { return false };
@@ -111,7 +112,7 @@ impl<const LEN: usize> Outbox<LEN> {
         true
     }
 
-    /// Completes the one that was put in.
+    /// Completes the datagram that was added last.
     fn address(&mut self, local: Option<IpAddr>, to: SocketAddr) {
         let place = self.filled;
         let slot = &mut self.messages.slots[place];
@@ -124,8 +125,8 @@ impl<const LEN: usize> Outbox<LEN> {
         self.filled += 1;
     }
 
-    /// Sends all of them, in their order, and is empty then. `failed` is told the place of each that the kernel did not
-    /// take.
+    /// Sends all datagrams in their order, and empties the outbox. Calls `failed` with the place of each datagram that
+    /// the kernel refused.
     pub fn send(&mut self, socket: &UdpSocket, mut failed: impl FnMut(usize)) {
         let mut next = 0;
         while next < self.filled {
@@ -139,7 +140,7 @@ impl<const LEN: usize> Outbox<LEN> {
             match usize::try_from(sent) {
                 Ok(sent) if sent > 0 => next += sent,
                 _ if Error::last("sendmmsg").interrupted() => {}
-                // The first of the rest was not taken; those behind it may be.
+                // The kernel refused the first of the rest. It may accept those after it.
                 _ => {
                     failed(next);
                     next += 1;
@@ -150,16 +151,16 @@ impl<const LEN: usize> Outbox<LEN> {
     }
 }
 
-/// Headers, and what they point to. The vectors never grow, so that the pointers stay right when this is moved.
+/// Headers, and what they point to. The vectors never grow, so the pointers stay valid when this value is moved.
 #[derive(Debug)]
 struct Messages<const ROOM: usize> {
     headers: Vec<libc::mmsghdr>,
     slots: Vec<Slot<ROOM>>,
-    /// Pointed to by the headers.
+    /// The headers point to these.
     vectors: Vec<libc::iovec>,
 }
 
-/// What belongs to one datagram.
+/// The buffers of one datagram.
 #[derive(Clone)]
 struct Slot<const ROOM: usize> {
     name: libc::sockaddr_storage,
@@ -202,7 +203,7 @@ impl<const ROOM: usize> Messages<ROOM> {
         Self { headers: (0..count).map(header).collect(), slots, vectors }
     }
 
-    /// Lets the kernel use all of a slot's name and control buffer.
+    /// Lets the kernel use all of the slot's name and control buffer.
     fn lend_all(&mut self, place: usize) {
         let message = &mut self.headers[place].msg_hdr;
         message.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;

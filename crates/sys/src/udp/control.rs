@@ -1,22 +1,23 @@
-//! Control messages beside a datagram: when it came, to which address of ours, and from which one to send.
+//! Control messages of a datagram: when it came, to which local address, and from which one to send.
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ptr,
 };
 
-/// Room for them; 256 octets, of which a stamp (64) and an address (32) need less, aligned as `cmsghdr` must be.
+/// A buffer for control messages: 256 octets, of which a timestamp needs 64 and an address 32, aligned as `cmsghdr`
+/// must be.
 #[derive(Clone)]
 #[repr(C, align(8))]
 pub(super) struct Buffer([u8; 256]);
 
-/// What came with a datagram.
+/// What the control messages of a received datagram say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
     /// When it came, nanoseconds of CLOCK_REALTIME.
     pub(super) stamp_ns: Option<i64>,
-    /// To which address of ours.
+    /// The local address that it came to.
     pub(super) local: Option<IpAddr>,
-    /// The address in the header is not ours alone.
+    /// The destination address in the header is not an address of this machine alone.
     pub(super) to_group: bool,
 }
 
@@ -25,13 +26,13 @@ impl Buffer {
         Self([0; 256])
     }
 
-    /// Lets `message` be received with this buffer, which must outlive the call.
+    /// Makes `message` be received with this buffer, which must outlive the call.
     pub(super) fn attach(&mut self, message: &mut libc::msghdr) {
         message.msg_control = self.0.as_mut_ptr().cast();
         message.msg_controllen = size_of_val(&self.0) as _;
     }
 
-    /// What `message`, received with this buffer, brought.
+    /// The control messages that came with `message`, which was received with this buffer.
     pub(super) fn read(&self, message: &libc::msghdr) -> Told {
         let mut told = Told::default();
         debug_assert!(ptr::eq(message.msg_control.cast(), self.0.as_ptr()));
@@ -45,7 +46,7 @@ impl Buffer {
                 let len = ((*header).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
                 match ((*header).cmsg_level, (*header).cmsg_type) {
                     (libc::SOL_SOCKET, libc::SO_TIMESTAMPING) if len >= size_of::<libc::timespec>() => {
-                        // Three stamps: software, none, hardware. Only the first was asked for.
+                        // Three timestamps: software, unused, hardware. Only the first was asked for.
                         let stamp = data.cast::<libc::timespec>().read_unaligned();
                         let nanos = stamp.tv_sec * 1_000_000_000 + stamp.tv_nsec;
                         told.stamp_ns = Some(nanos).filter(|&nanos| nanos != 0);
@@ -73,7 +74,7 @@ impl Buffer {
         told
     }
 
-    /// Lets `message` be sent from `local`, by this buffer, which must outlive the call.
+    /// Makes `message` be sent from `local`, with this buffer, which must outlive the call.
     pub(super) fn write_source(&mut self, message: &mut libc::msghdr, local: IpAddr) {
         match local {
             IpAddr::V4(v4) => {
@@ -93,8 +94,8 @@ impl Buffer {
         }
     }
 
-    /// Lets the kernel tell by the error queue when `message` left (timestamping.rst §1.3.4); after
-    /// [`Buffer::write_source`], if that is wanted too.
+    /// Asks the kernel to report in the error queue when `message` left (timestamping.rst §1.3.4). If
+    /// [`Buffer::write_source`] is needed too, call it first.
     pub(super) fn write_stamp_request(&mut self, message: &mut libc::msghdr) {
         let before = message.msg_controllen;
         let wanted = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
@@ -133,9 +134,10 @@ impl Buffer {
     }
 }
 
-/// Whether the address in the header (`ipi_addr`) is one of broadcast or multicast. For a datagram to an address of ours the
-/// kernel gives that address as the one to answer from, for any other the interface's (fib_compute_spec_dst in
-/// net/ipv4/fib_frontend.c): so each network's own broadcast address is told, too.
+/// Returns true if the address in the header (`ipi_addr`) is a broadcast or multicast address. For a datagram to an
+/// address of this machine, the kernel gives that address as the one to answer from, and for any other datagram the
+/// interface's (fib_compute_spec_dst in net/ipv4/fib_frontend.c). So this also recognises each network's own broadcast
+/// address.
 fn is_to_group(info: libc::in_pktinfo) -> bool {
     let [local, to] =
         [info.ipi_spec_dst, info.ipi_addr].map(|address| Ipv4Addr::from(address.s_addr.to_ne_bytes()));

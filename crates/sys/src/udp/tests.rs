@@ -1,4 +1,4 @@
-//! Loopback only.
+//! Tests of UDP sockets, on loopback only.
 use std::{
     net::SocketAddr,
     os::fd::AsFd,
@@ -12,7 +12,7 @@ fn wait(socket: &UdpSocket) {
     assert_eq!(poll::readable(&[socket.as_fd()], Some(Duration::from_secs(10))).unwrap(), [true]);
 }
 
-/// A server on every address of the family, asked at `host`.
+/// A server on every address of the family, which is asked at `host` and answers.
 fn ask_and_answer(ipv6: bool, host: &str) {
     let server = UdpSocket::bind(any_address(ipv6, 0)).unwrap();
     let port = server.local_address().unwrap().port();
@@ -20,14 +20,14 @@ fn ask_and_answer(ipv6: bool, host: &str) {
     let mut buffer = [0; 64];
     assert!(server.receive(&mut buffer).unwrap_err().would_block());
 
-    // The kernel begins to stamp some time after the first socket has asked for it (net_enable_timestamp in
-    // net/core/dev.c leaves it to a worker), and until then the stamp is the time of reading.
+    // The kernel begins to stamp some time after the first socket has asked for it, since net_enable_timestamp in
+    // net/core/dev.c leaves it to a worker. Until then the timestamp is the time of reading.
     let begun = Instant::now();
     let question = loop {
         let before = clock::realtime_ns();
         client.send(b"question").unwrap();
         wait(&server);
-        // Read late: the kernel's stamp must say when it came, not when it was read.
+        // The datagram is read late: the kernel's timestamp must say when it came, not when it was read.
         let arrived = clock::realtime_ns();
         std::thread::sleep(Duration::from_millis(1));
         let question = server.receive(&mut buffer).unwrap();
@@ -94,7 +94,7 @@ fn a_departure_is_told_by_the_error_queue() {
     assert!(client.departure(&mut frame).unwrap_err().would_block());
     assert!(client.receive(&mut frame).unwrap_err().would_block());
 
-    // An answer and a stamp at once are told apart, and read one by one.
+    // An answer and a timestamp that come at once are reported separately, and read one by one.
     wait(&server);
     let question = server.receive(&mut frame).unwrap();
     client.send(b"another one").unwrap();
@@ -118,7 +118,7 @@ fn a_closed_port_is_told_beside_a_departure() {
     let mut frame = [0; 256];
     let limit = Some(Duration::from_secs(10));
     let (mut departed, mut refused) = (false, false);
-    // Which of the two is told first is the kernel's affair.
+    // The kernel decides which of the two is reported first.
     while !(departed && refused) {
         let [found] = poll::ready(&[client.as_fd()], limit).unwrap()[..] else { panic!("one descriptor") };
         assert_ne!(found, poll::Ready::default(), "nothing within ten seconds");
@@ -131,7 +131,7 @@ fn a_closed_port_is_told_beside_a_departure() {
     }
 }
 
-/// Whether this machine has IPv6; only the error that says so counts as no.
+/// Returns true if this machine has IPv6. Only the error for a missing family counts as no.
 fn has_ipv6() -> bool {
     match UdpSocket::bind("[::1]:0".parse().unwrap()) {
         Ok(_) => true,
@@ -140,7 +140,7 @@ fn has_ipv6() -> bool {
     }
 }
 
-/// Receives by the batch until so many came: their octets, and what was told of each.
+/// Receives in batches until `wanted` datagrams came. Returns their octets, and what is known of each.
 fn collect(inbox: &mut Inbox<16>, socket: &UdpSocket, wanted: usize) -> Vec<(Vec<u8>, Received)> {
     let mut all = Vec::new();
     while all.len() < wanted {
@@ -154,7 +154,7 @@ fn collect(inbox: &mut Inbox<16>, socket: &UdpSocket, wanted: usize) -> Vec<(Vec
     all
 }
 
-/// Many clients, each asking at another of our addresses, are answered from there by the batch.
+/// Many clients each ask at another local address, and the batch answers each from that address.
 fn ask_and_answer_many(hosts: &[&str]) {
     let server = UdpSocket::bind(any_address(hosts[0].contains(':'), 0)).unwrap();
     assert!(server.expect_many(1 << 20).unwrap() > 0);
@@ -164,7 +164,7 @@ fn ask_and_answer_many(hosts: &[&str]) {
     let (mut inbox, mut outbox) = (Inbox::<16>::new(4), Outbox::<8>::new(4));
     assert!(inbox.receive(&server).unwrap_err().would_block());
 
-    // The second round meets buffers that were used before; its datagrams are shorter.
+    // The second round uses buffers that were used before, with shorter datagrams.
     for question in [&b"a very long question"[..], b"short"] {
         let before = clock::realtime_ns();
         clients.iter().for_each(|client| client.send(question).unwrap());
@@ -183,7 +183,7 @@ fn ask_and_answer_many(hosts: &[&str]) {
         assert!(outbox.is_empty());
         for (place, client) in clients.iter().enumerate() {
             wait(client);
-            // Connected, so it only hears whom it asked.
+            // The socket is connected, so it receives only from the address that it asked.
             let mut buffer = [0; 16];
             assert_eq!(client.receive(&mut buffer).unwrap().len, 8);
             assert_eq!(buffer[..8], [b'0' + place as u8; 8]);
@@ -229,7 +229,7 @@ fn what_cannot_be_sent_keeps_nobody_waiting() {
     let server = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let client = UdpSocket::connect(server.local_address().unwrap()).unwrap();
     let good = client.local_address().unwrap();
-    // Not an address of ours.
+    // Not an address of this machine.
     let stranger = Some("192.0.2.1".parse().unwrap());
     let mut outbox = Outbox::<1>::new(8);
     for (octet, local) in [(0, stranger), (1, None), (2, stranger), (3, stranger), (4, None)] {
@@ -249,7 +249,7 @@ fn what_cannot_be_sent_keeps_nobody_waiting() {
     assert_eq!(came, [1, 4]);
 }
 
-/// A stamp is the kernel's, in either form, however late it is read.
+/// A timestamp is the kernel's, in either form, however late the datagram is read.
 #[test]
 fn stamps_of_a_batch_say_when_it_came() {
     let server = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -272,7 +272,8 @@ fn stamps_of_a_batch_say_when_it_came() {
     }
 }
 
-/// A raw socket of another program with SO_REUSEADDR and SO_REUSEPORT, as one that wants to join a port has.
+/// Returns true if another program's socket with SO_REUSEADDR and SO_REUSEPORT, which are for joining a port, can bind
+/// the address.
 fn joins(address: SocketAddr) -> bool {
     let other = UdpSocket::open(&address).unwrap();
     other.switch_on(libc::SOL_SOCKET, libc::SO_REUSEADDR).unwrap();
@@ -282,7 +283,7 @@ fn joins(address: SocketAddr) -> bool {
     unsafe { libc::bind(other.raw(), (&raw const storage).cast(), len) == 0 }
 }
 
-/// One socket has the port, threads share it, and no other program can join them.
+/// One socket has the port, several threads share it, and no other program can join it.
 fn shared_by_threads(ipv6: bool, host: &str) {
     let server = UdpSocket::bind(any_address(ipv6, 0)).unwrap();
     let address = SocketAddr::new(host.parse().unwrap(), server.local_address().unwrap().port());
