@@ -1,11 +1,12 @@
-//! Checked → what the engine and the access list are made from. The one place where the profile's words become the
-//! engine's; nothing can fail here.
+//! Checked profile → the engine's configuration and the access list. Only this file translates the profile's words into
+//! the engine's. Nothing can fail here.
 use ntp::{Cidr, RestrictEntry, RestrictFlags, RestrictTable};
 use profile::{Access, AccessSource, Checked, Flag, Network, Place, Source, ranges};
 
 use crate::{key_server::KeyServing, server::ServeConfig};
 
-/// The engine's orders. `may_set_clock` is whether this process has the right: without it the agent observes.
+/// The engine's configuration. `may_set_clock` is true if this process has the right to set the clock: without it the
+/// agent only observes.
 pub(crate) fn engine_config(checked: &Checked, may_set_clock: bool) -> ntp::Config {
     let clock = checked.clock();
     ntp::Config {
@@ -91,7 +92,7 @@ fn source(source: &Source) -> ntp::Source {
     }
 }
 
-/// What is served to whom.
+/// What the server serves, and to which clients.
 pub(crate) fn serve_config(checked: &Checked) -> ServeConfig {
     let profile::Serve { enabled, port, rate_limit, workers: _, keys: _, nts: _ } = checked.serve();
     let profile::RateLimit { interval, burst, leak, max_clients: _ } = *rate_limit;
@@ -105,7 +106,7 @@ pub(crate) fn serve_config(checked: &Checked) -> ServeConfig {
     }
 }
 
-/// What the server of NTS key exchange is to do; none for nothing.
+/// What the server of NTS key exchange is to do; none if it is not to run.
 pub(crate) fn key_serving(checked: &Checked) -> Option<KeyServing> {
     let profile::Serve { enabled, port: ntp_port, nts, .. } = checked.serve();
     let profile::ServeNts { certificate, private_key, cookie_keys, port } =
@@ -114,7 +115,7 @@ pub(crate) fn key_serving(checked: &Checked) -> Option<KeyServing> {
     Some(KeyServing { certificate, private_key, cookie_keys, port, ntp_port })
 }
 
-/// Nothing to anybody: while no profile runs.
+/// The server's configuration while no profile runs: it answers no client.
 pub(crate) fn serve_nothing() -> ServeConfig {
     let profile::RateLimit { interval, burst, leak, max_clients: _ } = profile::RateLimit::default();
     ServeConfig {
@@ -127,7 +128,7 @@ pub(crate) fn serve_nothing() -> ServeConfig {
     }
 }
 
-/// The access list as the server searches it.
+/// The access list in the form that the server searches.
 pub(crate) fn restrict_table(access: &[Access]) -> RestrictTable {
     let (mut entries, mut template) = (Vec::new(), None);
     for Access { source, flags } in access {
@@ -150,7 +151,7 @@ fn cidr(network: Network) -> Cidr {
     Cidr::new(network.address(), network.bits()).expect("a network's host bits are zero, as a Cidr's")
 }
 
-/// Whether the entry is for port 123 only, and what holds.
+/// Returns true if the entry is for port 123 only, and the flags of the entry.
 fn restrict_flags(given: impl Iterator<Item = Flag>) -> (bool, RestrictFlags) {
     let (mut ntpport, mut flags) = (false, RestrictFlags::default());
     for flag in given {
@@ -163,7 +164,7 @@ fn restrict_flags(given: impl Iterator<Item = Flag>) -> (bool, RestrictFlags) {
             Flag::Notrust => flags.notrust = true,
             Flag::Version => flags.version = true,
             Flag::Ntpport => ntpport = true,
-            // There is nothing to modify, to mobilise, to list, to sign or to trap.
+            // The server has nothing to modify, to mobilise, to list, to sign or to trap.
             Flag::Nomodify
             | Flag::Nopeer
             | Flag::Noepeer
@@ -331,7 +332,7 @@ mod tests {
         }
     }
 
-    /// Lists that cover few addresses, so that entries often meet.
+    /// Access lists that cover few addresses, so that entries often overlap.
     fn access_lists() -> impl Strategy<Value = String> {
         let source = prop::sample::select(vec![
             "default",
@@ -352,7 +353,7 @@ mod tests {
             let (mut list, mut seen) = (String::new(), BTreeSet::new());
             for (source, mut flags) in entries {
                 flags.retain(|flag| source != "source" || *flag == "kod");
-                // The check refuses an entry that is there twice.
+                // The check refuses an entry that occurs twice.
                 if seen.insert((source, flags.contains(&"ntpport"))) {
                     list += &format!("[[restrict]]\nsource = {source:?}\nflags = {flags:?}\n");
                 }
@@ -363,7 +364,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-        /// The check has a slow reader of the access list, since `ntp` is not the operator's: it must agree.
+        /// The check reads the access list with code of its own, since the operator does not use `ntp`. The two must
+        /// agree.
         #[test]
         fn the_check_reads_the_access_list_as_the_server_does(list in access_lists(), port in prop::sample::select(vec![123_u16, 1123])) {
             let profile: Profile = toml::from_str(&format!("mode = 'Observe'\n{list}")).unwrap();

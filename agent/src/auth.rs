@@ -1,6 +1,7 @@
-//! Proof that an answer comes from whom we asked. A request without proof and its source's `ntp::Auth` in, the octets
-//! to send out; a datagram in, and whether it may be believed. Formats are the `ntp` crate's; here are the files with
-//! keys (`key`), the cryptography (`digest`, `siv`), cookies (`session`) and the key exchange (`exchange`, `certificate`).
+//! Proof that an answer comes from the server that was asked. A request without proof and its source's `ntp::Auth` in,
+//! the octets to send out; a datagram in, and whether it may be believed out. The formats are in the `ntp` crate. Here
+//! are the files with keys (`key`), the cryptography (`digest`, `siv`), cookies (`session`) and the key exchange
+//! (`exchange`, `certificate`).
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -21,19 +22,19 @@ pub(crate) use key::{Key, KeyFile};
 pub(crate) use session::Session;
 pub(crate) use siv::SivKey;
 
-/// What is known of proofs, source by source and request by request.
+/// The keys and sessions of all sources, and the proofs that are expected of answers.
 pub(crate) struct Proofs {
     directory: PathBuf,
     exchanger: Option<Exchanger>,
-    /// Exchanges that are under way.
+    /// Key exchanges that are under way.
     exchanging: BTreeMap<SourceId, Pending>,
     key_files: BTreeMap<String, KeyFile>,
     sessions: BTreeMap<SourceId, Session>,
-    /// Of requests on their way: whose, and how their answers are proven.
+    /// The requests on their way: each one's source, and how its answer must be proven.
     expected: BTreeMap<RequestId, (SourceId, Expected)>,
 }
 
-/// What proves the answer to a request.
+/// How the answer to a request must be proven.
 #[derive(Debug)]
 enum Expected {
     Mac(Key),
@@ -43,14 +44,14 @@ enum Expected {
 /// Why a datagram is not believed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
-    /// For a reader.
+    /// The reason, for a reader.
     pub(crate) why: String,
-    /// The source whose server does not take our cookies any more.
+    /// The source whose server does not accept its cookies any more.
     pub(crate) lost: Option<SourceId>,
 }
 
 impl Proofs {
-    /// With the files in `directory`. Without `exchanger` there is no NTS.
+    /// Uses the files in `directory`. Without `exchanger` there is no NTS.
     pub(crate) fn new(directory: &Path, exchanger: Option<Exchanger>) -> Self {
         Self {
             directory: directory.to_owned(),
@@ -62,7 +63,7 @@ impl Proofs {
         }
     }
 
-    /// Where a file with certificates is.
+    /// The path of a file with certificates.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.directory.join(file)
     }
@@ -70,7 +71,7 @@ impl Proofs {
     /// Completes a request.
     ///
     /// # Errors
-    /// Why there is nothing to prove it with, for a reader; none if that was said already, by a failed exchange.
+    /// Why there is no proof to add, for a reader; none if a failed exchange has reported that already.
     pub(crate) fn complete(
         &mut self,
         request: RequestId,
@@ -98,10 +99,10 @@ impl Proofs {
         Ok(datagram)
     }
 
-    /// Whether a datagram that answers `request` may be believed.
+    /// Checks the proof of a datagram that answers `request`.
     ///
     /// # Errors
-    /// Why not.
+    /// Why the datagram may not be believed.
     pub(crate) fn verify(&mut self, request: RequestId, datagram: &[u8]) -> Result<(), Refused> {
         let Some((source, expected)) = self.expected.get(&request) else { return Ok(()) };
         match expected {
@@ -120,12 +121,12 @@ impl Proofs {
         }
     }
 
-    /// The request is over.
+    /// Forgets a request that has ended.
     pub(crate) fn close(&mut self, request: RequestId) {
         self.expected.remove(&request);
     }
 
-    /// Has keys exchanged, unless that is under way. Answers whether it can be done at all.
+    /// Begins a key exchange, unless one is under way. Returns false if that is not possible at all.
     pub(crate) fn exchange(&mut self, question: exchange::Question) -> bool {
         let Some(exchanger) = &mut self.exchanger else { return false };
         if self.exchanging.get(&question.source).is_none_or(Pending::is_over) {
@@ -134,7 +135,7 @@ impl Proofs {
         true
     }
 
-    /// The exchange is over; a session of before goes on if no new one came of it.
+    /// Takes the end of a key exchange. If it brought no new session, an earlier session stays in use.
     pub(crate) fn exchanged(&mut self, source: SourceId, session: Option<Session>) {
         self.exchanging.remove(&source);
         if let Some(session) = session {
@@ -142,17 +143,17 @@ impl Proofs {
         }
     }
 
-    /// How many cookies of a source are left; none if it has no use for them.
+    /// The number of cookies that are left of a source; none if it uses no cookies.
     pub(crate) fn cookies(&self, source: SourceId) -> Option<usize> {
         self.sessions.get(&source).map(Session::cookies)
     }
 
-    /// Whether keys were ever exchanged with this source.
+    /// Returns true if keys were ever exchanged with this source.
     pub(crate) fn has_session(&self, source: SourceId) -> bool {
         self.sessions.contains_key(&source)
     }
 
-    /// Only these sources are left.
+    /// Forgets all sources except those for which `present` returns true.
     pub(crate) fn keep(&mut self, present: impl Fn(SourceId) -> bool) {
         self.exchanging.retain(|source, _| present(*source));
         self.sessions.retain(|source, _| present(*source));
@@ -186,7 +187,7 @@ mod tests {
         fs::write(folder.path().join("web"), "8 SHA256 HEX:000102030405060708090a0b0c0d0e0f\n").unwrap();
         let second = complete(3).unwrap();
         assert_eq!((second.len(), &second[48..52]), (72, &[0, 0, 0, 8][..]));
-        // A request's answer is proven by the key that the request was signed with.
+        // The answer to a request is proven with the key that signed the request.
         assert_eq!(proofs.verify(RequestId(2), &first), Ok(()));
         assert_eq!(proofs.verify(RequestId(3), &second), Ok(()));
         let why = proofs.verify(RequestId(3), &first).unwrap_err().why;

@@ -1,6 +1,6 @@
-//! What `timesync-agent boot` does, after a boot and before the API server can be reached: the clock forward to the `floor`,
-//! then right by the last good profile, with those upstreams that are `usable` without any Secret; then the lock is let go
-//! for the agent. Says each step by a plain line; the exit code says how far it came.
+//! What `timesync-agent boot` does after a boot, before the API server can be reached. It sets the clock forward to the
+//! `floor`, then synchronises it by the last good profile, with those upstreams that are `usable` without any Secret.
+//! Then it releases the lock for the agent. It prints a line for each step. The exit code shows how far it came.
 use std::{
     io,
     path::Path,
@@ -31,50 +31,51 @@ use crate::{
 
 mod usable;
 
-/// Where a boot takes place, and how long it may last.
+/// The inputs of a boot, and its time limit.
 #[derive(Debug)]
 pub(crate) struct Boot {
-    /// Where things are.
+    /// The agent's folders and settings.
     pub(crate) agent: Agent,
-    /// The profile of a node without Kubernetes; else the last good one is taken from disk.
+    /// The profile of a node without Kubernetes. Otherwise the last good one is read from the disk.
     pub(crate) profile: Option<Candidate>,
-    /// The kernel's name of this boot.
+    /// The kernel's boot id.
     pub(crate) boot_id: String,
-    /// Until then the clock must be right.
+    /// The clock must be synchronised within this time.
     pub(crate) timeout: Duration,
 }
 
-/// How far it came.
+/// How far a boot came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The clock is right, or was before in this boot.
+    /// The clock is synchronised, or was before in this boot.
     Synchronized,
-    /// An agent runs, or waits for the lock: the rest is its affair.
+    /// An agent runs, or waits for the lock, and does the rest.
     HandedOver,
-    /// There is nobody to be asked, or no right to set the clock: there is no more than the floor.
+    /// There is no upstream to ask, or no right to set the clock: only the floor was used.
     FloorOnly,
-    /// Nobody answered in time: there is no more than the floor, and another try may do better.
+    /// No upstream answered in time: only the floor was used. Another try may do better.
     TimedOut,
 }
 
-/// An RTC in local time can be an hour off twice a year, and one that nobody wrote for weeks some seconds.
+/// Tolerance, seconds: an RTC in local time can be an hour off twice a year, and one that was not written for weeks by
+/// some seconds.
 const RTC_TOLERANCE: f64 = 3_660.0;
 
-/// Between two looks at what came of it.
+/// Interval between two looks at the progress.
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Boot {
-    /// Does it; the lock is free again afterwards.
+    /// Runs the boot. Afterwards the lock is free again.
     ///
     /// # Errors
-    /// The system has no thread or descriptor left.
+    /// If the system has no thread or descriptor left.
     pub(crate) fn run(self) -> io::Result<Outcome> {
         let state = Arc::new(State::open(&self.agent.state_directory, &self.boot_id));
         let lock = match Lock::try_take(&self.agent.state_directory, "timesync-agent boot") {
             Ok(Taken::Ours(lock)) => lock,
             Ok(Taken::Theirs(holder)) => {
                 say(&format!("{holder} runs already and looks after the clock: nothing to do."));
-                // So kubelet has started us.
+                // Then kubelet has started this program.
                 if state.booted().is_none() {
                     state.save_booted(Booted::Began);
                 }
@@ -128,7 +129,8 @@ impl Boot {
         Ok(if may_set || synchronized != Outcome::Synchronized { synchronized } else { Outcome::FloorOnly })
     }
 
-    /// What the RTC shows is kept before a clock is moved or a time saved: later nobody could tell that it lost its time.
+    /// Records what the RTC shows before the clock is moved or a time is saved: later it could not be seen that the RTC
+    /// had lost its time.
     fn look_at_rtc(&self, state: &State) {
         let host = HostRoot::new(self.agent.host_root.clone());
         let at_boot = match HardwareClock::new(self.agent.rtc_device.clone(), host, None).read() {
@@ -141,7 +143,7 @@ impl Boot {
         }
     }
 
-    /// Runs the engine until the clock is right, nobody wants to wait any more, or it is somebody else's turn.
+    /// Runs the engine until the clock is synchronised, the time is up, or another agent takes over.
     fn steer(
         &self,
         config: ntp::Config,
@@ -198,13 +200,13 @@ impl Boot {
     }
 }
 
-/// Lets the engine leave a sane clock, and keep what it measured.
+/// Makes the engine stop: it leaves the clock in a safe state and saves what it measured.
 fn end(orders: &Orders, engine: JoinHandle<()>) -> io::Result<()> {
     orders.give(Order::Stop);
     engine.join().map_err(|_| io::Error::other("the engine ended by itself"))
 }
 
-/// Why nothing is left to be done in this boot; none if there is.
+/// Why this boot has nothing left to do; none if it has.
 fn done_before(state: &State) -> Option<&'static str> {
     if state.boot().synchronized {
         Some("The clock was synchronised in this boot already: nothing to do.")
@@ -254,7 +256,7 @@ fn right_line(journal: &Journal, disciplines: bool) -> String {
     }
 }
 
-/// What is known of the clock was told up to here.
+/// How much of the clock's state was printed.
 #[derive(Debug, Default)]
 struct Told {
     message: String,
@@ -275,7 +277,7 @@ impl Told {
     }
 }
 
-/// Keeps what the engine knows.
+/// Stores the engine's snapshot.
 struct View(Arc<Journal>);
 
 impl Sink for View {
@@ -284,12 +286,13 @@ impl Sink for View {
     }
 }
 
-/// A line for who reads the pod's log, or the console.
+/// Prints a line for a reader of the pod's log, or of the console.
 pub(crate) fn say(line: &str) {
     println!("boot: {line}");
 }
 
-/// Waits for an agent to come, up to `limit`; whether none came. An agent that runs holds the lock.
+/// Waits up to `limit` for an agent, which would take the lock. Returns true if none came; false if an agent holds or
+/// wants the lock, or if a signal asks this program to stop.
 pub(crate) fn nobody_comes(state_directory: &Path, limit: Duration) -> bool {
     let begin = Instant::now();
     while begin.elapsed() < limit {
@@ -306,7 +309,7 @@ pub(crate) fn nobody_comes(state_directory: &Path, limit: Duration) -> bool {
     true
 }
 
-/// Between two looks for an agent.
+/// Interval between two looks for an agent.
 const WAIT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -342,7 +345,7 @@ mod tests {
     fn without_a_profile_that_steers_nothing_is_touched() {
         let folder = Scratch::new();
         let state = State::open(folder.path(), "b");
-        // Whatever time it was: nobody wants it.
+        // Saves any time: it is not used.
         state.save_time(Wall(i64::MAX));
         assert_eq!(boot(&folder).unwrap(), Outcome::FloorOnly);
         assert_eq!((state.booted(), state.raises()), (Some(Booted::Done), 0));

@@ -1,6 +1,7 @@
-//! The static pod that runs `timesync-agent boot` at the node's next boot. The agent keeps three files of it: the `manifest`
-//! in kubelet's folder, and in the state folder a copy of its own program and the file that it runs with. All three are
-//! written anew after an upgrade, and removed once they are not wanted. Kubelet is never spoken to.
+//! The static pod that runs `timesync-agent boot` at the node's next boot. The agent keeps three files for it: the
+//! `manifest` in kubelet's folder and, in the state folder, a copy of its own program and the file with which the
+//! program runs. All three are written again after an upgrade, and removed when they are not wanted. The agent never
+//! talks to kubelet.
 use std::{
     fs, io,
     io::Write,
@@ -26,24 +27,24 @@ mod program;
 
 use program::Program;
 
-/// Keeps the files, or sees to it that there are none.
+/// Keeps the files, or keeps them away.
 #[derive(Debug)]
 pub(crate) struct BootPodKeeper {
     orders: BootPod,
     host: HostRoot,
     state: Arc<State>,
     state_directory: PathBuf,
-    /// What the files are to say.
+    /// The desired content of the manifest.
     manifest: String,
     config: String,
     program: Program,
     looked: Option<Instant>,
-    /// Since when all is in place, as far as we know.
+    /// Since when everything is in place, as far as the agent knows.
     installed: Option<Instant>,
     told: Option<BootReport>,
 }
 
-/// Why it is not as it is wanted.
+/// Why the static pod is not as it should be.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(
@@ -62,17 +63,17 @@ enum Error {
     File { path: PathBuf, source: io::Error },
 }
 
-/// Between two looks: an order to remove it is carried out within a second.
+/// Interval between two looks: a request to remove the pod is carried out within a second.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Kubelet starts a pod within seconds of seeing its manifest; a busy node takes longer.
+/// Kubelet starts a pod within seconds of seeing its manifest. On a busy node it takes longer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The file in the state folder that the pod's program runs with.
+/// The file in the state folder with which the pod's program runs.
 const CONFIG: &str = "boot.toml";
 
 impl BootPodKeeper {
-    /// For the pod that `file`, the agent's own, asks for; none if it says nothing of it.
+    /// The keeper of the pod that `file`, the agent's own file, asks for; none if it does not mention the pod.
     pub(crate) fn new(file: &AgentFile, state: Arc<State>) -> Option<Self> {
         let orders = file.agent.boot.clone()?;
         Some(Self {
@@ -89,7 +90,7 @@ impl BootPodKeeper {
         })
     }
 
-    /// Makes it as it is wanted; none if there is nothing new to be said.
+    /// Brings the files into the desired state; none if there is nothing new to report.
     pub(crate) fn look(&mut self, now: Instant) -> Option<BootReport> {
         if self.looked.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL) {
             return None;
@@ -98,7 +99,7 @@ impl BootPodKeeper {
         let ordered_away = self.is_ordered_away();
         let wanted = self.orders.static_pod && !ordered_away;
         let outcome = match self.exposure() {
-            // What lies there may be another's already.
+            // Another user may have replaced the files already.
             Some(why) if wanted => self.remove().and(Err(Error::Exposed(why))),
             _ if wanted => self.install(now),
             _ => self.remove().map(|()| String::new()),
@@ -127,7 +128,8 @@ impl BootPodKeeper {
         Some(report)
     }
 
-    /// Why others may replace the program that the pod runs: here, or on the host, where the folder may have another way.
+    /// Why other users may replace the program that the pod runs: here, or on the host, where the path to the folder
+    /// may differ.
     fn exposure(&self) -> Option<String> {
         let on_host = exposure::of(&self.host, &self.orders.host_state_directory).ok().flatten();
         self.state.exposure().or(on_host)
@@ -138,7 +140,7 @@ impl BootPodKeeper {
         order.is_some_and(|order| order.trim() == BootPod::REMOVE)
     }
 
-    /// Puts the files there, the manifest last; what is not right yet, for a reader.
+    /// Writes the files, the manifest last. Returns what is not in order yet, for a reader.
     fn install(&mut self, now: Instant) -> Result<String, Error> {
         let folder = self.folder(&self.orders.manifest_directory)?;
         self.leave_former_folder()?;
@@ -146,7 +148,7 @@ impl BootPodKeeper {
         put(&self.state_directory.join(CONFIG), &self.config)?;
         let path = folder.join(manifest::NAME);
         if !matches!(manifest::found(&path)?, manifest::Found::Ours(text) if text == self.manifest) {
-            // Known before it is there: so it is found again, whatever the next orders say.
+            // Recorded before the manifest is written, so that it is found again, whatever the next configuration says.
             self.state.save_manifest_folder(&self.orders.manifest_directory);
             put(&path, &self.manifest)?;
             info!(path = %path.display(), "Manifest for the next boot written");
@@ -164,7 +166,7 @@ impl BootPodKeeper {
         })
     }
 
-    /// Takes the files away, the manifest first.
+    /// Removes the files, the manifest first.
     fn remove(&mut self) -> Result<(), Error> {
         self.installed = None;
         self.leave(&self.orders.manifest_directory.clone())?;
@@ -176,7 +178,7 @@ impl BootPodKeeper {
         take_away(&self.state_directory.join(CONFIG))
     }
 
-    /// A manifest in a folder that is not kubelet's any more goes.
+    /// Removes the manifest from a folder that is not kubelet's any more.
     fn leave_former_folder(&self) -> Result<(), Error> {
         match self.state.manifest_folder() {
             Some(folder) if folder != self.orders.manifest_directory => self.leave(&folder),
@@ -184,7 +186,7 @@ impl BootPodKeeper {
         }
     }
 
-    /// No manifest of ours stays in that folder of the host.
+    /// Removes the agent's manifest from that folder of the host.
     fn leave(&self, folder: &Path) -> Result<(), Error> {
         let Ok(folder) = self.folder(folder) else { return Ok(()) };
         let path = folder.join(manifest::NAME);
@@ -194,13 +196,13 @@ impl BootPodKeeper {
                 info!(path = %path.display(), "Manifest for the next boot removed");
                 Ok(())
             }
-            // What is somebody else's is not what was to be removed.
+            // A file of another owner is not the one to be removed.
             Ok(manifest::Found::Nothing) | Err(Error::Foreign(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Where a folder of the host's is here. It is not made: without it kubelet has no staticPodPath there.
+    /// Where a folder of the host is here. It is not created: if it does not exist, kubelet has no staticPodPath there.
     fn folder(&self, path: &Path) -> Result<PathBuf, Error> {
         let found = self.host.resolve(path).ok().filter(|found| found.is_dir());
         found.ok_or_else(|| Error::NoFolder(path.to_owned()))
@@ -209,7 +211,7 @@ impl BootPodKeeper {
 
 const REMOVED: &str = "removed, as the pod's annotation timesync.dev/boot says";
 
-/// The file of an agent that boots: as this one's, but for what other programs ask it.
+/// The file of an agent that boots: like this agent's, but without what other programs ask it for.
 fn config_text(file: &AgentFile) -> String {
     let agent = Agent {
         http_address: None,
@@ -219,14 +221,15 @@ fn config_text(file: &AgentFile) -> String {
         ..file.agent.clone()
     };
     let file = AgentFile { agent, profile: file.profile.clone() };
-    // It was read as such a file, so it can be written as one; if not, the program says so when it reads it.
+    // It was read from such a file, so it can be written as one. If not, the program reports that when it reads the
+    // file.
     toml::to_string(&file).unwrap_or_default()
 }
 
-/// Takes away what a pod finds that no agent came for.
+/// Removes the files, for a pod that no agent came for.
 ///
 /// # Errors
-/// For a reader: what could not be removed.
+/// What could not be removed, for a reader.
 pub(crate) fn remove_unclaimed(file: &AgentFile, state: Arc<State>) -> Result<(), String> {
     let Some(mut keeper) = BootPodKeeper::new(file, state) else { return Ok(()) };
     keeper.remove().map_err(|error| error.to_string())

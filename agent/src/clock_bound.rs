@@ -1,8 +1,8 @@
-//! Snapshot → the segment of shared memory that programs on this node read with ClockBound's library: within which
-//! bound the clock is right, how fast the bound grows, whether it can be trusted. Protocol version 2.
+//! Snapshot → the shared memory segment that programs on this node read with ClockBound's library: the error bound of
+//! the clock, how fast it grows, and whether it can be trusted. Protocol version 2.
 //!
-//! Written at each turn of the engine; when the agent ends, what was written last stays true, since the bound grows:
-//! readers call it free running after 5 s, and unknown after [`VALID`].
+//! The segment is written at each turn of the event loop. When the agent ends, the last content stays true, since the
+//! bound grows. Readers treat the clock as free running after 5 s, and as unknown after [`VALID`].
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -14,7 +14,7 @@ use sys::shared::Shared;
 
 use crate::{exposure, host_root::HostRoot};
 
-/// The segment, mapped.
+/// The mapped segment.
 #[derive(Debug)]
 pub(crate) struct ClockBound {
     segment: Shared,
@@ -32,7 +32,7 @@ pub(crate) struct Error {
 const MAGIC: [u32; 2] = [0x414d_5a4e, 0x4342_0200];
 const VERSION: u16 = 2;
 
-/// What readers are told, in the protocol's units.
+/// The values for readers, in the protocol's units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bound {
     /// CLOCK_MONOTONIC_COARSE, nanoseconds.
@@ -51,15 +51,16 @@ enum Status {
 }
 
 impl ClockBound {
-    /// Maps the file at `path`. One that is no segment of this version is made into one; one that is goes on.
+    /// Maps the file at `path`. If it is not a segment of this version, it is made one; if it is, it stays in use.
     ///
     /// # Errors
-    /// When it cannot be made or written.
+    /// If the file cannot be created or written.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error { path: path.to_owned(), source };
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
-            // Who may write the segment can cut it short, and the next access would end this process by SIGBUS.
+            // A user who may write the segment can shorten it, and then the next access would end this process by
+            // SIGBUS.
             let exposure = exposure::of(&HostRoot::new("/".into()), &exposure::absolute(folder));
             if let Some(why) = exposure.map_err(failed)? {
                 return Err(failed(io::Error::other(why)));
@@ -72,7 +73,7 @@ impl ClockBound {
             && segment.size.load(Ordering::Relaxed) == size
             && segment.version.load(Ordering::Relaxed) == VERSION;
         if !usable {
-            // A reader takes version or generation 0 for "not yet".
+            // A reader takes version or generation 0 as "not yet".
             segment.version.store(0, Ordering::Release);
             segment.generation.store(0, Ordering::Release);
             for (word, value) in segment.magic.iter().zip(MAGIC) {
@@ -84,8 +85,7 @@ impl ClockBound {
         Ok(Self { segment })
     }
 
-    /// Tells readers what the engine knew `age_ns` ago. While a new engine has no answer yet, what the last one said
-    /// stays.
+    /// Publishes what the engine knew `age_ns` ago. While a new engine has no result yet, the former content stays.
     pub(crate) fn publish(&mut self, snapshot: &Snapshot, age_ns: i64) {
         if snapshot.error_bound.is_some() || snapshot.reason != Reason::Starting {
             let as_of_ns = sys::clock::monotonic_coarse_ns().saturating_sub(age_ns.max(0));
@@ -93,11 +93,11 @@ impl ClockBound {
         }
     }
 
-    /// Writes so that a reader who finds the same even generation before and after has read one consistent state.
+    /// Writes so that a reader that finds the same even generation before and after its read has a consistent state.
     fn write(&mut self, bound: Bound) {
         let Bound { as_of_ns, bound_ns, max_drift_ppb, status } = bound;
         let segment = &*self.segment;
-        // One that died while writing left an odd number.
+        // A writer that died during a write left an odd number.
         let odd = segment.generation.load(Ordering::Relaxed) | 1;
         segment.generation.store(odd, Ordering::Relaxed);
         fence(Ordering::Release);
@@ -118,8 +118,8 @@ impl ClockBound {
     }
 }
 
-/// A file that another user has, may write, or has another name for goes: its readers find the new one when they open it
-/// again.
+/// Removes a file that another user owns or may write, or that has a second name. Its readers find the new file when
+/// they open it again.
 fn remove_foreign(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if exposure::is_own(&found) => Ok(()),
@@ -129,35 +129,35 @@ fn remove_foreign(path: &Path) -> io::Result<()> {
     }
 }
 
-/// How long the bound is worth something without us, nanoseconds: as in ClockBound's own daemon.
+/// How long the bound is valid without further writes, nanoseconds: as in ClockBound's own daemon.
 const VALID: i64 = 1_000_000_000_000;
 
 impl Bound {
     fn of(snapshot: &Snapshot, as_of_ns: i64) -> Self {
         let status = match (snapshot.synchronized, snapshot.reason) {
             (true, Reason::Holdover) => Status::FreeRunning,
-            // The bound holds a local clock's time, and nobody knows how far that is from UTC.
+            // The bound is that of a local clock's time, whose distance from UTC is unknown.
             (true, Reason::LocalReference | Reason::LocalClock) | (false, _) => Status::Unknown,
             (true, _) => Status::Synchronized,
         };
-        // A slew that nobody ends any more, should the agent die, is part of what the clock can drift by.
+        // If the agent dies, no program ends a slew. So the slew counts as a part of the clock's drift.
         let slew = (snapshot.kernel_frequency_ppm - snapshot.frequency_ppm).abs() * 1e-6;
         let drift = (snapshot.dispersion_rate + slew) * 1e9;
         let max_drift_ppb = drift.ceil().clamp(1.0, LARGEST_DRIFT) as u32;
-        // Readers measure age by a clock that may lag.
+        // Readers measure the age by a clock that may lag.
         let bound = snapshot.error_bound.map(|bound| bound * 1e9 + f64::from(max_drift_ppb) * COARSE);
         let bound_ns = bound.map_or(LARGEST_BOUND, |bound| bound.ceil().clamp(0.0, LARGEST_BOUND)) as i64;
         Self { as_of_ns, bound_ns, max_drift_ppb, status }
     }
 }
 
-/// A tick of the slowest kernel (HZ 100), seconds.
+/// One tick of the slowest kernel (HZ 100), seconds.
 const COARSE: f64 = 0.01;
 
 /// Readers refuse 10^9 and more.
 const LARGEST_DRIFT: f64 = 999_999_999.0;
 
-/// Some 30 years, nanoseconds: so large that it says nothing, so small that a reader can add it to the time.
+/// About 30 years, nanoseconds: too large to mean anything, and small enough for a reader to add it to the time.
 const LARGEST_BOUND: f64 = 1e18;
 
 #[cfg(test)]
@@ -226,7 +226,7 @@ mod tests {
         check(&|s| s.dispersion_rate = 9.0, 10_250_000, 999_999_999, Status::Synchronized);
     }
 
-    /// What ClockBound's own library says: half of the interval in nanoseconds, and the status.
+    /// The result of ClockBound's own library: half of the interval in nanoseconds, and the status.
     fn read(reader: &mut ShmReader) -> (i64, ClockStatus) {
         let before = sys::clock::realtime_ns();
         let (earliest, latest, status) = reader.snapshot().unwrap().now().unwrap();
@@ -252,17 +252,17 @@ mod tests {
         let mut reader = ShmReader::new(&c_path).unwrap();
         let (bound, status) = told(&mut writer, &mut reader, &snapshot(), 0);
         assert_eq!(status, ClockStatus::Synchronized);
-        // It has grown by 2 us for each second since.
+        // It has grown by 2 us per second since then.
         assert!((250_020..260_020).contains(&bound), "{bound}");
         let holdover = Snapshot { reason: Reason::Holdover, ..snapshot() };
         assert_eq!(told(&mut writer, &mut reader, &holdover, 0).1, ClockStatus::FreeRunning);
-        // A second agent goes on in the same file, and the reader's mapping holds.
+        // A second agent continues in the same file, and the reader's mapping stays valid.
         drop(writer);
         let mut writer = ClockBound::open(&path).unwrap();
         assert_eq!(read(&mut reader).1, ClockStatus::FreeRunning);
         let lost = Snapshot { synchronized: false, reason: Reason::NoMajority, ..snapshot() };
         assert_eq!(told(&mut writer, &mut reader, &lost, 0).1, ClockStatus::Unknown);
-        // Without us it is free running, and the bound grows.
+        // Without an agent the clock is free running, and the bound grows.
         let minute = 60_000_000_000;
         let (bound, status) = told(&mut writer, &mut reader, &snapshot(), minute);
         assert_eq!(status, ClockStatus::FreeRunning);
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(told(&mut writer, &mut reader, &snapshot(), 20 * minute).1, ClockStatus::Unknown);
     }
 
-    /// What the library says within 4 s of the writing, which is sooner than it begins to doubt.
+    /// The library's result within 4 s of the write, which is before it begins to distrust the segment.
     fn told(
         writer: &mut ClockBound,
         reader: &mut ShmReader,
@@ -293,7 +293,7 @@ mod tests {
         let folder = Scratch::new();
         let path = folder.path().join("shm0");
         let mut writer = ClockBound::open(&path).unwrap();
-        // All fields say the same number, and the generation goes round.
+        // All fields have the same number, and the generation wraps around.
         let bound = |number: u32| Bound {
             as_of_ns: i64::from(number) * 1_000_000_001,
             bound_ns: number.into(),
@@ -325,7 +325,7 @@ mod tests {
                 );
                 fence(Ordering::Acquire);
                 let after = reader.generation.load(Ordering::Relaxed);
-                // While a reader sleeps so long, a generation can come again. No writer in earnest is as fast.
+                // While a reader sleeps for this long, a generation can occur again. No real writer is as fast.
                 let slept = begun.load(Ordering::SeqCst) - begun_before > 30_000;
                 if before.is_multiple_of(2) && before == after && !slept {
                     let status = if number.is_multiple_of(2) { 1 } else { 2 };
@@ -336,7 +336,7 @@ mod tests {
         });
     }
 
-    /// Everybody may read the segment, so everybody may lock it: that must not matter. Nor may a file that was another's.
+    /// Every user may read the segment, and so lock it: neither that, nor a file that was another user's, must matter.
     #[test]
     fn who_may_read_the_segment_cannot_stop_its_writer() {
         let folder = Scratch::new();
@@ -351,7 +351,7 @@ mod tests {
         let other = fs::OpenOptions::new().write(true).open(&path).unwrap();
         let mut writer = ClockBound::open(&path).unwrap();
         other.set_len(0).unwrap();
-        // It would end by SIGBUS here.
+        // Otherwise this would end by SIGBUS.
         writer.publish(&snapshot(), 0);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         set(folder.path(), 0o777);

@@ -1,7 +1,8 @@
-//! The rim around the pure engine: one thread, one loop on `poll`, in which every clock reading, every request's
-//! socket and every action happens. Orders come in by a channel; snapshots and transitions go out to a [`Sink`].
+//! The I/O around the pure engine: one thread with one event loop on `poll`. Every clock reading, every request's
+//! socket and every action is here. Orders come in by a channel; snapshots and transitions go out to a [`Sink`].
 //!
-//! Without orders (`--engine-only`) nothing but the sockets is in the poll set, so that a simulator can carry it.
+//! With `--engine-only` there are no orders, and the poll set has only the sockets, so that a simulator can run the
+//! loop.
 use std::{
     io,
     os::fd::AsFd,
@@ -36,29 +37,29 @@ mod rim;
 use clock_watch::ClockWatch;
 use rim::Rim;
 
-/// Where the engine's view goes.
+/// The receiver of the engine's results.
 pub(crate) trait Sink: Send {
-    /// What the engine knows now (nothing if no engine runs), what happened since the last call, and what is to be
-    /// served.
+    /// Takes the engine's present snapshot (none if no engine runs), the transitions since the last call, and what is
+    /// to be served.
     fn publish(&mut self, snapshot: Option<Snapshot>, transitions: &[Transition], served: Served);
 }
 
-/// What the loop can be told.
+/// Orders to the event loop.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Run this from now on, and do not hear those who are to be ignored.
+    /// Run this configuration from now on, and ignore the addresses that the table says to ignore.
     Run(ntp::Config, RestrictTable),
-    /// Steer no more: leave a sane clock, and ask nobody.
+    /// Stop steering: leave the clock in a safe state, and ask no upstream.
     Rest,
     /// A name was looked up.
     Resolved(Answer),
-    /// Keys were exchanged, or not.
+    /// A key exchange has ended.
     Exchanged(Box<exchange::Answer>),
-    /// Leave a sane clock and end.
+    /// Leave the clock in a safe state, and end.
     Stop,
 }
 
-/// Gives orders to the loop.
+/// Sends orders to the event loop.
 #[derive(Clone, Debug)]
 pub(crate) struct Orders {
     sender: mpsc::Sender<Order>,
@@ -66,7 +67,7 @@ pub(crate) struct Orders {
 }
 
 impl Orders {
-    /// Gives an order. One to a loop that has ended is lost.
+    /// Sends an order. It is lost if the loop has ended.
     pub(crate) fn give(&self, order: Order) {
         if self.sender.send(order).is_ok() {
             self.waker.wake();
@@ -74,11 +75,11 @@ impl Orders {
     }
 }
 
-/// Starts the loop in a thread of its own; keys are files in `keys`, `host` has its table of leap seconds, and `itself`
-/// is what the server beside it knows.
+/// Starts the event loop in a thread of its own. Keys are files in `keys`, `host` has its table of leap seconds, and
+/// `itself` is what the agent's own server knows.
 ///
 /// # Errors
-/// When no thread, no descriptor or no random number can be had.
+/// If there is no thread, no descriptor or no random number.
 pub(crate) fn start(
     state: Arc<State>,
     keys: &Path,
@@ -104,22 +105,22 @@ pub(crate) fn start(
     Ok((orders, thread))
 }
 
-/// The deepest call is a log line; the default would be eight times as much.
+/// Stack size, octets. The deepest call is a log line. The default would be eight times as large.
 const STACK: usize = 256 * 1024;
 
-/// A server's port that the engine's own loop serves.
+/// A server's port that the engine's own event loop serves.
 pub(crate) struct OwnServer {
     /// The port.
     pub(crate) socket: ServerSocket,
-    /// Who may ask.
+    /// Which clients may ask, and for what.
     pub(crate) config: ServeConfig,
 }
 
-/// Runs `config` in this thread, without hearing whom `rules` ignore, until SIGTERM or SIGINT; keys are files in `keys`,
-/// and there is no NTS.
+/// Runs `config` in this thread until SIGTERM or SIGINT, and ignores the addresses that `rules` say to ignore. Keys are
+/// files in `keys`. There is no NTS.
 ///
 /// # Errors
-/// When no random number can be had.
+/// If there is no random number.
 pub(crate) fn run_alone(
     config: ntp::Config,
     rules: RestrictTable,
@@ -151,7 +152,7 @@ pub(crate) fn run_alone(
     Ok(())
 }
 
-/// Turns until it is told to stop.
+/// Runs the loop until an order to stop.
 fn obey(rim: &mut Rim, orders: &mpsc::Receiver<Order>, waker: &Waker) {
     loop {
         waker.clear();
@@ -170,5 +171,6 @@ fn obey(rim: &mut Rim, orders: &mpsc::Receiver<Order>, waker: &Waker) {
     }
 }
 
-/// A loop that sits still still shows that it is alive, and lets what grows with time be seen growing.
+/// An idle loop still turns this often, to show that it is alive, and so that readers see values grow that grow with
+/// time.
 const HEARTBEAT: Duration = Duration::from_secs(1);

@@ -1,5 +1,5 @@
-//! Whether other users may replace what lies in a folder: the folder itself, or one on the way to it, is theirs or may be
-//! written by them. What root runs or believes must not lie in such a folder. Looks, and changes nothing.
+//! Checks whether other users may replace what is in a folder: they own the folder or one on the path to it, or may
+//! write to one. What root runs or trusts must not be in such a folder. Only reads.
 use std::{
     fs::{self, Metadata},
     io,
@@ -9,10 +9,10 @@ use std::{
 
 use crate::host_root::HostRoot;
 
-/// Why other users may replace what lies in `folder`, as seen under `root`, and what to do; none if they cannot.
+/// Why other users may replace what is in `folder`, as seen under `root`, and what to do; none if they cannot.
 ///
 /// # Errors
-/// A part of the way is not there, or cannot be looked at.
+/// If a part of the path does not exist, or cannot be read.
 pub(crate) fn of(root: &HostRoot, folder: &Path) -> io::Result<Option<String>> {
     let way = root.way(folder)?;
     let last = way.last().cloned();
@@ -24,14 +24,14 @@ pub(crate) fn of(root: &HostRoot, folder: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// The same of one folder or link, without the way to it.
+/// The same for one folder or link, without the path to it.
 pub(crate) fn of_one(path: &Path, is_last: bool) -> io::Result<Option<String>> {
     let found = fs::symlink_metadata(path)?;
     let shown = path.display();
     if found.uid() != 0 && found.uid() != sys::lock::own_user() {
         return Ok(Some(format!("{shown} belongs to user {}: change its owner to root", found.uid())));
     }
-    // In a folder with the sticky bit, such as /tmp, each may remove its own files only.
+    // In a folder with the sticky bit, such as /tmp, each user may remove only files of its own.
     let sticky = found.mode() & 0o1000 != 0 && !is_last;
     if !found.is_symlink() && found.mode() & 0o022 != 0 && !sticky {
         let mode = found.mode() & 0o7777;
@@ -42,13 +42,13 @@ pub(crate) fn of_one(path: &Path, is_last: bool) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// Whether a file is a plain one that no other user owns, may write, or has another name for.
+/// Returns true for a regular file that no other user owns or may write, and that has no second name.
 pub(crate) fn is_own(file: &Metadata) -> bool {
     let own = file.uid() == sys::lock::own_user() && file.mode() & 0o022 == 0;
     file.is_file() && own && file.nlink() == 1
 }
 
-/// Where `path` is, whatever the folder is that this process is in.
+/// The absolute form of `path`, which may be relative to the current folder.
 pub(crate) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -1,30 +1,32 @@
-//! The floor: a clock that is behind the last time known to be right lost that time, and is set forward to it; never back.
-//! Only times that were saved while the clock was synchronised are floors. One that was wrong all the same does no lasting
-//! harm: two servers that agree may step the clock back in a boot's start phase, and the next time saved is theirs.
+//! The floor: if the clock is behind the last time known to be right, it lost its time, and is set forward to that
+//! time; never back. Only times that were saved while the clock was synchronised are floors. A wrong floor does no
+//! lasting harm: two servers that agree may step the clock back in a boot's start phase, and the next saved time is
+//! theirs.
 use ntp::Wall;
 
 use crate::{clock::SystemClock, state::State};
 
-/// What became of the system clock.
+/// The result for the system clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Floor {
-    /// No time is known to have passed.
+    /// No right time is known.
     Unknown,
-    /// The clock is not behind it.
+    /// The clock is not behind the floor.
     Held,
-    /// It was, and was set forward by so many seconds.
+    /// The clock was behind the floor, and was set forward by this many seconds.
     Raised(f64),
-    /// It is, by so many seconds, and cannot be set.
+    /// The clock is behind the floor by this many seconds, and cannot be set.
     Behind(f64),
 }
 
-/// No time before this program was made is right: SOURCE_DATE_EPOCH of its build, if that is set, but not before 2026.
+/// No time before the build of this program is right: SOURCE_DATE_EPOCH of the build, if that is set, but not before
+/// 2026.
 pub(crate) const BUILT: Wall = Wall(seconds(option_env!("SOURCE_DATE_EPOCH")) * 1_000_000_000);
 
 /// 2026-01-01T00:00:00Z.
 const EARLIEST: i64 = 1_767_225_600;
 
-/// 2100-01-01T00:00:00Z: a later date is a mistake, and no clock would ever be set.
+/// 2100-01-01T00:00:00Z. A later date is a mistake; a clock would never reach it.
 const LATEST: i64 = 4_102_444_800;
 
 const fn seconds(text: Option<&str>) -> i64 {
@@ -38,8 +40,8 @@ const fn seconds(text: Option<&str>) -> i64 {
     }
 }
 
-/// Sets the clock forward to the last time that the state folder knows to be right, if it is behind that. Counts what it
-/// did for this boot.
+/// If the clock is behind the last time that the state folder knows to be right, sets it forward to that. Counts the
+/// step for this boot.
 pub(crate) fn raise(state: &State, clock: &mut SystemClock) -> Floor {
     let saved = state.time();
     let Some(by) = behind(saved, clock.now().wall) else {
@@ -76,7 +78,7 @@ mod tests {
         check(Some(1_800_000_000), 1_799_999_999, Some(1.0));
         check(Some(1_800_000_000), 1_800_000_000, None);
         check(Some(1_800_000_000), 4_000_000_000, None);
-        // A damaged file may say anything.
+        // A damaged file may have any number.
         assert!(behind(Some(Wall(i64::MAX)), Wall(i64::MIN)).is_some());
     }
 

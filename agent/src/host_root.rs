@@ -1,5 +1,5 @@
-//! The host's files, seen from a container: where a path of the host's is in the tree that is mounted here. Links are
-//! followed as the host would follow them, so an absolute one stays in that tree. Reads links and nothing else.
+//! The host's files as a container sees them: finds a path of the host in the tree that is mounted here. Links are
+//! followed as the host would follow them, so an absolute link stays in that tree. Only reads links.
 use std::{
     collections::VecDeque,
     ffi::OsString,
@@ -7,35 +7,35 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// The folder where the host's root is seen; `/` outside of containers.
+/// The folder where the host's root is mounted; `/` outside of containers.
 #[derive(Clone, Debug)]
 pub(crate) struct HostRoot(PathBuf);
 
-/// As many links as the kernel follows (path_resolution(7)).
+/// The kernel follows as many links (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
 
 impl HostRoot {
-    /// The host's root is seen at `path`.
+    /// A host whose root is mounted at `path`.
     pub(crate) fn new(path: PathBuf) -> Self {
         Self(path)
     }
 
-    /// Where the host's `path` is here, all links followed. `..` does not lead out of the root.
+    /// Finds the host's `path` here, with all links followed. `..` does not lead out of the root.
     ///
     /// # Errors
-    /// A part of it is not there or cannot be read, or links lead in a circle.
+    /// If a part of the path does not exist or cannot be read, or if links form a circle.
     pub(crate) fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         self.walk(path, |_| ())
     }
 
-    /// The same, with all that is passed on the way: the root, folders and links, in their order, and the end.
+    /// The same, with everything on the way: the root, folders and links, in their order, and the end.
     ///
     /// # Errors
     /// As [`HostRoot::resolve`].
     pub(crate) fn way(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         let mut way = vec![self.0.clone()];
         let end = self.walk(path, |passed| way.push(passed.to_owned()))?;
-        // The way may lead back.
+        // The way may lead back to a former part.
         way.push(end);
         Ok(way)
     }

@@ -1,6 +1,6 @@
-//! HTTP: `/metrics`, `/healthz`, `/readyz` for anybody, `/status` for those who prove that they know the token (or, where
-//! there is none, for this machine). The same over a local socket that only root opens: health must not depend on a port
-//! that strangers reach. Changes nothing.
+//! HTTP: `/metrics`, `/healthz` and `/readyz` for every client, `/status` for clients that prove that they know the
+//! token (or, without a token, for this machine). The same over a local socket that only root can open: health checks
+//! must not depend on a port that strangers can reach. Changes nothing.
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
@@ -20,22 +20,22 @@ use crate::{liveness::Liveness, metrics::Metrics, report::Journal, server::Serve
 mod local;
 mod port;
 
-/// What the handlers look at.
+/// What the handlers use.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// The report.
     pub(crate) journal: Arc<Journal>,
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
-    /// The server, for its counters.
+    /// The server, with its counters.
     pub(crate) server: Arc<Server>,
-    /// Whether the engine's loop turns.
+    /// Whether the engine's event loop is alive.
     pub(crate) liveness: Arc<Liveness>,
-    /// Who knows the token, if one is asked for.
+    /// The gate for clients with the token, if one is required.
     pub(crate) gate: Option<Arc<Gate>>,
 }
 
-/// Serves for ever at the local `socket`, and at `address` if there is one.
+/// Serves the local `socket`, and `address` if there is one, without end.
 pub(crate) async fn serve(address: Option<SocketAddr>, socket: PathBuf, shared: Arc<Shared>) {
     let (journal, gate) = (Arc::clone(&shared.journal), shared.gate.clone());
     let router = Router::new()
@@ -55,10 +55,10 @@ pub(crate) async fn serve(address: Option<SocketAddr>, socket: PathBuf, shared: 
     tokio::join!(local, port);
 }
 
-/// Two Prometheus servers, two operators and a few people at once are far fewer. All of them, and whoever floods us, may
-/// have one address: behind many network plugins that of a node.
+/// Two Prometheus servers, two operators and a few people need far fewer connections. All of them, and an attacker, may
+/// have one address: with many network plugins that of a node.
 fn limits(has_token: bool) -> Limits {
-    // Without a token programs of this machine wait for news, and prove nothing.
+    // Without a token, programs of this machine wait for news without a proof.
     let lifetime = if has_token { Duration::from_secs(30) } else { LONGEST_WAIT + Duration::from_secs(15) };
     Limits { connections: 64, per_address: 32, lifetime }
 }
@@ -79,8 +79,8 @@ async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-/// Ready: the agent does what it was told to. Nothing at all (`none`) counts, else no rollout of the agents would
-/// ever end on nodes without a policy.
+/// The agent is ready if it does what it was told to do. That includes `none`: otherwise no rollout of the agents would
+/// end on nodes without a policy.
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     let report = shared.journal.report();
     if !shared.liveness.is_alive() {
@@ -105,26 +105,26 @@ async fn status(
         Err(message) => return (StatusCode::BAD_REQUEST, message).into_response(),
     };
     let mut sequence = shared.journal.sequence();
-    // A number that is not the present one is of an earlier instance or has passed: there is news in both cases.
+    // If the number is not the present one, it is from an earlier instance or has passed. In both cases there is news.
     let news = sequence.wait_for(|now| after != Some(*now));
     let _ = time::timeout(wait, news).await;
     let report = shared.journal.report();
-    // `timesync-agent status` shows all of it; the operator takes no more than the limits.
+    // `timesync-agent status` shows the whole report. The operator accepts only what is within the limits.
     let report = if matches!(caller, Caller::Local) { report } else { within_limits(report) };
     Json(report).into_response()
 }
 
-/// The report as the operator takes it.
+/// The report within the operator's limits.
 fn within_limits(mut report: Report) -> Report {
     report.clamp();
     report.fit(|report| serde_json::to_vec(report).map_or(0, |json| json.len()));
     report
 }
 
-/// The longest wait: beyond it proxies and clients lose patience.
+/// The longest wait. Proxies and clients may time out after that.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// `after=N` and `wait=30s`.
+/// Parses `after=N` and `wait=30s`.
 fn parse_query(query: &[(String, String)]) -> Result<(Option<u64>, Duration), String> {
     let (mut after, mut wait) = (None, Duration::ZERO);
     for (key, value) in query {
@@ -140,7 +140,7 @@ fn parse_query(query: &[(String, String)]) -> Result<(Option<u64>, Duration), St
     Ok((after, wait))
 }
 
-/// Refuses a caller who may not read the status.
+/// Refuses a caller that may not read the status.
 fn authorize(caller: Caller, has_token: bool) -> Result<(), (StatusCode, &'static str)> {
     match caller {
         Caller::Local | Caller::Proven => Ok(()),

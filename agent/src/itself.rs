@@ -1,9 +1,9 @@
 //! What the client and the server of one agent know of each other: the ports at which the server answers, and which of
-//! the client's requests came to that server. Cookies and answers go in; whether an answer is this agent's own comes
-//! out. Decides nothing: what such an answer is worth is the engine's to say.
+//! the client's requests came to that server. Cookies and answers in; whether an answer is this agent's own out.
+//! Decides nothing: the engine decides what such an answer means.
 //!
-//! A server thread pays one load for each request. A bit of a small table tells it that the request may be our own, and
-//! only then it takes the lock.
+//! A server thread needs one load for each request. A bit of a small table shows that the request may be the agent's
+//! own, and only then the thread takes the lock.
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU16, AtomicU64, Ordering},
@@ -11,20 +11,20 @@ use std::sync::{
 
 use ntp::{NtpTimestamp, OwnPorts, Reflections};
 
-/// Shared between the engine's thread and all of the server's.
+/// Shared by the engine's thread and the server's threads.
 #[derive(Debug)]
 pub(crate) struct Itself {
-    /// A bit for each request that is on its way, by its cookie.
+    /// One bit for each request on its way, by its cookie.
     filter: [AtomicU64; WORDS],
     reflections: Mutex<Reflections>,
-    /// Of IPv4 and IPv6; zero while the server has none.
+    /// The ports for IPv4 and IPv6; zero while the server has none.
     ports: [AtomicU16; 2],
 }
 
-/// 4096 bits. With ten requests on their way one request of a stranger in 400 is looked at in vain.
+/// 4096 bits. With ten requests on their way, one request of other clients in 400 takes the lock for nothing.
 const WORDS: usize = 64;
 
-/// Where the transmit timestamp of a request is, which is its cookie (RFC 5905 §7.3).
+/// Octets of a request's transmit timestamp, which is its cookie (RFC 5905 §7.3).
 const COOKIE: std::ops::Range<usize> = 40..48;
 
 impl Default for Itself {
@@ -38,7 +38,7 @@ impl Default for Itself {
 }
 
 impl Itself {
-    /// The server answers at these ports from now on.
+    /// Records the ports at which the server answers from now on.
     pub(crate) fn serves_at(&self, ports: OwnPorts) {
         for (place, port) in self.ports.iter().zip([ports.v4, ports.v6]) {
             place.store(port.unwrap_or(0), Ordering::Release);
@@ -52,14 +52,14 @@ impl Itself {
         OwnPorts { v4: open(v4), v6: open(v6) }
     }
 
-    /// The client is about to send a request with this cookie.
+    /// Records the cookie of a request that the client is about to send.
     pub(crate) fn begin(&self, cookie: NtpTimestamp) {
         self.reflections().begin(cookie);
         let (word, bit) = place(cookie);
         self.filter[word].fetch_or(bit, Ordering::Release);
     }
 
-    /// The request is over.
+    /// Forgets a request that has ended.
     pub(crate) fn end(&self, cookie: NtpTimestamp) {
         let mut reflections = self.reflections();
         reflections.end(cookie);
@@ -68,7 +68,7 @@ impl Itself {
         self.filter[word].store(others.fold(0, |bits, (_, bit)| bits | bit), Ordering::Release);
     }
 
-    /// Whether this request to the server may be one of the client's own; mostly it is not.
+    /// Returns true if this request to the server may be one of the client's own. For most requests it is false.
     pub(crate) fn may_have_sent(&self, request: &[u8]) -> bool {
         cookie(request).is_some_and(|cookie| {
             let (word, bit) = place(cookie);
@@ -76,18 +76,18 @@ impl Itself {
         })
     }
 
-    /// The server is about to give `answer` to `request`. Returns false if it must not.
+    /// Records that the server is about to send `answer` to `request`. Returns false if it must not.
     pub(crate) fn give(&self, request: &[u8], answer: &[u8]) -> bool {
         !self.may_have_sent(request)
             || cookie(request).is_none_or(|cookie| self.reflections().give(cookie, answer))
     }
 
-    /// Whether `answer`, which came for the client's request with this cookie, was given by the server.
+    /// Returns true if the server sent `answer`, which came for the client's request with this cookie.
     pub(crate) fn gave(&self, cookie: NtpTimestamp, answer: &[u8]) -> bool {
         self.reflections().gave(cookie, answer)
     }
 
-    // It is whole at every moment, so a thread that panicked while it held the lock left nothing half done.
+    // The value is valid at every moment, even after a thread panicked with the lock held.
     fn reflections(&self) -> MutexGuard<'_, Reflections> {
         self.reflections.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,7 +98,7 @@ fn cookie(request: &[u8]) -> Option<NtpTimestamp> {
     Some(NtpTimestamp(u64::from_be_bytes(octets)))
 }
 
-/// Word and bit of a cookie. All of its bits are random.
+/// Word and bit for a cookie, all of whose bits are random.
 fn place(cookie: NtpTimestamp) -> (usize, u64) {
     ((cookie.0 >> 6) as usize % WORDS, 1 << (cookie.0 % 64))
 }

@@ -1,9 +1,9 @@
-//! The server of NTS key exchange (RFC 8915 §4), and the keeper of its keys. What the profile wants in; connections on
-//! its TCP port answered, cookie keys handed to the time server, and what is amiss for the report out.
+//! The server of NTS key exchange (RFC 8915 §4), and the keeper of its keys. The profile's settings in; out: answers on
+//! its TCP port, cookie keys for the time server, and faults for the report.
 //!
-//! It runs beside the house's other tasks. Files are looked at every two seconds, so that a renewed certificate or a new
-//! set of cookie keys counts without a restart; what cannot be read changes nothing that runs. Nothing that a stranger
-//! does is logged above debug.
+//! It runs beside the agent's other tasks. It checks its files every two seconds, so that a renewed certificate or a
+//! new set of cookie keys is used without a restart. A file that cannot be read changes nothing that runs. What a
+//! stranger can cause is logged at debug at most.
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -38,7 +38,7 @@ pub(crate) struct KeyServing {
     pub(crate) certificate: String,
     /// Its private key.
     pub(crate) private_key: String,
-    /// Keys for cookies, shared with others; none for keys of our own.
+    /// Keys for cookies that are shared with other agents; none for keys of this agent alone.
     pub(crate) cookie_keys: Option<String>,
     /// TCP port.
     pub(crate) port: u16,
@@ -46,7 +46,7 @@ pub(crate) struct KeyServing {
     pub(crate) ntp_port: Option<u16>,
 }
 
-/// Tells the keeper what is wanted, and others how it stands.
+/// Passes the desired state to the keeper, and its faults to others.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyServer {
     wanted: watch::Sender<Option<KeyServing>>,
@@ -55,12 +55,12 @@ pub(crate) struct KeyServer {
 }
 
 impl KeyServer {
-    /// One that serves nothing yet.
+    /// A server that serves nothing yet.
     pub(crate) fn new(panics: Arc<Panics>) -> Self {
         Self { wanted: watch::Sender::new(None), trouble: Arc::default(), panics }
     }
 
-    /// Serves this from now on; none for nothing.
+    /// Serves this from now on; nothing if none.
     pub(crate) fn apply(&self, wanted: Option<KeyServing>) {
         self.wanted.send_if_modified(|now| {
             let changed = *now != wanted;
@@ -69,13 +69,13 @@ impl KeyServer {
         });
     }
 
-    /// What is amiss: a word and the reason; empty if nothing is.
+    /// The present fault: a word and the reason; empty if there is none.
     pub(crate) fn trouble(&self) -> String {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps the port and the keys as wanted, until the task is dropped. Files are in `directory`; own keys in `state`;
-    /// `server` is given the keys, and says who may ask.
+    /// Keeps the port and the keys as desired, until the task is dropped. Files are in `directory`, and keys of this
+    /// agent in `state`. `server` gets the keys, and decides which clients may ask.
     pub(crate) async fn keep(self, directory: PathBuf, state: Arc<State>, server: Arc<Server>) {
         let mut wanted = self.wanted.subscribe();
         let panics = Arc::clone(&self.panics);
@@ -88,13 +88,13 @@ impl KeyServer {
             self.tell(outcome.err().unwrap_or_default());
             tokio::select! {
                 _ = ticks.tick() => {}
-                // We hold a sender ourselves, so it is never closed.
+                // This value has a sender itself, so the channel is never closed.
                 _ = wanted.changed() => {}
             }
         }
     }
 
-    /// Logs a change, once.
+    /// Logs a change once.
     fn tell(&self, trouble: String) {
         let mut told = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if *told != trouble {
@@ -106,7 +106,7 @@ impl KeyServer {
     }
 }
 
-/// How often files are looked at, and a port is tried again.
+/// Interval at which files are checked, and a port is tried again.
 const LOOK: Duration = Duration::from_secs(2);
 
 struct Keeper {
@@ -114,12 +114,12 @@ struct Keeper {
     state: Arc<State>,
     server: Arc<Server>,
     panics: Arc<Panics>,
-    /// What was last read, and for what.
+    /// What was last read, and for which settings.
     ready: Option<Ready>,
     port: Option<Port>,
 }
 
-/// Read and found good.
+/// Files that were read and are valid.
 struct Ready {
     serving: KeyServing,
     credentials: Credentials,
@@ -127,10 +127,10 @@ struct Ready {
 }
 
 impl Keeper {
-    /// Does what there is to do.
+    /// Brings port and keys into the desired state.
     ///
     /// # Errors
-    /// What is amiss, for a reader; what runs goes on as it can.
+    /// The fault, for a reader. What runs goes on as far as it can.
     async fn look(&mut self, wanted: Option<&KeyServing>) -> Result<(), String> {
         let Some(wanted) = wanted else {
             if self.ready.take().is_some() {
@@ -143,7 +143,7 @@ impl Keeper {
         let outcome = self.read(wanted);
         let Some(ready) = &self.ready else { return outcome };
         if self.port.as_ref().is_none_or(|port| port.number() != wanted.port || port.has_ended()) {
-            // The old one first: it may be the one that holds the port.
+            // Closes the old port first: it may be the one that holds the new number.
             self.port = None;
             let port = Port::open(wanted.port, Arc::clone(&self.server), Arc::clone(&self.panics)).await?;
             info!(port = wanted.port, "Serving NTS key exchange");

@@ -1,5 +1,5 @@
-//! The host's table of leap seconds, if it has one: a file of the time zone data, read when an engine begins. It only
-//! tells the kernel how far TAI is ahead; nothing else depends on it.
+//! The host's table of leap seconds, if it has one: a file of the time zone data, read when an engine starts. It only
+//! gives the kernel TAI minus UTC. Nothing else depends on it.
 use std::{fs, io, path::Path};
 
 use ntp::LeapTable;
@@ -7,10 +7,10 @@ use tracing::{debug, warn};
 
 use crate::host_root::HostRoot;
 
-/// Where the packages of time zone data put it.
+/// Path of the file in packages of time zone data.
 const PATH: &str = "/usr/share/zoneinfo/leap-seconds.list";
 
-/// The host's table; none if there is none, or none that can be read.
+/// The host's table; none if it does not exist or cannot be read.
 pub(crate) fn load(host: &HostRoot) -> Option<LeapTable> {
     match host.resolve(Path::new(PATH)) {
         Ok(path) => read(&path),

@@ -1,10 +1,11 @@
-//! Whether the engine's loop turns: it leaves a mark each time, and the health endpoint looks how old that is.
+//! Whether the engine's event loop is alive: it leaves a mark at each turn, and the health endpoint checks the mark's
+//! age.
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
 
-/// The mark.
+/// The time of the loop's last turn.
 #[derive(Debug)]
 pub(crate) struct Liveness {
     start: Instant,
@@ -12,21 +13,21 @@ pub(crate) struct Liveness {
     marked: AtomicU64,
 }
 
-/// The loop turns at least once a second; a disk that keeps a write waiting may hold it for some.
+/// The loop turns at least once a second. A slow disk may delay a turn by some seconds.
 const LONGEST_MILLIS: u64 = 10_000;
 
 impl Liveness {
-    /// Alive from now on.
+    /// Counts as alive from now on.
     pub(crate) fn new() -> Self {
         Self { start: Instant::now(), marked: AtomicU64::new(0) }
     }
 
-    /// The loop has turned.
+    /// Records a turn of the loop.
     pub(crate) fn mark(&self) {
         self.marked.store(self.elapsed(), Ordering::Relaxed);
     }
 
-    /// Whether it has turned within ten seconds.
+    /// Returns true if the loop has turned within ten seconds.
     pub(crate) fn is_alive(&self) -> bool {
         self.elapsed().saturating_sub(self.marked.load(Ordering::Relaxed)) < LONGEST_MILLIS
     }

@@ -1,5 +1,5 @@
-//! The agent's file, and the watched folder: what is wanted now. Reads files, verifies a profile's hash, parses and
-//! has it checked; decides nothing, changes nothing.
+//! Reads the agent's file and the watched folder, to find the desired configuration. Verifies a profile's hash, parses
+//! it, and has it checked. Decides nothing, changes nothing.
 use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -11,51 +11,51 @@ use profile::{Agent, AgentFile, BootPod, Checked, Profile, Watch};
 
 use crate::text;
 
-/// What is wrong with a file or with what it says.
+/// What is wrong with a file or its content.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The file cannot be read.
     #[error("{}: {source}", path.display())]
     Read {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// It is no TOML, or has a field that does not exist.
+    /// It is not TOML, or has a field that does not exist.
     #[error("{}: {message}", path.display())]
     Parse {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Line, and what is wrong there.
+        /// The line, and what is wrong there.
         message: String,
     },
-    /// The agent's file asks for what does not go together.
+    /// The agent's file has fields that contradict each other.
     #[error("{}: {message}", path.display())]
     AgentFile {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
         /// The field, and what is wrong with it.
         message: String,
     },
-    /// The annotation names a profile that is not there (yet).
+    /// The annotation names a profile that does not exist, or not yet.
     #[error("{0} is not there yet")]
     Missing(String),
-    /// The text is not what its name stands for.
+    /// The text does not match the hash in its name.
     #[error("the text of {name} hashes to {actual}: it was changed on its way, or by hand")]
     HashMismatch {
         /// The name.
         name: ProfileName,
-        /// What the text hashes to.
+        /// The hash of the text.
         actual: String,
     },
-    /// It does not parse, or a field is wrong.
+    /// It cannot be parsed, or a field is wrong.
     #[error("{0}")]
     Invalid(String),
 }
 
 impl Error {
-    /// The reason word in [`ProfileError`].
+    /// The reason in [`ProfileError`], one word.
     pub(crate) fn reason(&self) -> ProfileFailure {
         match self {
             Self::Missing(_) => ProfileFailure::ProfileMissing,
@@ -76,13 +76,13 @@ impl From<&Error> for ProfileError {
 /// Where profiles come from.
 #[derive(Clone, Debug)]
 pub(crate) enum Origin {
-    /// The agent's own file holds the only one.
+    /// The agent's own file has the only profile.
     File(PathBuf),
-    /// They are handed over in a folder, with an assignment beside them.
+    /// A folder has the profiles and the assignment.
     Watch(Watch),
 }
 
-/// What lies there, not judged yet. While it stays the same, so does what follows from it.
+/// The content found, not judged yet. While it does not change, the conclusions do not change either.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     assignment: Assignment,
@@ -90,13 +90,13 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// Whether it says that no policy is for this node.
+    /// Returns true if it says that no policy selects this node.
     pub(crate) fn says_nothing_is_to_run(&self) -> bool {
         self.assignment == Assignment::None
     }
 }
 
-/// The file that is named.
+/// The file that the assignment names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum FoundText {
     Is(String),
@@ -104,27 +104,27 @@ enum FoundText {
     Unreadable(String),
 }
 
-/// What follows from it.
+/// The conclusions from what was found.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// The annotation, as last read.
+    /// The annotation as last read.
     pub(crate) assignment: Assignment,
-    /// What follows from it.
+    /// The configuration that follows from it.
     pub(crate) wanted: Result<Wanted, Error>,
 }
 
 /// What is to run.
 #[derive(Debug)]
 pub(crate) enum Wanted {
-    /// Not said: keep what runs.
+    /// No profile is assigned: keep the running one.
     Keep,
-    /// Nothing.
+    /// No profile.
     Nothing,
-    /// This.
+    /// This profile.
     Profile(Box<Candidate>),
 }
 
-/// A profile that passed hash and checks.
+/// A profile that passed the hash and the check.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     /// Its name; in file mode `local` and the hash of the file.
@@ -135,13 +135,13 @@ pub(crate) struct Candidate {
     pub(crate) checked: Checked,
 }
 
-/// Reads what lies at `origin` now.
+/// Reads the present content of `origin`.
 pub(crate) fn find(origin: &Origin) -> Found {
     match origin {
         Origin::File(path) => Found { assignment: Assignment::Unassigned, text: Some(FoundText::of(path)) },
         Origin::Watch(watch) => {
-            // The kubelet swaps the link `..data` at once for all files; through its target both files are of one
-            // generation even if the swap comes between the two reads.
+            // The kubelet swaps the link `..data` for all files at once. Through the link's target both files are of
+            // one generation, even if a swap happens between the two reads.
             let folder = watch.directory.join("..data");
             let folder = folder.canonicalize().unwrap_or_else(|_| watch.directory.clone());
             let value = read(&folder.join(&watch.assignment)).unwrap_or_default();
@@ -188,7 +188,7 @@ pub(crate) fn judge(origin: &Origin, found: &Found) -> Loaded {
     Loaded { assignment, wanted }
 }
 
-/// `text` as the profile `name`, verified, parsed and checked.
+/// Makes a candidate of `text`, verified as profile `name`, parsed and checked.
 ///
 /// # Errors
 /// [`Error::HashMismatch`] and [`Error::Invalid`].
@@ -212,7 +212,7 @@ fn local_profile(path: &Path, text: &str) -> Result<Candidate, Error> {
 /// Reads the agent's own file.
 ///
 /// # Errors
-/// It cannot be read, does not parse, or names both or neither of a profile and a folder.
+/// If it cannot be read or parsed, or has both a profile and a folder, or neither.
 pub(crate) fn agent_file(path: &Path) -> Result<AgentFile, Error> {
     parse_agent_file(path, &read(path)?)
 }
@@ -234,7 +234,7 @@ fn parse_agent_file(path: &Path, text: &str) -> Result<AgentFile, Error> {
     }
 }
 
-/// What cannot be put into a manifest, or would stand for something else there.
+/// Why a value cannot be put into a manifest, or would mean something else there.
 fn wrong_boot_pod(boot: &BootPod, agent: &Agent) -> Option<&'static str> {
     let is_plain = |path: &Path| {
         path.is_absolute()
@@ -260,11 +260,11 @@ fn wrong_boot_pod(boot: &BootPod, agent: &Agent) -> Option<&'static str> {
     }
 }
 
-/// The address to listen on: `ADDRESS:PORT`. An IPv6 address may go without brackets, as it does where a template puts
-/// the two together.
+/// Parses the address to listen on: `ADDRESS:PORT`. An IPv6 address may be without brackets, as it is where a template
+/// joins the two.
 ///
 /// # Errors
-/// What is wrong, to be read behind the text.
+/// What is wrong, to be read after the text.
 pub(crate) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     const FORM: &str = "must be ADDRESS:PORT, as in 127.0.0.1:9817 or [2001:db8::1]:9817";
     let HostText { mut host, mut port, .. } =
@@ -284,11 +284,11 @@ pub(crate) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// What to say of a link-local address.
+/// The message for a link-local address.
 const NO_ZONE: &str = "must not be a link-local address, which is unreachable without its interface: write another address \
                        of the node, or [::]:9817 for all";
 
-/// An error of the parser on one line, with the line it speaks of.
+/// A parser's error on one line, with its line number.
 pub(crate) fn located(text: &str, error: &toml::de::Error) -> String {
     let message = profile::in_present_spelling(error.message()).replace('\n', ", ");
     match error.span().and_then(|span| text.get(..span.start)) {
@@ -297,13 +297,13 @@ pub(crate) fn located(text: &str, error: &toml::de::Error) -> String {
     }
 }
 
-/// No key of a ConfigMap is larger: the API server's limit for the whole object.
+/// Largest file, octets. No key of a ConfigMap is larger: this is the API server's limit for the whole object.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// The text of a file, without a byte order mark.
+/// Reads the text of a file, without a byte order mark.
 ///
 /// # Errors
-/// It cannot be read, is larger than 1 MiB, or is not UTF-8.
+/// If it cannot be read, is larger than 1 MiB, or is not UTF-8.
 pub(crate) fn read(path: &Path) -> Result<String, Error> {
     text::read(path, MOST_BYTES).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
@@ -325,7 +325,7 @@ mod tests {
         Origin::Watch(Watch { directory: folder.path().to_owned(), assignment: "assignment".into() })
     }
 
-    /// What a folder with this assignment and this file leads to, in a word.
+    /// The result of a folder with this assignment and this file, in a word.
     fn outcome(assignment: Option<&str>, file: Option<(&str, &str)>) -> String {
         let folder = Scratch::new();
         if let Some(value) = assignment {
@@ -378,7 +378,7 @@ mod tests {
         fs::write(folder.path().join("..g1/assignment"), name.to_string()).unwrap();
         fs::write(folder.path().join("..g1").join(name.key()), GOOD).unwrap();
         std::os::unix::fs::symlink("..g1", folder.path().join("..data")).unwrap();
-        // What lies in the folder itself is not looked at.
+        // Files directly in the folder are not read.
         fs::write(folder.path().join("assignment"), "none").unwrap();
         assert!(matches!(load(&watch(&folder)).wanted, Ok(Wanted::Profile(_))));
     }
@@ -396,7 +396,7 @@ mod tests {
         check("[profile]\nmode = \"Observe\"", "ok");
         check("[profile]\n[agent.watch]\ndirectory = \"/x\"", "profile: excludes agent.watch");
         check("[agent]\nhttpAddress = \"x\"\n[profile]", "agent.httpAddress: must be ADDRESS:PORT");
-        // As editors of Windows write it.
+        // As Windows editors write it.
         check(
             "\u{feff}[agent]\r\nhttpAddress = \"127.0.0.1:1\"   \r\n[profile]\r\nmode = \"Observe\"\r\n",
             "ok",

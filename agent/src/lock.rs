@@ -1,6 +1,6 @@
-//! The one lock: whoever steers this node's clock and writes its state folder holds it, so that there is one such program
-//! at a time. It ends with its process, however that ends; who holds it stands in the file. A `file` is locked so that only
-//! who may write it can; `holder` tells who has it.
+//! The lock: the process that steers this node's clock and writes its state folder holds it, so that there is only one
+//! such process at a time. The lock ends with its process, however that ends. The lock's file names its holder. `file`
+//! locks it so that only a user who may write it can do so; `holder` finds out which process has it.
 use std::{
     fs::File,
     io::{self, Write},
@@ -16,48 +16,48 @@ mod holder;
 use file::Attempt;
 use holder::Search;
 
-/// Held until it is dropped.
+/// The lock, held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
     queue: PathBuf,
 }
 
-/// What came of trying.
+/// The result of a try.
 #[derive(Debug)]
 pub(crate) enum Taken {
-    /// It is ours.
+    /// This process holds the lock.
     Ours(Lock),
-    /// This one has it.
+    /// This process holds it.
     Theirs(String),
 }
 
-/// One who wants the lock and does not have it yet. The first of several stands in the queue, where the lock's holder
-/// can see that somebody waits.
+/// A process that wants the lock and does not have it yet. The first of several waits in the queue, where the holder
+/// can see it.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     directory: PathBuf,
     who: String,
     queue: Option<File>,
     search: Search,
-    /// Since when a process that cannot be seen has the old kind of lock alone.
+    /// Since when a process that cannot be seen has only the older kind of lock.
     unknown: Option<Instant>,
 }
 
 const LOCK: &str = "lock";
 const QUEUE: &str = "lock.queue";
 
-/// An older version gives way to who waits within a second, or is ended by whoever upgrades it. After this it is taken for a
-/// plain user's, who must not keep the agent away for ever.
+/// An older version gives way within a second to a process that waits, or an upgrade ends it. After this time the
+/// holder counts as an ordinary user's process, which must not block the agent for good.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const UNSEEN: &str = "a process that this one cannot see (of another PID namespace)";
 
 impl Lock {
-    /// Tries once; `who` is what others will read of us.
+    /// Tries once. `who` is the name that other processes will read.
     ///
     /// # Errors
-    /// The folder cannot be written, or its system of files knows no locks.
+    /// If the folder cannot be written, or its file system does not support locks.
     pub(crate) fn try_take(directory: &Path, who: &str) -> io::Result<Taken> {
         match file::try_take(&directory.join(LOCK), &mut Search::default())? {
             Attempt::Ours(file) => Ok(Taken::Ours(Self::signed(file, directory, who))),
@@ -66,7 +66,7 @@ impl Lock {
         }
     }
 
-    /// Whether somebody waits for it.
+    /// Returns true if another process waits for the lock.
     pub(crate) fn is_wanted(&self) -> bool {
         matches!(file::try_take(&self.queue, &mut Search::default()), Ok(Attempt::Theirs(_)))
     }
@@ -74,13 +74,13 @@ impl Lock {
     fn signed(file: File, directory: &Path, who: &str) -> Self {
         let lock = Self { file, queue: directory.join(QUEUE) };
         lock.sign(&format!("{who}, pid {}\n", std::process::id()));
-        // This closes the queue's file to other users, too, as an older version may have left it.
+        // This also closes the queue's file to other users. An older version may have left it open to them.
         lock.is_wanted();
         lock
     }
 
-    /// Writes who holds the lock. On a full disk the file stays empty: the lock holds all the same, and others read the
-    /// name that /proc has.
+    /// Writes the holder's name. On a full disk the file stays empty. The lock is held all the same, and others use the
+    /// name in /proc.
     fn sign(&self, text: &str) {
         if let Err(error) = self.file.set_len(0).and_then(|()| (&self.file).write_all(text.as_bytes())) {
             warn!(%error, "The lock is held, but its file cannot name the holder");
@@ -90,13 +90,13 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The next holder's name comes in a moment; ours would mislead until then.
+        // The next holder writes its name soon. Until then this process's name would be wrong.
         let _ = self.file.set_len(0);
     }
 }
 
 impl Waiting {
-    /// Wants the lock of `directory`, as `who`.
+    /// Begins to want the lock of `directory`, as `who`.
     pub(crate) fn new(directory: &Path, who: &str) -> Self {
         Self {
             directory: directory.to_owned(),
@@ -107,7 +107,7 @@ impl Waiting {
         }
     }
 
-    /// Tries once, and from then on is seen to wait.
+    /// Tries once. From then on, others can see that this process waits.
     ///
     /// # Errors
     /// As [`Lock::try_take`].
@@ -157,7 +157,8 @@ mod tests {
     use super::*;
     use crate::scratch::Scratch;
 
-    /// A process that has the old kind of lock on a file, and may only read it: as a plain user, if we can make one.
+    /// A process with the older kind of lock on a file that it may only read: of an ordinary user, if the test can
+    /// start one.
     struct Stranger(Child);
 
     impl Stranger {
@@ -191,7 +192,7 @@ mod tests {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
 
-    /// As an older version left it: everybody may open the file, and flock it.
+    /// A file as an older version left it: every user may open and flock it.
     fn open_to_all(folder: &Scratch, name: &str) -> PathBuf {
         let path = folder.path().join(name);
         fs::write(&path, "timesync-agent run, pid 1\n").unwrap();
@@ -209,7 +210,7 @@ mod tests {
         assert_eq!(mode(&path), 0o600, "nobody else can open it again");
         let Taken::Theirs(holder) = Lock::try_take(folder.path(), "the second").unwrap() else { panic!() };
         assert_eq!(holder, format!("the first, pid {}", std::process::id()));
-        // An older version is kept away as well: the file has the old kind of lock, too, and it is ours.
+        // An older version is kept away too: the file also has the older kind of lock.
         assert!(fs::File::open(&path).unwrap().try_lock().is_err());
         drop(lock);
         drop(stranger);
@@ -232,7 +233,7 @@ mod tests {
     fn an_older_version_that_has_the_old_lock_is_respected_and_named() {
         let folder = Scratch::new();
         let path = open_to_all(&folder, LOCK);
-        // It opened the file for writing.
+        // The process has opened the file for writing.
         let script = format!("exec 9<>{}; flock 9; exec cat", path.display());
         let mut command = Command::new("bash");
         let mut child = command.args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
@@ -242,7 +243,7 @@ mod tests {
             thread::sleep(Duration::from_millis(10));
         }
         let Taken::Theirs(holder) = Lock::try_take(folder.path(), "b").unwrap() else { panic!() };
-        // Once its child was flock, then it is cat.
+        // The child is first flock, then cat.
         assert!(holder.ends_with(&format!(", pid {}", child.id())), "{holder}");
         assert!(!holder.contains("pid 1\n") && !holder.starts_with("timesync-agent run"), "{holder}");
         let _ = child.kill();
@@ -250,7 +251,7 @@ mod tests {
         assert!(ours(Lock::try_take(folder.path(), "b")).is_some());
     }
 
-    /// Whoever could open the file for writing keeps it open, so that the file itself is given up.
+    /// A process that could once open the file for writing keeps it open, so the file itself is replaced.
     #[test]
     fn a_file_that_others_could_write_is_replaced() {
         let folder = Scratch::new();
@@ -299,7 +300,7 @@ mod tests {
         let folder = Scratch::new();
         let lock = ours(Lock::try_take(folder.path(), "a")).unwrap();
         assert!(!lock.is_wanted());
-        // Who only tries does not wait.
+        // A process that only tries does not wait.
         assert!(ours(Lock::try_take(folder.path(), "b")).is_none());
         assert!(!lock.is_wanted());
         let (mut first, mut second) = (Waiting::new(folder.path(), "c"), Waiting::new(folder.path(), "d"));

@@ -1,12 +1,13 @@
 //! The node agent: an NTP daemon that takes its orders from a file.
 //!
-//! The way of the data: `load` finds what is wanted, the crate `profile` checks every field, `assemble` makes the engine's words
-//! of it, `engine` runs the pure engine on the system `clock` and asks the network (`resolve` for names, `auth` for proof, `state` for
-//! what outlives it), `server` answers others, `rtc` looks after the hardware clock, `timezone` after the host's zone, `report` collects what all of
-//! them know, `metrics` and `http` show it. `reload` holds the order; `cli` is the way in.
-//! One such program at a time has the `lock`. `boot` is the way before all others after a boot of the node, with the `floor`
-//! under the clock; `boot_pod` sees to it that kubelet goes it.
-//! `panics` starts a part again that failed by a mistake of ours.
+//! The way of the data: `load` finds the desired configuration, crate `profile` checks every field, `assemble`
+//! translates it into the engine's words. `engine` runs the pure engine on the system `clock` and asks the network
+//! (`resolve` for names, `auth` for proof, `state` for what outlives it). `server` answers clients, `rtc` keeps the
+//! hardware clock, `timezone` the host's zone. `report` collects what all of them know; `metrics` and `http` show it.
+//! `reload` holds the order, and `cli` is the entry.
+//! Only one such program at a time has the `lock`. `boot` runs before all others after a boot of the node, with the
+//! `floor` under the clock; `boot_pod` makes kubelet run it.
+//! `panics` restarts a part that failed by a bug.
 #![forbid(unsafe_code)]
 
 mod cli;
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // Stamped by the system clock in UTC, so that one event on two nodes can be compared.
+    // Log times are in UTC by the system clock, so that an event on two nodes can be compared.
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     match cli.act() {
         Ok(code) => code,

@@ -1,5 +1,5 @@
-//! The report as metrics: one struct, one registry, set anew at each scrape. Seconds and ratios, labels from closed
-//! sets; offsets as everywhere: this clock minus true time.
+//! The report as metrics: one struct, one registry, all values set at each scrape. Seconds and ratios; labels from
+//! closed sets; an offset is this clock minus true time, as everywhere.
 use std::sync::{Mutex, PoisonError};
 
 use contract::{ClockReport, Mode, Reason, Report, RtcReport, SourceReport, SourceState};
@@ -7,12 +7,12 @@ use prometheus::{GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 
 use crate::{panics::Panics, server::ServerCounters};
 
-/// Every metric of the agent. Those without labels are vectors too, since a vector can be empty: what is not known
-/// is absent, not zero.
+/// All metrics of the agent. Metrics without labels are vectors too, since a vector can be empty: an unknown value is
+/// absent, not zero.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    /// One scrape at a time sets the values and reads them.
+    /// Only one scrape at a time sets and reads the values.
     scrape: Mutex<()>,
     synchronized: GaugeVec,
     offset: GaugeVec,
@@ -55,22 +55,22 @@ pub(crate) struct Metrics {
     reloads: IntCounterVec,
 }
 
-/// What became of a profile that was handed over.
+/// The result of loading a profile.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reload {
     /// It runs.
     Applied,
     /// It was refused.
     Refused,
-    /// It is not there yet.
+    /// It does not exist yet.
     Missing,
 }
 
 impl Metrics {
-    /// All of them, registered.
+    /// Creates and registers all metrics.
     ///
     /// # Errors
-    /// If two have one name: a mistake in this file.
+    /// If two have the same name, which is a bug in this file.
     pub(crate) fn new(panics: &Panics) -> Result<Self, prometheus::Error> {
         let r = Registry::new_custom(Some("timesync".to_owned()), None)?;
         panics.register(&r)?;
@@ -173,15 +173,15 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Counts a profile that was handed over.
+    /// Counts the result of loading a profile.
     pub(crate) fn reloaded(&self, result: Reload) {
         self.reloads.with_label_values(&[result.as_str()]).inc();
     }
 
-    /// The exposition text for `report`.
+    /// The metrics of `report` in the text format of Prometheus.
     ///
     /// # Errors
-    /// If the registry holds two series of one name and labels: a mistake in this file.
+    /// If the registry has two series of one name and labels, which is a bug in this file.
     pub(crate) fn text(
         &self,
         report: &Report,
@@ -236,7 +236,7 @@ impl Metrics {
     }
 
     fn set_sources(&self, sources: &[SourceReport]) {
-        // Those of the profile before must not stay.
+        // Series of the former profile must not stay.
         for vector in [
             &self.source_offset,
             &self.source_jitter,
@@ -310,7 +310,7 @@ impl Reload {
     }
 }
 
-/// The label of everything that is about one upstream.
+/// The label of every metric about one upstream.
 const SOURCE: &[&str] = &["source"];
 
 fn gauge(
@@ -335,7 +335,7 @@ fn counter(
     Ok(vector)
 }
 
-/// Sets the one value of a vector without labels, or removes it.
+/// Sets the only value of a vector without labels, or removes it.
 fn alone(vector: &GaugeVec, value: Option<f64>) {
     vector.reset();
     if let Some(value) = value {
@@ -343,7 +343,7 @@ fn alone(vector: &GaugeVec, value: Option<f64>) {
     }
 }
 
-/// Makes a counter say `number`, which is counted elsewhere.
+/// Sets a counter to `number`, which is counted elsewhere.
 fn count(vector: &IntCounterVec, labels: &[&str], number: u64) {
     let counter = vector.with_label_values(labels);
     counter.reset();

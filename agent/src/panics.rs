@@ -1,5 +1,6 @@
-//! Panics: a thread or task that panics, by a mistake of ours, is told and started again. Every panic is logged and counted
-//! here; the report and the metrics show the counts. The time between starts grows, so that none spins.
+//! Panics: a thread or task that panics, because of a bug, is reported and started again. Every panic is logged and
+//! counted here, and the report and the metrics show the counts. The pause before a start grows, so that no part
+//! restarts in a tight loop.
 use std::{
     any::Any,
     panic::{self, AssertUnwindSafe},
@@ -12,8 +13,8 @@ use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::{task::JoinSet, time};
 use tracing::error;
 
-/// A part of the agent that goes on when it panicked. Not the engine: if it panics, the agent ends and is started anew,
-/// since what it knew of the clock is no longer sound.
+/// A part of the agent that is started again after a panic. The engine is not one: if it panics, the agent ends and is
+/// started again, since its state of the clock is not valid any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// The thread that opens the server's port.
@@ -46,7 +47,7 @@ impl Part {
         Self::Suspects,
     ];
 
-    /// A word for it, for logs and labels.
+    /// The name of the part, for logs and labels.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::ServerKeeper => "server-keeper",
@@ -61,7 +62,7 @@ impl Part {
     }
 }
 
-/// What panicked since the agent's start.
+/// The panics since the agent's start.
 #[derive(Debug)]
 pub(crate) struct Panics {
     totals: IntCounterVec,
@@ -70,25 +71,25 @@ pub(crate) struct Panics {
 
 #[derive(Clone, Debug, Default)]
 struct Counted {
-    /// Since the part last ran well for [`CALM`].
+    /// The number since the part last ran for [`CALM`].
     recent: u32,
     last: Option<Instant>,
-    /// What it said, until it is told.
+    /// The last panic's message, until it is reported.
     news: Option<String>,
 }
 
-/// After the first panic. It doubles with each further one.
+/// Pause after the first panic. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// A part that ran for this long is believed to run well.
+/// A part that ran for this long counts as healthy.
 const CALM: Duration = Duration::from_secs(300);
 
 impl Panics {
-    /// None yet.
+    /// Without panics so far.
     ///
     /// # Errors
-    /// The metric has a bad name: a mistake in this file.
+    /// If the metric has an invalid name, which is a bug in this file.
     pub(crate) fn new() -> Result<Self, prometheus::Error> {
         let what =
             "Failures of a part of the agent by a mistake of its own, after which it was started again";
@@ -99,16 +100,16 @@ impl Panics {
         Ok(Self { totals, parts: Mutex::default() })
     }
 
-    /// Lets the counts be scraped.
+    /// Adds the counts to the registry.
     ///
     /// # Errors
-    /// Another metric has the name: a mistake of ours.
+    /// If another metric has the name, which is a bug.
     pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
         registry.register(Box::new(self.totals.clone()))
     }
 
-    /// Runs `body` until it returns, again after each panic. `pause` waits before the next start, and returns false if
-    /// there is to be none.
+    /// Runs `body` until it returns, and again after each panic. `pause` waits before the next start. It returns false
+    /// if there is to be no further start.
     pub(crate) fn guard<T>(
         &self,
         part: Part,
@@ -127,18 +128,18 @@ impl Panics {
     /// Runs `body` once.
     ///
     /// # Errors
-    /// It panicked: how long to wait before the next start.
+    /// If it panicked: the pause before the next start.
     pub(crate) fn once<T>(&self, part: Part, body: impl FnOnce() -> T) -> Result<T, Duration> {
         caught(body).map_err(|said| self.note(part, &said))
     }
 
-    /// The same as [`Panics::guard`] for a task of tokio; `make` is asked for it at each start.
+    /// The same as [`Panics::guard`], for a tokio task. `make` creates the task at each start.
     pub(crate) async fn guard_task<F>(self: Arc<Self>, part: Part, mut make: impl FnMut() -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         loop {
-            // Ends its task when it is dropped.
+            // Ends its task when dropped.
             let mut task = JoinSet::new();
             task.spawn(make());
             match task.join_next().await {
@@ -150,7 +151,8 @@ impl Panics {
         }
     }
 
-    /// Counts a panic of `part` if the thread panics while the witness lives: for a task that nobody waits for.
+    /// Counts a panic of `part` if the thread panics while the witness exists. It is for a task whose end is not
+    /// awaited.
     pub(crate) fn witness(self: &Arc<Self>, part: Part) -> Witness {
         Witness { panics: Arc::clone(self), part }
     }
@@ -159,7 +161,7 @@ impl Panics {
         self.totals.with_label_values(&[part.as_str()]).get()
     }
 
-    /// What happened since the last call, a sentence for each part.
+    /// The panics since the last call, one sentence for each part.
     pub(crate) fn news(&self) -> Vec<String> {
         let mut parts = self.parts();
         let news = Part::ALL.into_iter().filter_map(|part| {
@@ -175,7 +177,7 @@ impl Panics {
         news.collect()
     }
 
-    /// Counts and logs it; returns how long to wait before the next start.
+    /// Counts and logs a panic. Returns the pause before the next start.
     fn note(&self, part: Part, said: &str) -> Duration {
         self.totals.with_label_values(&[part.as_str()]).inc();
         let pause = {
@@ -197,7 +199,7 @@ impl Panics {
         pause
     }
 
-    // Whole at every moment, and no code of ours panics while it holds it.
+    // The value is valid at every moment, and no code here panics while it holds the lock.
     fn parts(&self) -> MutexGuard<'_, [Counted; Part::ALL.len()]> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,7 +220,7 @@ impl Drop for Witness {
     }
 }
 
-/// Every panic is logged where it happens, with its place in the source, from now on.
+/// From now on, logs every panic where it happens, with its place in the source.
 pub(crate) fn log() {
     panic::set_hook(Box::new(|info| {
         let thread = thread::current();
@@ -232,15 +234,15 @@ pub(crate) fn log() {
     }));
 }
 
-/// Runs `body`, for a thread that must give an answer in every case.
+/// Runs `body`, for a thread that must always give an answer.
 ///
 /// # Errors
-/// It panicked: what it said.
+/// If it panicked: the panic's message.
 pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     panic::catch_unwind(AssertUnwindSafe(body)).map_err(|payload| said(&*payload))
 }
 
-/// The text of a panic, cut to what a report has room for.
+/// The message of a panic, cut to the report's limit.
 pub(crate) fn said(payload: &(dyn Any + Send)) -> String {
     let text = payload
         .downcast_ref::<&str>()

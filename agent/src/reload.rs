@@ -1,5 +1,5 @@
-//! Who runs what: looks at the origin four times a second, and gives engine and server their orders when something
-//! else is wanted. A profile is taken whole or not at all; one that is refused changes nothing but the report.
+//! The supervisor of profiles: looks at the origin four times a second, and gives engine and server new orders if the
+//! desired configuration changed. A profile is applied as a whole or not at all. A refused one changes only the report.
 use std::{sync::Arc, time::Duration};
 
 use contract::{Assignment, Mode, ProfileError, ProfileFailure, TransitionKind};
@@ -17,33 +17,34 @@ use crate::{
     timezone::Wish,
 };
 
-/// How often the origin is looked at: the kubelet brings an annotation in 0.1 to 0.3 s, and this adds half of it.
+/// Interval at which the origin is read. The kubelet delivers an annotation within 0.1 to 0.3 s; on average this adds
+/// half of the interval.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(250);
 
-/// The one who decides.
+/// The supervisor.
 #[derive(Debug)]
 pub(crate) struct Reloader {
     /// Where profiles come from.
     pub(crate) origin: Origin,
-    /// Whether this process may set the clock.
+    /// True if this process may set the clock.
     pub(crate) may_set_clock: bool,
     /// Keeps the last good profile.
     pub(crate) state: Arc<State>,
-    /// Is told.
+    /// Receives the status.
     pub(crate) journal: Arc<Journal>,
-    /// Count.
+    /// Counts the results.
     pub(crate) metrics: Arc<Metrics>,
-    /// To the engine.
+    /// Orders to the engine.
     pub(crate) orders: Orders,
     /// The server.
     pub(crate) server: Arc<Server>,
     /// The server of NTS key exchange.
     pub(crate) key_server: KeyServer,
-    /// What runs.
+    /// The running profile.
     pub(crate) running: Option<Candidate>,
-    /// What was found last; while it stays the same, nothing is to be done.
+    /// What was found last. While it does not change, there is nothing to do.
     pub(crate) found: Option<Found>,
-    /// What was reported last.
+    /// The last reported fault.
     pub(crate) error: Option<ProfileError>,
 }
 
@@ -104,7 +105,8 @@ impl Reloader {
         self.running = Some(candidate);
     }
 
-    /// The last profile that ran on this node, if it is still whole: better than none until we are told.
+    /// Runs the last profile that ran on this node, if it is still valid: that is better than no profile until one is
+    /// assigned.
     fn take_last_good(&mut self) {
         let Some((name, text)) = self.state.profile() else { return };
         match load::candidate(name, text) {
@@ -116,7 +118,7 @@ impl Reloader {
         }
     }
 
-    /// Steers no more: no policy is for this node.
+    /// Stops steering: no policy selects this node.
     fn rest(&mut self, assignment: Assignment) {
         if self.running.take().is_some() {
             info!("No policy is for this node: the clock is no longer steered");
@@ -128,7 +130,7 @@ impl Reloader {
         self.report(assignment, None, None);
     }
 
-    /// Says what is wrong, once; what runs goes on.
+    /// Reports a fault once. The running profile goes on.
     fn refuse(&mut self, assignment: Assignment, error: &load::Error) {
         let told = ProfileError::from(error);
         if self.error.as_ref() == Some(&told) {
@@ -145,7 +147,7 @@ impl Reloader {
         self.report(assignment, Some(told), Some((TransitionKind::ProfileRefused, message)));
     }
 
-    /// What the orders say of the host's time zone. Who only observes touches nothing of the host's.
+    /// What the profile says of the host's time zone. An agent that only observes changes nothing of the host.
     pub(crate) fn timezone(&self) -> Wish {
         match &self.running {
             None if self.found.as_ref().is_some_and(Found::says_nothing_is_to_run) => Wish::Former,
@@ -174,13 +176,13 @@ impl Reloader {
             Mode::Discipline if self.may_set_clock => Mode::Discipline,
             Mode::Discipline | Mode::Observe => Mode::Observe,
         });
-        // A profile from the disk may ask for what is not permitted, too.
+        // A profile from the disk may also ask for what is not permitted.
         let error = error.or_else(|| running.and_then(|running| self.not_permitted(running)));
         let status = ProfileStatus { assignment, running: running.map(|r| r.name.clone()), mode, error };
         self.journal.profile(clock::now().wall, status, done);
     }
 
-    /// What to say of a profile that asks to move a clock that we may not move.
+    /// The fault of a profile that asks to move the clock, which this process may not do.
     fn not_permitted(&self, candidate: &Candidate) -> Option<ProfileError> {
         (candidate.checked.mode() == Mode::Discipline && !self.may_set_clock).then(|| ProfileError {
             reason: ProfileFailure::NotPermitted,

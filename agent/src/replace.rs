@@ -1,4 +1,5 @@
-//! A file replaced as a whole: a reader finds the old one or the new one, never half of one. No link is written through.
+//! Replaces a file as a whole: a reader finds the old one or the new one, never a part of one. Never writes through a
+//! link.
 use std::{
     fs::{self, File, OpenOptions},
     io,
@@ -6,19 +7,19 @@ use std::{
     path::Path,
 };
 
-/// How a file is to be.
+/// The attributes of the file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind {
-    /// Who may read or run it.
+    /// The permission bits.
     pub(crate) mode: u32,
-    /// Whether it is to outlive a crash of the node.
+    /// True if it must survive a crash of the node.
     pub(crate) durable: bool,
 }
 
-/// Has `write` fill a file beside `path`, under a name that begins with a dot, and gives it the name.
+/// Lets `write` fill a file beside `path`, whose name begins with a dot, and renames it to `path`.
 ///
 /// # Errors
-/// Of the first call that failed; then the old file is still there.
+/// The error of the first call that failed. The old file then still exists.
 pub(crate) fn replace(
     path: &Path,
     kind: Kind,
@@ -32,18 +33,18 @@ pub(crate) fn replace(
     let mut file = create_new(&beside, kind.mode)?;
     let named = write(&mut file).and_then(|()| sync(&file)).and_then(|()| fs::rename(&beside, path));
     if named.is_err() {
-        // On a full disk its part would take room from others.
+        // On a full disk, the part that was written would take space from other files.
         let _ = fs::remove_file(&beside);
     }
     named?;
     sync(&File::open(directory)?)
 }
 
-/// Writes over the begin of the file at `path`, which is there already: its octets have their place on the disk, also on
-/// a full one. The text should fit into one sector, which disks write as a whole.
+/// Overwrites the beginning of the existing file at `path`. Its space on the disk is allocated, so this works on a full
+/// disk too. The text should fit into one sector, which disks write as a whole.
 ///
 /// # Errors
-/// There is no plain file, or it cannot be written.
+/// If there is no regular file, or it cannot be written.
 pub(crate) fn overwrite(path: &Path, text: &str) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.is_file() {
         return Err(io::Error::other("no plain file"));
@@ -53,7 +54,7 @@ pub(crate) fn overwrite(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A new file at `path` (O_EXCL, which follows no link); one that a crash left behind goes first.
+/// Creates a new file at `path` (O_EXCL, which follows no link). A file that a crash left behind is removed first.
 fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     let open = || OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     match open() {
