@@ -40,34 +40,34 @@ impl SystemClock {
         &self.written
     }
 
-    /// What the kernel holds from now on is not ours.
+    /// Records that the kernel's values are not this agent's from now on.
     pub(crate) fn let_go(&mut self) {
         self.written = Written::default();
     }
 
-    /// Ends what another program left running in the kernel, so that we alone steer.
+    /// Ends what another program left in the kernel, so that only this agent steers.
     pub(crate) fn take_over(&mut self) {
         self.note(clock::take_over());
     }
 
-    /// Lets the clock run `ppm` faster than its oscillator.
+    /// Makes the clock run `ppm` parts per million faster than its oscillator.
     pub(crate) fn set_frequency(&mut self, ppm: f64) {
         let set = clock::set_frequency(ppm);
         self.written.frequency_ppm = set.ok().or(self.written.frequency_ppm);
         self.note(set.map(drop));
     }
 
-    /// Moves the clock by so many seconds at once.
+    /// Steps the clock by this many seconds.
     pub(crate) fn step(&mut self, by: f64) {
         self.note(clock::step(by));
     }
 
-    /// Tells the kernel how far TAI is ahead of UTC.
+    /// Sets TAI minus UTC in the kernel.
     pub(crate) fn set_tai(&mut self, seconds: i32) {
         self.note(clock::set_tai(seconds));
     }
 
-    /// Tells the kernel how good its clock is.
+    /// Sets the kernel's status and error estimates.
     pub(crate) fn set_status(
         &mut self,
         synchronized: bool,
@@ -104,8 +104,8 @@ impl SystemClock {
     }
 }
 
-/// The system clock and the monotonic clock as of one moment. An interruption between the two would look like a jump of
-/// the clock, so they are read again if it took long.
+/// The system clock and the monotonic clock at one moment. An interruption between the two readings would look like a
+/// jump of the clock. So they are read again if the readings took long.
 pub(crate) fn now() -> Now {
     let read = |_| {
         let (before, mono, after) = (clock::realtime_ns(), clock::monotonic_ns(), clock::realtime_ns());
@@ -115,8 +115,8 @@ pub(crate) fn now() -> Now {
     quickest(read).1
 }
 
-/// CLOCK_BOOTTIME minus CLOCK_MONOTONIC, nanoseconds: how long the node was asleep since its boot. None if we were
-/// interrupted too often to tell.
+/// CLOCK_BOOTTIME minus CLOCK_MONOTONIC, nanoseconds: how long the node was suspended since its boot. None if
+/// interruptions prevented a reading.
 pub(crate) fn boottime_ahead() -> Option<i64> {
     let read = |_| {
         let (before, boot, after) = (clock::monotonic_ns(), clock::boottime_ns(), clock::monotonic_ns());
@@ -127,7 +127,7 @@ pub(crate) fn boottime_ahead() -> Option<i64> {
     (window <= NARROW).then_some(ahead)
 }
 
-/// Reads until it was quick, a few times at most; answers the quickest, and how many nanoseconds it took.
+/// Calls `read` until it was quick, a few times at most. Returns the quickest result, and how many nanoseconds it took.
 fn quickest<T>(read: impl Fn(u32) -> (u64, T)) -> (u64, T) {
     let mut best = read(0);
     for attempt in 1..TRIES {
@@ -142,10 +142,10 @@ fn quickest<T>(read: impl Fn(u32) -> (u64, T)) -> (u64, T) {
     best
 }
 
-/// Far more than reading three clocks takes, far less than a jump that matters, nanoseconds.
+/// Nanoseconds: far more than three readings of a clock take, and far less than a jump that matters.
 const NARROW: u64 = 200_000;
 
-/// All clocks, in the one of a few tries that was the quickest: whoever compares them later counts microseconds.
+/// All clocks at one moment, from the quickest of a few tries: later comparisons of them are exact to microseconds.
 pub(crate) fn clocks() -> Clocks {
     let read = |_| {
         let (before, raw, after) = (clock::realtime_ns(), clock::monotonic_raw_ns(), now());
@@ -157,7 +157,7 @@ pub(crate) fn clocks() -> Clocks {
     (1..TRIES).map(read).fold(first, |best, next| if next.0 < best.0 { next } else { best }).1
 }
 
-/// An interruption of one is likely, of all not.
+/// An interruption of one try is likely; of all of them it is not.
 const TRIES: u32 = 5;
 
 /// `wall` in seconds since the Unix epoch.

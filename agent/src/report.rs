@@ -1,5 +1,6 @@
-//! Snapshot and state → the report: what `/status` answers. Numbers transitions, keeps the newest, and counts up the
-//! sequence with each change worth telling. Reads no clock and no file; every part is handed to it.
+//! Snapshot and state → the report, which `/status` returns. Numbers the transitions, keeps the newest ones, and
+//! increases the sequence number with each change worth reporting. Reads no clock and no file; its callers pass in
+//! every part.
 use std::{
     collections::VecDeque,
     net::IpAddr,
@@ -33,7 +34,7 @@ mod conflict;
 
 use conflict::Conflicts;
 
-/// Collects the parts of the report; shared by all threads.
+/// Collects the parts of the report. All threads share it.
 #[derive(Debug)]
 pub(crate) struct Journal {
     version: &'static str,
@@ -46,13 +47,13 @@ pub(crate) struct Journal {
 /// What the supervisor knows of the profile.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ProfileStatus {
-    /// What the annotation says.
+    /// The annotation's value.
     pub(crate) assignment: Assignment,
-    /// What runs.
+    /// The running profile.
     pub(crate) running: Option<ProfileName>,
-    /// How it runs.
+    /// The running profile's mode.
     pub(crate) mode: Option<Mode>,
-    /// Why the assigned one does not, or not as it asks.
+    /// Why the assigned profile does not run, or runs with less than it asks for.
     pub(crate) error: Option<ProfileError>,
 }
 
@@ -78,7 +79,8 @@ struct Parts {
     told: Option<Told>,
 }
 
-/// What makes a new sequence number when it changes. Offsets and ages are not in it: they always change.
+/// If one of these changes, the sequence number increases. Offsets and ages are not included, since they change all the
+/// time.
 #[derive(Debug, PartialEq)]
 struct Told {
     last_number: u64,
@@ -94,11 +96,11 @@ struct Told {
     server: (bool, String),
 }
 
-/// Of a source: its name, its state, whether it is reached, its address, and why it gives no time.
+/// For a source: its name, its state, whether it is reachable, its address, and why it gives no time.
 type ToldSource = (String, SourceState, bool, Option<IpAddr>, Option<String>);
 
 impl Journal {
-    /// An empty one for this boot and this start of the agent.
+    /// An empty report for this boot and this start of the agent.
     pub(crate) fn new(version: &'static str, boot_id: String, instance: String) -> Self {
         let parts = Parts {
             snapshot: None,
@@ -128,12 +130,12 @@ impl Journal {
         Self { version, boot_id, instance, parts: Mutex::new(parts), sequence: watch::Sender::new(1) }
     }
 
-    /// What the engine knew last.
+    /// The engine's last snapshot.
     pub(crate) fn snapshot(&self) -> Option<Snapshot> {
         self.parts().snapshot.clone()
     }
 
-    /// Takes the engine's view and what it announced.
+    /// Takes the engine's snapshot and its transitions.
     pub(crate) fn engine(&self, now: Wall, snapshot: Option<Snapshot>, announced: &[ntp::Transition]) {
         let mut parts = self.parts();
         parts.snapshot = snapshot;
@@ -148,7 +150,7 @@ impl Journal {
         self.tell(parts);
     }
 
-    /// Takes what the supervisor knows, and what it did.
+    /// Takes the supervisor's status, and what it did.
     pub(crate) fn profile(&self, now: Wall, status: ProfileStatus, done: Option<(TransitionKind, String)>) {
         let mut parts = self.parts();
         parts.profile = status;
@@ -158,12 +160,12 @@ impl Journal {
         self.tell(parts);
     }
 
-    /// Whether somebody else steers the clock.
+    /// Returns true if another process steers the clock.
     pub(crate) fn in_conflict(&self) -> bool {
         self.parts().conflicts.running()
     }
 
-    /// Takes who could steer the clock, and whether the node's programs can be seen.
+    /// Takes the programs that could steer the clock, and whether the node's processes can be seen.
     pub(crate) fn suspects(&self, suspects: &Suspects) {
         let Some(list) = suspects.list() else { return };
         let sees_node = suspects.sees_node();
@@ -172,7 +174,7 @@ impl Journal {
         self.tell(parts);
     }
 
-    /// How many conflicts began, by what showed them.
+    /// The number of conflicts, by the kind of evidence.
     pub(crate) fn conflicts(&self) -> Vec<(&'static str, u64)> {
         self.parts().conflicts.counts()
     }
@@ -190,7 +192,7 @@ impl Journal {
         self.tell(parts);
     }
 
-    /// Takes what is known of the time zone, and what was done about it.
+    /// Takes the state of the time zone, and what was done about it.
     pub(crate) fn timezone(&self, now: Wall, looked: Looked) {
         let mut parts = self.parts();
         parts.timezone = looked.report;
@@ -200,26 +202,26 @@ impl Journal {
         self.tell(parts);
     }
 
-    /// Takes what is known of the static pod for the next boot.
+    /// Takes the state of the static pod for the next boot.
     pub(crate) fn boot(&self, report: BootReport) {
         let mut parts = self.parts();
         parts.boot = Some(report);
         self.tell(parts);
     }
 
-    /// Takes why the state folder cannot be written, if that is so.
+    /// Takes why the state folder cannot be written; none if it can.
     pub(crate) fn state_error(&self, error: Option<String>) {
         let mut parts = self.parts();
         parts.state_error = error;
         self.tell(parts);
     }
 
-    /// So many steps to the last known time were made in this boot before the agent's start.
+    /// Takes the number of steps to the last known time in this boot before the agent's start.
     pub(crate) fn raised(&self, steps: u32) {
         self.parts().raised = steps;
     }
 
-    /// Takes the server's report; a new trouble becomes a transition.
+    /// Takes the server's report; a new fault becomes a transition.
     pub(crate) fn server(&self, now: Wall, server: ServerReport) {
         let mut parts = self.parts();
         if !server.message.is_empty() && server.message != parts.server.message {
@@ -229,24 +231,25 @@ impl Journal {
         self.tell(parts);
     }
 
-    /// Takes why other users may replace what the agent keeps.
+    /// Takes why other users may replace the agent's files.
     pub(crate) fn exposed(&self, now: Wall, message: String) {
         let mut parts = self.parts();
         parts.record(now, TransitionKind::StateExposed, message);
         self.tell(parts);
     }
 
-    /// Takes what failed in the agent by a mistake of ours.
+    /// Takes what failed in the agent because of a bug.
     pub(crate) fn failures(&self, now: Wall, news: Vec<String>) {
         let mut parts = self.parts();
         news.into_iter().for_each(|message| parts.record(now, TransitionKind::InternalError, message));
         self.tell(parts);
     }
 
-    /// Takes why the port of /status is not open; a new trouble becomes a transition.
+    /// Takes why the port of /status is not open; a new fault becomes a transition.
     pub(crate) fn http(&self, now: Wall, message: String) {
         let mut parts = self.parts();
-        // Once per trouble: whoever takes the port again and again must not push other news out of the report.
+        // Once for each fault: a process that takes the port again and again must not push other transitions out of the
+        // report.
         if parts.http_message.is_empty() && !message.is_empty() {
             parts.record(now, TransitionKind::HttpPortTaken, message.clone());
         }
@@ -254,30 +257,30 @@ impl Journal {
         self.tell(parts);
     }
 
-    /// Whether the clock is synchronised with another one; that it is served to others says nothing of it.
+    /// Returns true if the clock is synchronised with another clock. Whether the server is open does not matter.
     pub(crate) fn synchronized(&self) -> bool {
         self.parts().snapshot.as_ref().is_some_and(follows)
     }
 
-    /// Whether the clock is synchronised, and not with a local clock, which may be wrong.
+    /// Returns true if the clock is synchronised, but not with a local clock, which may be wrong.
     pub(crate) fn knows_true_time(&self) -> bool {
         let local = |snapshot: &Snapshot| snapshot.reason == ntp::Reason::LocalReference;
         self.parts().snapshot.as_ref().is_some_and(|snapshot| follows(snapshot) && !local(snapshot))
     }
 
-    /// The clock minus the time that it follows, seconds, if it is synchronised with another clock.
+    /// This clock minus the time that it follows, seconds, if it is synchronised with another clock.
     pub(crate) fn synchronized_offset(&self) -> Option<f64> {
         let parts = self.parts();
         let snapshot = parts.snapshot.as_ref().filter(|snapshot| follows(snapshot))?;
         Some(finite(snapshot.offset).unwrap_or_default())
     }
 
-    /// Changes with each change worth telling.
+    /// Changes with each change worth reporting.
     pub(crate) fn sequence(&self) -> watch::Receiver<u64> {
         self.sequence.subscribe()
     }
 
-    /// The report as of now.
+    /// The present report.
     pub(crate) fn report(&self) -> Report {
         let parts = self.parts();
         Report {
@@ -303,7 +306,7 @@ impl Journal {
     }
 
     fn parts(&self) -> MutexGuard<'_, Parts> {
-        // Parts are replaced whole, so those of a thread that panicked are still sound.
+        // Parts are replaced as a whole, so they are valid even after a thread panicked.
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -321,14 +324,14 @@ fn follows(snapshot: &Snapshot) -> bool {
 }
 
 impl Parts {
-    /// Steps, by us and by others.
+    /// Counts steps of the agent and of other processes.
     fn count(&mut self, now: Wall, transition: &ntp::Transition) {
         let at = unix_seconds(now);
         match *transition {
             ntp::Transition::Stepped { by, why } => {
                 self.last_step = Some(StepReport { at, by });
                 match why {
-                    // Those are counted for the boot, and on disk.
+                    // These are counted for the boot, and stored on disk.
                     ntp::StepReason::Start => {}
                     ntp::StepReason::ExternalStep => self.restored = self.restored.saturating_add(1),
                     ntp::StepReason::Floor => self.raised = self.raised.saturating_add(1),
@@ -345,12 +348,12 @@ impl Parts {
         }
     }
 
-    /// How the profile runs: beside another one who steers nothing is moved.
+    /// The mode in force: during a conflict the agent does not steer the clock.
     fn mode(&self) -> Option<Mode> {
         if self.conflicts.running() { self.profile.mode.map(|_| Mode::Observe) } else { self.profile.mode }
     }
 
-    /// Steps outside of the policy's count.
+    /// The number of steps that are outside of the policy's count.
     fn steps(&self) -> u32 {
         self.restored.saturating_add(self.resumed).saturating_add(self.raised)
     }
@@ -400,7 +403,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A synchronised clock with one source.
+    /// The snapshot of a synchronised clock with one source.
     pub(crate) fn snapshot() -> Snapshot {
         Snapshot {
             at: Wall(1_800_000_000_000_000_000),

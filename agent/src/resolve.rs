@@ -1,6 +1,6 @@
-//! Host names to addresses, by the system's resolver. It blocks, for up to 50 seconds if DNS is silent, so each open
-//! name has a thread of its own beside the engine; when the engine runs alone, names are looked up in line. A name and
-//! who asks in; addresses, or why there are none, out.
+//! Resolves host names with the system's resolver. It blocks for up to 50 seconds if DNS does not answer, so each
+//! lookup has a thread of its own beside the engine. If the engine runs alone, names are resolved in its thread. A name
+//! and the asking source in; addresses, or why there are none, out.
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
@@ -15,43 +15,43 @@ use tracing::{debug, error};
 
 use crate::panics;
 
-/// The addresses, each once and at least one, in the system's order; or why there are none.
+/// The addresses, without duplicates and at least one, in the system's order; or why there are none.
 pub(crate) type Outcome = Result<Vec<IpAddr>, Error>;
 
 /// Why a name has no addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    /// The system's resolver says so.
+    /// The system's resolver returned this error.
     #[error("{0}")]
     System(String),
     /// The system has no thread left.
     #[error("no thread can be made for the lookup: {0}")]
     Thread(String),
-    /// The thread panicked, and said this.
+    /// The thread panicked, with this message.
     #[error("the agent failed ({0}): please report it with the agent's log")]
     Fault(String),
 }
 
-/// What the resolver said to a source.
+/// The answer for a source.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// Which engine asked, for those that have been replaced in the meantime.
+    /// The engine that asked. It may have been replaced in the meantime.
     pub(crate) epoch: u64,
-    /// Whose name it is.
+    /// The source that has the name.
     pub(crate) source: SourceId,
-    /// What came of it.
+    /// The result of the lookup.
     pub(crate) outcome: Outcome,
 }
 
-/// Looks names up beside its caller. A name that is asked again while it is open is not looked up twice: all who asked
-/// get the one answer. Clones share everything.
+/// Resolves names in threads of its own. If a name is asked for while its lookup runs, there is no second lookup:
+/// everyone who asked gets the same answer. Clones share their state.
 #[derive(Clone)]
 pub(crate) struct Resolver {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// What is looked up, and who waits for it.
+    /// The running lookups, and who waits for each.
     book: Mutex<Book>,
     look_up: Box<dyn Fn(&str) -> Outcome + Send + Sync>,
     reply: Box<dyn Fn(Answer) + Send + Sync>,
@@ -59,43 +59,44 @@ struct Shared {
 
 #[derive(Default)]
 struct Book {
-    /// Names that are being looked up, or are to be, by how DNS compares them.
+    /// Names that are being looked up, or wait for a thread, in the form in which DNS compares them.
     open: BTreeMap<String, Lookup>,
-    /// Those of them that have no thread yet, the oldest first.
+    /// Those names that have no thread yet, the oldest first.
     queue: VecDeque<String>,
-    /// How many names are being looked up.
+    /// The number of lookups that run.
     threads: usize,
 }
 
 #[derive(Default)]
 struct Lookup {
     waiters: Vec<Waiter>,
-    /// It has its thread. The system's resolver cannot be interrupted, so it goes on if no waiter is left.
+    /// True if the lookup has its thread. The system's resolver cannot be interrupted, so it goes on even if no waiter
+    /// is left.
     begun: bool,
 }
 
-/// Who is told.
+/// Who gets the answer.
 enum Waiter {
     Source(u64, SourceId),
     Task(oneshot::Sender<Outcome>),
 }
 
-/// At most this many names are looked up at once: 16 upstreams have 16 names, and the threads of former profiles whose
-/// DNS is silent end after 10 to 50 s. So ten changes of all names within a minute leave room. A thread that waits for
-/// DNS takes 20 KiB of memory (glibc), and 16 KiB in the kernel.
+/// The largest number of lookups at once. 16 upstreams have 16 names, and the threads of former profiles end after 10
+/// to 50 s if DNS does not answer. So there is room for ten changes of all names within a minute. A thread that waits
+/// for DNS takes 20 KiB of memory (glibc), and 16 KiB in the kernel.
 const THREADS: usize = 256;
 
-/// For a lookup, octets; of this only what is used takes memory. musl keeps answers of 10 KiB on the stack, glibc up to
-/// 64 KiB, and its plug-ins want room beside them.
+/// Stack size of a lookup, octets; only the part that is used takes memory. musl keeps answers of 10 KiB on the stack,
+/// glibc up to 64 KiB, and its plug-ins need room besides.
 const STACK: usize = 256 * 1024;
 
 impl Resolver {
-    /// Sources get their answers by `reply`, which is called in any thread.
+    /// Sources get their answers through `reply`, which may be called in any thread.
     pub(crate) fn new(reply: impl Fn(Answer) + Send + Sync + 'static) -> Self {
         Self::with(look_up, reply)
     }
 
-    /// The same with another way to look a name up.
+    /// The same, with another function that resolves a name.
     fn with(
         look_up: impl Fn(&str) -> Outcome + Send + Sync + 'static,
         reply: impl Fn(Answer) + Send + Sync + 'static,
@@ -104,23 +105,23 @@ impl Resolver {
         Self { shared: Arc::new(Shared { book, look_up: Box::new(look_up), reply: Box::new(reply) }) }
     }
 
-    /// Looks `host` up for a source of the engine `epoch`. The answer comes in every case, unless the source is dropped
-    /// before.
+    /// Resolves `host` for a source of the engine `epoch`. There is an answer in every case, unless the source is
+    /// dropped before.
     pub(crate) fn ask(&self, epoch: u64, source: SourceId, host: &str) {
         self.enter(host, Waiter::Source(epoch, source));
     }
 
-    /// Looks `host` up for a task. The lookup is dropped with the future, if it has not begun.
+    /// Resolves `host` for a task. If the future is dropped before the lookup has begun, the lookup is dropped too.
     ///
     /// # Errors
-    /// When the name has no addresses.
+    /// If the name has no addresses.
     pub(crate) async fn look_up(&self, host: &str) -> Outcome {
         let (sender, answer) = oneshot::channel();
         self.enter(host, Waiter::Task(sender));
         answer.await.unwrap_or_else(|_| Err(Error::Fault("no answer".to_owned())))
     }
 
-    /// Drops the questions of sources that are not present any more. (What was begun for them ends by itself.)
+    /// Drops the requests of sources that are not present any more. A lookup that has begun ends by itself.
     pub(crate) fn keep(&self, present: impl Fn(u64, SourceId) -> bool) {
         self.shared.book().drop_stale(present);
     }
@@ -133,7 +134,7 @@ impl Resolver {
         }
         let (shared, first) = (Arc::clone(&self.shared), name.clone());
         let thread = thread::Builder::new().name("resolve".to_owned()).stack_size(STACK);
-        // A thread per name, not threads that stay: a fresh one sees the present /etc/resolv.conf with any C library.
+        // Each lookup has a new thread, since a new thread uses the present /etc/resolv.conf with any C library.
         if let Err(error) = thread.spawn(move || shared.work(first)) {
             error!(%error, "No thread for a name lookup");
             let waiters = self.shared.book().end(&name);
@@ -144,11 +145,11 @@ impl Resolver {
 
 impl Shared {
     fn book(&self) -> MutexGuard<'_, Book> {
-        // No invariant of the book is broken for a moment while it is locked.
+        // The book is valid at every moment while it is locked.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A thread's life: this name, then those that have waited for a thread.
+    /// A thread's work: this name, then names that have waited for a thread.
     fn work(&self, first: String) {
         let mut next = Some(first);
         while let Some(name) = next {
@@ -166,7 +167,7 @@ impl Shared {
                 Waiter::Source(epoch, source) => {
                     (self.reply)(Answer { epoch, source, outcome: outcome.clone() })
                 }
-                // Whose future was dropped is not interested any more.
+                // If the future was dropped, the answer is not needed any more.
                 Waiter::Task(sender) => drop(sender.send(outcome.clone())),
             }
         }
@@ -174,7 +175,7 @@ impl Shared {
 }
 
 impl Book {
-    /// Another one waits for `name`. Returns true if the name is to have a thread now.
+    /// Adds a waiter for `name`. Returns true if the name needs a thread now.
     fn enter(&mut self, name: &str, waiter: Waiter) -> bool {
         let is_new = !self.open.contains_key(name);
         let lookup = self.open.entry(name.to_owned()).or_default();
@@ -196,13 +197,13 @@ impl Book {
         lookup.begun
     }
 
-    /// The thread of `name` is through with it.
+    /// Ends the lookup of `name`, and returns its waiters.
     fn end(&mut self, name: &str) -> Vec<Waiter> {
         self.threads -= 1;
         self.open.remove(name).map(|lookup| lookup.waiters).unwrap_or_default()
     }
 
-    /// The name that has waited the longest for a thread, and is still wanted.
+    /// The name that has waited longest for a thread, and still has a waiter.
     fn begin_next(&mut self) -> Option<String> {
         self.drop_stale(|_, _| true);
         let name = self.queue.pop_front()?;
@@ -225,10 +226,10 @@ impl Book {
     }
 }
 
-/// The addresses of `host`, by the system's resolver, in this thread.
+/// Resolves `host` with the system's resolver, in this thread.
 ///
 /// # Errors
-/// When it has none.
+/// If it has no addresses.
 pub(crate) fn look_up(host: &str) -> Outcome {
     if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
         return Ok(vec![address]);
@@ -244,7 +245,7 @@ pub(crate) fn look_up(host: &str) -> Outcome {
     if addresses.is_empty() { Err(Error::System("it has no addresses".to_owned())) } else { Ok(addresses) }
 }
 
-/// The C library's words, which a reader may know.
+/// The C library's text, which a reader may know.
 fn reason(error: io::Error) -> Error {
     let words = error.to_string();
     Error::System(words.strip_prefix("failed to lookup address information: ").unwrap_or(&words).to_owned())
@@ -263,7 +264,7 @@ mod tests {
 
     use super::*;
 
-    /// A DNS that is silent about every name but those that begin with "good", until it is released.
+    /// A DNS that does not answer for any name until it is released, except names that begin with "good".
     #[derive(Clone, Default)]
     struct Dns(Arc<(Mutex<State>, Condvar)>);
 
@@ -299,7 +300,7 @@ mod tests {
             self.0.0.lock().unwrap().asked.clone()
         }
 
-        /// Waits until so many names have been asked for.
+        /// Waits until `count` names have been asked for.
         fn wait_asked(&self, count: usize) {
             let (state, changed) = &*self.0;
             let state = state.lock().unwrap();
@@ -317,7 +318,7 @@ mod tests {
             let (dns, (sender, answers)) = (self.clone(), mpsc::channel());
             let resolver = Resolver::with(
                 move |host| dns.look_up(host),
-                // A test that is over does not listen any more.
+                // A test that has ended does not receive any more.
                 move |answer| drop(sender.send(answer)),
             );
             (resolver, answers)
@@ -387,7 +388,7 @@ mod tests {
         assert_eq!(told, BTreeSet::from([SourceId(1), SourceId(2)]));
         assert_eq!(dns.asked(), ["dead.example"]);
         assert_eq!(answers.recv_timeout(Duration::from_millis(50)).unwrap_err(), RecvTimeoutError::Timeout);
-        // Once it is answered it may be asked again.
+        // After its answer a name may be asked for again.
         ask(&resolver, 1, "dead.example");
         dns.wait_asked(2);
     }

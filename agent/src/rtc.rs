@@ -1,8 +1,9 @@
-//! The hardware clock: read on the edge of its tick, set so that its tick falls on the system clock's, read back.
+//! The hardware clock: reads it at the edge of its tick, sets it so that its tick coincides with the system clock's,
+//! and reads it back.
 //!
-//! [`HardwareClock`] does it once, for the command line; [`RtcKeeper`] does it for as long as the agent runs. Whether the
-//! clock shows UTC or local time is what the host's /etc/adjtime says, which is only read. Nothing here touches the
-//! system clock.
+//! [`HardwareClock`] does this once, for the command line. [`RtcKeeper`] does it while the agent runs. The host's
+//! /etc/adjtime, which is only read, says whether the clock shows UTC or local time. Nothing here changes the system
+//! clock.
 use std::{
     cell::Cell,
     path::{Path, PathBuf},
@@ -38,28 +39,28 @@ pub(crate) use adjtime::{Keeping, Kernel, Shows};
 pub(crate) use holder::Holder;
 pub(crate) use keeper::{RtcKeeper, RtcPolicy};
 
-/// What the hardware clock showed.
+/// One reading of the hardware clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct RtcReading {
-    /// The second that began, since the Unix epoch, whichever time the clock shows.
+    /// The second that began, as seconds since the Unix epoch, in UTC or local time as the clock shows it.
     pub(crate) seconds: i64,
-    /// When it was seen to have begun, by the system clock.
+    /// When the beginning of the second was seen, by the system clock.
     pub(crate) at: Wall,
-    /// It may have begun so much earlier.
+    /// The second may have begun earlier by this time.
     pub(crate) late: Duration,
     /// Whether the clock shows UTC or local time.
     pub(crate) shows: Shows,
-    /// What the kernel takes it to show.
+    /// The kernel's assumption about what the clock shows.
     pub(crate) kernel: Kernel,
 }
 
 impl RtcReading {
-    /// RTC minus system clock, seconds. Late wake-ups make it too small by as much as they are late.
+    /// RTC minus system clock, seconds. If this process woke up late, the value is too small by the same time.
     pub(crate) fn offset(&self) -> f64 {
         self.wall() - self.at
     }
 
-    /// The time that it showed at that moment.
+    /// The time that the hardware clock showed at that moment.
     pub(crate) fn wall(&self) -> Wall {
         Wall(self.seconds.saturating_mul(1_000_000_000))
     }
@@ -95,7 +96,7 @@ pub(crate) enum Error {
     },
 }
 
-/// A hardware clock, and the host that says what it shows.
+/// A hardware clock, and the host whose files say what it shows.
 #[derive(Clone, Debug)]
 pub(crate) struct HardwareClock {
     device: PathBuf,
@@ -106,12 +107,12 @@ pub(crate) struct HardwareClock {
 }
 
 impl HardwareClock {
-    /// The clock behind `device`, as `host` keeps it, or as `shows` says.
+    /// The clock of `device`. Whether it shows UTC is known from `shows`, or else from `host`.
     pub(crate) fn new(device: PathBuf, host: HostRoot, shows: Option<Shows>) -> Self {
         Self { device, host, shows, rhythm: Cell::new(None) }
     }
 
-    /// How the host keeps it.
+    /// How the host keeps the clock.
     ///
     /// # Errors
     /// [`Error::NoZone`].
@@ -119,11 +120,11 @@ impl HardwareClock {
         Keeping::of(&self.host, self.shows)
     }
 
-    /// Reads the clock at one of its next ticks, so within about three seconds if no other program has it. It is open for
-    /// some milliseconds around the tick.
+    /// Reads the clock at one of its next ticks, within about three seconds if no other program has it open. It is open
+    /// for some milliseconds around the tick.
     ///
     /// # Errors
-    /// All but those of writing.
+    /// All variants except those for writing.
     pub(crate) fn read(&self) -> Result<RtcReading, Error> {
         let keeping = self.keeping()?;
         let mut rhythm = self.rhythm.take();
@@ -132,8 +133,8 @@ impl HardwareClock {
         Ok(self.reading(edge, &keeping))
     }
 
-    /// Sets the clock to the system clock's time and reads it back, a second time if need be. Takes up to about fifteen
-    /// seconds. The answer is what was read back.
+    /// Sets the clock to the system clock's time and reads it back; if necessary twice. Takes up to about fifteen
+    /// seconds. Returns what was read back.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -156,7 +157,7 @@ impl HardwareClock {
     }
 }
 
-/// Where hwclock looks as well when there is no /dev/rtc0.
+/// Other names that hwclock tries if there is no /dev/rtc0.
 const FORMER_NAMES: [&str; 2] = ["/dev/rtc", "/dev/misc/rtc"];
 
 impl tick::Access for HardwareClock {

@@ -1,4 +1,4 @@
-//! A folder of its own for each test, removed afterwards. Tests only.
+//! A new folder for each test, removed afterwards. Tests only.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ pub(crate) struct Scratch(PathBuf);
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 impl Scratch {
-    /// A fresh, empty one.
+    /// Creates a new, empty folder.
     pub(crate) fn new() -> Self {
         let name = format!("timesync-agent-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -19,7 +19,7 @@ impl Scratch {
         Self(path)
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }

@@ -1,10 +1,10 @@
-//! Why a request did not reach its server, as far as the kernel tells: an error of a system call and the address that
-//! was asked in, the engine's word for it out. Reads /proc to see if the node has IPv6 at all, and nothing else.
+//! Why a request did not reach its server, as far as the kernel reports it: the error of a system call and the server's
+//! address in; the engine's reason out. Reads only /proc, to see if the node has IPv6 at all.
 use std::{fs, net::SocketAddr};
 
 use ntp::SendError;
 
-/// The engine's word for `error`, which came of a request to `to`.
+/// The engine's reason for `error`, which a request to `to` caused.
 pub(crate) fn send_error(error: sys::Error, to: SocketAddr) -> SendError {
     if error.refused() {
         SendError::NoListener
@@ -23,13 +23,13 @@ pub(crate) fn send_error(error: sys::Error, to: SocketAddr) -> SendError {
     }
 }
 
-/// Whether an interface of this node has an IPv6 address that reaches further than its own link.
+/// Returns true if an interface of this node has an IPv6 address that is valid beyond its own link.
 fn has_ipv6() -> bool {
     fs::read_to_string("/proc/net/if_inet6").is_ok_and(|text| text.lines().any(is_global))
 }
 
-/// Whether a line of /proc/net/if_inet6 (address, index, prefix, scope, flags, name) is about such an address. Scopes
-/// are hexadecimal: 00 is global, 10 the host, 20 the link.
+/// Returns true if a line of /proc/net/if_inet6 (address, index, prefix, scope, flags, name) has such an address.
+/// Scopes are hexadecimal: 00 is global, 10 the host, 20 the link.
 fn is_global(line: &str) -> bool {
     line.split_whitespace().nth(3) == Some("00")
 }
@@ -53,7 +53,7 @@ mod tests {
         drop(free);
         let socket = sys::udp::UdpSocket::connect(to).unwrap();
         socket.send(b"x").unwrap();
-        // On loopback the answer is there when the call returns.
+        // On loopback the reply is there when the call returns.
         let error = socket.receive(&mut [0; 8]).unwrap_err();
         assert_eq!(send_error(error, to), SendError::NoListener);
         let nowhere: SocketAddr = "[2001:db8::1]:123".parse().unwrap();

@@ -1,7 +1,7 @@
-//! The server: requests on UDP 123 in, replies out, by as many threads as are wanted, each for both families.
+//! The server: requests on UDP 123 in, replies out. It has as many threads as configured, each for IPv4 and IPv6.
 //!
-//! The threads decide nothing themselves, `ntp::respond` does. Rules, limits and what is served can be replaced at any
-//! time; a port that cannot be opened is reported and tried again, and stops nothing else.
+//! The threads decide nothing; `ntp::respond` does. Rules, limits and the served time can be replaced at any time. If a
+//! port cannot be opened, that is reported, and tried again; it stops nothing else.
 use std::{
     io,
     net::IpAddr,
@@ -47,36 +47,36 @@ pub(crate) use keys::KeyFiles;
 pub(crate) use nts::{Nonces, Ring};
 pub(crate) use socket::ServerSocket;
 
-/// What is to be served to whom; not the time itself.
+/// What is to be served, and to which clients; not the time itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServeConfig {
-    /// Whether the port is to be open at all.
+    /// True if the port is to be open.
     pub(crate) enabled: bool,
     /// UDP port.
     pub(crate) port: u16,
-    /// Threads that answer, 1 to [`MOST_WORKERS`].
+    /// Number of threads that answer, 1 to [`MOST_WORKERS`].
     pub(crate) workers: usize,
-    /// For addresses whose entry says `limited`.
+    /// The rate limit for addresses whose entry has `limited`.
     pub(crate) limit: RateLimit,
-    /// So many addresses are remembered for it.
+    /// The number of addresses that are remembered for the rate limit.
     pub(crate) max_clients: usize,
-    /// Who may ask.
+    /// Which clients may ask.
     pub(crate) rules: RestrictTable,
 }
 
-/// More processors than this are not kept busy by a node's clients.
+/// A node's clients cannot keep more processors busy than this.
 pub(crate) const MOST_WORKERS: usize = profile::ranges::WORKERS.most as usize;
 
 /// The running server. Its threads end when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     shared: Arc<Shared>,
-    /// The keeper's.
+    /// Wakes the keeper.
     waker: Arc<Waker>,
     keeper: Option<JoinHandle<()>>,
 }
 
-/// Why the server could not be started; has nothing to do with its port.
+/// Why the server could not be started. A port that cannot be opened is not among the reasons.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("cannot make a waker for the server: {0}")]
@@ -88,10 +88,10 @@ pub(crate) enum Error {
 }
 
 impl Server {
-    /// Starts the threads; until the first [`Server::publish`] they say that the clock is not synchronised.
+    /// Starts the threads. Until the first [`Server::publish`], their replies say that the clock is not synchronised.
     ///
     /// # Errors
-    /// When the system has no descriptor or thread left.
+    /// If the system has no descriptor or thread left.
     pub(crate) fn start(config: ServeConfig, panics: Arc<Panics>) -> Result<Self, Error> {
         let shared = Arc::new(Shared::new(config, panics)?);
         let waker = Arc::new(Waker::new().map_err(Error::Waker)?);
@@ -106,12 +106,12 @@ impl Server {
         Ok(Self { shared, waker, keeper: Some(keeper) })
     }
 
-    /// What the client beside it is to know.
+    /// What the client in the same agent must know.
     pub(crate) fn itself(&self) -> Arc<Itself> {
         Arc::clone(&self.shared.itself)
     }
 
-    /// Serves by `config` from now on; opens, closes or moves the port if need be.
+    /// Uses `config` from now on. Opens, closes or moves the port if necessary.
     pub(crate) fn apply(&self, config: ServeConfig) {
         {
             let mut orders = self.shared.orders();
@@ -125,14 +125,14 @@ impl Server {
         self.waker.wake();
     }
 
-    /// Serves `served` from now on. Cheap: nobody is woken.
+    /// Serves `served` from now on. Cheap: no thread is woken.
     pub(crate) fn publish(&self, served: Served) {
         self.shared.orders().served = served;
         self.shared.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// The upstreams are at these addresses from now on, for which the access list may have a template. Cheap while they
-    /// stay the same.
+    /// Takes the present addresses of the upstreams, for which the access list may have a template. Cheap if they have
+    /// not changed.
     pub(crate) fn learn_upstreams(&self, addresses: &[IpAddr]) {
         let mut orders = self.shared.orders();
         if *orders.upstreams != *addresses {
@@ -142,24 +142,25 @@ impl Server {
         }
     }
 
-    /// Answers requests that are made with these keys from now on, with the same key; with another one none.
+    /// From now on, signs the answer to a request that has a MAC with one of these keys, with the same key. A request
+    /// with another key gets no such answer.
     pub(crate) fn sign_with(&self, keys: Arc<ServedKeys>) {
         self.shared.orders().keys = keys;
         self.shared.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Answers queries (mode 6) from now on with what `source` says; to be called once.
+    /// From now on, answers queries (mode 6) from `source`. Call this once.
     pub(crate) fn show(&self, source: SnapshotSource) {
         self.shared.desk.ask(source);
     }
 
-    /// Seals and opens cookies with these keys from now on; without, there is no NTS.
+    /// Seals and opens cookies with these keys from now on. Without keys there is no NTS.
     pub(crate) fn seal_with(&self, keys: Option<CookieKeys>) {
         self.shared.orders().cookie_keys = keys;
         self.shared.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// What holds for a client.
+    /// The flags of the access list for a client.
     pub(crate) fn flags(&self, address: IpAddr, port: u16) -> RestrictFlags {
         let rules = Arc::clone(&self.shared.orders().rules);
         rules.flags(address, port)
@@ -185,7 +186,7 @@ impl Server {
         }
     }
 
-    /// What was done, in full.
+    /// All counters of what was done.
     pub(crate) fn counters(&self) -> &ServerCounters {
         let clients = Arc::clone(&self.shared.orders().clients);
         self.shared.counters.set_rate_entries(clients.used());
@@ -198,17 +199,17 @@ impl Drop for Server {
         self.shared.stop.store(true, Ordering::Release);
         self.waker.wake();
         if let Some(keeper) = self.keeper.take() {
-            // Panics are caught within.
+            // Panics are caught inside.
             let _ = keeper.join();
         }
     }
 }
 
-/// What the threads share.
+/// The state that the threads share.
 #[derive(Debug)]
 struct Shared {
     orders: Mutex<Orders>,
-    /// Counts changes of the orders, so that a worker need not lock for each packet.
+    /// Increases with each change of the orders, so that a worker need not take the lock for each packet.
     generation: AtomicU64,
     states: Mutex<[ServingState; Family::ALL.len()]>,
     departures: Departures,
@@ -222,7 +223,7 @@ struct Shared {
 #[derive(Clone, Debug)]
 struct Orders {
     config: Arc<ServeConfig>,
-    /// Those of `config`, with what its template says of the upstreams.
+    /// The rules of `config`, with the upstreams' addresses in place of its template.
     rules: Arc<RestrictTable>,
     upstreams: Arc<[IpAddr]>,
     served: Served,
@@ -254,7 +255,7 @@ impl Shared {
         })
     }
 
-    // Both are whole at every moment, so a thread that panicked while it held them left nothing half done.
+    // Both are valid at every moment, even after a thread panicked with the lock held.
     fn orders(&self) -> MutexGuard<'_, Orders> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -269,7 +270,7 @@ impl Shared {
 pub(crate) enum Family {
     /// 0.0.0.0.
     V4,
-    /// `[::]`, for IPv6 alone.
+    /// `[::]`, for IPv6 only.
     V6,
 }
 
@@ -284,17 +285,17 @@ impl Family {
     }
 }
 
-/// How it stands with the port of a family.
+/// The state of one family's port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum ServingState {
-    /// Not yet tried, or not wanted.
+    /// The port was not tried yet, or is not wanted.
     #[default]
     Closed,
     /// Requests are answered.
     Open,
-    /// The node has no such family.
+    /// The node does not have the family.
     NoFamily,
-    /// It could not be opened: why, and the same with the system's reason for a reader.
+    /// The port could not be opened: the reason, and a text for a reader with the system's error.
     Failed(ServingFailure, String),
 }
 
@@ -304,7 +305,7 @@ impl ServingState {
     }
 }
 
-/// Whether all is served that can be, and why not.
+/// Whether every possible port is open, and why not.
 fn serving(states: &[ServingState]) -> (bool, Option<ServingFailure>, String) {
     let (failures, messages): (Vec<ServingFailure>, Vec<&str>) = states
         .iter()

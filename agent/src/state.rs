@@ -1,8 +1,8 @@
-//! What outlives the agent, in its state directory: drift, boot guard, samples, last good profile, last known time,
-//! cookie keys, former time zone, what was done in this boot (`this_boot`).
+//! What is kept in the state folder and outlives the agent: drift, boot guard, samples, last good profile, last known
+//! time, cookie keys, former time zone, and what was done in this boot (`this_boot`).
 //!
-//! Each is one small text file, replaced as a whole: a reader finds the old one or the new one, never half of one.
-//! A directory that cannot be written costs a warning, not the service.
+//! Each is one small text file, replaced as a whole: a reader finds the old one or the new one, never a part of one. If
+//! the folder cannot be written, the agent warns and goes on.
 use std::{
     fs,
     io::{self, Write},
@@ -31,13 +31,13 @@ pub(crate) use this_boot::Booted;
 
 use unsaved::Unsaved;
 
-/// The state directory.
+/// The state folder.
 #[derive(Debug)]
 pub(crate) struct State {
     directory: PathBuf,
     boot_id: String,
     unsaved: Unsaved,
-    /// Held while a file is written: the engine and housekeeping both write.
+    /// Held while a file is written: both the engine and the other tasks write.
     writing: Mutex<()>,
 }
 
@@ -49,10 +49,10 @@ pub(crate) struct Error {
     source: io::Error,
 }
 
-/// Written at the start, to see whether the folder can be.
+/// Written at the start, to see if the folder can be written.
 const PROBE: &str = "probe";
 
-/// A boot's name, two numbers, and blanks.
+/// The boot id, two numbers, and blanks.
 const BOOT_LENGTH: usize = 64;
 
 const DRIFT: &str = "drift";
@@ -65,17 +65,18 @@ const COOKIE_KEYS: &str = "cookie_keys";
 const TIMEZONE: &str = "timezone";
 const MANIFEST_FOLDER: &str = "manifest_folder";
 
-/// What the RTC showed when it was first looked at in a boot.
+/// What the RTC showed when it was first read in a boot.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct RtcAtBoot {
-    /// Its time; none if the kernel found that it had lost it.
+    /// The RTC's time; none if the kernel found that the RTC had lost it.
     pub(crate) shown: Option<Wall>,
-    /// The last time that was known to be right before.
+    /// The last time known to be right before that.
     pub(crate) floor: Option<Wall>,
 }
 
 impl RtcAtBoot {
-    /// Whether it had lost its time: it had none, or one that lay before the floor by more than `tolerance` seconds.
+    /// Returns true if the RTC had lost its time: it had none, or one that was before the floor by more than
+    /// `tolerance` seconds.
     pub(crate) fn lost(&self, tolerance: f64) -> bool {
         match (self.shown, self.floor) {
             (None, _) => true,
@@ -86,7 +87,7 @@ impl RtcAtBoot {
 }
 
 impl State {
-    /// The state of the node whose boot is `boot_id`, in `directory`, which is made if it is not there.
+    /// Opens the state in `directory`, of the node with the boot id `boot_id`. Creates the folder if it does not exist.
     pub(crate) fn open(directory: &Path, boot_id: &str) -> Self {
         let made = fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(directory);
         let unsaved = Unsaved::default();
@@ -106,8 +107,8 @@ impl State {
         state
     }
 
-    /// Takes other users' rights from the folder, which older versions gave them; one that holds more than our files stays
-    /// as it is.
+    /// Removes other users' rights on the folder, which older versions gave them. A folder that has other files than
+    /// the agent's is not changed.
     fn close_folder(&self) {
         let Ok(found) = fs::metadata(&self.directory) else { return };
         let is_open = found.mode() & 0o077 != 0 && found.uid() == sys::lock::own_user();
@@ -124,21 +125,21 @@ impl State {
         }
     }
 
-    /// Why the folder cannot be written; none while all is on disk. Until then drift, count of steps, profile and all
-    /// else are known to this agent alone, and are gone with it.
+    /// Why the folder cannot be written; none if everything is on disk. Until then drift, the number of steps, the
+    /// profile and everything else exist only in this process, and are lost when it ends.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.unsaved.trouble()
     }
 
-    /// Writes what could not be written, every ten seconds at most.
+    /// Tries again to write what could not be written, at most every ten seconds.
     pub(crate) fn retry(&self) {
         for (name, text, form) in self.unsaved.due(Instant::now()) {
             let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            // Another thread may have written a newer text meanwhile.
+            // Another thread may have written a newer text in the meantime.
             if self.unsaved.text(&name).as_deref() != Some(&*text) {
                 continue;
             }
-            // The others would fail as well.
+            // The others would fail too.
             if !self.write_now(&name, &text, form) {
                 return;
             }
@@ -148,7 +149,8 @@ impl State {
         }
     }
 
-    /// Plain files of our own user, and the folder with our program: no folder such as /tmp or /var/lib.
+    /// Returns true if the folder has only regular files of this user, and the folder with the agent's program. A
+    /// folder such as /tmp or /var/lib has others.
     fn is_ours_alone(&self) -> bool {
         let Ok(entries) = fs::read_dir(&self.directory) else { return false };
         let is_own = |entry: fs::DirEntry| {
@@ -158,7 +160,7 @@ impl State {
         entries.flatten().all(is_own)
     }
 
-    /// Why other users may replace what is kept here, and what to do; none if they cannot.
+    /// Why other users may replace what is in the folder, and what to do; none if they cannot.
     pub(crate) fn exposure(&self) -> Option<String> {
         let here = HostRoot::new(PathBuf::from("/"));
         exposure::of(&here, &exposure::absolute(&self.directory)).ok().flatten()
@@ -173,18 +175,18 @@ impl State {
         Some(Drift { frequency_ppm, skew_ppm })
     }
 
-    /// Keeps the learned frequency error.
+    /// Saves the learned frequency error.
     pub(crate) fn save_drift(&self, drift: Drift) {
         self.keep(DRIFT, &format!("{:.6} {:.6}\n", drift.frequency_ppm, drift.skew_ppm));
     }
 
-    /// What was done to the clock since the node's boot; nothing if the file speaks of another boot.
+    /// What was done to the clock since the node's boot; nothing if the file is from another boot.
     pub(crate) fn boot(&self) -> BootState {
         let text = self.read(BOOT).unwrap_or_default();
         let words: Vec<_> = text.split_whitespace().collect();
         match words[..] {
             [boot_id, steps, synchronized] if boot_id == self.boot_id => BootState {
-                // An unreadable count closes the start phase rather than opens it again.
+                // An unreadable count ends the start phase, instead of beginning it again.
                 steps: steps.parse().unwrap_or(u32::MAX),
                 synchronized: synchronized != "0",
             },
@@ -192,20 +194,20 @@ impl State {
         }
     }
 
-    /// Keeps what was done to the clock since the node's boot. Returns true if it is on disk: also on a full one, where a
-    /// file of former times can be written over, but no new one can be made.
+    /// Saves what was done to the clock since the node's boot. Returns true if it is on disk. This also works on a full
+    /// disk if the file exists, since it is then overwritten; a new file cannot be created.
     pub(crate) fn save_boot(&self, boot: BootState) -> bool {
         let text = format!("{} {} {}\n", self.boot_id, boot.steps, u8::from(boot.synchronized));
-        // Always as long, so that no word of a former text is left behind.
+        // The text always has the same length, so that no part of a former text stays.
         self.save(BOOT, &format!("{text:<BOOT_LENGTH$}"), Form { in_place: true, ..Form::OPEN })
     }
 
-    /// Whether the file says what was done to the clock.
+    /// Returns true if the file has what was done to the clock.
     pub(crate) fn boot_is_saved(&self) -> bool {
         self.unsaved.is_saved(BOOT)
     }
 
-    /// What was measured in this boot, to be carried to the moment at which it is used.
+    /// What was measured in this boot. It must be converted to the moment at which it is used.
     pub(crate) fn samples(&self) -> Option<Saved> {
         let text = self.read(SAMPLES)?;
         let saved = samples::from_text(&text);
@@ -215,44 +217,45 @@ impl State {
         saved.filter(|saved| saved.boot_id == self.boot_id)
     }
 
-    /// Keeps what was measured in this boot, and the readings of the clocks to which it is relative.
+    /// Saves what was measured in this boot, and the readings of the clocks to which it is relative.
     pub(crate) fn save_samples(&self, samples: Samples, clocks: Clocks) {
         let saved = Saved { boot_id: self.boot_id.clone(), clocks, samples };
-        // Worthless after a crash of the node, so the disk need not be waited for.
+        // The samples are useless after a crash of the node, so there is no need to wait for the disk.
         self.save(SAMPLES, &samples::to_text(&saved), Form { durable: false, ..Form::OPEN });
     }
 
-    /// The last profile that ran: its name, and the text, which the caller verifies.
+    /// The last profile that ran: its name, and its text, which the caller must verify.
     pub(crate) fn profile(&self) -> Option<(ProfileName, String)> {
         let text = self.read(PROFILE)?;
         let (name, text) = text.split_once('\n')?;
         Some((name.parse().ok()?, text.to_owned()))
     }
 
-    /// Keeps the profile that runs.
+    /// Saves the running profile.
     pub(crate) fn save_profile(&self, name: &ProfileName, text: &str) {
         self.keep(PROFILE, &format!("{name}\n{text}"));
     }
 
-    /// No profile is to run any more, after a restart neither.
+    /// Removes the saved profile: no profile is to run any more, not even after a restart.
     pub(crate) fn forget_profile(&self) {
         if let Err(error) = self.remove(PROFILE) {
             warn!(%error, "State not removed");
         }
     }
 
-    /// The last time that was known to be right.
+    /// The last time known to be right.
     pub(crate) fn time(&self) -> Option<Wall> {
         self.read(TIME)?.trim().parse().ok().map(Wall)
     }
 
-    /// Keeps a time that is known to be right.
+    /// Saves a time known to be right.
     pub(crate) fn save_time(&self, time: Wall) {
         self.keep(TIME, &format!("{}\n", time.0));
     }
 
-    /// What the RTC showed when it was first looked at in this boot. Where nobody looked before, this is the first look:
-    /// it `shown` a time, or none because it had lost it. Whoever moves a clock, or saves a time, asks this first.
+    /// What the RTC showed when it was first read in this boot. If it was not read before, this is the first reading:
+    /// the RTC has `shown` a time, or none because it had lost it. A caller that moves a clock, or saves a time, calls
+    /// this first.
     pub(crate) fn rtc_at_boot(&self, shown: Option<Wall>) -> RtcAtBoot {
         let text = self.read(RTC).unwrap_or_default();
         if let [boot_id, shown, floor] = text.split_whitespace().collect::<Vec<_>>()[..]
@@ -267,48 +270,48 @@ impl State {
         at_boot
     }
 
-    /// Keys of our own for cookies, as they were kept.
+    /// The saved keys for cookies of this agent alone.
     pub(crate) fn cookie_keys(&self) -> Option<String> {
         self.read(COOKIE_KEYS)
     }
 
-    /// Keeps keys for cookies; nobody else may read them.
+    /// Saves keys for cookies. No other user may read them.
     pub(crate) fn save_cookie_keys(&self, text: &str) {
         self.save(COOKIE_KEYS, text, Form { mode: 0o600, ..Form::OPEN });
     }
 
-    /// What is kept of the host's own time zone.
+    /// What was saved of the host's own time zone.
     pub(crate) fn former_timezone(&self) -> Option<String> {
         self.read(TIMEZONE)
     }
 
-    /// Keeps what is known of the host's own time zone.
+    /// Saves what is known of the host's own time zone.
     ///
     /// # Errors
-    /// When it cannot be kept: then it must not be changed.
+    /// If it cannot be saved. Then the time zone must not be changed.
     pub(crate) fn save_former_timezone(&self, text: &str) -> Result<(), Error> {
         self.replace(TIMEZONE, text, Form::OPEN)
     }
 
-    /// The host's own time zone is in force again.
+    /// Removes the record of the host's own time zone, which is in force again.
     ///
     /// # Errors
-    /// When it cannot be removed.
+    /// If it cannot be removed.
     pub(crate) fn forget_former_timezone(&self) -> Result<(), Error> {
         self.remove(TIMEZONE)
     }
 
-    /// The host's folder in which the manifest of the static pod was put.
+    /// The host's folder in which the manifest of the static pod was written.
     pub(crate) fn manifest_folder(&self) -> Option<PathBuf> {
         self.read(MANIFEST_FOLDER).map(|text| PathBuf::from(text.trim()))
     }
 
-    /// Keeps where it was put.
+    /// Saves the folder of the manifest.
     pub(crate) fn save_manifest_folder(&self, folder: &Path) {
         self.keep(MANIFEST_FOLDER, &format!("{}\n", folder.display()));
     }
 
-    /// It is there no more.
+    /// Removes the record of that folder: the manifest is not there any more.
     pub(crate) fn forget_manifest_folder(&self) {
         if let Err(error) = self.remove(MANIFEST_FOLDER) {
             warn!(%error, "State not removed");
@@ -319,7 +322,7 @@ impl State {
         self.save(name, text, Form::OPEN)
     }
 
-    /// Writes a file, or remembers it for [`Self::retry`]; returns true if it is on disk.
+    /// Writes a file, or remembers it for [`Self::retry`]. Returns true if it is on disk.
     fn save(&self, name: &str, text: &str, form: Form) -> bool {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.write_now(name, text, form)
@@ -334,7 +337,8 @@ impl State {
         written.is_ok()
     }
 
-    /// The text of a file of ours, also of one that waits for the disk; none if it is not there, not a plain file, or not readable.
+    /// The text of a file of the agent, even if it still waits for the disk; none if it does not exist, is not a
+    /// regular file, or cannot be read.
     fn read(&self, name: &str) -> Option<String> {
         if let Some(text) = self.unsaved.text(name) {
             return Some(text);
@@ -364,27 +368,27 @@ impl State {
     }
 }
 
-/// A time or none; nothing at all if the word is neither.
+/// A time, or `-` for none. Nothing if the word is neither.
 fn wall_or_dash(word: &str) -> Option<Option<Wall>> {
     if word == "-" { Some(None) } else { word.parse().ok().map(|nanos| Some(Wall(nanos))) }
 }
 
-/// Nobody else has anything to do in it.
+/// Other users need no access to the folder.
 const FOLDER_MODE: u32 = 0o700;
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug)]
 struct Form {
-    /// Who may read it.
+    /// The permission bits.
     mode: u32,
-    /// Whether it is to outlive a crash of the node.
+    /// True if it must survive a crash of the node.
     durable: bool,
-    /// Whether it may be written over where it is, if no new file can be made.
+    /// True if the file may be overwritten in place when no new file can be created.
     in_place: bool,
 }
 
 impl Form {
-    /// For everybody to read, and to last.
+    /// Every user may read it, and it survives a crash.
     const OPEN: Self = Self { mode: 0o644, durable: true, in_place: false };
 }
 
@@ -425,12 +429,12 @@ mod tests {
         let made = folder.path().join("made");
         let state = State::open(&made, "b");
         assert_eq!((mode(&made), state.exposure()), (0o700, None));
-        // As an older version made it.
+        // As an older version created it.
         fs::create_dir(made.join("bin")).unwrap();
         set(&made, 0o755);
         State::open(&made, "b");
         assert_eq!(mode(&made), 0o700);
-        // A folder of others is not ours to close.
+        // A folder with files of others must not be closed.
         let shared = folder.path().join("shared");
         fs::create_dir_all(shared.join("another program")).unwrap();
         set(&shared, 0o777);
@@ -515,9 +519,9 @@ mod tests {
         let (one, two) =
             (BootState { steps: 1, synchronized: false }, BootState { steps: 2, synchronized: true });
         let state = State::open(folder.path(), "b");
-        // As an agent of a former version left it.
+        // As an agent of an earlier version left it.
         fs::write(folder.path().join("boot"), "a 1 0\n").unwrap();
-        // The name of a new file is taken by a folder.
+        // A folder has the name of the new file.
         fs::create_dir(folder.path().join(".boot.new")).unwrap();
         for boot in [one, two, one] {
             assert!(state.save_boot(boot));

@@ -1,37 +1,37 @@
-//! Who else could steer this node's clock, or has its port: programs of the node that are known for it, as /proc lists
-//! them. In a container that is the node's /proc only with hostPID. Reads, and touches no process.
+//! Which other programs could steer this node's clock, or have its port: known programs of the node, as /proc lists
+//! them. In a container, /proc is the node's only with hostPID. It only reads, and changes no process.
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// A program that could have set the clock: it runs, and has the right to (CAP_SYS_TIME in the node's own user namespace).
+/// A program that could have set the clock: it runs, and has the right (CAP_SYS_TIME in the node's own user namespace).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Suspect {
-    /// As its users know it.
+    /// The name that its users know.
     pub(crate) name: &'static str,
-    /// Its process.
+    /// The process id.
     pub(crate) pid: u32,
-    /// How it can be ended.
+    /// What the program belongs to, and so how it can be stopped.
     pub(crate) home: Home,
-    /// It steers all the time; others step the clock now and then.
+    /// True if it steers all the time; false if it steps the clock now and then.
     pub(crate) steers: bool,
 }
 
-/// What a program belongs to, and so how it can be ended.
+/// What a program belongs to, and so how it can be stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Home {
     /// A systemd unit.
     Unit(String),
     /// A pod of Kubernetes.
     Pod,
-    /// Nothing that is known.
+    /// It is unknown.
     Unknown,
 }
 
-/// What a process is called by the kernel (15 characters of its name at most), how its users call it, its usual systemd
-/// unit, and whether it steers.
+/// The kernel's name of a process (at most 15 characters), the name that its users know, its usual systemd unit, and
+/// whether it steers.
 const KNOWN: [(&str, &str, Option<&str>, bool); 15] = [
     ("chronyd", "chronyd", Some("chronyd"), true),
     ("ntpd", "ntpd", Some("ntpd"), true),
@@ -53,7 +53,7 @@ const KNOWN: [(&str, &str, Option<&str>, bool); 15] = [
 /// CAP_SYS_TIME in include/uapi/linux/capability.h.
 const CAP_SYS_TIME: u32 = 25;
 
-/// What was found last; looked for while there is a conflict.
+/// The result of the last search, which is made while there is a conflict.
 #[derive(Debug)]
 pub(crate) struct Suspects {
     proc: PathBuf,
@@ -62,39 +62,40 @@ pub(crate) struct Suspects {
 }
 
 impl Suspects {
-    /// Nothing was looked for yet.
+    /// No search was made yet.
     pub(crate) fn new() -> Self {
         Self { proc: PathBuf::from("/proc"), own: std::process::id(), found: Mutex::default() }
     }
 
-    /// Looks for them: some milliseconds for each hundred processes.
+    /// Searches for such programs. Takes some milliseconds for each hundred processes.
     pub(crate) fn scan(&self) {
         let mut found: Vec<_> = processes(&self.proc).filter_map(|pid| self.suspect(pid)).collect();
         found.sort_by_key(|suspect| (!suspect.steers, suspect.pid));
         *self.found() = Some(found);
     }
 
-    /// What was found once counts no more.
+    /// Drops the result of the last search.
     pub(crate) fn forget(&self) {
         *self.found() = None;
     }
 
-    /// Those of the last look, first those that steer; none before it.
+    /// The programs that the last search found, those that steer first; none before a search.
     pub(crate) fn list(&self) -> Option<Vec<Suspect>> {
         self.found().clone()
     }
 
-    /// Whether one that steers was there at the last look.
+    /// Returns true if the last search found a program that steers.
     pub(crate) fn steer(&self) -> bool {
         self.found().iter().flatten().any(|suspect| suspect.steers)
     }
 
-    /// Whether the node's processes can be seen: the kernel's own are there, the second process first of all.
+    /// Returns true if the node's processes can be seen: then the kernel's own are among them, such as the second
+    /// process.
     pub(crate) fn sees_node(&self) -> bool {
         fs::read_to_string(self.proc.join("2/comm")).is_ok_and(|comm| comm.trim_end() == "kthreadd")
     }
 
-    // A list is replaced whole, so one of a thread that panicked is still sound.
+    // A list is replaced as a whole, so it is valid even after a thread panicked.
     fn found(&self) -> MutexGuard<'_, Option<Vec<Suspect>>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -106,7 +107,7 @@ impl Suspects {
         let folder = self.proc.join(pid.to_string());
         let comm = fs::read_to_string(folder.join("comm")).ok()?;
         let (comm, name, unit, steers) = KNOWN.into_iter().find(|(known, ..)| *known == comm.trim_end())?;
-        // Both are more than one program: what counts is the first argument.
+        // Each of the two is several programs: the first argument tells which.
         let wanted = match comm {
             "busybox" => Some("ntpd"),
             "timesync-agent" => Some("run"),
@@ -123,11 +124,12 @@ impl Suspects {
     }
 }
 
-/// Whether a process has its capabilities in the node's own user namespace: the clock belongs to that one (settimeofday and
-/// adjtimex ask `capable(CAP_SYS_TIME)`), and in one of its own every user has all of them.
+/// Returns true if a process has its capabilities in the node's own user namespace. The clock belongs to that one
+/// (settimeofday and adjtimex ask `capable(CAP_SYS_TIME)`); in a user namespace of its own every user has all
+/// capabilities.
 ///
-/// Its link is the same on every Linux (PROC_USER_INIT_INO). If it may not be read, the map of users says it: only the
-/// initial namespace and one that root made have all users.
+/// The namespace's link is the same on every Linux (PROC_USER_INIT_INO). If the link may not be read, the map of users
+/// decides: only the initial namespace, and one that root created, maps all users.
 fn is_of_initial_namespace(folder: &Path) -> bool {
     match fs::read_link(folder.join("ns/user")) {
         Ok(link) => link.as_os_str() == INITIAL_USER_NAMESPACE,
@@ -140,14 +142,14 @@ fn is_of_initial_namespace(folder: &Path) -> bool {
 
 const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
 
-/// What stands behind the program's name on its command line.
+/// The first argument on the program's command line.
 fn first_argument(folder: &Path) -> Option<String> {
     let line = fs::read(folder.join("cmdline")).ok()?;
     line.split(|octet| *octet == 0).nth(1).map(|word| String::from_utf8_lossy(word).into_owned())
 }
 
-/// What a process belongs to, as its control group tells; else a unit has its `usual` name. A unit goes by more than one
-/// name, and only its own can be disabled (Debian: chrony, not chronyd).
+/// What a process belongs to, by its control group; otherwise its unit has its `usual` name. A unit may have several
+/// names, and only its own can be disabled (Debian: chrony, not chronyd).
 fn home(folder: &Path, usual: Option<&str>) -> Home {
     let groups = fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
     if groups.contains("kubepods") {
@@ -164,8 +166,8 @@ fn processes(proc: &Path) -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Who has a port open. Remembers the answer while the sockets are the same: to find their owner, all open files of
-/// the node are looked at.
+/// Finds the process that has a port open. Remembers it while the sockets do not change, since finding a socket's owner
+/// means reading all open files of the node.
 #[derive(Debug)]
 pub(crate) struct PortOwner {
     tables: [&'static str; 2],
@@ -173,19 +175,19 @@ pub(crate) struct PortOwner {
 }
 
 impl Default for PortOwner {
-    /// Of UDP.
+    /// Searches UDP ports.
     fn default() -> Self {
         Self { tables: ["net/udp", "net/udp6"], known: None }
     }
 }
 
 impl PortOwner {
-    /// Of TCP.
+    /// Searches TCP ports.
     pub(crate) fn of_tcp() -> Self {
         Self { tables: ["net/tcp", "net/tcp6"], known: None }
     }
 
-    /// The process that has this one, such as `chronyd (pid 312)`; none if it cannot be seen.
+    /// The process that has this port, such as `chronyd (pid 312)`; none if it cannot be seen.
     pub(crate) fn of(&mut self, port: u16) -> Option<String> {
         self.look(Path::new("/proc"), port, std::process::id())
     }
@@ -201,7 +203,7 @@ impl PortOwner {
     }
 }
 
-/// The sockets with this local port, as links in /proc/PID/fd name them.
+/// The sockets with this local port, in the form of links in /proc/PID/fd.
 fn sockets(proc: &Path, tables: [&str; 2], port: u16) -> Vec<String> {
     tables
         .into_iter()
@@ -224,7 +226,7 @@ fn owner(proc: &Path, sockets: &[String], own: u32) -> Option<String> {
     Some(format!("{} (pid {pid})", comm.trim_end()))
 }
 
-/// Inodes of the sockets with this local port, in a table as /proc/net/udp and /proc/net/tcp have it (Linux,
+/// Inodes of the sockets with this local port, from a table in the form of /proc/net/udp and /proc/net/tcp (Linux,
 /// net/ipv4/udp.c).
 fn inodes(table: &str, port: u16) -> Vec<u64> {
     let ending = format!(":{port:04X}");
@@ -243,7 +245,7 @@ mod tests {
     use super::*;
     use crate::scratch::Scratch;
 
-    /// A process in a folder that stands for /proc.
+    /// A process in a folder that replaces /proc.
     fn process(proc: &Path, pid: u32, comm: &str, capabilities: &str) {
         let folder = proc.join(pid.to_string());
         fs::create_dir_all(folder.join("fd")).unwrap();
@@ -265,7 +267,7 @@ mod tests {
         let folder = Scratch::new();
         process(folder.path(), 7, "vmtoolsd", ALL);
         process(folder.path(), 312, "chronyd", "0000000002000400");
-        // As chronyd -x, which gave the right away.
+        // Like chronyd -x, which dropped the right.
         process(folder.path(), 313, "chronyd", "0000000000000400");
         process(folder.path(), 400, "bash", ALL);
         process(folder.path(), 500, "timesync-agent", ALL);
@@ -286,7 +288,7 @@ mod tests {
         assert_eq!(suspects.list(), None);
     }
 
-    /// In a user namespace of its own every user has all capabilities, and none of them reaches the clock.
+    /// In a user namespace of its own every user has all capabilities, but none of them applies to the clock.
     #[test]
     fn a_namespace_of_its_own_gives_no_right_to_the_clock() {
         let folder = Scratch::new();
