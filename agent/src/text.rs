@@ -1,5 +1,5 @@
-//! Files that users write, as text: a byte order mark, which some editors put before everything, is no part of it, and
-//! UTF-16 is named as what it is. Octets in, text out; what the text means is the caller's.
+//! Reads users' files as text. A byte order mark, which some editors put first, is removed. UTF-16 gets an error
+//! message of its own. Octets in, text out; the caller interprets the text.
 use std::{
     borrow::Cow,
     fs::{self, File},
@@ -7,21 +7,21 @@ use std::{
     path::Path,
 };
 
-/// Why octets are no text.
+/// Why octets are not a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
-    /// Two octets for each character.
+    /// UTF-16: two octets for each character.
     #[error("it is UTF-16, as some editors of Windows write: save it as UTF-8")]
     Utf16,
-    /// Another character set, or no text.
+    /// The file has another character set, or is not a text.
     #[error("line {0} is not UTF-8: save the file as UTF-8")]
     NotUtf8(usize),
 }
 
-/// The text of a plain file of at most `most` octets. A pipe is refused, since its other end could be waited for.
+/// The text of a regular file of at most `most` octets. A pipe is refused, since a read could wait for its other end.
 ///
 /// # Errors
-/// It cannot be read, is larger, or is no text ([`Error`]).
+/// If it cannot be read, is larger, or is not a text ([`Error`]).
 pub(crate) fn read_plain(path: &Path, most: u64) -> io::Result<String> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a plain file"));
@@ -29,7 +29,7 @@ pub(crate) fn read_plain(path: &Path, most: u64) -> io::Result<String> {
     read(path, most)
 }
 
-/// The same of any file.
+/// The same for any file.
 ///
 /// # Errors
 /// As [`read_plain`].
@@ -42,7 +42,7 @@ pub(crate) fn read(path: &Path, most: u64) -> io::Result<String> {
     text(&octets).map(str::to_owned).map_err(io::Error::other)
 }
 
-/// The text that these octets are, without a mark.
+/// The octets as a text, without a byte order mark.
 ///
 /// # Errors
 /// [`Error`].
@@ -54,7 +54,7 @@ pub(crate) fn text(octets: &[u8]) -> Result<&str, Error> {
     })
 }
 
-/// The same where single characters of another character set do no harm, as in comments.
+/// The same, for texts in which single characters of another character set do no harm, as in comments.
 ///
 /// # Errors
 /// [`Error::Utf16`].
@@ -62,12 +62,12 @@ pub(crate) fn lossy_text(octets: &[u8]) -> Result<Cow<'_, str>, Error> {
     unmarked(octets).map(String::from_utf8_lossy)
 }
 
-/// Octets without the mark of UTF-8, for files that are no text throughout, such as PEM with remarks.
+/// The octets without the mark of UTF-8, for files that are only partly text, such as PEM with remarks.
 ///
 /// # Errors
 /// [`Error::Utf16`].
 pub(crate) fn unmarked(octets: &[u8]) -> Result<&[u8], Error> {
-    // Without a mark UTF-16 shows by the zeros of its first characters, which are ASCII in each of our files.
+    // UTF-16 without a mark has zeros in its first characters, which are ASCII in each of the agent's files.
     let first = octets.first_chunk::<2>();
     match first {
         Some([0xff, 0xfe] | [0xfe, 0xff] | [0, 1..=255] | [1..=255, 0]) => Err(Error::Utf16),

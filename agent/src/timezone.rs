@@ -1,5 +1,5 @@
-//! The host's time zone: where /etc/localtime leads, as the profile says. What was there before is kept in the state
-//! directory before the first change, and put back when no profile names a zone any more. Moves no clock.
+//! The host's time zone: sets the target of /etc/localtime as the profile says. Before the first change, the former
+//! target is saved in the state folder. It is restored when no profile names a zone any more. Moves no clock.
 use std::{
     collections::VecDeque,
     sync::Arc,
@@ -18,45 +18,45 @@ mod former;
 use files::Files;
 use former::Former;
 
-/// Looks after the host's time zone.
+/// Keeps the host's time zone.
 #[derive(Debug)]
 pub(crate) struct TimezoneKeeper {
     files: Files,
     state: Arc<State>,
     wish: Wish,
     looked: Option<Instant>,
-    /// It was seen as wished, or set so, under these orders.
+    /// True if the zone was seen as desired, or set, under the present orders.
     settled: bool,
-    /// When somebody else changed it.
+    /// When another process changed the zone.
     changed: VecDeque<Instant>,
     contested: bool,
     trouble: String,
 }
 
-/// What the orders say of the time zone.
+/// The desired time zone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Wish {
-    /// Nothing is known yet, or nothing may be touched.
+    /// Nothing is known yet, or nothing may be changed.
     #[default]
     Untouched,
-    /// This zone, which is not set in mode Observe.
+    /// This zone, which mode Observe only compares.
     Observed(String),
-    /// What was there before us.
+    /// The zone before the agent's first change.
     Former,
     /// This zone.
     Zone(String),
 }
 
-/// What came of a look.
+/// The result of a look.
 #[derive(Debug)]
 pub(crate) struct Looked {
-    /// The zone in force, if the profile names one or the former one cannot be put back.
+    /// The zone in force, if the profile names one, or if the former one cannot be restored.
     pub(crate) report: Option<TimezoneReport>,
-    /// What was done, or what went wrong and was not told yet.
+    /// What was done, or a failure that was not reported yet.
     pub(crate) done: Option<(TransitionKind, String)>,
 }
 
-/// Why the time zone is not as it is wished.
+/// Why the time zone is not as desired.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("the host has no time zone {0:?}: there is no such file in /usr/share/zoneinfo")]
@@ -73,15 +73,15 @@ enum Error {
     Contested,
 }
 
-/// Between two looks.
+/// Interval between two looks.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// So many changes by somebody else, within so long, and we no longer answer them.
+/// After this many changes by another process within the time below, the agent stops setting the zone again.
 const MOST_CHANGES: usize = 3;
 const CHANGES_WITHIN: Duration = Duration::from_secs(600);
 
 impl TimezoneKeeper {
-    /// Touches nothing until it is told to.
+    /// Changes nothing until it is told to.
     pub(crate) fn new(host: HostRoot, state: Arc<State>) -> Self {
         Self {
             files: Files::new(host),
@@ -95,7 +95,7 @@ impl TimezoneKeeper {
         }
     }
 
-    /// Makes the time zone what is wished; none if it is not time for a look.
+    /// Brings the time zone into the desired state; none if no look is due.
     pub(crate) fn look(&mut self, wish: Wish, now: Instant) -> Option<Looked> {
         let recent = self.looked.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL);
         if wish == self.wish && recent {
@@ -149,7 +149,7 @@ impl TimezoneKeeper {
         Some(TimezoneReport { name, message })
     }
 
-    /// Sets the zone, if it is not; answers what was done.
+    /// Sets the zone, if it is not set. Returns what was done.
     fn set(&mut self, name: &str, now: Instant) -> Result<Option<String>, Error> {
         self.files.require(name)?;
         let found = self.files.read()?;
@@ -175,7 +175,8 @@ impl TimezoneKeeper {
         }))
     }
 
-    /// It is not as it was left: somebody else changed it. Who does so again and again is not answered any more.
+    /// Records that another process changed the zone. If that happens again and again, returns an error, and the zone
+    /// is not set again.
     fn note_change(&mut self, now: Instant) -> Result<(), Error> {
         if self.settled && !self.contested {
             self.changed.retain(|at| now.saturating_duration_since(*at) < CHANGES_WITHIN);
@@ -185,7 +186,7 @@ impl TimezoneKeeper {
         if self.contested { Err(Error::Contested) } else { Ok(()) }
     }
 
-    /// Puts back what was there before us; if somebody else has changed it since, that stays.
+    /// Restores the zone before the agent's first change. If another process has changed it since, its zone stays.
     fn put_back(&mut self) -> Result<Option<String>, Error> {
         let Some(former) = self.former()? else { return Ok(None) };
         let found = self.files.read()?;

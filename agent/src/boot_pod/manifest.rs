@@ -1,5 +1,5 @@
-//! The text of the manifest, and whether one that lies there is ours. A static pod knows no object of the API (no Secret,
-//! no ConfigMap, no service account): all it has is on the host.
+//! The text of the manifest, and whether a manifest on the host is the agent's. A static pod cannot use objects of the
+//! API (no Secret, no ConfigMap, no service account): everything that it uses is on the host.
 use std::{fs, io, path::Path};
 
 use profile::{Agent, BootPod};
@@ -8,24 +8,25 @@ use serde_json::{Value, json};
 use super::{CONFIG, Error, program};
 use crate::load;
 
-/// The file's name. The one that is being written begins with a dot, and kubelet reads none such (`pkg/kubelet/config`).
+/// The file's name. While it is being written, its name begins with a dot, and kubelet does not read such files
+/// (`pkg/kubelet/config`).
 pub(super) const NAME: &str = "timesync-boot.yaml";
 
-/// The first line; without it a file is not ours.
+/// The first line. A file without it is not the agent's.
 const FIRST_LINE: &str =
     "# Kept by timesync-agent, which writes it anew, and removes it when it is uninstalled.";
 
-/// What lies there.
+/// What is at the path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
     Ours(String),
 }
 
-/// Reads what lies at `path`.
+/// Reads what is at `path`.
 ///
 /// # Errors
-/// [`Error::Foreign`] for what we have not written.
+/// [`Error::Foreign`] if the agent has not written it.
 pub(super) fn found(path: &Path) -> Result<Found, Error> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
@@ -39,7 +40,7 @@ pub(super) fn found(path: &Path) -> Result<Found, Error> {
     }
 }
 
-/// The manifest for these orders, of an agent that sees the host as `agent` says.
+/// The manifest for these orders, of an agent with the host's paths in `agent`.
 pub(super) fn text(orders: &BootPod, agent: &Agent) -> String {
     let pod = pod(orders, agent);
     // A tree of maps, lists, texts and numbers can always be written.
@@ -60,10 +61,11 @@ fn pod(orders: &BootPod, agent: &Agent) -> Value {
         "spec": {
             "hostNetwork": true,
             "hostPID": true,
-            // The host's own resolver: the cluster's is a Service, and there may be none yet.
+            // The host's own resolver: the cluster's is a Service, which may not exist yet.
             "dnsPolicy": "Default",
             "restartPolicy": "OnFailure",
-            // Kubelet asks no API server what a class is worth, so the number stands beside it (kubeadm's do, too).
+            // Kubelet cannot ask the API server for the value of a class, so the number is given too, as in kubeadm's
+            // manifests.
             "priorityClassName": "system-node-critical",
             "priority": 2_000_001_000,
             "automountServiceAccountToken": false,
@@ -73,7 +75,7 @@ fn pod(orders: &BootPod, agent: &Agent) -> Value {
             "containers": [{
                 "name": "boot",
                 "image": orders.image,
-                // The agent's own, so it is there; what runs is the copy of the program on the host.
+                // The image of the agent itself, so it is on the node. The program that runs is the copy on the host.
                 "imagePullPolicy": "IfNotPresent",
                 "command": [program, "boot", "--config", config, "--remove-after", REMOVE_AFTER],
                 "env": [{"name": "RUST_LOG", "value": orders.log_level}],
@@ -91,6 +93,6 @@ fn pod(orders: &BootPod, agent: &Agent) -> Value {
     })
 }
 
-/// So long the pod waits for an agent before it takes itself for forgotten: the node was off when timesync was uninstalled.
-/// An API server that is away for hours is no reason.
+/// The pod waits this long for an agent before it removes itself: then the node was off when timesync was uninstalled.
+/// An API server that is away for hours must not have this effect.
 const REMOVE_AFTER: &str = "24h";

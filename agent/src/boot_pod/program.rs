@@ -1,5 +1,5 @@
-//! The copy of this program that the static pod runs: `bin/timesync-agent` in the state folder. What lies there is compared
-//! with this program octet by octet, once, and again whenever it looks different.
+//! The copy of this program that the static pod runs: `bin/timesync-agent` in the state folder. The copy is compared
+//! with this program octet by octet, once, and again whenever its metadata changes.
 use std::{
     fs::{self, File, Permissions},
     io::{self, BufReader, Read},
@@ -10,21 +10,21 @@ use std::{
 use super::{Error, is_own, take_away};
 use crate::replace::{Kind, replace};
 
-/// The folder in the state folder, and the file in it.
+/// The path of the copy in the state folder.
 pub(super) const PATH: &str = "bin/timesync-agent";
 
-/// This program itself, also after its file was replaced.
+/// The file of this program, even after the file was replaced.
 const OURS: &str = "/proc/self/exe";
 
 /// The copy.
 #[derive(Debug)]
 pub(super) struct Program {
     path: PathBuf,
-    /// How it looked when it was found to be right.
+    /// The copy's metadata when it was found to be right.
     seen: Option<Look>,
 }
 
-/// What tells without reading it that a file was changed: number, length, mode, and time of the last change of these.
+/// Metadata that show a change without a read: inode number, length, mode, and time of their last change.
 type Look = (u64, u64, u32, i64, i64);
 
 impl Program {
@@ -32,7 +32,7 @@ impl Program {
         Self { path: state_directory.join(PATH), seen: None }
     }
 
-    /// Makes it equal to this program, if it is not.
+    /// Makes the copy equal to this program.
     pub(super) fn install(&mut self) -> Result<(), Error> {
         if self.seen.is_some() && self.seen == look(&self.path) && self.has_own_folder() {
             return Ok(());
@@ -46,7 +46,8 @@ impl Program {
         Ok(())
     }
 
-    /// A folder that only we may write; what else lies there goes, such as another user's folder of an earlier time.
+    /// Creates the folder, which only this user may write. Anything else at its path is removed, such as another user's
+    /// folder of an earlier time.
     fn make_folder(&self) -> io::Result<()> {
         let Some(folder) = self.path.parent() else { return Ok(()) };
         if !self.has_own_folder() {
@@ -69,7 +70,7 @@ impl Program {
     fn copy(&self) -> io::Result<()> {
         replace(&self.path, Kind { mode: MODE, durable: true }, |file| {
             io::copy(&mut File::open(OURS)?, file)?;
-            // Whatever the umask took away.
+            // The umask may have removed permissions.
             file.set_permissions(Permissions::from_mode(MODE))
         })
     }
@@ -78,7 +79,7 @@ impl Program {
         self.seen = None;
         take_away(&self.path)?;
         if let Some(folder) = self.path.parent() {
-            // If somebody else keeps something there, it stays.
+            // If the folder has files of another program, it stays.
             let _ = fs::remove_dir(folder);
         }
         Ok(())
@@ -92,7 +93,7 @@ fn look(path: &Path) -> Option<Look> {
     Some((found.ino(), found.len(), found.mode(), found.ctime(), found.ctime_nsec()))
 }
 
-/// Whether the file has our octets and can be run.
+/// Returns true if the file has this program's octets and can be run.
 fn is_same(path: &Path) -> io::Result<bool> {
     let ours = File::open(OURS)?;
     let Some((_, length, mode, ..)) = look(path).filter(|_| is_own(path)) else { return Ok(false) };

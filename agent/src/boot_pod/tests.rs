@@ -1,4 +1,4 @@
-//! A host's folders in a scratch folder, and what of the static pod is in them.
+//! A host's folders in a scratch folder, and the static pod's files in them.
 use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
@@ -48,7 +48,7 @@ impl Host {
         self.file.agent.boot.as_mut().unwrap()
     }
 
-    /// As after an upgrade of the agent, or a change of its file.
+    /// Starts the agent again, as after an upgrade, or a change of its file.
     fn restart(&mut self) {
         self.keeper = keeper(&self.file).unwrap();
     }
@@ -61,7 +61,7 @@ impl Host {
         self.path(path).symlink_metadata().is_ok()
     }
 
-    /// What is newly told.
+    /// The news of the next look.
     fn look(&mut self) -> Option<(BootPodState, String)> {
         self.now += INTERVAL;
         self.keeper.look(self.now).map(|report| (report.state, report.message))
@@ -107,7 +107,7 @@ fn the_manifest_is_a_pod_that_needs_nothing_of_the_api() {
     assert!(spec.get("serviceAccountName").is_none() && spec["containers"][0].get("envFrom").is_none());
     assert_eq!((&spec["restartPolicy"], &spec["dnsPolicy"]), (&json("OnFailure"), &json("Default")));
     assert_eq!(spec["containers"][0]["command"][0], json("/var/lib/timesync/bin/timesync-agent"));
-    // No image and no label can break out of its place.
+    // No image and no label can add fields to the manifest.
     host.orders().image = "x\nhostNetwork: false # \"".to_owned();
     let pod: Value =
         serde_norway::from_str(&manifest::text(&host.orders().clone(), &host.file.agent)).unwrap();
@@ -125,18 +125,18 @@ fn all_of_it_is_put_there_and_kept() {
     let ours = fs::read("/proc/self/exe").unwrap();
     assert_eq!(fs::read(host.path(PROGRAM)).unwrap(), ours);
     assert_eq!(fs::metadata(host.path(PROGRAM)).unwrap().permissions().mode() & 0o777, 0o755);
-    // What kubelet would run can be read by who is run.
+    // The program can read the file with which kubelet would start it.
     let written = load::agent_file(&host.path("state/boot.toml")).unwrap();
     assert_eq!(
         (&written.agent.state_directory, &written.profile),
         (&host.file.agent.state_directory, &host.file.profile)
     );
-    // Nothing is written without need.
+    // Nothing is written if nothing has changed.
     let before = fs::metadata(host.path(PROGRAM)).unwrap().modified().unwrap();
     host.restart();
     host.installs();
     assert_eq!(fs::metadata(host.path(PROGRAM)).unwrap().modified().unwrap(), before);
-    // What was taken away or changed comes back.
+    // A file that was removed or changed is restored.
     fs::remove_file(host.path(MANIFEST)).unwrap();
     let length = ours.len() as u64;
     fs::write(host.path(PROGRAM), "").unwrap();
@@ -163,7 +163,7 @@ fn an_upgrade_changes_it_and_another_folder_moves_it() {
     let text = fs::read_to_string(host.path("host/etc/other/timesync-boot.yaml")).unwrap();
     assert!(text.contains("timesync-agent:2") && !host.has(MANIFEST), "{text}");
     host.orders().static_pod = false;
-    // Whatever the new orders call the folder.
+    // The new orders may name another folder.
     host.orders().manifest_directory = "/etc/none".into();
     host.restart();
     host.becomes(BootPodState::Absent, "");
@@ -196,7 +196,7 @@ fn a_folder_that_is_not_there_is_named_and_not_made() {
     assert!(!host.has("host/etc/kubernetes/manifests") && !host.has(PROGRAM));
     fs::create_dir(host.path("host/etc/kubernetes/manifests")).unwrap();
     host.installs();
-    // Without the folder nothing is left to be removed there.
+    // Without the folder there is nothing to remove in it.
     fs::remove_dir_all(host.path("host/etc/kubernetes")).unwrap();
     host.orders().static_pod = false;
     host.restart();
@@ -251,14 +251,14 @@ fn set_mode(path: &Path, mode: u32) {
 fn a_state_folder_that_others_may_write_gets_no_static_pod() {
     let mut host = Host::new();
     host.installs();
-    // A folder that holds more than our files is not closed by us.
+    // The agent does not close a folder that has files of others.
     fs::create_dir(host.path("state/another program")).unwrap();
     set_mode(&host.path("state"), 0o777);
     host.becomes(BootPodState::Failed, "state may be written by others (mode 0777)");
     assert!(!host.has(MANIFEST) && !host.has(PROGRAM), "what others may have changed is not run");
     set_mode(&host.path("state"), 0o755);
     host.installs();
-    // One on the way to it, as the host has it.
+    // A folder on the path to it, as the host has it.
     fs::create_dir_all(host.path("host/srv/timesync")).unwrap();
     set_mode(&host.path("host/srv"), 0o775);
     host.becomes(BootPodState::Failed, "host/srv may be written by others");
@@ -275,7 +275,7 @@ fn what_another_user_left_in_the_state_folder_is_not_run() {
     host.installs();
     assert!(!host.has("elsewhere/timesync-agent"), "a link is not followed");
 
-    // The right octets, in a file that has another name, by which another user may write it.
+    // The file has the right octets, but a second name, by which another user may write it.
     fs::hard_link(host.path(PROGRAM), host.path("elsewhere/name")).unwrap();
     let number = |path: &str| fs::metadata(host.path(path)).unwrap().ino();
     let before = number(PROGRAM);

@@ -1,5 +1,5 @@
-//! The local socket: a file that only root and the agent's own user may open. One agent at a time has it; another one with
-//! the same file waits until it is free.
+//! The local socket: a file that only root and the agent's own user may open. One agent at a time has it. Another agent
+//! with the same path waits until it is free.
 use std::{
     fs::{self, DirBuilder, Permissions},
     io,
@@ -15,10 +15,10 @@ use axum::Router;
 use tokio::{net::UnixListener, time};
 use tracing::{info, warn};
 
-/// How often a socket that is not ours is tried, and one that is looked for.
+/// Interval at which a socket of another agent is tried, and the own socket's file is checked.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Serves for ever.
+/// Serves the socket, without end.
 pub(super) async fn serve(path: PathBuf, router: Router) {
     let mut told = false;
     loop {
@@ -47,7 +47,7 @@ struct Opened {
     inode: u64,
 }
 
-/// A file that an agent left behind is replaced; that of one that runs is not.
+/// Replaces a file that an ended agent left, but not the file of a running agent.
 fn open(path: &Path) -> io::Result<Opened> {
     if UnixStream::connect(path).is_ok() {
         return Err(io::Error::other("another agent has it"));
@@ -55,7 +55,7 @@ fn open(path: &Path) -> io::Result<Opened> {
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    // Closed to others before it has its name.
+    // Other users have no rights on it before it gets its name.
     let beside = path.with_extension("new");
     let _ = fs::remove_file(&beside);
     let listener = UnixListener::bind(&beside)?;
@@ -65,7 +65,7 @@ fn open(path: &Path) -> io::Result<Opened> {
     Ok(Opened { listener, owner: file.uid(), inode: file.ino() })
 }
 
-/// Returns when the file is gone, or another one.
+/// Returns when the file is gone, or was replaced by another one.
 async fn lost(path: &Path, inode: u64) {
     while fs::metadata(path).is_ok_and(|file| file.ino() == inode) {
         time::sleep(LOOK).await;
@@ -88,7 +88,7 @@ mod tests {
             assert_eq!(mode(&path), 0o600);
             assert!(open(&path).is_err(), "it was taken from an agent that runs");
             drop(first);
-            // What is left is a file that nobody serves.
+            // A file remains that no process serves.
             let second = open(&path).unwrap();
             let still = time::timeout(Duration::from_millis(100), lost(&path, second.inode)).await;
             assert!(still.is_err());

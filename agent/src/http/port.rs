@@ -1,4 +1,4 @@
-//! Opens the port of HTTP. While another process has it, that one is named, the clock is steered all the same, and the port
+//! Opens the HTTP port. While another process has it, that process is named, the clock is still steered, and the port
 //! is tried again.
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -9,10 +9,10 @@ use crate::{clock, report::Journal, suspects::PortOwner};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A try costs little, and the operator waits for this agent.
+/// The longest pause. A try costs little, and the operator waits for this agent.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Returns once the port is ours.
+/// Returns when this process has the port.
 pub(super) async fn open(address: SocketAddr, journal: &Journal) -> TcpListener {
     let (mut pause, mut owner, mut told) = (FIRST_PAUSE, PortOwner::of_tcp(), String::new());
     loop {
@@ -39,7 +39,7 @@ pub(super) async fn open(address: SocketAddr, journal: &Journal) -> TcpListener 
     }
 }
 
-/// Looks at all processes of the node, in a thread of its own.
+/// Searches all processes of the node, in a thread of its own.
 async fn holder_of(
     address: SocketAddr,
     error: &io::Error,
@@ -87,7 +87,7 @@ mod tests {
                 _ = open(address, &journal) => panic!("a port that is taken was opened"),
                 told = time::timeout(Duration::from_secs(60), told) => assert!(told.is_ok()),
             }
-            // Our own process does not count as the holder.
+            // This process does not count as the holder.
             let message = journal.report().http_message;
             assert!(message.starts_with(&format!("another process has {address}: ")), "{message}");
             let kinds: Vec<_> = journal.report().transitions.iter().map(|t| t.kind).collect();

@@ -1,5 +1,5 @@
-//! Which connections may stay where places are few: a new one always gets a place, and if there is none left, an older one
-//! loses its own. So connections that only wait keep nobody away.
+//! Limits the number of connections: a new one always gets a place, and if none is left, an older connection loses its
+//! place. So connections that only wait cannot block others.
 use std::{
     collections::BTreeMap,
     convert::Infallible,
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// The places, and who has them.
+/// The places, and the connections that have them.
 #[derive(Debug)]
 pub(super) struct Admission {
     most: usize,
@@ -28,31 +28,31 @@ struct Guests {
 struct Guest {
     client: IpAddr,
     answered: bool,
-    /// Dropped with the guest, which the connection's task notices.
+    /// Dropped with the guest, which ends the connection's task.
     _place: oneshot::Sender<Infallible>,
 }
 
-/// One connection's place; free again when it is dropped.
+/// The place of one connection. It is free again when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     admission: Arc<Admission>,
     number: u64,
 }
 
-/// Ends when the place was given to another connection.
+/// Resolves when the place was given to another connection.
 pub(super) type Eviction = oneshot::Receiver<Infallible>;
 
 impl Admission {
-    /// At most `most` connections, and `most_of_one` of them from one client. An IPv6 client has a network of 64 bits.
+    /// At most `most` connections, and `most_of_one` of them from one client. An IPv6 client is a /64 network.
     pub(super) fn new(most: usize, most_of_one: usize) -> Self {
         Self { most, most_of_one, guests: Mutex::default() }
     }
 
-    /// A place for a connection from `address`.
+    /// Gives a place to a connection from `address`.
     ///
-    /// If its client has as many as it may, the client's own oldest connection goes. If all places are taken, a connection
-    /// of the client that has most of them goes: the oldest that has not got its answer. A client with one connection thus
-    /// loses it only to a crowd in which nobody has two.
+    /// If its client has as many places as allowed, the client's own oldest connection ends. If all places are taken, a
+    /// connection of the client with the most places ends: the oldest one that has no answer yet. So a client with one
+    /// connection loses it only if no client has two.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> (Place, Eviction) {
         let client = client(address);
         let (sender, eviction) = oneshot::channel();
@@ -74,20 +74,20 @@ impl Admission {
         (Place { admission: Arc::clone(self), number }, eviction)
     }
 
-    // Whole at every moment, so that of a thread that panicked is still sound.
+    // The value is valid at every moment, even after a thread panicked.
     fn guests(&self) -> MutexGuard<'_, Guests> {
         self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Guests {
-    /// The oldest of these, if possible one that has not got its answer.
+    /// The oldest of these; if possible one that has no answer yet.
     fn oldest(&self, of: impl Fn(&Guest) -> bool) -> Option<u64> {
         let these = self.present.iter().filter(|(_, guest)| of(guest));
         these.min_by_key(|(number, guest)| (guest.answered, **number)).map(|(number, _)| *number)
     }
 
-    /// The same of the clients that have most places.
+    /// The same, of the clients with the most places.
     fn oldest_of_most(&self) -> Option<u64> {
         let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
         self.present.values().for_each(|guest| *counts.entry(guest.client).or_default() += 1);
@@ -97,7 +97,7 @@ impl Guests {
 }
 
 impl Place {
-    /// Its client's request was answered; what is left is a farewell.
+    /// Records that the client's request was answered: only the end of the connection is left.
     pub(super) fn answered(&self) {
         if let Some(guest) = self.admission.guests().present.get_mut(&self.number) {
             guest.answered = true;
@@ -134,7 +134,7 @@ mod tests {
             self.1.push((Some(place), eviction));
         }
 
-        /// Which of those that entered had to go, in the order of their coming.
+        /// The connections that had to end, in the order of their arrival.
         fn gone(&mut self) -> Vec<usize> {
             let closed =
                 |eviction: &mut Eviction| eviction.try_recv() == Err(oneshot::error::TryRecvError::Closed);

@@ -1,12 +1,12 @@
-//! Keys that cookies are sealed with (RFC 8915 §6). A file's text in, keys out, and back; whatever is wrong is said with
-//! its line. Prints no key.
+//! Keys that seal cookies (RFC 8915 §6): a file's text in, keys out, and back. An error names its line. Prints no key.
 //!
-//! The file has a key per line, `<id> <key>`: the id 8 hexadecimal digits, by which a cookie says which key it was sealed
-//! with, the key 64 (AEAD_AES_SIV_CMAC_256). **The first line is the key that new cookies are sealed with**, the others
-//! are still accepted; one to eight lines, ids and keys each once. Empty lines and lines that begin with `#` are comments.
+//! The file has one key per line, `<id> <key>`. The id has 8 hexadecimal digits; a cookie names the key that sealed it
+//! by its id. The key has 64 digits (AEAD_AES_SIV_CMAC_256). **The first line is the key that seals new cookies**; the
+//! others are still accepted. The file has one to eight keys, and each id and key only once. Empty lines and lines that
+//! begin with `#` are comments.
 //!
-//! Where several servers share the file, a new key goes to the second line first, and to the first line once every server
-//! has read it: else one would give out cookies that another cannot open.
+//! If several servers share the file, a new key must first be on the second line, and move to the first line when every
+//! server has read it. Otherwise one server would give out cookies that another cannot open.
 use std::{
     fmt::{self, Write as _},
     path::Path,
@@ -18,17 +18,18 @@ use tracing::info;
 
 use crate::{auth::SivKey, clock, key_server::own_keys::OwnKeys, load, state::State};
 
-/// Up to eight keys; the first one seals. Cheap to clone.
+/// At most eight keys; the first one seals. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct CookieKeys(Arc<[(KeyId, SivKey)]>);
 
-/// So many keys are kept: the current one and seven old ones. With a new one each day a cookie is good for a week.
+/// The largest number of keys: the current one and seven old ones. With a new key each day a cookie is valid for a
+/// week.
 pub(crate) const MOST: usize = 8;
 
-/// A key's id and itself.
+/// A key's id, and the key.
 pub(super) type RawKey = (KeyId, [u8; KEY_LEN]);
 
-/// Why a text is no file of keys.
+/// Why a text is not a file of keys.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Error {
     #[error("it holds no key")]
@@ -71,7 +72,7 @@ fn parse_line(content: &str) -> Option<RawKey> {
     Some((KeyId(octets(id)?), octets(key.trim_start())?))
 }
 
-/// Exactly so many octets of hexadecimal digits.
+/// Exactly `N` octets, from hexadecimal digits.
 fn octets<const N: usize>(digits: &str) -> Option<[u8; N]> {
     let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
     if pairs.len() != N || !rest.is_empty() {
@@ -101,24 +102,25 @@ pub(super) fn text(keys: &[RawKey]) -> String {
 }
 
 impl CookieKeys {
-    /// Ready for use. There is at least one: [`parse`] answers no empty list, and who has keys of its own makes one.
+    /// Prepares keys for use. There is at least one: [`parse`] returns no empty list, and an agent with keys of its own
+    /// makes one.
     fn new(keys: &[RawKey]) -> Self {
         Self(keys.iter().map(|(id, key)| (*id, SivKey::new(*key))).collect())
     }
 
-    /// The one that seals.
+    /// The key that seals.
     pub(crate) fn current(&self) -> (KeyId, &SivKey) {
         let (id, key) = &self.0[0];
         (*id, key)
     }
 
-    /// The one with this id.
+    /// The key with this id.
     pub(crate) fn find(&self, id: KeyId) -> Option<&SivKey> {
         self.0.iter().find(|(known, _)| *known == id).map(|(_, key)| key)
     }
 }
 
-/// Where keys come from, and those that were read last.
+/// The source of the keys, and the keys that were last read.
 pub(super) struct Source {
     read: Read,
     keys: CookieKeys,
@@ -143,13 +145,13 @@ pub(super) enum SourceError {
 }
 
 impl Source {
-    /// The keys in the file `shared`; without one, the agent's own.
+    /// The keys in the file `shared`; without a file, the agent's own keys.
     pub(super) fn open(shared: Option<&Path>, state: &State) -> Result<Self, SourceError> {
         let read = Read::from(shared, state, None)?;
         Ok(Self { keys: read.keys(), read })
     }
 
-    /// Looks again; whether they are others now. On an error the old ones stay.
+    /// Reads again. Returns true if the keys have changed. After an error the old keys stay.
     pub(super) fn refresh(&mut self, shared: Option<&Path>, state: &State) -> Result<bool, SourceError> {
         let read = Read::from(shared, state, Some(&self.read))?;
         let changed = read != self.read;

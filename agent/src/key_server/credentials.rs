@@ -1,4 +1,4 @@
-//! Certificate and private key of the key exchange: two PEM files in, the settings of a TLS 1.3 server out, made anew
+//! Certificate and private key of the key exchange: two PEM files in; the settings of a TLS 1.3 server out, made again
 //! when a file changes. Prints no key.
 use std::{
     fs, io,
@@ -21,14 +21,14 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::text;
 
-/// What was last read.
+/// The credentials that were last read.
 pub(super) struct Credentials {
     acceptor: TlsAcceptor,
-    /// Of both files, to see a change by.
+    /// A digest of both files, to detect a change.
     digest: [u8; 32],
 }
 
-/// Why they cannot be used.
+/// Why the files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("file {}: {source}", name(path))]
@@ -46,13 +46,13 @@ fn name(path: &Path) -> String {
 }
 
 impl Credentials {
-    /// Reads both files, and sees whether they belong together.
+    /// Reads both files, and checks that they belong together.
     pub(super) fn read(certificate: &Path, private_key: &Path) -> Result<Self, Error> {
         let files = [octets(certificate)?, octets(private_key)?];
         Self::of(&files, certificate, private_key)
     }
 
-    /// Reads them again if they are others than before; whether that was so. On an error the old ones stay.
+    /// Reads the files again if they have changed. Returns true if they had. After an error the old credentials stay.
     pub(super) fn refresh(&mut self, certificate: &Path, private_key: &Path) -> Result<bool, Error> {
         let files = [octets(certificate)?, octets(private_key)?];
         if digest(&files) == self.digest {
@@ -62,7 +62,7 @@ impl Credentials {
         Ok(true)
     }
 
-    /// For connections from now on.
+    /// The acceptor for connections from now on.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         self.acceptor.clone()
     }
@@ -83,19 +83,19 @@ impl Credentials {
             .with_no_client_auth()
             .with_single_cert(chain, key)?;
         config.alpn_protocols = vec![key_exchange::ALPN.to_vec()];
-        // A client comes once a week; a ticket would cost memory here and tell who it is.
+        // A client comes once a week. A ticket would cost memory here, and identify the client.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), digest: digest(files) })
     }
 }
 
-/// A chain of ten large certificates is a tenth of this.
+/// Ten times the size of a chain of ten large certificates.
 const LARGEST_FILE: u64 = 1 << 20;
 
 fn octets(path: &Path) -> Result<Vec<u8>, Error> {
     let read = || {
-        // The house must not wait for the other end of a pipe.
+        // This task must not wait for the other end of a pipe.
         let metadata = fs::metadata(path)?;
         if !metadata.is_file() || metadata.len() > LARGEST_FILE {
             return Err(io::Error::other("not a plain file of at most 1 MiB"));

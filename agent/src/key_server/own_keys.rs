@@ -1,13 +1,13 @@
-//! Cookie keys of the agent's own: a new one each day, seven old ones, kept in its state over restarts, so that these do
-//! not send all clients to another key exchange at once. The stored text and the time in; the keys, and whether they are
-//! to be stored anew, out.
+//! Cookie keys of this agent alone: a new one each day and seven old ones. They are kept in the agent's state, so that
+//! a restart does not send all clients to another key exchange at once. The stored text and the time in; out: the keys,
+//! and whether they must be stored again.
 use std::iter;
 
 use ntp::{Wall, key_exchange::KEY_LEN, nts::cookie::KeyId};
 
 use crate::key_server::cookie_keys::{self, MOST, RawKey};
 
-/// The keys, and when the newest was made.
+/// The keys, and when the newest one was made.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct OwnKeys {
     /// Seconds since 1970.
@@ -15,18 +15,18 @@ pub(super) struct OwnKeys {
     keys: Vec<RawKey>,
 }
 
-/// Seconds: a day.
+/// How long a key is the newest, seconds: a day.
 const LIFE: i64 = 86_400;
 
 impl OwnKeys {
-    /// What was stored, if that is sound.
+    /// Parses the stored text; none if it is not valid.
     pub(super) fn from_text(text: &str) -> Option<Self> {
         let (first, rest) = text.split_once('\n')?;
         let made = first.strip_prefix("made ")?.parse().ok()?;
         Some(Self { made, keys: cookie_keys::parse(rest).ok()? })
     }
 
-    /// To store.
+    /// The text to store.
     pub(super) fn text(&self) -> String {
         format!("made {}\n{}", self.made, cookie_keys::text(&self.keys))
     }
@@ -36,11 +36,11 @@ impl OwnKeys {
         &self.keys
     }
 
-    /// Those that are good at `now`: the same, or with another one at their head. A clock that was set by more than a day,
-    /// in whichever direction, brings a new key; the old ones stay.
+    /// The keys that are valid at `now`: the same, or with a new one as the first. If the clock was set by more than a
+    /// day, in either direction, there is a new key. The old ones stay.
     ///
     /// # Errors
-    /// When a key is due and there is no random number.
+    /// If a new key is due, but there is no random number.
     pub(super) fn renewed(before: Option<Self>, now: Wall) -> Result<Self, sys::Error> {
         let now = now.0.div_euclid(1_000_000_000);
         match before {

@@ -1,4 +1,4 @@
-//! The TCP port of the key exchange: connections in, each to a task of its own. Closed when it is dropped.
+//! The TCP port of the key exchange: accepts connections, each for a task of its own. The port is closed when dropped.
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -31,10 +31,10 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// Opens it on all addresses of both families. `server` says who may connect, and counts.
+    /// Opens the port on all addresses of both families. `server` decides which clients may connect, and counts.
     ///
     /// # Errors
-    /// One word, which users look for, and the reason.
+    /// One word, which users can look up, and the reason.
     pub(super) async fn open(number: u16, server: Arc<Server>, panics: Arc<Panics>) -> Result<Self, String> {
         let listeners = listen(number).await.map_err(|error| failure(number, &error))?;
         let terms = watch::Sender::new(None);
@@ -52,17 +52,17 @@ impl Port {
         Ok(Self { number, terms, listening })
     }
 
-    /// Its number.
+    /// The port's number.
     pub(super) fn number(&self) -> u16 {
         self.number
     }
 
-    /// Whether a task that takes connections has ended, as after a panic.
+    /// Returns true if a task that accepts connections has ended, as after a panic.
     pub(super) fn has_ended(&self) -> bool {
         self.listening.iter().any(JoinHandle::is_finished)
     }
 
-    /// These are the terms for connections from now on.
+    /// Uses these terms for connections from now on.
     pub(super) fn serve(&self, terms: Terms) {
         self.terms.send_replace(Some(terms));
     }
@@ -76,7 +76,7 @@ impl Drop for Port {
     }
 }
 
-/// A socket for IPv6 serves IPv4 too, unless the node was told otherwise (`bindv6only`), or has no IPv6.
+/// A socket for IPv6 also serves IPv4, unless the node is configured otherwise (`bindv6only`), or has no IPv6.
 async fn listen(number: u16) -> io::Result<Vec<TcpListener>> {
     let v4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, number));
     match TcpListener::bind((Ipv6Addr::UNSPECIFIED, number)).await {
@@ -101,14 +101,14 @@ fn failure(number: u16, error: &io::Error) -> String {
     format!("{word}: TCP port {number}: {error}")
 }
 
-/// At most this many connections at a time: a node's clients come once, and then about once a week, but after a restart
-/// those of a whole cluster may come at once. Each takes some 30 KiB.
+/// The largest number of connections at a time. A node's clients come once, and then about once a week, but after a
+/// restart all clients of a cluster may come at once. Each connection takes about 30 KiB.
 const MOST: usize = 256;
 
-/// At most this many of them from one client.
+/// The largest number of these from one client.
 const MOST_OF_ONE: usize = 16;
 
-/// Takes the connections of one listener.
+/// Accepts the connections of one listener.
 struct Desk {
     terms: watch::Receiver<Option<Terms>>,
     admission: Arc<Admission>,
@@ -121,7 +121,7 @@ impl Desk {
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => self.take(stream, peer),
-                // Out of descriptors, or gone before it was accepted: neither ends the service.
+                // No descriptor is left, or the client closed before it was accepted. Neither ends the service.
                 Err(_) => time::sleep(Duration::from_millis(100)).await,
             }
         }

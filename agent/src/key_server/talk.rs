@@ -1,5 +1,5 @@
-//! One key exchange: a connection and the terms in, an answer with eight cookies to it, and how it ended out. Takes no
-//! longer than a few seconds and no more memory than one request, whoever talks.
+//! One key exchange: a connection and the terms in; an answer with eight cookies, and how the exchange ended, out. It
+//! takes at most a few seconds and the memory of one request, whatever the client does.
 use std::{io, time::Duration};
 
 use ntp::{
@@ -18,18 +18,18 @@ use crate::{
     server::{Nonces, Ring},
 };
 
-/// What a client is given.
+/// The terms for clients.
 #[derive(Clone)]
 pub(super) struct Terms {
-    /// With the certificate.
+    /// TLS with the certificate.
     pub(super) tls: TlsAcceptor,
-    /// What its cookies are sealed with.
+    /// The keys that seal the cookies.
     pub(super) cookie_keys: CookieKeys,
-    /// The UDP port of the time server, if it must be told.
+    /// The UDP port of the time server, if clients must be told.
     pub(super) ntp_port: Option<u16>,
 }
 
-/// Why nothing came of it.
+/// Why the exchange failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("another client needed its place")]
@@ -54,10 +54,10 @@ pub(super) enum Error {
     Random(#[from] sys::Error),
 }
 
-/// For all of it, as a client on the far side of the world needs a second.
+/// Time limit of the whole exchange. A client on the other side of the world needs a second.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Exchanges keys over `stream`, which has this place.
+/// Exchanges keys over `stream`, whose connection has this place.
 pub(super) async fn serve(stream: TcpStream, terms: &Terms, place: &Place) -> Result<(), Error> {
     time::timeout(LONGEST, exchange(stream, terms, place)).await?
 }
@@ -76,18 +76,18 @@ async fn exchange(stream: TcpStream, terms: &Terms, place: &Place) -> Result<(),
     stream.write_all(&answer).await?;
     place.answered();
     stream.shutdown().await?;
-    // What the client still says must be taken: else the system resets the connection, and our answer may be lost.
+    // What the client still sends must be read. Otherwise the system resets the connection, and the answer may be lost.
     let mut rest = [0; 256];
     while matches!(time::timeout(FAREWELL, stream.read(&mut rest)).await, Ok(Ok(1..))) {}
     outcome
 }
 
-/// So long a client may keep a connection that is over for us.
+/// A client may keep a connection open for this long after the answer.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 type Stream = TlsStream<TcpStream>;
 
-/// What the client offers, or what is wrong with it; over as many TLS records as it likes.
+/// The client's offer, or what is wrong with it. It may come in any number of TLS records.
 async fn request(stream: &mut Stream) -> Result<Result<Offer, key_exchange::server::Error>, Error> {
     let mut said = Vec::new();
     let mut part = [0; 1024];

@@ -1,11 +1,11 @@
-//! The part of the report about others who steer the clock: what was announced and who is suspected in, what to say out.
+//! The conflict in the report: the evidence and the suspected programs in; what to report out.
 use contract::ConflictReport;
 use ntp::Foreign;
 
 use super::words;
 use crate::suspects::Suspect;
 
-/// The conflict that runs, and how many began.
+/// The present conflict, and the number of conflicts.
 #[derive(Debug, Default)]
 pub(super) struct Conflicts {
     running: Option<(Foreign, f64)>,
@@ -13,16 +13,16 @@ pub(super) struct Conflicts {
     counts: [u64; Foreign::ALL.len()],
 }
 
-/// Who could have done it.
+/// The programs that could have done it.
 #[derive(Debug)]
 pub(super) struct Looked {
     pub(super) suspects: Vec<Suspect>,
-    /// Whether the node's programs can be seen.
+    /// True if the node's processes can be seen.
     pub(super) sees_node: bool,
 }
 
 impl Conflicts {
-    /// One began at `since`, seconds since 1970; who did it was not looked for yet.
+    /// Begins a conflict at `since`, seconds since 1970. No search for programs was made yet.
     pub(super) fn begin(&mut self, sign: Foreign, since: f64) {
         self.running = Some((sign, since));
         self.looked = None;
@@ -40,7 +40,8 @@ impl Conflicts {
         self.running.is_some()
     }
 
-    /// Takes who could have done it. Who steps a clock now and then is named only where it was stepped.
+    /// Takes the programs that could have done it. A program that only steps the clock now and then is named only if
+    /// the clock was stepped.
     pub(super) fn suspect(&mut self, mut suspects: Vec<Suspect>, sees_node: bool) {
         let stepped = self.running.is_some_and(|(sign, _)| sign == Foreign::Step);
         suspects.retain(|suspect| suspect.steers || stepped);
@@ -56,7 +57,7 @@ impl Conflicts {
         })
     }
 
-    /// How many began, by the word of what showed them.
+    /// The number of conflicts, by the kind of evidence.
     pub(super) fn counts(&self) -> Vec<(&'static str, u64)> {
         Foreign::ALL.iter().zip(self.counts).map(|(sign, count)| (sign.as_str(), count)).collect()
     }

@@ -1,9 +1,9 @@
-//! One upstream: from the engine's words to the contract's.
+//! One upstream: from the engine's types to the contract's.
 use contract::{SourceReport, SourceState};
 
 use super::finite;
 
-/// What is reported of one upstream.
+/// The report of one upstream.
 pub(super) fn source_report(source: &ntp::SourceSnapshot) -> SourceReport {
     SourceReport {
         name: source.name.clone(),
@@ -23,18 +23,18 @@ pub(super) fn source_report(source: &ntp::SourceSnapshot) -> SourceReport {
     }
 }
 
-/// Why which upstreams give no time; empty if all do.
+/// Why upstreams give no time, with their names; empty if all give time.
 pub(crate) fn reasons(snapshot: &ntp::Snapshot) -> String {
     let lost = snapshot.sources.iter().filter(|source| is_lost(source.state));
     contract::reasons(lost.map(|source| (source.name.as_str(), source.why.as_str())))
 }
 
-/// Whether a source in this state gives no time. The reason then changes only when something happens.
+/// Returns true if a source in this state gives no time. Then its reason changes only when something happens.
 pub(super) fn is_lost(state: ntp::SourceState) -> bool {
     matches!(state, ntp::SourceState::Unresolved | ntp::SourceState::Unreachable | ntp::SourceState::Unusable)
 }
 
-/// What selection made of it, in the contract's words.
+/// The result of selection, as the contract's type.
 pub(super) fn source_state(state: ntp::SourceState) -> SourceState {
     match state {
         ntp::SourceState::Unresolved => SourceState::Unresolved,

@@ -1,4 +1,4 @@
-//! The part of the report about the system clock: the engine's snapshot and what was counted in, the contract's words out.
+//! The system clock in the report: the engine's snapshot and counters in, the contract's types out.
 use contract::{ClockReport, Reason};
 use ntp::Snapshot;
 
@@ -58,12 +58,12 @@ pub(super) fn clock_report(parts: &Parts) -> ClockReport {
     }
 }
 
-/// What JSON can say: for the others it has no word, and a reader of a number would refuse the whole report.
+/// Keeps only numbers that JSON can represent. With another one, a reader would refuse the whole report.
 pub(super) fn finite(value: Option<f64>) -> Option<f64> {
     value.filter(|value| value.is_finite())
 }
 
-/// The name of the source that is followed.
+/// The name of the selected source.
 pub(super) fn reference(snapshot: &Snapshot) -> Option<String> {
     let id = snapshot.reference?;
     snapshot.sources.iter().find(|source| source.id == id).map(|source| source.name.clone())

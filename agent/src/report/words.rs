@@ -1,13 +1,13 @@
-//! What the engine says, as sentences: the reason why a clock is or is not synchronised, and what has happened. The
-//! engine's words in, the contract's kinds and text for a reader out.
+//! The engine's results as sentences: why a clock is or is not synchronised, and what has happened. The engine's types
+//! in; the contract's kinds, and texts for a reader, out.
 use contract::{TransitionKind, approximately};
 use ntp::Snapshot;
 
 use super::{conflict::Looked, sources::reasons};
 use crate::suspects::{Home, Suspect};
 
-/// The reason as a sentence, and why upstreams give no time where that is what matters. Without numbers that change by
-/// themselves: it becomes the message of a condition.
+/// The reason as a sentence and, where it matters, why upstreams give no time. It has no numbers that change all the
+/// time, since it becomes the message of a condition.
 pub(super) fn message(snapshot: &Snapshot, reference: Option<&str>) -> String {
     let mut text = sentence(snapshot.reason, reference);
     if snapshot.reason == ntp::Reason::ErrorBound {
@@ -26,7 +26,7 @@ pub(super) fn message(snapshot: &Snapshot, reference: Option<&str>) -> String {
     if wants { with_reasons(text, snapshot) } else { text }
 }
 
-/// A sentence, and after it why which upstreams give no time.
+/// A sentence, followed by the reasons why upstreams give no time, with their names.
 pub(super) fn with_reasons(text: String, snapshot: &Snapshot) -> String {
     match reasons(snapshot) {
         why if why.is_empty() => text,
@@ -34,8 +34,8 @@ pub(super) fn with_reasons(text: String, snapshot: &Snapshot) -> String {
     }
 }
 
-/// What makes the error bound large, if the clock follows an upstream: that one itself, or an offset that is being
-/// slewed.
+/// Why the error bound is large, if the clock follows an upstream: because of the upstream, or of an offset that is
+/// being slewed.
 fn error_bound(snapshot: &Snapshot, reference: Option<&str>) -> String {
     let follows = snapshot.sources.iter().any(|source| source.state == ntp::SourceState::Selected);
     let Some(name) = reference.filter(|_| follows) else { return String::new() };
@@ -151,7 +151,7 @@ pub(super) fn described(transition: &ntp::Transition) -> (TransitionKind, String
     }
 }
 
-/// What shows that somebody else steers.
+/// The evidence that another process steers the clock.
 fn seen(sign: ntp::Foreign) -> &'static str {
     match sign {
         ntp::Foreign::Frequency => "Somebody else set the frequency of this node's clock",
@@ -162,7 +162,7 @@ fn seen(sign: ntp::Foreign) -> &'static str {
     }
 }
 
-/// The conflict in a few sentences: what was seen, who may have done it, what to do.
+/// The conflict in a few sentences: the evidence, the suspected programs, and what to do.
 pub(super) fn conflict(sign: ntp::Foreign, looked: Option<&Looked>) -> String {
     let (who, advice) = match looked {
         None => (String::new(), "stop the other one".to_owned()),
@@ -202,12 +202,12 @@ fn how_to_stop(suspects: &[Suspect]) -> String {
     if ways.is_empty() { format!("stop {them}") } else { format!("stop {them} ({})", ways.join("; ")) }
 }
 
-/// Each with its process.
+/// The programs' names, each with its process id.
 pub(super) fn names<'a>(suspects: impl IntoIterator<Item = &'a Suspect>) -> Vec<String> {
     suspects.into_iter().map(|suspect| format!("{} (pid {})", suspect.name, suspect.pid)).collect()
 }
 
-/// How much, which way, and what comes next.
+/// The size of the step, its direction, and what the agent does next.
 fn external_step(by: f64, then: Option<ntp::OnExternalStep>) -> String {
     let way = if by < 0.0 { "back" } else { "forward" };
     let size = approximately(by.abs());

@@ -1,6 +1,6 @@
-//! Which time the hardware clock shows: UTC, or local time by the host's zone. /etc/adjtime says so (third line), and
-//! /etc/localtime is the zone. Both are read each time, and never written: drift and calibration in /etc/adjtime are
-//! hwclock's own, and a clock that is read back after each write needs none of them.
+//! Which time the hardware clock shows: UTC, or local time in the host's zone. The third line of /etc/adjtime says
+//! which, and /etc/localtime is the zone. Both are read each time, and never written. Drift and calibration in
+//! /etc/adjtime are hwclock's; a clock that is read back after each write needs neither.
 use std::{
     fs::File,
     io::{self, Read},
@@ -25,15 +25,15 @@ pub(crate) enum Shows {
     Local,
 }
 
-/// What the kernel takes the hardware clock to show, and so writes into it every 11 minutes while its clock is
+/// Which time the kernel assumes in the hardware clock, and so writes into it every 11 minutes while its own clock is
 /// synchronised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kernel {
-    /// What it does show.
+    /// The time that the clock shows.
     Agrees,
-    /// UTC, where it shows local time.
+    /// UTC, although the clock shows local time.
     Utc,
-    /// A local time, by an offset that is not the present one of what it shows.
+    /// A local time, but with another offset than the present one.
     OtherOffset,
 }
 
@@ -45,11 +45,11 @@ pub(crate) struct Keeping {
 }
 
 impl Keeping {
-    /// What the host's files say; `shows` goes before /etc/adjtime.
+    /// Reads the host's files. `shows` takes precedence over /etc/adjtime.
     ///
     /// # Errors
-    /// [`Error::NoZone`] if the clock shows local time, and the zone's file cannot be made out. A missing one means UTC,
-    /// as for every program of the host.
+    /// [`Error::NoZone`] if the clock shows local time, and the zone's file cannot be parsed. If the file is missing,
+    /// the zone is UTC, as for every program of the host.
     pub(crate) fn of(host: &HostRoot, shows: Option<Shows>) -> Result<Self, Error> {
         let shows = shows.unwrap_or_else(|| said(&read(host, "/etc/adjtime").unwrap_or_default()));
         let zone = match read(host, "/etc/localtime") {
@@ -69,9 +69,9 @@ impl Keeping {
         self.shows
     }
 
-    /// The Unix time of what the clock shows. In the hour that exists twice, and in the one that does not exist, there
-    /// are two answers, and the one nearer to the system clock is taken: a clock that is kept right is within a second of
-    /// it, and the other answer is an hour away.
+    /// The Unix time of the shown time. In the hour that occurs twice, and in the one that does not occur, there are
+    /// two results. The one that is nearer to the system clock is returned: a clock that is kept right is within a
+    /// second of it, and the other result is an hour away.
     pub(crate) fn unix(&self, shown: i64, system: Wall) -> i64 {
         let near = system.0.div_euclid(1_000_000_000);
         let answers = match self.shows {
@@ -84,7 +84,7 @@ impl Keeping {
         if first.abs_diff(near) <= second.abs_diff(near) { first } else { second }
     }
 
-    /// What the clock is to show at a Unix time.
+    /// What the clock must show at a Unix time.
     pub(crate) fn shown(&self, unix: i64) -> i64 {
         match self.shows {
             Shows::Utc => unix,
@@ -92,17 +92,17 @@ impl Keeping {
         }
     }
 
-    /// How far the host's zone is ahead of UTC at a Unix time, seconds.
+    /// The offset of the host's zone from UTC at a Unix time, seconds; positive if ahead.
     pub(crate) fn zone_offset(&self, unix: i64) -> i32 {
         Timestamp::from_second(unix).map_or(0, |time| self.zone.to_offset(time).seconds())
     }
 
-    /// What the kernel makes of the clock, which keeps `minutes_west` as its zone.
+    /// The kernel's assumption about the clock, if `minutes_west` is the kernel's zone.
     ///
-    /// It writes system time minus that zone if it was told of one, other than UTC, before anybody set its clock
-    /// (persistent_clock_is_local in kernel/time/timekeeping.c, sync_hw_clock in kernel/time/ntp.c), as systemd does at
-    /// boot where the clock shows local time. It is not told again when summer time begins or ends. Whether it was told in
-    /// time cannot be read; a zone other than UTC in the kernel is taken to mean so.
+    /// The kernel writes system time minus its zone if a program set that zone, other than UTC, before any program set
+    /// the clock (persistent_clock_is_local in kernel/time/timekeeping.c, sync_hw_clock in kernel/time/ntp.c). systemd
+    /// does so at boot if the clock shows local time. The zone is not set again when summer time begins or ends.
+    /// Whether it was set in time cannot be read; if the kernel has a zone other than UTC, this is assumed.
     pub(crate) fn kernel(&self, minutes_west: i32, now: Wall) -> Kernel {
         let ahead = match self.shows {
             Shows::Utc => 0,
@@ -126,18 +126,18 @@ impl Keeping {
     }
 }
 
-/// The third line; nothing, or something else than hwclock writes, means UTC, as for hwclock.
+/// The third line of the file. If it is missing, or is not what hwclock writes, it means UTC, as for hwclock.
 fn said(adjtime: &[u8]) -> Shows {
     let line = adjtime.split(|octet| *octet == b'\n').nth(2).unwrap_or_default();
     if line.trim_ascii() == b"LOCAL" { Shows::Local } else { Shows::Utc }
 }
 
-/// A file of the host's. One that is larger than any of its kind is cut.
+/// Reads a file of the host. A file that is larger than any of its kind is cut.
 fn read(host: &HostRoot, path: &str) -> io::Result<Vec<u8>> {
     const LARGEST: u64 = 1 << 20;
     let mut octets = Vec::new();
     let path = host.resolve(Path::new(path))?;
-    // A pipe or device under that name would hold us up.
+    // A pipe or a device at the path would block this thread.
     if !path.metadata()?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -152,7 +152,7 @@ pub(super) mod tests {
     use super::*;
     use crate::scratch::Scratch;
 
-    /// A zone in the words of POSIX, as the only thing in a TZif file of version 2 (RFC 9636).
+    /// A POSIX zone as the only content of a TZif file of version 2 (RFC 9636).
     pub(crate) fn tzif(posix: &str) -> Vec<u8> {
         // One type of local time: UTC, named "UTC".
         let block = |version: u8| {
@@ -177,7 +177,7 @@ pub(super) mod tests {
         }
         if let Some(zone) = zone {
             fs::write(folder.path().join("etc/zone"), zone).unwrap();
-            // Absolute, as hosts have it: to be looked for in the host's tree.
+            // An absolute link, as hosts have it: it must be resolved in the host's tree.
             std::os::unix::fs::symlink("/etc/zone", folder.path().join("etc/localtime")).unwrap();
         }
         let root = HostRoot::new(folder.path().to_owned());
@@ -223,14 +223,14 @@ pub(super) mod tests {
     #[test]
     fn the_doubled_hour_is_read_by_the_system_clock() {
         let keeping = berlin();
-        // 2026-10-25: 02:30 is 00:30 UTC, and an hour later again.
+        // 2026-10-25: 02:30 is 00:30 UTC, and again one hour later.
         let (first, second) = (1_792_888_200, 1_792_891_800);
         let shown = keeping.shown(first);
         assert_eq!(keeping.shown(second), shown);
         let near = |unix: i64| keeping.unix(shown, Wall((unix) * 1_000_000_000));
         assert_eq!((near(first), near(first - 90_000), near(first + 20)), (first, first, first));
         assert_eq!((near(second), near(second + 90_000), near(second - 20)), (second, second, second));
-        // 2026-03-29: there is no 02:30. A clock that nobody put forward is an hour slow, and shows it.
+        // 2026-03-29: 02:30 does not occur. A clock that was not set forward is an hour slow, and shows it.
         let (missing, system) = (1_774_751_400, 1_774_747_800);
         assert_eq!(keeping.unix(missing, Wall(system * 1_000_000_000)), system);
     }

@@ -1,6 +1,6 @@
-//! How fast the hardware clock gains on true time, from readings that are taken anyway. It is set now and then, by us or
-//! by the kernel (every 11 minutes), so the readings make a saw: what counts is the slope of its teeth. Pure: readings and
-//! their time come in.
+//! The drift of the hardware clock: how fast it gains on true time, computed from readings that are taken anyway. The
+//! agent or the kernel sets the clock now and then (the kernel every 11 minutes), so the readings form a sawtooth, and
+//! the drift is the slope of its teeth. Pure: readings and their times in.
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -9,20 +9,21 @@ use std::{
 /// An hour of readings.
 const KEPT: usize = 64;
 
-/// Between two readings on one line, seconds: over a longer gap a write may hide.
+/// Longest time between two readings on one line, seconds. A longer gap may hide a write.
 const LONGEST_GAP: f64 = 150.0;
 
-/// Nearer to the last one, a reading is mostly noise, seconds.
+/// Shortest time between two readings, seconds. At a shorter distance a reading is mostly noise.
 const SHORTEST_GAP: f64 = 30.0;
 
-/// All lines together must be as long, seconds, and have so many gaps: a reading is good to a millisecond or two, so the
-/// answer is good to a few parts per million.
+/// Least total length of all lines, seconds, and their least number of gaps. A reading is exact to one or two
+/// milliseconds, so the result is exact to a few parts per million.
 const LEAST_LENGTH: f64 = 600.0;
 const LEAST_GAPS: usize = 8;
 
-/// So far from where the slope leads, beyond what the two readings may be late by, a reading shows that the clock was set
-/// in between, seconds: more than the system clock's own error changes by, less than a write every 11 minutes takes back
-/// from a clock that drifts by some 5 ppm. One that drifts less may show less than it does.
+/// If a reading deviates from the slope by more than this, seconds, beyond the lateness of the two readings, the clock
+/// was set between them. The limit is larger than the changes of the system clock's own error. It is smaller than what
+/// a write every 11 minutes corrects in a clock that drifts by about 5 ppm. The result for a clock that drifts less may
+/// be too small.
 const JUMP: f64 = 0.002;
 
 /// The newest readings.
@@ -37,14 +38,14 @@ struct Reading {
     at: Instant,
     /// RTC minus true time, seconds.
     ahead: f64,
-    /// It may be ahead by so much more, seconds.
+    /// The clock may be ahead by this much more, seconds.
     late: f64,
-    /// The clock was set since the one before, or may have been.
+    /// The clock was set since the reading before, or may have been.
     starts_line: bool,
 }
 
 impl Drift {
-    /// The clock was `ahead` seconds ahead of true time at `at`, or by up to `late` more.
+    /// Takes a reading: the clock was `ahead` seconds ahead of true time at `at`, or by up to `late` more.
     pub(super) fn take(&mut self, at: Instant, ahead: f64, late: Duration) {
         let gap = self.readings.back().map(|last| at.duration_since(last.at).as_secs_f64());
         let starts_line = self.interrupted || gap.is_none_or(|gap| gap > LONGEST_GAP);
@@ -58,12 +59,12 @@ impl Drift {
         self.readings.push_back(Reading { at, ahead, late: late.as_secs_f64(), starts_line });
     }
 
-    /// The clock was set, or true time is not known: readings before and after are not on one line.
+    /// Ends the line: the clock was set, or true time is not known.
     pub(super) fn interrupt(&mut self) {
         self.interrupted = true;
     }
 
-    /// The slope, parts per million; none before enough is known.
+    /// The slope, parts per million; none until enough is known.
     pub(super) fn ppm(&self) -> Option<f64> {
         let gaps: Vec<Gap> =
             self.readings.iter().zip(self.readings.iter().skip(1)).map(Gap::between).collect();
@@ -78,12 +79,12 @@ impl Drift {
     }
 }
 
-/// From one reading to the next.
+/// The step from one reading to the next.
 #[derive(Debug)]
 struct Gap {
     length: f64,
     gained: f64,
-    /// What was gained may be wrong by so much, either way.
+    /// The gain may be wrong by this much, in either direction.
     late: f64,
     broken: bool,
 }
@@ -99,13 +100,14 @@ impl Gap {
     }
 }
 
-/// The middle one. Writes are rarer than readings, so it is no jump: which ones are can be told by it.
+/// The median. Writes are rarer than readings, so the median is not a jump, and jumps can be found by comparison with
+/// it.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
 }
 
-/// The slope that all lines share, each at a height of its own, by least squares.
+/// The common slope of all lines, each with an offset of its own, by least squares.
 fn common_slope(gaps: &[Gap], joined: impl Fn(&&Gap) -> bool) -> f64 {
     let (mut products, mut squares) = (0.0, 0.0);
     let mut line = vec![(0.0, 0.0)];
@@ -135,8 +137,8 @@ mod tests {
 
     const LATE: Duration = Duration::from_millis(2);
 
-    /// Reads for so many seconds, every `pause`, a clock that gains `ppm` and is set right every `between_writes`
-    /// seconds, as the kernel does; readings are late by up to 2 ms.
+    /// Takes readings for `seconds`, one every `pause`, of a clock that gains `ppm` and is set right every
+    /// `between_writes` seconds, as by the kernel. Readings are late by up to 2 ms.
     fn watched(seconds: u64, pause: u64, ppm: f64, between_writes: u64) -> Drift {
         let start = Instant::now();
         let mut drift = Drift::default();
@@ -160,7 +162,7 @@ mod tests {
             check(&watched(3_600, 60, ppm, 661), ppm, 4.0);
             check(&watched(3_600, 60, ppm, u64::MAX), ppm, 4.0);
         }
-        // Too small a jump to be seen.
+        // The jump is too small to be detected.
         let found = watched(3_600, 60, 3.0, 661).ppm().unwrap();
         assert!((-2.0..5.0).contains(&found), "{found}");
     }
@@ -179,7 +181,7 @@ mod tests {
     fn what_is_told_of_writes_and_gaps_is_heeded() {
         let start = Instant::now();
         let mut drift = Drift::default();
-        // Set by us every three minutes, and so seldom looked at that each write is half of what is seen.
+        // The agent sets the clock every three minutes, and reads it every minute.
         for minute in 0..60 {
             let ahead = 0.002 * f64::from(minute % 3);
             if minute % 3 == 0 {

@@ -1,16 +1,16 @@
-//! What is known of the hardware clock, as the report has it: health in one word, and a sentence that says what to do.
-//! Sentences have no numbers that change by themselves: they become a condition's message.
+//! The report of the hardware clock: its health in one word, and a sentence that says what to do. The sentences have no
+//! numbers that change all the time, since they become a condition's message.
 use std::time::Instant;
 
 use contract::{RtcHealth, RtcReport};
 
 use super::{Error, Kernel, RtcPolicy, RtcReading, Shows, watch::Found};
 
-/// Gains or losses beyond it are those of a broken clock, parts per million: 17 s a day. Crystals of RTCs are made to 20 ppm
-/// at room temperature, and lose as much as 150 ppm at -40 °C.
+/// A clock that gains or loses more than this is broken, parts per million: 17 s a day. Crystals of RTCs are made to 20
+/// ppm at room temperature, and lose up to 150 ppm at -40 °C.
 const DRIFTING_PPM: f64 = 200.0;
 
-/// The report of what was found.
+/// The report for `found`.
 pub(super) fn report(found: &Found, policy: RtcPolicy, synchronized: bool, now: Instant) -> RtcReport {
     let (health, message) = judge(found, policy, synchronized);
     RtcReport {
@@ -25,7 +25,7 @@ pub(super) fn report(found: &Found, policy: RtcPolicy, synchronized: bool, now: 
     }
 }
 
-/// The first of the reasons that holds, the one that hinders most first.
+/// The first reason that applies. The most serious one comes first.
 fn judge(found: &Found, policy: RtcPolicy, synchronized: bool) -> (RtcHealth, String) {
     let reading = match found.last.map(|look| look.outcome) {
         None => return (RtcHealth::Unknown, "The RTC was not read yet".to_owned()),
@@ -56,7 +56,7 @@ fn judge(found: &Found, policy: RtcPolicy, synchronized: bool) -> (RtcHealth, St
     (health, message.to_owned())
 }
 
-/// Without the numbers that the log has.
+/// The failure without the numbers, which are in the log.
 fn write_failed(failure: Error) -> String {
     match failure {
         Error::NotVerified { .. } => {
@@ -102,7 +102,7 @@ fn off(reading: &RtcReading, policy: RtcPolicy) -> &'static str {
     }
 }
 
-/// A sentence begins with a capital letter.
+/// Makes the first letter of a sentence a capital.
 fn capital(sentence: &str) -> String {
     let mut letters = sentence.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())

@@ -1,4 +1,5 @@
-//! Who has the hardware clock open: the kernel lets one program at a time have it. Looks through /proc; changes nothing.
+//! Finds the program that has the hardware clock open: the kernel lets only one program have it open at a time. Reads
+//! /proc; changes nothing.
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
@@ -8,7 +9,7 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Holder {
     pid: u32,
-    /// Its name as the kernel has it, and zeros.
+    /// The kernel's name of the program, padded with zeros.
     name: [u8; 16],
 }
 
@@ -19,7 +20,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The program that has `device` open; none if it cannot be seen from here, as from within a container.
+/// The program that has `device` open; none if it cannot be seen, as from within a container.
 pub(super) fn of(device: &Path) -> Option<Holder> {
     let device = fs::canonicalize(device).ok()?;
     let pids =
@@ -59,7 +60,7 @@ mod tests {
         let file = fs::File::open(&path).unwrap();
         let mut child = Command::new("sleep").arg("60").stdin(Stdio::from(file)).spawn().unwrap();
         let expected = format!("sleep (pid {})", child.id());
-        // Between fork and exec it has our name.
+        // Between fork and exec the child has this program's name.
         let found = (0..200).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(10));
             of(&path).is_some_and(|holder| holder.to_string() == expected)

@@ -1,4 +1,4 @@
-//! The thread that watches the hardware clock, and keeps it right where it is told to.
+//! The thread that watches the hardware clock, and sets it right if it is told to.
 use std::{
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -17,17 +17,17 @@ use crate::{
     state::State as Disk,
 };
 
-/// Who writes the hardware clock.
+/// Whether the agent writes the hardware clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RtcPolicy {
-    /// Not us: either nobody, or the kernel while it believes its clock synchronised.
+    /// It does not: either no process does, or the kernel while it assumes that its clock is synchronised.
     #[default]
     Observe,
-    /// We too, whenever it is off.
+    /// It does, whenever the clock is off.
     Verified,
 }
 
-/// What the thread asks of a clock.
+/// The operations of a clock that the thread needs.
 trait Device {
     fn read(&self) -> Result<RtcReading, Error>;
     fn write(&self) -> Result<RtcReading, Error>;
@@ -43,7 +43,7 @@ impl Device for HardwareClock {
     }
 }
 
-/// Watches the hardware clock. Its thread ends, after a reading at most, when it is dropped.
+/// Watches the hardware clock. When dropped, its thread ends, at the latest after a reading.
 #[derive(Debug)]
 pub(crate) struct RtcKeeper {
     shared: Arc<Shared>,
@@ -60,17 +60,17 @@ struct State {
     policy: RtcPolicy,
     /// The system clock minus true time, seconds; none while it is not synchronised.
     system: Option<f64>,
-    /// Orders changed since the last look.
+    /// The orders have changed since the last look.
     hurry: bool,
     stop: bool,
     found: Found,
 }
 
 impl RtcKeeper {
-    /// Starts to watch `clock`; writes nothing until it is told to. What it showed first in this boot is kept on `disk`.
+    /// Starts to watch `clock`. Writes nothing until it is told to. The first reading of this boot is saved on `disk`.
     ///
     /// # Errors
-    /// When the system has no thread left.
+    /// If the system has no thread left.
     pub(crate) fn start(clock: HardwareClock, disk: Arc<Disk>, panics: Arc<Panics>) -> io::Result<Self> {
         Self::watch(clock, disk, panics)
     }
@@ -85,7 +85,7 @@ impl RtcKeeper {
         Ok(Self { shared })
     }
 
-    /// Who writes from now on.
+    /// Uses this policy from now on.
     pub(crate) fn apply(&self, policy: RtcPolicy) {
         self.change(|state| std::mem::replace(&mut state.policy, policy) != policy);
     }
@@ -95,7 +95,7 @@ impl RtcKeeper {
         self.change(|state| std::mem::replace(&mut state.system, system).is_some() != system.is_some());
     }
 
-    /// What is known now.
+    /// The present state.
     pub(crate) fn report(&self) -> RtcReport {
         let state = self.shared.state();
         health::report(&state.found, state.policy, state.system.is_some(), Instant::now())
@@ -118,22 +118,22 @@ impl Drop for RtcKeeper {
 }
 
 impl Shared {
-    // Whole at every moment, so a thread that panicked while it held it left nothing half done.
+    // The value is valid at every moment, even after a thread panicked with the lock held.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits; false if the thread is to end.
+    /// Waits. Returns false if the thread must end.
     fn pause(&self, time: Duration) -> bool {
         let waited = self.changed.wait_timeout_while(self.state(), time, |state| !state.stop);
         !waited.unwrap_or_else(PoisonError::into_inner).0.stop
     }
 }
 
-/// Between looks: a healthy clock drifts by a millisecond in that time, at worst.
+/// Interval between looks. A healthy clock drifts by at most a millisecond in that time.
 const CALM: Duration = Duration::from_secs(60);
 
-/// While something is wrong, or the kernel is about to write.
+/// The interval while something is wrong, or the kernel is about to write.
 const WATCHFUL: Duration = Duration::from_secs(10);
 
 fn keep(shared: &Shared, device: &impl Device, mut watch: Watch) {
@@ -146,10 +146,10 @@ fn keep(shared: &Shared, device: &impl Device, mut watch: Watch) {
         drop(state);
 
         let outcome = device.read();
-        // A reading takes a second or two: what holds when it is there counts.
+        // A reading takes one or two seconds. The orders at its end count.
         let mut state = shared.state();
         watch.saw(outcome, state.system, Instant::now());
-        // A write takes seconds; what is known is told before.
+        // A write takes seconds, so the state is reported before it.
         state.found = watch.found();
         let due = state.policy == RtcPolicy::Verified
             && state.system.is_some()
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::{host_root::HostRoot, rtc::watch::tests::reading, scratch::Scratch};
 
-    /// Shows what it is set to; a write sets it right.
+    /// A clock that shows what it is set to. A write sets it right.
     #[derive(Clone)]
     struct FakeRtc(Arc<Mutex<(f64, u32)>>);
 
@@ -218,7 +218,7 @@ mod tests {
         Arc::new(Panics::new().unwrap())
     }
 
-    /// Fails at its first reading.
+    /// A clock whose first reading fails.
     struct Faulty(FakeRtc, std::sync::atomic::AtomicBool);
 
     impl Device for Faulty {
@@ -263,7 +263,7 @@ mod tests {
         keeper.follow(Some(0.0));
         wait_for(&keeper, RtcHealth::Off);
         clock.0.lock().unwrap().0 = 0.0;
-        // Orders hurry the next look.
+        // New orders bring the next look forward.
         keeper.follow(None);
         keeper.follow(Some(0.0));
         wait_for(&keeper, RtcHealth::Healthy);

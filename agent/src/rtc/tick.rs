@@ -1,12 +1,12 @@
-//! The edge of the hardware clock's tick, which is when its whole seconds tell the time exactly.
+//! The edge of the hardware clock's tick, at which its whole seconds give the exact time.
 //!
-//! One program at a time can have the clock open, so it is open around the edge that is due and no longer: for some
-//! milliseconds a minute. When an edge is due is known from the one before; if not, short looks find it.
+//! Only one program at a time can have the clock open. So the agent has it open only around the due edge: for some
+//! milliseconds per minute. The time of the next edge is known from the one before. If it is not, short looks find it.
 //!
-//! It looks, and does not ask for the update interrupt (RTC_UIE_ON). The kernel keeps that as a timer of one second; if the
-//! clock is set meanwhile from 2020 to now, the timer may have to expire once for each second in between, with the
-//! processor held (rtc_timer_do_work in drivers/rtc/interface.c). Two virtual machines once stood still so, for minutes,
-//! just after the kernel's first write.
+//! The clock is polled, without the update interrupt (RTC_UIE_ON). The kernel implements that interrupt by a timer of
+//! one second. If the clock is set in the meantime, say from 2020 to now, the timer may have to expire once for each
+//! second in between, without releasing the processor (rtc_timer_do_work in drivers/rtc/interface.c). Two virtual
+//! machines once stood still for minutes because of this, just after the kernel's first write.
 use std::time::Duration;
 
 use ntp::Wall;
@@ -14,7 +14,7 @@ use sys::rtc::Rtc;
 
 use super::Error;
 
-/// What can be asked of a clock's chip while it is open: whole seconds, as if it showed UTC.
+/// The operations of an open clock chip: whole seconds, as if it showed UTC.
 pub(super) trait Chip {
     /// The second that it shows.
     fn seconds(&self) -> Result<i64, sys::Error>;
@@ -32,15 +32,15 @@ impl Chip for Rtc {
     }
 }
 
-/// The way to a chip, and the time beside it.
+/// Access to a chip, and to the other clocks.
 pub(super) trait Access {
-    /// The open chip; it is closed when it is dropped.
+    /// The open chip. It is closed when dropped.
     type Chip: Chip;
-    /// Opens it, without waiting for whoever has it.
+    /// Opens the chip, without waiting for another process that has it.
     fn open(&self) -> Result<Self::Chip, sys::Error>;
-    /// What to say of a chip that could not be opened.
+    /// The error for a chip that could not be opened.
     fn closed(&self, error: sys::Error) -> Error;
-    /// Says that another program has it, and is waited for.
+    /// Logs that another program has the chip, and that this one waits.
     fn tell_busy(&self);
     /// CLOCK_MONOTONIC.
     fn now(&self) -> Duration;
@@ -50,28 +50,28 @@ pub(super) trait Access {
     fn sleep(&self, pause: Duration);
 }
 
-/// A second that began.
+/// The beginning of a second.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Edge {
     /// The second, as the clock shows it.
     pub(super) shown: i64,
     /// When it was first seen, by the system clock.
     pub(super) at: Wall,
-    /// So long before, the second before it was still seen.
+    /// The time since the last look that still showed the second before.
     pub(super) late: Duration,
     /// When it was first seen, by CLOCK_MONOTONIC.
     mono: Duration,
 }
 
-/// When edges come, as the one before tells.
+/// When edges come, derived from the last one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rhythm {
     edge: Edge,
-    /// From one edge to the next by CLOCK_MONOTONIC, if two edges told.
+    /// The time from one edge to the next by CLOCK_MONOTONIC, once it was measured between two edges.
     period: Option<f64>,
 }
 
-/// A stretch of CLOCK_MONOTONIC in which an edge is expected.
+/// An interval of CLOCK_MONOTONIC in which an edge is expected.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     from: Duration,
@@ -80,25 +80,25 @@ struct Window {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Between two looks around an edge: what a reading is late by.
+/// Time between two looks around an edge, by which a reading may be late.
 const PAUSE: Duration = Duration::from_micros(500);
 
-/// Wake-ups that are late by as much still find the edge.
+/// If a wake-up is late by up to this, the edge is still found.
 const SLACK: Duration = Duration::from_millis(1);
 
-/// By so much, as a ratio, edges may come earlier or later than expected: RTCs drift by up to 100 ppm, and a slew of
-/// CLOCK_MONOTONIC adds 500; once the period is known, what is left is its change.
+/// The ratio by which edges may come earlier or later than expected. RTCs drift by up to 100 ppm, and a slew of
+/// CLOCK_MONOTONIC adds 500. If the period is known, only its change is left.
 const UNKNOWN: f64 = 200e-6;
 const KNOWN: f64 = 20e-6;
 
-/// If an edge cannot be foretold better, it is sought anew.
+/// If an edge cannot be predicted better than this, it is searched for again.
 const WIDEST: Duration = Duration::from_millis(20);
 
-/// Edges are sought so often before the looks that found one must do.
+/// Number of searches for an edge. After that, the looks that found one must suffice.
 const ROUNDS: u32 = 3;
 
-/// Waits for an edge and reads the clock there, good to a millisecond: the edge is between the last look at the old second
-/// and the first at the new one. `rhythm` tells when it is due, and learns from it.
+/// Waits for an edge and reads the clock there, exact to a millisecond: the edge is between the last look that showed
+/// the old second and the first that showed the new one. `rhythm` predicts the edge, and is updated by it.
 ///
 /// # Errors
 /// [`Error::LostTime`], [`Error::Read`], [`Error::NoTick`], [`Error::InUse`] and others of opening.
@@ -122,7 +122,7 @@ pub(super) fn next(access: &impl Access, rhythm: &mut Option<Rhythm>) -> Result<
 }
 
 impl Rhythm {
-    /// Where the next edge is that can still be waited for; none if that is not known well enough.
+    /// The next edge that can still be awaited; none if it cannot be predicted well enough.
     fn window(&self, now: Duration) -> Option<Window> {
         let period = self.period.unwrap_or(1.0);
         let passed = now.saturating_sub(self.edge.mono).as_secs_f64();
@@ -131,15 +131,15 @@ impl Rhythm {
         if margin > WIDEST {
             return None;
         }
-        // The true edge was before it was seen, by half of what it may be late by.
+        // The true edge was earlier than its first look, on average by half of the possible lateness.
         let ahead = (passed + margin.as_secs_f64() + PAUSE.as_secs_f64()) / period;
         let due = self.edge.mono + Duration::from_secs_f64(ahead.ceil() * period);
         Some(Window { from: due.saturating_sub(margin + self.edge.late), until: due + margin })
     }
 
-    /// What an edge says of the period; none if the clock was set in between.
+    /// The period that follows from an edge; none if the clock was set in between.
     fn period(&self, edge: &Edge) -> Option<f64> {
-        // Shorter, and the two edges' own errors are most of it.
+        // Over a shorter time, the errors of the two edges are most of the result.
         const SHORTEST: f64 = 8.0;
         let passed = edge.mono.checked_sub(self.edge.mono)?.as_secs_f64();
         let seconds = edge.shown.checked_sub(self.edge.shown)? as f64;
@@ -151,7 +151,7 @@ impl Rhythm {
     }
 }
 
-/// Has the chip open from the begin of `window` until its edge, or to the window's end.
+/// Keeps the chip open from the beginning of `window` until the edge, or the window's end.
 fn watch(access: &impl Access, window: Window) -> Result<Option<Edge>, Error> {
     access.sleep(window.from.saturating_sub(access.now()));
     let chip = loop {
@@ -179,14 +179,14 @@ fn watch(access: &impl Access, window: Window) -> Result<Option<Edge>, Error> {
     }
 }
 
-/// Finds the edge to some hundredths of a second by looks, for each of which the chip is opened.
+/// Finds the edge to some hundredths of a second. The chip is opened for each look.
 fn seek(access: &impl Access) -> Result<Edge, Error> {
     const STEP: Duration = Duration::from_millis(10);
-    // Two ticks and a half: a clock that is slower than that is not one.
+    // Two and a half ticks: a slower clock does not work.
     const PATIENCE: Duration = Duration::from_millis(2_500);
-    // Who has it needs seconds.
+    // The process that has it open needs seconds.
     const BUSY: Duration = Duration::from_secs(10);
-    // Looks further apart say too little.
+    // Looks that are further apart do not show the edge well enough.
     const APART: Duration = Duration::from_millis(50);
     let begin = access.now();
     let (mut open_since, mut free, mut told) = (begin, begin, false);

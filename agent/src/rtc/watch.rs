@@ -1,5 +1,5 @@
-//! What is made of the looks at the hardware clock: what is known of it, and whether it wants writing. Readings and the
-//! time come in; the state directory remembers what the clock said when the node booted.
+//! Concludes from the looks at the hardware clock what is known of it, and whether it must be written. Readings and
+//! times in. The state folder keeps what the clock showed when the node booted.
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -10,22 +10,22 @@ use tracing::{info, warn};
 use super::{Error, RtcReading, Shows, drift::Drift};
 use crate::state::{RtcAtBoot, State};
 
-/// What the looks at the clock brought.
+/// The results of the looks at the clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Found {
     pub(super) last: Option<Look>,
-    /// When we wrote last, or tried to.
+    /// When the agent last wrote the clock, or tried to.
     pub(super) written: Option<Instant>,
     pub(super) write_failure: Option<Error>,
     pub(super) writes: u64,
     pub(super) write_failures: u64,
-    /// What it gains on true time, parts per million.
+    /// How much the clock gains on true time, parts per million.
     pub(super) drift_ppm: Option<f64>,
-    /// It had lost its time when it was first looked at in this boot.
+    /// The clock had lost its time at the first look of this boot.
     pub(super) lost_at_boot: bool,
 }
 
-/// A look at the clock.
+/// One look at the clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
     pub(super) outcome: Result<RtcReading, Error>,
@@ -33,18 +33,18 @@ pub(super) struct Look {
 }
 
 impl Found {
-    /// The last reading, if the last look brought one.
+    /// The last reading, if the last look was successful.
     pub(super) fn reading(&self) -> Option<RtcReading> {
         self.last.and_then(|look| look.outcome.ok())
     }
 
-    /// Whether it is more than a second from the system clock.
+    /// Returns true if the clock is more than a second from the system clock.
     pub(super) fn is_off(&self) -> bool {
         self.reading().is_some_and(|reading| reading.offset().abs() > OFF)
     }
 }
 
-/// More than this from a synchronised clock is unhealthy, seconds.
+/// A clock that is further than this from a synchronised clock is unhealthy, seconds.
 const OFF: f64 = 1.0;
 
 /// Keeps what is known of the clock.
@@ -57,7 +57,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Nothing is known yet, but for what `state` remembers.
+    /// Nothing is known yet, except what `state` has.
     pub(super) fn new(state: Arc<State>) -> Self {
         Self { state, found: Found::default(), at_boot: None, drift: Drift::default() }
     }
@@ -79,7 +79,7 @@ impl Watch {
             }
         }
         if outcome.is_ok_and(|reading| reading.offset().abs() <= WORTH_WRITING) {
-            // Set right by somebody else, or good enough after all.
+            // Another process set it right, or it is good enough after all.
             self.found.write_failure = None;
         }
         self.look_at_boot(&outcome);
@@ -87,7 +87,7 @@ impl Watch {
         self.follow(outcome.ok(), system, now);
     }
 
-    /// Takes what became of a write.
+    /// Takes the outcome of a write.
     pub(super) fn wrote(&mut self, outcome: Result<RtcReading, Error>, system: Option<f64>, now: Instant) {
         let before = self.found.reading().map(|reading| reading.offset());
         self.found.written = Some(now);
@@ -112,11 +112,11 @@ impl Watch {
         }
     }
 
-    /// Whether it is so wrong that a write is due, if the system clock is right.
+    /// Returns true if the clock is so wrong that a write is due, provided that the system clock is right.
     pub(super) fn wants_writing(&self, now: Instant) -> bool {
         let wrong = match self.found.last.map(|look| look.outcome) {
             Some(Ok(reading)) => reading.offset().abs() > WORTH_WRITING,
-            // Some drivers have other numbers for a clock that has lost its time, and it is a write that heals it.
+            // Some drivers return other errors for a clock that has lost its time, and a write repairs it.
             Some(Err(Error::LostTime | Error::Read(_))) => true,
             Some(Err(_)) | None => false,
         };
@@ -136,7 +136,7 @@ impl Watch {
         self.found.drift_ppm = self.drift.ppm().or(self.found.drift_ppm);
     }
 
-    /// The first look of a boot tells whether the clock kept its time while the node was off.
+    /// The first look of a boot shows whether the clock kept its time while the node was off.
     fn look_at_boot(&mut self, outcome: &Result<RtcReading, Error>) {
         if self.at_boot.is_some() {
             return;
@@ -150,8 +150,8 @@ impl Watch {
     }
 }
 
-/// What the clock showed at the first look of this boot, which this one is unless `state` knows of one before; none if it
-/// says nothing of the clock's time.
+/// What the clock showed at the first look of this boot. That is this look, unless `state` has an earlier one. None if
+/// the look does not show the clock's time.
 pub(super) fn first_look(outcome: &Result<RtcReading, Error>, state: &State) -> Option<RtcAtBoot> {
     match outcome {
         Ok(reading) => Some(state.rtc_at_boot(Some(reading.wall()))),
@@ -160,8 +160,9 @@ pub(super) fn first_look(outcome: &Result<RtcReading, Error>, state: &State) -> 
     }
 }
 
-/// So far behind the last time known to be right a clock may be whose battery is good: the kernel sets it every 11
-/// minutes, or nobody did for weeks. One in local time can be taken for an hour earlier, in the hour that exists twice.
+/// A clock with a good battery may be this far behind the last time known to be right: the kernel sets it every 11
+/// minutes, or it was not set for weeks. A clock in local time can be read one hour too early, in the hour that occurs
+/// twice.
 fn tolerance(shows: Shows) -> f64 {
     match shows {
         Shows::Utc => 60.0,
@@ -169,17 +170,17 @@ fn tolerance(shows: Shows) -> f64 {
     }
 }
 
-/// A deviation that is worth a write: several times what a good reading is off by, and what an RTC that was just
-/// written drifts by in an hour at most.
+/// A deviation that justifies a write: several times the error of a good reading, and more than an RTC drifts within an
+/// hour after a write.
 const WORTH_WRITING: f64 = 0.050;
 
-/// Writes are at least so far apart.
+/// Shortest time between writes.
 const BETWEEN_WRITES: Duration = Duration::from_secs(60);
 
-/// After one that failed: some clocks cannot be set to the fraction of a second at all.
+/// The same after a failed write: some clocks cannot be set to a fraction of a second at all.
 const AFTER_FAILURE: Duration = Duration::from_secs(600);
 
-/// A reading that may be as late says nothing of a drift.
+/// A reading that may be late by more than this is not used for the drift.
 const TOO_VAGUE: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
@@ -254,7 +255,7 @@ pub(super) mod tests {
                 watch.found().lost_at_boot
             };
             assert_eq!(lost("boot-1", outcome), expected, "{floor:?} {outcome:?}");
-            // The clock was written since, and the time is kept on; then the agent is started again.
+            // The clock was written in the meantime, and the time is saved further on. Then the agent starts again.
             state("boot-1").save_time(Wall(NOW * 1_000_000_000).plus(7_200.0));
             let shows = outcome.map_or(Shows::Utc, |seen| seen.shows);
             let again = lost("boot-1", Ok(RtcReading { shows, ..reading(0.0) }));
@@ -292,7 +293,7 @@ pub(super) mod tests {
         }
         assert_eq!(watch.found().drift_ppm, None);
         for minute in 30..45 {
-            // The RTC keeps true time; what moves is the system clock, by a slew that is known.
+            // The RTC keeps true time. The system clock is moved by a known slew.
             let system = 0.2 - 0.006 * f64::from(minute);
             watch.saw(Ok(reading(-system)), Some(system), at(minute));
         }
@@ -307,7 +308,7 @@ pub(super) mod tests {
         }
         let drift = watch.found().drift_ppm.unwrap();
         assert!((drift - 300.0).abs() < 1.0, "{drift}");
-        // Kept while true time is not known.
+        // The drift is kept while true time is not known.
         watch.saw(Ok(reading(0.5)), None, at(101));
         assert_eq!(watch.found().drift_ppm, Some(drift));
         let vague = RtcReading { late: Duration::from_millis(6), ..reading(0.7) };

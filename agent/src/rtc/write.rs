@@ -9,18 +9,18 @@ use super::{
     tick::{self, Access, Chip, Edge},
 };
 
-/// How a driver's clock takes a new time.
+/// How a driver's clock accepts a new time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Manner {
-    /// So long after a second began it must be written, so that the tick falls where it should. An MC146818 begins
-    /// its next second half a second after the write; other chips, a whole one.
+    /// The write must come this long after a second began, so that the tick is at the right moment. An MC146818 begins
+    /// its next second half a second after the write, other chips a whole second after it.
     delay: Duration,
-    /// How far off it may be when read back, seconds; I2C chips need milliseconds for each transfer.
+    /// Largest deviation when read back, seconds. I2C chips need milliseconds for each transfer.
     tolerance: f64,
 }
 
 impl Manner {
-    /// The manner of a driver; of one unknown, that of the MC146818, as hwclock has it.
+    /// The manner of a driver. For an unknown driver it is that of the MC146818, as in hwclock.
     pub(super) fn of(driver: Option<&str>) -> Self {
         match driver {
             None | Some("rtc_cmos") => Self { delay: Duration::from_millis(500), tolerance: 0.020 },
@@ -29,7 +29,7 @@ impl Manner {
     }
 }
 
-/// Sets the clock and reads it back; once more if it does not show what it should.
+/// Sets the clock and reads it back; twice if it does not show the right time after the first write.
 ///
 /// # Errors
 /// [`Error::NotPermitted`], [`Error::Write`], [`Error::TooLate`], [`Error::NotVerified`] and those of reading.
@@ -37,7 +37,7 @@ pub(super) fn verified(access: &impl Access, manner: &Manner, keeping: &Keeping)
     let mut failure = Error::NoTick;
     for _ in 0..2 {
         set(access, manner, keeping)?;
-        // A reading can only be late, and a busy machine makes it so: hence a second look before it counts.
+        // A reading can only be late, and on a busy machine it is. Hence a second look before the result counts.
         let mut rhythm = None;
         for _ in 0..2 {
             let edge = tick::next(access, &mut rhythm)?;
@@ -51,7 +51,8 @@ pub(super) fn verified(access: &impl Access, manner: &Manner, keeping: &Keeping)
     Err(failure)
 }
 
-/// What counts as late grows with each second that was missed: a machine that is never in time is served at last.
+/// The lateness that is accepted grows with each missed second, so that even a machine that is always late succeeds in
+/// the end.
 const LATENESS: [Duration; 5] = [
     Duration::from_millis(1),
     Duration::from_millis(2),
@@ -60,7 +61,7 @@ const LATENESS: [Duration; 5] = [
     Duration::from_millis(16),
 ];
 
-/// So long another program that has the clock is waited for.
+/// How long to wait for another program that has the clock.
 const BUSY_SECONDS: u32 = 10;
 
 /// The clock is open from shortly before the moment until it is set.
@@ -76,7 +77,7 @@ fn set(access: &impl Access, manner: &Manner, keeping: &Keeping) -> Result<(), E
                     access.tell_busy();
                 }
                 busy += 1;
-                // To the next second's moment.
+                // Waits for the same moment in the next second.
                 wait_until(moment);
                 continue;
             }
@@ -93,7 +94,7 @@ fn refused(error: sys::Error) -> Error {
     if error.not_permitted() { Error::NotPermitted(error) } else { Error::Write(error) }
 }
 
-/// Time to get ready for a write, nanoseconds.
+/// Time to prepare a write, nanoseconds.
 const LEAD: i64 = 2_000_000;
 
 /// The next second to write, and when to write it.
@@ -104,7 +105,7 @@ fn next_moment(now: Wall, delay: Duration) -> (i64, Wall) {
     (second, Wall(second * SECOND + delay))
 }
 
-/// Sleeps, then spins for the last millisecond, and says how late it is.
+/// Sleeps, then spins for the last millisecond. Returns how late it is.
 fn wait_until(moment: Wall) -> Duration {
     const SPIN: i64 = 1_000_000;
     loop {
@@ -131,7 +132,7 @@ mod tests {
 
     const MC146818: Manner = Manner { delay: Duration::from_millis(500), tolerance: 0.020 };
 
-    /// A busy machine may take part: what is asserted is what was read back, and that is within the tolerance.
+    /// A busy machine may run this test: it asserts only what was read back, which is within the tolerance.
     #[test]
     fn a_clock_from_2020_is_set_and_read_back_in_utc_and_local_time() {
         let (_folder, host) = host(None, Some(&tzif("<+08>-8")));
@@ -152,7 +153,7 @@ mod tests {
         let once = FakeChip { spoiled: (1, 300_000_000), ..FakeChip::new(0, 500_000_000) };
         verified(&&once, &MC146818, &keeping).unwrap();
         assert_eq!(once.writes.get(), 2);
-        // A chip that starts a whole second after the write, taken for one that needs half of it.
+        // The chip starts a whole second after the write, but is treated like one that needs half a second.
         let wrong = FakeChip::new(0, 0);
         let failure = verified(&&wrong, &MC146818, &keeping).unwrap_err();
         assert!(matches!(failure, Error::NotVerified { offset } if (offset + 0.5).abs() < 0.1), "{failure}");
@@ -168,7 +169,7 @@ mod tests {
         check(Some("rtc_cmos"), 10_200_000_000, (10, 10_500_000_000));
         check(Some("rtc_cmos"), 10_500_000_000, (11, 11_500_000_000));
         check(Some("rtc_cmos"), 10_900_000_000, (11, 11_500_000_000));
-        // Too near to get ready.
+        // Too close to prepare the write.
         check(Some("rtc_cmos"), 10_499_000_000, (11, 11_500_000_000));
         check(None, 10_200_000_000, (10, 10_500_000_000));
         check(Some("rtc-ds1307"), 10_200_000_000, (11, 11_000_000_000));

@@ -1,5 +1,5 @@
-//! Saved samples as text, both ways: a line for the boot and its clocks, a line per source, a line per sample. What
-//! is not exactly that is refused as a whole.
+//! Saved samples as text, and back: one line for the boot and its clocks, one line per source, one line per sample. Any
+//! other text is refused as a whole.
 use std::{
     fmt::Write,
     str::{FromStr, SplitWhitespace},
@@ -8,19 +8,19 @@ use std::{
 use ntp::{Clocks, Drift, Leap, Mono, Now, Samples, SavedSample, SourceSamples, Wall};
 use tracing::info;
 
-/// What a file of samples says.
+/// The content of a file of samples.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Saved {
-    /// The kernel's name of the boot.
+    /// The kernel's boot id.
     pub(super) boot_id: String,
-    /// What the samples are relative to.
+    /// The clock readings to which the samples are relative.
     pub(super) clocks: Clocks,
     /// The samples.
     pub(super) samples: Samples,
 }
 
 impl Saved {
-    /// The samples as of `now`; none if they do not hold any more.
+    /// The samples as of `now`; none if they are not valid any more.
     pub(crate) fn carry(self, now: Clocks) -> Option<Samples> {
         self.samples
             .carry(self.clocks, now)
@@ -34,11 +34,11 @@ pub(super) fn to_text(saved: &Saved) -> String {
     let Saved { boot_id, clocks: Clocks { now, raw }, samples: Samples { drift, sources } } = saved;
     let Drift { frequency_ppm, skew_ppm } = drift;
     let mut text = format!("{boot_id} {} {} {raw} {frequency_ppm} {skew_ppm}\n", now.wall.0, now.mono.0);
-    // A line end in a device's path would be a line of its own.
+    // A line end in a device's path would begin a new line.
     for source in sources.iter().filter(|source| !source.asked.contains('\n')) {
         let SourceSamples { name, asked, leap, stratum, reference_id, samples } = source;
         let reference_id = u32::from_be_bytes(*reference_id);
-        // Writing to a String cannot fail. What was asked comes last: a path may have spaces.
+        // Writing to a String cannot fail. The text that was asked for comes last, since a path may have spaces.
         let _ = writeln!(text, "{SOURCE} {} {stratum} {reference_id:08x} {name} {asked}", *leap as u8);
         for sample in samples {
             let SavedSample { at, offset, delay, dispersion, root_delay, root_dispersion } = sample;
@@ -50,9 +50,9 @@ pub(super) fn to_text(saved: &Saved) -> String {
 
 const SOURCE: &str = "source";
 
-/// What the text says; none if it is no such text.
+/// Parses the text; none if it is not a file of samples.
 pub(super) fn from_text(text: &str) -> Option<Saved> {
-    // A file that was cut short lacks the end of its last line.
+    // If the file was cut, the end of its last line is missing.
     let mut lines = text.strip_suffix('\n')?.split('\n');
     let mut words = lines.next()?.split_whitespace();
     let boot_id = words.next()?.to_owned();

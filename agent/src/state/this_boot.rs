@@ -1,5 +1,5 @@
-//! What was done in this boot of the node beside the engine's own count, each in a file that begins with the boot's name:
-//! what it says of another boot holds no more.
+//! What was done in this boot of the node, in addition to the engine's own count. Each fact is in a file that begins
+//! with the boot id: the content of a file from another boot is ignored.
 use super::State;
 
 const RAISES: &str = "floor";
@@ -10,7 +10,7 @@ const BOOTED: &str = "booted";
 pub(crate) enum Booted {
     /// It began.
     Began,
-    /// It has done what it can.
+    /// It has done what it could.
     Done,
 }
 
@@ -20,7 +20,7 @@ impl State {
         self.of_this_boot(RAISES).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
-    /// Once more.
+    /// Adds one to this number.
     pub(crate) fn count_raise(&self) {
         let raises = self.raises().saturating_add(1);
         self.keep(RAISES, &format!("{} {raises}\n", self.boot_id));
@@ -35,7 +35,7 @@ impl State {
         }
     }
 
-    /// It came so far.
+    /// Saves how far it came.
     pub(crate) fn save_booted(&self, booted: Booted) {
         let word = match booted {
             Booted::Began => "began",

@@ -1,5 +1,5 @@
-//! What of the state is not on disk, since the folder could not be written: kept here, tried again, and told. A disk that
-//! stays full costs one line in the log, not one for each file and minute.
+//! State that is not on disk, because the folder could not be written: kept here, tried again, and reported. A disk
+//! that stays full causes one line in the log, not one for each file and minute.
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::{Error, Form};
 
-/// Files that wait for a disk that takes them.
+/// Files that wait until the disk accepts them.
 #[derive(Debug, Default)]
 pub(super) struct Unsaved(Mutex<Files>);
 
@@ -22,11 +22,11 @@ struct Files {
     tried: Option<Instant>,
 }
 
-/// Between two tries of the same files.
+/// Pause between two tries of the same files.
 const PAUSE: Duration = Duration::from_secs(10);
 
 impl Unsaved {
-    /// A file was written, or is not wanted any more.
+    /// Records that a file was written, or is not wanted any more.
     pub(super) fn saved(&self, name: &str) {
         let mut files = self.files();
         if files.waiting.remove(name).is_some() && files.waiting.is_empty() {
@@ -35,7 +35,7 @@ impl Unsaved {
         }
     }
 
-    /// A file could not be written with this text.
+    /// Records that a file could not be written with this text.
     pub(super) fn failed(&self, name: &str, text: &str, form: Form, error: &Error) {
         let mut files = self.files();
         files.tried = Some(Instant::now());
@@ -48,22 +48,22 @@ impl Unsaved {
         files.trouble = Some(error.to_string());
     }
 
-    /// Why files are not saved; none if all are.
+    /// Why files are not saved; none if all are saved.
     pub(super) fn trouble(&self) -> Option<String> {
         self.files().trouble.clone()
     }
 
-    /// Whether this file is as it should be.
+    /// Returns true if this file is saved.
     pub(super) fn is_saved(&self, name: &str) -> bool {
         !self.files().waiting.contains_key(name)
     }
 
-    /// What this file is to say.
+    /// The text that this file must have.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         self.files().waiting.get(name).map(|(text, _)| text.clone())
     }
 
-    /// What is to be tried at `now`; nothing if it was tried just before.
+    /// The files to be tried at `now`; none if they were tried just before.
     pub(super) fn due(&self, now: Instant) -> Vec<(String, String, Form)> {
         let mut files = self.files();
         if files.tried.is_some_and(|tried| now.saturating_duration_since(tried) < PAUSE) {
@@ -73,7 +73,7 @@ impl Unsaved {
         files.waiting.iter().map(|(name, (text, form))| (name.clone(), text.clone(), *form)).collect()
     }
 
-    // Whole at every moment, so a thread that panicked while it held it left nothing half done.
+    // The value is valid at every moment, even after a thread panicked with the lock held.
     fn files(&self) -> MutexGuard<'_, Files> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,5 @@
-//! What may lie at /etc/localtime and /etc/timezone, and the line in which it is kept. Reads and writes one path;
-//! follows no link.
+//! What can be at /etc/localtime and /etc/timezone, and its form as one line. Reads and writes one path; follows no
+//! link.
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
@@ -7,15 +7,15 @@ use std::{
     path::Path,
 };
 
-/// What lies there.
+/// What is at the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     Absent,
-    /// A link, and where it leads.
+    /// A link, and its target.
     Link(String),
-    /// A plain file: its permissions and its octets.
+    /// A regular file: its permissions and its octets.
     Plain(u32, Vec<u8>),
-    /// A folder, a device, a large file, a link with a strange target: nothing that can be kept.
+    /// A folder, a device, a large file, or a link with an unusual target: it cannot be saved.
     Strange,
 }
 
@@ -23,7 +23,7 @@ pub(super) enum Entry {
 const LARGEST: u64 = 64 << 10;
 
 impl Entry {
-    /// What lies at `path`.
+    /// Reads what is at `path`.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let metadata = match fs::symlink_metadata(path) {
             Ok(metadata) => metadata,
@@ -43,7 +43,7 @@ impl Entry {
         Ok(Self::Plain(metadata.permissions().mode() & 0o777, octets))
     }
 
-    /// Puts it at `path`, in place of what is there, at once: a reader finds the one or the other.
+    /// Puts this at `path`, in place of what is there, atomically: a reader finds the old one or the new one.
     pub(super) fn put(&self, path: &Path) -> io::Result<()> {
         let folder = path.parent().unwrap_or(Path::new("/"));
         let mut name = std::ffi::OsString::from(".");
@@ -59,7 +59,7 @@ impl Entry {
             }
             Self::Plain(mode, octets) => {
                 let mut file = OpenOptions::new().write(true).create_new(true).mode(*mode).open(&beside)?;
-                // Whatever the umask is.
+                // Independent of the umask.
                 file.set_permissions(fs::Permissions::from_mode(*mode))?;
                 file.write_all(octets)?;
                 file.sync_all()?;
@@ -70,8 +70,7 @@ impl Entry {
         File::open(folder)?.sync_all()
     }
 
-    /// The zone that such an /etc/localtime stands for, as systemd tells it (localtime(5)); none if that cannot be
-    /// told.
+    /// The zone that such an /etc/localtime means, by the rule of systemd (localtime(5)); none if that cannot be told.
     pub(super) fn zone(&self) -> Option<&str> {
         match self {
             Self::Absent => Some("UTC"),
@@ -83,7 +82,7 @@ impl Entry {
         }
     }
 
-    /// As one line.
+    /// The entry as one line.
     pub(super) fn to_line(&self) -> String {
         match self {
             Self::Absent | Self::Strange => "absent".to_owned(),
@@ -95,7 +94,7 @@ impl Entry {
         }
     }
 
-    /// What such a line says.
+    /// Parses such a line.
     pub(super) fn from_line(line: &str) -> Option<Self> {
         if line == "absent" {
             return Some(Self::Absent);

@@ -14,11 +14,11 @@ pub(super) struct Files {
     host: HostRoot,
 }
 
-/// What lies there.
+/// What is at the paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) localtime: Entry,
-    /// Debian keeps the name in a file of its own, too.
+    /// Debian also keeps the name in a file of its own.
     pub(super) name_file: Entry,
 }
 
@@ -35,12 +35,12 @@ impl Files {
         Some(self.read().ok()?.localtime.zone()?.to_owned())
     }
 
-    /// Whether the host has data for the zone.
+    /// Checks that the host has data for the zone.
     pub(super) fn require(&self, name: &str) -> Result<(), Error> {
         let path = self.host.resolve(&Path::new("/usr/share/zoneinfo").join(name));
         let mut begin = [0; 4];
         let read = path.and_then(|path| {
-            // What is no plain file may never answer.
+            // If it is not a regular file, a read may wait without end.
             let is_file = path.metadata()?.is_file();
             if is_file { File::open(path)?.read_exact(&mut begin) } else { Ok(()) }
         });
@@ -53,14 +53,14 @@ impl Files {
         }
     }
 
-    /// What lies there now.
+    /// Reads what is there now.
     pub(super) fn read(&self) -> Result<Found, Error> {
         let read = |path| self.place(path).and_then(|place| Entry::read(&place)).map_err(failed(path));
         let found = Found { localtime: read(LOCALTIME)?, name_file: read(NAME_FILE)? };
         if found.localtime == Entry::Strange { Err(Error::Strange(LOCALTIME)) } else { Ok(found) }
     }
 
-    /// Makes it the host's zone, as `timedatectl set-timezone` does.
+    /// Sets this zone for the host, as `timedatectl set-timezone` does.
     pub(super) fn set(&self, name: &str, name_file: bool) -> Result<(), Error> {
         if name_file {
             self.put(NAME_FILE, &Entry::Plain(0o644, format!("{name}\n").into_bytes()))?;
@@ -68,7 +68,7 @@ impl Files {
         self.put(LOCALTIME, &Entry::Link(format!("../usr/share/zoneinfo/{name}")))
     }
 
-    /// Puts back what was there; a name that somebody else wrote stays.
+    /// Restores the former state. A name that another process wrote stays.
     pub(super) fn put_back(&self, former: &Former, found: &Found) -> Result<(), Error> {
         if former.has_name_file() && former.named_by_us(found) {
             self.put(NAME_FILE, &former.before.name_file)?;
@@ -80,7 +80,7 @@ impl Files {
         self.place(path).and_then(|place| entry.put(&place)).map_err(failed(path))
     }
 
-    /// Where it is here; its last name is no link that would be followed.
+    /// The path in this container. Its last component is not followed if it is a link.
     fn place(&self, path: &str) -> io::Result<PathBuf> {
         let path = Path::new(path);
         let folder = self.host.resolve(path.parent().unwrap_or(path))?;
@@ -92,7 +92,7 @@ fn failed(path: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Files { path, source }
 }
 
-/// Whether there is nothing of that kind: no such file, a file in place of a folder, or one that is too short.
+/// Returns true if there is no such data: the file does not exist, a part of its path is a file, or it is too short.
 fn absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),

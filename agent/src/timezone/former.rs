@@ -1,12 +1,14 @@
-//! What was there before our first change, and what we have set since: the text in the state directory, both ways.
+//! The state before the agent's first change, and the zones that the agent has set since: as the text in the state
+//! folder, and back.
 use super::{entry::Entry, files::Found};
 
-/// What is kept.
+/// What is saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Former {
-    /// What was there before us.
+    /// The state before the agent's first change.
     pub(super) before: Found,
-    /// The zones that we set: the newest, and the one before, since a crash may come between this note and the deed.
+    /// The zones that the agent set: the newest one, and the one before it, since a crash may come between this record
+    /// and the change.
     ours: Vec<String>,
 }
 
@@ -15,7 +17,7 @@ impl Former {
         Self { before, ours: Vec::new() }
     }
 
-    /// Notes that a zone is about to be set.
+    /// Records that a zone is about to be set.
     pub(super) fn will_set(&mut self, name: &str) {
         if self.ours.last().is_none_or(|last| last != name) {
             self.ours.push(name.to_owned());
@@ -23,27 +25,27 @@ impl Former {
         }
     }
 
-    /// Whether /etc/timezone was there, as a plain file: then it is written along.
+    /// Returns true if /etc/timezone existed as a regular file. Then it is written too.
     pub(super) fn has_name_file(&self) -> bool {
         matches!(self.before.name_file, Entry::Plain(..))
     }
 
-    /// Whether the name that goes along is right, too.
+    /// Returns true if the name in /etc/timezone is right too.
     pub(super) fn agrees(&self, found: &Found, name: &str) -> bool {
         !self.has_name_file() || found.names(name)
     }
 
-    /// Whether the zone is one that we set.
+    /// Returns true if the agent set the zone.
     pub(super) fn set_by_us(&self, found: &Found) -> bool {
         self.ours.iter().any(|name| found.shows(name))
     }
 
-    /// Whether the name beside it is.
+    /// Returns true if the agent wrote the name in /etc/timezone.
     pub(super) fn named_by_us(&self, found: &Found) -> bool {
         self.ours.iter().any(|name| found.names(name))
     }
 
-    /// For a reader.
+    /// A description for a reader.
     pub(super) fn describe(&self) -> String {
         self.before.describe()
     }
@@ -54,7 +56,7 @@ impl Former {
         format!("localtime {}\ntimezone {}\n{ours}", localtime.to_line(), name_file.to_line())
     }
 
-    /// What such a text says; none if it is no such text.
+    /// Parses such a text; none if it is not valid.
     pub(super) fn from_text(text: &str) -> Option<Self> {
         let mut lines = text.strip_suffix('\n')?.split('\n');
         let localtime = Entry::from_line(lines.next()?.strip_prefix("localtime ")?)?;
@@ -65,17 +67,17 @@ impl Former {
 }
 
 impl Found {
-    /// Whether the zone in force is this one.
+    /// Returns true if this zone is in force.
     pub(super) fn shows(&self, name: &str) -> bool {
         self.localtime.zone() == Some(name)
     }
 
-    /// Whether /etc/timezone has this name.
+    /// Returns true if /etc/timezone has this name.
     fn names(&self, name: &str) -> bool {
         matches!(&self.name_file, Entry::Plain(_, octets) if octets.trim_ascii() == name.as_bytes())
     }
 
-    /// For a reader.
+    /// A description for a reader.
     pub(super) fn describe(&self) -> String {
         match &self.localtime {
             Entry::Absent => "UTC, by no file".to_owned(),

@@ -1,4 +1,4 @@
-//! A host's tree in a scratch folder, and what becomes of its time zone.
+//! A host's tree in a scratch folder, and what happens to its time zone.
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
@@ -44,7 +44,7 @@ impl Host {
         symlink(target, self.path("etc/localtime")).unwrap();
     }
 
-    /// What is told by the next look, and what is reported then.
+    /// The news of the next look, and the report after it.
     fn look(&mut self, wish: &Wish) -> (Option<(TransitionKind, String)>, Option<TimezoneReport>) {
         self.now += INTERVAL;
         let Looked { report, done } = self.keeper.look(wish.clone(), self.now).expect("it is time");
@@ -93,7 +93,7 @@ fn a_zone_is_set_and_the_former_one_comes_back() {
     assert_eq!(fs::read(host.path("etc/localtime")).unwrap(), b"TZif2 and more");
     let report = host.look(&zone("Asia/Shanghai")).1.unwrap();
     assert_eq!((report.name.as_deref(), report.message.as_str()), (Some("Asia/Shanghai"), ""));
-    // The first is kept, whatever comes after it; a restart changes nothing.
+    // The first state is kept, whatever comes after it. A restart changes nothing.
     host.changes(&zone("Asia/Tokyo"), "The time zone is Asia/Tokyo; it was Asia/Shanghai");
     host.restart();
     assert_eq!(host.look(&zone("Asia/Tokyo")).0, None);
@@ -164,12 +164,12 @@ fn who_changes_it_is_answered_twice_in_ten_minutes() {
     host.now += CHANGES_WITHIN;
     assert_eq!(host.look(&ours).0, None);
     assert_eq!(host.localtime().as_deref(), Some("/usr/share/zoneinfo/Europe/Berlin"));
-    // Who puts it right is answered anew, and so is who changes it after that.
+    // If a process restores the zone, its next change is answered again.
     host.link(SHANGHAI);
     assert_eq!(host.look(&ours).1.unwrap().message, "");
     host.link("/usr/share/zoneinfo/Europe/Berlin");
     host.changes(&ours, "The time zone is Asia/Shanghai again; somebody else had set Europe/Berlin");
-    // The former one is not put over somebody else's.
+    // The former zone does not replace one that another process has set.
     host.link("/usr/share/zoneinfo/Europe/Berlin");
     host.changes(&Wish::Former, "The time zone stays Europe/Berlin, which somebody else has set");
     assert_eq!(host.localtime().as_deref(), Some("/usr/share/zoneinfo/Europe/Berlin"));
@@ -212,12 +212,12 @@ fn a_zone_that_the_host_has_not_is_named() {
         host.fails(&zone(name), "the host has no time zone");
         assert_eq!(host.localtime().as_deref(), Some("/usr/share/zoneinfo/Asia/Tokyo"), "{name}");
     }
-    // An alias that leads through the host's own root is one.
+    // An alias that leads through the host's own root is a zone too.
     symlink("/usr/share/zoneinfo/Asia/Shanghai", host.path("usr/share/zoneinfo/PRC")).unwrap();
     host.changes(&zone("PRC"), "The time zone is PRC; it was Asia/Tokyo");
     fs::remove_dir_all(host.path("usr/share/zoneinfo")).unwrap();
     host.fails(&zone("Asia/Shanghai"), "the host has no time zone");
-    // A link that leads nowhere any more is taken back all the same.
+    // A link to a missing target is restored all the same.
     host.changes(&Wish::Former, "The former time zone is back: Asia/Tokyo");
 }
 
@@ -245,7 +245,7 @@ fn what_cannot_be_kept_is_not_changed() {
 fn a_folder_that_cannot_be_written_is_said_and_tried_again() {
     let mut host = Host::new();
     fs::remove_dir(host.path("etc")).unwrap();
-    // Not even root can make a file here.
+    // Not even root can create a file here.
     symlink("/proc", host.path("etc")).unwrap();
     host.fails(&zone("Asia/Shanghai"), "/etc/localtime: ");
     fs::remove_file(host.path("etc")).unwrap();

@@ -1,5 +1,5 @@
-//! What the agent looks after beside its engine, four times a second: orders, report, keys, time zone, static pod, and the
-//! time on disk. Steers nothing itself.
+//! The agent's tasks beside its engine, four times a second: orders, report, keys, time zone, static pod, and the time
+//! on disk. Steers nothing itself.
 use std::{
     path::PathBuf,
     sync::Arc,
@@ -27,12 +27,12 @@ use crate::{
     timezone::TimezoneKeeper,
 };
 
-/// What is looked after beside the engine.
+/// The tasks beside the engine.
 pub(super) struct House {
     pub(super) reloader: Reloader,
     pub(super) journal: Arc<Journal>,
     pub(super) suspects: Arc<Suspects>,
-    /// When they were looked for.
+    /// When the last search for them began.
     pub(super) suspected: Option<time::Instant>,
     pub(super) server: Arc<Server>,
     pub(super) panics: Arc<Panics>,
@@ -40,26 +40,26 @@ pub(super) struct House {
     pub(super) timezone: TimezoneKeeper,
     pub(super) boot_pod: Option<BootPodKeeper>,
     pub(super) state: Arc<State>,
-    /// Why others may replace what is kept there, and when that was looked at.
+    /// Why other users may replace what is in the state folder, and when that was last checked.
     pub(super) exposure: (Option<String>, Option<Instant>),
     pub(super) key_files: KeyFiles,
     pub(super) keys_directory: PathBuf,
 }
 
-/// How often the time is kept on disk: what a boot without RTC is compared with.
+/// Interval at which the time is saved on disk: a boot without RTC is compared with it.
 const KEEP_TIME: Duration = Duration::from_secs(60);
 
-/// How often those who could steer the clock are looked for while somebody does.
+/// Interval at which programs that could steer the clock are searched for during a conflict.
 const LOOK_FOR_SUSPECTS: Duration = Duration::from_secs(10);
 
-/// How often the rights of the state folder are looked at.
+/// Interval at which the rights of the state folder are checked.
 const LOOK_FOR_EXPOSURE: Duration = Duration::from_secs(30);
 
 impl House {
-    /// Until SIGTERM or SIGINT.
+    /// Runs until SIGTERM or SIGINT.
     ///
     /// # Errors
-    /// When a part ended by itself.
+    /// If a part has ended by itself.
     pub(super) async fn keep(mut self, engine: &JoinHandle<()>) -> Result<(), Error> {
         let (state, server) = (Arc::clone(&self.state), Arc::clone(&self.server));
         let (key_server, keys) = (self.reloader.key_server.clone(), self.keys_directory.clone());
@@ -82,7 +82,7 @@ impl House {
             if time::Instant::now() < rested {
                 continue;
             }
-            // Each by itself: what panics each time does not keep the others from their turn.
+            // Each task by itself: if one panics each time, the others still run.
             let panics = Arc::clone(&self.panics);
             let looked = panics
                 .once(Part::House, || self.reloader.look())
@@ -98,7 +98,7 @@ impl House {
         }
     }
 
-    /// Brings the report up to date with what is not the engine's.
+    /// Updates those parts of the report that are not the engine's.
     fn look_round(&mut self) {
         self.hand_over_keys();
         let now = clock::now().wall;
@@ -118,8 +118,8 @@ impl House {
         }
     }
 
-    /// While somebody else steers the clock: who that could be. In a thread of its own, since there may be thousands of
-    /// processes.
+    /// During a conflict, searches for the programs that could steer the clock. It has a thread of its own, since there
+    /// may be thousands of processes.
     fn look_for_suspects(&mut self) {
         if !self.journal.in_conflict() {
             if self.suspected.take().is_some() {
@@ -132,12 +132,12 @@ impl House {
             self.suspected = Some(time::Instant::now());
             let (suspects, panics) = (Arc::clone(&self.suspects), Arc::clone(&self.panics));
             let scan = move || panics.once(Part::Suspects, || suspects.scan()).unwrap_or_default();
-            // Without one the list stays as it is, and the next look is soon.
+            // Without a thread the list stays as it is, and the next search is soon.
             let _ = std::thread::Builder::new().name("suspects".to_owned()).spawn(scan);
         }
     }
 
-    /// Whether other users may write where the state is kept: told once for each reason.
+    /// Checks whether other users may write the state folder. Each reason is reported once.
     fn look_for_exposure(&mut self) {
         let (told, looked) = &mut self.exposure;
         if looked.is_some_and(|at| at.elapsed() < LOOK_FOR_EXPOSURE) {
@@ -153,7 +153,8 @@ impl House {
         *told = why;
     }
 
-    /// Keys are read anew each time: a volume of Kubernetes changes behind its names, and a file within a clock's tick.
+    /// Reads the keys again each time: a Kubernetes volume changes behind its names, and a file can change within one
+    /// tick of the clock.
     fn hand_over_keys(&mut self) {
         let running = self.reloader.running.as_ref();
         let names = running.map(|running| running.checked.serve().keys.as_slice()).unwrap_or_default();
@@ -162,7 +163,7 @@ impl House {
         }
     }
 
-    /// Plain NTP goes on whatever becomes of key exchanges and files with keys; so `serving` is about the former.
+    /// Faults of key exchanges and of files with keys do not stop plain NTP, so `serving` is about plain NTP alone.
     fn server_report(&self) -> ServerReport {
         let mut report = self.server.report();
         for trouble in [self.key_files.trouble(), self.reloader.key_server.trouble()] {
@@ -174,7 +175,7 @@ impl House {
         report
     }
 
-    /// Whether it was kept: a time that may be wrong is no floor for the next boot.
+    /// Returns true if the time was saved. A time that may be wrong must not be the floor of the next boot.
     fn keep_time(&self) -> bool {
         let knows = self.journal.knows_true_time();
         if knows {
@@ -184,7 +185,7 @@ impl House {
     }
 }
 
-/// We write the RTC if the profile says so and its clock is ours to set, and nobody else steers it.
+/// The agent writes the RTC if the profile says so, if it may set the clock, and if no other process steers the clock.
 fn rtc_policy(reloader: &Reloader, in_conflict: bool) -> RtcPolicy {
     let checked = reloader.running.as_ref().map(|running| &running.checked);
     let ours = reloader.may_set_clock && !in_conflict;

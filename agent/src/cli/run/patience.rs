@@ -1,4 +1,4 @@
-//! Waiting for one's turn: who has the lock is said, once, and shown in the report meanwhile.
+//! Waits for the lock. The lock's holder is logged once, and named in the report meanwhile.
 use std::{path::Path, sync::Arc};
 
 use contract::{Assignment, ProfileError, ProfileFailure};
@@ -14,19 +14,19 @@ use crate::{
     report::{Journal, ProfileStatus},
 };
 
-/// One who waits.
+/// A process that waits.
 #[derive(Debug)]
 pub(super) struct Patience {
     waiting: Waiting,
     told: Option<String>,
 }
 
-/// Whose turn it is.
+/// Whether this process may run.
 #[derive(Debug)]
 pub(super) enum Turn {
-    /// Ours; without a lock where the state folder cannot have one.
+    /// It may; without a lock if the state folder cannot have one.
     Ours(Option<Lock>),
-    /// The turn of somebody else, who is named for a reader.
+    /// Another process must end first. It is named for a reader.
     Wait(String),
 }
 
@@ -51,7 +51,7 @@ impl Patience {
                 }
                 Turn::Wait(holder)
             }
-            // Another agent was seen: one error does not mean that it is gone.
+            // Another agent was seen before: one error does not mean that it has ended.
             Err(error) if let Some(holder) = self.told.clone() => {
                 warn!(%error, holder, "State folder cannot be locked; waiting on");
                 Turn::Wait(holder)
@@ -63,8 +63,8 @@ impl Patience {
         }
     }
 
-    /// Looks until it is our turn; none if SIGTERM or SIGINT comes before that. Health is that of one who waits, and the
-    /// report says for whom: an agent that is killed for waiting would only wait again.
+    /// Looks until this process may run; none if SIGTERM or SIGINT comes first. A waiting agent counts as alive, and
+    /// its report names the holder: an agent that a probe kills for waiting would only wait again.
     pub(super) async fn keep(mut self, journal: &Arc<Journal>, liveness: &Liveness) -> Option<Option<Lock>> {
         loop {
             match self.look() {
