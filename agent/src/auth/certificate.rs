@@ -1,5 +1,5 @@
-//! Whether a key exchange's server is who it says. Roots and a time in, a verifier for rustls out. The chain, the name
-//! and the signatures are always tested; only the time to test them at can be left open.
+//! Verifies the certificate of a key exchange's server. Roots and a time in; a verifier for rustls out. The chain, the
+//! name and the signatures are always verified. Only the time of the verification may be left open.
 use std::{fs, io, path::Path, sync::Arc};
 
 use rustls::{
@@ -17,12 +17,12 @@ use rustls::{
 
 use crate::text;
 
-/// At what time a certificate must be valid.
+/// The time at which a certificate must be valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Validity {
     /// Seconds since 1970.
     At(u64),
-    /// At any: for a clock that knows nothing, and that is to be set by what this server says.
+    /// At any time: for a clock that is known to be wrong, and that is to be set by this server's time.
     Ever,
 }
 
@@ -41,7 +41,7 @@ pub(super) enum Error {
     Build(#[from] VerifierBuilderError),
 }
 
-/// The certificates that are trusted: those in the PEM file at `path`, else Mozilla's.
+/// The trusted certificates: those in the PEM file at `path`, or else Mozilla's.
 pub(super) fn roots(path: Option<&Path>) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     let Some(path) = path else {
@@ -59,7 +59,7 @@ pub(super) fn roots(path: Option<&Path>) -> Result<RootCertStore, Error> {
     if roots.is_empty() { Err(Error::Empty(file())) } else { Ok(roots) }
 }
 
-/// Tests certificates at a time that is not the system clock's.
+/// Verifies certificates at a time that is not the system clock's.
 #[derive(Debug)]
 pub(super) struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,
@@ -77,7 +77,7 @@ impl Verifier {
     }
 }
 
-/// More certificates than a chain has. Each try at an open time passes one that began later.
+/// More than the certificates of a chain. If the time is open, each try moves past one certificate that began later.
 const MOST_TRIES: usize = 8;
 
 impl ServerCertVerifier for Verifier {
@@ -96,7 +96,7 @@ impl ServerCertVerifier for Verifier {
             Validity::At(seconds) => return verify(at(seconds)),
             Validity::Ever => at(0),
         };
-        // The chain was valid at some time if it was when the last of its certificates began.
+        // If the chain was ever valid, it was when the last of its certificates began.
         for _ in 0..MOST_TRIES {
             match verify(time) {
                 Err(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
@@ -152,7 +152,7 @@ mod tests {
             "file ca.pem: a certificate in it",
         );
         check("-----BEGIN CERTIFICATE-----\n?\n", "file ca.pem: ");
-        // A mark before it hides no certificate.
+        // A byte order mark before it hides no certificate.
         check(
             "\u{feff}-----BEGIN CERTIFICATE-----\r\nAAAA\r\n-----END CERTIFICATE-----\r\n",
             "file ca.pem: a certificate in it",

@@ -1,5 +1,5 @@
-//! The cryptography behind the `ntp` crate's `Mac`, by RustCrypto: digests with a shared key. Octets in, octets out; keys
-//! come from elsewhere.
+//! The cryptography for the `ntp` crate's `Mac`, with RustCrypto: digests with a shared key. Octets in, octets out; the
+//! caller provides the keys.
 use aes::{Aes128, Aes256, cipher::KeyInit};
 use cmac::Cmac;
 use md5::{Digest, Md5};
@@ -59,7 +59,7 @@ mod tests {
         // SP 800-38B, D.3, example 2.
         let key = octets("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4");
         check(Kind::Aes256, &key, &message, "28a7023f452e8f82bd4bf28d8c37c35c");
-        // Key and message are hashed one after the other: RFC 1321 A.5, FIPS 180-4's "abc".
+        // The key is hashed before the message: RFC 1321 A.5, FIPS 180-4's "abc".
         check(Kind::Md5, b"a", b"bc", "900150983cd24fb0d6963f7d28e17f72");
         check(Kind::Sha1, b"ab", b"c", "a9993e364706816aba3e25717850c26c9cd0d89d");
         let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";

@@ -1,6 +1,6 @@
-//! One NTS key exchange (RFC 8915 §4): TLS 1.3 with whom the user named, records through it, keys out of it. The server
-//! is tried at all addresses of its name ([`race`]). All exchanges share one thread ([`exchanger`]). A question in; a
-//! session and whom to ask with it out, or the reason why not, for the user to read.
+//! One NTS key exchange (RFC 8915 §4): TLS 1.3 with the server that the user named, records through it, keys out of it.
+//! All addresses of the server's name are tried ([`race`]). All exchanges share one thread ([`exchanger`]). A question
+//! in; a session and the NTP server's addresses out, or the reason for a failure, for the user.
 use std::{
     io,
     net::{IpAddr, SocketAddr},
@@ -34,57 +34,57 @@ mod race;
 
 pub(crate) use exchanger::{Exchanger, Pending};
 
-/// With whom keys are to be exchanged.
+/// A request for a key exchange.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
-    /// Which engine asked, for those that have been replaced in the meantime.
+    /// The engine that asked. It may have been replaced in the meantime.
     pub(crate) epoch: u64,
-    /// For which source.
+    /// The source that needs keys.
     pub(crate) source: SourceId,
-    /// Host name or address: what the certificate must be for.
+    /// Host name or address, which the certificate must have.
     pub(crate) host: String,
-    /// The one of its addresses to connect to; none for any.
+    /// The address to connect to; none for any address of the host.
     pub(crate) with: Option<IpAddr>,
     /// TCP port.
     pub(crate) port: u16,
-    /// File with the certificates to trust; none for the public ones.
+    /// File with the trusted certificates; none for the public ones.
     pub(crate) ca: Option<PathBuf>,
-    /// When the certificate must be valid.
+    /// The time at which the certificate must be valid.
     pub(crate) validity: Validity,
 }
 
-/// What came of it.
+/// The result of a key exchange.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// As in the question.
     pub(crate) epoch: u64,
     /// As in the question.
     pub(crate) source: SourceId,
-    /// The session; or why there is none.
+    /// The session, or why there is none.
     pub(crate) outcome: Result<Agreed, Failure>,
 }
 
 /// Why there is no session, for a reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// The server's name does not resolve. No server was asked, so none needs to be spared.
+    /// The server's name does not resolve. No server was contacted, so there is no need to wait before the next try.
     Unresolved(String),
     /// The exchange itself failed.
     Refused(String),
 }
 
-/// What was agreed on.
+/// The result of a successful exchange.
 #[derive(Debug)]
 pub(crate) struct Agreed {
     /// Keys and cookies.
     pub(crate) session: Session,
-    /// The NTP server's; never empty.
+    /// The NTP server's addresses; never empty.
     pub(crate) addresses: Vec<IpAddr>,
-    /// Its UDP port, if the server named one.
+    /// The NTP server's UDP port, if the server named one.
     pub(crate) port: Option<u16>,
 }
 
-/// Why nothing was.
+/// Why an exchange failed.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("the name does not resolve: {0}")]
@@ -122,7 +122,7 @@ enum Error {
 }
 
 impl From<io::Error> for Error {
-    /// rustls' errors come wrapped.
+    /// rustls' errors are wrapped in I/O errors.
     fn from(error: io::Error) -> Self {
         match error.downcast::<rustls::Error>() {
             Ok(tls) => tls.into(),
@@ -150,7 +150,7 @@ impl From<rustls::Error> for Error {
     }
 }
 
-/// Exchanges keys with the server that has the name, at any of its addresses.
+/// Exchanges keys with the host in the question, at any of its addresses.
 async fn exchange(question: &Question, resolver: &Resolver) -> Result<Agreed, Failure> {
     let Question { host, port, .. } = question;
     let told = |error: Error| match error {
@@ -191,10 +191,10 @@ async fn agree(question: &Question, resolver: &Resolver) -> Result<Agreed, Error
     Ok(Agreed { session, addresses, port })
 }
 
-/// To connect to one address: a lost SYN is sent again after 1 and 3 s.
+/// Time limit for a connection to one address. A lost SYN is sent again after 1 and 3 s.
 const LONGEST_CONNECT: Duration = Duration::from_secs(4);
 
-/// For all that is said with one address. On the far side of the world it takes a second.
+/// Time limit for the whole exchange with one address. On the other side of the world it takes a second.
 const LONGEST_TALK: Duration = Duration::from_secs(5);
 
 fn configuration(question: &Question) -> Result<ClientConfig, Error> {
@@ -207,22 +207,22 @@ fn configuration(question: &Question) -> Result<ClientConfig, Error> {
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     config.alpn_protocols = vec![key_exchange::ALPN.to_vec()];
-    // A resumed connection would show the server that we have been there before, and saves little.
+    // A resumed connection would show the server that it is the same client again, and saves little.
     config.resumption = Resumption::disabled();
     Ok(config)
 }
 
-/// What a server did wrong says more than that others were silent.
+/// The most informative error: one about what a server did wrong says more than one about a server that did not answer.
 fn most_telling(mut errors: Vec<Error>) -> Error {
     let silence = |error: &Error| matches!(error, Error::Network(_) | Error::Slow(_));
     if let Some(index) = errors.iter().position(|error| !silence(error)) {
         return errors.swap_remove(index);
     }
-    // A name that resolves has an address, so there is no error only if the attempt panicked.
+    // A name that resolves has an address, so there is no error only if an attempt panicked.
     errors.pop().unwrap_or_else(|| Error::Fault("no attempt ended".to_owned()))
 }
 
-/// Sends our records through TLS and reads the server's, to their end.
+/// Sends the client's records through TLS, and reads the server's to their end.
 async fn talk(
     tls: TlsConnector,
     name: ServerName<'static>,
@@ -240,7 +240,7 @@ async fn talk(
         let connection = stream.get_ref().1;
         *key = connection.export_keying_material(*key, key_exchange::EXPORTER_LABEL, Some(&context))?;
     }
-    // The answer is whole; that we say good-bye is for the server's comfort.
+    // The answer is complete. The shutdown is only a courtesy to the server.
     let _ = stream.shutdown().await;
     Ok((Session::new(keys, std::mem::take(&mut established.cookies)), established))
 }

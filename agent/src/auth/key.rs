@@ -1,5 +1,5 @@
-//! Files with one shared key, as chrony's key file has it: a line `id type key`. Text in, a key out; whatever is wrong
-//! is said with its place. A file is read anew for each request, so that a key that is changed is used at once.
+//! Files with one shared key, in the form of chrony's key file: a line `id type key`. Text in, a key out; an error
+//! names its place. A file is read again for each request, so that a changed key is used at once.
 use std::{fmt, io, path::Path};
 
 use tracing::warn;
@@ -9,9 +9,9 @@ use crate::text;
 /// A key, ready for use.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Key {
-    /// Its number, by which both sides mean the same key.
+    /// The key's number, by which both sides identify it.
     pub(crate) id: u32,
-    /// What is done with it.
+    /// How it is used.
     pub(super) kind: Kind,
     /// The key itself.
     pub(super) secret: Vec<u8>,
@@ -35,7 +35,7 @@ pub(super) enum Kind {
     Aes256,
 }
 
-/// As chrony names them.
+/// The names of the kinds in chrony.
 const KINDS: [(&str, Kind); 7] = [
     ("MD5", Kind::Md5),
     ("SHA1", Kind::Sha1),
@@ -74,7 +74,7 @@ pub(crate) struct KeyFile {
 }
 
 impl KeyFile {
-    /// The key that the file at `path` holds now. What is weak about it is logged once.
+    /// The present key in the file at `path`. A weakness of the key is logged once.
     pub(crate) fn key(&mut self, path: &Path) -> Result<Key, Error> {
         // The engine's thread must not wait for the other end of a pipe.
         let key = parse(&text::read_plain(path, LARGEST_FILE)?)?;
@@ -88,10 +88,10 @@ impl KeyFile {
     }
 }
 
-/// A key of a thousand bits is one line of 300 octets; the rest is room for comments.
+/// A key of a thousand bits is one line of 300 octets. The rest is for comments.
 const LARGEST_FILE: u64 = 64 * 1024;
 
-/// Fewer bits than this can be guessed from one recorded packet.
+/// A key with fewer bits than this can be guessed from one recorded packet.
 const FEWEST_BITS: usize = 80;
 
 impl Key {
@@ -106,7 +106,8 @@ impl Key {
     }
 }
 
-/// Reads a file's text. Empty lines and what begins with `#`, `!`, `;` or `%` are comments, as in chrony's.
+/// Parses a file's text. Empty lines, and lines that begin with `#`, `!`, `;` or `%`, are comments, as in chrony's
+/// file.
 fn parse(text: &str) -> Result<Key, Error> {
     let mut key = None;
     for (index, content) in text.lines().enumerate() {

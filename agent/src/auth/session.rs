@@ -1,5 +1,5 @@
-//! What a key exchange leaves behind: two keys and up to eight cookies. A header in, a sealed request out; a reply in,
-//! its cookies kept. A cookie is used once, so that nobody can follow a node by it (RFC 8915 §10.1).
+//! The result of a key exchange: two keys and up to eight cookies. A header in, a sealed request out; a reply in, its
+//! cookies kept. A cookie is used only once, so that it cannot be used to track a node (RFC 8915 §10.1).
 use std::{collections::VecDeque, fmt};
 
 use ntp::{
@@ -36,7 +36,7 @@ pub(super) enum Error {
 }
 
 impl Session {
-    /// After an exchange.
+    /// A session after an exchange.
     pub(super) fn new([c2s, s2c]: [[u8; KEY_LEN]; 2], cookies: Vec<Vec<u8>>) -> Self {
         Self {
             client_to_server: SivKey::new(c2s),
@@ -51,13 +51,13 @@ impl Session {
         sys::random::fill(&mut id)?;
         sys::random::fill(&mut nonce)?;
         let cookie = self.cookies.pop_front().ok_or(Error::NoCookies)?;
-        // The reply brings one for the one that is used here.
+        // The reply brings a cookie to replace the one that is used here.
         let missing = (COOKIES - 1).saturating_sub(self.cookies.len());
         let datagram = nts::request(header, (&id, &nonce), &cookie, missing, &self.client_to_server)?;
         Ok((datagram, id))
     }
 
-    /// How many cookies are left.
+    /// The number of cookies that are left.
     pub(super) fn cookies(&self) -> usize {
         self.cookies.len()
     }
@@ -66,7 +66,8 @@ impl Session {
     pub(super) fn open(&mut self, datagram: &[u8], id: &UniqueId) -> Result<(), nts::Refusal> {
         let cookies = nts::open(datagram, id, &self.server_to_client)?;
         self.cookies.extend(cookies);
-        // A server may give more than asked for; the oldest are the first to be forgotten by it.
+        // A server may give more than were asked for. The oldest are dropped, since the server forgets their keys
+        // first.
         let surplus = self.cookies.len().saturating_sub(COOKIES);
         self.cookies.drain(..surplus);
         Ok(())
@@ -87,7 +88,7 @@ mod tests {
         extension::fields(datagram, HEADER_LEN).flatten().map(|f| (f.kind, f.body.to_vec())).collect()
     }
 
-    /// A server's reply to a request of the session, with so many cookies.
+    /// A server's reply to a request of the session, with this number of cookies.
     fn reply(request: &[u8], cookies: usize) -> Vec<u8> {
         let mut datagram = vec![0x24; HEADER_LEN];
         extension::append(&mut datagram, 0x0104, &fields(request)[0].1).unwrap();

@@ -1,18 +1,19 @@
-//! AEAD_AES_SIV_CMAC_256 (RFC 5297) behind the `ntp` crate's trait, by RustCrypto. A key, octets and a nonce in, octets out.
+//! AEAD_AES_SIV_CMAC_256 (RFC 5297) for the `ntp` crate's trait, with RustCrypto. A key, octets and a nonce in, octets
+//! out.
 use std::sync::Mutex;
 
 use aes_siv::{KeyInit, siv::Aes128Siv};
 use ntp::{key_exchange::KEY_LEN, nts::Aead};
 
-/// A key, and what depends on it alone, made once.
+/// A key, and values that depend on it alone, computed once.
 pub(crate) struct SivKey {
     key: [u8; KEY_LEN],
-    /// Changed by each use, and left as it was.
+    /// Each use changes it and restores it.
     ready: Mutex<Aes128Siv>,
 }
 
 impl SivKey {
-    /// Of both halves: what authenticates, and what encrypts (RFC 5297 §2.2).
+    /// Makes a key of both halves: the one that authenticates, and the one that encrypts (RFC 5297 §2.2).
     pub(crate) fn new(key: [u8; KEY_LEN]) -> Self {
         Self { key, ready: Mutex::new(Aes128Siv::new(&key.into())) }
     }
@@ -20,7 +21,7 @@ impl SivKey {
     fn with<T>(&self, work: impl FnOnce(&mut Aes128Siv) -> T) -> T {
         match self.ready.try_lock() {
             Ok(mut ready) => work(&mut ready),
-            // Another thread has it: to make one costs less than to wait.
+            // Another thread uses it: to make another one costs less than to wait.
             Err(_) => work(&mut Aes128Siv::new(&self.key.into())),
         }
     }
@@ -71,8 +72,8 @@ mod tests {
         assert_eq!(key.open(&[1; 16], b"header", &sealed).as_deref(), Some(&b"cookie"[..]));
     }
 
-    /// RFC 5297 A.2 has two headers beside a nonce; with the standard's own order of headers and nonce we agree if this
-    /// does.
+    /// RFC 5297 A.2 has two headers besides a nonce. If this test passes, the order of headers and nonce is that of the
+    /// standard.
     #[test]
     fn the_nonce_is_the_last_header() {
         let octets = |hex: &str| -> Vec<u8> {

@@ -1,20 +1,20 @@
-//! Which upstreams can be asked with the keys that are there: after a boot none may be, since Secrets come with the agent.
-//! What the profile asks of its upstreams (proof, agreement) holds for those that are left, too. Reads no key, only whether
-//! there is such a file.
+//! Finds the upstreams that can be asked with the present keys. After a boot there may be no keys, since Secrets come
+//! with the agent. The profile's conditions for its upstreams (proof, agreement) hold for the remaining ones too. Reads
+//! no key; only checks that its file exists.
 use std::path::Path;
 
 use ntp::{Auth, Config, Source, Upstream};
 
-/// What is left of a configuration.
+/// What remains of a configuration.
 #[derive(Debug)]
 pub(super) struct Usable {
-    /// Why some are not in it, or none: a line each.
+    /// Why sources are missing in it, or why there is none: one line each.
     pub(super) left_out: Vec<String>,
-    /// None if nobody could be followed.
+    /// None if no source could be followed.
     pub(super) config: Option<Config>,
 }
 
-/// Leaves out the sources whose key, or certificates of their own, are no file in `keys`.
+/// Removes the sources whose key, or whose own certificates, have no file in `keys`.
 pub(super) fn with_keys_in(mut config: Config, keys: &Path) -> Usable {
     // By the company that they have in the profile: the others must not be believed just because these are missing.
     let all = config.sources_in_force();
@@ -50,7 +50,7 @@ pub(super) fn with_keys_in(mut config: Config, keys: &Path) -> Usable {
     Usable { left_out, config: trouble.is_none().then_some(config) }
 }
 
-/// The file that it needs and that is not there.
+/// A file that the source needs, and that does not exist.
 fn missing<'a>(source: &'a Source, keys: &Path) -> Option<&'a str> {
     let file = match &source.auth {
         Auth::Key(file) => file,
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::{assemble, scratch::Scratch};
 
-    /// The names that are left of upstreams a, b, … with these lines each, and what was said.
+    /// The names of the remaining upstreams a, b, …, which have these lines each, and the messages.
     fn left(more: &str, upstreams: &[&str]) -> (Option<String>, String) {
         let folder = Scratch::new();
         fs::write(folder.path().join("there"), "1 SHA256 x").unwrap();
@@ -117,7 +117,7 @@ mod tests {
         check("", &["key = 'gone'", "key = 'there'", ""], Some("bc"), "Upstream a needs");
         check("", &["key = 'gone'\nnoselect = true", ""], Some("b"), "Upstream a needs");
         check("[clock]\nminSources = 2", &["nts = { ca = 'gone' }", "nts = {}"], None, "fewer");
-        // Two of four have to agree; one of them alone is not enough.
+        // Two of four have to agree; one alone is not enough.
         check("", &["key = 'gone'", "key = 'gone'", "key = 'gone'", "nts = {}"], None, "fewer");
         let own_clock = "[stratum]\nlocal = 10";
         check(own_clock, &["noselect = true\nkey = 'gone'", "noselect = true"], None, "fewer");

@@ -1,5 +1,6 @@
-//! What the platform tells of the clock beside its readings: that somebody set it, and that the node was asleep. Both
-//! may be absent; then a jump is noticed at the next second, and a sleep by the sources. Reads clocks, moves nothing.
+//! What the platform reports of the clock besides its readings: that another process set it, and that the node was
+//! suspended. Both reports may be missing. Then a jump is noticed within a second, and a suspension by the sources.
+//! Reads clocks, moves nothing.
 use std::os::fd::{AsFd, BorrowedFd};
 
 use sys::alarm::ClockAlarm;
@@ -7,20 +8,20 @@ use tracing::info;
 
 use crate::clock;
 
-/// The alarm, and how long the node was asleep so far.
+/// The alarm, and how long the node was suspended so far.
 pub(super) struct ClockWatch {
     alarm: Option<ClockAlarm>,
-    /// CLOCK_BOOTTIME minus CLOCK_MONOTONIC, nanoseconds, if it can be told at this moment.
+    /// CLOCK_BOOTTIME minus CLOCK_MONOTONIC, nanoseconds, if it can be read at this moment.
     ahead: Box<dyn Fn() -> Option<i64> + Send>,
-    /// The same when it was looked at last.
+    /// The same at the last look.
     known: Option<i64>,
 }
 
-/// Less than this is the time between reading two clocks, nanoseconds.
+/// A smaller difference, nanoseconds, is only the time between two readings.
 const SLEEP: i64 = 1_000_000;
 
 impl ClockWatch {
-    /// Of this node's clocks.
+    /// Watches this node's clocks.
     pub(super) fn new() -> Self {
         let alarm = ClockAlarm::new();
         if let Err(error) = &alarm {
@@ -34,19 +35,19 @@ impl ClockWatch {
         Self { alarm, ahead, known }
     }
 
-    /// To be waited for: readable when somebody has set the clock.
+    /// The descriptor to wait for: it is readable when a process has set the clock.
     pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.alarm.as_ref().map(AsFd::as_fd)
     }
 
-    /// Makes the descriptor quiet again.
+    /// Makes the descriptor not readable again.
     pub(super) fn clear(&self) {
         if let Some(alarm) = &self.alarm {
             alarm.clear();
         }
     }
 
-    /// So many seconds was the node asleep since the last call; none if it was not.
+    /// How many seconds the node was suspended since the last call; none if it was not.
     pub(super) fn asleep(&mut self) -> Option<f64> {
         let ahead = (self.ahead)()?;
         let grown = ahead.saturating_sub(self.known.replace(ahead)?);
@@ -60,7 +61,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A node that was asleep for as long as is said, nanoseconds.
+    /// A node that was suspended for the given time, nanoseconds.
     pub(in super::super) fn sleeper() -> (ClockWatch, Arc<Mutex<Option<i64>>>) {
         let slept = Arc::new(Mutex::new(Some(7_000_000_000)));
         let ahead = Arc::clone(&slept);
@@ -79,7 +80,7 @@ pub(super) mod tests {
         check(Some(12_000_900_000), Some(5.0));
         check(Some(12_000_900_000), None);
         check(Some(12_000_000_000), None);
-        // What cannot be told now is told later.
+        // If the time cannot be read now, it is reported later.
         check(None, None);
         check(Some(13_500_000_000), Some(1.5));
         assert!(watch.descriptor().is_none());
@@ -90,7 +91,7 @@ pub(super) mod tests {
         let mut watch = ClockWatch::new();
         assert!(watch.descriptor().is_some());
         watch.clear();
-        // A test that is asleep itself is none.
+        // If the test itself was suspended, it proves nothing.
         assert!(watch.asleep().is_none());
     }
 }

@@ -1,5 +1,5 @@
-//! The clocks of this machine that the engine reads as sources: opened at the first reading, kept open, and opened
-//! anew after a failure. What a reading is worth is the engine's to say.
+//! The clocks of this machine that the engine reads as sources. They are opened at the first reading, kept open, and
+//! opened again after a failure. The engine judges the readings.
 use std::{collections::BTreeMap, fmt, path::Path};
 
 use sys::phc::{Phc, Reading};
@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 /// A clock that can be compared with the system clock.
 pub(super) trait Device: Send {
-    /// What both show now.
+    /// Reads both clocks at one moment.
     fn read(&mut self) -> Result<Reading, sys::Error>;
 }
 
@@ -19,7 +19,7 @@ impl Device for Phc {
 
 type Open = Box<dyn Fn(&Path) -> Result<Box<dyn Device>, sys::Error> + Send>;
 
-/// The devices by path.
+/// The devices by their paths.
 pub(super) struct Devices {
     open: Open,
     state: BTreeMap<String, State>,
@@ -41,7 +41,7 @@ impl Devices {
         Self { open, state: BTreeMap::new() }
     }
 
-    /// Reads one. A failure is logged when it begins, and its end.
+    /// Reads a device. Logs the beginning and the end of a failure.
     pub(super) fn read(&mut self, path: &str) -> Option<Reading> {
         let (device, failure) = match self.state.remove(path) {
             Some(State::Open(device)) => (Ok(device), None),
@@ -67,7 +67,7 @@ impl Devices {
         reading
     }
 
-    /// Closes them all.
+    /// Closes all devices.
     pub(super) fn close(&mut self) {
         self.state.clear();
     }
@@ -99,7 +99,7 @@ pub(super) mod tests {
     impl Device for Fake {
         fn read(&mut self) -> Result<Reading, sys::Error> {
             if *self.broken.lock().unwrap() {
-                // As good as any error: a device that is not there.
+                // Any error will do: this is the one for a missing device.
                 return Phc::open(Path::new("/dev/no-such-ptp")).map(|_| unreachable!());
             }
             let system_ns = sys::clock::realtime_ns();

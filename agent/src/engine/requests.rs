@@ -1,5 +1,5 @@
-//! The requests that are on their way: a socket each, on a port of its own (RFC 9109), with what is needed to know
-//! the stamp of its departure. Datagrams out and in; what they mean is the engine's affair.
+//! The requests on their way. Each has a socket, on a port of its own (RFC 9109), and what is needed to recognise the
+//! timestamp of its departure. Datagrams out and in; the engine interprets them.
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -20,7 +20,7 @@ use crate::itself::Itself;
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     open: BTreeMap<RequestId, Request>,
-    /// What the server beside us is told of them.
+    /// Tells the agent's own server about the requests.
     itself: Arc<Itself>,
 }
 
@@ -32,12 +32,13 @@ struct Request {
 }
 
 impl Requests {
-    /// None yet; the server that has `itself` is to know them.
+    /// Starts without requests. The server that has `itself` will know of them.
     pub(super) fn beside(itself: Arc<Itself>) -> Self {
         Self { open: BTreeMap::new(), itself }
     }
 
-    /// Sends a request that holds `cookie`; answers when it left, as far as can be known before the kernel's stamp comes.
+    /// Sends a request with this `cookie`. Returns when it left, as far as that is known before the kernel's timestamp
+    /// comes.
     pub(super) fn send(
         &mut self,
         id: RequestId,
@@ -49,10 +50,10 @@ impl Requests {
         if let Err(error) = socket.stamp_departures() {
             debug!(%error, "Kernel does not stamp departures");
         }
-        // Before the call: on the way out it takes the path through the stack that a stamp after it would miss when
-        // another thread, or on loopback the receiver itself, runs first.
+        // Read before the call. On the way out the request takes a path through the network stack. A reading after the
+        // call would miss that time if another thread, or on loopback the receiver, runs first.
         let at = Wall(sys::clock::realtime_ns());
-        // Before the call, too: the server may have it before the call returns.
+        // Before the call too: the server may have the request before the call returns.
         self.itself.begin(cookie);
         if let Err(error) = socket.send(datagram) {
             self.itself.end(cookie);
@@ -71,45 +72,45 @@ impl Requests {
         open.values().for_each(|request| self.itself.end(request.cookie));
     }
 
-    /// To be waited for, in the order of [`Requests::ready`].
+    /// The descriptors to wait for, in the order of [`Requests::ready`].
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.open.values().map(|request| request.socket.as_fd())
     }
 
-    /// Whose sockets those are.
+    /// The requests that these sockets belong to.
     pub(super) fn ready(&self, found: &[Ready]) -> Vec<(RequestId, Ready)> {
         let all = self.open.keys().copied().zip(found.iter().copied());
         all.filter(|(_, ready)| *ready != Ready::default()).collect()
     }
 
-    /// The kernel's stamp of a request's departure. Only when its error queue is ready.
+    /// The kernel's timestamp of a request's departure. Call this only if the request's error queue is ready.
     pub(super) fn departure(&self, id: RequestId) -> Option<Wall> {
         let request = self.open.get(&id)?;
         let mut frame = [0; FRAME];
         let left = request.socket.departure(&mut frame).ok()??;
         let cookie = request.cookie.0.to_be_bytes();
-        // By its content: the frame has headers of any length before it.
+        // Recognised by its content, since headers of any length come before it in the frame.
         let own = frame[..left.len].windows(cookie.len()).any(|octets| octets == cookie);
         own.then_some(Wall(left.at_ns))
     }
 
-    /// Whether a datagram that came for a request is an answer that our own server gave to it.
+    /// Returns true if a datagram that came for a request is an answer of the agent's own server.
     pub(super) fn are_answered_by_us(&self, id: RequestId, datagram: &[u8]) -> bool {
         self.open.get(&id).is_some_and(|request| self.itself.gave(request.cookie, datagram))
     }
 
-    /// Where a request went.
+    /// The address that a request was sent to.
     pub(super) fn asked(&self, id: RequestId) -> Option<SocketAddr> {
         self.open.get(&id).map(|request| request.to)
     }
 
-    /// One datagram that came for a request; none if the request is over.
+    /// One datagram that came for a request; none if the request has ended.
     pub(super) fn receive(&self, id: RequestId, buffer: &mut [u8]) -> Option<Result<Received, sys::Error>> {
         self.open.get(&id).map(|request| request.socket.receive(buffer))
     }
 }
 
-/// Room for the headers of link, IP and UDP, and for that part of the datagram that holds the cookie.
+/// Room for the headers of link, IP and UDP, and for the part of the datagram with the cookie.
 const FRAME: usize = 256;
 
 #[cfg(test)]

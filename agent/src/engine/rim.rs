@@ -1,4 +1,4 @@
-//! The loop's body: clock readings, sockets of outstanding requests, and actions carried out in their order.
+//! The body of the event loop: clock readings, sockets of outstanding requests, and actions carried out in their order.
 use std::{net::IpAddr, os::fd::BorrowedFd, sync::Arc, thread, time::Duration};
 
 use ntp::{
@@ -33,22 +33,22 @@ use {
     rival::Rivals,
 };
 
-/// The loop's belongings.
+/// The state of the event loop.
 pub(super) struct Rim {
     engine: Option<Engine>,
-    /// Counts engines, so that an answer for a former one is known as such.
+    /// Counts engines, so that an answer for a former engine is recognised.
     epoch: u64,
     disciplines: bool,
     boot: BootState,
-    /// The count of steps cannot be kept, so none is made.
+    /// True if the count of steps cannot be saved, so that no step is made.
     unguarded: bool,
     drift: Option<Drift>,
     rules: RestrictTable,
     seed: u64,
     clock: SystemClock,
-    /// What the platform tells of the clock, where that may be asked for.
+    /// The platform's reports about the clock, if they may be used.
     watch: Option<ClockWatch>,
-    /// Somebody has set the clock.
+    /// True if a process has set the clock.
     alarmed: bool,
     state: Arc<State>,
     requests: Requests,
@@ -60,22 +60,22 @@ pub(super) struct Rim {
     resolver: Option<Resolver>,
     announced: Vec<Transition>,
     sink: Option<Box<dyn Sink>>,
-    /// What we were ordered to do; while somebody else steers, less is done.
+    /// The ordered configuration. While another process steers the clock, less than this is done.
     orders: Option<ntp::Config>,
     rivals: Option<Rivals>,
 }
 
-/// What `poll` found.
+/// The result of `poll`.
 #[derive(Default)]
 pub(super) struct Ready {
-    /// What was waited for beside requests is readable.
+    /// The descriptor besides the requests' is readable.
     pub(super) other: bool,
-    /// These requests' sockets have something.
+    /// The requests whose sockets have something to read.
     pub(super) requests: Vec<(RequestId, poll::Ready)>,
 }
 
-/// Larger than any reply that we can use: what goes through every network in one piece has 1232 octets, and a reply is
-/// no longer than its request. What is longer is cut, and its header still read.
+/// Larger than any usable reply: a datagram that passes every network in one piece has at most 1232 octets, and a reply
+/// is no longer than its request. A longer one is cut, and its header is still read.
 const DATAGRAM: usize = 2048;
 
 impl Rim {
@@ -114,18 +114,18 @@ impl Rim {
         })
     }
 
-    /// From now on knows the server that has `itself`, so that it is not followed.
+    /// Makes the agent's own server known, which has `itself`, so that it is not followed.
     pub(super) fn serve_beside(&mut self, itself: Arc<Itself>) {
         self.requests = Requests::beside(Arc::clone(&itself));
         self.own = Own::new(itself);
     }
 
-    /// Heeds what the platform tells of the clock from now on.
+    /// Uses the platform's reports about the clock from now on.
     pub(super) fn watch_clock(&mut self, watch: ClockWatch) {
         self.watch = Some(watch);
     }
 
-    /// Takes a configuration, with a new engine if none runs.
+    /// Takes a configuration. Starts an engine if none runs.
     pub(super) fn run(&mut self, config: ntp::Config, rules: RestrictTable) {
         self.rules = rules;
         if config.mode == ntp::Mode::Observe {
@@ -136,7 +136,8 @@ impl Rim {
         self.publish();
     }
 
-    /// Has the engine do what was ordered, or observe while somebody else steers; with a new engine if none runs.
+    /// Makes the engine do what was ordered, or only observe while another process steers. Starts an engine if none
+    /// runs.
     fn obey(&mut self) {
         let Some(config) = self.in_force() else { return };
         let disciplines = config.mode == ntp::Mode::Discipline;
@@ -163,8 +164,8 @@ impl Rim {
         }
     }
 
-    /// Begins with a new engine. All files are read before the clocks are: until the rate is set, a slew that was left
-    /// running moves the clock, and what was known is put right as of the reading.
+    /// Starts a new engine. All files are read before the clocks are. Until the rate is set, a slew that was left
+    /// running moves the clock, and the saved state is corrected to the time of the reading.
     fn begin(&mut self, config: ntp::Config) {
         let table = leap_table::load(&self.host);
         let floor = ntp::Floor { saved: self.state.time(), built: floor::BUILT };
@@ -185,7 +186,8 @@ impl Rim {
         self.carry_out(wanted(actions, clocks));
     }
 
-    /// Before an engine looks at the clock: what would be a jump by somebody else to it.
+    /// Raises the clock to the floor before an engine reads it. Afterwards the engine would take that for a jump by
+    /// another process.
     fn raise_to_floor(&mut self) {
         match floor::raise(&self.state, &mut self.clock) {
             Floor::Raised(by) => self.announce(Transition::Stepped { by, why: StepReason::Floor }),
@@ -196,7 +198,7 @@ impl Rim {
         }
     }
 
-    /// Leaves a sane clock and asks nobody any more.
+    /// Leaves the clock in a safe state, and asks no upstream any more.
     pub(super) fn rest(&mut self) {
         if let Some(mut engine) = self.engine.take() {
             let clocks = clock::clocks();
@@ -215,7 +217,7 @@ impl Rim {
         self.publish();
     }
 
-    /// Tells the engine that its time has come, if it has.
+    /// Wakes the engine if its time has come.
     pub(super) fn wake_up(&mut self) {
         self.know_itself();
         let now = self.clock.now();
@@ -236,17 +238,17 @@ impl Rim {
         }
     }
 
-    /// The addresses of our sources.
+    /// The addresses of the sources.
     pub(super) fn upstreams(&self) -> Vec<IpAddr> {
         self.view().map(|snapshot| snapshot.addresses().collect()).unwrap_or_default()
     }
 
-    /// What is to be served now.
+    /// What the server is to serve now.
     pub(super) fn served(&self) -> Served {
         served(self.view().as_ref())
     }
 
-    /// What the engine knows now.
+    /// The engine's present snapshot.
     fn view(&self) -> Option<Snapshot> {
         let now = self.clock.now();
         let engine = self.engine.as_ref()?;
@@ -257,8 +259,8 @@ impl Rim {
         Some(snapshot)
     }
 
-    /// Waits for a datagram, for `other` to become readable, for the engine's time, for somebody to set the clock, at
-    /// most for `limit`.
+    /// Waits for a datagram, for `other` to become readable, for the engine's time, or for another process to set the
+    /// clock, at most for `limit`.
     pub(super) fn wait(&mut self, other: Option<BorrowedFd<'_>>, limit: Option<Duration>) -> Ready {
         let now = self.clock.now();
         let until = self.engine.as_ref().map(|engine| duration_between(now.mono, engine.next_wakeup(now)));
@@ -279,14 +281,14 @@ impl Rim {
             Err(error) if error.interrupted() => Ready::default(),
             Err(error) => {
                 error!(%error, "Waiting failed");
-                // Not to be met in practice; were it, the loop must not spin.
+                // This should not occur. If it does, the loop must not spin.
                 thread::sleep(Duration::from_millis(100));
                 Ready::default()
             }
         }
     }
 
-    /// Takes what these requests' sockets have: first the stamps of departures, since answers are measured by them,
+    /// Reads the sockets of these requests: first the timestamps of departures, since answers are measured by them,
     /// then one datagram each.
     pub(super) fn receive(&mut self, ready: &[(RequestId, poll::Ready)]) {
         for &(request, _) in ready.iter().filter(|(_, found)| found.queue) {
@@ -296,10 +298,10 @@ impl Rim {
         }
         let mut buffer = [0; DATAGRAM];
         for &(request, _) in ready.iter().filter(|(_, found)| found.read) {
-            // An earlier datagram's actions may have closed it.
+            // An action for an earlier datagram may have closed the request.
             let Some(outcome) = self.requests.receive(request, &mut buffer) else { continue };
             match outcome {
-                // `ignore` holds for replies of our own upstreams, too.
+                // `ignore` also holds for replies of the agent's own upstreams.
                 Ok(received) if self.rules.ignores_upstream(received.from.ip(), received.from.port()) => {
                     self.handle(Event::Dropped { request });
                 }
@@ -344,8 +346,9 @@ impl Rim {
         self.carry_out(actions);
     }
 
-    /// Tells the engine, and before it that the node was asleep, if so: else what that did to the clock would be taken
-    /// for somebody's step. Answers what it wants.
+    /// Passes an event to the engine, and before it the report that the node was suspended, if it was. Otherwise the
+    /// engine would take the effect on the clock for a step by another process. Returns the actions that the engine
+    /// wants.
     fn tell(&mut self, event: Event<'_>) -> Vec<Wanted> {
         let asleep = self.watch.as_mut().and_then(ClockWatch::asleep);
         let clocks = clock::clocks();
@@ -387,7 +390,7 @@ mod tests {
         ntp::Config { mode, sources: vec![device], error_bound_threshold: 1.0, ..ntp::Config::default() }
     }
 
-    /// Turns the loop until `enough`, for a minute at most.
+    /// Turns the loop until `enough` returns true, for a minute at most.
     fn turn(rim: &mut Rim, enough: impl Fn(&Snapshot) -> bool) -> Snapshot {
         let begin = sys::clock::monotonic_ns();
         loop {
@@ -403,7 +406,7 @@ mod tests {
         }
     }
 
-    /// Keeps what was announced.
+    /// Keeps the transitions.
     struct Ear(Arc<Mutex<Vec<Transition>>>);
 
     impl Sink for Ear {
@@ -426,7 +429,8 @@ mod tests {
         rim.devices = Fake::default().devices();
         rim.run(observing("/dev/ptp7"), RestrictTable::new(&[]));
         turn(&mut rim, |snapshot| snapshot.synchronized);
-        // This machine did not sleep, so its clock was not set on: what is missing looks like somebody's step.
+        // This machine was not suspended, so its clock did not gain the time: the difference looks like a step by
+        // another process.
         *slept.lock().unwrap() = Some(12_000_000_000);
         turn(&mut rim, |snapshot| !snapshot.synchronized);
         turn(&mut rim, |snapshot| snapshot.synchronized);
@@ -451,7 +455,7 @@ mod tests {
         let mut rim =
             Rim::new(Arc::clone(&state), Proofs::new(folder.path(), None), &host, Some(ear), None).unwrap();
         rim.run(observing("/dev/ptp7"), RestrictTable::new(&[]));
-        // What a step consists of, but for the step itself, which no test makes.
+        // The parts of a step, except the step itself, which no test makes.
         let counted = |steps| Action::SaveBoot(BootState { steps, synchronized: false });
         let done = || Action::Announce(Transition::Stepped { by: 1.0, why: StepReason::Start });
         let steps = |rim: &mut Rim| {
@@ -466,7 +470,7 @@ mod tests {
         assert_eq!((steps(&mut rim), state.boot().steps, rim.boot.steps), (1, 1, 1));
         assert!(rim.epoch > epoch && rim.engine.is_some(), "another engine looks at the clock");
         assert_eq!(rim.guarded(observing("/dev/ptp7")).step_limit, 0);
-        // That it is synchronised is no step: it is kept once the disk takes it.
+        // The state of synchronisation is not a step: it is saved when the disk accepts it.
         let synchronized = Action::SaveBoot(BootState { steps: 1, synchronized: true });
         rim.carry_out(wanted(vec![synchronized], clock::clocks()));
         assert!(rim.boot.synchronized);
@@ -492,13 +496,13 @@ mod tests {
             let words: Vec<i64> = text.split(' ').skip(1).take(3).map(|word| word.parse().unwrap()).collect();
             (words, vec![at.wall.0, at.mono.0, then.raw])
         };
-        // What came before took its time, so that all clocks have gone on.
+        // The earlier actions took time, so that all clocks have advanced.
         let then = clock::clocks();
         thread::sleep(Duration::from_millis(20));
         let (found, expected) = saved_at(&mut rim, then, 0.0);
         assert_eq!(found, expected);
         assert!(state.samples().unwrap().carry(then).is_some());
-        // The clock was stepped by an action before: the samples are of a clock that was.
+        // An earlier action stepped the clock, so the samples belong to the clock before the step.
         let (found, expected) = saved_at(&mut rim, then, 3.0);
         assert_eq!(found, expected);
         assert!(state.samples().unwrap().carry(then).is_none());

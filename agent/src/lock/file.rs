@@ -1,6 +1,6 @@
-//! One file that is locked: by an open file description lock, which only those can take who may write the file, and by
-//! flock(2), which older versions of this program know alone. Whoever may only read the file can take the second, and keeps
-//! no program of ours away by it.
+//! One locked file. It has an open file description lock, which only a user who may write the file can take, and a
+//! flock(2), which is the only lock that older versions of this program know. A user who may only read the file can
+//! take the second lock, but cannot keep this program away with it.
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError},
     io::{self, Read},
@@ -16,33 +16,33 @@ use tracing::warn;
 use super::holder::{Holder, Search};
 use crate::exposure::is_own;
 
-/// What came of trying.
+/// The result of a try.
 #[derive(Debug)]
 pub(super) enum Attempt {
-    /// It is ours while the file is open.
+    /// This process has the locks while the file is open.
     Ours(File),
-    /// Another program of ours has it; which.
+    /// Another agent has the lock, and its name.
     Theirs(String),
-    /// A process that cannot be seen has the old kind of lock, and nobody has the new one: an older version of this
-    /// program in another PID namespace, or a plain user.
+    /// A process that cannot be seen has the older kind of lock, and no process has the newer kind. It is an older
+    /// version of this program in another PID namespace, or an ordinary user's process.
     Unknown(File),
 }
 
-/// For us alone.
+/// Access for this user alone.
 const MODE: u32 = 0o600;
 
-/// The file changes only where others interfere.
+/// Number of tries. The file changes only if other processes interfere.
 const TRIES: u32 = 5;
 
-/// Takes the locks of the file at `path`, which is made if it is not there.
+/// Takes the locks of the file at `path`. Creates the file if it does not exist.
 ///
 /// # Errors
-/// It cannot be opened or made, is no plain file, or its system of files knows no locks.
+/// If it cannot be opened or created, is not a regular file, or its file system does not support locks.
 pub(super) fn try_take(path: &Path, search: &mut Search) -> io::Result<Attempt> {
     for _ in 0..TRIES {
         let Some(file) = open(path)? else { continue };
         let found = file.metadata()?;
-        // Then nobody else can have opened it for writing.
+        // Then no other user can have opened it for writing.
         let safe = is_own(&found);
         if found.mode() & 0o777 != MODE && found.uid() == sys::lock::own_user() {
             file.set_permissions(Permissions::from_mode(MODE))?;
@@ -63,7 +63,7 @@ pub(super) fn try_take(path: &Path, search: &mut Search) -> io::Result<Attempt> 
         if holders.is_empty() && safe {
             return Ok(if new { Attempt::Unknown(file) } else { Attempt::Theirs(first_line(&text)) });
         }
-        // Looked at anew, since what was known may be seconds old.
+        // Searched again, since the earlier result may be seconds old.
         let holders = search.anew(&found);
         if !holders.iter().any(is_ours)
             && let Some(file) = replace(path, &found)?
@@ -78,9 +78,9 @@ pub(super) fn try_take(path: &Path, search: &mut Search) -> io::Result<Attempt> 
     Err(io::Error::other(format!("{} is replaced again and again", path.display())))
 }
 
-/// None if it went away meanwhile.
+/// Opens the file; none if it was removed in the meantime.
 fn open(path: &Path) -> io::Result<Option<File>> {
-    // Through a link another file would be written. A pipe must not keep us waiting.
+    // Through a link, another file would be written. A pipe must not block this process.
     let flags = sys::lock::NO_FOLLOW | sys::lock::NO_WAIT;
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(MODE).custom_flags(flags);
@@ -89,7 +89,7 @@ fn open(path: &Path) -> io::Result<Option<File>> {
         Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
         Ok(_) => Err(foreign()),
         Err(_) if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) => Err(foreign()),
-        // The folder may be writable for others, and `fs.protected_regular` set.
+        // The folder may be writable for other users, and `fs.protected_regular` set.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match fs::symlink_metadata(path) {
             Ok(found) if found.uid() != sys::lock::own_user() => fs::remove_file(path).map(|()| None),
             _ => Err(error),
@@ -98,7 +98,7 @@ fn open(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// A program of ours could write the file, and ran as root or as we do.
+/// Returns true if the holder is an agent: it can write the file, and runs as root or as this user.
 fn is_ours(holder: &Holder) -> bool {
     holder.may_write && (holder.user == 0 || holder.user == sys::lock::own_user())
 }
@@ -115,8 +115,8 @@ fn is_at(path: &Path, file: &Metadata) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (file.dev(), file.ino()))
 }
 
-/// Puts a new file, with both locks ours, in the place of `bad`; none if that is not there any more, or another program
-/// does the same. The new file under its first name is what two such programs exclude each other by.
+/// Replaces `bad` by a new file with both locks; none if `bad` is not there any more, or if another agent does the
+/// same. The first name of the new file is what excludes a second agent.
 fn replace(path: &Path, bad: &Metadata) -> io::Result<Option<File>> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -144,12 +144,12 @@ const LONGEST: u64 = 200;
 
 fn text(file: &File) -> String {
     let mut text = String::new();
-    // Whatever is in it; its holder may be about to write it.
+    // The content may be anything, since the holder may be about to write it.
     let _ = file.take(LONGEST).read_to_string(&mut text);
     text
 }
 
-/// What a program of ours wrote of itself ends with its number.
+/// The process id in an agent's text, which ends with it.
 fn pid_in(text: &str) -> Option<u32> {
     text.lines().next()?.rsplit_once("pid ")?.1.trim().parse().ok()
 }
@@ -159,7 +159,7 @@ fn first_line(text: &str) -> String {
     if line.is_empty() { "another agent".to_owned() } else { line.to_owned() }
 }
 
-/// What it wrote of itself, if it did; else as the kernel knows it.
+/// The name that the holder wrote, or else the kernel's name.
 fn name(holder: &Holder, text: &str) -> String {
     if pid_in(text) == Some(holder.pid) {
         first_line(text)

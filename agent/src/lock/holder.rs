@@ -1,5 +1,5 @@
-//! Who has a file locked: the processes that have it open with a lock, as /proc tells. Those of other PID namespaces cannot
-//! be seen. Reads, and decides nothing.
+//! Finds the processes that have a file open with a lock, by /proc. Processes of other PID namespaces cannot be seen.
+//! Reads, and decides nothing.
 use std::{
     fs::{self, Metadata},
     os::unix::fs::MetadataExt,
@@ -13,23 +13,23 @@ pub(super) struct Holder {
     pub(super) pid: u32,
     /// The program's name, as the kernel has it.
     pub(super) program: String,
-    /// Whose rights it has.
+    /// The user whose rights it has.
     pub(super) user: u32,
-    /// It may write the file. Each program of ours can; a plain user cannot.
+    /// True if it may write the file. Each agent can; an ordinary user cannot.
     pub(super) may_write: bool,
 }
 
-/// Looks for holders, and remembers what was found: to look at all open files of a node takes milliseconds.
+/// Searches for holders, and remembers the result: to read all open files of a node takes milliseconds.
 #[derive(Debug, Default)]
 pub(super) struct Search {
     found: Option<(Instant, u64, Vec<Holder>)>,
 }
 
-/// For this long an answer is good.
+/// How long a result is used.
 const GOOD: Duration = Duration::from_secs(5);
 
 impl Search {
-    /// Those that hold `file`; `named` is a process that says so, which is looked at first.
+    /// The processes that hold `file`. `named` is a process that claims to, and is checked first.
     pub(super) fn holders(&mut self, file: &Metadata, named: Option<u32>) -> Vec<Holder> {
         let proc = Path::new("/proc");
         if let Some(holder) = named.and_then(|pid| holder(proc, pid, file)) {
@@ -41,7 +41,7 @@ impl Search {
         }
     }
 
-    /// The same, by a look of now.
+    /// The same, by a new search.
     pub(super) fn anew(&mut self, file: &Metadata) -> Vec<Holder> {
         let proc = Path::new("/proc");
         let entries = fs::read_dir(proc).into_iter().flatten().flatten();
@@ -53,14 +53,14 @@ impl Search {
     }
 }
 
-/// The process, if it has the file open with a lock.
+/// The process with this id, if it has the file open with a lock.
 fn holder(proc: &Path, pid: u32, file: &Metadata) -> Option<Holder> {
     let folder = proc.join(pid.to_string());
     let descriptors = fs::read_dir(folder.join("fd")).ok()?.flatten();
     let mut may_write = None;
     for descriptor in descriptors {
-        // By the file and not by the lock's line: that names the device as the kernel has it, which is not always the one
-        // that stat tells.
+        // Compared by the file, not by the lock's line: the device in that line is the kernel's, which is not always
+        // the one that stat reports.
         let same = fs::metadata(descriptor.path())
             .is_ok_and(|found| (found.dev(), found.ino()) == (file.dev(), file.ino()));
         let lock = if same { lock_of(&folder.join("fdinfo").join(descriptor.file_name())) } else { None };
@@ -75,11 +75,11 @@ fn holder(proc: &Path, pid: u32, file: &Metadata) -> Option<Holder> {
     Some(Holder { pid, program, user, may_write: may_write? })
 }
 
-/// Whether a descriptor that has a lock may write; none if it has no lock (proc_pid_fdinfo(5)).
+/// Whether a descriptor with a lock may write; none if it has no lock (proc_pid_fdinfo(5)).
 fn lock_of(info: &Path) -> Option<bool> {
     let text = fs::read_to_string(info).ok()?;
     text.lines().find(|line| line.starts_with("lock:"))?;
     let flags = text.lines().find_map(|line| line.strip_prefix("flags:"))?;
-    // Octal; the lowest two bits are the way of access, 0 for reading (open(2)).
+    // Octal. The lowest two bits are the access mode, 0 for reading (open(2)).
     Some(u32::from_str_radix(flags.trim(), 8).ok()? & 3 != 0)
 }

@@ -1,7 +1,7 @@
-//! Queries (mode 6): a datagram that `ntp::respond` called a query in, the datagrams of its answer out.
+//! Queries (mode 6): a datagram that `ntp::respond` classified as a query in; the datagrams of the answer out.
 //!
-//! Nothing is prepared: what there is to tell is gathered when somebody asks. That takes memory and locks, so only what
-//! came through the access list and the limit gets here; no request for time does.
+//! Nothing is prepared: the content is collected when a query comes. That takes memory and locks. So only queries that
+//! passed the access list and the limit get here, and no time request does.
 use std::{
     fmt, fs,
     sync::{Mutex, OnceLock, PoisonError},
@@ -15,7 +15,7 @@ use sys::{clock, random};
 
 use super::ServerCounters;
 
-/// Where the answers are given.
+/// Answers queries.
 pub(crate) struct Desk {
     snapshot: OnceLock<SnapshotSource>,
     ids: AssociationIds,
@@ -25,16 +25,16 @@ pub(crate) struct Desk {
     system: String,
 }
 
-/// Says what the engine knows now; nothing if no engine runs.
+/// Returns the engine's present snapshot; none if no engine runs.
 pub(crate) type SnapshotSource = Box<dyn Fn() -> Option<Snapshot> + Send + Sync>;
 
 const VERSION: &str = concat!("timesync-agent ", env!("CARGO_PKG_VERSION"));
 
 impl Desk {
-    /// One that knows nothing yet.
+    /// Without a source of snapshots yet.
     ///
     /// # Errors
-    /// When the kernel has no random number.
+    /// If the kernel has no random number.
     pub(super) fn new() -> Result<Self, sys::Error> {
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Ok(Self {
@@ -46,15 +46,15 @@ impl Desk {
         })
     }
 
-    /// Asks `source` from now on; only the first one counts.
+    /// Uses `source` from now on. Only the first one counts.
     pub(super) fn ask(&self, source: SnapshotSource) {
         let _ = self.snapshot.set(source);
     }
 
-    /// The answer, in its parts.
+    /// The parts of the answer.
     ///
     /// # Errors
-    /// When there is to be none.
+    /// If there must be no answer.
     pub(super) fn answer(
         &self,
         request: &Request<'_>,
@@ -63,7 +63,7 @@ impl Desk {
     ) -> Result<Vec<Vec<u8>>, DropReason> {
         let address = request.from.ip().to_canonical();
         let afar = !address.is_loopback();
-        // A bucket is whole at every moment.
+        // A bucket is valid at every moment.
         if afar && !self.limit.lock().unwrap_or_else(PoisonError::into_inner).admit(address, request.now) {
             return Err(DropReason::QueryLimited);
         }
@@ -90,7 +90,7 @@ impl fmt::Debug for Desk {
     }
 }
 
-/// The counters in ntpd's words.
+/// The counters under ntpd's names.
 fn counts(counters: &ServerCounters, uptime_secs: u64) -> ServerCounts {
     let mut counts = ServerCounts {
         uptime_secs,
@@ -120,7 +120,7 @@ fn counts(counters: &ServerCounters, uptime_secs: u64) -> ServerCounts {
     counts
 }
 
-/// What the kernel says of its clock; nothing where a sandbox forbids to ask.
+/// The kernel's state of its clock; none if a sandbox forbids the call.
 fn kernel() -> Option<KernelClock> {
     let timex = clock::read_timex().ok()?;
     let clock::Pps { frequency_ppm, stability_ppm, jitter, interval, .. } = timex.pps;

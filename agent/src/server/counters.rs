@@ -1,6 +1,7 @@
-//! What the server did, counted by the reasons that `ntp::respond` gives. Only ever grows; read at any time.
+//! Counters of what the server did, by the reasons that `ntp::respond` returns. They only increase, and may be read at
+//! any time.
 //!
-//! Each worker counts for itself, in cache lines of its own, and who reads adds up.
+//! Each worker has counters of its own, in cache lines of its own. A reader adds them up.
 use std::{
     array,
     sync::atomic::{AtomicU64, Ordering},
@@ -18,12 +19,13 @@ pub(crate) struct ServerCounters {
     rate_entries: AtomicU64,
 }
 
-/// Those of one worker. No other thread may count in them: then an addition need not be one for the whole machine.
+/// The counters of one worker. No other thread may write them, so that an addition need not be atomic for the whole
+/// machine.
 #[derive(Debug)]
 #[repr(align(128))] // Processors fetch cache lines in pairs.
 pub(crate) struct WorkerCounters {
     requests: [AtomicU64; VERSIONS.len()],
-    /// Of version 1: clients, those that give no mode, peers.
+    /// Datagrams of version 1: of clients, without a mode, of peers.
     version_1: [AtomicU64; 3],
     queries: AtomicU64,
     answered: AtomicU64,
@@ -39,11 +41,11 @@ pub(crate) struct WorkerCounters {
 pub(crate) enum KeyExchange {
     /// Cookies were given.
     Done,
-    /// The client broke off, took too long, or asked for what there is not.
+    /// The client ended the connection, took too long, or asked for what the server does not have.
     Failed,
-    /// By the access list.
+    /// The access list refused it.
     Refused,
-    /// Another client needed its place.
+    /// Another client needed the place.
     Evicted,
 }
 
@@ -74,7 +76,7 @@ impl Default for ServerCounters {
 }
 
 impl ServerCounters {
-    /// Datagrams that came, by version: `1` to `4`, and `other`.
+    /// Datagrams received, by version: `1` to `4`, and `other`.
     pub(crate) fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
         VERSIONS
             .into_iter()
@@ -103,12 +105,12 @@ impl ServerCounters {
         self.sum(|worker| &worker.kisses)
     }
 
-    /// Replies sent that were sealed (NTS), also counted as replies.
+    /// Sealed replies sent (NTS), which also count as replies.
     pub(crate) fn nts_answered(&self) -> u64 {
         self.sum(|worker| &worker.nts_answered)
     }
 
-    /// Kisses sent because a cookie or a seal was not good (NTSN), also counted as kisses.
+    /// Kisses sent because of an invalid cookie or seal (NTSN), which also count as kisses.
     pub(crate) fn nts_kisses(&self) -> u64 {
         self.sum(|worker| &worker.nts_kisses)
     }
@@ -124,7 +126,7 @@ impl ServerCounters {
         self.key_exchanges[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Datagrams that got nothing, by reason: those of [`DropReason`], and `send_failed`.
+    /// Datagrams without an answer, by reason: those of [`DropReason`], and `send_failed`.
     pub(crate) fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let reasons = DropReason::ALL.into_iter().map(DropReason::as_str).enumerate();
         let by_reason = reasons.map(|(place, reason)| (reason, self.sum(|worker| &worker.dropped[place])));
@@ -136,7 +138,7 @@ impl ServerCounters {
         read(&self.rate_entries)
     }
 
-    /// Those that a worker is to count in.
+    /// The counters of this worker.
     pub(super) fn of_worker(&self, number: usize) -> &WorkerCounters {
         &self.workers[number]
     }
@@ -151,7 +153,7 @@ impl ServerCounters {
 }
 
 impl WorkerCounters {
-    /// All zero.
+    /// All counters at zero.
     pub(crate) fn new() -> Self {
         Self {
             requests: array::from_fn(|_| AtomicU64::new(0)),
@@ -210,7 +212,7 @@ impl WorkerCounters {
     }
 
     pub(super) fn count_drop(&self, reason: DropReason) {
-        // `ALL` holds each variant once; one that is missing there would only not be counted.
+        // `ALL` has each variant once. A variant that is missing there would not be counted.
         if let Some(place) = DropReason::ALL.iter().position(|&known| known == reason) {
             add_one(&self.dropped[place]);
         }
@@ -221,12 +223,12 @@ impl WorkerCounters {
     }
 }
 
-// Relaxed: each counter stands for itself.
+// Relaxed, since each counter is independent.
 fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-/// Not `fetch_add`, which would lock the cache line: nobody else writes here.
+/// Not `fetch_add`, which would lock the cache line: no other thread writes this counter.
 fn add_one(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }

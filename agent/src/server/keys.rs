@@ -1,5 +1,6 @@
-//! Shared keys by which clients may ask for proven answers (`serve.keys`): files in, a set of keys for the server's threads
-//! out. Files that cannot be used, and numbers that two keys claim, are said once; the other keys are served.
+//! Shared keys with which clients may ask for proven answers (`serve.keys`): files in; a set of keys for the server's
+//! threads out. A file that cannot be used, and a number that two keys have, are reported once. The other keys are
+//! used.
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     path::{Path, PathBuf},
@@ -21,7 +22,7 @@ impl ServedKeys {
     }
 }
 
-/// The files with keys as they were last read.
+/// The files with keys, as last read.
 #[derive(Debug)]
 pub(crate) struct KeyFiles {
     directory: PathBuf,
@@ -31,7 +32,7 @@ pub(crate) struct KeyFiles {
 }
 
 impl KeyFiles {
-    /// Of none so far.
+    /// Without files so far.
     pub(crate) fn new(directory: &Path) -> Self {
         Self {
             directory: directory.to_owned(),
@@ -41,7 +42,7 @@ impl KeyFiles {
         }
     }
 
-    /// Reads the files of these names; answers the keys if they are others than before.
+    /// Reads the files with these names. Returns the keys if they have changed.
     pub(crate) fn read(&mut self, names: &[String]) -> Option<Arc<ServedKeys>> {
         self.files.retain(|name, _| names.contains(name));
         let (mut keys, mut troubles, mut owners) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
@@ -75,7 +76,7 @@ impl KeyFiles {
         Some(Arc::clone(&self.keys))
     }
 
-    /// What is wrong with them, for a reader; empty if nothing is.
+    /// What is wrong with the files, for a reader; empty if nothing is.
     pub(crate) fn trouble(&self) -> String {
         self.troubles.join("; ")
     }

@@ -1,19 +1,19 @@
-//! What one thread of the server remembers while it decides: the table of clients, which all share, and its own source
-//! of chance.
+//! What one thread of the server uses to decide: the table of clients, which all threads share, and its own random
+//! bits.
 use std::net::IpAddr;
 
 use ntp::{Memory, Mono, NtpTimestamp, RateLimit, RateVerdict};
 
 use super::{ClientTable, Departures};
 
-/// What `ntp::respond` is given to ask.
+/// The state that `ntp::respond` uses.
 #[derive(Debug)]
 pub(super) struct ServerMemory<'a> {
-    /// Who asked how much.
+    /// How much each client asked.
     pub(super) clients: &'a ClientTable,
-    /// The thread's own.
+    /// The thread's own random bits.
     pub(super) chance: &'a mut Chance,
-    /// When answers left; none where nothing stamps them.
+    /// When answers left; none if there are no timestamps of that.
     pub(super) departures: Option<&'a Departures>,
 }
 
@@ -31,18 +31,18 @@ impl Memory for ServerMemory<'_> {
     }
 }
 
-/// Cheap random bits, unknown to whoever does not know the seed.
+/// Cheap random bits, which cannot be guessed without the seed.
 #[derive(Debug)]
 pub(super) struct Chance(u64);
 
 impl Chance {
     /// # Errors
-    /// When the kernel has no random number.
+    /// If the kernel has no random number.
     pub(super) fn new() -> Result<Self, sys::Error> {
         sys::random::word().map(Self)
     }
 
-    /// xorshift64 (Marsaglia 2003); never zero, as the seed.
+    /// xorshift64 (Marsaglia 2003). Neither the seed nor a result is ever zero.
     fn draw(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -1,5 +1,5 @@
-//! Network Time Security in the server's threads: an answer that is to be sealed in, the datagram out and counted. The
-//! keys are those that the key server hands over; random octets are drawn here.
+//! Network Time Security in the server's threads: an answer to be sealed in; the datagram, sent and counted, out. The
+//! key server provides the keys. Random octets are drawn here.
 use ntp::{
     Answer, DropReason, Wall,
     key_exchange::KEY_LEN,
@@ -24,7 +24,7 @@ use crate::{auth::SivKey, itself::Itself, key_server::CookieKeys};
 /// What sealing needs.
 #[derive(Debug)]
 pub(crate) struct Ring<'a> {
-    /// All cookies are sealed with the first of them.
+    /// The first of them seals all cookies.
     pub(crate) keys: &'a CookieKeys,
     /// The thread's own.
     pub(crate) nonces: &'a mut Nonces,
@@ -50,19 +50,19 @@ impl Keyring for Ring<'_> {
     }
 }
 
-/// Random octets, fetched from the kernel by the dozen: a call for each nonce would cost more than the sealing.
+/// Random octets, fetched from the kernel in blocks: a call for each nonce would cost more than the sealing.
 #[derive(Debug)]
 pub(crate) struct Nonces {
     octets: [Nonce; AT_ONCE],
     used: usize,
 }
 
-/// 256 octets, which the kernel always gives whole (getrandom(2)).
+/// 256 octets, which the kernel always returns in one call (getrandom(2)).
 const AT_ONCE: usize = 16;
 
 impl Nonces {
     /// # Errors
-    /// When the kernel has no random number.
+    /// If the kernel has no random number.
     pub(crate) fn new() -> Result<Self, sys::Error> {
         let mut nonces = Self { octets: [[0; 16]; AT_ONCE], used: 0 };
         sys::random::fill(nonces.octets.as_flattened_mut())?;
@@ -71,8 +71,8 @@ impl Nonces {
 
     fn draw(&mut self) -> Nonce {
         if self.used == AT_ONCE {
-            // It gave some before, so it does now. If it did not, nonces would come again; AES-SIV keeps its secrets all
-            // the same (RFC 5297 §1).
+            // The call has succeeded before, so it does now. If it failed, nonces would repeat; AES-SIV keeps its
+            // secrets even then (RFC 5297 §1).
             let _ = sys::random::fill(self.octets.as_flattened_mut());
             self.used = 0;
         }
@@ -81,26 +81,26 @@ impl Nonces {
     }
 }
 
-/// Sealed replies that are about to leave together.
+/// Sealed replies that are sent together.
 #[derive(Debug)]
 pub(super) struct Sealing {
     nonces: Nonces,
     /// Never more than [`BATCH`].
     waiting: Vec<(Received, Sealed)>,
     outbox: Outbox<LONGEST>,
-    /// How fast replies are sealed, and how fast they leave then.
+    /// How fast replies are sealed, and how fast they leave.
     paces: [Pace; 2],
 }
 
-/// All of them are sealed before the first leaves, which takes some ten microseconds.
+/// All of them are sealed before the first one leaves, which takes about ten microseconds.
 const BATCH: usize = 16;
 
-/// Octets: eight cookies and a unique identifier of a client that is generous with it. What is longer leaves alone.
+/// Octets: room for eight cookies and a long unique identifier. A longer reply is sent alone.
 const LONGEST: usize = 1024;
 
 impl Sealing {
     /// # Errors
-    /// When the kernel has no random number.
+    /// If the kernel has no random number.
     pub(super) fn new() -> Result<Self, sys::Error> {
         Ok(Self {
             nonces: Nonces::new()?,
@@ -110,8 +110,7 @@ impl Sealing {
         })
     }
 
-    /// Takes a request whose header is answered by `answer`; what is due leaves with the next [`Sealing::send`], if not
-    /// before.
+    /// Takes a request, and the `answer` to its header. The reply leaves with the next [`Sealing::send`], or before.
     pub(super) fn put(
         &mut self,
         (Port { socket, leaving }, itself): (&Port, &Itself),
@@ -141,7 +140,7 @@ impl Sealing {
         }
     }
 
-    /// Sends what waits.
+    /// Sends the waiting replies.
     pub(super) fn send(&mut self, socket: &UdpSocket, keys: &CookieKeys, counters: &WorkerCounters) {
         let Self { nonces, waiting, outbox, paces: [sealing, leaving] } = self;
         let count = waiting.len();
@@ -151,7 +150,7 @@ impl Sealing {
         let ring = Ring { keys, nonces };
         let begun = clock::realtime_ns();
         for (place, (came, sealed)) in waiting.drain(..).enumerate() {
-            // The seal covers the time, so it comes first.
+            // The seal covers the time, so the time is set first.
             let octets = sealed.finish(Wall(begun + sealing.until(count) + leaving.until(place)), &ring);
             if !outbox.push_short(came.local, came.from, &octets) {
                 send_alone(socket, &came, &octets, counters, WorkerCounters::count_nts_answer);

@@ -1,7 +1,7 @@
-//! One open port, and one step: a datagram in, what is due for it out, by plain calls for one datagram each.
+//! One open port and one step: a datagram in; the answer, if there is one, out, with one system call for each datagram.
 //!
-//! With `--engine-only` the engine's own loop takes the step, once per `poll`; a simulator of clocks can follow that. The
-//! workers, which take many datagrams at once, send by it what is no plain reply.
+//! With `--engine-only` the engine's event loop does this step, once per `poll`, so that a simulator of clocks can
+//! follow. The workers, which receive many datagrams at once, use it to send what is not a plain reply.
 use std::{
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::itself::Itself;
 
-/// An open port of one family, and the memory of who asked there.
+/// An open port of one family, and the table of its clients.
 #[derive(Debug)]
 pub(crate) struct ServerSocket {
     socket: UdpSocket,
@@ -32,14 +32,14 @@ pub(crate) struct ServerSocket {
     buffer: [u8; BUFFER],
 }
 
-/// Longer than any request that gets an answer; what is beyond is cut, and the reply has 48 octets anyhow.
+/// Longer than any request that gets an answer. The rest of a longer one is cut; its reply has 48 octets in any case.
 pub(super) const BUFFER: usize = 2048;
 
 impl ServerSocket {
-    /// Opens the port of `config` on all addresses of `family`, for clients with these keys, too.
+    /// Opens the port of `config` on all addresses of `family`; with these keys for clients.
     ///
     /// # Errors
-    /// When the port is taken, when this process may not, when there is no such family.
+    /// If another process has the port, this process has no right to it, or the node does not have the family.
     pub(crate) fn open(
         family: Family,
         config: &ServeConfig,
@@ -61,15 +61,15 @@ impl ServerSocket {
         })
     }
 
-    /// What the client beside it is to know.
+    /// What the client in the same agent must know.
     pub(crate) fn itself(&self) -> Arc<Itself> {
         Arc::clone(&self.itself)
     }
 
-    /// Takes one datagram and does what is due. `false` if there was none.
+    /// Receives one datagram and answers it. Returns `false` if there was none.
     ///
     /// # Errors
-    /// When the socket is broken. That a reply could not be sent is only counted.
+    /// If the socket is broken. A reply that could not be sent is only counted.
     pub(crate) fn serve_one(&mut self, config: &ServeConfig, served: &Served) -> Result<bool, sys::Error> {
         match self.socket.receive(&mut self.buffer) {
             Ok(came) => self.answer(came, config, served),
@@ -93,22 +93,23 @@ impl ServerSocket {
         self.counters.count_request(decision.version, request.datagram);
         let (octets, count): (_, fn(&WorkerCounters)) = match decision.verdict {
             Verdict::Drop(reason) => return self.counters.count_drop(reason),
-            // The thread that steers the clock gathers nothing for strangers.
+            // The thread that steers the clock collects nothing for queries.
             Verdict::Query => return self.counters.count_drop(DropReason::Noquery),
-            // Alone there are no keys: they come by another thread.
+            // If the engine runs alone, there are no keys, since they come from another thread.
             Verdict::Seal(_) => return self.counters.count_drop(DropReason::Unauthenticated),
             Verdict::Sign(answer) => match signed(answer, request.datagram, &self.keys) {
                 Ok(octets) => return self.send(&came, &octets, WorkerCounters::count_answer),
                 Err(reason) => return self.counters.count_drop(reason),
             },
             Verdict::Kiss(octets) => (octets, WorkerCounters::count_kiss),
-            // The clock is read as late as can be: right before the datagram leaves.
+            // The clock is read as late as possible: right before the datagram leaves.
             Verdict::Answer(answer) => (answer.at(Wall(clock::realtime_ns())), WorkerCounters::count_answer),
         };
         self.send(&came, &octets, count);
     }
 
-    /// Sends `octets`, if they are no answer that the client beside us could not know as ours.
+    /// Sends `octets`, unless it is an answer that the client in the same agent could not recognise as its own
+    /// server's.
     fn send(&self, came: &Received, octets: &[u8], count: fn(&WorkerCounters)) {
         if self.itself.give(&self.buffer[..came.len], octets) {
             send_alone(&self.socket, came, octets, &self.counters, count);
@@ -118,7 +119,7 @@ impl ServerSocket {
     }
 }
 
-/// Answers `came` with `octets` at once, counts that, and asks when they left if their client may.
+/// Answers `came` with `octets` at once and counts it. Asks for the time of its departure if the client may get it.
 pub(super) fn send_traced(
     socket: &UdpSocket,
     came: &Received,
@@ -137,12 +138,12 @@ pub(super) fn send_traced(
     }
 }
 
-/// The answer to a request, made with the key that the request is made with, if that is one of ours.
+/// The answer with a MAC by the key that the request's MAC names, if the server has that key.
 pub(super) fn signed(answer: Answer, datagram: &[u8], keys: &ServedKeys) -> Result<Vec<u8>, DropReason> {
     answer.signed_at(|| Wall(clock::realtime_ns()), datagram, |number| keys.find(number))
 }
 
-/// Answers `came` with `octets` at once, and counts that.
+/// Answers `came` with `octets` at once, and counts it.
 pub(super) fn send_alone(
     socket: &UdpSocket,
     came: &Received,

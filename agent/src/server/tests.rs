@@ -23,7 +23,7 @@ fn config(port: u16, flags: RestrictFlags) -> ServeConfig {
     }
 }
 
-/// A port that nobody has, below those that the system gives to clients, and no other test of this run asks for.
+/// A free port below those that the system gives to clients. No other test of this run gets the same one.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
@@ -62,7 +62,7 @@ fn wait_mut(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Asks `host` and returns the reply's header; none if there is none within the time.
+/// Asks `host` and returns the reply's header; none if there is no reply within the time.
 fn ask(host: &str, port: u16, patience: Duration) -> Option<packet::Header> {
     let local = if host.contains(':') { "[::1]:0" } else { "127.0.0.1:0" };
     let socket = UdpSocket::bind(local).unwrap();
@@ -94,13 +94,13 @@ fn time_is_served_and_what_is_published_counts() {
         since: now,
         ..Served::UNSYNCHRONIZED
     });
-    // Another of our addresses, so that the reply's source matters.
+    // Another address of this machine, so that the source of the reply matters.
     let reply = ask("127.0.0.9", port, LONG).unwrap();
     assert_eq!((reply.leap, reply.stratum, reply.origin), (Leap::None, 2, COOKIE));
     let (receive, transmit) = (reply.receive.to_wall(), reply.transmit.to_wall());
     assert!(now <= receive && receive <= transmit && transmit <= Wall(sys::clock::realtime_ns()));
     assert!(reply.reference_time.to_wall() <= transmit);
-    // A reply is counted once it is sent, so it may be here before its count.
+    // A reply is counted after it is sent, so it may be here before it is counted.
     wait(|| server.report().answered == 2);
     assert_eq!((server.report().dropped, server.report().message.as_str()), (0, ""));
     assert!(server.counters().requests().any(|count| count == ("4", 2)));
@@ -123,7 +123,7 @@ fn rules_are_replaced_while_it_runs() {
     let port = free_port();
     let server = started(port);
     server.apply(config(port, RestrictFlags { ignore: true, ..RestrictFlags::default() }));
-    // An answer may be under way by the old rules; from the first drop on there is none.
+    // One answer may be under way by the old rules. After the first drop there is none.
     wait(|| {
         ask("127.0.0.1", port, SHORT);
         server.counters().dropped().any(|(reason, count)| reason == "ignore" && count > 0)
@@ -208,7 +208,7 @@ fn two_workers_share_the_port_and_the_rate_table() {
     server.apply(ServeConfig { workers: 2, ..config(port, limited) });
     let counts =
         |server: &Server| [0, 1].map(|number| server.shared.counters.of_worker(number).requests_seen());
-    // While one worker is busy, the other one takes what comes.
+    // While one worker is busy, another one takes the datagrams.
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(("127.0.0.1", port)).unwrap();
     wait(|| {
@@ -221,14 +221,14 @@ fn two_workers_share_the_port_and_the_rate_table() {
     let seen: u64 = counts(&server).iter().sum();
     wait(|| server.report().answered + server.report().dropped >= seen);
 
-    // With one worker again, the other one's counts are still there.
+    // With one worker again, the counts of the other one remain.
     server.apply(config(port, limited));
     wait(|| ask("127.0.0.1", port, SHORT).is_some());
     assert!(counts(&server).iter().sum::<u64>() > seen);
     assert!(counts(&server)[1] > 0);
 }
 
-/// The worker that gathers what a query asks for panics; the others, and it itself afterwards, answer on.
+/// The worker that collects a query's content panics. The other workers, and later this one, still answer.
 #[test]
 fn a_worker_that_panics_is_told_and_goes_on() {
     let port = free_port();
@@ -243,7 +243,7 @@ fn a_worker_that_panics_is_told_and_goes_on() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(("127.0.0.1", port)).unwrap();
     socket.set_read_timeout(Some(SHORT)).unwrap();
-    // ntpq's question for the system's variables.
+    // ntpq's query for the system variables.
     let query = [0x16, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
     let mut answered = false;
     wait_mut(|| {
@@ -257,7 +257,7 @@ fn a_worker_that_panics_is_told_and_goes_on() {
     assert!(server.report().serving);
 }
 
-/// The old port is served until the new one is open, and an open port stays open while the number of workers changes.
+/// The old port is served until the new one is open. An open port stays open while the number of workers changes.
 #[test]
 fn no_other_program_finds_the_port_free_while_orders_change() {
     let port = free_port();

@@ -1,8 +1,8 @@
-//! A server thread: takes datagrams of both families as they come, many at once, and answers them. It ends when its crew
-//! is told to, or a socket breaks.
+//! A server thread: receives datagrams of both families as they come, many at once, and answers them. It ends when its
+//! crew is told to end, or when a socket breaks.
 //!
-//! The way of a plain request takes no memory and no lock but its client's set in the rate table. Replies of 48 octets
-//! leave many at once; what is longer or needs more work leaves alone, by `send_alone`.
+//! A plain request needs no memory, and no lock but that of its client's set in the rate table. Replies of 48 octets
+//! leave many at once. A reply that is longer, or needs more work, is sent alone by `send_alone`.
 use std::{
     os::fd::AsFd,
     sync::atomic::{AtomicBool, Ordering},
@@ -27,7 +27,7 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Whistle {
     blown: AtomicBool,
-    /// Never cleared: each worker is to see it.
+    /// Never cleared, since each worker must see it.
     waker: Waker,
 }
 
@@ -50,14 +50,14 @@ impl Whistle {
     }
 }
 
-/// So many datagrams are taken by one call, and so many replies leave by one: with 16 an answer costs a thirtieth more.
+/// The number of datagrams that one call receives or sends at most. With 16, an answer costs a thirtieth more.
 const BATCH: usize = 64;
 
-/// The open port of one family, which all workers share: one socket, so that no other program can join it.
+/// The open port of one family, which all workers share. It is one socket, so that no other program can join it.
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) socket: UdpSocket,
-    /// Answers on their way out by it.
+    /// Answers through this port that are on their way out.
     pub(super) leaving: Leaving,
 }
 
@@ -72,10 +72,10 @@ pub(super) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    /// The one of this number.
+    /// The worker with this number.
     ///
     /// # Errors
-    /// When the kernel has no random number.
+    /// If the kernel has no random number.
     pub(super) fn new(shared: &'a Shared, number: usize) -> Result<Self, sys::Error> {
         Ok(Self {
             shared,
@@ -88,10 +88,10 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Serves the port of each family that there is, beside the other workers, until the whistle.
+    /// Serves the ports of the given families, beside the other workers, until the whistle.
     ///
     /// # Errors
-    /// When a socket is broken, and whose.
+    /// If a socket is broken; returns its family.
     pub(super) fn run(
         mut self,
         ports: [Option<&Port>; Family::ALL.len()],
@@ -101,10 +101,11 @@ impl<'a> Worker<'a> {
         let members = [Some((whistle.waker.as_fd(), Wakes::All)), v4, v6];
         let set = WaitSet::new(members).map_err(|error| (Family::V4, error))?;
         while !whistle.is_blown() {
-            // An interrupted wait says nothing about the sockets; neither does any other failure of it.
+            // A wait that was interrupted, or failed otherwise, says nothing about the sockets.
             let Ok([_, v4, v6]) = set.wait() else { continue };
             let mut ready = [v4, v6];
-            // In turn, as long as there is more than was taken: neither family waits for the other's flood.
+            // The families take turns while one has more datagrams than were taken, so that neither waits for a flood
+            // on the other.
             while ready.contains(&true) && !whistle.is_blown() {
                 for family in Family::ALL {
                     if let (true, Some(port)) = (ready[family as usize], ports[family as usize]) {
@@ -117,22 +118,22 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Takes what is there, up to a limit, and does what is due; returns how many datagrams that were.
+    /// Receives datagrams up to a limit, and answers them. Returns their number.
     fn serve(&mut self, port: &Port) -> Result<usize, sys::Error> {
         let (departures, itself) = (&self.shared.departures, &*self.shared.itself);
         let Port { socket, leaving } = port;
-        // First, so that a request finds when the answer left that it refers to.
+        // First, so that a request finds the departure time of the answer that it refers to.
         leaving.collect(socket, departures);
         let taken = match self.inbox.receive(socket) {
             Ok(taken) => taken,
             Err(error) if error.would_block() || error.interrupted() => {
-                // Then it is the error queue that woke us, or another worker was faster.
+                // Then the error queue has woken this thread, or another worker was faster.
                 leaving.collect_all(socket, departures);
                 return Ok(0);
             }
             Err(error) => return Err(error),
         };
-        // What was published before they came is what they are answered with.
+        // The datagrams are answered with what was published before they came.
         self.view.refresh(self.shared);
         let Orders { config, rules, served, clients, cookie_keys, keys, .. } = &self.view.orders;
         let serving = Serving { served, rules, limit: &config.limit };
@@ -189,7 +190,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Answers a query; with its last part it counts as answered.
+/// Answers a query. It counts as answered when its last part is sent.
 fn send_parts(socket: &UdpSocket, came: &Received, parts: &[Vec<u8>], counters: &WorkerCounters) {
     for (place, part) in parts.iter().enumerate() {
         let last = place + 1 == parts.len();
@@ -198,7 +199,7 @@ fn send_parts(socket: &UdpSocket, came: &Received, parts: &[Vec<u8>], counters: 
     }
 }
 
-/// Replies of one header that are about to leave together.
+/// Replies with one header each that are sent together.
 struct Replies {
     /// Never more than [`BATCH`], for which there is room.
     waiting: Vec<(Received, Reply)>,
@@ -208,7 +209,7 @@ struct Replies {
 
 #[derive(Clone, Copy)]
 enum Reply {
-    /// Lacks its transmit time.
+    /// Its transmit timestamp is not set yet.
     Answer(Answer),
     Kiss([u8; HEADER_LEN]),
 }
@@ -247,8 +248,8 @@ impl Replies {
     }
 }
 
-/// How fast replies leave that are sent by one call, so that each can say when it leaves itself: the last of many does
-/// so some hundred microseconds after the first.
+/// How fast replies leave that are sent by one call, so that each one can have its own transmit time: the last of many
+/// leaves some hundred microseconds after the first.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     each_ns: i64,
@@ -260,8 +261,9 @@ impl Pace {
         self.each_ns * place as i64
     }
 
-    /// So many left in so many nanoseconds. Believed soon if it was fast, and slowly if it was slow: then something
-    /// else had the processor for a while. Few replies say more of the call than of themselves.
+    /// Learns that `count` replies left in `nanos` nanoseconds. A faster pace is adopted quickly, a slower one slowly,
+    /// because then another thread may have had the processor for a while. A few replies are ignored, since most of
+    /// their time is that of the call itself.
     pub(super) fn learn(&mut self, count: usize, nanos: i64) {
         if count < 8 {
             return;
@@ -275,7 +277,7 @@ impl Pace {
     }
 }
 
-/// No machine that we know needs longer for a reply, nanoseconds.
+/// The longest time for a reply on any known machine, nanoseconds.
 const SLOWEST: i64 = 20_000;
 
 /// A worker's copy of the orders.
@@ -291,7 +293,7 @@ impl View {
     }
 
     fn refresh(&mut self, shared: &Shared) {
-        // The number first: orders that change in between are then taken again, never missed.
+        // The number is read first. If the orders change in between, they are copied again, and no change is missed.
         let generation = shared.generation.load(Ordering::Acquire);
         if generation != self.generation {
             self.orders = shared.orders().clone();
@@ -310,12 +312,12 @@ mod tests {
         assert_eq!(pace.until(63), 0);
         pace.learn(64, 64 * 3_000);
         assert_eq!(pace.until(63), 63 * 3_000);
-        // Lost the processor for 10 ms.
+        // The thread lost the processor for 10 ms.
         pace.learn(64, 10_000_000);
         assert!(pace.until(1) < 5_200, "{pace:?}");
         (0..4).for_each(|_| pace.learn(64, 64 * 3_000));
         assert!(pace.until(1) < 3_200, "{pace:?}");
-        // A single one wakes its reader; a clock that is stepped back says nothing.
+        // A single reply wakes its reader. A clock that is stepped back gives no information.
         pace.learn(1, 50_000);
         pace.learn(64, -1_000_000_000);
         assert_eq!(pace.until(0), 0);

@@ -1,5 +1,5 @@
-//! The thread in which all key exchanges happen, side by side. It is made when the first one is asked for, and again if
-//! it should have ended. A question in; its answer out, unless the exchange is not wanted any more.
+//! The thread in which all key exchanges run concurrently. It is started for the first exchange, and again if it has
+//! ended. A question in; its answer out, unless the exchange is not wanted any more.
 use std::{io, sync::Arc, thread};
 
 use tokio::{
@@ -13,7 +13,7 @@ use tokio::{
 use super::{Answer, Error, Failure, Question, exchange};
 use crate::{panics, resolve::Resolver};
 
-/// Has keys exchanged beside its caller.
+/// Runs key exchanges beside its caller.
 pub(crate) struct Exchanger {
     resolver: Resolver,
     reply: Reply,
@@ -22,30 +22,30 @@ pub(crate) struct Exchanger {
 
 type Reply = Arc<dyn Fn(Answer) + Send + Sync>;
 
-/// The question, and what ends when the exchange is not wanted any more.
+/// The question, and a channel that closes when the exchange is not wanted any more.
 type Asked = (Question, oneshot::Receiver<()>);
 
-/// An exchange that was asked for. It ends when this is dropped.
+/// A requested exchange. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Pending(oneshot::Sender<()>);
 
 impl Pending {
-    /// Whether it is over, answered or not.
+    /// Returns true if it has ended, with an answer or without.
     pub(crate) fn is_over(&self) -> bool {
         self.0.is_closed()
     }
 }
 
-/// rustls keeps its buffers on the heap; what verifies a certificate needs the most.
+/// Stack size, octets. rustls keeps its buffers on the heap; the verification of a certificate needs the most.
 const STACK: usize = 512 * 1024;
 
 impl Exchanger {
-    /// Names are looked up by `resolver`, and each answer is given to `reply`, in any thread.
+    /// Names are resolved by `resolver`. Each answer is passed to `reply`, in any thread.
     pub(crate) fn new(resolver: Resolver, reply: impl Fn(Answer) + Send + Sync + 'static) -> Self {
         Self { resolver, reply: Arc::new(reply), thread: None }
     }
 
-    /// Has keys exchanged.
+    /// Requests a key exchange.
     pub(crate) fn ask(&mut self, question: Question) -> Pending {
         let (pending, unwanted) = oneshot::channel();
         let thread =
@@ -58,7 +58,7 @@ impl Exchanger {
                     return Pending(pending);
                 }
             };
-        // If it ends just now, the exchange is over without an answer, and is asked for again in its time.
+        // If the thread ends at this moment, the exchange ends without an answer, and is requested again later.
         let _ = thread.send((question, unwanted));
         self.thread = Some(thread);
         Pending(pending)
@@ -74,13 +74,13 @@ impl Exchanger {
     }
 }
 
-/// Exchanges keys until every sender of questions is dropped.
+/// Runs exchanges until every sender of questions is dropped.
 async fn work(mut asked: UnboundedReceiver<Asked>, resolver: Resolver, reply: Reply) {
     while let Some((question, mut unwanted)) = asked.recv().await {
         let (resolver, reply) = (resolver.clone(), Arc::clone(&reply));
         tokio::spawn(async move {
             let (epoch, source) = (question.epoch, question.source);
-            // In a task of its own, so that a panic is told as any other failure.
+            // In a task of its own, so that a panic is reported like any other failure.
             let mut task = tokio::spawn(async move { exchange(&question, &resolver).await });
             tokio::select! {
                 ended = &mut task => {

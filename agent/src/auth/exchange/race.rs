@@ -1,5 +1,5 @@
-//! Which of a name's addresses is spoken with, as "Happy Eyeballs" has it (RFC 8305): the next one is tried while the
-//! first is still silent, and the first one that is through wins. Addresses and how to try one in; what came of it out.
+//! Chooses one of a name's addresses by "Happy Eyeballs" (RFC 8305): the next address is tried while the first has not
+//! answered, and the first attempt that succeeds wins. Addresses and an attempt for one of them in; the result out.
 use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{
@@ -8,18 +8,19 @@ use tokio::{
     time,
 };
 
-/// From one attempt to the next, while nobody has answered (RFC 8305 §5).
+/// Time between two attempts while no server has answered (RFC 8305 §5).
 const DELAY: Duration = Duration::from_millis(250);
 
-/// More addresses of one name are not tried.
+/// The largest number of addresses of one name that are tried.
 const MOST: usize = 16;
 
-/// What one attempt at a time may have.
+/// A turn, which one attempt at a time may have.
 #[derive(Clone, Default)]
 pub(super) struct Turn(Arc<Mutex<()>>);
 
 impl Turn {
-    /// Waits until no other attempt has it. Who has it has found somebody who listens: no further attempt begins.
+    /// Waits until no other attempt has the turn. The attempt that has it has found a server that listens, so no
+    /// further attempt begins.
     pub(super) async fn take(self) -> OwnedMutexGuard<()> {
         self.0.lock_owned().await
     }
@@ -29,10 +30,10 @@ impl Turn {
     }
 }
 
-/// The outcome of the first attempt that succeeds. The others are dropped.
+/// The result of the first attempt that succeeds. The others are dropped.
 ///
 /// # Errors
-/// Those of all attempts, when none succeeds; in the order in which they failed.
+/// If no attempt succeeds: the errors of all attempts, in the order in which they failed.
 pub(super) async fn first<T, E, F>(
     addresses: &[IpAddr],
     attempt: impl Fn(IpAddr, Turn) -> F,
@@ -54,7 +55,7 @@ where
                 ended = attempts.join_next() => match ended {
                     Some(Ok(Ok(outcome))) => return Ok(outcome),
                     Some(Ok(Err(error))) => { errors.push(error); break }
-                    // It panicked, which the program's log tells.
+                    // The attempt panicked, which is in the program's log.
                     Some(Err(_)) => break,
                     None if more => break,
                     None => return Err(errors),
@@ -76,19 +77,19 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of an attempt, and after how many milliseconds.
+    /// The result of an attempt, and after how many milliseconds.
     #[derive(Clone, Copy)]
     enum Fate {
         Silent,
         Fails(u64),
-        /// Somebody listens after this time, and it fails or succeeds after that one.
+        /// A server listens after the first time; the attempt fails or succeeds after the second one.
         Talks(u64, u64, bool),
     }
 
-    /// The outcome, when each address was tried, and when it was over, milliseconds.
+    /// The result, when each address was tried, and when the race ended, milliseconds.
     type Raced = (Result<IpAddr, Vec<IpAddr>>, Vec<(String, u128)>, u128);
 
-    /// Time passes only while all wait.
+    /// Time passes only while all attempts wait.
     fn race(fates: &[(&str, Fate)]) -> Raced {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let begin = runtime.block_on(async { Instant::now() });
@@ -156,7 +157,7 @@ mod tests {
         let fates = [("192.0.2.1", Fate::Talks(1, 500, true)), ("192.0.2.2", Fate::Talks(1, 1, true))];
         let (outcome, tried, _) = race(&fates);
         assert_eq!((outcome, tried.len()), (Ok("192.0.2.1".parse().unwrap()), 1));
-        // If nothing comes of it, the next one has its turn.
+        // If the attempt with the turn fails, the next one gets the turn.
         let fates = [("192.0.2.1", Fate::Talks(1, 500, false)), ("192.0.2.2", Fate::Talks(1, 1, true))];
         let (outcome, tried, _) = race(&fates);
         assert_eq!(outcome, Ok("192.0.2.2".parse().unwrap()));

@@ -1,4 +1,4 @@
-//! The engine's actions, carried out in their order: on the clock, on requests and devices, on the disk, and in words.
+//! Carries out the engine's actions in their order: on the clock, requests, devices and the disk, and in the log.
 use std::{collections::VecDeque, net::SocketAddr};
 
 use ntp::{Action, Clocks, Event, Pause, RequestId, SendError, SourceId, Transition, packet::Header};
@@ -7,8 +7,8 @@ use tracing::{debug, error, info, warn};
 use super::Rim;
 use crate::{report, resolve, send_error::send_error};
 
-/// An action, and the clock that was read for the engine when it wanted the action: others may come before it that take
-/// long, and the engine may be asked again meanwhile.
+/// An action, and the clock reading of the moment at which the engine wanted it. Earlier actions may take long, and the
+/// engine may be called again in the meantime.
 #[derive(Debug)]
 pub(super) struct Wanted {
     action: Action,
@@ -16,13 +16,13 @@ pub(super) struct Wanted {
     raw: i64,
 }
 
-/// What the engine wants that was given `clocks`.
+/// The actions that an engine with these `clocks` wants.
 pub(super) fn wanted(actions: Vec<Action>, clocks: Clocks) -> Vec<Wanted> {
     actions.into_iter().map(|action| Wanted { action, raw: clocks.raw }).collect()
 }
 
 impl Rim {
-    /// Carries out actions in their order; what the engine wants in answer to their outcome comes after them.
+    /// Carries out actions in their order. Actions that follow from their outcomes come after them.
     pub(super) fn carry_out(&mut self, actions: Vec<Wanted>) {
         let mut open: VecDeque<Wanted> = actions.into();
         let mut jumped = None;
@@ -48,7 +48,7 @@ impl Rim {
                 Action::SaveSamples { samples, at } => {
                     self.state.save_samples(samples, Clocks { now: at, raw });
                 }
-                // Nothing that follows holds without the step.
+                // The following actions are only valid after the step.
                 Action::SaveBoot(boot) if !self.count(boot) => return self.begin_anew(),
                 Action::SaveBoot(_) => {}
                 Action::Announce(transition) => {
@@ -90,23 +90,23 @@ impl Rim {
         }
     }
 
-    /// Compares a device with the system clock and tells the engine what came of it.
+    /// Compares a device with the system clock, and passes the result to the engine.
     fn read(&mut self, request: RequestId, path: &str) -> Vec<Wanted> {
         let event = match self.devices.read(path) {
             Some(reading) => Event::Measured {
                 request,
                 at: ntp::Wall(reading.system_ns),
-                // Both are nanoseconds since 1970, so the difference of two of them has room.
+                // Both are nanoseconds since 1970, so their difference does not overflow.
                 offset: reading.system_ns.saturating_sub(reading.device_ns) as f64 / 1e9,
                 dispersion: reading.window_ns as f64 / 2e9,
             },
-            // The device's own log line says why.
+            // The device has logged the reason itself.
             None => Event::SendFailed { request, why: SendError::Other(0) },
         };
         self.tell(event)
     }
 
-    /// Sends a request from a fresh port and tells the engine how that went.
+    /// Sends a request from a new port, and passes the result to the engine.
     fn send(&mut self, request: RequestId, source: SourceId, to: SocketAddr, header: Header) -> Vec<Wanted> {
         let (cookie, datagram) = match self.prove(request, source, header) {
             Ok(proven) => proven,
@@ -123,7 +123,7 @@ impl Rim {
     }
 }
 
-/// Each transition, once, with its facts; `why` upstreams give no time.
+/// Logs a transition with its facts, once; `why` upstreams give no time.
 fn log(transition: &Transition, why: &str) {
     match transition {
         Transition::Synchronized => info!("Clock synchronized"),

@@ -1,35 +1,36 @@
-//! The count of steps is on disk before a step is made, or no step is made: else an agent that is started again and again
-//! on a full disk would step each time. What cannot be stepped is slewed, and stepped once the disk takes the count.
+//! The guard of steps: a step is made only after the count of steps is saved on disk. Otherwise an agent that is
+//! restarted again and again on a full disk would step each time. If the count cannot be saved, the offset is slewed,
+//! and stepped when the disk accepts the count.
 use ntp::{BootState, Config};
 use tracing::{info, warn};
 
 use super::Rim;
 
 impl Rim {
-    /// Before an engine looks at a clock that it could step: whether the count can be kept.
+    /// Checks, before an engine reads a clock that it could step, whether the count can be saved.
     pub(super) fn look_at_guard(&mut self) {
         let guarded = self.state.save_boot(self.boot);
         self.set_unguarded(!guarded);
     }
 
-    /// The orders, without steps while their count cannot be kept.
+    /// The configuration; without steps while their count cannot be saved.
     pub(super) fn guarded(&self, config: Config) -> Config {
         if self.unguarded { Config { step_limit: 0, ..config } } else { config }
     }
 
-    /// Takes what was done to the clock, or is about to be. Returns false if the step that was counted must not be made.
+    /// Takes what was done to the clock, or is about to be done. Returns false if the counted step must not be made.
     pub(super) fn count(&mut self, boot: BootState) -> bool {
         if self.state.save_boot(boot) || boot.steps <= self.boot.steps {
             self.boot = boot;
             return true;
         }
-        // It waits for the disk; what waits there is the count without this step.
+        // The count without this step waits for the disk.
         self.state.save_boot(self.boot);
         self.set_unguarded(true);
         false
     }
 
-    /// The engine counts a step that is not made, so another one takes its place and looks at the clock anew.
+    /// Starts a new engine, which reads the clock again: the former one has counted a step that is not made.
     pub(super) fn begin_anew(&mut self) {
         self.engine = None;
         self.requests.close_all();
@@ -39,7 +40,7 @@ impl Rim {
         self.obey();
     }
 
-    /// Allows steps again once their count is kept.
+    /// Allows steps again when their count is saved.
     pub(super) fn mind_guard(&mut self) {
         if !self.unguarded {
             return;

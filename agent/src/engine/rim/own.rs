@@ -1,5 +1,5 @@
-//! Who this node is in the network, for the engine: the addresses of its interfaces, read now and then, and the ports of
-//! its own server. Reads interfaces and the clock, decides nothing.
+//! This node's identity in the network, for the engine: the addresses of its interfaces, which are read from time to
+//! time, and the ports of its own server. Reads interfaces and the clock, decides nothing.
 use std::{net::IpAddr, path::Path, sync::Arc};
 
 use ntp::{Event, Mono, OwnAddresses, OwnPorts};
@@ -9,28 +9,28 @@ use tracing::debug;
 use super::Rim;
 use crate::itself::Itself;
 
-/// What is known of this node.
+/// What is known of this node's addresses.
 pub(super) struct Own {
     pub(super) itself: Arc<Itself>,
     addresses: Vec<IpAddr>,
-    /// Those of bridges: docker0, cni0, virbr0. Many nodes have the same ones.
+    /// The addresses of bridges: docker0, cni0, virbr0. Many nodes have the same ones.
     bridges: Vec<IpAddr>,
-    /// What the engine knows, and the ports in it; none if it was told nothing.
+    /// The addresses and ports that the engine knows; none if it knows nothing yet.
     told: Option<(OwnAddresses, OwnPorts)>,
-    /// When the interfaces are read again.
+    /// When the interfaces must be read again.
     next: Mono,
 }
 
-/// An address that is added counts after this, seconds; until then answers from there are known to be this node's own
-/// (`itself`).
+/// A new address is known after this time, seconds. Until then, answers from it are recognised as this node's own by
+/// `itself`.
 const INTERVAL: f64 = 5.0;
 
-/// The interval is at least so many times what a reading takes. It takes 50 us on most nodes, and milliseconds on one
-/// with thousands of addresses.
+/// The interval is at least this many times the duration of a reading. It takes 50 us on most nodes, and milliseconds
+/// on a node with thousands of addresses.
 const SHARE: f64 = 1000.0;
 
-/// Here kube-proxy in its IPVS mode keeps the address of each Service. They are not this node's: what is sent there
-/// reaches the Service's pods.
+/// kube-proxy in IPVS mode puts the address of each Service on this interface. They are not this node's: a datagram to
+/// one of them reaches the Service's pods.
 const SERVICES: &str = "kube-ipvs0";
 
 impl Own {
@@ -38,7 +38,7 @@ impl Own {
         Self { itself, addresses: Vec::new(), bridges: Vec::new(), told: None, next: Mono(i64::MIN) }
     }
 
-    /// A new engine knows nothing.
+    /// Forgets what the engine knows, since a new engine knows nothing.
     pub(super) fn forget(&mut self) {
         self.told = None;
     }
@@ -58,14 +58,14 @@ impl Own {
     }
 }
 
-/// Whether the interface is a bridge (Documentation/ABI/testing/sysfs-class-net in the kernel's sources).
+/// Returns true if the interface is a bridge (Documentation/ABI/testing/sysfs-class-net in the kernel's sources).
 fn is_bridge(found: &InterfaceAddress) -> bool {
     Path::new("/sys/class/net").join(&found.interface).join("bridge").exists()
 }
 
 impl Rim {
-    /// Reads this node's addresses if that is due, and tells the engine if they or the server's ports have changed.
-    /// While nothing is served there is nothing to know.
+    /// Reads this node's addresses if that is due. Informs the engine if they, or the server's ports, have changed. If
+    /// no time is served, does nothing.
     pub(super) fn know_itself(&mut self) {
         if self.engine.is_none() {
             return;

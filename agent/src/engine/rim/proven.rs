@@ -1,5 +1,5 @@
-//! The part of the loop's body that is about proof: requests are completed, key exchanges asked for, and a datagram is
-//! believed or not, before the engine hears of it.
+//! Proof in the event loop: completes requests, requests key exchanges, and verifies a datagram before the engine gets
+//! it.
 use ntp::{Auth, Event, NtpTimestamp, RequestId, SendError, SourceId, Wall, packet::Header};
 use tracing::{debug, info, warn};
 
@@ -9,11 +9,12 @@ use crate::auth::{
     exchange::{Agreed, Answer, Failure, Question, Validity},
 };
 
-/// The year in which this was written: no clock that is right says less than 2026.
+/// The year in which this was written: a correct clock shows no time before 2026.
 const EARLIEST: Wall = Wall(1_767_225_600_000_000_000);
 
 impl Rim {
-    /// Gives the request a cookie and its proof; if that cannot be, the engine is told, and answers what is to be done.
+    /// Gives the request a cookie and its proof. If that is not possible, informs the engine, and returns the actions
+    /// that it wants.
     pub(super) fn prove(
         &mut self,
         request: RequestId,
@@ -51,7 +52,7 @@ impl Rim {
         }
     }
 
-    /// Has keys exchanged for a source with NTS, instead of its name looked up; none for any other source.
+    /// Requests a key exchange for a source with NTS, instead of a lookup of its name; none for any other source.
     pub(super) fn exchange(&mut self, source: SourceId, host: &str) -> Option<Vec<Wanted>> {
         let Auth::Nts { ca, port } = self.auth(source) else { return None };
         let question = Question {
@@ -70,13 +71,14 @@ impl Rim {
         Some(self.tell(Event::Unproven { source, why }))
     }
 
-    /// Certificates are tested by the system clock, or by the last time that was known to be right if that is later.
-    /// Once per source that is left open: when the clock is known to be wrong in this boot and is to be set by what the
-    /// source says. (A node without RTC that was off for long would refuse every new certificate for ever.)
+    /// The time for the verification of a certificate: the system clock's, or the last time known to be right if that
+    /// is later. It is left open once for each source if the clock is known to be wrong in this boot, and is to be set
+    /// by the source's time. Otherwise a node without RTC that was off for long would refuse every new certificate for
+    /// good.
     fn validity(&self, source: SourceId) -> Validity {
         let system = self.clock.now().wall;
         let floor = self.state.time().unwrap_or(EARLIEST).max(EARLIEST);
-        // A clock that was set to the floor knows no more than that.
+        // A clock that was set to the floor shows no better time than that.
         let is_wrong = system < floor || self.state.raises() > 0;
         if is_wrong && !self.boot.synchronized && !self.proofs.has_session(source) {
             warn!(
@@ -87,7 +89,7 @@ impl Rim {
         Validity::At(u64::try_from(system.max(floor).0 / 1_000_000_000).unwrap_or(0))
     }
 
-    /// A key exchange is over.
+    /// Takes the end of a key exchange.
     pub(in crate::engine) fn exchanged(&mut self, answer: Answer) {
         let Answer { epoch, source, outcome } = answer;
         let present = self.engine.as_ref().is_some_and(|engine| engine.has(source));

@@ -1,5 +1,6 @@
-//! A second writer of the clock: the kernel is looked at before each word to the engine, which may lead to a write and is
-//! due once a second; while somebody else steers, the engine observes. What it is ordered to do stays its orders.
+//! Detects other processes that write the clock. The kernel's state is read before each call of the engine, which may
+//! lead to a write and is due once a second. While another process steers, the engine only observes. Its orders do not
+//! change.
 use std::sync::Arc;
 
 use ntp::{Action, Mode, Rival, Stance, Transition};
@@ -7,36 +8,36 @@ use ntp::{Action, Mode, Rival, Stance, Transition};
 use super::Rim;
 use crate::{clock, suspects::Suspects};
 
-/// What is known of others.
+/// What is known of other processes.
 pub(super) struct Rivals {
     rival: Rival,
     suspects: Arc<Suspects>,
 }
 
 impl Rim {
-    /// From now on looks for others who steer the clock; `suspects` knows whether some run.
+    /// From now on, looks for other processes that steer the clock; `suspects` knows whether such programs run.
     pub(in crate::engine) fn watch_for_rivals(&mut self, suspects: Arc<Suspects>) {
         self.rivals = Some(Rivals { rival: Rival::default(), suspects });
     }
 
-    /// The orders in force.
+    /// The configuration in force.
     pub(super) fn in_force(&self) -> Option<ntp::Config> {
         let orders = self.orders.as_ref()?;
         Some(self.rivals.as_ref().map_or_else(|| orders.clone(), |watch| watch.rival.in_force(orders)))
     }
 
-    /// Whether this may be carried out.
+    /// Returns true if this action may be carried out.
     pub(super) fn permits(&self, action: &Action) -> bool {
         self.rivals.as_ref().is_none_or(|watch| watch.rival.permits(action))
     }
 
-    /// What is known of others, if we are to steer: who only observes does not mind them.
+    /// What is known of other processes, if the agent is to steer. An agent that only observes ignores them.
     fn rivals(&mut self) -> Option<&mut Rivals> {
         let ordered = self.orders.as_ref().is_some_and(|orders| orders.mode == Mode::Discipline);
         self.rivals.as_mut().filter(|_| ordered)
     }
 
-    /// Looks what the kernel shows.
+    /// Compares the kernel's state with what the agent wrote.
     pub(super) fn look_for_rivals(&mut self) {
         let (now, written) = (self.clock.now().mono, *self.clock.written());
         let Some(watch) = self.rivals() else { return };
@@ -45,14 +46,14 @@ impl Rim {
         self.take_stance(stance);
     }
 
-    /// Somebody else has stepped the clock.
+    /// Records a step of the clock by another process.
     pub(super) fn stepped_by_another(&mut self, by: f64) {
         let now = self.clock.now().mono;
         let stance = self.rivals().and_then(|watch| watch.rival.stepped(by, now));
         self.take_stance(stance);
     }
 
-    /// We steer no more, whoever else does.
+    /// Forgets other processes: the agent steers no more.
     pub(super) fn forget_rivals(&mut self) {
         let Some(watch) = &mut self.rivals else { return };
         let steered = watch.rival.steers();
