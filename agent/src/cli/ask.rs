@@ -1,5 +1,5 @@
-//! Fetches the report of the agent that runs on this machine: over its local socket, which only root may open, or over TCP,
-//! where the agent has to prove that it knows the token before it is believed.
+//! Fetches the report of the agent on this machine: over its local socket, which only root may open, or over TCP, where
+//! the agent must prove that it knows the token.
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
@@ -17,48 +17,48 @@ use crate::load;
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The file does not say where to ask.
+    /// The file does not say where the agent is.
     #[error(transparent)]
     File(#[from] load::Error),
-    /// It says that there is no HTTP, and the local socket is not served either.
+    /// The file has no HTTP address, and no agent serves the local socket.
     #[error("no agent answers at {path}: {source}; and agent.httpAddress is not set", path = path.display())]
     NoHttp {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// The address on the command line.
+    /// The address on the command line is wrong.
     #[error("--http-address: {0}")]
     Address(String),
-    /// The token of the file cannot be had.
+    /// The token in the file cannot be read.
     #[error("agent.tokenFile: {0}")]
     Token(#[from] NoToken),
-    /// Nobody answers at the socket.
+    /// No agent answers at the socket.
     #[error("no agent answers at {path}: {source}", path = path.display())]
     Local {
-        /// Where.
+        /// Path of the socket.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// Nobody answers.
+    /// No agent answers at the address.
     #[error("no agent answers at {address}: {source}")]
     Connection {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// Another process may have the port.
     #[error("what answers at {address} is not proven to be the agent: {source}")]
     Untrusted {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// Why the answer is not believed.
         source: AskError,
     },
-    /// Something else than a report was answered.
+    /// The answer is not a report.
     #[error("the agent answered {status}: {message}")]
     Refused {
         /// Status code.
@@ -66,14 +66,14 @@ pub(crate) enum Error {
         /// Body.
         message: String,
     },
-    /// It is a report of another version.
+    /// The answer is a report of another version.
     #[error("the answer is no report: {0}")]
     Report(#[from] serde_json::Error),
 }
 
-/// The report, and its text.
+/// Fetches the report and its text.
 pub(super) fn report(view: &View) -> Result<(Report, String), Error> {
-    // With an address given the file need not be there, as in a container that is asked from outside.
+    // If an address is given, the file need not exist, as when an agent in a container is asked from outside.
     let file = load::agent_file(&view.config);
     let answer = match (&view.http_address, file) {
         (Some(address), file) => {
@@ -84,7 +84,7 @@ pub(super) fn report(view: &View) -> Result<(Report, String), Error> {
             let socket = agent.socket();
             match (local(&socket, STATUS, PATIENCE), agent.http_address) {
                 (Ok(answer), _) => answer,
-                // Who is not root may still know the token, or need none.
+                // A user without root's rights may still know the token, or need none.
                 (Err(_), Some(address)) => {
                     remote(&address, agent.token_file.as_deref(), Some(&super::node_name(&view.node_name)))?
                 }
@@ -115,7 +115,8 @@ pub(super) fn local(path: &Path, target: &str, patience: Duration) -> Result<Ans
     asked().map_err(|source| Error::Local { path: path.to_owned(), source })
 }
 
-/// Asks over TCP. With a token the answer is that of an agent which knows it, on `node` if one is named.
+/// Asks over TCP. With a token, the answer is believed only from an agent that knows it, and from `node`'s agent if a
+/// node is given.
 fn remote(address: &str, token_file: Option<&Path>, node: Option<&str>) -> Result<Answer, Error> {
     let address = reachable(super::http_address(address).map_err(Error::Address)?);
     let tokens = token_file.map(|path| TokenFile::new(path.to_owned()).tokens(Instant::now())).transpose()?;
@@ -133,7 +134,7 @@ fn remote(address: &str, token_file: Option<&Path>, node: Option<&str>) -> Resul
     })
 }
 
-/// An agent that listens on all addresses is asked on loopback.
+/// If an agent listens on all addresses, it is asked on loopback.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,4 @@
-//! `boot`: the clock right, once, before an agent can run. The exit code says how far it came.
+//! `boot`: sets the clock right once, before an agent can run. The exit code shows how far it came.
 use std::{io, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
@@ -40,7 +40,7 @@ pub(crate) struct BootCommand {
     remove_after: Option<Span>,
 }
 
-/// Why it did not begin, or broke off.
+/// Why the boot did not begin, or was stopped.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The agent's file, or the profile in it.
@@ -52,10 +52,10 @@ pub(crate) enum Error {
 }
 
 impl BootCommand {
-    /// Does it.
+    /// Runs the boot.
     ///
     /// # Errors
-    /// When the file is wrong, or the system has nothing left.
+    /// If the file is wrong, or the system has no resources left.
     pub(super) fn act(self) -> Result<ExitCode, Error> {
         let file = load::agent_file(&self.config)?;
         let profile = match &file.profile {
@@ -81,7 +81,7 @@ impl BootCommand {
     }
 }
 
-/// Waits until an agent has come; if none does, the static pod is removed, and with it this process.
+/// Waits until an agent has come. If none does, removes the static pod, and so ends this process.
 fn wait_for_agent(file: &AgentFile, limit: Duration) {
     if !boot::nobody_comes(&file.agent.state_directory, limit) {
         return;
@@ -93,7 +93,7 @@ fn wait_for_agent(file: &AgentFile, limit: Duration) {
     }
 }
 
-/// As [`EXAMPLES`] has them; 1 and 2 are for what went wrong on the way.
+/// The exit codes in [`EXAMPLES`]; 1 and 2 are for errors on the way.
 fn exit_code(outcome: Outcome) -> ExitCode {
     match outcome {
         Outcome::Synchronized | Outcome::HandedOver => ExitCode::SUCCESS,

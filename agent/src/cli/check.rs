@@ -1,4 +1,5 @@
-//! `check FILE`: an agent's file or a profile; every problem with its field, or a line that says what it is.
+//! `check FILE`: checks an agent's file or a profile. Prints every problem with its field, or lines that describe the
+//! file.
 use std::path::Path;
 
 use contract::Mode;
@@ -6,7 +7,7 @@ use profile::{AgentFile, Checked, Profile};
 
 use crate::load;
 
-/// Prints what is wrong, or what the file says; whether it is right.
+/// Prints what is wrong, or what the file contains. Returns true if the file is valid.
 pub(super) fn act(file: &Path) -> bool {
     match examine(file) {
         Ok(summary) => {
@@ -20,7 +21,7 @@ pub(super) fn act(file: &Path) -> bool {
     }
 }
 
-/// The lines that say what the file is.
+/// The lines that describe the file.
 fn examine(file: &Path) -> Result<Vec<String>, String> {
     let text = load::read(file).map_err(|e| e.to_string())?;
     let table: toml::Table =
@@ -118,7 +119,7 @@ mod tests {
         }
     }
 
-    /// The names of all fields that hold something else than a table.
+    /// The names of all fields whose value is not a table.
     fn gather(value: &toml::Value, fields: &mut Vec<String>) {
         match value {
             toml::Value::Table(table) => {

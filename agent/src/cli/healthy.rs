@@ -1,4 +1,4 @@
-//! `healthy`: asks the running agent over its local socket whether it is alive, or ready; for probes.
+//! `healthy`: asks the running agent over its local socket if it is alive, or ready; for probes.
 use std::{path::PathBuf, str, time::Duration};
 
 use clap::Args;
@@ -17,10 +17,10 @@ pub(crate) struct Healthy {
     ready: bool,
 }
 
-/// Less than a probe waits.
+/// Less than the timeout of a probe.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Prints what the agent says; whether that is good.
+/// Prints the agent's answer. Returns true if it is good.
 pub(super) fn act(healthy: &Healthy) -> Result<bool, ask::Error> {
     let socket = load::agent_file(&healthy.config)?.agent.socket();
     let target = if healthy.ready { "/readyz" } else { "/healthz" };

@@ -1,4 +1,5 @@
-//! `query HOST[:PORT]`: four requests to one server, at the first of its addresses that answers (`target`), and what follows from the best of the answers. Moves nothing.
+//! `query HOST[:PORT]`: sends four requests to one server, at the first of its addresses that answers (`target`), and
+//! shows what follows from the best answer. Moves nothing.
 use std::{
     net::SocketAddr,
     os::fd::AsFd,
@@ -28,7 +29,7 @@ pub(crate) enum Error {
     NoAnswer(target::Silence),
 }
 
-/// One answer.
+/// A request and its answer.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     reply: Header,
@@ -39,13 +40,14 @@ struct Sample {
 
 const SAMPLES: usize = 4;
 
-/// Long enough for any path on Earth.
+/// Longer than any path on Earth takes.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A server that limits its clients counts so many requests at once as a burst, not as a flood.
+/// Pause between two requests: a server with a rate limit then takes all of them as a burst, not as a flood.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Prints what a server says; returns true if it is synchronised. Of several addresses the first that answers is asked.
+/// Prints the server's answer. Returns true if the server is synchronised. Of several addresses, the first that answers
+/// is used.
 pub(super) fn act(host: &str) -> Result<bool, Error> {
     let addresses = target::addresses(host)?;
     let tell = |failed, why: &str, next| eprintln!("{failed}: {why}; asking {next}");
@@ -64,7 +66,8 @@ pub(super) fn act(host: &str) -> Result<bool, Error> {
     Ok(objection.is_none())
 }
 
-/// Of those that say the time, if any do, the one with the shortest round trip: it was disturbed least.
+/// The best answer: of those with a time, if there are any, the one with the shortest round trip, which had the least
+/// disturbance.
 fn best(samples: &[Sample]) -> Option<&Sample> {
     let useless = |sample: &Sample| objection(&sample.reply).is_some();
     samples.iter().min_by(|a, b| useless(a).cmp(&useless(b)).then(a.delay.total_cmp(&b.delay)))
@@ -103,7 +106,7 @@ fn ask(server: SocketAddr) -> Result<Sample, String> {
     }
 }
 
-/// RFC 5905 §8, with our sign: this clock minus the server's.
+/// RFC 5905 §8, with the opposite sign: this clock minus the server's.
 fn sample(reply: Header, sent: Wall, received: Wall) -> Sample {
     let (t2, t3) = (reply.receive.to_wall(), reply.transmit.to_wall());
     let offset = -((t2 - sent) + (t3 - received)) / 2.0;
@@ -127,7 +130,7 @@ fn description(server: SocketAddr, best: &Sample, samples: &[Sample]) -> String 
         samples.len(),
     );
     if reply.stratum == 0 {
-        // A kiss, or a server without time: its stamps mean nothing.
+        // A kiss, or a server without time: its timestamps mean nothing.
         return head;
     }
     let bound = best.delay / 2.0 + reply.root_delay.seconds() / 2.0 + reply.root_dispersion.seconds();
@@ -139,7 +142,7 @@ fn description(server: SocketAddr, best: &Sample, samples: &[Sample]) -> String 
     )
 }
 
-/// A code for a primary server or a kiss, an address otherwise (RFC 5905 §7.3).
+/// The reference id: a code for a primary server or a kiss, otherwise an address (RFC 5905 §7.3).
 fn reference(reply: &Header) -> String {
     let id = reply.reference_id;
     if reply.stratum > 1 {
@@ -155,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_ahead_has_a_positive_offset() {
-        // Ours is 1 s ahead; 10 ms each way, 2 ms at the server.
+        // This clock is 1 s ahead; the path takes 10 ms each way, the server 2 ms.
         let base = 1_800_000_000_000_000_000;
         let server = |millis: i64| NtpTimestamp::from_wall(Wall(base + millis * 1_000_000));
         let reply = Header { receive: server(10), transmit: server(12), ..Header::default() };

@@ -38,7 +38,7 @@ enum Action {
 }
 
 impl Rtc {
-    /// Does it and prints what the clock shows; always well, or an error.
+    /// Carries out the command, and prints what the clock shows. Returns true, or an error.
     pub(super) fn act(&self) -> Result<bool, Error> {
         let start = clock::now().wall;
         let shows = match (self.utc, self.localtime) {
@@ -57,11 +57,11 @@ impl Rtc {
     }
 }
 
-/// A reading in words: as hwclock prints it, then how far it is from the system clock.
+/// A reading as a text: as hwclock prints it, then its distance from the system clock.
 struct Shown<'a> {
     reading: RtcReading,
-    /// The moment, by the system clock, for which the clock's time is told. For hwclock it is its own start, however long
-    /// the tick was waited for.
+    /// The moment, by the system clock, for which the clock's time is printed. For hwclock that is its own start,
+    /// however long it waited for the tick.
     moment: Wall,
     keeping: &'a Keeping,
 }
@@ -89,16 +89,16 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Year, month and day of a day counted from 1970-01-01, by the Gregorian rules: years are counted from March, so
-/// that a leap day is a year's last, in eras of 400 years.
+/// Year, month and day of a day number counted from 1970-01-01, by the Gregorian rules. Years begin in March, so that a
+/// leap day is the last day of a year, and are grouped in eras of 400 years.
 fn civil(days: i64) -> (i64, i64, i64) {
     const ERA: i64 = 146_097;
-    // From 0000-03-01 to 1970-01-01.
+    // Days from 0000-03-01 to 1970-01-01.
     let days = days + 719_468;
     let (era, day) = (days.div_euclid(ERA), days.rem_euclid(ERA));
     let year = (day - day / 1_460 + day / 36_524 - day / (ERA - 1)) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
-    // Months from March have 31 30 31 30 31 days, again and again: 153 in five.
+    // From March on, months have 31 30 31 30 31 days, repeatedly: 153 in five.
     let month = (5 * day + 2) / 153;
     let day = day - (153 * month + 2) / 5 + 1;
     let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };

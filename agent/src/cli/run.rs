@@ -1,4 +1,5 @@
-//! `run`: starts the parts, keeps house until SIGTERM, ends them in order. With `--engine-only` one thread does it all.
+//! `run`: starts the parts, runs the agent's tasks until SIGTERM, and ends the parts in order. With `--engine-only` one
+//! thread does everything.
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -59,13 +60,13 @@ pub(crate) struct Run {
     engine_only: bool,
 }
 
-/// Why the agent did not start, or ended.
+/// Why the agent did not start, or why it ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Its file, or the profile in it.
+    /// The agent's file, or its profile, is wrong.
     #[error(transparent)]
     File(#[from] load::Error),
-    /// An address on the command line.
+    /// The address on the command line is wrong.
     #[error("--http-address: {0}")]
     Address(String),
     /// `--engine-only` watches no folder.
@@ -80,10 +81,10 @@ pub(crate) enum Error {
     /// The system has no thread, descriptor, or random number left.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
-    /// A mistake of ours.
+    /// A bug in the metrics.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// A mistake of ours.
+    /// A bug in the engine.
     #[error("the engine ended by itself")]
     EngineEnded,
 }
@@ -92,7 +93,7 @@ impl Run {
     /// Runs until SIGTERM or SIGINT.
     ///
     /// # Errors
-    /// When it cannot start, or a thread ended by itself.
+    /// If it cannot start, or a thread ended by itself.
     pub(super) fn act(self) -> Result<(), Error> {
         let mut file = load::agent_file(&self.config)?;
         if self.http_address.is_some() {
@@ -103,7 +104,7 @@ impl Run {
             None => Origin::File(self.config),
         };
         if file.profile.is_some() {
-            // At the start there is no good profile yet that could go on.
+            // At the start there is no running profile that could stay in force.
             load::judge(&origin, &load::find(&origin)).wanted?;
         }
         info!(version = VERSION, "Agent starts");
@@ -119,7 +120,7 @@ impl Run {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Engine and one server socket in this thread.
+/// Runs the engine and one server socket in this thread.
 fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
     let Ok(Wanted::Profile(candidate)) = load::judge(origin, &load::find(origin)).wanted else {
         return Err(Error::NothingToRun);
@@ -160,7 +161,7 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
     Ok(())
 }
 
-/// All parts, each in its thread; this one keeps house.
+/// Runs all parts, each in its thread. This thread runs the other tasks.
 fn together(file: AgentFile, origin: Origin, node: String) -> Result<(), Error> {
     signal::stop_on_signals(None).map_err(io::Error::other)?;
     let boot_id = boot_id();
@@ -198,7 +199,7 @@ fn together(file: AgentFile, origin: Origin, node: String) -> Result<(), Error> 
     outcome
 }
 
-/// What is there before the lock is ours: it shows that the agent waits.
+/// The parts that exist before this process has the lock: they show that it waits.
 struct Parts {
     state: Arc<State>,
     journal: Arc<Journal>,
@@ -208,7 +209,7 @@ struct Parts {
     panics: Arc<Panics>,
 }
 
-/// Starts what touches the clock and the state folder.
+/// Starts the parts that use the clock and the state folder.
 fn furnish(file: AgentFile, origin: Origin, parts: Parts) -> Result<(House, Orders, JoinHandle<()>), Error> {
     let Parts { state, journal, server, metrics, liveness, panics } = parts;
     let boot_pod = BootPodKeeper::new(&file, Arc::clone(&state));
@@ -270,13 +271,13 @@ fn furnish(file: AgentFile, origin: Origin, parts: Parts) -> Result<(House, Orde
     Ok((house, orders, engine))
 }
 
-/// Lets the engine leave a sane clock.
+/// Makes the engine end, and leave the clock in a safe state.
 fn end(orders: &Orders, engine: JoinHandle<()>) -> Result<(), Error> {
     orders.give(Order::Stop);
     engine.join().map_err(|_| Error::EngineEnded)
 }
 
-/// Hands the engine's view to those who show and serve it.
+/// Passes the engine's results to the parts that show and serve them.
 struct Publisher {
     clock_bound: Option<ClockBound>,
     journal: Arc<Journal>,
@@ -298,7 +299,7 @@ impl Sink for Publisher {
     }
 }
 
-/// The kernel's name of this boot.
+/// The kernel's boot id.
 pub(super) fn boot_id() -> String {
     fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"))
         .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())

@@ -1,9 +1,9 @@
-//! `sources`: the report's upstreams, as `chronyc sources` would show them.
+//! `sources`: the upstreams of the report, in the form of `chronyc sources`.
 use contract::{Report, SourceReport, SourceState, approximately};
 
 use super::{View, ask};
 
-/// Prints them; whether one is selected.
+/// Prints the upstreams. Returns true if one is selected.
 pub(super) fn act(view: &View) -> Result<bool, ask::Error> {
     let (report, text) = ask::report(view)?;
     if view.json {

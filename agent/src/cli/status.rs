@@ -1,9 +1,9 @@
-//! `status`: the report's clock, as `chronyc tracking` would show it.
+//! `status`: the clock in the report, in the form of `chronyc tracking`.
 use contract::{Mode, Report, RtcHealth, TimezoneReport, approximately};
 
 use super::{View, ask};
 
-/// Prints it; whether the clock is synchronised.
+/// Prints the clock. Returns true if it is synchronised.
 pub(super) fn act(view: &View) -> Result<bool, ask::Error> {
     let (report, text) = ask::report(view)?;
     if view.json {
@@ -63,7 +63,7 @@ fn table(report: &Report) -> String {
     lines.into_iter().map(|(name, value)| format!("{name:<16}: {value}\n")).collect()
 }
 
-/// What is added to the frequency to take an offset away; nothing where the clock is not ours.
+/// The slew that is added to the frequency to remove an offset; empty if the agent does not steer the clock.
 fn slew(report: &Report) -> String {
     match report.mode {
         Some(Mode::Discipline) => {
@@ -73,7 +73,7 @@ fn slew(report: &Report) -> String {
     }
 }
 
-/// Health, offset and drift; and a sentence where something is wrong.
+/// Health, offset and drift, and a sentence if something is wrong.
 fn rtc(report: &Report) -> String {
     let rtc = &report.rtc;
     let mut words = vec![rtc.health.as_str().to_owned()];

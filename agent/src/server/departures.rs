@@ -1,8 +1,9 @@
-//! When answers left, for clients that ask so in interleaved mode: what is on its way, and one table for all threads, for
-//! a client's next request may come to another one.
+//! When answers left, for clients that ask for that in interleaved mode: the answers on their way, and one table for
+//! all threads, since a client's next request may come to another thread.
 //!
-//! No lock: a place holds two numbers that only belong together if one says so of the other, so that what two threads write
-//! there at once is nobody's. That costs a client one interleaved answer, and it gets a basic one.
+//! The table has no lock. A place has two numbers that are only used if they belong together. If two threads write a
+//! place at the same time, the numbers belong to neither answer. Then a client gets a basic answer instead of an
+//! interleaved one.
 use std::{
     collections::VecDeque,
     sync::{
@@ -16,23 +17,23 @@ use sys::udp::UdpSocket;
 
 use super::MOST_WORKERS;
 
-/// The table. Its size never changes; an answer is forgotten when a later one needs its place.
+/// The table, of fixed size. An answer is forgotten when a later one needs its place.
 #[derive(Debug)]
 pub(crate) struct Departures(Box<[Place]>);
 
 #[derive(Debug, Default)]
 struct Place {
-    /// When the request came, as its answer says it, exclusive-or the departure.
+    /// The request's time of arrival, as the answer states it, XOR the departure.
     check: AtomicU64,
-    /// When the answer left; zero while that is to come.
+    /// When the answer left; zero until that is known.
     departure: AtomicU64,
 }
 
-/// Clients that are remembered, as many as chrony's default.
+/// The number of clients that are remembered, as in chrony by default.
 const PLACES: usize = 4096;
 
-/// Two answers of one nanosecond are next to never, but where the kernel does not stamp arrivals, all that one call
-/// takes have the same.
+/// Two answers of the same nanosecond are very rare. But if the kernel does not stamp arrivals, all datagrams of one
+/// call have the same time.
 const TRIES: usize = 64;
 
 impl Departures {
@@ -41,14 +42,15 @@ impl Departures {
     }
 
     fn place(&self, arrival: NtpTimestamp) -> &Place {
-        // Fibonacci hashing (Knuth, TAOCP 6.4): the product's high bits depend on all of the number's.
+        // Fibonacci hashing (Knuth, TAOCP 6.4): the product's high bits depend on all bits of the number.
         let hash = arrival.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         &self.0[(hash as usize) % PLACES]
     }
 
-    /// Makes room for the answer that will say `arrival`, or a little less if another one says that.
+    /// Reserves a place for an answer with the time of arrival `arrival`, or a slightly earlier one if another answer
+    /// has that time. Returns the time to use; none if `TRIES` places are taken.
     pub(super) fn expect(&self, arrival: NtpTimestamp) -> Option<NtpTimestamp> {
-        // Two units, half a nanosecond: times of arrival are odd.
+        // Two units, which are half a nanosecond, since times of arrival are odd.
         let earlier = (0..TRIES as u64).map(|n| NtpTimestamp(arrival.0.wrapping_sub(2 * n)));
         let (arrival, place) =
             earlier.map(|arrival| (arrival, self.place(arrival))).find(|(arrival, place)| {
@@ -68,7 +70,8 @@ impl Departures {
         }
     }
 
-    /// When the answer left that said `arrival`; forgotten then, so that no time is told twice.
+    /// When the answer with the time of arrival `arrival` left. It is then forgotten, so that no departure is used
+    /// twice.
     pub(super) fn take(&self, arrival: NtpTimestamp) -> Option<NtpTimestamp> {
         let place = self.place(arrival);
         let departure = place.departure.load(Ordering::Relaxed);
@@ -81,23 +84,24 @@ impl Departures {
     }
 }
 
-/// Answers of one socket whose stamps are still to come; all threads that use the socket share it.
+/// Answers of one socket whose timestamps have not come yet. All threads that use the socket share it.
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
     arrivals: Mutex<VecDeque<NtpTimestamp>>,
-    /// How many there are: while there are none, nobody takes the lock.
+    /// The number of these answers. While it is zero, no thread takes the lock.
     count: AtomicUsize,
 }
 
-/// Stamps come within microseconds. What is never stamped, by a device that cannot, must not be waited for.
+/// The largest number of answers that are kept. Timestamps come within microseconds. A device that makes none must not
+/// be waited for.
 const MOST: usize = 128;
 
-/// Room for the headers of link, IP and UDP, and for that part of an answer that holds its time of arrival.
+/// Room for the headers of link, IP and UDP, and for the part of an answer with its time of arrival.
 const FRAME: usize = 256;
 
 impl Leaving {
-    /// An answer that says `arrival` is about to be handed to the kernel. Said before, since another thread may read the
-    /// stamp at once.
+    /// Adds an answer with the time of arrival `arrival` that is about to be sent. Call this before the call that sends
+    /// it, since another thread may read the timestamp at once.
     pub(super) fn add(&self, arrival: NtpTimestamp) {
         self.change(|arrivals| {
             if arrivals.len() == MOST {
@@ -107,19 +111,19 @@ impl Leaving {
         });
     }
 
-    /// That answer was not sent.
+    /// Forgets an answer that was not sent.
     pub(super) fn forget(&self, arrival: NtpTimestamp) {
         self.change(|arrivals| arrivals.retain(|other| *other != arrival));
     }
 
-    /// Takes the stamps that are there, if there may be any.
+    /// Reads the timestamps that have come, if there may be any.
     pub(super) fn collect(&self, socket: &UdpSocket, departures: &Departures) {
-        // As many as may be there, and then one more that finds nothing.
+        // As many as there may be, and then one more call that finds none.
         while self.count.load(Ordering::Acquire) > 0 && self.collect_one(socket, departures) {}
     }
 
-    /// Takes whatever is in the error queue. Stamps of answers that are no longer waited for would have the kernel tell of
-    /// them for ever.
+    /// Reads everything in the error queue. Otherwise the kernel would report timestamps of forgotten answers again and
+    /// again.
     pub(super) fn collect_all(&self, socket: &UdpSocket, departures: &Departures) {
         while self.collect_one(socket, departures) {}
     }
@@ -129,7 +133,7 @@ impl Leaving {
         let Ok(stamp) = socket.departure(&mut frame) else { return false };
         let Some(left) = stamp else { return true };
         let frame = &frame[..left.len.min(FRAME)];
-        // By its content: a frame has headers of any length before it.
+        // Recognised by its content, since headers of any length come before it in the frame.
         let says = |arrival: &NtpTimestamp| {
             let octets = arrival.0.to_be_bytes();
             frame.windows(octets.len()).any(|part| part == octets)
@@ -138,15 +142,15 @@ impl Leaving {
         self.change(|arrivals| {
             let Some(found) = arrivals.iter().position(says) else { return };
             arrivals.remove(found).into_iter().for_each(|arrival| departures.put(arrival, departure));
-            // Those well before it left earlier, and were not stamped; of those right before it another thread may be
-            // between its word and its deed.
+            // Answers well before it left earlier, and got no timestamp. An answer right before it may belong to a
+            // thread that has added it but not sent it yet.
             arrivals.drain(..found.saturating_sub(MOST_WORKERS));
         });
         true
     }
 
     fn change(&self, change: impl FnOnce(&mut VecDeque<NtpTimestamp>)) {
-        // Whole at every moment, so that of a thread that panicked is still sound.
+        // The value is valid at every moment, even after a thread panicked.
         let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut arrivals);
         self.count.store(arrivals.len(), Ordering::Release);
@@ -189,7 +193,7 @@ mod tests {
         }
         for (n, &one) in (1..).zip(&said) {
             assert!(one.0 & 1 == 1 && arrival.0 - one.0 <= 2 * 64, "{one:?}");
-            // Nothing is mixed up; a few may have had one place.
+            // No times are mixed up. A few answers may have shared a place.
             assert!([None, Some(NtpTimestamp(n << 32))].contains(&departures.take(one)), "{n}");
         }
     }
@@ -197,7 +201,7 @@ mod tests {
     #[test]
     fn threads_never_mix_two_answers_up() {
         let departures = Departures::new();
-        // All of one place.
+        // All have the same place.
         let one = NtpTimestamp(1 << 40 | 1);
         let arrivals = (1..).map(|n| NtpTimestamp(n << 40 | 1));
         let arrivals = arrivals.filter(|&other| std::ptr::eq(departures.place(one), departures.place(other)));
@@ -221,7 +225,7 @@ mod tests {
         });
     }
 
-    /// Such as one that came late: poll would tell of it for ever.
+    /// For example a timestamp that came late: poll would report it again and again.
     #[test]
     fn a_stamp_that_nobody_waits_for_does_not_stay() {
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -252,7 +256,7 @@ mod tests {
             let mut answer = [0; 48];
             answer[32..40].copy_from_slice(&arrival.0.to_be_bytes());
             leaving.add(arrival);
-            // The second is never stamped.
+            // The second answer gets no timestamp.
             if place == 1 {
                 socket.send_from(Some(to.ip()), to, &answer).unwrap();
             } else {

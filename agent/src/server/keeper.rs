@@ -1,5 +1,5 @@
-//! The server's keeper: a thread that opens the port as ordered, has workers serve it, and says how it stands with it.
-//! Ends when the server is dropped. Serves nothing itself.
+//! The server's keeper: a thread that opens the port as ordered, lets workers serve it, and reports its state. It ends
+//! when the server is dropped. It serves nothing itself.
 use std::{
     io,
     os::fd::AsFd,
@@ -23,14 +23,15 @@ use super::{
 };
 use crate::{panics::Part, suspects::PortOwner};
 
-/// A port that could not be opened is tried again after this.
+/// A port that could not be opened is tried again after this time.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Room for datagrams that wait, octets per socket: at 768 of the kernel's octets for each, about ten thousand, and
-/// twice as many as it is doubled: what comes within some 50 ms of a flood, while a worker waits for its processor.
+/// Receive buffer per socket, octets. The kernel counts 768 octets for each datagram, so there is room for about ten
+/// thousand, and for twice as many after the kernel has doubled it: what a flood brings within about 50 ms, while a
+/// worker waits for a processor.
 const RECEIVE_ROOM: usize = 8 << 20;
 
-/// Why nobody serves the sockets.
+/// Why no worker serves the sockets.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
@@ -53,14 +54,14 @@ pub(super) fn run(shared: &Arc<Shared>, waker: &Arc<Waker>) {
         keeper.look();
         keeper.tell_client();
         let all_is_well = !shared.states().iter().any(ServingState::is_to_be_tried_again);
-        // An interrupted wait, or a failed one: look again.
+        // After an interrupted or failed wait, look again.
         let _ = poll::readable(&[waker.as_fd()], if all_is_well { None } else { Some(RETRY) });
     }
     keeper.close();
     shared.itself.serves_at(OwnPorts::default());
 }
 
-/// Waits after a panic of [`run`], which closed the port; false if the server is to end.
+/// Waits after a panic of [`run`], which closed the port. Returns false if the server must end.
 pub(super) fn pause(shared: &Shared, waker: &Waker, time: Duration) -> bool {
     for family in Family::ALL {
         let why = format!("the server failed, and is started again within {} s", time.as_secs() + 1);
@@ -69,10 +70,10 @@ pub(super) fn pause(shared: &Shared, waker: &Waker, time: Duration) -> bool {
     rest(waker, time, || shared.stop.load(Ordering::Acquire))
 }
 
-/// The port by family; none of one that is not open.
+/// The port of each family; none if it is not open.
 type Ports = [Option<Arc<Port>>; Family::ALL.len()];
 
-/// What is to be open.
+/// The ports that are to be open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wanted {
     port: u16,
@@ -85,12 +86,12 @@ struct Keeper<'a> {
     wanted: Option<Wanted>,
     ports: Ports,
     crew: Option<Crew>,
-    /// Who has the port instead of us.
+    /// Finds the other process that has the port.
     owner: PortOwner,
 }
 
 impl Keeper<'_> {
-    /// Does what there is to do.
+    /// Brings the ports and the workers into the desired state.
     fn look(&mut self) {
         let wanted = {
             let config = &self.shared.orders().config;
@@ -103,13 +104,13 @@ impl Keeper<'_> {
             return;
         };
         if Family::ALL.into_iter().any(|family| self.is_broken(family)) {
-            // The old sockets first: they are the ones that hold the port. And not at once again, in case that it is
-            // broken for good.
+            // Close the old sockets first, since they have the port. The new ones are not opened at once, in case the
+            // port is broken for good.
             return self.close();
         }
         let moved = before.is_some_and(|before| before.port != port);
         if moved {
-            // The workers serve the old port until the new one is open, or is known to be taken.
+            // The workers serve the old port until the new one is open, or is known to be in use.
             self.ports = Ports::default();
         }
         let missing: Vec<_> =
@@ -125,7 +126,7 @@ impl Keeper<'_> {
         }
     }
 
-    /// Replaces the workers. What comes meanwhile waits in the sockets.
+    /// Replaces the workers. Datagrams that come in the meantime wait in the sockets.
     fn start_crew(&mut self, workers: usize) {
         self.crew = None;
         let open = |family: &Family| self.ports[*family as usize].is_some();
@@ -145,14 +146,14 @@ impl Keeper<'_> {
         }
     }
 
-    /// The client beside us must not ask where we answer.
+    /// Tells the agent's client the ports of this server, so that it does not ask there.
     fn tell_client(&self) {
         let port = self.wanted.map(|wanted| wanted.port);
         let open = |family: Family| port.filter(|_| self.ports[family as usize].is_some());
         self.shared.itself.serves_at(OwnPorts { v4: open(Family::V4), v6: open(Family::V6) });
     }
 
-    /// A worker gave up on a socket of this family, or there are no workers.
+    /// Returns true if a worker gave up on a socket of this family, or if there are no workers.
     fn is_broken(&self, family: Family) -> bool {
         self.ports[family as usize].is_some()
             && matches!(self.shared.states()[family as usize], ServingState::Failed(..))
@@ -185,8 +186,8 @@ impl Keeper<'_> {
     }
 }
 
-/// One socket, which has the port for itself alone: another daemon there is noticed, and no other program can join it,
-/// since sockets share a port only where all of them say so (SO_REUSEPORT).
+/// Opens one socket that no other program shares. Another daemon on the port makes this fail, and none can join the
+/// port later, since sockets share a port only if each has SO_REUSEPORT.
 fn open(family: Family, port: u16) -> Result<Port, sys::Error> {
     let socket = UdpSocket::bind(udp::any_address(family == Family::V6, port))?;
     let given = socket.expect_many(RECEIVE_ROOM)?;
@@ -194,7 +195,7 @@ fn open(family: Family, port: u16) -> Result<Port, sys::Error> {
     Ok(Port { socket, leaving: Leaving::default() })
 }
 
-/// The workers. They end when it is dropped.
+/// The workers. They end when this is dropped.
 struct Crew {
     whistle: Arc<Whistle>,
     threads: Vec<JoinHandle<()>>,
@@ -233,7 +234,7 @@ impl Crew {
     }
 }
 
-/// Waits for `time`, or until the waker says that it `ends`; false if it does.
+/// Waits for `time`, or until the waker is rung and `ends` returns true. Returns false in the second case.
 fn rest(waker: &Waker, time: Duration, ends: impl Fn() -> bool) -> bool {
     let deadline = Instant::now() + time;
     while !ends() {
@@ -241,7 +242,7 @@ fn rest(waker: &Waker, time: Duration, ends: impl Fn() -> bool) -> bool {
         if left.is_zero() {
             return true;
         }
-        // Rung for another reason, it stays so: then look now and then.
+        // If the waker was rung for another reason, it stays readable: then look from time to time.
         let rung = poll::readable(&[waker.as_fd()], Some(left)).is_ok_and(|ready| ready[0]);
         if rung && !ends() {
             thread::sleep(left.min(LOOK));
@@ -256,18 +257,18 @@ impl Drop for Crew {
     fn drop(&mut self) {
         self.whistle.blow();
         for thread in self.threads.drain(..) {
-            // Panics are caught within.
+            // Panics are caught inside.
             let _ = thread.join();
         }
     }
 }
 
-/// One word, which users look for, and the reason.
+/// One word, which users can look up, and the reason.
 fn failed(failure: ServingFailure, why: &str) -> ServingState {
     ServingState::Failed(failure, format!("{failure}: {why}"))
 }
 
-/// Logs a change, once.
+/// Logs a change once.
 fn set_state(shared: &Shared, family: Family, state: ServingState) {
     let place = &mut shared.states()[family as usize];
     if *place == state {

@@ -1,5 +1,5 @@
-//! The host of `query` → the addresses to ask, in the resolver's order, each with its port and, if it is a link-local
-//! one, its interface.
+//! The host of `query` → the addresses to ask, in the resolver's order, each with its port and, for a link-local
+//! address, its interface.
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr, SocketAddrV6, ToSocketAddrs},
@@ -13,10 +13,10 @@ const NTP_PORT: u16 = 123;
 /// Why there is no address to ask.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// It is no host.
+    /// The text is not a host.
     #[error("{host:?} {source}")]
     Host {
-        /// As it was given.
+        /// The host as it was given.
         host: String,
         /// What is wrong.
         source: HostError,
@@ -29,20 +29,20 @@ pub(crate) enum Error {
         /// The resolver's reason.
         source: io::Error,
     },
-    /// A link-local address without zone.
+    /// A link-local address without a zone.
     #[error("{0} is a link-local address: write {0}%eth0, with the interface behind which the server is")]
     NoZone(IpAddr),
-    /// The zone is no interface of this machine.
+    /// The zone is not an interface of this machine.
     #[error("{host}: this machine has no network interface {zone}")]
     NoInterface {
-        /// As it was given.
+        /// The host as it was given.
         host: String,
         /// The interface.
         zone: String,
     },
 }
 
-/// What `text` stands for: at least one address.
+/// The addresses for `text`; at least one.
 pub(super) fn addresses(text: &str) -> Result<Vec<SocketAddr>, Error> {
     let HostText { host, port, .. } =
         HostText::parse(text).map_err(|source| Error::Host { host: text.to_owned(), source })?;
@@ -59,7 +59,7 @@ pub(super) fn addresses(text: &str) -> Result<Vec<SocketAddr>, Error> {
     }
 }
 
-/// Each address once.
+/// Resolves a name; each address once.
 fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
     let failed = |source| Error::Resolve { host: name.to_owned(), source };
     let mut addresses = Vec::new();
@@ -71,11 +71,12 @@ fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
     if addresses.is_empty() { Err(failed(io::Error::other("it has no address"))) } else { Ok(addresses) }
 }
 
-/// Asks each address in turn until one answers; the address, and its answer. `tell` hears of each that failed, and of
-/// the one that is asked next. One address is asked again, since a datagram may get lost; of many, each is asked once.
+/// Asks each address in turn until one answers. Returns the address and its answer. `tell` is called for each address
+/// that failed, with the one that is asked next. A single address is asked again, since a datagram may be lost; of
+/// several, each is asked once.
 ///
 /// # Errors
-/// What became of each address, if none answered.
+/// If none answered: the error of each address.
 pub(super) fn first_answer<A>(
     addresses: &[SocketAddr],
     mut ask: impl FnMut(SocketAddr) -> Result<A, String>,
@@ -101,7 +102,7 @@ pub(super) fn first_answer<A>(
     Err(Silence(failures))
 }
 
-/// Addresses that did not answer, and why.
+/// The addresses that did not answer, and why.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Silence(Vec<(SocketAddr, String)>);
 
