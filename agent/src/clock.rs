@@ -1,5 +1,5 @@
-//! The system clock behind the engine's actions. A call that fails is logged when its failure begins, not each time;
-//! the engine finds out by measuring.
+//! The system clock, on which the engine's actions are carried out. A failed call is logged when its failure begins,
+//! not each time. The engine notices the failure by its measurements.
 use ntp::{Clocks, KernelTimex, Leap, Mono, Now, Wall, Written};
 use sys::clock::{self, LeapSecond};
 use tracing::{error, info};
@@ -11,7 +11,7 @@ pub(crate) struct SystemClock {
     written: Written,
 }
 
-/// What the kernel shows of its clock; none where that cannot be read.
+/// The state of the kernel's clock; none if it cannot be read.
 pub(crate) fn kernel() -> Option<KernelTimex> {
     let timex = clock::read_timex().ok()?;
     Some(KernelTimex {
@@ -24,18 +24,18 @@ pub(crate) fn kernel() -> Option<KernelTimex> {
     })
 }
 
-/// Whether this process may set the clock. Without CAP_SYS_TIME the agent observes.
+/// Returns true if this process may set the clock. Without CAP_SYS_TIME the agent only observes.
 pub(crate) fn may_set() -> bool {
     clock::may_set_clock()
 }
 
 impl SystemClock {
-    /// Both clocks.
+    /// The system clock and the monotonic clock at one moment.
     pub(crate) fn now(&self) -> Now {
         now()
     }
 
-    /// What we wrote last, in the kernel's own units.
+    /// The values that the agent wrote last, in the kernel's units.
     pub(crate) fn written(&self) -> &Written {
         &self.written
     }

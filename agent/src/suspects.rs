@@ -313,7 +313,7 @@ mod tests {
         check(None, "", 0);
     }
 
-    /// Real processes: one here, and one in a user namespace of its own, where the kernel lets us make one.
+    /// Real processes: this one, and one in a user namespace of its own, if the kernel allows that.
     #[test]
     fn a_process_in_a_real_user_namespace_is_known() {
         let own = Path::new("/proc/self");
@@ -354,7 +354,7 @@ mod tests {
             b"/usr/bin/timesync-agent\0run\0--config\0x\0",
             Some("another timesync-agent"),
         );
-        // Our own command line, and what runs before an agent can.
+        // This program's own command line, and programs that run before an agent can.
         check("timesync-agent", b"timesync-agent\0status\0", None);
         check("timesync-agent", b"timesync-agent\0boot\0", None);
     }
@@ -368,7 +368,7 @@ mod tests {
         };
         let unit = |name: &str| Home::Unit(name.to_owned());
         check("0::/system.slice/chrony.service\n", Some("chronyd"), unit("chrony"));
-        // As seen out of a container.
+        // As seen from within a container.
         check("0::/../../system.slice/ntpsec.service\n", Some("ntpd"), unit("ntpsec"));
         check("12:cpu:/\n1:name=systemd:/system.slice/ntp.service\n0::/\n", Some("ntpd"), unit("ntp"));
         check("0::/user.slice/user-0.slice/user@0.service/app.slice/x.service\n", None, unit("x"));

@@ -1,17 +1,17 @@
-//! Chips that are none: one that goes by this machine's clock, and one whose hours pass in milliseconds.
+//! Simulated chips: one that runs by this machine's clock, and one whose hours pass in milliseconds.
 use std::{cell::Cell, thread, time::Instant};
 
 use sys::{clock, udp::UdpSocket};
 
 use super::*;
 
-/// A chip that shows the system clock's time, changed by so many nanoseconds, and takes a new time as an MC146818:
+/// A chip that shows the system clock's time plus an offset in nanoseconds, and accepts a new time like an MC146818:
 /// its next second begins `delay` after the write.
 pub(in crate::rtc) struct FakeChip {
     pub(in crate::rtc) ahead: Cell<i64>,
     pub(in crate::rtc) delay: i64,
     pub(in crate::rtc) writes: Cell<u32>,
-    /// A write number that the chip gets wrong by as much.
+    /// The number of a write that the chip gets wrong, and by how much.
     pub(in crate::rtc) spoiled: (u32, i64),
     pub(in crate::rtc) begin: Instant,
 }
@@ -68,22 +68,23 @@ fn an_edge_is_found_where_the_second_begins() {
     for _ in 0..2 {
         let edge = next(&&chip, &mut rhythm).unwrap();
         let error = edge.shown as f64 - (edge.at - Wall(0)) + 3_600.25;
-        // It can only be late, and says how late.
+        // The reading can only be late, and states its lateness.
         assert!(error <= 1e-6 && error >= -edge.late.as_secs_f64() - 1e-3, "{error} {edge:?}");
     }
 }
 
-/// A chip whose time passes only when it is waited for, or looked at. CLOCK_MONOTONIC and the system clock are right.
+/// A chip whose time passes only when a program waits for it, or reads it. CLOCK_MONOTONIC and the system clock are
+/// right.
 struct Virtual {
     /// Seconds.
     now: Cell<f64>,
-    /// The chip's time minus the right one, and when that was so.
+    /// The chip's time minus the right time, and when this was set.
     set: Cell<(f64, f64)>,
-    /// It gains this ratio.
+    /// The ratio by which the chip gains.
     drift: f64,
-    /// How long it was open.
+    /// For how long it was open.
     open: Cell<f64>,
-    /// Another program has it in these stretches.
+    /// Another program has it open in these intervals.
     held: Vec<(f64, f64)>,
     told: Cell<u32>,
 }
@@ -131,7 +132,7 @@ impl Chip for Opened<'_> {
     }
 }
 
-/// An error that says what the kernel says of a device that another program has.
+/// The kernel's error for a device that another program has open.
 fn busy() -> sys::Error {
     let first = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     UdpSocket::bind(first.local_address().unwrap()).unwrap_err()
@@ -166,7 +167,7 @@ impl<'a> Access for &'a Virtual {
     }
 
     fn sleep(&self, pause: Duration) {
-        // As late as a kernel without high-resolution timers for others wakes up a busy thread.
+        // A thread wakes up late, here by 60 us.
         self.pass(pause.as_secs_f64() + 60e-6);
     }
 }
@@ -178,7 +179,7 @@ fn read(device: &Virtual, rhythm: &mut Option<Rhythm>) {
     assert!((-1.5e-3..=1e-6).contains(&error), "{error} {edge:?}");
 }
 
-/// The share of an hour, read every minute, in which the chip is open.
+/// The fraction of an hour in which the chip is open, if it is read every minute.
 fn share(drift: f64, kernel_writes: bool) -> f64 {
     let device = Virtual::new(0.3, drift);
     let mut rhythm = None;
@@ -214,11 +215,11 @@ fn who_has_it_is_waited_for_and_not_for_ever() {
     device.held = vec![(999.0, 1_004.0)];
     read(&device, &mut rhythm);
     assert_eq!(device.told.get(), 1);
-    // While the edge is due.
+    // The other program has it while the edge is due.
     device.held = vec![(1_000.0, device.now.get() + 61.5)];
     device.pass(60.0);
     read(&device, &mut rhythm);
-    // Now and then, as a program that reads it in a loop.
+    // From time to time, like a program that reads it in a loop.
     let begin = device.now.get();
     device.held = (0..200).map(|n| (begin + f64::from(n) * 0.1, begin + f64::from(n) * 0.1 + 0.03)).collect();
     read(&device, &mut rhythm);
