@@ -49,7 +49,8 @@ pub(super) fn crd(world: &mut World) -> anyhow::Result<()> {
     world.start()?;
     wait_ready(world, 503, "the CRDs of timesync.dev are not installed")?;
     expect_counted(world, r#"timesync_api_errors_total{resource="nodeclocks"}"#)?;
-    let crds = checkout::root().join("crds").display().to_string();
+    // kubectl follows a link to a folder only with the slash.
+    let crds = format!("{}/", checkout::root().join("crds").display());
     kubectl::run(&["apply", "--server-side", "--force-conflicts", "-f", &crds])?;
     wait_ready(world, 200, "")
 }
