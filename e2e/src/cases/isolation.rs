@@ -1,5 +1,5 @@
 //! What goes wrong with one object costs that object alone, and is told: faults in a real API server, with 20 simulated
-//! nodes. Each function brings one fault, sees what else goes on, and takes the fault back.
+//! nodes.
 mod denials;
 
 mod floods;
@@ -13,15 +13,21 @@ mod replicas;
 use anyhow::{Context, ensure};
 use api::NodeCounts;
 
-use crate::scale::{
-    self,
-    world::{POLICY, World},
+use crate::{
+    readings,
+    scale::{
+        self,
+        world::{POLICY, World},
+    },
 };
 
 /// Enough to tell one node from the others.
 const NODES: usize = 20;
 
-const FAULTS: &[(&str, fn(&mut World) -> anyhow::Result<()>)] = &[
+/// Brings a fault, sees what else goes on, and takes the fault back.
+type Fault = fn(&mut World) -> anyhow::Result<()>;
+
+const FAULTS: &[(&str, Fault)] = &[
     ("a pod whose annotation is refused", denials::of_an_annotation),
     ("Events that are refused", denials::of_events),
     ("a NodeClock that is refused", denials::of_a_node_clock),
@@ -60,7 +66,7 @@ fn edit_all_but(world: &mut World, missing: usize) -> anyhow::Result<(i64, Strin
         let is_new = |value: &&String| **value != before && value.starts_with(&prefix);
         let new = all.iter().map(|(_, value)| value).find(is_new)?;
         let (count, _) = world.fleet.assigned(&|value| value == new);
-        crate::readings::note("pods annotated", &count.to_string());
+        readings::note("pods annotated", &count.to_string());
         (count >= NODES - missing).then(|| new.clone())
     })?;
     world.wait_running(&profile, NODES - missing)?;
@@ -84,7 +90,7 @@ fn wait_ready(world: &World, status: u16, says: &str) -> anyhow::Result<()> {
     world.wait(&format!("/readyz with {status} {says}"), || {
         // It may not listen yet.
         let (now, text) = world.running().and_then(|operator| operator.get("/readyz")).ok()?;
-        crate::readings::note("/readyz", &format!("{now} {text}"));
+        readings::note("/readyz", &format!("{now} {text}"));
         (now == status && text.contains(says)).then_some(())
     })
 }

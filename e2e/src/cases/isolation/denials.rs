@@ -103,6 +103,6 @@ fn wait_lost(world: &World, nodes: &[&str]) -> anyhow::Result<()> {
     world.wait(&format!("the NodeClocks of {nodes:?} to say so"), || {
         let clocks = world.seen.clocks();
         let lost = |node: &&str| clocks.get(*node).is_some_and(|clock| clock.synchronized == "False");
-        nodes.iter().all(|node| lost(&node)).then_some(())
+        nodes.iter().all(lost).then_some(())
     })
 }
