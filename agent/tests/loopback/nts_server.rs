@@ -178,7 +178,7 @@ fn chronyd_believes_us_and_comes_back_after_a_restart_of_ours() {
     client.wait_believed(12);
     wait_for("all counted", || served.answers() >= 12);
     assert_eq!((served.exchanges("done"), served.kisses()), (1, 0));
-    let stored = folder.path().join("state/cookieKeys");
+    let stored = folder.path().join("state/cookie_keys");
     assert_eq!(fs::metadata(&stored).unwrap().permissions().mode() & 0o777, 0o600);
     let report = served.agent.report().server;
     assert_eq!((report.serving, report.message.as_str()), (true, ""));

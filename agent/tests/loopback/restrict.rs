@@ -10,7 +10,7 @@ use crate::{
 const SERVED: u16 = 12_300;
 
 /// Whom an entry is for, and its flags.
-const ENTRIES: [(&str, &str); 11] = [
+const ENTRIES: [(&str, &str); 10] = [
     ("default", "'limited', 'kod', 'noquery'"),
     ("127.0.0.0/8", ""),
     ("127.0.1.1", "'ignore'"),
@@ -19,8 +19,10 @@ const ENTRIES: [(&str, &str); 11] = [
     ("127.0.1.4", "'notrust'"),
     ("127.0.1.5", "'version'"),
     ("127.0.1.6/32", "'ntpport', 'noserve', 'noquery'"),
-    ("127.0.1.7", "'nomodify', 'nopeer', 'noepeer', 'notrap', 'lowpriotrap', 'nomrulist', 'mssntp'"),
-    ("127.0.1.7", "'noserve'"),
+    (
+        "127.0.1.7",
+        "'nomodify', 'nopeer', 'noepeer', 'notrap', 'lowpriotrap', 'nomrulist', 'mssntp', 'noserve'",
+    ),
     ("127.0.1.8", "'kod'"),
 ];
 
@@ -68,7 +70,6 @@ const ROWS: [Row; 44] = [
     ("127.0.1.6", DAEMON, 4, 3, Err("noserve")),
     ("127.0.1.6", CLIENT, 2, 6, Ok(6)),
     ("127.0.1.6", DAEMON, 2, 6, Err("noquery")),
-    // Two entries for one network are one.
     ("127.0.1.7", CLIENT, 4, 3, Err("noserve")),
     ("127.0.1.7", CLIENT, 2, 6, Ok(6)),
     ("127.0.1.8", CLIENT, 4, 3, Ok(4)),
