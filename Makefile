@@ -31,6 +31,10 @@ demo-down: harness ## Removes what `make demo` left
 test: check ## Everything: `make check`, then the cluster tests
 	@$(E2E) test
 
+.PHONY: test-long
+test-long: harness ## Cluster tests that take minutes of waiting and are no part of `make test`
+	@$(E2E) test failover
+
 .PHONY: check
 check: harness ## The tests that need no cluster (under 3 minutes once the dependencies are built)
 	@echo "check: formatting"

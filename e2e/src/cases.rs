@@ -108,19 +108,27 @@ const APART: &[Case] = &[
     ),
 ];
 
+/// Those of `make test-long`: they wait for minutes, and run only if they are named.
+const LONG: &[Case] = &[case(
+    "failover",
+    "a Lease that cannot be renewed, and leaders that stand still in the middle of a rollout",
+    isolation::run_failover,
+)];
+
 /// Prints the names.
 pub(crate) fn list() {
     for test in clocks::all() {
         println!("{:16} {}", test.name, test.about);
     }
-    for case in COMMON.iter().chain(APART) {
+    for case in COMMON.iter().chain(APART).chain(LONG) {
         println!("{:16} {}", case.name, case.about);
     }
 }
 
 /// Runs the tests of these names, or all. `keep` leaves the cluster up after a failure.
 pub(crate) fn run(names: &[String], keep: bool) -> anyhow::Result<()> {
-    let cases = || COMMON.iter().chain(APART).map(|case| case.name);
+    let apart = || APART.iter().chain(LONG.iter().filter(|_| !names.is_empty()));
+    let cases = || COMMON.iter().chain(apart()).map(|case| case.name);
     let all: Vec<_> = clocks::all().map(|test| test.name).chain(cases()).collect();
     let known = |name: &str| name == clocks::ALL || all.contains(&name);
     if let Some(wrong) = names.iter().find(|name| !known(name)) {
@@ -140,7 +148,7 @@ pub(crate) fn run(names: &[String], keep: bool) -> anyhow::Result<()> {
         }
     }
     if failed.is_empty() || !keep {
-        for case in APART.iter().filter(wanted) {
+        for case in apart().filter(wanted) {
             failed.extend(run_one(case)?);
         }
     }
@@ -223,7 +231,7 @@ mod tests {
 
     #[test]
     fn each_test_has_a_name_of_its_own() {
-        let mut names: Vec<_> = COMMON.iter().chain(APART).map(|case| case.name).collect();
+        let mut names: Vec<_> = COMMON.iter().chain(APART).chain(LONG).map(|case| case.name).collect();
         names.extend(clocks::all().map(|test| test.name).chain([clocks::ALL]));
         let count = names.len();
         names.sort_unstable();

@@ -37,14 +37,26 @@ const FAULTS: &[(&str, Fault)] = &[
     ("a CRD that is missing", missing::crd),
     ("150 large policies without nodes", policies::large),
     ("a policy whose name begins with another's", policies::with_one_beginning),
+];
+
+/// Faults after which another operator leads; each takes minutes.
+const FAULTS_OF_LEADERS: &[(&str, Fault)] = &[
     ("a Lease that cannot be renewed", denials::of_the_lease),
     ("a leader that stands still", replicas::stopped),
 ];
 
 pub(crate) fn run() -> anyhow::Result<()> {
+    bring(FAULTS)
+}
+
+pub(crate) fn run_failover() -> anyhow::Result<()> {
+    bring(FAULTS_OF_LEADERS)
+}
+
+fn bring(faults: &[(&str, Fault)]) -> anyhow::Result<()> {
     scale::on_a_world(NODES, |world| {
         world.start()?;
-        for (about, run) in FAULTS {
+        for (about, run) in faults {
             world.settle()?;
             eprintln!(" {about}");
             run(world).with_context(|| (*about).to_owned())?;
