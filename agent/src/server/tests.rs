@@ -5,21 +5,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ntp::{Leap, NtpTimestamp, RestrictEntry, RestrictFlags, Wall, packet};
+use ntp::{Cidr, Leap, NtpTimestamp, RestrictEntry, RestrictFlags, Wall, packet};
 
 use super::*;
 
 const COOKIE: NtpTimestamp = NtpTimestamp(0x1234_5678_9abc_def0);
 
 fn config(port: u16, flags: RestrictFlags) -> ServeConfig {
-    let entry = |network: &str| RestrictEntry { network: network.parse().unwrap(), ntpport: false, flags };
+    let everywhere = [Cidr::ALL_V4, Cidr::ALL_V6];
     ServeConfig {
         enabled: true,
         port,
         workers: 1,
         limit: RateLimit { interval: 3, burst: 8, leak: 2 },
         max_clients: 1024,
-        rules: RestrictTable::new(&[entry("0.0.0.0/0"), entry("::/0")]),
+        rules: RestrictTable::new(&everywhere.map(|network| RestrictEntry {
+            network,
+            ntpport: false,
+            flags,
+        })),
     }
 }
 

@@ -133,6 +133,10 @@ mod tests {
         {
             check(text, Err(NetworkError::Malformed));
         }
+        for text in ["/", "10.0.0/8", "a/8", "::/0/0"] {
+            check(text, Err(NetworkError::Malformed));
+        }
+        check("::/129", Err(NetworkError::TooManyBits { most: 128 }));
     }
 
     #[test]
