@@ -34,6 +34,17 @@ pub(crate) struct Prepared {
     /// Profiles for which there is no room, and where there is none.
     no_room: BTreeMap<ProfileName, &'static str>,
     rules: Vec<Rule>,
+    room: Room,
+}
+
+/// Octets of profiles, and of keys, that are stored at most; tests have less.
+#[derive(Clone, Copy, Debug)]
+struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(MOST_DATA)
+    }
 }
 
 /// A node and its profile.
@@ -93,10 +104,6 @@ pub(crate) struct Content {
 /// Octets of data that the operator stores in a ConfigMap or a Secret. The API server takes 1 MiB; the rest is for what
 /// others store there.
 const MOST_DATA: usize = 900_000;
-
-/// The same limit for profiles. In tests it is a hundredth: a profile has a few kB, so a test would need hundreds of
-/// them.
-const MOST_PROFILES: usize = if cfg!(test) { MOST_DATA / 100 } else { MOST_DATA };
 
 impl Prepared {
     /// Takes the policies as they are now. If that changes what nodes get, plans every node again and returns true.
@@ -219,18 +226,19 @@ impl Prepared {
     /// the rest fits. If there is enough, takes back one refusal that would fit now. Returns true if a refusal changed.
     /// If a stored key grew beyond the room, its former value stays.
     fn refuse_without_room(&mut self, content: &mut Content) -> bool {
+        let Room(room) = self.room;
         let mut profiles: usize = content.profiles.iter().map(|(key, text)| key.len() + text.len()).sum();
         let mut keys: usize = content.keys.iter().map(|(file, data)| file.len() + data.0.0.len()).sum();
-        if profiles <= MOST_PROFILES && keys <= MOST_DATA {
+        if profiles <= room && keys <= room {
             let before = self.no_room.len();
             // With a margin of a tenth, so that the policy is not refused again at once.
-            let (most_profiles, most) = (MOST_PROFILES / 10 * 9, MOST_DATA / 10 * 9);
+            let most = room / 10 * 9;
             let fits = |name: &&ProfileName| {
                 let Some(text) = self.texts.get(name) else { return true };
                 let new = text.files.iter().filter(|file| !content.keys.contains_key(*file));
                 let new: usize =
                     new.filter_map(|file| self.secrets.content(file)).map(|data| data.0.0.len()).sum();
-                profiles + text.text.len() <= most_profiles && keys + new <= most
+                profiles + text.text.len() <= most && keys + new <= most
             };
             // One at a time: the next one is judged with this one stored.
             let fits = self.no_room.keys().find(fits).cloned();
@@ -246,9 +254,9 @@ impl Prepared {
             let new_files = text.files.iter().filter(|file| !self.secrets.held.contains_key(*file));
             let new_keys: usize =
                 new_files.filter_map(|file| content.keys.get(file)).map(|data| data.0.0.len()).sum();
-            if profiles > MOST_PROFILES && !self.held.data.contains_key(&name.key()) {
+            if profiles > room && !self.held.data.contains_key(&name.key()) {
                 self.no_room.insert(name.clone(), "ConfigMap timesync-profiles");
-            } else if keys > MOST_DATA && new_keys > 0 {
+            } else if keys > room && new_keys > 0 {
                 self.no_room.insert(name.clone(), "Secret timesync-keys");
             } else {
                 continue;
@@ -256,7 +264,7 @@ impl Prepared {
             profiles -= name.key().len() + text.text.len();
             keys = keys.saturating_sub(new_keys);
         }
-        if keys > MOST_DATA {
+        if keys > room {
             for (file, held) in &self.secrets.held {
                 if let Some(data) = content.keys.get_mut(file) {
                     data.clone_from(held);
@@ -409,6 +417,13 @@ mod tests {
         built_with(cluster, &BTreeMap::new(), &BTreeSet::new())
     }
 
+    /// Less than five small profiles take: the largest profile has some kB, so many would be needed to fill a ConfigMap.
+    const LITTLE_ROOM: Room = Room(MOST_DATA / 100);
+
+    fn built_in_little_room(cluster: Cluster) -> Built {
+        built_from(Prepared { room: LITTLE_ROOM, ..Prepared::default() }, cluster, &BTreeSet::new())
+    }
+
     fn built_with(
         cluster: Cluster,
         known: &BTreeMap<ProfileName, String>,
@@ -418,6 +433,10 @@ mod tests {
         for (name, text) in known {
             prepared.texts.insert(name.clone(), Text::of(text.clone()));
         }
+        built_from(prepared, cluster, reported)
+    }
+
+    fn built_from(mut prepared: Prepared, cluster: Cluster, reported: &BTreeSet<ProfileName>) -> Built {
         cluster.clone().prepare(&mut prepared);
         loop {
             let (content, again) = prepared.content(reported);
@@ -662,7 +681,7 @@ mod tests {
 
     #[test]
     fn the_newest_policy_is_refused_if_there_is_no_room() {
-        let built = built(large(5, 2));
+        let built = built_in_little_room(large(5, 2));
         let accepted: Vec<_> = built.prepared.policies.iter().map(|policy| policy.wish.is_ok()).collect();
         let stored = built.content.profiles.len();
         assert!((2..5).contains(&stored), "{stored}");
@@ -670,7 +689,7 @@ mod tests {
         let refusal = built.prepared.policies[4].wish.clone().unwrap_err();
         assert!(refusal.to_string().contains("ConfigMap timesync-profiles"), "{refusal}");
         assert_eq!(built.prepared.nodes["n4"].wanted, Assignment::None);
-        assert!(built.content.profiles.values().map(String::len).sum::<usize>() < MOST_PROFILES);
+        assert!(built.content.profiles.values().map(String::len).sum::<usize>() < LITTLE_ROOM.0);
     }
 
     #[test]
@@ -708,7 +727,7 @@ mod tests {
     #[test]
     fn a_refused_policy_is_taken_once_there_is_room() {
         let cluster = large(5, 2);
-        let mut prepared = built(cluster.clone()).prepared;
+        let mut prepared = built_in_little_room(cluster.clone()).prepared;
         let refused = prepared.no_room.len();
         assert!(refused > 0);
         let mut fewer = cluster.fetched;
@@ -725,7 +744,7 @@ mod tests {
     fn what_no_node_needs_takes_no_room() {
         let mut cluster = large(5, 2);
         cluster.nodes.truncate(1);
-        let built = built(cluster);
+        let built = built_in_little_room(cluster);
         assert_eq!(built.content.profiles.len(), 1);
         assert!(built.prepared.policies.iter().all(|policy| policy.wish.is_ok()));
     }
