@@ -1,7 +1,8 @@
-//! Asks an agent itself, over its HTTP port: its report (with the token of the release) and its metrics.
+//! Asks an agent itself, over its HTTP port: its report (with the token of the release) and its metrics. [`get`] and [`series`]
+//! do the same for the operator, which serves metrics and probes.
 use std::{
     io::Write,
-    net::TcpStream,
+    net::{TcpStream, ToSocketAddrs},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -35,19 +36,33 @@ impl Agent {
 
     /// A metric without labels.
     pub(crate) fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let body = self.fetch("/metrics", None)?;
-        let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(line.with_context(|| format!("no metric {name}"))?.trim().parse()?)
+        series(&self.fetch("/metrics", None)?, name)?.with_context(|| format!("no metric {name}"))
     }
 
     fn fetch(&self, path: &str, token: Option<&Token>) -> anyhow::Result<String> {
-        let stream = TcpStream::connect((self.address.as_str(), 9817))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        let answer = ask(stream, token, None, path).with_context(|| format!("{path} of {}", self.address))?;
-        let body = String::from_utf8(answer.body)?;
-        ensure!(answer.status == 200, "{path} of {}: {}: {body}", self.address, answer.status);
+        let (status, body) = get((self.address.as_str(), 9817), token, path)
+            .with_context(|| format!("{path} of {}", self.address))?;
+        ensure!(status == 200, "{path} of {}: {status}: {body}", self.address);
         Ok(body)
     }
+}
+
+/// Status and body of the answer to `GET path`.
+pub(crate) fn get(
+    address: impl ToSocketAddrs,
+    token: Option<&Token>,
+    path: &str,
+) -> anyhow::Result<(u16, String)> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let answer = ask(stream, token, None, path)?;
+    Ok((answer.status, String::from_utf8(answer.body)?))
+}
+
+/// The value of a series, such as `a_total{kind="b"}`, in the text of all metrics; `None` if there is no such series.
+pub(crate) fn series(text: &str, series: &str) -> anyhow::Result<Option<f64>> {
+    let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.map(|value| value.trim().parse().context("a number")).transpose()
 }
 
 fn decoded(base64: &str) -> anyhow::Result<Vec<u8>> {

@@ -73,19 +73,13 @@ fn bring(faults: &[(&str, Fault)]) -> anyhow::Result<()> {
 fn edit_all_but(world: &mut World, missing: usize) -> anyhow::Result<(i64, String)> {
     let (before, prefix) = (world.settle()?, format!("{POLICY}."));
     let generation = world.edit()?;
-    let profile = world.wait("the annotations of the others", || {
-        let all = world.fleet.annotated();
-        let is_new = |value: &&String| **value != before && value.starts_with(&prefix);
-        let new = all.iter().map(|(_, value)| value).find(is_new)?;
-        let (count, _) = world.fleet.assigned(&|value| value == new);
-        readings::note("pods annotated", &count.to_string());
-        (count >= NODES - missing).then(|| new.clone())
-    })?;
+    let is_new = |value: &str| value != before && value.starts_with(&prefix);
+    let (profile, _) = world.wait_assigned_but(missing, &is_new)?;
     world.wait_running(&profile, NODES - missing)?;
     Ok((generation, profile))
 }
 
-/// Whether the policy counts so many of its nodes.
+/// Returns true if the policy counts `wanted` of its nodes.
 fn counts(nodes: Option<&NodeCounts>, count: impl Fn(&NodeCounts) -> i32, wanted: usize) -> bool {
     nodes.is_some_and(|nodes| usize::try_from(count(nodes)) == Ok(wanted))
 }

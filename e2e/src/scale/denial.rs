@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{install, kubectl, readings, wait};
 
-/// What the API server says to whoever is refused.
+/// What the API server says about a refused write.
 pub(crate) const MESSAGE: &str = "refused by the test";
 
 /// Most that the API server takes to see a policy, which it learns by a watch.
@@ -24,7 +24,7 @@ impl Denial {
     pub(crate) fn of(name: &str, which: &str) -> anyhow::Result<Self> {
         let operator =
             format!("request.userInfo.username.startsWith('system:serviceaccount:{}:')", install::NAMESPACE);
-        // The same policy refuses a ConfigMap that nobody wants, so that it can be asked whether it is in force.
+        // The same policy refuses a ConfigMap of this name. A dry run that makes one tells if the policy is in force.
         let probe = format!("request.resource.resource == 'configmaps' && request.name == '{name}'");
         let condition = json!({"name": "which", "expression": format!("{operator} && ({which}) || {probe}")});
         let rule = json!({"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],

@@ -2,17 +2,15 @@
 //! asked over its own HTTP.
 use std::{
     fs,
-    net::TcpStream,
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
-use timesync_http::ask;
 
 use super::stage::Stage;
 use crate::{
-    install,
+    agent_http, install,
     process::{self, Daemon},
     wait,
 };
@@ -66,17 +64,12 @@ impl Operator {
 
     /// Status and body of its answer to `GET path`.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
-        let stream = TcpStream::connect(&self.address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        let answer = ask(stream, None, None, path).with_context(|| format!("{path} of {}", self.name))?;
-        Ok((answer.status, String::from_utf8(answer.body)?))
+        agent_http::get(&self.address, None, path).with_context(|| format!("{path} of {}", self.name))
     }
 
     /// A metric with its labels, such as `a_total{kind="b"}`; 0 if there is none yet.
     pub(crate) fn metric(&self, series: &str) -> anyhow::Result<f64> {
-        let (_, text) = self.get("/metrics")?;
-        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        value.map_or(Ok(0.0), |value| value.trim().parse().context("a number"))
+        Ok(agent_http::series(&self.get("/metrics")?.1, series)?.unwrap_or(0.0))
     }
 
     /// Sends a signal such as `-STOP`, and does not wait for what it does.

@@ -218,15 +218,22 @@ impl World {
     /// last pod was written.
     pub(crate) fn wait_assigned(&self, policy: &str, before: &str) -> anyhow::Result<(String, Instant)> {
         let prefix = format!("{policy}.");
+        self.wait_assigned_but(0, &|value| value != before && value.starts_with(&prefix))
+    }
+
+    /// Waits until all pods, or all but `missing`, are assigned the same profile, one for which `is_new` is true. Returns
+    /// its name, and when the last of these pods was written.
+    pub(crate) fn wait_assigned_but(
+        &self,
+        missing: usize,
+        is_new: &dyn Fn(&str) -> bool,
+    ) -> anyhow::Result<(String, Instant)> {
         self.wait("every annotation", || {
             let all = self.fleet.annotated();
-            let new = all
-                .iter()
-                .map(|(_, value)| value)
-                .find(|value| *value != before && value.starts_with(&prefix))?;
+            let new = all.iter().map(|(_, value)| value).find(|value| is_new(value))?;
             let (count, last) = self.fleet.assigned(&|value| value == new);
             readings::note("pods annotated", &format!("{count} of {}", all.len()));
-            (count == all.len()).then_some((new.clone(), last?))
+            (count + missing >= all.len()).then_some((new.clone(), last?))
         })
     }
 
