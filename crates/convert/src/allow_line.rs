@@ -86,7 +86,7 @@ impl Allowed {
         self.rules.push(rule);
     }
 
-    /// Whether somebody may ask.
+    /// Returns true if some address may ask.
     pub(super) fn anybody(&self) -> bool {
         self.rules.iter().any(|rule| rule.allowed)
     }

@@ -38,7 +38,7 @@ pub trait Beside: fmt::Debug {
 pub enum Unread {
     /// It is not there.
     Missing,
-    /// Whether it is there is not known: the configuration is of another machine.
+    /// The file may exist: the configuration is of another machine, so it cannot be looked for.
     Elsewhere,
     /// It is there, and cannot be read.
     Failed(String),
@@ -61,10 +61,10 @@ pub const LARGEST: u64 = 1 << 18;
 /// open(2), on all Linux platforms that the agent is built for.
 const O_NONBLOCK: i32 = 0o4000;
 
-/// So many names are looked up: a file with more would be waited for without end where no resolver answers.
+/// The most names that are looked up. Where no resolver answers, each name costs the time limit below.
 const MOST_NAMES: usize = 16;
 
-/// So long a resolver may take for one name.
+/// The time limit for one name.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Machine {
@@ -84,7 +84,7 @@ impl Machine {
 impl Beside for Machine {
     fn read(&self, path: &Path) -> Result<String, Unread> {
         let path = self.place(path)?;
-        // Before it is opened: a pipe that nobody writes to would be waited for.
+        // Checked before the file is opened: to open a pipe waits for a writer.
         if !fs::metadata(&path).map_err(unread)?.is_file() {
             return Err(Unread::Failed("it is no plain file".to_owned()));
         }

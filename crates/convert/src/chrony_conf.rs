@@ -73,7 +73,7 @@ pub(super) struct Facts<'a> {
     port: Option<u16>,
     /// Some upstream has a key.
     pub(super) uses_keys: bool,
-    /// Somebody may ask.
+    /// Some address may ask.
     pub(super) serves: bool,
     /// The first file of certificates to trust, and its line.
     pub(super) trusted: Option<(usize, &'a str)>,
@@ -249,7 +249,7 @@ fn refclock(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
             }
             // What holds without it.
             _ if is_default(DEVICE_DEFAULTS, &option, words.peek()) => words.skip(1),
-            // Whoever asks this node is told one stratum more than the source's.
+            // A client of this node sees one stratum more than the source's.
             "stratum" => {
                 let stratum = lines::printable(words.next().unwrap_or_default());
                 let fate = if facts.serves { Fate::LeftOut } else { Fate::Unneeded };

@@ -195,7 +195,7 @@ pub(super) fn leap_mode(line: &Line<'_>, draft: &mut Draft<'_>) {
     draft.carry(line);
 }
 
-/// `port N`; 0 serves nobody.
+/// `port N`; 0 means that no client is served.
 pub(super) fn port(line: &Line<'_>, draft: &mut Draft<'_>) {
     match Words::new(line).number("port", draft) {
         Some(0) => {
@@ -237,7 +237,7 @@ pub(super) fn init_step_slew(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Dra
     }
 }
 
-/// `hwclockfile FILE`: what tells whether the hardware clock shows UTC.
+/// `hwclockfile FILE`: the file that says if the hardware clock shows UTC or local time.
 pub(super) fn clock_file(line: &Line<'_>, draft: &mut Draft<'_>) {
     match line.words.first() {
         Some(&"/etc/adjtime") => draft.carry(line),

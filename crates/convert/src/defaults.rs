@@ -16,7 +16,7 @@ pub(super) fn of_ntp(draft: &mut Draft<'_>) {
     of_both("ntpd", draft);
 }
 
-/// Of chronyd; `said` tells whether a directive is there.
+/// Of chronyd; `said` returns true if a directive is there.
 pub(super) fn of_chrony(draft: &mut Draft<'_>, said: impl Fn(&str) -> bool) {
     if !said("makestep") && !said("initstepslew") {
         draft.profile.clock.step.limit = 0;

@@ -25,7 +25,7 @@ pub(super) const fn depends(names: &'static [&'static str], what: &'static str) 
     Directive { names, fate: None, depends: true, what }
 }
 
-/// Nobody misses it.
+/// It is not needed here.
 pub(super) const fn unneeded(names: &'static [&'static str], what: &'static str) -> Directive {
     Directive { names, fate: Some(Fate::Unneeded), depends: false, what }
 }

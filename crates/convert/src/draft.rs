@@ -70,7 +70,7 @@ impl<'b> Draft<'b> {
         self.carry(line);
     }
 
-    /// The line is not needed, or means something else here, and nobody would miss it.
+    /// The line is not needed, or means something else here that serves the same purpose.
     pub(super) fn note(&mut self, line: &Line<'_>, what: impl Into<String>) {
         self.tell(line, Fate::Unneeded, what);
     }
@@ -91,7 +91,7 @@ impl<'b> Draft<'b> {
         self.leave_out(line, what);
     }
 
-    /// What became of a line that names other files; whether it is one.
+    /// Says what became of a line that names other files. Returns true if the line is one.
     pub(super) fn included(&mut self, line: &Line<'_>) -> bool {
         match line.beside {
             None => return false,

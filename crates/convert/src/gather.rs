@@ -40,7 +40,8 @@ enum Kind {
 /// Files include others this deep: chronyd takes ten levels, ntpd five.
 const DEEPEST: usize = 10;
 
-/// So many files are read, and so many octets: a few files that include each other could be read without end.
+/// The most files, and octets of all of them, that are read. A few files that include each other would otherwise be read
+/// without end.
 const MOST_FILES: usize = 256;
 const MOST_OCTETS: usize = 1 << 19;
 
@@ -229,7 +230,7 @@ fn no_folder(folder: &Path) -> String {
     )
 }
 
-/// Whether `name` is one that `pattern` with `*` and `?` stands for. Goes back to the last `*` alone, so it ends soon.
+/// Returns true if `pattern`, with `*` and `?`, matches `name`. It goes back to the last `*` only, so the time is bounded.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n, mut star) = (0, 0, None);
     while n < name.len() {

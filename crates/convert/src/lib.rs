@@ -78,7 +78,7 @@ pub struct Converted {
     pub messages: String,
     /// What became of each line: a row for each.
     pub table: String,
-    /// Whether all that matters was carried over.
+    /// True if all that matters was carried over.
     pub complete: bool,
 }
 

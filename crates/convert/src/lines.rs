@@ -22,7 +22,7 @@ pub(super) struct Raw {
 pub(super) enum Included {
     /// Their lines follow.
     Read,
-    /// There is nothing to read, and nobody misses it.
+    /// There is nothing to read, and nothing is lost.
     Nothing(String),
     /// Something could not be read.
     LeftOut(String),
@@ -39,7 +39,7 @@ pub(super) struct Line<'a> {
     pub(super) number: usize,
     /// What became of the files that it names.
     pub(super) beside: Option<&'a Included>,
-    /// Whether messages must not have its text.
+    /// True if messages must not repeat its text.
     is_hidden: bool,
     /// As it stands in the file, without blanks around it and without its comment.
     pub(super) text: &'a str,

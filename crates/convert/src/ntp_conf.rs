@@ -70,7 +70,7 @@ pub(super) struct Facts<'a> {
     pub(super) nts_certificate: Option<&'a str>,
     /// What it proves that with.
     pub(super) nts_private_key: Option<&'a str>,
-    /// Whether there is one.
+    /// True if there is one.
     pub(super) nts_served: bool,
 }
 
@@ -223,7 +223,7 @@ const LOCAL_CLOCK: &str = "127.127.1.";
 /// The local clock driver's own stratum (ntpd's manual, "Undisciplined Local Clock").
 const LOCAL_STRATUM: &str = "5";
 
-/// Whoever follows a clock of stratum N has stratum N + 1, ntpd itself included; `stratum.local` is the latter.
+/// A client of a clock of stratum N has stratum N + 1, ntpd itself included; `stratum.local` is the latter.
 fn local_clock(line: &Line<'_>, options: &[&str], stratum: Option<&str>, draft: &mut Draft<'_>) {
     if !local_options(line, options, draft) {
         return;

@@ -10,7 +10,7 @@ use crate::lines::Line;
 /// What becomes of something without a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Nobody misses it.
+    /// It is not needed here.
     Unneeded,
     /// It matters.
     LeftOut,
@@ -74,12 +74,12 @@ impl Remarks {
         self.carried.remove(&at);
     }
 
-    /// Whether something became of the line.
+    /// Returns true if the line was carried over, or a remark on it was made.
     pub(super) fn has(&self, at: usize) -> bool {
         self.carried.contains(&at) || self.said.contains(&at)
     }
 
-    /// Whether nothing that matters was left out.
+    /// Returns true if nothing that matters was left out.
     pub(super) fn is_complete(&self) -> bool {
         !self.all.iter().any(|remark| remark.left_out)
     }

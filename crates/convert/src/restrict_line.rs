@@ -320,7 +320,7 @@ fn flag(word: &str) -> Option<Flag> {
     })
 }
 
-/// Whom a line is for, and whether the address had bits beyond its mask.
+/// Which addresses a line is for, and true if the address had bits beyond its mask.
 fn whom(address: &str, mask: Option<&str>, family: Option<&str>) -> Result<(Vec<Whom>, bool), String> {
     let all = match family {
         Some("-4") => vec![ALL_V4],

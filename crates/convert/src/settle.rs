@@ -36,7 +36,7 @@ pub(super) fn settle(draft: &mut Draft<'_>, keep_local: bool) -> Vec<String> {
     }
 }
 
-/// The last upstream that cannot be goes; whether there was one.
+/// Leaves out the last upstream that the check refuses. Returns true if there was one.
 fn leave_out_upstream(draft: &mut Draft<'_>, error: &CheckError) -> bool {
     let of_upstream = |field: &str| {
         let (index, part) = field.strip_prefix("upstreams[")?.split_once("].")?;
@@ -54,7 +54,7 @@ fn leave_out_upstream(draft: &mut Draft<'_>, error: &CheckError) -> bool {
     true
 }
 
-/// A field that cannot be is as if nothing had been said, if a line said it; whether one did.
+/// Resets a field that the check refuses, if a line had set it. Returns true if one had.
 fn leave_out_field(draft: &mut Draft<'_>, field: &str, why: &str) -> bool {
     let (field, why) = to_blame(draft.profile.clock, field, why);
     let Some(said) = draft.said_by.keys().copied().find(|said| field.starts_with(said)) else { return false };
@@ -97,7 +97,8 @@ fn to_blame(clock: Clock, field: &str, why: &str) -> (String, String) {
     }
 }
 
-/// A server whose reference clocks are left out would serve a clock that nobody sets, and call it as good as before.
+/// Returns why a server must not serve its own clock: its reference clocks are left out, so nothing sets the clock, and
+/// clients would still see the former stratum.
 fn a_lie(draft: &mut Draft<'_>, keep_local: bool) -> Option<String> {
     let (local, clock) = (draft.profile.stratum.local?, draft.clocks_left_out.first()?);
     let nobody_else = draft.profile.upstreams.iter().all(|each| each.noselect);
@@ -146,7 +147,7 @@ fn one_preferred(draft: &mut Draft<'_>) {
     }
 }
 
-/// Of too many entries those go first that deny the least: without them somebody gets less, not more.
+/// Leaves out entries beyond the limit, those that deny the least first: without them no client gets more rights.
 fn cut_restrict(draft: &mut Draft<'_>) {
     let list = &draft.profile.restrict;
     let excess = list.len().saturating_sub(MOST_RESTRICT);

@@ -61,7 +61,7 @@ impl Source {
         self.polls = (Some(min), Some(max));
     }
 
-    /// An option that both programs have; whether `option` is one.
+    /// Takes an option that both programs have. Returns true if `option` is one.
     pub(super) fn common(&mut self, option: &str, words: &mut Words<'_>, draft: &mut Draft<'_>) -> bool {
         let line = words.line;
         match option {
@@ -119,7 +119,7 @@ pub(super) fn host_and_port(text: &str) -> (String, Option<u16>) {
     }
 }
 
-/// Whether `host` is this node itself.
+/// Returns true if `host` is this node itself.
 pub(super) fn is_own(host: &str) -> bool {
     let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
     host.parse().map_or_else(
@@ -153,7 +153,7 @@ pub(super) fn leave_out_own(line: &Line<'_>, program: &str, serves_local: bool, 
     }
 }
 
-/// Whether `word` is a number, and this one.
+/// Returns true if `word` is a number and equal to this one.
 pub(super) fn is_number(word: Option<&str>, number: f64) -> bool {
     word.and_then(|word| word.parse::<f64>().ok()).is_some_and(|given| (given - number).abs() < 1e-15)
 }
@@ -201,7 +201,7 @@ impl<'l> Words<'l> {
         }
     }
 
-    /// Passes over so many words.
+    /// Passes over this number of words.
     pub(super) fn skip(&mut self, count: usize) {
         self.at += count;
     }

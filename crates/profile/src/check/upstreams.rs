@@ -1,4 +1,4 @@
-//! The upstreams of a profile: what each of them is, whether its options agree, and whether its answers could be heard.
+//! The upstreams of a profile: what each of them is, if its options agree, and if its answers could be heard.
 //! Notes what is wrong; reads nothing but its arguments.
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
@@ -51,7 +51,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// Whether both are the same by their texts. Names that turn out to be one server are the engine's affair.
+    /// Returns true if both are the same by their texts. Names that turn out to be one server are the engine's affair.
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Server { host: one }, Self::Server { host: two })
@@ -249,7 +249,7 @@ fn is_name(name: &str) -> bool {
         && !name.ends_with('-')
 }
 
-/// Whether `host` is an address that can be asked, or a name that could resolve.
+/// Returns an error if `host` is neither an address that can be asked nor a name that could resolve.
 fn check_host(host: &str) -> Result<(), String> {
     contract::upstream_host(host).map(drop).map_err(|why| why.to_string())
 }
