@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use contract::Report;
 use timesync_http::{Token, ask};
 
-use crate::{install::NAMESPACE, kubectl};
+use crate::{install::NAMESPACE, kubectl, readings};
 
 /// The agent of a node, by the node's address.
 pub(crate) struct Agent {
@@ -30,8 +30,22 @@ impl Agent {
 
     /// What the agent says of itself, now.
     pub(crate) fn report(&self) -> anyhow::Result<Report> {
-        let body = self.fetch("/status", Some(&self.token))?;
-        serde_json::from_str(&body).with_context(|| format!("the agent's report: {body}"))
+        let read = || -> anyhow::Result<Report> {
+            let body = self.fetch("/status", Some(&self.token))?;
+            serde_json::from_str(&body).with_context(|| format!("the agent's report: {body}"))
+        };
+        let result = read();
+        let said = match &result {
+            Ok(Report { instance, clock, profile, profile_error, .. }) => format!(
+                "instance {instance}: {} ({}), offset {:?} s, profile {profile:?}, error {profile_error:?}",
+                clock.reason.as_str(),
+                clock.message,
+                clock.offset
+            ),
+            Err(error) => format!("{error:#}"),
+        };
+        readings::note(&format!("the agent at {}", self.address), &said);
+        result
     }
 
     /// A metric without labels.

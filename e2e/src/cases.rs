@@ -65,7 +65,7 @@ const fn case(name: &'static str, about: &'static str, run: fn() -> anyhow::Resu
 /// On the common cluster, in this order: the last one uninstalls the chart.
 const COMMON: &[Case] = &[
     case("follow", "apply, both clocks right; +100 ms without a step; 80 ppm", follow::run),
-    case("reload", "an edited policy runs within 5 s; clients of an agent", reload::run),
+    case("reload", "an edited policy runs on all nodes; clients of an agent", reload::run),
     case("keys", "a key in a Secret: missing, right, wrong, none, and right again", keys::run),
     case("liars", "a preferred liar; two against two", liars::run),
     case("silence", "all upstreams silent: holdover, unsynchronised, and back", silence::run),

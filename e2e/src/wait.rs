@@ -9,9 +9,22 @@ use anyhow::anyhow;
 
 use crate::{interrupt, readings};
 
+/// The shortest limit of a wait. A limit tells a wait that will not end from a slow machine, and a shared machine was seen
+/// to need two minutes for a pod that usually comes back in 15 s.
+const LEAST: Duration = Duration::from_secs(300);
+
 /// Asks `poll` until it has something; `what` is shown, with a tick each 15 s. Errors of `poll` end the wait. The error
-/// of a wait that fails holds the last readings.
+/// of a wait that fails holds the last readings. The wait fails after `limit`, or [`LEAST`] if that is longer.
 pub(crate) fn until<T>(
+    what: &str,
+    usually: &str,
+    limit: Duration,
+    poll: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    within(what, usually, limit.max(LEAST), poll)
+}
+
+fn within<T>(
     what: &str,
     usually: &str,
     limit: Duration,
@@ -109,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_wait_that_fails_says_what_was_read() {
-        let result: anyhow::Result<()> = until("a right clock", "", Duration::ZERO, || {
+        let result: anyhow::Result<()> = within("a right clock", "", Duration::ZERO, || {
             readings::note("machine1's clock", "+3.2 ms");
             Ok(None)
         });

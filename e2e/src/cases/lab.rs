@@ -6,7 +6,7 @@ use contract::Report;
 
 use crate::{
     agent_http::Agent,
-    demo, install, kubectl, readings,
+    demo, install, kubectl,
     truth::{self, Reading},
     upstream,
     vm::{self, Vm},
@@ -158,14 +158,6 @@ pub(crate) fn wait_for_report(
     wait::until(&format!("{} {what}", vm.name()), "", limit, || {
         // An agent that is just being replaced does not answer.
         let Ok(report) = agent.report() else { return Ok(None) };
-        let Report { clock, profile, profile_error, .. } = &report;
-        let said = format!(
-            "{} ({}), offset {:?} s, profile {profile:?}, error {profile_error:?}",
-            clock.reason.as_str(),
-            clock.message,
-            clock.offset
-        );
-        readings::note(&format!("{}'s agent", vm.name()), &said);
         Ok(wanted(&report).then_some(report))
     })
 }
