@@ -32,8 +32,8 @@ test: check ## Everything: `make check`, then the cluster tests
 	@$(E2E) test
 
 .PHONY: test-long
-test-long: harness ## Cluster tests that take minutes of waiting and are no part of `make test`
-	@$(E2E) test failover
+test-long: harness ## Cluster tests that take minutes of waiting and are no part of `make test` (20 minutes)
+	@$(E2E) test long
 
 .PHONY: check
 check: harness ## The tests that need no cluster (under 3 minutes once the dependencies are built)

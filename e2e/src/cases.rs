@@ -55,12 +55,22 @@ use crate::{clocks, cluster, image, install, interrupt, upstream};
 struct Case {
     name: &'static str,
     about: &'static str,
+    /// True if it runs only if it is named, or with [`LONG`].
+    long: bool,
     run: fn() -> anyhow::Result<()>,
 }
 
 const fn case(name: &'static str, about: &'static str, run: fn() -> anyhow::Result<()>) -> Case {
-    Case { name, about, run }
+    Case { name, about, long: false, run }
 }
+
+/// A case that waits for minutes, and whose short version is another case.
+const fn long(name: &'static str, about: &'static str, run: fn() -> anyhow::Result<()>) -> Case {
+    Case { name, about, long: true, run }
+}
+
+/// Stands for all long tests on the command line.
+const LONG: &str = "long";
 
 /// On the common cluster, in this order: the last one uninstalls the chart.
 const COMMON: &[Case] = &[
@@ -80,7 +90,7 @@ const COMMON: &[Case] = &[
     case("refusal", "a bad policy; a hand-edited profile", refusal::run),
     case("access", "restrict … ignore gets no answer", access::run),
     case("served", "clients with keys and certificates, without, and ntpq", served::run),
-    case(
+    long(
         "idle-connections",
         "hundreds of half-sent requests fail no probe, and the operator hears its agents",
         idle_connections::run,
@@ -93,66 +103,67 @@ const COMMON: &[Case] = &[
         operator_restart::run,
     ),
     case("upgrade", "helm test, upgrade, uninstall and install again", upgrade::run),
-    case("boot", "power cuts with the hardware clock in 1970, with the boot option and without", boot::run),
+    case("boot", "a power cut with the hardware clock in 1970, with the boot option", boot::with_option),
+    long("boot-without", "the same without the boot option: the node does not join", boot::without_option),
     case("restart", "agent and operator killed; policy deleted; uninstall", restart::run),
 ];
 
 /// With clusters of their own.
 const APART: &[Case] = &[
-    case("demo-fails", "the demo fails in Observe mode and without upstream", demo_fails::run),
+    case("demo-fails", "the demo fails in Observe mode", demo_fails::in_observe_mode),
+    long("demo-unreachable", "the demo fails without upstream", demo_fails::without_upstream),
     case("scale", "200 simulated nodes: what the operator writes, and how often", scale::run),
     case(
         "isolation",
         "faults of single objects, with 20 simulated nodes: told, and no other object's",
         isolation::run,
     ),
+    long(
+        "failover",
+        "a Lease that cannot be renewed, and leaders that stand still in the middle of a rollout",
+        isolation::run_failover,
+    ),
 ];
-
-/// Those of `make test-long`: they wait for minutes, and run only if they are named.
-const LONG: &[Case] = &[case(
-    "failover",
-    "a Lease that cannot be renewed, and leaders that stand still in the middle of a rollout",
-    isolation::run_failover,
-)];
 
 /// Prints the names.
 pub(crate) fn list() {
-    for test in clocks::all() {
-        println!("{:16} {}", test.name, test.about);
-    }
-    for case in COMMON.iter().chain(APART).chain(LONG) {
-        println!("{:16} {}", case.name, case.about);
+    let clocks = clocks::all().map(|test| (test.name, test.about, test.long));
+    let cases = COMMON.iter().chain(APART).map(|case| (case.name, case.about, case.long));
+    for (name, about, long) in clocks.chain(cases) {
+        println!("{name:16} {about}{}", if long { " (long)" } else { "" });
     }
 }
 
-/// Runs the tests of these names, or all. `keep` leaves the cluster up after a failure.
+/// Runs the tests of these names, or all but the long ones. `keep` leaves the cluster up after a failure.
 pub(crate) fn run(names: &[String], keep: bool) -> anyhow::Result<()> {
-    let apart = || APART.iter().chain(LONG.iter().filter(|_| !names.is_empty()));
-    let cases = || COMMON.iter().chain(apart()).map(|case| case.name);
-    let all: Vec<_> = clocks::all().map(|test| test.name).chain(cases()).collect();
-    let known = |name: &str| name == clocks::ALL || all.contains(&name);
+    let all = || {
+        let clocks = clocks::all().map(|test| Word { name: test.name, long: test.long, clock: true });
+        let cases = COMMON.iter().chain(APART);
+        clocks.chain(cases.map(|case| Word { name: case.name, long: case.long, clock: false }))
+    };
+    let known = |name: &str| [clocks::ALL, LONG].contains(&name) || all().any(|word| word.name == name);
     if let Some(wrong) = names.iter().find(|name| !known(name)) {
         bail!("there is no test {wrong}; `e2e list` prints them");
     }
-    let chosen = |name: &str| chosen(names, name);
+    let chosen = |name: &str| all().any(|word| word.name == name && word.is_meant_by(names));
     let wanted = |case: &&Case| chosen(case.name);
     let mut failed = Vec::new();
     if clocks::all().any(|test| chosen(test.name)) {
         failed = clocks::run(&chosen, keep)?;
     }
     let common: Vec<_> = COMMON.iter().filter(wanted).collect();
-    if cases().any(chosen) && (failed.is_empty() || !keep) {
+    if COMMON.iter().chain(APART).any(|case| chosen(case.name)) && (failed.is_empty() || !keep) {
         image::build_all()?;
         if !common.is_empty() {
             failed.extend(run_common(&common, keep)?);
         }
     }
     if failed.is_empty() || !keep {
-        for case in apart().filter(wanted) {
+        for case in APART.iter().filter(wanted) {
             failed.extend(run_one(case)?);
         }
     }
-    let count = all.iter().filter(|name| chosen(name)).count();
+    let count = all().filter(|word| word.is_meant_by(names)).count();
     println!("{} passed, {} failed", count - failed.len(), failed.len());
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
@@ -160,10 +171,22 @@ pub(crate) fn run(names: &[String], keep: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether these words of the command line mean the test of this name.
-fn chosen(words: &[String], name: &str) -> bool {
-    let clock = clocks::all().any(|test| test.name == name);
-    words.is_empty() || words.iter().any(|word| word == name || clock && word == clocks::ALL)
+/// A test, as the command line means it.
+struct Word {
+    name: &'static str,
+    long: bool,
+    /// True if it is one of [`clocks::ALL`].
+    clock: bool,
+}
+
+impl Word {
+    /// Returns true if these words of the command line mean this test.
+    fn is_meant_by(&self, words: &[String]) -> bool {
+        let Self { name, long, clock } = *self;
+        let meant =
+            |word: &String| word == name || clock && !long && word == clocks::ALL || long && word == LONG;
+        words.is_empty() && !long || words.iter().any(meant)
+    }
 }
 
 fn run_common(cases: &[&Case], keep: bool) -> anyhow::Result<Vec<&'static str>> {
@@ -214,25 +237,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_chooses_a_test_or_all_tests_of_clocks() {
+    fn a_word_chooses_a_test_or_a_kind_of_tests() {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        for (given, name, expected) in [
-            ("", "kill", true),
-            ("", "follow", true),
-            ("kill", "kill", true),
-            ("kill", "power", false),
-            ("clocks", "power", true),
-            ("clocks", "follow", false),
-            ("follow clocks", "follow", true),
+        let kill = Word { name: "kill", long: false, clock: true };
+        let outage = Word { name: "outage-long", long: true, clock: true };
+        let follow = Word { name: "follow", long: false, clock: false };
+        for (given, test, expected) in [
+            ("", &kill, true),
+            ("", &follow, true),
+            ("", &outage, false),
+            ("kill", &kill, true),
+            ("kill", &outage, false),
+            ("clocks", &kill, true),
+            ("clocks", &outage, false),
+            ("clocks", &follow, false),
+            ("long", &outage, true),
+            ("long", &kill, false),
+            ("outage-long", &outage, true),
+            ("follow clocks", &follow, true),
         ] {
-            assert_eq!(chosen(&words(given), name), expected, "{given:?} and {name}");
+            assert_eq!(test.is_meant_by(&words(given)), expected, "{given:?} and {}", test.name);
         }
     }
 
     #[test]
     fn each_test_has_a_name_of_its_own() {
-        let mut names: Vec<_> = COMMON.iter().chain(APART).chain(LONG).map(|case| case.name).collect();
-        names.extend(clocks::all().map(|test| test.name).chain([clocks::ALL]));
+        let mut names: Vec<_> = COMMON.iter().chain(APART).map(|case| case.name).collect();
+        names.extend(clocks::all().map(|test| test.name).chain([clocks::ALL, LONG]));
         let count = names.len();
         names.sort_unstable();
         names.dedup();

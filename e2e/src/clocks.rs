@@ -40,11 +40,17 @@ pub(crate) struct Test {
     pub(crate) name: &'static str,
     /// What it shows.
     pub(crate) about: &'static str,
+    /// True if it waits for minutes, and runs only if the command line says so.
+    pub(crate) long: bool,
     run: fn(Machine) -> anyhow::Result<()>,
 }
 
 const fn test(name: &'static str, about: &'static str, run: fn(Machine) -> anyhow::Result<()>) -> Test {
-    Test { name, about, run }
+    Test { name, about, long: false, run }
+}
+
+const fn long(name: &'static str, about: &'static str, run: fn(Machine) -> anyhow::Result<()>) -> Test {
+    Test { name, about, long: true, run }
 }
 
 /// What each machine goes through, in this order.
@@ -68,12 +74,13 @@ const LANES: [&[Test]; 2] = [
         test("date-accept", "the same where the new time is accepted", step::accept),
         test("date-report", "the same where it is only reported", step::report),
         test("held", "a machine that is held while its upstream goes on by 20 minutes", held::run),
-        test("rival", "chronyd beside the agent: on its port, and at its clock", rival::run),
-        test("outage", "the network is gone for three minutes", outage::run),
+        long("rival", "chronyd beside the agent: on its port, and at its clock", rival::run),
+        test("outage", "the network is gone for a minute", outage::of_a_minute),
+        long("outage-long", "the network is gone for three minutes", outage::of_three_minutes),
     ],
 ];
 
-/// Stands for all of them on the command line.
+/// Stands for all of them but the long ones on the command line.
 pub(crate) const ALL: &str = "clocks";
 
 /// All of them.

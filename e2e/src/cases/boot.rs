@@ -18,25 +18,30 @@ use crate::{
 /// What a hardware clock says whose battery is empty.
 const RTC_1970: &str = "1970-01-01T00:00:00";
 
-pub(super) fn run() -> anyhow::Result<()> {
+pub(super) fn with_option() -> anyhow::Result<()> {
     lab::settle()?;
-    lab::or_else(cut_power(), put_back)
+    let story = || {
+        option_starts_a_node(vm::VMS[1])?;
+        uninstall_removes_it()
+    };
+    lab::or_else(story(), put_back)
 }
 
-fn cut_power() -> anyhow::Result<()> {
-    let (without, with) = (vm::VMS[0], vm::VMS[1]);
-    let before = boot_id(without)?;
-    without.power_cycle(RTC_1970, Certificate::FromNow)?;
-    option_starts_a_node(with)?;
-    stays_out(without)?;
-
-    without.power_cycle("utc", Certificate::FromNow)?;
-    joins(without, &before)?;
-    right(without)?;
-    uninstall_removes_it()
+pub(super) fn without_option() -> anyhow::Result<()> {
+    lab::settle()?;
+    let vm = vm::VMS[0];
+    let story = || {
+        let before = boot_id(vm)?;
+        vm.power_cycle(RTC_1970, Certificate::FromNow)?;
+        stays_out(vm)?;
+        vm.power_cycle("utc", Certificate::FromNow)?;
+        joins(vm, &before)?;
+        right(vm)?;
+        lab::settle()
+    };
+    lab::or_else(story(), put_back)
 }
 
-/// Takes as long as it takes the other machine, whose power was cut just before, to be seen not to join.
 fn option_starts_a_node(vm: Vm) -> anyhow::Result<()> {
     let before = boot_id(vm)?;
     upgrade("agent.boot.staticPod=true")?;
