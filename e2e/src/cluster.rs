@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context, bail};
 
 use crate::{
-    alone, calendar, checkout, control_plane, image, install, interrupt, kubectl, network, node, packages,
-    pki, process, tools, truth, upstream, vm, vm_image, wait,
+    alone, calendar, checkout, control_plane, daemon, image, install, interrupt, kubectl, network, node,
+    packages, pki, process, tools, truth, upstream, vm, vm_image, wait,
 };
 
 /// What the hardware clocks of vm1 and vm2 say when they are switched on: `utc`, or a date.
@@ -84,10 +84,10 @@ pub(crate) fn set_clocks_off() -> anyhow::Result<()> {
 pub(crate) fn wait_for_nodes() -> anyhow::Result<()> {
     wait::until("all nodes Ready", "50 s", Duration::from_secs(300), || {
         for vm in vm::VMS {
-            process::expect_running(&vm.name())?;
+            daemon::expect_running(&vm.name())?;
         }
         for daemon in ["node1-containerd", "node1-kubelet", "node1-proxy"] {
-            process::expect_running(daemon)?;
+            daemon::expect_running(daemon)?;
         }
         let nodes = kubectl::get("nodes")?;
         let ready = nodes["items"].as_array().into_iter().flatten().filter(|node| {
@@ -124,7 +124,7 @@ pub(crate) fn keep_logs() -> anyhow::Result<String> {
         // A machine that never started has none.
         let _ = fs::copy(console, folder.join(format!("{}-console.log", vm.name())));
     }
-    if process::running("apiserver") {
+    if daemon::running("apiserver") {
         for (file, words) in [
             ("objects.txt", "get nodes,pods,events,tsp,nclk -A -o wide --ignore-not-found"),
             ("nodeclocks.yaml", "get nclk -o yaml --ignore-not-found"),
@@ -144,7 +144,7 @@ pub(crate) fn keep_logs() -> anyhow::Result<String> {
 
 /// What operators and agents logged in the last `span`, their newest lines: for the message of a failure.
 pub(crate) fn logs_since(span: Duration) -> String {
-    if !process::running("apiserver") {
+    if !daemon::running("apiserver") {
         return "there is no cluster to ask for logs".to_owned();
     }
     let seconds = span.as_secs() + 1;
@@ -164,10 +164,10 @@ pub(crate) fn logs_since(span: Duration) -> String {
 pub(crate) fn down() -> anyhow::Result<()> {
     let state = checkout::state();
     if state.exists() {
-        process::end("vm", "-KILL")?;
+        daemon::end("vm", "-KILL")?;
         node::down()?;
         // A gentle stop of kube-apiserver takes a minute and a half.
-        process::end("", "-KILL")?;
+        daemon::end("", "-KILL")?;
     }
     network::down()?;
     if state.exists() {

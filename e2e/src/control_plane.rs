@@ -3,9 +3,9 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use crate::{
-    checkout, kubectl, network, pki,
-    process::{self, Daemon},
-    tools, wait,
+    checkout,
+    daemon::{self, Daemon},
+    kubectl, network, pki, tools, wait,
 };
 
 /// The administrator's kubeconfig.
@@ -79,8 +79,8 @@ fn api(host: &str, more: &str) -> anyhow::Result<()> {
 
 fn ready() -> anyhow::Result<()> {
     wait::until("the API server", "7 s", Duration::from_secs(120), || {
-        process::expect_running("etcd")?;
-        process::expect_running("apiserver")?;
+        daemon::expect_running("etcd")?;
+        daemon::expect_running("apiserver")?;
         Ok(kubectl::run(&["get", "--raw", "/readyz"]).ok())
     })?;
     Ok(())

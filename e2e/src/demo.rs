@@ -11,10 +11,7 @@ use anyhow::bail;
 use crate::{
     calendar, checkout, cluster, control_plane, demo_context, event, image, install, interrupt, kubectl,
 };
-use crate::{
-    pki, truth, upstream, vm,
-    wait::{self, Ticks},
-};
+use crate::{pki, ticks::Ticks, truth, upstream, vm, wait};
 
 /// Command line of the demo.
 #[derive(clap::Args)]

@@ -8,9 +8,9 @@ use contract::Report;
 use crate::{
     calendar,
     channel::Channel,
-    checkout, network,
-    process::{self, Daemon},
-    qmp, readings,
+    checkout,
+    daemon::{self, Daemon},
+    network, process, qmp, readings,
     truth::{self, Probe},
     wait,
 };
@@ -112,7 +112,7 @@ impl Machine {
     /// Waits until the guest does what it is told.
     fn wait_for_hand(self) -> anyhow::Result<()> {
         wait::until(&format!("{} to boot", self.name()), "10 s", Duration::from_secs(300), || {
-            process::expect_running(&self.name())?;
+            daemon::expect_running(&self.name())?;
             let console = fs::read(self.folder().join("console.log")).unwrap_or_default();
             let console = String::from_utf8_lossy(&console);
             Ok((console.contains("clockprobe: ready") && console.contains("hand: ready")).then_some(()))
@@ -131,7 +131,7 @@ impl Machine {
     pub(crate) fn power_cycle(self) -> anyhow::Result<()> {
         const SECOND: i64 = 1_000_000_000;
         let offset = self.rtc_offset()?;
-        process::end(&self.name(), "-KILL")?;
+        daemon::end(&self.name(), "-KILL")?;
         let now = truth::nanoseconds()? + offset;
         let base = (now + SECOND / 4).div_euclid(SECOND) + 1;
         let wait = base * SECOND - SECOND / 4 - now;
@@ -219,7 +219,7 @@ impl Machine {
         wanted: impl Fn(&Report) -> bool,
     ) -> anyhow::Result<Report> {
         wait::until(&format!("{} {what}", self.name()), "", limit, || {
-            process::expect_running(&self.name())?;
+            daemon::expect_running(&self.name())?;
             // An agent that has just been started does not answer yet.
             Ok(self.report().ok().filter(|report| wanted(report)))
         })

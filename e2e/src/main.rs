@@ -7,8 +7,10 @@ mod checkout;
 mod alone;
 mod interrupt;
 mod readings;
+mod ticks;
 mod wait;
 mod process;
+mod daemon;
 
 mod packages;
 mod tools;

@@ -5,9 +5,9 @@ use std::{fs, path::Path, process::Command, time::Duration};
 use anyhow::Context;
 
 use crate::{
-    checkout, image, network, pki,
-    process::{self, Daemon},
-    tools, wait,
+    checkout,
+    daemon::{self, Daemon},
+    image, network, pki, process, tools, wait,
 };
 
 /// The node's address.
@@ -43,14 +43,14 @@ pub(crate) fn up() -> anyhow::Result<()> {
         .start()?;
     let socket = format!("{here}/containerd.sock");
     wait::until("containerd of node1", "1 s", Duration::from_secs(60), || {
-        process::expect_running("node1-containerd")?;
+        daemon::expect_running("node1-containerd")?;
         Ok(ctr(&socket, &["version"]).ok())
     })?;
     for archive in image::archives() {
         ctr(&socket, &["-n", "k8s.io", "images", "import", &archive.display().to_string()])?;
     }
     keep_sysctls(&home)?;
-    let containerd = process::id("node1-containerd").context("containerd has a process id")?;
+    let containerd = daemon::id("node1-containerd").context("containerd has a process id")?;
     Daemon::new("node1-kubelet", "kubelet")
         .wrap(&format!("{net} --mount=/proc/{containerd}/ns/mnt"))
         .args(&format!(
@@ -71,16 +71,16 @@ pub(crate) fn up() -> anyhow::Result<()> {
 
 /// Ends the node's containers, then its daemons: containers outlive containerd.
 pub(crate) fn down() -> anyhow::Result<()> {
-    process::end("node1-kubelet", "-KILL")?;
-    process::end("node1-proxy", "-KILL")?;
+    daemon::end("node1-kubelet", "-KILL")?;
+    daemon::end("node1-proxy", "-KILL")?;
     let socket = checkout::state().join("node1/containerd.sock").display().to_string();
-    if process::running("node1-containerd") {
+    if daemon::running("node1-containerd") {
         for task in ctr(&socket, &["-n", "k8s.io", "tasks", "ls", "-q"]).unwrap_or_default().lines() {
             // One that ends by itself just now is as good.
             let _ = ctr(&socket, &["-n", "k8s.io", "tasks", "rm", "-f", task]);
         }
     }
-    process::end("node1-containerd", "-KILL")?;
+    daemon::end("node1-containerd", "-KILL")?;
     restore_sysctls(&checkout::state().join("node1"))
 }
 

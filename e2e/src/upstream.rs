@@ -3,9 +3,9 @@
 use std::{env, fs, path::PathBuf, process::Command, time::Duration};
 
 use crate::{
-    checkout, liar, network,
-    process::{self, Daemon},
-    wait,
+    checkout,
+    daemon::{self, Daemon},
+    liar, network, process, wait,
 };
 
 /// chronyd.
@@ -37,7 +37,7 @@ pub(crate) fn up() -> anyhow::Result<()> {
             .start()?;
     }
     wait::until("the upstream servers", "", Duration::from_secs(20), || {
-        process::expect_running("chronyd")?;
+        daemon::expect_running("chronyd")?;
         Ok(BENT.iter().all(|address| liar::order(&control(address), "").is_ok()).then_some(()))
     })
 }
@@ -63,7 +63,7 @@ pub(crate) fn start_honest() -> anyhow::Result<()> {
 
 /// Ends chronyd.
 pub(crate) fn stop_honest() -> anyhow::Result<()> {
-    process::end("chronyd", "-TERM")
+    daemon::end("chronyd", "-TERM")
 }
 
 /// Bends all four servers alike: `offset=0.1`, `ppm=80`, `silent=1` and so on. Returns their offset in nanoseconds.

@@ -11,9 +11,9 @@ use anyhow::ensure;
 
 use crate::{
     channel::Channel,
-    checkout, image, network, node, pki,
-    process::{self, Daemon},
-    qmp, readings,
+    checkout,
+    daemon::{self, Daemon},
+    image, network, node, pki, process, qmp, readings,
     truth::Probe,
     vm_image, wait,
 };
@@ -77,7 +77,7 @@ impl Vm {
     /// written to the disk is there.
     pub(crate) fn power_cycle(self, rtc: &str, certificate: Certificate) -> anyhow::Result<()> {
         // QEMU ends at once and tells the guest nothing; what the guest gave to its disk is kept.
-        process::end(&self.name(), "-TERM")?;
+        daemon::end(&self.name(), "-TERM")?;
         // Of the boot before; that of this one is waited for.
         fs::rename(self.folder().join("console.log"), self.folder().join("console-before.log"))?;
         self.write_configuration(certificate)?;
@@ -122,7 +122,7 @@ impl Vm {
     /// Waits until the guest answers questions about its clock.
     pub(crate) fn wait_for_probe(self) -> anyhow::Result<()> {
         wait::until(&format!("{} to boot", self.name()), "15 s", Duration::from_secs(180), || {
-            process::expect_running(&self.name())?;
+            daemon::expect_running(&self.name())?;
             Ok(self.console().contains("clockprobe: ready").then_some(()))
         })
     }

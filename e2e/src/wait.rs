@@ -1,13 +1,10 @@
 //! Waiting for conditions, never for a time: says what is waited for and how long it usually takes, gives up at a
 //! generous limit, ends early on Ctrl-C.
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Duration};
 
 use anyhow::anyhow;
 
-use crate::{interrupt, readings};
+use crate::{interrupt, readings, ticks::Ticks};
 
 /// The shortest limit of a wait. A limit tells a wait that will not end from a slow machine, and a shared machine was seen
 /// to need two minutes for a pod that usually comes back in 15 s.
@@ -72,47 +69,6 @@ fn with_readings(error: anyhow::Error) -> anyhow::Error {
     match readings::told() {
         told if told.is_empty() => error,
         told => anyhow!("{error:#}; the last readings:{told}"),
-    }
-}
-
-/// Shows that something goes on.
-pub(crate) struct Ticks {
-    what: String,
-    usually: String,
-    shown: bool,
-    next: Duration,
-    pub(crate) begun: Instant,
-}
-
-impl Ticks {
-    /// Begins; nothing is printed before [`Self::tick`] finds that it takes more than half a second.
-    pub(crate) fn start(what: &str, usually: &str) -> Self {
-        let usually = if usually.is_empty() { String::new() } else { format!(" (usually {usually})") };
-        Self {
-            what: what.to_owned(),
-            usually,
-            shown: false,
-            next: Duration::from_secs(15),
-            begun: Instant::now(),
-        }
-    }
-
-    /// Prints the first line after half a second, then one each 15 s.
-    pub(crate) fn tick(&mut self) {
-        let elapsed = self.begun.elapsed();
-        if !self.shown && elapsed > Duration::from_millis(500) {
-            eprintln!("  {}{} …", self.what, self.usually);
-            self.shown = true;
-        }
-        if elapsed > self.next {
-            eprintln!("    … {} s", elapsed.as_secs());
-            self.next += Duration::from_secs(15);
-        }
-    }
-
-    /// Prints how long it took.
-    pub(crate) fn done(&self) {
-        eprintln!("  {}: {:.1} s", self.what, self.begun.elapsed().as_secs_f64());
     }
 }
 

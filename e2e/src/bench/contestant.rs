@@ -11,9 +11,9 @@ use anyhow::Context;
 
 use crate::{
     checkout,
+    daemon::{self, Daemon},
     load::{Tally, capture::Deviation, lane::Lane},
-    process::{self, Daemon},
-    upstream, wait,
+    process, upstream, wait,
 };
 
 /// A running server.
@@ -162,7 +162,7 @@ impl Rival {
 impl Drop for Rival {
     fn drop(&mut self) {
         // If it fails, the end of the whole measurement tries again, and says why.
-        let _ = process::end(RIVAL, "-KILL");
+        let _ = daemon::end(RIVAL, "-KILL");
     }
 }
 
@@ -197,7 +197,7 @@ fn start(
         .args(words)
         .start()?;
     wait::until(&format!("{name} to answer"), "1 s", Duration::from_secs(30), || {
-        process::expect_running(&process)?;
+        daemon::expect_running(&process)?;
         let tally = ask(lane, port, "--addresses 1 --rate 100 --seconds 0.1")?;
         Ok((tally.answered > 0).then_some(()))
     })?;

@@ -10,9 +10,9 @@ use super::{
     sealed,
 };
 use crate::{
-    interrupt,
+    daemon, interrupt,
     load::lane::{self, Lane, Traffic},
-    packages, process,
+    packages,
 };
 
 /// Rounds of each comparison.
@@ -38,7 +38,7 @@ pub(crate) fn run() -> anyhow::Result<String> {
     sealed::make_keys()?;
     let lane = Lane::new()?;
     let result = measure(&lane);
-    process::end("bench-", "-KILL")?;
+    daemon::end("bench-", "-KILL")?;
     result
 }
 

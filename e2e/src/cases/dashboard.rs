@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use super::lab;
 use crate::{
-    checkout, install, kubectl, pki,
-    process::{self, Daemon},
-    wait,
+    checkout,
+    daemon::{self, Daemon},
+    install, kubectl, pki, wait,
 };
 
 const PORT: u16 = 9390;
@@ -31,7 +31,7 @@ pub(super) fn run() -> anyhow::Result<()> {
         .args(&format!("--web.listen-address=127.0.0.1:{PORT} --log.level=warn"))
         .start()?;
     let result = check_queries();
-    process::end("prometheus", "-KILL")?;
+    daemon::end("prometheus", "-KILL")?;
     result
 }
 
@@ -66,7 +66,7 @@ fn check_queries() -> anyhow::Result<()> {
         let filled = query.replace("$node", ".*");
         ensure!(!filled.contains('$'), "a variable that this test does not know: {query}");
         wait::until(&format!("data for {query}"), "5 s", Duration::from_secs(90), || {
-            process::expect_running("prometheus")?;
+            daemon::expect_running("prometheus")?;
             Ok(ask(&filled)?.filter(|series| *series > 0).map(|_| ()))
         })?;
     }

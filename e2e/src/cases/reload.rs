@@ -10,9 +10,9 @@ use anyhow::ensure;
 
 use super::lab::{self, MS};
 use crate::{
-    checkout, network, ntp_query,
-    process::{self, Daemon},
-    upstream, vm, wait,
+    checkout,
+    daemon::{self, Daemon},
+    network, ntp_query, process, upstream, vm, wait,
 };
 
 pub(super) fn run() -> anyhow::Result<()> {
@@ -71,7 +71,7 @@ fn chronyd_follows_an_agent() -> anyhow::Result<()> {
         .args(&format!("-x -d -u root -f {here}/chronyd.conf"))
         .start()?;
     let result = wait::until("chronyd to follow the agent", "10 s", Duration::from_secs(60), || {
-        process::expect_running("client-chronyd")?;
+        daemon::expect_running("client-chronyd")?;
         let socket = format!("{here}/chronyd.sock");
         let Ok(text) = process::run(Command::new("chronyc").args(["-h", &socket, "-c", "-n", "tracking"]))
         else {
@@ -83,7 +83,7 @@ fn chronyd_follows_an_agent() -> anyhow::Result<()> {
         let offset: f64 = fields.get(4).and_then(|field| field.parse().ok()).unwrap_or(1.0);
         Ok((follows && fields.get(2) == Some(&"3")).then_some(offset))
     });
-    process::end("client-chronyd", "-TERM")?;
+    daemon::end("client-chronyd", "-TERM")?;
     let offset = result?;
     ensure!(offset.abs() < 5e-3, "chronyd finds this machine's clock {offset} s off by the agent's time");
     lab::expect_within(vm::VMS[0], 5 * MS, 0)

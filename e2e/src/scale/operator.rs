@@ -10,9 +10,9 @@ use anyhow::Context;
 
 use super::stage::Stage;
 use crate::{
-    agent_http, install,
-    process::{self, Daemon},
-    wait,
+    agent_http,
+    daemon::{self, Daemon},
+    install, process, wait,
 };
 
 /// A running operator; it ends with the stage.
@@ -79,17 +79,17 @@ impl Operator {
 
     /// Whether it has ended.
     pub(crate) fn has_ended(&self) -> bool {
-        !process::running(&self.name)
+        !daemon::running(&self.name)
     }
 
     /// Ends it, by a signal such as `-TERM`.
     pub(crate) fn end(self, signal: &str) -> anyhow::Result<()> {
-        process::end(&self.name, signal)
+        daemon::end(&self.name, signal)
     }
 
     /// An error with its log if it has ended.
     pub(crate) fn expect_running(&self) -> anyhow::Result<()> {
-        process::expect_running(&self.name)
+        daemon::expect_running(&self.name)
     }
 
     /// What it has used so far.

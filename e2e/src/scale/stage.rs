@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     checkout, cluster,
     control_plane::{self, LOOPBACK},
-    install, kubectl, packages, pki, process, tools,
+    daemon, install, kubectl, packages, pki, tools,
 };
 
 /// The stage, set up.
@@ -47,7 +47,7 @@ pub(crate) fn up() -> anyhow::Result<Stage> {
 
 /// Takes it down.
 pub(crate) fn down() -> anyhow::Result<()> {
-    process::end("", "-KILL")?;
+    daemon::end("", "-KILL")?;
     let state = checkout::state();
     fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))
 }
