@@ -9,8 +9,9 @@ use anyhow::{Context, ensure};
 
 use crate::{
     agent_http::Agent,
-    cases::lab::{self, MS},
-    cluster, image, install, interrupt, kubectl, node, page, pki, upstream, vm, wait,
+    cluster, image, install, interrupt, kubectl, node, page, pki,
+    under_test::{self, MS},
+    upstream, vm, wait,
 };
 
 mod contestant;
@@ -52,9 +53,9 @@ fn measure(up: f64) -> anyhow::Result<String> {
     install::chart(&[])?;
     let installed = begun.elapsed().as_secs_f64();
     let starts = first_answer_to_1_ms()?;
-    lab::settle()?;
+    under_test::settle()?;
     let edits = (0..ROUNDS).map(edit_runs_everywhere).collect::<anyhow::Result<Vec<_>>>()?;
-    lab::settle()?;
+    under_test::settle()?;
     let rest = at_rest()?;
     Ok(part(up, installed, &starts, &edits, &rest))
 }
@@ -62,7 +63,7 @@ fn measure(up: f64) -> anyhow::Result<String> {
 /// Seconds from the first answer that an agent used to its clock within 1 ms of the truth, for each virtual machine,
 /// whose clocks are some seconds off before. Looked at each 50 ms.
 fn first_answer_to_1_ms() -> anyhow::Result<Vec<f64>> {
-    lab::apply_four("")?;
+    under_test::apply_four("")?;
     let mut seen: Vec<(Option<Instant>, Option<f64>)> = vec![(None, None); vm::VMS.len()];
     let agents = vm::VMS.iter().map(|vm| Agent::at(&vm.address())).collect::<anyhow::Result<Vec<_>>>()?;
     wait::until("both clocks to come right", "10 s", Duration::from_secs(120), || {
@@ -85,7 +86,7 @@ fn edit_runs_everywhere(round: usize) -> anyhow::Result<f64> {
     let agents = vm::VMS.iter().map(|vm| Agent::at(&vm.address())).collect::<anyhow::Result<Vec<_>>>()?;
     let name = format!("round-{round}");
     let begun = Instant::now();
-    lab::apply(&[&format!("name: {name}, server: {}", upstream::BENT[round % 4])], "")?;
+    under_test::apply(&[&format!("name: {name}, server: {}", upstream::BENT[round % 4])], "")?;
     wait::until("the edit to run on all nodes", "1 s", Duration::from_secs(60), || {
         for agent in &agents {
             if agent.report()?.sources.iter().all(|source| source.name != name) {

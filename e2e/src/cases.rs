@@ -1,7 +1,5 @@
 //! The cluster tests: one cluster for most of them, in the order of the list, so that each finds the clocks as the one
 //! before left them: right. Out: a line per test, and an error if one failed.
-pub(crate) mod lab;
-
 mod follow;
 
 mod reload;

@@ -11,7 +11,7 @@ use anyhow::bail;
 use crate::{
     calendar, checkout, cluster, control_plane, demo_context, event, image, install, interrupt, kubectl,
 };
-use crate::{pki, ticks::Ticks, truth, upstream, vm, wait};
+use crate::{pki, ticks::Ticks, truth, under_test, upstream, vm, wait};
 
 /// Command line of the demo.
 #[derive(clap::Args)]
@@ -108,7 +108,7 @@ fn show(options: &Options) -> anyhow::Result<String> {
     let policy = fs::read_to_string(checkout::root().join("examples/demo.yaml"))?;
     let policy = policy.replace("\nspec:\n", &format!("\nspec:\n  mode: {}\n", options.mode));
     print!("{policy}");
-    kubectl::apply(&observe_node1())?;
+    kubectl::apply(&under_test::observe_node1())?;
     let applied = Instant::now();
     kubectl::apply(&policy)?;
     let result = wait_until_right(applied, Duration::from_secs(options.within));
@@ -173,17 +173,6 @@ fn wait_until_told() -> anyhow::Result<()> {
         }
         Ok(Some(()))
     })
-}
-
-/// A policy for the node that shares this machine's clock.
-pub(crate) fn observe_node1() -> String {
-    format!(
-        "apiVersion: timesync.dev/v1alpha1\nkind: TimeSyncPolicy\nmetadata: {{name: observe-node1}}\nspec:\n  \
-         priority: 100\n  nodeSelector: {{matchLabels: {{kubernetes.io/hostname: {}}}}}\n  mode: Observe\n  upstreams:\n  \
-         - {{name: upstream, server: {}, iburst: true, minPoll: 0, maxPoll: 1}}\n",
-        pki::NODES[0],
-        upstream::HONEST
-    )
 }
 
 fn print_truth() -> anyhow::Result<()> {

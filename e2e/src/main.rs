@@ -37,6 +37,7 @@ mod kubectl;
 mod agent_http;
 mod ntp_query;
 mod install;
+mod under_test;
 mod event;
 mod load;
 

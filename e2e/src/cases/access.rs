@@ -3,24 +3,25 @@ use std::{process::Command, time::Duration};
 
 use anyhow::ensure;
 
-use super::lab;
-use crate::{checkout, network, process, vm};
+use crate::{checkout, network, process, under_test, vm};
 
 /// Two clients; the second one's range is ignored.
 const CLIENTS: [(&str, &str); 2] = [("tse2e-open", "172.30.0.220"), ("tse2e-shut", "172.30.0.222")];
 
 pub(super) fn run() -> anyhow::Result<()> {
-    lab::settle()?;
+    under_test::settle()?;
     for (namespace, address) in CLIENTS {
         network::namespace(namespace, &[address])?;
     }
     let agent = vm::VMS[0].address();
     ensure!(answered(CLIENTS[0].0, &agent)? && answered(CLIENTS[1].0, &agent)?, "both get answers at first");
-    lab::apply_four("  restrict:\n  - {source: default}\n  - {source: 172.30.0.222/31, flags: [ignore]}\n")?;
-    lab::wait_for_profile(Duration::from_secs(30))?;
+    under_test::apply_four(
+        "  restrict:\n  - {source: default}\n  - {source: 172.30.0.222/31, flags: [ignore]}\n",
+    )?;
+    under_test::wait_for_profile(Duration::from_secs(30))?;
     ensure!(!answered(CLIENTS[1].0, &agent)?, "the ignored range got an answer");
     ensure!(answered(CLIENTS[0].0, &agent)?, "another range got no answer");
-    lab::settle()
+    under_test::settle()
 }
 
 /// Whether chronyd, asked to look once, got an answer.

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use contract::Report;
 
-use super::lab::{self, MS};
 use crate::{
     cluster,
     install::{self, NAMESPACE},
     kubectl, truth,
+    under_test::{self, MS},
     vm::{self, Certificate, Vm},
     wait,
 };
@@ -19,16 +19,16 @@ use crate::{
 const RTC_1970: &str = "1970-01-01T00:00:00";
 
 pub(super) fn with_option() -> anyhow::Result<()> {
-    lab::settle()?;
+    under_test::settle()?;
     let story = || {
         option_starts_a_node(vm::VMS[1])?;
         uninstall_removes_it()
     };
-    lab::or_else(story(), put_back)
+    under_test::or_else(story(), put_back)
 }
 
 pub(super) fn without_option() -> anyhow::Result<()> {
-    lab::settle()?;
+    under_test::settle()?;
     let vm = vm::VMS[0];
     let story = || {
         let before = boot_id(vm)?;
@@ -37,9 +37,9 @@ pub(super) fn without_option() -> anyhow::Result<()> {
         vm.power_cycle("utc", Certificate::FromNow)?;
         joins(vm, &before)?;
         right(vm)?;
-        lab::settle()
+        under_test::settle()
     };
-    lab::or_else(story(), put_back)
+    under_test::or_else(story(), put_back)
 }
 
 fn option_starts_a_node(vm: Vm) -> anyhow::Result<()> {
@@ -99,9 +99,9 @@ fn joins(vm: Vm, before: &str) -> anyhow::Result<()> {
 fn right(vm: Vm) -> anyhow::Result<()> {
     let boot = boot_id(vm)?;
     let right = |report: &Report| report.boot_id == boot && report.clock.synchronized;
-    lab::wait_for_report(vm, "to be synchronised", Duration::from_secs(120), right)?;
+    under_test::wait_for_report(vm, "to be synchronised", Duration::from_secs(120), right)?;
     let median = wait::until("its clock within 1 ms", "2 s", Duration::from_secs(60), || {
-        let median = lab::median(vm)?;
+        let median = under_test::median(vm)?;
         Ok((median.offset.abs() < MS).then_some(median.offset))
     })?;
     eprintln!("  {}: {} by median", vm.name(), truth::shown(median));
@@ -120,7 +120,7 @@ fn uninstall_removes_it() -> anyhow::Result<()> {
         ensure!(left.is_empty(), "uninstalling leaves {left:?} on {}", vm.name());
     }
     install::chart(&[])?;
-    lab::settle()
+    under_test::settle()
 }
 
 /// What the boot option puts on a node.
@@ -164,7 +164,7 @@ fn put_back() -> anyhow::Result<()> {
     cluster::wait_for_nodes()?;
     upgrade("agent.boot.staticPod=false")?;
     install::wait_for_pods()?;
-    lab::settle()
+    under_test::settle()
 }
 
 /// Whether the API server takes the node for Ready. After a power cut it does for most of a minute.

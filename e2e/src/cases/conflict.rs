@@ -5,54 +5,55 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use contract::Report;
 
-use super::lab::{self, MS};
 use crate::{
-    kubectl, upstream,
+    kubectl,
+    under_test::{self, MS},
+    upstream,
     vm::{self, Vm},
     wait,
 };
 
 pub(super) fn run() -> anyhow::Result<()> {
-    lab::settle()?;
+    under_test::settle()?;
     let (rivalled, other) = (vm::VMS[0], vm::VMS[1]);
-    lab::or_else(beside(rivalled, other), || {
+    under_test::or_else(beside(rivalled, other), || {
         stop_chronyd(rivalled)?;
-        lab::begin_anew()
+        under_test::begin_anew()
     })
 }
 
 fn beside(rivalled: Vm, other: Vm) -> anyhow::Result<()> {
     // Else chronyd would not get the port.
-    lab::apply_four("  serve: {enabled: false}\n")?;
-    lab::wait_for_profile(Duration::from_secs(60))?;
-    lab::wait_for_condition(rivalled, "Serving", "False", "Disabled", Duration::from_secs(60))?;
+    under_test::apply_four("  serve: {enabled: false}\n")?;
+    under_test::wait_for_profile(Duration::from_secs(60))?;
+    under_test::wait_for_condition(rivalled, "Serving", "False", "Disabled", Duration::from_secs(60))?;
     start_chronyd(rivalled)?;
-    lab::wait_for_condition(rivalled, "Conflict", "True", "SecondWriter", Duration::from_secs(60))?;
+    under_test::wait_for_condition(rivalled, "Conflict", "True", "SecondWriter", Duration::from_secs(60))?;
     is_told(rivalled)?;
 
-    lab::apply_four("")?;
-    lab::wait_for_condition(rivalled, "Serving", "False", "PortTaken", Duration::from_secs(60))?;
-    let message = lab::message(rivalled, "Serving")?;
+    under_test::apply_four("")?;
+    under_test::wait_for_condition(rivalled, "Serving", "False", "PortTaken", Duration::from_secs(60))?;
+    let message = under_test::message(rivalled, "Serving")?;
     ensure!(message.contains("chronyd"), "Serving does not say who has the port: {message}");
-    lab::wait_for_condition(other, "Serving", "True", "Open", Duration::from_secs(60))?;
+    under_test::wait_for_condition(other, "Serving", "True", "Open", Duration::from_secs(60))?;
     wait::holds_for("the agent stands back", Duration::from_secs(10), || {
-        let report = lab::report(rivalled)?;
+        let report = under_test::report(rivalled)?;
         ensure!(report.conflict.is_some(), "it takes the clock back while chronyd runs: {report:?}");
-        lab::expect_within(other, 2 * MS, 0)
+        under_test::expect_within(other, 2 * MS, 0)
     })?;
-    lab::expect_within(rivalled, 20 * MS, 0)?;
+    under_test::expect_within(rivalled, 20 * MS, 0)?;
 
     stop_chronyd(rivalled)?;
     let again = |report: &Report| report.conflict.is_none() && report.clock.synchronized;
-    lab::wait_for_report(rivalled, "to steer again", Duration::from_secs(300), again)?;
-    lab::wait_for_condition(rivalled, "Conflict", "False", "Alone", Duration::from_secs(30))?;
-    lab::wait_for_condition(rivalled, "Serving", "True", "Open", Duration::from_secs(120))?;
-    lab::wait_for_event(rivalled, "ConflictEnded")?;
+    under_test::wait_for_report(rivalled, "to steer again", Duration::from_secs(300), again)?;
+    under_test::wait_for_condition(rivalled, "Conflict", "False", "Alone", Duration::from_secs(30))?;
+    under_test::wait_for_condition(rivalled, "Serving", "True", "Open", Duration::from_secs(120))?;
+    under_test::wait_for_event(rivalled, "ConflictEnded")?;
     wait::until("the policy to count no conflict", "", Duration::from_secs(60), || {
-        let status = kubectl::policy(lab::POLICY)?.status.unwrap_or_default();
+        let status = kubectl::policy(under_test::POLICY)?.status.unwrap_or_default();
         Ok((status.nodes.is_some_and(|nodes| nodes.conflicting == 0)).then_some(()))
     })?;
-    lab::settle()
+    under_test::settle()
 }
 
 /// By node, by policy and as an Event, with the program's name.
@@ -63,11 +64,11 @@ fn is_told(rivalled: Vm) -> anyhow::Result<()> {
         Ok(conflict.filter(|told| told.suspects.iter().any(|name| name.starts_with("chronyd (pid "))))
     })?;
     eprintln!("  said: {}", conflict.message);
-    let message = lab::message(rivalled, "Conflict")?;
+    let message = under_test::message(rivalled, "Conflict")?;
     ensure!(message.contains("chronyd (pid "), "Conflict does not say who it is: {message}");
-    lab::wait_for_event(rivalled, "Conflict")?;
+    under_test::wait_for_event(rivalled, "Conflict")?;
     wait::until("the policy to tell of it", "", Duration::from_secs(60), || {
-        let status = kubectl::policy(lab::POLICY)?.status.unwrap_or_default();
+        let status = kubectl::policy(under_test::POLICY)?.status.unwrap_or_default();
         let told = status.conditions.iter().any(|c| c.type_ == "Conflict" && c.status == "True");
         Ok((told && status.nodes.is_some_and(|nodes| nodes.conflicting == 1)).then_some(()))
     })?;

@@ -3,11 +3,10 @@ use std::{fs, time::Duration};
 
 use anyhow::{Context, ensure};
 
-use super::lab;
-use crate::{checkout, image, install, kubectl, node, truth, vm, wait};
+use crate::{checkout, image, install, kubectl, node, truth, under_test, vm, wait};
 
 pub(super) fn run() -> anyhow::Result<()> {
-    lab::settle()?;
+    under_test::settle()?;
     the_image_holds_one_binary()?;
     the_pod_is_one_process()?;
     for vm in vm::VMS {
@@ -59,7 +58,7 @@ fn node_clock_is_true(vm: vm::Vm) -> anyhow::Result<()> {
     let status = kubectl::node_clock(&vm.name())?.and_then(|clock| clock.status).context("a NodeClock")?;
     let told = seconds(&status.offset.context("an offset")?)?;
     let bound = seconds(&status.error_bound.context("an error bound")?)?;
-    let seen = lab::median(vm)?.offset;
+    let seen = under_test::median(vm)?.offset;
     #[allow(clippy::cast_precision_loss, reason = "an offset of less than a day")]
     let apart = (told - seen as f64 / 1e9).abs();
     eprintln!("  {}: told {told:.6} s within {bound:.6} s, seen {}", vm.name(), truth::shown(seen));

@@ -11,17 +11,16 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use super::lab;
 use crate::{
     checkout,
     daemon::{self, Daemon},
-    install, kubectl, pki, wait,
+    install, kubectl, pki, under_test, wait,
 };
 
 const PORT: u16 = 9390;
 
 pub(super) fn run() -> anyhow::Result<()> {
-    lab::settle()?;
+    under_test::settle()?;
     let folder = checkout::state().join("prometheus");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;

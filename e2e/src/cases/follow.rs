@@ -6,22 +6,25 @@ use std::{
 
 use anyhow::ensure;
 
-use super::lab::{self, MS};
-use crate::{interrupt, truth, upstream, vm, wait};
+use crate::{
+    interrupt, truth,
+    under_test::{self, MS},
+    upstream, vm, wait,
+};
 
 pub(super) fn run() -> anyhow::Result<()> {
     // The harness has set both clocks some seconds off: a step in the start phase, and an Event that tells of it.
-    lab::settle()?;
+    under_test::settle()?;
     for vm in vm::VMS {
-        lab::wait_for_event(vm, "Stepped")?;
+        under_test::wait_for_event(vm, "Stepped")?;
     }
     let steps: Vec<_> =
-        vm::VMS.iter().map(|vm| Ok(lab::report(*vm)?.clock.steps)).collect::<anyhow::Result<_>>()?;
+        vm::VMS.iter().map(|vm| Ok(under_test::report(*vm)?.clock.steps)).collect::<anyhow::Result<_>>()?;
 
     let target = upstream::bend_all("offset=0.1")?;
     follow_without_step(target)?;
     for (vm, before) in vm::VMS.into_iter().zip(&steps) {
-        let now = lab::report(vm)?.clock.steps;
+        let now = under_test::report(vm)?.clock.steps;
         ensure!(now == *before, "{} stepped: {before} steps before, {now} after", vm.name());
     }
 
@@ -39,7 +42,7 @@ pub(super) fn run() -> anyhow::Result<()> {
         },
     )?;
     // Back to where the next test starts.
-    lab::settle()
+    under_test::settle()
 }
 
 /// Watches both clocks on their way: they get there, and never faster than the policy's slew rate allows.
@@ -73,7 +76,7 @@ fn follow_without_step(target: i64) -> anyhow::Result<()> {
         }
         if there {
             eprintln!("  both at +100 ms after {:.1} s, by slewing", begun.elapsed().as_secs_f64());
-            return lab::wait_within(MS, target, Duration::from_secs(30));
+            return under_test::wait_within(MS, target, Duration::from_secs(30));
         }
         thread::sleep(Duration::from_millis(50));
     }

@@ -8,8 +8,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use super::lab;
-use crate::{agent_http::Agent, install, interrupt, kubectl, vm, wait};
+use crate::{agent_http::Agent, install, interrupt, kubectl, under_test, vm, wait};
 
 /// Connections to each agent: three times what it once kept.
 const CONNECTIONS: usize = 200;
@@ -18,7 +17,7 @@ const CONNECTIONS: usize = 200;
 const LONG_ENOUGH: Duration = Duration::from_secs(100);
 
 pub(super) fn run() -> anyhow::Result<()> {
-    lab::settle()?;
+    under_test::settle()?;
     let before = restarts()?;
     let mut idle = Idle::default();
     idle.open()?;
@@ -35,16 +34,16 @@ pub(super) fn run() -> anyhow::Result<()> {
     })?;
     ensure!(begun.elapsed() >= LONG_ENOUGH, "the attack was too short");
     // The operator gives orders, and hears that they are followed.
-    lab::apply_four("  thresholds: {offset: 40ms}\n")?;
-    lab::wait_for_profile(Duration::from_secs(60))?;
+    under_test::apply_four("  thresholds: {offset: 40ms}\n")?;
+    under_test::wait_for_profile(Duration::from_secs(60))?;
     idle.open()?;
     wait::until("the policy's status to count both nodes", "2 s", Duration::from_secs(60), || {
         interrupt::check()?;
-        let nodes = kubectl::policy(lab::POLICY)?.status.and_then(|status| status.nodes);
+        let nodes = kubectl::policy(under_test::POLICY)?.status.and_then(|status| status.nodes);
         Ok(nodes.filter(|nodes| nodes.applied == 2 && nodes.synchronized == 2).map(|_| ()))
     })?;
     drop(idle);
-    lab::settle()
+    under_test::settle()
 }
 
 /// Half-open requests, some seconds old at most.

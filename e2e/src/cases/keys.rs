@@ -6,8 +6,12 @@ use anyhow::{Context, ensure};
 use api::SourceStatus;
 use contract::SourceState;
 
-use super::lab::{self, MS};
-use crate::{install::NAMESPACE, kubectl, upstream, vm, wait};
+use crate::{
+    install::NAMESPACE,
+    kubectl,
+    under_test::{self, MS},
+    upstream, vm, wait,
+};
 
 const SECRET: &str = "ntp-keys";
 const LABEL: &str = "timesync.dev/keys=true";
@@ -15,11 +19,11 @@ const LABEL: &str = "timesync.dev/keys=true";
 const UNTIL_READ: Duration = Duration::from_secs(150);
 
 pub(super) fn run() -> anyhow::Result<()> {
-    lab::settle()?;
+    under_test::settle()?;
     let result = with_a_secret();
     kubectl::sh(&format!("delete secret {SECRET} -n {NAMESPACE} --ignore-not-found"))?;
     result?;
-    lab::settle()?;
+    under_test::settle()?;
     wait::until("timesync-keys to be empty again", "5 s", Duration::from_secs(60), || {
         let keys = kubectl::get(&format!("secret timesync-keys -n {NAMESPACE}"))?;
         Ok(keys["data"].as_object().is_none_or(serde_json::Map::is_empty).then_some(()))
@@ -27,11 +31,14 @@ pub(super) fn run() -> anyhow::Result<()> {
 }
 
 fn with_a_secret() -> anyhow::Result<()> {
-    let before = lab::report(vm::VMS[0])?.profile;
+    let before = under_test::report(vm::VMS[0])?.profile;
     let server = upstream::HONEST;
-    lab::apply(&[&format!("name: keyed, server: {server}, keyRef: {{name: {SECRET}, key: site}}")], "")?;
+    under_test::apply(
+        &[&format!("name: keyed, server: {server}, keyRef: {{name: {SECRET}, key: site}}")],
+        "",
+    )?;
     wait_for_policy("SecretMissing", "there is no Secret")?;
-    ensure!(lab::report(vm::VMS[0])?.profile == before, "another profile runs, without its key");
+    ensure!(under_test::report(vm::VMS[0])?.profile == before, "another profile runs, without its key");
 
     // Nobody has said that nodes may have it.
     store(upstream::KEY)?;
@@ -76,7 +83,7 @@ fn store(text: &str) -> anyhow::Result<()> {
 
 fn wait_until_followed() -> anyhow::Result<()> {
     for vm in vm::VMS {
-        lab::wait_for_report(vm, "to follow the upstream with the key", UNTIL_READ, |report| {
+        under_test::wait_for_report(vm, "to follow the upstream with the key", UNTIL_READ, |report| {
             let followed =
                 report.sources.iter().any(|each| each.name == "keyed" && each.state == SourceState::Selected);
             report.clock.synchronized && followed
@@ -87,14 +94,14 @@ fn wait_until_followed() -> anyhow::Result<()> {
 
 fn clocks_stay() -> anyhow::Result<()> {
     wait::holds_for("both clocks stay right", Duration::from_secs(5), || {
-        vm::VMS.into_iter().try_for_each(|vm| lab::expect_within(vm, 5 * MS, 0))
+        vm::VMS.into_iter().try_for_each(|vm| under_test::expect_within(vm, 5 * MS, 0))
     })
 }
 
 /// Waits until the policy's RolledOut has this reason, and a message with these words.
 fn wait_for_policy(reason: &str, words: &str) -> anyhow::Result<()> {
     wait::until(&format!("RolledOut of the policy to say {reason}"), "2 s", Duration::from_secs(60), || {
-        let policy = kubectl::policy(lab::POLICY)?;
+        let policy = kubectl::policy(under_test::POLICY)?;
         let conditions = policy.status.unwrap_or_default().conditions;
         let said = conditions.iter().find(|condition| condition.type_ == "RolledOut");
         let new = said.is_some_and(|said| said.observed_generation == policy.metadata.generation);

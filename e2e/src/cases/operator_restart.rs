@@ -4,15 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context, ensure};
 use contract::Assignment;
 
-use super::lab;
 use crate::{
     agent_http::Agent,
     install::{self, NAMESPACE},
-    kubectl, pki, wait,
+    kubectl, pki, under_test, wait,
 };
 
 pub(super) fn run() -> anyhow::Result<()> {
-    lab::settle()?;
+    under_test::settle()?;
     let before = nodes()?;
     kubectl::sh(&format!(
         "delete pod -n {NAMESPACE} -l app.kubernetes.io/component=operator --force --grace-period=0"

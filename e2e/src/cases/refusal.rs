@@ -4,17 +4,16 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::json;
 
-use super::lab;
 use crate::{
     install::{self, NAMESPACE},
-    kubectl, vm, wait,
+    kubectl, under_test, vm, wait,
 };
 
 pub(super) fn run() -> anyhow::Result<()> {
-    lab::settle()?;
+    under_test::settle()?;
     bad_policies_are_refused()?;
     edited_profile_is_refused_and_repaired()?;
-    lab::settle()
+    under_test::settle()
 }
 
 fn bad_policies_are_refused() -> anyhow::Result<()> {
@@ -42,7 +41,7 @@ fn bad_policies_are_refused() -> anyhow::Result<()> {
 
 fn edited_profile_is_refused_and_repaired() -> anyhow::Result<()> {
     let vm = vm::VMS[0];
-    let name = lab::report(vm)?.profile.context("a profile runs")?;
+    let name = under_test::report(vm)?.profile.context("a profile runs")?;
     let right = profile_text(&name.key())?;
     // Without the operator first, so that the agent is sure to see it.
     scale_operator(0)?;
@@ -59,19 +58,19 @@ fn edited_profile_is_refused_and_repaired() -> anyhow::Result<()> {
     ])?;
     let pod = install::agent_on(&vm.name())?;
     kubectl::sh(&format!("annotate pod {pod} -n {NAMESPACE} timesync.dev/nudge=test --overwrite"))?;
-    lab::wait_for_report(vm, "to refuse the edited profile", Duration::from_secs(100), |report| {
+    under_test::wait_for_report(vm, "to refuse the edited profile", Duration::from_secs(100), |report| {
         report
             .profile_error
             .as_ref()
             .is_some_and(|error| error.reason == contract::ProfileFailure::HashMismatch)
     })?;
-    ensure!(lab::report(vm)?.profile == Some(name.clone()), "the good profile does not run on");
-    ensure!(lab::report(vm)?.clock.synchronized, "the clock is not synchronised any more");
+    ensure!(under_test::report(vm)?.profile == Some(name.clone()), "the good profile does not run on");
+    ensure!(under_test::report(vm)?.clock.synchronized, "the clock is not synchronised any more");
     scale_operator(2)?;
     wait::until("the operator to repair the ConfigMap", "10 s", Duration::from_secs(60), || {
         Ok((profile_text(&name.key())? == right).then_some(()))
     })?;
-    lab::wait_for_report(vm, "to be content", Duration::from_secs(100), |report| {
+    under_test::wait_for_report(vm, "to be content", Duration::from_secs(100), |report| {
         report.profile_error.is_none()
     })?;
     Ok(())

@@ -8,22 +8,23 @@ use std::{
 
 use anyhow::ensure;
 
-use super::lab::{self, MS};
 use crate::{
     checkout,
     daemon::{self, Daemon},
-    network, ntp_query, process, upstream, vm, wait,
+    network, ntp_query, process,
+    under_test::{self, MS},
+    upstream, vm, wait,
 };
 
 pub(super) fn run() -> anyhow::Result<()> {
-    lab::settle()?;
-    let before = lab::report(vm::VMS[0])?.profile;
-    lab::apply(&[&format!("name: only, server: {}", upstream::BENT[2])], "")?;
-    let took = lab::wait_for_profile(Duration::from_secs(60))?;
+    under_test::settle()?;
+    let before = under_test::report(vm::VMS[0])?.profile;
+    under_test::apply(&[&format!("name: only, server: {}", upstream::BENT[2])], "")?;
+    let took = under_test::wait_for_profile(Duration::from_secs(60))?;
     eprintln!("  the edit runs after {took:.1} s");
-    ensure!(lab::report(vm::VMS[0])?.profile != before, "the profile did not change");
+    ensure!(under_test::report(vm::VMS[0])?.profile != before, "the profile did not change");
     for vm in vm::VMS {
-        lab::wait_for_report(vm, "to follow the other upstream", Duration::from_secs(60), |report| {
+        under_test::wait_for_report(vm, "to follow the other upstream", Duration::from_secs(60), |report| {
             report.clock.synchronized && report.clock.reference.as_deref() == Some("only")
         })?;
     }
@@ -86,5 +87,5 @@ fn chronyd_follows_an_agent() -> anyhow::Result<()> {
     daemon::end("client-chronyd", "-TERM")?;
     let offset = result?;
     ensure!(offset.abs() < 5e-3, "chronyd finds this machine's clock {offset} s off by the agent's time");
-    lab::expect_within(vm::VMS[0], 5 * MS, 0)
+    under_test::expect_within(vm::VMS[0], 5 * MS, 0)
 }

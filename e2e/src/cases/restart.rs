@@ -5,22 +5,23 @@ use std::time::Duration;
 use anyhow::ensure;
 use contract::{Assignment, Report};
 
-use super::lab::{self, MS};
 use crate::{
     install::{self, NAMESPACE},
-    kubectl, upstream,
+    kubectl,
+    under_test::{self, MS},
+    upstream,
     vm::{self, Vm},
     wait,
 };
 
 pub(super) fn run() -> anyhow::Result<()> {
-    lab::settle()?;
+    under_test::settle()?;
     agent_comes_back_without_a_step()?;
     operator_finishes_an_edit_after_its_restart()?;
-    lab::settle()?;
+    under_test::settle()?;
     let mut frequencies = Vec::new();
     for vm in vm::VMS {
-        frequencies.push((vm, lab::report(vm)?.clock.frequency_ppm));
+        frequencies.push((vm, under_test::report(vm)?.clock.frequency_ppm));
     }
     deleted_policy_means_none(&frequencies)?;
     uninstall_leaves_the_crds(&frequencies)
@@ -28,7 +29,7 @@ pub(super) fn run() -> anyhow::Result<()> {
 
 fn agent_comes_back_without_a_step() -> anyhow::Result<()> {
     let vm = vm::VMS[0];
-    let before = lab::report(vm)?;
+    let before = under_test::report(vm)?;
     let pod = install::agent_on(&vm.name())?;
     kubectl::sh(&format!("delete pod {pod} -n {NAMESPACE} --wait=false"))?;
     wait::until(
@@ -36,12 +37,12 @@ fn agent_comes_back_without_a_step() -> anyhow::Result<()> {
         "15 s",
         Duration::from_secs(120),
         || {
-            lab::expect_within(vm, 2 * MS, 0)?;
-            let Ok(report) = lab::report(vm) else { return Ok(None) };
+            under_test::expect_within(vm, 2 * MS, 0)?;
+            let Ok(report) = under_test::report(vm) else { return Ok(None) };
             Ok((report.instance != before.instance && report.clock.synchronized).then_some(()))
         },
     )?;
-    let after = lab::report(vm)?;
+    let after = under_test::report(vm)?;
     // Steps that are not of the start phase are counted since the agent's start.
     let of_start = before.clock.steps - before.clock.restored - before.clock.resumed;
     ensure!(
@@ -54,24 +55,24 @@ fn agent_comes_back_without_a_step() -> anyhow::Result<()> {
 }
 
 fn operator_finishes_an_edit_after_its_restart() -> anyhow::Result<()> {
-    lab::apply(&[&format!("name: late, server: {}", upstream::BENT[3])], "")?;
+    under_test::apply(&[&format!("name: late, server: {}", upstream::BENT[3])], "")?;
     kubectl::sh(&format!(
         "delete pod -n {NAMESPACE} -l app.kubernetes.io/component=operator --force --grace-period=0"
     ))?;
-    lab::wait_for_profile(Duration::from_secs(90))?;
+    under_test::wait_for_profile(Duration::from_secs(90))?;
     for vm in vm::VMS {
-        let sources = lab::report(vm)?.sources;
+        let sources = under_test::report(vm)?.sources;
         ensure!(sources.len() == 1 && sources[0].name == "late", "{} asks {sources:?}", vm.name());
     }
     install::wait_for_pods()
 }
 
 fn deleted_policy_means_none(frequencies: &[(Vm, f64)]) -> anyhow::Result<()> {
-    kubectl::sh(&format!("delete tsp {}", lab::POLICY))?;
+    kubectl::sh(&format!("delete tsp {}", under_test::POLICY))?;
     let none = |report: &Report| report.assignment == Assignment::None && report.profile.is_none();
     for (vm, frequency) in frequencies {
-        lab::wait_for_report(*vm, "to run no profile", Duration::from_secs(30), none)?;
-        lab::expect_within(*vm, 5 * MS, 0)?;
+        under_test::wait_for_report(*vm, "to run no profile", Duration::from_secs(30), none)?;
+        under_test::expect_within(*vm, 5 * MS, 0)?;
         expect_handed_back(*vm, *frequency)?;
     }
     Ok(())
@@ -98,10 +99,10 @@ fn uninstall_leaves_the_crds(frequencies: &[(Vm, f64)]) -> anyhow::Result<()> {
     for name in ["timesyncpolicies.timesync.dev", "nodeclocks.timesync.dev"] {
         kubectl::sh(&format!("get crd {name}"))?;
     }
-    lab::expect_uninstalled()?;
+    under_test::expect_uninstalled()?;
     // Clocks run on as they are.
     for (vm, frequency) in frequencies {
-        lab::expect_within(*vm, 10 * MS, 0)?;
+        under_test::expect_within(*vm, 10 * MS, 0)?;
         expect_handed_back(*vm, *frequency)?;
     }
     Ok(())

@@ -9,8 +9,7 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::json;
 
-use super::lab;
-use crate::{checkout, install::NAMESPACE, kubectl, network, pki, process, upstream, vm, wait};
+use crate::{checkout, install::NAMESPACE, kubectl, network, pki, process, under_test, upstream, vm, wait};
 
 const SECRET: &str = "server-keys";
 const TLS_SECRET: &str = "server-tls";
@@ -21,14 +20,14 @@ const FRIEND: (&str, &str) = ("tse2e-friend", "172.30.0.224");
 const STRANGER: (&str, &str) = ("tse2e-alien", "172.30.0.226");
 
 pub(super) fn run() -> anyhow::Result<()> {
-    lab::settle()?;
+    under_test::settle()?;
     for (namespace, address) in [FRIEND, STRANGER] {
         network::namespace(namespace, &[address])?;
     }
     let result = with_secrets();
     kubectl::sh(&format!("delete secret {SECRET} {TLS_SECRET} -n {NAMESPACE} --ignore-not-found"))?;
     result?;
-    lab::settle()
+    under_test::settle()
 }
 
 fn with_secrets() -> anyhow::Result<()> {
@@ -38,12 +37,12 @@ fn with_secrets() -> anyhow::Result<()> {
     let mut tls = secret(TLS_SECRET, json!({"tls.crt": read("ntp.crt")?, "tls.key": read("ntp.key")?}));
     tls["type"] = json!("kubernetes.io/tls");
     kubectl::apply(&tls.to_string())?;
-    lab::apply_four(&format!(
+    under_test::apply_four(&format!(
         "  restrict:\n  - {{source: default, flags: [notrust, noquery]}}\n  - {{source: {}}}\n  \
          serve: {{keys: [{{name: {SECRET}, key: site}}], nts: {{tlsSecret: {TLS_SECRET}}}}}\n",
         FRIEND.1
     ))?;
-    lab::wait_for_profile(Duration::from_secs(60))?;
+    under_test::wait_for_profile(Duration::from_secs(60))?;
 
     let keys = checkout::state().join("client.keys");
     fs::write(&keys, format!("{}\n", upstream::KEY))?;

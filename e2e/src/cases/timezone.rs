@@ -5,18 +5,17 @@ use std::time::Duration;
 use anyhow::ensure;
 use contract::Report;
 
-use super::lab;
 use crate::{
-    kubectl,
+    kubectl, under_test,
     vm::{self, Vm},
     vm_image::ZONES,
     wait,
 };
 
 pub(super) fn run() -> anyhow::Result<()> {
-    lab::settle()?;
+    under_test::settle()?;
     // Without the field the agents put back what was there.
-    lab::or_else(zones(), lab::settle)
+    under_test::or_else(zones(), under_test::settle)
 }
 
 fn zones() -> anyhow::Result<()> {
@@ -36,23 +35,23 @@ fn zones() -> anyhow::Result<()> {
             name == Some(ZONES[2]) && message.is_some_and(|message| message.contains("Mars/Olympus_Mons"))
         })?;
         expect_localtime(vm, ZONES[2])?;
-        let report = lab::report(vm)?;
+        let report = under_test::report(vm)?;
         ensure!(report.clock.synchronized && report.profile_error.is_none(), "{report:?}");
     }
 
-    lab::apply_four("")?;
-    lab::wait_for_profile(Duration::from_secs(60))?;
+    under_test::apply_four("")?;
+    under_test::wait_for_profile(Duration::from_secs(60))?;
     for vm in vm::VMS {
         let gone = |report: &Report| report.timezone.is_none();
-        lab::wait_for_report(vm, "to leave the time zone alone", Duration::from_secs(30), gone)?;
+        under_test::wait_for_report(vm, "to leave the time zone alone", Duration::from_secs(30), gone)?;
         expect_localtime(vm, ZONES[0])?;
     }
     Ok(())
 }
 
 fn set(zone: &str) -> anyhow::Result<()> {
-    lab::apply_four(&format!("  timezone: {zone}\n"))?;
-    lab::wait_for_profile(Duration::from_secs(60))?;
+    under_test::apply_four(&format!("  timezone: {zone}\n"))?;
+    under_test::wait_for_profile(Duration::from_secs(60))?;
     Ok(())
 }
 

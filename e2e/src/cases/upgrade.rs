@@ -5,21 +5,20 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use super::lab;
 use crate::{
     checkout,
     install::{self, NAMESPACE},
-    kubectl, wait,
+    kubectl, under_test, wait,
 };
 
 pub(super) fn run() -> anyhow::Result<()> {
-    lab::settle()?;
+    under_test::settle()?;
     kubectl::helm(&["test", "timesync", "--namespace", NAMESPACE, "--timeout", "120s"])?;
     kubectl::sh(&format!("delete pod timesync-test-answers -n {NAMESPACE} --ignore-not-found --wait=true"))?;
     an_upgrade_keeps_the_token()?;
     a_pending_agent_holds_up_no_other()?;
     a_new_install_takes_over()?;
-    lab::settle()
+    under_test::settle()
 }
 
 fn an_upgrade_keeps_the_token() -> anyhow::Result<()> {
@@ -27,7 +26,7 @@ fn an_upgrade_keeps_the_token() -> anyhow::Result<()> {
     upgrade("agent.logLevel=debug")?;
     install::wait_for_pods()?;
     ensure!(token()? == before, "the upgrade changed the token");
-    lab::settle()
+    under_test::settle()
 }
 
 fn upgrade(setting: &str) -> anyhow::Result<()> {
@@ -51,7 +50,7 @@ fn a_pending_agent_holds_up_no_other() -> anyhow::Result<()> {
     ))?;
     upgraded?;
     install::wait_for_pods()?;
-    lab::settle()
+    under_test::settle()
 }
 
 fn all_but_one_are_upgraded() -> anyhow::Result<()> {
@@ -82,9 +81,10 @@ fn token() -> anyhow::Result<String> {
 
 fn a_new_install_takes_over() -> anyhow::Result<()> {
     kubectl::helm(&["uninstall", "timesync", "--namespace", NAMESPACE, "--wait"])?;
-    ensure!(kubectl::sh("get tsp -o name")?.contains(lab::POLICY), "uninstall took a policy with it");
-    lab::expect_uninstalled()?;
-    let wait = kubectl::sh(&format!("wait --for=condition=Synchronized tsp/{} --timeout=1s", lab::POLICY));
+    ensure!(kubectl::sh("get tsp -o name")?.contains(under_test::POLICY), "uninstall took a policy with it");
+    under_test::expect_uninstalled()?;
+    let wait =
+        kubectl::sh(&format!("wait --for=condition=Synchronized tsp/{} --timeout=1s", under_test::POLICY));
     ensure!(wait.is_err(), "kubectl wait takes clocks for synchronised that nobody looks after");
     install::chart(&[])
 }

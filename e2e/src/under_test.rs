@@ -1,4 +1,4 @@
-//! What the tests share: the policy under test, and questions asked of nodes in one line each.
+//! The policy under test, and questions asked of its nodes in one line each: what tests and measurements share.
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -6,7 +6,7 @@ use contract::Report;
 
 use crate::{
     agent_http::Agent,
-    demo, install, kubectl,
+    install, kubectl, pki,
     truth::{self, Reading},
     upstream,
     vm::{self, Vm},
@@ -28,12 +28,23 @@ pub(crate) fn apply(upstreams: &[&str], spec: &str) -> anyhow::Result<()> {
         .collect();
     let restrict = "  restrict:\n  - {source: default}\n";
     let restrict = if spec.contains("restrict:") { "" } else { restrict };
-    kubectl::apply(&demo::observe_node1())?;
+    kubectl::apply(&observe_node1())?;
     kubectl::apply(&format!(
         "apiVersion: timesync.dev/v1alpha1\nkind: TimeSyncPolicy\nmetadata: {{name: {POLICY}}}\nspec:\n  \
          upstreams:\n{listed}{restrict}{spec}"
     ))?;
     Ok(())
+}
+
+/// A policy for the node that shares this machine's clock.
+pub(crate) fn observe_node1() -> String {
+    format!(
+        "apiVersion: timesync.dev/v1alpha1\nkind: TimeSyncPolicy\nmetadata: {{name: observe-node1}}\nspec:\n  \
+         priority: 100\n  nodeSelector: {{matchLabels: {{kubernetes.io/hostname: {}}}}}\n  mode: Observe\n  upstreams:\n  \
+         - {{name: upstream, server: {}, iburst: true, minPoll: 0, maxPoll: 1}}\n",
+        pki::NODES[0],
+        upstream::HONEST
+    )
 }
 
 /// The four servers that can be bent, as upstreams `a` to `d`.
