@@ -130,7 +130,7 @@ fn peace(table: &mut Table, world: &mut World) -> anyhow::Result<()> {
 fn edits(table: &mut Table, world: &mut World) -> anyhow::Result<()> {
     let edits = (0..ROUNDS).map(|_| measure::edit(world)).collect::<anyhow::Result<Vec<_>>>()?;
     let peak = world.peak_megabytes();
-    let bare = measure::bare(world)?;
+    let bare = bare::measure(world)?;
     let middle = |figure: fn(&Edit) -> f64| median(&mut edits.iter().map(figure).collect::<Vec<_>>());
     let annotated = middle(|edit| edit.annotated);
     table.beside("edit to the last annotation", annotated, bare.annotated, 1.1);
@@ -151,7 +151,7 @@ fn edits(table: &mut Table, world: &mut World) -> anyhow::Result<()> {
 
 fn losses(table: &mut Table, world: &mut World) -> anyhow::Result<()> {
     let found = measure::loss(world)?;
-    let bare = measure::bare(world)?;
+    let bare = bare::measure(world)?;
     let both = found.clocks.max(found.events);
     table.beside("10 % lose synchronisation: to the last NodeClock and Event", both, bare.told, 1.2);
     table.figure("the same, to the policy's condition", found.condition, "s", Some(2.0));

@@ -16,17 +16,58 @@ use kube::{
 };
 use serde_json::json;
 
-/// As the operator: server-side apply counts what one name owns.
-const MANAGER: &str = "timesync-operator";
+use super::world::World;
+use crate::{bench::ratio::median, install, interrupt};
+
+/// Seconds that a bare client takes for one annotation on each pod, and for a NodeClock and an Event of a tenth: the best of
+/// its widths, each the median of its rounds. No operator runs meanwhile.
+pub(crate) struct Bare {
+    pub(crate) annotated: f64,
+    pub(crate) told: f64,
+}
+
+/// Measures the bare client.
+pub(crate) fn measure(world: &mut World) -> anyhow::Result<Bare> {
+    world.settle()?;
+    world.stop("-TERM")?;
+    let (pods, agents) = (world.fleet.annotated(), world.fleet.agents(&world.tenth()));
+    let nodes: Vec<_> = agents.iter().map(|agent| agent.node.clone()).collect();
+    let mut best = Bare { annotated: f64::INFINITY, told: f64::INFINITY };
+    for width in WIDTHS {
+        let (mut annotated, mut told) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            interrupt::check()?;
+            annotated.push(world.runtime.block_on(annotate(
+                &world.bare,
+                install::NAMESPACE,
+                &pods,
+                width,
+            ))?);
+            told.push(world.runtime.block_on(tell(&world.bare, &nodes, width))?);
+        }
+        let (annotated, told) = (median(&mut annotated), median(&mut told));
+        eprintln!(
+            "  bare client, {width} at once: {annotated:.2} s for annotations, {told:.2} s for a tenth's news"
+        );
+        best = Bare { annotated: best.annotated.min(annotated), told: best.told.min(told) };
+    }
+    world.start()?;
+    Ok(best)
+}
+
+const ROUNDS: usize = 3;
 
 /// Writes under way at once that are tried.
-pub(crate) const WIDTHS: [usize; 2] = [16, 32];
+const WIDTHS: [usize; 2] = [16, 32];
+
+/// As the operator: server-side apply counts what one name owns.
+const MANAGER: &str = "timesync-operator";
 
 /// Tells one run's values from another's.
 static ROUND: AtomicUsize = AtomicUsize::new(0);
 
 /// Seconds for one annotation on each pod. The profile stays what it is, so that the operator finds nothing to do.
-pub(crate) async fn annotate(
+async fn annotate(
     client: &Client,
     namespace: &str,
     pods: &[(String, String)],
@@ -45,7 +86,7 @@ pub(crate) async fn annotate(
 }
 
 /// Seconds for one status on the NodeClock, and one Event, of each of these nodes.
-pub(crate) async fn tell(client: &Client, nodes: &[String], width: usize) -> anyhow::Result<f64> {
+async fn tell(client: &Client, nodes: &[String], width: usize) -> anyhow::Result<f64> {
     let clocks: Api<NodeClock> = Api::all(client.clone());
     let events: Api<Event> = Api::namespaced(client.clone(), "default");
     let stored = clocks.list(&ListParams::default()).await.context("NodeClocks")?;

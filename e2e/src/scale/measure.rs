@@ -3,12 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    bare::{self, WIDTHS},
     bill::Bill,
     operator::AMPLE_LIMIT,
     world::{POLICY, World},
 };
-use crate::{bench::ratio::median, install, interrupt, readings, wait};
+use crate::{interrupt, readings, wait};
 
 /// An edit of the policy of all nodes.
 pub(crate) struct Edit {
@@ -178,44 +177,6 @@ pub(crate) fn restart_in_a_rollout(world: &mut World) -> anyhow::Result<Interrup
     world.wait_rolled_out(generation, &profile, begun)?;
     let annotated = annotated.saturating_duration_since(begun).as_secs_f64();
     Ok(Interrupted { annotated, surplus: writes.saturating_sub(world.count() + nudges) })
-}
-
-/// Seconds that a bare client takes for one annotation on each pod, and for a NodeClock and an Event of a tenth: the best of
-/// its widths, each the median of its rounds. No operator runs meanwhile.
-pub(crate) struct Bare {
-    pub(crate) annotated: f64,
-    pub(crate) told: f64,
-}
-
-const ROUNDS: usize = 3;
-
-/// Measures the bare client.
-pub(crate) fn bare(world: &mut World) -> anyhow::Result<Bare> {
-    world.settle()?;
-    world.stop("-TERM")?;
-    let (pods, agents) = (world.fleet.annotated(), world.fleet.agents(&world.tenth()));
-    let nodes: Vec<_> = agents.iter().map(|agent| agent.node.clone()).collect();
-    let mut best = Bare { annotated: f64::INFINITY, told: f64::INFINITY };
-    for width in WIDTHS {
-        let (mut annotated, mut told) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            interrupt::check()?;
-            annotated.push(world.runtime.block_on(bare::annotate(
-                &world.bare,
-                install::NAMESPACE,
-                &pods,
-                width,
-            ))?);
-            told.push(world.runtime.block_on(bare::tell(&world.bare, &nodes, width))?);
-        }
-        let (annotated, told) = (median(&mut annotated), median(&mut told));
-        eprintln!(
-            "  bare client, {width} at once: {annotated:.2} s for annotations, {told:.2} s for a tenth's news"
-        );
-        best = Bare { annotated: best.annotated.min(annotated), told: best.told.min(told) };
-    }
-    world.start()?;
-    Ok(best)
 }
 
 /// How the operator starts on a fleet that no operator has seen.
