@@ -7,7 +7,9 @@ ifdef CI
 CLIPPY_FLAGS := -- -D warnings
 endif
 
+XTASK := cargo run --quiet --package timesync-xtask --bin xtask --
 E2E := cargo run --quiet --package timesync-e2e --bin e2e --
+BENCH := cargo run --quiet --package timesync-bench --bin bench --
 SIM := cargo run --quiet --release --package timesync-ntp --features sim --bin timesync-sim --
 
 .PHONY: help
@@ -15,68 +17,69 @@ help: ## Lists the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Built first and not quietly: the first time it takes minutes, and cargo shows how far it is.
-.PHONY: harness
-harness:
-	@cargo build --package timesync-e2e
+HARNESS := build-xtask build-e2e build-bench
+.PHONY: $(HARNESS)
+$(HARNESS): build-%:
+	@cargo build --package timesync-$*
 
 .PHONY: demo
-demo: harness ## A real cluster whose nodes have wrong clocks; one policy; the clocks come right (first time about 30 minutes, then 4)
+demo: build-e2e ## A real cluster whose nodes have wrong clocks; one policy; the clocks come right (first time about 30 minutes, then 4)
 	@$(E2E) demo
 
 .PHONY: demo-down
-demo-down: harness ## Removes what `make demo` left
+demo-down: build-e2e ## Removes what `make demo` left
 	@$(E2E) demo-down
 
 .PHONY: test
-test: check ## Everything: `make check`, then the cluster tests
+test: check build-e2e ## Everything: `make check`, then the cluster tests
 	@$(E2E) test
 
 .PHONY: test-long
-test-long: harness ## Cluster tests that take minutes of waiting and are no part of `make test` (20 minutes)
+test-long: build-e2e ## Cluster tests that take minutes of waiting and are no part of `make test` (20 minutes)
 	@$(E2E) test long
 
 .PHONY: check
-check: harness ## The tests that need no cluster (under 3 minutes once the dependencies are built)
+check: build-xtask ## The tests that need no cluster (under 3 minutes once the dependencies are built)
 	@echo "check: formatting"
 	@cargo fmt --all --check
 	@echo "check: lints"
 	@cargo clippy --workspace --all-targets $(CLIPPY_FLAGS)
 	@cargo clippy --quiet -p timesync-ntp --all-targets --features sim $(CLIPPY_FLAGS)
-	@$(E2E) packages
+	@$(XTASK) packages
 	@echo "check: unit, property, golden and loopback tests"
 	@cargo test --workspace --no-run
 	@RUST_TEST_THREADS=6 cargo test --quiet --workspace
 	@echo "check: chart"
-	@$(E2E) tools helm
-	@bash charts/timesync/test.sh "$$($(E2E) tools --path helm)"
+	@$(XTASK) tools helm
+	@bash charts/timesync/test.sh "$$($(XTASK) tools --path helm)"
 
 .PHONY: images
-images: harness ## The two images, as OCI archives in target/images
-	@$(E2E) images
+images: build-xtask ## The two images, as OCI archives in target/images
+	@$(XTASK) images
 
 .PHONY: bench
-bench: harness ## Measures, and writes docs/benchmarks.md
-	@$(E2E) bench
+bench: build-bench ## Measures, and writes docs/benchmarks.md
+	@$(BENCH) all
 
 .PHONY: bench-server
-bench-server: harness ## Measures the server under load, without a cluster (as root; minutes), and writes its part of docs/benchmarks.md
-	@$(E2E) bench-server
+bench-server: build-bench ## Measures the server under load, without a cluster (as root; minutes), and writes its part of docs/benchmarks.md
+	@$(BENCH) server
 
 .PHONY: bench-scale
 bench-scale: ## Measures the operator with NODES (1000) simulated nodes (as root; 15 minutes, with NODES=5000 an hour), and writes its part of docs/benchmarks.md
-	@cargo build --release --package timesync-e2e
-	@cargo run --quiet --release --package timesync-e2e --bin e2e -- bench-scale --nodes $(or $(NODES),1000)
+	@cargo build --release --package timesync-bench
+	@cargo run --quiet --release --package timesync-bench --bin bench -- scale --nodes $(or $(NODES),1000)
 
 .PHONY: sim
-sim: harness ## Runs the engine in simulation, all scenarios, and writes the table in docs/benchmarks.md (minutes)
+sim: build-xtask ## Runs the engine in simulation, all scenarios, and writes the table in docs/benchmarks.md (minutes)
 	@cargo build --release -p timesync-ntp --features sim --bin timesync-sim
-	@set -e -o pipefail; table=$$(mktemp); trap 'rm -f "$$table"' EXIT; $(SIM) | tee "$$table"; $(E2E) page sim < "$$table"
+	@set -e -o pipefail; table=$$(mktemp); trap 'rm -f "$$table"' EXIT; $(SIM) | tee "$$table"; $(XTASK) page sim < "$$table"
 
 .PHONY: fuzz
 fuzz: ## Damages octets for every reader in crates/ntp, for FUZZ_SECONDS each (10), each time from another seed
 	@TIMESYNC_FUZZ_SECONDS=$(or $(FUZZ_SECONDS),10) cargo test --quiet -p timesync-ntp fuzz -- --nocapture
 
 .PHONY: golden
-golden: harness ## Writes the generated files anew: the chart's CRDs, golden files
+golden: build-xtask ## Writes the generated files anew: the chart's CRDs, golden files
 	@UPDATE_GOLDEN=1 cargo test --quiet -p timesync-api -p timesync-operator
-	@$(E2E) tools helm && bash charts/timesync/test.sh --update "$$($(E2E) tools --path helm)"
+	@$(XTASK) tools helm && bash charts/timesync/test.sh --update "$$($(XTASK) tools --path helm)"

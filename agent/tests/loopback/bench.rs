@@ -72,7 +72,7 @@ pub(crate) fn unpacked(package: &str, file: &str) -> PathBuf {
     let path = cache.join(package).join(file);
     assert!(
         path.exists(),
-        "this test needs Debian's package {package}: `cargo run -p timesync-e2e packages` unpacks it"
+        "this test needs Debian's package {package}: `cargo run -p timesync-xtask packages` unpacks it"
     );
     path
 }

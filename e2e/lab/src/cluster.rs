@@ -1,0 +1,197 @@
+//! The whole cluster, up and down: control plane, one node in a namespace, two virtual machines, upstream servers.
+//! One runs at a time. What fails on the way up is taken down again.
+use std::{
+    fs,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use xtask::{checkout, image, interrupt, packages, process, tools};
+
+use crate::{
+    alone, calendar, control_plane, daemon, install, kubectl, network, node, pki, truth, upstream, vm,
+    vm_image, wait,
+};
+
+/// What the hardware clocks of vm1 and vm2 say when they are switched on: `utc`, or a date.
+pub(crate) type Rtcs = [&'static str; 2];
+
+/// Both are right.
+pub(crate) const RIGHT: Rtcs = ["utc", "utc"];
+/// Both are in 2020.
+pub const IN_2020: Rtcs = ["2020-01-01T00:00:00", "2020-01-01T00:00:00"];
+
+/// Brings a cluster up for somebody to play with.
+pub fn up_and_leave(wrong: bool) -> anyhow::Result<()> {
+    up(if wrong { IN_2020 } else { RIGHT })?;
+    if wrong {
+        set_clocks_off()?;
+    }
+    print_truth()?;
+    println!("export KUBECONFIG={}", control_plane::admin().display());
+    Ok(())
+}
+
+/// Brings a new cluster up, after taking down one that is left; all nodes are Ready afterwards.
+pub fn up(rtcs: Rtcs) -> anyhow::Result<()> {
+    if !packages::is_root() {
+        bail!("a cluster needs root: network namespaces, virtual machines, containers");
+    }
+    packages::ensure()?;
+    tools::build(&[])?;
+    image::build_helpers()?;
+    let disk = vm_image::ready()?;
+    down()?;
+    let begun = Instant::now();
+    eprintln!("cluster: coming up (usually 1 min)");
+    let result = assemble(&disk, rtcs);
+    if result.is_err() {
+        give_up();
+    } else {
+        eprintln!("cluster: all nodes Ready after {:.0} s", begun.elapsed().as_secs_f64());
+    }
+    result
+}
+
+fn assemble(disk: &std::path::Path, rtcs: Rtcs) -> anyhow::Result<()> {
+    fs::create_dir_all(checkout::state())?;
+    pki::make()?;
+    network::up()?;
+    upstream::up()?;
+    // The virtual machines boot while the control plane starts.
+    thread::scope(|scope| {
+        let machines = scope.spawn(|| vm::VMS.iter().zip(rtcs).try_for_each(|(vm, rtc)| vm.start(disk, rtc)));
+        control_plane::up()?;
+        node::up()?;
+        machines.join().map_err(|_| anyhow::anyhow!("starting the virtual machines panicked"))?
+    })?;
+    for vm in vm::VMS {
+        vm.wait_for_probe()?;
+    }
+    wait_for_nodes()
+}
+
+/// What [`set_clocks_off`] makes of the clocks of vm1 and vm2: nanoseconds from the truth.
+pub const OFF: [i64; 2] = [3_210_000_000, -2_850_000_000];
+
+/// Sets the virtual machines' clocks some seconds off, one ahead and one behind; hardware clocks stay as they are.
+pub fn set_clocks_off() -> anyhow::Result<()> {
+    vm::VMS.iter().zip(OFF).try_for_each(|(vm, offset)| vm.probe()?.set_off(offset))
+}
+
+/// Waits until every node is Ready.
+pub fn wait_for_nodes() -> anyhow::Result<()> {
+    wait::until("all nodes Ready", "50 s", Duration::from_secs(300), || {
+        for vm in vm::VMS {
+            daemon::expect_running(&vm.name())?;
+        }
+        for daemon in ["node1-containerd", "node1-kubelet", "node1-proxy"] {
+            daemon::expect_running(daemon)?;
+        }
+        let nodes = kubectl::get("nodes")?;
+        let ready = nodes["items"].as_array().into_iter().flatten().filter(|node| {
+            let conditions = node["status"]["conditions"].as_array();
+            conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+        });
+        Ok((ready.count() == pki::NODES.len()).then_some(()))
+    })
+}
+
+/// After a failure: keeps the logs, takes everything down. The failure itself is what the caller reports.
+pub fn give_up() {
+    interrupt::forgive();
+    // A demo that a test wants to fail must not replace the logs of a test that failed.
+    if !alone::held_by_parent() {
+        match keep_logs() {
+            Ok(folder) => eprintln!("cluster: logs are in {folder}"),
+            Err(error) => eprintln!("cluster: no logs kept: {error:#}"),
+        }
+    }
+    if let Err(error) = down() {
+        eprintln!("cluster: not taken down wholly: {error:#}");
+    }
+}
+
+/// Copies logs of daemons, consoles and pods to target/e2e-logs.
+pub fn keep_logs() -> anyhow::Result<String> {
+    let folder = checkout::target().join("e2e-logs");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder)?;
+    process::run(Command::new("cp").arg("-r").arg(checkout::state().join("log")).arg(&folder))?;
+    for vm in vm::VMS {
+        let console = checkout::state().join(vm.name()).join("console.log");
+        // A machine that never started has none.
+        let _ = fs::copy(console, folder.join(format!("{}-console.log", vm.name())));
+    }
+    if daemon::running("apiserver") {
+        for (file, words) in [
+            ("objects.txt", "get nodes,pods,events,tsp,nclk -A -o wide --ignore-not-found"),
+            ("nodeclocks.yaml", "get nclk -o yaml --ignore-not-found"),
+            ("policies.yaml", "get tsp -o yaml --ignore-not-found"),
+            ("agents.log", "logs -n timesync-system -l app.kubernetes.io/component=agent --prefix --tail=-1"),
+            (
+                "operators.log",
+                "logs -n timesync-system -l app.kubernetes.io/component=operator --prefix --tail=-1",
+            ),
+        ] {
+            let text = kubectl::sh(words).unwrap_or_else(|error| format!("{error:#}"));
+            fs::write(folder.join(file), text)?;
+        }
+    }
+    Ok(folder.display().to_string())
+}
+
+/// What operators and agents logged in the last `span`, their newest lines: for the message of a failure.
+pub fn logs_since(span: Duration) -> String {
+    if !daemon::running("apiserver") {
+        return "there is no cluster to ask for logs".to_owned();
+    }
+    let seconds = span.as_secs() + 1;
+    let mut text = String::new();
+    for component in ["operator", "agent"] {
+        let words = format!(
+            "logs -n {} -l app.kubernetes.io/component={component} --prefix --tail=60 --since={seconds}s",
+            install::NAMESPACE
+        );
+        let said = kubectl::sh(&words).unwrap_or_else(|error| format!("{error:#}"));
+        text += &format!("--- {component}, the last {seconds} s ---\n{said}\n");
+    }
+    text
+}
+
+/// Ends and removes everything of ours; nothing happens if there is nothing.
+pub fn down() -> anyhow::Result<()> {
+    let state = checkout::state();
+    if state.exists() {
+        daemon::end("vm", "-KILL")?;
+        node::down()?;
+        // A gentle stop of kube-apiserver takes a minute and a half.
+        daemon::end("", "-KILL")?;
+    }
+    network::down()?;
+    if state.exists() {
+        fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
+    }
+    // The mount point that node1 needed; not removed if something lies in it.
+    let _ = fs::remove_dir("/var/lib/timesync");
+    Ok(())
+}
+
+/// Prints each virtual machine's clock and hardware clock, as seen from outside.
+pub fn print_truth() -> anyhow::Result<()> {
+    for vm in vm::VMS {
+        let (clock, kernel, rtc) = (vm.probe()?.offset()?, vm.probe()?.kernel()?, vm.rtc()?);
+        println!(
+            "{}: clock {} ± {:.1} µs from the truth, kernel {:+.3} ppm{}, RTC {}",
+            vm.name(),
+            truth::shown(clock.offset),
+            clock.uncertainty as f64 / 1e3,
+            kernel.frequency_ppm,
+            if kernel.synchronized { "" } else { " unsynchronised" },
+            calendar::shown(rtc),
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! Installs the chart into our cluster and takes it out again.
+use std::time::Duration;
+
+use anyhow::Context;
+use xtask::checkout;
+
+use crate::{kubectl, node, vm, wait};
+
+/// The release's namespace.
+pub const NAMESPACE: &str = "timesync-system";
+
+/// `helm install`; every agent and one operator run afterwards. `settings` are more values, as for `--set`.
+pub fn chart(settings: &[&str]) -> anyhow::Result<()> {
+    kubectl::apply(&format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n  labels:\n    \
+         pod-security.kubernetes.io/enforce: privileged\n"
+    ))?;
+    let chart = checkout::root().join("charts/timesync").display().to_string();
+    // The operator's image is on node1 only: a virtual machine has little memory. All agents may go at once.
+    let mut words = vec!["install", "timesync", &chart, "--namespace", NAMESPACE];
+    for setting in ["operator.nodeSelector.kubernetes\\.io/hostname=node1"].iter().chain(settings) {
+        words.extend(["--set", setting]);
+    }
+    kubectl::helm(&words)?;
+    wait_for_pods()
+}
+
+/// Waits until all pods of the release run and are ready.
+pub fn wait_for_pods() -> anyhow::Result<()> {
+    let what = format!("get ds,deploy -n {NAMESPACE} -o json");
+    wait::until("agents and operator", "15 s", Duration::from_secs(400), || {
+        let all: serde_json::Value = serde_json::from_str(&kubectl::sh(&what)?)?;
+        let done = all["items"].as_array().context("a list")?.iter().all(|item| {
+            let (status, kind) = (&item["status"], item["kind"].as_str());
+            let seen = status["observedGeneration"] == item["metadata"]["generation"];
+            let (wanted, counts) = match kind {
+                Some("DaemonSet") => (
+                    &status["desiredNumberScheduled"],
+                    [&status["updatedNumberScheduled"], &status["numberReady"]],
+                ),
+                _ => (&item["spec"]["replicas"], [&status["updatedReplicas"], &status["readyReplicas"]]),
+            };
+            seen && wanted
+                .as_i64()
+                .is_some_and(|wanted| wanted > 0 && counts.iter().all(|count| count.as_i64() == Some(wanted)))
+        });
+        Ok(done.then_some(()))
+    })
+}
+
+/// The address of a node.
+pub fn address(node: &str) -> String {
+    let machine = vm::VMS.into_iter().find(|vm| vm.name() == node);
+    machine.map_or_else(|| node::ADDRESS.to_owned(), vm::Vm::address)
+}
+
+/// The name of the agent's pod on a node.
+pub fn agent_on(node: &str) -> anyhow::Result<String> {
+    let pods = kubectl::get(&format!(
+        "pods -n {NAMESPACE} -l app.kubernetes.io/component=agent --field-selector spec.nodeName={node}"
+    ))?;
+    let live =
+        pods["items"].as_array().into_iter().flatten().find(|p| p["metadata"]["deletionTimestamp"].is_null());
+    let name = live.and_then(|pod| pod["metadata"]["name"].as_str());
+    Ok(name.with_context(|| format!("no agent on {node}"))?.to_owned())
+}

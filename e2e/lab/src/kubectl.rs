@@ -1,0 +1,141 @@
+//! kubectl and helm against our cluster, never against the one of an ambient KUBECONFIG.
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+use xtask::{checkout, process, tools};
+
+use crate::{control_plane, readings, wait};
+
+/// Runs kubectl; its standard output.
+pub fn run(words: &[&str]) -> anyhow::Result<String> {
+    let result = process::run(&mut command(words)?);
+    // A Secret is nothing for a log.
+    if !words.contains(&"secret") {
+        let said = result.as_ref().map_or_else(|error| format!("{error:#}"), Clone::clone);
+        readings::note(&format!("kubectl {}", words.join(" ")), &said);
+    }
+    result
+}
+
+/// The same from one text, split at white space.
+pub fn sh(words: &str) -> anyhow::Result<String> {
+    run(&words.split_whitespace().collect::<Vec<_>>())
+}
+
+/// Objects as JSON, e.g. `get("nodes")`, `get("pods -n x -l app=y")`.
+pub fn get(what: &str) -> anyhow::Result<Value> {
+    Ok(serde_json::from_str(&sh(&format!("get {what} -o json"))?)?)
+}
+
+/// Applies manifests from a text.
+pub fn apply(manifest: &str) -> anyhow::Result<String> {
+    fed(&["apply", "-f", "-"], manifest)
+}
+
+/// The objects in a text, as JSON: kubectl reads YAML as Kubernetes does. Nothing is made.
+pub fn parsed(manifest: &str) -> anyhow::Result<Vec<Value>> {
+    let text = fed(&["create", "--dry-run=client", "-o", "json", "-f", "-"], manifest)?;
+    Ok(serde_json::Deserializer::from_str(&text).into_iter().collect::<Result<_, _>>()?)
+}
+
+/// Runs kubectl with a standard input; its standard output.
+fn fed(words: &[&str], input: &str) -> anyhow::Result<String> {
+    let mut child =
+        command(words)?.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut stdin = child.stdin.take().context("stdin is piped")?;
+    // Beside reading: kubectl prints before it has read all.
+    let output = thread::scope(|scope| {
+        let writing = scope.spawn(move || stdin.write_all(input.as_bytes()));
+        let output = child.wait_with_output();
+        // A kubectl that ends early says why, and that counts.
+        let _ = writing.join();
+        output
+    })?;
+    if !output.status.success() {
+        bail!("kubectl {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs helm; its standard output.
+pub fn helm(words: &[&str]) -> anyhow::Result<String> {
+    process::run(Command::new(tools::path("helm")?).args(words).env("KUBECONFIG", control_plane::admin()))
+}
+
+fn command(words: &[&str]) -> anyhow::Result<Command> {
+    let mut command = Command::new(tools::path("kubectl")?);
+    command.args(words).env("KUBECONFIG", control_plane::admin());
+    Ok(command)
+}
+
+/// What the operator says of a node's clock; none if it has not yet.
+pub fn node_clock(node: &str) -> anyhow::Result<Option<api::NodeClock>> {
+    let text = sh(&format!("get nclk {node} -o json --ignore-not-found"))?;
+    Ok(if text.is_empty() { None } else { Some(serde_json::from_str(&text)?) })
+}
+
+/// Status and reason of a node's condition; none if there is none.
+pub(crate) fn condition(node: &str, type_: &str) -> anyhow::Result<Option<(String, String)>> {
+    let status = node_clock(node)?.and_then(|clock| clock.status);
+    let found =
+        status.and_then(|status| status.conditions.into_iter().find(|condition| condition.type_ == type_));
+    Ok(found.map(|condition| (condition.status, condition.reason)))
+}
+
+/// A policy.
+pub fn policy(name: &str) -> anyhow::Result<api::TimeSyncPolicy> {
+    Ok(serde_json::from_str(&sh(&format!("get tsp {name} -o json"))?)?)
+}
+
+/// Every status that a NodeClock has from now on, also one that lasts for a moment; ended when dropped.
+pub struct Watch {
+    child: Child,
+    file: PathBuf,
+}
+
+impl Watch {
+    /// Begins; what is there already counts as the first.
+    pub fn of_node_clock(node: &str) -> anyhow::Result<Self> {
+        let file = checkout::state().join(format!("watch-{node}.json"));
+        let words = ["get", "nclk", node, "--watch", "-o", "json"];
+        let child = command(&words)?.stdin(Stdio::null()).stdout(File::create(&file)?).spawn()?;
+        let watch = Self { child, file };
+        watch.wait_for("the first status", Duration::from_secs(30), |_| true)?;
+        Ok(watch)
+    }
+
+    /// Waits until one of them is as wanted.
+    pub fn wait_for(
+        &self,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&api::NodeClockStatus) -> bool,
+    ) -> anyhow::Result<()> {
+        wait::until(what, "", limit, || {
+            let text = fs::read(&self.file)?;
+            let newest = serde_json::Deserializer::from_slice(&text).into_iter::<Value>();
+            if let Some(newest) = newest.map_while(Result::ok).last() {
+                readings::note("the newest status", &newest["status"].to_string());
+            }
+            // The last one may still be on its way.
+            let seen = serde_json::Deserializer::from_slice(&text).into_iter::<api::NodeClock>();
+            let mut known = seen.map_while(Result::ok).filter_map(|clock| clock.status);
+            Ok(known.any(|status| wanted(&status)).then_some(()))
+        })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,208 @@
+//! The truth about a virtual machine's clock, measured from outside over a page of shared memory: its clock minus this
+//! machine's, good to half a round trip (a few microseconds on a quiet machine). Nothing that the agent says goes in.
+//! The same page is the harness's hand: it sets a guest's clock off before a test. The layout is that of clockprobe.c.
+use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::FileExt,
+    path::Path,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context, bail};
+
+use crate::readings;
+
+const WANTED: u64 = 0;
+const ASK: u64 = 8;
+const ANSWER: u64 = 16;
+const VERB: u64 = 24;
+const ARGUMENT: u64 = 32;
+const REALTIME: u64 = 40;
+
+const READ: u64 = 0;
+const STEP: u64 = 1;
+const KERNEL: u64 = 2;
+const CLEAR: u64 = 3;
+
+/// A fifth of what most tests allow a clock to be off, nanoseconds.
+const MOST_UNCERTAIN: i64 = 200_000;
+
+/// The end of a guest's clock probe on this side.
+pub struct Probe {
+    name: String,
+    page: File,
+}
+
+/// One measurement, nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// The guest's clock minus this machine's.
+    pub offset: i64,
+    /// The truth is within so much of it: half the round trip.
+    pub uncertainty: i64,
+    /// When it was taken, by this machine's clock.
+    pub at: i64,
+}
+
+/// What the guest's kernel says of its clock.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelClock {
+    /// How much faster it is made to run, parts per million; tick included.
+    pub frequency_ppm: f64,
+    /// `STA_UNSYNC` is not set.
+    pub synchronized: bool,
+    /// Its bits STA_*.
+    pub status: i64,
+}
+
+impl Probe {
+    /// `page` is the file behind the guest's shared memory.
+    pub(crate) fn open(name: &str, page: &Path) -> anyhow::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(page);
+        Ok(Self { name: name.to_owned(), page: file.with_context(|| format!("{name} does not run"))? })
+    }
+
+    /// The best of many exchanges: up to 400 within 0.3 s, and then until one is good enough to tell a clock that is
+    /// right from one that is not. Under load a single one may take a tenth of a second, and say nothing.
+    pub fn offset(&self) -> anyhow::Result<Reading> {
+        let best = self.session(|| {
+            let begun = Instant::now();
+            let mut best: Option<Reading> = None;
+            for count in 1.. {
+                let reading = self.exchange(READ, 0)?.reading;
+                if best.is_none_or(|best| reading.uncertainty < best.uncertainty) {
+                    best = Some(reading);
+                }
+                let enough = count == 400 || begun.elapsed() > Duration::from_millis(300);
+                let usable = best.is_some_and(|best| best.uncertainty < MOST_UNCERTAIN);
+                if reading.uncertainty < 3_000 || enough && usable {
+                    break;
+                }
+                if begun.elapsed() > Duration::from_secs(60) {
+                    bail!("the clock of {} could not be read well within a minute: {best:?}", self.name);
+                }
+            }
+            best.context("at least one exchange was made")
+        })?;
+        let uncertain = shown(best.uncertainty);
+        readings::note(
+            &format!("{}'s clock", self.name),
+            &format!("{} ± {}", shown(best.offset), &uncertain[1..]),
+        );
+        Ok(best)
+    }
+
+    /// The median of ten readings, 100 ms apart.
+    pub fn median_of_10(&self) -> anyhow::Result<Reading> {
+        let mut readings = Vec::new();
+        for _ in 0..10 {
+            readings.push(self.offset()?);
+            thread::sleep(Duration::from_millis(100));
+        }
+        readings.sort_by_key(|reading| reading.offset);
+        Ok(readings[5])
+    }
+
+    /// Moves the guest's clock so that it is `offset` nanoseconds ahead of this machine's. The kernel's frequency goes
+    /// back to 0, as after a boot.
+    pub(crate) fn set_off(&self, offset: i64) -> anyhow::Result<()> {
+        let by = offset - self.offset()?.offset;
+        self.session(|| {
+            self.exchange(CLEAR, 0)?;
+            self.exchange(STEP, by)
+        })?;
+        Ok(())
+    }
+
+    /// Moves the guest's clock by so many nanoseconds at once; its frequency stays.
+    pub fn step(&self, by: i64) -> anyhow::Result<()> {
+        self.session(|| self.exchange(STEP, by)).map(drop)
+    }
+
+    /// The guest's clock minus its monotonic one, nanoseconds: changed by steps alone, whoever made them.
+    pub fn wall_minus_monotonic(&self) -> anyhow::Result<i64> {
+        Ok(self.session(|| self.exchange(KERNEL, 0))?.apart)
+    }
+
+    /// What the guest's kernel says.
+    pub fn kernel(&self) -> anyhow::Result<KernelClock> {
+        let answer = self.session(|| self.exchange(KERNEL, 0))?;
+        // adjtimex(2): freq in 2^-16 ppm; a tick of 10000 µs is normal, each µs more is 100 ppm.
+        #[allow(clippy::cast_precision_loss, reason = "both are far below 2^52")]
+        let frequency_ppm = answer.frequency as f64 / 65536.0 + (answer.tick - 10_000) as f64 * 100.0;
+        const STA_UNSYNC: i64 = 0x40;
+        let status = answer.status;
+        Ok(KernelClock { frequency_ppm, synchronized: status & STA_UNSYNC == 0, status })
+    }
+
+    /// Has the guest spin while `body` asks.
+    fn session<T>(&self, body: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        self.write(WANTED, 1)?;
+        let result = body();
+        self.write(WANTED, 0)?;
+        result
+    }
+
+    fn exchange(&self, verb: u64, argument: i64) -> anyhow::Result<Answer> {
+        let number = self.read(ASK)? + 1;
+        self.write(VERB, verb)?;
+        self.write(ARGUMENT, argument.cast_unsigned())?;
+        let begun = Instant::now();
+        let before = nanoseconds()?;
+        self.write(ASK, number)?;
+        while self.read(ANSWER)? != number {
+            if begun.elapsed() > Duration::from_secs(10) {
+                bail!("the clock probe of {} does not answer", self.name);
+            }
+        }
+        let after = nanoseconds()?;
+        let mut fields = [0; 56];
+        self.page.read_exact_at(&mut fields, REALTIME)?;
+        let field = |index: usize| {
+            let bytes = fields[8 * index..8 * index + 8].try_into().expect("eight bytes");
+            i64::from_ne_bytes(bytes)
+        };
+        let (realtime, error) = (field(0), field(2));
+        if error != 0 {
+            bail!("the guest's kernel refuses: errno {error}");
+        }
+        let at = before.midpoint(after);
+        let reading = Reading { offset: realtime - at, uncertainty: (after - before) / 2, at };
+        Ok(Answer { reading, frequency: field(3), tick: field(4), status: field(5), apart: field(6) })
+    }
+
+    fn read(&self, at: u64) -> anyhow::Result<u64> {
+        let mut bytes = [0; 8];
+        self.page.read_exact_at(&mut bytes, at)?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
+    fn write(&self, at: u64, value: u64) -> anyhow::Result<()> {
+        Ok(self.page.write_all_at(&value.to_ne_bytes(), at)?)
+    }
+}
+
+struct Answer {
+    reading: Reading,
+    frequency: i64,
+    tick: i64,
+    status: i64,
+    apart: i64,
+}
+
+/// This machine's clock, nanoseconds since 1970.
+pub fn nanoseconds() -> anyhow::Result<i64> {
+    Ok(i64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos())?)
+}
+
+/// Nanoseconds for a reader: `+3.000 s`, `-12.3 ms`, `+4.5 µs`.
+pub fn shown(nanoseconds: i64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "it is shown with four digits")]
+    let value = nanoseconds as f64;
+    match nanoseconds.unsigned_abs() {
+        0..1_000_000 => format!("{:+.1} µs", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:+.3} ms", value / 1e6),
+        _ => format!("{:+.3} s", value / 1e9),
+    }
+}

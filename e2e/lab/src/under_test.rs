@@ -1,0 +1,227 @@
+//! The policy under test, and questions asked of its nodes in one line each: what tests and measurements share.
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use contract::Report;
+
+use crate::{
+    agent_http::Agent,
+    install, kubectl, pki,
+    truth::{self, Reading},
+    upstream,
+    vm::{self, Vm},
+    wait,
+};
+
+/// Nanoseconds in a millisecond.
+pub const MS: i64 = 1_000_000;
+
+/// The policy under test is called so; it takes the virtual machines. node1 is observed by another.
+pub const POLICY: &str = "main";
+
+/// Applies the policy under test: its spec but for the upstreams' common part, in YAML, each line indented by two.
+/// Clients on the bridge are not limited in rate, so that tests may ask as often as they like.
+pub fn apply(upstreams: &[&str], spec: &str) -> anyhow::Result<()> {
+    let listed: String = upstreams
+        .iter()
+        .map(|entry| format!("  - {{{entry}, iburst: true, minPoll: 0, maxPoll: 1}}\n"))
+        .collect();
+    let restrict = "  restrict:\n  - {source: default}\n";
+    let restrict = if spec.contains("restrict:") { "" } else { restrict };
+    kubectl::apply(&observe_node1())?;
+    kubectl::apply(&format!(
+        "apiVersion: timesync.dev/v1alpha1\nkind: TimeSyncPolicy\nmetadata: {{name: {POLICY}}}\nspec:\n  \
+         upstreams:\n{listed}{restrict}{spec}"
+    ))?;
+    Ok(())
+}
+
+/// A policy for the node that shares this machine's clock.
+pub fn observe_node1() -> String {
+    format!(
+        "apiVersion: timesync.dev/v1alpha1\nkind: TimeSyncPolicy\nmetadata: {{name: observe-node1}}\nspec:\n  \
+         priority: 100\n  nodeSelector: {{matchLabels: {{kubernetes.io/hostname: {}}}}}\n  mode: Observe\n  upstreams:\n  \
+         - {{name: upstream, server: {}, iburst: true, minPoll: 0, maxPoll: 1}}\n",
+        pki::NODES[0],
+        upstream::HONEST
+    )
+}
+
+/// The four servers that can be bent, as upstreams `a` to `d`.
+pub fn four() -> Vec<String> {
+    ["a", "b", "c", "d"]
+        .iter()
+        .zip(upstream::BENT)
+        .map(|(name, server)| format!("name: {name}, server: {server}"))
+        .collect()
+}
+
+/// Applies the policy with the four servers, fast slewing, and whatever else is given.
+pub fn apply_four(spec: &str) -> anyhow::Result<()> {
+    apply_with_clock("onExternalStep: Restore", spec)
+}
+
+/// The same, with more words about the clock.
+pub fn apply_with_clock(clock: &str, spec: &str) -> anyhow::Result<()> {
+    let four = four();
+    let entries: Vec<_> = four.iter().map(String::as_str).collect();
+    apply(&entries, &format!("  clock: {{maxSlewRate: 5000, {clock}}}\n{spec}"))
+}
+
+/// After an uninstallation nothing says of a clock, or of a policy, what nobody looks after.
+pub fn expect_uninstalled() -> anyhow::Result<()> {
+    let objects = kubectl::get("tsp,nclk")?;
+    let items = objects["items"].as_array().context("a list has items")?;
+    ensure!(items.iter().any(|object| object["kind"] == "NodeClock"), "no NodeClock is left");
+    for object in items {
+        let (name, status) = (&object["metadata"]["name"], &object["status"]);
+        let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let unknown =
+            |each: &serde_json::Value| each["status"] == "Unknown" && each["reason"] == "Uninstalled";
+        ensure!(!conditions.is_empty() && conditions.iter().all(unknown), "{name} says {conditions:?}");
+        for gone in ["offset", "stratum", "sources", "nodes", "worst", "spread"] {
+            ensure!(status[gone].is_null(), "{name} still says {gone}: {}", status[gone]);
+        }
+        ensure!(status["synchronized"] != true, "{name} still says that it is synchronized");
+    }
+    Ok(())
+}
+
+/// All servers right, the plain policy, and both clocks right: what each test may start from.
+pub fn settle() -> anyhow::Result<()> {
+    upstream::bend_all(upstream::HONESTLY)?;
+    apply_four("")?;
+    wait_within(MS, 0, Duration::from_secs(120))?;
+    wait_for_profile(Duration::from_secs(60))?;
+    for vm in vm::VMS {
+        wait_for_report(vm, "to be synchronised", Duration::from_secs(60), |report| {
+            report.clock.synchronized
+        })?;
+    }
+    Ok(())
+}
+
+/// After a failure: has `put_back` leave the cluster as the next test wants it, and passes the failure on.
+pub fn or_else(
+    result: anyhow::Result<()>,
+    put_back: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    result.map_err(|error| match put_back() {
+        Ok(()) => error,
+        Err(after) => error.context(format!("not put back either ({after:#})")),
+    })
+}
+
+/// After a failure that may have left clocks far off, or agents that stand back: both clocks right, and new agents.
+pub fn begin_anew() -> anyhow::Result<()> {
+    for vm in vm::VMS {
+        vm.probe()?.set_off(0)?;
+    }
+    let agents = "-l app.kubernetes.io/component=agent";
+    kubectl::sh(&format!("delete pod -n {} {agents} --wait=true", install::NAMESPACE))?;
+    install::wait_for_pods()?;
+    settle()
+}
+
+/// Waits until the clocks of both machines are within `limit` of `target`: nanoseconds from this machine's clock.
+pub fn wait_within(limit: i64, target: i64, time: Duration) -> anyhow::Result<()> {
+    let what = format!("both clocks within {} of {}", truth::shown(limit), truth::shown(target));
+    wait::until(&what, "20 s", time, || {
+        for vm in vm::VMS {
+            if (vm.probe()?.offset()?.offset - target).abs() > limit {
+                return Ok(None);
+            }
+        }
+        for vm in vm::VMS {
+            if (median(vm)?.offset - target).abs() > limit {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
+}
+
+/// The median of ten readings of a machine's clock.
+pub fn median(vm: Vm) -> anyhow::Result<Reading> {
+    vm.probe()?.median_of_10()
+}
+
+/// An error if a clock is further than `limit` from `target`.
+pub fn expect_within(vm: Vm, limit: i64, target: i64) -> anyhow::Result<()> {
+    let offset = vm.probe()?.offset()?.offset - target;
+    ensure!(offset.abs() <= limit, "{} is {} off", vm.name(), truth::shown(offset));
+    Ok(())
+}
+
+/// What a machine's agent says.
+pub fn report(vm: Vm) -> anyhow::Result<Report> {
+    Agent::at(&vm.address())?.report()
+}
+
+/// Waits until an agent's report is as wanted.
+pub fn wait_for_report(
+    vm: Vm,
+    what: &str,
+    limit: Duration,
+    wanted: impl Fn(&Report) -> bool,
+) -> anyhow::Result<Report> {
+    let agent = Agent::at(&vm.address())?;
+    wait::until(&format!("{} {what}", vm.name()), "", limit, || {
+        // An agent that is just being replaced does not answer.
+        let Ok(report) = agent.report() else { return Ok(None) };
+        Ok(wanted(&report).then_some(report))
+    })
+}
+
+/// Waits until both machines run the profile that the policy's status names; the seconds it took.
+pub fn wait_for_profile(limit: Duration) -> anyhow::Result<f64> {
+    let agents = vm::VMS.iter().map(|vm| Agent::at(&vm.address())).collect::<anyhow::Result<Vec<_>>>()?;
+    let begun = std::time::Instant::now();
+    wait::until("the new profile on both machines", "2 s", limit, || {
+        let policy = kubectl::policy(POLICY)?;
+        let Some(status) = policy.status else { return Ok(None) };
+        if status.observed_generation != policy.metadata.generation {
+            return Ok(None);
+        }
+        for agent in &agents {
+            let Ok(report) = agent.report() else { return Ok(None) };
+            if report.profile.map(|name| name.to_string()) != status.profile {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })?;
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+/// Waits until a node's condition has this status and reason.
+pub fn wait_for_condition(
+    vm: Vm,
+    type_: &str,
+    status: &str,
+    reason: &str,
+    limit: Duration,
+) -> anyhow::Result<()> {
+    wait::until(&format!("{type_}={status} ({reason}) of {}", vm.name()), "", limit, || {
+        let found = kubectl::condition(&vm.name(), type_)?;
+        Ok(found.filter(|found| found.0 == status && found.1 == reason).map(|_| ()))
+    })
+}
+
+/// Waits until an Event with this reason speaks of the node.
+pub fn wait_for_event(vm: Vm, reason: &str) -> anyhow::Result<()> {
+    wait::until(&format!("an Event {reason} of {}", vm.name()), "", Duration::from_secs(30), || {
+        let events = kubectl::get("events -n default")?;
+        let found = events["items"].as_array().into_iter().flatten().any(|event| {
+            event["involvedObject"]["name"].as_str() == Some(&vm.name()) && event["reason"] == reason
+        });
+        Ok(found.then_some(()))
+    })
+}
+
+/// The message of a node's condition.
+pub fn message(vm: Vm, type_: &str) -> anyhow::Result<String> {
+    let status = kubectl::node_clock(&vm.name())?.and_then(|clock| clock.status).unwrap_or_default();
+    let found = status.conditions.into_iter().find(|condition| condition.type_ == type_);
+    Ok(found.with_context(|| format!("{} has no condition {type_}", vm.name()))?.message)
+}

@@ -1,0 +1,195 @@
+//! A node in QEMU (software emulation) with a kernel, a system clock and a hardware clock of its own. Joins after
+//! 30 to 50 s; idle it takes 0.4 of a core and 0.8 GB.
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::ensure;
+use xtask::{checkout, image, process};
+
+use crate::{
+    channel::Channel,
+    daemon::{self, Daemon},
+    network, node, pki, qmp, readings,
+    truth::Probe,
+    vm_image, wait,
+};
+
+/// One of the virtual machines.
+#[derive(Clone, Copy, Debug)]
+pub struct Vm {
+    /// 1 or 2.
+    number: u8,
+}
+
+/// How long the certificate is valid that the node's kubelet wants to see of the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certificate {
+    /// Since 1970: a node may join whatever its clock says.
+    Always,
+    /// Since the cluster was made: a node must know the time.
+    FromNow,
+}
+
+/// Both of them.
+pub const VMS: [Vm; 2] = [Vm { number: 1 }, Vm { number: 2 }];
+
+impl Vm {
+    /// The node's name.
+    pub fn name(self) -> String {
+        format!("vm{}", self.number)
+    }
+
+    /// The node's address.
+    pub fn address(self) -> String {
+        format!("172.30.0.{}", 100 + self.number)
+    }
+
+    fn folder(self) -> PathBuf {
+        checkout::state().join(self.name())
+    }
+
+    /// Switches it on. `rtc` is what its hardware clock says: `utc` for the truth, or a date.
+    pub(crate) fn start(self, disk: &Path, rtc: &str) -> anyhow::Result<()> {
+        let folder = self.folder();
+        fs::create_dir_all(folder.join("conf/images"))?;
+        self.write_configuration(Certificate::Always)?;
+        let base = disk.join("root.ext4").display().to_string();
+        process::run(Command::new("qemu-img").current_dir(&folder).args([
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-b",
+            &base,
+            "-F",
+            "raw",
+            "disk.qcow2",
+        ]))?;
+        network::tap(&self.name())?;
+        self.switch_on(disk, rtc)
+    }
+
+    /// Cuts its power, sets its hardware clock as [`Self::start`] does, and switches it on again; what its kernel had
+    /// written to the disk is there.
+    pub fn power_cycle(self, rtc: &str, certificate: Certificate) -> anyhow::Result<()> {
+        // QEMU ends at once and tells the guest nothing; what the guest gave to its disk is kept.
+        daemon::end(&self.name(), "-TERM")?;
+        // Of the boot before; that of this one is waited for.
+        fs::rename(self.folder().join("console.log"), self.folder().join("console-before.log"))?;
+        self.write_configuration(certificate)?;
+        self.switch_on(&vm_image::ready()?, rtc)
+    }
+
+    fn switch_on(self, disk: &Path, rtc: &str) -> anyhow::Result<()> {
+        let folder = self.folder();
+        fs::write(folder.join("shm"), vec![0; 1 << 20])?;
+        let (name, here, disk) = (self.name(), folder.display(), disk.display());
+        let tap = network::tap_name(&name);
+        // tsc=reliable: a busy machine else makes the guest give its clock source up. hpet=off: with it the hardware
+        // clock's second would be polled and not interrupt. On an AMD CPU the kernel leaves the RTC's phase alone.
+        let kernel = format!(
+            "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off e2e.name={name} e2e.address={}",
+            self.address()
+        );
+        Daemon::new(&name, "qemu-system-x86_64")
+            .args("-nodefaults -no-user-config -display none -M pc,hpet=off -accel tcg,thread=multi")
+            .args("-cpu max,vendor=GenuineIntel -smp 1 -m 1024M")
+            .args(&format!("-kernel {disk}/vmlinuz -initrd {disk}/initrd -append"))
+            .arg(kernel)
+            .args(&format!("-rtc base={rtc},clock=vm -serial file:{here}/console.log"))
+            .args(&format!("-qmp unix:{here}/qmp.sock,server=on,wait=off"))
+            .args(&format!("-drive file={here}/disk.qcow2,if=virtio,cache=unsafe"))
+            .args(&format!("-drive file={here}/conf.ext4,if=virtio,format=raw,readonly=on"))
+            .args(&format!("-netdev tap,id=n0,ifname={tap},script=no,downscript=no"))
+            .args(&format!("-device virtio-net-pci,netdev=n0,romfile=,mac=52:54:00:78:00:0{}", self.number))
+            .args(&format!("-object memory-backend-file,id=shm,size=1M,share=on,mem-path={here}/shm"))
+            .args("-device ivshmem-plain,memdev=shm -device virtio-serial-pci")
+            .args(&format!("-chardev socket,id=hand,path={here}/hand.sock,server=on,wait=off"))
+            .args("-device virtserialport,chardev=hand,name=e2e.hand")
+            .start()?;
+        Ok(())
+    }
+
+    /// The guest's clock, from outside.
+    pub fn probe(self) -> anyhow::Result<Probe> {
+        Probe::open(&self.name(), &self.folder().join("shm"))
+    }
+
+    /// Waits until the guest answers questions about its clock.
+    pub fn wait_for_probe(self) -> anyhow::Result<()> {
+        wait::until(&format!("{} to boot", self.name()), "15 s", Duration::from_secs(180), || {
+            daemon::expect_running(&self.name())?;
+            Ok(self.console().contains("clockprobe: ready").then_some(()))
+        })
+    }
+
+    /// Runs a shell script on the node itself, as root, past its network; an error if that fails. What it printed.
+    pub fn run(self, script: &str) -> anyhow::Result<String> {
+        let (code, output) = Channel::at(self.folder().join("hand.sock")).run(script, 60)?;
+        readings::note(&format!("{}: {script}", self.name()), &format!("exit code {code}: {output}"));
+        ensure!(code == 0, "{}: `{script}` ended with {code}: {}", self.name(), output.trim());
+        Ok(output)
+    }
+
+    /// What it has printed since it was switched on.
+    pub fn console(self) -> String {
+        let console = fs::read(self.folder().join("console.log")).unwrap_or_default();
+        String::from_utf8_lossy(&console).into_owned()
+    }
+
+    /// What the hardware clock shows, asked of QEMU and not of the guest: whole seconds since 1970.
+    pub fn rtc(self) -> anyhow::Result<i64> {
+        qmp::rtc(&self.folder().join("qmp.sock"))
+    }
+
+    /// The hardware clock minus this machine's, nanoseconds: asked until its second changes, so good to a few milliseconds.
+    pub fn rtc_offset(self) -> anyhow::Result<i64> {
+        qmp::rtc_offset(&self.folder().join("qmp.sock"))
+    }
+
+    fn write_configuration(self, certificate: Certificate) -> anyhow::Result<()> {
+        let (conf, keys, name) = (self.folder().join("conf"), pki::folder(), self.name());
+        for file in ["ca.crt".to_owned(), format!("{name}.crt"), format!("{name}.key")] {
+            fs::copy(keys.join(&file), conf.join(&file))?;
+        }
+        for archive in image::archives() {
+            if let Some(file) = archive.file_name().filter(|file| *file != "operator.tar") {
+                fs::copy(&archive, conf.join("images").join(file))?;
+            }
+        }
+        let api_server = match certificate {
+            Certificate::Always => network::HOST,
+            Certificate::FromNow => pki::VALID_FROM_NOW,
+        };
+        fs::write(conf.join("kubelet.conf"), pki::kubeconfig_for(&name, Path::new("/k"), api_server))?;
+        let pods = format!(
+            r#"{{"cniVersion":"1.0.0","name":"pods","plugins":[{{"type":"bridge","bridge":"cni0","isGateway":true,
+"ipam":{{"type":"host-local","ranges":[[{{"subnet":"10.244.{}.0/24"}}]],"routes":[{{"dst":"0.0.0.0/0"}}]}}}}]}}"#,
+            100 + self.number
+        );
+        fs::write(conf.join("10.conflist"), pods)?;
+        let containerd = format!(
+            "version = 3\n{}[plugins.'io.containerd.cri.v1.runtime'.cni]\n  bin_dirs = [\"/usr/lib/cni\"]\n  \
+             conf_dir = \"/etc/cni/net.d\"\n{}",
+            node::sandbox_image(),
+            node::runc()
+        );
+        fs::write(conf.join("containerd.toml"), containerd)?;
+        let kubelet = format!(
+            "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailSwapOn: false\n\
+             cgroupDriver: cgroupfs\ncontainerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n\
+             staticPodPath: {}\n{}",
+            vm_image::STATIC_PODS,
+            node::kubelet_access("/k/ca.crt")
+        );
+        fs::write(conf.join("kubelet.yaml"), kubelet)?;
+        // A disk of its own, which /init2 mounts.
+        let words = ["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", "conf", "conf.ext4", "128M"];
+        process::run(Command::new("mke2fs").current_dir(self.folder()).args(words))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! What a client of the nodes may ask for: time that a key proves, time that a certificate proves (the operator makes what
+//! its cookies are sealed with), and ntpq's billboard; and that nothing of it is given to who may not have it.
+use std::{
+    fs,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use lab::{install::NAMESPACE, kubectl, network, pki, under_test, upstream, vm, wait};
+use serde_json::json;
+use xtask::{checkout, process};
+
+const SECRET: &str = "server-keys";
+const TLS_SECRET: &str = "server-tls";
+/// A kubelet that does not listen to nudges looks at its volumes each minute or so.
+const UNTIL_READ: Duration = Duration::from_secs(150);
+/// A client whom the policy lets do everything, and one whose requests must be proven.
+const FRIEND: (&str, &str) = ("tse2e-friend", "172.30.0.224");
+const STRANGER: (&str, &str) = ("tse2e-alien", "172.30.0.226");
+
+pub(super) fn run() -> anyhow::Result<()> {
+    under_test::settle()?;
+    for (namespace, address) in [FRIEND, STRANGER] {
+        network::namespace(namespace, &[address])?;
+    }
+    let result = with_secrets();
+    kubectl::sh(&format!("delete secret {SECRET} {TLS_SECRET} -n {NAMESPACE} --ignore-not-found"))?;
+    result?;
+    under_test::settle()
+}
+
+fn with_secrets() -> anyhow::Result<()> {
+    let read = |name: &str| fs::read_to_string(pki::folder().join(name)).with_context(|| name.to_owned());
+    let secret = |name: &str, data: serde_json::Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"timesync.dev/keys": "true"}}, "stringData": data});
+    kubectl::apply(&secret(SECRET, json!({"site": upstream::KEY})).to_string())?;
+    let mut tls = secret(TLS_SECRET, json!({"tls.crt": read("ntp.crt")?, "tls.key": read("ntp.key")?}));
+    tls["type"] = json!("kubernetes.io/tls");
+    kubectl::apply(&tls.to_string())?;
+    under_test::apply_four(&format!(
+        "  restrict:\n  - {{source: default, flags: [notrust, noquery]}}\n  - {{source: {}}}\n  \
+         serve: {{keys: [{{name: {SECRET}, key: site}}], nts: {{tlsSecret: {TLS_SECRET}}}}}\n",
+        FRIEND.1
+    ))?;
+    under_test::wait_for_profile(Duration::from_secs(60))?;
+
+    let keys = checkout::state().join("client.keys");
+    fs::write(&keys, format!("{}\n", upstream::KEY))?;
+    let keyfile = format!("keyfile {}", keys.display());
+    let trusted = format!("ntstrustedcerts {}", pki::folder().join("ca.crt").display());
+    for vm in vm::VMS {
+        let plain = format!("server {} iburst", vm.address());
+        wait_answered(STRANGER.0, &[&format!("{plain} key 1"), &keyfile])?;
+        wait_answered(STRANGER.0, &[&format!("{plain} nts"), &trusted])?;
+        ensure!(answered(FRIEND.0, &[&plain])?, "{plain}: who may ask without proof got no answer");
+        ensure!(!answered(STRANGER.0, &[&plain])?, "{plain}: a request without proof was answered");
+        let shown = wait::until("ntpq to show who is followed", "2 s", Duration::from_secs(60), || {
+            let output = ntpq(FRIEND.0, &vm.address())?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            Ok(text.lines().any(|line| line.starts_with('*')).then_some(text))
+        })?;
+        for server in upstream::BENT {
+            ensure!(shown.contains(server), "{server} is not in\n{shown}");
+        }
+        let refused = ntpq(STRANGER.0, &vm.address())?;
+        ensure!(
+            refused.stdout.is_empty(),
+            "a stranger is shown {}",
+            String::from_utf8_lossy(&refused.stdout)
+        );
+    }
+    Ok(())
+}
+
+/// The files reach a node some time after the profile.
+fn wait_answered(namespace: &str, directives: &[&str]) -> anyhow::Result<()> {
+    let what = format!("an answer to chronyd with `{}`", directives.join("`, `"));
+    wait::until(&what, "10 s", UNTIL_READ, || Ok(answered(namespace, directives)?.then_some(())))
+}
+
+/// Whether chronyd, asked to look once, got an answer. It sets no clock.
+fn answered(namespace: &str, directives: &[&str]) -> anyhow::Result<bool> {
+    // A file of our own: chronyd removes what it is told to write its process id to.
+    let pid_file = format!("pidfile {}", checkout::state().join("query.pid").display());
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--bounding-set", "-sys_time", "--inh-caps", "-sys_time"])
+        .args(network::inside(namespace).split(' '))
+        .args(["/usr/sbin/chronyd", "-Q", "-x", "-t", "8", "-u", "root"])
+        .args(directives)
+        .args(["cmdport 0", &pid_file]);
+    let output = process::output(&mut command)?;
+    let text =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let (found, none) = (text.contains("System clock wrong by"), text.contains("Timeout reached"));
+    ensure!(found != none, "chronyd says neither: {text}");
+    Ok(found)
+}
+
+fn ntpq(namespace: &str, server: &str) -> anyhow::Result<Output> {
+    let program = checkout::cache().join("ntpsec/usr/bin/ntpq");
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--bounding-set", "-sys_time", "--inh-caps", "-sys_time"])
+        .args(network::inside(namespace).split(' '))
+        .arg(program)
+        .args(["-pn", server]);
+    process::output(&mut command)
+}

@@ -1,0 +1,87 @@
+//! All upstreams silent: holdover while the error bound allows it, then unsynchronised wherever one looks; and back.
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use contract::Reason;
+use lab::{agent_http::Agent, ntp_query, under_test, upstream, vm, wait};
+
+pub(super) fn run() -> anyhow::Result<()> {
+    under_test::settle()?;
+    // A threshold that the bound, which grows by some parts per million, reaches in a minute or two: a little above
+    // the largest of several readings.
+    let mut bound: f64 = 0.0;
+    wait::holds_for("a bound", Duration::from_secs(8), || {
+        for vm in vm::VMS {
+            bound = bound
+                .max(under_test::report(vm)?.clock.error_bound.context("a synchronised clock has a bound")?);
+        }
+        Ok(())
+    })?;
+    let threshold = format!("{}us", (bound * 1e6).ceil() + 500.0);
+    eprintln!("  error bound {:.1} ms, threshold {threshold}", bound * 1e3);
+    under_test::apply_four(&format!("  thresholds: {{errorBound: {threshold}}}\n"))?;
+    under_test::wait_for_profile(Duration::from_secs(30))?;
+    for vm in vm::VMS {
+        under_test::wait_for_report(vm, "to be synchronised", Duration::from_secs(30), |report| {
+            report.clock.synchronized
+        })?;
+    }
+
+    upstream::bend_all("silent=1")?;
+    for vm in vm::VMS {
+        under_test::wait_for_condition(
+            vm,
+            "UpstreamsReachable",
+            "False",
+            "Unreachable",
+            Duration::from_secs(60),
+        )?;
+    }
+    let held = vm::VMS[0];
+    // The eighth poll has been sent; the engine gives its answer a second or two before it counts.
+    let in_holdover =
+        |report: &contract::Report| report.clock.synchronized && report.clock.reason == Reason::Holdover;
+    under_test::wait_for_report(held, "to be in holdover", Duration::from_secs(20), in_holdover)?;
+    let reply = ntp_query::ask(&held.address())?;
+    ensure!(reply.leap == 0 && reply.stratum == 2, "in holdover the wire says {reply:?}");
+
+    for vm in vm::VMS {
+        under_test::wait_for_condition(
+            vm,
+            "Synchronized",
+            "False",
+            Reason::ErrorBound.as_str(),
+            Duration::from_secs(600),
+        )?;
+        ensure!(!under_test::report(vm)?.clock.synchronized, "the condition is not what the agent says");
+        ensure!(
+            Agent::at(&vm.address())?.metric("timesync_synchronized")? == 0.0,
+            "the metric says synchronised"
+        );
+        let reply = ntp_query::ask(&vm.address())?;
+        ensure!(reply.leap == 3 && reply.stratum == 0, "unsynchronised, and says on the wire {reply:?}");
+        ensure!(!vm.probe()?.kernel()?.synchronized, "unsynchronised, and the kernel is told otherwise");
+    }
+
+    upstream::bend_all("silent=0")?;
+    for vm in vm::VMS {
+        under_test::wait_for_condition(
+            vm,
+            "Synchronized",
+            "True",
+            Reason::Synchronized.as_str(),
+            Duration::from_secs(120),
+        )?;
+        ensure!(
+            Agent::at(&vm.address())?.metric("timesync_synchronized")? == 1.0,
+            "the metric says unsynchronised"
+        );
+        ensure!(ntp_query::ask(&vm.address())?.leap == 0, "synchronised again, and the wire says otherwise");
+        ensure!(vm.probe()?.kernel()?.synchronized, "synchronised again, and the kernel is told otherwise");
+    }
+    for vm in vm::VMS {
+        under_test::wait_for_event(vm, "SynchronizationLost")?;
+        under_test::wait_for_event(vm, "SynchronizationRegained")?;
+    }
+    under_test::settle()
+}

@@ -1,0 +1,147 @@
+//! Debian packages that clusters and tests need: installed when we are root and apt is there, else listed.
+//! Nothing that a package starts may run: policy-rc.d forbids it, and without CAP_SYS_TIME no daemon could set the clock.
+use std::{
+    env,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::bail;
+
+use crate::{checkout, process};
+
+/// A package, and a program or file of it that says that it is there.
+const NEEDED: &[(&str, &str)] = &[
+    ("busybox-static", "busybox"),
+    ("chrony", "chronyd"),
+    ("containernetworking-plugins", "/usr/lib/cni/bridge"),
+    ("e2fsprogs", "mke2fs"),
+    ("etcd-server", "etcd"),
+    ("gcc", "gcc"),
+    ("iproute2", "ip"),
+    ("iptables", "iptables"),
+    ("libc6-dev", "/usr/include/stdio.h"),
+    ("libsystemd-shared", "/usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-252.so"),
+    ("nftables", "nft"),
+    ("ntpsec-ntpdig", "ntpdig"),
+    ("ntpstat", "ntpstat"),
+    ("openssl", "openssl"),
+    ("procps", "sysctl"),
+    ("prometheus", "prometheus"),
+    ("python3-ntp", "/usr/lib/python3/dist-packages/ntp"),
+    ("qemu-system-x86", "qemu-system-x86_64"),
+    ("qemu-utils", "qemu-img"),
+    ("runc", "runc"),
+    ("tzdata", "/usr/share/zoneinfo/Asia/Shanghai"),
+    ("util-linux", "nsenter"),
+    ("util-linux-extra", "hwclock"),
+];
+
+/// Packages that exclude one of the others (as ntpsec does chrony): unpacked in the cache, not installed; with a file
+/// that says that they are there.
+const UNPACKED: &[(&str, &str)] =
+    &[("ntpsec", "usr/sbin/ntpd"), ("systemd-timesyncd", "lib/systemd/systemd-timesyncd")];
+
+/// Makes sure that all are there.
+pub fn ensure() -> anyhow::Result<()> {
+    install()?;
+    for (package, proof) in UNPACKED {
+        let folder = checkout::cache().join(package);
+        if !folder.join(proof).exists() {
+            unpack(package, &folder)?;
+        }
+    }
+    Ok(())
+}
+
+fn unpack(package: &str, folder: &Path) -> anyhow::Result<()> {
+    if !present("apt-get") {
+        bail!("the tests need what Debian's package {package} holds, in {}", folder.display());
+    }
+    // In one move at the end, so that half of it is never taken for the whole.
+    let half = folder.with_extension("half");
+    let _ = fs::remove_dir_all(&half);
+    fs::create_dir_all(&half)?;
+    let log = checkout::cache().join("packages.log");
+    // A machine that has all other packages may never have fetched the lists.
+    let download = format!(
+        "apt-get -q download {package} || {{ apt-get -q update && apt-get -q download {package}; }} || exit\n\
+         dpkg -x {package}_*.deb . && rm {package}_*.deb"
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &download]).current_dir(&half);
+    process::run_shown(&mut command, &format!("unpacking {package}"), "2 s", &log)?;
+    fs::rename(half, folder)?;
+    Ok(())
+}
+
+fn install() -> anyhow::Result<()> {
+    let missing: Vec<_> =
+        NEEDED.iter().filter(|(_, proof)| !present(proof)).map(|(package, _)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !is_root() || !present("apt-get") {
+        bail!(
+            "these programs are needed; install their Debian packages, or what corresponds: {}",
+            missing.join(" ")
+        );
+    }
+    fs::create_dir_all(checkout::cache())?;
+    let log = checkout::cache().join("packages.log");
+    let _quiet = QuietDaemons::begin()?;
+    process::run_shown(&mut apt(&["update"]), "apt-get update", "10 s", &log)?;
+    let words: Vec<_> =
+        ["install", "-y", "--no-install-recommends"].iter().chain(&missing).copied().collect();
+    process::run_shown(&mut apt(&words), &format!("installing {}", missing.join(" ")), "1 min", &log)
+}
+
+/// Whether we are root.
+pub fn is_root() -> bool {
+    process::sh("id -u").is_ok_and(|id| id.trim() == "0")
+}
+
+fn apt(words: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-sys_time", "--inh-caps", "-sys_time", "apt-get", "-q"]).args(words);
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+/// Whether a program is in PATH (or where root finds it), or a file exists.
+fn present(proof: &str) -> bool {
+    if proof.starts_with('/') {
+        return Path::new(proof).exists();
+    }
+    let mut folders: Vec<PathBuf> = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect();
+    folders.extend(["/usr/sbin".into(), "/sbin".into()]);
+    folders.iter().any(|folder| folder.join(proof).exists())
+}
+
+/// While this lives, packages do not start their daemons (Debian policy-rc.d: 101 means forbidden).
+struct QuietDaemons {
+    ours: bool,
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl QuietDaemons {
+    fn begin() -> anyhow::Result<Self> {
+        let ours = !Path::new(POLICY).exists();
+        if ours {
+            fs::write(POLICY, "#!/bin/sh\nexit 101\n")?;
+            fs::set_permissions(POLICY, Permissions::from_mode(0o755))?;
+        }
+        Ok(Self { ours })
+    }
+}
+
+impl Drop for QuietDaemons {
+    fn drop(&mut self) {
+        if self.ours {
+            let _ = fs::remove_file(POLICY);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Programs that are run to their end. In: commands. Out: what they printed, or an error that holds it.
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::{Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+
+use crate::ticks::Ticks;
+
+/// Runs a command to its end; an error holds what it printed.
+pub fn run(command: &mut Command) -> anyhow::Result<String> {
+    let output = output(command)?;
+    if !output.status.success() {
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        bail!("{}: {}: {}", shown(command), output.status, said.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a command to its end, whatever that is.
+pub fn output(command: &mut Command) -> anyhow::Result<Output> {
+    command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", shown(command)))
+}
+
+/// Runs a program with words, to its end.
+pub fn sh(words: &str) -> anyhow::Result<String> {
+    let mut words = words.split_whitespace();
+    run(Command::new(words.next().context("a command")?).args(words))
+}
+
+/// Runs a long command with a line of progress; its output goes to `log`, whose end is in the error.
+pub fn run_shown(command: &mut Command, what: &str, usually: &str, log: &Path) -> anyhow::Result<()> {
+    let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+    let mut child = command.spawn().with_context(|| format!("cannot run {}", shown(command)))?;
+    let mut ticks = Ticks::start(what, usually);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            if !status.success() {
+                bail!("{what}: {status}; {} ends:\n{}", log.display(), tail(log, 20));
+            }
+            ticks.done();
+            return Ok(());
+        }
+        ticks.tick();
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The last lines of a file.
+pub fn tail(path: &Path, lines: usize) -> String {
+    let text = String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+    let all: Vec<_> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+fn shown(command: &Command) -> String {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,126 @@
+//! Kubernetes, containerd and helm, built from the Go modules pinned in e2e/tools. In: go.mod and go.sum. Out: programs
+//! in the cache, under the hash of their pins, of the flags and of Go's version, so that each is built once.
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::Context;
+use sha2::{Digest, Sha256};
+
+use crate::{checkout, process};
+
+struct Tool {
+    name: &'static str,
+    /// Folder in e2e/tools.
+    module: &'static str,
+    import: &'static str,
+    /// How long a build takes on two cores when nothing is cached.
+    usually: &'static str,
+}
+
+const fn tool(name: &'static str, module: &'static str, import: &'static str, usually: &'static str) -> Tool {
+    Tool { name, module, import, usually }
+}
+
+const TOOLS: &[Tool] = &[
+    tool("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "6 min, with downloads"),
+    tool("kube-controller-manager", "kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", "90 s"),
+    tool("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", "7 s"),
+    tool("kubelet", "kubernetes", "k8s.io/kubernetes/cmd/kubelet", "30 s"),
+    tool("kube-proxy", "kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", "40 s"),
+    tool("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", "40 s"),
+    tool("containerd", "containerd", "github.com/containerd/containerd/v2/cmd/containerd", "95 s"),
+    tool(
+        "containerd-shim-runc-v2",
+        "containerd",
+        "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+        "5 s",
+    ),
+    tool("ctr", "containerd", "github.com/containerd/containerd/v2/cmd/ctr", "5 s"),
+    tool("helm", "helm", "helm.sh/helm/v4/cmd/helm", "200 s"),
+];
+
+/// Where a program lies once it is built.
+pub fn path(name: &str) -> anyhow::Result<PathBuf> {
+    let tool = TOOLS.iter().find(|tool| tool.name == name).with_context(|| format!("no tool {name}"))?;
+    Ok(folder(tool.module)?.join(tool.name))
+}
+
+/// Builds what is not there yet; all of it if no names are given.
+pub fn build(names: &[String]) -> anyhow::Result<()> {
+    for name in names {
+        path(name)?;
+    }
+    for tool in TOOLS.iter().filter(|tool| names.is_empty() || names.iter().any(|name| name == tool.name)) {
+        let folder = folder(tool.module)?;
+        let finished = folder.join(tool.name);
+        if !finished.exists() {
+            fs::create_dir_all(&folder)?;
+            build_one(tool, &folder).with_context(|| format!("building {}", tool.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn build_one(tool: &Tool, folder: &Path) -> anyhow::Result<()> {
+    // A half-written program must not look finished.
+    let half = folder.join(format!(".{}.{}", tool.name, std::process::id()));
+    let mut command = Command::new("go");
+    command
+        .args(["build", "-trimpath", "-ldflags", &linker_flags(tool.module), "-o"])
+        .arg(&half)
+        .arg(tool.import)
+        .current_dir(sources(tool.module))
+        .envs([
+            ("CGO_ENABLED", "0"),
+            ("GOFLAGS", "-buildvcs=false"),
+            ("GOTOOLCHAIN", "auto"),
+            ("GOWORK", "off"),
+        ]);
+    let log = folder.join(format!("{}.log", tool.name));
+    process::run_shown(&mut command, &format!("building {}", tool.name), tool.usually, &log)?;
+    fs::rename(&half, folder.join(tool.name))?;
+    Ok(())
+}
+
+fn sources(module: &str) -> PathBuf {
+    checkout::root().join("e2e/tools").join(module)
+}
+
+fn linker_flags(module: &str) -> String {
+    // kubelet and kubectl compare versions; a program without one says v0.0.0.
+    let version =
+        if module == "kubernetes" { "-X k8s.io/component-base/version.gitVersion=v1.36.3" } else { "" };
+    format!("-s -w {version}")
+}
+
+/// The cache folder of a module's programs; hashed once per run.
+fn folder(module: &'static str) -> anyhow::Result<PathBuf> {
+    static KNOWN: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(folder) = known.get(module) {
+        return Ok(folder.clone());
+    }
+    let folder = checkout::cache().join(format!("{module}-{}", &hash(module)?[..16]));
+    known.insert(module, folder.clone());
+    Ok(folder)
+}
+
+fn hash(module: &str) -> anyhow::Result<String> {
+    let mut hash = Sha256::new();
+    for name in ["go.mod", "go.sum"] {
+        let path = sources(module).join(name);
+        hash.update(fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
+    }
+    hash.update(linker_flags(module));
+    // In the module's folder: a newer Go may be chosen by its go.mod.
+    let go =
+        process::run(Command::new("go").args(["env", "GOVERSION", "GOARCH"]).current_dir(sources(module)))
+            .context("Go is needed to build Kubernetes")?;
+    hash.update(go);
+    Ok(format!("{:x}", hash.finalize()))
+}
