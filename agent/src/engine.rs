@@ -22,7 +22,7 @@ use crate::{
         exchange::{self, Exchanger},
     },
     host_root::HostRoot,
-    itself::Itself,
+    loop_detector::Itself,
     resolve::{Answer, Resolver},
     server::{ServeConfig, ServerSocket},
     state::State,
@@ -32,10 +32,10 @@ use crate::{
 mod clock_watch;
 mod devices;
 mod requests;
-mod rim;
+mod driver;
 
 use clock_watch::ClockWatch;
-use rim::Rim;
+use driver::Rim;
 
 /// The receiver of the engine's results.
 pub(crate) trait Sink: Send {

@@ -23,9 +23,9 @@ mod own_keys;
 mod cookie_keys;
 mod credentials;
 
-mod admission;
+mod connection_limit;
 mod port;
-mod talk;
+mod exchange;
 
 pub(crate) use cookie_keys::CookieKeys;
 use credentials::Credentials;
@@ -150,7 +150,7 @@ impl Keeper {
             self.port = Some(port);
         }
         if let Some(port) = &self.port {
-            port.serve(talk::Terms {
+            port.serve(exchange::Terms {
                 tls: ready.credentials.acceptor(),
                 cookie_keys: ready.cookie_keys.keys(),
                 ntp_port: wanted.ntp_port,

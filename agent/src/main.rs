@@ -37,7 +37,7 @@ mod floor;
 mod boot;
 mod boot_pod;
 
-mod itself;
+mod loop_detector;
 mod server;
 
 mod key_server;

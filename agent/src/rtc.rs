@@ -27,7 +27,7 @@ mod write;
 
 mod drift;
 
-mod watch;
+mod monitor;
 
 mod health;
 

@@ -17,12 +17,12 @@ use ntp::{RateLimit, RestrictFlags, RestrictTable, Served};
 use sys::poll::Waker;
 
 use crate::{
-    itself::Itself,
     key_server::CookieKeys,
+    loop_detector::Itself,
     panics::{Panics, Part},
 };
 
-mod keeper;
+mod supervisor;
 mod worker;
 
 mod clients;
@@ -99,8 +99,10 @@ impl Server {
         let keeper = Builder::new()
             .name("server".to_owned())
             .spawn(move || {
-                let pause = |time| keeper::pause(&its_shared, &its_waker, time);
-                its_shared.panics.guard(Part::ServerKeeper, pause, || keeper::run(&its_shared, &its_waker));
+                let pause = |time| supervisor::pause(&its_shared, &its_waker, time);
+                its_shared
+                    .panics
+                    .guard(Part::ServerKeeper, pause, || supervisor::run(&its_shared, &its_waker));
             })
             .map_err(Error::Thread)?;
         Ok(Self { shared, waker, keeper: Some(keeper) })

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::{
     build::Prepared,
+    cluster_state::World,
     collect::{Answer, Collector},
     cookie_keys::{self, CookieKeys},
     events,
@@ -34,7 +35,6 @@ use crate::{
     status::{Background, Deviations, WrittenPolicy, status, worth_writing},
     store::Store,
     validate::validate,
-    world::World,
     writer::Writer,
 };
 

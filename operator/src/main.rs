@@ -13,7 +13,7 @@ mod controller;
 mod facts;
 mod fetch;
 mod secrets;
-mod world;
+mod cluster_state;
 
 mod cookie_keys;
 mod keys;
@@ -40,7 +40,7 @@ mod status;
 
 mod budget;
 mod events;
-mod lane;
+mod work_queue;
 mod node_state;
 mod publish;
 mod rollouts;

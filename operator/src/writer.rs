@@ -13,13 +13,13 @@ use crate::{
     facts::{AgentPod, NodeFacts},
     fetch::Profiles,
     keys::Data,
-    lane::Lane,
     node_clock::{Known, Written},
     node_state::{Telling, Transitions},
     status::PolicyStatus,
     store::StoreWrite,
     term::WriteError,
     validate::Policy,
+    work_queue::Lane,
 };
 
 /// The lanes, and the tasks that write.

@@ -1,5 +1,5 @@
 //! One NTS key exchange (RFC 8915 §4): TLS 1.3 with the server that the user named, records through it, keys out of it.
-//! All addresses of the server's name are tried ([`race`]). All exchanges share one thread ([`exchanger`]). A question
+//! All addresses of the server's name are tried ([`happy_eyeballs`]). All exchanges share one thread ([`exchanger`]). A question
 //! in; a session and the NTP server's addresses out, or the reason for a failure, for the user.
 use std::{
     io,
@@ -30,7 +30,7 @@ use crate::{
 };
 
 mod exchanger;
-mod race;
+mod happy_eyeballs;
 
 pub(crate) use exchanger::{Exchanger, Pending};
 
@@ -168,7 +168,7 @@ async fn agree(question: &Question, resolver: &Resolver) -> Result<Agreed, Error
         Some(address) => vec![address],
         None => resolver.look_up(host).await.map_err(Error::Unresolved)?,
     };
-    let attempt = |address, turn: race::Turn| {
+    let attempt = |address, turn: happy_eyeballs::Turn| {
         let (tls, name, to) = (tls.clone(), name.clone(), SocketAddr::new(address, question.port));
         async move {
             let stream = time::timeout(LONGEST_CONNECT, TcpStream::connect(to)).await??;
@@ -177,7 +177,7 @@ async fn agree(question: &Question, resolver: &Resolver) -> Result<Agreed, Error
             Ok((session, established, address))
         }
     };
-    let (session, server, port, peer) = match race::first(&addresses, attempt).await {
+    let (session, server, port, peer) = match happy_eyeballs::first(&addresses, attempt).await {
         Ok((session, key_exchange::Established { server, port, .. }, peer)) => (session, server, port, peer),
         Err(errors) => return Err(most_telling(errors)),
     };

@@ -37,11 +37,11 @@ use crate::{
     timezone::TimezoneKeeper,
 };
 
-mod house;
-mod patience;
+mod housekeeping;
+mod lock_wait;
 
-use house::House;
-use patience::{Patience, Turn};
+use housekeeping::House;
+use lock_wait::{Patience, Turn};
 
 /// What to run.
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ use sys::{
 };
 use tracing::debug;
 
-use crate::itself::Itself;
+use crate::loop_detector::Itself;
 
 /// The sockets.
 #[derive(Debug, Default)]

@@ -16,8 +16,8 @@ use tracing::debug;
 
 use crate::{
     key_server::{
-        admission::Admission,
-        talk::{self, Terms},
+        connection_limit::Admission,
+        exchange::{self, Terms},
     },
     panics::{Panics, Part},
     server::{KeyExchange, Server},
@@ -139,12 +139,12 @@ impl Desk {
         tokio::spawn(async move {
             let _witness = witness;
             let outcome = tokio::select! {
-                outcome = talk::serve(stream, &terms, &place) => outcome,
-                _ = eviction => Err(talk::Error::Evicted),
+                outcome = exchange::serve(stream, &terms, &place) => outcome,
+                _ = eviction => Err(exchange::Error::Evicted),
             };
             server.count_key_exchange(match &outcome {
                 Ok(()) => KeyExchange::Done,
-                Err(talk::Error::Evicted) => KeyExchange::Evicted,
+                Err(exchange::Error::Evicted) => KeyExchange::Evicted,
                 Err(_) => KeyExchange::Failed,
             });
             if let Err(error) = outcome {

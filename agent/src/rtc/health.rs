@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use contract::{RtcHealth, RtcReport};
 
-use super::{Error, Kernel, RtcPolicy, RtcReading, Shows, watch::Found};
+use super::{Error, Kernel, RtcPolicy, RtcReading, Shows, monitor::Found};
 
 /// A clock that gains or loses more than this is broken, parts per million: 17 s a day. Crystals of RTCs are made to 20
 /// ppm at room temperature, and lose up to 150 ppm at -40 °C.
@@ -111,7 +111,7 @@ fn capital(sentence: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtc::watch::{Look, tests::reading};
+    use crate::rtc::monitor::{Look, tests::reading};
 
     fn found(outcome: Result<RtcReading, Error>) -> Found {
         Found { last: Some(Look { outcome, at: Instant::now() }), ..Found::default() }

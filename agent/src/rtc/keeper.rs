@@ -10,7 +10,7 @@ use contract::RtcReport;
 
 use super::{
     Error, HardwareClock, RtcReading, health,
-    watch::{Found, Watch},
+    monitor::{Found, Watch},
 };
 use crate::{
     panics::{Panics, Part},
@@ -175,7 +175,7 @@ mod tests {
     use contract::RtcHealth;
 
     use super::*;
-    use crate::{host_root::HostRoot, rtc::watch::tests::reading, scratch::Scratch};
+    use crate::{host_root::HostRoot, rtc::monitor::tests::reading, scratch::Scratch};
 
     /// A clock that shows what it is set to. A write sets it right.
     #[derive(Clone)]

@@ -19,7 +19,7 @@ use super::{
     socket::{send_alone, send_traced},
     worker::{Pace, Port},
 };
-use crate::{auth::SivKey, itself::Itself, key_server::CookieKeys};
+use crate::{auth::SivKey, key_server::CookieKeys, loop_detector::Itself};
 
 /// What sealing needs.
 #[derive(Debug)]

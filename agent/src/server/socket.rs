@@ -18,7 +18,7 @@ use super::{
     departures::Leaving,
     memory::{Chance, ServerMemory},
 };
-use crate::itself::Itself;
+use crate::loop_detector::Itself;
 
 /// An open port of one family, and the table of its clients.
 #[derive(Debug)]

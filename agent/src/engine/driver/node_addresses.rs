@@ -7,7 +7,7 @@ use sys::interface::InterfaceAddress;
 use tracing::debug;
 
 use super::Rim;
-use crate::itself::Itself;
+use crate::loop_detector::Itself;
 
 /// What is known of this node's addresses.
 pub(super) struct Own {

@@ -14,22 +14,22 @@ use crate::{
     clock::{self, SystemClock},
     floor::{self, Floor},
     host_root::HostRoot,
-    itself::Itself,
     leap_table,
+    loop_detector::Itself,
     resolve::{Answer, Resolver},
     send_error::send_error,
     state::State,
 };
 
 mod carry_out;
-mod own;
-mod guard;
-mod proven;
+mod node_addresses;
+mod step_guard;
+mod proof;
 mod rival;
 
 use {
     carry_out::{Wanted, wanted},
-    own::Own,
+    node_addresses::Own,
     rival::Rivals,
 };
 

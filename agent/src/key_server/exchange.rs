@@ -14,7 +14,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
-    key_server::{CookieKeys, admission::Place},
+    key_server::{CookieKeys, connection_limit::Place},
     server::{Nonces, Ring},
 };
 
