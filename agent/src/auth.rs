@@ -17,17 +17,17 @@ mod key;
 mod session;
 mod siv;
 
-use exchange::{Exchanger, Pending};
+use exchange::{Exchanger, PendingExchange};
 pub(crate) use key::{Key, KeyFile};
 pub(crate) use session::Session;
 pub(crate) use siv::SivKey;
 
 /// The keys and sessions of all sources, and the proofs that are expected of answers.
-pub(crate) struct Proofs {
+pub(crate) struct Authenticator {
     directory: PathBuf,
     exchanger: Option<Exchanger>,
     /// Key exchanges that are under way.
-    exchanging: BTreeMap<SourceId, Pending>,
+    exchanging: BTreeMap<SourceId, PendingExchange>,
     key_files: BTreeMap<String, KeyFile>,
     sessions: BTreeMap<SourceId, Session>,
     /// The requests on their way: each one's source, and how its answer must be proven.
@@ -43,14 +43,14 @@ enum Expected {
 
 /// Why a datagram is not believed.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
+pub(crate) struct AuthFailure {
     /// The reason, for a reader.
     pub(crate) why: String,
     /// The source whose server does not accept its cookies any more.
     pub(crate) lost: Option<SourceId>,
 }
 
-impl Proofs {
+impl Authenticator {
     /// Uses the files in `directory`. Without `exchanger` there is no NTS.
     pub(crate) fn new(directory: &Path, exchanger: Option<Exchanger>) -> Self {
         Self {
@@ -103,17 +103,17 @@ impl Proofs {
     ///
     /// # Errors
     /// Why the datagram may not be believed.
-    pub(crate) fn verify(&mut self, request: RequestId, datagram: &[u8]) -> Result<(), Refused> {
+    pub(crate) fn verify(&mut self, request: RequestId, datagram: &[u8]) -> Result<(), AuthFailure> {
         let Some((source, expected)) = self.expected.get(&request) else { return Ok(()) };
         match expected {
             Expected::Mac(key) => ntp::mac::verify(datagram, key.id, key).map_err(|refusal| {
                 let why = format!("Its answers fail authentication (key {}): {refusal}.", key.id);
-                Refused { why, lost: None }
+                AuthFailure { why, lost: None }
             }),
             Expected::Seal(id) => {
                 let session = self.sessions.get_mut(source);
                 let opened = session.map_or(Err(nts::Refusal::OtherRequest), |s| s.open(datagram, id));
-                opened.map_err(|refusal| Refused {
+                opened.map_err(|refusal| AuthFailure {
                     why: format!("Its answers fail authentication (NTS): {refusal}."),
                     lost: (refusal == nts::Refusal::CookieUnknown).then_some(*source),
                 })
@@ -127,10 +127,10 @@ impl Proofs {
     }
 
     /// Begins a key exchange, unless one is under way. Returns false if that is not possible at all.
-    pub(crate) fn exchange(&mut self, question: exchange::Question) -> bool {
+    pub(crate) fn exchange(&mut self, request: exchange::ExchangeRequest) -> bool {
         let Some(exchanger) = &mut self.exchanger else { return false };
-        if self.exchanging.get(&question.source).is_none_or(Pending::is_over) {
-            self.exchanging.insert(question.source, exchanger.ask(question));
+        if self.exchanging.get(&request.source).is_none_or(PendingExchange::is_over) {
+            self.exchanging.insert(request.source, exchanger.request(request));
         }
         true
     }
@@ -176,9 +176,9 @@ mod tests {
     #[test]
     fn a_key_file_may_come_and_change_while_we_run() {
         let folder = Scratch::new();
-        let mut proofs = Proofs::new(folder.path(), None);
+        let mut authenticator = Authenticator::new(folder.path(), None);
         let auth = Auth::Key("web".to_owned());
-        let mut complete = |n| proofs.complete(RequestId(n), SOURCE, &auth, HEADER);
+        let mut complete = |n| authenticator.complete(RequestId(n), SOURCE, &auth, HEADER);
         let missing = complete(1).unwrap_err().unwrap();
         assert!(missing.starts_with("Key file web: ") && missing.contains("No such file"), "{missing}");
         fs::write(folder.path().join("web"), "7 AES128 HEX:000102030405060708090a0b0c0d0e0f\n").unwrap();
@@ -188,29 +188,29 @@ mod tests {
         let second = complete(3).unwrap();
         assert_eq!((second.len(), &second[48..52]), (72, &[0, 0, 0, 8][..]));
         // The answer to a request is proven with the key that signed the request.
-        assert_eq!(proofs.verify(RequestId(2), &first), Ok(()));
-        assert_eq!(proofs.verify(RequestId(3), &second), Ok(()));
-        let why = proofs.verify(RequestId(3), &first).unwrap_err().why;
+        assert_eq!(authenticator.verify(RequestId(2), &first), Ok(()));
+        assert_eq!(authenticator.verify(RequestId(3), &second), Ok(()));
+        let why = authenticator.verify(RequestId(3), &first).unwrap_err().why;
         assert_eq!(
             why,
             "Its answers fail authentication (key 8): they are by another key, or of another type."
         );
-        proofs.close(RequestId(3));
-        assert_eq!(proofs.expected.len(), 1);
+        authenticator.close(RequestId(3));
+        assert_eq!(authenticator.expected.len(), 1);
     }
 
     #[test]
     fn without_an_exchange_nothing_is_sent() {
-        let mut proofs = Proofs::new(Path::new("/nowhere"), None);
+        let mut authenticator = Authenticator::new(Path::new("/nowhere"), None);
         let auth = Auth::Nts { ca: None, port: 4460 };
-        assert_eq!(proofs.complete(RequestId(1), SOURCE, &auth, HEADER), Err(None));
+        assert_eq!(authenticator.complete(RequestId(1), SOURCE, &auth, HEADER), Err(None));
     }
 
     #[test]
     fn without_proof_asked_for_all_is_as_it_was() {
-        let mut proofs = Proofs::new(Path::new("/nowhere"), None);
+        let mut authenticator = Authenticator::new(Path::new("/nowhere"), None);
         let request = packet::client_request(NtpTimestamp(5));
-        assert_eq!(proofs.complete(RequestId(1), SOURCE, &Auth::None, request), Ok(request.to_vec()));
-        assert_eq!(proofs.verify(RequestId(1), b"anything"), Ok(()));
+        assert_eq!(authenticator.complete(RequestId(1), SOURCE, &Auth::None, request), Ok(request.to_vec()));
+        assert_eq!(authenticator.verify(RequestId(1), b"anything"), Ok(()));
     }
 }

@@ -18,12 +18,12 @@ use crate::{
     assemble,
     boot::usable::Usable,
     clock::{self, SystemClock},
-    engine::{self, Order, Orders, Sink},
+    engine::{self, EngineCommand, EngineHandle, Sink},
     floor::{self, Floor},
     host_root::HostRoot,
     load::{self, Candidate},
-    lock::{Lock, Taken},
-    report::Journal,
+    lock::{Lock, TryLock},
+    report::Reporter,
     rtc::{self, HardwareClock},
     state::{Booted, State},
     suspects::Suspects,
@@ -62,7 +62,7 @@ pub(crate) enum Outcome {
 const RTC_TOLERANCE: f64 = 3_660.0;
 
 /// Interval between two looks at the progress.
-const LOOK: Duration = Duration::from_millis(100);
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Boot {
     /// Runs the boot. Afterwards the lock is free again.
@@ -72,9 +72,9 @@ impl Boot {
     pub(crate) fn run(self) -> io::Result<Outcome> {
         let state = Arc::new(State::open(&self.agent.state_directory, &self.boot_id));
         let lock = match Lock::try_take(&self.agent.state_directory, "timesync-agent boot") {
-            Ok(Taken::Ours(lock)) => lock,
-            Ok(Taken::Theirs(holder)) => {
-                say(&format!("{holder} runs already and looks after the clock: nothing to do."));
+            Ok(TryLock::Ours(lock)) => lock,
+            Ok(TryLock::Theirs(holder)) => {
+                print_line(&format!("{holder} runs already and looks after the clock: nothing to do."));
                 // Then kubelet has started this program.
                 if state.booted().is_none() {
                     state.save_booted(Booted::Began);
@@ -82,64 +82,68 @@ impl Boot {
                 return Ok(Outcome::HandedOver);
             }
             Err(error) => {
-                say(&format!("The state folder cannot be used, so nothing is known of this node: {error}."));
+                print_line(&format!(
+                    "The state folder cannot be used, so nothing is known of this node: {error}."
+                ));
                 return Ok(Outcome::FloorOnly);
             }
         };
         if let Some(why) = done_before(&state) {
-            say(why);
+            print_line(why);
             state.save_booted(Booted::Done);
             return Ok(Outcome::Synchronized);
         }
         state.save_booted(Booted::Began);
-        let outcome = self.set_right(&state, &lock)?;
+        let outcome = self.synchronize(&state, &lock)?;
         if matches!(outcome, Outcome::Synchronized | Outcome::FloorOnly) {
             state.save_booted(Booted::Done);
         }
         Ok(outcome)
     }
 
-    fn set_right(mut self, state: &Arc<State>, lock: &Lock) -> io::Result<Outcome> {
+    fn synchronize(mut self, state: &Arc<State>, lock: &Lock) -> io::Result<Outcome> {
         let Some(candidate) = self.profile.take().or_else(|| last_good(state)) else {
-            say("No profile is known: no clock is touched.");
+            print_line("No profile is known: no clock is touched.");
             return Ok(Outcome::FloorOnly);
         };
         let name = &candidate.name;
         if candidate.checked.mode() == Mode::Observe {
-            say(&format!("Profile {name} only observes: the clock is not touched."));
+            print_line(&format!("Profile {name} only observes: the clock is not touched."));
             return Ok(Outcome::FloorOnly);
         }
         let may_set = clock::may_set();
-        self.look_at_rtc(state);
+        self.record_rtc(state);
         if may_set {
-            say(&floor_line(floor::raise(state, &mut SystemClock::default())));
+            print_line(&floor_line(floor::raise(state, &mut SystemClock::default())));
         } else {
-            say("No right to set the clock (CAP_SYS_TIME): it is only measured.");
+            print_line("No right to set the clock (CAP_SYS_TIME): it is only measured.");
         }
         let config = assemble::engine_config(&candidate.checked, may_set);
         let Usable { left_out, config } = usable::with_keys_in(config, &self.agent.keys_directory);
-        left_out.iter().for_each(|line| say(line));
+        left_out.iter().for_each(|line| print_line(line));
         let Some(config) = config else {
-            say("No upstream can be used before the agent runs: there is no more than the last known time.");
+            print_line(
+                "No upstream can be used before the agent runs: there is no more than the last known time.",
+            );
             return Ok(Outcome::FloorOnly);
         };
         let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
-        say(&format!("Profile {name} runs; asked: {}.", names.join(", ")));
+        print_line(&format!("Profile {name} runs; asked: {}.", names.join(", ")));
         let synchronized = self.steer(config, &candidate, state, lock)?;
         Ok(if may_set || synchronized != Outcome::Synchronized { synchronized } else { Outcome::FloorOnly })
     }
 
     /// Records what the RTC shows before the clock is moved or a time is saved: later it could not be seen that the RTC
     /// had lost its time.
-    fn look_at_rtc(&self, state: &State) {
+    fn record_rtc(&self, state: &State) {
         let host = HostRoot::new(self.agent.host_root.clone());
         let at_boot = match HardwareClock::new(self.agent.rtc_device.clone(), host, None).read() {
             Ok(reading) => state.rtc_at_boot(Some(reading.wall())),
             Err(rtc::Error::LostTime) => state.rtc_at_boot(None),
-            Err(error) => return say(&format!("Of the RTC nothing is known: {error}.")),
+            Err(error) => return print_line(&format!("Of the RTC nothing is known: {error}.")),
         };
         if at_boot.lost(RTC_TOLERANCE) {
-            say("The RTC has lost its time.");
+            print_line("The RTC has lost its time.");
         }
     }
 
@@ -152,40 +156,40 @@ impl Boot {
         lock: &Lock,
     ) -> io::Result<Outcome> {
         let disciplines = config.mode == ntp::Mode::Discipline;
-        let journal = Arc::new(Journal::new("", self.boot_id.clone(), String::new()));
-        let view = Box::new(View(Arc::clone(&journal)));
+        let reporter = Arc::new(Reporter::new("", self.boot_id.clone(), String::new()));
+        let sink = Box::new(SnapshotSink(Arc::clone(&reporter)));
         let host = HostRoot::new(self.agent.host_root.clone());
         let suspects = Arc::new(Suspects::new());
-        let (orders, engine) = engine::start(
+        let (handle, engine) = engine::start(
             Arc::clone(state),
             &self.agent.keys_directory,
             &host,
             suspects,
             Arc::default(),
-            view,
+            sink,
         )?;
-        orders.give(Order::Run(config, assemble::restrict_table(candidate.checked.access())));
+        handle.send(EngineCommand::Run(config, assemble::restrict_table(candidate.checked.access())));
         let deadline = Instant::now() + self.timeout;
-        let mut told = Told::default();
+        let mut printed = Printed::default();
         let outcome = loop {
-            thread::sleep(LOOK);
-            told.tell(&journal);
-            if journal.synchronized() {
-                if disciplines && journal.knows_true_time() {
+            thread::sleep(CHECK_INTERVAL);
+            printed.print_changes(&reporter);
+            if reporter.synchronized() {
+                if disciplines && reporter.knows_true_time() {
                     state.save_time(clock::now().wall);
                 }
                 break Outcome::Synchronized;
             }
             if lock.is_wanted() {
-                say("An agent waits: it goes on.");
+                print_line("An agent waits: it goes on.");
                 break Outcome::HandedOver;
             }
             if signal::stop_requested() {
-                say("Told to stop.");
+                print_line("Told to stop.");
                 break Outcome::TimedOut;
             }
             if Instant::now() >= deadline {
-                say(&format!("Not synchronised within {} s; giving up.", self.timeout.as_secs()));
+                print_line(&format!("Not synchronised within {} s; giving up.", self.timeout.as_secs()));
                 break Outcome::TimedOut;
             }
             if engine.is_finished() {
@@ -193,16 +197,16 @@ impl Boot {
             }
         };
         if outcome == Outcome::Synchronized {
-            say(&right_line(&journal, disciplines));
+            print_line(&synchronized_line(&reporter, disciplines));
         }
-        end(&orders, engine)?;
+        end(&handle, engine)?;
         Ok(outcome)
     }
 }
 
 /// Makes the engine stop: it leaves the clock in a safe state and saves what it measured.
-fn end(orders: &Orders, engine: JoinHandle<()>) -> io::Result<()> {
-    orders.give(Order::Stop);
+fn end(handle: &EngineHandle, engine: JoinHandle<()>) -> io::Result<()> {
+    handle.send(EngineCommand::Stop);
     engine.join().map_err(|_| io::Error::other("the engine ended by itself"))
 }
 
@@ -222,7 +226,7 @@ fn last_good(state: &State) -> Option<Candidate> {
     match load::candidate(name, text) {
         Ok(candidate) => Some(candidate),
         Err(error) => {
-            say(&format!("The profile on disk cannot be used: {error}."));
+            print_line(&format!("The profile on disk cannot be used: {error}."));
             None
         }
     }
@@ -246,8 +250,8 @@ fn floor_line(floor: Floor) -> String {
     }
 }
 
-fn right_line(journal: &Journal, disciplines: bool) -> String {
-    let clock = journal.report().clock;
+fn synchronized_line(reporter: &Reporter, disciplines: bool) -> String {
+    let clock = reporter.report().clock;
     let offset = clock.offset.map_or_else(|| "unknown".to_owned(), approximately);
     if disciplines {
         format!("The clock is synchronised, offset {offset}. {}.", clock.message)
@@ -258,59 +262,59 @@ fn right_line(journal: &Journal, disciplines: bool) -> String {
 
 /// How much of the clock's state was printed.
 #[derive(Debug, Default)]
-struct Told {
+struct Printed {
     message: String,
     transition: u64,
 }
 
-impl Told {
-    fn tell(&mut self, journal: &Journal) {
-        let report = journal.report();
+impl Printed {
+    fn print_changes(&mut self, reporter: &Reporter) {
+        let report = reporter.report();
         for transition in report.transitions.iter().filter(|next| next.number > self.transition) {
-            say(&format!("{}.", transition.message));
+            print_line(&format!("{}.", transition.message));
         }
         self.transition = report.transitions.last().map_or(0, |last| last.number);
         if report.clock.message != self.message && !report.clock.synchronized {
-            say(&format!("{}.", report.clock.message));
+            print_line(&format!("{}.", report.clock.message));
         }
         self.message = report.clock.message;
     }
 }
 
 /// Stores the engine's snapshot.
-struct View(Arc<Journal>);
+struct SnapshotSink(Arc<Reporter>);
 
-impl Sink for View {
+impl Sink for SnapshotSink {
     fn publish(&mut self, snapshot: Option<Snapshot>, transitions: &[Transition], _: Served) {
         self.0.engine(clock::now().wall, snapshot, transitions);
     }
 }
 
 /// Prints a line for a reader of the pod's log, or of the console.
-pub(crate) fn say(line: &str) {
+pub(crate) fn print_line(line: &str) {
     println!("boot: {line}");
 }
 
 /// Waits up to `limit` for an agent, which would take the lock. Returns true if none came; false if an agent holds or
 /// wants the lock, or if a signal asks this program to stop.
-pub(crate) fn nobody_comes(state_directory: &Path, limit: Duration) -> bool {
+pub(crate) fn no_agent_within(state_directory: &Path, limit: Duration) -> bool {
     let begin = Instant::now();
     while begin.elapsed() < limit {
         if signal::stop_requested() {
             return false;
         }
         match Lock::try_take(state_directory, "timesync-agent boot, which looks for an agent") {
-            Ok(Taken::Theirs(_)) => return false,
-            Ok(Taken::Ours(lock)) if lock.is_wanted() => return false,
-            Ok(Taken::Ours(_)) | Err(_) => {}
+            Ok(TryLock::Theirs(_)) => return false,
+            Ok(TryLock::Ours(lock)) if lock.is_wanted() => return false,
+            Ok(TryLock::Ours(_)) | Err(_) => {}
         }
-        thread::sleep(WAIT.min(limit.saturating_sub(begin.elapsed())));
+        thread::sleep(AGENT_CHECK_INTERVAL.min(limit.saturating_sub(begin.elapsed())));
     }
     true
 }
 
 /// Interval between two looks for an agent.
-const WAIT: Duration = Duration::from_secs(1);
+const AGENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -367,12 +371,12 @@ mod tests {
     #[test]
     fn an_agent_that_runs_is_left_alone() {
         let folder = Scratch::new();
-        let Ok(Taken::Ours(lock)) = Lock::try_take(folder.path(), "timesync-agent run") else { panic!() };
+        let Ok(TryLock::Ours(lock)) = Lock::try_take(folder.path(), "timesync-agent run") else { panic!() };
         assert_eq!(boot(&folder).unwrap(), Outcome::HandedOver);
         let state = State::open(folder.path(), "b");
         assert_eq!(state.booted(), Some(Booted::Began), "that it was started is known all the same");
-        assert!(!nobody_comes(folder.path(), Duration::from_secs(3600)));
+        assert!(!no_agent_within(folder.path(), Duration::from_secs(3600)));
         drop(lock);
-        assert!(nobody_comes(folder.path(), Duration::from_millis(1)));
+        assert!(no_agent_within(folder.path(), Duration::from_millis(1)));
     }
 }

@@ -67,7 +67,7 @@ enum Error {
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Kubelet starts a pod within seconds of seeing its manifest. On a busy node it takes longer.
-const PATIENCE: Duration = Duration::from_secs(120);
+const KUBELET_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The file in the state folder with which the pod's program runs.
 const CONFIG: &str = "boot.toml";
@@ -91,7 +91,7 @@ impl BootPodKeeper {
     }
 
     /// Brings the files into the desired state; none if there is nothing new to report.
-    pub(crate) fn look(&mut self, now: Instant) -> Option<BootReport> {
+    pub(crate) fn reconcile(&mut self, now: Instant) -> Option<BootReport> {
         if self.looked.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL) {
             return None;
         }
@@ -147,7 +147,8 @@ impl BootPodKeeper {
         self.program.install()?;
         put(&self.state_directory.join(CONFIG), &self.config)?;
         let path = folder.join(manifest::NAME);
-        if !matches!(manifest::found(&path)?, manifest::Found::Ours(text) if text == self.manifest) {
+        if !matches!(manifest::found(&path)?, manifest::ExistingManifest::Ours(text) if text == self.manifest)
+        {
             // Recorded before the manifest is written, so that it is found again, whatever the next configuration says.
             self.state.save_manifest_folder(&self.orders.manifest_directory);
             put(&path, &self.manifest)?;
@@ -155,7 +156,7 @@ impl BootPodKeeper {
             self.installed = None;
         }
         let since = *self.installed.get_or_insert(now);
-        let waited = now.saturating_duration_since(since) >= PATIENCE;
+        let waited = now.saturating_duration_since(since) >= KUBELET_TIMEOUT;
         Ok(if waited && self.state.booted().is_none() {
             format!(
                 "the manifest is in {}, but kubelet has not started it: is this its staticPodPath?",
@@ -191,13 +192,13 @@ impl BootPodKeeper {
         let Ok(folder) = self.folder(folder) else { return Ok(()) };
         let path = folder.join(manifest::NAME);
         match manifest::found(&path) {
-            Ok(manifest::Found::Ours(_)) => {
+            Ok(manifest::ExistingManifest::Ours(_)) => {
                 take_away(&path)?;
                 info!(path = %path.display(), "Manifest for the next boot removed");
                 Ok(())
             }
             // A file of another owner is not the one to be removed.
-            Ok(manifest::Found::Nothing) | Err(Error::Foreign(_)) => Ok(()),
+            Ok(manifest::ExistingManifest::Nothing) | Err(Error::Foreign(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -77,12 +77,12 @@ Of a name with several addresses each is asked until one answers. Exit code 0 on
     },
     /// Show how right this node's clock is, as the running agent knows it
     #[command(after_help = "Exit code 0 if the clock is synchronised, 1 if not, or if no agent answers.")]
-    Status(View),
+    Status(AgentAddress),
     /// Show every upstream, as the running agent sees it
     #[command(after_help = "\
 Marks: * selected, + combined, - agrees and is not needed, x falseticker, ? unreachable or not usable,
 ~ no majority. Exit code 0 if one is selected.")]
-    Sources(View),
+    Sources(AgentAddress),
     /// Ask the running agent over its local socket whether it is alive; for probes
     #[command(after_help = "\
 Examples:
@@ -109,7 +109,7 @@ Exit code 0 if the clock was read, or written and verified; 1 if not.")]
 
 /// Where the running agent is found.
 #[derive(Debug, Args)]
-pub(crate) struct View {
+pub(crate) struct AgentAddress {
     /// The running agent's file: its socket, address and token are taken from there
     #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
     config: PathBuf,
@@ -139,8 +139,8 @@ impl Cli {
             Command::Run(run) => run.act().map(|()| true)?,
             Command::Check { file } => check::act(&file),
             Command::Query { host } => query::act(&host)?,
-            Command::Status(view) => status::act(&view)?,
-            Command::Sources(view) => sources::act(&view)?,
+            Command::Status(running) => status::act(&running)?,
+            Command::Sources(running) => sources::act(&running)?,
             Command::Healthy(healthy) => healthy::act(&healthy)?,
             Command::Rtc(rtc) => rtc.act()?,
         };

@@ -10,14 +10,14 @@ use std::{
 };
 
 use ntp::{Reason, Snapshot};
-use sys::shared::Shared;
+use sys::shared::SharedFile;
 
 use crate::{exposure, host_root::HostRoot};
 
 /// The mapped segment.
 #[derive(Debug)]
 pub(crate) struct ClockBound {
-    segment: Shared,
+    segment: SharedFile,
 }
 
 /// Why there is no segment.
@@ -67,7 +67,7 @@ impl ClockBound {
             }
             remove_foreign(path).map_err(failed)?;
         }
-        let segment = Shared::open(path).map_err(|error| failed(io::Error::other(error)))?;
+        let segment = SharedFile::open(path).map_err(|error| failed(io::Error::other(error)))?;
         let size = size_of::<sys::shared::ClockBound>() as u32;
         let usable = [&segment.magic[0], &segment.magic[1]].map(|word| word.load(Ordering::Relaxed)) == MAGIC
             && segment.size.load(Ordering::Relaxed) == size
@@ -301,7 +301,7 @@ mod tests {
             status: if number.is_multiple_of(2) { Status::Synchronized } else { Status::FreeRunning },
         };
         writer.write(bound(0));
-        let reader = Shared::open(&path).unwrap();
+        let reader = SharedFile::open(&path).unwrap();
         let over = AtomicBool::new(false);
         let begun = AtomicU32::new(0);
         thread::scope(|scope| {

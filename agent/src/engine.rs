@@ -1,7 +1,7 @@
 //! The I/O around the pure engine: one thread with one event loop on `poll`. Every clock reading, every request's
-//! socket and every action is here. Orders come in by a channel; snapshots and transitions go out to a [`Sink`].
+//! socket and every action is here. Commands come in by a channel; snapshots and transitions go out to a [`Sink`].
 //!
-//! With `--engine-only` there are no orders, and the poll set has only the sockets, so that a simulator can run the
+//! With `--engine-only` there are no commands, and the poll set has only the sockets, so that a simulator can run the
 //! loop.
 use std::{
     io,
@@ -18,12 +18,12 @@ use tracing::warn;
 
 use crate::{
     auth::{
-        Proofs,
+        Authenticator,
         exchange::{self, Exchanger},
     },
     host_root::HostRoot,
-    loop_detector::Itself,
-    resolve::{Answer, Resolver},
+    loop_detector::LoopDetector,
+    resolve::{Resolved, Resolver},
     server::{ServeConfig, ServerSocket},
     state::State,
     suspects::Suspects,
@@ -35,7 +35,7 @@ mod requests;
 mod driver;
 
 use clock_watch::ClockWatch;
-use driver::Rim;
+use driver::Driver;
 
 /// The receiver of the engine's results.
 pub(crate) trait Sink: Send {
@@ -44,39 +44,39 @@ pub(crate) trait Sink: Send {
     fn publish(&mut self, snapshot: Option<Snapshot>, transitions: &[Transition], served: Served);
 }
 
-/// Orders to the event loop.
+/// Commands to the event loop.
 #[derive(Debug)]
-pub(crate) enum Order {
+pub(crate) enum EngineCommand {
     /// Run this configuration from now on, and ignore the addresses that the table says to ignore.
     Run(ntp::Config, RestrictTable),
     /// Stop steering: leave the clock in a safe state, and ask no upstream.
-    Rest,
+    StopSteering,
     /// A name was looked up.
-    Resolved(Answer),
+    Resolved(Resolved),
     /// A key exchange has ended.
-    Exchanged(Box<exchange::Answer>),
+    Exchanged(Box<exchange::ExchangeResult>),
     /// Leave the clock in a safe state, and end.
     Stop,
 }
 
-/// Sends orders to the event loop.
+/// Sends commands to the event loop.
 #[derive(Clone, Debug)]
-pub(crate) struct Orders {
-    sender: mpsc::Sender<Order>,
+pub(crate) struct EngineHandle {
+    sender: mpsc::Sender<EngineCommand>,
     waker: Arc<Waker>,
 }
 
-impl Orders {
-    /// Sends an order. It is lost if the loop has ended.
-    pub(crate) fn give(&self, order: Order) {
-        if self.sender.send(order).is_ok() {
+impl EngineHandle {
+    /// Sends a command. It is lost if the loop has ended.
+    pub(crate) fn send(&self, command: EngineCommand) {
+        if self.sender.send(command).is_ok() {
             self.waker.wake();
         }
     }
 }
 
 /// Starts the event loop in a thread of its own. Keys are files in `keys`, `host` has its table of leap seconds, and
-/// `itself` is what the agent's own server knows.
+/// `loop_detector` is what the agent's own server knows.
 ///
 /// # Errors
 /// If there is no thread, no descriptor or no random number.
@@ -85,24 +85,25 @@ pub(crate) fn start(
     keys: &Path,
     host: &HostRoot,
     suspects: Arc<Suspects>,
-    itself: Arc<Itself>,
+    loop_detector: Arc<LoopDetector>,
     sink: Box<dyn Sink>,
-) -> io::Result<(Orders, JoinHandle<()>)> {
+) -> io::Result<(EngineHandle, JoinHandle<()>)> {
     let waker = Arc::new(Waker::new().map_err(io::Error::other)?);
     let (sender, receiver) = mpsc::channel();
-    let orders = Orders { sender, waker: Arc::clone(&waker) };
-    let back = orders.clone();
-    let resolver = Resolver::new(move |answer| back.give(Order::Resolved(answer)));
-    let back = orders.clone();
-    let exchanged = move |answer| back.give(Order::Exchanged(Box::new(answer)));
-    let proofs = Proofs::new(keys, Some(Exchanger::new(resolver.clone(), exchanged)));
-    let mut rim = Rim::new(state, proofs, host, Some(sink), Some(resolver)).map_err(io::Error::other)?;
-    rim.serve_beside(itself);
-    rim.watch_clock(ClockWatch::new());
-    rim.watch_for_rivals(suspects);
+    let handle = EngineHandle { sender, waker: Arc::clone(&waker) };
+    let back = handle.clone();
+    let resolver = Resolver::new(move |answer| back.send(EngineCommand::Resolved(answer)));
+    let back = handle.clone();
+    let exchanged = move |answer| back.send(EngineCommand::Exchanged(Box::new(answer)));
+    let authenticator = Authenticator::new(keys, Some(Exchanger::new(resolver.clone(), exchanged)));
+    let mut driver =
+        Driver::new(state, authenticator, host, Some(sink), Some(resolver)).map_err(io::Error::other)?;
+    driver.attach_server(loop_detector);
+    driver.watch_clock(ClockWatch::new());
+    driver.watch_for_rivals(suspects);
     let engine = thread::Builder::new().name("engine".to_owned()).stack_size(STACK);
-    let thread = engine.spawn(move || obey(&mut rim, &receiver, &waker))?;
-    Ok((orders, thread))
+    let thread = engine.spawn(move || run_loop(&mut driver, &receiver, &waker))?;
+    Ok((handle, thread))
 }
 
 /// Stack size, octets. The deepest call is a log line. The default would be eight times as large.
@@ -129,45 +130,45 @@ pub(crate) fn run_alone(
     host: &HostRoot,
     mut server: Option<OwnServer>,
 ) -> Result<(), sys::Error> {
-    let mut rim = Rim::new(state, Proofs::new(keys, None), host, None, None)?;
+    let mut driver = Driver::new(state, Authenticator::new(keys, None), host, None, None)?;
     if let Some(server) = &server {
-        rim.serve_beside(server.socket.itself());
+        driver.attach_server(server.socket.loop_detector());
     }
-    rim.run(config, rules.clone());
+    driver.run(config, rules.clone());
     while !signal::stop_requested() {
-        rim.wake_up();
-        let ready = rim.wait(server.as_ref().map(|server| server.socket.as_fd()), None);
+        driver.wake_up();
+        let ready = driver.wait(server.as_ref().map(|server| server.socket.as_fd()), None);
         if ready.other
             && let Some(OwnServer { socket, config }) = &mut server
         {
-            config.rules = rules.for_upstreams(&rim.upstreams());
-            if let Err(error) = socket.serve_one(config, &rim.served()) {
+            config.rules = rules.for_upstreams(&driver.upstreams());
+            if let Err(error) = socket.serve_one(config, &driver.served()) {
                 warn!(%error, "Server socket broke; time is no longer served");
                 server = None;
             }
         }
-        rim.receive(&ready.requests);
+        driver.receive(&ready.requests);
     }
-    rim.rest();
+    driver.stop_steering();
     Ok(())
 }
 
-/// Runs the loop until an order to stop.
-fn obey(rim: &mut Rim, orders: &mpsc::Receiver<Order>, waker: &Waker) {
+/// Runs the loop until a command to stop.
+fn run_loop(driver: &mut Driver, commands: &mpsc::Receiver<EngineCommand>, waker: &Waker) {
     loop {
         waker.clear();
-        for order in orders.try_iter() {
-            match order {
-                Order::Run(config, rules) => rim.run(config, rules),
-                Order::Rest => rim.rest(),
-                Order::Resolved(answer) => rim.resolved(answer),
-                Order::Exchanged(answer) => rim.exchanged(*answer),
-                Order::Stop => return rim.rest(),
+        for command in commands.try_iter() {
+            match command {
+                EngineCommand::Run(config, rules) => driver.run(config, rules),
+                EngineCommand::StopSteering => driver.stop_steering(),
+                EngineCommand::Resolved(answer) => driver.resolved(answer),
+                EngineCommand::Exchanged(answer) => driver.exchanged(*answer),
+                EngineCommand::Stop => return driver.stop_steering(),
             }
         }
-        rim.wake_up();
-        let ready = rim.wait(Some(waker.as_fd()), Some(HEARTBEAT));
-        rim.receive(&ready.requests);
+        driver.wake_up();
+        let ready = driver.wait(Some(waker.as_fd()), Some(HEARTBEAT));
+        driver.receive(&ready.requests);
     }
 }
 

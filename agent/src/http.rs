@@ -15,7 +15,7 @@ use timesync_http::{Caller, Gate, Limits};
 use tokio::time;
 use tracing::info;
 
-use crate::{liveness::Liveness, metrics::Metrics, report::Journal, server::Server};
+use crate::{liveness::Liveness, metrics::Metrics, report::Reporter, server::Server};
 
 mod local;
 mod port;
@@ -24,7 +24,7 @@ mod port;
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// The report.
-    pub(crate) journal: Arc<Journal>,
+    pub(crate) reporter: Arc<Reporter>,
     /// The metrics.
     pub(crate) metrics: Arc<Metrics>,
     /// The server, with its counters.
@@ -37,7 +37,7 @@ pub(crate) struct Shared {
 
 /// Serves the local `socket`, and `address` if there is one, without end.
 pub(crate) async fn serve(address: Option<SocketAddr>, socket: PathBuf, shared: Arc<Shared>) {
-    let (journal, gate) = (Arc::clone(&shared.journal), shared.gate.clone());
+    let (reporter, gate) = (Arc::clone(&shared.reporter), shared.gate.clone());
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
@@ -47,7 +47,7 @@ pub(crate) async fn serve(address: Option<SocketAddr>, socket: PathBuf, shared: 
     let local = local::serve(socket, router.clone());
     let port = async {
         if let Some(address) = address {
-            let listener = port::open(address, &journal).await;
+            let listener = port::open(address, &reporter).await;
             info!(%address, "HTTP is served");
             timesync_http::serve(listener, router, limits(gate.is_some()), gate).await;
         }
@@ -64,8 +64,11 @@ fn limits(has_token: bool) -> Limits {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    match shared.metrics.text(&shared.journal.report(), &shared.journal.conflicts(), shared.server.counters())
-    {
+    match shared.metrics.text(
+        &shared.reporter.report(),
+        &shared.reporter.conflicts(),
+        shared.server.counters(),
+    ) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
@@ -82,7 +85,7 @@ async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
 /// The agent is ready if it does what it was told to do. That includes `none`: otherwise no rollout of the agents would
 /// end on nodes without a policy.
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
-    let report = shared.journal.report();
+    let report = shared.reporter.report();
     if !shared.liveness.is_alive() {
         (StatusCode::SERVICE_UNAVAILABLE, "the engine's loop stands still\n").into_response()
     } else if report.profile.is_none() && report.assignment != Assignment::None {
@@ -104,11 +107,11 @@ async fn status(
         Ok(parsed) => parsed,
         Err(message) => return (StatusCode::BAD_REQUEST, message).into_response(),
     };
-    let mut sequence = shared.journal.sequence();
+    let mut sequence = shared.reporter.sequence();
     // If the number is not the present one, it is from an earlier instance or has passed. In both cases there is news.
     let news = sequence.wait_for(|now| after != Some(*now));
     let _ = time::timeout(wait, news).await;
-    let report = shared.journal.report();
+    let report = shared.reporter.report();
     // `timesync-agent status` shows the whole report. The operator accepts only what is within the limits.
     let report = if matches!(caller, Caller::Local) { report } else { within_limits(report) };
     Json(report).into_response()
@@ -144,11 +147,11 @@ fn parse_query(query: &[(String, String)]) -> Result<(Option<u64>, Duration), St
 fn authorize(caller: Caller, has_token: bool) -> Result<(), (StatusCode, &'static str)> {
     match caller {
         Caller::Local | Caller::Proven => Ok(()),
-        Caller::Stranger(_) if has_token => {
+        Caller::Unproven(_) if has_token => {
             Err((StatusCode::UNAUTHORIZED, "a proof of the token is needed (docs/agent.md, \"HTTP\")\n"))
         }
-        Caller::Stranger(peer) if peer.ip().to_canonical().is_loopback() => Ok(()),
-        Caller::Stranger(_) => Err((StatusCode::FORBIDDEN, "only from this machine: no token is set\n")),
+        Caller::Unproven(peer) if peer.ip().to_canonical().is_loopback() => Ok(()),
+        Caller::Unproven(_) => Err((StatusCode::FORBIDDEN, "only from this machine: no token is set\n")),
     }
 }
 
@@ -158,7 +161,7 @@ mod tests {
 
     #[test]
     fn callers() {
-        let stranger = |address: &str| Caller::Stranger(address.parse().unwrap());
+        let stranger = |address: &str| Caller::Unproven(address.parse().unwrap());
         let check = |caller, has_token, expected: Option<u16>| {
             let refused = authorize(caller, has_token).err().map(|(code, _)| code.as_u16());
             assert_eq!(refused, expected, "{caller:?} {has_token}");
@@ -184,9 +187,9 @@ mod tests {
             let why = "It does not answer; the name has another address. ".repeat(30);
             snapshot.sources.push(ntp::SourceSnapshot { id, name, why, ..source.clone() });
         }
-        let journal = Journal::new("0.0.0", "boot".to_owned(), "instance".to_owned());
-        journal.engine(snapshot.at, Some(snapshot), &[]);
-        let whole = journal.report();
+        let reporter = Reporter::new("0.0.0", "boot".to_owned(), "instance".to_owned());
+        reporter.engine(snapshot.at, Some(snapshot), &[]);
+        let whole = reporter.report();
         let sent = within_limits(whole.clone());
         let size = |report: &Report| serde_json::to_vec(report).unwrap().len();
         assert!(size(&whole) > contract::limits::LARGEST_REPORT, "{}", size(&whole));

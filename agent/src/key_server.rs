@@ -1,5 +1,5 @@
-//! The server of NTS key exchange (RFC 8915 §4), and the keeper of its keys. The profile's settings in; out: answers on
-//! its TCP port, cookie keys for the time server, and faults for the report.
+//! The server of NTS key exchange (RFC 8915 §4), and the supervisor of its port and keys. The profile's settings in;
+//! out: answers on its TCP port, cookie keys for the time server, and faults for the report.
 //!
 //! It runs beside the agent's other tasks. It checks its files every two seconds, so that a renewed certificate or a
 //! new set of cookie keys is used without a restart. A file that cannot be read changes nothing that runs. What a
@@ -42,11 +42,11 @@ pub(crate) struct KeyServing {
     pub(crate) cookie_keys: Option<String>,
     /// TCP port.
     pub(crate) port: u16,
-    /// The UDP port where time is served, if clients must be told.
+    /// The UDP port where time is served, if clients must know it.
     pub(crate) ntp_port: Option<u16>,
 }
 
-/// Passes the desired state to the keeper, and its faults to others.
+/// Passes the desired state to the supervisor, and its faults to others.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyServer {
     wanted: watch::Sender<Option<KeyServing>>,
@@ -76,16 +76,16 @@ impl KeyServer {
 
     /// Keeps the port and the keys as desired, until the task is dropped. Files are in `directory`, and keys of this
     /// agent in `state`. `server` gets the keys, and decides which clients may ask.
-    pub(crate) async fn keep(self, directory: PathBuf, state: Arc<State>, server: Arc<Server>) {
+    pub(crate) async fn run(self, directory: PathBuf, state: Arc<State>, server: Arc<Server>) {
         let mut wanted = self.wanted.subscribe();
         let panics = Arc::clone(&self.panics);
-        let mut keeper = Keeper { directory, state, server, panics, ready: None, port: None };
-        let mut ticks = time::interval(LOOK);
+        let mut supervisor = Supervisor { directory, state, server, panics, files: None, port: None };
+        let mut ticks = time::interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let serving = wanted.borrow_and_update().clone();
-            let outcome = keeper.look(serving.as_ref()).await;
-            self.tell(outcome.err().unwrap_or_default());
+            let outcome = supervisor.reconcile(serving.as_ref()).await;
+            self.set_trouble(outcome.err().unwrap_or_default());
             tokio::select! {
                 _ = ticks.tick() => {}
                 // This value has a sender itself, so the channel is never closed.
@@ -95,45 +95,45 @@ impl KeyServer {
     }
 
     /// Logs a change once.
-    fn tell(&self, trouble: String) {
-        let mut told = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if *told != trouble {
+    fn set_trouble(&self, trouble: String) {
+        let mut before = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *before != trouble {
             if !trouble.is_empty() {
                 warn!(why = %trouble, "Trouble with serving NTS, will try again");
             }
-            *told = trouble;
+            *before = trouble;
         }
     }
 }
 
 /// Interval at which files are checked, and a port is tried again.
-const LOOK: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-struct Keeper {
+struct Supervisor {
     directory: PathBuf,
     state: Arc<State>,
     server: Arc<Server>,
     panics: Arc<Panics>,
     /// What was last read, and for which settings.
-    ready: Option<Ready>,
+    files: Option<LoadedFiles>,
     port: Option<Port>,
 }
 
 /// Files that were read and are valid.
-struct Ready {
+struct LoadedFiles {
     serving: KeyServing,
     credentials: Credentials,
     cookie_keys: cookie_keys::Source,
 }
 
-impl Keeper {
+impl Supervisor {
     /// Brings port and keys into the desired state.
     ///
     /// # Errors
     /// The fault, for a reader. What runs goes on as far as it can.
-    async fn look(&mut self, wanted: Option<&KeyServing>) -> Result<(), String> {
+    async fn reconcile(&mut self, wanted: Option<&KeyServing>) -> Result<(), String> {
         let Some(wanted) = wanted else {
-            if self.ready.take().is_some() {
+            if self.files.take().is_some() {
                 self.port = None;
                 self.server.seal_with(None);
                 info!("NTS is no longer served");
@@ -141,7 +141,7 @@ impl Keeper {
             return Ok(());
         };
         let outcome = self.read(wanted);
-        let Some(ready) = &self.ready else { return outcome };
+        let Some(files) = &self.files else { return outcome };
         if self.port.as_ref().is_none_or(|port| port.number() != wanted.port || port.has_ended()) {
             // Closes the old port first: it may be the one that holds the new number.
             self.port = None;
@@ -150,9 +150,9 @@ impl Keeper {
             self.port = Some(port);
         }
         if let Some(port) = &self.port {
-            port.serve(exchange::Terms {
-                tls: ready.credentials.acceptor(),
-                cookie_keys: ready.cookie_keys.keys(),
+            port.serve(exchange::ExchangeSettings {
+                tls: files.credentials.acceptor(),
+                cookie_keys: files.cookie_keys.keys(),
                 ntp_port: wanted.ntp_port,
             });
         }
@@ -164,17 +164,17 @@ impl Keeper {
         let [certificate, private_key] =
             [&wanted.certificate, &wanted.private_key].map(|name| self.directory.join(name));
         let shared = wanted.cookie_keys.as_ref().map(|name| self.directory.join(name));
-        match &mut self.ready {
-            Some(ready) if ready.serving == *wanted => {
+        match &mut self.files {
+            Some(files) if files.serving == *wanted => {
                 let renewed =
-                    ready.credentials.refresh(&certificate, &private_key).map_err(certificate_trouble)?;
+                    files.credentials.refresh(&certificate, &private_key).map_err(certificate_trouble)?;
                 if renewed {
                     info!("Certificate for NTS read anew");
                 }
                 let changed =
-                    ready.cookie_keys.refresh(shared.as_deref(), &self.state).map_err(keys_trouble)?;
+                    files.cookie_keys.refresh(shared.as_deref(), &self.state).map_err(keys_trouble)?;
                 if changed {
-                    self.server.seal_with(Some(ready.cookie_keys.keys()));
+                    self.server.seal_with(Some(files.cookie_keys.keys()));
                 }
             }
             _ => {
@@ -183,7 +183,7 @@ impl Keeper {
                 let cookie_keys =
                     cookie_keys::Source::open(shared.as_deref(), &self.state).map_err(keys_trouble)?;
                 self.server.seal_with(Some(cookie_keys.keys()));
-                self.ready = Some(Ready { serving: wanted.clone(), credentials, cookie_keys });
+                self.files = Some(LoadedFiles { serving: wanted.clone(), credentials, cookie_keys });
             }
         }
         Ok(())

@@ -84,21 +84,21 @@ pub(crate) enum Origin {
 
 /// The content found, not judged yet. While it does not change, the conclusions do not change either.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct Observed {
     assignment: Assignment,
-    text: Option<FoundText>,
+    text: Option<ObservedText>,
 }
 
-impl Found {
+impl Observed {
     /// Returns true if it says that no policy selects this node.
-    pub(crate) fn says_nothing_is_to_run(&self) -> bool {
+    pub(crate) fn assigns_none(&self) -> bool {
         self.assignment == Assignment::None
     }
 }
 
 /// The file that the assignment names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum FoundText {
+enum ObservedText {
     Is(String),
     Missing,
     Unreadable(String),
@@ -110,12 +110,12 @@ pub(crate) struct Loaded {
     /// The annotation as last read.
     pub(crate) assignment: Assignment,
     /// The configuration that follows from it.
-    pub(crate) wanted: Result<Wanted, Error>,
+    pub(crate) wanted: Result<Desired, Error>,
 }
 
 /// What is to run.
 #[derive(Debug)]
-pub(crate) enum Wanted {
+pub(crate) enum Desired {
     /// No profile is assigned: keep the running one.
     Keep,
     /// No profile.
@@ -136,9 +136,11 @@ pub(crate) struct Candidate {
 }
 
 /// Reads the present content of `origin`.
-pub(crate) fn find(origin: &Origin) -> Found {
+pub(crate) fn observe(origin: &Origin) -> Observed {
     match origin {
-        Origin::File(path) => Found { assignment: Assignment::Unassigned, text: Some(FoundText::of(path)) },
+        Origin::File(path) => {
+            Observed { assignment: Assignment::Unassigned, text: Some(ObservedText::of(path)) }
+        }
         Origin::Watch(watch) => {
             // The kubelet swaps the link `..data` for all files at once. Through the link's target both files are of
             // one generation, even if a swap happens between the two reads.
@@ -147,15 +149,15 @@ pub(crate) fn find(origin: &Origin) -> Found {
             let value = read(&folder.join(&watch.assignment)).unwrap_or_default();
             let assignment = Assignment::from_annotation(&value);
             let text = match &assignment {
-                Assignment::Profile(name) => Some(FoundText::of(&folder.join(name.key()))),
+                Assignment::Profile(name) => Some(ObservedText::of(&folder.join(name.key()))),
                 Assignment::Unassigned | Assignment::None => None,
             };
-            Found { assignment, text }
+            Observed { assignment, text }
         }
     }
 }
 
-impl FoundText {
+impl ObservedText {
     fn of(path: &Path) -> Self {
         match read(path) {
             Ok(text) => Self::Is(text),
@@ -166,23 +168,23 @@ impl FoundText {
 }
 
 /// What follows from what was found at `origin`.
-pub(crate) fn judge(origin: &Origin, found: &Found) -> Loaded {
+pub(crate) fn evaluate(origin: &Origin, found: &Observed) -> Loaded {
     let wanted = match (origin, &found.assignment, &found.text) {
-        (Origin::Watch(_), Assignment::None, _) => Ok(Wanted::Nothing),
-        (_, _, Some(FoundText::Unreadable(why))) => Err(Error::Invalid(why.clone())),
-        (Origin::File(path), _, Some(FoundText::Is(text))) => {
-            local_profile(path, text).map(|candidate| Wanted::Profile(Box::new(candidate)))
+        (Origin::Watch(_), Assignment::None, _) => Ok(Desired::Nothing),
+        (_, _, Some(ObservedText::Unreadable(why))) => Err(Error::Invalid(why.clone())),
+        (Origin::File(path), _, Some(ObservedText::Is(text))) => {
+            local_profile(path, text).map(|candidate| Desired::Profile(Box::new(candidate)))
         }
-        (Origin::Watch(_), Assignment::Profile(name), Some(FoundText::Is(text))) => {
-            candidate(name.clone(), text.clone()).map(|candidate| Wanted::Profile(Box::new(candidate)))
+        (Origin::Watch(_), Assignment::Profile(name), Some(ObservedText::Is(text))) => {
+            candidate(name.clone(), text.clone()).map(|candidate| Desired::Profile(Box::new(candidate)))
         }
         (Origin::Watch(_), Assignment::Profile(name), _) => Err(Error::Missing(name.key())),
         (Origin::File(path), _, _) => Err(Error::Missing(path.display().to_string())),
-        (Origin::Watch(_), Assignment::Unassigned, _) => Ok(Wanted::Keep),
+        (Origin::Watch(_), Assignment::Unassigned, _) => Ok(Desired::Keep),
     };
     let assignment = match (origin, &wanted) {
         // The file assigns its own profile.
-        (Origin::File(_), Ok(Wanted::Profile(candidate))) => Assignment::Profile(candidate.name.clone()),
+        (Origin::File(_), Ok(Desired::Profile(candidate))) => Assignment::Profile(candidate.name.clone()),
         _ => found.assignment.clone(),
     };
     Loaded { assignment, wanted }
@@ -318,7 +320,7 @@ mod tests {
     const GOOD: &str = "[[upstreams]]\nname = \"a\"\nserver = \"192.0.2.1\"\n";
 
     fn load(origin: &Origin) -> Loaded {
-        judge(origin, &find(origin))
+        evaluate(origin, &observe(origin))
     }
 
     fn watch(folder: &Scratch) -> Origin {
@@ -335,9 +337,9 @@ mod tests {
             fs::write(folder.path().join(name), text).unwrap();
         }
         match load(&watch(&folder)).wanted {
-            Ok(Wanted::Keep) => "Keep".to_owned(),
-            Ok(Wanted::Nothing) => "Nothing".to_owned(),
-            Ok(Wanted::Profile(candidate)) => candidate.name.to_string(),
+            Ok(Desired::Keep) => "Keep".to_owned(),
+            Ok(Desired::Nothing) => "Nothing".to_owned(),
+            Ok(Desired::Profile(candidate)) => candidate.name.to_string(),
             Err(error) => format!("{}: {error}", error.reason()),
         }
     }
@@ -380,7 +382,7 @@ mod tests {
         std::os::unix::fs::symlink("..g1", folder.path().join("..data")).unwrap();
         // Files directly in the folder are not read.
         fs::write(folder.path().join("assignment"), "none").unwrap();
-        assert!(matches!(load(&watch(&folder)).wanted, Ok(Wanted::Profile(_))));
+        assert!(matches!(load(&watch(&folder)).wanted, Ok(Desired::Profile(_))));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) struct Lock {
 
 /// The result of a try.
 #[derive(Debug)]
-pub(crate) enum Taken {
+pub(crate) enum TryLock {
     /// This process holds the lock.
     Ours(Lock),
     /// This process holds it.
@@ -35,7 +35,7 @@ pub(crate) enum Taken {
 /// A process that wants the lock and does not have it yet. The first of several waits in the queue, where the holder
 /// can see it.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct LockWaiter {
     directory: PathBuf,
     who: String,
     queue: Option<File>,
@@ -49,7 +49,7 @@ const QUEUE: &str = "lock.queue";
 
 /// An older version gives way within a second to a process that waits, or an upgrade ends it. After this time the
 /// holder counts as an ordinary user's process, which must not block the agent for good.
-const PATIENCE: Duration = Duration::from_secs(60);
+const YIELD_TIMEOUT: Duration = Duration::from_secs(60);
 
 const UNSEEN: &str = "a process that this one cannot see (of another PID namespace)";
 
@@ -58,11 +58,11 @@ impl Lock {
     ///
     /// # Errors
     /// If the folder cannot be written, or its file system does not support locks.
-    pub(crate) fn try_take(directory: &Path, who: &str) -> io::Result<Taken> {
+    pub(crate) fn try_take(directory: &Path, who: &str) -> io::Result<TryLock> {
         match file::try_take(&directory.join(LOCK), &mut Search::default())? {
-            Attempt::Ours(file) => Ok(Taken::Ours(Self::signed(file, directory, who))),
-            Attempt::Theirs(holder) => Ok(Taken::Theirs(holder)),
-            Attempt::Unknown(_) => Ok(Taken::Theirs(UNSEEN.to_owned())),
+            Attempt::Ours(file) => Ok(TryLock::Ours(Self::signed(file, directory, who))),
+            Attempt::Theirs(holder) => Ok(TryLock::Theirs(holder)),
+            Attempt::Unknown(_) => Ok(TryLock::Theirs(UNSEEN.to_owned())),
         }
     }
 
@@ -95,7 +95,7 @@ impl Drop for Lock {
     }
 }
 
-impl Waiting {
+impl LockWaiter {
     /// Begins to want the lock of `directory`, as `who`.
     pub(crate) fn new(directory: &Path, who: &str) -> Self {
         Self {
@@ -111,7 +111,7 @@ impl Waiting {
     ///
     /// # Errors
     /// As [`Lock::try_take`].
-    pub(crate) fn try_take(&mut self) -> io::Result<Taken> {
+    pub(crate) fn try_take(&mut self) -> io::Result<TryLock> {
         let attempt = file::try_take(&self.directory.join(LOCK), &mut self.search)?;
         let holder = match attempt {
             Attempt::Ours(file) => return Ok(self.taken(file)),
@@ -119,7 +119,7 @@ impl Waiting {
                 self.unknown = None;
                 holder
             }
-            Attempt::Unknown(file) if self.unknown.is_some_and(|since| since.elapsed() >= PATIENCE) => {
+            Attempt::Unknown(file) if self.unknown.is_some_and(|since| since.elapsed() >= YIELD_TIMEOUT) => {
                 warn!(
                     "The lock of a process that cannot be seen is ignored: no program of this version has it"
                 );
@@ -136,12 +136,12 @@ impl Waiting {
         {
             self.queue = Some(file);
         }
-        Ok(Taken::Theirs(holder))
+        Ok(TryLock::Theirs(holder))
     }
 
-    fn taken(&mut self, file: File) -> Taken {
+    fn taken(&mut self, file: File) -> TryLock {
         self.queue = None;
-        Taken::Ours(Lock::signed(file, &self.directory, &self.who))
+        TryLock::Ours(Lock::signed(file, &self.directory, &self.who))
     }
 }
 
@@ -208,7 +208,7 @@ mod tests {
         let stranger = Stranger::locks(&path);
         let lock = ours(Lock::try_take(folder.path(), "the first")).unwrap();
         assert_eq!(mode(&path), 0o600, "nobody else can open it again");
-        let Taken::Theirs(holder) = Lock::try_take(folder.path(), "the second").unwrap() else { panic!() };
+        let TryLock::Theirs(holder) = Lock::try_take(folder.path(), "the second").unwrap() else { panic!() };
         assert_eq!(holder, format!("the first, pid {}", std::process::id()));
         // An older version is kept away too: the file also has the older kind of lock.
         assert!(fs::File::open(&path).unwrap().try_lock().is_err());
@@ -225,7 +225,7 @@ mod tests {
         let lock = ours(Lock::try_take(folder.path(), "a")).unwrap();
         assert_eq!(mode(&queue), 0o600);
         assert!(!lock.is_wanted());
-        let mut waiting = Waiting::new(folder.path(), "b");
+        let mut waiting = LockWaiter::new(folder.path(), "b");
         assert!(ours(waiting.try_take()).is_none() && lock.is_wanted());
     }
 
@@ -242,7 +242,7 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(20));
             thread::sleep(Duration::from_millis(10));
         }
-        let Taken::Theirs(holder) = Lock::try_take(folder.path(), "b").unwrap() else { panic!() };
+        let TryLock::Theirs(holder) = Lock::try_take(folder.path(), "b").unwrap() else { panic!() };
         // The child is first flock, then cat.
         assert!(holder.ends_with(&format!(", pid {}", child.id())), "{holder}");
         assert!(!holder.contains("pid 1\n") && !holder.starts_with("timesync-agent run"), "{holder}");
@@ -260,7 +260,7 @@ mod tests {
         let before = fs::OpenOptions::new().write(true).open(&path).unwrap();
         let lock = ours(Lock::try_take(folder.path(), "a")).unwrap();
         (&before).write_all(b"another name").unwrap();
-        let Taken::Theirs(holder) = Lock::try_take(folder.path(), "b").unwrap() else { panic!() };
+        let TryLock::Theirs(holder) = Lock::try_take(folder.path(), "b").unwrap() else { panic!() };
         assert_eq!(holder, format!("a, pid {}", std::process::id()));
         assert_eq!(mode(&path), 0o600);
         assert!(!folder.path().join(".lock.new").exists());
@@ -278,10 +278,10 @@ mod tests {
         assert!(!folder.path().join("elsewhere/file").exists());
     }
 
-    fn ours(taken: io::Result<Taken>) -> Option<Lock> {
+    fn ours(taken: io::Result<TryLock>) -> Option<Lock> {
         match taken.unwrap() {
-            Taken::Ours(lock) => Some(lock),
-            Taken::Theirs(_) => None,
+            TryLock::Ours(lock) => Some(lock),
+            TryLock::Theirs(_) => None,
         }
     }
 
@@ -289,7 +289,7 @@ mod tests {
     fn one_has_it_and_is_named() {
         let folder = Scratch::new();
         let first = ours(Lock::try_take(folder.path(), "the first")).unwrap();
-        let Taken::Theirs(holder) = Lock::try_take(folder.path(), "the second").unwrap() else { panic!() };
+        let TryLock::Theirs(holder) = Lock::try_take(folder.path(), "the second").unwrap() else { panic!() };
         assert_eq!(holder, format!("the first, pid {}", std::process::id()));
         drop(first);
         assert!(ours(Lock::try_take(folder.path(), "the second")).is_some());
@@ -303,7 +303,8 @@ mod tests {
         // A process that only tries does not wait.
         assert!(ours(Lock::try_take(folder.path(), "b")).is_none());
         assert!(!lock.is_wanted());
-        let (mut first, mut second) = (Waiting::new(folder.path(), "c"), Waiting::new(folder.path(), "d"));
+        let (mut first, mut second) =
+            (LockWaiter::new(folder.path(), "c"), LockWaiter::new(folder.path(), "d"));
         assert!(ours(first.try_take()).is_none() && ours(second.try_take()).is_none());
         assert!(lock.is_wanted());
         drop(first);

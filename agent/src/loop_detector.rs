@@ -1,6 +1,6 @@
-//! What the client and the server of one agent know of each other: the ports at which the server answers, and which of
-//! the client's requests came to that server. Cookies and answers in; whether an answer is this agent's own out.
-//! Decides nothing: the engine decides what such an answer means.
+//! Detects timing loops within one agent, whose client must not follow its own server. It knows the ports at which the
+//! server answers, and which of the client's requests came to that server. Cookies and answers in; whether an answer is
+//! this agent's own out. Decides nothing: the engine decides what such an answer means.
 //!
 //! A server thread needs one load for each request. A bit of a small table shows that the request may be the agent's
 //! own, and only then the thread takes the lock.
@@ -13,7 +13,7 @@ use ntp::{NtpTimestamp, OwnPorts, Reflections};
 
 /// Shared by the engine's thread and the server's threads.
 #[derive(Debug)]
-pub(crate) struct Itself {
+pub(crate) struct LoopDetector {
     /// One bit for each request on its way, by its cookie.
     filter: [AtomicU64; WORDS],
     reflections: Mutex<Reflections>,
@@ -27,7 +27,7 @@ const WORDS: usize = 64;
 /// Octets of a request's transmit timestamp, which is its cookie (RFC 5905 §7.3).
 const COOKIE: std::ops::Range<usize> = 40..48;
 
-impl Default for Itself {
+impl Default for LoopDetector {
     fn default() -> Self {
         Self {
             filter: [const { AtomicU64::new(0) }; WORDS],
@@ -37,9 +37,9 @@ impl Default for Itself {
     }
 }
 
-impl Itself {
+impl LoopDetector {
     /// Records the ports at which the server answers from now on.
-    pub(crate) fn serves_at(&self, ports: OwnPorts) {
+    pub(crate) fn set_ports(&self, ports: OwnPorts) {
         for (place, port) in self.ports.iter().zip([ports.v4, ports.v6]) {
             place.store(port.unwrap_or(0), Ordering::Release);
         }
@@ -69,7 +69,7 @@ impl Itself {
     }
 
     /// Returns true if this request to the server may be one of the client's own. For most requests it is false.
-    pub(crate) fn may_have_sent(&self, request: &[u8]) -> bool {
+    pub(crate) fn may_be_own_request(&self, request: &[u8]) -> bool {
         cookie(request).is_some_and(|cookie| {
             let (word, bit) = place(cookie);
             self.filter[word].load(Ordering::Acquire) & bit != 0
@@ -77,13 +77,13 @@ impl Itself {
     }
 
     /// Records that the server is about to send `answer` to `request`. Returns false if it must not.
-    pub(crate) fn give(&self, request: &[u8], answer: &[u8]) -> bool {
-        !self.may_have_sent(request)
+    pub(crate) fn record_reply(&self, request: &[u8], answer: &[u8]) -> bool {
+        !self.may_be_own_request(request)
             || cookie(request).is_none_or(|cookie| self.reflections().give(cookie, answer))
     }
 
     /// Returns true if the server sent `answer`, which came for the client's request with this cookie.
-    pub(crate) fn gave(&self, cookie: NtpTimestamp, answer: &[u8]) -> bool {
+    pub(crate) fn is_own_reply(&self, cookie: NtpTimestamp, answer: &[u8]) -> bool {
         self.reflections().gave(cookie, answer)
     }
 
@@ -116,39 +116,52 @@ mod tests {
 
     #[test]
     fn own_requests_are_told_from_others() {
-        let itself = Itself::default();
+        let loop_detector = LoopDetector::default();
         let (cookie, neighbour) = (NtpTimestamp(0x1234_5678_9abc_def0), NtpTimestamp(0x1234_5678_9abc_def1));
         let request = packet::client_request(cookie);
-        itself.begin(neighbour);
-        assert!(!itself.may_have_sent(&request) && itself.give(&request, &answer(7)));
-        itself.begin(cookie);
-        assert!(itself.may_have_sent(&request) && !itself.gave(cookie, &answer(7)));
-        assert!(itself.give(&request, &answer(7)));
-        assert!(itself.gave(cookie, &answer(7)) && !itself.gave(cookie, &answer(8)));
-        assert!(!itself.gave(neighbour, &answer(7)));
-        itself.end(cookie);
-        assert!(!itself.may_have_sent(&request) && itself.may_have_sent(&packet::client_request(neighbour)));
+        loop_detector.begin(neighbour);
+        assert!(
+            !loop_detector.may_be_own_request(&request) && loop_detector.record_reply(&request, &answer(7))
+        );
+        loop_detector.begin(cookie);
+        assert!(
+            loop_detector.may_be_own_request(&request) && !loop_detector.is_own_reply(cookie, &answer(7))
+        );
+        assert!(loop_detector.record_reply(&request, &answer(7)));
+        assert!(
+            loop_detector.is_own_reply(cookie, &answer(7)) && !loop_detector.is_own_reply(cookie, &answer(8))
+        );
+        assert!(!loop_detector.is_own_reply(neighbour, &answer(7)));
+        loop_detector.end(cookie);
+        assert!(
+            !loop_detector.may_be_own_request(&request)
+                && loop_detector.may_be_own_request(&packet::client_request(neighbour))
+        );
         for short in [&request[..47], &[]] {
-            assert!(!itself.may_have_sent(short) && itself.give(short, &[]));
+            assert!(!loop_detector.may_be_own_request(short) && loop_detector.record_reply(short, &[]));
         }
     }
 
     #[test]
     fn of_whoever_shares_a_bit_with_us_nothing_is_remembered() {
-        let itself = Itself::default();
+        let loop_detector = LoopDetector::default();
         let (cookie, other) = (NtpTimestamp(0x1234_5678_9abc_def0), NtpTimestamp(0xffff_0000_9abc_def0));
-        itself.begin(cookie);
+        loop_detector.begin(cookie);
         let request = packet::client_request(other);
-        assert!(itself.may_have_sent(&request) && itself.give(&request, &answer(7)));
-        assert!(!itself.gave(other, &answer(7)) && !itself.gave(cookie, &answer(7)));
+        assert!(
+            loop_detector.may_be_own_request(&request) && loop_detector.record_reply(&request, &answer(7))
+        );
+        assert!(
+            !loop_detector.is_own_reply(other, &answer(7)) && !loop_detector.is_own_reply(cookie, &answer(7))
+        );
     }
 
     #[test]
     fn ports_are_told_by_family() {
-        let itself = Itself::default();
-        assert_eq!(itself.ports(), OwnPorts::default());
+        let loop_detector = LoopDetector::default();
+        assert_eq!(loop_detector.ports(), OwnPorts::default());
         let ports = OwnPorts { v4: None, v6: Some(123) };
-        itself.serves_at(ports);
-        assert_eq!(itself.ports(), ports);
+        loop_detector.set_ports(ports);
+        assert_eq!(loop_detector.ports(), ports);
     }
 }

@@ -353,18 +353,18 @@ fn count(vector: &IntCounterVec, labels: &[&str], number: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Journal, tests::snapshot};
+    use crate::report::{Reporter, tests::snapshot};
 
     fn report(snapshot: Option<ntp::Snapshot>) -> Report {
-        let journal = Journal::new("0.0.0", "boot".to_owned(), "instance".to_owned());
+        let reporter = Reporter::new("0.0.0", "boot".to_owned(), "instance".to_owned());
         let then = Some(ntp::OnExternalStep::Restore);
         let jump = ntp::Transition::ExternalStep { by: 3600.0, then };
         let back = ntp::Transition::Stepped { by: -3600.0, why: ntp::StepReason::ExternalStep };
         let raised = ntp::Transition::Stepped { by: 1e9, why: ntp::StepReason::Floor };
-        journal.raised(1);
-        journal.engine(ntp::Wall(0), snapshot, &[raised, jump.clone(), jump, back]);
-        journal.rtc(ntp::Wall(0), RtcReport { drift_ppm: Some(-25.0), ..RtcReport::default() });
-        journal.report()
+        reporter.raised(1);
+        reporter.engine(ntp::Wall(0), snapshot, &[raised, jump.clone(), jump, back]);
+        reporter.rtc(ntp::Wall(0), RtcReport { drift_ppm: Some(-25.0), ..RtcReport::default() });
+        reporter.report()
     }
 
     fn metrics() -> Metrics {

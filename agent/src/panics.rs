@@ -18,7 +18,7 @@ use tracing::error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// The thread that opens the server's port.
-    ServerKeeper,
+    ServerSupervisor,
     /// A thread that answers requests.
     ServerWorker,
     /// The task that keeps the port of key exchanges.
@@ -30,33 +30,33 @@ pub(crate) enum Part {
     /// The thread that watches the hardware clock.
     Rtc,
     /// Profiles, report, time zone, static pod, and the time on disk.
-    House,
+    Housekeeping,
     /// The thread that looks for programs that steer the clock.
     Suspects,
 }
 
 impl Part {
     const ALL: [Self; 8] = [
-        Self::ServerKeeper,
+        Self::ServerSupervisor,
         Self::ServerWorker,
         Self::KeyServer,
         Self::KeyExchange,
         Self::Http,
         Self::Rtc,
-        Self::House,
+        Self::Housekeeping,
         Self::Suspects,
     ];
 
     /// The name of the part, for logs and labels.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::ServerKeeper => "server-keeper",
+            Self::ServerSupervisor => "server-supervisor",
             Self::ServerWorker => "server-worker",
             Self::KeyServer => "key-server",
             Self::KeyExchange => "key-exchange",
             Self::Http => "http",
             Self::Rtc => "rtc",
-            Self::House => "house",
+            Self::Housekeeping => "housekeeping",
             Self::Suspects => "suspects",
         }
     }
@@ -71,11 +71,11 @@ pub(crate) struct Panics {
 
 #[derive(Clone, Debug, Default)]
 struct Counted {
-    /// The number since the part last ran for [`CALM`].
+    /// The number since the part last ran for [`HEALTHY_AFTER`].
     recent: u32,
     last: Option<Instant>,
     /// The last panic's message, until it is reported.
-    news: Option<String>,
+    take_unreported: Option<String>,
 }
 
 /// Pause after the first panic. It doubles with each further one.
@@ -83,7 +83,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A part that ran for this long counts as healthy.
-const CALM: Duration = Duration::from_secs(300);
+const HEALTHY_AFTER: Duration = Duration::from_secs(300);
 
 impl Panics {
     /// Without panics so far.
@@ -130,7 +130,7 @@ impl Panics {
     /// # Errors
     /// If it panicked: the pause before the next start.
     pub(crate) fn once<T>(&self, part: Part, body: impl FnOnce() -> T) -> Result<T, Duration> {
-        caught(body).map_err(|said| self.note(part, &said))
+        caught(body).map_err(|panic_message| self.note(part, &panic_message))
     }
 
     /// The same as [`Panics::guard`], for a tokio task. `make` creates the task at each start.
@@ -144,7 +144,7 @@ impl Panics {
             task.spawn(make());
             match task.join_next().await {
                 Some(Err(failed)) if failed.is_panic() => {
-                    time::sleep(self.note(part, &said(&*failed.into_panic()))).await;
+                    time::sleep(self.note(part, &panic_message(&*failed.into_panic()))).await;
                 }
                 _ => return,
             }
@@ -153,8 +153,8 @@ impl Panics {
 
     /// Counts a panic of `part` if the thread panics while the witness exists. It is for a task whose end is not
     /// awaited.
-    pub(crate) fn witness(self: &Arc<Self>, part: Part) -> Witness {
-        Witness { panics: Arc::clone(self), part }
+    pub(crate) fn count_panics(self: &Arc<Self>, part: Part) -> PanicGuard {
+        PanicGuard { panics: Arc::clone(self), part }
     }
 
     fn total(&self, part: Part) -> u64 {
@@ -162,36 +162,36 @@ impl Panics {
     }
 
     /// The panics since the last call, one sentence for each part.
-    pub(crate) fn news(&self) -> Vec<String> {
+    pub(crate) fn take_unreported(&self) -> Vec<String> {
         let mut parts = self.parts();
-        let news = Part::ALL.into_iter().filter_map(|part| {
-            let said = parts[part as usize].news.take()?;
+        let unreported = Part::ALL.into_iter().filter_map(|part| {
+            let panic_message = parts[part as usize].take_unreported.take()?;
             let total = self.total(part);
             let times = if total == 1 { "once" } else { &format!("{total} times") };
             Some(format!(
-                "The agent's part {} failed ({said}) and was started again; this happened {times} since the agent's \
+                "The agent's part {} failed ({panic_message}) and was started again; this happened {times} since the agent's \
                  start. This is a fault of timesync: please report it with the agent's log",
                 part.as_str()
             ))
         });
-        news.collect()
+        unreported.collect()
     }
 
     /// Counts and logs a panic. Returns the pause before the next start.
-    fn note(&self, part: Part, said: &str) -> Duration {
+    fn note(&self, part: Part, panic_message: &str) -> Duration {
         self.totals.with_label_values(&[part.as_str()]).inc();
         let pause = {
             let counted = &mut self.parts()[part as usize];
-            let calm = counted.last.is_none_or(|last| last.elapsed() >= CALM);
+            let calm = counted.last.is_none_or(|last| last.elapsed() >= HEALTHY_AFTER);
             counted.recent = if calm { 0 } else { counted.recent.saturating_add(1) };
             counted.last = Some(Instant::now());
-            counted.news = Some(said.to_owned());
+            counted.take_unreported = Some(panic_message.to_owned());
             let factor = 1_u32.checked_shl(counted.recent).unwrap_or(u32::MAX);
             FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE)
         };
         error!(
             part = part.as_str(),
-            said,
+            panic_message,
             total = self.total(part),
             pause_ms = pause.as_millis(),
             "Part of the agent panicked"
@@ -205,14 +205,14 @@ impl Panics {
     }
 }
 
-/// See [`Panics::witness`].
+/// See [`Panics::count_panics`].
 #[derive(Debug)]
-pub(crate) struct Witness {
+pub(crate) struct PanicGuard {
     panics: Arc<Panics>,
     part: Part,
 }
 
-impl Drop for Witness {
+impl Drop for PanicGuard {
     fn drop(&mut self) {
         if thread::panicking() {
             self.panics.note(self.part, "see the log");
@@ -228,7 +228,7 @@ pub(crate) fn log() {
         error!(
             thread = thread.name().unwrap_or_default(),
             place,
-            said = %said(info.payload()),
+            panic_message = %panic_message(info.payload()),
             "Panic"
         );
     }));
@@ -239,11 +239,11 @@ pub(crate) fn log() {
 /// # Errors
 /// If it panicked: the panic's message.
 pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
-    panic::catch_unwind(AssertUnwindSafe(body)).map_err(|payload| said(&*payload))
+    panic::catch_unwind(AssertUnwindSafe(body)).map_err(|payload| panic_message(&*payload))
 }
 
 /// The message of a panic, cut to the report's limit.
-pub(crate) fn said(payload: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload
         .downcast_ref::<&str>()
         .copied()
@@ -276,23 +276,25 @@ mod tests {
         assert_eq!(pauses[..3], [100, 200, 400].map(Duration::from_millis));
         assert_eq!(pauses.last(), Some(&LONGEST_PAUSE));
         assert_eq!(panics.total(Part::Rtc), 12);
-        let news = panics.news();
+        let unreported = panics.take_unreported();
         assert!(
-            news.len() == 1 && news[0].contains("rtc failed (start 12)") && news[0].contains("12 times"),
-            "{news:?}"
+            unreported.len() == 1
+                && unreported[0].contains("rtc failed (start 12)")
+                && unreported[0].contains("12 times"),
+            "{unreported:?}"
         );
-        assert!(panics.news().is_empty(), "it is told once");
+        assert!(panics.take_unreported().is_empty(), "it is told once");
     }
 
     #[test]
     fn a_body_that_is_to_end_is_not_started_again() {
         let panics = Panics::new().unwrap();
         assert_eq!(panics.guard(Part::Rtc, |_| false, || panic!("once")), None::<()>);
-        assert_eq!(panics.once(Part::House, || 3), Ok(3));
+        assert_eq!(panics.once(Part::Housekeeping, || 3), Ok(3));
         assert_eq!(caught(|| -> () { panic!("number {}", 7) }), Err("number 7".to_owned()));
-        let failed: Result<(), _> = panics.once(Part::House, || panic!("{}", "x".repeat(1000)));
+        let failed: Result<(), _> = panics.once(Part::Housekeeping, || panic!("{}", "x".repeat(1000)));
         assert_eq!(failed, Err(FIRST_PAUSE));
-        assert!(panics.news().iter().all(|news| news.len() < 500));
+        assert!(panics.take_unreported().iter().all(|unreported| unreported.len() < 500));
     }
 
     #[test]
@@ -306,13 +308,13 @@ mod tests {
         };
         runtime.block_on(Arc::clone(&panics).guard_task(Part::KeyServer, make));
         assert_eq!(starts.load(Ordering::Relaxed), 3);
-        let witness = panics.witness(Part::KeyExchange);
+        let panic_guard = panics.count_panics(Part::KeyExchange);
         let task = async move {
-            let _witness = witness;
+            let _witness = panic_guard;
             panic!("here");
         };
         runtime.block_on(async { tokio::spawn(task).await.unwrap_err() });
-        drop(panics.witness(Part::Http));
+        drop(panics.count_panics(Part::Http));
         let totals = [Part::KeyServer, Part::KeyExchange, Part::Http].map(|part| panics.total(part));
         assert_eq!(totals, [2, 1, 0]);
     }

@@ -1,4 +1,4 @@
-//! The supervisor of profiles: looks at the origin four times a second, and gives engine and server new orders if the
+//! Reloads profiles: looks at the origin four times a second, and gives engine and server a new configuration if the
 //! desired configuration changed. A profile is applied as a whole or not at all. A refused one changes only the report.
 use std::{sync::Arc, time::Duration};
 
@@ -7,21 +7,21 @@ use tracing::{info, warn};
 
 use crate::{
     assemble, clock,
-    engine::{Order, Orders},
+    engine::{EngineCommand, EngineHandle},
     key_server::KeyServer,
-    load::{self, Candidate, Found, Loaded, Origin, Wanted},
+    load::{self, Candidate, Desired, Loaded, Observed, Origin},
     metrics::{Metrics, Reload},
-    report::{Journal, ProfileStatus},
+    report::{ProfileStatus, Reporter},
     server::Server,
     state::State,
-    timezone::Wish,
+    timezone::DesiredZone,
 };
 
 /// Interval at which the origin is read. The kubelet delivers an annotation within 0.1 to 0.3 s; on average this adds
 /// half of the interval.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(250);
 
-/// The supervisor.
+/// Watches the origin of profiles.
 #[derive(Debug)]
 pub(crate) struct Reloader {
     /// Where profiles come from.
@@ -31,11 +31,11 @@ pub(crate) struct Reloader {
     /// Keeps the last good profile.
     pub(crate) state: Arc<State>,
     /// Receives the status.
-    pub(crate) journal: Arc<Journal>,
+    pub(crate) reporter: Arc<Reporter>,
     /// Counts the results.
     pub(crate) metrics: Arc<Metrics>,
-    /// Orders to the engine.
-    pub(crate) orders: Orders,
+    /// Sends commands to the engine.
+    pub(crate) engine: EngineHandle,
     /// The server.
     pub(crate) server: Arc<Server>,
     /// The server of NTS key exchange.
@@ -43,25 +43,25 @@ pub(crate) struct Reloader {
     /// The running profile.
     pub(crate) running: Option<Candidate>,
     /// What was found last. While it does not change, there is nothing to do.
-    pub(crate) found: Option<Found>,
+    pub(crate) observed: Option<Observed>,
     /// The last reported fault.
     pub(crate) error: Option<ProfileError>,
 }
 
 impl Reloader {
     /// Looks once, and acts if something changed.
-    pub(crate) fn look(&mut self) {
-        let found = load::find(&self.origin);
-        if self.found.as_ref() == Some(&found) {
+    pub(crate) fn check(&mut self) {
+        let observed = load::observe(&self.origin);
+        if self.observed.as_ref() == Some(&observed) {
             return;
         }
-        let is_first = self.found.is_none();
-        let Loaded { assignment, wanted } = load::judge(&self.origin, &found);
-        self.found = Some(found);
+        let is_first = self.observed.is_none();
+        let Loaded { assignment, wanted } = load::evaluate(&self.origin, &observed);
+        self.observed = Some(observed);
         match wanted {
-            Ok(Wanted::Nothing) => self.rest(assignment),
-            Ok(Wanted::Profile(candidate)) => self.take(*candidate, assignment),
-            Ok(Wanted::Keep) => {
+            Ok(Desired::Nothing) => self.stop_steering(assignment),
+            Ok(Desired::Profile(candidate)) => self.take(*candidate, assignment),
+            Ok(Desired::Keep) => {
                 if is_first {
                     self.take_last_good();
                 }
@@ -98,7 +98,7 @@ impl Reloader {
         }
         self.server.apply(assemble::serve_config(&candidate.checked));
         self.key_server.apply(assemble::key_serving(&candidate.checked));
-        self.orders.give(Order::Run(
+        self.engine.send(EngineCommand::Run(
             assemble::engine_config(&candidate.checked, self.may_set_clock),
             assemble::restrict_table(candidate.checked.access()),
         ));
@@ -119,46 +119,46 @@ impl Reloader {
     }
 
     /// Stops steering: no policy selects this node.
-    fn rest(&mut self, assignment: Assignment) {
+    fn stop_steering(&mut self, assignment: Assignment) {
         if self.running.take().is_some() {
             info!("No policy is for this node: the clock is no longer steered");
         }
         self.state.forget_profile();
         self.server.apply(assemble::serve_nothing());
         self.key_server.apply(None);
-        self.orders.give(Order::Rest);
+        self.engine.send(EngineCommand::StopSteering);
         self.report(assignment, None, None);
     }
 
     /// Reports a fault once. The running profile goes on.
     fn refuse(&mut self, assignment: Assignment, error: &load::Error) {
-        let told = ProfileError::from(error);
-        if self.error.as_ref() == Some(&told) {
-            return self.report(assignment, Some(told), None);
+        let fault = ProfileError::from(error);
+        if self.error.as_ref() == Some(&fault) {
+            return self.report(assignment, Some(fault), None);
         }
         if matches!(error, load::Error::Missing(_)) {
             info!(%error, "Profile awaited");
             self.metrics.reloaded(Reload::Missing);
-            return self.report(assignment, Some(told), None);
+            return self.report(assignment, Some(fault), None);
         }
         warn!(reason = error.reason().as_str(), %error, "Profile refused");
         self.metrics.reloaded(Reload::Refused);
-        let message = format!("{}: {}", told.reason, told.message);
-        self.report(assignment, Some(told), Some((TransitionKind::ProfileRefused, message)));
+        let message = format!("{}: {}", fault.reason, fault.message);
+        self.report(assignment, Some(fault), Some((TransitionKind::ProfileRefused, message)));
     }
 
     /// What the profile says of the host's time zone. An agent that only observes changes nothing of the host.
-    pub(crate) fn timezone(&self) -> Wish {
+    pub(crate) fn timezone(&self) -> DesiredZone {
         match &self.running {
-            None if self.found.as_ref().is_some_and(Found::says_nothing_is_to_run) => Wish::Former,
-            None => Wish::Untouched,
+            None if self.observed.as_ref().is_some_and(Observed::assigns_none) => DesiredZone::Former,
+            None => DesiredZone::Untouched,
             Some(Candidate { checked, .. }) => {
                 let observes = checked.mode() == Mode::Observe || !self.may_set_clock;
                 match checked.timezone().map(str::to_owned) {
-                    Some(name) if observes => Wish::Observed(name),
-                    None if observes => Wish::Untouched,
-                    Some(name) => Wish::Zone(name),
-                    None => Wish::Former,
+                    Some(name) if observes => DesiredZone::Observed(name),
+                    None if observes => DesiredZone::Untouched,
+                    Some(name) => DesiredZone::Zone(name),
+                    None => DesiredZone::Former,
                 }
             }
         }
@@ -179,7 +179,7 @@ impl Reloader {
         // A profile from the disk may also ask for what is not permitted.
         let error = error.or_else(|| running.and_then(|running| self.not_permitted(running)));
         let status = ProfileStatus { assignment, running: running.map(|r| r.name.clone()), mode, error };
-        self.journal.profile(clock::now().wall, status, done);
+        self.reporter.profile(clock::now().wall, status, done);
     }
 
     /// The fault of a profile that asks to move the clock, which this process may not do.

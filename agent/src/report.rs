@@ -15,7 +15,7 @@ use contract::{
 use ntp::{Snapshot, Wall};
 use tokio::sync::watch;
 
-use crate::{clock::unix_seconds, suspects::Suspects, timezone::Looked};
+use crate::{clock::unix_seconds, suspects::Suspects, timezone::TimezoneOutcome};
 
 mod sources;
 
@@ -36,7 +36,7 @@ use conflict::Conflicts;
 
 /// Collects the parts of the report. All threads share it.
 #[derive(Debug)]
-pub(crate) struct Journal {
+pub(crate) struct Reporter {
     version: &'static str,
     boot_id: String,
     instance: String,
@@ -44,7 +44,7 @@ pub(crate) struct Journal {
     sequence: watch::Sender<u64>,
 }
 
-/// What the supervisor knows of the profile.
+/// What the reloader knows of the profile.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ProfileStatus {
     /// The annotation's value.
@@ -76,18 +76,18 @@ struct Parts {
     http_message: String,
     transitions: VecDeque<Transition>,
     last_number: u64,
-    told: Option<Told>,
+    watched: Option<WatchedFields>,
 }
 
 /// If one of these changes, the sequence number increases. Offsets and ages are not included, since they change all the
 /// time.
 #[derive(Debug, PartialEq)]
-struct Told {
+struct WatchedFields {
     last_number: u64,
     profile: ProfileStatus,
     reason: Reason,
     reference: Option<String>,
-    sources: Vec<ToldSource>,
+    sources: Vec<WatchedSource>,
     rtc: (bool, RtcHealth),
     timezone: Option<TimezoneReport>,
     conflict: Option<ConflictReport>,
@@ -97,9 +97,9 @@ struct Told {
 }
 
 /// For a source: its name, its state, whether it is reachable, its address, and why it gives no time.
-type ToldSource = (String, SourceState, bool, Option<IpAddr>, Option<String>);
+type WatchedSource = (String, SourceState, bool, Option<IpAddr>, Option<String>);
 
-impl Journal {
+impl Reporter {
     /// An empty report for this boot and this start of the agent.
     pub(crate) fn new(version: &'static str, boot_id: String, instance: String) -> Self {
         let parts = Parts {
@@ -125,7 +125,7 @@ impl Journal {
             http_message: String::new(),
             transitions: VecDeque::new(),
             last_number: 0,
-            told: None,
+            watched: None,
         };
         Self { version, boot_id, instance, parts: Mutex::new(parts), sequence: watch::Sender::new(1) }
     }
@@ -147,17 +147,17 @@ impl Journal {
             }
             parts.record(now, kind, message);
         }
-        self.tell(parts);
+        self.notify(parts);
     }
 
-    /// Takes the supervisor's status, and what it did.
+    /// Takes the reloader's status, and what it did.
     pub(crate) fn profile(&self, now: Wall, status: ProfileStatus, done: Option<(TransitionKind, String)>) {
         let mut parts = self.parts();
         parts.profile = status;
         if let Some((kind, message)) = done {
             parts.record(now, kind, message);
         }
-        self.tell(parts);
+        self.notify(parts);
     }
 
     /// Returns true if another process steers the clock.
@@ -171,7 +171,7 @@ impl Journal {
         let sees_node = suspects.sees_node();
         let mut parts = self.parts();
         parts.conflicts.suspect(list, sees_node);
-        self.tell(parts);
+        self.notify(parts);
     }
 
     /// The number of conflicts, by the kind of evidence.
@@ -189,31 +189,31 @@ impl Journal {
             parts.record(now, TransitionKind::RTCWriteFailed, rtc.message.clone());
         }
         parts.rtc = rtc;
-        self.tell(parts);
+        self.notify(parts);
     }
 
     /// Takes the state of the time zone, and what was done about it.
-    pub(crate) fn timezone(&self, now: Wall, looked: Looked) {
+    pub(crate) fn timezone(&self, now: Wall, outcome: TimezoneOutcome) {
         let mut parts = self.parts();
-        parts.timezone = looked.report;
-        if let Some((kind, message)) = looked.done {
+        parts.timezone = outcome.report;
+        if let Some((kind, message)) = outcome.done {
             parts.record(now, kind, message);
         }
-        self.tell(parts);
+        self.notify(parts);
     }
 
     /// Takes the state of the static pod for the next boot.
     pub(crate) fn boot(&self, report: BootReport) {
         let mut parts = self.parts();
         parts.boot = Some(report);
-        self.tell(parts);
+        self.notify(parts);
     }
 
     /// Takes why the state folder cannot be written; none if it can.
     pub(crate) fn state_error(&self, error: Option<String>) {
         let mut parts = self.parts();
         parts.state_error = error;
-        self.tell(parts);
+        self.notify(parts);
     }
 
     /// Takes the number of steps to the last known time in this boot before the agent's start.
@@ -228,21 +228,21 @@ impl Journal {
             parts.record(now, TransitionKind::ServingFailed, server.message.clone());
         }
         parts.server = server;
-        self.tell(parts);
+        self.notify(parts);
     }
 
     /// Takes why other users may replace the agent's files.
     pub(crate) fn exposed(&self, now: Wall, message: String) {
         let mut parts = self.parts();
         parts.record(now, TransitionKind::StateExposed, message);
-        self.tell(parts);
+        self.notify(parts);
     }
 
     /// Takes what failed in the agent because of a bug.
     pub(crate) fn failures(&self, now: Wall, news: Vec<String>) {
         let mut parts = self.parts();
         news.into_iter().for_each(|message| parts.record(now, TransitionKind::InternalError, message));
-        self.tell(parts);
+        self.notify(parts);
     }
 
     /// Takes why the port of /status is not open; a new fault becomes a transition.
@@ -254,7 +254,7 @@ impl Journal {
             parts.record(now, TransitionKind::HttpPortTaken, message.clone());
         }
         parts.http_message = message;
-        self.tell(parts);
+        self.notify(parts);
     }
 
     /// Returns true if the clock is synchronised with another clock. Whether the server is open does not matter.
@@ -310,10 +310,10 @@ impl Journal {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, mut parts: MutexGuard<'_, Parts>) {
-        let told = Some(Told::of(&parts));
-        if parts.told != told {
-            parts.told = told;
+    fn notify(&self, mut parts: MutexGuard<'_, Parts>) {
+        let watched = Some(WatchedFields::of(&parts));
+        if parts.watched != watched {
+            parts.watched = watched;
             self.sequence.send_modify(|sequence| *sequence += 1);
         }
     }
@@ -372,7 +372,7 @@ impl Parts {
     }
 }
 
-impl Told {
+impl WatchedFields {
     fn of(parts: &Parts) -> Self {
         let snapshot = parts.snapshot.as_ref();
         let sources = snapshot.map(|snapshot| snapshot.sources.iter()).into_iter().flatten();
@@ -448,24 +448,24 @@ pub(crate) mod tests {
         }
     }
 
-    fn journal() -> Journal {
-        Journal::new("0.0.0", "boot".to_owned(), "instance".to_owned())
+    fn reporter() -> Reporter {
+        Reporter::new("0.0.0", "boot".to_owned(), "instance".to_owned())
     }
 
     const NOW: Wall = Wall(1_800_000_000_000_000_000);
 
     #[test]
     fn without_an_engine_there_is_no_profile() {
-        let report = journal().report();
+        let report = reporter().report();
         assert_eq!((report.clock.reason, report.clock.stratum, report.sequence), (Reason::NoProfile, 16, 1));
     }
 
     #[test]
     fn a_snapshot_becomes_a_report() {
-        let journal = journal();
+        let reporter = reporter();
         let start = ntp::StepReason::Start;
-        journal.engine(NOW, Some(snapshot()), &[ntp::Transition::Stepped { by: 2.5, why: start }]);
-        let report = journal.report();
+        reporter.engine(NOW, Some(snapshot()), &[ntp::Transition::Stepped { by: 2.5, why: start }]);
+        let report = reporter.report();
         assert_eq!(report.clock.reference.as_deref(), Some("a"));
         assert_eq!((report.clock.message.as_str(), report.clock.last_update_age), ("Follows a", Some(10.0)));
         assert_eq!(report.clock.last_step, Some(StepReport { at: 1.8e9, by: 2.5 }));
@@ -475,18 +475,18 @@ pub(crate) mod tests {
 
     #[test]
     fn transitions_are_numbered_without_a_gap_and_the_newest_are_kept() {
-        let journal = journal();
+        let reporter = reporter();
         for _ in 0..70 {
-            journal.engine(NOW, None, &[ntp::Transition::SynchronizationLost]);
+            reporter.engine(NOW, None, &[ntp::Transition::SynchronizationLost]);
         }
-        let numbers: Vec<_> = journal.report().transitions.iter().map(|t| t.number).collect();
+        let numbers: Vec<_> = reporter.report().transitions.iter().map(|t| t.number).collect();
         assert_eq!(numbers, (7..=70).collect::<Vec<_>>());
     }
 
     #[test]
     fn the_sequence_counts_changes_and_nothing_else() {
-        let journal = journal();
-        let sequence = || journal.report().sequence;
+        let reporter = reporter();
+        let sequence = || reporter.report().sequence;
         let check = |change: &dyn Fn(), counts: bool| {
             let before = sequence();
             change();
@@ -495,7 +495,7 @@ pub(crate) mod tests {
         let with = |change: fn(&mut Snapshot)| {
             let mut snapshot = snapshot();
             change(&mut snapshot);
-            journal.engine(NOW, Some(snapshot), &[]);
+            reporter.engine(NOW, Some(snapshot), &[]);
         };
         check(&|| with(|_| {}), true);
         check(&|| with(|s| s.offset = Some(1.0)), false);
@@ -513,28 +513,28 @@ pub(crate) mod tests {
                 message: message.to_owned(),
             }),
         };
-        check(&|| journal.profile(NOW, status(None), None), true);
-        check(&|| journal.profile(NOW, status(None), None), false);
-        check(&|| journal.profile(NOW, status(Some("m")), None), true);
-        check(&|| journal.server(NOW, ServerReport { serving: true, ..ServerReport::default() }), true);
+        check(&|| reporter.profile(NOW, status(None), None), true);
+        check(&|| reporter.profile(NOW, status(None), None), false);
+        check(&|| reporter.profile(NOW, status(Some("m")), None), true);
+        check(&|| reporter.server(NOW, ServerReport { serving: true, ..ServerReport::default() }), true);
         check(
-            &|| journal.server(NOW, ServerReport { serving: true, answered: 9, ..ServerReport::default() }),
+            &|| reporter.server(NOW, ServerReport { serving: true, answered: 9, ..ServerReport::default() }),
             false,
         );
     }
 
     #[test]
     fn troubles_of_server_and_rtc_are_told_once() {
-        let journal = journal();
-        let kinds = || journal.report().transitions.iter().map(|t| t.kind).collect::<Vec<_>>();
+        let reporter = reporter();
+        let kinds = || reporter.report().transitions.iter().map(|t| t.kind).collect::<Vec<_>>();
         let taken = ServerReport { message: "PortTaken: bind: in use".to_owned(), ..ServerReport::default() };
-        journal.server(NOW, taken.clone());
-        journal.server(NOW, taken);
+        reporter.server(NOW, taken.clone());
+        reporter.server(NOW, taken);
         assert_eq!(kinds(), [TransitionKind::ServingFailed]);
-        let rtc = |writes, write_failures| RtcReport { writes, write_failures, ..journal.report().rtc };
-        journal.rtc(NOW, rtc(1, 0));
-        journal.rtc(NOW, rtc(1, 0));
-        journal.rtc(NOW, rtc(1, 1));
+        let rtc = |writes, write_failures| RtcReport { writes, write_failures, ..reporter.report().rtc };
+        reporter.rtc(NOW, rtc(1, 0));
+        reporter.rtc(NOW, rtc(1, 0));
+        reporter.rtc(NOW, rtc(1, 1));
         let expected =
             [TransitionKind::ServingFailed, TransitionKind::RTCWritten, TransitionKind::RTCWriteFailed];
         assert_eq!(kinds(), expected);

@@ -34,7 +34,7 @@ pub(crate) enum Error {
 
 /// The answer for a source.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Resolved {
     /// The engine that asked. It may have been replaced in the meantime.
     pub(crate) epoch: u64,
     /// The source that has the name.
@@ -52,13 +52,13 @@ pub(crate) struct Resolver {
 
 struct Shared {
     /// The running lookups, and who waits for each.
-    book: Mutex<Book>,
+    lookups: Mutex<Lookups>,
     look_up: Box<dyn Fn(&str) -> Outcome + Send + Sync>,
-    reply: Box<dyn Fn(Answer) + Send + Sync>,
+    reply: Box<dyn Fn(Resolved) + Send + Sync>,
 }
 
 #[derive(Default)]
-struct Book {
+struct Lookups {
     /// Names that are being looked up, or wait for a thread, in the form in which DNS compares them.
     open: BTreeMap<String, Lookup>,
     /// Those names that have no thread yet, the oldest first.
@@ -92,23 +92,23 @@ const STACK: usize = 256 * 1024;
 
 impl Resolver {
     /// Sources get their answers through `reply`, which may be called in any thread.
-    pub(crate) fn new(reply: impl Fn(Answer) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(reply: impl Fn(Resolved) + Send + Sync + 'static) -> Self {
         Self::with(look_up, reply)
     }
 
     /// The same, with another function that resolves a name.
     fn with(
         look_up: impl Fn(&str) -> Outcome + Send + Sync + 'static,
-        reply: impl Fn(Answer) + Send + Sync + 'static,
+        reply: impl Fn(Resolved) + Send + Sync + 'static,
     ) -> Self {
-        let book = Mutex::default();
-        Self { shared: Arc::new(Shared { book, look_up: Box::new(look_up), reply: Box::new(reply) }) }
+        let lookups = Mutex::default();
+        Self { shared: Arc::new(Shared { lookups, look_up: Box::new(look_up), reply: Box::new(reply) }) }
     }
 
     /// Resolves `host` for a source of the engine `epoch`. There is an answer in every case, unless the source is
     /// dropped before.
     pub(crate) fn ask(&self, epoch: u64, source: SourceId, host: &str) {
-        self.enter(host, Waiter::Source(epoch, source));
+        self.add(host, Waiter::Source(epoch, source));
     }
 
     /// Resolves `host` for a task. If the future is dropped before the lookup has begun, the lookup is dropped too.
@@ -117,18 +117,18 @@ impl Resolver {
     /// If the name has no addresses.
     pub(crate) async fn look_up(&self, host: &str) -> Outcome {
         let (sender, answer) = oneshot::channel();
-        self.enter(host, Waiter::Task(sender));
+        self.add(host, Waiter::Task(sender));
         answer.await.unwrap_or_else(|_| Err(Error::Fault("no answer".to_owned())))
     }
 
     /// Drops the requests of sources that are not present any more. A lookup that has begun ends by itself.
     pub(crate) fn keep(&self, present: impl Fn(u64, SourceId) -> bool) {
-        self.shared.book().drop_stale(present);
+        self.shared.lookups().drop_stale(present);
     }
 
-    fn enter(&self, host: &str, waiter: Waiter) {
+    fn add(&self, host: &str, waiter: Waiter) {
         let name = host.to_ascii_lowercase();
-        let begun = self.shared.book().enter(&name, waiter);
+        let begun = self.shared.lookups().add(&name, waiter);
         if !begun {
             return;
         }
@@ -137,16 +137,16 @@ impl Resolver {
         // Each lookup has a new thread, since a new thread uses the present /etc/resolv.conf with any C library.
         if let Err(error) = thread.spawn(move || shared.work(first)) {
             error!(%error, "No thread for a name lookup");
-            let waiters = self.shared.book().end(&name);
-            self.shared.tell(waiters, &Err(Error::Thread(error.to_string())));
+            let waiters = self.shared.lookups().end(&name);
+            self.shared.notify(waiters, &Err(Error::Thread(error.to_string())));
         }
     }
 }
 
 impl Shared {
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn lookups(&self) -> MutexGuard<'_, Lookups> {
         // The book is valid at every moment while it is locked.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A thread's work: this name, then names that have waited for a thread.
@@ -155,17 +155,17 @@ impl Shared {
         while let Some(name) = next {
             let outcome = panics::caught(|| (self.look_up)(&name));
             let outcome = outcome.unwrap_or_else(|said| Err(Error::Fault(said)));
-            let waiters = self.book().end(&name);
-            self.tell(waiters, &outcome);
-            next = self.book().begin_next();
+            let waiters = self.lookups().end(&name);
+            self.notify(waiters, &outcome);
+            next = self.lookups().begin_next();
         }
     }
 
-    fn tell(&self, waiters: Vec<Waiter>, outcome: &Outcome) {
+    fn notify(&self, waiters: Vec<Waiter>, outcome: &Outcome) {
         for waiter in waiters {
             match waiter {
                 Waiter::Source(epoch, source) => {
-                    (self.reply)(Answer { epoch, source, outcome: outcome.clone() })
+                    (self.reply)(Resolved { epoch, source, outcome: outcome.clone() })
                 }
                 // If the future was dropped, the answer is not needed any more.
                 Waiter::Task(sender) => drop(sender.send(outcome.clone())),
@@ -174,9 +174,9 @@ impl Shared {
     }
 }
 
-impl Book {
+impl Lookups {
     /// Adds a waiter for `name`. Returns true if the name needs a thread now.
-    fn enter(&mut self, name: &str, waiter: Waiter) -> bool {
+    fn add(&mut self, name: &str, waiter: Waiter) -> bool {
         let is_new = !self.open.contains_key(name);
         let lookup = self.open.entry(name.to_owned()).or_default();
         if let Waiter::Source(epoch, source) = waiter {
@@ -314,7 +314,7 @@ mod tests {
             self.0.1.notify_all();
         }
 
-        fn resolver(&self) -> (Resolver, Receiver<Answer>) {
+        fn resolver(&self) -> (Resolver, Receiver<Resolved>) {
             let (dns, (sender, answers)) = (self.clone(), mpsc::channel());
             let resolver = Resolver::with(
                 move |host| dns.look_up(host),
@@ -332,7 +332,7 @@ mod tests {
     }
 
     fn threads(resolver: &Resolver) -> usize {
-        resolver.shared.book().threads
+        resolver.shared.lookups().threads
     }
 
     #[test]
@@ -428,7 +428,7 @@ mod tests {
             assert!(begin.elapsed() < PATIENCE, "{} threads are left", threads(&resolver));
             thread::sleep(Duration::from_millis(1));
         }
-        assert!(resolver.shared.book().open.is_empty() && resolver.shared.book().queue.is_empty());
+        assert!(resolver.shared.lookups().open.is_empty() && resolver.shared.lookups().queue.is_empty());
     }
 
     #[test]
@@ -456,7 +456,7 @@ mod tests {
             let given_up = tokio::time::timeout(Duration::from_millis(10), resolver.look_up("dead")).await;
             assert!(given_up.is_err());
             resolver.keep(|_, _| true);
-            assert!(resolver.shared.book().open["dead"].waiters.is_empty());
+            assert!(resolver.shared.lookups().open["dead"].waiters.is_empty());
         });
         dns.release();
     }

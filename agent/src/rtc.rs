@@ -35,7 +35,7 @@ mod keeper;
 
 #[cfg(test)]
 pub(crate) use adjtime::tests::tzif;
-pub(crate) use adjtime::{Keeping, Kernel, Shows};
+pub(crate) use adjtime::{KernelAssumption, RtcConvention, RtcTimebase};
 pub(crate) use holder::Holder;
 pub(crate) use keeper::{RtcKeeper, RtcPolicy};
 
@@ -49,9 +49,9 @@ pub(crate) struct RtcReading {
     /// The second may have begun earlier by this time.
     pub(crate) late: Duration,
     /// Whether the clock shows UTC or local time.
-    pub(crate) shows: Shows,
+    pub(crate) shows: RtcTimebase,
     /// The kernel's assumption about what the clock shows.
-    pub(crate) kernel: Kernel,
+    pub(crate) kernel: KernelAssumption,
 }
 
 impl RtcReading {
@@ -101,23 +101,23 @@ pub(crate) enum Error {
 pub(crate) struct HardwareClock {
     device: PathBuf,
     host: HostRoot,
-    shows: Option<Shows>,
+    shows: Option<RtcTimebase>,
     /// When its seconds begin, if it was read before.
-    rhythm: Cell<Option<tick::Rhythm>>,
+    prediction: Cell<Option<tick::EdgePrediction>>,
 }
 
 impl HardwareClock {
     /// The clock of `device`. Whether it shows UTC is known from `shows`, or else from `host`.
-    pub(crate) fn new(device: PathBuf, host: HostRoot, shows: Option<Shows>) -> Self {
-        Self { device, host, shows, rhythm: Cell::new(None) }
+    pub(crate) fn new(device: PathBuf, host: HostRoot, shows: Option<RtcTimebase>) -> Self {
+        Self { device, host, shows, prediction: Cell::new(None) }
     }
 
     /// How the host keeps the clock.
     ///
     /// # Errors
     /// [`Error::NoZone`].
-    pub(crate) fn keeping(&self) -> Result<Keeping, Error> {
-        Keeping::of(&self.host, self.shows)
+    pub(crate) fn convention(&self) -> Result<RtcConvention, Error> {
+        RtcConvention::of(&self.host, self.shows)
     }
 
     /// Reads the clock at one of its next ticks, within about three seconds if no other program has it open. It is open
@@ -126,11 +126,11 @@ impl HardwareClock {
     /// # Errors
     /// All variants except those for writing.
     pub(crate) fn read(&self) -> Result<RtcReading, Error> {
-        let keeping = self.keeping()?;
-        let mut rhythm = self.rhythm.take();
-        let edge = tick::next(self, &mut rhythm)?;
-        self.rhythm.set(rhythm);
-        Ok(self.reading(edge, &keeping))
+        let convention = self.convention()?;
+        let mut prediction = self.prediction.take();
+        let edge = tick::next(self, &mut prediction)?;
+        self.prediction.set(prediction);
+        Ok(self.reading(edge, &convention))
     }
 
     /// Sets the clock to the system clock's time and reads it back; if necessary twice. Takes up to about fifteen
@@ -139,20 +139,20 @@ impl HardwareClock {
     /// # Errors
     /// Any [`Error`].
     pub(crate) fn write(&self) -> Result<RtcReading, Error> {
-        let keeping = self.keeping()?;
-        self.rhythm.set(None);
-        let manner = write::Manner::of(sys::rtc::driver_name(&self.device).as_deref());
-        let edge = write::verified(self, &manner, &keeping)?;
-        Ok(self.reading(edge, &keeping))
+        let convention = self.convention()?;
+        self.prediction.set(None);
+        let timing = write::WriteTiming::of(sys::rtc::driver_name(&self.device).as_deref());
+        let edge = write::verified(self, &timing, &convention)?;
+        Ok(self.reading(edge, &convention))
     }
 
-    fn reading(&self, edge: tick::Edge, keeping: &Keeping) -> RtcReading {
+    fn reading(&self, edge: tick::Edge, convention: &RtcConvention) -> RtcReading {
         RtcReading {
-            seconds: keeping.unix(edge.shown, edge.at),
+            seconds: convention.unix(edge.shown, edge.at),
             at: edge.at,
             late: edge.late,
-            shows: keeping.shows(),
-            kernel: keeping.kernel(clock::kernel_minutes_west(), edge.at),
+            shows: convention.shows(),
+            kernel: convention.kernel(clock::kernel_minutes_west(), edge.at),
         }
     }
 }

@@ -18,7 +18,7 @@ use sys::poll::Waker;
 
 use crate::{
     key_server::CookieKeys,
-    loop_detector::Itself,
+    loop_detector::LoopDetector,
     panics::{Panics, Part},
 };
 
@@ -37,14 +37,14 @@ mod counters;
 mod socket;
 
 use clients::ClientTable;
-use control::{Desk, SnapshotSource};
+use control::{QueryHandler, SnapshotSource};
 use counters::WorkerCounters;
 use departures::Departures;
 use keys::ServedKeys;
 
 pub(crate) use counters::{KeyExchange, ServerCounters};
 pub(crate) use keys::KeyFiles;
-pub(crate) use nts::{Nonces, Ring};
+pub(crate) use nts::{CookieKeyring, Nonces};
 pub(crate) use socket::ServerSocket;
 
 /// What is to be served, and to which clients; not the time itself.
@@ -71,9 +71,9 @@ pub(crate) const MOST_WORKERS: usize = profile::ranges::WORKERS.most as usize;
 #[derive(Debug)]
 pub(crate) struct Server {
     shared: Arc<Shared>,
-    /// Wakes the keeper.
+    /// Wakes the supervisor.
     waker: Arc<Waker>,
-    keeper: Option<JoinHandle<()>>,
+    supervisor: Option<JoinHandle<()>>,
 }
 
 /// Why the server could not be started. A port that cannot be opened is not among the reasons.
@@ -96,32 +96,32 @@ impl Server {
         let shared = Arc::new(Shared::new(config, panics)?);
         let waker = Arc::new(Waker::new().map_err(Error::Waker)?);
         let (its_shared, its_waker) = (Arc::clone(&shared), Arc::clone(&waker));
-        let keeper = Builder::new()
+        let supervisor = Builder::new()
             .name("server".to_owned())
             .spawn(move || {
                 let pause = |time| supervisor::pause(&its_shared, &its_waker, time);
                 its_shared
                     .panics
-                    .guard(Part::ServerKeeper, pause, || supervisor::run(&its_shared, &its_waker));
+                    .guard(Part::ServerSupervisor, pause, || supervisor::run(&its_shared, &its_waker));
             })
             .map_err(Error::Thread)?;
-        Ok(Self { shared, waker, keeper: Some(keeper) })
+        Ok(Self { shared, waker, supervisor: Some(supervisor) })
     }
 
     /// What the client in the same agent must know.
-    pub(crate) fn itself(&self) -> Arc<Itself> {
-        Arc::clone(&self.shared.itself)
+    pub(crate) fn loop_detector(&self) -> Arc<LoopDetector> {
+        Arc::clone(&self.shared.loop_detector)
     }
 
     /// Uses `config` from now on. Opens, closes or moves the port if necessary.
     pub(crate) fn apply(&self, config: ServeConfig) {
         {
-            let mut orders = self.shared.orders();
-            if config.max_clients != orders.config.max_clients {
-                orders.clients = Arc::new(ClientTable::new(config.max_clients));
+            let mut settings = self.shared.settings();
+            if config.max_clients != settings.config.max_clients {
+                settings.clients = Arc::new(ClientTable::new(config.max_clients));
             }
-            orders.rules = Arc::new(config.rules.for_upstreams(&orders.upstreams));
-            orders.config = Arc::new(config);
+            settings.rules = Arc::new(config.rules.for_upstreams(&settings.upstreams));
+            settings.config = Arc::new(config);
         }
         self.shared.generation.fetch_add(1, Ordering::Release);
         self.waker.wake();
@@ -129,17 +129,17 @@ impl Server {
 
     /// Serves `served` from now on. Cheap: no thread is woken.
     pub(crate) fn publish(&self, served: Served) {
-        self.shared.orders().served = served;
+        self.shared.settings().served = served;
         self.shared.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Takes the present addresses of the upstreams, for which the access list may have a template. Cheap if they have
     /// not changed.
     pub(crate) fn learn_upstreams(&self, addresses: &[IpAddr]) {
-        let mut orders = self.shared.orders();
-        if *orders.upstreams != *addresses {
-            orders.upstreams = addresses.into();
-            orders.rules = Arc::new(orders.config.rules.for_upstreams(addresses));
+        let mut settings = self.shared.settings();
+        if *settings.upstreams != *addresses {
+            settings.upstreams = addresses.into();
+            settings.rules = Arc::new(settings.config.rules.for_upstreams(addresses));
             self.shared.generation.fetch_add(1, Ordering::Release);
         }
     }
@@ -147,24 +147,24 @@ impl Server {
     /// From now on, signs the answer to a request that has a MAC with one of these keys, with the same key. A request
     /// with another key gets no such answer.
     pub(crate) fn sign_with(&self, keys: Arc<ServedKeys>) {
-        self.shared.orders().keys = keys;
+        self.shared.settings().keys = keys;
         self.shared.generation.fetch_add(1, Ordering::Release);
     }
 
     /// From now on, answers queries (mode 6) from `source`. Call this once.
-    pub(crate) fn show(&self, source: SnapshotSource) {
-        self.shared.desk.ask(source);
+    pub(crate) fn answer_queries_from(&self, source: SnapshotSource) {
+        self.shared.query_handler.set_source(source);
     }
 
     /// Seals and opens cookies with these keys from now on. Without keys there is no NTS.
     pub(crate) fn seal_with(&self, keys: Option<CookieKeys>) {
-        self.shared.orders().cookie_keys = keys;
+        self.shared.settings().cookie_keys = keys;
         self.shared.generation.fetch_add(1, Ordering::Release);
     }
 
     /// The flags of the access list for a client.
     pub(crate) fn flags(&self, address: IpAddr, port: u16) -> RestrictFlags {
-        let rules = Arc::clone(&self.shared.orders().rules);
+        let rules = Arc::clone(&self.shared.settings().rules);
         rules.flags(address, port)
     }
 
@@ -178,7 +178,7 @@ impl Server {
         let (serving, failure, message) = serving(self.shared.states().as_slice());
         let counters = &self.shared.counters;
         ServerReport {
-            enabled: self.shared.orders().config.enabled,
+            enabled: self.shared.settings().config.enabled,
             serving,
             failure,
             message,
@@ -190,7 +190,7 @@ impl Server {
 
     /// All counters of what was done.
     pub(crate) fn counters(&self) -> &ServerCounters {
-        let clients = Arc::clone(&self.shared.orders().clients);
+        let clients = Arc::clone(&self.shared.settings().clients);
         self.shared.counters.set_rate_entries(clients.used());
         &self.shared.counters
     }
@@ -200,9 +200,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
         self.waker.wake();
-        if let Some(keeper) = self.keeper.take() {
+        if let Some(supervisor) = self.supervisor.take() {
             // Panics are caught inside.
-            let _ = keeper.join();
+            let _ = supervisor.join();
         }
     }
 }
@@ -210,20 +210,20 @@ impl Drop for Server {
 /// The state that the threads share.
 #[derive(Debug)]
 struct Shared {
-    orders: Mutex<Orders>,
-    /// Increases with each change of the orders, so that a worker need not take the lock for each packet.
+    settings: Mutex<Settings>,
+    /// Increases with each change of the settings, so that a worker need not take the lock for each packet.
     generation: AtomicU64,
     states: Mutex<[ServingState; Family::ALL.len()]>,
     departures: Departures,
-    itself: Arc<Itself>,
+    loop_detector: Arc<LoopDetector>,
     counters: ServerCounters,
-    desk: Desk,
+    query_handler: QueryHandler,
     panics: Arc<Panics>,
     stop: AtomicBool,
 }
 
 #[derive(Clone, Debug)]
-struct Orders {
+struct Settings {
     config: Arc<ServeConfig>,
     /// The rules of `config`, with the upstreams' addresses in place of its template.
     rules: Arc<RestrictTable>,
@@ -237,7 +237,7 @@ struct Orders {
 impl Shared {
     fn new(config: ServeConfig, panics: Arc<Panics>) -> Result<Self, Error> {
         Ok(Self {
-            orders: Mutex::new(Orders {
+            settings: Mutex::new(Settings {
                 clients: Arc::new(ClientTable::new(config.max_clients)),
                 rules: Arc::new(config.rules.clone()),
                 upstreams: Arc::default(),
@@ -249,17 +249,17 @@ impl Shared {
             generation: AtomicU64::new(0),
             states: Mutex::default(),
             departures: Departures::new(),
-            itself: Arc::default(),
+            loop_detector: Arc::default(),
             counters: ServerCounters::default(),
-            desk: Desk::new().map_err(Error::Random)?,
+            query_handler: QueryHandler::new().map_err(Error::Random)?,
             panics,
             stop: AtomicBool::new(false),
         })
     }
 
     // Both are valid at every moment, even after a thread panicked with the lock held.
-    fn orders(&self) -> MutexGuard<'_, Orders> {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn states(&self) -> MutexGuard<'_, [ServingState; Family::ALL.len()]> {

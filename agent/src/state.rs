@@ -24,19 +24,19 @@ use crate::{
 
 mod samples;
 mod this_boot;
-mod unsaved;
+mod pending_writes;
 
-pub(crate) use samples::Saved;
+pub(crate) use samples::SavedSamples;
 pub(crate) use this_boot::Booted;
 
-use unsaved::Unsaved;
+use pending_writes::PendingWrites;
 
 /// The state folder.
 #[derive(Debug)]
 pub(crate) struct State {
     directory: PathBuf,
     boot_id: String,
-    unsaved: Unsaved,
+    pending_writes: PendingWrites,
     /// Held while a file is written: both the engine and the other tasks write.
     writing: Mutex<()>,
 }
@@ -90,17 +90,17 @@ impl State {
     /// Opens the state in `directory`, of the node with the boot id `boot_id`. Creates the folder if it does not exist.
     pub(crate) fn open(directory: &Path, boot_id: &str) -> Self {
         let made = fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(directory);
-        let unsaved = Unsaved::default();
+        let pending_writes = PendingWrites::default();
         let state = Self {
             directory: directory.to_owned(),
             boot_id: boot_id.to_owned(),
-            unsaved,
+            pending_writes,
             writing: Mutex::new(()),
         };
         state.close_folder();
         if let Err(source) = made {
             let error = Error { path: directory.to_owned(), source };
-            state.unsaved.failed(PROBE, PROBE, Form::OPEN, &error);
+            state.pending_writes.failed(PROBE, PROBE, FileOptions::OPEN, &error);
         } else if state.keep(PROBE, PROBE) {
             let _ = state.remove(PROBE);
         }
@@ -128,19 +128,19 @@ impl State {
     /// Why the folder cannot be written; none if everything is on disk. Until then drift, the number of steps, the
     /// profile and everything else exist only in this process, and are lost when it ends.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.unsaved.trouble()
+        self.pending_writes.trouble()
     }
 
     /// Tries again to write what could not be written, at most every ten seconds.
     pub(crate) fn retry(&self) {
-        for (name, text, form) in self.unsaved.due(Instant::now()) {
+        for (name, text, options) in self.pending_writes.due(Instant::now()) {
             let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
             // Another thread may have written a newer text in the meantime.
-            if self.unsaved.text(&name).as_deref() != Some(&*text) {
+            if self.pending_writes.text(&name).as_deref() != Some(&*text) {
                 continue;
             }
             // The others would fail too.
-            if !self.write_now(&name, &text, form) {
+            if !self.write_now(&name, &text, options) {
                 return;
             }
             if name == PROBE {
@@ -199,16 +199,16 @@ impl State {
     pub(crate) fn save_boot(&self, boot: BootState) -> bool {
         let text = format!("{} {} {}\n", self.boot_id, boot.steps, u8::from(boot.synchronized));
         // The text always has the same length, so that no part of a former text stays.
-        self.save(BOOT, &format!("{text:<BOOT_LENGTH$}"), Form { in_place: true, ..Form::OPEN })
+        self.save(BOOT, &format!("{text:<BOOT_LENGTH$}"), FileOptions { in_place: true, ..FileOptions::OPEN })
     }
 
     /// Returns true if the file has what was done to the clock.
     pub(crate) fn boot_is_saved(&self) -> bool {
-        self.unsaved.is_saved(BOOT)
+        self.pending_writes.is_saved(BOOT)
     }
 
     /// What was measured in this boot. It must be converted to the moment at which it is used.
-    pub(crate) fn samples(&self) -> Option<Saved> {
+    pub(crate) fn samples(&self) -> Option<SavedSamples> {
         let text = self.read(SAMPLES)?;
         let saved = samples::from_text(&text);
         if saved.is_none() {
@@ -219,9 +219,9 @@ impl State {
 
     /// Saves what was measured in this boot, and the readings of the clocks to which it is relative.
     pub(crate) fn save_samples(&self, samples: Samples, clocks: Clocks) {
-        let saved = Saved { boot_id: self.boot_id.clone(), clocks, samples };
+        let saved = SavedSamples { boot_id: self.boot_id.clone(), clocks, samples };
         // The samples are useless after a crash of the node, so there is no need to wait for the disk.
-        self.save(SAMPLES, &samples::to_text(&saved), Form { durable: false, ..Form::OPEN });
+        self.save(SAMPLES, &samples::to_text(&saved), FileOptions { durable: false, ..FileOptions::OPEN });
     }
 
     /// The last profile that ran: its name, and its text, which the caller must verify.
@@ -277,7 +277,7 @@ impl State {
 
     /// Saves keys for cookies. No other user may read them.
     pub(crate) fn save_cookie_keys(&self, text: &str) {
-        self.save(COOKIE_KEYS, text, Form { mode: 0o600, ..Form::OPEN });
+        self.save(COOKIE_KEYS, text, FileOptions { mode: 0o600, ..FileOptions::OPEN });
     }
 
     /// What was saved of the host's own time zone.
@@ -290,7 +290,7 @@ impl State {
     /// # Errors
     /// If it cannot be saved. Then the time zone must not be changed.
     pub(crate) fn save_former_timezone(&self, text: &str) -> Result<(), Error> {
-        self.replace(TIMEZONE, text, Form::OPEN)
+        self.replace(TIMEZONE, text, FileOptions::OPEN)
     }
 
     /// Removes the record of the host's own time zone, which is in force again.
@@ -319,20 +319,20 @@ impl State {
     }
 
     fn keep(&self, name: &str, text: &str) -> bool {
-        self.save(name, text, Form::OPEN)
+        self.save(name, text, FileOptions::OPEN)
     }
 
     /// Writes a file, or remembers it for [`Self::retry`]. Returns true if it is on disk.
-    fn save(&self, name: &str, text: &str, form: Form) -> bool {
+    fn save(&self, name: &str, text: &str, options: FileOptions) -> bool {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.write_now(name, text, form)
+        self.write_now(name, text, options)
     }
 
-    fn write_now(&self, name: &str, text: &str, form: Form) -> bool {
-        let written = self.replace(name, text, form);
+    fn write_now(&self, name: &str, text: &str, options: FileOptions) -> bool {
+        let written = self.replace(name, text, options);
         match &written {
-            Ok(()) => self.unsaved.saved(name),
-            Err(error) => self.unsaved.failed(name, text, form, error),
+            Ok(()) => self.pending_writes.saved(name),
+            Err(error) => self.pending_writes.failed(name, text, options, error),
         }
         written.is_ok()
     }
@@ -340,7 +340,7 @@ impl State {
     /// The text of a file of the agent, even if it still waits for the disk; none if it does not exist, is not a
     /// regular file, or cannot be read.
     fn read(&self, name: &str) -> Option<String> {
-        if let Some(text) = self.unsaved.text(name) {
+        if let Some(text) = self.pending_writes.text(name) {
             return Some(text);
         }
         let path = self.directory.join(name);
@@ -348,9 +348,9 @@ impl State {
         is_file.then(|| crate::load::read(&path).ok()).flatten()
     }
 
-    fn replace(&self, name: &str, text: &str, form: Form) -> Result<(), Error> {
+    fn replace(&self, name: &str, text: &str, options: FileOptions) -> Result<(), Error> {
         let path = self.directory.join(name);
-        let Form { mode, durable, in_place } = form;
+        let FileOptions { mode, durable, in_place } = options;
         let written = replace::replace(&path, Kind { mode, durable }, |file| file.write_all(text.as_bytes()));
         match written {
             Err(_) if in_place && replace::overwrite(&path, text).is_ok() => Ok(()),
@@ -359,7 +359,7 @@ impl State {
     }
 
     fn remove(&self, name: &str) -> Result<(), Error> {
-        self.unsaved.saved(name);
+        self.pending_writes.saved(name);
         let path = self.directory.join(name);
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error { path, source }),
@@ -378,7 +378,7 @@ const FOLDER_MODE: u32 = 0o700;
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug)]
-struct Form {
+struct FileOptions {
     /// The permission bits.
     mode: u32,
     /// True if it must survive a crash of the node.
@@ -387,7 +387,7 @@ struct Form {
     in_place: bool,
 }
 
-impl Form {
+impl FileOptions {
     /// Every user may read it, and it survives a crash.
     const OPEN: Self = Self { mode: 0o644, durable: true, in_place: false };
 }
@@ -505,8 +505,10 @@ mod tests {
         fs::create_dir(&directory).unwrap();
         state.retry();
         assert!(state.trouble().is_some(), "not at once");
-        for (name, text, form) in state.unsaved.due(Instant::now() + std::time::Duration::from_secs(11)) {
-            assert!(state.save(&name, &text, form));
+        for (name, text, options) in
+            state.pending_writes.due(Instant::now() + std::time::Duration::from_secs(11))
+        {
+            assert!(state.save(&name, &text, options));
         }
         assert_eq!(state.trouble(), None);
         let again = State::open(&directory, "b");

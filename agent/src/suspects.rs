@@ -14,14 +14,14 @@ pub(crate) struct Suspect {
     /// The process id.
     pub(crate) pid: u32,
     /// What the program belongs to, and so how it can be stopped.
-    pub(crate) home: Home,
+    pub(crate) home: ManagedBy,
     /// True if it steers all the time; false if it steps the clock now and then.
     pub(crate) steers: bool,
 }
 
 /// What a program belongs to, and so how it can be stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Home {
+pub(crate) enum ManagedBy {
     /// A systemd unit.
     Unit(String),
     /// A pod of Kubernetes.
@@ -150,15 +150,15 @@ fn first_argument(folder: &Path) -> Option<String> {
 
 /// What a process belongs to, by its control group; otherwise its unit has its `usual` name. A unit may have several
 /// names, and only its own can be disabled (Debian: chrony, not chronyd).
-fn home(folder: &Path, usual: Option<&str>) -> Home {
+fn home(folder: &Path, usual: Option<&str>) -> ManagedBy {
     let groups = fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
     if groups.contains("kubepods") {
-        return Home::Pod;
+        return ManagedBy::Pod;
     }
     let mut parts =
         groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.rsplit('/'));
     let unit = parts.find_map(|part| part.strip_suffix(".service")).or(usual);
-    unit.map_or(Home::Unknown, |unit| Home::Unit(unit.to_owned()))
+    unit.map_or(ManagedBy::Unknown, |unit| ManagedBy::Unit(unit.to_owned()))
 }
 
 fn processes(proc: &Path) -> impl Iterator<Item = u32> {
@@ -189,10 +189,10 @@ impl PortOwner {
 
     /// The process that has this port, such as `chronyd (pid 312)`; none if it cannot be seen.
     pub(crate) fn of(&mut self, port: u16) -> Option<String> {
-        self.look(Path::new("/proc"), port, std::process::id())
+        self.search(Path::new("/proc"), port, std::process::id())
     }
 
-    fn look(&mut self, proc: &Path, port: u16, own: u32) -> Option<String> {
+    fn search(&mut self, proc: &Path, port: u16, own: u32) -> Option<String> {
         let sockets = sockets(proc, self.tables, port);
         if let Some((_, owner)) = self.known.as_ref().filter(|(before, _)| *before == sockets) {
             return owner.clone();
@@ -361,20 +361,24 @@ mod tests {
 
     #[test]
     fn a_control_group_tells_how_a_program_can_be_ended() {
-        let check = |groups: &str, usual: Option<&str>, expected: Home| {
+        let check = |groups: &str, usual: Option<&str>, expected: ManagedBy| {
             let folder = Scratch::new();
             fs::write(folder.path().join("cgroup"), groups).unwrap();
             assert_eq!(home(folder.path(), usual), expected, "{groups}");
         };
-        let unit = |name: &str| Home::Unit(name.to_owned());
+        let unit = |name: &str| ManagedBy::Unit(name.to_owned());
         check("0::/system.slice/chrony.service\n", Some("chronyd"), unit("chrony"));
         // As seen from within a container.
         check("0::/../../system.slice/ntpsec.service\n", Some("ntpd"), unit("ntpsec"));
         check("12:cpu:/\n1:name=systemd:/system.slice/ntp.service\n0::/\n", Some("ntpd"), unit("ntp"));
         check("0::/user.slice/user-0.slice/user@0.service/app.slice/x.service\n", None, unit("x"));
-        check("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-1.scope\n", Some("chronyd"), Home::Pod);
+        check(
+            "0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-1.scope\n",
+            Some("chronyd"),
+            ManagedBy::Pod,
+        );
         check("0::/\n", Some("chronyd"), unit("chronyd"));
-        check("", None, Home::Unknown);
+        check("", None, ManagedBy::Unknown);
     }
 
     #[test]
@@ -399,13 +403,13 @@ mod tests {
             fs::write(folder.path().join("net/udp"), format!("  sl  local_address …\n{line}\n")).unwrap();
         };
         table(line);
-        let of = |port, own| PortOwner::default().look(folder.path(), port, own);
+        let of = |port, own| PortOwner::default().search(folder.path(), port, own);
         assert_eq!(of(123, 1).as_deref(), Some("ntpd (pid 312)"));
         assert_eq!(of(124, 1), None);
         assert_eq!(of(123, 312), None, "we are not in our own way");
 
         let mut owner = PortOwner::default();
-        let mut of = || owner.look(folder.path(), 123, 1);
+        let mut of = || owner.search(folder.path(), 123, 1);
         assert!(of().is_some());
         fs::rename(folder.path().join("312"), folder.path().join("313")).unwrap();
         assert_eq!(of().as_deref(), Some("ntpd (pid 312)"), "the same socket was looked for again");
@@ -420,11 +424,11 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
         let pid = format!("pid {}", std::process::id());
-        let found = PortOwner::default().look(Path::new("/proc"), port, 0).unwrap();
+        let found = PortOwner::default().search(Path::new("/proc"), port, 0).unwrap();
         assert!(found.contains(&pid), "{found}");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let found = PortOwner::of_tcp().look(Path::new("/proc"), port, 0).unwrap();
+        let found = PortOwner::of_tcp().search(Path::new("/proc"), port, 0).unwrap();
         assert!(found.contains(&pid), "{found}");
     }
 

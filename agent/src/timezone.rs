@@ -23,9 +23,9 @@ use former::Former;
 pub(crate) struct TimezoneKeeper {
     files: Files,
     state: Arc<State>,
-    wish: Wish,
-    looked: Option<Instant>,
-    /// True if the zone was seen as desired, or set, under the present orders.
+    desired: DesiredZone,
+    checked_at: Option<Instant>,
+    /// True if the zone was seen as desired, or set, for the present desired zone.
     settled: bool,
     /// When another process changed the zone.
     changed: VecDeque<Instant>,
@@ -35,7 +35,7 @@ pub(crate) struct TimezoneKeeper {
 
 /// The desired time zone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum DesiredZone {
     /// Nothing is known yet, or nothing may be changed.
     #[default]
     Untouched,
@@ -49,7 +49,7 @@ pub(crate) enum Wish {
 
 /// The result of a look.
 #[derive(Debug)]
-pub(crate) struct Looked {
+pub(crate) struct TimezoneOutcome {
     /// The zone in force, if the profile names one, or if the former one cannot be restored.
     pub(crate) report: Option<TimezoneReport>,
     /// What was done, or a failure that was not reported yet.
@@ -86,8 +86,8 @@ impl TimezoneKeeper {
         Self {
             files: Files::new(host),
             state,
-            wish: Wish::Untouched,
-            looked: None,
+            desired: DesiredZone::Untouched,
+            checked_at: None,
             settled: false,
             changed: VecDeque::new(),
             contested: false,
@@ -96,27 +96,27 @@ impl TimezoneKeeper {
     }
 
     /// Brings the time zone into the desired state; none if no look is due.
-    pub(crate) fn look(&mut self, wish: Wish, now: Instant) -> Option<Looked> {
-        let recent = self.looked.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL);
-        if wish == self.wish && recent {
+    pub(crate) fn reconcile(&mut self, desired: DesiredZone, now: Instant) -> Option<TimezoneOutcome> {
+        let recent = self.checked_at.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL);
+        if desired == self.desired && recent {
             return None;
         }
-        if wish != self.wish {
+        if desired != self.desired {
             (self.settled, self.contested) = (false, false);
             self.changed.clear();
             self.trouble.clear();
         }
-        self.looked = Some(now);
-        self.wish = wish;
-        let outcome = match self.wish.clone() {
-            Wish::Untouched | Wish::Observed(_) => Ok(None),
-            Wish::Former => self.put_back(),
-            Wish::Zone(name) => self.set(&name, now),
+        self.checked_at = Some(now);
+        self.desired = desired;
+        let outcome = match self.desired.clone() {
+            DesiredZone::Untouched | DesiredZone::Observed(_) => Ok(None),
+            DesiredZone::Former => self.put_back(),
+            DesiredZone::Zone(name) => self.set(&name, now),
         };
-        Some(self.tell(outcome))
+        Some(self.record(outcome))
     }
 
-    fn tell(&mut self, outcome: Result<Option<String>, Error>) -> Looked {
+    fn record(&mut self, outcome: Result<Option<String>, Error>) -> TimezoneOutcome {
         let mut done = None;
         let trouble = match outcome {
             Ok(message) => {
@@ -133,18 +133,18 @@ impl TimezoneKeeper {
             done = Some((TransitionKind::TimezoneFailed, trouble.clone()));
         }
         self.trouble = trouble;
-        Looked { report: self.report(), done }
+        TimezoneOutcome { report: self.report(), done }
     }
 
     fn report(&self) -> Option<TimezoneReport> {
         let name = self.files.zone();
-        let message = match &self.wish {
-            Wish::Untouched => return None,
-            Wish::Former if self.trouble.is_empty() => return None,
-            Wish::Observed(wanted) if name.as_ref() != Some(wanted) => {
+        let message = match &self.desired {
+            DesiredZone::Untouched => return None,
+            DesiredZone::Former if self.trouble.is_empty() => return None,
+            DesiredZone::Observed(wanted) if name.as_ref() != Some(wanted) => {
                 format!("{wanted} is not set in mode Observe")
             }
-            Wish::Observed(_) | Wish::Former | Wish::Zone(_) => self.trouble.clone(),
+            DesiredZone::Observed(_) | DesiredZone::Former | DesiredZone::Zone(_) => self.trouble.clone(),
         };
         Some(TimezoneReport { name, message })
     }

@@ -137,7 +137,7 @@ pub(crate) fn condition(
         None => "Unknown",
     };
     let mut message = finding.message;
-    limits::message(&mut message);
+    limits::limit_message(&mut message);
     let before = previous.iter().find(|condition| condition.type_ == type_ && condition.status == status);
     Condition {
         type_: type_.to_owned(),

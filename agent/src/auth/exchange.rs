@@ -1,6 +1,6 @@
 //! One NTS key exchange (RFC 8915 §4): TLS 1.3 with the server that the user named, records through it, keys out of it.
-//! All addresses of the server's name are tried ([`happy_eyeballs`]). All exchanges share one thread ([`exchanger`]). A question
-//! in; a session and the NTP server's addresses out, or the reason for a failure, for the user.
+//! All addresses of the server's name are tried ([`happy_eyeballs`]). All exchanges share one thread ([`exchanger`]). A
+//! request in; a session and the NTP server's addresses out, or the reason for a failure, for the user.
 use std::{
     io,
     net::{IpAddr, SocketAddr},
@@ -32,11 +32,11 @@ use crate::{
 mod exchanger;
 mod happy_eyeballs;
 
-pub(crate) use exchanger::{Exchanger, Pending};
+pub(crate) use exchanger::{Exchanger, PendingExchange};
 
 /// A request for a key exchange.
 #[derive(Clone, Debug)]
-pub(crate) struct Question {
+pub(crate) struct ExchangeRequest {
     /// The engine that asked. It may have been replaced in the meantime.
     pub(crate) epoch: u64,
     /// The source that needs keys.
@@ -55,13 +55,13 @@ pub(crate) struct Question {
 
 /// The result of a key exchange.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    /// As in the question.
+pub(crate) struct ExchangeResult {
+    /// As in the request.
     pub(crate) epoch: u64,
-    /// As in the question.
+    /// As in the request.
     pub(crate) source: SourceId,
     /// The session, or why there is none.
-    pub(crate) outcome: Result<Agreed, Failure>,
+    pub(crate) outcome: Result<NewSession, Failure>,
 }
 
 /// Why there is no session, for a reader.
@@ -75,7 +75,7 @@ pub(crate) enum Failure {
 
 /// The result of a successful exchange.
 #[derive(Debug)]
-pub(crate) struct Agreed {
+pub(crate) struct NewSession {
     /// Keys and cookies.
     pub(crate) session: Session,
     /// The NTP server's addresses; never empty.
@@ -150,36 +150,37 @@ impl From<rustls::Error> for Error {
     }
 }
 
-/// Exchanges keys with the host in the question, at any of its addresses.
-async fn exchange(question: &Question, resolver: &Resolver) -> Result<Agreed, Failure> {
-    let Question { host, port, .. } = question;
-    let told = |error: Error| match error {
+/// Exchanges keys with the host in the request, at any of its addresses.
+async fn exchange(request: &ExchangeRequest, resolver: &Resolver) -> Result<NewSession, Failure> {
+    let ExchangeRequest { host, port, .. } = request;
+    let failure = |error: Error| match error {
         Error::Unresolved(why) => Failure::Unresolved(why.to_string()),
         error => Failure::Refused(format!("Key exchange with {host} (TCP port {port}): {error}.")),
     };
-    agree(question, resolver).await.map_err(told)
+    exchange_with_any(request, resolver).await.map_err(failure)
 }
 
-async fn agree(question: &Question, resolver: &Resolver) -> Result<Agreed, Error> {
-    let tls = TlsConnector::from(Arc::new(configuration(question)?));
-    let host = question.host.trim_start_matches('[').trim_end_matches(']');
+async fn exchange_with_any(request: &ExchangeRequest, resolver: &Resolver) -> Result<NewSession, Error> {
+    let tls = TlsConnector::from(Arc::new(configuration(request)?));
+    let host = request.host.trim_start_matches('[').trim_end_matches(']');
     let name = ServerName::try_from(host.trim_end_matches('.').to_owned()).map_err(|_| Error::Name)?;
-    let addresses = match question.with {
+    let addresses = match request.with {
         Some(address) => vec![address],
         None => resolver.look_up(host).await.map_err(Error::Unresolved)?,
     };
-    let attempt = |address, turn: happy_eyeballs::Turn| {
-        let (tls, name, to) = (tls.clone(), name.clone(), SocketAddr::new(address, question.port));
+    let attempt = |address, permit: happy_eyeballs::AttemptPermit| {
+        let (tls, name, to) = (tls.clone(), name.clone(), SocketAddr::new(address, request.port));
         async move {
-            let stream = time::timeout(LONGEST_CONNECT, TcpStream::connect(to)).await??;
-            let _turn = turn.take().await;
-            let (session, established) = time::timeout(LONGEST_TALK, talk(tls, name, stream)).await??;
+            let stream = time::timeout(CONNECT_TIMEOUT, TcpStream::connect(to)).await??;
+            let _permit = permit.take().await;
+            let (session, established) =
+                time::timeout(EXCHANGE_TIMEOUT, exchange_records(tls, name, stream)).await??;
             Ok((session, established, address))
         }
     };
     let (session, server, port, peer) = match happy_eyeballs::first(&addresses, attempt).await {
         Ok((session, key_exchange::Established { server, port, .. }, peer)) => (session, server, port, peer),
-        Err(errors) => return Err(most_telling(errors)),
+        Err(errors) => return Err(most_informative(errors)),
     };
     let addresses = match server {
         None => vec![peer],
@@ -188,19 +189,19 @@ async fn agree(question: &Question, resolver: &Resolver) -> Result<Agreed, Error
             Err(why) => return Err(Error::Server(server, why)),
         },
     };
-    Ok(Agreed { session, addresses, port })
+    Ok(NewSession { session, addresses, port })
 }
 
 /// Time limit for a connection to one address. A lost SYN is sent again after 1 and 3 s.
-const LONGEST_CONNECT: Duration = Duration::from_secs(4);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Time limit for the whole exchange with one address. On the other side of the world it takes a second.
-const LONGEST_TALK: Duration = Duration::from_secs(5);
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-fn configuration(question: &Question) -> Result<ClientConfig, Error> {
+fn configuration(request: &ExchangeRequest) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
-    let roots = certificate::roots(question.ca.as_deref())?;
-    let verifier = Verifier::new(roots, Arc::clone(&provider), question.validity)?;
+    let roots = certificate::roots(request.ca.as_deref())?;
+    let verifier = Verifier::new(roots, Arc::clone(&provider), request.validity)?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -213,7 +214,7 @@ fn configuration(question: &Question) -> Result<ClientConfig, Error> {
 }
 
 /// The most informative error: one about what a server did wrong says more than one about a server that did not answer.
-fn most_telling(mut errors: Vec<Error>) -> Error {
+fn most_informative(mut errors: Vec<Error>) -> Error {
     let silence = |error: &Error| matches!(error, Error::Network(_) | Error::Slow(_));
     if let Some(index) = errors.iter().position(|error| !silence(error)) {
         return errors.swap_remove(index);
@@ -223,7 +224,7 @@ fn most_telling(mut errors: Vec<Error>) -> Error {
 }
 
 /// Sends the client's records through TLS, and reads the server's to their end.
-async fn talk(
+async fn exchange_records(
     tls: TlsConnector,
     name: ServerName<'static>,
     stream: TcpStream,

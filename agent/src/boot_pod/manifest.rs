@@ -18,7 +18,7 @@ const FIRST_LINE: &str =
 
 /// What is at the path.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum ExistingManifest {
     Nothing,
     Ours(String),
 }
@@ -27,15 +27,15 @@ pub(super) enum Found {
 ///
 /// # Errors
 /// [`Error::Foreign`] if the agent has not written it.
-pub(super) fn found(path: &Path) -> Result<Found, Error> {
+pub(super) fn found(path: &Path) -> Result<ExistingManifest, Error> {
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ExistingManifest::Nothing),
         Err(source) => return Err(Error::File { path: path.to_owned(), source }),
         Ok(metadata) if !metadata.is_file() => return Err(Error::Foreign(path.to_owned())),
         Ok(_) => {}
     }
     match load::read(path) {
-        Ok(text) if text.lines().next() == Some(FIRST_LINE) => Ok(Found::Ours(text)),
+        Ok(text) if text.lines().next() == Some(FIRST_LINE) => Ok(ExistingManifest::Ours(text)),
         _ => Err(Error::Foreign(path.to_owned())),
     }
 }

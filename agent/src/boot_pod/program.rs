@@ -21,11 +21,11 @@ const OURS: &str = "/proc/self/exe";
 pub(super) struct Program {
     path: PathBuf,
     /// The copy's metadata when it was found to be right.
-    seen: Option<Look>,
+    seen: Option<FileStamp>,
 }
 
 /// Metadata that show a change without a read: inode number, length, mode, and time of their last change.
-type Look = (u64, u64, u32, i64, i64);
+type FileStamp = (u64, u64, u32, i64, i64);
 
 impl Program {
     pub(super) fn new(state_directory: &Path) -> Self {
@@ -34,7 +34,7 @@ impl Program {
 
     /// Makes the copy equal to this program.
     pub(super) fn install(&mut self) -> Result<(), Error> {
-        if self.seen.is_some() && self.seen == look(&self.path) && self.has_own_folder() {
+        if self.seen.is_some() && self.seen == stamp(&self.path) && self.has_own_folder() {
             return Ok(());
         }
         let failed = |source| Error::File { path: self.path.clone(), source };
@@ -42,7 +42,7 @@ impl Program {
         if !is_same(&self.path).map_err(failed)? {
             self.copy().map_err(failed)?;
         }
-        self.seen = look(&self.path);
+        self.seen = stamp(&self.path);
         Ok(())
     }
 
@@ -88,7 +88,7 @@ impl Program {
 
 const MODE: u32 = 0o755;
 
-fn look(path: &Path) -> Option<Look> {
+fn stamp(path: &Path) -> Option<FileStamp> {
     let found = fs::symlink_metadata(path).ok().filter(|found| found.is_file())?;
     Some((found.ino(), found.len(), found.mode(), found.ctime(), found.ctime_nsec()))
 }
@@ -96,7 +96,7 @@ fn look(path: &Path) -> Option<Look> {
 /// Returns true if the file has this program's octets and can be run.
 fn is_same(path: &Path) -> io::Result<bool> {
     let ours = File::open(OURS)?;
-    let Some((_, length, mode, ..)) = look(path).filter(|_| is_own(path)) else { return Ok(false) };
+    let Some((_, length, mode, ..)) = stamp(path).filter(|_| is_own(path)) else { return Ok(false) };
     if length != ours.metadata()?.len() || mode & 0o777 != MODE {
         return Ok(false);
     }

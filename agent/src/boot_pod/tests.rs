@@ -62,15 +62,15 @@ impl Host {
     }
 
     /// The news of the next look.
-    fn look(&mut self) -> Option<(BootPodState, String)> {
+    fn reconcile(&mut self) -> Option<(BootPodState, String)> {
         self.now += INTERVAL;
-        self.keeper.look(self.now).map(|report| (report.state, report.message))
+        self.keeper.reconcile(self.now).map(|report| (report.state, report.message))
     }
 
     fn becomes(&mut self, state: BootPodState, message: &str) {
-        let (found, said) = self.look().expect("something new");
+        let (found, said) = self.reconcile().expect("something new");
         assert!(found == state && said.contains(message), "{found:?} {said}");
-        assert_eq!(self.look(), None, "it is told once");
+        assert_eq!(self.reconcile(), None, "it is told once");
     }
 
     fn installs(&mut self) {
@@ -141,7 +141,7 @@ fn all_of_it_is_put_there_and_kept() {
     let length = ours.len() as u64;
     fs::write(host.path(PROGRAM), "").unwrap();
     fs::OpenOptions::new().write(true).open(host.path(PROGRAM)).unwrap().set_len(length).unwrap();
-    assert_eq!(host.look(), None);
+    assert_eq!(host.reconcile(), None);
     assert!(host.has(MANIFEST));
     assert_eq!(fs::read(host.path(PROGRAM)).unwrap(), ours);
     let names: Vec<_> = fs::read_dir(host.path(MANIFEST).parent().unwrap())
@@ -228,7 +228,7 @@ fn what_is_not_ours_is_left_alone() {
 fn a_kubelet_that_reads_another_folder_is_noticed() {
     let mut host = Host::new();
     host.installs();
-    host.now += PATIENCE;
+    host.now += KUBELET_TIMEOUT;
     host.becomes(BootPodState::Failed, "kubelet has not started it");
     State::open(&host.file.agent.state_directory, "boot").save_booted(Booted::Began);
     host.becomes(BootPodState::Installed, "");

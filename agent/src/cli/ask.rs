@@ -9,9 +9,9 @@ use std::{
 };
 
 use contract::Report;
-use timesync_http::{Answer, AskError, NoToken, TokenFile, ask};
+use timesync_http::{HttpResponse, NoToken, RequestError, TokenFile, ask};
 
-use super::View;
+use super::AgentAddress;
 use crate::load;
 
 /// Why there is no report.
@@ -56,7 +56,7 @@ pub(crate) enum Error {
         /// The address.
         address: SocketAddr,
         /// Why the answer is not believed.
-        source: AskError,
+        source: RequestError,
     },
     /// The answer is not a report.
     #[error("the agent answered {status}: {message}")]
@@ -72,22 +72,24 @@ pub(crate) enum Error {
 }
 
 /// Fetches the report and its text.
-pub(super) fn report(view: &View) -> Result<(Report, String), Error> {
+pub(super) fn report(running: &AgentAddress) -> Result<(Report, String), Error> {
     // If an address is given, the file need not exist, as when an agent in a container is asked from outside.
-    let file = load::agent_file(&view.config);
-    let answer = match (&view.http_address, file) {
+    let file = load::agent_file(&running.config);
+    let answer = match (&running.http_address, file) {
         (Some(address), file) => {
             remote(address, file.ok().and_then(|file| file.agent.token_file).as_deref(), None)?
         }
         (None, file) => {
             let agent = file?.agent;
             let socket = agent.socket();
-            match (local(&socket, STATUS, PATIENCE), agent.http_address) {
+            match (local(&socket, STATUS, TIMEOUT), agent.http_address) {
                 (Ok(answer), _) => answer,
                 // A user without root's rights may still know the token, or need none.
-                (Err(_), Some(address)) => {
-                    remote(&address, agent.token_file.as_deref(), Some(&super::node_name(&view.node_name)))?
-                }
+                (Err(_), Some(address)) => remote(
+                    &address,
+                    agent.token_file.as_deref(),
+                    Some(&super::node_name(&running.node_name)),
+                )?,
                 (Err(Error::Local { path, source }), None) => return Err(Error::NoHttp { path, source }),
                 (Err(error), None) => return Err(error),
             }
@@ -102,14 +104,14 @@ pub(super) fn report(view: &View) -> Result<(Report, String), Error> {
 
 const STATUS: &str = "/status";
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks over the local socket.
-pub(super) fn local(path: &Path, target: &str, patience: Duration) -> Result<Answer, Error> {
+pub(super) fn local(path: &Path, target: &str, timeout: Duration) -> Result<HttpResponse, Error> {
     let asked = || {
         let stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(patience))?;
-        stream.set_write_timeout(Some(patience))?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
         ask(stream, None, None, target).map_err(io::Error::other)
     };
     asked().map_err(|source| Error::Local { path: path.to_owned(), source })
@@ -117,19 +119,19 @@ pub(super) fn local(path: &Path, target: &str, patience: Duration) -> Result<Ans
 
 /// Asks over TCP. With a token, the answer is believed only from an agent that knows it, and from `node`'s agent if a
 /// node is given.
-fn remote(address: &str, token_file: Option<&Path>, node: Option<&str>) -> Result<Answer, Error> {
+fn remote(address: &str, token_file: Option<&Path>, node: Option<&str>) -> Result<HttpResponse, Error> {
     let address = reachable(super::http_address(address).map_err(Error::Address)?);
     let tokens = token_file.map(|path| TokenFile::new(path.to_owned()).tokens(Instant::now())).transpose()?;
     let token = tokens.as_ref().and_then(|tokens| tokens.first());
     let connected = || {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         Ok(stream)
     };
     let stream = connected().map_err(|source| Error::Connection { address, source })?;
     ask(stream, token, node, STATUS).map_err(|error| match error {
-        AskError::Connection(source) => Error::Connection { address, source },
+        RequestError::Connection(source) => Error::Connection { address, source },
         source => Error::Untrusted { address, source },
     })
 }

@@ -8,9 +8,9 @@ use sys::signal;
 
 use super::run::boot_id;
 use crate::{
-    boot::{self, Boot, Outcome, say},
+    boot::{self, Boot, Outcome, print_line},
     boot_pod,
-    load::{self, Origin, Wanted},
+    load::{self, Desired, Origin},
     state::State,
 };
 
@@ -62,9 +62,9 @@ impl BootCommand {
             None => None,
             Some(_) => {
                 let origin = Origin::File(self.config.clone());
-                match load::judge(&origin, &load::find(&origin)).wanted? {
-                    Wanted::Profile(candidate) => Some(*candidate),
-                    Wanted::Keep | Wanted::Nothing => None,
+                match load::evaluate(&origin, &load::observe(&origin)).wanted? {
+                    Desired::Profile(candidate) => Some(*candidate),
+                    Desired::Keep | Desired::Nothing => None,
                 }
             }
         };
@@ -83,13 +83,13 @@ impl BootCommand {
 
 /// Waits until an agent has come. If none does, removes the static pod, and so ends this process.
 fn wait_for_agent(file: &AgentFile, limit: Duration) {
-    if !boot::nobody_comes(&file.agent.state_directory, limit) {
+    if !boot::no_agent_within(&file.agent.state_directory, limit) {
         return;
     }
-    say(&format!("No agent came within {} s: the static pod is removed.", limit.as_secs()));
+    print_line(&format!("No agent came within {} s: the static pod is removed.", limit.as_secs()));
     let state = Arc::new(State::open(&file.agent.state_directory, &boot_id()));
     if let Err(error) = boot_pod::remove_unclaimed(file, state) {
-        say(&format!("It cannot be removed: {error}."));
+        print_line(&format!("It cannot be removed: {error}."));
     }
 }
 

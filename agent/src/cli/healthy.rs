@@ -18,13 +18,13 @@ pub(crate) struct Healthy {
 }
 
 /// Less than the timeout of a probe.
-const PATIENCE: Duration = Duration::from_secs(4);
+const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Prints the agent's answer. Returns true if it is good.
 pub(super) fn act(healthy: &Healthy) -> Result<bool, ask::Error> {
     let socket = load::agent_file(&healthy.config)?.agent.socket();
     let target = if healthy.ready { "/readyz" } else { "/healthz" };
-    let answer = ask::local(&socket, target, PATIENCE)?;
+    let answer = ask::local(&socket, target, TIMEOUT)?;
     println!("{}", str::from_utf8(&answer.body).unwrap_or_default().trim());
     Ok(answer.status == 200)
 }

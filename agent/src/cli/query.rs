@@ -26,7 +26,7 @@ pub(crate) enum Error {
     Target(#[from] target::Error),
     /// No address answered.
     #[error("{0}")]
-    NoAnswer(target::Silence),
+    NoAnswer(target::NoReply),
 }
 
 /// A request and its answer.
@@ -41,7 +41,7 @@ struct Sample {
 const SAMPLES: usize = 4;
 
 /// Longer than any path on Earth takes.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Pause between two requests: a server with a rate limit then takes all of them as a burst, not as a flood.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -80,7 +80,7 @@ fn ask(server: SocketAddr) -> Result<Sample, String> {
     let datagram = packet::client_request(cookie);
     let sent = Wall(clock::realtime_ns());
     socket.send(&datagram).map_err(said)?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut buffer = [0; 1024];
     let mut stray = false;
     loop {

@@ -7,7 +7,7 @@ use ntp::Wall;
 use crate::{
     clock,
     host_root::HostRoot,
-    rtc::{Error, HardwareClock, Keeping, RtcReading, Shows},
+    rtc::{Error, HardwareClock, RtcConvention, RtcReading, RtcTimebase},
 };
 
 /// Which clock, and what to do with it.
@@ -42,17 +42,17 @@ impl Rtc {
     pub(super) fn act(&self) -> Result<bool, Error> {
         let start = clock::now().wall;
         let shows = match (self.utc, self.localtime) {
-            (true, _) => Some(Shows::Utc),
-            (_, true) => Some(Shows::Local),
+            (true, _) => Some(RtcTimebase::Utc),
+            (_, true) => Some(RtcTimebase::Local),
             (false, false) => None,
         };
         let clock = HardwareClock::new(self.rtc.clone(), HostRoot::new(self.host_root.clone()), shows);
-        let keeping = clock.keeping()?;
+        let convention = clock.convention()?;
         let (reading, moment) = match self.action {
             Action::Read => (clock.read()?, Some(start)),
             Action::Write => (clock.write()?, None),
         };
-        println!("{}", Shown { reading, moment: moment.unwrap_or(reading.at), keeping: &keeping });
+        println!("{}", Shown { reading, moment: moment.unwrap_or(reading.at), convention: &convention });
         Ok(true)
     }
 }
@@ -63,7 +63,7 @@ struct Shown<'a> {
     /// The moment, by the system clock, for which the clock's time is printed. For hwclock that is its own start,
     /// however long it waited for the tick.
     moment: Wall,
-    keeping: &'a Keeping,
+    convention: &'a RtcConvention,
 }
 
 impl fmt::Display for Shown<'_> {
@@ -71,7 +71,7 @@ impl fmt::Display for Shown<'_> {
         let waited = self.reading.at.0.saturating_sub(self.moment.0);
         let time = self.reading.wall().0.saturating_sub(waited);
         let (seconds, micros) = (time.div_euclid(1_000_000_000), time.rem_euclid(1_000_000_000) / 1_000);
-        let ahead = i64::from(self.keeping.zone_offset(seconds));
+        let ahead = i64::from(self.convention.zone_offset(seconds));
         let local = seconds.saturating_add(ahead);
         let (days, second) = (local.div_euclid(86_400), local.rem_euclid(86_400));
         let (year, month, day) = civil(days);
@@ -83,8 +83,8 @@ impl fmt::Display for Shown<'_> {
         let side = if offset < 0.0 { "behind" } else { "ahead of" };
         write!(f, "{:.6} s {side} the system clock", offset.abs())?;
         match self.reading.shows {
-            Shows::Utc => Ok(()),
-            Shows::Local => f.write_str("; it is kept in local time"),
+            RtcTimebase::Utc => Ok(()),
+            RtcTimebase::Local => f.write_str("; it is kept in local time"),
         }
     }
 }
@@ -111,25 +111,25 @@ mod tests {
 
     use super::*;
     use crate::{
-        rtc::{Kernel, tzif},
+        rtc::{KernelAssumption, tzif},
         scratch::Scratch,
     };
 
     #[track_caller]
-    fn check(zone: &str, (seconds, shows): (i64, Shows), (at, waited): (i64, i64), expected: &str) {
+    fn check(zone: &str, (seconds, shows): (i64, RtcTimebase), (at, waited): (i64, i64), expected: &str) {
         let folder = Scratch::new();
         fs::create_dir(folder.path().join("etc")).unwrap();
         fs::write(folder.path().join("etc/localtime"), tzif(zone)).unwrap();
-        let keeping = Keeping::of(&HostRoot::new(folder.path().to_owned()), Some(shows)).unwrap();
-        let (at, late, kernel) = (Wall(at), Duration::ZERO, Kernel::Agrees);
+        let convention = RtcConvention::of(&HostRoot::new(folder.path().to_owned()), Some(shows)).unwrap();
+        let (at, late, kernel) = (Wall(at), Duration::ZERO, KernelAssumption::Agrees);
         let reading = RtcReading { seconds, at, late, shows, kernel };
-        let shown = Shown { reading, moment: Wall(at.0 - waited), keeping: &keeping };
+        let shown = Shown { reading, moment: Wall(at.0 - waited), convention: &convention };
         assert_eq!(shown.to_string(), expected);
     }
 
     #[test]
     fn readings_are_printed_as_hwclock_does() {
-        let utc = |seconds| (seconds, Shows::Utc);
+        let utc = |seconds| (seconds, RtcTimebase::Utc);
         check(
             "UTC0",
             utc(0),
@@ -156,7 +156,7 @@ mod tests {
         );
         check(
             "CST-8",
-            (1_784_000_000, Shows::Local),
+            (1_784_000_000, RtcTimebase::Local),
             (1_784_000_000_000_000_000, 0),
             "2026-07-14 11:33:20.000000+08:00\n0.000000 s ahead of the system clock; it is kept in local time",
         );

@@ -19,17 +19,17 @@ use crate::{
     boot_pod::BootPodKeeper,
     clock,
     clock_bound::ClockBound,
-    engine::{self, Order, Orders, OwnServer, Sink},
+    engine::{self, EngineCommand, EngineHandle, OwnServer, Sink},
     floor,
     host_root::HostRoot,
     http,
     key_server::KeyServer,
     liveness::Liveness,
-    load::{self, Origin, Wanted},
+    load::{self, Desired, Origin},
     metrics::Metrics,
     panics::{self, Panics, Part},
     reload::{self, Reloader},
-    report::Journal,
+    report::Reporter,
     rtc::{HardwareClock, RtcKeeper},
     server::{Family, KeyFiles, Server, ServerSocket},
     state::State,
@@ -40,8 +40,8 @@ use crate::{
 mod housekeeping;
 mod lock_wait;
 
-use housekeeping::House;
-use lock_wait::{Patience, Turn};
+use housekeeping::Housekeeping;
+use lock_wait::{LockState, LockWait};
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -105,13 +105,13 @@ impl Run {
         };
         if file.profile.is_some() {
             // At the start there is no running profile that could stay in force.
-            load::judge(&origin, &load::find(&origin)).wanted?;
+            load::evaluate(&origin, &load::observe(&origin)).wanted?;
         }
         info!(version = VERSION, "Agent starts");
         if self.engine_only {
-            alone(&file.agent, &origin)?;
+            run_engine_only(&file.agent, &origin)?;
         } else {
-            together(file, origin, super::node_name(&self.node_name))?;
+            run_all(file, origin, super::node_name(&self.node_name))?;
         }
         info!("Agent ends");
         Ok(())
@@ -121,8 +121,8 @@ impl Run {
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Runs the engine and one server socket in this thread.
-fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
-    let Ok(Wanted::Profile(candidate)) = load::judge(origin, &load::find(origin)).wanted else {
+fn run_engine_only(agent: &Agent, origin: &Origin) -> Result<(), Error> {
+    let Ok(Desired::Profile(candidate)) = load::evaluate(origin, &load::observe(origin)).wanted else {
         return Err(Error::NothingToRun);
     };
     if let Some(upstream) =
@@ -135,12 +135,12 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
     }
     signal::stop_on_signals(None).map_err(io::Error::other)?;
     let state = Arc::new(State::open(&agent.state_directory, &boot_id()));
-    let mut waiting = Patience::new(&agent.state_directory);
+    let mut waiting = LockWait::new(&agent.state_directory);
     let _lock = loop {
-        match waiting.look() {
-            Turn::Ours(lock) => break lock,
-            Turn::Wait(_) if signal::stop_requested() => return Ok(()),
-            Turn::Wait(_) => thread::sleep(reload::INTERVAL),
+        match waiting.check() {
+            LockState::Ours(lock) => break lock,
+            LockState::Held(_) if signal::stop_requested() => return Ok(()),
+            LockState::Held(_) => thread::sleep(reload::INTERVAL),
         }
     };
     let serve = assemble::serve_config(&candidate.checked);
@@ -162,25 +162,25 @@ fn alone(agent: &Agent, origin: &Origin) -> Result<(), Error> {
 }
 
 /// Runs all parts, each in its thread. This thread runs the other tasks.
-fn together(file: AgentFile, origin: Origin, node: String) -> Result<(), Error> {
+fn run_all(file: AgentFile, origin: Origin, node: String) -> Result<(), Error> {
     signal::stop_on_signals(None).map_err(io::Error::other)?;
     let boot_id = boot_id();
     let state = Arc::new(State::open(&file.agent.state_directory, &boot_id));
     let instance = format!("{:016x}", sys::random::word().map_err(io::Error::other)?);
-    let journal = Arc::new(Journal::new(VERSION, boot_id, instance.clone()));
+    let reporter = Arc::new(Reporter::new(VERSION, boot_id, instance.clone()));
     panics::log();
     let panics = Arc::new(Panics::new()?);
     let server = Server::start(assemble::serve_nothing(), Arc::clone(&panics)).map_err(io::Error::other)?;
     let server = Arc::new(server);
-    let told = Arc::clone(&journal);
-    server.show(Box::new(move || told.snapshot()));
+    let source = Arc::clone(&reporter);
+    server.answer_queries_from(Box::new(move || source.snapshot()));
     let liveness = Arc::new(Liveness::new());
     let metrics = Arc::new(Metrics::new(&panics)?);
     let http_address = file.agent.http_address.as_deref().map(super::http_address);
     let http_address = http_address.transpose().map_err(Error::Address)?;
     let token = file.agent.token_file.clone().map(TokenFile::new);
     let shared = Arc::new(http::Shared {
-        journal: Arc::clone(&journal),
+        reporter: Arc::clone(&reporter),
         metrics: Arc::clone(&metrics),
         server: Arc::clone(&server),
         liveness: Arc::clone(&liveness),
@@ -190,19 +190,19 @@ fn together(file: AgentFile, origin: Origin, node: String) -> Result<(), Error> 
     let socket = file.agent.socket();
     let serve = move || http::serve(http_address, socket.clone(), Arc::clone(&shared));
     runtime.spawn(Arc::clone(&panics).guard_task(Part::Http, serve));
-    let patience = Patience::new(&file.agent.state_directory);
-    let Some(_lock) = runtime.block_on(patience.keep(&journal, &liveness)) else { return Ok(()) };
-    let parts = Parts { state, journal, server, metrics, liveness, panics };
-    let (house, orders, engine) = furnish(file, origin, parts)?;
-    let outcome = runtime.block_on(house.keep(&engine));
-    end(&orders, engine)?;
+    let lock_wait = LockWait::new(&file.agent.state_directory);
+    let Some(_lock) = runtime.block_on(lock_wait.wait(&reporter, &liveness)) else { return Ok(()) };
+    let parts = Parts { state, reporter, server, metrics, liveness, panics };
+    let (housekeeping, handle, engine) = start_parts(file, origin, parts)?;
+    let outcome = runtime.block_on(housekeeping.run(&engine));
+    end(&handle, engine)?;
     outcome
 }
 
 /// The parts that exist before this process has the lock: they show that it waits.
 struct Parts {
     state: Arc<State>,
-    journal: Arc<Journal>,
+    reporter: Arc<Reporter>,
     server: Arc<Server>,
     metrics: Arc<Metrics>,
     liveness: Arc<Liveness>,
@@ -210,8 +210,12 @@ struct Parts {
 }
 
 /// Starts the parts that use the clock and the state folder.
-fn furnish(file: AgentFile, origin: Origin, parts: Parts) -> Result<(House, Orders, JoinHandle<()>), Error> {
-    let Parts { state, journal, server, metrics, liveness, panics } = parts;
+fn start_parts(
+    file: AgentFile,
+    origin: Origin,
+    parts: Parts,
+) -> Result<(Housekeeping, EngineHandle, JoinHandle<()>), Error> {
+    let Parts { state, reporter, server, metrics, liveness, panics } = parts;
     let boot_pod = BootPodKeeper::new(&file, Arc::clone(&state));
     let agent = file.agent;
     let may_set_clock = clock::may_set();
@@ -221,7 +225,7 @@ fn furnish(file: AgentFile, origin: Origin, parts: Parts) -> Result<(House, Orde
     if floor::behind(state.time(), clock::now().wall).is_some() {
         warn!("The clock is behind the last time known to be right: the RTC lost its time");
     }
-    journal.raised(state.raises());
+    reporter.raised(state.raises());
     let host = HostRoot::new(agent.host_root);
     let clock = HardwareClock::new(agent.rtc_device, host.clone(), None);
     let rtc = RtcKeeper::start(clock, Arc::clone(&state), Arc::clone(&panics))?;
@@ -231,33 +235,33 @@ fn furnish(file: AgentFile, origin: Origin, parts: Parts) -> Result<(House, Orde
         None
     });
     let publisher =
-        Publisher { clock_bound, journal: Arc::clone(&journal), server: Arc::clone(&server), liveness };
+        Publisher { clock_bound, reporter: Arc::clone(&reporter), server: Arc::clone(&server), liveness };
     let suspects = Arc::new(Suspects::new());
-    let (orders, engine) = engine::start(
+    let (handle, engine) = engine::start(
         Arc::clone(&state),
         &agent.keys_directory,
         &host,
         Arc::clone(&suspects),
-        server.itself(),
+        server.loop_detector(),
         Box::new(publisher),
     )?;
-    let house = House {
+    let housekeeping = Housekeeping {
         reloader: Reloader {
             origin,
             may_set_clock,
             state: Arc::clone(&state),
-            journal: Arc::clone(&journal),
+            reporter: Arc::clone(&reporter),
             metrics,
-            orders: orders.clone(),
+            engine: handle.clone(),
             server: Arc::clone(&server),
             key_server: KeyServer::new(Arc::clone(&panics)),
             running: None,
-            found: None,
+            observed: None,
             error: None,
         },
-        journal,
+        reporter,
         suspects,
-        suspected: None,
+        last_search: None,
         server,
         panics,
         rtc,
@@ -268,19 +272,19 @@ fn furnish(file: AgentFile, origin: Origin, parts: Parts) -> Result<(House, Orde
         key_files: KeyFiles::new(&agent.keys_directory),
         keys_directory: agent.keys_directory,
     };
-    Ok((house, orders, engine))
+    Ok((housekeeping, handle, engine))
 }
 
 /// Makes the engine end, and leave the clock in a safe state.
-fn end(orders: &Orders, engine: JoinHandle<()>) -> Result<(), Error> {
-    orders.give(Order::Stop);
+fn end(handle: &EngineHandle, engine: JoinHandle<()>) -> Result<(), Error> {
+    handle.send(EngineCommand::Stop);
     engine.join().map_err(|_| Error::EngineEnded)
 }
 
 /// Passes the engine's results to the parts that show and serve them.
 struct Publisher {
     clock_bound: Option<ClockBound>,
-    journal: Arc<Journal>,
+    reporter: Arc<Reporter>,
     server: Arc<Server>,
     liveness: Arc<Liveness>,
 }
@@ -295,7 +299,7 @@ impl Sink for Publisher {
         let upstreams: Vec<_> = snapshot.iter().flat_map(Snapshot::addresses).collect();
         self.server.learn_upstreams(&upstreams);
         self.server.publish(served);
-        self.journal.engine(now, snapshot, transitions);
+        self.reporter.engine(now, snapshot, transitions);
     }
 }
 

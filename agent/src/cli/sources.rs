@@ -1,12 +1,12 @@
 //! `sources`: the upstreams of the report, in the form of `chronyc sources`.
 use contract::{Report, SourceReport, SourceState, approximately};
 
-use super::{View, ask};
+use super::{AgentAddress, ask};
 
 /// Prints the upstreams. Returns true if one is selected.
-pub(super) fn act(view: &View) -> Result<bool, ask::Error> {
-    let (report, text) = ask::report(view)?;
-    if view.json {
+pub(super) fn act(running: &AgentAddress) -> Result<bool, ask::Error> {
+    let (report, text) = ask::report(running)?;
+    if running.json {
         println!("{text}");
     } else {
         print!("{}", table(&report));
@@ -70,13 +70,13 @@ fn mark(state: SourceState) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Journal, tests::snapshot};
+    use crate::report::{Reporter, tests::snapshot};
 
     #[test]
     fn a_line_per_source() {
-        let journal = Journal::new("0.0.0", "boot".to_owned(), "instance".to_owned());
-        journal.engine(ntp::Wall(0), Some(snapshot()), &[]);
-        let table = table(&journal.report());
+        let reporter = Reporter::new("0.0.0", "boot".to_owned(), "instance".to_owned());
+        reporter.engine(ntp::Wall(0), Some(snapshot()), &[]);
+        let table = table(&reporter.report());
         let lines: Vec<_> = table.lines().collect();
         assert_eq!(lines[0], "  NAME  ADDRESS    STRATUM  POLL  REACH  LAST  OFFSET  DELAY  JITTER  STATE");
         assert_eq!(

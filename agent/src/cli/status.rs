@@ -1,12 +1,12 @@
 //! `status`: the clock in the report, in the form of `chronyc tracking`.
 use contract::{Mode, Report, RtcHealth, TimezoneReport, approximately};
 
-use super::{View, ask};
+use super::{AgentAddress, ask};
 
 /// Prints the clock. Returns true if it is synchronised.
-pub(super) fn act(view: &View) -> Result<bool, ask::Error> {
-    let (report, text) = ask::report(view)?;
-    if view.json {
+pub(super) fn act(running: &AgentAddress) -> Result<bool, ask::Error> {
+    let (report, text) = ask::report(running)?;
+    if running.json {
         println!("{text}");
     } else {
         print!("{}", table(&report));
@@ -106,18 +106,18 @@ mod tests {
 
     use super::*;
     use crate::{
-        report::{Journal, tests::snapshot},
-        timezone::Looked,
+        report::{Reporter, tests::snapshot},
+        timezone::TimezoneOutcome,
     };
 
     #[test]
     fn a_line_per_fact() {
-        let journal = Journal::new("0.0.0", "boot".to_owned(), "instance".to_owned());
-        journal.engine(ntp::Wall(0), Some(snapshot()), &[]);
+        let reporter = Reporter::new("0.0.0", "boot".to_owned(), "instance".to_owned());
+        reporter.engine(ntp::Wall(0), Some(snapshot()), &[]);
         let message = "the host has no time zone \"Mars\"".to_owned();
         let report = Some(TimezoneReport { name: Some("UTC".to_owned()), message });
-        journal.timezone(ntp::Wall(0), Looked { report, done: None });
-        let table = table(&journal.report());
+        reporter.timezone(ntp::Wall(0), TimezoneOutcome { report, done: None });
+        let table = table(&reporter.report());
         for line in [
             "Synchronized    : yes (Follows a)\n",
             "Offset          : -12us (positive: this clock is ahead)\n",
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_rtc_in_one_line_and_why_it_is_not_well() {
-        let mut report = Journal::new("0.0.0", "boot".to_owned(), "instance".to_owned()).report();
+        let mut report = Reporter::new("0.0.0", "boot".to_owned(), "instance".to_owned()).report();
         let mut check = |health, message: &str, offset, drift_ppm, expected: &str| {
             let message = message.to_owned();
             report.rtc = RtcReport { health, message, offset, drift_ppm, ..RtcReport::default() };

@@ -1,4 +1,5 @@
-//! The body of the event loop: clock readings, sockets of outstanding requests, and actions carried out in their order.
+//! The driver of the pure engine: clock readings, sockets of outstanding requests, and actions carried out in their
+//! order.
 use std::{net::IpAddr, os::fd::BorrowedFd, sync::Arc, thread, time::Duration};
 
 use ntp::{
@@ -10,13 +11,13 @@ use tracing::{debug, error, warn};
 
 use super::{Sink, clock_watch::ClockWatch, devices::Devices, requests::Requests};
 use crate::{
-    auth::Proofs,
+    auth::Authenticator,
     clock::{self, SystemClock},
     floor::{self, Floor},
     host_root::HostRoot,
     leap_table,
-    loop_detector::Itself,
-    resolve::{Answer, Resolver},
+    loop_detector::LoopDetector,
+    resolve::{Resolved, Resolver},
     send_error::send_error,
     state::State,
 };
@@ -28,13 +29,13 @@ mod proof;
 mod rival;
 
 use {
-    carry_out::{Wanted, wanted},
-    node_addresses::Own,
+    carry_out::{TimedAction, timed},
+    node_addresses::NodeAddresses,
     rival::Rivals,
 };
 
 /// The state of the event loop.
-pub(super) struct Rim {
+pub(super) struct Driver {
     engine: Option<Engine>,
     /// Counts engines, so that an answer for a former engine is recognised.
     epoch: u64,
@@ -52,22 +53,22 @@ pub(super) struct Rim {
     alarmed: bool,
     state: Arc<State>,
     requests: Requests,
-    own: Own,
+    own: NodeAddresses,
     devices: Devices,
-    proofs: Proofs,
+    authenticator: Authenticator,
     host: HostRoot,
     /// None if the engine runs alone, without threads.
     resolver: Option<Resolver>,
     announced: Vec<Transition>,
     sink: Option<Box<dyn Sink>>,
-    /// The ordered configuration. While another process steers the clock, less than this is done.
-    orders: Option<ntp::Config>,
+    /// The desired configuration. While another process steers the clock, less than this is done.
+    desired: Option<ntp::Config>,
     rivals: Option<Rivals>,
 }
 
 /// The result of `poll`.
 #[derive(Default)]
-pub(super) struct Ready {
+pub(super) struct PollResult {
     /// The descriptor besides the requests' is readable.
     pub(super) other: bool,
     /// The requests whose sockets have something to read.
@@ -78,10 +79,10 @@ pub(super) struct Ready {
 /// is no longer than its request. A longer one is cut, and its header is still read.
 const DATAGRAM: usize = 2048;
 
-impl Rim {
+impl Driver {
     pub(super) fn new(
         state: Arc<State>,
-        proofs: Proofs,
+        authenticator: Authenticator,
         host: &HostRoot,
         sink: Option<Box<dyn Sink>>,
         resolver: Option<Resolver>,
@@ -102,22 +103,22 @@ impl Rim {
             alarmed: false,
             state,
             requests: Requests::default(),
-            own: Own::new(Arc::default()),
+            own: NodeAddresses::new(Arc::default()),
             devices: Devices::default(),
-            proofs,
+            authenticator,
             host: host.clone(),
             resolver,
             announced: Vec::new(),
             sink,
-            orders: None,
+            desired: None,
             rivals: None,
         })
     }
 
-    /// Makes the agent's own server known, which has `itself`, so that it is not followed.
-    pub(super) fn serve_beside(&mut self, itself: Arc<Itself>) {
-        self.requests = Requests::beside(Arc::clone(&itself));
-        self.own = Own::new(itself);
+    /// Makes the agent's own server known, which has `loop_detector`, so that it is not followed.
+    pub(super) fn attach_server(&mut self, loop_detector: Arc<LoopDetector>) {
+        self.requests = Requests::with_loop_detector(Arc::clone(&loop_detector));
+        self.own = NodeAddresses::new(loop_detector);
     }
 
     /// Uses the platform's reports about the clock from now on.
@@ -131,14 +132,14 @@ impl Rim {
         if config.mode == ntp::Mode::Observe {
             self.forget_rivals();
         }
-        self.orders = Some(config);
-        self.obey();
+        self.desired = Some(config);
+        self.apply_config();
         self.publish();
     }
 
-    /// Makes the engine do what was ordered, or only observe while another process steers. Starts an engine if none
+    /// Applies the desired configuration, or only observes while another process steers. Starts an engine if none
     /// runs.
-    fn obey(&mut self) {
+    fn apply_config(&mut self) {
         let Some(config) = self.in_force() else { return };
         let disciplines = config.mode == ntp::Mode::Discipline;
         if disciplines && !self.disciplines {
@@ -148,25 +149,25 @@ impl Rim {
         self.disciplines = disciplines;
         if self.engine.is_none() && disciplines && !self.boot.synchronized {
             self.raise_to_floor();
-            self.look_at_guard();
+            self.check_guard();
         }
         let config = self.guarded(config);
         if let Some(engine) = &mut self.engine {
             let clocks = clock::clocks();
             let actions = engine.reconfigure(config, clocks.now);
-            self.proofs.keep(|source| engine.auth(source).is_some());
+            self.authenticator.keep(|source| engine.auth(source).is_some());
             if let Some(resolver) = &self.resolver {
                 resolver.keep(|epoch, source| epoch == self.epoch && engine.has(source));
             }
-            self.carry_out(wanted(actions, clocks));
+            self.carry_out(timed(actions, clocks));
         } else {
-            self.begin(config);
+            self.start_engine(config);
         }
     }
 
     /// Starts a new engine. All files are read before the clocks are. Until the rate is set, a slew that was left
     /// running moves the clock, and the saved state is corrected to the time of the reading.
-    fn begin(&mut self, config: ntp::Config) {
+    fn start_engine(&mut self, config: ntp::Config) {
         let table = leap_table::load(&self.host);
         let floor = ntp::Floor { saved: self.state.time(), built: floor::BUILT };
         let saved = self.state.samples();
@@ -183,7 +184,7 @@ impl Rim {
         engine.learn_floor(floor);
         self.engine = Some(engine);
         self.own.forget();
-        self.carry_out(wanted(actions, clocks));
+        self.carry_out(timed(actions, clocks));
     }
 
     /// Raises the clock to the floor before an engine reads it. Afterwards the engine would take that for a jump by
@@ -199,19 +200,19 @@ impl Rim {
     }
 
     /// Leaves the clock in a safe state, and asks no upstream any more.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn stop_steering(&mut self) {
         if let Some(mut engine) = self.engine.take() {
             let clocks = clock::clocks();
             let actions = engine.shut_down(clocks.now);
-            self.carry_out(wanted(actions, clocks));
+            self.carry_out(timed(actions, clocks));
         }
         self.requests.close_all();
         self.devices.close();
-        self.proofs.keep(|_| false);
+        self.authenticator.keep(|_| false);
         self.resolver.iter().for_each(|resolver| resolver.keep(|_, _| false));
         self.epoch += 1;
         self.disciplines = false;
-        self.orders = None;
+        self.desired = None;
         self.forget_rivals();
         self.clock.let_go();
         self.publish();
@@ -219,9 +220,9 @@ impl Rim {
 
     /// Wakes the engine if its time has come.
     pub(super) fn wake_up(&mut self) {
-        self.know_itself();
+        self.update_own_addresses();
         let now = self.clock.now();
-        self.mind_guard();
+        self.retry_guard();
         let due = self.engine.as_ref().is_some_and(|engine| engine.next_wakeup(now) <= now.mono);
         if std::mem::take(&mut self.alarmed) || due {
             self.handle(Event::Wakeup);
@@ -231,7 +232,7 @@ impl Rim {
 
     fn publish(&mut self) {
         let transitions = std::mem::take(&mut self.announced);
-        let snapshot = self.view();
+        let snapshot = self.snapshot();
         let served = served(snapshot.as_ref());
         if let Some(sink) = &mut self.sink {
             sink.publish(snapshot, &transitions, served);
@@ -240,28 +241,28 @@ impl Rim {
 
     /// The addresses of the sources.
     pub(super) fn upstreams(&self) -> Vec<IpAddr> {
-        self.view().map(|snapshot| snapshot.addresses().collect()).unwrap_or_default()
+        self.snapshot().map(|snapshot| snapshot.addresses().collect()).unwrap_or_default()
     }
 
     /// What the server is to serve now.
     pub(super) fn served(&self) -> Served {
-        served(self.view().as_ref())
+        served(self.snapshot().as_ref())
     }
 
     /// The engine's present snapshot.
-    fn view(&self) -> Option<Snapshot> {
+    fn snapshot(&self) -> Option<Snapshot> {
         let now = self.clock.now();
         let engine = self.engine.as_ref()?;
         let mut snapshot = engine.snapshot(now);
         for source in &mut snapshot.sources {
-            source.detail.cookies = self.proofs.cookies(source.id);
+            source.detail.cookies = self.authenticator.cookies(source.id);
         }
         Some(snapshot)
     }
 
     /// Waits for a datagram, for `other` to become readable, for the engine's time, or for another process to set the
     /// clock, at most for `limit`.
-    pub(super) fn wait(&mut self, other: Option<BorrowedFd<'_>>, limit: Option<Duration>) -> Ready {
+    pub(super) fn wait(&mut self, other: Option<BorrowedFd<'_>>, limit: Option<Duration>) -> PollResult {
         let now = self.clock.now();
         let until = self.engine.as_ref().map(|engine| duration_between(now.mono, engine.next_wakeup(now)));
         let timeout = until.into_iter().chain(limit).min();
@@ -276,14 +277,14 @@ impl Rim {
                     self.alarmed = true;
                     self.watch.iter().for_each(ClockWatch::clear);
                 }
-                Ready { other, requests: self.requests.ready(&found) }
+                PollResult { other, requests: self.requests.ready(&found) }
             }
-            Err(error) if error.interrupted() => Ready::default(),
+            Err(error) if error.interrupted() => PollResult::default(),
             Err(error) => {
                 error!(%error, "Waiting failed");
                 // This should not occur. If it does, the loop must not spin.
                 thread::sleep(Duration::from_millis(100));
-                Ready::default()
+                PollResult::default()
             }
         }
     }
@@ -305,17 +306,17 @@ impl Rim {
                 Ok(received) if self.rules.ignores_upstream(received.from.ip(), received.from.port()) => {
                     self.handle(Event::Dropped { request });
                 }
-                Ok(received) if self.requests.are_answered_by_us(request, &buffer[..received.len]) => {
+                Ok(received) if self.requests.is_own_reply(request, &buffer[..received.len]) => {
                     self.handle(Event::OwnAnswer { request });
                 }
-                Ok(received) => match self.proofs.verify(request, &buffer[..received.len]) {
+                Ok(received) => match self.authenticator.verify(request, &buffer[..received.len]) {
                     Ok(()) => self.handle(Event::Received {
                         request,
                         datagram: &buffer[..received.len],
                         at: ntp::Wall(received.at_ns),
                         local: received.local,
                     }),
-                    Err(refused) => self.disbelieve(request, &refused),
+                    Err(refused) => self.reject(request, &refused),
                 },
                 Err(error) if error.would_block() || error.interrupted() => {}
                 Err(error) => {
@@ -329,8 +330,8 @@ impl Rim {
         }
     }
 
-    pub(super) fn resolved(&mut self, answer: Answer) {
-        let Answer { epoch, source, outcome } = answer;
+    pub(super) fn resolved(&mut self, answer: Resolved) {
+        let Resolved { epoch, source, outcome } = answer;
         if epoch != self.epoch {
             return;
         }
@@ -342,14 +343,14 @@ impl Rim {
 
     fn handle(&mut self, event: Event<'_>) {
         self.look_for_rivals();
-        let actions = self.tell(event);
+        let actions = self.notify_engine(event);
         self.carry_out(actions);
     }
 
     /// Passes an event to the engine, and before it the report that the node was suspended, if it was. Otherwise the
     /// engine would take the effect on the clock for a step by another process. Returns the actions that the engine
     /// wants.
-    fn tell(&mut self, event: Event<'_>) -> Vec<Wanted> {
+    fn notify_engine(&mut self, event: Event<'_>) -> Vec<TimedAction> {
         let asleep = self.watch.as_mut().and_then(ClockWatch::asleep);
         let clocks = clock::clocks();
         let now = clocks.now;
@@ -359,7 +360,7 @@ impl Rim {
             actions.extend(engine.handle(Event::Resumed { asleep }, now));
         }
         actions.extend(engine.handle(event, now));
-        wanted(actions, clocks)
+        timed(actions, clocks)
     }
 }
 
@@ -391,25 +392,25 @@ mod tests {
     }
 
     /// Turns the loop until `enough` returns true, for a minute at most.
-    fn turn(rim: &mut Rim, enough: impl Fn(&Snapshot) -> bool) -> Snapshot {
+    fn turn(driver: &mut Driver, enough: impl Fn(&Snapshot) -> bool) -> Snapshot {
         let begin = sys::clock::monotonic_ns();
         loop {
-            rim.wake_up();
-            let snapshot = rim.view().unwrap();
+            driver.wake_up();
+            let snapshot = driver.snapshot().unwrap();
             if enough(&snapshot) {
                 return snapshot;
             }
             let waited = sys::clock::monotonic_ns() - begin;
             assert!(waited < 60_000_000_000, "not within a minute: {snapshot:?}");
-            let ready = rim.wait(None, Some(Duration::from_millis(200)));
-            rim.receive(&ready.requests);
+            let ready = driver.wait(None, Some(Duration::from_millis(200)));
+            driver.receive(&ready.requests);
         }
     }
 
     /// Keeps the transitions.
-    struct Ear(Arc<Mutex<Vec<Transition>>>);
+    struct RecordingSink(Arc<Mutex<Vec<Transition>>>);
 
-    impl Sink for Ear {
+    impl Sink for RecordingSink {
         fn publish(&mut self, _: Option<Snapshot>, transitions: &[Transition], _: Served) {
             self.0.lock().unwrap().extend_from_slice(transitions);
         }
@@ -421,19 +422,19 @@ mod tests {
         let state = Arc::new(State::open(folder.path(), "boot"));
         let (watch, slept) = sleeper();
         let told = Arc::new(Mutex::new(Vec::new()));
-        let ear = Box::new(Ear(Arc::clone(&told)));
+        let sink = Box::new(RecordingSink(Arc::clone(&told)));
         let host = HostRoot::new(folder.path().to_owned());
-        let proofs = Proofs::new(folder.path(), None);
-        let mut rim = Rim::new(state, proofs, &host, Some(ear), None).unwrap();
-        rim.watch_clock(watch);
-        rim.devices = Fake::default().devices();
-        rim.run(observing("/dev/ptp7"), RestrictTable::new(&[]));
-        turn(&mut rim, |snapshot| snapshot.synchronized);
+        let authenticator = Authenticator::new(folder.path(), None);
+        let mut driver = Driver::new(state, authenticator, &host, Some(sink), None).unwrap();
+        driver.watch_clock(watch);
+        driver.devices = Fake::default().devices();
+        driver.run(observing("/dev/ptp7"), RestrictTable::new(&[]));
+        turn(&mut driver, |snapshot| snapshot.synchronized);
         // This machine was not suspended, so its clock did not gain the time: the difference looks like a step by
         // another process.
         *slept.lock().unwrap() = Some(12_000_000_000);
-        turn(&mut rim, |snapshot| !snapshot.synchronized);
-        turn(&mut rim, |snapshot| snapshot.synchronized);
+        turn(&mut driver, |snapshot| !snapshot.synchronized);
+        turn(&mut driver, |snapshot| snapshot.synchronized);
         let told = told.lock().unwrap();
         let strange: Vec<&Transition> = told
             .iter()
@@ -451,33 +452,34 @@ mod tests {
         let state = Arc::new(State::open(&directory, "boot"));
         let host = HostRoot::new(folder.path().to_owned());
         let told = Arc::new(Mutex::new(Vec::new()));
-        let ear = Box::new(Ear(Arc::clone(&told)));
-        let mut rim =
-            Rim::new(Arc::clone(&state), Proofs::new(folder.path(), None), &host, Some(ear), None).unwrap();
-        rim.run(observing("/dev/ptp7"), RestrictTable::new(&[]));
+        let sink = Box::new(RecordingSink(Arc::clone(&told)));
+        let mut driver =
+            Driver::new(Arc::clone(&state), Authenticator::new(folder.path(), None), &host, Some(sink), None)
+                .unwrap();
+        driver.run(observing("/dev/ptp7"), RestrictTable::new(&[]));
         // The parts of a step, except the step itself, which no test makes.
         let counted = |steps| Action::SaveBoot(BootState { steps, synchronized: false });
         let done = || Action::Announce(Transition::Stepped { by: 1.0, why: StepReason::Start });
-        let steps = |rim: &mut Rim| {
-            rim.publish();
+        let steps = |driver: &mut Driver| {
+            driver.publish();
             told.lock().unwrap().iter().filter(|told| matches!(told, Transition::Stepped { .. })).count()
         };
-        rim.carry_out(wanted(vec![counted(1), done()], clock::clocks()));
-        assert_eq!((steps(&mut rim), state.boot().steps), (1, 1));
+        driver.carry_out(timed(vec![counted(1), done()], clock::clocks()));
+        assert_eq!((steps(&mut driver), state.boot().steps), (1, 1));
         std::fs::remove_dir_all(&directory).unwrap();
-        let epoch = rim.epoch;
-        rim.carry_out(wanted(vec![counted(2), done()], clock::clocks()));
-        assert_eq!((steps(&mut rim), state.boot().steps, rim.boot.steps), (1, 1, 1));
-        assert!(rim.epoch > epoch && rim.engine.is_some(), "another engine looks at the clock");
-        assert_eq!(rim.guarded(observing("/dev/ptp7")).step_limit, 0);
+        let epoch = driver.epoch;
+        driver.carry_out(timed(vec![counted(2), done()], clock::clocks()));
+        assert_eq!((steps(&mut driver), state.boot().steps, driver.boot.steps), (1, 1, 1));
+        assert!(driver.epoch > epoch && driver.engine.is_some(), "another engine looks at the clock");
+        assert_eq!(driver.guarded(observing("/dev/ptp7")).step_limit, 0);
         // The state of synchronisation is not a step: it is saved when the disk accepts it.
         let synchronized = Action::SaveBoot(BootState { steps: 1, synchronized: true });
-        rim.carry_out(wanted(vec![synchronized], clock::clocks()));
-        assert!(rim.boot.synchronized);
+        driver.carry_out(timed(vec![synchronized], clock::clocks()));
+        assert!(driver.boot.synchronized);
         std::fs::create_dir(&directory).unwrap();
-        state.save_boot(rim.boot);
-        rim.wake_up();
-        assert_eq!(rim.guarded(observing("/dev/ptp7")).step_limit, 3);
+        state.save_boot(driver.boot);
+        driver.wake_up();
+        assert_eq!(driver.guarded(observing("/dev/ptp7")).step_limit, 3);
     }
 
     #[test]
@@ -485,13 +487,13 @@ mod tests {
         let folder = Scratch::new();
         let state = Arc::new(State::open(folder.path(), "boot"));
         let host = HostRoot::new(folder.path().to_owned());
-        let proofs = Proofs::new(folder.path(), None);
-        let mut rim = Rim::new(Arc::clone(&state), proofs, &host, None, None).unwrap();
+        let authenticator = Authenticator::new(folder.path(), None);
+        let mut driver = Driver::new(Arc::clone(&state), authenticator, &host, None, None).unwrap();
         let samples = Samples { drift: Drift { frequency_ppm: 0.0, skew_ppm: 0.1 }, sources: Vec::new() };
-        let saved_at = |rim: &mut Rim, then: Clocks, stepped: f64| {
+        let saved_at = |driver: &mut Driver, then: Clocks, stepped: f64| {
             let at = Now { wall: then.now.wall.plus(stepped), mono: then.now.mono };
             let save = Action::SaveSamples { samples: samples.clone(), at };
-            rim.carry_out(wanted(vec![Action::SaveDrift(samples.drift), save], then));
+            driver.carry_out(timed(vec![Action::SaveDrift(samples.drift), save], then));
             let text = std::fs::read_to_string(folder.path().join("samples")).unwrap();
             let words: Vec<i64> = text.split(' ').skip(1).take(3).map(|word| word.parse().unwrap()).collect();
             (words, vec![at.wall.0, at.mono.0, then.raw])
@@ -499,11 +501,11 @@ mod tests {
         // The earlier actions took time, so that all clocks have advanced.
         let then = clock::clocks();
         thread::sleep(Duration::from_millis(20));
-        let (found, expected) = saved_at(&mut rim, then, 0.0);
+        let (found, expected) = saved_at(&mut driver, then, 0.0);
         assert_eq!(found, expected);
         assert!(state.samples().unwrap().carry(then).is_some());
         // An earlier action stepped the clock, so the samples belong to the clock before the step.
-        let (found, expected) = saved_at(&mut rim, then, 3.0);
+        let (found, expected) = saved_at(&mut driver, then, 3.0);
         assert_eq!(found, expected);
         assert!(state.samples().unwrap().carry(then).is_none());
     }
@@ -513,11 +515,12 @@ mod tests {
         let folder = Scratch::new();
         let state = Arc::new(State::open(folder.path(), "boot"));
         let host = HostRoot::new(folder.path().to_owned());
-        let mut rim = Rim::new(state, Proofs::new(folder.path(), None), &host, None, None).unwrap();
+        let mut driver =
+            Driver::new(state, Authenticator::new(folder.path(), None), &host, None, None).unwrap();
         let fake = Fake { offset_ns: 1_500_000, ..Fake::default() };
-        rim.devices = fake.devices();
-        rim.run(observing("/dev/ptp7"), RestrictTable::new(&[]));
-        let snapshot = turn(&mut rim, |snapshot| snapshot.synchronized);
+        driver.devices = fake.devices();
+        driver.run(observing("/dev/ptp7"), RestrictTable::new(&[]));
+        let snapshot = turn(&mut driver, |snapshot| snapshot.synchronized);
         assert_eq!((snapshot.stratum, &snapshot.reference_id), (1, b"PHC0"));
         let offset = snapshot.offset.unwrap();
         assert!((offset - 1.5e-3).abs() < 1e-4, "{offset}");
@@ -525,11 +528,11 @@ mod tests {
         assert_eq!(fake.opened.lock().unwrap()[..], [std::path::PathBuf::from("/dev/ptp7")]);
 
         *fake.broken.lock().unwrap() = true;
-        turn(&mut rim, |snapshot| snapshot.sources[0].reach & 1 == 0);
+        turn(&mut driver, |snapshot| snapshot.sources[0].reach & 1 == 0);
         *fake.broken.lock().unwrap() = false;
-        turn(&mut rim, |snapshot| snapshot.sources[0].reach & 1 == 1);
+        turn(&mut driver, |snapshot| snapshot.sources[0].reach & 1 == 1);
         assert_eq!(fake.opened.lock().unwrap().len(), 2);
-        rim.rest();
-        assert!(rim.requests.descriptors().next().is_none());
+        driver.stop_steering();
+        assert!(driver.requests.descriptors().next().is_none());
     }
 }

@@ -14,14 +14,14 @@ use sys::{
 };
 use tracing::debug;
 
-use crate::loop_detector::Itself;
+use crate::loop_detector::LoopDetector;
 
 /// The sockets.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     open: BTreeMap<RequestId, Request>,
     /// Tells the agent's own server about the requests.
-    itself: Arc<Itself>,
+    loop_detector: Arc<LoopDetector>,
 }
 
 #[derive(Debug)]
@@ -32,9 +32,9 @@ struct Request {
 }
 
 impl Requests {
-    /// Starts without requests. The server that has `itself` will know of them.
-    pub(super) fn beside(itself: Arc<Itself>) -> Self {
-        Self { open: BTreeMap::new(), itself }
+    /// Starts without requests. The server that has `loop_detector` will know of them.
+    pub(super) fn with_loop_detector(loop_detector: Arc<LoopDetector>) -> Self {
+        Self { open: BTreeMap::new(), loop_detector }
     }
 
     /// Sends a request with this `cookie`. Returns when it left, as far as that is known before the kernel's timestamp
@@ -54,9 +54,9 @@ impl Requests {
         // call would miss that time if another thread, or on loopback the receiver, runs first.
         let at = Wall(sys::clock::realtime_ns());
         // Before the call too: the server may have the request before the call returns.
-        self.itself.begin(cookie);
+        self.loop_detector.begin(cookie);
         if let Err(error) = socket.send(datagram) {
-            self.itself.end(cookie);
+            self.loop_detector.end(cookie);
             return Err(error);
         }
         self.open.insert(id, Request { socket, to, cookie });
@@ -64,12 +64,12 @@ impl Requests {
     }
 
     pub(super) fn close(&mut self, id: RequestId) {
-        self.open.remove(&id).into_iter().for_each(|request| self.itself.end(request.cookie));
+        self.open.remove(&id).into_iter().for_each(|request| self.loop_detector.end(request.cookie));
     }
 
     pub(super) fn close_all(&mut self) {
         let open = std::mem::take(&mut self.open);
-        open.values().for_each(|request| self.itself.end(request.cookie));
+        open.values().for_each(|request| self.loop_detector.end(request.cookie));
     }
 
     /// The descriptors to wait for, in the order of [`Requests::ready`].
@@ -95,8 +95,8 @@ impl Requests {
     }
 
     /// Returns true if a datagram that came for a request is an answer of the agent's own server.
-    pub(super) fn are_answered_by_us(&self, id: RequestId, datagram: &[u8]) -> bool {
-        self.open.get(&id).is_some_and(|request| self.itself.gave(request.cookie, datagram))
+    pub(super) fn is_own_reply(&self, id: RequestId, datagram: &[u8]) -> bool {
+        self.open.get(&id).is_some_and(|request| self.loop_detector.is_own_reply(request.cookie, datagram))
     }
 
     /// The address that a request was sent to.

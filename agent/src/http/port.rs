@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use tokio::{net::TcpListener, task, time};
 use tracing::{error, info};
 
-use crate::{clock, report::Journal, suspects::PortOwner};
+use crate::{clock, report::Reporter, suspects::PortOwner};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -13,14 +13,14 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Returns when this process has the port.
-pub(super) async fn open(address: SocketAddr, journal: &Journal) -> TcpListener {
+pub(super) async fn open(address: SocketAddr, reporter: &Reporter) -> TcpListener {
     let (mut pause, mut owner, mut told) = (FIRST_PAUSE, PortOwner::of_tcp(), String::new());
     loop {
         let error = match TcpListener::bind(address).await {
             Ok(listener) => {
                 if !told.is_empty() {
                     info!(%address, "HTTP port is free again");
-                    journal.http(clock::now().wall, String::new());
+                    reporter.http(clock::now().wall, String::new());
                 }
                 return listener;
             }
@@ -31,7 +31,7 @@ pub(super) async fn open(address: SocketAddr, journal: &Journal) -> TcpListener 
         let message = trouble(address, &error, holder.as_deref());
         if told != message {
             error!(%address, %error, holder, "HTTP port cannot be opened; trying again, and the clock is steered");
-            journal.http(clock::now().wall, message.clone());
+            reporter.http(clock::now().wall, message.clone());
             told = message;
         }
         time::sleep(pause).await;
@@ -77,23 +77,23 @@ mod tests {
         runtime.block_on(async {
             let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             let address = held.local_addr().unwrap();
-            let journal = Journal::new("0.0.0", "boot".to_owned(), "instance".to_owned());
+            let reporter = Reporter::new("0.0.0", "boot".to_owned(), "instance".to_owned());
             let told = async {
-                while journal.report().http_message.is_empty() {
+                while reporter.report().http_message.is_empty() {
                     time::sleep(Duration::from_millis(10)).await;
                 }
             };
             tokio::select! {
-                _ = open(address, &journal) => panic!("a port that is taken was opened"),
+                _ = open(address, &reporter) => panic!("a port that is taken was opened"),
                 told = time::timeout(Duration::from_secs(60), told) => assert!(told.is_ok()),
             }
             // This process does not count as the holder.
-            let message = journal.report().http_message;
+            let message = reporter.report().http_message;
             assert!(message.starts_with(&format!("another process has {address}: ")), "{message}");
-            let kinds: Vec<_> = journal.report().transitions.iter().map(|t| t.kind).collect();
+            let kinds: Vec<_> = reporter.report().transitions.iter().map(|t| t.kind).collect();
             assert_eq!(kinds, [contract::TransitionKind::HttpPortTaken]);
             drop(held);
-            let opened = time::timeout(Duration::from_secs(20), open(address, &journal)).await;
+            let opened = time::timeout(Duration::from_secs(20), open(address, &reporter)).await;
             assert!(opened.is_ok());
         });
     }

@@ -1,5 +1,5 @@
-//! Limits the number of connections: a new one always gets a place, and if none is left, an older connection loses its
-//! place. So connections that only wait cannot block others.
+//! Limits the number of connections: a new one always gets a slot, and if none is left, an older connection loses its
+//! slot. So connections that only wait cannot block others.
 use std::{
     collections::BTreeMap,
     convert::Infallible,
@@ -9,105 +9,105 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// The places, and the connections that have them.
+/// The slots, and the connections that have them.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(super) struct ConnectionLimit {
     most: usize,
     most_of_one: usize,
-    guests: Mutex<Guests>,
+    connections: Mutex<Connections>,
 }
 
 #[derive(Debug, Default)]
-struct Guests {
+struct Connections {
     /// By the order of arrival.
-    present: BTreeMap<u64, Guest>,
+    present: BTreeMap<u64, Connection>,
     next: u64,
 }
 
 #[derive(Debug)]
-struct Guest {
+struct Connection {
     client: IpAddr,
     answered: bool,
-    /// Dropped with the guest, which ends the connection's task.
+    /// Dropped with this value, which ends the connection's task.
     _place: oneshot::Sender<Infallible>,
 }
 
-/// The place of one connection. It is free again when dropped.
+/// The slot of one connection. It is free again when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    admission: Arc<Admission>,
+pub(super) struct Slot {
+    limit: Arc<ConnectionLimit>,
     number: u64,
 }
 
-/// Resolves when the place was given to another connection.
+/// Resolves when the slot was given to another connection.
 pub(super) type Eviction = oneshot::Receiver<Infallible>;
 
-impl Admission {
+impl ConnectionLimit {
     /// At most `most` connections, and `most_of_one` of them from one client. An IPv6 client is a /64 network.
     pub(super) fn new(most: usize, most_of_one: usize) -> Self {
-        Self { most, most_of_one, guests: Mutex::default() }
+        Self { most, most_of_one, connections: Mutex::default() }
     }
 
-    /// Gives a place to a connection from `address`.
+    /// Gives a slot to a connection from `address`.
     ///
-    /// If its client has as many places as allowed, the client's own oldest connection ends. If all places are taken, a
-    /// connection of the client with the most places ends: the oldest one that has no answer yet. So a client with one
+    /// If its client has as many slots as allowed, the client's own oldest connection ends. If all slots are taken, a
+    /// connection of the client with the most slots ends: the oldest one that has no answer yet. So a client with one
     /// connection loses it only if no client has two.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> (Place, Eviction) {
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> (Slot, Eviction) {
         let client = client(address);
         let (sender, eviction) = oneshot::channel();
-        let mut guests = self.guests();
-        let own = guests.present.values().filter(|guest| guest.client == client).count();
+        let mut connections = self.connections();
+        let own = connections.present.values().filter(|connection| connection.client == client).count();
         let victim = if own >= self.most_of_one {
-            guests.oldest(|guest| guest.client == client)
-        } else if guests.present.len() >= self.most {
-            guests.oldest_of_most()
+            connections.oldest(|connection| connection.client == client)
+        } else if connections.present.len() >= self.most {
+            connections.oldest_of_most()
         } else {
             None
         };
         if let Some(victim) = victim {
-            guests.present.remove(&victim);
+            connections.present.remove(&victim);
         }
-        let number = guests.next;
-        guests.next += 1;
-        guests.present.insert(number, Guest { client, answered: false, _place: sender });
-        (Place { admission: Arc::clone(self), number }, eviction)
+        let number = connections.next;
+        connections.next += 1;
+        connections.present.insert(number, Connection { client, answered: false, _place: sender });
+        (Slot { limit: Arc::clone(self), number }, eviction)
     }
 
     // The value is valid at every moment, even after a thread panicked.
-    fn guests(&self) -> MutexGuard<'_, Guests> {
-        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Guests {
+impl Connections {
     /// The oldest of these; if possible one that has no answer yet.
-    fn oldest(&self, of: impl Fn(&Guest) -> bool) -> Option<u64> {
-        let these = self.present.iter().filter(|(_, guest)| of(guest));
-        these.min_by_key(|(number, guest)| (guest.answered, **number)).map(|(number, _)| *number)
+    fn oldest(&self, of: impl Fn(&Connection) -> bool) -> Option<u64> {
+        let these = self.present.iter().filter(|(_, connection)| of(connection));
+        these.min_by_key(|(number, connection)| (connection.answered, **number)).map(|(number, _)| *number)
     }
 
-    /// The same, of the clients with the most places.
+    /// The same, of the clients with the most slots.
     fn oldest_of_most(&self) -> Option<u64> {
         let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
-        self.present.values().for_each(|guest| *counts.entry(guest.client).or_default() += 1);
+        self.present.values().for_each(|connection| *counts.entry(connection.client).or_default() += 1);
         let most = counts.values().copied().max();
-        self.oldest(|guest| counts.get(&guest.client).copied() == most)
+        self.oldest(|connection| counts.get(&connection.client).copied() == most)
     }
 }
 
-impl Place {
+impl Slot {
     /// Records that the client's request was answered: only the end of the connection is left.
     pub(super) fn answered(&self) {
-        if let Some(guest) = self.admission.guests().present.get_mut(&self.number) {
-            guest.answered = true;
+        if let Some(connection) = self.limit.connections().present.get_mut(&self.number) {
+            connection.answered = true;
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.admission.guests().present.remove(&self.number);
+        self.limit.connections().present.remove(&self.number);
     }
 }
 
@@ -122,16 +122,16 @@ fn client(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    struct Room(Arc<Admission>, Vec<(Option<Place>, Eviction)>);
+    struct Room(Arc<ConnectionLimit>, Vec<(Option<Slot>, Eviction)>);
 
     impl Room {
         fn new(most: usize, most_of_one: usize) -> Self {
-            Self(Arc::new(Admission::new(most, most_of_one)), Vec::new())
+            Self(Arc::new(ConnectionLimit::new(most, most_of_one)), Vec::new())
         }
 
-        fn enter(&mut self, address: &str) {
-            let (place, eviction) = self.0.enter(address.parse().unwrap());
-            self.1.push((Some(place), eviction));
+        fn admit(&mut self, address: &str) {
+            let (slot, eviction) = self.0.admit(address.parse().unwrap());
+            self.1.push((Some(slot), eviction));
         }
 
         /// The connections that had to end, in the order of their arrival.
@@ -139,8 +139,8 @@ mod tests {
             let closed =
                 |eviction: &mut Eviction| eviction.try_recv() == Err(oneshot::error::TryRecvError::Closed);
             let mut gone = Vec::new();
-            for (number, (place, eviction)) in self.1.iter_mut().enumerate() {
-                if place.is_some() && closed(eviction) {
+            for (number, (slot, eviction)) in self.1.iter_mut().enumerate() {
+                if slot.is_some() && closed(eviction) {
                     gone.push(number);
                 }
             }
@@ -152,12 +152,12 @@ mod tests {
     fn a_client_replaces_its_own_oldest_connection() {
         let mut room = Room::new(100, 2);
         for address in ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "192.0.2.1", "192.0.2.2"] {
-            room.enter(address);
+            room.admit(address);
         }
         assert_eq!(room.gone(), [0; 0]);
-        room.enter("2001:db8::ffff");
+        room.admit("2001:db8::ffff");
         assert_eq!(room.gone(), [0], "one client has a whole network of IPv6");
-        room.enter("192.0.2.1");
+        room.admit("192.0.2.1");
         assert_eq!(room.gone(), [0]);
     }
 
@@ -165,26 +165,26 @@ mod tests {
     fn where_all_is_taken_the_client_with_most_places_loses_its_oldest() {
         let mut room = Room::new(5, 4);
         for address in ["192.0.2.9", "192.0.2.1", "192.0.2.2", "192.0.2.2", "192.0.2.2"] {
-            room.enter(address);
+            room.admit(address);
         }
         room.1[2].0.as_ref().unwrap().answered();
-        room.enter("192.0.2.3");
+        room.admit("192.0.2.3");
         assert_eq!(room.gone(), [3], "what was answered is left to end by itself");
-        room.enter("192.0.2.4");
+        room.admit("192.0.2.4");
         assert_eq!(room.gone(), [3, 4]);
-        room.enter("192.0.2.5");
+        room.admit("192.0.2.5");
         assert_eq!(room.gone(), [0, 3, 4], "all have one: the oldest goes");
     }
 
     #[test]
     fn who_leaves_frees_the_place() {
         let mut room = Room::new(2, 2);
-        room.enter("192.0.2.1");
-        room.enter("192.0.2.2");
+        room.admit("192.0.2.1");
+        room.admit("192.0.2.2");
         room.1[0].0 = None;
-        room.enter("192.0.2.3");
+        room.admit("192.0.2.3");
         assert_eq!(room.gone(), [0; 0]);
         room.1.clear();
-        assert!(room.0.guests().present.is_empty());
+        assert!(room.0.connections().present.is_empty());
     }
 }

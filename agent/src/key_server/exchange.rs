@@ -1,5 +1,5 @@
-//! One key exchange: a connection and the terms in; an answer with eight cookies, and how the exchange ended, out. It
-//! takes at most a few seconds and the memory of one request, whatever the client does.
+//! One key exchange: a connection and the settings in; an answer with eight cookies, and how the exchange ended, out.
+//! It takes at most a few seconds and the memory of one request, whatever the client does.
 use std::{io, time::Duration};
 
 use ntp::{
@@ -14,18 +14,18 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
-    key_server::{CookieKeys, connection_limit::Place},
-    server::{Nonces, Ring},
+    key_server::{CookieKeys, connection_limit::Slot},
+    server::{CookieKeyring, Nonces},
 };
 
 /// The terms for clients.
 #[derive(Clone)]
-pub(super) struct Terms {
+pub(super) struct ExchangeSettings {
     /// TLS with the certificate.
     pub(super) tls: TlsAcceptor,
     /// The keys that seal the cookies.
     pub(super) cookie_keys: CookieKeys,
-    /// The UDP port of the time server, if clients must be told.
+    /// The UDP port of the time server, if clients must know it.
     pub(super) ntp_port: Option<u16>,
 }
 
@@ -55,35 +55,35 @@ pub(super) enum Error {
 }
 
 /// Time limit of the whole exchange. A client on the other side of the world needs a second.
-const LONGEST: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Exchanges keys over `stream`, whose connection has this place.
-pub(super) async fn serve(stream: TcpStream, terms: &Terms, place: &Place) -> Result<(), Error> {
-    time::timeout(LONGEST, exchange(stream, terms, place)).await?
+/// Exchanges keys over `stream`, whose connection has this slot.
+pub(super) async fn serve(stream: TcpStream, settings: &ExchangeSettings, slot: &Slot) -> Result<(), Error> {
+    time::timeout(TIMEOUT, exchange(stream, settings, slot)).await?
 }
 
-async fn exchange(stream: TcpStream, terms: &Terms, place: &Place) -> Result<(), Error> {
-    let mut stream = terms.tls.accept(stream).await?;
+async fn exchange(stream: TcpStream, settings: &ExchangeSettings, slot: &Slot) -> Result<(), Error> {
+    let mut stream = settings.tls.accept(stream).await?;
     if stream.get_ref().1.alpn_protocol() != Some(key_exchange::ALPN) {
         return Err(Error::NotNts);
     }
     let (answer, outcome) = match request(&mut stream).await? {
-        Ok(Offer::Good) => (agreement(&stream, terms)?, Ok(())),
+        Ok(Offer::Good) => (agreement(&stream, settings)?, Ok(())),
         Ok(Offer::NoProtocol) => (key_exchange::server::no_protocol(), Err(Error::Nothing)),
         Ok(Offer::NoAead) => (key_exchange::server::no_aead(), Err(Error::Nothing)),
         Err(why) => (key_exchange::server::refusal(why), Err(Error::Bad)),
     };
     stream.write_all(&answer).await?;
-    place.answered();
+    slot.answered();
     stream.shutdown().await?;
     // What the client still sends must be read. Otherwise the system resets the connection, and the answer may be lost.
     let mut rest = [0; 256];
-    while matches!(time::timeout(FAREWELL, stream.read(&mut rest)).await, Ok(Ok(1..))) {}
+    while matches!(time::timeout(CLOSE_TIMEOUT, stream.read(&mut rest)).await, Ok(Ok(1..))) {}
     outcome
 }
 
 /// A client may keep a connection open for this long after the answer.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Stream = TlsStream<TcpStream>;
 
@@ -106,14 +106,14 @@ async fn request(stream: &mut Stream) -> Result<Result<Offer, key_exchange::serv
     }
 }
 
-fn agreement(stream: &Stream, terms: &Terms) -> Result<Vec<u8>, Error> {
+fn agreement(stream: &Stream, settings: &ExchangeSettings) -> Result<Vec<u8>, Error> {
     let connection = stream.get_ref().1;
     let key =
         |context: [u8; 5]| connection.export_keying_material([0; KEY_LEN], EXPORTER_LABEL, Some(&context));
     let [client_to_server, server_to_client] = EXPORTER_CONTEXTS.map(key);
     let keys = SessionKeys { client_to_server: client_to_server?, server_to_client: server_to_client? };
     let mut nonces = Nonces::new()?;
-    let mut ring = Ring { keys: &terms.cookie_keys, nonces: &mut nonces };
+    let mut ring = CookieKeyring { keys: &settings.cookie_keys, nonces: &mut nonces };
     let cookies: Vec<_> = (0..COOKIES).map(|_| fresh_cookie(&keys, &mut ring)).collect();
-    Ok(key_exchange::server::agreement(terms.ntp_port, cookies.iter().map(Vec::as_slice)))
+    Ok(key_exchange::server::agreement(settings.ntp_port, cookies.iter().map(Vec::as_slice)))
 }

@@ -16,8 +16,8 @@ use tracing::debug;
 
 use crate::{
     key_server::{
-        connection_limit::Admission,
-        exchange::{self, Terms},
+        connection_limit::ConnectionLimit,
+        exchange::{self, ExchangeSettings},
     },
     panics::{Panics, Part},
     server::{KeyExchange, Server},
@@ -26,7 +26,7 @@ use crate::{
 /// An open port.
 pub(super) struct Port {
     number: u16,
-    terms: watch::Sender<Option<Terms>>,
+    settings: watch::Sender<Option<ExchangeSettings>>,
     listening: Vec<JoinHandle<()>>,
 }
 
@@ -37,19 +37,19 @@ impl Port {
     /// One word, which users can look up, and the reason.
     pub(super) async fn open(number: u16, server: Arc<Server>, panics: Arc<Panics>) -> Result<Self, String> {
         let listeners = listen(number).await.map_err(|error| failure(number, &error))?;
-        let terms = watch::Sender::new(None);
-        let admission = Arc::new(Admission::new(MOST, MOST_OF_ONE));
+        let settings = watch::Sender::new(None);
+        let limit = Arc::new(ConnectionLimit::new(MOST_CONNECTIONS, MOST_OF_ONE_CLIENT));
         let listening = listeners.into_iter().map(|listener| {
-            let desk = Desk {
-                terms: terms.subscribe(),
-                admission: Arc::clone(&admission),
+            let accept_loop = AcceptLoop {
+                settings: settings.subscribe(),
+                limit: Arc::clone(&limit),
                 server: Arc::clone(&server),
                 panics: Arc::clone(&panics),
             };
-            tokio::spawn(desk.keep(listener))
+            tokio::spawn(accept_loop.run(listener))
         });
         let listening = listening.collect();
-        Ok(Self { number, terms, listening })
+        Ok(Self { number, settings, listening })
     }
 
     /// The port's number.
@@ -63,8 +63,8 @@ impl Port {
     }
 
     /// Uses these terms for connections from now on.
-    pub(super) fn serve(&self, terms: Terms) {
-        self.terms.send_replace(Some(terms));
+    pub(super) fn serve(&self, settings: ExchangeSettings) {
+        self.settings.send_replace(Some(settings));
     }
 }
 
@@ -103,21 +103,21 @@ fn failure(number: u16, error: &io::Error) -> String {
 
 /// The largest number of connections at a time. A node's clients come once, and then about once a week, but after a
 /// restart all clients of a cluster may come at once. Each connection takes about 30 KiB.
-const MOST: usize = 256;
+const MOST_CONNECTIONS: usize = 256;
 
 /// The largest number of these from one client.
-const MOST_OF_ONE: usize = 16;
+const MOST_OF_ONE_CLIENT: usize = 16;
 
 /// Accepts the connections of one listener.
-struct Desk {
-    terms: watch::Receiver<Option<Terms>>,
-    admission: Arc<Admission>,
+struct AcceptLoop {
+    settings: watch::Receiver<Option<ExchangeSettings>>,
+    limit: Arc<ConnectionLimit>,
     server: Arc<Server>,
     panics: Arc<Panics>,
 }
 
-impl Desk {
-    async fn keep(self, listener: TcpListener) {
+impl AcceptLoop {
+    async fn run(self, listener: TcpListener) {
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => self.take(stream, peer),
@@ -130,16 +130,16 @@ impl Desk {
     fn take(&self, stream: TcpStream, peer: SocketAddr) {
         let address = peer.ip().to_canonical();
         let flags = self.server.flags(address, peer.port());
-        let terms = if flags.ignore || flags.noserve { None } else { self.terms.borrow().clone() };
-        let Some(terms) = terms else {
+        let settings = if flags.ignore || flags.noserve { None } else { self.settings.borrow().clone() };
+        let Some(settings) = settings else {
             return self.server.count_key_exchange(KeyExchange::Refused);
         };
-        let (place, eviction) = self.admission.enter(address);
-        let (server, witness) = (Arc::clone(&self.server), self.panics.witness(Part::KeyExchange));
+        let (slot, eviction) = self.limit.admit(address);
+        let (server, panic_guard) = (Arc::clone(&self.server), self.panics.count_panics(Part::KeyExchange));
         tokio::spawn(async move {
-            let _witness = witness;
+            let _panic_guard = panic_guard;
             let outcome = tokio::select! {
-                outcome = exchange::serve(stream, &terms, &place) => outcome,
+                outcome = exchange::serve(stream, &settings, &slot) => outcome,
                 _ = eviction => Err(exchange::Error::Evicted),
             };
             server.count_key_exchange(match &outcome {

@@ -9,13 +9,13 @@ use crate::suspects::Suspect;
 #[derive(Debug, Default)]
 pub(super) struct Conflicts {
     running: Option<(Foreign, f64)>,
-    looked: Option<Looked>,
+    search: Option<SuspectSearch>,
     counts: [u64; Foreign::ALL.len()],
 }
 
 /// The programs that could have done it.
 #[derive(Debug)]
-pub(super) struct Looked {
+pub(super) struct SuspectSearch {
     pub(super) suspects: Vec<Suspect>,
     /// True if the node's processes can be seen.
     pub(super) sees_node: bool,
@@ -25,7 +25,7 @@ impl Conflicts {
     /// Begins a conflict at `since`, seconds since 1970. No search for programs was made yet.
     pub(super) fn begin(&mut self, sign: Foreign, since: f64) {
         self.running = Some((sign, since));
-        self.looked = None;
+        self.search = None;
         if let Some(count) = Foreign::ALL.iter().position(|each| *each == sign).map(|at| &mut self.counts[at])
         {
             *count += 1;
@@ -45,15 +45,15 @@ impl Conflicts {
     pub(super) fn suspect(&mut self, mut suspects: Vec<Suspect>, sees_node: bool) {
         let stepped = self.running.is_some_and(|(sign, _)| sign == Foreign::Step);
         suspects.retain(|suspect| suspect.steers || stepped);
-        self.looked = Some(Looked { suspects, sees_node });
+        self.search = Some(SuspectSearch { suspects, sees_node });
     }
 
     pub(super) fn report(&self) -> Option<ConflictReport> {
         let (sign, since) = self.running?;
         Some(ConflictReport {
             since,
-            message: words::conflict(sign, self.looked.as_ref()),
-            suspects: words::names(self.looked.iter().flat_map(|looked| &looked.suspects)),
+            message: words::conflict(sign, self.search.as_ref()),
+            suspects: words::names(self.search.iter().flat_map(|search| &search.suspects)),
         })
     }
 
@@ -66,7 +66,7 @@ impl Conflicts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::suspects::Home;
+    use crate::suspects::ManagedBy;
 
     #[test]
     fn a_conflict_says_what_was_seen_who_runs_and_what_to_do() {
@@ -77,9 +77,9 @@ mod tests {
         let unknown = message(&conflicts);
         assert!(!unknown.contains("hostPID") && unknown.contains("mode: Observe"), "{unknown}");
         let suspect = |name, pid, home, steers| Suspect { name, pid, home, steers };
-        let chronyd = suspect("chronyd", 312, Home::Unit("chrony".to_owned()), true);
-        let tools = suspect("vmtoolsd", 7, Home::Unit("open-vm-tools".to_owned()), false);
-        let podded = suspect("ntpd", 9, Home::Pod, true);
+        let chronyd = suspect("chronyd", 312, ManagedBy::Unit("chrony".to_owned()), true);
+        let tools = suspect("vmtoolsd", 7, ManagedBy::Unit("open-vm-tools".to_owned()), false);
+        let podded = suspect("ntpd", 9, ManagedBy::Pod, true);
         conflicts.suspect(vec![chronyd.clone(), tools], true);
         let report = conflicts.report().unwrap();
         assert_eq!(report.suspects, ["chronyd (pid 312)"]);

@@ -3,8 +3,8 @@
 use contract::{TransitionKind, approximately};
 use ntp::Snapshot;
 
-use super::{conflict::Looked, sources::reasons};
-use crate::suspects::{Home, Suspect};
+use super::{conflict::SuspectSearch, sources::reasons};
+use crate::suspects::{ManagedBy, Suspect};
 
 /// The reason as a sentence and, where it matters, why upstreams give no time. It has no numbers that change all the
 /// time, since it becomes the message of a condition.
@@ -163,18 +163,18 @@ fn seen(sign: ntp::Foreign) -> &'static str {
 }
 
 /// The conflict in a few sentences: the evidence, the suspected programs, and what to do.
-pub(super) fn conflict(sign: ntp::Foreign, looked: Option<&Looked>) -> String {
-    let (who, advice) = match looked {
+pub(super) fn conflict(sign: ntp::Foreign, search: Option<&SuspectSearch>) -> String {
+    let (who, advice) = match search {
         None => (String::new(), "stop the other one".to_owned()),
-        Some(Looked { suspects, sees_node: true }) if suspects.is_empty() => (
+        Some(SuspectSearch { suspects, sees_node: true }) if suspects.is_empty() => (
             "; no program that is known for it runs here".to_owned(),
             "look for scripts, and for guest tools of the hypervisor".to_owned(),
         ),
-        Some(Looked { suspects, .. }) if suspects.is_empty() => (
+        Some(SuspectSearch { suspects, .. }) if suspects.is_empty() => (
             "; the node's programs cannot be seen from here (hostPID)".to_owned(),
             "look for chronyd, ntpd, systemd-timesyncd or ptp4l on the node".to_owned(),
         ),
-        Some(Looked { suspects, .. }) => {
+        Some(SuspectSearch { suspects, .. }) => {
             (format!("; here runs {}", names(suspects).join(", ")), how_to_stop(suspects))
         }
     };
@@ -187,8 +187,8 @@ pub(super) fn conflict(sign: ntp::Foreign, looked: Option<&Looked>) -> String {
 fn how_to_stop(suspects: &[Suspect]) -> String {
     let (them, their_pods) = if suspects.len() == 1 { ("it", "its pod") } else { ("them", "their pods") };
     let unit = |suspect: &Suspect| match &suspect.home {
-        Home::Unit(unit) => Some(unit.clone()),
-        Home::Pod | Home::Unknown => None,
+        ManagedBy::Unit(unit) => Some(unit.clone()),
+        ManagedBy::Pod | ManagedBy::Unknown => None,
     };
     let mut units: Vec<_> = suspects.iter().filter_map(unit).collect();
     units.dedup();
@@ -196,7 +196,7 @@ fn how_to_stop(suspects: &[Suspect]) -> String {
     if !units.is_empty() {
         ways.push(format!("systemctl disable --now {}", units.join(" ")));
     }
-    if suspects.iter().any(|suspect| suspect.home == Home::Pod) {
+    if suspects.iter().any(|suspect| suspect.home == ManagedBy::Pod) {
         ways.push(format!("remove {their_pods}"));
     }
     if ways.is_empty() { format!("stop {them}") } else { format!("stop {them} ({})", ways.join("; ")) }

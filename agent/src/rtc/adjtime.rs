@@ -18,7 +18,7 @@ use crate::host_root::HostRoot;
 
 /// Which time a hardware clock shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shows {
+pub(crate) enum RtcTimebase {
     /// UTC.
     Utc,
     /// The host's local time.
@@ -28,7 +28,7 @@ pub(crate) enum Shows {
 /// Which time the kernel assumes in the hardware clock, and so writes into it every 11 minutes while its own clock is
 /// synchronised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kernel {
+pub(crate) enum KernelAssumption {
     /// The time that the clock shows.
     Agrees,
     /// UTC, although the clock shows local time.
@@ -39,18 +39,18 @@ pub(crate) enum Kernel {
 
 /// How a host keeps its hardware clock.
 #[derive(Clone, Debug)]
-pub(crate) struct Keeping {
-    shows: Shows,
+pub(crate) struct RtcConvention {
+    shows: RtcTimebase,
     zone: TimeZone,
 }
 
-impl Keeping {
+impl RtcConvention {
     /// Reads the host's files. `shows` takes precedence over /etc/adjtime.
     ///
     /// # Errors
     /// [`Error::NoZone`] if the clock shows local time, and the zone's file cannot be parsed. If the file is missing,
     /// the zone is UTC, as for every program of the host.
-    pub(crate) fn of(host: &HostRoot, shows: Option<Shows>) -> Result<Self, Error> {
+    pub(crate) fn of(host: &HostRoot, shows: Option<RtcTimebase>) -> Result<Self, Error> {
         let shows = shows.unwrap_or_else(|| said(&read(host, "/etc/adjtime").unwrap_or_default()));
         let zone = match read(host, "/etc/localtime") {
             Ok(octets) => TimeZone::tzif("localtime", &octets).ok(),
@@ -59,13 +59,13 @@ impl Keeping {
         };
         match (shows, zone) {
             (_, Some(zone)) => Ok(Self { shows, zone }),
-            (Shows::Utc, None) => Ok(Self { shows, zone: TimeZone::UTC }),
-            (Shows::Local, None) => Err(Error::NoZone),
+            (RtcTimebase::Utc, None) => Ok(Self { shows, zone: TimeZone::UTC }),
+            (RtcTimebase::Local, None) => Err(Error::NoZone),
         }
     }
 
     /// UTC or local time.
-    pub(crate) fn shows(&self) -> Shows {
+    pub(crate) fn shows(&self) -> RtcTimebase {
         self.shows
     }
 
@@ -75,8 +75,8 @@ impl Keeping {
     pub(crate) fn unix(&self, shown: i64, system: Wall) -> i64 {
         let near = system.0.div_euclid(1_000_000_000);
         let answers = match self.shows {
-            Shows::Utc => return shown,
-            Shows::Local => {
+            RtcTimebase::Utc => return shown,
+            RtcTimebase::Local => {
                 self.offsets(shown).map(|offset| shown.saturating_sub(i64::from(offset.seconds())))
             }
         };
@@ -87,8 +87,8 @@ impl Keeping {
     /// What the clock must show at a Unix time.
     pub(crate) fn shown(&self, unix: i64) -> i64 {
         match self.shows {
-            Shows::Utc => unix,
-            Shows::Local => unix.saturating_add(i64::from(self.zone_offset(unix))),
+            RtcTimebase::Utc => unix,
+            RtcTimebase::Local => unix.saturating_add(i64::from(self.zone_offset(unix))),
         }
     }
 
@@ -103,15 +103,15 @@ impl Keeping {
     /// the clock (persistent_clock_is_local in kernel/time/timekeeping.c, sync_hw_clock in kernel/time/ntp.c). systemd
     /// does so at boot if the clock shows local time. The zone is not set again when summer time begins or ends.
     /// Whether it was set in time cannot be read; if the kernel has a zone other than UTC, this is assumed.
-    pub(crate) fn kernel(&self, minutes_west: i32, now: Wall) -> Kernel {
+    pub(crate) fn kernel(&self, minutes_west: i32, now: Wall) -> KernelAssumption {
         let ahead = match self.shows {
-            Shows::Utc => 0,
-            Shows::Local => self.zone_offset(now.0.div_euclid(1_000_000_000)),
+            RtcTimebase::Utc => 0,
+            RtcTimebase::Local => self.zone_offset(now.0.div_euclid(1_000_000_000)),
         };
         match minutes_west {
-            west if west.saturating_mul(-60) == ahead => Kernel::Agrees,
-            0 => Kernel::Utc,
-            _ => Kernel::OtherOffset,
+            west if west.saturating_mul(-60) == ahead => KernelAssumption::Agrees,
+            0 => KernelAssumption::Utc,
+            _ => KernelAssumption::OtherOffset,
         }
     }
 
@@ -127,9 +127,9 @@ impl Keeping {
 }
 
 /// The third line of the file. If it is missing, or is not what hwclock writes, it means UTC, as for hwclock.
-fn said(adjtime: &[u8]) -> Shows {
+fn said(adjtime: &[u8]) -> RtcTimebase {
     let line = adjtime.split(|octet| *octet == b'\n').nth(2).unwrap_or_default();
-    if line.trim_ascii() == b"LOCAL" { Shows::Local } else { Shows::Utc }
+    if line.trim_ascii() == b"LOCAL" { RtcTimebase::Local } else { RtcTimebase::Utc }
 }
 
 /// Reads a file of the host. A file that is larger than any of its kind is cut.
@@ -187,73 +187,76 @@ pub(super) mod tests {
     const LOCAL: &str = "0.0 0 0.0\n0\nLOCAL\n";
     const BERLIN: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
 
-    fn berlin() -> Keeping {
+    fn berlin() -> RtcConvention {
         let (_folder, host) = host(Some(LOCAL), Some(&tzif(BERLIN)));
-        Keeping::of(&host, None).unwrap()
+        RtcConvention::of(&host, None).unwrap()
     }
 
     #[test]
     fn the_third_line_says_which_time() {
-        let check = |text: Option<&str>, expected: Shows| {
+        let check = |text: Option<&str>, expected: RtcTimebase| {
             let (_folder, host) = host(text, None);
-            assert_eq!(Keeping::of(&host, None).unwrap().shows(), expected, "{text:?}");
-            assert_eq!(Keeping::of(&host, Some(Shows::Local)).unwrap().shows(), Shows::Local);
+            assert_eq!(RtcConvention::of(&host, None).unwrap().shows(), expected, "{text:?}");
+            assert_eq!(
+                RtcConvention::of(&host, Some(RtcTimebase::Local)).unwrap().shows(),
+                RtcTimebase::Local
+            );
         };
-        check(None, Shows::Utc);
-        check(Some(""), Shows::Utc);
-        check(Some("0.0 0 0.0\n0\nUTC\n"), Shows::Utc);
-        check(Some(LOCAL), Shows::Local);
-        check(Some("0.0 0 0.0\n0\nLOCAL"), Shows::Local);
-        check(Some("LOCAL\nLOCAL\n\n"), Shows::Utc);
-        check(Some("0.0 0 0.0\n0\nlocal\n"), Shows::Utc);
+        check(None, RtcTimebase::Utc);
+        check(Some(""), RtcTimebase::Utc);
+        check(Some("0.0 0 0.0\n0\nUTC\n"), RtcTimebase::Utc);
+        check(Some(LOCAL), RtcTimebase::Local);
+        check(Some("0.0 0 0.0\n0\nLOCAL"), RtcTimebase::Local);
+        check(Some("LOCAL\nLOCAL\n\n"), RtcTimebase::Utc);
+        check(Some("0.0 0 0.0\n0\nlocal\n"), RtcTimebase::Utc);
     }
 
     #[test]
     fn local_time_there_and_back() {
-        let keeping = berlin();
+        let convention = berlin();
         for unix in [1_800_000_000, 1_784_000_000, 0] {
-            let shown = keeping.shown(unix);
-            assert_eq!(keeping.unix(shown, Wall(unix * 1_000_000_000)), unix);
+            let shown = convention.shown(unix);
+            assert_eq!(convention.unix(shown, Wall(unix * 1_000_000_000)), unix);
         }
         // 2027-01-15 08:00:00 UTC, and 2026-07-14 03:33:20 UTC.
-        assert_eq!(keeping.shown(1_800_000_000) - 1_800_000_000, 3_600);
-        assert_eq!(keeping.shown(1_784_000_000) - 1_784_000_000, 7_200);
+        assert_eq!(convention.shown(1_800_000_000) - 1_800_000_000, 3_600);
+        assert_eq!(convention.shown(1_784_000_000) - 1_784_000_000, 7_200);
     }
 
     #[test]
     fn the_doubled_hour_is_read_by_the_system_clock() {
-        let keeping = berlin();
+        let convention = berlin();
         // 2026-10-25: 02:30 is 00:30 UTC, and again one hour later.
         let (first, second) = (1_792_888_200, 1_792_891_800);
-        let shown = keeping.shown(first);
-        assert_eq!(keeping.shown(second), shown);
-        let near = |unix: i64| keeping.unix(shown, Wall((unix) * 1_000_000_000));
+        let shown = convention.shown(first);
+        assert_eq!(convention.shown(second), shown);
+        let near = |unix: i64| convention.unix(shown, Wall((unix) * 1_000_000_000));
         assert_eq!((near(first), near(first - 90_000), near(first + 20)), (first, first, first));
         assert_eq!((near(second), near(second + 90_000), near(second - 20)), (second, second, second));
         // 2026-03-29: 02:30 does not occur. A clock that was not set forward is an hour slow, and shows it.
         let (missing, system) = (1_774_751_400, 1_774_747_800);
-        assert_eq!(keeping.unix(missing, Wall(system * 1_000_000_000)), system);
+        assert_eq!(convention.unix(missing, Wall(system * 1_000_000_000)), system);
     }
 
     #[test]
     fn a_zone_that_cannot_be_read_matters_for_local_time_alone() {
         let (_folder, host) = host(None, Some(b"no zone"));
-        assert_eq!(Keeping::of(&host, None).unwrap().zone_offset(0), 0);
-        assert_eq!(Keeping::of(&host, Some(Shows::Local)).unwrap_err(), Error::NoZone);
+        assert_eq!(RtcConvention::of(&host, None).unwrap().zone_offset(0), 0);
+        assert_eq!(RtcConvention::of(&host, Some(RtcTimebase::Local)).unwrap_err(), Error::NoZone);
     }
 
     #[test]
     fn what_the_kernel_writes_is_told_from_its_zone() {
         let winter = Wall(1_800_000_000_000_000_000);
-        let check = |keeping: &Keeping, west: i32, expected: Kernel| {
-            assert_eq!(keeping.kernel(west, winter), expected, "{west}");
+        let check = |convention: &RtcConvention, west: i32, expected: KernelAssumption| {
+            assert_eq!(convention.kernel(west, winter), expected, "{west}");
         };
-        check(&berlin(), -60, Kernel::Agrees);
-        check(&berlin(), -120, Kernel::OtherOffset);
-        check(&berlin(), 0, Kernel::Utc);
+        check(&berlin(), -60, KernelAssumption::Agrees);
+        check(&berlin(), -120, KernelAssumption::OtherOffset);
+        check(&berlin(), 0, KernelAssumption::Utc);
         let (_folder, host) = host(None, Some(&tzif(BERLIN)));
-        let utc = Keeping::of(&host, None).unwrap();
-        check(&utc, 0, Kernel::Agrees);
-        check(&utc, -60, Kernel::OtherOffset);
+        let utc = RtcConvention::of(&host, None).unwrap();
+        check(&utc, 0, KernelAssumption::Agrees);
+        check(&utc, -60, KernelAssumption::OtherOffset);
     }
 }

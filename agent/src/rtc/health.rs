@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use contract::{RtcHealth, RtcReport};
 
-use super::{Error, Kernel, RtcPolicy, RtcReading, Shows, monitor::Found};
+use super::{Error, KernelAssumption, RtcPolicy, RtcReading, RtcTimebase, monitor::RtcFindings};
 
 /// A clock that gains or loses more than this is broken, parts per million: 17 s a day. Crystals of RTCs are made to 20
 /// ppm at room temperature, and lose up to 150 ppm at -40 °C.
 const DRIFTING_PPM: f64 = 200.0;
 
 /// The report for `found`.
-pub(super) fn report(found: &Found, policy: RtcPolicy, synchronized: bool, now: Instant) -> RtcReport {
+pub(super) fn report(found: &RtcFindings, policy: RtcPolicy, synchronized: bool, now: Instant) -> RtcReport {
     let (health, message) = judge(found, policy, synchronized);
     RtcReport {
         present: !matches!(found.last.map(|look| look.outcome), None | Some(Err(Error::Absent))),
@@ -26,7 +26,7 @@ pub(super) fn report(found: &Found, policy: RtcPolicy, synchronized: bool, now: 
 }
 
 /// The first reason that applies. The most serious one comes first.
-fn judge(found: &Found, policy: RtcPolicy, synchronized: bool) -> (RtcHealth, String) {
+fn judge(found: &RtcFindings, policy: RtcPolicy, synchronized: bool) -> (RtcHealth, String) {
     let reading = match found.last.map(|look| look.outcome) {
         None => return (RtcHealth::Unknown, "The RTC was not read yet".to_owned()),
         Some(Err(error @ Error::Absent)) => return (RtcHealth::Absent, capital(&error.to_string())),
@@ -36,7 +36,7 @@ fn judge(found: &Found, policy: RtcPolicy, synchronized: bool) -> (RtcHealth, St
     if let Some(failure) = found.write_failure {
         return (RtcHealth::WriteFailed, write_failed(failure));
     }
-    let (health, message) = if reading.shows == Shows::Local {
+    let (health, message) = if reading.shows == RtcTimebase::Local {
         (RtcHealth::LocalTime, local_time(&reading))
     } else if found.lost_at_boot {
         let why =
@@ -70,16 +70,16 @@ fn write_failed(failure: Error) -> String {
 
 fn local_time(reading: &RtcReading) -> &'static str {
     match reading.kernel {
-        Kernel::Agrees => {
+        KernelAssumption::Agrees => {
             "The RTC shows local time, as /etc/adjtime says: a node that boots in the hour that exists twice cannot know its \
              time. Let it show UTC: `hwclock --systohc --utc` on the host, then reboot, since the kernel writes local \
              time into it until then"
         }
-        Kernel::Utc => {
+        KernelAssumption::Utc => {
             "The RTC shows local time, as /etc/adjtime says, and the kernel writes UTC into it while the clock is \
              synchronised. Let it show UTC: `hwclock --systohc --utc` on the host"
         }
-        Kernel::OtherOffset => {
+        KernelAssumption::OtherOffset => {
             "The RTC shows local time, as /etc/adjtime says, and the kernel writes it by an offset that does not hold any \
              more, as after a change of summer time. Let it show UTC: `hwclock --systohc --utc` on the host, then reboot"
         }
@@ -88,7 +88,7 @@ fn local_time(reading: &RtcReading) -> &'static str {
 
 fn off(reading: &RtcReading, policy: RtcPolicy) -> &'static str {
     match (policy, reading.kernel) {
-        (_, Kernel::OtherOffset) => {
+        (_, KernelAssumption::OtherOffset) => {
             "The RTC is more than a second from the system clock: /etc/adjtime says UTC, and the kernel, which was told \
              otherwise at boot, writes local time; reboot"
         }
@@ -111,14 +111,14 @@ fn capital(sentence: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtc::monitor::{Look, tests::reading};
+    use crate::rtc::monitor::{RtcCheck, tests::reading};
 
-    fn found(outcome: Result<RtcReading, Error>) -> Found {
-        Found { last: Some(Look { outcome, at: Instant::now() }), ..Found::default() }
+    fn found(outcome: Result<RtcReading, Error>) -> RtcFindings {
+        RtcFindings { last: Some(RtcCheck { outcome, at: Instant::now() }), ..RtcFindings::default() }
     }
 
     #[track_caller]
-    fn check(found: &Found, synchronized: bool, health: RtcHealth, says: &str) {
+    fn check(found: &RtcFindings, synchronized: bool, health: RtcHealth, says: &str) {
         let report = report(found, RtcPolicy::Observe, synchronized, Instant::now());
         assert_eq!(report.health, health, "{report:?}");
         assert!(report.message.contains(says), "{says:?} is not in {:?}", report.message);
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn health_in_one_word_and_what_to_do() {
-        check(&Found::default(), true, RtcHealth::Unknown, "not read yet");
+        check(&RtcFindings::default(), true, RtcHealth::Unknown, "not read yet");
         check(&found(Err(Error::Absent)), true, RtcHealth::Absent, "virtual machines");
         check(&found(Err(Error::NoTick)), true, RtcHealth::Unreadable, "does not tick");
         check(&found(Err(Error::LostTime)), true, RtcHealth::Unreadable, "takes a write");
@@ -147,7 +147,7 @@ mod tests {
         check(&worst, false, RtcHealth::Drifting, "17 s a day");
         worst.lost_at_boot = true;
         check(&worst, true, RtcHealth::BatterySuspect, "replace it");
-        worst.last = found(Ok(RtcReading { shows: Shows::Local, ..reading(0.0) })).last;
+        worst.last = found(Ok(RtcReading { shows: RtcTimebase::Local, ..reading(0.0) })).last;
         check(&worst, true, RtcHealth::LocalTime, "hwclock --systohc --utc");
         worst.write_failure = Some(Error::NotVerified { offset: 0.3 });
         check(&worst, true, RtcHealth::WriteFailed, "set twice");
@@ -157,16 +157,31 @@ mod tests {
         check(&worst, true, RtcHealth::Unreadable, "tick");
         worst.last = found(Err(Error::Absent)).last;
         check(&worst, true, RtcHealth::Absent, "no RTC");
-        let steady = Found { drift_ppm: Some(199.0), ..found(Ok(reading(0.0))) };
+        let steady = RtcFindings { drift_ppm: Some(199.0), ..found(Ok(reading(0.0))) };
         check(&steady, true, RtcHealth::Healthy, "");
     }
 
     #[test]
     fn who_writes_what_is_said() {
         let seen = |shows, kernel| found(Ok(RtcReading { shows, kernel, ..reading(3_600.0) }));
-        check(&seen(Shows::Local, Kernel::Utc), true, RtcHealth::LocalTime, "writes UTC into it");
-        check(&seen(Shows::Local, Kernel::OtherOffset), true, RtcHealth::LocalTime, "summer time");
-        check(&seen(Shows::Utc, Kernel::OtherOffset), true, RtcHealth::Off, "writes local time; reboot");
+        check(
+            &seen(RtcTimebase::Local, KernelAssumption::Utc),
+            true,
+            RtcHealth::LocalTime,
+            "writes UTC into it",
+        );
+        check(
+            &seen(RtcTimebase::Local, KernelAssumption::OtherOffset),
+            true,
+            RtcHealth::LocalTime,
+            "summer time",
+        );
+        check(
+            &seen(RtcTimebase::Utc, KernelAssumption::OtherOffset),
+            true,
+            RtcHealth::Off,
+            "writes local time; reboot",
+        );
         let ours = report(&found(Ok(reading(9.0))), RtcPolicy::Verified, true, Instant::now());
         assert!(ours.message.ends_with("the agent writes it"), "{ours:?}");
     }

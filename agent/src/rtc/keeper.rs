@@ -10,7 +10,7 @@ use contract::RtcReport;
 
 use super::{
     Error, HardwareClock, RtcReading, health,
-    monitor::{Found, Watch},
+    monitor::{RtcFindings, RtcMonitor},
 };
 use crate::{
     panics::{Panics, Part},
@@ -63,7 +63,7 @@ struct State {
     /// The orders have changed since the last look.
     hurry: bool,
     stop: bool,
-    found: Found,
+    found: RtcFindings,
 }
 
 impl RtcKeeper {
@@ -72,15 +72,19 @@ impl RtcKeeper {
     /// # Errors
     /// If the system has no thread left.
     pub(crate) fn start(clock: HardwareClock, disk: Arc<Disk>, panics: Arc<Panics>) -> io::Result<Self> {
-        Self::watch(clock, disk, panics)
+        Self::monitor(clock, disk, panics)
     }
 
-    fn watch(device: impl Device + Send + 'static, disk: Arc<Disk>, panics: Arc<Panics>) -> io::Result<Self> {
+    fn monitor(
+        device: impl Device + Send + 'static,
+        disk: Arc<Disk>,
+        panics: Arc<Panics>,
+    ) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let own = Arc::clone(&shared);
         Builder::new().name("rtc".to_owned()).spawn(move || {
             let pause = |time| own.pause(time);
-            panics.guard(Part::Rtc, pause, || keep(&own, &device, Watch::new(Arc::clone(&disk))));
+            panics.guard(Part::Rtc, pause, || keep(&own, &device, RtcMonitor::new(Arc::clone(&disk))));
         })?;
         Ok(Self { shared })
     }
@@ -90,7 +94,8 @@ impl RtcKeeper {
         self.change(|state| std::mem::replace(&mut state.policy, policy) != policy);
     }
 
-    /// The system clock minus true time, seconds, if it is synchronised: only then is it better than the hardware clock.
+    /// The system clock minus true time, seconds, if it is synchronised: only then is it better than the hardware
+    /// clock.
     pub(crate) fn follow(&self, system: Option<f64>) {
         self.change(|state| std::mem::replace(&mut state.system, system).is_some() != system.is_some());
     }
@@ -131,12 +136,12 @@ impl Shared {
 }
 
 /// Interval between looks. A healthy clock drifts by at most a millisecond in that time.
-const CALM: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(60);
 
 /// The interval while something is wrong, or the kernel is about to write.
-const WATCHFUL: Duration = Duration::from_secs(10);
+const SHORT_INTERVAL: Duration = Duration::from_secs(10);
 
-fn keep(shared: &Shared, device: &impl Device, mut watch: Watch) {
+fn keep(shared: &Shared, device: &impl Device, mut monitor: RtcMonitor) {
     loop {
         let mut state = shared.state();
         if state.stop {
@@ -148,21 +153,21 @@ fn keep(shared: &Shared, device: &impl Device, mut watch: Watch) {
         let outcome = device.read();
         // A reading takes one or two seconds. The orders at its end count.
         let mut state = shared.state();
-        watch.saw(outcome, state.system, Instant::now());
+        monitor.saw(outcome, state.system, Instant::now());
         // A write takes seconds, so the state is reported before it.
-        state.found = watch.found();
+        state.found = monitor.found();
         let due = state.policy == RtcPolicy::Verified
             && state.system.is_some()
-            && watch.wants_writing(Instant::now());
+            && monitor.wants_writing(Instant::now());
         drop(state);
 
         let written = due.then(|| device.write());
         let mut state = shared.state();
         if let Some(outcome) = written {
-            watch.wrote(outcome, state.system, Instant::now());
-            state.found = watch.found();
+            monitor.wrote(outcome, state.system, Instant::now());
+            state.found = monitor.found();
         }
-        let pause = if state.system.is_some() && state.found.is_off() { WATCHFUL } else { CALM };
+        let pause = if state.system.is_some() && state.found.is_off() { SHORT_INTERVAL } else { INTERVAL };
         let quiet = |state: &mut State| !state.hurry && !state.stop;
         drop(shared.changed.wait_timeout_while(state, pause, quiet));
     }
@@ -237,17 +242,17 @@ mod tests {
         let folder = Scratch::new();
         let device = Faulty(FakeRtc::off_by(0.0), false.into());
         let panics = panics();
-        let keeper = RtcKeeper::watch(device, disk(&folder), Arc::clone(&panics)).unwrap();
+        let keeper = RtcKeeper::monitor(device, disk(&folder), Arc::clone(&panics)).unwrap();
         keeper.follow(Some(0.0));
         wait_for(&keeper, RtcHealth::Healthy);
-        let news = panics.news();
+        let news = panics.take_unreported();
         assert!(news.len() == 1 && news[0].contains("rtc failed (the first reading fails)"), "{news:?}");
     }
 
     #[test]
     fn a_clock_that_is_off_is_written_at_the_first_synchronisation() {
         let (folder, clock) = (Scratch::new(), FakeRtc::off_by(-3_600.0));
-        let keeper = RtcKeeper::watch(clock.clone(), disk(&folder), panics()).unwrap();
+        let keeper = RtcKeeper::monitor(clock.clone(), disk(&folder), panics()).unwrap();
         keeper.apply(RtcPolicy::Verified);
         thread::sleep(Duration::from_millis(50));
         assert_eq!((keeper.report().health, clock.writes()), (RtcHealth::Unknown, 0));
@@ -259,7 +264,7 @@ mod tests {
     #[test]
     fn writing_is_the_kernels_unless_it_is_asked_for() {
         let (folder, clock) = (Scratch::new(), FakeRtc::off_by(-3_600.0));
-        let keeper = RtcKeeper::watch(clock.clone(), disk(&folder), panics()).unwrap();
+        let keeper = RtcKeeper::monitor(clock.clone(), disk(&folder), panics()).unwrap();
         keeper.follow(Some(0.0));
         wait_for(&keeper, RtcHealth::Off);
         clock.0.lock().unwrap().0 = 0.0;

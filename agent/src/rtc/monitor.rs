@@ -7,13 +7,13 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{Error, RtcReading, Shows, drift::Drift};
+use super::{Error, RtcReading, RtcTimebase, drift::Drift};
 use crate::state::{RtcAtBoot, State};
 
 /// The results of the looks at the clock.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Found {
-    pub(super) last: Option<Look>,
+pub(super) struct RtcFindings {
+    pub(super) last: Option<RtcCheck>,
     /// When the agent last wrote the clock, or tried to.
     pub(super) written: Option<Instant>,
     pub(super) write_failure: Option<Error>,
@@ -27,12 +27,12 @@ pub(super) struct Found {
 
 /// One look at the clock.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
+pub(super) struct RtcCheck {
     pub(super) outcome: Result<RtcReading, Error>,
     pub(super) at: Instant,
 }
 
-impl Found {
+impl RtcFindings {
     /// The last reading, if the last look was successful.
     pub(super) fn reading(&self) -> Option<RtcReading> {
         self.last.and_then(|look| look.outcome.ok())
@@ -49,21 +49,21 @@ const OFF: f64 = 1.0;
 
 /// Keeps what is known of the clock.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct RtcMonitor {
     state: Arc<State>,
-    found: Found,
+    found: RtcFindings,
     at_boot: Option<RtcAtBoot>,
     drift: Drift,
 }
 
-impl Watch {
+impl RtcMonitor {
     /// Nothing is known yet, except what `state` has.
     pub(super) fn new(state: Arc<State>) -> Self {
-        Self { state, found: Found::default(), at_boot: None, drift: Drift::default() }
+        Self { state, found: RtcFindings::default(), at_boot: None, drift: Drift::default() }
     }
 
     /// What is known now.
-    pub(super) fn found(&self) -> Found {
+    pub(super) fn found(&self) -> RtcFindings {
         self.found
     }
 
@@ -83,7 +83,7 @@ impl Watch {
             self.found.write_failure = None;
         }
         self.look_at_boot(&outcome);
-        self.found.last = Some(Look { outcome, at: now });
+        self.found.last = Some(RtcCheck { outcome, at: now });
         self.follow(outcome.ok(), system, now);
     }
 
@@ -101,7 +101,7 @@ impl Watch {
                 );
                 self.found.writes += 1;
                 self.found.write_failure = None;
-                self.found.last = Some(Look { outcome, at: now });
+                self.found.last = Some(RtcCheck { outcome, at: now });
                 self.follow(Some(reading), system, now);
             }
             Err(error) => {
@@ -142,7 +142,7 @@ impl Watch {
             return;
         }
         self.at_boot = first_look(outcome, &self.state);
-        let tolerance = tolerance(outcome.map_or(Shows::Utc, |reading| reading.shows));
+        let tolerance = tolerance(outcome.map_or(RtcTimebase::Utc, |reading| reading.shows));
         self.found.lost_at_boot = self.at_boot.is_some_and(|at_boot| at_boot.lost(tolerance));
         if self.found.lost_at_boot {
             warn!("The RTC had lost its time when the node booted: its battery may be empty");
@@ -163,10 +163,10 @@ pub(super) fn first_look(outcome: &Result<RtcReading, Error>, state: &State) -> 
 /// A clock with a good battery may be this far behind the last time known to be right: the kernel sets it every 11
 /// minutes, or it was not set for weeks. A clock in local time can be read one hour too early, in the hour that occurs
 /// twice.
-fn tolerance(shows: Shows) -> f64 {
+fn tolerance(shows: RtcTimebase) -> f64 {
     match shows {
-        Shows::Utc => 60.0,
-        Shows::Local => 3_660.0,
+        RtcTimebase::Utc => 60.0,
+        RtcTimebase::Local => 3_660.0,
     }
 }
 
@@ -188,7 +188,7 @@ pub(super) mod tests {
     use ntp::Wall;
 
     use super::*;
-    use crate::{rtc::Kernel, scratch::Scratch};
+    use crate::{rtc::KernelAssumption, scratch::Scratch};
 
     const NOW: i64 = 1_800_000_000;
 
@@ -197,13 +197,13 @@ pub(super) mod tests {
             seconds: NOW,
             at: Wall(NOW * 1_000_000_000).plus(-offset),
             late: Duration::from_millis(1),
-            shows: Shows::Utc,
-            kernel: Kernel::Agrees,
+            shows: RtcTimebase::Utc,
+            kernel: KernelAssumption::Agrees,
         }
     }
 
-    fn watch(folder: &Scratch) -> Watch {
-        Watch::new(Arc::new(State::open(folder.path(), "boot-1")))
+    fn watch(folder: &Scratch) -> RtcMonitor {
+        RtcMonitor::new(Arc::new(State::open(folder.path(), "boot-1")))
     }
 
     #[test]
@@ -250,21 +250,21 @@ pub(super) mod tests {
             }
             let now = Instant::now();
             let lost = |boot: &str, outcome| {
-                let mut watch = Watch::new(state(boot));
+                let mut watch = RtcMonitor::new(state(boot));
                 watch.saw(outcome, None, now);
                 watch.found().lost_at_boot
             };
             assert_eq!(lost("boot-1", outcome), expected, "{floor:?} {outcome:?}");
             // The clock was written in the meantime, and the time is saved further on. Then the agent starts again.
             state("boot-1").save_time(Wall(NOW * 1_000_000_000).plus(7_200.0));
-            let shows = outcome.map_or(Shows::Utc, |seen| seen.shows);
+            let shows = outcome.map_or(RtcTimebase::Utc, |seen| seen.shows);
             let again = lost("boot-1", Ok(RtcReading { shows, ..reading(0.0) }));
             assert_eq!(again, expected, "{floor:?} {outcome:?}");
         };
         check(Some(30.0), Ok(reading(0.0)), false);
         check(Some(-59.0), Ok(reading(0.0)), false);
         check(Some(-61.0), Ok(reading(0.0)), true);
-        check(Some(-61.0), Ok(RtcReading { shows: Shows::Local, ..reading(0.0) }), false);
+        check(Some(-61.0), Ok(RtcReading { shows: RtcTimebase::Local, ..reading(0.0) }), false);
         check(Some(-2e8), Ok(reading(0.0)), true);
         check(None, Ok(reading(0.0)), false);
         check(None, Err(Error::LostTime), true);
@@ -274,11 +274,11 @@ pub(super) mod tests {
     fn a_good_clock_acquits_its_battery_at_the_next_boot() {
         let folder = Scratch::new();
         let state = |boot: &str| Arc::new(State::open(folder.path(), boot));
-        let mut watch = Watch::new(state("boot-1"));
+        let mut watch = RtcMonitor::new(state("boot-1"));
         watch.saw(Err(Error::Absent), None, Instant::now());
         watch.saw(Err(Error::LostTime), None, Instant::now());
         assert!(watch.found().lost_at_boot);
-        let mut watch = Watch::new(state("boot-2"));
+        let mut watch = RtcMonitor::new(state("boot-2"));
         watch.saw(Ok(reading(0.0)), None, Instant::now());
         assert!(!watch.found().lost_at_boot);
     }

@@ -65,7 +65,7 @@ pub(super) struct Edge {
 
 /// When edges come, derived from the last one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rhythm {
+pub(super) struct EdgePrediction {
     edge: Edge,
     /// The time from one edge to the next by CLOCK_MONOTONIC, once it was measured between two edges.
     period: Option<f64>,
@@ -98,12 +98,12 @@ const WIDEST: Duration = Duration::from_millis(20);
 const ROUNDS: u32 = 3;
 
 /// Waits for an edge and reads the clock there, exact to a millisecond: the edge is between the last look that showed
-/// the old second and the first that showed the new one. `rhythm` predicts the edge, and is updated by it.
+/// the old second and the first that showed the new one. `prediction` predicts the edge, and is updated by it.
 ///
 /// # Errors
 /// [`Error::LostTime`], [`Error::Read`], [`Error::NoTick`], [`Error::InUse`] and others of opening.
-pub(super) fn next(access: &impl Access, rhythm: &mut Option<Rhythm>) -> Result<Edge, Error> {
-    let due = rhythm.and_then(|known| known.window(access.now()));
+pub(super) fn next(access: &impl Access, prediction: &mut Option<EdgePrediction>) -> Result<Edge, Error> {
+    let due = prediction.and_then(|known| known.window(access.now()));
     let mut edge = due.map(|window| watch(access, window)).transpose()?.flatten();
     for round in 1..=ROUNDS {
         if edge.is_some() {
@@ -117,11 +117,11 @@ pub(super) fn next(access: &impl Access, rhythm: &mut Option<Rhythm>) -> Result<
         edge = watch(access, window)?.or((round == ROUNDS).then_some(coarse));
     }
     let edge = edge.ok_or(Error::NoTick)?;
-    *rhythm = Some(Rhythm { edge, period: rhythm.and_then(|before| before.period(&edge)) });
+    *prediction = Some(EdgePrediction { edge, period: prediction.and_then(|before| before.period(&edge)) });
     Ok(edge)
 }
 
-impl Rhythm {
+impl EdgePrediction {
     /// The next edge that can still be awaited; none if it cannot be predicted well enough.
     fn window(&self, now: Duration) -> Option<Window> {
         let period = self.period.unwrap_or(1.0);
@@ -183,7 +183,7 @@ fn watch(access: &impl Access, window: Window) -> Result<Option<Edge>, Error> {
 fn seek(access: &impl Access) -> Result<Edge, Error> {
     const STEP: Duration = Duration::from_millis(10);
     // Two and a half ticks: a slower clock does not work.
-    const PATIENCE: Duration = Duration::from_millis(2_500);
+    const TIMEOUT: Duration = Duration::from_millis(2_500);
     // The process that has it open needs seconds.
     const BUSY: Duration = Duration::from_secs(10);
     // Looks that are further apart do not show the edge well enough.
@@ -206,7 +206,7 @@ fn seek(access: &impl Access) -> Result<Edge, Error> {
                     let (wall, mono) = (access.wall(), access.now());
                     return Ok(Edge { shown, at: wall, late: mono.saturating_sub(at), mono });
                 }
-                if now.saturating_sub(open_since) > PATIENCE {
+                if now.saturating_sub(open_since) > TIMEOUT {
                     return Err(Error::NoTick);
                 }
                 before = Some((now, shown));

@@ -5,13 +5,13 @@ use ntp::Wall;
 use sys::clock;
 
 use super::{
-    Error, Keeping,
+    Error, RtcConvention,
     tick::{self, Access, Chip, Edge},
 };
 
 /// How a driver's clock accepts a new time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Manner {
+pub(super) struct WriteTiming {
     /// The write must come this long after a second began, so that the tick is at the right moment. An MC146818 begins
     /// its next second half a second after the write, other chips a whole second after it.
     delay: Duration,
@@ -19,7 +19,7 @@ pub(super) struct Manner {
     tolerance: f64,
 }
 
-impl Manner {
+impl WriteTiming {
     /// The manner of a driver. For an unknown driver it is that of the MC146818, as in hwclock.
     pub(super) fn of(driver: Option<&str>) -> Self {
         match driver {
@@ -33,16 +33,20 @@ impl Manner {
 ///
 /// # Errors
 /// [`Error::NotPermitted`], [`Error::Write`], [`Error::TooLate`], [`Error::NotVerified`] and those of reading.
-pub(super) fn verified(access: &impl Access, manner: &Manner, keeping: &Keeping) -> Result<Edge, Error> {
+pub(super) fn verified(
+    access: &impl Access,
+    timing: &WriteTiming,
+    convention: &RtcConvention,
+) -> Result<Edge, Error> {
     let mut failure = Error::NoTick;
     for _ in 0..2 {
-        set(access, manner, keeping)?;
+        set(access, timing, convention)?;
         // A reading can only be late, and on a busy machine it is. Hence a second look before the result counts.
-        let mut rhythm = None;
+        let mut prediction = None;
         for _ in 0..2 {
-            let edge = tick::next(access, &mut rhythm)?;
-            let offset = Wall(keeping.unix(edge.shown, edge.at).saturating_mul(1_000_000_000)) - edge.at;
-            if offset.abs() <= manner.tolerance {
+            let edge = tick::next(access, &mut prediction)?;
+            let offset = Wall(convention.unix(edge.shown, edge.at).saturating_mul(1_000_000_000)) - edge.at;
+            if offset.abs() <= timing.tolerance {
                 return Ok(edge);
             }
             failure = Error::NotVerified { offset };
@@ -65,10 +69,10 @@ const LATENESS: [Duration; 5] = [
 const BUSY_SECONDS: u32 = 10;
 
 /// The clock is open from shortly before the moment until it is set.
-fn set(access: &impl Access, manner: &Manner, keeping: &Keeping) -> Result<(), Error> {
+fn set(access: &impl Access, timing: &WriteTiming, convention: &RtcConvention) -> Result<(), Error> {
     let (mut allowed, mut busy) = (LATENESS.into_iter(), 0);
     loop {
-        let (second, moment) = next_moment(Wall(clock::realtime_ns()), manner.delay);
+        let (second, moment) = next_moment(Wall(clock::realtime_ns()), timing.delay);
         wait_until(Wall(moment.0 - LEAD));
         let chip = match access.open() {
             Ok(chip) => chip,
@@ -85,7 +89,7 @@ fn set(access: &impl Access, manner: &Manner, keeping: &Keeping) -> Result<(), E
         };
         let lateness = allowed.next().ok_or(Error::TooLate)?;
         if wait_until(moment) <= lateness {
-            return chip.set_seconds(keeping.shown(second)).map_err(refused);
+            return chip.set_seconds(convention.shown(second)).map_err(refused);
         }
     }
 }
@@ -125,23 +129,23 @@ fn wait_until(moment: Wall) -> Duration {
 mod tests {
     use super::*;
     use crate::rtc::{
-        Shows,
+        RtcTimebase,
         adjtime::tests::{host, tzif},
         tick::tests::FakeChip,
     };
 
-    const MC146818: Manner = Manner { delay: Duration::from_millis(500), tolerance: 0.020 };
+    const MC146818: WriteTiming = WriteTiming { delay: Duration::from_millis(500), tolerance: 0.020 };
 
     /// A busy machine may run this test: it asserts only what was read back, which is within the tolerance.
     #[test]
     fn a_clock_from_2020_is_set_and_read_back_in_utc_and_local_time() {
         let (_folder, host) = host(None, Some(&tzif("<+08>-8")));
-        for shows in [Shows::Utc, Shows::Local] {
-            let keeping = Keeping::of(&host, Some(shows)).unwrap();
+        for shows in [RtcTimebase::Utc, RtcTimebase::Local] {
+            let convention = RtcConvention::of(&host, Some(shows)).unwrap();
             let chip = FakeChip::new(-220_000_000_250_000_000, 500_000_000);
-            let edge = verified(&&chip, &MC146818, &keeping).unwrap();
+            let edge = verified(&&chip, &MC146818, &convention).unwrap();
             let hours = (Wall(edge.shown * 1_000_000_000) - edge.at) / 3_600.0;
-            let expected = if shows == Shows::Utc { 0.0 } else { 8.0 };
+            let expected = if shows == RtcTimebase::Utc { 0.0 } else { 8.0 };
             assert!((hours - expected).abs() <= 0.020 / 3_600.0, "{shows:?} {hours}");
         }
     }
@@ -149,13 +153,13 @@ mod tests {
     #[test]
     fn a_write_that_does_not_take_is_done_once_more_and_then_fails() {
         let (_folder, host) = host(None, None);
-        let keeping = Keeping::of(&host, None).unwrap();
+        let convention = RtcConvention::of(&host, None).unwrap();
         let once = FakeChip { spoiled: (1, 300_000_000), ..FakeChip::new(0, 500_000_000) };
-        verified(&&once, &MC146818, &keeping).unwrap();
+        verified(&&once, &MC146818, &convention).unwrap();
         assert_eq!(once.writes.get(), 2);
         // The chip starts a whole second after the write, but is treated like one that needs half a second.
         let wrong = FakeChip::new(0, 0);
-        let failure = verified(&&wrong, &MC146818, &keeping).unwrap_err();
+        let failure = verified(&&wrong, &MC146818, &convention).unwrap_err();
         assert!(matches!(failure, Error::NotVerified { offset } if (offset + 0.5).abs() < 0.1), "{failure}");
         assert_eq!(wrong.writes.get(), 2);
     }
@@ -163,7 +167,7 @@ mod tests {
     #[test]
     fn the_moment_depends_on_the_chip() {
         let check = |driver: Option<&str>, now: i64, expected: (i64, i64)| {
-            let (second, moment) = next_moment(Wall(now), Manner::of(driver).delay);
+            let (second, moment) = next_moment(Wall(now), WriteTiming::of(driver).delay);
             assert_eq!((second, moment.0), expected, "{driver:?} {now}");
         };
         check(Some("rtc_cmos"), 10_200_000_000, (10, 10_500_000_000));

@@ -16,7 +16,7 @@ use sys::{clock, random};
 use super::ServerCounters;
 
 /// Answers queries.
-pub(crate) struct Desk {
+pub(crate) struct QueryHandler {
     snapshot: OnceLock<SnapshotSource>,
     ids: AssociationIds,
     limit: Mutex<QueryLimit>,
@@ -30,7 +30,7 @@ pub(crate) type SnapshotSource = Box<dyn Fn() -> Option<Snapshot> + Send + Sync>
 
 const VERSION: &str = concat!("timesync-agent ", env!("CARGO_PKG_VERSION"));
 
-impl Desk {
+impl QueryHandler {
     /// Without a source of snapshots yet.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Desk {
     }
 
     /// Uses `source` from now on. Only the first one counts.
-    pub(super) fn ask(&self, source: SnapshotSource) {
+    pub(super) fn set_source(&self, source: SnapshotSource) {
         let _ = self.snapshot.set(source);
     }
 
@@ -69,7 +69,7 @@ impl Desk {
         }
         let snapshot = self.snapshot.get().and_then(|source| source());
         let kernel = kernel();
-        let view = ControlView {
+        let cached = ControlView {
             now: Wall(clock::realtime_ns()),
             snapshot: snapshot.as_ref(),
             served,
@@ -80,11 +80,11 @@ impl Desk {
             system: &self.system,
             processor: std::env::consts::ARCH,
         };
-        Ok(ntp::answer_query(request.datagram, afar, &view))
+        Ok(ntp::answer_query(request.datagram, afar, &cached))
     }
 }
 
-impl fmt::Debug for Desk {
+impl fmt::Debug for QueryHandler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Desk").field("ids", &self.ids).finish_non_exhaustive()
     }

@@ -45,7 +45,7 @@ pub(crate) enum KeyExchange {
     Failed,
     /// The access list refused it.
     Refused,
-    /// Another client needed the place.
+    /// Another client needed the slot.
     Evicted,
 }
 

@@ -1,8 +1,8 @@
 //! When answers left, for clients that ask for that in interleaved mode: the answers on their way, and one table for
 //! all threads, since a client's next request may come to another thread.
 //!
-//! The table has no lock. A place has two numbers that are only used if they belong together. If two threads write a
-//! place at the same time, the numbers belong to neither answer. Then a client gets a basic answer instead of an
+//! The table has no lock. A slot has two numbers that are only used if they belong together. If two threads write a
+//! slot at the same time, the numbers belong to neither answer. Then a client gets a basic answer instead of an
 //! interleaved one.
 use std::{
     collections::VecDeque,
@@ -17,12 +17,12 @@ use sys::udp::UdpSocket;
 
 use super::MOST_WORKERS;
 
-/// The table, of fixed size. An answer is forgotten when a later one needs its place.
+/// The table, of fixed size. An answer is forgotten when a later one needs its slot.
 #[derive(Debug)]
-pub(crate) struct Departures(Box<[Place]>);
+pub(crate) struct Departures(Box<[Slot]>);
 
 #[derive(Debug, Default)]
-struct Place {
+struct Slot {
     /// The request's time of arrival, as the answer states it, XOR the departure.
     check: AtomicU64,
     /// When the answer left; zero until that is known.
@@ -30,7 +30,7 @@ struct Place {
 }
 
 /// The number of clients that are remembered, as in chrony by default.
-const PLACES: usize = 4096;
+const SLOTS: usize = 4096;
 
 /// Two answers of the same nanosecond are very rare. But if the kernel does not stamp arrivals, all datagrams of one
 /// call have the same time.
@@ -38,16 +38,16 @@ const TRIES: usize = 64;
 
 impl Departures {
     pub(crate) fn new() -> Self {
-        Self((0..PLACES).map(|_| Place::default()).collect())
+        Self((0..SLOTS).map(|_| Slot::default()).collect())
     }
 
-    fn place(&self, arrival: NtpTimestamp) -> &Place {
+    fn place(&self, arrival: NtpTimestamp) -> &Slot {
         // Fibonacci hashing (Knuth, TAOCP 6.4): the product's high bits depend on all bits of the number.
         let hash = arrival.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        &self.0[(hash as usize) % PLACES]
+        &self.0[(hash as usize) % SLOTS]
     }
 
-    /// Reserves a place for an answer with the time of arrival `arrival`, or a slightly earlier one if another answer
+    /// Reserves a slot for an answer with the time of arrival `arrival`, or a slightly earlier one if another answer
     /// has that time. Returns the time to use; none if `TRIES` places are taken.
     pub(super) fn expect(&self, arrival: NtpTimestamp) -> Option<NtpTimestamp> {
         // Two units, which are half a nanosecond, since times of arrival are odd.
@@ -86,7 +86,7 @@ impl Departures {
 
 /// Answers of one socket whose timestamps have not come yet. All threads that use the socket share it.
 #[derive(Debug, Default)]
-pub(super) struct Leaving {
+pub(super) struct InFlightReplies {
     arrivals: Mutex<VecDeque<NtpTimestamp>>,
     /// The number of these answers. While it is zero, no thread takes the lock.
     count: AtomicUsize,
@@ -99,7 +99,7 @@ const MOST: usize = 128;
 /// Room for the headers of link, IP and UDP, and for the part of an answer with its time of arrival.
 const FRAME: usize = 256;
 
-impl Leaving {
+impl InFlightReplies {
     /// Adds an answer with the time of arrival `arrival` that is about to be sent. Call this before the call that sends
     /// it, since another thread may read the timestamp at once.
     pub(super) fn add(&self, arrival: NtpTimestamp) {
@@ -193,7 +193,7 @@ mod tests {
         }
         for (n, &one) in (1..).zip(&said) {
             assert!(one.0 & 1 == 1 && arrival.0 - one.0 <= 2 * 64, "{one:?}");
-            // No times are mixed up. A few answers may have shared a place.
+            // No times are mixed up. A few answers may have shared a slot.
             assert!([None, Some(NtpTimestamp(n << 32))].contains(&departures.take(one)), "{n}");
         }
     }
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn threads_never_mix_two_answers_up() {
         let departures = Departures::new();
-        // All have the same place.
+        // All have the same slot.
         let one = NtpTimestamp(1 << 40 | 1);
         let arrivals = (1..).map(|n| NtpTimestamp(n << 40 | 1));
         let arrivals = arrivals.filter(|&other| std::ptr::eq(departures.place(one), departures.place(other)));
@@ -236,17 +236,17 @@ mod tests {
         };
         socket.send_stamped(None, sink.local_addr().unwrap(), &[7; 48]).unwrap();
         assert!(is_ready(30_000), "no stamp came");
-        Leaving::default().collect_all(&socket, &Departures::new());
+        InFlightReplies::default().collect_all(&socket, &Departures::new());
         assert!(!is_ready(0));
     }
 
-    fn waiting(leaving: &Leaving) -> Vec<NtpTimestamp> {
-        leaving.arrivals.lock().unwrap().iter().copied().collect()
+    fn waiting(in_flight: &InFlightReplies) -> Vec<NtpTimestamp> {
+        in_flight.arrivals.lock().unwrap().iter().copied().collect()
     }
 
     #[test]
     fn what_left_is_found_by_its_arrival() {
-        let (departures, leaving) = (Departures::new(), Leaving::default());
+        let (departures, in_flight) = (Departures::new(), InFlightReplies::default());
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         socket.expect_many(1 << 16).unwrap();
         let to = socket.local_address().unwrap();
@@ -255,7 +255,7 @@ mod tests {
         for (place, arrival) in arrivals.into_iter().enumerate() {
             let mut answer = [0; 48];
             answer[32..40].copy_from_slice(&arrival.0.to_be_bytes());
-            leaving.add(arrival);
+            in_flight.add(arrival);
             // The second answer gets no timestamp.
             if place == 1 {
                 socket.send_from(Some(to.ip()), to, &answer).unwrap();
@@ -264,20 +264,20 @@ mod tests {
             }
         }
         for _ in 0..1000 {
-            leaving.collect(&socket, &departures);
-            if waiting(&leaving) == [arrivals[1]] {
+            in_flight.collect(&socket, &departures);
+            if waiting(&in_flight) == [arrivals[1]] {
                 break;
             }
             thread::sleep(Duration::from_millis(10));
         }
-        assert_eq!(waiting(&leaving), [arrivals[1]], "not within ten seconds");
-        leaving.forget(arrivals[1]);
-        assert_eq!(leaving.count.load(Ordering::Relaxed), 0);
+        assert_eq!(waiting(&in_flight), [arrivals[1]], "not within ten seconds");
+        in_flight.forget(arrivals[1]);
+        assert_eq!(in_flight.count.load(Ordering::Relaxed), 0);
         let left = arrivals.map(|arrival| departures.take(arrival));
         assert!(left[0].is_some() && left[1].is_none() && left[2].is_some(), "{left:?}");
         let number = |left: Option<NtpTimestamp>| left.map(|left| left.0);
         assert!(number(left[0]) <= number(left[2]), "{left:?}");
-        (0..2 * MOST as u64).for_each(|n| leaving.add(NtpTimestamp(n)));
-        assert_eq!(waiting(&leaving).len(), MOST);
+        (0..2 * MOST as u64).for_each(|n| in_flight.add(NtpTimestamp(n)));
+        assert_eq!(waiting(&in_flight).len(), MOST);
     }
 }

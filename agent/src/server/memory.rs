@@ -12,7 +12,7 @@ pub(super) struct ServerMemory<'a> {
     /// How much each client asked.
     pub(super) clients: &'a ClientTable,
     /// The thread's own random bits.
-    pub(super) chance: &'a mut Chance,
+    pub(super) chance: &'a mut FastRandom,
     /// When answers left; none if there are no timestamps of that.
     pub(super) departures: Option<&'a Departures>,
 }
@@ -33,9 +33,9 @@ impl Memory for ServerMemory<'_> {
 
 /// Cheap random bits, which cannot be guessed without the seed.
 #[derive(Debug)]
-pub(super) struct Chance(u64);
+pub(super) struct FastRandom(u64);
 
-impl Chance {
+impl FastRandom {
     /// # Errors
     /// If the kernel has no random number.
     pub(super) fn new() -> Result<Self, sys::Error> {

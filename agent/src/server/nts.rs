@@ -19,18 +19,18 @@ use super::{
     socket::{send_alone, send_traced},
     worker::{Pace, Port},
 };
-use crate::{auth::SivKey, key_server::CookieKeys, loop_detector::Itself};
+use crate::{auth::SivKey, key_server::CookieKeys, loop_detector::LoopDetector};
 
 /// What sealing needs.
 #[derive(Debug)]
-pub(crate) struct Ring<'a> {
+pub(crate) struct CookieKeyring<'a> {
     /// The first of them seals all cookies.
     pub(crate) keys: &'a CookieKeys,
     /// The thread's own.
     pub(crate) nonces: &'a mut Nonces,
 }
 
-impl Keyring for Ring<'_> {
+impl Keyring for CookieKeyring<'_> {
     type Key = SivKey;
 
     fn current(&self) -> (KeyId, &SivKey) {
@@ -83,7 +83,7 @@ impl Nonces {
 
 /// Sealed replies that are sent together.
 #[derive(Debug)]
-pub(super) struct Sealing {
+pub(super) struct SealedReplies {
     nonces: Nonces,
     /// Never more than [`BATCH`].
     waiting: Vec<(Received, Sealed)>,
@@ -98,7 +98,7 @@ const BATCH: usize = 16;
 /// Octets: room for eight cookies and a long unique identifier. A longer reply is sent alone.
 const LONGEST: usize = 1024;
 
-impl Sealing {
+impl SealedReplies {
     /// # Errors
     /// If the kernel has no random number.
     pub(super) fn new() -> Result<Self, sys::Error> {
@@ -110,24 +110,27 @@ impl Sealing {
         })
     }
 
-    /// Takes a request, and the `answer` to its header. The reply leaves with the next [`Sealing::send`], or before.
+    /// Takes a request, and the `answer` to its header. The reply leaves with the next [`SealedReplies::send`], or
+    /// before.
     pub(super) fn put(
         &mut self,
-        (Port { socket, leaving }, itself): (&Port, &Itself),
+        (Port { socket, in_flight }, loop_detector): (&Port, &LoopDetector),
         (came, datagram): (Received, &[u8]),
         answer: Answer,
         keys: &CookieKeys,
         counters: &WorkerCounters,
     ) {
-        let mut ring = Ring { keys, nonces: &mut self.nonces };
+        let mut ring = CookieKeyring { keys, nonces: &mut self.nonces };
         match server::reply(datagram, answer, &mut ring) {
-            Outcome::Answer(sealed) if answer.traced().is_some() || itself.may_have_sent(datagram) => {
+            Outcome::Answer(sealed)
+                if answer.traced().is_some() || loop_detector.may_be_own_request(datagram) =>
+            {
                 let octets = sealed.finish(Wall(clock::realtime_ns()), &ring);
-                if !itself.give(datagram, &octets) {
+                if !loop_detector.record_reply(datagram, &octets) {
                     return counters.count_drop(DropReason::RateLimited);
                 }
                 let counted = (counters, WorkerCounters::count_nts_answer as fn(&WorkerCounters));
-                send_traced(socket, &came, (&octets, answer.traced()), leaving, counted);
+                send_traced(socket, &came, (&octets, answer.traced()), in_flight, counted);
             }
             Outcome::Answer(sealed) => self.waiting.push((came, sealed)),
             Outcome::Kiss(octets) => {
@@ -142,16 +145,16 @@ impl Sealing {
 
     /// Sends the waiting replies.
     pub(super) fn send(&mut self, socket: &UdpSocket, keys: &CookieKeys, counters: &WorkerCounters) {
-        let Self { nonces, waiting, outbox, paces: [sealing, leaving] } = self;
+        let Self { nonces, waiting, outbox, paces: [seal_pace, send_pace] } = self;
         let count = waiting.len();
         if count == 0 {
             return;
         }
-        let ring = Ring { keys, nonces };
+        let ring = CookieKeyring { keys, nonces };
         let begun = clock::realtime_ns();
         for (place, (came, sealed)) in waiting.drain(..).enumerate() {
             // The seal covers the time, so the time is set first.
-            let octets = sealed.finish(Wall(begun + sealing.until(count) + leaving.until(place)), &ring);
+            let octets = sealed.finish(Wall(begun + seal_pace.until(count) + send_pace.until(place)), &ring);
             if !outbox.push_short(came.local, came.from, &octets) {
                 send_alone(socket, &came, &octets, counters, WorkerCounters::count_nts_answer);
             }
@@ -163,8 +166,8 @@ impl Sealing {
             counters.count_send_failure();
         });
         (0..left).for_each(|_| counters.count_nts_answer());
-        sealing.learn(count, sealed - begun);
-        leaving.learn(count, clock::realtime_ns() - sealed);
+        seal_pace.learn(count, sealed - begun);
+        send_pace.learn(count, clock::realtime_ns() - sealed);
     }
 }
 

@@ -15,10 +15,10 @@ use sys::{
 
 use super::{
     ClientTable, Family, ServeConfig, ServedKeys, WorkerCounters,
-    departures::Leaving,
-    memory::{Chance, ServerMemory},
+    departures::InFlightReplies,
+    memory::{FastRandom, ServerMemory},
 };
-use crate::loop_detector::Itself;
+use crate::loop_detector::LoopDetector;
 
 /// An open port of one family, and the table of its clients.
 #[derive(Debug)]
@@ -26,9 +26,9 @@ pub(crate) struct ServerSocket {
     socket: UdpSocket,
     clients: ClientTable,
     keys: Arc<ServedKeys>,
-    chance: Chance,
+    chance: FastRandom,
     counters: WorkerCounters,
-    itself: Arc<Itself>,
+    loop_detector: Arc<LoopDetector>,
     buffer: [u8; BUFFER],
 }
 
@@ -45,25 +45,25 @@ impl ServerSocket {
         config: &ServeConfig,
         keys: Arc<ServedKeys>,
     ) -> Result<Self, sys::Error> {
-        let itself = Arc::<Itself>::default();
-        itself.serves_at(match family {
+        let loop_detector = Arc::<LoopDetector>::default();
+        loop_detector.set_ports(match family {
             Family::V4 => OwnPorts { v4: Some(config.port), v6: None },
             Family::V6 => OwnPorts { v4: None, v6: Some(config.port) },
         });
         Ok(Self {
-            itself,
+            loop_detector,
             socket: UdpSocket::bind(udp::any_address(family == Family::V6, config.port))?,
             clients: ClientTable::new(config.max_clients),
             keys,
-            chance: Chance::new()?,
+            chance: FastRandom::new()?,
             counters: WorkerCounters::new(),
             buffer: [0; BUFFER],
         })
     }
 
     /// What the client in the same agent must know.
-    pub(crate) fn itself(&self) -> Arc<Itself> {
-        Arc::clone(&self.itself)
+    pub(crate) fn loop_detector(&self) -> Arc<LoopDetector> {
+        Arc::clone(&self.loop_detector)
     }
 
     /// Receives one datagram and answers it. Returns `false` if there was none.
@@ -111,7 +111,7 @@ impl ServerSocket {
     /// Sends `octets`, unless it is an answer that the client in the same agent could not recognise as its own
     /// server's.
     fn send(&self, came: &Received, octets: &[u8], count: fn(&WorkerCounters)) {
-        if self.itself.give(&self.buffer[..came.len], octets) {
+        if self.loop_detector.record_reply(&self.buffer[..came.len], octets) {
             send_alone(&self.socket, came, octets, &self.counters, count);
         } else {
             self.counters.count_drop(DropReason::RateLimited);
@@ -124,15 +124,15 @@ pub(super) fn send_traced(
     socket: &UdpSocket,
     came: &Received,
     (octets, arrival): (&[u8], Option<NtpTimestamp>),
-    leaving: &Leaving,
+    in_flight: &InFlightReplies,
     (counters, count): (&WorkerCounters, fn(&WorkerCounters)),
 ) {
     let Some(arrival) = arrival else { return send_alone(socket, came, octets, counters, count) };
-    leaving.add(arrival);
+    in_flight.add(arrival);
     match socket.send_stamped(came.local, came.from, octets) {
         Ok(()) => count(counters),
         Err(_) => {
-            leaving.forget(arrival);
+            in_flight.forget(arrival);
             counters.count_send_failure();
         }
     }

@@ -1,5 +1,5 @@
-//! The server's keeper: a thread that opens the port as ordered, lets workers serve it, and reports its state. It ends
-//! when the server is dropped. It serves nothing itself.
+//! The supervisor of the server's workers: a thread that opens the port as configured, lets workers serve it, and
+//! reports its state. It ends when the server is dropped. It serves nothing itself.
 use std::{
     io,
     os::fd::AsFd,
@@ -18,8 +18,8 @@ use tracing::{info, warn};
 
 use super::{
     Family, ServingState, Shared,
-    departures::Leaving,
-    worker::{Port, Whistle, Worker},
+    departures::InFlightReplies,
+    worker::{Port, StopSignal, Worker},
 };
 use crate::{panics::Part, suspects::PortOwner};
 
@@ -41,24 +41,24 @@ enum Error {
 }
 
 pub(super) fn run(shared: &Arc<Shared>, waker: &Arc<Waker>) {
-    let mut keeper = Keeper {
+    let mut supervisor = Supervisor {
         shared,
         waker,
         wanted: None,
         ports: Ports::default(),
-        crew: None,
+        pool: None,
         owner: PortOwner::default(),
     };
     while !shared.stop.load(Ordering::Acquire) {
         waker.clear();
-        keeper.look();
-        keeper.tell_client();
+        supervisor.reconcile();
+        supervisor.publish_ports();
         let all_is_well = !shared.states().iter().any(ServingState::is_to_be_tried_again);
         // After an interrupted or failed wait, look again.
         let _ = poll::readable(&[waker.as_fd()], if all_is_well { None } else { Some(RETRY) });
     }
-    keeper.close();
-    shared.itself.serves_at(OwnPorts::default());
+    supervisor.close();
+    shared.loop_detector.set_ports(OwnPorts::default());
 }
 
 /// Waits after a panic of [`run`], which closed the port. Returns false if the server must end.
@@ -80,21 +80,21 @@ struct Wanted {
     workers: usize,
 }
 
-struct Keeper<'a> {
+struct Supervisor<'a> {
     shared: &'a Arc<Shared>,
     waker: &'a Arc<Waker>,
     wanted: Option<Wanted>,
     ports: Ports,
-    crew: Option<Crew>,
+    pool: Option<WorkerPool>,
     /// Finds the other process that has the port.
     owner: PortOwner,
 }
 
-impl Keeper<'_> {
+impl Supervisor<'_> {
     /// Brings the ports and the workers into the desired state.
-    fn look(&mut self) {
+    fn reconcile(&mut self) {
         let wanted = {
-            let config = &self.shared.orders().config;
+            let config = &self.shared.settings().config;
             config.enabled.then_some(Wanted { port: config.port, workers: config.workers })
         };
         let before = std::mem::replace(&mut self.wanted, wanted);
@@ -121,22 +121,22 @@ impl Keeper<'_> {
             opened |= self.ports[family as usize].is_some();
         }
         // An open port stays open while the number of workers changes.
-        if moved || opened || self.crew.as_ref().is_some_and(|crew| crew.threads.len() != workers) {
-            self.start_crew(workers);
+        if moved || opened || self.pool.as_ref().is_some_and(|pool| pool.threads.len() != workers) {
+            self.start_workers(workers);
         }
     }
 
     /// Replaces the workers. Datagrams that come in the meantime wait in the sockets.
-    fn start_crew(&mut self, workers: usize) {
-        self.crew = None;
+    fn start_workers(&mut self, workers: usize) {
+        self.pool = None;
         let open = |family: &Family| self.ports[*family as usize].is_some();
         let open: Vec<_> = Family::ALL.into_iter().filter(open).collect();
         if open.is_empty() {
             return;
         }
-        self.tell_client();
-        let outcome = Crew::start(self.shared, self.waker, &self.ports, workers);
-        let outcome = outcome.map(|crew| self.crew = Some(crew)).map_err(|error| error.to_string());
+        self.publish_ports();
+        let outcome = WorkerPool::start(self.shared, self.waker, &self.ports, workers);
+        let outcome = outcome.map(|pool| self.pool = Some(pool)).map_err(|error| error.to_string());
         for family in open {
             let state = match &outcome {
                 Ok(()) => ServingState::Open,
@@ -147,10 +147,10 @@ impl Keeper<'_> {
     }
 
     /// Tells the agent's client the ports of this server, so that it does not ask there.
-    fn tell_client(&self) {
+    fn publish_ports(&self) {
         let port = self.wanted.map(|wanted| wanted.port);
         let open = |family: Family| port.filter(|_| self.ports[family as usize].is_some());
-        self.shared.itself.serves_at(OwnPorts { v4: open(Family::V4), v6: open(Family::V6) });
+        self.shared.loop_detector.set_ports(OwnPorts { v4: open(Family::V4), v6: open(Family::V6) });
     }
 
     /// Returns true if a worker gave up on a socket of this family, or if there are no workers.
@@ -181,7 +181,7 @@ impl Keeper<'_> {
     }
 
     fn close(&mut self) {
-        self.crew = None;
+        self.pool = None;
         self.ports = Ports::default();
     }
 }
@@ -192,45 +192,45 @@ fn open(family: Family, port: u16) -> Result<Port, sys::Error> {
     let socket = UdpSocket::bind(udp::any_address(family == Family::V6, port))?;
     let given = socket.expect_many(RECEIVE_ROOM)?;
     info!(family = family.as_str(), wanted = RECEIVE_ROOM, given, "Receive buffer");
-    Ok(Port { socket, leaving: Leaving::default() })
+    Ok(Port { socket, in_flight: InFlightReplies::default() })
 }
 
 /// The workers. They end when this is dropped.
-struct Crew {
-    whistle: Arc<Whistle>,
+struct WorkerPool {
+    stop_signal: Arc<StopSignal>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Crew {
+impl WorkerPool {
     fn start(
         shared: &Arc<Shared>,
-        keeper: &Arc<Waker>,
+        supervisor: &Arc<Waker>,
         ports: &Ports,
         workers: usize,
     ) -> Result<Self, Error> {
-        let mut crew = Self { whistle: Arc::new(Whistle::new()?), threads: Vec::new() };
+        let mut pool = Self { stop_signal: Arc::new(StopSignal::new()?), threads: Vec::new() };
         for number in 0..workers {
             let ports = ports.clone();
-            let (shared, keeper, whistle) =
-                (Arc::clone(shared), Arc::clone(keeper), Arc::clone(&crew.whistle));
+            let (shared, supervisor, stop_signal) =
+                (Arc::clone(shared), Arc::clone(supervisor), Arc::clone(&pool.stop_signal));
             let work = move || {
                 let ports = ports.each_ref().map(Option::as_deref);
                 // The other workers serve the port while this one waits after a panic.
-                let pause = |time| rest(whistle.waker(), time, || whistle.is_blown());
+                let pause = |time| rest(stop_signal.waker(), time, || stop_signal.is_raised());
                 let outcome = shared.panics.guard(Part::ServerWorker, pause, || {
                     let worker = Worker::new(&shared, number).map_err(|error| (Family::V4, error))?;
-                    worker.run(ports, &whistle)
+                    worker.run(ports, &stop_signal)
                 });
                 if let Some(Err((family, error))) = outcome {
                     set_state(&shared, family, failed(ServingFailure::SocketBroken, &error.to_string()));
-                    keeper.wake();
+                    supervisor.wake();
                 }
             };
             let thread =
                 Builder::new().name(format!("server-{number}")).spawn(work).map_err(Error::Thread)?;
-            crew.threads.push(thread);
+            pool.threads.push(thread);
         }
-        Ok(crew)
+        Ok(pool)
     }
 }
 
@@ -245,17 +245,17 @@ fn rest(waker: &Waker, time: Duration, ends: impl Fn() -> bool) -> bool {
         // If the waker was rung for another reason, it stays readable: then look from time to time.
         let rung = poll::readable(&[waker.as_fd()], Some(left)).is_ok_and(|ready| ready[0]);
         if rung && !ends() {
-            thread::sleep(left.min(LOOK));
+            thread::sleep(left.min(RECHECK_INTERVAL));
         }
     }
     false
 }
 
-const LOOK: Duration = Duration::from_millis(20);
+const RECHECK_INTERVAL: Duration = Duration::from_millis(20);
 
-impl Drop for Crew {
+impl Drop for WorkerPool {
     fn drop(&mut self) {
-        self.whistle.blow();
+        self.stop_signal.raise();
         for thread in self.threads.drain(..) {
             // Panics are caught inside.
             let _ = thread.join();

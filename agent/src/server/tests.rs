@@ -240,7 +240,7 @@ fn a_worker_that_panics_is_told_and_goes_on() {
     wait(|| server.report().serving);
     let asked = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&asked);
-    server.show(Box::new(move || {
+    server.answer_queries_from(Box::new(move || {
         assert!(count.fetch_add(1, Ordering::Relaxed) > 2, "a fault of ours");
         None
     }));
@@ -256,7 +256,7 @@ fn a_worker_that_panics_is_told_and_goes_on() {
         answered
     });
     assert!(asked.load(Ordering::Relaxed) > 3 && ask("127.0.0.1", port, LONG).is_some());
-    let news = server.shared.panics.news();
+    let news = server.shared.panics.take_unreported();
     assert!(news.len() == 1 && news[0].contains("server-worker failed (a fault of ours)"), "{news:?}");
     assert!(server.report().serving);
 }

@@ -1,5 +1,5 @@
 //! A server thread: receives datagrams of both families as they come, many at once, and answers them. It ends when its
-//! crew is told to end, or when a socket breaks.
+//! pool ends, or when a socket breaks.
 //!
 //! A plain request needs no memory, and no lock but that of its client's set in the rate table. Replies of 48 octets
 //! leave many at once. A reply that is longer, or needs more work, is sent alone by `send_alone`.
@@ -16,28 +16,28 @@ use sys::{
 };
 
 use super::{
-    Family, Orders, Shared, WorkerCounters,
-    departures::Leaving,
-    memory::{Chance, ServerMemory},
-    nts::Sealing,
+    Family, Settings, Shared, WorkerCounters,
+    departures::InFlightReplies,
+    memory::{FastRandom, ServerMemory},
+    nts::SealedReplies,
     socket::{BUFFER, send_alone, send_traced, signed},
 };
 
-/// Ends all workers of a crew.
+/// Tells all workers of a pool to stop.
 #[derive(Debug)]
-pub(super) struct Whistle {
-    blown: AtomicBool,
+pub(super) struct StopSignal {
+    raised: AtomicBool,
     /// Never cleared, since each worker must see it.
     waker: Waker,
 }
 
-impl Whistle {
+impl StopSignal {
     pub(super) fn new() -> Result<Self, sys::Error> {
-        Ok(Self { blown: AtomicBool::new(false), waker: Waker::new()? })
+        Ok(Self { raised: AtomicBool::new(false), waker: Waker::new()? })
     }
 
-    pub(super) fn blow(&self) {
-        self.blown.store(true, Ordering::Release);
+    pub(super) fn raise(&self) {
+        self.raised.store(true, Ordering::Release);
         self.waker.wake();
     }
 
@@ -45,8 +45,8 @@ impl Whistle {
         &self.waker
     }
 
-    pub(super) fn is_blown(&self) -> bool {
-        self.blown.load(Ordering::Acquire)
+    pub(super) fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Acquire)
     }
 }
 
@@ -58,15 +58,15 @@ const BATCH: usize = 64;
 pub(super) struct Port {
     pub(super) socket: UdpSocket,
     /// Answers through this port that are on their way out.
-    pub(super) leaving: Leaving,
+    pub(super) in_flight: InFlightReplies,
 }
 
 pub(super) struct Worker<'a> {
     shared: &'a Shared,
     counters: &'a WorkerCounters,
-    view: View,
-    chance: Chance,
-    sealing: Sealing,
+    cached: CachedSettings,
+    chance: FastRandom,
+    sealed: SealedReplies,
     inbox: Inbox<BUFFER>,
     replies: Replies,
 }
@@ -80,33 +80,33 @@ impl<'a> Worker<'a> {
         Ok(Self {
             shared,
             counters: shared.counters.of_worker(number),
-            view: View::new(shared),
-            chance: Chance::new()?,
-            sealing: Sealing::new()?,
+            cached: CachedSettings::new(shared),
+            chance: FastRandom::new()?,
+            sealed: SealedReplies::new()?,
             inbox: Inbox::new(BATCH),
             replies: Replies::new(),
         })
     }
 
-    /// Serves the ports of the given families, beside the other workers, until the whistle.
+    /// Serves the ports of the given families, beside the other workers, until the stop signal.
     ///
     /// # Errors
     /// If a socket is broken; returns its family.
     pub(super) fn run(
         mut self,
         ports: [Option<&Port>; Family::ALL.len()],
-        whistle: &Whistle,
+        stop_signal: &StopSignal,
     ) -> Result<(), (Family, sys::Error)> {
         let [v4, v6] = ports.map(|port| port.map(|port| (port.socket.as_fd(), Wakes::One)));
-        let members = [Some((whistle.waker.as_fd(), Wakes::All)), v4, v6];
+        let members = [Some((stop_signal.waker.as_fd(), Wakes::All)), v4, v6];
         let set = WaitSet::new(members).map_err(|error| (Family::V4, error))?;
-        while !whistle.is_blown() {
+        while !stop_signal.is_raised() {
             // A wait that was interrupted, or failed otherwise, says nothing about the sockets.
             let Ok([_, v4, v6]) = set.wait() else { continue };
             let mut ready = [v4, v6];
             // The families take turns while one has more datagrams than were taken, so that neither waits for a flood
             // on the other.
-            while ready.contains(&true) && !whistle.is_blown() {
+            while ready.contains(&true) && !stop_signal.is_raised() {
                 for family in Family::ALL {
                     if let (true, Some(port)) = (ready[family as usize], ports[family as usize]) {
                         let taken = self.serve(port).map_err(|error| (family, error))?;
@@ -120,22 +120,22 @@ impl<'a> Worker<'a> {
 
     /// Receives datagrams up to a limit, and answers them. Returns their number.
     fn serve(&mut self, port: &Port) -> Result<usize, sys::Error> {
-        let (departures, itself) = (&self.shared.departures, &*self.shared.itself);
-        let Port { socket, leaving } = port;
+        let (departures, loop_detector) = (&self.shared.departures, &*self.shared.loop_detector);
+        let Port { socket, in_flight } = port;
         // First, so that a request finds the departure time of the answer that it refers to.
-        leaving.collect(socket, departures);
+        in_flight.collect(socket, departures);
         let taken = match self.inbox.receive(socket) {
             Ok(taken) => taken,
             Err(error) if error.would_block() || error.interrupted() => {
                 // Then the error queue has woken this thread, or another worker was faster.
-                leaving.collect_all(socket, departures);
+                in_flight.collect_all(socket, departures);
                 return Ok(0);
             }
             Err(error) => return Err(error),
         };
         // The datagrams are answered with what was published before they came.
-        self.view.refresh(self.shared);
-        let Orders { config, rules, served, clients, cookie_keys, keys, .. } = &self.view.orders;
+        self.cached.refresh(self.shared);
+        let Settings { config, rules, served, clients, cookie_keys, keys, .. } = &self.cached.settings;
         let serving = Serving { served, rules, limit: &config.limit };
         let mut memory = ServerMemory { clients, chance: &mut self.chance, departures: Some(departures) };
         let now = Mono(clock::monotonic_ns());
@@ -146,45 +146,49 @@ impl<'a> Worker<'a> {
             self.counters.count_request(decision.version, datagram);
             match decision.verdict {
                 Verdict::Drop(reason) => self.counters.count_drop(reason),
-                Verdict::Kiss(octets) if !itself.give(datagram, &octets) => {
+                Verdict::Kiss(octets) if !loop_detector.record_reply(datagram, &octets) => {
                     self.counters.count_drop(DropReason::RateLimited);
                 }
                 Verdict::Kiss(octets) => self.replies.put(came, Reply::Kiss(octets)),
-                Verdict::Answer(answer) if answer.traced().is_some() || itself.may_have_sent(datagram) => {
+                Verdict::Answer(answer)
+                    if answer.traced().is_some() || loop_detector.may_be_own_request(datagram) =>
+                {
                     let octets = answer.at(Wall(clock::realtime_ns()));
-                    if itself.give(datagram, &octets) {
+                    if loop_detector.record_reply(datagram, &octets) {
                         let counted = (self.counters, WorkerCounters::count_answer as fn(&WorkerCounters));
-                        send_traced(socket, &came, (&octets, answer.traced()), leaving, counted);
+                        send_traced(socket, &came, (&octets, answer.traced()), in_flight, counted);
                     } else {
                         self.counters.count_drop(DropReason::RateLimited);
                     }
                 }
                 Verdict::Answer(answer) => self.replies.put(came, Reply::Answer(answer)),
                 Verdict::Sign(answer) => match signed(answer, datagram, keys) {
-                    Ok(octets) if !itself.give(datagram, &octets) => {
+                    Ok(octets) if !loop_detector.record_reply(datagram, &octets) => {
                         self.counters.count_drop(DropReason::RateLimited);
                     }
                     Ok(octets) => {
                         let counted = (self.counters, WorkerCounters::count_answer as fn(&WorkerCounters));
-                        send_traced(socket, &came, (&octets, answer.traced()), leaving, counted);
+                        send_traced(socket, &came, (&octets, answer.traced()), in_flight, counted);
                     }
                     Err(reason) => self.counters.count_drop(reason),
                 },
-                Verdict::Query => match self.shared.desk.answer(&request, served, &self.shared.counters) {
-                    Ok(parts) => send_parts(socket, &came, &parts, self.counters),
-                    Err(reason) => self.counters.count_drop(reason),
-                },
+                Verdict::Query => {
+                    match self.shared.query_handler.answer(&request, served, &self.shared.counters) {
+                        Ok(parts) => send_parts(socket, &came, &parts, self.counters),
+                        Err(reason) => self.counters.count_drop(reason),
+                    }
+                }
                 Verdict::Seal(answer) => match cookie_keys {
                     None => self.counters.count_drop(DropReason::Unauthenticated),
                     Some(keys) => {
-                        self.sealing.put((port, itself), (came, datagram), answer, keys, self.counters)
+                        self.sealed.put((port, loop_detector), (came, datagram), answer, keys, self.counters)
                     }
                 },
             }
         }
         self.replies.send(socket, self.counters);
         if let Some(keys) = cookie_keys {
-            self.sealing.send(socket, keys, self.counters);
+            self.sealed.send(socket, keys, self.counters);
         }
         Ok(taken)
     }
@@ -280,23 +284,23 @@ impl Pace {
 /// The longest time for a reply on any known machine, nanoseconds.
 const SLOWEST: i64 = 20_000;
 
-/// A worker's copy of the orders.
-struct View {
-    orders: Orders,
+/// A worker's copy of the settings.
+struct CachedSettings {
+    settings: Settings,
     generation: u64,
 }
 
-impl View {
+impl CachedSettings {
     fn new(shared: &Shared) -> Self {
         let generation = shared.generation.load(Ordering::Acquire);
-        Self { orders: shared.orders().clone(), generation }
+        Self { settings: shared.settings().clone(), generation }
     }
 
     fn refresh(&mut self, shared: &Shared) {
-        // The number is read first. If the orders change in between, they are copied again, and no change is missed.
+        // The number is read first. If the settings change in between, they are copied again, and no change is missed.
         let generation = shared.generation.load(Ordering::Acquire);
         if generation != self.generation {
-            self.orders = shared.orders().clone();
+            self.settings = shared.settings().clone();
             self.generation = generation;
         }
     }

@@ -10,7 +10,7 @@ use tracing::info;
 
 /// The content of a file of samples.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Saved {
+pub(crate) struct SavedSamples {
     /// The kernel's boot id.
     pub(super) boot_id: String,
     /// The clock readings to which the samples are relative.
@@ -19,7 +19,7 @@ pub(crate) struct Saved {
     pub(super) samples: Samples,
 }
 
-impl Saved {
+impl SavedSamples {
     /// The samples as of `now`; none if they are not valid any more.
     pub(crate) fn carry(self, now: Clocks) -> Option<Samples> {
         self.samples
@@ -30,8 +30,8 @@ impl Saved {
 }
 
 /// The text of a file.
-pub(super) fn to_text(saved: &Saved) -> String {
-    let Saved { boot_id, clocks: Clocks { now, raw }, samples: Samples { drift, sources } } = saved;
+pub(super) fn to_text(saved: &SavedSamples) -> String {
+    let SavedSamples { boot_id, clocks: Clocks { now, raw }, samples: Samples { drift, sources } } = saved;
     let Drift { frequency_ppm, skew_ppm } = drift;
     let mut text = format!("{boot_id} {} {} {raw} {frequency_ppm} {skew_ppm}\n", now.wall.0, now.mono.0);
     // A line end in a device's path would begin a new line.
@@ -51,7 +51,7 @@ pub(super) fn to_text(saved: &Saved) -> String {
 const SOURCE: &str = "source";
 
 /// Parses the text; none if it is not a file of samples.
-pub(super) fn from_text(text: &str) -> Option<Saved> {
+pub(super) fn from_text(text: &str) -> Option<SavedSamples> {
     // If the file was cut, the end of its last line is missing.
     let mut lines = text.strip_suffix('\n')?.split('\n');
     let mut words = lines.next()?.split_whitespace();
@@ -68,7 +68,7 @@ pub(super) fn from_text(text: &str) -> Option<Saved> {
             sources.last_mut()?.samples.push(sample(line)?);
         }
     }
-    Some(Saved { boot_id, clocks, samples: Samples { drift, sources } })
+    Some(SavedSamples { boot_id, clocks, samples: Samples { drift, sources } })
 }
 
 fn source(line: &str) -> Option<SourceSamples> {
@@ -141,11 +141,11 @@ mod tests {
             clocks in any::<[i64; 3]>(),
             drift in any::<[f64; 2]>(),
             sources in vec(a_source(), 0..5),
-        ) -> Saved {
+        ) -> SavedSamples {
             let now = Now { wall: Wall(clocks[0]), mono: Mono(clocks[1]) };
             let drift = Drift { frequency_ppm: drift[0], skew_ppm: drift[1] };
             let clocks = Clocks { now, raw: clocks[2] };
-            Saved { boot_id: "6f8a-1".to_owned(), clocks, samples: Samples { drift, sources } }
+            SavedSamples { boot_id: "6f8a-1".to_owned(), clocks, samples: Samples { drift, sources } }
         }
     }
 

@@ -16,7 +16,7 @@ pub(super) struct Files {
 
 /// What is at the paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct ZoneFiles {
     pub(super) localtime: Entry,
     /// Debian also keeps the name in a file of its own.
     pub(super) name_file: Entry,
@@ -54,9 +54,9 @@ impl Files {
     }
 
     /// Reads what is there now.
-    pub(super) fn read(&self) -> Result<Found, Error> {
+    pub(super) fn read(&self) -> Result<ZoneFiles, Error> {
         let read = |path| self.place(path).and_then(|place| Entry::read(&place)).map_err(failed(path));
-        let found = Found { localtime: read(LOCALTIME)?, name_file: read(NAME_FILE)? };
+        let found = ZoneFiles { localtime: read(LOCALTIME)?, name_file: read(NAME_FILE)? };
         if found.localtime == Entry::Strange { Err(Error::Strange(LOCALTIME)) } else { Ok(found) }
     }
 
@@ -69,7 +69,7 @@ impl Files {
     }
 
     /// Restores the former state. A name that another process wrote stays.
-    pub(super) fn put_back(&self, former: &Former, found: &Found) -> Result<(), Error> {
+    pub(super) fn put_back(&self, former: &Former, found: &ZoneFiles) -> Result<(), Error> {
         if former.has_name_file() && former.named_by_us(found) {
             self.put(NAME_FILE, &former.before.name_file)?;
         }

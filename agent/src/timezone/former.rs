@@ -1,19 +1,19 @@
 //! The state before the agent's first change, and the zones that the agent has set since: as the text in the state
 //! folder, and back.
-use super::{entry::Entry, files::Found};
+use super::{entry::Entry, files::ZoneFiles};
 
 /// What is saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Former {
     /// The state before the agent's first change.
-    pub(super) before: Found,
+    pub(super) before: ZoneFiles,
     /// The zones that the agent set: the newest one, and the one before it, since a crash may come between this record
     /// and the change.
     ours: Vec<String>,
 }
 
 impl Former {
-    pub(super) fn of(before: Found) -> Self {
+    pub(super) fn of(before: ZoneFiles) -> Self {
         Self { before, ours: Vec::new() }
     }
 
@@ -31,17 +31,17 @@ impl Former {
     }
 
     /// Returns true if the name in /etc/timezone is right too.
-    pub(super) fn agrees(&self, found: &Found, name: &str) -> bool {
+    pub(super) fn agrees(&self, found: &ZoneFiles, name: &str) -> bool {
         !self.has_name_file() || found.names(name)
     }
 
     /// Returns true if the agent set the zone.
-    pub(super) fn set_by_us(&self, found: &Found) -> bool {
+    pub(super) fn set_by_us(&self, found: &ZoneFiles) -> bool {
         self.ours.iter().any(|name| found.shows(name))
     }
 
     /// Returns true if the agent wrote the name in /etc/timezone.
-    pub(super) fn named_by_us(&self, found: &Found) -> bool {
+    pub(super) fn named_by_us(&self, found: &ZoneFiles) -> bool {
         self.ours.iter().any(|name| found.names(name))
     }
 
@@ -51,7 +51,7 @@ impl Former {
     }
 
     pub(super) fn to_text(&self) -> String {
-        let Found { localtime, name_file } = &self.before;
+        let ZoneFiles { localtime, name_file } = &self.before;
         let ours: String = self.ours.iter().map(|name| format!("set {name}\n")).collect();
         format!("localtime {}\ntimezone {}\n{ours}", localtime.to_line(), name_file.to_line())
     }
@@ -62,11 +62,11 @@ impl Former {
         let localtime = Entry::from_line(lines.next()?.strip_prefix("localtime ")?)?;
         let name_file = Entry::from_line(lines.next()?.strip_prefix("timezone ")?)?;
         let ours = lines.map(|line| line.strip_prefix("set ").map(str::to_owned)).collect::<Option<_>>()?;
-        Some(Self { before: Found { localtime, name_file }, ours })
+        Some(Self { before: ZoneFiles { localtime, name_file }, ours })
     }
 }
 
-impl Found {
+impl ZoneFiles {
     /// Returns true if this zone is in force.
     pub(super) fn shows(&self, name: &str) -> bool {
         self.localtime.zone() == Some(name)

@@ -45,24 +45,28 @@ impl Host {
     }
 
     /// The news of the next look, and the report after it.
-    fn look(&mut self, wish: &Wish) -> (Option<(TransitionKind, String)>, Option<TimezoneReport>) {
+    fn reconcile(
+        &mut self,
+        desired: &DesiredZone,
+    ) -> (Option<(TransitionKind, String)>, Option<TimezoneReport>) {
         self.now += INTERVAL;
-        let Looked { report, done } = self.keeper.look(wish.clone(), self.now).expect("it is time");
+        let TimezoneOutcome { report, done } =
+            self.keeper.reconcile(desired.clone(), self.now).expect("it is time");
         (done, report)
     }
 
-    fn changes(&mut self, wish: &Wish, expected: &str) {
-        let (done, _) = self.look(wish);
+    fn changes(&mut self, desired: &DesiredZone, expected: &str) {
+        let (done, _) = self.reconcile(desired);
         assert_eq!(done, Some((TransitionKind::TimezoneChanged, expected.to_owned())));
-        assert_eq!(self.look(wish).0, None, "it is done once");
+        assert_eq!(self.reconcile(desired).0, None, "it is done once");
     }
 
-    fn fails(&mut self, wish: &Wish, expected: &str) {
-        let (done, report) = self.look(wish);
+    fn fails(&mut self, desired: &DesiredZone, expected: &str) {
+        let (done, report) = self.reconcile(desired);
         let Some((TransitionKind::TimezoneFailed, message)) = done else { panic!("{done:?}") };
         assert!(message.contains(expected), "{message}");
         assert_eq!(report.unwrap().message, message);
-        let (done, report) = self.look(wish);
+        let (done, report) = self.reconcile(desired);
         assert_eq!((done, report.unwrap().message), (None, message), "it is told once");
     }
 
@@ -76,8 +80,8 @@ fn keeper(folder: &Scratch) -> TimezoneKeeper {
     TimezoneKeeper::new(HostRoot::new(folder.path().join("host")), state)
 }
 
-fn zone(name: &str) -> Wish {
-    Wish::Zone(name.to_owned())
+fn zone(name: &str) -> DesiredZone {
+    DesiredZone::Zone(name.to_owned())
 }
 
 const SHANGHAI: &str = "../usr/share/zoneinfo/Asia/Shanghai";
@@ -91,13 +95,13 @@ fn a_zone_is_set_and_the_former_one_comes_back() {
     assert_eq!(host.localtime().as_deref(), Some(SHANGHAI));
     assert_eq!(host.name_file().as_deref(), Some("Asia/Shanghai\n"));
     assert_eq!(fs::read(host.path("etc/localtime")).unwrap(), b"TZif2 and more");
-    let report = host.look(&zone("Asia/Shanghai")).1.unwrap();
+    let report = host.reconcile(&zone("Asia/Shanghai")).1.unwrap();
     assert_eq!((report.name.as_deref(), report.message.as_str()), (Some("Asia/Shanghai"), ""));
     // The first state is kept, whatever comes after it. A restart changes nothing.
     host.changes(&zone("Asia/Tokyo"), "The time zone is Asia/Tokyo; it was Asia/Shanghai");
     host.restart();
-    assert_eq!(host.look(&zone("Asia/Tokyo")).0, None);
-    host.changes(&Wish::Former, "The former time zone is back: Europe/Berlin");
+    assert_eq!(host.reconcile(&zone("Asia/Tokyo")).0, None);
+    host.changes(&DesiredZone::Former, "The former time zone is back: Europe/Berlin");
     assert_eq!(host.localtime().as_deref(), Some("/usr/share/zoneinfo/Europe/Berlin"));
     assert_eq!(host.name_file().as_deref(), Some("Europe/Berlin\n"));
     let left = |folder: &str| fs::read_dir(host.path(folder)).unwrap().count();
@@ -109,7 +113,7 @@ fn a_file_or_nothing_comes_back_as_it_was() {
     let mut host = Host::new();
     host.changes(&zone("Asia/Tokyo"), "The time zone is Asia/Tokyo; it was UTC, by no file");
     assert_eq!(host.name_file(), None, "a host without /etc/timezone gets none");
-    host.changes(&Wish::Former, "The former time zone is back: UTC, by no file");
+    host.changes(&DesiredZone::Former, "The former time zone is back: UTC, by no file");
     assert_eq!(host.localtime(), None);
     assert!(!host.path("etc/localtime").exists());
 
@@ -118,7 +122,7 @@ fn a_file_or_nothing_comes_back_as_it_was() {
     fs::set_permissions(host.path("etc/localtime"), fs::Permissions::from_mode(0o640)).unwrap();
     host.changes(&zone("Asia/Tokyo"), "The time zone is Asia/Tokyo; it was a plain file");
     host.restart();
-    host.changes(&Wish::Former, "The former time zone is back: a plain file");
+    host.changes(&DesiredZone::Former, "The former time zone is back: a plain file");
     assert_eq!(fs::read(host.path("etc/localtime")).unwrap(), octets);
     let mode = fs::symlink_metadata(host.path("etc/localtime")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o640);
@@ -128,8 +132,8 @@ fn a_file_or_nothing_comes_back_as_it_was() {
 fn what_is_right_already_is_not_ours() {
     let mut host = Host::new();
     host.link("/usr/share/zoneinfo/Asia/Tokyo");
-    assert_eq!(host.look(&zone("Asia/Tokyo")).0, None);
-    assert_eq!(host.look(&Wish::Former), (None, None));
+    assert_eq!(host.reconcile(&zone("Asia/Tokyo")).0, None);
+    assert_eq!(host.reconcile(&DesiredZone::Former), (None, None));
     assert_eq!(host.localtime().as_deref(), Some("/usr/share/zoneinfo/Asia/Tokyo"));
 }
 
@@ -137,15 +141,15 @@ fn what_is_right_already_is_not_ours() {
 fn observing_touches_nothing_and_says_so() {
     let mut host = Host::new();
     host.link("/usr/share/zoneinfo/Asia/Tokyo");
-    let (done, report) = host.look(&Wish::Observed("Asia/Shanghai".to_owned()));
+    let (done, report) = host.reconcile(&DesiredZone::Observed("Asia/Shanghai".to_owned()));
     let report = report.unwrap();
     assert_eq!((done, report.name.as_deref()), (None, Some("Asia/Tokyo")));
     assert_eq!(report.message, "Asia/Shanghai is not set in mode Observe");
-    assert_eq!(host.look(&Wish::Observed("Asia/Tokyo".to_owned())).1.unwrap().message, "");
-    assert_eq!(host.look(&Wish::Untouched), (None, None));
+    assert_eq!(host.reconcile(&DesiredZone::Observed("Asia/Tokyo".to_owned())).1.unwrap().message, "");
+    assert_eq!(host.reconcile(&DesiredZone::Untouched), (None, None));
     // What was set before stays.
     host.changes(&zone("Asia/Shanghai"), "The time zone is Asia/Shanghai; it was Asia/Tokyo");
-    assert_eq!(host.look(&Wish::Untouched), (None, None));
+    assert_eq!(host.reconcile(&DesiredZone::Untouched), (None, None));
     assert_eq!(host.localtime().as_deref(), Some(SHANGHAI));
 }
 
@@ -162,16 +166,16 @@ fn who_changes_it_is_answered_twice_in_ten_minutes() {
     host.link("/usr/share/zoneinfo/Europe/Berlin");
     host.fails(&ours, "again and again");
     host.now += CHANGES_WITHIN;
-    assert_eq!(host.look(&ours).0, None);
+    assert_eq!(host.reconcile(&ours).0, None);
     assert_eq!(host.localtime().as_deref(), Some("/usr/share/zoneinfo/Europe/Berlin"));
     // If a process restores the zone, its next change is answered again.
     host.link(SHANGHAI);
-    assert_eq!(host.look(&ours).1.unwrap().message, "");
+    assert_eq!(host.reconcile(&ours).1.unwrap().message, "");
     host.link("/usr/share/zoneinfo/Europe/Berlin");
     host.changes(&ours, "The time zone is Asia/Shanghai again; somebody else had set Europe/Berlin");
     // The former zone does not replace one that another process has set.
     host.link("/usr/share/zoneinfo/Europe/Berlin");
-    host.changes(&Wish::Former, "The time zone stays Europe/Berlin, which somebody else has set");
+    host.changes(&DesiredZone::Former, "The time zone stays Europe/Berlin, which somebody else has set");
     assert_eq!(host.localtime().as_deref(), Some("/usr/share/zoneinfo/Europe/Berlin"));
 }
 
@@ -179,7 +183,7 @@ fn who_changes_it_is_answered_twice_in_ten_minutes() {
 fn rare_changes_are_always_answered() {
     let mut host = Host::new();
     let ours = zone("Asia/Shanghai");
-    host.look(&ours);
+    host.reconcile(&ours);
     for _ in 0..5 {
         host.now += CHANGES_WITHIN / 2;
         host.link("/usr/share/zoneinfo/Europe/Berlin");
@@ -191,12 +195,12 @@ fn rare_changes_are_always_answered() {
 fn a_name_that_somebody_else_changes_is_put_right_too() {
     let mut host = Host::new();
     fs::write(host.path("etc/timezone"), "Etc/UTC\n").unwrap();
-    host.look(&zone("Asia/Shanghai"));
+    host.reconcile(&zone("Asia/Shanghai"));
     fs::write(host.path("etc/timezone"), "Europe/Berlin\n").unwrap();
-    assert!(host.look(&zone("Asia/Shanghai")).0.is_some());
+    assert!(host.reconcile(&zone("Asia/Shanghai")).0.is_some());
     assert_eq!(host.name_file().as_deref(), Some("Asia/Shanghai\n"));
     fs::write(host.path("etc/timezone"), "Europe/Berlin\n").unwrap();
-    host.look(&Wish::Former);
+    host.reconcile(&DesiredZone::Former);
     assert_eq!((host.localtime(), host.name_file().as_deref()), (None, Some("Europe/Berlin\n")));
 }
 
@@ -218,7 +222,7 @@ fn a_zone_that_the_host_has_not_is_named() {
     fs::remove_dir_all(host.path("usr/share/zoneinfo")).unwrap();
     host.fails(&zone("Asia/Shanghai"), "the host has no time zone");
     // A link to a missing target is restored all the same.
-    host.changes(&Wish::Former, "The former time zone is back: Asia/Tokyo");
+    host.changes(&DesiredZone::Former, "The former time zone is back: Asia/Tokyo");
 }
 
 #[test]
@@ -233,7 +237,7 @@ fn what_cannot_be_kept_is_not_changed() {
     let mut host = Host::new();
     fs::write(host.folder.path().join("state/timezone"), "localtime link x").unwrap();
     host.fails(&zone("Asia/Shanghai"), "damaged");
-    host.fails(&Wish::Former, "damaged");
+    host.fails(&DesiredZone::Former, "damaged");
     assert_eq!(host.localtime(), None);
 
     let mut host = Host::new();
@@ -257,21 +261,21 @@ fn a_folder_that_cannot_be_written_is_said_and_tried_again() {
 fn a_crash_between_note_and_deed_is_survived() {
     let mut host = Host::new();
     host.link("/usr/share/zoneinfo/Europe/Berlin");
-    host.look(&zone("Asia/Shanghai"));
+    host.reconcile(&zone("Asia/Shanghai"));
     let noted = host.keeper.former().unwrap().unwrap();
     let mut about_to = noted.clone();
     about_to.will_set("Asia/Tokyo");
     host.keeper.state.save_former_timezone(&about_to.to_text()).unwrap();
     symlink("half done", host.path("etc/.localtime.timesync")).unwrap();
     host.restart();
-    host.changes(&Wish::Former, "The former time zone is back: Europe/Berlin");
+    host.changes(&DesiredZone::Former, "The former time zone is back: Europe/Berlin");
 }
 
 #[test]
 fn looks_are_seconds_apart_but_for_new_orders() {
     let mut host = Host::new();
-    assert!(host.keeper.look(zone("Asia/Tokyo"), host.now).is_some());
-    assert!(host.keeper.look(zone("Asia/Tokyo"), host.now).is_none());
-    assert!(host.keeper.look(zone("Asia/Shanghai"), host.now).is_some());
+    assert!(host.keeper.reconcile(zone("Asia/Tokyo"), host.now).is_some());
+    assert!(host.keeper.reconcile(zone("Asia/Tokyo"), host.now).is_none());
+    assert!(host.keeper.reconcile(zone("Asia/Shanghai"), host.now).is_some());
     assert_eq!(host.localtime().as_deref(), Some(SHANGHAI));
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use contract::Report;
-use timesync_http::{AskError, Conversation, Token, ask};
+use timesync_http::{ProvenConnection, RequestError, Token, ask};
 
 use namespace::Neighbour;
 
@@ -253,14 +253,14 @@ impl Agent {
         let token = token.and_then(|token| Token::new(token.as_bytes()));
         match ask(stream, token.as_ref(), None, path) {
             Ok(answer) => (answer.status, String::from_utf8(answer.body).unwrap()),
-            Err(AskError::Refused { status, message }) => (status, message),
+            Err(RequestError::Refused { status, message }) => (status, message),
             Err(error) => (0, error.to_string()),
         }
     }
 
     /// A connection on which both sides have exchanged nonces.
-    pub(crate) fn converse(&self, token: &str) -> Conversation<TcpStream> {
-        Conversation::open(self.connect(), Token::new(token.as_bytes()).unwrap(), None).unwrap()
+    pub(crate) fn converse(&self, token: &str) -> ProvenConnection<TcpStream> {
+        ProvenConnection::open(self.connect(), Token::new(token.as_bytes()).unwrap(), None).unwrap()
     }
 
     /// A subcommand that is told of this agent's file.

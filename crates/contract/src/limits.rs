@@ -54,31 +54,31 @@ impl Report {
             http_message,
             transitions,
         } = self;
-        [version, boot_id, instance].into_iter().for_each(name);
+        [version, boot_id, instance].into_iter().for_each(limit_name);
         match assignment {
             Assignment::Unassigned | Assignment::None | Assignment::Profile(_) => {}
         }
         if let Some(ProfileError { reason: _, message: text }) = profile_error {
-            message(text);
+            limit_message(text);
         }
         of_clock(clock);
         sources.truncate(MOST_SOURCES);
         sources.iter_mut().for_each(of_source);
         if let Some(ConflictReport { since, message: text, suspects }) = conflict {
-            point(since);
-            message(text);
+            limit_time(since);
+            limit_message(text);
             suspects.truncate(MOST_SUSPECTS);
-            suspects.iter_mut().for_each(name);
+            suspects.iter_mut().for_each(limit_name);
         }
         of_rtc(rtc);
         if let Some(TimezoneReport { name: zone, message: text }) = timezone {
-            zone.iter_mut().for_each(name);
-            message(text);
+            zone.iter_mut().for_each(limit_name);
+            limit_message(text);
         }
         if let Some(BootReport { state: _, message: text }) = boot {
-            message(text);
+            limit_message(text);
         }
-        state_error.iter_mut().for_each(message);
+        state_error.iter_mut().for_each(limit_message);
         let ServerReport {
             enabled: _,
             serving: _,
@@ -88,12 +88,12 @@ impl Report {
             dropped: _,
             kod: _,
         } = server;
-        message(text);
-        message(http_message);
-        increasing(transitions);
+        limit_message(text);
+        limit_message(http_message);
+        keep_increasing(transitions);
         for Transition { number: _, at, kind: _, message: text } in transitions {
-            point(at);
-            message(text);
+            limit_time(at);
+            limit_message(text);
         }
     }
 
@@ -124,7 +124,7 @@ impl Report {
             let left = all - self.sources.len();
             self.clock.message =
                 format!("{said}. The report leaves out {left} of {all} upstreams: it would be too large");
-            message(&mut self.clock.message);
+            limit_message(&mut self.clock.message);
         }
     }
 }
@@ -180,16 +180,18 @@ fn of_clock(clock: &mut ClockReport) {
         last_external_step,
         start_phase: _,
     } = clock;
-    message(text);
+    limit_message(text);
     *leap = (*leap).min(UNKNOWN_LEAP);
     *stratum = (*stratum).min(UNSYNCHRONIZED);
-    reference.iter_mut().for_each(name);
-    [offset, jitter, error_bound, last_update_age].into_iter().for_each(length_if_any);
-    [root_delay, root_dispersion].into_iter().for_each(|value| figure(value, LONGEST_TIME));
-    [frequency_ppm, kernel_frequency_ppm].into_iter().for_each(|value| figure(value, LARGEST_FREQUENCY));
+    reference.iter_mut().for_each(limit_name);
+    [offset, jitter, error_bound, last_update_age].into_iter().for_each(limit_duration);
+    [root_delay, root_dispersion].into_iter().for_each(|value| limit_number(value, LONGEST_TIME));
+    [frequency_ppm, kernel_frequency_ppm]
+        .into_iter()
+        .for_each(|value| limit_number(value, LARGEST_FREQUENCY));
     for StepReport { at, by } in [last_step, last_external_step].into_iter().flatten() {
-        point(at);
-        figure(by, LONGEST_TIME);
+        limit_time(at);
+        limit_number(by, LONGEST_TIME);
     }
 }
 
@@ -215,11 +217,11 @@ fn of_source(source: &mut SourceReport) {
         received: _,
         rejected: _,
     } = source;
-    name(its_name);
-    address.iter_mut().for_each(name);
-    message(text);
+    limit_name(its_name);
+    address.iter_mut().for_each(limit_name);
+    limit_message(text);
     *stratum = (*stratum).min(UNSYNCHRONIZED);
-    [offset, delay, jitter, last_answer_age].into_iter().for_each(length_if_any);
+    [offset, delay, jitter, last_answer_age].into_iter().for_each(limit_duration);
 }
 
 fn of_rtc(rtc: &mut RtcReport) {
@@ -233,15 +235,15 @@ fn of_rtc(rtc: &mut RtcReport) {
         writes: _,
         write_failures: _,
     } = rtc;
-    message(text);
-    [offset, read_age].into_iter().for_each(length_if_any);
+    limit_message(text);
+    [offset, read_age].into_iter().for_each(limit_duration);
     *drift_ppm = drift_ppm.filter(|drift| drift.is_finite());
-    drift_ppm.iter_mut().for_each(|drift| figure(drift, LARGEST_FREQUENCY));
+    drift_ppm.iter_mut().for_each(|drift| limit_number(drift, LARGEST_FREQUENCY));
 }
 
 /// Keeps the newest transitions whose numbers are in order. A reader tells only transitions beyond the largest number
 /// that it knows, so a wrong number must not come before the right ones. Hence the list is checked from its end.
-fn increasing(transitions: &mut Vec<Transition>) {
+fn keep_increasing(transitions: &mut Vec<Transition>) {
     transitions.reverse();
     let mut newer = LAST_TRANSITION.saturating_add(1);
     transitions.retain(|transition| {
@@ -257,20 +259,20 @@ fn increasing(transitions: &mut Vec<Transition>) {
 }
 
 /// Cuts a name, a word, an address or an id to its limit.
-fn name(text: &mut String) {
+fn limit_name(text: &mut String) {
     cut(text, LONGEST_NAME);
 }
 
 /// Cuts a sentence for a reader to its limit.
-pub fn message(text: &mut String) {
+pub fn limit_message(text: &mut String) {
     cut(text, LONGEST_MESSAGE);
 }
 
 /// Replaces characters that a terminal would interpret by spaces, and cuts the text at a character's end. `…` shows
 /// that text was cut.
 fn cut(text: &mut String, longest: usize) {
-    if text.contains(is_order) {
-        *text = text.replace(is_order, " ");
+    if text.contains(is_formatting) {
+        *text = text.replace(is_formatting, " ");
     }
     if text.len() > longest {
         text.truncate(text.floor_char_boundary(longest.saturating_sub(MORE.len_utf8())));
@@ -283,23 +285,23 @@ const MORE: char = '…';
 
 /// Returns true for control characters, ends of lines, and characters that change the direction of a text (Unicode UAX
 /// #9), which make it look like another text.
-fn is_order(c: char) -> bool {
+fn is_formatting(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-fn length_if_any(value: &mut Option<f64>) {
+fn limit_duration(value: &mut Option<f64>) {
     *value = value.filter(|value| value.is_finite());
-    value.iter_mut().for_each(|value| figure(value, LONGEST_TIME));
+    value.iter_mut().for_each(|value| limit_number(value, LONGEST_TIME));
 }
 
 /// JSON has no form for NaN.
-fn figure(value: &mut f64, largest: f64) {
+fn limit_number(value: &mut f64, largest: f64) {
     *value = if value.is_nan() { 0.0 } else { value.clamp(-largest, largest) };
 }
 
 /// Limits a time, which is in seconds since the epoch.
-fn point(at: &mut f64) {
+fn limit_time(at: &mut f64) {
     *at = if at.is_nan() { 0.0 } else { at.clamp(0.0, LAST_TIME) };
 }
 

@@ -1,5 +1,5 @@
 //! The client's side: it believes nothing of an answer before the agent has proven that it knows the token. [`Client`]
-//! and [`Session`] do no I/O. [`Conversation`] and [`ask`] are for programs without an async runtime.
+//! and [`Session`] do no I/O. [`ProvenConnection`] and [`ask`] are for programs without an async runtime.
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use contract::proof::{CHALLENGE_PATH, Challenge, NONCE_HEADER, Nonce, PROOF_HEADER};
@@ -111,7 +111,7 @@ impl Session {
 
 /// Why [`ask`] returns no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub enum RequestError {
     /// The connection failed.
     #[error("{0}")]
     Connection(#[from] io::Error),
@@ -130,7 +130,7 @@ pub enum AskError {
 
 /// An answer.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     /// Status code.
     pub status: u16,
     /// Body.
@@ -148,27 +148,27 @@ pub fn ask(
     token: Option<&Token>,
     node: Option<&str>,
     target: &str,
-) -> Result<Answer, AskError> {
+) -> Result<HttpResponse, RequestError> {
     match token {
-        Some(token) => Conversation::open(stream, token.clone(), node)?.ask(target),
+        Some(token) => ProvenConnection::open(stream, token.clone(), node)?.ask(target),
         None => Ok(get(&mut BufReader::new(stream), target, None)?),
     }
 }
 
 /// A connection after the exchange of nonces, for any number of requests.
 #[derive(Debug)]
-pub struct Conversation<S> {
+pub struct ProvenConnection<S> {
     stream: BufReader<S>,
     token: Token,
     session: Session,
 }
 
-impl<S: Read + Write> Conversation<S> {
+impl<S: Read + Write> ProvenConnection<S> {
     /// Exchanges nonces with the agent of `node`, if one is named.
     ///
     /// # Errors
     /// If the server is not that agent.
-    pub fn open(stream: S, token: Token, node: Option<&str>) -> Result<Self, AskError> {
+    pub fn open(stream: S, token: Token, node: Option<&str>) -> Result<Self, RequestError> {
         let (mut stream, client) = (BufReader::new(stream), Client::new(node)?);
         let challenge = get(&mut stream, CHALLENGE_PATH, Some((NONCE_HEADER, &client.nonce())))?;
         match challenge.status {
@@ -182,7 +182,7 @@ impl<S: Read + Write> Conversation<S> {
     ///
     /// # Errors
     /// If there is no answer, or the answer is not believed.
-    pub fn ask(&mut self, target: &str) -> Result<Answer, AskError> {
+    pub fn ask(&mut self, target: &str) -> Result<HttpResponse, RequestError> {
         let proof = self.session.request(&self.token, target);
         let answer = get(&mut self.stream, target, Some((PROOF_HEADER, &proof)))?;
         match self.session.check(&self.token, target, answer.status, &answer.body, answer.proof.as_deref()) {
@@ -193,11 +193,11 @@ impl<S: Read + Write> Conversation<S> {
     }
 }
 
-fn refused(answer: &Answer) -> AskError {
+fn refused(answer: &HttpResponse) -> RequestError {
     let message = String::from_utf8_lossy(&answer.body[..answer.body.len().min(1000)]);
     // Any process may have written it, and it is shown on a terminal.
     let plain = |c: char| if c.is_control() { ' ' } else { c };
-    AskError::Refused { status: answer.status, message: message.trim().chars().map(plain).collect() }
+    RequestError::Refused { status: answer.status, message: message.trim().chars().map(plain).collect() }
 }
 
 /// One exchange by HTTP/1.1.
@@ -205,7 +205,7 @@ fn get<S: Read + Write>(
     stream: &mut BufReader<S>,
     target: &str,
     field: Option<(&str, &str)>,
-) -> io::Result<Answer> {
+) -> io::Result<HttpResponse> {
     stream.get_mut().write_all(head::request(target, "agent", field).as_bytes())?;
     let mut octets = Vec::new();
     let mut limited = stream.by_ref().take(LARGEST_HEAD as u64);
@@ -222,7 +222,7 @@ fn get<S: Read + Write>(
     }
     let mut body = vec![0; head.length];
     stream.read_exact(&mut body)?;
-    Ok(Answer { status: head.status, body, proof: head.proof })
+    Ok(HttpResponse { status: head.status, body, proof: head.proof })
 }
 
 const LARGEST_BODY: usize = 16 << 20;

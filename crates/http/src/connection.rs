@@ -77,13 +77,13 @@ impl Connection {
     }
 
     /// The present phase, and when it began.
-    pub(crate) fn standing(&self) -> (Phase, time::Instant) {
+    pub(crate) fn phase(&self) -> (Phase, time::Instant) {
         let state = self.state();
         (state.phase, state.since)
     }
 
     /// Returns when the connection's deadline has passed.
-    pub(crate) async fn over(&self) {
+    pub(crate) async fn expired(&self) {
         loop {
             let deadline = self.deadline();
             let changed = self.changed.notified();
@@ -139,7 +139,7 @@ mod tests {
     async fn deadlines() {
         let check = async |connection: &Connection, secs: u64| {
             let begun = time::Instant::now();
-            connection.over().await;
+            connection.expired().await;
             assert_eq!(begun.elapsed().as_secs(), secs);
         };
         check(&Connection::new(LIFETIME), 5).await;
@@ -155,7 +155,7 @@ mod tests {
         let proven = Connection::new(LIFETIME);
         proven.begin();
         proven.trust();
-        let long = time::timeout(Duration::from_secs(1000), proven.over()).await;
+        let long = time::timeout(Duration::from_secs(1000), proven.expired()).await;
         assert!(long.is_err(), "a long poll of one who is trusted");
         proven.answered();
         check(&proven, 90).await;
@@ -174,7 +174,7 @@ mod tests {
             time::sleep(Duration::from_secs(4)).await;
             connection.answered();
         };
-        tokio::join!(connection.over(), change);
+        tokio::join!(connection.expired(), change);
         assert_eq!(begun.elapsed().as_secs(), 13);
     }
 }

@@ -25,7 +25,7 @@ pub struct Gate {
 
 /// The handshake of one connection, and the number of requests that were proven since.
 #[derive(Debug)]
-pub(crate) struct Met {
+pub(crate) struct ProofState {
     handshake: Handshake,
     counter: u64,
 }
@@ -47,27 +47,31 @@ impl Gate {
     }
 
     /// Answers a request for a challenge. Refuses it if this agent has no token, since it could then check no MAC.
-    pub(crate) fn challenge(&self, headers: &HeaderMap) -> Result<(Met, Response), Refusal> {
+    pub(crate) fn challenge(&self, headers: &HeaderMap) -> Result<(ProofState, Response), AuthError> {
         self.tokens.tokens(Instant::now())?;
         let client = headers.get(NONCE_HEADER).and_then(|value| unhex(value.as_bytes()));
-        let (client, agent) = (client.ok_or(Refusal::Nonce)?, nonce().map_err(Refusal::Random)?);
+        let (client, agent) = (client.ok_or(AuthError::Nonce)?, nonce().map_err(AuthError::Random)?);
         let (node, instance) = (self.node.clone(), self.instance.clone());
         let challenge = Challenge { node: node.clone(), instance: instance.clone(), nonce: hex(&agent) };
         let handshake = Handshake { client, agent, node, instance };
-        Ok((Met { handshake, counter: 0 }, Json(challenge).into_response()))
+        Ok((ProofState { handshake, counter: 0 }, Json(challenge).into_response()))
     }
 
     /// Checks the MAC of a request on a connection. After a wrong MAC the client must ask for a new challenge.
-    pub(crate) fn admit(&self, met: &mut Option<Met>, request: &Parts) -> Result<Admitted, Refusal> {
+    pub(crate) fn admit(
+        &self,
+        proof_state: &mut Option<ProofState>,
+        request: &Parts,
+    ) -> Result<Admitted, AuthError> {
         let mut tokens = self.tokens.tokens(Instant::now())?.into_iter();
-        let Met { handshake, counter } = met.take().ok_or(Refusal::Proof)?;
+        let ProofState { handshake, counter } = proof_state.take().ok_or(AuthError::Proof)?;
         let proof = request.headers.get(PROOF_HEADER).map(HeaderValue::as_bytes).unwrap_or_default();
         let (counter, method) = (counter + 1, request.method.as_str());
         let target = request.uri.path_and_query().map(|target| target.as_str()).unwrap_or_default();
         let exchange = Exchange { counter, method, target };
         let token = tokens.find(|token| handshake.proves_request(token, exchange, proof));
-        let token = token.ok_or(Refusal::Proof)?;
-        *met = Some(Met { handshake: handshake.clone(), counter });
+        let token = token.ok_or(AuthError::Proof)?;
+        *proof_state = Some(ProofState { handshake: handshake.clone(), counter });
         let (method, target) = (method.to_owned(), target.to_owned());
         Ok(Admitted { handshake, counter, method, target, token })
     }
@@ -75,7 +79,7 @@ impl Gate {
 
 /// Why a request is not admitted.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum AuthError {
     /// This agent has no token.
     NoToken(NoToken),
     /// The client sent no nonce.
@@ -86,13 +90,13 @@ pub(crate) enum Refusal {
     Proof,
 }
 
-impl From<NoToken> for Refusal {
+impl From<NoToken> for AuthError {
     fn from(error: NoToken) -> Self {
         Self::NoToken(error)
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for AuthError {
     fn into_response(self) -> Response {
         match self {
             Self::NoToken(error) => {

@@ -28,7 +28,7 @@ mod connection;
 #[cfg(feature = "server")]
 mod server;
 
-pub use client::{Answer, AskError, Client, Conversation, Session, Untrusted, ask};
+pub use client::{Client, HttpResponse, ProvenConnection, RequestError, Session, Untrusted, ask};
 pub use head::{Head, LARGEST_HEAD, NotHttp, request};
 pub use token::{NoToken, Token, TokenFile};
 

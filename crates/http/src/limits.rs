@@ -22,18 +22,18 @@ pub struct Limits {
 
 /// The connections whose clients have not proven the token, oldest first.
 #[derive(Debug)]
-pub(crate) struct Strangers {
+pub(crate) struct UnprovenConnections {
     limits: Limits,
     list: Mutex<Vec<(IpAddr, Arc<Connection>)>>,
 }
 
-impl Strangers {
+impl UnprovenConnections {
     pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, list: Mutex::default() }
     }
 
     /// Adds a connection. If a limit is reached, ends another one and returns true.
-    pub(crate) fn enter(&self, address: IpAddr, connection: &Arc<Connection>) -> bool {
+    pub(crate) fn add(&self, address: IpAddr, connection: &Arc<Connection>) -> bool {
         let (client, mut list) = (client(address), self.list());
         let same = list.iter().filter(|(each, _)| *each == client).count();
         let gone = if same >= self.limits.per_address {
@@ -51,7 +51,7 @@ impl Strangers {
     }
 
     /// Removes a connection that has ended, or whose client has proven the token.
-    pub(crate) fn leave(&self, connection: &Arc<Connection>) {
+    pub(crate) fn remove(&self, connection: &Arc<Connection>) {
         self.list().retain(|(_, each)| !Arc::ptr_eq(each, connection));
     }
 
@@ -65,7 +65,7 @@ impl Strangers {
 /// being answered; the oldest of each kind.
 fn first_to_go(list: &[(IpAddr, Arc<Connection>)], counts: impl Fn(IpAddr) -> bool) -> Option<usize> {
     let candidates = list.iter().enumerate().filter(|(_, (client, _))| counts(*client));
-    candidates.min_by_key(|(_, (_, connection))| connection.standing()).map(|(index, _)| index)
+    candidates.min_by_key(|(_, (_, connection))| connection.phase()).map(|(index, _)| index)
 }
 
 /// The client that an address stands for: for IPv6, one client has a whole /64 network.
@@ -82,9 +82,9 @@ mod tests {
 
     const LIMITS: Limits = Limits { connections: 4, per_address: 2, lifetime: Duration::from_secs(30) };
 
-    fn enter(strangers: &Strangers, address: &str) -> Arc<Connection> {
+    fn add(unproven: &UnprovenConnections, address: &str) -> Arc<Connection> {
         let connection = Arc::new(Connection::new(Some(LIMITS.lifetime)));
-        strangers.enter(address.parse().unwrap(), &connection);
+        unproven.add(address.parse().unwrap(), &connection);
         connection
     }
 
@@ -94,46 +94,46 @@ mod tests {
 
     #[test]
     fn an_address_at_its_limit_loses_its_own() {
-        let strangers = Strangers::new(LIMITS);
-        let other = enter(&strangers, "192.0.2.1");
-        let first = enter(&strangers, "2001:db8::1");
-        let second = enter(&strangers, "2001:db8::2");
+        let unproven = UnprovenConnections::new(LIMITS);
+        let other = add(&unproven, "192.0.2.1");
+        let first = add(&unproven, "2001:db8::1");
+        let second = add(&unproven, "2001:db8::2");
         // The same /64 network.
-        let third = enter(&strangers, "2001:db8::3:0:0:1");
+        let third = add(&unproven, "2001:db8::3:0:0:1");
         assert_eq!(ended(&[&other, &first, &second, &third]), [false, true, false, false]);
-        let mapped = enter(&strangers, "::ffff:192.0.2.1");
-        let again = enter(&strangers, "192.0.2.1");
+        let mapped = add(&unproven, "::ffff:192.0.2.1");
+        let again = add(&unproven, "192.0.2.1");
         assert_eq!(ended(&[&other, &mapped, &again]), [true, false, false]);
     }
 
     #[test]
     fn the_oldest_without_a_request_goes() {
-        let strangers = Strangers::new(LIMITS);
-        let all: Vec<_> = (1..=4).map(|n| enter(&strangers, &format!("192.0.2.{n}"))).collect();
+        let unproven = UnprovenConnections::new(LIMITS);
+        let all: Vec<_> = (1..=4).map(|n| add(&unproven, &format!("192.0.2.{n}"))).collect();
         // The first one is being answered, the second one was.
         all[0].begin();
         all[1].begin();
         all[1].answered();
-        let fifth = enter(&strangers, "192.0.2.5");
+        let fifth = add(&unproven, "192.0.2.5");
         assert_eq!(ended(&all.iter().collect::<Vec<_>>()), [false, false, true, false]);
-        let sixth = enter(&strangers, "192.0.2.6");
+        let sixth = add(&unproven, "192.0.2.6");
         assert!(all[3].has_ended() && !fifth.has_ended());
         fifth.begin();
         sixth.begin();
         // Only connections that have made a request are left.
-        enter(&strangers, "192.0.2.7").begin();
+        add(&unproven, "192.0.2.7").begin();
         assert!(all[1].has_ended() && !all[0].has_ended(), "one that waits goes before one that is answered");
-        enter(&strangers, "192.0.2.8");
+        add(&unproven, "192.0.2.8");
         assert!(all[0].has_ended() && !fifth.has_ended(), "and at last the oldest of these");
     }
 
     #[test]
     fn who_leaves_makes_room() {
-        let strangers = Strangers::new(LIMITS);
-        let first = enter(&strangers, "192.0.2.1");
-        let second = enter(&strangers, "192.0.2.1");
-        strangers.leave(&first);
-        enter(&strangers, "192.0.2.1");
+        let unproven = UnprovenConnections::new(LIMITS);
+        let first = add(&unproven, "192.0.2.1");
+        let second = add(&unproven, "192.0.2.1");
+        unproven.remove(&first);
+        add(&unproven, "192.0.2.1");
         assert_eq!(ended(&[&first, &second]), [false, false]);
     }
 }

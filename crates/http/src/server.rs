@@ -29,8 +29,8 @@ use tokio::{
 
 use crate::{
     connection::Connection,
-    gate::{Gate, Met, close},
-    limits::{Limits, Strangers},
+    gate::{Gate, ProofState, close},
+    limits::{Limits, UnprovenConnections},
 };
 
 /// Who sent a request: an extension of each request.
@@ -41,12 +41,12 @@ pub enum Caller {
     /// A client that knows the token. Its answer is signed.
     Proven,
     /// Any other client.
-    Stranger(SocketAddr),
+    Unproven(SocketAddr),
 }
 
 /// Serves a port, without end. With a gate, clients may prove that they know the token.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, gate: Option<Arc<Gate>>) {
-    let strangers = Arc::new(Strangers::new(limits));
+    let unproven = Arc::new(UnprovenConnections::new(limits));
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             // No descriptor is left, or the client closed before it was accepted. Neither ends the service.
@@ -54,16 +54,16 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, gate: 
             continue;
         };
         let connection = Arc::new(Connection::new(Some(limits.lifetime)));
-        let ends = strangers.enter(peer.ip(), &connection);
-        let talk = Talk {
+        let ends = unproven.add(peer.ip(), &connection);
+        let connection_task = ConnectionTask {
             connection,
-            caller: Caller::Stranger(peer),
+            caller: Caller::Unproven(peer),
             router: router.clone(),
             gate: gate.clone(),
-            met: Mutex::default(),
-            strangers: Some(Arc::clone(&strangers)),
+            proof_state: Mutex::default(),
+            unproven: Some(Arc::clone(&unproven)),
         };
-        task::spawn(talk.keep(stream));
+        task::spawn(connection_task.run(stream));
         if ends {
             // Lets the closed connection free its descriptor before the next one is accepted.
             task::yield_now().await;
@@ -81,15 +81,15 @@ pub async fn serve_local(listener: UnixListener, router: Router, owner: u32) {
         if !stream.peer_cred().is_ok_and(|peer| [0, owner].contains(&peer.uid())) {
             continue;
         }
-        let talk = Talk {
+        let connection_task = ConnectionTask {
             connection: Arc::new(Connection::new(None)),
             caller: Caller::Local,
             router: router.clone(),
             gate: None,
-            met: Mutex::default(),
-            strangers: None,
+            proof_state: Mutex::default(),
+            unproven: None,
         };
-        task::spawn(talk.keep(stream));
+        task::spawn(connection_task.run(stream));
     }
 }
 
@@ -102,17 +102,17 @@ const LARGEST_HEAD: usize = 16 << 10;
 const MOST_HEADERS: usize = 64;
 
 /// One connection, and what answers its requests.
-struct Talk {
+struct ConnectionTask {
     connection: Arc<Connection>,
     caller: Caller,
     router: Router,
     gate: Option<Arc<Gate>>,
-    met: Mutex<Option<Met>>,
-    strangers: Option<Arc<Strangers>>,
+    proof_state: Mutex<Option<ProofState>>,
+    unproven: Option<Arc<UnprovenConnections>>,
 }
 
-impl Talk {
-    async fn keep(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+impl ConnectionTask {
+    async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let service = service_fn(|request| self.answer(request));
         let http = http1::Builder::new()
             .max_buf_size(LARGEST_HEAD)
@@ -122,7 +122,7 @@ impl Talk {
         tokio::select! {
             // An error of the connection concerns its client alone.
             _ = http => {}
-            () = self.connection.over() => {}
+            () = self.connection.expired() => {}
         }
     }
 
@@ -144,20 +144,20 @@ impl Talk {
         };
         let (head, body) = request.into_parts();
         if head.uri.path() == CHALLENGE_PATH {
-            let (met, response) = match gate.challenge(&head.headers) {
-                Ok((met, response)) => (Some(met), response),
+            let (proof_state, response) = match gate.challenge(&head.headers) {
+                Ok((proof_state, response)) => (Some(proof_state), response),
                 Err(refusal) => (None, refusal.into_response()),
             };
-            self.meet(|now| *now = met);
+            self.with_proof_state(|now| *now = proof_state);
             return response;
         }
         if !head.headers.contains_key(PROOF_HEADER) {
             return self.handle(Request::from_parts(head, body), self.caller).await;
         }
-        match self.meet(|met| gate.admit(met, &head)) {
+        match self.with_proof_state(|proof_state| gate.admit(proof_state, &head)) {
             Ok(admitted) => {
                 self.connection.trust();
-                self.leave();
+                self.forget_unproven();
                 let response = self.handle(Request::from_parts(head, body), Caller::Proven).await;
                 admitted.sign(response).await
             }
@@ -174,19 +174,19 @@ impl Talk {
     }
 
     /// Requests of one connection come one after the other, so no thread ever waits for this lock.
-    fn meet<T>(&self, act: impl FnOnce(&mut Option<Met>) -> T) -> T {
-        act(&mut self.met.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_proof_state<T>(&self, act: impl FnOnce(&mut Option<ProofState>) -> T) -> T {
+        act(&mut self.proof_state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn leave(&self) {
-        if let Some(strangers) = &self.strangers {
-            strangers.leave(&self.connection);
+    fn forget_unproven(&self) {
+        if let Some(unproven) = &self.unproven {
+            unproven.remove(&self.connection);
         }
     }
 }
 
-impl Drop for Talk {
+impl Drop for ConnectionTask {
     fn drop(&mut self) {
-        self.leave();
+        self.forget_unproven();
     }
 }

@@ -51,17 +51,17 @@ pub enum NoToken {
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
-    known: Mutex<Known>,
+    known: Mutex<KnownTokens>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownTokens {
     present: Option<Token>,
     former: Option<(Token, Instant)>,
 }
 
 /// The kubelet renews a mounted Secret within 81 s (measured). The rest is a margin for busy nodes.
-const FORMER_COUNTS: Duration = Duration::from_secs(300);
+const FORMER_VALID_FOR: Duration = Duration::from_secs(300);
 
 /// Larger than any token.
 const MOST_BYTES: u64 = 4096;
@@ -90,15 +90,15 @@ impl TokenFile {
         {
             known.former = Some((former, now));
         }
-        let Known { present, former } = &mut *known;
-        former.take_if(|(_, since)| now.saturating_duration_since(*since) > FORMER_COUNTS);
+        let KnownTokens { present, former } = &mut *known;
+        former.take_if(|(_, since)| now.saturating_duration_since(*since) > FORMER_VALID_FOR);
         let former = former.as_ref().map(|(token, _)| token);
         let tokens: Vec<_> = present.iter().chain(former).cloned().collect();
         if tokens.is_empty() { read.map(|token| vec![token]) } else { Ok(tokens) }
     }
 
     // Tokens are replaced as a whole, so the value is valid even after a thread panicked.
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, KnownTokens> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

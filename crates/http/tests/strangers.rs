@@ -1,5 +1,5 @@
-//! The server on loopback, and strangers who do what they should not: hold connections, send headers without an end, and
-//! repeat what others said.
+//! The server on loopback, and strangers who do what they should not: hold connections, send headers without an end,
+//! and repeat what others said.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 use std::{
     fs,
@@ -69,7 +69,7 @@ fn exchange(stream: &TcpStream, target: &str, header: (&str, &str)) -> (u16, Str
 }
 
 /// The challenge on a connection.
-fn meet(stream: &TcpStream) -> Session {
+fn handshake(stream: &TcpStream) -> Session {
     let client = Client::new(Some("n1")).unwrap();
     let (status, _, body) = exchange(stream, CHALLENGE_PATH, (NONCE_HEADER, &client.nonce()));
     assert_eq!(status, 200);
@@ -111,7 +111,7 @@ fn wait_for(what: &str, seconds: u64, mut condition: impl FnMut() -> bool) {
 fn idle_connections_keep_nobody_away() {
     let address = server();
     let trusted = connect(address);
-    let mut session = meet(&trusted);
+    let mut session = handshake(&trusted);
     assert_eq!(ask_on(&trusted, &mut session), "Proven");
     let mut held = Vec::new();
     for _ in 0..200 {
@@ -131,7 +131,7 @@ fn idle_connections_keep_nobody_away() {
 
 fn meet_and_ask(address: SocketAddr) -> String {
     let stream = connect(address);
-    let mut session = meet(&stream);
+    let mut session = handshake(&stream);
     ask_on(&stream, &mut session)
 }
 
@@ -180,21 +180,21 @@ fn resident() -> u64 {
 fn what_others_proved_proves_nothing() {
     let address = server();
     let stream = connect(address);
-    let mut session = meet(&stream);
+    let mut session = handshake(&stream);
     let proof = session.request(&token(), "/who");
     assert_eq!(exchange(&stream, "/who", (PROOF_HEADER, &proof)).0, 200);
     // Again on this connection, which ends it; on another one; on one without a challenge; and none at all.
     assert_eq!(exchange(&stream, "/who", (PROOF_HEADER, &proof)).0, 401);
     wait_for("its end", 5, || closed(std::slice::from_ref(&stream)) == 1);
     let other = connect(address);
-    meet(&other);
+    handshake(&other);
     assert_eq!(exchange(&other, "/who", (PROOF_HEADER, &proof)).0, 401);
     assert_eq!(exchange(&connect(address), "/who", (PROOF_HEADER, &proof)).0, 401);
     let (status, sign, body) = exchange(&connect(address), "/who", ("x", "y"));
-    assert!(status == 200 && sign.is_empty() && body.starts_with(b"Stranger("));
+    assert!(status == 200 && sign.is_empty() && body.starts_with(b"Unproven("));
     // Another target than the one that was proven.
     let stream = connect(address);
-    let proof = meet(&stream).request(&token(), "/who?after=1");
+    let proof = handshake(&stream).request(&token(), "/who?after=1");
     assert_eq!(exchange(&stream, "/who?after=2", (PROOF_HEADER, &proof)).0, 401);
     let wrong = Token::new(b"sesam").unwrap();
     let error = ask(connect(address), Some(&wrong), Some("n1"), "/who").unwrap_err().to_string();

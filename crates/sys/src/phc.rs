@@ -15,7 +15,7 @@ use crate::Error;
 #[derive(Debug)]
 pub struct Phc {
     descriptor: OwnedFd,
-    means: Means,
+    method: Method,
 }
 
 /// The times of the system clock and of the device at one moment.
@@ -33,7 +33,7 @@ pub struct Reading {
 /// The methods of comparison, best first. If the driver does not support one, it returns an error, and the next one is
 /// tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Means {
+enum Method {
     /// The hardware captures both clocks.
     Precise,
     /// The system clock is read right before and after the device's own register.
@@ -106,7 +106,7 @@ impl Phc {
             let raw = Error::check("open", libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC))?;
             OwnedFd::from_raw_fd(raw)
         };
-        let phc = Self { descriptor, means: Means::Precise };
+        let phc = Self { descriptor, method: Method::Precise };
         let mut capabilities: Capabilities = Default::default();
         phc.ask("ioctl PTP_CLOCK_GETCAPS", CLOCK_GETCAPS, &mut capabilities)?;
         Ok(phc)
@@ -118,13 +118,13 @@ impl Phc {
     /// ENODEV if the device has gone; ERANGE if its time does not fit into nanoseconds.
     pub fn read(&mut self) -> Result<Reading, Error> {
         loop {
-            let (reading, next) = match self.means {
-                Means::Precise => (self.precise(), Means::Extended),
-                Means::Extended => (self.extended(), Means::Basic),
-                Means::Basic => return self.basic(),
+            let (reading, next) = match self.method {
+                Method::Precise => (self.precise(), Method::Extended),
+                Method::Extended => (self.extended(), Method::Basic),
+                Method::Basic => return self.basic(),
             };
             match reading {
-                Err(error) if unknown(error) => self.means = next,
+                Err(error) if unknown(error) => self.method = next,
                 outcome => return outcome,
             }
         }

@@ -50,15 +50,15 @@ pub struct ClockBound {
 
 /// A file that is mapped as [`ClockBound`] while this value lives.
 #[derive(Debug)]
-pub struct Shared {
+pub struct SharedFile {
     segment: NonNull<ClockBound>,
 }
 
 // SAFETY: the mapping belongs to the process and not to a thread, and everything that can be reached through it is
 // atomic.
-unsafe impl Send for Shared {}
+unsafe impl Send for SharedFile {}
 
-impl Shared {
+impl SharedFile {
     /// Maps the file for reading and writing. If it does not exist, creates it, readable for every user. Sets its
     /// length. Its content stays, so that processes that have it mapped see no gap. A link is not followed.
     ///
@@ -110,7 +110,7 @@ const SIZE: usize = size_of::<ClockBound>();
 /// Every user may read the file.
 const MODE: libc::mode_t = 0o644;
 
-impl Deref for Shared {
+impl Deref for SharedFile {
     type Target = ClockBound;
 
     fn deref(&self) -> &ClockBound {
@@ -120,7 +120,7 @@ impl Deref for Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for SharedFile {
     fn drop(&mut self) {
         // SAFETY: this value owns the mapping, whose length has not changed; no reference into it outlives self.
         unsafe { libc::munmap(self.segment.as_ptr().cast(), SIZE) };
@@ -154,7 +154,7 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         let path = folder.join("segment");
         fs::write(&path, [7; 200]).unwrap();
-        let (one, two) = (Shared::open(&path).unwrap(), Shared::open(&path).unwrap());
+        let (one, two) = (SharedFile::open(&path).unwrap(), SharedFile::open(&path).unwrap());
         assert_eq!(two.status.load(Ordering::Relaxed), 0x0707_0707);
         one.bound.store(-5, Ordering::Relaxed);
         assert_eq!(two.bound.load(Ordering::Relaxed), -5);
@@ -162,8 +162,8 @@ mod tests {
         assert_eq!((octets.len(), &octets[48..56]), (80, &(-5_i64).to_ne_bytes()[..]));
         let link = folder.join("link");
         symlink(&path, &link).unwrap();
-        assert_eq!(Shared::open(&link).unwrap_err().errno(), libc::ELOOP);
-        assert!(Shared::open(&folder.join("no/such")).unwrap_err().not_found());
+        assert_eq!(SharedFile::open(&link).unwrap_err().errno(), libc::ELOOP);
+        assert!(SharedFile::open(&folder.join("no/such")).unwrap_err().not_found());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -12,7 +12,7 @@ use crate::{Error, poll::Waker};
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// The descriptor to write to, or -1.
-static RUNG: AtomicI32 = AtomicI32::new(-1);
+static WAKER_FD: AtomicI32 = AtomicI32::new(-1);
 
 /// Installs handlers for the two signals. From then on a signal makes [`stop_requested`] return true, and ends a
 /// [`crate::poll::readable`] with [`Error::interrupted`]. The kernel delivers a signal to any one thread, so a program
@@ -24,7 +24,7 @@ pub fn stop_on_signals(waker: Option<&Waker>) -> Result<(), Error> {
     if let Some(waker) = waker {
         // A copy that is never closed, since a handler may run until the process ends.
         let own = waker.as_fd().try_clone_to_owned().map_err(|_| Error::last("fcntl"))?;
-        RUNG.store(own.into_raw_fd(), Ordering::Relaxed);
+        WAKER_FD.store(own.into_raw_fd(), Ordering::Relaxed);
     }
     for signal in [libc::SIGTERM, libc::SIGINT] {
         // SAFETY: all zeros is a valid sigaction (no flags, so no SA_RESTART; an empty mask on Linux); the handler is
@@ -46,7 +46,7 @@ pub fn stop_requested() -> bool {
 
 extern "C" fn on_signal(_signal: libc::c_int) {
     STOP.store(true, Ordering::Relaxed);
-    let descriptor = RUNG.load(Ordering::Relaxed);
+    let descriptor = WAKER_FD.load(Ordering::Relaxed);
     if descriptor >= 0 {
         // SAFETY: errno belongs to the interrupted code, which may be about to read it; it is put back.
         unsafe {

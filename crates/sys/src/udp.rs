@@ -129,9 +129,9 @@ impl UdpSocket {
     pub fn departure(&self, buffer: &mut [u8]) -> Result<Option<Departure>, Error> {
         let mut control = control::Buffer::new();
         let (message, len) = self.receive_message(buffer, None, &mut control, libc::MSG_ERRQUEUE)?;
-        let told = control.read(&message);
+        let ancillary = control.read(&message);
         let left = message.msg_flags & libc::MSG_ERRQUEUE != 0;
-        Ok(told.stamp_ns.filter(|_| left).map(|at_ns| Departure { len, at_ns }))
+        Ok(ancillary.stamp_ns.filter(|_| left).map(|at_ns| Departure { len, at_ns }))
     }
 
     /// Reads one datagram into `buffer`. Octets that do not fit are lost. On a connected socket, an error that an
@@ -147,9 +147,9 @@ impl UdpSocket {
         let (message, len) = received?;
         // A datagram without a sender cannot be answered. A kernel does not deliver such a datagram over IP.
         let from = address::decode(&from).ok_or(Error::new("recvmsg", libc::EAFNOSUPPORT))?;
-        let told = control.read(&message);
-        let at_ns = told.stamp_ns.unwrap_or(read_at);
-        Ok(Received { len, from, local: told.local, to_group: told.to_group, at_ns })
+        let ancillary = control.read(&message);
+        let at_ns = ancillary.stamp_ns.unwrap_or(read_at);
+        Ok(Received { len, from, local: ancillary.local, to_group: ancillary.to_group, at_ns })
     }
 
     /// The returned message keeps pointers to what the caller lent. Use only its control part, `control`, afterwards.

@@ -1,5 +1,5 @@
 //! The thread in which all key exchanges run concurrently. It is started for the first exchange, and again if it has
-//! ended. A question in; its answer out, unless the exchange is not wanted any more.
+//! ended. A request in; its result out, unless the exchange is not wanted any more.
 use std::{io, sync::Arc, thread};
 
 use tokio::{
@@ -10,27 +10,27 @@ use tokio::{
     },
 };
 
-use super::{Answer, Error, Failure, Question, exchange};
+use super::{Error, ExchangeRequest, ExchangeResult, Failure, exchange};
 use crate::{panics, resolve::Resolver};
 
 /// Runs key exchanges beside its caller.
 pub(crate) struct Exchanger {
     resolver: Resolver,
     reply: Reply,
-    thread: Option<UnboundedSender<Asked>>,
+    thread: Option<UnboundedSender<QueuedRequest>>,
 }
 
-type Reply = Arc<dyn Fn(Answer) + Send + Sync>;
+type Reply = Arc<dyn Fn(ExchangeResult) + Send + Sync>;
 
-/// The question, and a channel that closes when the exchange is not wanted any more.
-type Asked = (Question, oneshot::Receiver<()>);
+/// The request, and a channel that closes when the exchange is not wanted any more.
+type QueuedRequest = (ExchangeRequest, oneshot::Receiver<()>);
 
 /// A requested exchange. It ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Pending(oneshot::Sender<()>);
+pub(crate) struct PendingExchange(oneshot::Sender<()>);
 
-impl Pending {
-    /// Returns true if it has ended, with an answer or without.
+impl PendingExchange {
+    /// Returns true if it has ended, with a result or without.
     pub(crate) fn is_over(&self) -> bool {
         self.0.is_closed()
     }
@@ -40,55 +40,55 @@ impl Pending {
 const STACK: usize = 512 * 1024;
 
 impl Exchanger {
-    /// Names are resolved by `resolver`. Each answer is passed to `reply`, in any thread.
-    pub(crate) fn new(resolver: Resolver, reply: impl Fn(Answer) + Send + Sync + 'static) -> Self {
+    /// Names are resolved by `resolver`. Each result is passed to `reply`, in any thread.
+    pub(crate) fn new(resolver: Resolver, reply: impl Fn(ExchangeResult) + Send + Sync + 'static) -> Self {
         Self { resolver, reply: Arc::new(reply), thread: None }
     }
 
     /// Requests a key exchange.
-    pub(crate) fn ask(&mut self, question: Question) -> Pending {
+    pub(crate) fn request(&mut self, request: ExchangeRequest) -> PendingExchange {
         let (pending, unwanted) = oneshot::channel();
         let thread =
             match self.thread.take().filter(|thread| !thread.is_closed()).map_or_else(|| self.start(), Ok) {
                 Ok(thread) => thread,
                 Err(error) => {
-                    let Question { epoch, source, .. } = question;
+                    let ExchangeRequest { epoch, source, .. } = request;
                     let outcome = Err(Failure::Refused(format!("Key exchange: no thread: {error}.")));
-                    (self.reply)(Answer { epoch, source, outcome });
-                    return Pending(pending);
+                    (self.reply)(ExchangeResult { epoch, source, outcome });
+                    return PendingExchange(pending);
                 }
             };
         // If the thread ends at this moment, the exchange ends without an answer, and is requested again later.
-        let _ = thread.send((question, unwanted));
+        let _ = thread.send((request, unwanted));
         self.thread = Some(thread);
-        Pending(pending)
+        PendingExchange(pending)
     }
 
-    fn start(&self) -> io::Result<UnboundedSender<Asked>> {
-        let (sender, asked) = mpsc::unbounded_channel();
+    fn start(&self) -> io::Result<UnboundedSender<QueuedRequest>> {
+        let (sender, requests) = mpsc::unbounded_channel();
         let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (resolver, reply) = (self.resolver.clone(), Arc::clone(&self.reply));
         let thread = thread::Builder::new().name("key exchange".to_owned()).stack_size(STACK);
-        thread.spawn(move || runtime.block_on(work(asked, resolver, reply)))?;
+        thread.spawn(move || runtime.block_on(work(requests, resolver, reply)))?;
         Ok(sender)
     }
 }
 
-/// Runs exchanges until every sender of questions is dropped.
-async fn work(mut asked: UnboundedReceiver<Asked>, resolver: Resolver, reply: Reply) {
-    while let Some((question, mut unwanted)) = asked.recv().await {
+/// Runs exchanges until every sender of requests is dropped.
+async fn work(mut requests: UnboundedReceiver<QueuedRequest>, resolver: Resolver, reply: Reply) {
+    while let Some((request, mut unwanted)) = requests.recv().await {
         let (resolver, reply) = (resolver.clone(), Arc::clone(&reply));
         tokio::spawn(async move {
-            let (epoch, source) = (question.epoch, question.source);
+            let (epoch, source) = (request.epoch, request.source);
             // In a task of its own, so that a panic is reported like any other failure.
-            let mut task = tokio::spawn(async move { exchange(&question, &resolver).await });
+            let mut task = tokio::spawn(async move { exchange(&request, &resolver).await });
             tokio::select! {
                 ended = &mut task => {
                     let outcome = ended.unwrap_or_else(|error| {
-                        let said = error.try_into_panic().map_or_else(|e| e.to_string(), |p| panics::said(&*p));
-                        Err(Failure::Refused(format!("Key exchange: {}.", Error::Fault(said))))
+                        let message = error.try_into_panic().map_or_else(|e| e.to_string(), |p| panics::panic_message(&*p));
+                        Err(Failure::Refused(format!("Key exchange: {}.", Error::Fault(message))))
                     });
-                    reply(Answer { epoch, source, outcome });
+                    reply(ExchangeResult { epoch, source, outcome });
                 }
                 _ = &mut unwanted => task.abort(),
             }

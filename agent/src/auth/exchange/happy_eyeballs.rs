@@ -12,14 +12,14 @@ use tokio::{
 const DELAY: Duration = Duration::from_millis(250);
 
 /// The largest number of addresses of one name that are tried.
-const MOST: usize = 16;
+const MOST_ADDRESSES: usize = 16;
 
-/// A turn, which one attempt at a time may have.
+/// A permit, which one attempt at a time may have.
 #[derive(Clone, Default)]
-pub(super) struct Turn(Arc<Mutex<()>>);
+pub(super) struct AttemptPermit(Arc<Mutex<()>>);
 
-impl Turn {
-    /// Waits until no other attempt has the turn. The attempt that has it has found a server that listens, so no
+impl AttemptPermit {
+    /// Waits until no other attempt has the permit. The attempt that has it has found a server that listens, so no
     /// further attempt begins.
     pub(super) async fn take(self) -> OwnedMutexGuard<()> {
         self.0.lock_owned().await
@@ -36,18 +36,18 @@ impl Turn {
 /// If no attempt succeeds: the errors of all attempts, in the order in which they failed.
 pub(super) async fn first<T, E, F>(
     addresses: &[IpAddr],
-    attempt: impl Fn(IpAddr, Turn) -> F,
+    attempt: impl Fn(IpAddr, AttemptPermit) -> F,
 ) -> Result<T, Vec<E>>
 where
     F: Future<Output = Result<T, E>> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
 {
-    let mut waiting = ntp::alternate_families(addresses).into_iter().take(MOST).peekable();
-    let (turn, mut attempts, mut errors) = (Turn::default(), JoinSet::new(), Vec::new());
+    let mut waiting = ntp::alternate_families(addresses).into_iter().take(MOST_ADDRESSES).peekable();
+    let (permit, mut attempts, mut errors) = (AttemptPermit::default(), JoinSet::new(), Vec::new());
     loop {
         if let Some(address) = waiting.next() {
-            attempts.spawn(attempt(address, turn.clone()));
+            attempts.spawn(attempt(address, permit.clone()));
         }
         loop {
             let more = waiting.peek().is_some();
@@ -60,7 +60,7 @@ where
                     None if more => break,
                     None => return Err(errors),
                 },
-                () = time::sleep(DELAY), if more => if !turn.is_taken() { break },
+                () = time::sleep(DELAY), if more => if !permit.is_taken() { break },
             }
         }
     }
@@ -96,7 +96,7 @@ mod tests {
         let begun = Arc::new(Std::new(Vec::new()));
         let elapsed = move || begin.elapsed().as_millis();
         let addresses: Vec<IpAddr> = fates.iter().map(|(address, _)| address.parse().unwrap()).collect();
-        let attempt = |address: IpAddr, turn: Turn| {
+        let attempt = |address: IpAddr, permit: AttemptPermit| {
             begun.lock().unwrap().push((address.to_string(), elapsed()));
             let fate = fates.iter().find(|(text, _)| text.parse() == Ok(address)).unwrap().1;
             let wait = |millis| time::sleep(Duration::from_millis(millis));
@@ -106,7 +106,7 @@ mod tests {
                     Fate::Fails(after) => wait(after).await,
                     Fate::Talks(connect, talk, good) => {
                         wait(connect).await;
-                        let _turn = turn.take().await;
+                        let _permit = permit.take().await;
                         wait(talk).await;
                         if good {
                             return Ok(address);
@@ -157,7 +157,7 @@ mod tests {
         let fates = [("192.0.2.1", Fate::Talks(1, 500, true)), ("192.0.2.2", Fate::Talks(1, 1, true))];
         let (outcome, tried, _) = race(&fates);
         assert_eq!((outcome, tried.len()), (Ok("192.0.2.1".parse().unwrap()), 1));
-        // If the attempt with the turn fails, the next one gets the turn.
+        // If the attempt with the permit fails, the next one gets the permit.
         let fates = [("192.0.2.1", Fate::Talks(1, 500, false)), ("192.0.2.2", Fate::Talks(1, 1, true))];
         let (outcome, tried, _) = race(&fates);
         assert_eq!(outcome, Ok("192.0.2.2".parse().unwrap()));

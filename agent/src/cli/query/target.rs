@@ -81,7 +81,7 @@ pub(super) fn first_answer<A>(
     addresses: &[SocketAddr],
     mut ask: impl FnMut(SocketAddr) -> Result<A, String>,
     mut tell: impl FnMut(SocketAddr, &str, SocketAddr),
-) -> Result<(SocketAddr, A), Silence> {
+) -> Result<(SocketAddr, A), NoReply> {
     const REQUESTS: usize = 4;
     let rounds = (REQUESTS / addresses.len().max(1)).max(1);
     let mut failures: Vec<(SocketAddr, String)> = Vec::new();
@@ -99,14 +99,14 @@ pub(super) fn first_answer<A>(
             }
         }
     }
-    Err(Silence(failures))
+    Err(NoReply(failures))
 }
 
 /// The addresses that did not answer, and why.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Silence(Vec<(SocketAddr, String)>);
+pub(crate) struct NoReply(Vec<(SocketAddr, String)>);
 
-impl fmt::Display for Silence {
+impl fmt::Display for NoReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, (address, why)) in self.0.iter().enumerate() {
             write!(f, "{}{address}: {why}", if n > 0 { "; " } else { "" })?;

@@ -9,68 +9,72 @@ use tracing::{info, warn};
 use crate::{
     clock,
     liveness::Liveness,
-    lock::{Lock, Taken, Waiting},
+    lock::{Lock, LockWaiter, TryLock},
     reload,
-    report::{Journal, ProfileStatus},
+    report::{ProfileStatus, Reporter},
 };
 
 /// A process that waits.
 #[derive(Debug)]
-pub(super) struct Patience {
-    waiting: Waiting,
-    told: Option<String>,
+pub(super) struct LockWait {
+    waiter: LockWaiter,
+    reported: Option<String>,
 }
 
 /// Whether this process may run.
 #[derive(Debug)]
-pub(super) enum Turn {
+pub(super) enum LockState {
     /// It may; without a lock if the state folder cannot have one.
     Ours(Option<Lock>),
     /// Another process must end first. It is named for a reader.
-    Wait(String),
+    Held(String),
 }
 
-impl Patience {
+impl LockWait {
     pub(super) fn new(state_directory: &Path) -> Self {
-        Self { waiting: Waiting::new(state_directory, "timesync-agent run"), told: None }
+        Self { waiter: LockWaiter::new(state_directory, "timesync-agent run"), reported: None }
     }
 
-    /// Looks once.
-    pub(super) fn look(&mut self) -> Turn {
-        match self.waiting.try_take() {
-            Ok(Taken::Ours(lock)) => {
-                if self.told.is_some() {
+    /// Tries once.
+    pub(super) fn check(&mut self) -> LockState {
+        match self.waiter.try_take() {
+            Ok(TryLock::Ours(lock)) => {
+                if self.reported.is_some() {
                     info!("It is this agent's turn");
                 }
-                Turn::Ours(Some(lock))
+                LockState::Ours(Some(lock))
             }
-            Ok(Taken::Theirs(holder)) => {
-                if self.told.as_ref() != Some(&holder) {
+            Ok(TryLock::Theirs(holder)) => {
+                if self.reported.as_ref() != Some(&holder) {
                     warn!(holder, "Another agent has the state folder; waiting until it ends");
-                    self.told = Some(holder.clone());
+                    self.reported = Some(holder.clone());
                 }
-                Turn::Wait(holder)
+                LockState::Held(holder)
             }
             // Another agent was seen before: one error does not mean that it has ended.
-            Err(error) if let Some(holder) = self.told.clone() => {
+            Err(error) if let Some(holder) = self.reported.clone() => {
                 warn!(%error, holder, "State folder cannot be locked; waiting on");
-                Turn::Wait(holder)
+                LockState::Held(holder)
             }
             Err(error) => {
                 warn!(%error, "State folder cannot be locked: nothing keeps two agents apart");
-                Turn::Ours(None)
+                LockState::Ours(None)
             }
         }
     }
 
-    /// Looks until this process may run; none if SIGTERM or SIGINT comes first. A waiting agent counts as alive, and
+    /// Waits until this process may run; none if SIGTERM or SIGINT comes first. A waiting agent counts as alive, and
     /// its report names the holder: an agent that a probe kills for waiting would only wait again.
-    pub(super) async fn keep(mut self, journal: &Arc<Journal>, liveness: &Liveness) -> Option<Option<Lock>> {
+    pub(super) async fn wait(
+        mut self,
+        reporter: &Arc<Reporter>,
+        liveness: &Liveness,
+    ) -> Option<Option<Lock>> {
         loop {
-            match self.look() {
-                Turn::Ours(lock) => return Some(lock),
-                Turn::Wait(_) if signal::stop_requested() => return None,
-                Turn::Wait(holder) => journal.profile(clock::now().wall, waits_for(&holder), None),
+            match self.check() {
+                LockState::Ours(lock) => return Some(lock),
+                LockState::Held(_) if signal::stop_requested() => return None,
+                LockState::Held(holder) => reporter.profile(clock::now().wall, waits_for(&holder), None),
             }
             liveness.mark();
             time::sleep(reload::INTERVAL).await;

@@ -4,29 +4,29 @@ use std::{collections::VecDeque, net::SocketAddr};
 use ntp::{Action, Clocks, Event, Pause, RequestId, SendError, SourceId, Transition, packet::Header};
 use tracing::{debug, error, info, warn};
 
-use super::Rim;
+use super::Driver;
 use crate::{report, resolve, send_error::send_error};
 
 /// An action, and the clock reading of the moment at which the engine wanted it. Earlier actions may take long, and the
 /// engine may be called again in the meantime.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct TimedAction {
     action: Action,
     /// CLOCK_MONOTONIC_RAW.
     raw: i64,
 }
 
 /// The actions that an engine with these `clocks` wants.
-pub(super) fn wanted(actions: Vec<Action>, clocks: Clocks) -> Vec<Wanted> {
-    actions.into_iter().map(|action| Wanted { action, raw: clocks.raw }).collect()
+pub(super) fn timed(actions: Vec<Action>, clocks: Clocks) -> Vec<TimedAction> {
+    actions.into_iter().map(|action| TimedAction { action, raw: clocks.raw }).collect()
 }
 
-impl Rim {
+impl Driver {
     /// Carries out actions in their order. Actions that follow from their outcomes come after them.
-    pub(super) fn carry_out(&mut self, actions: Vec<Wanted>) {
-        let mut open: VecDeque<Wanted> = actions.into();
+    pub(super) fn carry_out(&mut self, actions: Vec<TimedAction>) {
+        let mut open: VecDeque<TimedAction> = actions.into();
         let mut jumped = None;
-        while let Some(Wanted { action, raw }) = open.pop_front() {
+        while let Some(TimedAction { action, raw }) = open.pop_front() {
             match action {
                 action if !self.permits(&action) => {}
                 Action::Resolve { source, host } => open.extend(self.resolve(source, host)),
@@ -49,7 +49,7 @@ impl Rim {
                     self.state.save_samples(samples, Clocks { now: at, raw });
                 }
                 // The following actions are only valid after the step.
-                Action::SaveBoot(boot) if !self.count(boot) => return self.begin_anew(),
+                Action::SaveBoot(boot) if !self.count(boot) => return self.restart_engine(),
                 Action::SaveBoot(_) => {}
                 Action::Announce(transition) => {
                     if let Transition::ExternalStep { by, .. } = transition {
@@ -66,17 +66,17 @@ impl Rim {
 
     pub(super) fn announce(&mut self, transition: Transition) {
         let lost = transition == Transition::UpstreamsUnreachable;
-        let view = if lost { self.view() } else { None };
+        let view = if lost { self.snapshot() } else { None };
         log(&transition, &view.as_ref().map(report::reasons).unwrap_or_default());
         self.announced.push(transition);
     }
 
     pub(super) fn close(&mut self, request: RequestId) {
         self.requests.close(request);
-        self.proofs.close(request);
+        self.authenticator.close(request);
     }
 
-    fn resolve(&mut self, source: SourceId, host: String) -> Vec<Wanted> {
+    fn resolve(&mut self, source: SourceId, host: String) -> Vec<TimedAction> {
         if let Some(wanted) = self.exchange(source, &host) {
             return wanted;
         }
@@ -85,13 +85,13 @@ impl Rim {
             return Vec::new();
         }
         match resolve::look_up(&host) {
-            Ok(addresses) => self.tell(Event::Resolved { source, addresses: &addresses }),
-            Err(why) => self.tell(Event::Unresolved { source, why: &why.to_string() }),
+            Ok(addresses) => self.notify_engine(Event::Resolved { source, addresses: &addresses }),
+            Err(why) => self.notify_engine(Event::Unresolved { source, why: &why.to_string() }),
         }
     }
 
     /// Compares a device with the system clock, and passes the result to the engine.
-    fn read(&mut self, request: RequestId, path: &str) -> Vec<Wanted> {
+    fn read(&mut self, request: RequestId, path: &str) -> Vec<TimedAction> {
         let event = match self.devices.read(path) {
             Some(reading) => Event::Measured {
                 request,
@@ -103,11 +103,17 @@ impl Rim {
             // The device has logged the reason itself.
             None => Event::SendFailed { request, why: SendError::Other(0) },
         };
-        self.tell(event)
+        self.notify_engine(event)
     }
 
     /// Sends a request from a new port, and passes the result to the engine.
-    fn send(&mut self, request: RequestId, source: SourceId, to: SocketAddr, header: Header) -> Vec<Wanted> {
+    fn send(
+        &mut self,
+        request: RequestId,
+        source: SourceId,
+        to: SocketAddr,
+        header: Header,
+    ) -> Vec<TimedAction> {
         let (cookie, datagram) = match self.prove(request, source, header) {
             Ok(proven) => proven,
             Err(wanted) => return wanted,
@@ -119,7 +125,7 @@ impl Rim {
                 Event::SendFailed { request, why: send_error(error, to) }
             }
         };
-        self.tell(event)
+        self.notify_engine(event)
     }
 }
 

@@ -6,23 +6,23 @@ use ntp::{Event, Mono, OwnAddresses, OwnPorts};
 use sys::interface::InterfaceAddress;
 use tracing::debug;
 
-use super::Rim;
-use crate::loop_detector::Itself;
+use super::Driver;
+use crate::loop_detector::LoopDetector;
 
 /// What is known of this node's addresses.
-pub(super) struct Own {
-    pub(super) itself: Arc<Itself>,
+pub(super) struct NodeAddresses {
+    pub(super) loop_detector: Arc<LoopDetector>,
     addresses: Vec<IpAddr>,
     /// The addresses of bridges: docker0, cni0, virbr0. Many nodes have the same ones.
     bridges: Vec<IpAddr>,
     /// The addresses and ports that the engine knows; none if it knows nothing yet.
-    told: Option<(OwnAddresses, OwnPorts)>,
+    reported: Option<(OwnAddresses, OwnPorts)>,
     /// When the interfaces must be read again.
     next: Mono,
 }
 
 /// A new address is known after this time, seconds. Until then, answers from it are recognised as this node's own by
-/// `itself`.
+/// `loop_detector`.
 const INTERVAL: f64 = 5.0;
 
 /// The interval is at least this many times the duration of a reading. It takes 50 us on most nodes, and milliseconds
@@ -33,14 +33,20 @@ const SHARE: f64 = 1000.0;
 /// one of them reaches the Service's pods.
 const SERVICES: &str = "kube-ipvs0";
 
-impl Own {
-    pub(super) fn new(itself: Arc<Itself>) -> Self {
-        Self { itself, addresses: Vec::new(), bridges: Vec::new(), told: None, next: Mono(i64::MIN) }
+impl NodeAddresses {
+    pub(super) fn new(loop_detector: Arc<LoopDetector>) -> Self {
+        Self {
+            loop_detector,
+            addresses: Vec::new(),
+            bridges: Vec::new(),
+            reported: None,
+            next: Mono(i64::MIN),
+        }
     }
 
     /// Forgets what the engine knows, since a new engine knows nothing.
     pub(super) fn forget(&mut self) {
-        self.told = None;
+        self.reported = None;
     }
 
     fn read(&mut self, now: Mono) {
@@ -63,29 +69,29 @@ fn is_bridge(found: &InterfaceAddress) -> bool {
     Path::new("/sys/class/net").join(&found.interface).join("bridge").exists()
 }
 
-impl Rim {
+impl Driver {
     /// Reads this node's addresses if that is due. Informs the engine if they, or the server's ports, have changed. If
     /// no time is served, does nothing.
-    pub(super) fn know_itself(&mut self) {
+    pub(super) fn update_own_addresses(&mut self) {
         if self.engine.is_none() {
             return;
         }
         let now = self.clock.now().mono;
-        let ports = self.own.itself.ports();
+        let ports = self.own.loop_detector.ports();
         let due = ports != OwnPorts::default() && self.own.next <= now;
-        if !due && self.own.told.as_ref().is_some_and(|(_, told)| *told == ports) {
+        if !due && self.own.reported.as_ref().is_some_and(|(_, reported)| *reported == ports) {
             return;
         }
         if due {
             self.own.read(now);
         }
-        let Own { addresses, bridges, .. } = &self.own;
+        let NodeAddresses { addresses, bridges, .. } = &self.own;
         let own = OwnAddresses::new(addresses.iter().copied(), ports);
-        let told = (own.shared_by_many(bridges.iter().copied()), ports);
-        if self.own.told.as_ref() != Some(&told) {
+        let reported = (own.shared_by_many(bridges.iter().copied()), ports);
+        if self.own.reported.as_ref() != Some(&reported) {
             debug!(?ports, addresses = self.own.addresses.len(), "This node's own addresses and ports");
-            self.handle(Event::OwnAddresses(&told.0));
-            self.own.told = Some(told);
+            self.handle(Event::OwnAddresses(&reported.0));
+            self.own.reported = Some(reported);
         }
     }
 }

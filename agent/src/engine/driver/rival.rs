@@ -1,11 +1,11 @@
 //! Detects other processes that write the clock. The kernel's state is read before each call of the engine, which may
-//! lead to a write and is due once a second. While another process steers, the engine only observes. Its orders do not
-//! change.
+//! lead to a write and is due once a second. While another process steers, the engine only observes. Its configuration
+//! does not change.
 use std::sync::Arc;
 
 use ntp::{Action, Mode, Rival, Stance, Transition};
 
-use super::Rim;
+use super::Driver;
 use crate::{clock, suspects::Suspects};
 
 /// What is known of other processes.
@@ -14,7 +14,7 @@ pub(super) struct Rivals {
     suspects: Arc<Suspects>,
 }
 
-impl Rim {
+impl Driver {
     /// From now on, looks for other processes that steer the clock; `suspects` knows whether such programs run.
     pub(in crate::engine) fn watch_for_rivals(&mut self, suspects: Arc<Suspects>) {
         self.rivals = Some(Rivals { rival: Rival::default(), suspects });
@@ -22,8 +22,8 @@ impl Rim {
 
     /// The configuration in force.
     pub(super) fn in_force(&self) -> Option<ntp::Config> {
-        let orders = self.orders.as_ref()?;
-        Some(self.rivals.as_ref().map_or_else(|| orders.clone(), |watch| watch.rival.in_force(orders)))
+        let desired = self.desired.as_ref()?;
+        Some(self.rivals.as_ref().map_or_else(|| desired.clone(), |watch| watch.rival.in_force(desired)))
     }
 
     /// Returns true if this action may be carried out.
@@ -33,7 +33,7 @@ impl Rim {
 
     /// What is known of other processes, if the agent is to steer. An agent that only observes ignores them.
     fn rivals(&mut self) -> Option<&mut Rivals> {
-        let ordered = self.orders.as_ref().is_some_and(|orders| orders.mode == Mode::Discipline);
+        let ordered = self.desired.as_ref().is_some_and(|desired| desired.mode == Mode::Discipline);
         self.rivals.as_mut().filter(|_| ordered)
     }
 
@@ -43,14 +43,14 @@ impl Rim {
         let Some(watch) = self.rivals() else { return };
         let Some(kernel) = clock::kernel() else { return };
         let stance = watch.rival.look(kernel, &written, watch.suspects.steer(), now);
-        self.take_stance(stance);
+        self.apply_stance(stance);
     }
 
     /// Records a step of the clock by another process.
     pub(super) fn stepped_by_another(&mut self, by: f64) {
         let now = self.clock.now().mono;
         let stance = self.rivals().and_then(|watch| watch.rival.stepped(by, now));
-        self.take_stance(stance);
+        self.apply_stance(stance);
     }
 
     /// Forgets other processes: the agent steers no more.
@@ -63,13 +63,13 @@ impl Rim {
         }
     }
 
-    fn take_stance(&mut self, stance: Option<Stance>) {
+    fn apply_stance(&mut self, stance: Option<Stance>) {
         let Some(stance) = stance else { return };
         self.announce(match stance {
             Stance::Back(foreign) => Transition::Conflict(foreign),
             Stance::Alone => Transition::ConflictEnded,
         });
-        self.obey();
+        self.apply_config();
         if matches!(stance, Stance::Back(_)) {
             self.clock.let_go();
             if let Some(watch) = &mut self.rivals {

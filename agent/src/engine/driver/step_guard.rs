@@ -4,11 +4,11 @@
 use ntp::{BootState, Config};
 use tracing::{info, warn};
 
-use super::Rim;
+use super::Driver;
 
-impl Rim {
+impl Driver {
     /// Checks, before an engine reads a clock that it could step, whether the count can be saved.
-    pub(super) fn look_at_guard(&mut self) {
+    pub(super) fn check_guard(&mut self) {
         let guarded = self.state.save_boot(self.boot);
         self.set_unguarded(!guarded);
     }
@@ -31,24 +31,24 @@ impl Rim {
     }
 
     /// Starts a new engine, which reads the clock again: the former one has counted a step that is not made.
-    pub(super) fn begin_anew(&mut self) {
+    pub(super) fn restart_engine(&mut self) {
         self.engine = None;
         self.requests.close_all();
         self.devices.close();
-        self.proofs.keep(|_| false);
+        self.authenticator.keep(|_| false);
         self.epoch += 1;
-        self.obey();
+        self.apply_config();
     }
 
     /// Allows steps again when their count is saved.
-    pub(super) fn mind_guard(&mut self) {
+    pub(super) fn retry_guard(&mut self) {
         if !self.unguarded {
             return;
         }
         self.state.retry();
         if self.state.boot_is_saved() {
             self.set_unguarded(false);
-            self.obey();
+            self.apply_config();
         }
     }
 

@@ -64,9 +64,9 @@ impl<'a> Access for &'a FakeChip {
 #[test]
 fn an_edge_is_found_where_the_second_begins() {
     let chip = FakeChip::new(-3_600_250_000_000, 0);
-    let mut rhythm = None;
+    let mut prediction = None;
     for _ in 0..2 {
-        let edge = next(&&chip, &mut rhythm).unwrap();
+        let edge = next(&&chip, &mut prediction).unwrap();
         let error = edge.shown as f64 - (edge.at - Wall(0)) + 3_600.25;
         // The reading can only be late, and states its lateness.
         assert!(error <= 1e-6 && error >= -edge.late.as_secs_f64() - 1e-3, "{error} {edge:?}");
@@ -173,8 +173,8 @@ impl<'a> Access for &'a Virtual {
 }
 
 #[track_caller]
-fn read(device: &Virtual, rhythm: &mut Option<Rhythm>) {
-    let edge = next(&device, rhythm).unwrap();
+fn read(device: &Virtual, prediction: &mut Option<EdgePrediction>) {
+    let edge = next(&device, prediction).unwrap();
     let error = edge.shown as f64 - (edge.at - Wall(0)) - device.ahead();
     assert!((-1.5e-3..=1e-6).contains(&error), "{error} {edge:?}");
 }
@@ -182,8 +182,8 @@ fn read(device: &Virtual, rhythm: &mut Option<Rhythm>) {
 /// The fraction of an hour in which the chip is open, if it is read every minute.
 fn share(drift: f64, kernel_writes: bool) -> f64 {
     let device = Virtual::new(0.3, drift);
-    let mut rhythm = None;
-    read(&device, &mut rhythm);
+    let mut prediction = None;
+    read(&device, &mut prediction);
     let first = device.open.replace(0.0);
     assert!(first < 0.060, "found in {first} s");
     let (begin, mut written) = (device.now.get(), device.now.get());
@@ -193,7 +193,7 @@ fn share(drift: f64, kernel_writes: bool) -> f64 {
             written = device.now.get();
             device.set.set((0.0, written));
         }
-        read(&device, &mut rhythm);
+        read(&device, &mut prediction);
     }
     device.open.get() / (device.now.get() - begin)
 }
@@ -211,18 +211,18 @@ fn the_chip_is_open_for_less_than_a_thousandth_of_the_time() {
 #[test]
 fn who_has_it_is_waited_for_and_not_for_ever() {
     let mut device = Virtual::new(0.3, 10e-6);
-    let mut rhythm = None;
+    let mut prediction = None;
     device.held = vec![(999.0, 1_004.0)];
-    read(&device, &mut rhythm);
+    read(&device, &mut prediction);
     assert_eq!(device.told.get(), 1);
     // The other program has it while the edge is due.
     device.held = vec![(1_000.0, device.now.get() + 61.5)];
     device.pass(60.0);
-    read(&device, &mut rhythm);
+    read(&device, &mut prediction);
     // From time to time, like a program that reads it in a loop.
     let begin = device.now.get();
     device.held = (0..200).map(|n| (begin + f64::from(n) * 0.1, begin + f64::from(n) * 0.1 + 0.03)).collect();
-    read(&device, &mut rhythm);
+    read(&device, &mut prediction);
     device.held = vec![(0.0, 1e9)];
     let begin = device.now.get();
     assert!(matches!(next(&&device, &mut None), Err(Error::InUse(None))));

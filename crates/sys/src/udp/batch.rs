@@ -58,10 +58,13 @@ impl<const ROOM: usize> Inbox<ROOM> {
         let header = self.messages.headers[..self.filled].get(place)?;
         let slot = &self.messages.slots[place];
         let from = address::decode(&slot.name)?;
-        let told = slot.control.read(&header.msg_hdr);
+        let ancillary = slot.control.read(&header.msg_hdr);
         let len = (header.msg_len as usize).min(ROOM);
-        let at_ns = told.stamp_ns.unwrap_or(self.read_at_ns);
-        Some((Received { len, from, local: told.local, to_group: told.to_group, at_ns }, &slot.octets[..len]))
+        let at_ns = ancillary.stamp_ns.unwrap_or(self.read_at_ns);
+        Some((
+            Received { len, from, local: ancillary.local, to_group: ancillary.to_group, at_ns },
+            &slot.octets[..len],
+        ))
     }
 }
 

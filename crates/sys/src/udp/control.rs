@@ -12,7 +12,7 @@ pub(super) struct Buffer([u8; 256]);
 
 /// What the control messages of a received datagram say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct AncillaryData {
     /// When it came, nanoseconds of CLOCK_REALTIME.
     pub(super) stamp_ns: Option<i64>,
     /// The local address that it came to.
@@ -33,8 +33,8 @@ impl Buffer {
     }
 
     /// The control messages that came with `message`, which was received with this buffer.
-    pub(super) fn read(&self, message: &libc::msghdr) -> Told {
-        let mut told = Told::default();
+    pub(super) fn read(&self, message: &libc::msghdr) -> AncillaryData {
+        let mut ancillary = AncillaryData::default();
         debug_assert!(ptr::eq(message.msg_control.cast(), self.0.as_ptr()));
         // SAFETY: the kernel filled msg_controllen octets of this buffer with a chain of control messages; the CMSG
         // functions stay within it, and each message is only read as what its level and type say that it is. The
@@ -49,29 +49,29 @@ impl Buffer {
                         // Three timestamps: software, unused, hardware. Only the first was asked for.
                         let stamp = data.cast::<libc::timespec>().read_unaligned();
                         let nanos = stamp.tv_sec * 1_000_000_000 + stamp.tv_nsec;
-                        told.stamp_ns = Some(nanos).filter(|&nanos| nanos != 0);
+                        ancillary.stamp_ns = Some(nanos).filter(|&nanos| nanos != 0);
                     }
                     (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS) if len >= size_of::<libc::timespec>() => {
                         let stamp = data.cast::<libc::timespec>().read_unaligned();
-                        told.stamp_ns = Some(stamp.tv_sec * 1_000_000_000 + stamp.tv_nsec);
+                        ancillary.stamp_ns = Some(stamp.tv_sec * 1_000_000_000 + stamp.tv_nsec);
                     }
                     (libc::IPPROTO_IP, libc::IP_PKTINFO) if len >= size_of::<libc::in_pktinfo>() => {
                         let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                        told.local = local_of(info).map(IpAddr::V4);
-                        told.to_group = is_to_group(info);
+                        ancillary.local = local_of(info).map(IpAddr::V4);
+                        ancillary.to_group = is_to_group(info);
                     }
                     (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if len >= size_of::<libc::in6_pktinfo>() => {
                         let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
                         let to = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                        told.local = Some(to.into());
-                        told.to_group = to.is_multicast();
+                        ancillary.local = Some(to.into());
+                        ancillary.to_group = to.is_multicast();
                     }
                     _ => {}
                 }
                 header = libc::CMSG_NXTHDR(message, header);
             }
         }
-        told
+        ancillary
     }
 
     /// Makes `message` be sent from `local`, with this buffer, which must outlive the call.

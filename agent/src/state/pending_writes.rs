@@ -8,15 +8,15 @@ use std::{
 
 use tracing::{debug, info, warn};
 
-use super::{Error, Form};
+use super::{Error, FileOptions};
 
 /// Files that wait until the disk accepts them.
 #[derive(Debug, Default)]
-pub(super) struct Unsaved(Mutex<Files>);
+pub(super) struct PendingWrites(Mutex<Files>);
 
 #[derive(Debug, Default)]
 struct Files {
-    waiting: BTreeMap<String, (String, Form)>,
+    waiting: BTreeMap<String, (String, FileOptions)>,
     /// Why the first of them could not be written.
     trouble: Option<String>,
     tried: Option<Instant>,
@@ -25,7 +25,7 @@ struct Files {
 /// Pause between two tries of the same files.
 const PAUSE: Duration = Duration::from_secs(10);
 
-impl Unsaved {
+impl PendingWrites {
     /// Records that a file was written, or is not wanted any more.
     pub(super) fn saved(&self, name: &str) {
         let mut files = self.files();
@@ -36,10 +36,10 @@ impl Unsaved {
     }
 
     /// Records that a file could not be written with this text.
-    pub(super) fn failed(&self, name: &str, text: &str, form: Form, error: &Error) {
+    pub(super) fn failed(&self, name: &str, text: &str, options: FileOptions, error: &Error) {
         let mut files = self.files();
         files.tried = Some(Instant::now());
-        files.waiting.insert(name.to_owned(), (text.to_owned(), form));
+        files.waiting.insert(name.to_owned(), (text.to_owned(), options));
         if files.trouble.is_some() {
             debug!(%error, "State not saved");
             return;
@@ -64,13 +64,13 @@ impl Unsaved {
     }
 
     /// The files to be tried at `now`; none if they were tried just before.
-    pub(super) fn due(&self, now: Instant) -> Vec<(String, String, Form)> {
+    pub(super) fn due(&self, now: Instant) -> Vec<(String, String, FileOptions)> {
         let mut files = self.files();
         if files.tried.is_some_and(|tried| now.saturating_duration_since(tried) < PAUSE) {
             return Vec::new();
         }
         files.tried = Some(now);
-        files.waiting.iter().map(|(name, (text, form))| (name.clone(), text.clone(), *form)).collect()
+        files.waiting.iter().map(|(name, (text, options))| (name.clone(), text.clone(), *options)).collect()
     }
 
     // The value is valid at every moment, even after a thread panicked with the lock held.
