@@ -17,7 +17,7 @@ use tracing::info;
 use crate::{
     facts::AgentPod,
     fetch::{CONFIG_MAP, Profiles},
-    keys::{self, Content, Data},
+    keys::{self, Data, SecretValue},
     term::{Term, WriteError},
 };
 
@@ -51,7 +51,7 @@ impl Target {
         }
         let version = written.resource_version();
         let held = written.data.unwrap_or_default().into_iter();
-        Ok((held.map(|(file, data)| (file, Content(data))).collect(), version))
+        Ok((held.map(|(file, data)| (file, SecretValue(data))).collect(), version))
     }
 
     /// Writes the profiles over the given version of the ConfigMap. Returns its content after the write.

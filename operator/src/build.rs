@@ -15,7 +15,7 @@ use crate::{
     keys::{self, Data, Secrets},
     plan::{Choice, Planned, plan},
     translate::FieldError,
-    validate::{Policy, Refusal, Validated},
+    validate::{Policy, PolicyError, Validated},
 };
 
 /// The desired content of the cluster.
@@ -30,18 +30,18 @@ pub(crate) struct Prepared {
     /// The profile's name for each policy that nodes can be given, by the policy's name.
     rendered: BTreeMap<String, ProfileName>,
     /// Texts that were made, or that the ConfigMap held. From these, a key that was deleted by hand is written again.
-    texts: BTreeMap<ProfileName, Text>,
+    texts: BTreeMap<ProfileName, ProfileText>,
     /// Profiles for which there is no room, and where there is none.
     no_room: BTreeMap<ProfileName, &'static str>,
-    rules: Vec<Rule>,
-    room: Room,
+    rules: Vec<AssignmentRule>,
+    size_limit: SizeLimit,
 }
 
 /// Octets of profiles, and of keys, that are stored at most; tests have less.
 #[derive(Clone, Copy, Debug)]
-struct Room(usize);
+struct SizeLimit(usize);
 
-impl Default for Room {
+impl Default for SizeLimit {
     fn default() -> Self {
         Self(MOST_DATA)
     }
@@ -78,14 +78,14 @@ impl PreparedNode {
 /// A profile's text, and the files that it names. If the text cannot be read, because another version wrote it, its
 /// files are not known, and the set is empty.
 #[derive(Debug)]
-struct Text {
+struct ProfileText {
     text: String,
     files: BTreeSet<String>,
 }
 
 /// Which nodes each policy selects, and what they get. While this does not change, no node's plan changes either.
 #[derive(Debug, PartialEq, Eq)]
-struct Rule {
+struct AssignmentRule {
     policy: String,
     selector: Option<String>,
     profile: Option<ProfileName>,
@@ -94,7 +94,7 @@ struct Rule {
 
 /// The desired content of the ConfigMap and of the Secret.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Content {
+pub(crate) struct DesiredContent {
     /// Keys of the ConfigMap, each with a profile's text.
     pub(crate) profiles: BTreeMap<String, String>,
     /// Files, each a key of the Secret.
@@ -118,7 +118,7 @@ impl Prepared {
         for (key, text) in &self.held.data {
             // Ignores a text whose name or hash does not match: it was written by hand.
             if let Some(name) = ProfileName::from_key(key).filter(|name| name.names(text)) {
-                self.texts.entry(name).or_insert_with(|| Text::of(text.clone()));
+                self.texts.entry(name).or_insert_with(|| ProfileText::of(text.clone()));
             }
         }
         self.rendered.clear();
@@ -130,24 +130,24 @@ impl Prepared {
                     let name = ProfileName::of(&policy.name, &text);
                     if let Some(what) = self.no_room.get(&name) {
                         refused.insert(name, *what);
-                        policy.wish = Err(Refusal::NoRoom(what));
+                        policy.checked = Err(PolicyError::NoRoom(what));
                         continue;
                     }
                     self.rendered.insert(policy.name.clone(), name.clone());
-                    self.texts.entry(name).or_insert_with(|| Text::of(text));
+                    self.texts.entry(name).or_insert_with(|| ProfileText::of(text));
                 }
                 Err(error) => {
                     let why = format!("it cannot be written as TOML: {error}");
-                    policy.wish = Err(FieldError::new("spec", why).into());
+                    policy.checked = Err(FieldError::new("spec", why).into());
                 }
             }
         }
         self.no_room = refused;
-        self.judge_rules()
+        self.update_rules()
     }
 
-    fn judge_rules(&mut self) -> bool {
-        let rule = |policy: &Policy| Rule {
+    fn update_rules(&mut self) -> bool {
+        let rule = |policy: &Policy| AssignmentRule {
             policy: policy.name.clone(),
             selector: policy.selector.as_ref().map(ToString::to_string),
             profile: self.rendered.get(&policy.name).cloned(),
@@ -171,7 +171,7 @@ impl Prepared {
         let Planned { choice, lost } = plan(&self.policies, &facts.labels, &agents, &is_there);
         let wanted = match &choice {
             Choice::Nothing => Assignment::None,
-            Choice::Wish(policy) => {
+            Choice::Policy(policy) => {
                 self.rendered.get(policy).cloned().map_or(Assignment::None, Assignment::Profile)
             }
             Choice::LastGood(profile) => Assignment::Profile(profile.clone()),
@@ -183,7 +183,7 @@ impl Prepared {
     /// Returns what is to be stored: the profiles that nodes are to run, and those that an annotation or an agent still
     /// names (`reported`). Refuses policies for which there is no room, the newest first. The second value is true if
     /// the refusals changed: then the policies must be judged again.
-    pub(crate) fn content(&mut self, reported: &BTreeSet<ProfileName>) -> (Content, bool) {
+    pub(crate) fn content(&mut self, reported: &BTreeSet<ProfileName>) -> (DesiredContent, bool) {
         let named = self.named(reported);
         let mut content = self.hold(&named);
         let refused = self.refuse_without_room(&mut content);
@@ -208,9 +208,9 @@ impl Prepared {
         named
     }
 
-    fn hold(&self, named: &BTreeSet<ProfileName>) -> Content {
+    fn hold(&self, named: &BTreeSet<ProfileName>) -> DesiredContent {
         let texts = named.iter().filter_map(|name| Some((name, self.texts.get(name)?)));
-        let mut content = Content::default();
+        let mut content = DesiredContent::default();
         for (name, text) in texts {
             content.profiles.insert(name.key(), text.text.clone());
             for file in &text.files {
@@ -225,14 +225,14 @@ impl Prepared {
     /// If there is too little room, refuses the newest of the policies whose profile or keys are not stored yet, until
     /// the rest fits. If there is enough, takes back one refusal that would fit now. Returns true if a refusal changed.
     /// If a stored key grew beyond the room, its former value stays.
-    fn refuse_without_room(&mut self, content: &mut Content) -> bool {
-        let Room(room) = self.room;
+    fn refuse_without_room(&mut self, content: &mut DesiredContent) -> bool {
+        let SizeLimit(size_limit) = self.size_limit;
         let mut profiles: usize = content.profiles.iter().map(|(key, text)| key.len() + text.len()).sum();
         let mut keys: usize = content.keys.iter().map(|(file, data)| file.len() + data.0.0.len()).sum();
-        if profiles <= room && keys <= room {
+        if profiles <= size_limit && keys <= size_limit {
             let before = self.no_room.len();
             // With a margin of a tenth, so that the policy is not refused again at once.
-            let most = room / 10 * 9;
+            let most = size_limit / 10 * 9;
             let fits = |name: &&ProfileName| {
                 let Some(text) = self.texts.get(name) else { return true };
                 let new = text.files.iter().filter(|file| !content.keys.contains_key(*file));
@@ -254,9 +254,9 @@ impl Prepared {
             let new_files = text.files.iter().filter(|file| !self.secrets.held.contains_key(*file));
             let new_keys: usize =
                 new_files.filter_map(|file| content.keys.get(file)).map(|data| data.0.0.len()).sum();
-            if profiles > room && !self.held.data.contains_key(&name.key()) {
+            if profiles > size_limit && !self.held.data.contains_key(&name.key()) {
                 self.no_room.insert(name.clone(), "ConfigMap timesync-profiles");
-            } else if keys > room && new_keys > 0 {
+            } else if keys > size_limit && new_keys > 0 {
                 self.no_room.insert(name.clone(), "Secret timesync-keys");
             } else {
                 continue;
@@ -264,7 +264,7 @@ impl Prepared {
             profiles -= name.key().len() + text.text.len();
             keys = keys.saturating_sub(new_keys);
         }
-        if keys > room {
+        if keys > size_limit {
             for (file, held) in &self.secrets.held {
                 if let Some(data) = content.keys.get_mut(file) {
                     data.clone_from(held);
@@ -275,13 +275,13 @@ impl Prepared {
     }
 
     /// Returns true if the ConfigMap has to be written.
-    pub(crate) fn profiles_differ(&self, content: &Content) -> bool {
+    pub(crate) fn profiles_differ(&self, content: &DesiredContent) -> bool {
         let ours = self.held.data.iter().filter(|(key, _)| ProfileName::from_key(key).is_some());
         !ours.eq(content.profiles.iter())
     }
 
     /// The files whose content in the Secret differs from the desired one.
-    pub(crate) fn keys_that_differ(&self, content: &Content) -> BTreeSet<String> {
+    pub(crate) fn keys_that_differ(&self, content: &DesiredContent) -> BTreeSet<String> {
         let held = &self.secrets.held;
         let all = held.keys().chain(content.keys.keys());
         all.filter(|file| held.get(*file) != content.keys.get(*file)).cloned().collect()
@@ -337,7 +337,7 @@ impl Prepared {
     }
 }
 
-impl Text {
+impl ProfileText {
     fn of(text: String) -> Self {
         let files = toml::from_str::<Profile>(&text).map(|profile| keys::files(&profile)).unwrap_or_default();
         Self { text, files }
@@ -383,7 +383,7 @@ mod tests {
     /// What is prepared for a cluster that the operator sees for the first time.
     struct Built {
         prepared: Prepared,
-        content: Content,
+        content: DesiredContent,
     }
 
     impl Built {
@@ -417,11 +417,12 @@ mod tests {
         built_with(cluster, &BTreeMap::new(), &BTreeSet::new())
     }
 
-    /// Less than five small profiles take: the largest profile has some kB, so many would be needed to fill a ConfigMap.
-    const LITTLE_ROOM: Room = Room(MOST_DATA / 100);
+    /// Less than five small profiles take: the largest profile has some kB, so many would be needed to fill a
+    /// ConfigMap.
+    const SMALL_LIMIT: SizeLimit = SizeLimit(MOST_DATA / 100);
 
     fn built_in_little_room(cluster: Cluster) -> Built {
-        built_from(Prepared { room: LITTLE_ROOM, ..Prepared::default() }, cluster, &BTreeSet::new())
+        built_from(Prepared { size_limit: SMALL_LIMIT, ..Prepared::default() }, cluster, &BTreeSet::new())
     }
 
     fn built_with(
@@ -431,7 +432,7 @@ mod tests {
     ) -> Built {
         let mut prepared = Prepared::default();
         for (name, text) in known {
-            prepared.texts.insert(name.clone(), Text::of(text.clone()));
+            prepared.texts.insert(name.clone(), ProfileText::of(text.clone()));
         }
         built_from(prepared, cluster, reported)
     }
@@ -524,7 +525,7 @@ mod tests {
 
     /// Adds Secrets `name/key=text`, and the content of `timesync-keys`, `file=text`.
     fn with_secrets(mut cluster: Cluster, named: &[&str], held: &[&str]) -> Cluster {
-        let content = |text: &str| keys::Content(ByteString(text.as_bytes().to_vec()));
+        let content = |text: &str| keys::SecretValue(ByteString(text.as_bytes().to_vec()));
         for (place, text) in named.iter().map(|each| each.split_once('=').unwrap()) {
             let (name, key) = place.split_once('/').unwrap();
             let data =
@@ -537,7 +538,7 @@ mod tests {
     }
 
     fn held(built: &Built) -> Vec<String> {
-        let text = |(file, content): (&String, &keys::Content)| {
+        let text = |(file, content): (&String, &keys::SecretValue)| {
             format!("{file}={}", std::str::from_utf8(&content.0.0).unwrap())
         };
         built.content.keys.iter().map(text).collect()
@@ -588,7 +589,7 @@ mod tests {
         let serving = |tls: &[&str]| {
             let named = [&["s/k=one"], tls].concat();
             let mut fetched = with_secrets(fetched(Some(SERVING), None, &[]), &named, &[]);
-            fetched.fetched.secrets.cookie_keys = Some(keys::Content(ByteString(b"made".to_vec())));
+            fetched.fetched.secrets.cookie_keys = Some(keys::SecretValue(ByteString(b"made".to_vec())));
             built(fetched)
         };
         let prepared = serving(&["t/tls.crt=c", "t/tls.key=p", "t/ca.crt=x"]);
@@ -682,14 +683,14 @@ mod tests {
     #[test]
     fn the_newest_policy_is_refused_if_there_is_no_room() {
         let built = built_in_little_room(large(5, 2));
-        let accepted: Vec<_> = built.prepared.policies.iter().map(|policy| policy.wish.is_ok()).collect();
+        let accepted: Vec<_> = built.prepared.policies.iter().map(|policy| policy.checked.is_ok()).collect();
         let stored = built.content.profiles.len();
         assert!((2..5).contains(&stored), "{stored}");
         assert_eq!(accepted, (0..5).map(|index| index < stored).collect::<Vec<_>>());
-        let refusal = built.prepared.policies[4].wish.clone().unwrap_err();
+        let refusal = built.prepared.policies[4].checked.clone().unwrap_err();
         assert!(refusal.to_string().contains("ConfigMap timesync-profiles"), "{refusal}");
         assert_eq!(built.prepared.nodes["n4"].wanted, Assignment::None);
-        assert!(built.content.profiles.values().map(String::len).sum::<usize>() < LITTLE_ROOM.0);
+        assert!(built.content.profiles.values().map(String::len).sum::<usize>() < SMALL_LIMIT.0);
     }
 
     #[test]
@@ -707,10 +708,10 @@ mod tests {
             cluster.nodes.push((format!("n{index}"), vec![agent(&format!("n{index}"), None)]));
             let data =
                 cluster.fetched.secrets.named.entry("s".to_owned()).or_default().get_or_insert_default();
-            data.insert(format!("k{index}"), keys::Content(ByteString(vec![b'x'; 250_000])));
+            data.insert(format!("k{index}"), keys::SecretValue(ByteString(vec![b'x'; 250_000])));
         }
         let mut built = built(cluster.clone());
-        let accepted: Vec<_> = built.prepared.policies.iter().map(|policy| policy.wish.is_ok()).collect();
+        let accepted: Vec<_> = built.prepared.policies.iter().map(|policy| policy.checked.is_ok()).collect();
         assert_eq!(accepted, [true, true, true, false]);
         assert_eq!((built.content.keys.len(), built.content.profiles.len()), (3, 3));
         assert!(!built.prepared.content(&BTreeSet::new()).1, "and it stays so");
@@ -737,7 +738,7 @@ mod tests {
         assert_eq!((content.profiles.len(), again), (0, true));
         prepared.take(validate(fewer.clone()));
         assert_eq!(prepared.content(&BTreeSet::new()).0.profiles.len(), 1);
-        assert!(prepared.policies[0].wish.is_ok());
+        assert!(prepared.policies[0].checked.is_ok());
     }
 
     #[test]
@@ -746,6 +747,6 @@ mod tests {
         cluster.nodes.truncate(1);
         let built = built_in_little_room(cluster);
         assert_eq!(built.content.profiles.len(), 1);
-        assert!(built.prepared.policies.iter().all(|policy| policy.wish.is_ok()));
+        assert!(built.prepared.policies.iter().all(|policy| policy.checked.is_ok()));
     }
 }

@@ -7,19 +7,19 @@ use std::{
 
 use crate::{
     facts::{AgentPod, NodeFacts, is_older},
-    fetch::{Change, Seen},
-    node_clock::Known,
+    fetch::{Change, WatchEvent},
+    node_clock::StoredNodeClock,
 };
 
 /// The present nodes, agents and NodeClocks.
 #[derive(Debug, Default)]
-pub(crate) struct World {
+pub(crate) struct ClusterState {
     nodes: BTreeMap<String, Arc<NodeFacts>>,
     /// By the pod's name.
     pods: HashMap<String, Arc<AgentPod>>,
     /// By the node's name, the newest last. There are two for a moment during an update of the DaemonSet.
     agents: HashMap<String, Vec<Arc<AgentPod>>>,
-    node_clocks: HashMap<String, Arc<Known>>,
+    node_clocks: HashMap<String, Arc<StoredNodeClock>>,
     listed: Listed,
     changed: BTreeSet<String>,
     clocks_changed: BTreeSet<String>,
@@ -32,32 +32,32 @@ struct Listed {
     node_clocks: bool,
 }
 
-impl World {
+impl ClusterState {
     /// Takes a change from a watch.
     pub(crate) fn take(&mut self, change: Change) {
         match change {
-            Change::Node(Seen::All(all)) => {
+            Change::Node(WatchEvent::All(all)) => {
                 self.listed.nodes = true;
                 let gone = gone(self.nodes.keys(), &all);
                 gone.into_iter().for_each(|name| self.node(name, None));
                 all.into_iter().for_each(|(name, facts)| self.node(name, Some(facts)));
             }
-            Change::Node(Seen::One(name, facts)) => self.node(name, facts),
-            Change::Agent(Seen::All(all)) => {
+            Change::Node(WatchEvent::One(name, facts)) => self.node(name, facts),
+            Change::Agent(WatchEvent::All(all)) => {
                 self.listed.pods = true;
                 let gone = gone(self.pods.keys(), &all);
                 gone.into_iter().for_each(|name| self.pod(name, None));
                 // A list is taken whatever was seen before: a restored etcd has lower versions.
                 all.into_iter().for_each(|(name, pod)| self.take_pod(name, Some(pod)));
             }
-            Change::Agent(Seen::One(name, pod)) => self.pod(name, pod),
-            Change::NodeClock(Seen::All(all)) => {
+            Change::Agent(WatchEvent::One(name, pod)) => self.pod(name, pod),
+            Change::NodeClock(WatchEvent::All(all)) => {
                 self.listed.node_clocks = true;
                 let gone = gone(self.node_clocks.keys(), &all);
                 gone.into_iter().for_each(|name| self.node_clock(name, None));
                 all.into_iter().for_each(|(name, known)| self.take_node_clock(name, Some(known)));
             }
-            Change::NodeClock(Seen::One(name, known)) => self.node_clock(name, known),
+            Change::NodeClock(WatchEvent::One(name, known)) => self.node_clock(name, known),
         }
     }
 
@@ -81,7 +81,7 @@ impl World {
         self.pods.values()
     }
 
-    fn node_clock(&mut self, name: String, known: Option<Known>) {
+    fn node_clock(&mut self, name: String, known: Option<StoredNodeClock>) {
         let before = self.node_clocks.get(&name).zip(known.as_ref());
         // A watch may lag behind our own write.
         if before.is_none_or(|(before, known)| !is_older(known.version.as_deref(), before.version.as_deref()))
@@ -92,7 +92,7 @@ impl World {
 
     /// Takes a NodeClock that was written. If it existed when the write began and is not known any more, it was deleted
     /// in the meantime and is ignored.
-    pub(crate) fn wrote_node_clock(&mut self, name: String, known: Known, was_there: bool) {
+    pub(crate) fn wrote_node_clock(&mut self, name: String, known: StoredNodeClock, was_there: bool) {
         if !was_there || self.node_clocks.contains_key(&name) {
             self.node_clock(name, Some(known));
         }
@@ -101,11 +101,11 @@ impl World {
     /// Records that a write over the known version of a NodeClock failed. The next write names no version.
     pub(crate) fn doubt_node_clock(&mut self, name: &str) {
         if let Some(known) = self.node_clocks.get_mut(name) {
-            *known = Arc::new(Known { version: None, ..(**known).clone() });
+            *known = Arc::new(StoredNodeClock { version: None, ..(**known).clone() });
         }
     }
 
-    fn take_node_clock(&mut self, name: String, known: Option<Known>) {
+    fn take_node_clock(&mut self, name: String, known: Option<StoredNodeClock>) {
         let Some(known) = known else {
             if self.node_clocks.remove(&name).is_some() {
                 self.clocks_changed.insert(name);
@@ -120,12 +120,12 @@ impl World {
     }
 
     /// What is known of a node's NodeClock; none if there is no NodeClock.
-    pub(crate) fn known(&self, node: &str) -> Option<&Arc<Known>> {
+    pub(crate) fn known(&self, node: &str) -> Option<&Arc<StoredNodeClock>> {
         self.node_clocks.get(node)
     }
 
     /// What is known of all NodeClocks, by name.
-    pub(crate) fn all_known(&self) -> impl Iterator<Item = (&String, &Arc<Known>)> {
+    pub(crate) fn all_known(&self) -> impl Iterator<Item = (&String, &Arc<StoredNodeClock>)> {
         self.node_clocks.iter()
     }
 
@@ -222,61 +222,69 @@ mod tests {
 
     #[test]
     fn only_differences_count() {
-        let mut world = World::default();
+        let mut cluster = ClusterState::default();
         let nodes = |names: &[&str]| {
-            Change::Node(Seen::All(names.iter().map(|name| ((*name).to_owned(), facts(name))).collect()))
+            Change::Node(WatchEvent::All(
+                names.iter().map(|name| ((*name).to_owned(), facts(name))).collect(),
+            ))
         };
-        world.take(nodes(&["a", "b"]));
-        assert_eq!(world.changed().into_iter().collect::<Vec<_>>(), ["a", "b"]);
-        world.take(nodes(&["a", "b", "c"]));
-        assert_eq!(world.changed().into_iter().collect::<Vec<_>>(), ["c"]);
-        world.take(nodes(&["b", "c"]));
-        assert_eq!(world.changed().into_iter().collect::<Vec<_>>(), ["a"]);
-        world.take(Change::Node(Seen::One("b".to_owned(), Some(facts("b")))));
-        assert!(world.changed().is_empty());
-        assert!(!world.is_complete());
-        world.take(Change::Agent(Seen::All(vec![])));
-        world.take(Change::NodeClock(Seen::All(vec![])));
-        assert!(world.is_complete());
+        cluster.take(nodes(&["a", "b"]));
+        assert_eq!(cluster.changed().into_iter().collect::<Vec<_>>(), ["a", "b"]);
+        cluster.take(nodes(&["a", "b", "c"]));
+        assert_eq!(cluster.changed().into_iter().collect::<Vec<_>>(), ["c"]);
+        cluster.take(nodes(&["b", "c"]));
+        assert_eq!(cluster.changed().into_iter().collect::<Vec<_>>(), ["a"]);
+        cluster.take(Change::Node(WatchEvent::One("b".to_owned(), Some(facts("b")))));
+        assert!(cluster.changed().is_empty());
+        assert!(!cluster.is_complete());
+        cluster.take(Change::Agent(WatchEvent::All(vec![])));
+        cluster.take(Change::NodeClock(WatchEvent::All(vec![])));
+        assert!(cluster.is_complete());
     }
 
     #[test]
     fn agents_stand_with_their_node_the_newest_last() {
-        let mut world = World::default();
+        let mut cluster = ClusterState::default();
         let pod = |name: &str, node: &str, secs| {
             let mut pod = agent(node, None);
             pod.name = name.to_owned();
             pod.created = Some(k8s_openapi::jiff::Timestamp::from_second(secs).unwrap());
-            Change::Agent(Seen::One(name.to_owned(), Some(pod)))
+            Change::Agent(WatchEvent::One(name.to_owned(), Some(pod)))
         };
-        let names = |world: &World, node| {
-            world.agents(node).iter().map(|agent| agent.name.clone()).collect::<Vec<_>>()
+        let names = |cluster: &ClusterState, node| {
+            cluster.agents(node).iter().map(|agent| agent.name.clone()).collect::<Vec<_>>()
         };
-        world.take(pod("new", "n", 9));
-        world.take(pod("old", "n", 1));
-        assert_eq!(names(&world, "n"), ["old", "new"]);
-        world.changed();
-        world.take(pod("old", "other", 1));
-        assert_eq!((names(&world, "n"), names(&world, "other")), (vec!["new".into()], vec!["old".into()]));
-        assert_eq!(world.changed().into_iter().collect::<Vec<_>>(), ["n", "other"]);
-        world.take(Change::Agent(Seen::One("new".to_owned(), None)));
-        assert!(world.agents("n").is_empty() && world.agents.len() == 1);
+        cluster.take(pod("new", "n", 9));
+        cluster.take(pod("old", "n", 1));
+        assert_eq!(names(&cluster, "n"), ["old", "new"]);
+        cluster.changed();
+        cluster.take(pod("old", "other", 1));
+        assert_eq!(
+            (names(&cluster, "n"), names(&cluster, "other")),
+            (vec!["new".into()], vec!["old".into()])
+        );
+        assert_eq!(cluster.changed().into_iter().collect::<Vec<_>>(), ["n", "other"]);
+        cluster.take(Change::Agent(WatchEvent::One("new".to_owned(), None)));
+        assert!(cluster.agents("n").is_empty() && cluster.agents.len() == 1);
     }
 
     #[test]
     fn a_node_clock_that_says_the_same_is_no_change() {
-        let mut world = World::default();
-        let known =
-            |version: &str, facts| Known { version: Some(version.to_owned()), facts, ..Known::default() };
-        world.node_clock("n".to_owned(), Some(known("1", 7)));
-        assert_eq!(world.clocks_changed().len(), 1);
-        world.node_clock("n".to_owned(), Some(known("2", 7)));
-        assert!(world.clocks_changed().is_empty());
-        assert_eq!(world.known("n").unwrap().version.as_deref(), Some("2"));
-        world.node_clock("n".to_owned(), Some(known("1", 8)));
-        assert!(world.clocks_changed().is_empty(), "the watch lags behind");
-        world.node_clock("n".to_owned(), Some(known("3", 8)));
-        world.node_clock("n".to_owned(), None);
-        assert_eq!(world.clocks_changed().len(), 1);
+        let mut cluster = ClusterState::default();
+        let known = |version: &str, facts| StoredNodeClock {
+            version: Some(version.to_owned()),
+            facts,
+            ..StoredNodeClock::default()
+        };
+        cluster.node_clock("n".to_owned(), Some(known("1", 7)));
+        assert_eq!(cluster.clocks_changed().len(), 1);
+        cluster.node_clock("n".to_owned(), Some(known("2", 7)));
+        assert!(cluster.clocks_changed().is_empty());
+        assert_eq!(cluster.known("n").unwrap().version.as_deref(), Some("2"));
+        cluster.node_clock("n".to_owned(), Some(known("1", 8)));
+        assert!(cluster.clocks_changed().is_empty(), "the watch lags behind");
+        cluster.node_clock("n".to_owned(), Some(known("3", 8)));
+        cluster.node_clock("n".to_owned(), None);
+        assert_eq!(cluster.clocks_changed().len(), 1);
     }
 }

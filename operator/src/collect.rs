@@ -20,7 +20,7 @@ use channel::Channel;
 
 /// An agent's report, or why there is none.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct PollResult {
     pub(crate) node: String,
     pub(crate) pod: String,
     pub(crate) result: Result<Box<Report>, Failure>,
@@ -106,12 +106,12 @@ impl Failure {
 pub(crate) struct Collector {
     polls: HashMap<String, ((String, u16), AbortHandle)>,
     tokens: Arc<TokenFile>,
-    answers: Sender<Answer>,
+    answers: Sender<PollResult>,
 }
 
 impl Collector {
     /// Starts without polls; answers will go to `answers`.
-    pub(crate) fn new(token_file: PathBuf, answers: Sender<Answer>) -> Self {
+    pub(crate) fn new(token_file: PathBuf, answers: Sender<PollResult>) -> Self {
         Self { polls: HashMap::new(), tokens: Arc::new(TokenFile::new(token_file)), answers }
     }
 
@@ -154,7 +154,7 @@ struct Poll {
     pod: String,
     address: (String, u16),
     tokens: Arc<TokenFile>,
-    answers: Sender<Answer>,
+    answers: Sender<PollResult>,
 }
 
 /// An agent that has many changes, or that does not hold its answer, must not take all of the operator's time.
@@ -198,7 +198,7 @@ impl Poll {
     }
 
     async fn answer(&self, result: Result<Box<Report>, Failure>) -> Result<(), ()> {
-        let answer = Answer { node: self.node.clone(), pod: self.pod.clone(), result };
+        let answer = PollResult { node: self.node.clone(), pod: self.pod.clone(), result };
         self.answers.send(answer).await.map_err(|_| ())
     }
 

@@ -1,7 +1,7 @@
 //! The driver: fetch → validate → plan → build → apply → collect → status. A change goes through the steps at once.
 //! Policies are few: if one of them changes, all are judged again. Nodes are many: each is looked at when something
-//! about it changes. Writes run beside the steps, in lanes (`writer`). What a step must remember is in [`Memory`], all
-//! of which may be lost.
+//! about it changes. Writes run beside the steps, from queues (`writer`). What a step must remember is in [`Memory`],
+//! all of which may be lost.
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -18,21 +18,21 @@ use tracing::{info, warn};
 
 use crate::{
     build::Prepared,
-    cluster_state::World,
-    collect::{Answer, Collector},
+    cluster_state::ClusterState,
+    collect::{Collector, PollResult},
     cookie_keys::{self, CookieKeys},
     events,
     fetch::{Change, Watches},
     health::Health,
     message::chain,
     metrics::Metrics,
-    node_clock::Due,
+    node_clock::WriteUrgency,
     node_state::{NodeState, Refresh, Trouble},
     nudge::Nudges,
     placement::Placement,
-    reports::{Heard, Reports},
+    reports::{AgentState, Reports},
     rollouts::Rollouts,
-    status::{Background, Deviations, WrittenPolicy, status, worth_writing},
+    status::{Deviations, StatusContext, WrittenPolicy, needs_write, status},
     store::Store,
     validate::validate,
     writer::Writer,
@@ -43,9 +43,9 @@ mod writes;
 /// Everything that the controller works with.
 pub(crate) struct Controller {
     pub(crate) watches: Watches,
-    pub(crate) wake: Arc<Notify>,
+    pub(crate) notifier: Arc<Notify>,
     pub(crate) changes: Receiver<Change>,
-    pub(crate) answers: Receiver<Answer>,
+    pub(crate) answers: Receiver<PollResult>,
     pub(crate) collector: Collector,
     pub(crate) writer: Writer,
     pub(crate) metrics: Arc<Metrics>,
@@ -58,7 +58,7 @@ pub(crate) struct Controller {
 /// What is kept from turn to turn.
 #[derive(Default)]
 pub(crate) struct Memory {
-    world: World,
+    cluster: ClusterState,
     prepared: Prepared,
     store: Store,
     reports: Reports,
@@ -96,9 +96,9 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Silence, lasting deviations, nudges and statuses are due by time, not by a change.
 const TICK: Duration = Duration::from_secs(1);
 /// For this long after the start, agents may not have been asked yet, which is no fault.
-const STARTING: Duration = Duration::from_secs(10);
+const STARTUP_GRACE: Duration = Duration::from_secs(10);
 /// All policies are judged at least this often: keys for cookies change by time.
-const JUDGE: Duration = Duration::from_secs(30);
+const RESYNC: Duration = Duration::from_secs(30);
 
 impl Controller {
     /// Works until the program ends. Returns only if the watches end.
@@ -112,16 +112,16 @@ impl Controller {
         self.memory.dirty.policies = true;
         loop {
             let ticked = self.wait(&mut tick, turned + DEBOUNCE).await;
-            if !self.memory.world.is_complete() {
+            if !self.memory.cluster.is_complete() {
                 continue;
             }
             if !watching {
-                info!(nodes = self.memory.world.nodes().len(), "Watching");
+                info!(nodes = self.memory.cluster.nodes().len(), "Watching");
                 watching = true;
             }
             let now = Instant::now();
             if ticked {
-                self.memory.dirty.policies |= now.saturating_duration_since(judged) >= JUDGE;
+                self.memory.dirty.policies |= now.saturating_duration_since(judged) >= RESYNC;
                 self.tick(now);
             }
             if now.saturating_duration_since(turned) >= DEBOUNCE {
@@ -132,7 +132,7 @@ impl Controller {
                 turned = Instant::now();
                 self.metrics.reconciled(turned.saturating_duration_since(now));
             }
-            self.pump(now);
+            self.start_writes(now);
         }
     }
 
@@ -141,26 +141,26 @@ impl Controller {
     async fn wait(&mut self, tick: &mut Interval, next_turn: Instant) -> bool {
         let mut ticked = false;
         tokio::select! {
-            () = self.wake.notified() => self.memory.dirty.policies = true,
-            Some(change) = self.changes.recv() => self.memory.world.take(change),
+            () = self.notifier.notified() => self.memory.dirty.policies = true,
+            Some(change) = self.changes.recv() => self.memory.cluster.take(change),
             Some(answer) = self.answers.recv() => self.note(answer),
-            done = self.writer.done() => self.ended(done),
+            done = self.writer.done() => self.write_done(done),
             _ = tick.tick() => ticked = true,
-            () = sleep_until(next_turn.into()), if self.memory.world.is_complete() && self.memory.is_dirty() => {}
+            () = sleep_until(next_turn.into()), if self.memory.cluster.is_complete() && self.memory.is_dirty() => {}
         }
         while let Ok(change) = self.changes.try_recv() {
-            self.memory.world.take(change);
+            self.memory.cluster.take(change);
         }
         while let Ok(answer) = self.answers.try_recv() {
             self.note(answer);
         }
         while let Some(done) = self.writer.try_done() {
-            self.ended(done);
+            self.write_done(done);
         }
         ticked
     }
 
-    fn note(&mut self, mut answer: Answer) {
+    fn note(&mut self, mut answer: PollResult) {
         let failed = self.memory.reports.fails(&answer.node);
         match &mut answer.result {
             Err(failure) => {
@@ -173,7 +173,7 @@ impl Controller {
                 if failed {
                     info!(node = answer.node, "Agent reached");
                 }
-                events::drop_told(report, self.memory.world.known(&answer.node).map(|known| &**known));
+                events::drop_sent(report, self.memory.cluster.known(&answer.node).map(|known| &**known));
             }
         }
         self.memory.dirty.nodes.insert(answer.node.clone());
@@ -200,31 +200,31 @@ impl Controller {
             }
             memory.dirty.content = true;
         }
-        for name in memory.world.changed() {
+        for name in memory.cluster.changed() {
             (self.memory.dirty.content, self.memory.dirty.agents) = (true, true);
             self.plan(name, now);
         }
         let memory = &mut self.memory;
-        memory.dirty.nodes.extend(memory.world.clocks_changed());
+        memory.dirty.nodes.extend(memory.cluster.clocks_changed());
         if std::mem::take(&mut memory.dirty.content) || memory.store.is_due(now) {
             self.store(now);
         }
         if std::mem::take(&mut self.memory.dirty.agents) {
-            let agents = self.memory.world.all_agents();
-            let nodes = self.memory.world.nodes();
+            let agents = self.memory.cluster.all_agents();
+            let nodes = self.memory.cluster.nodes();
             let polled = agents.filter(|agent| nodes.contains_key(&agent.node)).map(|agent| &**agent);
             self.collector.follow(polled);
         }
         for name in std::mem::take(&mut self.memory.dirty.nodes) {
-            self.look(&name, now);
+            self.decide_writes(&name, now);
         }
     }
 
     /// Plans a node that changed.
     fn plan(&mut self, name: String, now: Instant) {
         let memory = &mut self.memory;
-        let agents = memory.world.agents(&name).to_vec();
-        let facts = memory.world.nodes().get(&name).cloned();
+        let agents = memory.cluster.agents(&name).to_vec();
+        let facts = memory.cluster.nodes().get(&name).cloned();
         let before = memory.prepared.nodes.get(&name).map(|node| node.agents.clone());
         for before in before.into_iter().flatten() {
             let key = (name.clone(), before.name.clone());
@@ -249,7 +249,7 @@ impl Controller {
             return;
         };
         let reached = self.placement.reaches(&name, &facts.labels, &facts.taints);
-        memory.reports.listen_to(&name, now);
+        memory.reports.add(&name, now);
         memory.states.entry(name.clone()).or_insert_with(|| NodeState::new(now));
         memory.prepared.node(facts, agents, reached);
         memory.dirty.nodes.insert(name);
@@ -259,7 +259,7 @@ impl Controller {
     fn store(&mut self, now: Instant) {
         let memory = &mut self.memory;
         let mut named = memory.reports.profiles();
-        named.extend(memory.unheard(now));
+        named.extend(memory.not_reporting(now));
         named.extend(memory.in_flight.values().map(|(profile, _)| profile.clone()));
         let (content, again) = memory.prepared.content(&named);
         if again {
@@ -270,8 +270,8 @@ impl Controller {
     }
 
     /// Decides what is to be written for a node.
-    fn look(&mut self, name: &str, now: Instant) {
-        let Memory { prepared, reports, world, states, dirty, to_nudge, .. } = &mut self.memory;
+    fn decide_writes(&mut self, name: &str, now: Instant) {
+        let Memory { prepared, reports, cluster, states, dirty, to_nudge, .. } = &mut self.memory;
         let (Some(node), Some(state)) = (prepared.nodes.get(name), states.get_mut(name)) else { return };
         let name = name.to_owned();
         let stored = prepared.is_stored(&node.wanted);
@@ -289,8 +289,8 @@ impl Controller {
             state.note(Trouble::Annotation, None);
         }
         let fails = self.writer.events.fails(&name);
-        let (heard, known) = (reports.of(&name, now), world.known(&name).map(|known| &**known));
-        let found = state.look(node, heard, known, fails, (now, Timestamp::now()));
+        let (agent, known) = (reports.of(&name, now), cluster.known(&name).map(|known| &**known));
+        let found = state.decide(node, agent, known, fails, (now, Timestamp::now()));
         if found.events {
             self.writer.events.want(&name, now);
         } else {
@@ -302,14 +302,14 @@ impl Controller {
         }
         match found.node_clock {
             // A write that failed is tried again, even if nothing has happened since.
-            Due::No if self.writer.urgent.fails(&name) || self.writer.node_clocks.fails(&name) => {
+            WriteUrgency::No if self.writer.urgent.fails(&name) || self.writer.node_clocks.fails(&name) => {
                 self.writer.node_clocks.want(&name, now);
             }
-            Due::No => {}
-            Due::Later => drop(dirty.later.insert(name)),
-            Due::Now if self.writer.urgent.has(&name) => {}
-            Due::Now => self.writer.node_clocks.want(&name, now),
-            Due::Urgent => {
+            WriteUrgency::No => {}
+            WriteUrgency::Later => drop(dirty.later.insert(name)),
+            WriteUrgency::Now if self.writer.urgent.has(&name) => {}
+            WriteUrgency::Now => self.writer.node_clocks.want(&name, now),
+            WriteUrgency::Urgent => {
                 self.writer.node_clocks.settle(&name);
                 self.writer.urgent.want(&name, now);
             }
@@ -320,11 +320,11 @@ impl Controller {
     fn tick(&mut self, now: Instant) {
         let Memory { prepared, reports, dirty, nudges, to_nudge, .. } = &mut self.memory;
         dirty.nodes.append(&mut dirty.later);
-        let lanes = [&self.writer.events, &self.writer.urgent, &self.writer.node_clocks];
-        dirty.nodes.extend(lanes.into_iter().flat_map(|lane| lane.due(now)));
+        let queues = [&self.writer.events, &self.writer.urgent, &self.writer.node_clocks];
+        dirty.nodes.extend(queues.into_iter().flat_map(|queue| queue.due(now)));
         dirty.nodes.extend(self.writer.annotations.due(now).into_iter().map(|(node, _)| node));
         for (name, node) in &prepared.nodes {
-            if reports.turned(name, now) {
+            if reports.state_changed(name, now) {
                 dirty.nodes.insert(name.clone());
             }
             for agent in &node.agents {
@@ -335,12 +335,12 @@ impl Controller {
                 }
             }
         }
-        self.settle_troubles();
+        self.clear_troubles();
         let Memory { reports, states, refresh, .. } = &mut self.memory;
         let writer = &self.writer;
         let busy = writer.urgent.len() + writer.node_clocks.len();
         let idle = |name: &String| {
-            let waiting = matches!(reports.of(name, now), Heard::Waiting { .. });
+            let waiting = matches!(reports.of(name, now), AgentState::Waiting { .. });
             !waiting && !writer.urgent.has(name) && !writer.node_clocks.has(name)
         };
         let written = states.iter().filter(|(name, _)| idle(name));
@@ -355,15 +355,15 @@ impl Controller {
     fn policies(&mut self, now: Instant) {
         let Memory { prepared, reports, states, deviations, store, written_policies, rollouts, .. } =
             &mut self.memory;
-        let starting = now.saturating_duration_since(self.started) < STARTING;
-        let background = Background { prepared, states, store_trouble: store.trouble(), starting };
-        let statuses = status(&background, reports, deviations, now, Timestamp::now());
+        let starting = now.saturating_duration_since(self.started) < STARTUP_GRACE;
+        let context = StatusContext { prepared, states, store_trouble: store.trouble(), starting };
+        let statuses = status(&context, reports, deviations, now, Timestamp::now());
         self.metrics.policies(&statuses);
-        rollouts.tell(&statuses);
+        rollouts.log_changes(&statuses);
         written_policies.retain(|name, _| prepared.policies.iter().any(|policy| policy.name == *name));
         for policy in &prepared.policies {
             let Some(new) = statuses.get(&policy.name) else { continue };
-            if worth_writing(new, &policy.status, written_policies.get(&policy.name), now) {
+            if needs_write(new, &policy.status, written_policies.get(&policy.name), now) {
                 self.writer.policies.want(&policy.name, now);
             } else {
                 self.writer.policies.settle(&policy.name);
@@ -386,14 +386,14 @@ impl Controller {
 impl Memory {
     fn is_dirty(&self) -> bool {
         let Dirty { policies, content, agents, nodes, later: _ } = &self.dirty;
-        *policies || *content || *agents || !nodes.is_empty() || self.world.has_changed()
+        *policies || *content || *agents || !nodes.is_empty() || self.cluster.has_changed()
     }
 
     /// Profiles that agents without a report run, as far as their NodeClocks say.
-    fn unheard(&self, now: Instant) -> BTreeSet<ProfileName> {
-        let unheard =
-            self.world.all_known().filter(|(node, _)| self.reports.of(node, now).report().is_none());
-        let running: BTreeSet<_> = unheard.filter_map(|(_, known)| known.running.as_deref()).collect();
+    fn not_reporting(&self, now: Instant) -> BTreeSet<ProfileName> {
+        let not_reporting =
+            self.cluster.all_known().filter(|(node, _)| self.reports.of(node, now).report().is_none());
+        let running: BTreeSet<_> = not_reporting.filter_map(|(_, known)| known.running.as_deref()).collect();
         running.into_iter().filter_map(|running| running.parse().ok()).collect()
     }
 }

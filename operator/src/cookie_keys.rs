@@ -17,7 +17,7 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 
-use crate::keys::Content;
+use crate::keys::SecretValue;
 
 /// A new key begins to seal this long after it was given out.
 const SETTLE: Duration = Duration::from_secs(600);
@@ -38,11 +38,11 @@ pub(crate) struct CookieKeys {
 }
 
 struct Known {
-    content: Content,
+    content: SecretValue,
     /// Since when this operator knows this content.
     since: Instant,
     /// The content before; a watch may show it for a moment longer.
-    before: Option<Content>,
+    before: Option<SecretValue>,
 }
 
 impl CookieKeys {
@@ -53,12 +53,12 @@ impl CookieKeys {
     /// That of `draw`, which fills the octets of a new key with random ones.
     pub(crate) fn turn<E>(
         &mut self,
-        held: Option<&Content>,
+        held: Option<&SecretValue>,
         wanted: bool,
         now: Instant,
         time: Timestamp,
         draw: impl FnOnce() -> Result<[u8; DRAWN], E>,
-    ) -> Result<Option<Content>, E> {
+    ) -> Result<Option<SecretValue>, E> {
         self.learn(held, now);
         let next = match &self.known {
             None if wanted => {
@@ -83,7 +83,7 @@ impl CookieKeys {
 
     /// Takes the content that an earlier operator or a person wrote. If it has no key, the known keys stay: keys that
     /// were deleted by mistake come back.
-    fn learn(&mut self, held: Option<&Content>, now: Instant) {
+    fn learn(&mut self, held: Option<&SecretValue>, now: Instant) {
         let held = held.filter(|held| !Ring::read(held).keys.is_empty());
         match (&mut self.known, held) {
             (Some(known), Some(held)) if known.content == *held => {}
@@ -126,7 +126,7 @@ const SEALING: &str = "# sealing since ";
 const ANNOUNCED: &str = "# the second key seals next";
 
 impl Ring {
-    fn read(content: &Content) -> Self {
+    fn read(content: &SecretValue) -> Self {
         let text = str::from_utf8(&content.0.0).unwrap_or_default();
         let mut ring = Self { keys: Vec::new(), last: Event::Sealing(None) };
         for line in text.lines() {
@@ -179,7 +179,7 @@ impl Ring {
         self
     }
 
-    fn content(&self) -> Content {
+    fn content(&self) -> SecretValue {
         let last = match self.last {
             Event::Sealing(Some(time)) => format!("{SEALING}{time}\n"),
             Event::Sealing(None) => String::new(),
@@ -187,7 +187,7 @@ impl Ring {
         };
         let keys = self.keys.join("\n");
         let text = format!("# Made and changed every day by timesync-operator.\n{last}{keys}\n");
-        Content(ByteString(text.into_bytes()))
+        SecretValue(ByteString(text.into_bytes()))
     }
 }
 
@@ -237,7 +237,7 @@ mod tests {
         age: Duration,
         time: Timestamp,
         drawn: u8,
-        held: Option<Content>,
+        held: Option<SecretValue>,
     }
 
     impl Bench {
@@ -252,7 +252,7 @@ mod tests {
             }
         }
 
-        fn turn(&mut self, wanted: bool) -> Option<Content> {
+        fn turn(&mut self, wanted: bool) -> Option<SecretValue> {
             let random = [self.drawn; DRAWN];
             let mut drawn = self.drawn;
             let draw = || {
@@ -283,8 +283,8 @@ mod tests {
         }
     }
 
-    fn content(text: &str) -> Content {
-        Content(ByteString(text.as_bytes().to_vec()))
+    fn content(text: &str) -> SecretValue {
+        SecretValue(ByteString(text.as_bytes().to_vec()))
     }
 
     #[test]
@@ -379,9 +379,12 @@ mod tests {
         let mut bench = Bench::new();
         bench.round(0);
         let before = bench.held.clone();
-        for lost in
-            [None, Some(content("")), Some(content("00000000 00\n")), Some(Content(ByteString(vec![0xff])))]
-        {
+        for lost in [
+            None,
+            Some(content("")),
+            Some(content("00000000 00\n")),
+            Some(SecretValue(ByteString(vec![0xff]))),
+        ] {
             bench.held = lost;
             bench.round(1);
             assert_eq!(bench.held, before);

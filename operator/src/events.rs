@@ -1,4 +1,4 @@
-//! Events: each thing that happened on a node, or to a policy, is told once. An Event's name is derived from its
+//! Events: each thing that happened on a node, or to a policy, becomes one Event. An Event's name is derived from its
 //! content, so the API server itself refuses a second one, whichever replica sends it and after any restart.
 use contract::{Report, Transition, TransitionKind, text_hash};
 use k8s_openapi::{
@@ -12,7 +12,7 @@ use crate::{
     build::PreparedNode,
     collect::Impostor,
     condition::{ACCEPTED, reason::AGENT_NOT_PROVEN},
-    node_clock::Known,
+    node_clock::StoredNodeClock,
     node_conditions,
     status::PolicyStatus,
     validate::Policy,
@@ -23,18 +23,18 @@ pub(crate) const NAMESPACE: &str = "default";
 /// The API server takes 1024 bytes.
 const LONGEST_NOTE: usize = 1024;
 
-/// Transitions of the report for which no Event was sent yet. `told` is the number of the last one that was told, of
-/// this instance.
-pub(crate) fn untold(report: &Report, told: Option<u64>) -> impl Iterator<Item = &Transition> {
-    let last = told.unwrap_or(0);
+/// Transitions of the report for which no Event was sent yet. `last_sent` is the number of the last one that became an
+/// Event, of this instance.
+pub(crate) fn unsent(report: &Report, last_sent: Option<u64>) -> impl Iterator<Item = &Transition> {
+    let last = last_sent.unwrap_or(0);
     report.transitions.iter().filter(move |transition| transition.number > last)
 }
 
-/// Drops the transitions that the NodeClock counts as told. Otherwise they would stay in memory for each of thousands
+/// Drops the transitions that the NodeClock counts as sent. Otherwise they would stay in memory for each of thousands
 /// of nodes.
-pub(crate) fn drop_told(report: &mut Report, known: Option<&Known>) {
-    let told = known.and_then(|known| known.last_transition(&report.instance)).unwrap_or(0);
-    report.transitions.retain(|transition| transition.number > told);
+pub(crate) fn drop_sent(report: &mut Report, known: Option<&StoredNodeClock>) {
+    let last_sent = known.and_then(|known| known.last_transition(&report.instance)).unwrap_or(0);
+    report.transitions.retain(|transition| transition.number > last_sent);
     report.transitions.shrink_to_fit();
 }
 
@@ -45,13 +45,13 @@ pub(crate) fn of_transition(
     transition: &Transition,
     now: Timestamp,
 ) -> Option<Event> {
-    let (type_, action) = manner(transition.kind)?;
+    let (type_, action) = type_and_action(transition.kind)?;
     let name = format!("{}.{}.{}", node.name(), text_hash(instance), transition.number);
     Some(event(name, about(node), type_, transition.kind.as_str(), action, &transition.message, now))
 }
 
 /// Type and action of the Event of such a transition; none for routine transitions.
-pub(crate) fn manner(kind: TransitionKind) -> Option<(&'static str, &'static str)> {
+pub(crate) fn type_and_action(kind: TransitionKind) -> Option<(&'static str, &'static str)> {
     Some(match kind {
         TransitionKind::Synchronized | TransitionKind::SynchronizationRegained => ("Normal", "Synchronize"),
         TransitionKind::SynchronizationLost | TransitionKind::LocalReference => ("Warning", "Synchronize"),
@@ -151,7 +151,8 @@ mod tests {
     fn each_transition_is_told_once() {
         let mut report = report();
         report.transitions = (1..=4).map(|number| transition(number, TransitionKind::Stepped)).collect();
-        let numbers = |told| untold(&report, told).map(|transition| transition.number).collect::<Vec<_>>();
+        let numbers =
+            |last_sent| unsent(&report, last_sent).map(|transition| transition.number).collect::<Vec<_>>();
         assert_eq!((numbers(None), numbers(Some(3)), numbers(Some(9))), (vec![1, 2, 3, 4], vec![4], vec![]));
     }
 

@@ -30,7 +30,7 @@ use crate::{
     health::Health,
     keys::{self, Secrets},
     message::chain,
-    node_clock::Known,
+    node_clock::StoredNodeClock,
     secrets::{self, SecretWatches},
 };
 
@@ -66,7 +66,7 @@ impl Profiles {
 
 /// A change that a watch of many objects saw. Each object has its name, and the facts that are used.
 #[derive(Debug)]
-pub(crate) enum Seen<T> {
+pub(crate) enum WatchEvent<T> {
     /// The complete list.
     All(Vec<(String, T)>),
     /// One object is new or changed. None if it is gone, or has no facts of use.
@@ -76,9 +76,9 @@ pub(crate) enum Seen<T> {
 /// A change of an object that is one of many.
 #[derive(Debug)]
 pub(crate) enum Change {
-    Node(Seen<NodeFacts>),
-    Agent(Seen<AgentPod>),
-    NodeClock(Seen<Known>),
+    Node(WatchEvent<NodeFacts>),
+    Agent(WatchEvent<AgentPod>),
+    NodeClock(WatchEvent<StoredNodeClock>),
 }
 
 /// The running watches of the objects that are few.
@@ -92,7 +92,7 @@ pub(crate) struct Watches {
 
 /// Where the agents' pods are.
 #[derive(Clone, Debug)]
-pub(crate) struct Where<'a> {
+pub(crate) struct AgentPods<'a> {
     pub(crate) namespace: &'a str,
     pub(crate) agent_selector: &'a str,
     pub(crate) agent_port: u16,
@@ -100,20 +100,20 @@ pub(crate) struct Where<'a> {
 
 impl Watches {
     /// Starts all watches in `tasks`. Changes of the objects that are many go to `changes`. A change of another object
-    /// notifies `wake`. Errors are logged and retried with back-off.
+    /// notifies `notifier`. Errors are logged and retried with back-off.
     pub(crate) fn start(
         client: &Client,
-        agents: &Where<'_>,
+        agents: &AgentPods<'_>,
         changes: &Sender<Change>,
-        wake: &Wake,
+        notifier: &ChangeNotifier,
         tasks: &mut JoinSet<()>,
     ) -> Self {
-        let Where { namespace, agent_selector, agent_port } = *agents;
+        let AgentPods { namespace, agent_selector, agent_port } = *agents;
         let all = watcher::Config::default().page_size(PAGE);
         let labelled = all.clone().labels(agent_selector);
         let ours = watcher::Config::default().fields(&format!("metadata.name={CONFIG_MAP}"));
         let own = |client: &Client| Api::namespaced(client.clone(), namespace);
-        let health = &wake.health;
+        let health = &notifier.health;
         let nodes = watch(Api::<Node>::all(client.clone()), all.clone());
         let node = |node: &Node| Some(NodeFacts::of(node));
         tasks.spawn(reduce(nodes, "nodes", health.clone(), changes.clone(), node, Change::Node));
@@ -121,13 +121,13 @@ impl Watches {
         let agent = move |pod: &Pod| AgentPod::of(pod, agent_port);
         tasks.spawn(reduce(pods, "pods", health.clone(), changes.clone(), agent, Change::Agent));
         let clocks = watch(Api::<DeserializeGuard<NodeClock>>::all(client.clone()), all.clone());
-        let known = |clock: &DeserializeGuard<NodeClock>| Some(Known::of_guarded(clock));
+        let known = |clock: &DeserializeGuard<NodeClock>| Some(StoredNodeClock::of_guarded(clock));
         tasks.spawn(reduce(clocks, "nodeclocks", health.clone(), changes.clone(), known, Change::NodeClock));
         Self {
-            policies: keep(watch(Api::all(client.clone()), all), "timesyncpolicies", wake, tasks),
-            config_maps: keep(watch(own(client), ours), "configmaps", wake, tasks),
-            keys: secrets::watch_one(client, namespace, keys::SECRET, wake, tasks),
-            secrets: SecretWatches::new(client.clone(), namespace, wake.clone()),
+            policies: keep(watch(Api::all(client.clone()), all), "timesyncpolicies", notifier, tasks),
+            config_maps: keep(watch(own(client), ours), "configmaps", notifier, tasks),
+            keys: secrets::watch_one(client, namespace, keys::SECRET, notifier, tasks),
+            secrets: SecretWatches::new(client.clone(), namespace, notifier.clone()),
         }
     }
 
@@ -145,15 +145,15 @@ impl Watches {
         let profiles = self.config_maps.state().first().map(|map| Profiles::of(map)).unwrap_or_default();
         let held = secrets::data(&self.keys).unwrap_or_default();
         let held_version = self.keys.state().first().and_then(|secret| secret.resource_version());
-        let (named, untaken) = self.secrets.fetch();
-        let secrets = Secrets { named, untaken, held, held_version, cookie_keys: None };
+        let (named, rejected) = self.secrets.fetch();
+        let secrets = Secrets { named, rejected, held, held_version, cookie_keys: None };
         Fetched { policies, profiles, secrets }
     }
 }
 
 /// Whom a watch of few objects notifies of a change, and where it reports errors.
 #[derive(Clone)]
-pub(crate) struct Wake {
+pub(crate) struct ChangeNotifier {
     pub(crate) notify: Arc<Notify>,
     pub(crate) health: Health,
 }
@@ -173,14 +173,14 @@ where
 pub(crate) fn keep<K>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
     what: &'static str,
-    wake: &Wake,
+    notifier: &ChangeNotifier,
     tasks: &mut JoinSet<()>,
 ) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let Wake { notify, health } = wake.clone();
+    let ChangeNotifier { notify, health } = notifier.clone();
     tasks.spawn(async move {
         // Managed fields are as large as the objects, and the operator does not read them.
         let slim = events.modify(|object: &mut K| object.meta_mut().managed_fields = None);
@@ -204,7 +204,7 @@ async fn reduce<K, T>(
     health: Health,
     changes: Sender<Change>,
     facts: impl Fn(&K) -> Option<T>,
-    change: impl Fn(Seen<T>) -> Change,
+    change: impl Fn(WatchEvent<T>) -> Change,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
 {
@@ -224,9 +224,9 @@ async fn reduce<K, T>(
                 listed.extend(facts(&object).map(|facts| (object.name_any(), facts)));
                 continue;
             }
-            Ok(Event::InitDone) => Seen::All(std::mem::take(&mut listed)),
-            Ok(Event::Apply(object)) => Seen::One(object.name_any(), facts(&object)),
-            Ok(Event::Delete(object)) => Seen::One(object.name_any(), None),
+            Ok(Event::InitDone) => WatchEvent::All(std::mem::take(&mut listed)),
+            Ok(Event::Apply(object)) => WatchEvent::One(object.name_any(), facts(&object)),
+            Ok(Event::Delete(object)) => WatchEvent::One(object.name_any(), None),
             Err(_) => continue,
         };
         if changes.send(change(seen)).await.is_err() {

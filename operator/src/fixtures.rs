@@ -9,16 +9,16 @@ use contract::{SourceReport, SourceState};
 use crate::{
     build::{Prepared, PreparedNode},
     facts::{AgentPod, NodeFacts},
-    fetch::{Fetched, Wake},
+    fetch::{ChangeNotifier, Fetched},
     health::Health,
     metrics::Metrics,
     validate::validate,
 };
 
 /// A wake that nothing waits for.
-pub(crate) fn wake() -> Wake {
+pub(crate) fn notifier() -> ChangeNotifier {
     let errors = Metrics::new().expect("metrics have names of their own").api_errors();
-    Wake { notify: Arc::default(), health: Health::new(errors) }
+    ChangeNotifier { notify: Arc::default(), health: Health::new(errors) }
 }
 
 /// The agent of a node, with uid `uid-<node>`.

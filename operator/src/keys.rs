@@ -15,16 +15,16 @@ pub(crate) const SECRET: &str = "timesync-keys";
 
 /// The value of one key of a Secret.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Content(pub(crate) ByteString);
+pub(crate) struct SecretValue(pub(crate) ByteString);
 
-impl fmt::Debug for Content {
+impl fmt::Debug for SecretValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Content(..)")
     }
 }
 
 /// The data of a Secret.
-pub(crate) type Data = BTreeMap<String, Content>;
+pub(crate) type Data = BTreeMap<String, SecretValue>;
 
 /// What the operator knows of Secrets.
 #[derive(Clone, Debug, Default)]
@@ -33,18 +33,18 @@ pub(crate) struct Secrets {
     /// entry was not read yet.
     pub(crate) named: BTreeMap<String, Option<Data>>,
     /// Secrets that exist, but whose data is not taken, and why.
-    pub(crate) untaken: BTreeMap<String, Untaken>,
+    pub(crate) rejected: BTreeMap<String, SecretRejection>,
     /// The data of `timesync-keys`.
     pub(crate) held: Data,
     /// The version of `timesync-keys`.
     pub(crate) held_version: Option<String>,
     /// Desired content of the file with the cookie keys; none if no keys were made.
-    pub(crate) cookie_keys: Option<Content>,
+    pub(crate) cookie_keys: Option<SecretValue>,
 }
 
 /// Why no data of a Secret is taken; each is a sentence for a reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Untaken {
+pub(crate) enum SecretRejection {
     /// The Secret does not have the label by which its owner allows nodes to have it. Nodes keep what they have.
     Unlabelled(String),
     /// The Secret holds data that no node may have.
@@ -53,7 +53,7 @@ pub(crate) enum Untaken {
 
 /// Whether the Secrets hold everything that a profile needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Supply {
+pub(crate) enum KeyAvailability {
     /// It exists.
     #[default]
     Complete,
@@ -86,49 +86,51 @@ const LARGEST: usize = 256 * 1024;
 
 impl Secrets {
     /// The desired content of a file: that of its Secret; if the Secret has none, the content so far.
-    pub(crate) fn content(&self, file: &str) -> Option<&Content> {
+    pub(crate) fn content(&self, file: &str) -> Option<&SecretValue> {
         if file == COOKIE_KEYS {
             return self.cookie_keys.as_ref().or_else(|| self.held.get(file));
         }
         match self.named_content(file) {
             Ok(content) => Some(content),
-            Err(Lack::Forbidden(_)) => None,
-            Err(Lack::Missing(_) | Lack::Unread(_)) => self.held.get(file),
+            Err(KeyError::Forbidden(_)) => None,
+            Err(KeyError::Missing(_) | KeyError::Unread(_)) => self.held.get(file),
         }
     }
 
     /// Checks whether each file of the profile has a content.
-    pub(crate) fn supply(&self, profile: &Profile) -> Supply {
-        let mut found = Supply::Complete;
+    pub(crate) fn key_availability(&self, profile: &Profile) -> KeyAvailability {
+        let mut found = KeyAvailability::Complete;
         // The operator makes the cookie keys itself, so they are never missing.
         for file in files(profile).into_iter().filter(|file| file != COOKIE_KEYS) {
             let here = match self.named_content(&file) {
-                Ok(_) => Supply::Complete,
-                Err(Lack::Missing(why)) if self.held.contains_key(&file) => Supply::Kept(why),
-                Err(Lack::Missing(why) | Lack::Forbidden(why)) => return Supply::Missing(why),
-                Err(Lack::Unread(_)) if self.held.contains_key(&file) => Supply::Complete,
-                Err(Lack::Unread(why)) => Supply::Unread(why),
+                Ok(_) => KeyAvailability::Complete,
+                Err(KeyError::Missing(why)) if self.held.contains_key(&file) => KeyAvailability::Kept(why),
+                Err(KeyError::Missing(why) | KeyError::Forbidden(why)) => {
+                    return KeyAvailability::Missing(why);
+                }
+                Err(KeyError::Unread(_)) if self.held.contains_key(&file) => KeyAvailability::Complete,
+                Err(KeyError::Unread(why)) => KeyAvailability::Unread(why),
             };
             // What holds the policy back takes precedence over what does not.
-            if found == Supply::Complete || matches!(here, Supply::Unread(_)) {
+            if found == KeyAvailability::Complete || matches!(here, KeyAvailability::Unread(_)) {
                 found = here;
             }
         }
         found
     }
 
-    fn named_content(&self, file: &str) -> Result<&Content, Lack> {
-        let missing = |why: String| Err(Lack::Missing(why));
+    fn named_content(&self, file: &str) -> Result<&SecretValue, KeyError> {
+        let missing = |why: String| Err(KeyError::Missing(why));
         let Some((secret, key)) = secret_and_key(file) else {
             return missing(format!("{file} is no key of a Secret"));
         };
-        match self.untaken.get(secret) {
-            Some(Untaken::Forbidden(why)) => return Err(Lack::Forbidden(why.clone())),
-            Some(Untaken::Unlabelled(why)) => return missing(why.clone()),
+        match self.rejected.get(secret) {
+            Some(SecretRejection::Forbidden(why)) => return Err(KeyError::Forbidden(why.clone())),
+            Some(SecretRejection::Unlabelled(why)) => return missing(why.clone()),
             None => {}
         }
         match self.named.get(secret) {
-            None => Err(Lack::Unread(format!("Secret {secret} was not read yet"))),
+            None => Err(KeyError::Unread(format!("Secret {secret} was not read yet"))),
             Some(None) => missing(format!("there is no Secret {secret}")),
             Some(Some(data)) => match data.get(key) {
                 None => missing(format!("Secret {secret} has no key {key}")),
@@ -141,7 +143,7 @@ impl Secrets {
     }
 }
 
-enum Lack {
+enum KeyError {
     Missing(String),
     /// Nodes may not have the content, and do not keep it if they have it.
     Forbidden(String),
@@ -153,7 +155,7 @@ mod tests {
     use super::*;
 
     fn data(entries: &[(&str, &str)]) -> Data {
-        let content = |text: &str| Content(ByteString(text.as_bytes().to_vec()));
+        let content = |text: &str| SecretValue(ByteString(text.as_bytes().to_vec()));
         entries.iter().map(|(key, text)| ((*key).to_owned(), content(text))).collect()
     }
 
@@ -188,14 +190,18 @@ mod tests {
                 ("t".to_owned(), Some(data(t))),
             ])
         };
-        let supply = |t| Secrets { named: named(t), ..Secrets::default() }.supply(&profile);
+        let key_availability =
+            |t| Secrets { named: named(t), ..Secrets::default() }.key_availability(&profile);
         assert_eq!(
-            supply(&[("c", "3"), ("k", "4")]),
-            Supply::Complete,
+            key_availability(&[("c", "3"), ("k", "4")]),
+            KeyAvailability::Complete,
             "keys for cookies are the operator's own"
         );
-        assert_eq!(supply(&[("c", "3")]), Supply::Missing("Secret t has no key k".to_owned()));
-        let made = Content(ByteString(b"made".to_vec()));
+        assert_eq!(
+            key_availability(&[("c", "3")]),
+            KeyAvailability::Missing("Secret t has no key k".to_owned())
+        );
+        let made = SecretValue(ByteString(b"made".to_vec()));
         let mut secrets = Secrets { held: data(&[(COOKIE_KEYS, "held")]), ..Secrets::default() };
         assert_eq!(secrets.content(COOKIE_KEYS).unwrap().0.0, b"held");
         secrets.cookie_keys = Some(made.clone());
@@ -205,7 +211,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         // A Secret is written as `name` if it does not exist, and as `name key` otherwise.
-        let check = |named: &[&str], held: &[&str], expected: Supply| {
+        let check = |named: &[&str], held: &[&str], expected: KeyAvailability| {
             let secret = |text: &&str| match text.split_once(' ') {
                 Some((name, key)) => (name.to_owned(), Some(data(&[(key, "v")]))),
                 None => ((*text).to_owned(), None),
@@ -213,33 +219,38 @@ mod tests {
             let held: Vec<_> = held.iter().map(|file| (*file, "v")).collect();
             let named = named.iter().map(secret).collect();
             let secrets = Secrets { named, held: data(&held), ..Secrets::default() };
-            assert_eq!(secrets.supply(&profile(&["key = 's_k'", "key = 't_k'"])), expected, "{secrets:?}");
+            assert_eq!(
+                secrets.key_availability(&profile(&["key = 's_k'", "key = 't_k'"])),
+                expected,
+                "{secrets:?}"
+            );
         };
-        check(&["s k", "t k"], &[], Supply::Complete);
-        check(&["s k", "t"], &[], Supply::Missing("there is no Secret t".to_owned()));
-        check(&["s", "t k"], &["s_k"], Supply::Kept("there is no Secret s".to_owned()));
-        check(&["s k", "t other"], &[], Supply::Missing("Secret t has no key k".to_owned()));
-        check(&["s k"], &[], Supply::Unread("Secret t was not read yet".to_owned()));
-        check(&["s"], &["s_k"], Supply::Unread("Secret t was not read yet".to_owned()));
-        check(&["s", "t"], &["s_k"], Supply::Missing("there is no Secret t".to_owned()));
-        check(&[], &["s_k", "t_k"], Supply::Complete);
+        check(&["s k", "t k"], &[], KeyAvailability::Complete);
+        check(&["s k", "t"], &[], KeyAvailability::Missing("there is no Secret t".to_owned()));
+        check(&["s", "t k"], &["s_k"], KeyAvailability::Kept("there is no Secret s".to_owned()));
+        check(&["s k", "t other"], &[], KeyAvailability::Missing("Secret t has no key k".to_owned()));
+        check(&["s k"], &[], KeyAvailability::Unread("Secret t was not read yet".to_owned()));
+        check(&["s"], &["s_k"], KeyAvailability::Unread("Secret t was not read yet".to_owned()));
+        check(&["s", "t"], &["s_k"], KeyAvailability::Missing("there is no Secret t".to_owned()));
+        check(&[], &["s_k", "t_k"], KeyAvailability::Complete);
     }
 
     #[test]
     fn what_is_not_for_nodes_is_told_and_not_taken() {
-        let check = |untaken: Untaken, held: &[(&str, &str)], expected: Supply, kept: bool| {
-            let named = BTreeMap::from([("s".to_owned(), None)]);
-            let untaken = BTreeMap::from([("s".to_owned(), untaken)]);
-            let secrets = Secrets { named, untaken, held: data(held), ..Secrets::default() };
-            assert_eq!(secrets.supply(&profile(&["key = 's_k'"])), expected);
-            assert_eq!(secrets.content("s_k").is_some(), kept, "{expected:?}");
-        };
-        let unlabelled = || Untaken::Unlabelled("no label".to_owned());
-        let forbidden = || Untaken::Forbidden("a token".to_owned());
-        check(unlabelled(), &[], Supply::Missing("no label".to_owned()), false);
-        check(unlabelled(), &[("s_k", "old")], Supply::Kept("no label".to_owned()), true);
-        check(forbidden(), &[], Supply::Missing("a token".to_owned()), false);
-        check(forbidden(), &[("s_k", "old")], Supply::Missing("a token".to_owned()), false);
+        let check =
+            |rejected: SecretRejection, held: &[(&str, &str)], expected: KeyAvailability, kept: bool| {
+                let named = BTreeMap::from([("s".to_owned(), None)]);
+                let rejected = BTreeMap::from([("s".to_owned(), rejected)]);
+                let secrets = Secrets { named, rejected, held: data(held), ..Secrets::default() };
+                assert_eq!(secrets.key_availability(&profile(&["key = 's_k'"])), expected);
+                assert_eq!(secrets.content("s_k").is_some(), kept, "{expected:?}");
+            };
+        let unlabelled = || SecretRejection::Unlabelled("no label".to_owned());
+        let forbidden = || SecretRejection::Forbidden("a token".to_owned());
+        check(unlabelled(), &[], KeyAvailability::Missing("no label".to_owned()), false);
+        check(unlabelled(), &[("s_k", "old")], KeyAvailability::Kept("no label".to_owned()), true);
+        check(forbidden(), &[], KeyAvailability::Missing("a token".to_owned()), false);
+        check(forbidden(), &[("s_k", "old")], KeyAvailability::Missing("a token".to_owned()), false);
     }
 
     #[test]
@@ -247,7 +258,10 @@ mod tests {
         let named = BTreeMap::from([("s".to_owned(), Some(data(&[("k", &"x".repeat(LARGEST + 1))])))]);
         let secrets = Secrets { named, ..Secrets::default() };
         let why = "what Secret s has under k is larger than 256 KiB";
-        assert_eq!(secrets.supply(&profile(&["key = 's_k'"])), Supply::Missing(why.to_owned()));
+        assert_eq!(
+            secrets.key_availability(&profile(&["key = 's_k'"])),
+            KeyAvailability::Missing(why.to_owned())
+        );
     }
 
     #[test]

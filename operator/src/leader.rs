@@ -35,13 +35,13 @@ const WHAT: &str = "the Lease timesync-operator";
 pub(crate) struct Leader {
     leases: Api<Lease>,
     identity: String,
-    seen: Option<Seen>,
+    seen: Option<ObservedLease>,
     term: Term,
     health: Health,
 }
 
 /// A state of the Lease, and when this replica first saw it.
-struct Seen {
+struct ObservedLease {
     version: Option<String>,
     since: Instant,
 }
@@ -116,7 +116,7 @@ impl Leader {
         };
         let version = lease.metadata.resource_version.clone();
         if self.seen.as_ref().is_none_or(|seen| seen.version != version) {
-            self.seen = Some(Seen { version, since: Instant::now() });
+            self.seen = Some(ObservedLease { version, since: Instant::now() });
         }
         let unchanged = self.seen.as_ref().map_or(Duration::ZERO, |seen| seen.since.elapsed());
         match holder(&lease) {
@@ -153,7 +153,8 @@ impl Leader {
         match written {
             Ok(lease) => {
                 self.term.renew(asked, TERM);
-                self.seen = Some(Seen { version: lease.metadata.resource_version, since: Instant::now() });
+                self.seen =
+                    Some(ObservedLease { version: lease.metadata.resource_version, since: Instant::now() });
                 Ok(true)
             }
             // Another replica wrote first. The next look shows whether it leads now.

@@ -79,7 +79,7 @@ use crate::{
     cli::{Agents, Cli, Command, Run},
     collect::Collector,
     controller::{Controller, Memory},
-    fetch::{Wake, Watches, Where},
+    fetch::{AgentPods, ChangeNotifier, Watches},
     health::Health,
     leader::Leader,
     metrics::Metrics,
@@ -156,7 +156,7 @@ async fn uninstall(agents: Agents) -> anyhow::Result<()> {
     let Agents { namespace, token_file, agent_selector, agent_port } = agents;
     let client = client().await?;
     let uninstall =
-        Uninstall { client, namespace, agent_selector, agent_port, token_file, patience: UNINSTALL_PATIENCE };
+        Uninstall { client, namespace, agent_selector, agent_port, token_file, patience: UNINSTALL_TIMEOUT };
     for (node, why) in uninstall.run().await {
         warn!(node, why, "The static pod for the node's next boot may be left");
     }
@@ -164,7 +164,7 @@ async fn uninstall(agents: Agents) -> anyhow::Result<()> {
 }
 
 /// An agent sees an annotation within two seconds. The rest is a margin for busy kubelets.
-const UNINSTALL_PATIENCE: Duration = Duration::from_secs(60);
+const UNINSTALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Works while this replica leads. Its end is an error, so that the pod starts again.
 async fn lead(
@@ -175,9 +175,9 @@ async fn lead(
     health: Health,
 ) -> anyhow::Result<()> {
     leader.acquire().await;
-    let wake = Wake { notify: Arc::default(), health };
+    let notifier = ChangeNotifier { notify: Arc::default(), health };
     let mut watching = JoinSet::new();
-    let agents = Where {
+    let agents = AgentPods {
         namespace: &options.agents.namespace,
         agent_selector: &options.agents.agent_selector,
         agent_port: options.agents.agent_port,
@@ -186,14 +186,14 @@ async fn lead(
     let (changed, changes) = mpsc::channel(1024);
     let (sender, answers) = mpsc::channel(1024);
     let controller = Controller {
-        watches: Watches::start(&target.client, &agents, &changed, &wake, &mut watching),
-        wake: wake.notify,
+        watches: Watches::start(&target.client, &agents, &changed, &notifier, &mut watching),
+        notifier: notifier.notify,
         changes,
         answers,
         collector: Collector::new(options.agents.token_file.clone(), sender),
         writer: Writer::new(target),
         metrics,
-        health: wake.health,
+        health: notifier.health,
         placement: options.agent_nodes.placement(),
         started: Instant::now(),
         memory: Memory::default(),

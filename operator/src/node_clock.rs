@@ -17,11 +17,11 @@ use k8s_openapi::{
 };
 use kube::{Resource, core::DeserializeGuard};
 
-use crate::{build::PreparedNode, condition::condition, node_conditions, reports::Heard};
+use crate::{build::PreparedNode, condition::condition, node_conditions, reports::AgentState};
 
 /// The facts that are kept of a stored NodeClock.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct StoredNodeClock {
     /// A digest of its status, without figures that change all the time.
     pub(crate) facts: u64,
     /// True if it says that the clock is synchronised.
@@ -40,7 +40,7 @@ pub(crate) struct Known {
     pub(crate) version: Option<String>,
 }
 
-impl Known {
+impl StoredNodeClock {
     /// The facts of an object that may not be readable. If it is not, its status counts as unknown.
     pub(crate) fn of_guarded(clock: &DeserializeGuard<NodeClock>) -> Self {
         let status = clock.0.as_ref().ok().and_then(|clock| clock.status.as_ref());
@@ -81,22 +81,22 @@ impl Known {
     }
 }
 
-/// The status to be written; none while it is too early to judge. `told` is the number of the last transition of this
-/// agent instance that became an Event.
+/// The status to be written; none while it is too early to judge. `last_sent` is the number of the last transition of
+/// this agent instance that became an Event.
 pub(crate) fn status(
     node: &PreparedNode,
-    heard: Heard<'_>,
-    previous: &Known,
-    told: Option<u64>,
+    agent: AgentState<'_>,
+    previous: &StoredNodeClock,
+    last_sent: Option<u64>,
     now: Timestamp,
 ) -> Option<NodeClockStatus> {
-    match heard {
-        Heard::Report(report, time) => Some(reported(node, report, time, previous, told, now)),
-        Heard::Unproven(impostor) => {
-            Some(unheard(node, node_conditions::of_unproven(impostor), previous, now))
+    match agent {
+        AgentState::Report(report, time) => Some(reported(node, report, time, previous, last_sent, now)),
+        AgentState::Unproven(impostor) => {
+            Some(not_reporting(node, node_conditions::of_unproven(impostor), previous, now))
         }
-        Heard::Silent(failure) => Some(silent(node, failure, previous, now)),
-        Heard::Waiting { .. } => None,
+        AgentState::Silent(failure) => Some(silent(node, failure, previous, now)),
+        AgentState::Waiting { .. } => None,
     }
 }
 
@@ -104,8 +104,8 @@ fn reported(
     node: &PreparedNode,
     report: &Report,
     time: Timestamp,
-    previous: &Known,
-    told: Option<u64>,
+    previous: &StoredNodeClock,
+    last_sent: Option<u64>,
     now: Timestamp,
 ) -> NodeClockStatus {
     let clock = &report.clock;
@@ -153,7 +153,7 @@ fn reported(
             instance: report.instance.clone(),
             boot: report.boot.as_ref().map(boot),
             state_error: report.state_error.clone(),
-            last_transition: count(told.unwrap_or(0)),
+            last_transition: count(last_sent.unwrap_or(0)),
         }),
         reported_at: Some(Time(time)),
         updated_at: Some(Time(now)),
@@ -198,15 +198,20 @@ fn rtc(rtc: &RtcReport) -> RtcStatus {
 }
 
 /// The status of a node without a report: what was known of its clock may not be true any more.
-fn silent(node: &PreparedNode, failure: Option<&str>, previous: &Known, now: Timestamp) -> NodeClockStatus {
+fn silent(
+    node: &PreparedNode,
+    failure: Option<&str>,
+    previous: &StoredNodeClock,
+    now: Timestamp,
+) -> NodeClockStatus {
     let findings = node_conditions::of_silence(!node.agents.is_empty(), failure);
-    unheard(node, findings, previous, now)
+    not_reporting(node, findings, previous, now)
 }
 
-fn unheard(
+fn not_reporting(
     node: &PreparedNode,
     findings: node_conditions::Findings,
-    previous: &Known,
+    previous: &StoredNodeClock,
     now: Timestamp,
 ) -> NodeClockStatus {
     NodeClockStatus {
@@ -225,7 +230,11 @@ fn unheard(
     }
 }
 
-fn conditions(findings: node_conditions::Findings, previous: &Known, now: Timestamp) -> Vec<Condition> {
+fn conditions(
+    findings: node_conditions::Findings,
+    previous: &StoredNodeClock,
+    now: Timestamp,
+) -> Vec<Condition> {
     findings.map(|(type_, finding)| condition(type_, finding, &previous.conditions, None, now)).into()
 }
 
@@ -265,16 +274,16 @@ fn at(secs: f64) -> Option<Time> {
 
 /// The figures in the last written NodeClock, and when it was written.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Written {
+pub(crate) struct WrittenFigures {
     pub(crate) at: Instant,
     pub(crate) offset: Option<f64>,
     pub(crate) error_bound: Option<f64>,
 }
 
-impl Written {
+impl WrittenFigures {
     /// The figures of a status that is made of this.
-    pub(crate) fn of(heard: Heard<'_>, at: Instant) -> Self {
-        let clock = heard.report().map(|report| &report.clock);
+    pub(crate) fn of(agent: AgentState<'_>, at: Instant) -> Self {
+        let clock = agent.report().map(|report| &report.clock);
         let (offset, error_bound) =
             (clock.and_then(|clock| clock.offset), clock.and_then(|clock| clock.error_bound));
         Self { at, offset, error_bound }
@@ -291,7 +300,7 @@ pub(crate) const LAG: Duration = Duration::from_secs(15);
 
 /// Whether a NodeClock is to be written, and how soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Due {
+pub(crate) enum WriteUrgency {
     /// No: it is right.
     No,
     /// It is not right, but must wait, or must be looked at again.
@@ -306,31 +315,32 @@ pub(crate) enum Due {
 /// now. `lag` is the time since the assignment changed. Age alone is no reason here.
 pub(crate) fn due(
     new: &NodeClockStatus,
-    known: Option<&Known>,
-    heard: Heard<'_>,
-    written: Option<Written>,
+    known: Option<&StoredNodeClock>,
+    agent: AgentState<'_>,
+    written: Option<WrittenFigures>,
     lag: Duration,
     now: Instant,
-) -> Due {
-    let Some(known) = known else { return Due::Now };
+) -> WriteUrgency {
+    let Some(known) = known else { return WriteUrgency::Now };
     let pause = written.map_or(Duration::MAX, |written| now.saturating_duration_since(written.at));
-    let after = |shortest: Duration, due: Due| if pause >= shortest { due } else { Due::Later };
+    let after =
+        |shortest: Duration, due: WriteUrgency| if pause >= shortest { due } else { WriteUrgency::Later };
     if new.synchronized != known.synchronized {
-        return after(SHORTEST_URGENT_PAUSE, Due::Urgent);
+        return after(SHORTEST_URGENT_PAUSE, WriteUrgency::Urgent);
     }
-    if facts(new) != known.facts || written.is_some_and(|written| is_wrong(heard, written)) {
-        return after(SHORTEST_PAUSE, Due::Now);
+    if facts(new) != known.facts || written.is_some_and(|written| is_wrong(agent, written)) {
+        return after(SHORTEST_PAUSE, WriteUrgency::Now);
     }
     let wanted = new.profile.as_ref().and_then(|profile| profile.wanted.as_ref());
     if wanted == known.wanted.as_ref() {
-        return Due::No;
+        return WriteUrgency::No;
     }
-    if lag >= LAG { after(SHORTEST_PAUSE, Due::Now) } else { Due::Later }
+    if lag >= LAG { after(SHORTEST_PAUSE, WriteUrgency::Now) } else { WriteUrgency::Later }
 }
 
 /// Returns true if the written figures would mislead a reader.
-fn is_wrong(heard: Heard<'_>, written: Written) -> bool {
-    let Heard::Report(report, _) = heard else {
+fn is_wrong(agent: AgentState<'_>, written: WrittenFigures) -> bool {
+    let AgentState::Report(report, _) = agent else {
         return false;
     };
     let clock = &report.clock;
@@ -400,11 +410,11 @@ mod tests {
     }
 
     /// What is known of a NodeClock with this status.
-    fn known(status: &NodeClockStatus) -> Known {
-        Known::new(&ObjectMeta::default(), status)
+    fn known(status: &NodeClockStatus) -> StoredNodeClock {
+        StoredNodeClock::new(&ObjectMeta::default(), status)
     }
 
-    fn status_of(report: &Report, previous: &Known, secs: i64) -> NodeClockStatus {
+    fn status_of(report: &Report, previous: &StoredNodeClock, secs: i64) -> NodeClockStatus {
         reported(&node(), report, time(secs), previous, None, time(secs))
     }
 
@@ -414,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_report_becomes_a_status() {
-        let status = status_of(&report(), &Known::default(), 5);
+        let status = status_of(&report(), &StoredNodeClock::default(), 5);
         assert_eq!(status.policy.as_deref(), Some("default"));
         assert_eq!(status.offset.as_deref(), Some("-412us"));
         assert_eq!(status.error_bound.as_deref(), Some("3.1ms"));
@@ -453,7 +463,7 @@ mod tests {
             message: "no such zone".to_owned(),
         });
         report.rtc.drift_ppm = Some(-3.5);
-        let status = status_of(&report, &Known::default(), 5);
+        let status = status_of(&report, &StoredNodeClock::default(), 5);
         assert_eq!(status.mode.as_deref(), Some("Observe"));
         assert_eq!(status.external_steps, Some(2));
         let expected = LastStep { time: at(1.0), by: "-3600.000s".to_owned() };
@@ -466,7 +476,7 @@ mod tests {
 
     #[test]
     fn silence_is_unknown_and_shows_no_old_numbers() {
-        let before = status_of(&report(), &Known::default(), 5);
+        let before = status_of(&report(), &StoredNodeClock::default(), 5);
         let status = silent(&node(), Some("no answer in time"), &known(&before), time(100));
         assert_eq!((status.offset, status.synchronized), (None, false));
         assert!(status.conditions.iter().all(|c| c.status == "Unknown" && c.reason == "NoAgent"));
@@ -482,7 +492,7 @@ mod tests {
         report.clock.steps = u32::MAX;
         report.server.answered = u64::MAX;
         report.sources.push(report.sources[0].clone());
-        let status = status_of(&report, &Known::default(), 5);
+        let status = status_of(&report, &StoredNodeClock::default(), 5);
         assert_eq!(status.sources.len(), 1);
         assert_eq!(status.offset.as_deref(), Some("unknown"));
     }
@@ -491,58 +501,66 @@ mod tests {
     fn written_when_something_happened_or_numbers_are_wrong() {
         let start = Instant::now();
         let original = report();
-        let stored = known(&status_of(&original, &Known::default(), 5));
-        let written = Written::of(Heard::Report(&original, time(5)), start);
+        let stored = known(&status_of(&original, &StoredNodeClock::default(), 5));
+        let written = WrittenFigures::of(AgentState::Report(&original, time(5)), start);
         let due_of = |report: &Report, millis: u64| {
             let new = status_of(report, &stored, 6);
             let now = start + Duration::from_millis(millis);
-            due(&new, Some(&stored), Heard::Report(report, time(6)), Some(written), LAG, now)
+            due(&new, Some(&stored), AgentState::Report(report, time(6)), Some(written), LAG, now)
         };
         let changed = |change: fn(&mut Report)| {
             let mut report = original.clone();
             change(&mut report);
             due_of(&report, 5000)
         };
-        assert_eq!(due_of(&original, 1_000_000), Due::No, "nothing happened");
+        assert_eq!(due_of(&original, 1_000_000), WriteUrgency::No, "nothing happened");
         let new = status_of(&original, &stored, 6);
-        let first = due(&new, None, Heard::Report(&original, time(6)), None, LAG, start);
-        assert_eq!(first, Due::Now, "there is none");
-        let again = due(&new, Some(&stored), Heard::Report(&original, time(6)), None, LAG, start);
-        assert_eq!(again, Due::No, "a restart of the operator writes nothing");
+        let first = due(&new, None, AgentState::Report(&original, time(6)), None, LAG, start);
+        assert_eq!(first, WriteUrgency::Now, "there is none");
+        let again = due(&new, Some(&stored), AgentState::Report(&original, time(6)), None, LAG, start);
+        assert_eq!(again, WriteUrgency::No, "a restart of the operator writes nothing");
         let mut noisy = original.clone();
         noisy.clock.offset = Some(1e-3);
         noisy.server.answered = 1000;
         noisy.sources[0].jitter = Some(1e-3);
         noisy.clock.reference = Some("b".to_owned());
-        assert_eq!(due_of(&noisy, 200_000), Due::No, "within the bound");
+        assert_eq!(due_of(&noisy, 200_000), WriteUrgency::No, "within the bound");
         noisy.clock.offset = Some(4e-3);
-        assert_eq!(due_of(&noisy, 4000), Due::Now, "beyond the bound");
-        assert_eq!(due_of(&noisy, 3999), Due::Later, "not too often");
-        assert_eq!(changed(|report| report.clock.error_bound = Some(1e-3)), Due::Now, "less than half");
+        assert_eq!(due_of(&noisy, 4000), WriteUrgency::Now, "beyond the bound");
+        assert_eq!(due_of(&noisy, 3999), WriteUrgency::Later, "not too often");
+        assert_eq!(
+            changed(|report| report.clock.error_bound = Some(1e-3)),
+            WriteUrgency::Now,
+            "less than half"
+        );
         let combined = |report: &mut Report| report.sources[0].state = contract::SourceState::Combined;
-        assert_eq!(changed(combined), Due::No, "as good as before");
+        assert_eq!(changed(combined), WriteUrgency::No, "as good as before");
         let lies = |report: &mut Report| report.sources[0].state = contract::SourceState::Falseticker;
-        assert_eq!(changed(lies), Due::Now, "a liar");
+        assert_eq!(changed(lies), WriteUrgency::Now, "a liar");
         let mut lost = original.clone();
         lost.clock.synchronized = false;
         lost.clock.reason = contract::Reason::NoMajority;
-        assert_eq!((due_of(&lost, 1000), due_of(&lost, 999)), (Due::Urgent, Due::Later));
-        assert_eq!(changed(|report| report.clock.external_steps = 1), Due::Now, "somebody set the clock");
+        assert_eq!((due_of(&lost, 1000), due_of(&lost, 999)), (WriteUrgency::Urgent, WriteUrgency::Later));
+        assert_eq!(
+            changed(|report| report.clock.external_steps = 1),
+            WriteUrgency::Now,
+            "somebody set the clock"
+        );
         let local = |report: &mut Report| report.rtc.health = contract::RtcHealth::LocalTime;
-        assert_eq!(changed(local), Due::Now, "another health");
+        assert_eq!(changed(local), WriteUrgency::Now, "another health");
         let no_keys = |report: &mut Report| report.server.message = "no keys".to_owned();
-        assert_eq!(changed(no_keys), Due::Now, "trouble with serving");
+        assert_eq!(changed(no_keys), WriteUrgency::Now, "trouble with serving");
         let zone = |report: &mut Report| {
             report.timezone = Some(contract::TimezoneReport { name: None, message: "gone".to_owned() });
         };
-        assert_eq!(changed(zone), Due::Now, "trouble with the time zone");
+        assert_eq!(changed(zone), WriteUrgency::Now, "trouble with the time zone");
         let conflict = |report: &mut Report| {
             report.conflict =
                 Some(contract::ConflictReport { since: 1.0, message: String::new(), suspects: vec![] });
         };
-        assert_eq!(changed(conflict), Due::Now, "a conflict");
-        assert_eq!(changed(|report| report.rtc.drift_ppm = Some(1.0)), Due::No, "a figure");
-        let told = |report: &mut Report| {
+        assert_eq!(changed(conflict), WriteUrgency::Now, "a conflict");
+        assert_eq!(changed(|report| report.rtc.drift_ppm = Some(1.0)), WriteUrgency::No, "a figure");
+        let last_sent = |report: &mut Report| {
             let kind = contract::TransitionKind::RTCWritten;
             report.transitions.push(contract::Transition {
                 number: 9,
@@ -551,22 +569,22 @@ mod tests {
                 message: String::new(),
             });
         };
-        assert_eq!(changed(told), Due::No, "an Event's business");
+        assert_eq!(changed(last_sent), WriteUrgency::No, "an Event's business");
     }
 
     #[test]
     fn a_rollout_is_written_when_the_node_runs_it_or_lags() {
         let start = Instant::now();
         let mut said = report();
-        let stored = known(&status_of(&said, &Known::default(), 5));
+        let stored = known(&status_of(&said, &StoredNodeClock::default(), 5));
         let node = PreparedNode { wanted: Assignment::from_annotation("default.00000000"), ..node() };
         let due_of = |report: &Report, lag| {
             let new = reported(&node, report, time(6), &stored, None, time(6));
-            due(&new, Some(&stored), Heard::Report(report, time(6)), None, lag, start)
+            due(&new, Some(&stored), AgentState::Report(report, time(6)), None, lag, start)
         };
-        assert_eq!(due_of(&said, Duration::ZERO), Due::Later);
-        assert_eq!(due_of(&said, LAG), Due::Now);
+        assert_eq!(due_of(&said, Duration::ZERO), WriteUrgency::Later);
+        assert_eq!(due_of(&said, LAG), WriteUrgency::Now);
         said.profile = Some("default.00000000".parse().unwrap());
-        assert_eq!(due_of(&said, Duration::ZERO), Due::Now);
+        assert_eq!(due_of(&said, Duration::ZERO), WriteUrgency::Now);
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     budget::Budget,
     build::PreparedNode,
     events,
-    node_clock::{self, Due, Known, Written},
-    reports::Heard,
+    node_clock::{self, StoredNodeClock, WriteUrgency, WrittenFigures},
+    reports::AgentState,
 };
 
 /// The memory of a node.
@@ -21,12 +21,12 @@ pub(crate) struct NodeState {
     /// The assignment that the node is to have, and since when.
     wanted: (Assignment, Instant),
     /// The figures that its NodeClock was written with.
-    pub(crate) written: Option<Written>,
-    /// The agent instance, and the number of its last transition that was told.
-    told: Option<(String, u64)>,
+    pub(crate) written: Option<WrittenFigures>,
+    /// The agent instance, and the number of its last transition that became an Event.
+    last_sent: Option<(String, u64)>,
     budget: Budget,
-    /// True if an Event has told of another process in the agent's place, which is still there.
-    impostor_told: bool,
+    /// True if an Event about another process in the agent's place was sent, and that process is still there.
+    impostor_event_sent: bool,
     /// Which kinds of object cannot be written for the node, and why.
     pub(crate) troubles: BTreeMap<Trouble, String>,
 }
@@ -41,16 +41,16 @@ pub(crate) enum Trouble {
 
 /// What is to be done for a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct NodeActions {
     /// There is at least one Event to send.
     pub(crate) events: bool,
     /// Whether its NodeClock is to be written. Events are sent before it.
-    pub(crate) node_clock: Due,
+    pub(crate) node_clock: WriteUrgency,
 }
 
 /// The Events to send about a node.
 #[derive(Debug)]
-pub(crate) struct Telling {
+pub(crate) struct PendingEvents {
     pub(crate) transitions: Option<Transitions>,
     /// The Event about another process in the agent's place.
     pub(crate) impostor: Option<Event>,
@@ -58,7 +58,7 @@ pub(crate) struct Telling {
     pub(crate) dropped: u64,
 }
 
-/// The transitions of a report that were not told yet.
+/// The transitions of a report for which no Event was sent yet.
 #[derive(Debug)]
 pub(crate) struct Transitions {
     /// The agent's instance.
@@ -75,109 +75,111 @@ impl NodeState {
         Self {
             wanted: (Assignment::Unassigned, now),
             written: None,
-            told: None,
+            last_sent: None,
             budget: Budget::new(now),
-            impostor_told: false,
+            impostor_event_sent: false,
             troubles: BTreeMap::new(),
         }
     }
 
     /// Decides what is to be done. `events_fail` says that the node's last Event could not be written; then its Events
     /// do not delay its NodeClock.
-    pub(crate) fn look(
+    pub(crate) fn decide(
         &mut self,
         node: &PreparedNode,
-        heard: Heard<'_>,
-        known: Option<&Known>,
+        agent: AgentState<'_>,
+        known: Option<&StoredNodeClock>,
         events_fail: bool,
         (now, time): (Instant, Timestamp),
-    ) -> Found {
+    ) -> NodeActions {
         if self.wanted.0 != node.wanted {
             self.wanted = (node.wanted.clone(), now);
         }
-        if !matches!(heard, Heard::Unproven(_)) {
-            self.impostor_told = false;
+        if !matches!(agent, AgentState::Unproven(_)) {
+            self.impostor_event_sent = false;
         }
-        let events = match heard {
-            Heard::Report(report, _) => {
-                let told = self.told(&report.instance, known);
-                events::untold(report, told).any(|transition| events::manner(transition.kind).is_some())
+        let events = match agent {
+            AgentState::Report(report, _) => {
+                let last_sent = self.last_sent(&report.instance, known);
+                events::unsent(report, last_sent)
+                    .any(|transition| events::type_and_action(transition.kind).is_some())
             }
-            Heard::Unproven(_) => !self.impostor_told,
-            Heard::Waiting { .. } | Heard::Silent(_) => false,
+            AgentState::Unproven(_) => !self.impostor_event_sent,
+            AgentState::Waiting { .. } | AgentState::Silent(_) => false,
         };
         if events && !events_fail {
-            return Found { events, node_clock: Due::No };
+            return NodeActions { events, node_clock: WriteUrgency::No };
         }
-        let reported = matches!(heard, Heard::Report(..));
-        let status = self.status(node, heard, known, time);
+        let reported = matches!(agent, AgentState::Report(..));
+        let status = self.status(node, agent, known, time);
         let lag = now.saturating_duration_since(self.wanted.1);
-        let node_clock =
-            status.map_or(Due::No, |status| node_clock::due(&status, known, heard, self.written, lag, now));
-        if node_clock == Due::No && self.has_unsaved_events(heard, known) {
-            // Without this write the next operator would tell them again. It can wait, since the next change often
+        let node_clock = status.map_or(WriteUrgency::No, |status| {
+            node_clock::due(&status, known, agent, self.written, lag, now)
+        });
+        if node_clock == WriteUrgency::No && self.has_unsaved_events(agent, known) {
+            // Without this write the next operator would send them again. It can wait, since the next change often
             // needs a write anyway.
             let pause =
                 self.written.map_or(Duration::MAX, |written| now.saturating_duration_since(written.at));
-            let node_clock = if pause >= node_clock::LAG { Due::Now } else { Due::Later };
-            return Found { events, node_clock };
+            let node_clock = if pause >= node_clock::LAG { WriteUrgency::Now } else { WriteUrgency::Later };
+            return NodeActions { events, node_clock };
         }
-        if node_clock == Due::No && self.written.is_none() && reported {
+        if node_clock == WriteUrgency::No && self.written.is_none() && reported {
             // An earlier operator wrote the NodeClock. From now on its figures are compared with the reports.
-            self.written = known.map(|known| Written::of(heard, since(known, now, time)));
+            self.written = known.map(|known| WrittenFigures::of(agent, since(known, now, time)));
         }
-        Found { events, node_clock }
+        NodeActions { events, node_clock }
     }
 
     /// The status that the NodeClock is to have now.
     pub(crate) fn status(
         &self,
         node: &PreparedNode,
-        heard: Heard<'_>,
-        known: Option<&Known>,
+        agent: AgentState<'_>,
+        known: Option<&StoredNodeClock>,
         time: Timestamp,
     ) -> Option<api::NodeClockStatus> {
-        let told = heard.report().and_then(|report| self.told(&report.instance, known));
-        node_clock::status(node, heard, known.unwrap_or(&Known::default()), told, time)
+        let last_sent = agent.report().and_then(|report| self.last_sent(&report.instance, known));
+        node_clock::status(node, agent, known.unwrap_or(&StoredNodeClock::default()), last_sent, time)
     }
 
     /// The Events to send now. Those that exceed the node's budget are dropped.
-    pub(crate) fn tell(
+    pub(crate) fn pending_events(
         &mut self,
         node: &PreparedNode,
-        heard: Heard<'_>,
-        known: Option<&Known>,
+        agent: AgentState<'_>,
+        known: Option<&StoredNodeClock>,
         now: Instant,
         time: Timestamp,
-    ) -> Telling {
-        let mut telling = Telling { transitions: None, impostor: None, dropped: 0 };
-        match heard {
-            Heard::Report(report, _) => {
+    ) -> PendingEvents {
+        let mut pending = PendingEvents { transitions: None, impostor: None, dropped: 0 };
+        match agent {
+            AgentState::Report(report, _) => {
                 let mut events = Vec::new();
-                let last = self.told(&report.instance, known).unwrap_or(0);
-                for transition in events::untold(report, Some(last)) {
+                let last = self.last_sent(&report.instance, known).unwrap_or(0);
+                for transition in events::unsent(report, Some(last)) {
                     if let Some(event) = events::of_transition(node, &report.instance, transition, time) {
                         match self.budget.take(now) {
                             true => events.push((transition.number, event)),
-                            false => telling.dropped += 1,
+                            false => pending.dropped += 1,
                         }
                     }
                 }
                 let last = report.transitions.last().map_or(last, |transition| transition.number.max(last));
-                telling.transitions = Some(Transitions { instance: report.instance.clone(), events, last });
+                pending.transitions = Some(Transitions { instance: report.instance.clone(), events, last });
             }
-            Heard::Unproven(impostor) if !self.impostor_told => {
+            AgentState::Unproven(impostor) if !self.impostor_event_sent => {
                 let pod = node.agents.first().map_or("", |agent| agent.uid.as_str());
-                telling.impostor = Some(events::of_impostor(node, pod, impostor, time));
+                pending.impostor = Some(events::of_impostor(node, pod, impostor, time));
             }
-            Heard::Unproven(_) | Heard::Waiting { .. } | Heard::Silent(_) => {}
+            AgentState::Unproven(_) | AgentState::Waiting { .. } | AgentState::Silent(_) => {}
         }
-        telling
+        pending
     }
 
-    /// Records that the transitions of this instance up to a number were told.
-    pub(crate) fn was_told(&mut self, instance: String, last: u64) {
-        self.told = Some((instance, last));
+    /// Records that the transitions of this instance up to a number became Events.
+    pub(crate) fn events_were_sent(&mut self, instance: String, last: u64) {
+        self.last_sent = Some((instance, last));
     }
 
     /// Gives back Events to the budget that could not be written. They are tried again.
@@ -185,9 +187,9 @@ impl NodeState {
         self.budget.give_back(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// Records that another process in the agent's place was told of.
-    pub(crate) fn impostor_was_told(&mut self) {
-        self.impostor_told = true;
+    /// Records that another process in the agent's place was sent as an Event.
+    pub(crate) fn impostor_event_was_sent(&mut self) {
+        self.impostor_event_sent = true;
     }
 
     /// Records that something could be written for the node, or why not.
@@ -198,23 +200,24 @@ impl NodeState {
         };
     }
 
-    /// Returns true if an Event was told that the stored NodeClock does not count yet.
-    fn has_unsaved_events(&self, heard: Heard<'_>, known: Option<&Known>) -> bool {
-        let Some(report) = heard.report() else { return false };
+    /// Returns true if an Event was sent that the stored NodeClock does not count yet.
+    fn has_unsaved_events(&self, agent: AgentState<'_>, known: Option<&StoredNodeClock>) -> bool {
+        let Some(report) = agent.report() else { return false };
         let saved = known.and_then(|known| known.last_transition(&report.instance));
-        let told = self.told(&report.instance, known);
-        let mut unsaved = events::untold(report, saved).filter(|transition| Some(transition.number) <= told);
-        unsaved.any(|transition| events::manner(transition.kind).is_some())
+        let last_sent = self.last_sent(&report.instance, known);
+        let mut unsaved =
+            events::unsent(report, saved).filter(|transition| Some(transition.number) <= last_sent);
+        unsaved.any(|transition| events::type_and_action(transition.kind).is_some())
     }
 
-    fn told(&self, instance: &str, known: Option<&Known>) -> Option<u64> {
-        let told = self.told.as_ref().filter(|(of, _)| of == instance).map(|(_, number)| *number);
-        told.max(known.and_then(|known| known.last_transition(instance)))
+    fn last_sent(&self, instance: &str, known: Option<&StoredNodeClock>) -> Option<u64> {
+        let last_sent = self.last_sent.as_ref().filter(|(of, _)| of == instance).map(|(_, number)| *number);
+        last_sent.max(known.and_then(|known| known.last_transition(instance)))
     }
 }
 
 /// When a NodeClock was written by an earlier operator, as far as can be told.
-fn since(known: &Known, now: Instant, time: Timestamp) -> Instant {
+fn since(known: &StoredNodeClock, now: Instant, time: Timestamp) -> Instant {
     let age = known.updated_at.as_ref().and_then(|at| Duration::try_from(time.duration_since(at.0)).ok());
     age.and_then(|age| now.checked_sub(age)).unwrap_or(now)
 }
@@ -288,29 +291,37 @@ mod tests {
         let mut state = NodeState::new(now);
         let mut said = report();
         said.transitions = vec![stepped(1), stepped(2)];
-        let heard = Heard::Report(&said, Timestamp::UNIX_EPOCH);
-        let found = state.look(&node, heard, None, false, at);
-        assert_eq!(found, Found { events: true, node_clock: Due::No });
-        let found = state.look(&node, heard, None, true, at);
-        assert_eq!(found, Found { events: true, node_clock: Due::Now }, "a refused Event holds up nothing");
-        let told = state.tell(&node, heard, None, now, Timestamp::UNIX_EPOCH).transitions.unwrap();
-        assert_eq!((told.events.len(), told.last), (2, 2));
-        state.was_told(told.instance, told.last);
-        let found = state.look(&node, heard, None, false, at);
-        assert_eq!(found, Found { events: false, node_clock: Due::Now });
-        let status = state.status(&node, heard, None, Timestamp::UNIX_EPOCH).unwrap();
+        let agent = AgentState::Report(&said, Timestamp::UNIX_EPOCH);
+        let found = state.decide(&node, agent, None, false, at);
+        assert_eq!(found, NodeActions { events: true, node_clock: WriteUrgency::No });
+        let found = state.decide(&node, agent, None, true, at);
+        assert_eq!(
+            found,
+            NodeActions { events: true, node_clock: WriteUrgency::Now },
+            "a refused Event holds up nothing"
+        );
+        let last_sent =
+            state.pending_events(&node, agent, None, now, Timestamp::UNIX_EPOCH).transitions.unwrap();
+        assert_eq!((last_sent.events.len(), last_sent.last), (2, 2));
+        state.events_were_sent(last_sent.instance, last_sent.last);
+        let found = state.decide(&node, agent, None, false, at);
+        assert_eq!(found, NodeActions { events: false, node_clock: WriteUrgency::Now });
+        let status = state.status(&node, agent, None, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(status.agent.as_ref().unwrap().last_transition, 2);
         let mut clock = api::NodeClock::new("n1", api::NodeClockFields {});
         clock.status = Some(status);
-        let written = Known { agent: None, ..Known::of(&clock) };
-        state.written = Some(Written::of(heard, now));
+        let written = StoredNodeClock { agent: None, ..StoredNodeClock::of(&clock) };
+        state.written = Some(WrittenFigures::of(agent, now));
         let later = |secs| (now + Duration::from_secs(secs), Timestamp::UNIX_EPOCH);
-        assert_eq!(state.look(&node, heard, Some(&written), false, later(5)).node_clock, Due::Later);
-        let found = state.look(&node, heard, Some(&written), false, later(20));
-        assert_eq!(found.node_clock, Due::Now, "an Event that the NodeClock does not count");
+        assert_eq!(
+            state.decide(&node, agent, Some(&written), false, later(5)).node_clock,
+            WriteUrgency::Later
+        );
+        let found = state.decide(&node, agent, Some(&written), false, later(20));
+        assert_eq!(found.node_clock, WriteUrgency::Now, "an Event that the NodeClock does not count");
         said.instance = "another".to_owned();
-        let heard = Heard::Report(&said, Timestamp::UNIX_EPOCH);
-        assert!(state.look(&node, heard, None, false, at).events, "its numbers begin anew");
+        let agent = AgentState::Report(&said, Timestamp::UNIX_EPOCH);
+        assert!(state.decide(&node, agent, None, false, at).events, "its numbers begin anew");
     }
 
     #[test]
@@ -322,13 +333,16 @@ mod tests {
         for poll in 0..100 {
             let mut said = report();
             said.transitions = (poll * 64..(poll + 1) * 64).map(|number| stepped(number + 1)).collect();
-            let heard = Heard::Report(&said, Timestamp::UNIX_EPOCH);
-            let telling = state.tell(&node, heard, None, now, Timestamp::UNIX_EPOCH);
-            let told = telling.transitions.unwrap();
-            events += told.events.len();
-            dropped += telling.dropped;
-            state.was_told(told.instance, told.last);
-            assert!(!state.look(&node, heard, None, false, at).events, "what was dropped does not come back");
+            let agent = AgentState::Report(&said, Timestamp::UNIX_EPOCH);
+            let pending = state.pending_events(&node, agent, None, now, Timestamp::UNIX_EPOCH);
+            let last_sent = pending.transitions.unwrap();
+            events += last_sent.events.len();
+            dropped += pending.dropped;
+            state.events_were_sent(last_sent.instance, last_sent.last);
+            assert!(
+                !state.decide(&node, agent, None, false, at).events,
+                "what was dropped does not come back"
+            );
         }
         assert_eq!((events, dropped), (25, 6375));
     }

@@ -30,7 +30,7 @@ impl Placement {
         let Self { node_selector, affinity, tolerations } = self;
         node_selector.as_ref().is_none_or(|selector| selector.matches(labels))
             && affinity.as_ref().is_none_or(|affinity| affinity.matches(name, labels))
-            && tolerations.as_ref().is_none_or(|tolerations| tolerations.cover(taints))
+            && tolerations.as_ref().is_none_or(|tolerations| tolerations.tolerate(taints))
     }
 }
 
@@ -117,8 +117,7 @@ impl Term {
         };
         let names = read_all(match_fields, "matchFields")?;
         for (index, requirement) in names.iter().enumerate() {
-            let one_value =
-                matches!(&requirement.holds, Holds::In(values) | Holds::NotIn(values) if values.len() == 1);
+            let one_value = matches!(&requirement.holds, Operator::In(values) | Operator::NotIn(values) if values.len() == 1);
             if requirement.key != NAME_FIELD || !one_value {
                 let field = format!("{path}.matchFields[{index}]");
                 return Err(wrong(
@@ -145,11 +144,11 @@ const NAME_FIELD: &str = "metadata.name";
 #[derive(Clone, Debug)]
 struct Requirement {
     key: String,
-    holds: Holds,
+    holds: Operator,
 }
 
 #[derive(Clone, Debug)]
-enum Holds {
+enum Operator {
     In(Vec<String>),
     NotIn(Vec<String>),
     Exists,
@@ -167,15 +166,15 @@ impl Requirement {
             _ => None,
         };
         let holds = match operator.as_str() {
-            "In" if !values.is_empty() => Holds::In(values),
-            "NotIn" if !values.is_empty() => Holds::NotIn(values),
+            "In" if !values.is_empty() => Operator::In(values),
+            "NotIn" if !values.is_empty() => Operator::NotIn(values),
             "In" | "NotIn" => return Err(wrong(path, "In and NotIn need values")),
-            "Exists" if values.is_empty() => Holds::Exists,
-            "DoesNotExist" if values.is_empty() => Holds::DoesNotExist,
+            "Exists" if values.is_empty() => Operator::Exists,
+            "DoesNotExist" if values.is_empty() => Operator::DoesNotExist,
             "Exists" | "DoesNotExist" => return Err(wrong(path, "Exists and DoesNotExist take no values")),
             "Gt" | "Lt" => {
                 let number = number().ok_or_else(|| wrong(path, "Gt and Lt need one whole number"))?;
-                if operator == "Gt" { Holds::Gt(number) } else { Holds::Lt(number) }
+                if operator == "Gt" { Operator::Gt(number) } else { Operator::Lt(number) }
             }
             other => {
                 let problem = format!(
@@ -193,12 +192,12 @@ impl Requirement {
             |values: &[String]| value.is_some_and(|value| values.iter().any(|each| each == value));
         let number = || value.and_then(|value| value.parse::<i64>().ok());
         match &self.holds {
-            Holds::In(values) => is_one_of(values),
-            Holds::NotIn(values) => !is_one_of(values),
-            Holds::Exists => value.is_some(),
-            Holds::DoesNotExist => value.is_none(),
-            Holds::Gt(limit) => number().is_some_and(|number| number > *limit),
-            Holds::Lt(limit) => number().is_some_and(|number| number < *limit),
+            Operator::In(values) => is_one_of(values),
+            Operator::NotIn(values) => !is_one_of(values),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+            Operator::Gt(limit) => number().is_some_and(|number| number > *limit),
+            Operator::Lt(limit) => number().is_some_and(|number| number < *limit),
         }
     }
 }
@@ -243,7 +242,7 @@ impl FromStr for Tolerations {
 
 impl Tolerations {
     /// Returns true if every taint that could keep an agent away is tolerated. PreferNoSchedule keeps no agent away.
-    fn cover(&self, taints: &[core::Taint]) -> bool {
+    fn tolerate(&self, taints: &[core::Taint]) -> bool {
         taints.iter().filter(|taint| ["NoSchedule", "NoExecute"].contains(&taint.effect.as_str())).all(
             |taint| {
                 ADDED.contains(&(taint.key.as_str(), taint.effect.as_str()))

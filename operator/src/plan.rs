@@ -22,7 +22,7 @@ pub(crate) enum Choice {
     /// No policy selects the node.
     Nothing,
     /// The profile of the policy with this name.
-    Wish(String),
+    Policy(String),
     /// This profile, of a policy whose present form is refused, or lacks a key.
     LastGood(ProfileName),
 }
@@ -32,7 +32,7 @@ impl Choice {
     pub(crate) fn policy(&self) -> Option<&str> {
         match self {
             Self::Nothing => None,
-            Self::Wish(policy) => Some(policy),
+            Self::Policy(policy) => Some(policy),
             Self::LastGood(profile) => Some(profile.policy()),
         }
     }
@@ -61,7 +61,7 @@ fn claim(
 ) -> Option<Choice> {
     let matches = policy.selector.as_ref().is_some_and(|selector| selector.matches(labels));
     if policy.ready().is_some() {
-        return matches.then(|| Choice::Wish(policy.name.clone()));
+        return matches.then(|| Choice::Policy(policy.name.clone()));
     }
     // A refused spec is not used, and neither is its selector: the annotation on the pod counts.
     let running = agents.iter().find_map(|agent| match agent.assignment() {
@@ -99,9 +99,9 @@ mod tests {
 
     #[test]
     fn the_more_important_policy_takes_its_nodes() {
-        assert_eq!(choice(&[ALL, EDGE], "core", None), Choice::Wish("all".to_owned()));
+        assert_eq!(choice(&[ALL, EDGE], "core", None), Choice::Policy("all".to_owned()));
         let edge = planned(&[ALL, EDGE], "edge", None);
-        assert_eq!((edge.choice, edge.lost), (Choice::Wish("edge".to_owned()), vec!["all".to_owned()]));
+        assert_eq!((edge.choice, edge.lost), (Choice::Policy("edge".to_owned()), vec!["all".to_owned()]));
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(choice(&[refused], "edge", Some(Some("none"))), Choice::Nothing);
         // A valid policy of higher precedence may still take the node.
         let of_edge = choice(&[refused, EDGE], "edge", Some(Some("all.12345678")));
-        assert_eq!(of_edge, Choice::Wish("edge".to_owned()));
+        assert_eq!(of_edge, Choice::Policy("edge".to_owned()));
     }
 
     #[test]

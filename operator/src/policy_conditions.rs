@@ -7,29 +7,29 @@ use profile::Thresholds;
 
 use crate::{
     condition::{ACCEPTED, CONFLICT, Finding, READY, ROLLED_OUT, SYNCHRONIZED, UPSTREAMS_REACHABLE, reason},
-    keys::Supply,
+    keys::KeyAvailability,
     message::{plural, some},
     node_conditions,
     node_state::Trouble,
-    status::{Deviations, Standing, Subject},
+    status::{Deviations, PolicyInput, PolicyNode},
     validate::Policy,
 };
 
 /// A finding for each type, in the order in which they are shown.
 pub(crate) fn findings(
-    subject: &Subject<'_>,
+    input: &PolicyInput<'_>,
     worst: Option<f64>,
     spread: Option<f64>,
     deviations: &mut Deviations,
     now: Instant,
 ) -> [(&'static str, Finding); 6] {
-    let nodes = &subject.group.nodes;
-    let (accepted, rolled_out) = (accepted(subject), rolled_out(subject));
+    let nodes = &input.group.nodes;
+    let (accepted, rolled_out) = (accepted(input), rolled_out(input));
     [
         (READY, ready(&accepted, &rolled_out)),
         (ACCEPTED, accepted),
         (ROLLED_OUT, rolled_out),
-        (SYNCHRONIZED, synchronized(subject.policy, nodes, worst, spread, deviations, now)),
+        (SYNCHRONIZED, synchronized(input.policy, nodes, worst, spread, deviations, now)),
         (UPSTREAMS_REACHABLE, upstreams_reachable(nodes)),
         (CONFLICT, conflict(nodes)),
     ]
@@ -50,29 +50,30 @@ fn ready(accepted: &Finding, rolled_out: &Finding) -> Finding {
 }
 
 /// The finding of every condition about nodes if the policy has no nodes, or none of them has an agent.
-fn nobody(nodes: &[Standing<'_>]) -> Option<Finding> {
+fn no_agents(nodes: &[PolicyNode<'_>]) -> Option<Finding> {
     if nodes.is_empty() {
         return Some(Finding::new(None, reason::NO_NODES, "No node is under this policy."));
     }
-    let agents = nodes.iter().any(|standing| !standing.node.agents.is_empty());
+    let agents = nodes.iter().any(|each| !each.node.agents.is_empty());
     let message = format!("No agent runs on any of {}.", plural(nodes.len()));
     (!agents).then(|| Finding::new(None, reason::NO_AGENTS, message))
 }
 
 /// The finding of a condition while some nodes do not report.
-fn unheard(nodes: &[Standing<'_>]) -> Option<Finding> {
-    let silent: Vec<_> = nodes.iter().filter(|standing| standing.heard.report().is_none()).collect();
+fn not_reporting(nodes: &[PolicyNode<'_>]) -> Option<Finding> {
+    let silent: Vec<_> = nodes.iter().filter(|each| each.agent.report().is_none()).collect();
     if silent.is_empty() {
         return None;
     }
-    let which = some(silent.iter().map(|node| format!("{} ({})", node.node.name(), node.silence())));
+    let which =
+        some(silent.iter().map(|node| format!("{} ({})", node.node.name(), node.reason_without_report())));
     let message = format!("Of {} not heard of: {which}.", plural(nodes.len()));
     Some(Finding::new(None, reason::NODES_UNKNOWN, message))
 }
 
 /// Further remarks about the nodes, one sentence each.
-fn notes(subject: &Subject<'_>) -> String {
-    let group = subject.group;
+fn notes(input: &PolicyInput<'_>) -> String {
+    let group = input.group;
     let mut notes: String = group
         .taken
         .iter()
@@ -83,9 +84,8 @@ fn notes(subject: &Subject<'_>) -> String {
         notes += &format!(" No agent can run on {}: {which}.", plural(group.without_agent.len()));
     }
     for (trouble, what) in [(Trouble::NodeClock, "NodeClock"), (Trouble::Event, "Event")] {
-        let refused = group.nodes.iter().filter_map(|standing| Some((standing, standing.trouble(trouble)?)));
-        let refused: Vec<_> =
-            refused.map(|(standing, why)| format!("{} ({why})", standing.node.name())).collect();
+        let refused = group.nodes.iter().filter_map(|each| Some((each, each.trouble(trouble)?)));
+        let refused: Vec<_> = refused.map(|(each, why)| format!("{} ({why})", each.node.name())).collect();
         if !refused.is_empty() {
             notes += &format!(" {what} not written: {}.", some(refused.into_iter()));
         }
@@ -93,8 +93,8 @@ fn notes(subject: &Subject<'_>) -> String {
     notes
 }
 
-fn accepted(subject: &Subject<'_>) -> Finding {
-    match (&subject.policy.wish, subject.profile) {
+fn accepted(input: &PolicyInput<'_>) -> Finding {
+    match (&input.policy.checked, input.profile) {
         (Ok(_), _) => Finding::new(Some(true), reason::VALID, "The policy can be carried out."),
         (Err(refusal), Some(profile)) => {
             Finding::new(Some(false), refusal.reason(), format!("{refusal}. Profile {profile} goes on."))
@@ -103,20 +103,20 @@ fn accepted(subject: &Subject<'_>) -> Finding {
     }
 }
 
-fn rolled_out(subject: &Subject<'_>) -> Finding {
-    let nodes = &subject.group.nodes;
-    let notes = notes(subject);
-    if let Some(lack) = lack_of_keys(subject) {
+fn rolled_out(input: &PolicyInput<'_>) -> Finding {
+    let nodes = &input.group.nodes;
+    let notes = notes(input);
+    if let Some(lack) = missing_keys(input) {
         return lack;
     }
-    if let Some(why) = subject.store_trouble {
+    if let Some(why) = input.store_trouble {
         return Finding::new(
             Some(false),
             reason::WRITE_REFUSED,
             format!("The profile cannot be stored: {why}"),
         );
     }
-    if let Some(Finding { status, reason, message }) = nobody(nodes) {
+    if let Some(Finding { status, reason, message }) = no_agents(nodes) {
         return Finding::new(status, reason, format!("{message}{notes}"));
     }
     let waiting: Vec<_> = nodes.iter().filter(|node| !node.applied()).collect();
@@ -127,18 +127,18 @@ fn rolled_out(subject: &Subject<'_>) -> Finding {
             format!("Runs on {}.{notes}", plural(nodes.len())),
         );
     }
-    let why = |standing: &&Standing<'_>| {
-        let error = standing.heard.report().map(|report| report.profile_error.as_ref());
-        let why = match (standing.trouble(Trouble::Annotation), error) {
+    let why = |each: &&PolicyNode<'_>| {
+        let error = each.agent.report().map(|report| report.profile_error.as_ref());
+        let why = match (each.trouble(Trouble::Annotation), error) {
             (Some(why), _) => format!("its pod cannot be annotated: {why}"),
             (None, Some(Some(error))) => format!("{}: {}", error.reason, error.message),
             (None, Some(None)) => "not yet".to_owned(),
-            (None, None) => standing.silence().to_owned(),
+            (None, None) => each.reason_without_report().to_owned(),
         };
-        format!("{} ({why})", standing.node.name())
+        format!("{} ({why})", each.node.name())
     };
-    let refuses = |standing: &&Standing<'_>| {
-        let error = standing.heard.report().and_then(|report| report.profile_error.as_ref());
+    let refuses = |each: &&PolicyNode<'_>| {
+        let error = each.agent.report().and_then(|report| report.profile_error.as_ref());
         error.is_some_and(|error| error.reason == ProfileFailure::ProfileInvalid)
     };
     let reason = if waiting.iter().any(refuses) { reason::PROFILE_REFUSED } else { reason::IN_PROGRESS };
@@ -149,32 +149,33 @@ fn rolled_out(subject: &Subject<'_>) -> Finding {
 }
 
 /// The finding if the Secrets do not hold the keys that the policy names.
-fn lack_of_keys(subject: &Subject<'_>) -> Option<Finding> {
-    let goes_on = match subject.profile {
+fn missing_keys(input: &PolicyInput<'_>) -> Option<Finding> {
+    let goes_on = match input.profile {
         Some(profile) => format!("Profile {profile} goes on"),
         None => "Nothing runs".to_owned(),
     };
-    let (reason, message) = match &subject.policy.supply {
-        Supply::Complete => return None,
-        Supply::Kept(why) => {
+    let (reason, message) = match &input.policy.key_availability {
+        KeyAvailability::Complete => return None,
+        KeyAvailability::Kept(why) => {
             (reason::SECRET_MISSING, format!("{goes_on}, with what was there before: {why}."))
         }
-        Supply::Missing(why) => (reason::SECRET_MISSING, format!("{goes_on}: {why}.")),
-        Supply::Unread(why) => (reason::IN_PROGRESS, format!("{goes_on}: {why}.")),
+        KeyAvailability::Missing(why) => (reason::SECRET_MISSING, format!("{goes_on}: {why}.")),
+        KeyAvailability::Unread(why) => (reason::IN_PROGRESS, format!("{goes_on}: {why}.")),
     };
     Some(Finding::new(Some(false), reason, message))
 }
 
 fn synchronized(
     policy: &Policy,
-    nodes: &[Standing<'_>],
+    nodes: &[PolicyNode<'_>],
     worst: Option<f64>,
     spread: Option<f64>,
     deviations: &mut Deviations,
     now: Instant,
 ) -> Finding {
     let name = &policy.name;
-    let limits = policy.wish.as_ref().map_or_else(|_| Thresholds::default(), |wish| *wish.thresholds());
+    let limits =
+        policy.checked.as_ref().map_or_else(|_| Thresholds::default(), |checked| *checked.thresholds());
     let hold = limits.hold.as_duration();
     let mut lasts = |what, value: Option<f64>, limit: f64| {
         deviations.lasts(name, what, value.is_some_and(|value| value.abs() > limit), hold, now)
@@ -182,15 +183,18 @@ fn synchronized(
     let offset_lasts = lasts(reason::OFFSET_EXCEEDED, worst, limits.offset.as_secs_f64());
     let spread_lasts = lasts(reason::SPREAD_EXCEEDED, spread, limits.spread.as_secs_f64());
     let all = plural(nodes.len());
-    let off = |node: &&Standing<'_>| node.heard.report().is_some() && node.synchronized().is_none();
+    let off = |node: &&PolicyNode<'_>| node.agent.report().is_some() && node.synchronized().is_none();
     let unsynchronized: Vec<_> = nodes.iter().filter(off).collect();
-    let silent: Vec<_> = nodes.iter().filter(|node| node.heard.report().is_none()).collect();
-    if let Some(nobody) = nobody(nodes) {
-        return nobody;
+    let silent: Vec<_> = nodes.iter().filter(|node| node.agent.report().is_none()).collect();
+    if let Some(no_agents) = no_agents(nodes) {
+        return no_agents;
     }
     if !unsynchronized.is_empty() {
-        let why = |node: &&Standing<'_>| {
-            let reason = node.heard.report().map_or(node.silence(), |report| report.clock.reason.as_str());
+        let why = |node: &&PolicyNode<'_>| {
+            let reason = node
+                .agent
+                .report()
+                .map_or(node.reason_without_report(), |report| report.clock.reason.as_str());
             format!("{} ({reason})", node.node.name())
         };
         let which = some(unsynchronized.iter().chain(&silent).map(why));
@@ -215,8 +219,8 @@ fn synchronized(
         let message = format!("Nodes differ by {spread}, more than {limit}.");
         return Finding::new(Some(false), reason::SPREAD_EXCEEDED, message);
     }
-    if let Some(unheard) = unheard(nodes) {
-        return unheard;
+    if let Some(not_reporting) = not_reporting(nodes) {
+        return not_reporting;
     }
     let local: Vec<_> = nodes.iter().filter(|node| node.synchronized_by(Reason::LocalReference)).collect();
     if !local.is_empty() {
@@ -228,16 +232,15 @@ fn synchronized(
     Finding::new(Some(true), reason::ALL_SYNCHRONIZED, format!("Synchronised: {all}."))
 }
 
-fn upstreams_reachable(nodes: &[Standing<'_>]) -> Finding {
-    if let Some(nobody) = nobody(nodes) {
-        return nobody;
+fn upstreams_reachable(nodes: &[PolicyNode<'_>]) -> Finding {
+    if let Some(no_agents) = no_agents(nodes) {
+        return no_agents;
     }
     let all = plural(nodes.len());
-    let reach = |standing: &&Standing<'_>| {
-        standing.heard.report().map(|report| node_conditions::reach(&report.sources))
-    };
-    let lost = nodes.iter().filter_map(|standing| match reach(&standing) {
-        Some((Some(false), reason)) => Some(format!("{} ({reason})", standing.node.name())),
+    let reach =
+        |each: &&PolicyNode<'_>| each.agent.report().map(|report| node_conditions::reach(&report.sources));
+    let lost = nodes.iter().filter_map(|each| match reach(&each) {
+        Some((Some(false), reason)) => Some(format!("{} ({reason})", each.node.name())),
         _ => None,
     });
     let lost: Vec<_> = lost.collect();
@@ -246,10 +249,10 @@ fn upstreams_reachable(nodes: &[Standing<'_>]) -> Finding {
         let message = format!("On {count} of {all} no upstream gives time: {}.", some(lost.into_iter()));
         return Finding::new(Some(false), reason::NODES_UNREACHABLE, message);
     }
-    if let Some(unheard) = unheard(nodes) {
-        return unheard;
+    if let Some(not_reporting) = not_reporting(nodes) {
+        return not_reporting;
     }
-    match nodes.iter().filter_map(|standing| reach(&standing)).find(|(status, _)| status.is_none()) {
+    match nodes.iter().filter_map(|each| reach(&each)).find(|(status, _)| status.is_none()) {
         Some((_, reason::NO_UPSTREAMS)) => {
             Finding::new(None, reason::NO_UPSTREAMS, "The profile has no upstreams.")
         }
@@ -258,12 +261,12 @@ fn upstreams_reachable(nodes: &[Standing<'_>]) -> Finding {
     }
 }
 
-fn conflict(nodes: &[Standing<'_>]) -> Finding {
-    if let Some(nobody) = nobody(nodes) {
-        return nobody;
+fn conflict(nodes: &[PolicyNode<'_>]) -> Finding {
+    if let Some(no_agents) = no_agents(nodes) {
+        return no_agents;
     }
     let all = plural(nodes.len());
-    let whom = |node: &Standing<'_>| {
+    let whom = |node: &PolicyNode<'_>| {
         let suspects = node.conflict().map(|conflict| conflict.suspects.join(", ")).unwrap_or_default();
         if suspects.is_empty() {
             node.node.name().to_owned()
@@ -280,8 +283,8 @@ fn conflict(nodes: &[Standing<'_>]) -> Finding {
         );
         return Finding::new(Some(true), reason::NODES_CONFLICTING, message);
     }
-    if let Some(unheard) = unheard(nodes) {
-        return unheard;
+    if let Some(not_reporting) = not_reporting(nodes) {
+        return not_reporting;
     }
     Finding::new(Some(false), reason::ALONE, format!("Nobody else steers a clock of {all}."))
 }

@@ -12,7 +12,7 @@ use crate::{
     apply::{FIELD_MANAGER, Target, metadata},
     events::NAMESPACE,
     facts::NodeFacts,
-    node_clock::Known,
+    node_clock::StoredNodeClock,
     term::WriteError,
     validate::Policy,
 };
@@ -22,9 +22,9 @@ impl Target {
     pub(crate) async fn write_node_clock(
         &self,
         node: &NodeFacts,
-        known: Option<&Known>,
+        known: Option<&StoredNodeClock>,
         status: &NodeClockStatus,
-    ) -> Result<Known, WriteError> {
+    ) -> Result<StoredNodeClock, WriteError> {
         let api: Api<NodeClock> = Api::all(self.client.clone());
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let mut version = known.and_then(|known| known.version.clone());
@@ -39,7 +39,7 @@ impl Target {
         let mut object = custom::<NodeClock>(&node.name, version.as_deref());
         object["status"] = json!(status);
         let written = self.term.write(api.patch_status(&node.name, &params, &Patch::Apply(&object))).await?;
-        Ok(Known::of(&written))
+        Ok(StoredNodeClock::of(&written))
     }
 
     /// Writes the status of a policy. If the policy was deleted in the meantime, does nothing.
@@ -60,7 +60,7 @@ impl Target {
     }
 
     /// Sends an Event. If it exists already, another replica or an earlier run has sent it, which is a success.
-    pub(crate) async fn tell(&self, event: &Event) -> Result<(), WriteError> {
+    pub(crate) async fn send_event(&self, event: &Event) -> Result<(), WriteError> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), NAMESPACE);
         match self.term.write(api.create(&PostParams::default(), event)).await {
             Err(error) if error.code() == Some(409) => Ok(()),

@@ -8,7 +8,7 @@ use contract::{ProfileName, Report};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::{
-    collect::{Answer, Failure, Impostor},
+    collect::{Failure, Impostor, PollResult},
     message::chain,
 };
 
@@ -24,11 +24,11 @@ const UNPROVEN_FOR: Duration = Duration::from_secs(30);
 /// What is known of the nodes, by node.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
-    nodes: HashMap<String, Hearing>,
+    nodes: HashMap<String, NodeRecord>,
 }
 
 #[derive(Debug)]
-struct Hearing {
+struct NodeRecord {
     /// When the node was added, or when its last report came.
     since: Instant,
     pod: String,
@@ -37,13 +37,13 @@ struct Hearing {
     failure: Option<String>,
     /// When the first and the last unproven answer came, and why the last one is not believed.
     unproven: Option<(Instant, Instant, Impostor)>,
-    /// What was known when [`Reports::turned`] was called last.
-    kind: HeardKind,
+    /// What was known when [`Reports::state_changed`] was called last.
+    kind: AgentStateKind,
 }
 
 /// What is known of a node.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Heard<'a> {
+pub(crate) enum AgentState<'a> {
     /// The newest report, and when it came.
     Report(&'a Report, Timestamp),
     /// No report yet, and it is too early to judge. `tried` is true if a try has failed.
@@ -54,9 +54,9 @@ pub(crate) enum Heard<'a> {
     Silent(Option<&'a str>),
 }
 
-/// The variant of [`Heard`] alone.
+/// The variant of [`AgentState`] alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum HeardKind {
+enum AgentStateKind {
     Report,
     #[default]
     Waiting,
@@ -64,18 +64,18 @@ enum HeardKind {
     Silent,
 }
 
-impl HeardKind {
-    fn of(heard: Heard<'_>) -> Self {
+impl AgentStateKind {
+    fn of(heard: AgentState<'_>) -> Self {
         match heard {
-            Heard::Report(..) => Self::Report,
-            Heard::Waiting { .. } => Self::Waiting,
-            Heard::Unproven(_) => Self::Unproven,
-            Heard::Silent(_) => Self::Silent,
+            AgentState::Report(..) => Self::Report,
+            AgentState::Waiting { .. } => Self::Waiting,
+            AgentState::Unproven(_) => Self::Unproven,
+            AgentState::Silent(_) => Self::Silent,
         }
     }
 }
 
-impl<'a> Heard<'a> {
+impl<'a> AgentState<'a> {
     /// The report, if there is one.
     pub(crate) fn report(self) -> Option<&'a Report> {
         match self {
@@ -88,33 +88,33 @@ impl<'a> Heard<'a> {
 impl Reports {
     /// Takes an answer of a known node. `now` and `time` are the same instant. Returns true if the agent runs another
     /// profile than before.
-    pub(crate) fn note(&mut self, answer: Answer, now: Instant, time: Timestamp) -> bool {
-        let Answer { node, pod, result } = answer;
-        let Some(hearing) = self.nodes.get_mut(&node) else { return false };
+    pub(crate) fn note(&mut self, answer: PollResult, now: Instant, time: Timestamp) -> bool {
+        let PollResult { node, pod, result } = answer;
+        let Some(record) = self.nodes.get_mut(&node) else { return false };
         match result {
             Ok(report) => {
-                let before = hearing.last.as_ref().map(|(report, _)| &report.profile);
+                let before = record.last.as_ref().map(|(report, _)| &report.profile);
                 let changed = before != Some(&report.profile);
                 let last = Some((report, time));
-                *hearing =
-                    Hearing { since: now, pod, last, failure: None, unproven: None, kind: hearing.kind };
+                *record =
+                    NodeRecord { since: now, pod, last, failure: None, unproven: None, kind: record.kind };
                 changed
             }
             Err(failure) => {
                 if let Failure::Unproven(impostor) = &failure {
-                    let since = hearing.unproven(now).map_or(now, |(since, ..)| *since);
-                    hearing.unproven = Some((since, now, impostor.clone()));
+                    let since = record.unproven(now).map_or(now, |(since, ..)| *since);
+                    record.unproven = Some((since, now, impostor.clone()));
                 }
-                hearing.failure = Some(chain(&failure));
+                record.failure = Some(chain(&failure));
                 false
             }
         }
     }
 
     /// Adds a node, if it is new.
-    pub(crate) fn listen_to(&mut self, node: &str, now: Instant) {
+    pub(crate) fn add(&mut self, node: &str, now: Instant) {
         if !self.nodes.contains_key(node) {
-            self.nodes.insert(node.to_owned(), Hearing::new(now));
+            self.nodes.insert(node.to_owned(), NodeRecord::new(now));
         }
     }
 
@@ -124,52 +124,52 @@ impl Reports {
     }
 
     /// What is known of a node.
-    pub(crate) fn of(&self, node: &str, now: Instant) -> Heard<'_> {
-        let Some(hearing) = self.nodes.get(node) else {
-            return Heard::Waiting { tried: false };
+    pub(crate) fn of(&self, node: &str, now: Instant) -> AgentState<'_> {
+        let Some(record) = self.nodes.get(node) else {
+            return AgentState::Waiting { tried: false };
         };
-        if let Some((since, last, why)) = hearing.unproven(now)
+        if let Some((since, last, why)) = record.unproven(now)
             && last.saturating_duration_since(*since) >= UNPROVEN_AFTER
         {
-            return Heard::Unproven(why);
+            return AgentState::Unproven(why);
         }
-        if now.saturating_duration_since(hearing.since) > SILENT_AFTER {
-            return Heard::Silent(hearing.failure.as_deref());
+        if now.saturating_duration_since(record.since) > SILENT_AFTER {
+            return AgentState::Silent(record.failure.as_deref());
         }
-        match &hearing.last {
-            Some((report, time)) => Heard::Report(report, *time),
-            None => Heard::Waiting { tried: hearing.failure.is_some() },
+        match &record.last {
+            Some((report, time)) => AgentState::Report(report, *time),
+            None => AgentState::Waiting { tried: record.failure.is_some() },
         }
     }
 
     /// Returns true if what is known of the node has changed since the last call, as it may by the passage of time
     /// alone.
-    pub(crate) fn turned(&mut self, node: &str, now: Instant) -> bool {
-        let kind = HeardKind::of(self.of(node, now));
-        let before = self.nodes.get_mut(node).map(|hearing| std::mem::replace(&mut hearing.kind, kind));
+    pub(crate) fn state_changed(&mut self, node: &str, now: Instant) -> bool {
+        let kind = AgentStateKind::of(self.of(node, now));
+        let before = self.nodes.get_mut(node).map(|record| std::mem::replace(&mut record.kind, kind));
         before.is_some_and(|before| before != kind)
     }
 
     /// The last report of this very pod, and when it came. A report of an earlier pod on the node does not count.
     pub(crate) fn of_pod(&self, node: &str, pod: &str, now: Instant) -> Option<(&Report, Instant)> {
-        let hearing = self.nodes.get(node).filter(|hearing| hearing.pod == pod)?;
-        Some((self.of(node, now).report()?, hearing.since))
+        let record = self.nodes.get(node).filter(|record| record.pod == pod)?;
+        Some((self.of(node, now).report()?, record.since))
     }
 
     /// Returns true if the last try failed. Then another failure is not logged again.
     pub(crate) fn fails(&self, node: &str) -> bool {
-        self.nodes.get(node).is_some_and(|hearing| hearing.failure.is_some())
+        self.nodes.get(node).is_some_and(|record| record.failure.is_some())
     }
 
     /// Every profile that an agent has reported as running, however long ago.
     pub(crate) fn profiles(&self) -> BTreeSet<ProfileName> {
-        let last = self.nodes.values().filter_map(|hearing| hearing.last.as_ref());
+        let last = self.nodes.values().filter_map(|record| record.last.as_ref());
         let running: BTreeSet<_> = last.filter_map(|(report, _)| report.profile.as_ref()).collect();
         running.into_iter().cloned().collect()
     }
 }
 
-impl Hearing {
+impl NodeRecord {
     fn new(now: Instant) -> Self {
         Self {
             since: now,
@@ -177,7 +177,7 @@ impl Hearing {
             last: None,
             failure: None,
             unproven: None,
-            kind: HeardKind::default(),
+            kind: AgentStateKind::default(),
         }
     }
 
@@ -198,30 +198,30 @@ mod tests {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
         let note = |reports: &mut Reports, secs, result| {
-            let answer = Answer { node: "n".to_owned(), pod: "u".to_owned(), result };
+            let answer = PollResult { node: "n".to_owned(), pod: "u".to_owned(), result };
             reports.note(answer, at(secs), Timestamp::UNIX_EPOCH);
         };
         let impostor = Impostor { address: "192.0.2.1:9817".to_owned(), why: Unproven::Refused };
         let unproven = || Err(Failure::Unproven(impostor.clone()));
-        reports.listen_to("n", start);
+        reports.add("n", start);
         note(&mut reports, 0, Ok(Box::new(report())));
         note(&mut reports, 10, unproven());
         assert!(reports.of("n", at(11)).report().is_some(), "once is no news");
         note(&mut reports, 11, Err(Failure::Timeout));
         note(&mut reports, 15, unproven());
         match reports.of("n", at(15)) {
-            Heard::Unproven(impostor) => assert_eq!(impostor.why, Unproven::Refused),
+            AgentState::Unproven(impostor) => assert_eq!(impostor.why, Unproven::Refused),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(reports.of("n", at(45)), Heard::Unproven(_)));
-        assert!(matches!(reports.of("n", at(46)), Heard::Report(..)), "it does not answer any more");
-        assert!(matches!(reports.of("n", at(91)), Heard::Silent(_)));
+        assert!(matches!(reports.of("n", at(45)), AgentState::Unproven(_)));
+        assert!(matches!(reports.of("n", at(46)), AgentState::Report(..)), "it does not answer any more");
+        assert!(matches!(reports.of("n", at(91)), AgentState::Silent(_)));
         note(&mut reports, 95, unproven());
-        assert!(matches!(reports.of("n", at(96)), Heard::Silent(_)), "another one may be a moment's");
+        assert!(matches!(reports.of("n", at(96)), AgentState::Silent(_)), "another one may be a moment's");
         note(&mut reports, 100, unproven());
-        assert!(matches!(reports.of("n", at(101)), Heard::Unproven(_)));
+        assert!(matches!(reports.of("n", at(101)), AgentState::Unproven(_)));
         note(&mut reports, 102, Ok(Box::new(report())));
-        assert!(matches!(reports.of("n", at(102)), Heard::Report(..)));
+        assert!(matches!(reports.of("n", at(102)), AgentState::Report(..)));
     }
 
     #[test]
@@ -229,14 +229,17 @@ mod tests {
         let mut reports = Reports::default();
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
-        let answer = |result| Answer { node: "n".to_owned(), pod: "u".to_owned(), result };
-        assert!(matches!(reports.of("n", start), Heard::Waiting { tried: false }));
+        let answer = |result| PollResult { node: "n".to_owned(), pod: "u".to_owned(), result };
+        assert!(matches!(reports.of("n", start), AgentState::Waiting { tried: false }));
         reports.note(answer(Ok(Box::new(report()))), start, Timestamp::UNIX_EPOCH);
-        assert!(matches!(reports.of("n", start), Heard::Waiting { tried: false }), "nobody listens to it");
-        reports.listen_to("n", start);
+        assert!(
+            matches!(reports.of("n", start), AgentState::Waiting { tried: false }),
+            "nobody listens to it"
+        );
+        reports.add("n", start);
         reports.note(answer(Err(Failure::Timeout)), at(1), Timestamp::UNIX_EPOCH);
-        assert!(matches!(reports.of("n", at(1)), Heard::Waiting { tried: true }));
-        assert!(matches!(reports.of("n", at(91)), Heard::Silent(Some("no answer in time"))));
+        assert!(matches!(reports.of("n", at(1)), AgentState::Waiting { tried: true }));
+        assert!(matches!(reports.of("n", at(91)), AgentState::Silent(Some("no answer in time"))));
         assert!(reports.note(answer(Ok(Box::new(report()))), at(100), Timestamp::UNIX_EPOCH));
         assert!(!reports.note(answer(Ok(Box::new(report()))), at(100), Timestamp::UNIX_EPOCH), "as before");
         assert!(reports.of("n", at(100)).report().is_some());
@@ -244,7 +247,7 @@ mod tests {
         assert!(reports.of("n", at(189)).report().is_some(), "one failure is no silence");
         assert!(reports.of_pod("n", "u", at(189)).is_some());
         assert!(reports.of_pod("n", "successor", at(189)).is_none());
-        assert!(matches!(reports.of("n", at(191)), Heard::Silent(_)));
+        assert!(matches!(reports.of("n", at(191)), AgentState::Silent(_)));
         assert!(!reports.profiles().is_empty());
         reports.forget("n");
         assert!(reports.profiles().is_empty());

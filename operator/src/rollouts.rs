@@ -13,7 +13,7 @@ pub(crate) struct Rollouts {
 
 impl Rollouts {
     /// Logs what changed since the last call.
-    pub(crate) fn tell(&mut self, statuses: &BTreeMap<String, PolicyStatus>) {
+    pub(crate) fn log_changes(&mut self, statuses: &BTreeMap<String, PolicyStatus>) {
         for (policy, PolicyStatus { status, counts, .. }) in statuses {
             let mut conditions = status.conditions.iter();
             let done = conditions.any(|each| each.type_ == ROLLED_OUT && each.status == "True");

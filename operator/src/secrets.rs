@@ -22,8 +22,8 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    fetch::{Wake, keep, watch},
-    keys::{self, Content, Data, Untaken},
+    fetch::{ChangeNotifier, keep, watch},
+    keys::{self, Data, SecretRejection, SecretValue},
 };
 
 mod row;
@@ -44,7 +44,7 @@ const FORBIDDEN: [&str; 3] =
 pub(crate) struct SecretWatches {
     client: Client,
     namespace: String,
-    wake: Wake,
+    notifier: ChangeNotifier,
     watches: BTreeMap<String, SecretWatch>,
     /// Named Secrets of the chart itself, which are never read.
     own: BTreeSet<String>,
@@ -53,23 +53,23 @@ pub(crate) struct SecretWatches {
 struct SecretWatch {
     store: Store<Secret>,
     /// What has this name while the store is empty; none until that is known.
-    other: Arc<Mutex<Option<Other>>>,
+    other: Arc<Mutex<Option<Unselected>>>,
     /// Ends when the watch is dropped.
     _task: JoinSet<()>,
 }
 
 /// What has the name of a Secret that the watch does not show.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Other {
+enum Unselected {
     Nothing,
     OfType(String),
 }
 
 impl SecretWatches {
     /// Starts without watches.
-    pub(crate) fn new(client: Client, namespace: &str, wake: Wake) -> Self {
+    pub(crate) fn new(client: Client, namespace: &str, notifier: ChangeNotifier) -> Self {
         let namespace = namespace.to_owned();
-        Self { client, namespace, wake, watches: BTreeMap::new(), own: BTreeSet::new() }
+        Self { client, namespace, notifier, watches: BTreeMap::new(), own: BTreeSet::new() }
     }
 
     /// Watches exactly these Secrets from now on.
@@ -80,7 +80,7 @@ impl SecretWatches {
         self.watches.retain(|name, _| names.contains(name));
         for name in names {
             if !self.watches.contains_key(&name) {
-                let watch = SecretWatch::start(&self.client, &self.namespace, &name, &self.wake);
+                let watch = SecretWatch::start(&self.client, &self.namespace, &name, &self.notifier);
                 self.watches.insert(name, watch);
             }
         }
@@ -88,10 +88,10 @@ impl SecretWatches {
 
     /// The data of the Secrets that were read, none for one that does not exist or is not taken; and for the latter,
     /// why.
-    pub(crate) fn fetch(&self) -> (BTreeMap<String, Option<Data>>, BTreeMap<String, Untaken>) {
-        let (mut named, mut untaken) = (BTreeMap::new(), BTreeMap::new());
+    pub(crate) fn fetch(&self) -> (BTreeMap<String, Option<Data>>, BTreeMap<String, SecretRejection>) {
+        let (mut named, mut rejected) = (BTreeMap::new(), BTreeMap::new());
         let mut refuse = |name: &str, why| {
-            untaken.insert(name.to_owned(), why);
+            rejected.insert(name.to_owned(), why);
             None
         };
         for name in &self.own {
@@ -105,30 +105,30 @@ impl SecretWatches {
                 (Some(secret), _) if is_own(&secret.metadata) => refuse(name, own(name)),
                 (Some(secret), _) => Some(entries(secret)),
                 (None, None) => continue,
-                (None, Some(Other::Nothing)) => None,
-                (None, Some(Other::OfType(type_))) => refuse(name, self.why(name, &type_)),
+                (None, Some(Unselected::Nothing)) => None,
+                (None, Some(Unselected::OfType(type_))) => refuse(name, self.why(name, &type_)),
             };
             named.insert(name.clone(), held);
         }
-        (named, untaken)
+        (named, rejected)
     }
 
     /// Why a Secret that exists is not taken.
-    fn why(&self, name: &str, type_: &str) -> Untaken {
+    fn why(&self, name: &str, type_: &str) -> SecretRejection {
         if FORBIDDEN.contains(&type_) {
-            return Untaken::Forbidden(format!(
+            return SecretRejection::Forbidden(format!(
                 "Secret {name} is of type {type_}, which is never given to nodes"
             ));
         }
         let namespace = &self.namespace;
-        Untaken::Unlabelled(format!(
+        SecretRejection::Unlabelled(format!(
             "Secret {name} has no label {LABEL}: \"true\"; run `kubectl -n {namespace} label secret {name} {LABEL}=true`"
         ))
     }
 }
 
-fn own(name: &str) -> Untaken {
-    Untaken::Forbidden(format!("Secret {name} is timesync's own; name another one"))
+fn own(name: &str) -> SecretRejection {
+    SecretRejection::Forbidden(format!("Secret {name} is timesync's own; name another one"))
 }
 
 fn is_own(meta: &ObjectMeta) -> bool {
@@ -136,14 +136,14 @@ fn is_own(meta: &ObjectMeta) -> bool {
 }
 
 /// Longest time that the API server may take for one row.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// A Secret without the label is noticed after this time at most. One with the label wakes the watch.
-const LOOK: Duration = Duration::from_secs(15);
+const ROW_INTERVAL: Duration = Duration::from_secs(15);
 
 impl SecretWatch {
-    fn start(client: &Client, namespace: &str, name: &str, wake: &Wake) -> Self {
+    fn start(client: &Client, namespace: &str, name: &str, notifier: &ChangeNotifier) -> Self {
         let mut tasks = JoinSet::new();
-        let changed = Wake { notify: Arc::default(), health: wake.health.clone() };
+        let changed = ChangeNotifier { notify: Arc::default(), health: notifier.health.clone() };
         let forbidden: String = FORBIDDEN.map(|type_| format!(",type!={type_}")).concat();
         let this = watcher::Config::default()
             .labels(&format!("{LABEL}=true"))
@@ -151,14 +151,14 @@ impl SecretWatch {
         let events = watch(Api::<Secret>::namespaced(client.clone(), namespace), this).modify(reduce);
         let store = keep(events, "secrets", &changed, &mut tasks);
         let other = Arc::new(Mutex::new(None));
-        let look = Look {
+        let look = RowPoll {
             client: client.clone(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             store: store.clone(),
             other: Arc::clone(&other),
             changed: changed.notify,
-            wake: Arc::clone(&wake.notify),
+            notifier: Arc::clone(&notifier.notify),
         };
         tasks.spawn(look.run());
         Self { store, other, _task: tasks }
@@ -166,17 +166,17 @@ impl SecretWatch {
 }
 
 /// Finds out what has the name while the watch shows nothing.
-struct Look {
+struct RowPoll {
     client: Client,
     namespace: String,
     name: String,
     store: Store<Secret>,
-    other: Arc<Mutex<Option<Other>>>,
+    other: Arc<Mutex<Option<Unselected>>>,
     changed: Arc<Notify>,
-    wake: Arc<Notify>,
+    notifier: Arc<Notify>,
 }
 
-impl Look {
+impl RowPoll {
     /// Runs as long as the watch does.
     async fn run(self) {
         if self.store.wait_until_ready().await.is_err() {
@@ -187,9 +187,10 @@ impl Look {
             let other = if !self.store.is_empty() {
                 Ok(None)
             } else {
-                let row = timeout(PATIENCE, Row::fetch(&self.client, &self.namespace, &self.name)).await;
-                row.unwrap_or_else(|_| Err("no answer in time".to_owned()))
-                    .map(|row| Some(row.map_or(Other::Nothing, |Row { type_ }| Other::OfType(type_))))
+                let row = timeout(TIMEOUT, Row::fetch(&self.client, &self.namespace, &self.name)).await;
+                row.unwrap_or_else(|_| Err("no answer in time".to_owned())).map(|row| {
+                    Some(row.map_or(Unselected::Nothing, |Row { type_ }| Unselected::OfType(type_)))
+                })
             };
             match other {
                 Ok(other) => {
@@ -209,11 +210,11 @@ impl Look {
                 }
             }
             if news {
-                self.wake.notify_one();
+                self.notifier.notify_one();
             }
             news = tokio::select! {
                 () = self.changed.notified() => true,
-                () = sleep(LOOK) => false,
+                () = sleep(ROW_INTERVAL) => false,
             };
         }
     }
@@ -236,12 +237,12 @@ pub(crate) fn watch_one(
     client: &Client,
     namespace: &str,
     name: &str,
-    wake: &Wake,
+    notifier: &ChangeNotifier,
     tasks: &mut JoinSet<()>,
 ) -> Store<Secret> {
     let api = Api::namespaced(client.clone(), namespace);
     let this = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    keep(watch(api, this), "secrets", wake, tasks)
+    keep(watch(api, this), "secrets", notifier, tasks)
 }
 
 /// The data of a watched Secret; none if it does not exist.
@@ -251,7 +252,7 @@ pub(crate) fn data(store: &Store<Secret>) -> Option<Data> {
 
 fn entries(secret: &Secret) -> Data {
     let data = secret.data.iter().flatten();
-    data.map(|(key, content)| (key.clone(), Content(content.clone()))).collect()
+    data.map(|(key, content)| (key.clone(), SecretValue(content.clone()))).collect()
 }
 
 #[cfg(test)]

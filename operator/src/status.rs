@@ -14,7 +14,7 @@ use crate::{
     condition::{condition, reason},
     node_state::{NodeState, Trouble},
     policy_conditions::findings,
-    reports::{Heard, Reports},
+    reports::{AgentState, Reports},
     validate::Policy,
 };
 
@@ -59,7 +59,7 @@ impl Deviations {
 }
 
 /// What is known besides the reports.
-pub(crate) struct Background<'a> {
+pub(crate) struct StatusContext<'a> {
     pub(crate) prepared: &'a Prepared,
     pub(crate) states: &'a HashMap<String, NodeState>,
     /// Why the ConfigMap or the Secret cannot be written.
@@ -71,15 +71,15 @@ pub(crate) struct Background<'a> {
 /// The status of each policy, by name. Just after the operator's start, a policy is left out until each of its agents
 /// was asked. Otherwise its counts would be too low for a moment.
 pub(crate) fn status(
-    background: &Background<'_>,
+    context: &StatusContext<'_>,
     reports: &Reports,
     deviations: &mut Deviations,
     now: Instant,
     time: Timestamp,
 ) -> BTreeMap<String, PolicyStatus> {
-    let Background { prepared, states, store_trouble, starting } = background;
+    let StatusContext { prepared, states, store_trouble, starting } = context;
     deviations.retain(&prepared.policies.iter().map(|policy| policy.name.as_str()).collect());
-    let mut of_policy: HashMap<&str, Group<'_>> = HashMap::new();
+    let mut of_policy: HashMap<&str, PolicyNodes<'_>> = HashMap::new();
     for node in prepared.nodes.values() {
         for loser in &node.lost {
             let taken = &mut of_policy.entry(loser).or_default().taken;
@@ -91,10 +91,10 @@ pub(crate) fn status(
             group.without_agent.push(node.name());
             continue;
         }
-        let heard = reports.of(node.name(), now);
+        let agent = reports.of(node.name(), now);
         let polled = node.agents.iter().any(|agent| agent.address.is_some());
-        group.untried |= *starting && polled && matches!(heard, Heard::Waiting { tried: false });
-        group.nodes.push(Standing { node, heard, state: states.get(node.name()) });
+        group.untried |= *starting && polled && matches!(agent, AgentState::Waiting { tried: false });
+        group.nodes.push(PolicyNode { node, agent, state: states.get(node.name()) });
     }
     let mut all = BTreeMap::new();
     for policy in &prepared.policies {
@@ -106,26 +106,26 @@ pub(crate) fn status(
         let is_stored =
             profile.as_ref().is_none_or(|profile| prepared.is_stored(&Assignment::Profile(profile.clone())));
         let store_trouble = if is_stored { None } else { *store_trouble };
-        let subject = Subject { policy, profile: profile.as_ref(), group: &group, store_trouble };
-        all.insert(policy.name.clone(), of(&subject, deviations, now, time));
+        let input = PolicyInput { policy, profile: profile.as_ref(), group: &group, store_trouble };
+        all.insert(policy.name.clone(), of(&input, deviations, now, time));
     }
     all
 }
 
 /// A policy, and everything that its conditions follow from.
-pub(crate) struct Subject<'a> {
+pub(crate) struct PolicyInput<'a> {
     pub(crate) policy: &'a Policy,
     /// The profile that is in force for the policy.
     pub(crate) profile: Option<&'a ProfileName>,
-    pub(crate) group: &'a Group<'a>,
+    pub(crate) group: &'a PolicyNodes<'a>,
     /// Why its profile cannot be stored; none if it is stored.
     pub(crate) store_trouble: Option<&'a str>,
 }
 
 /// The nodes of a policy.
 #[derive(Default)]
-pub(crate) struct Group<'a> {
-    pub(crate) nodes: Vec<Standing<'a>>,
+pub(crate) struct PolicyNodes<'a> {
+    pub(crate) nodes: Vec<PolicyNode<'a>>,
     /// The nodes where no agent can run.
     pub(crate) without_agent: Vec<&'a str>,
     /// The number of nodes that each other policy took, by the policy's name.
@@ -134,21 +134,21 @@ pub(crate) struct Group<'a> {
 }
 
 /// A node of a policy.
-pub(crate) struct Standing<'a> {
+pub(crate) struct PolicyNode<'a> {
     pub(crate) node: &'a PreparedNode,
-    pub(crate) heard: Heard<'a>,
+    pub(crate) agent: AgentState<'a>,
     state: Option<&'a NodeState>,
 }
 
-impl Standing<'_> {
+impl PolicyNode<'_> {
     pub(crate) fn applied(&self) -> bool {
-        let running = self.heard.report().and_then(|report| report.profile.as_ref());
+        let running = self.agent.report().and_then(|report| report.profile.as_ref());
         matches!(&self.node.wanted, Assignment::Profile(wanted) if running == Some(wanted))
     }
 
     /// Its report, if it is synchronised.
     pub(crate) fn synchronized(&self) -> Option<&Report> {
-        self.heard.report().filter(|report| report.clock.synchronized)
+        self.agent.report().filter(|report| report.clock.synchronized)
     }
 
     /// Returns true if the clock is synchronised, with this reason.
@@ -158,7 +158,7 @@ impl Standing<'_> {
 
     /// The conflict, if another process steers the node's clock.
     pub(crate) fn conflict(&self) -> Option<&ConflictReport> {
-        self.heard.report().and_then(|report| report.conflict.as_ref())
+        self.agent.report().and_then(|report| report.conflict.as_ref())
     }
 
     /// Why this kind of object cannot be written for the node.
@@ -167,29 +167,29 @@ impl Standing<'_> {
     }
 
     /// The reason for which there is no report.
-    pub(crate) fn silence(&self) -> &'static str {
-        match self.heard {
+    pub(crate) fn reason_without_report(&self) -> &'static str {
+        match self.agent {
             _ if self.node.agents.is_empty() => reason::NO_AGENT,
-            Heard::Unproven(_) => reason::AGENT_NOT_PROVEN,
-            Heard::Silent(_) => reason::AGENT_UNREACHABLE,
-            Heard::Waiting { .. } | Heard::Report(..) => reason::WAITING,
+            AgentState::Unproven(_) => reason::AGENT_NOT_PROVEN,
+            AgentState::Silent(_) => reason::AGENT_UNREACHABLE,
+            AgentState::Waiting { .. } | AgentState::Report(..) => reason::WAITING,
         }
     }
 }
 
-fn of(subject: &Subject<'_>, deviations: &mut Deviations, now: Instant, time: Timestamp) -> PolicyStatus {
-    let nodes = &subject.group.nodes;
+fn of(input: &PolicyInput<'_>, deviations: &mut Deviations, now: Instant, time: Timestamp) -> PolicyStatus {
+    let nodes = &input.group.nodes;
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     let count =
-        |holds: &dyn Fn(&Standing<'_>) -> bool| number(nodes.iter().filter(|node| holds(node)).count());
+        |holds: &dyn Fn(&PolicyNode<'_>) -> bool| number(nodes.iter().filter(|node| holds(node)).count());
     let counts = NodeCounts {
         matched: number(nodes.len()),
         applied: count(&|node| node.applied()),
         synchronized: count(&|node| node.synchronized().is_some()),
         conflicting: count(&|node| node.conflict().is_some()),
-        stepped: count(&|node| node.heard.report().is_some_and(|report| report.clock.steps > 0)),
+        stepped: count(&|node| node.agent.report().is_some_and(|report| report.clock.steps > 0)),
         holdover: count(&|node| node.synchronized_by(Reason::Holdover)),
-        without_agent: number(subject.group.without_agent.len()),
+        without_agent: number(input.group.without_agent.len()),
     };
     let offset = |report: &Report| report.clock.offset.filter(|offset| offset.is_finite());
     // In holdover the largest error is known, but not the offset.
@@ -205,12 +205,12 @@ fn of(subject: &Subject<'_>, deviations: &mut Deviations, now: Instant, time: Ti
         largest - smallest
     });
     let worst_offset = worst.map(|(_, offset, _)| offset);
-    let before = &subject.policy.status.conditions;
-    let generation = subject.policy.generation;
-    let findings = findings(subject, worst_offset, spread, deviations, now);
+    let before = &input.policy.status.conditions;
+    let generation = input.policy.generation;
+    let findings = findings(input, worst_offset, spread, deviations, now);
     let status = TimeSyncPolicyStatus {
         observed_generation: generation,
-        profile: subject.profile.map(ToString::to_string),
+        profile: input.profile.map(ToString::to_string),
         nodes: Some(counts.clone()),
         worst: worst.map(|(node, offset, report)| WorstNode {
             node: node.name().to_owned(),
@@ -238,7 +238,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// Returns true if a status is to be written over the stored one.
-pub(crate) fn worth_writing(
+pub(crate) fn needs_write(
     new: &PolicyStatus,
     stored: &TimeSyncPolicyStatus,
     written: Option<&WrittenPolicy>,
@@ -279,10 +279,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        collect::{Answer, Failure},
+        collect::{Failure, PollResult},
         fetch::Fetched,
         fixtures::{Cluster, agent, report},
-        keys::{Content, Secrets},
+        keys::{SecretValue, Secrets},
     };
 
     /// The status of one policy for `nodes`, from each agent's report; `None` is a failed connection.
@@ -302,7 +302,7 @@ mod tests {
             policies: vec![Arc::new(serde_norway::from_str(&policy).unwrap())],
             secrets: Secrets {
                 named: BTreeMap::from([("gone".to_owned(), None)]),
-                held: BTreeMap::from([("gone_kept".to_owned(), Content(ByteString(vec![])))]),
+                held: BTreeMap::from([("gone_kept".to_owned(), SecretValue(ByteString(vec![])))]),
                 ..Secrets::default()
             },
             ..Fetched::default()
@@ -315,14 +315,14 @@ mod tests {
             said.iter().map(|(name, _)| ((*name).to_owned(), NodeState::new(start))).collect();
         change(&mut prepared, &mut states);
         let profile = prepared.profile(&prepared.policies[0]);
-        let background =
-            Background { prepared: &prepared, states: &states, store_trouble: None, starting: false };
+        let context =
+            StatusContext { prepared: &prepared, states: &states, store_trouble: None, starting: false };
         let start = Instant::now();
         let mut reports = Reports::default();
         let mut deviations = Deviations::default();
         let mut last = None;
         for now in [start, start + after] {
-            said.iter().for_each(|(name, _)| reports.listen_to(name, now));
+            said.iter().for_each(|(name, _)| reports.add(name, now));
             for (name, report) in said {
                 let result = match report {
                     Some(report) => {
@@ -332,11 +332,10 @@ mod tests {
                     }
                     None => Err(Failure::Timeout),
                 };
-                let answer = Answer { node: (*name).to_owned(), pod: format!("uid-{name}"), result };
+                let answer = PollResult { node: (*name).to_owned(), pod: format!("uid-{name}"), result };
                 reports.note(answer, now, Timestamp::UNIX_EPOCH);
             }
-            last =
-                status(&background, &reports, &mut deviations, now, Timestamp::UNIX_EPOCH).remove("default");
+            last = status(&context, &reports, &mut deviations, now, Timestamp::UNIX_EPOCH).remove("default");
         }
         last.unwrap()
     }

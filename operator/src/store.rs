@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::build::{Content, Prepared};
+use crate::build::{DesiredContent, Prepared};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ struct Failure {
 /// What is to be written now.
 #[derive(Debug)]
 pub(crate) struct StoreWrite {
-    pub(crate) content: Content,
+    pub(crate) content: DesiredContent,
     /// Files whose content differs; if there is one, the Secret is to be written.
     pub(crate) files: BTreeSet<String>,
     /// True if the ConfigMap is to be written.
@@ -54,7 +54,7 @@ impl Store {
     pub(crate) fn begin(
         &mut self,
         prepared: &Prepared,
-        content: Content,
+        content: DesiredContent,
         now: Instant,
     ) -> Option<StoreWrite> {
         if self.under_way || self.failure.as_ref().is_some_and(|failure| now < failure.again) {
@@ -73,7 +73,7 @@ impl Store {
 
     /// Records the outcome of the write: why it failed, if it did. Returns true for a failure that differs from the one
     /// before.
-    pub(crate) fn ended(&mut self, failure: Option<String>, now: Instant) -> bool {
+    pub(crate) fn write_done(&mut self, failure: Option<String>, now: Instant) -> bool {
         self.under_way = false;
         let Some(why) = failure else {
             self.failure = None;
@@ -97,20 +97,20 @@ mod tests {
         let mut prepared = Prepared::default();
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
-        let content = || Content {
+        let content = || DesiredContent {
             profiles: [("a.12345678.toml".to_owned(), String::new())].into(),
-            ..Content::default()
+            ..DesiredContent::default()
         };
         assert!(store.begin(&prepared, content(), at(0)).unwrap().profiles);
         assert!(store.begin(&prepared, content(), at(0)).is_none(), "under way");
-        assert!(store.ended(Some("denied".to_owned()), at(0)));
+        assert!(store.write_done(Some("denied".to_owned()), at(0)));
         assert_eq!(
             (store.trouble(), store.is_due(at(0)), store.is_due(at(1))),
             (Some("denied"), false, true)
         );
         assert!(store.begin(&prepared, content(), at(0)).is_none());
         assert!(store.begin(&prepared, content(), at(1)).is_some());
-        assert!(!store.ended(Some("denied".to_owned()), at(1)), "as before");
+        assert!(!store.write_done(Some("denied".to_owned()), at(1)), "as before");
         assert_eq!((store.is_due(at(2)), store.is_due(at(3))), (false, true));
         prepared.hold_profiles(crate::fetch::Profiles { data: content().profiles, version: None });
         assert!(store.begin(&prepared, content(), at(3)).is_none());

@@ -24,7 +24,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    collect::{Answer, Collector},
+    collect::{Collector, PollResult},
     facts::AgentPod,
 };
 
@@ -43,16 +43,16 @@ pub(crate) struct Uninstall {
 }
 
 /// How long to try to take the Lease.
-const LEASE_PATIENCE: Duration = Duration::from_secs(10);
+const LEASE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to write statuses. With the agents' minute, the whole ends before the chart's Job is ended.
-const STATUSES_PATIENCE: Duration = Duration::from_secs(100);
+const STATUSES_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// Not the operator's field manager: then the operator's next apply, which does not name this annotation, would remove
 /// it.
 const FIELD_MANAGER: &str = "timesync-uninstall";
 
 /// Interval between two lists of the agents' pods, which may come and go until the DaemonSet is deleted.
-const LOOK: Duration = Duration::from_secs(2);
+const LIST_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Annotations that are written at the same time.
 const AT_ONCE: usize = 32;
@@ -64,13 +64,13 @@ const REQUEST: Duration = Duration::from_secs(10);
 impl Uninstall {
     /// Runs all steps. Returns, by node, why the removal of a static pod is not confirmed, for a reader.
     pub(crate) async fn run(self) -> BTreeMap<String, String> {
-        let alone = lease::take(&self.client, &self.namespace, Instant::now() + LEASE_PATIENCE).await;
+        let alone = lease::take(&self.client, &self.namespace, Instant::now() + LEASE_TIMEOUT).await;
         let open = self.tell_agents().await;
         match alone {
             Some(alone) => sleep_until(alone).await,
             None => warn!("The operator may go on until it is deleted, and write what is withdrawn now"),
         }
-        statuses::withdraw(&self.client, Instant::now() + STATUSES_PATIENCE).await;
+        statuses::withdraw(&self.client, Instant::now() + STATUSES_TIMEOUT).await;
         open
     }
 
@@ -84,20 +84,20 @@ impl Uninstall {
             match timeout_at(deadline, self.agents()).await {
                 Ok(Ok(agents)) => {
                     let untold = progress.follow(&agents);
-                    let mut telling = stream::iter(untold)
-                        .map(async |agent| (agent, self.tell(agent).await))
+                    let mut pending = stream::iter(untold)
+                        .map(async |agent| (agent, self.annotate(agent).await))
                         .buffer_unordered(AT_ONCE);
-                    while let Ok(Some((agent, outcome))) = timeout_at(deadline, telling.next()).await {
-                        progress.told(agent, outcome);
+                    while let Ok(Some((agent, outcome))) = timeout_at(deadline, pending.next()).await {
+                        progress.note_annotation(agent, outcome);
                     }
                     collector.follow(agents.iter());
                 }
                 Ok(Err(error)) => warn!(%error, "Cannot list the agents' pods; trying again"),
                 Err(_) => {}
             }
-            let next = deadline.min(Instant::now() + LOOK);
+            let next = deadline.min(Instant::now() + LIST_INTERVAL);
             while let Ok(Some(answer)) = timeout_at(next, answers.recv()).await {
-                progress.heard(&answer);
+                progress.note_report(&answer);
                 if progress.is_done() {
                     break;
                 }
@@ -109,14 +109,14 @@ impl Uninstall {
         }
     }
 
-    /// The agents that can be told.
+    /// The agents that see the annotation.
     async fn agents(&self) -> Result<Vec<AgentPod>, kube::Error> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut params = ListParams::default().labels(&self.agent_selector).limit(PAGE);
         let mut agents = Vec::new();
         loop {
             let page = api.list(&params).await?;
-            let hearing = page.iter().filter(|pod| hears(pod));
+            let hearing = page.iter().filter(|pod| sees_annotation(pod));
             agents.extend(hearing.filter_map(|pod| AgentPod::of(pod, self.agent_port)));
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
@@ -126,7 +126,7 @@ impl Uninstall {
     }
 
     /// Writes the annotation. The patch names the uid, so it changes no other pod of the same name.
-    async fn tell(&self, agent: &AgentPod) -> Result<(), String> {
+    async fn annotate(&self, agent: &AgentPod) -> Result<(), String> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let annotations = BTreeMap::from([(BootPod::ANNOTATION, BootPod::REMOVE)]);
         let change = json!({"metadata": {"uid": agent.uid, "annotations": annotations}});
@@ -143,7 +143,7 @@ impl Uninstall {
 
 /// Returns true if an agent sees the annotation: its pod has it as a file. If static pods are switched off, no agent
 /// keeps one.
-fn hears(pod: &Pod) -> bool {
+fn sees_annotation(pod: &Pod) -> bool {
     let path = format!("metadata.annotations['{}']", BootPod::ANNOTATION);
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     let sources =
@@ -165,14 +165,14 @@ struct Progress {
 #[derive(Debug)]
 struct Agent {
     node: String,
-    told: bool,
+    annotated: bool,
     done: bool,
     /// Why the agent is not done.
     why: String,
 }
 
 impl Progress {
-    /// Takes the present agents. Returns those that were not told yet.
+    /// Takes the present agents. Returns those that were not annotated yet.
     fn follow<'a>(&mut self, agents: &'a [AgentPod]) -> Vec<&'a AgentPod> {
         self.listed = true;
         let there: BTreeSet<_> = agents.iter().map(|agent| agent.uid.as_str()).collect();
@@ -180,24 +180,27 @@ impl Progress {
         for agent in agents {
             self.agents.entry(agent.uid.clone()).or_insert_with(|| Agent {
                 node: agent.node.clone(),
-                told: false,
+                annotated: false,
                 done: false,
                 why: "its agent was not heard of".to_owned(),
             });
         }
-        agents.iter().filter(|agent| self.agents.get(&agent.uid).is_some_and(|known| !known.told)).collect()
+        agents
+            .iter()
+            .filter(|agent| self.agents.get(&agent.uid).is_some_and(|known| !known.annotated))
+            .collect()
     }
 
-    /// Records the outcome of telling an agent.
-    fn told(&mut self, agent: &AgentPod, outcome: Result<(), String>) {
+    /// Records the outcome of annotating an agent.
+    fn note_annotation(&mut self, agent: &AgentPod, outcome: Result<(), String>) {
         let Some(known) = self.agents.get_mut(&agent.uid) else { return };
         match outcome {
-            Ok(()) => known.told = true,
+            Ok(()) => known.annotated = true,
             Err(error) => known.why = format!("its agent cannot be told: {error}"),
         }
     }
 
-    fn heard(&mut self, answer: &Answer) {
+    fn note_report(&mut self, answer: &PollResult) {
         let Some(known) = self.agents.get_mut(&answer.pod) else { return };
         match &answer.result {
             Ok(report) if is_gone(report) => {
@@ -219,7 +222,7 @@ impl Progress {
     }
 
     fn is_done(&self) -> bool {
-        self.listed && self.agents.values().all(|agent| agent.done && agent.told)
+        self.listed && self.agents.values().all(|agent| agent.done && agent.annotated)
     }
 
     /// The agents that are not done, by node, and why.

@@ -15,7 +15,7 @@ use profile::Checked;
 
 use crate::{
     fetch::{Fetched, Profiles},
-    keys::{self, Secrets, Supply},
+    keys::{self, KeyAvailability, Secrets},
     translate::{self, FieldError},
 };
 
@@ -31,7 +31,7 @@ pub(crate) struct Validated {
 impl Validated {
     /// The Secrets that valid policies name.
     pub(crate) fn secrets_named(&self) -> BTreeSet<String> {
-        let good = self.policies.iter().filter_map(|policy| policy.wish.as_ref().ok());
+        let good = self.policies.iter().filter_map(|policy| policy.checked.as_ref().ok());
         good.flat_map(|checked| keys::secrets(checked.profile())).collect()
     }
 
@@ -39,7 +39,7 @@ impl Validated {
     pub(crate) fn wants_cookie_keys(&self) -> bool {
         let asks =
             |checked: &Checked| checked.serve().nts.as_ref().is_some_and(|nts| nts.cookie_keys.is_some());
-        self.policies.iter().filter_map(|policy| policy.wish.as_ref().ok()).any(asks)
+        self.policies.iter().filter_map(|policy| policy.checked.as_ref().ok()).any(asks)
     }
 }
 
@@ -54,9 +54,9 @@ pub(crate) struct Policy {
     /// None if the policy cannot even be read. Then it keeps the nodes that it has.
     pub(crate) selector: Option<Selector>,
     /// The profile that it asks for, or why it is refused.
-    pub(crate) wish: Result<Checked, Refusal>,
+    pub(crate) checked: Result<Checked, PolicyError>,
     /// Whether the Secrets hold the keys that the profile needs.
-    pub(crate) supply: Supply,
+    pub(crate) key_availability: KeyAvailability,
     /// Its stored status.
     pub(crate) status: api::TimeSyncPolicyStatus,
 }
@@ -64,8 +64,9 @@ pub(crate) struct Policy {
 impl Policy {
     /// The profile that nodes can be given: the policy is valid, and has all keys that it needs.
     pub(crate) fn ready(&self) -> Option<&Checked> {
-        let checked = self.wish.as_ref().ok()?;
-        matches!(self.supply, Supply::Complete | Supply::Kept(_)).then_some(checked)
+        let checked = self.checked.as_ref().ok()?;
+        matches!(self.key_availability, KeyAvailability::Complete | KeyAvailability::Kept(_))
+            .then_some(checked)
     }
 
     /// The profile that was in force before the policy was refused.
@@ -76,7 +77,7 @@ impl Policy {
 
 /// Why a policy is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub(crate) enum PolicyError {
     /// The object cannot be read as a policy.
     #[error("the object cannot be read: {0}")]
     Unreadable(String),
@@ -91,7 +92,7 @@ pub(crate) enum Refusal {
     NoRoom(&'static str),
 }
 
-impl Refusal {
+impl PolicyError {
     /// The reason of the condition, one word.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
@@ -123,31 +124,31 @@ fn judge(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) -> Policy 
         priority: 0,
         created: meta.creation_timestamp.as_ref().map(|time| time.0),
         selector: None,
-        wish: Err(Refusal::Unreadable(String::new())),
-        supply: Supply::Complete,
+        checked: Err(PolicyError::Unreadable(String::new())),
+        key_availability: KeyAvailability::Complete,
         status: api::TimeSyncPolicyStatus::default(),
     };
     match &guard.0 {
-        Err(invalid) => policy.wish = Err(Refusal::Unreadable(invalid.error.clone())),
+        Err(invalid) => policy.checked = Err(PolicyError::Unreadable(invalid.error.clone())),
         Ok(object) => {
             policy.priority = object.spec.priority;
             policy.status = object.status.clone().unwrap_or_default();
             match translate::selector(&object.spec) {
                 Ok(selector) => {
                     policy.selector = Some(selector);
-                    policy.wish = wish(object);
+                    policy.checked = check(object);
                 }
-                Err(error) => policy.wish = Err(error.into()),
+                Err(error) => policy.checked = Err(error.into()),
             }
         }
     }
-    if let Ok(checked) = &policy.wish {
-        policy.supply = secrets.supply(checked.profile());
+    if let Ok(checked) = &policy.checked {
+        policy.key_availability = secrets.key_availability(checked.profile());
     }
     policy
 }
 
-fn wish(policy: &TimeSyncPolicy) -> Result<Checked, Refusal> {
+fn check(policy: &TimeSyncPolicy) -> Result<Checked, PolicyError> {
     // The name becomes a part of a file's name. The API server limits it to 63 characters of a DNS label; an older API
     // server may not.
     if ProfileName::of(&policy.name_any(), "").to_string().parse::<ProfileName>().is_err() {
@@ -194,7 +195,7 @@ mod tests {
             let yaml = format!(
                 "{{metadata: {{name: a}}, spec: {{upstreams: [{{name: u, {upstream}}}], restrict: [{restrict}]}}}}"
             );
-            validated(&[&yaml]).policies[0].wish.is_ok()
+            validated(&[&yaml]).policies[0].checked.is_ok()
         };
         let ignore = "{source: default, flags: [ignore]}";
         for named in ["server: h", "pool: h", "peer: h"] {
@@ -217,8 +218,8 @@ mod tests {
     fn a_bad_policy_is_refused_and_the_others_stay() {
         let check = |yaml: &str, reason: &str, message: &str| {
             let validated = validated(&[yaml, "{metadata: {name: z}, spec: {stratum: {local: 10}}}"]);
-            assert!(validated.policies[1].wish.is_ok());
-            let refusal = validated.policies[0].wish.clone().unwrap_err();
+            assert!(validated.policies[1].checked.is_ok());
+            let refusal = validated.policies[0].checked.clone().unwrap_err();
             assert_eq!(refusal.reason(), reason);
             assert!(refusal.to_string().contains(message), "{refusal}");
         };

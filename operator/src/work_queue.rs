@@ -11,7 +11,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Objects, by a key.
 #[derive(Debug)]
-pub(crate) struct Lane<K> {
+pub(crate) struct WorkQueue<K> {
     width: usize,
     waiting: VecDeque<K>,
     queued: BTreeSet<K>,
@@ -25,8 +25,8 @@ struct Pause {
     next: Duration,
 }
 
-impl<K: Clone + Ord> Lane<K> {
-    /// A lane that writes at most `width` objects at once.
+impl<K: Clone + Ord> WorkQueue<K> {
+    /// A queue that writes at most `width` objects at once.
     pub(crate) fn new(width: usize) -> Self {
         Self {
             width,
@@ -70,7 +70,7 @@ impl<K: Clone + Ord> Lane<K> {
         self.next_within(self.width)
     }
 
-    /// The same while another lane is more urgent: at most one write at a time.
+    /// The same while another queue is more urgent: at most one write at a time.
     pub(crate) fn next_alone(&mut self) -> Option<K> {
         self.next_within(1)
     }
@@ -140,55 +140,55 @@ mod tests {
     #[test]
     fn so_many_at_once_each_once() {
         let now = Instant::now();
-        let mut lane = Lane::new(2);
+        let mut queue = WorkQueue::new(2);
         for key in ["a", "b", "a", "c"] {
-            lane.want(&key, now);
+            queue.want(&key, now);
         }
-        assert_eq!((lane.next(), lane.next(), lane.next()), (Some("a"), Some("b"), None));
-        lane.want(&"a", now);
-        lane.done(&"b", true, now);
-        assert_eq!((lane.next(), lane.next()), (Some("c"), None));
-        lane.done(&"a", true, now);
+        assert_eq!((queue.next(), queue.next(), queue.next()), (Some("a"), Some("b"), None));
+        queue.want(&"a", now);
+        queue.done(&"b", true, now);
+        assert_eq!((queue.next(), queue.next()), (Some("c"), None));
+        queue.done(&"a", true, now);
         assert_eq!(
-            lane.next(),
+            queue.next(),
             None,
             "a was under way when it was wanted again: its end says whether it still is"
         );
-        lane.want(&"d", now);
-        lane.want(&"e", now);
-        lane.settle(&"d");
-        assert_eq!((lane.next_alone(), lane.next()), (None, Some("e")), "c is still under way");
-        lane.done(&"c", true, now);
-        lane.done(&"e", true, now);
-        lane.want(&"f", now);
-        assert_eq!((lane.is_idle(), lane.next_alone(), lane.is_idle()), (false, Some("f"), true));
+        queue.want(&"d", now);
+        queue.want(&"e", now);
+        queue.settle(&"d");
+        assert_eq!((queue.next_alone(), queue.next()), (None, Some("e")), "c is still under way");
+        queue.done(&"c", true, now);
+        queue.done(&"e", true, now);
+        queue.want(&"f", now);
+        assert_eq!((queue.is_idle(), queue.next_alone(), queue.is_idle()), (false, Some("f"), true));
     }
 
     #[test]
     fn one_that_fails_waits_alone_and_longer_each_time() {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
-        let mut lane = Lane::new(2);
+        let mut queue = WorkQueue::new(2);
         let mut tried = Vec::new();
         for secs in 0..200 {
-            lane.want(&"bad", at(secs));
-            lane.want(&"good", at(secs));
-            while let Some(key) = lane.next() {
-                lane.done(&key, key == "good", at(secs));
+            queue.want(&"bad", at(secs));
+            queue.want(&"good", at(secs));
+            while let Some(key) = queue.next() {
+                queue.done(&key, key == "good", at(secs));
                 tried.extend((key == "bad").then_some(secs));
-                assert!(key == "good" || lane.fails(&key));
+                assert!(key == "good" || queue.fails(&key));
             }
         }
         assert_eq!(tried, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
-        assert_eq!(lane.due(at(242)), [""; 0]);
-        assert_eq!(lane.due(at(243)), ["bad"], "what failed is wanted still");
-        assert!(lane.any_fails());
-        lane.settle(&"bad");
-        assert!(!lane.has(&"bad") && !lane.any_fails() && lane.due(at(1000)).is_empty());
-        lane.want(&"gone", at(1000));
-        assert_eq!(lane.next(), Some("gone"));
-        lane.forget(&"gone");
-        lane.done(&"gone", false, at(1001));
-        assert!(!lane.has(&"gone"));
+        assert_eq!(queue.due(at(242)), [""; 0]);
+        assert_eq!(queue.due(at(243)), ["bad"], "what failed is wanted still");
+        assert!(queue.any_fails());
+        queue.settle(&"bad");
+        assert!(!queue.has(&"bad") && !queue.any_fails() && queue.due(at(1000)).is_empty());
+        queue.want(&"gone", at(1000));
+        assert_eq!(queue.next(), Some("gone"));
+        queue.forget(&"gone");
+        queue.done(&"gone", false, at(1001));
+        assert!(!queue.has(&"gone"));
     }
 }

@@ -1,6 +1,6 @@
-//! Runs the writes, so that nothing waits for all of them. There is a lane for the agents' annotations, one for Events,
-//! one for urgent NodeClocks, one for other NodeClocks, and one for statuses of policies. Each lane limits how many
-//! writes run at once. The outcome of a write is a [`Done`].
+//! Runs the writes, so that nothing waits for all of them. There is a queue for the agents' annotations, one for
+//! Events, one for urgent NodeClocks, one for other NodeClocks, and one for statuses of policies. Each queue limits how
+//! many writes run at once. The outcome of a write is a [`Done`].
 use std::{collections::BTreeSet, future::Future, sync::Arc};
 
 use api::NodeClockStatus;
@@ -13,27 +13,27 @@ use crate::{
     facts::{AgentPod, NodeFacts},
     fetch::Profiles,
     keys::Data,
-    node_clock::{Known, Written},
-    node_state::{Telling, Transitions},
+    node_clock::{StoredNodeClock, WrittenFigures},
+    node_state::{PendingEvents, Transitions},
     status::PolicyStatus,
     store::StoreWrite,
     term::WriteError,
     validate::Policy,
-    work_queue::Lane,
+    work_queue::WorkQueue,
 };
 
-/// The lanes, and the tasks that write.
+/// The queues, and the tasks that write.
 pub(crate) struct Writer {
     pub(crate) target: Target,
     tasks: JoinSet<Done>,
     /// By node and pod.
-    pub(crate) annotations: Lane<(String, String)>,
+    pub(crate) annotations: WorkQueue<(String, String)>,
     /// By node, as are the next two.
-    pub(crate) events: Lane<String>,
-    pub(crate) urgent: Lane<String>,
-    pub(crate) node_clocks: Lane<String>,
+    pub(crate) events: WorkQueue<String>,
+    pub(crate) urgent: WorkQueue<String>,
+    pub(crate) node_clocks: WorkQueue<String>,
     /// By policy.
-    pub(crate) policies: Lane<String>,
+    pub(crate) policies: WorkQueue<String>,
 }
 
 /// Keeps an API server busy, but is too few for it to notice.
@@ -50,13 +50,13 @@ pub(crate) enum Done {
         result: Result<Option<AgentPod>, WriteError>,
         nudged: bool,
     },
-    Told {
+    EventsSent {
         node: String,
-        /// The agent instance, and the number of its last transition that was told.
-        told: Option<(String, u64)>,
+        /// The agent instance, and the number of its last transition that was sent as an Event.
+        last_sent: Option<(String, u64)>,
         impostor: bool,
         /// The number of Events that were not written.
-        untold: usize,
+        unsent: usize,
         result: Result<(), WriteError>,
     },
     NodeClock {
@@ -64,8 +64,8 @@ pub(crate) enum Done {
         urgent: bool,
         /// True if the NodeClock existed when the write began.
         was_there: bool,
-        written: Written,
-        result: Result<Known, WriteError>,
+        written: WrittenFigures,
+        result: Result<StoredNodeClock, WriteError>,
     },
     Policy {
         policy: String,
@@ -86,11 +86,11 @@ impl Writer {
         Self {
             target,
             tasks: JoinSet::new(),
-            annotations: Lane::new(WIDTH_OF_ANNOTATIONS),
-            events: Lane::new(WIDTH),
-            urgent: Lane::new(WIDTH),
-            node_clocks: Lane::new(WIDTH),
-            policies: Lane::new(WIDTH),
+            annotations: WorkQueue::new(WIDTH_OF_ANNOTATIONS),
+            events: WorkQueue::new(WIDTH),
+            urgent: WorkQueue::new(WIDTH),
+            node_clocks: WorkQueue::new(WIDTH),
+            policies: WorkQueue::new(WIDTH),
         }
     }
 
@@ -119,8 +119,8 @@ impl Writer {
     /// Forgets a node that is gone.
     pub(crate) fn forget(&mut self, node: &str) {
         let node = node.to_owned();
-        for lane in [&mut self.events, &mut self.urgent, &mut self.node_clocks] {
-            lane.forget(&node);
+        for queue in [&mut self.events, &mut self.urgent, &mut self.node_clocks] {
+            queue.forget(&node);
         }
     }
 
@@ -138,25 +138,25 @@ impl Writer {
     }
 
     /// Sends the Events of a node, in their order.
-    pub(crate) fn tell(&mut self, node: String, telling: Telling) {
+    pub(crate) fn send_events(&mut self, node: String, pending: PendingEvents) {
         let target = self.target.clone();
         self.start(async move {
-            let Telling { transitions, impostor, dropped: _ } = telling;
-            let (mut told, mut untold, mut result) = (None, 0, Ok(()));
+            let PendingEvents { transitions, impostor, dropped: _ } = pending;
+            let (mut last_sent, mut unsent, mut result) = (None, 0, Ok(()));
             if let Some(Transitions { instance, events, last }) = transitions {
-                let (count, failed) = tell_all(&target, &events).await;
+                let (count, failed) = send_all(&target, &events).await;
                 let before = count.checked_sub(1).map(|index| events[index].0);
                 let reached = if failed.is_ok() { Some(last) } else { before };
-                told = reached.map(|reached| (instance, reached));
-                untold = events.len() - count;
+                last_sent = reached.map(|reached| (instance, reached));
+                unsent = events.len() - count;
                 result = failed;
             }
-            let mut impostor_told = false;
+            let mut impostor_event_sent = false;
             if let Some(event) = impostor {
-                result = target.tell(&event).await;
-                impostor_told = result.is_ok();
+                result = target.send_event(&event).await;
+                impostor_event_sent = result.is_ok();
             }
-            Done::Told { node, told, impostor: impostor_told, untold, result }
+            Done::EventsSent { node, last_sent, impostor: impostor_event_sent, unsent, result }
         });
     }
 
@@ -164,9 +164,9 @@ impl Writer {
     pub(crate) fn write_node_clock(
         &mut self,
         node: Arc<NodeFacts>,
-        known: Option<Arc<Known>>,
+        known: Option<Arc<StoredNodeClock>>,
         status: NodeClockStatus,
-        written: Written,
+        written: WrittenFigures,
         urgent: bool,
     ) {
         let target = self.target.clone();
@@ -180,11 +180,11 @@ impl Writer {
     pub(crate) fn write_policy(&mut self, policy: Policy, status: PolicyStatus, refusal: Option<Event>) {
         let target = self.target.clone();
         self.start(async move {
-            let told = match &refusal {
-                Some(event) => target.tell(event).await,
+            let last_sent = match &refusal {
+                Some(event) => target.send_event(event).await,
                 None => Ok(()),
             };
-            if let Err(error) = told {
+            if let Err(error) = last_sent {
                 // The condition says the same, and is written in any case.
                 tracing::warn!(policy = policy.name, %error, "Event of a refused policy not written");
             }
@@ -217,9 +217,9 @@ impl Writer {
 }
 
 /// Sends one Event after the other. Returns how many were sent, and the failure that ended it.
-async fn tell_all(target: &Target, events: &[(u64, Event)]) -> (usize, Result<(), WriteError>) {
+async fn send_all(target: &Target, events: &[(u64, Event)]) -> (usize, Result<(), WriteError>) {
     for (count, (_, event)) in events.iter().enumerate() {
-        if let Err(error) = target.tell(event).await {
+        if let Err(error) = target.send_event(event).await {
             return (count, Err(error));
         }
     }

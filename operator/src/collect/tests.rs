@@ -47,7 +47,7 @@ impl Drop for Secret {
 }
 
 /// Longer than an answer takes on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 const LIMITS: Limits = Limits { connections: 8, per_address: 8, lifetime: Duration::from_secs(30) };
 
@@ -58,7 +58,7 @@ async fn polled(port: u16, secret: &Secret, count: usize) -> Vec<Result<u64, Str
     collector.follow([&pod(port)].into_iter());
     let mut results = Vec::new();
     for _ in 0..count {
-        let answer = timeout(PATIENCE, received.recv()).await.unwrap().unwrap();
+        let answer = timeout(TIMEOUT, received.recv()).await.unwrap().unwrap();
         assert_eq!((answer.node.as_str(), answer.pod.as_str()), ("n1", "u"));
         let result = answer.result.map(|report| report.sequence);
         results.push(result.map_err(|failure| format!("{}: {failure}", failure.reason())));
@@ -157,7 +157,7 @@ async fn heard(port: u16, secret: &Secret) -> Box<Report> {
     let (answers, mut received) = mpsc::channel(8);
     let mut collector = Collector::new(secret.0.clone(), answers);
     collector.follow([&pod(port)].into_iter());
-    timeout(PATIENCE, received.recv()).await.unwrap().unwrap().result.unwrap()
+    timeout(TIMEOUT, received.recv()).await.unwrap().unwrap().result.unwrap()
 }
 
 fn pod(port: u16) -> AgentPod {
@@ -233,7 +233,7 @@ async fn a_change_of_the_token_is_not_noticed() {
     collector.follow([&pod(port)].into_iter());
     let mut heard = async || {
         for _ in 0..4 {
-            let answer = timeout(PATIENCE, received.recv()).await.unwrap().unwrap();
+            let answer = timeout(TIMEOUT, received.recv()).await.unwrap().unwrap();
             assert!(answer.result.is_ok(), "{:?}", answer.result);
         }
     };

@@ -7,14 +7,14 @@ use tracing::warn;
 
 use super::{Controller, Memory};
 use crate::{
-    fetch::Profiles, keys::Data, message::chain, node_clock::Written, node_state::Trouble, term::WriteError,
-    writer::Done,
+    fetch::Profiles, keys::Data, message::chain, node_clock::WrittenFigures, node_state::Trouble,
+    term::WriteError, writer::Done,
 };
 
 impl Controller {
     /// Begins as many writes as there is room for. The content of each is decided now, not when it was requested.
-    pub(super) fn pump(&mut self, now: Instant) {
-        let Memory { prepared, reports, world, states, to_nudge, in_flight, .. } = &mut self.memory;
+    pub(super) fn start_writes(&mut self, now: Instant) {
+        let Memory { prepared, reports, cluster, states, to_nudge, in_flight, .. } = &mut self.memory;
         let writer = &mut self.writer;
         while let Some(key) = writer.annotations.next() {
             let node = prepared.nodes.get(&key.0);
@@ -35,35 +35,35 @@ impl Controller {
                 writer.events.done(&name, true, now);
                 continue;
             };
-            let known = world.known(&name).map(|known| &**known);
-            let telling = state.tell(node, reports.of(&name, now), known, now, Timestamp::now());
-            self.metrics.events_dropped(telling.dropped);
-            writer.tell(name, telling);
+            let known = cluster.known(&name).map(|known| &**known);
+            let pending = state.pending_events(node, reports.of(&name, now), known, now, Timestamp::now());
+            self.metrics.events_dropped(pending.dropped);
+            writer.send_events(name, pending);
         }
         for urgent in [true, false] {
             loop {
-                let lane = if urgent { &mut writer.urgent } else { &mut writer.node_clocks };
+                let queue = if urgent { &mut writer.urgent } else { &mut writer.node_clocks };
                 let next =
-                    if urgent || writer.annotations.is_idle() { lane.next() } else { lane.next_alone() };
+                    if urgent || writer.annotations.is_idle() { queue.next() } else { queue.next_alone() };
                 let Some(name) = next else { break };
-                let heard = reports.of(&name, now);
+                let agent = reports.of(&name, now);
                 let status = prepared.nodes.get(&name).zip(states.get(&name)).and_then(|(node, state)| {
-                    let known = world.known(&name);
-                    let status = state.status(node, heard, known.map(|known| &**known), Timestamp::now())?;
+                    let known = cluster.known(&name);
+                    let status = state.status(node, agent, known.map(|known| &**known), Timestamp::now())?;
                     Some((Arc::clone(&node.facts), known.cloned(), status))
                 });
                 match status {
                     Some((facts, known, status)) => {
-                        writer.write_node_clock(facts, known, status, Written::of(heard, now), urgent);
+                        writer.write_node_clock(facts, known, status, WrittenFigures::of(agent, now), urgent);
                     }
-                    None => lane.done(&name, true, now),
+                    None => queue.done(&name, true, now),
                 }
             }
         }
     }
 
     /// Handles the outcome of a write.
-    pub(super) fn ended(&mut self, done: Done) {
+    pub(super) fn write_done(&mut self, done: Done) {
         let now = Instant::now();
         match done {
             Done::Annotated { key, uid, result, nudged } => {
@@ -82,20 +82,20 @@ impl Controller {
                     if !nudged {
                         self.memory.nudges.annotated(&pod.uid, now);
                     }
-                    self.memory.world.wrote_pod(pod);
+                    self.memory.cluster.wrote_pod(pod);
                 }
                 self.memory.dirty.nodes.insert(key.0);
             }
-            Done::Told { node, told, impostor, untold, result } => {
+            Done::EventsSent { node, last_sent, impostor, unsent, result } => {
                 let why = self.count("Event", &result);
                 self.writer.events.done(&node, why.is_none(), now);
                 if let Some(state) = self.memory.states.get_mut(&node) {
-                    state.give_back(untold);
-                    if let Some((instance, last)) = told {
-                        state.was_told(instance, last);
+                    state.give_back(unsent);
+                    if let Some((instance, last)) = last_sent {
+                        state.events_were_sent(instance, last);
                     }
                     if impostor {
-                        state.impostor_was_told();
+                        state.impostor_event_was_sent();
                     }
                 }
                 self.trouble(&node, Trouble::Event, why);
@@ -104,11 +104,11 @@ impl Controller {
             Done::NodeClock { node, urgent, was_there, written, result } => {
                 let why = self.count("NodeClock", &result);
                 let again = self.writer.urgent.fails(&node) || self.writer.node_clocks.fails(&node);
-                let lane = if urgent { &mut self.writer.urgent } else { &mut self.writer.node_clocks };
-                lane.done(&node, why.is_none(), now);
+                let queue = if urgent { &mut self.writer.urgent } else { &mut self.writer.node_clocks };
+                queue.done(&node, why.is_none(), now);
                 match result {
                     Ok(known) => {
-                        // A failure in the other lane is settled too.
+                        // A failure in the other queue is settled too.
                         self.writer.urgent.settle(&node);
                         self.writer.node_clocks.settle(&node);
                         if let Some(state) = self.memory.states.get_mut(&node) {
@@ -116,11 +116,11 @@ impl Controller {
                             let age = before.map(|before| written.at.saturating_duration_since(before.at));
                             self.memory.refresh.spent(age);
                         }
-                        self.memory.world.wrote_node_clock(node.clone(), known, was_there);
+                        self.memory.cluster.wrote_node_clock(node.clone(), known, was_there);
                     }
                     // The watch should have brought the present version by now.
                     Err(error) if again && matches!(error.code(), Some(404 | 409)) => {
-                        self.memory.world.doubt_node_clock(&node);
+                        self.memory.cluster.doubt_node_clock(&node);
                     }
                     Err(_) => {}
                 }
@@ -154,7 +154,7 @@ impl Controller {
             self.metrics.failed(what);
         }
         let why = failure.map(|(what, why)| format!("{what}: {why}"));
-        if self.memory.store.ended(why, now) {
+        if self.memory.store.write_done(why, now) {
             let error = self.memory.store.trouble().unwrap_or_default();
             warn!(error, "Profiles or keys not written; trying again");
         }
@@ -174,7 +174,7 @@ impl Controller {
     }
 
     /// Clears the troubles of writes that are not wanted any more.
-    pub(super) fn settle_troubles(&self) {
+    pub(super) fn clear_troubles(&self) {
         let writer = &self.writer;
         for (kind, fails) in [
             ("Pod", writer.annotations.any_fails()),

@@ -100,7 +100,7 @@ async fn answer(
 async fn settled(
     watches: &SecretWatches,
     names: usize,
-) -> (BTreeMap<String, Option<Data>>, BTreeMap<String, Untaken>) {
+) -> (BTreeMap<String, Option<Data>>, BTreeMap<String, SecretRejection>) {
     let start = Instant::now();
     loop {
         let fetched = watches.fetch();
@@ -138,11 +138,11 @@ async fn only_what_is_labelled_for_nodes_is_read() {
     let router = Router::new().route("/api/v1/namespaces/ns/secrets", get(answer)).with_state(server.clone());
     let serving = tokio::spawn(async move { axum::serve(listener, router).await });
     let client = Client::try_from(kube::Config::new(url)).unwrap();
-    let mut watches = SecretWatches::new(client, "ns", crate::fixtures::wake());
+    let mut watches = SecretWatches::new(client, "ns", crate::fixtures::notifier());
     let names = ["good", "plain", "off", "account", "release", "join", "timesync-keys", "token", "absent"];
     watches.follow(&names.iter().map(|name| (*name).to_owned()).collect());
 
-    let (named, untaken) = settled(&watches, names.len()).await;
+    let (named, rejected) = settled(&watches, names.len()).await;
     let taken: Vec<_> =
         named.iter().filter_map(|(name, data)| data.as_ref().map(|_| name.as_str())).collect();
     assert_eq!(taken, ["good"]);
@@ -150,12 +150,12 @@ async fn only_what_is_labelled_for_nodes_is_read() {
     // The token has the chart's label, so its data is sent, but not kept.
     assert_eq!(*server.sent.lock().unwrap(), BTreeSet::from(["good".to_owned(), "token".to_owned()]));
     let label = |name: &str| {
-        Untaken::Unlabelled(format!(
+        SecretRejection::Unlabelled(format!(
             "Secret {name} has no label timesync.dev/keys: \"true\"; run `kubectl -n ns label secret {name} timesync.dev/keys=true`"
         ))
     };
     let type_ = |name: &str, type_: &str| {
-        Untaken::Forbidden(format!("Secret {name} is of type {type_}, which is never given to nodes"))
+        SecretRejection::Forbidden(format!("Secret {name} is of type {type_}, which is never given to nodes"))
     };
     let expected = [
         ("plain", label("plain")),
@@ -167,7 +167,7 @@ async fn only_what_is_labelled_for_nodes_is_read() {
         ("token", own("token")),
     ];
     let expected: BTreeMap<_, _> = expected.into_iter().map(|(name, why)| (name.to_owned(), why)).collect();
-    assert_eq!(untaken, expected);
+    assert_eq!(rejected, expected);
 
     // The label wakes the watch.
     server.secrets.lock().unwrap()[1]["metadata"]["labels"] = labelled();

@@ -18,7 +18,7 @@ const HOLDER: &str = "timesync-uninstall";
 /// Duration of the Lease. An uninstallation takes at most three minutes. Then the release is removed, with its Lease.
 const HELD_FOR: Duration = Duration::from_secs(300);
 /// The operator holds its Lease for 15 s at a time, and writes nothing after that.
-const STAND_BACK: Duration = Duration::from_secs(15);
+const OPERATOR_LEASE: Duration = Duration::from_secs(15);
 /// Pause between two tries, as long as the operator's between two renewals.
 const RETRY: Duration = Duration::from_secs(2);
 /// Time limit of one request.
@@ -36,7 +36,7 @@ pub(super) async fn take(client: &Client, namespace: &str, deadline: Instant) ->
                     holder = before.as_deref().unwrap_or_default(),
                     "The Lease is taken: the operator stands back"
                 );
-                let wait = if before.is_some() { STAND_BACK } else { Duration::ZERO };
+                let wait = if before.is_some() { OPERATOR_LEASE } else { Duration::ZERO };
                 return Some(Instant::now() + wait);
             }
             // The operator has renewed the Lease in the meantime.

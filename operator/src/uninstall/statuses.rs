@@ -129,7 +129,7 @@ where
     }
 }
 
-/// What stays of a node's status: when its agent last reported, and which transitions were told.
+/// What stays of a node's status: when its agent last reported, and which transitions became Events.
 fn of_node(before: &NodeClockStatus, now: Timestamp) -> NodeClockStatus {
     let agent = before.agent.clone();
     NodeClockStatus {

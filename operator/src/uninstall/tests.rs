@@ -1,4 +1,4 @@
-//! Agents and an API server on loopback. Some agents obey the annotation, others do not.
+//! Agents and an API server on loopback. Some agents follow the annotation, others do not.
 use std::{
     fs,
     sync::{
@@ -33,10 +33,10 @@ fn agent(uid: &str, node: &str) -> AgentPod {
     }
 }
 
-fn says(uid: &str, state: Option<BootPodState>) -> Answer {
+fn says(uid: &str, state: Option<BootPodState>) -> PollResult {
     let mut report = report();
     report.boot = state.map(|state| BootReport { state, message: String::new() });
-    Answer { node: String::new(), pod: uid.to_owned(), result: Ok(Box::new(report)) }
+    PollResult { node: String::new(), pod: uid.to_owned(), result: Ok(Box::new(report)) }
 }
 
 #[test]
@@ -45,25 +45,29 @@ fn each_agent_is_told_once_and_heard_until_it_is_done() {
     let mut progress = Progress::default();
     assert!(!progress.is_done() && progress.open()["all"].contains("could not be listed"));
     for agent in progress.follow(&agents) {
-        progress.told(agent, Ok(()));
+        progress.note_annotation(agent, Ok(()));
     }
     assert!(progress.follow(&agents).is_empty(), "all were told");
-    progress.heard(&says("1", Some(BootPodState::Installed)));
-    progress.heard(&says("1", Some(BootPodState::Absent)));
+    progress.note_report(&says("1", Some(BootPodState::Installed)));
+    progress.note_report(&says("1", Some(BootPodState::Absent)));
     // An agent that does not know the feature has installed no static pod.
-    progress.heard(&says("2", None));
+    progress.note_report(&says("2", None));
     assert!(!progress.is_done());
-    progress.heard(&Answer { node: "n3".to_owned(), pod: "3".to_owned(), result: Err(Failure::Timeout) });
+    progress.note_report(&PollResult {
+        node: "n3".to_owned(),
+        pod: "3".to_owned(),
+        result: Err(Failure::Timeout),
+    });
     assert_eq!(progress.open()["n3"], "its agent does not answer: no answer in time");
-    progress.heard(&says("3", Some(BootPodState::Failed)));
+    progress.note_report(&says("3", Some(BootPodState::Failed)));
     assert!(progress.open()["n3"].contains("has not removed it yet"));
     // The agent's pod was replaced by another one.
     let agents = [agent("1", "n1"), agent("2", "n2"), agent("4", "n3")];
     let untold: Vec<_> = progress.follow(&agents).into_iter().map(|agent| agent.uid.as_str()).collect();
     assert_eq!(untold, ["4"]);
-    progress.heard(&says("4", Some(BootPodState::Absent)));
+    progress.note_report(&says("4", Some(BootPodState::Absent)));
     assert!(!progress.is_done(), "it was not told yet, and may put it there again");
-    progress.told(&agents[2], Ok(()));
+    progress.note_annotation(&agents[2], Ok(()));
     assert!(progress.is_done() && progress.open().is_empty());
     assert!({
         let mut none = Progress::default();

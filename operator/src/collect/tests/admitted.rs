@@ -1,5 +1,5 @@
-//! Whatever an agent reports, the API server takes the NodeClock that is made of it: the CRD's schema admits the status of
-//! the largest report that the collector lets in.
+//! Whatever an agent reports, the API server takes the NodeClock that is made of it: the CRD's schema admits the status
+//! of the largest report that the collector lets in.
 use contract::{
     Assignment, BootPodState, BootReport, ConflictReport, ProfileError, ProfileName, SourceReport,
     SourceState, StepReport, TimezoneReport,
@@ -12,8 +12,8 @@ use crate::{
     build::PreparedNode,
     facts::NodeFacts,
     fixtures::prepared_node,
-    node_clock::{self, Known},
-    reports::Heard,
+    node_clock::{self, StoredNodeClock},
+    reports::AgentState,
 };
 
 /// A report that is beyond each limit.
@@ -65,9 +65,10 @@ fn node() -> PreparedNode {
     PreparedNode { facts: Arc::new(facts), wanted, ..prepared_node() }
 }
 
-fn status(heard: Heard<'_>) -> Value {
+fn status(heard: AgentState<'_>) -> Value {
     let now = Timestamp::now();
-    let status = node_clock::status(&node(), heard, &Known::default(), Some(u64::MAX), now).unwrap();
+    let status =
+        node_clock::status(&node(), heard, &StoredNodeClock::default(), Some(u64::MAX), now).unwrap();
     serde_json::to_value(status).unwrap()
 }
 
@@ -85,9 +86,9 @@ fn the_largest_report_makes_a_status_that_is_taken() {
     let mut small = report.clone();
     small.sources.truncate(1);
     small.transitions.clear();
-    assert!(refused(&status(Heard::Report(&small, now)), &schema()).len() > 20);
+    assert!(refused(&status(AgentState::Report(&small, now)), &schema()).len() > 20);
     report.clamp();
-    let status = status(Heard::Report(&report, now));
+    let status = status(AgentState::Report(&report, now));
     assert_eq!(refused(&status, &schema()), [""; 0]);
     assert_eq!(status["sources"].as_array().unwrap().len(), 250);
 }
@@ -95,10 +96,10 @@ fn the_largest_report_makes_a_status_that_is_taken() {
 #[test]
 fn so_do_silence_and_an_impostor() {
     let why = "€".repeat(300_000);
-    assert_eq!(refused(&status(Heard::Silent(Some(&why))), &schema()), [""; 0]);
+    assert_eq!(refused(&status(AgentState::Silent(Some(&why))), &schema()), [""; 0]);
     let why = Unproven::Untrusted(Untrusted::OtherNode("x".repeat(253)));
     let impostor = Impostor { address: "[2001:db8::1]:9817".to_owned(), why };
-    assert_eq!(refused(&status(Heard::Unproven(&impostor)), &schema()), [""; 0]);
+    assert_eq!(refused(&status(AgentState::Unproven(&impostor)), &schema()), [""; 0]);
 }
 
 /// What of a value its schema does not admit.

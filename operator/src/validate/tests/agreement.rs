@@ -42,7 +42,7 @@ impl Outcome {
 /// The operator's verdict.
 fn judged(policy: &Value) -> Result<Checked, String> {
     let guard = serde_json::from_value(policy.clone()).expect("a guard reads every object");
-    judge(&guard, &Secrets::default()).wish.map_err(|refusal| refusal.to_string())
+    judge(&guard, &Secrets::default()).checked.map_err(|refusal| refusal.to_string())
 }
 
 /// The agent's verdict on a text.
