@@ -3,8 +3,6 @@
 //! program runs. All three are written again after an upgrade, and removed when they are not wanted. The agent never
 //! talks to kubelet.
 use std::{
-    fs, io,
-    io::Write,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -14,18 +12,18 @@ use contract::{BootPodState, BootReport};
 use profile::{Agent, AgentFile, BootPod};
 use tracing::{info, warn};
 
-use crate::{
-    exposure,
-    host_root::HostRoot,
-    load,
-    replace::{Kind, replace},
-    state::State,
-};
+use crate::{exposure, host_root::HostRoot, load, state::State};
+
+mod error;
+
+mod own_file;
 
 mod manifest;
 mod program;
 
-use program::Program;
+use error::Error;
+use own_file::{put, take_away};
+use program::{CONFIG, Program};
 
 /// Keeps the files, or keeps them away.
 #[derive(Debug)]
@@ -44,33 +42,11 @@ pub(crate) struct BootPodKeeper {
     told: Option<BootReport>,
 }
 
-/// Why the static pod is not as it should be.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(
-        "there is no folder {} on this node: agent.boot.manifestDirectory has to be kubelet's staticPodPath",
-        .0.display()
-    )]
-    NoFolder(PathBuf),
-    #[error(
-        "the node would run a program from a folder that others may write, as root, at its next boot: {0}. Until then there \
-         is no static pod"
-    )]
-    Exposed(String),
-    #[error("{} is not a file of ours: left alone", .0.display())]
-    Foreign(PathBuf),
-    #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: io::Error },
-}
-
 /// Interval between two looks: a request to remove the pod is carried out within a second.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Kubelet starts a pod within seconds of seeing its manifest. On a busy node it takes longer.
 const KUBELET_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// The file in the state folder with which the pod's program runs.
-const CONFIG: &str = "boot.toml";
 
 impl BootPodKeeper {
     /// The keeper of the pod that `file`, the agent's own file, asks for; none if it does not mention the pod.
@@ -234,27 +210,6 @@ fn config_text(file: &AgentFile) -> String {
 pub(crate) fn remove_unclaimed(file: &AgentFile, state: Arc<State>) -> Result<(), String> {
     let Some(mut keeper) = BootPodKeeper::new(file, state) else { return Ok(()) };
     keeper.remove().map_err(|error| error.to_string())
-}
-
-fn put(path: &Path, text: &str) -> Result<(), Error> {
-    if is_own(path) && load::read(path).is_ok_and(|found| found == text) {
-        return Ok(());
-    }
-    let written = replace(path, Kind { mode: 0o644, durable: true }, |file| file.write_all(text.as_bytes()));
-    written.map_err(|source| Error::File { path: path.to_owned(), source })
-}
-
-fn is_own(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| exposure::is_own(&found))
-}
-
-fn take_away(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(Error::File { path: path.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

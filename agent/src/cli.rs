@@ -1,8 +1,9 @@
 //! The command line: one file per subcommand, each of which returns whether it found things well.
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
+mod agent_address;
 mod ask;
 mod boot;
 mod check;
@@ -13,6 +14,8 @@ mod rtc;
 mod run;
 mod sources;
 mod status;
+
+use agent_address::AgentAddress;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -107,26 +110,6 @@ Exit code 0 if the clock was read, or written and verified; 1 if not.")]
     Rtc(rtc::Rtc),
 }
 
-/// Where the running agent is found.
-#[derive(Debug, Args)]
-pub(crate) struct AgentAddress {
-    /// The running agent's file: its socket, address and token are taken from there
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
-    config: PathBuf,
-    /// Ask here instead of over the local socket
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    http_address: Option<String>,
-    /// The node whose agent is asked; by default this machine's host name
-    #[arg(long, value_name = "NAME", env = "TIMESYNC_NODE_NAME")]
-    node_name: Option<String>,
-    /// Print the report itself
-    #[arg(long)]
-    json: bool,
-}
-
-/// Where packages and the chart put the agent's file.
-const DEFAULT_FILE: &str = "/etc/timesync/agent.toml";
-
 impl Cli {
     /// Does what was asked; the exit code says how it found things.
     ///
@@ -169,17 +152,4 @@ pub(crate) enum Error {
     /// `rtc`.
     #[error(transparent)]
     Rtc(#[from] crate::rtc::Error),
-}
-
-/// An address given on the command line.
-fn http_address(text: &str) -> Result<SocketAddr, String> {
-    crate::load::socket_address(text).map_err(|why| format!("{text:?} {why}"))
-}
-
-/// The node that this is: as it was told, or the host's name.
-fn node_name(given: &Option<String>) -> String {
-    given.clone().unwrap_or_else(|| {
-        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        name.trim().to_owned()
-    })
 }

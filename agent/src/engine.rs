@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use ntp::{RestrictTable, Served, Snapshot, Transition};
+use ntp::RestrictTable;
 use sys::{poll::Waker, signal};
 use tracing::warn;
 
@@ -29,6 +29,8 @@ use crate::{
     suspects::Suspects,
 };
 
+mod sink;
+
 mod clock_watch;
 mod devices;
 mod requests;
@@ -36,13 +38,7 @@ mod driver;
 
 use clock_watch::ClockWatch;
 use driver::Driver;
-
-/// The receiver of the engine's results.
-pub(crate) trait Sink: Send {
-    /// Takes the engine's present snapshot (none if no engine runs), the transitions since the last call, and what is
-    /// to be served.
-    fn publish(&mut self, snapshot: Option<Snapshot>, transitions: &[Transition], served: Served);
-}
+pub(crate) use sink::Sink;
 
 /// Commands to the event loop.
 #[derive(Debug)]

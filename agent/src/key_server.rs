@@ -20,15 +20,15 @@ use crate::{panics::Panics, server::Server, state::State};
 
 mod own_keys;
 
-mod cookie_keys;
 mod credentials;
+mod key_source;
 
 mod connection_limit;
 mod port;
 mod exchange;
 
-pub(crate) use cookie_keys::CookieKeys;
 use credentials::Credentials;
+use key_source::KeySource;
 use port::Port;
 
 /// What is to be served. Names are those of files in the folder of keys.
@@ -123,7 +123,7 @@ struct Supervisor {
 struct LoadedFiles {
     serving: KeyServing,
     credentials: Credentials,
-    cookie_keys: cookie_keys::Source,
+    cookie_keys: KeySource,
 }
 
 impl Supervisor {
@@ -180,8 +180,7 @@ impl Supervisor {
             _ => {
                 let credentials =
                     Credentials::read(&certificate, &private_key).map_err(certificate_trouble)?;
-                let cookie_keys =
-                    cookie_keys::Source::open(shared.as_deref(), &self.state).map_err(keys_trouble)?;
+                let cookie_keys = KeySource::open(shared.as_deref(), &self.state).map_err(keys_trouble)?;
                 self.server.seal_with(Some(cookie_keys.keys()));
                 self.files = Some(LoadedFiles { serving: wanted.clone(), credentials, cookie_keys });
             }
@@ -194,6 +193,6 @@ fn certificate_trouble(error: credentials::Error) -> String {
     format!("NtsCertificate: {error}")
 }
 
-fn keys_trouble(error: cookie_keys::SourceError) -> String {
+fn keys_trouble(error: key_source::Error) -> String {
     format!("NtsCookieKeys: {error}")
 }

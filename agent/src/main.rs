@@ -38,6 +38,8 @@ mod boot;
 mod boot_pod;
 
 mod loop_detector;
+mod cookie_keys;
+
 mod server;
 
 mod key_server;

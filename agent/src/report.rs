@@ -2,37 +2,39 @@
 //! increases the sequence number with each change worth reporting. Reads no clock and no file; its callers pass in
 //! every part.
 use std::{
-    collections::VecDeque,
     net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use contract::{
-    Assignment, BootReport, ConflictReport, Mode, ProfileError, ProfileName, Reason, Report, RtcHealth,
-    RtcReport, ServerReport, SourceState, StepReport, TimezoneReport, Transition, TransitionKind,
-    limits::MOST_TRANSITIONS,
+    BootReport, ConflictReport, Reason, Report, RtcHealth, RtcReport, ServerReport, SourceState,
+    TimezoneReport, TransitionKind,
 };
 use ntp::{Snapshot, Wall};
 use tokio::sync::watch;
 
-use crate::{clock::unix_seconds, suspects::Suspects, timezone::TimezoneOutcome};
+use crate::{suspects::Suspects, timezone::TimezoneOutcome};
 
 mod sources;
 
 pub(crate) use sources::reasons;
-use sources::{is_lost, source_report, source_state};
+use sources::{finite, is_lost, source_report, source_state};
 
 mod system;
 
-use system::{clock_report, finite, reason, reference};
+use system::{clock_report, reason, reference};
 
 mod words;
 
 use words::{described, with_reasons};
 
 mod conflict;
+mod suspect_search;
 
-use conflict::Conflicts;
+mod parts;
+
+use parts::Parts;
+pub(crate) use parts::ProfileStatus;
 
 /// Collects the parts of the report. All threads share it.
 #[derive(Debug)]
@@ -41,42 +43,9 @@ pub(crate) struct Reporter {
     boot_id: String,
     instance: String,
     parts: Mutex<Parts>,
+    /// What readers were last notified of. Only a thread that has the lock of `parts` takes this one.
+    watched: Mutex<Option<WatchedFields>>,
     sequence: watch::Sender<u64>,
-}
-
-/// What the reloader knows of the profile.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ProfileStatus {
-    /// The annotation's value.
-    pub(crate) assignment: Assignment,
-    /// The running profile.
-    pub(crate) running: Option<ProfileName>,
-    /// The running profile's mode.
-    pub(crate) mode: Option<Mode>,
-    /// Why the assigned profile does not run, or runs with less than it asks for.
-    pub(crate) error: Option<ProfileError>,
-}
-
-#[derive(Debug)]
-struct Parts {
-    snapshot: Option<Snapshot>,
-    last_step: Option<StepReport>,
-    restored: u32,
-    resumed: u32,
-    raised: u32,
-    external_steps: u32,
-    last_external_step: Option<StepReport>,
-    conflicts: Conflicts,
-    profile: ProfileStatus,
-    rtc: RtcReport,
-    timezone: Option<TimezoneReport>,
-    boot: Option<BootReport>,
-    state_error: Option<String>,
-    server: ServerReport,
-    http_message: String,
-    transitions: VecDeque<Transition>,
-    last_number: u64,
-    watched: Option<WatchedFields>,
 }
 
 /// If one of these changes, the sequence number increases. Offsets and ages are not included, since they change all the
@@ -102,32 +71,14 @@ type WatchedSource = (String, SourceState, bool, Option<IpAddr>, Option<String>)
 impl Reporter {
     /// An empty report for this boot and this start of the agent.
     pub(crate) fn new(version: &'static str, boot_id: String, instance: String) -> Self {
-        let parts = Parts {
-            snapshot: None,
-            last_step: None,
-            restored: 0,
-            resumed: 0,
-            raised: 0,
-            external_steps: 0,
-            last_external_step: None,
-            conflicts: Conflicts::default(),
-            profile: ProfileStatus {
-                assignment: Assignment::Unassigned,
-                running: None,
-                mode: None,
-                error: None,
-            },
-            rtc: RtcReport::default(),
-            timezone: None,
-            boot: None,
-            state_error: None,
-            server: ServerReport::default(),
-            http_message: String::new(),
-            transitions: VecDeque::new(),
-            last_number: 0,
-            watched: None,
-        };
-        Self { version, boot_id, instance, parts: Mutex::new(parts), sequence: watch::Sender::new(1) }
+        Self {
+            version,
+            boot_id,
+            instance,
+            parts: Mutex::new(Parts::new()),
+            watched: Mutex::default(),
+            sequence: watch::Sender::new(1),
+        }
     }
 
     /// The engine's last snapshot.
@@ -310,10 +261,12 @@ impl Reporter {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn notify(&self, mut parts: MutexGuard<'_, Parts>) {
-        let watched = Some(WatchedFields::of(&parts));
-        if parts.watched != watched {
-            parts.watched = watched;
+    /// Increases the sequence number if a field has changed that readers wait for. Keeps the lock of the parts.
+    fn notify(&self, parts: MutexGuard<'_, Parts>) {
+        let now = Some(WatchedFields::of(&parts));
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if *watched != now {
+            *watched = now;
             self.sequence.send_modify(|sequence| *sequence += 1);
         }
     }
@@ -321,55 +274,6 @@ impl Reporter {
 
 fn follows(snapshot: &Snapshot) -> bool {
     snapshot.synchronized && snapshot.reason != ntp::Reason::LocalClock
-}
-
-impl Parts {
-    /// Counts steps of the agent and of other processes.
-    fn count(&mut self, now: Wall, transition: &ntp::Transition) {
-        let at = unix_seconds(now);
-        match *transition {
-            ntp::Transition::Stepped { by, why } => {
-                self.last_step = Some(StepReport { at, by });
-                match why {
-                    // These are counted for the boot, and stored on disk.
-                    ntp::StepReason::Start => {}
-                    ntp::StepReason::ExternalStep => self.restored = self.restored.saturating_add(1),
-                    ntp::StepReason::Floor => self.raised = self.raised.saturating_add(1),
-                    ntp::StepReason::Resume => self.resumed = self.resumed.saturating_add(1),
-                }
-            }
-            ntp::Transition::ExternalStep { by, .. } => {
-                self.external_steps = self.external_steps.saturating_add(1);
-                self.last_external_step = Some(StepReport { at, by });
-            }
-            ntp::Transition::Conflict(sign) => self.conflicts.begin(sign, at),
-            ntp::Transition::ConflictEnded => self.conflicts.end(),
-            _ => {}
-        }
-    }
-
-    /// The mode in force: during a conflict the agent does not steer the clock.
-    fn mode(&self) -> Option<Mode> {
-        if self.conflicts.running() { self.profile.mode.map(|_| Mode::Observe) } else { self.profile.mode }
-    }
-
-    /// The number of steps that are outside of the policy's count.
-    fn steps(&self) -> u32 {
-        self.restored.saturating_add(self.resumed).saturating_add(self.raised)
-    }
-
-    fn record(&mut self, now: Wall, kind: TransitionKind, message: String) {
-        self.last_number += 1;
-        if self.transitions.len() == MOST_TRANSITIONS {
-            self.transitions.pop_front();
-        }
-        self.transitions.push_back(Transition {
-            number: self.last_number,
-            at: unix_seconds(now),
-            kind,
-            message,
-        });
-    }
 }
 
 impl WatchedFields {
@@ -399,6 +303,7 @@ impl WatchedFields {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use contract::{Assignment, ProfileError, StepReport};
     use ntp::{SourceId, SourceSnapshot};
 
     use super::*;

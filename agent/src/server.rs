@@ -5,25 +5,24 @@
 use std::{
     io,
     net::IpAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     thread::{Builder, JoinHandle},
 };
 
-use contract::{ServerReport, ServingFailure};
-use ntp::{RateLimit, RestrictFlags, RestrictTable, Served};
+use contract::ServerReport;
+use ntp::{RestrictFlags, Served};
 use sys::poll::Waker;
 
 use crate::{
-    key_server::CookieKeys,
+    cookie_keys::CookieKeys,
     loop_detector::LoopDetector,
     panics::{Panics, Part},
 };
 
 mod supervisor;
 mod worker;
+
+mod shared;
 
 mod clients;
 mod departures;
@@ -36,36 +35,24 @@ mod keys;
 mod counters;
 mod socket;
 
-use clients::ClientTable;
-use control::{QueryHandler, SnapshotSource};
-use counters::WorkerCounters;
-use departures::Departures;
-use keys::ServedKeys;
+mod port;
 
+mod pace;
+
+mod config;
+mod serving_state;
+
+use clients::ClientTable;
+use control::SnapshotSource;
+use keys::ServedKeys;
+use serving_state::serving;
+use shared::Shared;
+
+pub(crate) use config::{Family, ServeConfig};
 pub(crate) use counters::{KeyExchange, ServerCounters};
 pub(crate) use keys::KeyFiles;
 pub(crate) use nts::{CookieKeyring, Nonces};
 pub(crate) use socket::ServerSocket;
-
-/// What is to be served, and to which clients; not the time itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServeConfig {
-    /// True if the port is to be open.
-    pub(crate) enabled: bool,
-    /// UDP port.
-    pub(crate) port: u16,
-    /// Number of threads that answer, 1 to [`MOST_WORKERS`].
-    pub(crate) workers: usize,
-    /// The rate limit for addresses whose entry has `limited`.
-    pub(crate) limit: RateLimit,
-    /// The number of addresses that are remembered for the rate limit.
-    pub(crate) max_clients: usize,
-    /// Which clients may ask.
-    pub(crate) rules: RestrictTable,
-}
-
-/// A node's clients cannot keep more processors busy than this.
-pub(crate) const MOST_WORKERS: usize = profile::ranges::WORKERS.most as usize;
 
 /// The running server. Its threads end when it is dropped.
 #[derive(Debug)]
@@ -93,7 +80,7 @@ impl Server {
     /// # Errors
     /// If the system has no descriptor or thread left.
     pub(crate) fn start(config: ServeConfig, panics: Arc<Panics>) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::new(config, panics)?);
+        let shared = Arc::new(Shared::new(config, panics).map_err(Error::Random)?);
         let waker = Arc::new(Waker::new().map_err(Error::Waker)?);
         let (its_shared, its_waker) = (Arc::clone(&shared), Arc::clone(&waker));
         let supervisor = Builder::new()
@@ -205,119 +192,6 @@ impl Drop for Server {
             let _ = supervisor.join();
         }
     }
-}
-
-/// The state that the threads share.
-#[derive(Debug)]
-struct Shared {
-    settings: Mutex<Settings>,
-    /// Increases with each change of the settings, so that a worker need not take the lock for each packet.
-    generation: AtomicU64,
-    states: Mutex<[ServingState; Family::ALL.len()]>,
-    departures: Departures,
-    loop_detector: Arc<LoopDetector>,
-    counters: ServerCounters,
-    query_handler: QueryHandler,
-    panics: Arc<Panics>,
-    stop: AtomicBool,
-}
-
-#[derive(Clone, Debug)]
-struct Settings {
-    config: Arc<ServeConfig>,
-    /// The rules of `config`, with the upstreams' addresses in place of its template.
-    rules: Arc<RestrictTable>,
-    upstreams: Arc<[IpAddr]>,
-    served: Served,
-    clients: Arc<ClientTable>,
-    cookie_keys: Option<CookieKeys>,
-    keys: Arc<ServedKeys>,
-}
-
-impl Shared {
-    fn new(config: ServeConfig, panics: Arc<Panics>) -> Result<Self, Error> {
-        Ok(Self {
-            settings: Mutex::new(Settings {
-                clients: Arc::new(ClientTable::new(config.max_clients)),
-                rules: Arc::new(config.rules.clone()),
-                upstreams: Arc::default(),
-                config: Arc::new(config),
-                served: Served::UNSYNCHRONIZED,
-                cookie_keys: None,
-                keys: Arc::default(),
-            }),
-            generation: AtomicU64::new(0),
-            states: Mutex::default(),
-            departures: Departures::new(),
-            loop_detector: Arc::default(),
-            counters: ServerCounters::default(),
-            query_handler: QueryHandler::new().map_err(Error::Random)?,
-            panics,
-            stop: AtomicBool::new(false),
-        })
-    }
-
-    // Both are valid at every moment, even after a thread panicked with the lock held.
-    fn settings(&self) -> MutexGuard<'_, Settings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn states(&self) -> MutexGuard<'_, [ServingState; Family::ALL.len()]> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Family {
-    /// 0.0.0.0.
-    V4,
-    /// `[::]`, for IPv6 only.
-    V6,
-}
-
-impl Family {
-    const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        }
-    }
-}
-
-/// The state of one family's port.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum ServingState {
-    /// The port was not tried yet, or is not wanted.
-    #[default]
-    Closed,
-    /// Requests are answered.
-    Open,
-    /// The node does not have the family.
-    NoFamily,
-    /// The port could not be opened: the reason, and a text for a reader with the system's error.
-    Failed(ServingFailure, String),
-}
-
-impl ServingState {
-    fn is_to_be_tried_again(&self) -> bool {
-        matches!(self, Self::Failed(..) | Self::NoFamily)
-    }
-}
-
-/// Whether every possible port is open, and why not.
-fn serving(states: &[ServingState]) -> (bool, Option<ServingFailure>, String) {
-    let (failures, messages): (Vec<ServingFailure>, Vec<&str>) = states
-        .iter()
-        .filter_map(|state| match state {
-            ServingState::Failed(failure, message) => Some((*failure, message.as_str())),
-            ServingState::Closed | ServingState::Open | ServingState::NoFamily => None,
-        })
-        .unzip();
-    let open = states.contains(&ServingState::Open) && !states.contains(&ServingState::Closed);
-    (failures.is_empty() && open, failures.first().copied(), messages.join("; "))
 }
 
 #[cfg(test)]

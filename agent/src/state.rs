@@ -22,14 +22,19 @@ use crate::{
     replace::{self, Kind},
 };
 
+mod booted;
+mod file;
 mod samples;
-mod this_boot;
+
 mod pending_writes;
 
-pub(crate) use samples::SavedSamples;
-pub(crate) use this_boot::Booted;
+mod this_boot;
 
+pub(crate) use booted::{Booted, boot_id};
+pub(crate) use file::Error;
+use file::FileOptions;
 use pending_writes::PendingWrites;
+pub(crate) use samples::SavedSamples;
 
 /// The state folder.
 #[derive(Debug)]
@@ -39,14 +44,6 @@ pub(crate) struct State {
     pending_writes: PendingWrites,
     /// Held while a file is written: both the engine and the other tasks write.
     writing: Mutex<()>,
-}
-
-/// A file that could not be written or removed.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", path.display())]
-pub(crate) struct Error {
-    path: PathBuf,
-    source: io::Error,
 }
 
 /// Written at the start, to see if the folder can be written.
@@ -375,22 +372,6 @@ fn wall_or_dash(word: &str) -> Option<Option<Wall>> {
 
 /// Other users need no access to the folder.
 const FOLDER_MODE: u32 = 0o700;
-
-/// How a file is written.
-#[derive(Clone, Copy, Debug)]
-struct FileOptions {
-    /// The permission bits.
-    mode: u32,
-    /// True if it must survive a crash of the node.
-    durable: bool,
-    /// True if the file may be overwritten in place when no new file can be created.
-    in_place: bool,
-}
-
-impl FileOptions {
-    /// Every user may read it, and it survives a crash.
-    const OPEN: Self = Self { mode: 0o644, durable: true, in_place: false };
-}
 
 #[cfg(test)]
 mod tests {

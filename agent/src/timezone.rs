@@ -11,10 +11,15 @@ use tracing::{info, warn};
 
 use crate::{host_root::HostRoot, state::State};
 
-mod entry;
-mod files;
-mod former;
+mod error;
 
+mod entry;
+mod zone_files;
+
+mod former;
+mod files;
+
+use error::Error;
 use files::Files;
 use former::Former;
 
@@ -54,23 +59,6 @@ pub(crate) struct TimezoneOutcome {
     pub(crate) report: Option<TimezoneReport>,
     /// What was done, or a failure that was not reported yet.
     pub(crate) done: Option<(TransitionKind, String)>,
-}
-
-/// Why the time zone is not as desired.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("the host has no time zone {0:?}: there is no such file in /usr/share/zoneinfo")]
-    NoZone(String),
-    #[error("{0} is neither a link nor a small plain file: left alone")]
-    Strange(&'static str),
-    #[error("{path}: {source}")]
-    Files { path: &'static str, source: std::io::Error },
-    #[error("the former time zone cannot be kept, so it is left alone: {0}")]
-    Keep(#[from] crate::state::Error),
-    #[error("what was kept of the former time zone is damaged, so it is left alone")]
-    Damaged,
-    #[error("somebody else changes /etc/localtime again and again: it is left alone")]
-    Contested,
 }
 
 /// Interval between two looks.

@@ -5,7 +5,10 @@ use std::{fs, io, path::Path};
 use profile::{Agent, BootPod};
 use serde_json::{Value, json};
 
-use super::{CONFIG, Error, program};
+use super::{
+    error::Error,
+    program::{self, CONFIG},
+};
 use crate::load;
 
 /// The file's name. While it is being written, its name begins with a dot, and kubelet does not read such files

@@ -7,11 +7,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, is_own, take_away};
+use super::{
+    error::Error,
+    own_file::{is_own, take_away},
+};
 use crate::replace::{Kind, replace};
 
 /// The path of the copy in the state folder.
 pub(super) const PATH: &str = "bin/timesync-agent";
+
+/// The file in the state folder with which the pod's program runs.
+pub(super) const CONFIG: &str = "boot.toml";
 
 /// The file of this program, even after the file was replaced.
 const OURS: &str = "/proc/self/exe";

@@ -11,7 +11,7 @@ use std::{
 use contract::Report;
 use timesync_http::{HttpResponse, NoToken, RequestError, TokenFile, ask};
 
-use super::AgentAddress;
+use super::agent_address::{self, AgentAddress};
 use crate::load;
 
 /// Why there is no report.
@@ -88,7 +88,7 @@ pub(super) fn report(running: &AgentAddress) -> Result<(Report, String), Error> 
                 (Err(_), Some(address)) => remote(
                     &address,
                     agent.token_file.as_deref(),
-                    Some(&super::node_name(&running.node_name)),
+                    Some(&agent_address::node_name(&running.node_name)),
                 )?,
                 (Err(Error::Local { path, source }), None) => return Err(Error::NoHttp { path, source }),
                 (Err(error), None) => return Err(error),
@@ -120,7 +120,7 @@ pub(super) fn local(path: &Path, target: &str, timeout: Duration) -> Result<Http
 /// Asks over TCP. With a token, the answer is believed only from an agent that knows it, and from `node`'s agent if a
 /// node is given.
 fn remote(address: &str, token_file: Option<&Path>, node: Option<&str>) -> Result<HttpResponse, Error> {
-    let address = reachable(super::http_address(address).map_err(Error::Address)?);
+    let address = reachable(agent_address::http_address(address).map_err(Error::Address)?);
     let tokens = token_file.map(|path| TokenFile::new(path.to_owned()).tokens(Instant::now())).transpose()?;
     let token = tokens.as_ref().and_then(|tokens| tokens.first());
     let connected = || {

@@ -6,12 +6,11 @@ use contract::Span;
 use profile::AgentFile;
 use sys::signal;
 
-use super::run::boot_id;
 use crate::{
     boot::{self, Boot, Outcome, print_line},
     boot_pod,
     load::{self, Desired, Origin},
-    state::State,
+    state::{State, boot_id},
 };
 
 pub(super) const EXAMPLES: &str = "\

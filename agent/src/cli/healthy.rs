@@ -3,14 +3,14 @@ use std::{path::PathBuf, str, time::Duration};
 
 use clap::Args;
 
-use super::ask;
+use super::{agent_address::DEFAULT_FILE, ask};
 use crate::load;
 
 /// What is asked.
 #[derive(Debug, Args)]
 pub(crate) struct Healthy {
     /// The running agent's file: its socket is named there
-    #[arg(long, value_name = "FILE", default_value = super::DEFAULT_FILE)]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
     config: PathBuf,
     /// Ask whether it does what it was told to, not only whether it is alive
     #[arg(long)]

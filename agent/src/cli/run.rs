@@ -1,8 +1,8 @@
 //! `run`: starts the parts, runs the agent's tasks until SIGTERM, and ends the parts in order. With `--engine-only` one
 //! thread does everything.
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
+    io,
+    path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -14,6 +14,7 @@ use sys::signal;
 use timesync_http::{Gate, TokenFile};
 use tracing::{error, info, warn};
 
+use super::agent_address;
 use crate::{
     assemble,
     boot_pod::BootPodKeeper,
@@ -32,14 +33,16 @@ use crate::{
     report::Reporter,
     rtc::{HardwareClock, RtcKeeper},
     server::{Family, KeyFiles, Server, ServerSocket},
-    state::State,
+    state::{State, boot_id},
     suspects::Suspects,
     timezone::TimezoneKeeper,
 };
 
+mod error;
 mod housekeeping;
 mod lock_wait;
 
+pub(crate) use error::Error;
 use housekeeping::Housekeeping;
 use lock_wait::{LockState, LockWait};
 
@@ -58,35 +61,6 @@ pub(crate) struct Run {
     /// One thread that steers the clock and serves IPv4: no HTTP, no RTC, no reload; for a simulator
     #[arg(long)]
     engine_only: bool,
-}
-
-/// Why the agent did not start, or why it ended.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// The agent's file, or its profile, is wrong.
-    #[error(transparent)]
-    File(#[from] load::Error),
-    /// The address on the command line is wrong.
-    #[error("--http-address: {0}")]
-    Address(String),
-    /// `--engine-only` watches no folder.
-    #[error("--engine-only needs a [profile] in the file")]
-    NothingToRun,
-    /// `--engine-only` has no thread for key exchanges.
-    #[error("upstream {0}: nts needs a second thread, which --engine-only forbids")]
-    NtsAlone(String),
-    /// `--engine-only` has no thread for key exchanges.
-    #[error("serve.nts needs a second thread, which --engine-only forbids")]
-    NtsServedAlone,
-    /// The system has no thread, descriptor, or random number left.
-    #[error("cannot start: {0}")]
-    Start(#[from] io::Error),
-    /// A bug in the metrics.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// A bug in the engine.
-    #[error("the engine ended by itself")]
-    EngineEnded,
 }
 
 impl Run {
@@ -111,7 +85,7 @@ impl Run {
         if self.engine_only {
             run_engine_only(&file.agent, &origin)?;
         } else {
-            run_all(file, origin, super::node_name(&self.node_name))?;
+            run_all(file, origin, agent_address::node_name(&self.node_name))?;
         }
         info!("Agent ends");
         Ok(())
@@ -176,7 +150,7 @@ fn run_all(file: AgentFile, origin: Origin, node: String) -> Result<(), Error> {
     server.answer_queries_from(Box::new(move || source.snapshot()));
     let liveness = Arc::new(Liveness::new());
     let metrics = Arc::new(Metrics::new(&panics)?);
-    let http_address = file.agent.http_address.as_deref().map(super::http_address);
+    let http_address = file.agent.http_address.as_deref().map(agent_address::http_address);
     let http_address = http_address.transpose().map_err(Error::Address)?;
     let token = file.agent.token_file.clone().map(TokenFile::new);
     let shared = Arc::new(http::Shared {
@@ -301,10 +275,4 @@ impl Sink for Publisher {
         self.server.publish(served);
         self.reporter.engine(now, snapshot, transitions);
     }
-}
-
-/// The kernel's boot id.
-pub(super) fn boot_id() -> String {
-    fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"))
-        .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }

@@ -1,7 +1,7 @@
 //! `sources`: the upstreams of the report, in the form of `chronyc sources`.
 use contract::{Report, SourceReport, SourceState, approximately};
 
-use super::{AgentAddress, ask};
+use super::{agent_address::AgentAddress, ask};
 
 /// Prints the upstreams. Returns true if one is selected.
 pub(super) fn act(running: &AgentAddress) -> Result<bool, ask::Error> {

@@ -1,7 +1,7 @@
 //! `status`: the clock in the report, in the form of `chronyc tracking`.
 use contract::{Mode, Report, RtcHealth, TimezoneReport, approximately};
 
-use super::{AgentAddress, ask};
+use super::{agent_address::AgentAddress, ask};
 
 /// Prints the clock. Returns true if it is synchronised.
 pub(super) fn act(running: &AgentAddress) -> Result<bool, ask::Error> {

@@ -9,7 +9,7 @@ use ntp::{
 use sys::poll;
 use tracing::{debug, error, warn};
 
-use super::{Sink, clock_watch::ClockWatch, devices::Devices, requests::Requests};
+use super::{clock_watch::ClockWatch, devices::Devices, requests::Requests, sink::Sink};
 use crate::{
     auth::Authenticator,
     clock::{self, SystemClock},
@@ -22,16 +22,20 @@ use crate::{
     state::State,
 };
 
-mod carry_out;
+mod timed_action;
+
 mod node_addresses;
-mod step_guard;
+mod rivals;
+
+mod carry_out;
 mod proof;
 mod rival;
+mod step_guard;
 
 use {
-    carry_out::{TimedAction, timed},
     node_addresses::NodeAddresses,
-    rival::Rivals,
+    rivals::Rivals,
+    timed_action::{TimedAction, timed},
 };
 
 /// The state of the event loop.
@@ -228,6 +232,17 @@ impl Driver {
             self.handle(Event::Wakeup);
         }
         self.publish();
+    }
+
+    /// Informs the engine if this node's addresses, or the server's ports, have changed.
+    fn update_own_addresses(&mut self) {
+        if self.engine.is_none() {
+            return;
+        }
+        let now = self.clock.now().mono;
+        if let Some(addresses) = self.own.changed(now) {
+            self.handle(Event::OwnAddresses(&addresses));
+        }
     }
 
     fn publish(&mut self) {

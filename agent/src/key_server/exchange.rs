@@ -14,7 +14,8 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
-    key_server::{CookieKeys, connection_limit::Slot},
+    cookie_keys::CookieKeys,
+    key_server::connection_limit::Slot,
     server::{CookieKeyring, Nonces},
 };
 

@@ -5,7 +5,7 @@ use std::iter;
 
 use ntp::{Wall, key_exchange::KEY_LEN, nts::cookie::KeyId};
 
-use crate::key_server::cookie_keys::{self, MOST, RawKey};
+use crate::cookie_keys::{self, MOST, RawKey};
 
 /// The keys, and when the newest one was made.
 #[derive(Clone, PartialEq, Eq)]

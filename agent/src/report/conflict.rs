@@ -2,7 +2,7 @@
 use contract::ConflictReport;
 use ntp::Foreign;
 
-use super::words;
+use super::{suspect_search::SuspectSearch, words};
 use crate::suspects::Suspect;
 
 /// The present conflict, and the number of conflicts.
@@ -11,14 +11,6 @@ pub(super) struct Conflicts {
     running: Option<(Foreign, f64)>,
     search: Option<SuspectSearch>,
     counts: [u64; Foreign::ALL.len()],
-}
-
-/// The programs that could have done it.
-#[derive(Debug)]
-pub(super) struct SuspectSearch {
-    pub(super) suspects: Vec<Suspect>,
-    /// True if the node's processes can be seen.
-    pub(super) sees_node: bool,
 }
 
 impl Conflicts {

@@ -1,8 +1,6 @@
 //! One upstream: from the engine's types to the contract's.
 use contract::{SourceReport, SourceState};
 
-use super::finite;
-
 /// The report of one upstream.
 pub(super) fn source_report(source: &ntp::SourceSnapshot) -> SourceReport {
     SourceReport {
@@ -49,4 +47,9 @@ pub(super) fn source_state(state: ntp::SourceState) -> SourceState {
         ntp::SourceState::Combined => SourceState::Combined,
         ntp::SourceState::Selected => SourceState::Selected,
     }
+}
+
+/// Keeps only numbers that JSON can represent. With another one, a reader would refuse the whole report.
+pub(super) fn finite(value: Option<f64>) -> Option<f64> {
+    value.filter(|value| value.is_finite())
 }

@@ -2,7 +2,7 @@
 use contract::{ClockReport, Reason};
 use ntp::Snapshot;
 
-use super::{Parts, words::message};
+use super::{parts::Parts, sources::finite, words::message};
 
 pub(super) fn clock_report(parts: &Parts) -> ClockReport {
     let Some(snapshot) = &parts.snapshot else {
@@ -56,11 +56,6 @@ pub(super) fn clock_report(parts: &Parts) -> ClockReport {
         last_external_step: parts.last_external_step.clone(),
         start_phase: snapshot.start_phase,
     }
-}
-
-/// Keeps only numbers that JSON can represent. With another one, a reader would refuse the whole report.
-pub(super) fn finite(value: Option<f64>) -> Option<f64> {
-    value.filter(|value| value.is_finite())
 }
 
 /// The name of the selected source.

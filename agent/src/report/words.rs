@@ -3,7 +3,7 @@
 use contract::{TransitionKind, approximately};
 use ntp::Snapshot;
 
-use super::{conflict::SuspectSearch, sources::reasons};
+use super::{sources::reasons, suspect_search::SuspectSearch};
 use crate::suspects::{ManagedBy, Suspect};
 
 /// The reason as a sentence and, where it matters, why upstreams give no time. It has no numbers that change all the

@@ -13,7 +13,7 @@ use jiff::{
 };
 use ntp::Wall;
 
-use super::Error;
+use super::error::Error;
 use crate::host_root::HostRoot;
 
 /// Which time a hardware clock shows.

@@ -4,7 +4,13 @@ use std::time::Instant;
 
 use contract::{RtcHealth, RtcReport};
 
-use super::{Error, KernelAssumption, RtcPolicy, RtcReading, RtcTimebase, monitor::RtcFindings};
+use super::{
+    adjtime::{KernelAssumption, RtcTimebase},
+    error::Error,
+    monitor::RtcFindings,
+    policy::RtcPolicy,
+    reading::RtcReading,
+};
 
 /// A clock that gains or loses more than this is broken, parts per million: 17 s a day. Crystals of RTCs are made to 20
 /// ppm at room temperature, and lose up to 150 ppm at -40 °C.

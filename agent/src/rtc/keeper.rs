@@ -9,23 +9,17 @@ use std::{
 use contract::RtcReport;
 
 use super::{
-    Error, HardwareClock, RtcReading, health,
+    error::Error,
+    hardware_clock::HardwareClock,
+    health,
     monitor::{RtcFindings, RtcMonitor},
+    policy::RtcPolicy,
+    reading::RtcReading,
 };
 use crate::{
     panics::{Panics, Part},
     state::State as Disk,
 };
-
-/// Whether the agent writes the hardware clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum RtcPolicy {
-    /// It does not: either no process does, or the kernel while it assumes that its clock is synchronised.
-    #[default]
-    Observe,
-    /// It does, whenever the clock is off.
-    Verified,
-}
 
 /// The operations of a clock that the thread needs.
 trait Device {

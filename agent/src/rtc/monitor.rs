@@ -7,7 +7,7 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{Error, RtcReading, RtcTimebase, drift::Drift};
+use super::{adjtime::RtcTimebase, drift::Drift, error::Error, reading::RtcReading};
 use crate::state::{RtcAtBoot, State};
 
 /// The results of the looks at the clock.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ntp::Wall;
 use sys::rtc::Rtc;
 
-use super::Error;
+use super::error::Error;
 
 /// The operations of an open clock chip: whole seconds, as if it showed UTC.
 pub(super) trait Chip {

@@ -5,7 +5,8 @@ use ntp::Wall;
 use sys::clock;
 
 use super::{
-    Error, RtcConvention,
+    adjtime::RtcConvention,
+    error::Error,
     tick::{self, Access, Chip, Edge},
 };
 

@@ -13,7 +13,7 @@ use ntp::{
 };
 use sys::{clock, random};
 
-use super::ServerCounters;
+use super::counters::ServerCounters;
 
 /// Answers queries.
 pub(crate) struct QueryHandler {

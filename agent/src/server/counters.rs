@@ -9,7 +9,7 @@ use std::{
 
 use ntp::DropReason;
 
-use super::MOST_WORKERS;
+use super::config::MOST_WORKERS;
 
 /// The counters of all workers together.
 #[derive(Debug)]

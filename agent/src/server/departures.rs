@@ -15,7 +15,7 @@ use std::{
 use ntp::{NtpTimestamp, Wall};
 use sys::udp::UdpSocket;
 
-use super::MOST_WORKERS;
+use super::config::MOST_WORKERS;
 
 /// The table, of fixed size. An answer is forgotten when a later one needs its slot.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ntp::{Memory, Mono, NtpTimestamp, RateLimit, RateVerdict};
 
-use super::{ClientTable, Departures};
+use super::{clients::ClientTable, departures::Departures};
 
 /// The state that `ntp::respond` uses.
 #[derive(Debug)]

@@ -15,11 +15,12 @@ use sys::{
 };
 
 use super::{
-    WorkerCounters,
+    counters::WorkerCounters,
+    pace::Pace,
+    port::Port,
     socket::{send_alone, send_traced},
-    worker::{Pace, Port},
 };
-use crate::{auth::SivKey, key_server::CookieKeys, loop_detector::LoopDetector};
+use crate::{auth::SivKey, cookie_keys::CookieKeys, loop_detector::LoopDetector};
 
 /// What sealing needs.
 #[derive(Debug)]

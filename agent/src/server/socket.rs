@@ -14,8 +14,11 @@ use sys::{
 };
 
 use super::{
-    ClientTable, Family, ServeConfig, ServedKeys, WorkerCounters,
+    clients::ClientTable,
+    config::{Family, ServeConfig},
+    counters::WorkerCounters,
     departures::InFlightReplies,
+    keys::ServedKeys,
     memory::{FastRandom, ServerMemory},
 };
 use crate::loop_detector::LoopDetector;

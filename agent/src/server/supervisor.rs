@@ -17,9 +17,12 @@ use sys::{
 use tracing::{info, warn};
 
 use super::{
-    Family, ServingState, Shared,
+    config::Family,
     departures::InFlightReplies,
-    worker::{Port, StopSignal, Worker},
+    port::Port,
+    serving_state::ServingState,
+    shared::Shared,
+    worker::{StopSignal, Worker},
 };
 use crate::{panics::Part, suspects::PortOwner};
 

@@ -1,13 +1,14 @@
 //! The server on loopback, on a port of its own.
 use std::{
     net::UdpSocket,
-    sync::atomic::{AtomicU16, Ordering},
+    sync::atomic::{AtomicBool, AtomicU16, AtomicU64},
     time::{Duration, Instant},
 };
 
-use ntp::{Cidr, Leap, NtpTimestamp, RestrictEntry, RestrictFlags, Wall, packet};
+use contract::ServingFailure;
+use ntp::{Cidr, Leap, NtpTimestamp, RateLimit, RestrictEntry, RestrictTable, Wall, packet};
 
-use super::*;
+use super::{serving_state::ServingState, *};
 
 const COOKIE: NtpTimestamp = NtpTimestamp(0x1234_5678_9abc_def0);
 

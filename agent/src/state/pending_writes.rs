@@ -8,7 +8,7 @@ use std::{
 
 use tracing::{debug, info, warn};
 
-use super::{Error, FileOptions};
+use super::file::{Error, FileOptions};
 
 /// Files that wait until the disk accepts them.
 #[derive(Debug, Default)]

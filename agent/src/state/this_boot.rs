@@ -1,18 +1,9 @@
 //! What was done in this boot of the node, in addition to the engine's own count. Each fact is in a file that begins
 //! with the boot id: the content of a file from another boot is ignored.
-use super::State;
+use super::{State, booted::Booted};
 
 const RAISES: &str = "floor";
 const BOOTED: &str = "booted";
-
-/// How far `timesync-agent boot` came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Booted {
-    /// It began.
-    Began,
-    /// It has done what it could.
-    Done,
-}
 
 impl State {
     /// How often the clock was set forward to the last known time in this boot.

@@ -5,21 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, entry::Entry, former::Former};
+use super::{entry::Entry, error::Error, former::Former, zone_files::ZoneFiles};
 use crate::host_root::HostRoot;
 
 /// The files of one host.
 #[derive(Debug)]
 pub(super) struct Files {
     host: HostRoot,
-}
-
-/// What is at the paths.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ZoneFiles {
-    pub(super) localtime: Entry,
-    /// Debian also keeps the name in a file of its own.
-    pub(super) name_file: Entry,
 }
 
 const LOCALTIME: &str = "/etc/localtime";

@@ -1,6 +1,6 @@
 //! The state before the agent's first change, and the zones that the agent has set since: as the text in the state
 //! folder, and back.
-use super::{entry::Entry, files::ZoneFiles};
+use super::{entry::Entry, zone_files::ZoneFiles};
 
 /// What is saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,26 +63,5 @@ impl Former {
         let name_file = Entry::from_line(lines.next()?.strip_prefix("timezone ")?)?;
         let ours = lines.map(|line| line.strip_prefix("set ").map(str::to_owned)).collect::<Option<_>>()?;
         Some(Self { before: ZoneFiles { localtime, name_file }, ours })
-    }
-}
-
-impl ZoneFiles {
-    /// Returns true if this zone is in force.
-    pub(super) fn shows(&self, name: &str) -> bool {
-        self.localtime.zone() == Some(name)
-    }
-
-    /// Returns true if /etc/timezone has this name.
-    fn names(&self, name: &str) -> bool {
-        matches!(&self.name_file, Entry::Plain(_, octets) if octets.trim_ascii() == name.as_bytes())
-    }
-
-    /// A description for a reader.
-    pub(super) fn describe(&self) -> String {
-        match &self.localtime {
-            Entry::Absent => "UTC, by no file".to_owned(),
-            Entry::Link(target) => self.localtime.zone().unwrap_or(target).to_owned(),
-            Entry::Plain(..) | Entry::Strange => "a plain file".to_owned(),
-        }
     }
 }

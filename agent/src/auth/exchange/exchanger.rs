@@ -10,7 +10,10 @@ use tokio::{
     },
 };
 
-use super::{Error, ExchangeRequest, ExchangeResult, Failure, exchange};
+use super::{
+    client::{Error, exchange},
+    request::{ExchangeRequest, ExchangeResult, Failure},
+};
 use crate::{panics, resolve::Resolver};
 
 /// Runs key exchanges beside its caller.

@@ -13,7 +13,7 @@ use sys::signal;
 use tokio::time;
 use tracing::warn;
 
-use super::Error;
+use super::error::Error;
 use crate::{
     boot_pod::BootPodKeeper,
     clock,

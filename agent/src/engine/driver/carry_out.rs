@@ -4,22 +4,8 @@ use std::{collections::VecDeque, net::SocketAddr};
 use ntp::{Action, Clocks, Event, Pause, RequestId, SendError, SourceId, Transition, packet::Header};
 use tracing::{debug, error, info, warn};
 
-use super::Driver;
+use super::{Driver, timed_action::TimedAction};
 use crate::{report, resolve, send_error::send_error};
-
-/// An action, and the clock reading of the moment at which the engine wanted it. Earlier actions may take long, and the
-/// engine may be called again in the meantime.
-#[derive(Debug)]
-pub(super) struct TimedAction {
-    action: Action,
-    /// CLOCK_MONOTONIC_RAW.
-    raw: i64,
-}
-
-/// The actions that an engine with these `clocks` wants.
-pub(super) fn timed(actions: Vec<Action>, clocks: Clocks) -> Vec<TimedAction> {
-    actions.into_iter().map(|action| TimedAction { action, raw: clocks.raw }).collect()
-}
 
 impl Driver {
     /// Carries out actions in their order. Actions that follow from their outcomes come after them.

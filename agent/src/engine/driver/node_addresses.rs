@@ -2,16 +2,15 @@
 //! time, and the ports of its own server. Reads interfaces and the clock, decides nothing.
 use std::{net::IpAddr, path::Path, sync::Arc};
 
-use ntp::{Event, Mono, OwnAddresses, OwnPorts};
+use ntp::{Mono, OwnAddresses, OwnPorts};
 use sys::interface::InterfaceAddress;
 use tracing::debug;
 
-use super::Driver;
 use crate::loop_detector::LoopDetector;
 
 /// What is known of this node's addresses.
 pub(super) struct NodeAddresses {
-    pub(super) loop_detector: Arc<LoopDetector>,
+    loop_detector: Arc<LoopDetector>,
     addresses: Vec<IpAddr>,
     /// The addresses of bridges: docker0, cni0, virbr0. Many nodes have the same ones.
     bridges: Vec<IpAddr>,
@@ -49,6 +48,28 @@ impl NodeAddresses {
         self.reported = None;
     }
 
+    /// Reads the addresses if that is due. Returns them with the server's ports if they differ from what the engine
+    /// knows; none if no time is served.
+    pub(super) fn changed(&mut self, now: Mono) -> Option<OwnAddresses> {
+        let ports = self.loop_detector.ports();
+        let due = ports != OwnPorts::default() && self.next <= now;
+        if !due && self.reported.as_ref().is_some_and(|(_, reported)| *reported == ports) {
+            return None;
+        }
+        if due {
+            self.read(now);
+        }
+        let own = OwnAddresses::new(self.addresses.iter().copied(), ports);
+        let reported = (own.shared_by_many(self.bridges.iter().copied()), ports);
+        if self.reported.as_ref() == Some(&reported) {
+            return None;
+        }
+        debug!(?ports, addresses = self.addresses.len(), "This node's own addresses and ports");
+        let addresses = reported.0.clone();
+        self.reported = Some(reported);
+        Some(addresses)
+    }
+
     fn read(&mut self, now: Mono) {
         match sys::interface::addresses() {
             Ok(found) => {
@@ -67,31 +88,4 @@ impl NodeAddresses {
 /// Returns true if the interface is a bridge (Documentation/ABI/testing/sysfs-class-net in the kernel's sources).
 fn is_bridge(found: &InterfaceAddress) -> bool {
     Path::new("/sys/class/net").join(&found.interface).join("bridge").exists()
-}
-
-impl Driver {
-    /// Reads this node's addresses if that is due. Informs the engine if they, or the server's ports, have changed. If
-    /// no time is served, does nothing.
-    pub(super) fn update_own_addresses(&mut self) {
-        if self.engine.is_none() {
-            return;
-        }
-        let now = self.clock.now().mono;
-        let ports = self.own.loop_detector.ports();
-        let due = ports != OwnPorts::default() && self.own.next <= now;
-        if !due && self.own.reported.as_ref().is_some_and(|(_, reported)| *reported == ports) {
-            return;
-        }
-        if due {
-            self.own.read(now);
-        }
-        let NodeAddresses { addresses, bridges, .. } = &self.own;
-        let own = OwnAddresses::new(addresses.iter().copied(), ports);
-        let reported = (own.shared_by_many(bridges.iter().copied()), ports);
-        if self.own.reported.as_ref() != Some(&reported) {
-            debug!(?ports, addresses = self.own.addresses.len(), "This node's own addresses and ports");
-            self.handle(Event::OwnAddresses(&reported.0));
-            self.own.reported = Some(reported);
-        }
-    }
 }

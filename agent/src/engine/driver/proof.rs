@@ -3,7 +3,7 @@
 use ntp::{Auth, Event, NtpTimestamp, RequestId, SendError, SourceId, Wall, packet::Header};
 use tracing::{debug, info, warn};
 
-use super::{Driver, carry_out::TimedAction};
+use super::{Driver, timed_action::TimedAction};
 use crate::auth::{
     AuthFailure,
     exchange::{ExchangeRequest, ExchangeResult, Failure, NewSession, Validity},

@@ -5,14 +5,8 @@ use std::sync::Arc;
 
 use ntp::{Action, Mode, Rival, Stance, Transition};
 
-use super::Driver;
+use super::{Driver, rivals::Rivals};
 use crate::{clock, suspects::Suspects};
-
-/// What is known of other processes.
-pub(super) struct Rivals {
-    rival: Rival,
-    suspects: Arc<Suspects>,
-}
 
 impl Driver {
     /// From now on, looks for other processes that steer the clock; `suspects` knows whether such programs run.

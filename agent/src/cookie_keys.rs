@@ -9,14 +9,12 @@
 //! server has read it. Otherwise one server would give out cookies that another cannot open.
 use std::{
     fmt::{self, Write as _},
-    path::Path,
     sync::Arc,
 };
 
 use ntp::{key_exchange::KEY_LEN, nts::cookie::KeyId};
-use tracing::info;
 
-use crate::{auth::SivKey, clock, key_server::own_keys::OwnKeys, load, state::State};
+use crate::auth::SivKey;
 
 /// At most eight keys; the first one seals. Cheap to clone.
 #[derive(Clone)]
@@ -27,11 +25,11 @@ pub(crate) struct CookieKeys(Arc<[(KeyId, SivKey)]>);
 pub(crate) const MOST: usize = 8;
 
 /// A key's id, and the key.
-pub(super) type RawKey = (KeyId, [u8; KEY_LEN]);
+pub(crate) type RawKey = (KeyId, [u8; KEY_LEN]);
 
 /// Why a text is not a file of keys.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Error {
+pub(crate) enum Error {
     #[error("it holds no key")]
     Empty,
     #[error("line {line}: more than {MOST} keys")]
@@ -45,7 +43,7 @@ pub(super) enum Error {
 }
 
 /// Reads a file's text.
-pub(super) fn parse(text: &str) -> Result<Vec<RawKey>, Error> {
+pub(crate) fn parse(text: &str) -> Result<Vec<RawKey>, Error> {
     let mut keys: Vec<RawKey> = Vec::new();
     for (index, content) in text.lines().enumerate() {
         let (line, content) = (index + 1, content.trim());
@@ -87,7 +85,7 @@ fn octets<const N: usize>(digits: &str) -> Option<[u8; N]> {
 }
 
 /// The text of a file with these keys.
-pub(super) fn text(keys: &[RawKey]) -> String {
+pub(crate) fn text(keys: &[RawKey]) -> String {
     let mut text = String::new();
     let hex = |text: &mut String, octets: &[u8]| {
         octets.iter().try_for_each(|octet| write!(text, "{octet:02x}")).expect("a string takes all")
@@ -104,7 +102,7 @@ pub(super) fn text(keys: &[RawKey]) -> String {
 impl CookieKeys {
     /// Prepares keys for use. There is at least one: [`parse`] returns no empty list, and an agent with keys of its own
     /// makes one.
-    fn new(keys: &[RawKey]) -> Self {
+    pub(crate) fn new(keys: &[RawKey]) -> Self {
         Self(keys.iter().map(|(id, key)| (*id, SivKey::new(*key))).collect())
     }
 
@@ -117,81 +115,6 @@ impl CookieKeys {
     /// The key with this id.
     pub(crate) fn find(&self, id: KeyId) -> Option<&SivKey> {
         self.0.iter().find(|(known, _)| *known == id).map(|(_, key)| key)
-    }
-}
-
-/// The source of the keys, and the keys that were last read.
-pub(super) struct Source {
-    read: Read,
-    keys: CookieKeys,
-}
-
-/// What was read.
-#[derive(PartialEq)]
-enum Read {
-    Shared(Vec<RawKey>),
-    Own(OwnKeys),
-}
-
-/// Why there are no keys, or no new ones.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SourceError {
-    #[error("{0}")]
-    Read(#[from] load::Error),
-    #[error("file {file}: {source}")]
-    Parse { file: String, source: Error },
-    #[error("no random number: {0}")]
-    Random(#[from] sys::Error),
-}
-
-impl Source {
-    /// The keys in the file `shared`; without a file, the agent's own keys.
-    pub(super) fn open(shared: Option<&Path>, state: &State) -> Result<Self, SourceError> {
-        let read = Read::from(shared, state, None)?;
-        Ok(Self { keys: read.keys(), read })
-    }
-
-    /// Reads again. Returns true if the keys have changed. After an error the old keys stay.
-    pub(super) fn refresh(&mut self, shared: Option<&Path>, state: &State) -> Result<bool, SourceError> {
-        let read = Read::from(shared, state, Some(&self.read))?;
-        let changed = read != self.read;
-        if changed {
-            self.keys = read.keys();
-            self.read = read;
-            info!(keys = ?self.keys, "Cookie keys changed");
-        }
-        Ok(changed)
-    }
-
-    /// The keys.
-    pub(super) fn keys(&self) -> CookieKeys {
-        self.keys.clone()
-    }
-}
-
-impl Read {
-    fn from(shared: Option<&Path>, state: &State, before: Option<&Self>) -> Result<Self, SourceError> {
-        let Some(path) = shared else {
-            let before = match before {
-                Some(Self::Own(own)) => Some(own.clone()),
-                _ => state.cookie_keys().as_deref().and_then(OwnKeys::from_text),
-            };
-            let own = OwnKeys::renewed(before.clone(), clock::now().wall)?;
-            if before.as_ref() != Some(&own) {
-                state.save_cookie_keys(&own.text());
-            }
-            return Ok(Self::Own(own));
-        };
-        let file = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let keys = parse(&load::read(path)?).map_err(|source| SourceError::Parse { file: file(), source })?;
-        Ok(Self::Shared(keys))
-    }
-
-    fn keys(&self) -> CookieKeys {
-        CookieKeys::new(match self {
-            Self::Shared(keys) => keys,
-            Self::Own(own) => own.keys(),
-        })
     }
 }
 
