@@ -154,7 +154,7 @@ impl Authenticator {
     }
 
     /// Forgets all sources except those for which `present` returns true.
-    pub(crate) fn keep(&mut self, present: impl Fn(SourceId) -> bool) {
+    pub(crate) fn retain(&mut self, present: impl Fn(SourceId) -> bool) {
         self.exchanging.retain(|source, _| present(*source));
         self.sessions.retain(|source, _| present(*source));
         self.expected.retain(|_, (source, _)| present(*source));

@@ -41,7 +41,7 @@ impl SystemClock {
     }
 
     /// Records that the kernel's values are not this agent's from now on.
-    pub(crate) fn let_go(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.written = Written::default();
     }
 

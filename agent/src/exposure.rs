@@ -14,9 +14,9 @@ use crate::host_root::HostRoot;
 /// # Errors
 /// If a part of the path does not exist, or cannot be read.
 pub(crate) fn of(root: &HostRoot, folder: &Path) -> io::Result<Option<String>> {
-    let way = root.way(folder)?;
-    let last = way.last().cloned();
-    for part in way {
+    let components = root.components(folder)?;
+    let last = components.last().cloned();
+    for part in components {
         if let Some(why) = of_one(&part, Some(&part) == last.as_ref())? {
             return Ok(Some(why));
         }
@@ -70,8 +70,8 @@ mod tests {
         let check = |modes: [u32; 2], expected: Option<&str>| {
             set(&parent, modes[0]);
             set(&state, modes[1]);
-            for way in [state.clone(), folder.path().join("link")] {
-                let why = of(&HostRoot::new("/".into()), &way).unwrap();
+            for components in [state.clone(), folder.path().join("link")] {
+                let why = of(&HostRoot::new("/".into()), &components).unwrap();
                 assert_eq!(why.is_some(), expected.is_some(), "{modes:?} {why:?}");
                 let why = why.unwrap_or_default();
                 assert!(why.contains(expected.unwrap_or_default()), "{why}");

@@ -32,12 +32,12 @@ impl HostRoot {
     ///
     /// # Errors
     /// As [`HostRoot::resolve`].
-    pub(crate) fn way(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        let mut way = vec![self.0.clone()];
-        let end = self.walk(path, |passed| way.push(passed.to_owned()))?;
+    pub(crate) fn components(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut components = vec![self.0.clone()];
+        let end = self.walk(path, |passed| components.push(passed.to_owned()))?;
         // The way may lead back to a former part.
-        way.push(end);
-        Ok(way)
+        components.push(end);
+        Ok(components)
     }
 
     fn walk(&self, path: &Path, mut pass: impl FnMut(&Path)) -> io::Result<PathBuf> {

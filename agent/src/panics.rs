@@ -130,7 +130,7 @@ impl Panics {
     /// # Errors
     /// If it panicked: the pause before the next start.
     pub(crate) fn once<T>(&self, part: Part, body: impl FnOnce() -> T) -> Result<T, Duration> {
-        caught(body).map_err(|panic_message| self.note(part, &panic_message))
+        caught(body).map_err(|panic_message| self.record(part, &panic_message))
     }
 
     /// The same as [`Panics::guard`], for a tokio task. `make` creates the task at each start.
@@ -144,7 +144,7 @@ impl Panics {
             task.spawn(make());
             match task.join_next().await {
                 Some(Err(failed)) if failed.is_panic() => {
-                    time::sleep(self.note(part, &panic_message(&*failed.into_panic()))).await;
+                    time::sleep(self.record(part, &panic_message(&*failed.into_panic()))).await;
                 }
                 _ => return,
             }
@@ -178,7 +178,7 @@ impl Panics {
     }
 
     /// Counts and logs a panic. Returns the pause before the next start.
-    fn note(&self, part: Part, panic_message: &str) -> Duration {
+    fn record(&self, part: Part, panic_message: &str) -> Duration {
         self.totals.with_label_values(&[part.as_str()]).inc();
         let pause = {
             let counted = &mut self.parts()[part as usize];
@@ -215,7 +215,7 @@ pub(crate) struct PanicGuard {
 impl Drop for PanicGuard {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.panics.note(self.part, "see the log");
+            self.panics.record(self.part, "see the log");
         }
     }
 }

@@ -122,7 +122,7 @@ impl Resolver {
     }
 
     /// Drops the requests of sources that are not present any more. A lookup that has begun ends by itself.
-    pub(crate) fn keep(&self, present: impl Fn(u64, SourceId) -> bool) {
+    pub(crate) fn retain(&self, present: impl Fn(u64, SourceId) -> bool) {
         self.shared.lookups().drop_stale(present);
     }
 
@@ -402,7 +402,7 @@ mod tests {
         dns.wait_asked(THREADS);
         names(5000, 100).for_each(|(source, name)| ask(&resolver, source, &name));
         ask(&resolver, 9000, "good");
-        resolver.keep(|epoch, source| epoch == 1 && source == SourceId(9000));
+        resolver.retain(|epoch, source| epoch == 1 && source == SourceId(9000));
         dns.release();
         let answer = answers.recv_timeout(PATIENCE).unwrap();
         assert!(answer.source == SourceId(9000) && answer.outcome.is_ok(), "{answer:?}");
@@ -455,7 +455,7 @@ mod tests {
             assert!(resolver.look_up("good").await.is_ok());
             let given_up = tokio::time::timeout(Duration::from_millis(10), resolver.look_up("dead")).await;
             assert!(given_up.is_err());
-            resolver.keep(|_, _| true);
+            resolver.retain(|_, _| true);
             assert!(resolver.shared.lookups().open["dead"].waiters.is_empty());
         });
         dns.release();

@@ -29,8 +29,8 @@ mod health;
 mod keeper;
 
 #[cfg(test)]
-pub(crate) use adjtime::tests::tzif;
-pub(crate) use adjtime::{KernelAssumption, RtcConvention, RtcTimebase};
+pub(crate) use adjtime::{KernelAssumption, tests::tzif};
+pub(crate) use adjtime::{RtcConvention, RtcTimebase};
 pub(crate) use error::Error;
 pub(crate) use hardware_clock::HardwareClock;
 pub(crate) use keeper::RtcKeeper;

@@ -553,7 +553,7 @@ mod tests {
         let saved = Samples { drift, sources: Vec::new() };
         assert_eq!(state.samples(), None);
         state.save_samples(saved.clone(), clocks);
-        let carried = |now| state.samples().expect("they are of this boot").carry(now);
+        let carried = |now| state.samples().expect("they are of this boot").at(now);
         assert_eq!(carried(clocks), Some(saved.clone()));
         assert_eq!(State::open(folder.path(), "boot-2").samples(), None);
         let mut stepped = clocks;

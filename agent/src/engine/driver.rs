@@ -147,7 +147,7 @@ impl Driver {
         let Some(config) = self.in_force() else { return };
         let disciplines = config.mode == ntp::Mode::Discipline;
         if disciplines && !self.disciplines {
-            self.clock.let_go();
+            self.clock.release();
             self.clock.take_over();
         }
         self.disciplines = disciplines;
@@ -159,9 +159,9 @@ impl Driver {
         if let Some(engine) = &mut self.engine {
             let clocks = clock::clocks();
             let actions = engine.reconfigure(config, clocks.now);
-            self.authenticator.keep(|source| engine.auth(source).is_some());
+            self.authenticator.retain(|source| engine.auth(source).is_some());
             if let Some(resolver) = &self.resolver {
-                resolver.keep(|epoch, source| epoch == self.epoch && engine.has(source));
+                resolver.retain(|epoch, source| epoch == self.epoch && engine.has(source));
             }
             self.carry_out(timed(actions, clocks));
         } else {
@@ -179,7 +179,7 @@ impl Driver {
         let start = Start {
             boot: self.boot,
             drift: self.drift,
-            samples: saved.and_then(|saved| saved.carry(clocks)),
+            samples: saved.and_then(|saved| saved.at(clocks)),
             seed: self.seed.wrapping_add(self.epoch),
         };
         let mut engine = Engine::new(config, start, clocks.now);
@@ -212,13 +212,13 @@ impl Driver {
         }
         self.requests.close_all();
         self.devices.close();
-        self.authenticator.keep(|_| false);
-        self.resolver.iter().for_each(|resolver| resolver.keep(|_, _| false));
+        self.authenticator.retain(|_| false);
+        self.resolver.iter().for_each(|resolver| resolver.retain(|_, _| false));
         self.epoch += 1;
         self.disciplines = false;
         self.desired = None;
         self.forget_rivals();
-        self.clock.let_go();
+        self.clock.release();
         self.publish();
     }
 
@@ -407,7 +407,7 @@ mod tests {
     }
 
     /// Turns the loop until `enough` returns true, for a minute at most.
-    fn turn(driver: &mut Driver, enough: impl Fn(&Snapshot) -> bool) -> Snapshot {
+    fn run_until(driver: &mut Driver, enough: impl Fn(&Snapshot) -> bool) -> Snapshot {
         let begin = sys::clock::monotonic_ns();
         loop {
             driver.wake_up();
@@ -444,12 +444,12 @@ mod tests {
         driver.watch_clock(watch);
         driver.devices = Fake::default().devices();
         driver.run(observing("/dev/ptp7"), RestrictTable::new(&[]));
-        turn(&mut driver, |snapshot| snapshot.synchronized);
+        run_until(&mut driver, |snapshot| snapshot.synchronized);
         // This machine was not suspended, so its clock did not gain the time: the difference looks like a step by
         // another process.
         *slept.lock().unwrap() = Some(12_000_000_000);
-        turn(&mut driver, |snapshot| !snapshot.synchronized);
-        turn(&mut driver, |snapshot| snapshot.synchronized);
+        run_until(&mut driver, |snapshot| !snapshot.synchronized);
+        run_until(&mut driver, |snapshot| snapshot.synchronized);
         let told = told.lock().unwrap();
         let strange: Vec<&Transition> = told
             .iter()
@@ -518,11 +518,11 @@ mod tests {
         thread::sleep(Duration::from_millis(20));
         let (found, expected) = saved_at(&mut driver, then, 0.0);
         assert_eq!(found, expected);
-        assert!(state.samples().unwrap().carry(then).is_some());
+        assert!(state.samples().unwrap().at(then).is_some());
         // An earlier action stepped the clock, so the samples belong to the clock before the step.
         let (found, expected) = saved_at(&mut driver, then, 3.0);
         assert_eq!(found, expected);
-        assert!(state.samples().unwrap().carry(then).is_none());
+        assert!(state.samples().unwrap().at(then).is_none());
     }
 
     #[test]
@@ -535,7 +535,7 @@ mod tests {
         let fake = Fake { offset_ns: 1_500_000, ..Fake::default() };
         driver.devices = fake.devices();
         driver.run(observing("/dev/ptp7"), RestrictTable::new(&[]));
-        let snapshot = turn(&mut driver, |snapshot| snapshot.synchronized);
+        let snapshot = run_until(&mut driver, |snapshot| snapshot.synchronized);
         assert_eq!((snapshot.stratum, &snapshot.reference_id), (1, b"PHC0"));
         let offset = snapshot.offset.unwrap();
         assert!((offset - 1.5e-3).abs() < 1e-4, "{offset}");
@@ -543,9 +543,9 @@ mod tests {
         assert_eq!(fake.opened.lock().unwrap()[..], [std::path::PathBuf::from("/dev/ptp7")]);
 
         *fake.broken.lock().unwrap() = true;
-        turn(&mut driver, |snapshot| snapshot.sources[0].reach & 1 == 0);
+        run_until(&mut driver, |snapshot| snapshot.sources[0].reach & 1 == 0);
         *fake.broken.lock().unwrap() = false;
-        turn(&mut driver, |snapshot| snapshot.sources[0].reach & 1 == 1);
+        run_until(&mut driver, |snapshot| snapshot.sources[0].reach & 1 == 1);
         assert_eq!(fake.opened.lock().unwrap().len(), 2);
         driver.stop_steering();
         assert!(driver.requests.descriptors().next().is_none());

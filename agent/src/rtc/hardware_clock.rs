@@ -102,7 +102,7 @@ impl tick::Access for HardwareClock {
         }
     }
 
-    fn tell_busy(&self) {
+    fn log_busy(&self) {
         let holder = holder::of(&self.device);
         info!(holder = holder_name(holder.as_ref()), "RTC is in use; waiting for it, for 10 s at most");
     }

@@ -18,7 +18,7 @@ const DRIFTING_PPM: f64 = 200.0;
 
 /// The report for `found`.
 pub(super) fn report(found: &RtcFindings, policy: RtcPolicy, synchronized: bool, now: Instant) -> RtcReport {
-    let (health, message) = judge(found, policy, synchronized);
+    let (health, message) = assess(found, policy, synchronized);
     RtcReport {
         present: !matches!(found.last.map(|look| look.outcome), None | Some(Err(Error::Absent))),
         health,
@@ -32,7 +32,7 @@ pub(super) fn report(found: &RtcFindings, policy: RtcPolicy, synchronized: bool,
 }
 
 /// The first reason that applies. The most serious one comes first.
-fn judge(found: &RtcFindings, policy: RtcPolicy, synchronized: bool) -> (RtcHealth, String) {
+fn assess(found: &RtcFindings, policy: RtcPolicy, synchronized: bool) -> (RtcHealth, String) {
     let reading = match found.last.map(|look| look.outcome) {
         None => return (RtcHealth::Unknown, "The RTC was not read yet".to_owned()),
         Some(Err(error @ Error::Absent)) => return (RtcHealth::Absent, capital(&error.to_string())),

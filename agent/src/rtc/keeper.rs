@@ -78,7 +78,7 @@ impl RtcKeeper {
         let own = Arc::clone(&shared);
         Builder::new().name("rtc".to_owned()).spawn(move || {
             let pause = |time| own.pause(time);
-            panics.guard(Part::Rtc, pause, || keep(&own, &device, RtcMonitor::new(Arc::clone(&disk))));
+            panics.guard(Part::Rtc, pause, || run(&own, &device, RtcMonitor::new(Arc::clone(&disk))));
         })?;
         Ok(Self { shared })
     }
@@ -135,7 +135,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// The interval while something is wrong, or the kernel is about to write.
 const SHORT_INTERVAL: Duration = Duration::from_secs(10);
 
-fn keep(shared: &Shared, device: &impl Device, mut monitor: RtcMonitor) {
+fn run(shared: &Shared, device: &impl Device, mut monitor: RtcMonitor) {
     loop {
         let mut state = shared.state();
         if state.stop {

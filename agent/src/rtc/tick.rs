@@ -41,7 +41,7 @@ pub(super) trait Access {
     /// The error for a chip that could not be opened.
     fn closed(&self, error: sys::Error) -> Error;
     /// Logs that another program has the chip, and that this one waits.
-    fn tell_busy(&self);
+    fn log_busy(&self);
     /// CLOCK_MONOTONIC.
     fn now(&self) -> Duration;
     /// The system clock.
@@ -163,10 +163,10 @@ fn watch(access: &impl Access, window: Window) -> Result<Option<Edge>, Error> {
         }
     };
     let mut looked = access.now();
-    let before = look(&chip)?;
+    let before = read_seconds(&chip)?;
     loop {
         let now = access.now();
-        let shown = look(&chip)?;
+        let shown = read_seconds(&chip)?;
         if shown != before {
             let (at, mono) = (access.wall(), access.now());
             return Ok(Some(Edge { shown, at, late: mono.saturating_sub(looked), mono }));
@@ -195,7 +195,7 @@ fn seek(access: &impl Access) -> Result<Edge, Error> {
         let now = access.now();
         match access.open() {
             Ok(chip) => {
-                let shown = look(&chip)?;
+                let shown = read_seconds(&chip)?;
                 drop(chip);
                 free = now;
                 let fresh = before.filter(|(at, _)| now.saturating_sub(*at) <= APART);
@@ -217,7 +217,7 @@ fn seek(access: &impl Access) -> Result<Edge, Error> {
             }
             Err(_) => {
                 if !told && now.saturating_sub(free) > SECOND {
-                    access.tell_busy();
+                    access.log_busy();
                     told = true;
                 }
             }
@@ -226,7 +226,7 @@ fn seek(access: &impl Access) -> Result<Edge, Error> {
     }
 }
 
-fn look(chip: &impl Chip) -> Result<i64, Error> {
+fn read_seconds(chip: &impl Chip) -> Result<i64, Error> {
     chip.seconds().map_err(|error| if error.invalid() { Error::LostTime } else { Error::Read(error) })
 }
 

@@ -79,7 +79,7 @@ fn set(access: &impl Access, timing: &WriteTiming, convention: &RtcConvention) -
             Ok(chip) => chip,
             Err(error) if error.in_use() && busy < BUSY_SECONDS => {
                 if busy == 1 {
-                    access.tell_busy();
+                    access.log_busy();
                 }
                 busy += 1;
                 // Waits for the same moment in the next second.

@@ -66,7 +66,7 @@ impl KeyFiles {
                 )),
             }
         }
-        self.tell(troubles);
+        self.set_troubles(troubles);
         let keys = ServedKeys(keys);
         if *self.keys == keys {
             return None;
@@ -81,7 +81,7 @@ impl KeyFiles {
         self.troubles.join("; ")
     }
 
-    fn tell(&mut self, troubles: Vec<String>) {
+    fn set_troubles(&mut self, troubles: Vec<String>) {
         for trouble in troubles.iter().filter(|trouble| !self.troubles.contains(trouble)) {
             error!(%trouble, "A key for clients is not served");
         }

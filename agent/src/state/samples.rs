@@ -21,7 +21,7 @@ pub(crate) struct SavedSamples {
 
 impl SavedSamples {
     /// The samples as of `now`; none if they are not valid any more.
-    pub(crate) fn carry(self, now: Clocks) -> Option<Samples> {
+    pub(crate) fn at(self, now: Clocks) -> Option<Samples> {
         self.samples
             .carry(self.clocks, now)
             .inspect_err(|stale| info!(why = stale.why(), "Saved samples are not used"))

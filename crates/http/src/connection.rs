@@ -56,12 +56,12 @@ impl Connection {
 
     /// The client has completed a request.
     pub(crate) fn begin(&self) {
-        self.turn(Phase::Busy);
+        self.set_phase(Phase::Busy);
     }
 
     /// The request is answered.
     pub(crate) fn answered(&self) {
-        self.turn(Phase::Idle);
+        self.set_phase(Phase::Idle);
     }
 
     /// The client has proven that it knows the token.
@@ -111,7 +111,7 @@ impl Connection {
         }
     }
 
-    fn turn(&self, phase: Phase) {
+    fn set_phase(&self, phase: Phase) {
         let mut state = self.state();
         (state.phase, state.since) = (phase, time::Instant::now());
         drop(state);

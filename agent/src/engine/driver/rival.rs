@@ -65,7 +65,7 @@ impl Driver {
         });
         self.apply_config();
         if matches!(stance, Stance::Back(_)) {
-            self.clock.let_go();
+            self.clock.release();
             if let Some(watch) = &mut self.rivals {
                 watch.rival.left();
             }

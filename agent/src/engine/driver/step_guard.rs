@@ -35,7 +35,7 @@ impl Driver {
         self.engine = None;
         self.requests.close_all();
         self.devices.close();
-        self.authenticator.keep(|_| false);
+        self.authenticator.retain(|_| false);
         self.epoch += 1;
         self.apply_config();
     }

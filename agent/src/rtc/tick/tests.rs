@@ -46,7 +46,7 @@ impl<'a> Access for &'a FakeChip {
         Error::Open(error)
     }
 
-    fn tell_busy(&self) {}
+    fn log_busy(&self) {}
 
     fn now(&self) -> Duration {
         self.begin.elapsed()
@@ -154,7 +154,7 @@ impl<'a> Access for &'a Virtual {
         if error.in_use() { Error::InUse(None) } else { Error::Open(error) }
     }
 
-    fn tell_busy(&self) {
+    fn log_busy(&self) {
         self.told.set(self.told.get() + 1);
     }
 
