@@ -4,7 +4,10 @@
 //! buffers. Only what it changed in them is restored.
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Received, UdpSocket, address, blank_message, control};
+use super::{
+    address, control,
+    socket::{Received, UdpSocket, blank_message},
+};
 use crate::{Error, clock};
 
 /// Datagrams that were received together, each of at most `ROOM` octets. Octets that do not fit are lost.
