@@ -8,7 +8,7 @@ use std::{
 use crate::{
     facts::{AgentPod, NodeFacts, is_older},
     fetch::{Change, WatchEvent},
-    node_clock::StoredNodeClock,
+    stored_node_clock::StoredNodeClock,
 };
 
 /// The present nodes, agents and NodeClocks.

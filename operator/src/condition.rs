@@ -23,6 +23,9 @@ pub(crate) const RTC_HEALTHY: &str = "RTCHealthy";
 /// Of a node: its NTP server's port is open.
 pub(crate) const SERVING: &str = "Serving";
 
+/// The conditions whose messages change only when something happens.
+pub(crate) const WITHOUT_NUMBERS: [&str; 3] = [CONFLICT, UPSTREAMS_REACHABLE, SERVING];
+
 /// Reasons that do not come from an agent.
 pub(crate) mod reason {
     /// Accepted: the policy has no fault.

@@ -30,9 +30,10 @@ use crate::{
     node_state::{NodeState, Refresh, Trouble},
     nudge::Nudges,
     placement::Placement,
+    policy_nodes::Deviations,
     reports::{AgentState, Reports},
     rollouts::Rollouts,
-    status::{Deviations, StatusContext, WrittenPolicy, needs_write, status},
+    status::{StatusContext, WrittenPolicy, needs_write, status},
     store::Store,
     validate::validate,
     writer::Writer,
@@ -128,7 +129,7 @@ impl Controller {
                 if self.memory.dirty.policies {
                     judged = now;
                 }
-                self.turn(now);
+                self.reconcile(now);
                 turned = Instant::now();
                 self.metrics.reconciled(turned.saturating_duration_since(now));
             }
@@ -181,13 +182,13 @@ impl Controller {
     }
 
     /// Handles what changed, in the order of the data.
-    fn turn(&mut self, now: Instant) {
+    fn reconcile(&mut self, now: Instant) {
         let memory = &mut self.memory;
         if std::mem::take(&mut memory.dirty.policies) {
             let mut validated = validate(self.watches.fetch());
             let held = validated.secrets.held.get(contract::key_files::COOKIE_KEYS);
             let wanted = validated.wants_cookie_keys();
-            match memory.cookie_keys.turn(held, wanted, now, Timestamp::now(), cookie_keys::draw) {
+            match memory.cookie_keys.update(held, wanted, now, Timestamp::now(), cookie_keys::draw) {
                 Ok(keys) => validated.secrets.cookie_keys = keys,
                 Err(error) => {
                     self.metrics.failed("CookieKeys");
@@ -279,10 +280,10 @@ impl Controller {
         for agent in &node.agents {
             let key = (name.clone(), agent.name.clone());
             if stored && (agent.lacks(&node.wanted) || to_nudge.contains(&agent.uid)) {
-                self.writer.annotations.want(&key, now);
+                self.writer.annotations.add(&key, now);
                 lacking = true;
             } else {
-                self.writer.annotations.settle(&key);
+                self.writer.annotations.clear(&key);
             }
         }
         if !lacking {
@@ -292,9 +293,9 @@ impl Controller {
         let (agent, known) = (reports.of(&name, now), cluster.known(&name).map(|known| &**known));
         let found = state.decide(node, agent, known, fails, (now, Timestamp::now()));
         if found.events {
-            self.writer.events.want(&name, now);
+            self.writer.events.add(&name, now);
         } else {
-            self.writer.events.settle(&name);
+            self.writer.events.clear(&name);
             state.note(Trouble::Event, None);
         }
         if self.writer.urgent.is_under_way(&name) || self.writer.node_clocks.is_under_way(&name) {
@@ -303,15 +304,15 @@ impl Controller {
         match found.node_clock {
             // A write that failed is tried again, even if nothing has happened since.
             WriteUrgency::No if self.writer.urgent.fails(&name) || self.writer.node_clocks.fails(&name) => {
-                self.writer.node_clocks.want(&name, now);
+                self.writer.node_clocks.add(&name, now);
             }
             WriteUrgency::No => {}
             WriteUrgency::Later => drop(dirty.later.insert(name)),
             WriteUrgency::Now if self.writer.urgent.has(&name) => {}
-            WriteUrgency::Now => self.writer.node_clocks.want(&name, now),
+            WriteUrgency::Now => self.writer.node_clocks.add(&name, now),
             WriteUrgency::Urgent => {
-                self.writer.node_clocks.settle(&name);
-                self.writer.urgent.want(&name, now);
+                self.writer.node_clocks.clear(&name);
+                self.writer.urgent.add(&name, now);
             }
         }
     }
@@ -346,7 +347,7 @@ impl Controller {
         let written = states.iter().filter(|(name, _)| idle(name));
         let written = written.map(|(name, state)| (name.as_str(), state.written.map(|written| written.at)));
         for name in refresh.due(TICK, states.len(), busy, written, now) {
-            self.writer.node_clocks.want(&name.to_owned(), now);
+            self.writer.node_clocks.add(&name.to_owned(), now);
         }
         self.policies(now);
     }
@@ -364,9 +365,9 @@ impl Controller {
         for policy in &prepared.policies {
             let Some(new) = statuses.get(&policy.name) else { continue };
             if needs_write(new, &policy.status, written_policies.get(&policy.name), now) {
-                self.writer.policies.want(&policy.name, now);
+                self.writer.policies.add(&policy.name, now);
             } else {
-                self.writer.policies.settle(&policy.name);
+                self.writer.policies.clear(&policy.name);
             }
         }
         while let Some(name) = self.writer.policies.next() {
@@ -377,7 +378,7 @@ impl Controller {
             };
             let written = WrittenPolicy { at: now, worst: new.worst, spread: new.spread };
             written_policies.insert(name, written);
-            let refusal = events::of_refusal(policy, new, Timestamp::now());
+            let refusal = events::of_refusal(policy, &new.status, Timestamp::now());
             self.writer.write_policy(policy.clone(), new.clone(), refusal);
         }
     }

@@ -51,7 +51,7 @@ impl CookieKeys {
     ///
     /// # Errors
     /// That of `draw`, which fills the octets of a new key with random ones.
-    pub(crate) fn turn<E>(
+    pub(crate) fn update<E>(
         &mut self,
         held: Option<&SecretValue>,
         wanted: bool,
@@ -59,7 +59,7 @@ impl CookieKeys {
         time: Timestamp,
         draw: impl FnOnce() -> Result<[u8; DRAWN], E>,
     ) -> Result<Option<SecretValue>, E> {
-        self.learn(held, now);
+        self.adopt(held, now);
         let next = match &self.known {
             None if wanted => {
                 Some(Ring { keys: vec![fresh(draw()?, &[])], last: Event::Sealing(Some(time)) })
@@ -83,7 +83,7 @@ impl CookieKeys {
 
     /// Takes the content that an earlier operator or a person wrote. If it has no key, the known keys stay: keys that
     /// were deleted by mistake come back.
-    fn learn(&mut self, held: Option<&SecretValue>, now: Instant) {
+    fn adopt(&mut self, held: Option<&SecretValue>, now: Instant) {
         let held = held.filter(|held| !Ring::read(held).keys.is_empty());
         match (&mut self.known, held) {
             (Some(known), Some(held)) if known.content == *held => {}
@@ -252,7 +252,7 @@ mod tests {
             }
         }
 
-        fn turn(&mut self, wanted: bool) -> Option<SecretValue> {
+        fn update(&mut self, wanted: bool) -> Option<SecretValue> {
             let random = [self.drawn; DRAWN];
             let mut drawn = self.drawn;
             let draw = || {
@@ -260,7 +260,7 @@ mod tests {
                 Ok::<_, Infallible>(random)
             };
             let now = self.start + self.age;
-            let content = self.operator.turn(self.held.as_ref(), wanted, now, self.time, draw).unwrap();
+            let content = self.operator.update(self.held.as_ref(), wanted, now, self.time, draw).unwrap();
             self.drawn = drawn;
             content
         }
@@ -269,7 +269,7 @@ mod tests {
         fn round(&mut self, minutes: u64) -> String {
             self.age += Duration::from_secs(60 * minutes);
             self.time += Duration::from_secs(60 * minutes);
-            self.held = self.turn(true);
+            self.held = self.update(true);
             self.keys()
         }
 
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn there_are_none_until_somebody_wants_them() {
         let mut bench = Bench::new();
-        assert_eq!(bench.turn(false), None);
+        assert_eq!(bench.update(false), None);
         assert_eq!(bench.round(0), "00");
         let text = String::from_utf8(bench.held.clone().unwrap().0.0).unwrap();
         let expected = format!(
@@ -403,7 +403,7 @@ mod tests {
         let other = format!("  ABCDEF01\t{seven}\nabcdef01 {eight}\n12345678 {seven}\nnonsense\n");
         bench.held = Some(content(&other));
         let clean = format!("# Made and changed every day by timesync-operator.\nabcdef01 {seven}\n");
-        assert_eq!(bench.turn(true), Some(content(&clean)), "agents would refuse all of it");
+        assert_eq!(bench.update(true), Some(content(&clean)), "agents would refuse all of it");
         bench.round(0);
         assert_eq!(bench.round(59), "ab", "and not changed at once");
         assert_eq!(bench.round(1), "ab 02");
@@ -419,7 +419,7 @@ mod tests {
     #[test]
     fn no_random_number_no_key() {
         let now = Instant::now();
-        let failed = CookieKeys::default().turn(None, true, now, Timestamp::UNIX_EPOCH, || Err("none"));
+        let failed = CookieKeys::default().update(None, true, now, Timestamp::UNIX_EPOCH, || Err("none"));
         assert_eq!(failed, Err("none"));
     }
 }

@@ -1,5 +1,6 @@
 //! Events: each thing that happened on a node, or to a policy, becomes one Event. An Event's name is derived from its
 //! content, so the API server itself refuses a second one, whichever replica sends it and after any restart.
+use api::TimeSyncPolicyStatus;
 use contract::{Report, Transition, TransitionKind, text_hash};
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -12,9 +13,8 @@ use crate::{
     build::PreparedNode,
     collect::Impostor,
     condition::{ACCEPTED, reason::AGENT_NOT_PROVEN},
-    node_clock::StoredNodeClock,
     node_conditions,
-    status::PolicyStatus,
+    stored_node_clock::StoredNodeClock,
     validate::Policy,
 };
 
@@ -94,12 +94,12 @@ fn about(node: &PreparedNode) -> ObjectReference {
 }
 
 /// The Event of a policy that has just been refused.
-pub(crate) fn of_refusal(policy: &Policy, new: &PolicyStatus, now: Timestamp) -> Option<Event> {
-    let accepted = |status: &api::TimeSyncPolicyStatus| {
+pub(crate) fn of_refusal(policy: &Policy, new: &TimeSyncPolicyStatus, now: Timestamp) -> Option<Event> {
+    let accepted = |status: &TimeSyncPolicyStatus| {
         let mut all = status.conditions.iter();
         all.find(|each| each.type_ == ACCEPTED).map(|each| (each.status.clone(), each.message.clone()))
     };
-    let refused = accepted(&new.status).filter(|(status, _)| status == "False")?;
+    let refused = accepted(new).filter(|(status, _)| status == "False")?;
     if accepted(&policy.status).as_ref() == Some(&refused) {
         return None;
     }

@@ -18,20 +18,15 @@ use kube::{
         watcher::Event,
     },
 };
-use serde::de::DeserializeOwned;
-use tokio::{
-    sync::{Notify, mpsc::Sender},
-    task::JoinSet,
-};
-use tracing::warn;
+use tokio::{sync::mpsc::Sender, task::JoinSet};
 
 use crate::{
     facts::{AgentPod, NodeFacts},
     health::Health,
     keys::{self, Secrets},
-    message::chain,
-    node_clock::StoredNodeClock,
     secrets::{self, SecretWatches},
+    stored_node_clock::StoredNodeClock,
+    watch::{ChangeNotifier, note, reflect, watch},
 };
 
 /// The ConfigMap with the profiles, in the operator's namespace.
@@ -124,8 +119,8 @@ impl Watches {
         let known = |clock: &DeserializeGuard<NodeClock>| Some(StoredNodeClock::of_guarded(clock));
         tasks.spawn(reduce(clocks, "nodeclocks", health.clone(), changes.clone(), known, Change::NodeClock));
         Self {
-            policies: keep(watch(Api::all(client.clone()), all), "timesyncpolicies", notifier, tasks),
-            config_maps: keep(watch(own(client), ours), "configmaps", notifier, tasks),
+            policies: reflect(watch(Api::all(client.clone()), all), "timesyncpolicies", notifier, tasks),
+            config_maps: reflect(watch(own(client), ours), "configmaps", notifier, tasks),
             keys: secrets::watch_one(client, namespace, keys::SECRET, notifier, tasks),
             secrets: SecretWatches::new(client.clone(), namespace, notifier.clone()),
         }
@@ -149,52 +144,6 @@ impl Watches {
         let secrets = Secrets { named, rejected, held, held_version, cookie_keys: None };
         Fetched { policies, profiles, secrets }
     }
-}
-
-/// Whom a watch of few objects notifies of a change, and where it reports errors.
-#[derive(Clone)]
-pub(crate) struct ChangeNotifier {
-    pub(crate) notify: Arc<Notify>,
-    pub(crate) health: Health,
-}
-
-/// The events of a watch.
-pub(crate) fn watch<K>(
-    api: Api<K>,
-    config: watcher::Config,
-) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send
-where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    watcher(api, config)
-}
-
-/// Runs a watch until the program ends. Its objects are in the store that it returns.
-pub(crate) fn keep<K>(
-    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
-    what: &'static str,
-    notifier: &ChangeNotifier,
-    tasks: &mut JoinSet<()>,
-) -> Store<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-{
-    let (store, writer) = reflector::store();
-    let ChangeNotifier { notify, health } = notifier.clone();
-    tasks.spawn(async move {
-        // Managed fields are as large as the objects, and the operator does not read them.
-        let slim = events.modify(|object: &mut K| object.meta_mut().managed_fields = None);
-        let mut events = std::pin::pin!(slim.default_backoff().reflect(writer));
-        while let Some(event) = events.next().await {
-            if event.is_ok() {
-                notify.notify_one();
-            }
-            if !matches!(event, Ok(Event::Init | Event::InitApply(_))) {
-                note(what, event.as_ref().err(), &health);
-            }
-        }
-    });
-    store
 }
 
 /// Runs a watch until the program ends, and passes on the facts of its objects.
@@ -232,32 +181,5 @@ async fn reduce<K, T>(
         if changes.send(change(seen)).await.is_err() {
             return;
         }
-    }
-}
-
-/// Logs an error, and reports at /readyz whether there is one.
-fn note(what: &'static str, error: Option<&watcher::Error>, health: &Health) {
-    let Some(error) = error else {
-        health.set(what, Ok(()));
-        return;
-    };
-    match error {
-        // The API server ends watches now and then. The next watch starts where this one ended.
-        watcher::Error::WatchError(status) if status.code == 410 => {}
-        error => {
-            let why = reason(error);
-            warn!(what, error = why, "Watch failed; trying again");
-            health.set(what, Err(why));
-        }
-    }
-}
-
-fn reason(error: &watcher::Error) -> String {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
-            "the CRDs of timesync.dev are not installed".to_owned()
-        }
-        watcher::Error::InitialListFailed(kube::Error::Api(status)) => status.message.clone(),
-        error => chain(error),
     }
 }

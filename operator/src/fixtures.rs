@@ -9,10 +9,11 @@ use contract::{SourceReport, SourceState};
 use crate::{
     build::{Prepared, PreparedNode},
     facts::{AgentPod, NodeFacts},
-    fetch::{ChangeNotifier, Fetched},
+    fetch::Fetched,
     health::Health,
     metrics::Metrics,
     validate::validate,
+    watch::ChangeNotifier,
 };
 
 /// A wake that nothing waits for.

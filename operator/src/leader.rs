@@ -75,7 +75,7 @@ impl Leader {
     }
 
     /// Renews the Lease. Returns when that has failed for too long, or another replica leads.
-    pub(crate) async fn keep(&mut self) {
+    pub(crate) async fn hold(&mut self) {
         while !self.term.left().is_zero() {
             sleep(RETRY).await;
             let attempt = self.attempt().await;

@@ -11,6 +11,8 @@ mod term;
 mod controller;
 
 mod facts;
+mod stored_node_clock;
+mod watch;
 mod fetch;
 mod secrets;
 mod cluster_state;
@@ -35,6 +37,7 @@ mod reports;
 mod condition;
 mod node_clock;
 mod node_conditions;
+mod policy_nodes;
 mod policy_conditions;
 mod status;
 
@@ -79,12 +82,13 @@ use crate::{
     cli::{Agents, Cli, Command, Run},
     collect::Collector,
     controller::{Controller, Memory},
-    fetch::{AgentPods, ChangeNotifier, Watches},
+    fetch::{AgentPods, Watches},
     health::Health,
     leader::Leader,
     metrics::Metrics,
     term::Term,
     uninstall::Uninstall,
+    watch::ChangeNotifier,
     writer::Writer,
 };
 
@@ -202,7 +206,7 @@ async fn lead(
     let mut working = JoinSet::new();
     working.spawn(controller.run());
     tokio::select! {
-        () = leader.keep() => Err(anyhow!("lost the Lease")),
+        () = leader.hold() => Err(anyhow!("lost the Lease")),
         _ = working.join_next() => Err(anyhow!("the controller ended")),
         _ = watching.join_next() => Err(anyhow!("a watch ended")),
     }

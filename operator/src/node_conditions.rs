@@ -9,9 +9,6 @@ use crate::{
 /// A finding for each type, in the order in which they are shown.
 pub(crate) type Findings = [(&'static str, Finding); 6];
 
-/// The conditions whose messages change only when something happens.
-pub(crate) const WITHOUT_NUMBERS: [&str; 3] = [CONFLICT, UPSTREAMS_REACHABLE, SERVING];
-
 /// The conditions of a node whose agent reports.
 pub(crate) fn of_report(report: &Report) -> Findings {
     let clock = &report.clock;

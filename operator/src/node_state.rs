@@ -11,8 +11,9 @@ use crate::{
     budget::Budget,
     build::PreparedNode,
     events,
-    node_clock::{self, StoredNodeClock, WriteUrgency, WrittenFigures},
+    node_clock::{self, WriteUrgency, WrittenFigures},
     reports::AgentState,
+    stored_node_clock::StoredNodeClock,
 };
 
 /// The memory of a node.

@@ -11,7 +11,7 @@ use crate::{
     message::{plural, some},
     node_conditions,
     node_state::Trouble,
-    status::{Deviations, PolicyInput, PolicyNode},
+    policy_nodes::{Deviations, PolicyInput, PolicyNode},
     validate::Policy,
 };
 

@@ -12,7 +12,7 @@ use crate::{
     apply::{FIELD_MANAGER, Target, metadata},
     events::NAMESPACE,
     facts::NodeFacts,
-    node_clock::StoredNodeClock,
+    stored_node_clock::StoredNodeClock,
     term::WriteError,
     validate::Policy,
 };

@@ -22,8 +22,8 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    fetch::{ChangeNotifier, keep, watch},
     keys::{self, Data, SecretRejection, SecretValue},
+    watch::{ChangeNotifier, reflect, watch},
 };
 
 mod row;
@@ -149,7 +149,7 @@ impl SecretWatch {
             .labels(&format!("{LABEL}=true"))
             .fields(&format!("metadata.name={name}{forbidden}"));
         let events = watch(Api::<Secret>::namespaced(client.clone(), namespace), this).modify(reduce);
-        let store = keep(events, "secrets", &changed, &mut tasks);
+        let store = reflect(events, "secrets", &changed, &mut tasks);
         let other = Arc::new(Mutex::new(None));
         let look = RowPoll {
             client: client.clone(),
@@ -242,7 +242,7 @@ pub(crate) fn watch_one(
 ) -> Store<Secret> {
     let api = Api::namespaced(client.clone(), namespace);
     let this = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    keep(watch(api, this), "secrets", notifier, tasks)
+    reflect(watch(api, this), "secrets", notifier, tasks)
 }
 
 /// The data of a watched Secret; none if it does not exist.

@@ -1,21 +1,21 @@
 //! The last step: makes the status of each policy. Pure: what is prepared and the nodes' reports in; a status out. The
 //! operator itself remembers only when a deviation began.
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
 use api::{NodeCounts, TimeSyncPolicyStatus, WorstNode};
-use contract::{Assignment, ConflictReport, ProfileName, Reason, Report, approximately};
+use contract::{Assignment, Reason, Report, approximately};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::{
-    build::{Prepared, PreparedNode},
-    condition::{condition, reason},
-    node_state::{NodeState, Trouble},
+    build::Prepared,
+    condition::condition,
+    node_state::NodeState,
     policy_conditions::findings,
+    policy_nodes::{Deviations, PolicyInput, PolicyNode, PolicyNodes},
     reports::{AgentState, Reports},
-    validate::Policy,
 };
 
 /// The status of a policy, with the numbers behind its texts.
@@ -27,35 +27,6 @@ pub(crate) struct PolicyStatus {
     pub(crate) worst: Option<f64>,
     /// Largest difference between two nodes, seconds.
     pub(crate) spread: Option<f64>,
-}
-
-/// When a policy's offset or spread first exceeded its threshold.
-#[derive(Debug, Default)]
-pub(crate) struct Deviations {
-    since: BTreeMap<(String, &'static str), Instant>,
-}
-
-impl Deviations {
-    /// Returns true if the deviation has lasted for `hold`.
-    pub(crate) fn lasts(
-        &mut self,
-        policy: &str,
-        what: &'static str,
-        deviates: bool,
-        hold: Duration,
-        now: Instant,
-    ) -> bool {
-        let key = (policy.to_owned(), what);
-        if !deviates {
-            self.since.remove(&key);
-            return false;
-        }
-        now.saturating_duration_since(*self.since.entry(key).or_insert(now)) >= hold
-    }
-
-    fn retain(&mut self, policies: &BTreeSet<&str>) {
-        self.since.retain(|(policy, _), _| policies.contains(policy.as_str()));
-    }
 }
 
 /// What is known besides the reports.
@@ -110,71 +81,6 @@ pub(crate) fn status(
         all.insert(policy.name.clone(), of(&input, deviations, now, time));
     }
     all
-}
-
-/// A policy, and everything that its conditions follow from.
-pub(crate) struct PolicyInput<'a> {
-    pub(crate) policy: &'a Policy,
-    /// The profile that is in force for the policy.
-    pub(crate) profile: Option<&'a ProfileName>,
-    pub(crate) group: &'a PolicyNodes<'a>,
-    /// Why its profile cannot be stored; none if it is stored.
-    pub(crate) store_trouble: Option<&'a str>,
-}
-
-/// The nodes of a policy.
-#[derive(Default)]
-pub(crate) struct PolicyNodes<'a> {
-    pub(crate) nodes: Vec<PolicyNode<'a>>,
-    /// The nodes where no agent can run.
-    pub(crate) without_agent: Vec<&'a str>,
-    /// The number of nodes that each other policy took, by the policy's name.
-    pub(crate) taken: BTreeMap<&'a str, usize>,
-    untried: bool,
-}
-
-/// A node of a policy.
-pub(crate) struct PolicyNode<'a> {
-    pub(crate) node: &'a PreparedNode,
-    pub(crate) agent: AgentState<'a>,
-    state: Option<&'a NodeState>,
-}
-
-impl PolicyNode<'_> {
-    pub(crate) fn applied(&self) -> bool {
-        let running = self.agent.report().and_then(|report| report.profile.as_ref());
-        matches!(&self.node.wanted, Assignment::Profile(wanted) if running == Some(wanted))
-    }
-
-    /// Its report, if it is synchronised.
-    pub(crate) fn synchronized(&self) -> Option<&Report> {
-        self.agent.report().filter(|report| report.clock.synchronized)
-    }
-
-    /// Returns true if the clock is synchronised, with this reason.
-    pub(crate) fn synchronized_by(&self, reason: Reason) -> bool {
-        self.synchronized().is_some_and(|report| report.clock.reason == reason)
-    }
-
-    /// The conflict, if another process steers the node's clock.
-    pub(crate) fn conflict(&self) -> Option<&ConflictReport> {
-        self.agent.report().and_then(|report| report.conflict.as_ref())
-    }
-
-    /// Why this kind of object cannot be written for the node.
-    pub(crate) fn trouble(&self, trouble: Trouble) -> Option<&str> {
-        self.state?.troubles.get(&trouble).map(String::as_str)
-    }
-
-    /// The reason for which there is no report.
-    pub(crate) fn reason_without_report(&self) -> &'static str {
-        match self.agent {
-            _ if self.node.agents.is_empty() => reason::NO_AGENT,
-            AgentState::Unproven(_) => reason::AGENT_NOT_PROVEN,
-            AgentState::Silent(_) => reason::AGENT_UNREACHABLE,
-            AgentState::Waiting { .. } | AgentState::Report(..) => reason::WAITING,
-        }
-    }
 }
 
 fn of(input: &PolicyInput<'_>, deviations: &mut Deviations, now: Instant, time: Timestamp) -> PolicyStatus {
@@ -275,6 +181,7 @@ fn facts(status: &TimeSyncPolicyStatus) -> TimeSyncPolicyStatus {
 mod tests {
     use std::sync::Arc;
 
+    use contract::ConflictReport;
     use k8s_openapi::ByteString;
 
     use super::*;
@@ -283,6 +190,7 @@ mod tests {
         fetch::Fetched,
         fixtures::{Cluster, agent, report},
         keys::{SecretValue, Secrets},
+        node_state::Trouble,
     };
 
     /// The status of one policy for `nodes`, from each agent's report; `None` is a failed connection.

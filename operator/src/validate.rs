@@ -108,14 +108,14 @@ pub(crate) fn validate(fetched: Fetched) -> Validated {
     let Fetched { policies, profiles, secrets } = fetched;
     // A policy that is being deleted no longer counts, even if another controller's finalizer keeps the object.
     let alive = policies.iter().filter(|policy| policy.meta().deletion_timestamp.is_none());
-    let mut policies: Vec<Policy> = alive.map(|policy| judge(policy, &secrets)).collect();
+    let mut policies: Vec<Policy> = alive.map(|policy| validate_policy(policy, &secrets)).collect();
     policies.sort_by(|a, b| {
         b.priority.cmp(&a.priority).then_with(|| a.created.cmp(&b.created)).then_with(|| a.name.cmp(&b.name))
     });
     Validated { policies, profiles, secrets }
 }
 
-fn judge(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) -> Policy {
+fn validate_policy(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) -> Policy {
     let meta = guard.meta();
     let mut policy = Policy {
         name: guard.name_any(),

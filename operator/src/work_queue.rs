@@ -39,7 +39,7 @@ impl<K: Clone + Ord> WorkQueue<K> {
 
     /// Requests a write of the object. If the object waits or is under way, nothing changes. If its pause after a
     /// failure has not ended, nothing changes either.
-    pub(crate) fn want(&mut self, key: &K, now: Instant) {
+    pub(crate) fn add(&mut self, key: &K, now: Instant) {
         let pausing = self.failed.get(key).is_some_and(|pause| now < pause.until);
         if !pausing && !self.under_way.contains(key) && self.queued.insert(key.clone()) {
             self.waiting.push_back(key.clone());
@@ -47,7 +47,7 @@ impl<K: Clone + Ord> WorkQueue<K> {
     }
 
     /// Records that the object is as desired: cancels a waiting write, and forgets an earlier failure.
-    pub(crate) fn settle(&mut self, key: &K) {
+    pub(crate) fn clear(&mut self, key: &K) {
         // Its entry in the queue is skipped later.
         self.queued.remove(key);
         self.failed.remove(key);
@@ -128,7 +128,7 @@ impl<K: Clone + Ord> WorkQueue<K> {
 
     /// Forgets an object that is gone.
     pub(crate) fn forget(&mut self, key: &K) {
-        self.settle(key);
+        self.clear(key);
         self.under_way.remove(key);
     }
 }
@@ -142,10 +142,10 @@ mod tests {
         let now = Instant::now();
         let mut queue = WorkQueue::new(2);
         for key in ["a", "b", "a", "c"] {
-            queue.want(&key, now);
+            queue.add(&key, now);
         }
         assert_eq!((queue.next(), queue.next(), queue.next()), (Some("a"), Some("b"), None));
-        queue.want(&"a", now);
+        queue.add(&"a", now);
         queue.done(&"b", true, now);
         assert_eq!((queue.next(), queue.next()), (Some("c"), None));
         queue.done(&"a", true, now);
@@ -154,13 +154,13 @@ mod tests {
             None,
             "a was under way when it was wanted again: its end says whether it still is"
         );
-        queue.want(&"d", now);
-        queue.want(&"e", now);
-        queue.settle(&"d");
+        queue.add(&"d", now);
+        queue.add(&"e", now);
+        queue.clear(&"d");
         assert_eq!((queue.next_alone(), queue.next()), (None, Some("e")), "c is still under way");
         queue.done(&"c", true, now);
         queue.done(&"e", true, now);
-        queue.want(&"f", now);
+        queue.add(&"f", now);
         assert_eq!((queue.is_idle(), queue.next_alone(), queue.is_idle()), (false, Some("f"), true));
     }
 
@@ -171,8 +171,8 @@ mod tests {
         let mut queue = WorkQueue::new(2);
         let mut tried = Vec::new();
         for secs in 0..200 {
-            queue.want(&"bad", at(secs));
-            queue.want(&"good", at(secs));
+            queue.add(&"bad", at(secs));
+            queue.add(&"good", at(secs));
             while let Some(key) = queue.next() {
                 queue.done(&key, key == "good", at(secs));
                 tried.extend((key == "bad").then_some(secs));
@@ -183,9 +183,9 @@ mod tests {
         assert_eq!(queue.due(at(242)), [""; 0]);
         assert_eq!(queue.due(at(243)), ["bad"], "what failed is wanted still");
         assert!(queue.any_fails());
-        queue.settle(&"bad");
+        queue.clear(&"bad");
         assert!(!queue.has(&"bad") && !queue.any_fails() && queue.due(at(1000)).is_empty());
-        queue.want(&"gone", at(1000));
+        queue.add(&"gone", at(1000));
         assert_eq!(queue.next(), Some("gone"));
         queue.forget(&"gone");
         queue.done(&"gone", false, at(1001));

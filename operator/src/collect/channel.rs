@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Failure, Impostor, Unproven};
+use super::failure::{Failure, Impostor, Unproven};
 
 /// A connection after the challenge. It is closed when dropped.
 pub(super) struct Channel {

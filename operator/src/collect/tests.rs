@@ -13,7 +13,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use contract::{Transition, TransitionKind};
+use contract::{Transition, TransitionKind, limits::LARGEST_REPORT};
+use hyper::StatusCode;
 use timesync_http::{Gate, Limits};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -109,8 +109,8 @@ impl Controller {
                 match result {
                     Ok(known) => {
                         // A failure in the other queue is settled too.
-                        self.writer.urgent.settle(&node);
-                        self.writer.node_clocks.settle(&node);
+                        self.writer.urgent.clear(&node);
+                        self.writer.node_clocks.clear(&node);
                         if let Some(state) = self.memory.states.get_mut(&node) {
                             let before = state.written.replace(written);
                             let age = before.map(|before| written.at.saturating_duration_since(before.at));

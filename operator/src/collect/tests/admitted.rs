@@ -6,14 +6,12 @@ use contract::{
 };
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
+use timesync_http::Untrusted;
 
 use super::*;
 use crate::{
-    build::PreparedNode,
-    facts::NodeFacts,
-    fixtures::prepared_node,
-    node_clock::{self, StoredNodeClock},
-    reports::AgentState,
+    build::PreparedNode, facts::NodeFacts, fixtures::prepared_node, node_clock, reports::AgentState,
+    stored_node_clock::StoredNodeClock,
 };
 
 /// A report that is beyond each limit.

@@ -5,7 +5,7 @@ use api::TimeSyncPolicy;
 use profile::Checked;
 use serde_json::{Value, json};
 
-use crate::{keys::Secrets, validate::judge};
+use crate::{keys::Secrets, validate::validate_policy};
 
 mod schema;
 mod strategy;
@@ -42,7 +42,7 @@ impl Outcome {
 /// The operator's verdict.
 fn judged(policy: &Value) -> Result<Checked, String> {
     let guard = serde_json::from_value(policy.clone()).expect("a guard reads every object");
-    judge(&guard, &Secrets::default()).checked.map_err(|refusal| refusal.to_string())
+    validate_policy(&guard, &Secrets::default()).checked.map_err(|refusal| refusal.to_string())
 }
 
 /// The agent's verdict on a text.

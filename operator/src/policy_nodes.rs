@@ -1,0 +1,112 @@
+//! A policy with its nodes, as its conditions and its status are made of: what is prepared, and what each node's agent
+//! reports. Pure.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use contract::{Assignment, ConflictReport, ProfileName, Reason, Report};
+
+use crate::{
+    build::PreparedNode,
+    condition::reason,
+    node_state::{NodeState, Trouble},
+    reports::AgentState,
+    validate::Policy,
+};
+
+/// A policy, and everything that its conditions follow from.
+pub(crate) struct PolicyInput<'a> {
+    pub(crate) policy: &'a Policy,
+    /// The profile that is in force for the policy.
+    pub(crate) profile: Option<&'a ProfileName>,
+    pub(crate) group: &'a PolicyNodes<'a>,
+    /// Why its profile cannot be stored; none if it is stored.
+    pub(crate) store_trouble: Option<&'a str>,
+}
+
+/// The nodes of a policy.
+#[derive(Default)]
+pub(crate) struct PolicyNodes<'a> {
+    pub(crate) nodes: Vec<PolicyNode<'a>>,
+    /// The nodes where no agent can run.
+    pub(crate) without_agent: Vec<&'a str>,
+    /// The number of nodes that each other policy took, by the policy's name.
+    pub(crate) taken: BTreeMap<&'a str, usize>,
+    /// True if an agent of these was not asked yet, just after the start.
+    pub(crate) untried: bool,
+}
+
+/// A node of a policy.
+pub(crate) struct PolicyNode<'a> {
+    pub(crate) node: &'a PreparedNode,
+    pub(crate) agent: AgentState<'a>,
+    pub(crate) state: Option<&'a NodeState>,
+}
+
+impl PolicyNode<'_> {
+    pub(crate) fn applied(&self) -> bool {
+        let running = self.agent.report().and_then(|report| report.profile.as_ref());
+        matches!(&self.node.wanted, Assignment::Profile(wanted) if running == Some(wanted))
+    }
+
+    /// Its report, if it is synchronised.
+    pub(crate) fn synchronized(&self) -> Option<&Report> {
+        self.agent.report().filter(|report| report.clock.synchronized)
+    }
+
+    /// Returns true if the clock is synchronised, with this reason.
+    pub(crate) fn synchronized_by(&self, reason: Reason) -> bool {
+        self.synchronized().is_some_and(|report| report.clock.reason == reason)
+    }
+
+    /// The conflict, if another process steers the node's clock.
+    pub(crate) fn conflict(&self) -> Option<&ConflictReport> {
+        self.agent.report().and_then(|report| report.conflict.as_ref())
+    }
+
+    /// Why this kind of object cannot be written for the node.
+    pub(crate) fn trouble(&self, trouble: Trouble) -> Option<&str> {
+        self.state?.troubles.get(&trouble).map(String::as_str)
+    }
+
+    /// The reason for which there is no report.
+    pub(crate) fn reason_without_report(&self) -> &'static str {
+        match self.agent {
+            _ if self.node.agents.is_empty() => reason::NO_AGENT,
+            AgentState::Unproven(_) => reason::AGENT_NOT_PROVEN,
+            AgentState::Silent(_) => reason::AGENT_UNREACHABLE,
+            AgentState::Waiting { .. } | AgentState::Report(..) => reason::WAITING,
+        }
+    }
+}
+
+/// When a policy's offset or spread first exceeded its threshold.
+#[derive(Debug, Default)]
+pub(crate) struct Deviations {
+    since: BTreeMap<(String, &'static str), Instant>,
+}
+
+impl Deviations {
+    /// Returns true if the deviation has lasted for `hold`.
+    pub(crate) fn lasts(
+        &mut self,
+        policy: &str,
+        what: &'static str,
+        deviates: bool,
+        hold: Duration,
+        now: Instant,
+    ) -> bool {
+        let key = (policy.to_owned(), what);
+        if !deviates {
+            self.since.remove(&key);
+            return false;
+        }
+        now.saturating_duration_since(*self.since.entry(key).or_insert(now)) >= hold
+    }
+
+    /// Forgets policies that are gone.
+    pub(crate) fn retain(&mut self, policies: &BTreeSet<&str>) {
+        self.since.retain(|(policy, _), _| policies.contains(policy.as_str()));
+    }
+}
