@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Folders and files of `crates/ntp/src`, the lowest first. Each uses only those before it.
+/// Folders and files of `crates/ntp/src`, the lowest first. Each uses only those before it, as in the lists below.
 const NTP: [&str; 11] = [
     "time",
     "wire",
@@ -22,11 +22,156 @@ const NTP: [&str; 11] = [
     "bin",
 ];
 
+const CONTRACT: [&str; 12] = [
+    "name",
+    "mode",
+    "failures",
+    "key_files",
+    "reasons",
+    "rtc_report",
+    "transition",
+    "span",
+    "host",
+    "proof",
+    "report",
+    "limits",
+];
+
+const HTTP: [&str; 8] = ["token", "proof", "head", "client", "gate", "connection", "limits", "server"];
+
+const API: [&str; 8] =
+    ["rules", "upstream", "serve", "selector", "policy_status", "policy", "node_clock", "crds"];
+
+const SYS: [&str; 12] = [
+    "error",
+    "clock",
+    "poll",
+    "signal",
+    "alarm",
+    "lock",
+    "random",
+    "rtc",
+    "phc",
+    "shared",
+    "udp",
+    "interface",
+];
+
+const AGENT: [&str; 32] = [
+    // What all parts use.
+    "text",
+    "replace",
+    "host_root",
+    "exposure",
+    "panics",
+    "suspects",
+    "clock",
+    "liveness",
+    "leap_table",
+    "send_error",
+    "loop_detector",
+    "resolve",
+    // Files, state and keys.
+    "load",
+    "lock",
+    "auth",
+    "cookie_keys",
+    "state",
+    "floor",
+    // Parts that know neither each other nor the engine.
+    "rtc",
+    "timezone",
+    "boot_pod",
+    "server",
+    "key_server",
+    // What is known, for readers.
+    "report",
+    "clock_bound",
+    "metrics",
+    "http",
+    // The engine, its configuration, and what starts both.
+    "engine",
+    "assemble",
+    "reload",
+    "boot",
+    "cli",
+];
+
+const OPERATOR: [&str; 40] = [
+    // What all steps use.
+    "term",
+    "message",
+    "health",
+    "condition",
+    "facts",
+    "stored_node_clock",
+    "keys",
+    "budget",
+    "work_queue",
+    // The steps.
+    "watch",
+    "secrets",
+    "fetch",
+    "cluster_state",
+    "cookie_keys",
+    "translate",
+    "validate",
+    "placement",
+    "plan",
+    "build",
+    "apply",
+    "store",
+    "nudge",
+    "collect",
+    "reports",
+    // What users see.
+    "node_conditions",
+    "node_clock",
+    "events",
+    "node_state",
+    "policy_nodes",
+    "policy_conditions",
+    "status",
+    // Writes, and what the program says of itself.
+    "publish",
+    "writer",
+    "rollouts",
+    "metrics",
+    "serve",
+    // What drives the rest.
+    "leader",
+    "controller",
+    "uninstall",
+    "cli",
+];
+
 #[test]
 fn ntp_has_layers_and_no_circles() {
-    let shape = Shape::of(&root().join("crates/ntp/src"));
-    assert_eq!(shape.upward(&NTP), Vec::<String>::new(), "arrows that run up");
-    assert_eq!(shape.circles(), Vec::<Vec<String>>::new(), "circles");
+    check("crates/ntp/src", &NTP, Shape::circles);
+}
+
+#[test]
+fn small_crates_have_layers_and_no_circles() {
+    check("crates/contract/src", &CONTRACT, Shape::circles_of_files);
+    check("crates/http/src", &HTTP, Shape::circles_of_files);
+    check("crates/api/src", &API, Shape::circles_of_files);
+    check("crates/sys/src", &SYS, Shape::circles_of_files);
+}
+
+#[test]
+fn agent_has_layers_and_no_circles() {
+    check("agent/src", &AGENT, Shape::circles_of_files);
+}
+
+#[test]
+fn operator_has_layers_and_no_circles() {
+    check("operator/src", &OPERATOR, Shape::circles_of_files);
+}
+
+fn check(folder: &str, order: &[&str], circles: fn(&Shape) -> Vec<Vec<String>>) {
+    let shape = Shape::of(&root().join(folder));
+    assert_eq!(shape.upward(order), Vec::<String>::new(), "arrows of {folder} that run up");
+    assert_eq!(circles(&shape), Vec::<Vec<String>>::new(), "circles of {folder}");
 }
 
 #[test]
@@ -58,6 +203,12 @@ fn a_made_up_circle_is_found() {
     let tested = files(&[("", lib), ("low", low), high, a, ("low::b", test), ("low::c", "")]);
     assert_eq!(tested.upward(&["low", "high"]), Vec::<String>::new());
     assert_eq!(down.upward(&["low"]), ["high stands in no layer"]);
+    // A file that uses the one above it. Both are one module, but two files.
+    let below = ("low::c", "use super::Top;");
+    let above = ("low", "mod c;\nstruct Top;\nfn f() { c::g() }");
+    let file = files(&[("", "mod low;"), above, below]);
+    assert_eq!(file.circles(), Vec::<Vec<String>>::new());
+    assert_eq!(file.circles_of_files(), [["low", "low::c"].map(str::to_owned).to_vec()]);
 }
 
 /// The modules of a crate by path (`source::poll`; the root is empty), and what each uses.
@@ -79,9 +230,10 @@ impl Shape {
             let name: Vec<_> = name.iter().map(|part| part.to_str().unwrap()).collect();
             let name = name.join("::");
             let text = fs::read_to_string(&path).unwrap();
-            files.insert(if name == "lib" { String::new() } else { name }, text);
+            let is_root = name == "lib" || name == "main";
+            files.insert(if is_root { String::new() } else { name }, text);
         }
-        assert!(files.len() > 10, "only {} files seen", files.len());
+        assert!(files.len() > 5, "only {} files seen", files.len());
         Self::parse(&files)
     }
 
@@ -90,9 +242,9 @@ impl Shape {
             let parts: Vec<&str> = name.split("::").collect();
             (1..=parts.len()).any(|length| {
                 let parent = files.get(&parts[..length - 1].join("::"));
-                let declared = format!("#[cfg(test)]\nmod {};", parts[length - 1]);
-                let shared = format!("#[cfg(test)]\npub(crate) mod {};", parts[length - 1]);
-                parent.is_some_and(|text| text.contains(&declared) || text.contains(&shared))
+                let declared = ["", "pub(super) ", "pub(crate) "]
+                    .map(|visible| format!("#[cfg(test)]\n{visible}mod {};", parts[length - 1]));
+                parent.is_some_and(|text| declared.iter().any(|declared| text.contains(declared)))
             })
         };
         let code: BTreeMap<&str, String> = files
@@ -128,8 +280,8 @@ impl Shape {
         found
     }
 
-    /// Circles among the children of each module, with all that is below a child counted as the child. A file may use its
-    /// own parent: the two are one module.
+    /// Circles among the children of each module, with all that is below a child counted as the child. A file may use
+    /// its own parent: the two are one module.
     fn circles(&self) -> Vec<Vec<String>> {
         let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (from, to) in &self.arrows {
@@ -139,35 +291,51 @@ impl Shape {
                 edges.entry(from[..=common].join("::")).or_default().insert(to[..=common].join("::"));
             }
         }
-        let reached = |start: &str| {
-            let (mut open, mut seen) = (vec![start.to_owned()], BTreeSet::new());
-            while let Some(name) = open.pop() {
-                for next in edges.get(&name).into_iter().flatten() {
-                    if seen.insert(next.clone()) {
-                        open.push(next.clone());
-                    }
+        groups(&edges)
+    }
+
+    /// Circles of files. A file may not use its own parent if the parent uses it.
+    fn circles_of_files(&self) -> Vec<Vec<String>> {
+        let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (from, to) in &self.arrows {
+            edges.entry(from.clone()).or_default().insert(to.clone());
+        }
+        groups(&edges)
+    }
+}
+
+/// The groups of names that reach each other.
+fn groups(edges: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<String>> {
+    let reached = |start: &str| {
+        let (mut open, mut seen) = (vec![start.to_owned()], BTreeSet::new());
+        while let Some(name) = open.pop() {
+            for next in edges.get(&name).into_iter().flatten() {
+                if seen.insert(next.clone()) {
+                    open.push(next.clone());
                 }
             }
-            seen
-        };
-        let all: BTreeMap<&String, BTreeSet<String>> =
-            edges.keys().map(|name| (name, reached(name))).collect();
-        let mut circles = BTreeSet::new();
-        for (name, reached) in &all {
-            if reached.contains(*name) {
-                let back = reached.iter().filter(|other| all.get(other).is_some_and(|r| r.contains(*name)));
-                circles.insert(back.cloned().collect::<Vec<_>>());
-            }
         }
-        circles.into_iter().collect()
+        seen
+    };
+    let all: BTreeMap<&String, BTreeSet<String>> = edges.keys().map(|name| (name, reached(name))).collect();
+    let mut circles = BTreeSet::new();
+    for (name, reached) in &all {
+        if reached.contains(*name) {
+            let back = reached.iter().filter(|other| all.get(other).is_some_and(|r| r.contains(*name)));
+            circles.insert(back.cloned().collect::<Vec<_>>());
+        }
     }
+    circles.into_iter().collect()
 }
 
 /// The file's text without comments and without the module of its tests.
 fn without_tests(text: &str) -> String {
-    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let tests =
+        ["", "pub(super) ", "pub(crate) "].map(|visible| format!("#[cfg(test)]\n{visible}mod tests {{"));
+    let end = tests.iter().filter_map(|tests| text.find(tests)).min().unwrap_or(text.len());
+    let code = &text[..end];
     let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
-    lines.collect::<Vec<_>>().join("\n")
+    lines.collect::<Vec<_>>().join("\n").replace("pub(in crate::", "pub(in ")
 }
 
 /// The paths that a file uses, from the crate's root. `public`: only those that it exports.
@@ -186,11 +354,14 @@ fn used(module: &str, text: &str, modules: &BTreeSet<String>, public: bool) -> V
         }
     }
     if !public {
-        for part in text.split("crate::").skip(1) {
-            let path = part.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').next();
-            let path = path.unwrap_or_default().trim_end_matches(':');
-            if !path.is_empty() {
-                found.push(format!("crate::{path}").split("::").map(str::to_owned).collect());
+        // Paths outside of `use`: from the root, from the parent, or from a child.
+        let outside = |c: char| !c.is_alphanumeric() && c != '_' && c != ':';
+        for path in text.split(outside).filter(|path| path.contains("::") && !path.ends_with(':')) {
+            let path: Vec<_> = path.split("::").map(str::to_owned).collect();
+            let child = [module, "::", path[0].as_str()].concat();
+            let leads_here = ["crate", "super"].contains(&path[0].as_str());
+            if leads_here || modules.contains(child.trim_start_matches(':')) {
+                found.push(path);
             }
         }
     }
