@@ -16,7 +16,7 @@ use sys::signal;
 
 use crate::{
     assemble,
-    boot::usable::Usable,
+    boot::usable::UsableUpstreams,
     clock::{self, SystemClock},
     engine::{self, EngineCommand, EngineHandle, Sink},
     floor::{self, Floor},
@@ -119,7 +119,7 @@ impl Boot {
             print_line("No right to set the clock (CAP_SYS_TIME): it is only measured.");
         }
         let config = assemble::engine_config(&candidate.checked, may_set);
-        let Usable { left_out, config } = usable::with_keys_in(config, &self.agent.keys_directory);
+        let UsableUpstreams { left_out, config } = usable::with_keys_in(config, &self.agent.keys_directory);
         left_out.iter().for_each(|line| print_line(line));
         let Some(config) = config else {
             print_line(

@@ -66,11 +66,11 @@ impl Part {
 #[derive(Debug)]
 pub(crate) struct Panics {
     totals: IntCounterVec,
-    parts: Mutex<[Counted; Part::ALL.len()]>,
+    parts: Mutex<[PanicCount; Part::ALL.len()]>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Counted {
+struct PanicCount {
     /// The number since the part last ran for [`HEALTHY_AFTER`].
     recent: u32,
     last: Option<Instant>,
@@ -200,7 +200,7 @@ impl Panics {
     }
 
     // The value is valid at every moment, and no code here panics while it holds the lock.
-    fn parts(&self) -> MutexGuard<'_, [Counted; Part::ALL.len()]> {
+    fn parts(&self) -> MutexGuard<'_, [PanicCount; Part::ALL.len()]> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 /// The attributes of the file.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Kind {
+pub(crate) struct FileAttributes {
     /// The permission bits.
     pub(crate) mode: u32,
     /// True if it must survive a crash of the node.
@@ -22,15 +22,15 @@ pub(crate) struct Kind {
 /// The error of the first call that failed. The old file then still exists.
 pub(crate) fn replace(
     path: &Path,
-    kind: Kind,
+    attributes: FileAttributes,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let beside = directory.join(format!(".{}.new", name.to_string_lossy()));
-    let sync = |file: &File| if kind.durable { file.sync_all() } else { Ok(()) };
-    let mut file = create_new(&beside, kind.mode)?;
+    let sync = |file: &File| if attributes.durable { file.sync_all() } else { Ok(()) };
+    let mut file = create_new(&beside, attributes.mode)?;
     let named = write(&mut file).and_then(|()| sync(&file)).and_then(|()| fs::rename(&beside, path));
     if named.is_err() {
         // On a full disk, the part that was written would take space from other files.

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::{
     exposure,
     host_root::HostRoot,
-    replace::{self, Kind},
+    replace::{self, FileAttributes},
 };
 
 mod booted;
@@ -348,7 +348,8 @@ impl State {
     fn replace(&self, name: &str, text: &str, options: FileOptions) -> Result<(), Error> {
         let path = self.directory.join(name);
         let FileOptions { mode, durable, in_place } = options;
-        let written = replace::replace(&path, Kind { mode, durable }, |file| file.write_all(text.as_bytes()));
+        let written =
+            replace::replace(&path, FileAttributes { mode, durable }, |file| file.write_all(text.as_bytes()));
         match written {
             Err(_) if in_place && replace::overwrite(&path, text).is_ok() => Ok(()),
             written => written.map_err(|source| Error { path, source }),

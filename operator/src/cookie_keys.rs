@@ -34,10 +34,10 @@ pub(crate) const DRAWN: usize = 36;
 /// What this operator knows of the keys while it leads.
 #[derive(Default)]
 pub(crate) struct CookieKeys {
-    known: Option<Known>,
+    known: Option<KnownContent>,
 }
 
-struct Known {
+struct KnownContent {
     content: SecretValue,
     /// Since when this operator knows this content.
     since: Instant,
@@ -76,7 +76,7 @@ impl CookieKeys {
         };
         if let Some(ring) = next {
             let before = self.known.take().map(|known| known.content);
-            self.known = Some(Known { content: ring.content(), since: now, before });
+            self.known = Some(KnownContent { content: ring.content(), since: now, before });
         }
         Ok(self.known.as_ref().map(|known| known.content.clone()))
     }
@@ -92,7 +92,7 @@ impl CookieKeys {
             (known, Some(held)) => {
                 // Agents refuse the whole file for one bad line, so it is written again without that line.
                 let content = Ring::read(held).content();
-                *known = Some(Known { content, since: now, before: Some(held.clone()) });
+                *known = Some(KnownContent { content, since: now, before: Some(held.clone()) });
             }
             (_, None) => {}
         }

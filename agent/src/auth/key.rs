@@ -12,7 +12,7 @@ pub(crate) struct Key {
     /// The key's number, by which both sides identify it.
     pub(crate) id: u32,
     /// How it is used.
-    pub(super) kind: Kind,
+    pub(super) kind: DigestKind,
     /// The key itself.
     pub(super) secret: Vec<u8>,
 }
@@ -25,7 +25,7 @@ impl fmt::Debug for Key {
 
 /// How a digest is made with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum DigestKind {
     Md5,
     Sha1,
     Sha256,
@@ -36,14 +36,14 @@ pub(super) enum Kind {
 }
 
 /// The names of the kinds in chrony.
-const KINDS: [(&str, Kind); 7] = [
-    ("MD5", Kind::Md5),
-    ("SHA1", Kind::Sha1),
-    ("SHA256", Kind::Sha256),
-    ("SHA384", Kind::Sha384),
-    ("SHA512", Kind::Sha512),
-    ("AES128", Kind::Aes128),
-    ("AES256", Kind::Aes256),
+const KINDS: [(&str, DigestKind); 7] = [
+    ("MD5", DigestKind::Md5),
+    ("SHA1", DigestKind::Sha1),
+    ("SHA256", DigestKind::Sha256),
+    ("SHA384", DigestKind::Sha384),
+    ("SHA512", DigestKind::Sha512),
+    ("AES128", DigestKind::Aes128),
+    ("AES256", DigestKind::Aes256),
 ];
 
 /// Why a file gives no key.
@@ -60,7 +60,7 @@ pub(crate) enum Error {
     #[error("line {line}: the id must be a number from 1 to 4294967295")]
     Id { line: usize },
     #[error("line {line}: unknown type; known are MD5, SHA1, SHA256, SHA384, SHA512, AES128, AES256")]
-    Kind { line: usize },
+    DigestKind { line: usize },
     #[error("line {line}: after HEX: there must be pairs of hexadecimal digits")]
     Hex { line: usize },
     #[error("line {line}: an {kind} key has {expected} octets, and this one {found}")]
@@ -98,8 +98,8 @@ impl Key {
     fn weaknesses(&self) -> impl Iterator<Item = &'static str> {
         let short = (8 * self.secret.len() < FEWEST_BITS).then_some("it has fewer than 80 bits");
         let kind = match self.kind {
-            Kind::Md5 => Some("MD5 is broken: better use AES128 (RFC 8573)"),
-            Kind::Sha1 => Some("SHA1 is broken: better use AES128 (RFC 8573)"),
+            DigestKind::Md5 => Some("MD5 is broken: better use AES128 (RFC 8573)"),
+            DigestKind::Sha1 => Some("SHA1 is broken: better use AES128 (RFC 8573)"),
             _ => None,
         };
         short.into_iter().chain(kind)
@@ -129,7 +129,7 @@ fn parse_line(content: &str, line: usize) -> Result<Key, Error> {
     let [id, kind, secret] = words[..] else { return Err(Error::Shape { line }) };
     let id = id.parse().ok().filter(|id| *id > 0).ok_or(Error::Id { line })?;
     let known = KINDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(kind));
-    let &(name, kind) = known.ok_or(Error::Kind { line })?;
+    let &(name, kind) = known.ok_or(Error::DigestKind { line })?;
     let secret = match secret.split_once(':') {
         Some(("HEX", digits)) => from_hex(digits).ok_or(Error::Hex { line })?,
         Some(("ASCII", text)) => text.as_bytes().to_vec(),
@@ -137,8 +137,8 @@ fn parse_line(content: &str, line: usize) -> Result<Key, Error> {
     };
     let found = secret.len();
     let expected = match kind {
-        Kind::Aes128 => Some(16),
-        Kind::Aes256 => Some(32),
+        DigestKind::Aes128 => Some(16),
+        DigestKind::Aes256 => Some(32),
         _ => None,
     };
     match expected.filter(|expected| *expected != found) {
@@ -171,7 +171,7 @@ mod tests {
         }
     }
 
-    fn check(text: &str, expected: Result<(u32, Kind, &[u8]), &str>) {
+    fn check(text: &str, expected: Result<(u32, DigestKind, &[u8]), &str>) {
         let got = parse(text).map_err(|error| error.to_string());
         let got = got.as_ref().map(|key| (key.id, key.kind, &key.secret[..])).map_err(|e| &e[..]);
         assert_eq!(got, expected, "{text:?}");
@@ -179,11 +179,11 @@ mod tests {
 
     #[test]
     fn lines() {
-        check("1 MD5 ASCII:secret\n", Ok((1, Kind::Md5, b"secret")));
-        check("# a comment\n\n  20 sha1 secret  \n", Ok((20, Kind::Sha1, b"secret")));
-        check("4294967295 SHA512 HEX:00ff", Ok((u32::MAX, Kind::Sha512, &[0, 255])));
-        check("3 AES128 HEX:000102030405060708090A0b0c0d0e0f", Ok((3, Kind::Aes128, &HEX)));
-        check("3 AES128 ASCII:0123456789abcdef", Ok((3, Kind::Aes128, b"0123456789abcdef")));
+        check("1 MD5 ASCII:secret\n", Ok((1, DigestKind::Md5, b"secret")));
+        check("# a comment\n\n  20 sha1 secret  \n", Ok((20, DigestKind::Sha1, b"secret")));
+        check("4294967295 SHA512 HEX:00ff", Ok((u32::MAX, DigestKind::Sha512, &[0, 255])));
+        check("3 AES128 HEX:000102030405060708090A0b0c0d0e0f", Ok((3, DigestKind::Aes128, &HEX)));
+        check("3 AES128 ASCII:0123456789abcdef", Ok((3, DigestKind::Aes128, b"0123456789abcdef")));
     }
 
     const HEX: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];

@@ -7,7 +7,7 @@ use ntp::{Auth, Config, Source, Upstream};
 
 /// What remains of a configuration.
 #[derive(Debug)]
-pub(super) struct Usable {
+pub(super) struct UsableUpstreams {
     /// Why sources are missing in it, or why there is none: one line each.
     pub(super) left_out: Vec<String>,
     /// None if no source could be followed.
@@ -15,7 +15,7 @@ pub(super) struct Usable {
 }
 
 /// Removes the sources whose key, or whose own certificates, have no file in `keys`.
-pub(super) fn with_keys_in(mut config: Config, keys: &Path) -> Usable {
+pub(super) fn with_keys_in(mut config: Config, keys: &Path) -> UsableUpstreams {
     // By the company that they have in the profile: the others must not be believed just because these are missing.
     let all = config.sources_in_force();
     let mut left_out = Vec::new();
@@ -47,7 +47,7 @@ pub(super) fn with_keys_in(mut config: Config, keys: &Path) -> Usable {
         None
     };
     left_out.extend(trouble.map(str::to_owned));
-    Usable { left_out, config: trouble.is_none().then_some(config) }
+    UsableUpstreams { left_out, config: trouble.is_none().then_some(config) }
 }
 
 /// A file that the source needs, and that does not exist.
@@ -88,7 +88,7 @@ mod tests {
         }
         let profile: Profile = toml::from_str(&text).unwrap();
         let config = assemble::engine_config(&profile::check(&profile).unwrap(), true);
-        let Usable { left_out, config } = with_keys_in(config, folder.path());
+        let UsableUpstreams { left_out, config } = with_keys_in(config, folder.path());
         (config.map(|config| config.sources.into_iter().map(|s| s.name).collect()), left_out.join(" "))
     }
 

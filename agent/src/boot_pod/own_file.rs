@@ -8,14 +8,15 @@ use std::{
 use super::error::Error;
 use crate::{
     exposure, load,
-    replace::{Kind, replace},
+    replace::{FileAttributes, replace},
 };
 
 pub(super) fn put(path: &Path, text: &str) -> Result<(), Error> {
     if is_own(path) && load::read(path).is_ok_and(|found| found == text) {
         return Ok(());
     }
-    let written = replace(path, Kind { mode: 0o644, durable: true }, |file| file.write_all(text.as_bytes()));
+    let written =
+        replace(path, FileAttributes { mode: 0o644, durable: true }, |file| file.write_all(text.as_bytes()));
     written.map_err(|source| Error::File { path: path.to_owned(), source })
 }
 

@@ -11,7 +11,7 @@ use super::{
     error::Error,
     own_file::{is_own, take_away},
 };
-use crate::replace::{Kind, replace};
+use crate::replace::{FileAttributes, replace};
 
 /// The path of the copy in the state folder.
 pub(super) const PATH: &str = "bin/timesync-agent";
@@ -74,7 +74,7 @@ impl Program {
     }
 
     fn copy(&self) -> io::Result<()> {
-        replace(&self.path, Kind { mode: MODE, durable: true }, |file| {
+        replace(&self.path, FileAttributes { mode: MODE, durable: true }, |file| {
             io::copy(&mut File::open(OURS)?, file)?;
             // The umask may have removed permissions.
             file.set_permissions(Permissions::from_mode(MODE))

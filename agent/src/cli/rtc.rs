@@ -52,13 +52,16 @@ impl Rtc {
             Action::Read => (clock.read()?, Some(start)),
             Action::Write => (clock.write()?, None),
         };
-        println!("{}", Shown { reading, moment: moment.unwrap_or(reading.at), convention: &convention });
+        println!(
+            "{}",
+            FormattedReading { reading, moment: moment.unwrap_or(reading.at), convention: &convention }
+        );
         Ok(true)
     }
 }
 
 /// A reading as a text: as hwclock prints it, then its distance from the system clock.
-struct Shown<'a> {
+struct FormattedReading<'a> {
     reading: RtcReading,
     /// The moment, by the system clock, for which the clock's time is printed. For hwclock that is its own start,
     /// however long it waited for the tick.
@@ -66,7 +69,7 @@ struct Shown<'a> {
     convention: &'a RtcConvention,
 }
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for FormattedReading<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waited = self.reading.at.0.saturating_sub(self.moment.0);
         let time = self.reading.wall().0.saturating_sub(waited);
@@ -123,7 +126,7 @@ mod tests {
         let convention = RtcConvention::of(&HostRoot::new(folder.path().to_owned()), Some(shows)).unwrap();
         let (at, late, kernel) = (Wall(at), Duration::ZERO, KernelAssumption::Agrees);
         let reading = RtcReading { seconds, at, late, shows, kernel };
-        let shown = Shown { reading, moment: Wall(at.0 - waited), convention: &convention };
+        let shown = FormattedReading { reading, moment: Wall(at.0 - waited), convention: &convention };
         assert_eq!(shown.to_string(), expected);
     }
 

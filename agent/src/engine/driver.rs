@@ -72,7 +72,7 @@ pub(super) struct Driver {
 
 /// The result of `poll`.
 #[derive(Default)]
-pub(super) struct PollResult {
+pub(super) struct ReadySockets {
     /// The descriptor besides the requests' is readable.
     pub(super) other: bool,
     /// The requests whose sockets have something to read.
@@ -277,7 +277,7 @@ impl Driver {
 
     /// Waits for a datagram, for `other` to become readable, for the engine's time, or for another process to set the
     /// clock, at most for `limit`.
-    pub(super) fn wait(&mut self, other: Option<BorrowedFd<'_>>, limit: Option<Duration>) -> PollResult {
+    pub(super) fn wait(&mut self, other: Option<BorrowedFd<'_>>, limit: Option<Duration>) -> ReadySockets {
         let now = self.clock.now();
         let until = self.engine.as_ref().map(|engine| duration_between(now.mono, engine.next_wakeup(now)));
         let timeout = until.into_iter().chain(limit).min();
@@ -292,14 +292,14 @@ impl Driver {
                     self.alarmed = true;
                     self.watch.iter().for_each(ClockWatch::clear);
                 }
-                PollResult { other, requests: self.requests.ready(&found) }
+                ReadySockets { other, requests: self.requests.ready(&found) }
             }
-            Err(error) if error.interrupted() => PollResult::default(),
+            Err(error) if error.interrupted() => ReadySockets::default(),
             Err(error) => {
                 error!(%error, "Waiting failed");
                 // This should not occur. If it does, the loop must not spin.
                 thread::sleep(Duration::from_millis(100));
-                PollResult::default()
+                ReadySockets::default()
             }
         }
     }

@@ -78,7 +78,7 @@ type Ports = [Option<Arc<Port>>; Family::ALL.len()];
 
 /// The ports that are to be open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Wanted {
+struct DesiredPorts {
     port: u16,
     workers: usize,
 }
@@ -86,7 +86,7 @@ struct Wanted {
 struct Supervisor<'a> {
     shared: &'a Arc<Shared>,
     waker: &'a Arc<Waker>,
-    wanted: Option<Wanted>,
+    wanted: Option<DesiredPorts>,
     ports: Ports,
     pool: Option<WorkerPool>,
     /// Finds the other process that has the port.
@@ -98,10 +98,10 @@ impl Supervisor<'_> {
     fn reconcile(&mut self) {
         let wanted = {
             let config = &self.shared.settings().config;
-            config.enabled.then_some(Wanted { port: config.port, workers: config.workers })
+            config.enabled.then_some(DesiredPorts { port: config.port, workers: config.workers })
         };
         let before = std::mem::replace(&mut self.wanted, wanted);
-        let Some(Wanted { port, workers }) = wanted else {
+        let Some(DesiredPorts { port, workers }) = wanted else {
             self.close();
             Family::ALL.into_iter().for_each(|family| set_state(self.shared, family, ServingState::Closed));
             return;

@@ -12,7 +12,7 @@ mod authority;
 mod relay;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod clients;
-mod itself;
+mod timing_loops;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod local_clock;
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
