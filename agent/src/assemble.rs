@@ -94,11 +94,13 @@ fn source(source: &Source) -> ntp::Source {
 
 /// What the server serves, and to which clients.
 pub(crate) fn serve_config(checked: &Checked) -> ServeConfig {
-    let profile::Serve { enabled, port, rate_limit, workers: _, keys: _, nts: _ } = checked.serve();
+    let profile::Serve { enabled, port, addresses: _, rate_limit, workers: _, keys: _, nts: _ } =
+        checked.serve();
     let profile::RateLimit { interval, burst, leak, max_clients: _ } = *rate_limit;
     ServeConfig {
         enabled: *enabled,
         port: *port,
+        addresses: checked.addresses(),
         workers: checked.workers(),
         limit: ntp::RateLimit { interval, burst, leak },
         max_clients: checked.max_clients(),
@@ -112,7 +114,8 @@ pub(crate) fn key_serving(checked: &Checked) -> Option<KeyServing> {
     let profile::ServeNts { certificate, private_key, cookie_keys, port } =
         nts.clone().filter(|_| *enabled)?;
     let ntp_port = Some(*ntp_port).filter(|port| *port != ranges::NTP_PORT);
-    Some(KeyServing { certificate, private_key, cookie_keys, port, ntp_port })
+    let addresses = checked.addresses();
+    Some(KeyServing { certificate, private_key, cookie_keys, addresses, port, ntp_port })
 }
 
 /// The server's configuration while no profile runs: it answers no client.
@@ -121,6 +124,7 @@ pub(crate) fn serve_nothing() -> ServeConfig {
     ServeConfig {
         enabled: false,
         port: 0,
+        addresses: Vec::new(),
         workers: 1,
         limit: ntp::RateLimit { interval, burst, leak },
         max_clients: ranges::DEFAULT_MAX_CLIENTS as usize,
@@ -282,6 +286,7 @@ mod tests {
             certificate: "c".to_owned(),
             private_key: "k".to_owned(),
             cookie_keys: Some("s".to_owned()),
+            addresses: vec!["0.0.0.0".parse().unwrap(), "::".parse().unwrap()],
             port: 4460,
             ntp_port: None,
         };

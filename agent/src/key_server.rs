@@ -5,6 +5,7 @@
 //! new set of cookie keys is used without a restart. A file that cannot be read changes nothing that runs. What a
 //! stranger can cause is logged at debug at most.
 use std::{
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -40,6 +41,8 @@ pub(crate) struct KeyServing {
     pub(crate) private_key: String,
     /// Keys for cookies that are shared with other agents; none for keys of this agent alone.
     pub(crate) cookie_keys: Option<String>,
+    /// Addresses on which the port is open; an unspecified one stands for all addresses of its family.
+    pub(crate) addresses: Vec<IpAddr>,
     /// TCP port.
     pub(crate) port: u16,
     /// The UDP port where time is served, if clients must know it.
@@ -142,14 +145,15 @@ impl Supervisor {
         };
         let outcome = self.read(wanted);
         let Some(files) = &self.files else { return outcome };
-        if self.port.as_ref().is_none_or(|port| port.number() != wanted.port || port.has_ended()) {
+        if self.port.as_ref().is_none_or(|port| !port.is(wanted.port, &wanted.addresses) || port.has_ended())
+        {
             // Closes the old port first: it may be the one that holds the new number.
             self.port = None;
-            let port = Port::open(wanted.port, Arc::clone(&self.server), Arc::clone(&self.panics)).await?;
-            info!(port = wanted.port, "Serving NTS key exchange");
-            self.port = Some(port);
+            let (server, panics) = (Arc::clone(&self.server), Arc::clone(&self.panics));
+            self.port = Some(Port::new(wanted.port, wanted.addresses.clone(), server, panics));
         }
-        if let Some(port) = &self.port {
+        if let Some(port) = &mut self.port {
+            port.open_missing()?;
             port.serve(exchange::ExchangeSettings {
                 tls: files.credentials.acceptor(),
                 cookie_keys: files.cookie_keys.keys(),

@@ -48,7 +48,7 @@ use keys::ServedKeys;
 use serving_state::serving;
 use shared::Shared;
 
-pub(crate) use config::{Family, ServeConfig};
+pub(crate) use config::ServeConfig;
 pub(crate) use counters::{KeyExchange, ServerCounters};
 pub(crate) use keys::KeyFiles;
 pub(crate) use nts::{CookieKeyring, Nonces};
@@ -162,7 +162,7 @@ impl Server {
 
     /// Whether the port is open, and what was done.
     pub(crate) fn report(&self) -> ServerReport {
-        let (serving, failure, message) = serving(self.shared.states().as_slice());
+        let (serving, failure, message) = serving(&self.shared.states());
         let counters = &self.shared.counters;
         ServerReport {
             enabled: self.shared.settings().config.enabled,

@@ -95,6 +95,7 @@ pub(crate) mod reason {
     /// Serving: the port could not be opened, for another reason.
     pub(crate) const OPEN_FAILED: &str = "OpenFailed";
     /// Serving: the port was open, and then its socket failed.
+    pub(crate) const NO_ADDRESS: &str = "NoAddress";
     pub(crate) const SOCKET_BROKEN: &str = "SocketBroken";
     /// Any condition of a node: its agent has not reported for 90 s.
     pub(crate) const AGENT_UNREACHABLE: &str = "AgentUnreachable";

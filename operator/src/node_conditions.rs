@@ -141,6 +141,7 @@ fn failure(why: Option<ServingFailure>) -> &'static str {
     match why {
         Some(ServingFailure::PortTaken) => reason::PORT_TAKEN,
         Some(ServingFailure::NotPermitted) => reason::NOT_PERMITTED,
+        Some(ServingFailure::NoAddress) => reason::NO_ADDRESS,
         Some(ServingFailure::SocketBroken) => reason::SOCKET_BROKEN,
         Some(ServingFailure::OpenFailed | ServingFailure::Panicked | ServingFailure::Unknown) | None => {
             reason::OPEN_FAILED
@@ -233,6 +234,7 @@ mod tests {
             (Some(false), "PortTaken", "by ntpd"),
         );
         check(SERVING, closed(Some(ServingFailure::NotPermitted), "IPv4"), (Some(false), "NotPermitted", ""));
+        check(SERVING, closed(Some(ServingFailure::NoAddress), "192.0.2.1"), (Some(false), "NoAddress", ""));
         check(SERVING, closed(Some(ServingFailure::SocketBroken), "gone"), (Some(false), "SocketBroken", ""));
         check(SERVING, closed(Some(ServingFailure::Unknown), "PortTaken"), (Some(false), "OpenFailed", ""));
         check(SERVING, closed(None, ""), (None, "Opening", ""));

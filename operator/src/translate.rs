@@ -174,12 +174,14 @@ fn stratum(stratum: &api::Stratum) -> Result<profile::Stratum, FieldError> {
 }
 
 fn serve(serve: &api::Serve) -> Result<profile::Serve, FieldError> {
-    let api::Serve { enabled, port, rate_limit, workers, keys, nts } = serve;
+    let api::Serve { enabled, port, addresses, rate_limit, workers, keys, nts } = serve;
     // The keys are a set too, so their order means nothing.
     let keys: BTreeSet<_> = keys.iter().flatten().map(file).collect();
     Ok(profile::Serve {
         enabled: *enabled,
         port: fit("serve.port", *port)?,
+        // A set: one order of it makes one profile.
+        addresses: addresses.iter().flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
         rate_limit: match rate_limit {
             Some(api::RateLimit { interval, burst, leak, max_clients }) => profile::RateLimit {
                 interval: fit("serve.rateLimit.interval", *interval)?,
@@ -367,7 +369,7 @@ mod tests {
               {name: q, peer: other}],
               restrict: [{source: default, flags: [limited, kod]}, {source: source, flags: [noquery, nopeer, nomrulist, nomodify, noepeer,
                           mssntp, lowpriotrap]}], stratum: {local: 10, orphan: true, activateAfter: 1m},
-              serve: {enabled: false, port: 1123, rateLimit: {interval: -2, burst: 20, leak: 1, maxClients: 2048}, workers: 4,
+              serve: {enabled: false, port: 1123, addresses: ['192.0.2.1', '2001:db8::1'], rateLimit: {interval: -2, burst: 20, leak: 1, maxClients: 2048}, workers: 4,
                       keys: [{name: n, key: a}, {name: n, key: b}], nts: {tlsSecret: tls, port: 4462}},
               clock: {step: {threshold: 1s, limit: 0}, maxSlewRate: 5000, maxChange: 1h, maxDistance: 16s, minSources: 2, onExternalStep: Report,
                       leap: {mode: Step, smear: Upstream}}, rtc: {mode: Verified}, timezone: Asia/Shanghai,
@@ -408,6 +410,7 @@ mod tests {
             "port = 4462",
             "enabled = false",
             "port = 1123",
+            "addresses = [\"192.0.2.1\", \"2001:db8::1\"]",
             "interval = -2",
             "burst = 20",
             "leak = 1",

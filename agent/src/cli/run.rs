@@ -32,7 +32,7 @@ use crate::{
     reload::{self, Reloader},
     report::Reporter,
     rtc::{HardwareClock, RtcKeeper},
-    server::{Family, KeyFiles, Server, ServerSocket},
+    server::{KeyFiles, Server, ServerSocket},
     state::{State, boot_id},
     suspects::Suspects,
     timezone::TimezoneKeeper,
@@ -119,7 +119,7 @@ fn run_engine_only(agent: &Agent, origin: &Origin) -> Result<(), Error> {
     };
     let serve = assemble::serve_config(&candidate.checked);
     let keys = KeyFiles::new(&agent.keys_directory).read(&candidate.checked.serve().keys);
-    let server = serve.enabled.then(|| ServerSocket::open(Family::V4, &serve, keys.unwrap_or_default()));
+    let server = serve.enabled.then(|| ServerSocket::open(&serve, keys.unwrap_or_default()));
     let server = match server.transpose() {
         Ok(socket) => socket.map(|socket| OwnServer { socket, config: serve }),
         Err(error) => {

@@ -1,18 +1,20 @@
 //! The TCP port of the key exchange: accepts connections, each for a task of its own. The port is closed when dropped.
 use std::{
+    collections::BTreeMap,
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     task::JoinHandle,
     time,
 };
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::{
     key_server::{
@@ -23,43 +25,65 @@ use crate::{
     server::{KeyExchange, Server},
 };
 
-/// An open port.
+/// The port, open on those of its addresses that the node has.
 pub(super) struct Port {
     number: u16,
+    addresses: Vec<IpAddr>,
     settings: watch::Sender<Option<ExchangeSettings>>,
-    listening: Vec<JoinHandle<()>>,
+    limit: Arc<ConnectionLimit>,
+    server: Arc<Server>,
+    panics: Arc<Panics>,
+    listening: BTreeMap<IpAddr, JoinHandle<()>>,
 }
 
 impl Port {
-    /// Opens the port on all addresses of both families. `server` decides which clients may connect, and counts.
-    ///
-    /// # Errors
-    /// One word, which users can look up, and the reason.
-    pub(super) async fn open(number: u16, server: Arc<Server>, panics: Arc<Panics>) -> Result<Self, String> {
-        let listeners = listen(number).await.map_err(|error| failure(number, &error))?;
-        let settings = watch::Sender::new(None);
+    /// A port that is open nowhere yet. `server` decides which clients may connect, and counts.
+    pub(super) fn new(number: u16, addresses: Vec<IpAddr>, server: Arc<Server>, panics: Arc<Panics>) -> Self {
         let limit = Arc::new(ConnectionLimit::new(MOST_CONNECTIONS, MOST_OF_ONE_CLIENT));
-        let listening = listeners.into_iter().map(|listener| {
-            let accept_loop = AcceptLoop {
-                settings: settings.subscribe(),
-                limit: Arc::clone(&limit),
-                server: Arc::clone(&server),
-                panics: Arc::clone(&panics),
-            };
-            tokio::spawn(accept_loop.run(listener))
-        });
-        let listening = listening.collect();
-        Ok(Self { number, settings, listening })
+        let (settings, listening) = (watch::Sender::new(None), BTreeMap::new());
+        Self { number, addresses, settings, limit, server, panics, listening }
     }
 
-    /// The port's number.
-    pub(super) fn number(&self) -> u16 {
-        self.number
+    /// Returns true if this is the port with this number on these addresses.
+    pub(super) fn is(&self, number: u16, addresses: &[IpAddr]) -> bool {
+        self.number == number && self.addresses == addresses
+    }
+
+    /// Opens the port on each address where it is not open. Leaves out an address, or a family, that the node does not have.
+    ///
+    /// # Errors
+    /// One word, which users can look up, and the reason. What is open stays open.
+    pub(super) fn open_missing(&mut self) -> Result<(), String> {
+        for &address in &self.addresses {
+            if self.listening.contains_key(&address) {
+                continue;
+            }
+            let listener = match listen(SocketAddr::new(address, self.number)) {
+                Ok(listener) => listener,
+                Err(error) if is_unavailable(&error) => continue,
+                Err(error) => return Err(failure(self.number, &error)),
+            };
+            info!(%address, port = self.number, "Serving NTS key exchange");
+            let accept_loop = AcceptLoop {
+                settings: self.settings.subscribe(),
+                limit: Arc::clone(&self.limit),
+                server: Arc::clone(&self.server),
+                panics: Arc::clone(&self.panics),
+            };
+            self.listening.insert(address, tokio::spawn(accept_loop.run(listener)));
+        }
+        if self.listening.is_empty() {
+            return Err(format!(
+                "NtsNoAddress: TCP port {}: this node has none of serve.addresses now",
+                self.number
+            ));
+        }
+        Ok(())
     }
 
     /// Returns true if a task that accepts connections has ended, as after a panic.
     pub(super) fn has_ended(&self) -> bool {
-        self.listening.iter().any(JoinHandle::is_finished)
+        self.listening.values().any(JoinHandle::is_finished)
     }
 
     /// Uses these terms for connections from now on.
@@ -70,26 +94,31 @@ impl Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        for task in &self.listening {
+        for task in self.listening.values() {
             task.abort();
         }
     }
 }
 
-/// A socket for IPv6 also serves IPv4, unless the node is configured otherwise (`bindv6only`), or has no IPv6.
-async fn listen(number: u16) -> io::Result<Vec<TcpListener>> {
-    let v4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, number));
-    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, number)).await {
-        Ok(v6) => match v4.await {
-            Ok(v4) => Ok(vec![v6, v4]),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(vec![v6]),
-            Err(error) => Err(error),
-        },
-        Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
-            Err(error)
-        }
-        Err(_) => Ok(vec![v4.await?]),
+/// One socket for each address. That for all IPv6 addresses takes no IPv4 connections, which have a socket of their own.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if address.is_ipv6() {
+        SockRef::from(&socket).set_only_v6(true)?;
     }
+    // Connections of a former run that are in TIME_WAIT must not keep the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// Returns true if the node does not have the address, or the family (EAFNOSUPPORT).
+fn is_unavailable(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
 fn failure(number: u16, error: &io::Error) -> String {
@@ -151,5 +180,38 @@ impl AcceptLoop {
                 debug!(client = %address, %error, "Key exchange failed");
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(v6: bool, port: u16) -> SocketAddr {
+        SocketAddr::new(if v6 { "::".parse().unwrap() } else { "0.0.0.0".parse().unwrap() }, port)
+    }
+
+    #[tokio::test]
+    async fn each_address_has_a_socket_of_its_own() {
+        let first = listen("127.0.0.2:0".parse().unwrap()).unwrap();
+        let port = first.local_addr().unwrap().port();
+        let second = listen(SocketAddr::new("127.0.0.3".parse().unwrap(), port)).unwrap();
+        TcpStream::connect(second.local_addr().unwrap()).await.unwrap();
+        assert!(TcpStream::connect(("127.0.0.4", port)).await.is_err());
+        assert_eq!(listen(all(false, port)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        // An address that no machine has (RFC 5737).
+        let error = listen(SocketAddr::new("192.0.2.7".parse().unwrap(), port)).unwrap_err();
+        assert!(is_unavailable(&error), "{error}");
+    }
+
+    /// `bindv6only` of the node has no influence: each family has a socket of its own.
+    #[tokio::test]
+    async fn both_families_have_the_port() {
+        let v4 = listen(all(false, 0)).unwrap();
+        let port = v4.local_addr().unwrap().port();
+        match listen(all(true, port)) {
+            Ok(v6) => assert_eq!(v6.local_addr().unwrap().port(), port),
+            Err(error) => assert!(is_unavailable(&error), "{error}"),
+        }
     }
 }

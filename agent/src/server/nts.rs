@@ -115,7 +115,7 @@ impl SealedReplies {
     /// before.
     pub(super) fn put(
         &mut self,
-        (Port { socket, in_flight }, loop_detector): (&Port, &LoopDetector),
+        (Port { socket, in_flight, address: _ }, loop_detector): (&Port, &LoopDetector),
         (came, datagram): (Received, &[u8]),
         answer: Answer,
         keys: &CookieKeys,

@@ -10,13 +10,8 @@ use std::{
 use ntp::{RestrictTable, Served};
 
 use super::{
-    clients::ClientTable,
-    config::{Family, ServeConfig},
-    control::QueryHandler,
-    counters::ServerCounters,
-    departures::Departures,
-    keys::ServedKeys,
-    serving_state::ServingState,
+    clients::ClientTable, config::ServeConfig, control::QueryHandler, counters::ServerCounters,
+    departures::Departures, keys::ServedKeys, serving_state::States,
 };
 use crate::{cookie_keys::CookieKeys, loop_detector::LoopDetector, panics::Panics};
 
@@ -26,7 +21,7 @@ pub(super) struct Shared {
     pub(super) settings: Mutex<Settings>,
     /// Increases with each change of the settings, so that a worker need not take the lock for each packet.
     pub(super) generation: AtomicU64,
-    pub(super) states: Mutex<[ServingState; Family::ALL.len()]>,
+    pub(super) states: Mutex<States>,
     pub(super) departures: Departures,
     pub(super) loop_detector: Arc<LoopDetector>,
     pub(super) counters: ServerCounters,
@@ -78,7 +73,7 @@ impl Shared {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn states(&self) -> MutexGuard<'_, [ServingState; Family::ALL.len()]> {
+    pub(super) fn states(&self) -> MutexGuard<'_, States> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

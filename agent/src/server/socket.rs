@@ -15,7 +15,7 @@ use sys::{
 
 use super::{
     clients::ClientTable,
-    config::{Family, ServeConfig},
+    config::ServeConfig,
     counters::WorkerCounters,
     departures::InFlightReplies,
     keys::ServedKeys,
@@ -39,23 +39,16 @@ pub(crate) struct ServerSocket {
 pub(super) const BUFFER: usize = 2048;
 
 impl ServerSocket {
-    /// Opens the port of `config` on all addresses of `family`; with these keys for clients.
+    /// Opens the port of `config` on all IPv4 addresses, as a simulator wants it; with these keys for clients.
     ///
     /// # Errors
-    /// If another process has the port, this process has no right to it, or the node does not have the family.
-    pub(crate) fn open(
-        family: Family,
-        config: &ServeConfig,
-        keys: Arc<ServedKeys>,
-    ) -> Result<Self, sys::Error> {
+    /// If another process has the port, or this process has no right to it.
+    pub(crate) fn open(config: &ServeConfig, keys: Arc<ServedKeys>) -> Result<Self, sys::Error> {
         let loop_detector = Arc::<LoopDetector>::default();
-        loop_detector.set_ports(match family {
-            Family::V4 => OwnPorts { v4: Some(config.port), v6: None },
-            Family::V6 => OwnPorts { v4: None, v6: Some(config.port) },
-        });
+        loop_detector.set_ports(OwnPorts { v4: Some(config.port), v6: None });
         Ok(Self {
             loop_detector,
-            socket: UdpSocket::bind(udp::any_address(family == Family::V6, config.port))?,
+            socket: UdpSocket::bind(udp::any_address(false, config.port))?,
             clients: ClientTable::new(config.max_clients),
             keys,
             chance: FastRandom::new()?,

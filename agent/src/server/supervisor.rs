@@ -2,6 +2,7 @@
 //! reports its state. It ends when the server is dropped. It serves nothing itself.
 use std::{
     io,
+    net::{IpAddr, SocketAddr},
     os::fd::AsFd,
     sync::{Arc, atomic::Ordering},
     thread::{self, Builder, JoinHandle},
@@ -12,15 +13,14 @@ use contract::ServingFailure;
 use ntp::OwnPorts;
 use sys::{
     poll::{self, Waker},
-    udp::{self, UdpSocket},
+    udp::UdpSocket,
 };
 use tracing::{info, warn};
 
 use super::{
-    config::Family,
     departures::InFlightReplies,
     port::Port,
-    serving_state::ServingState,
+    serving_state::{ServingState, States, failed, label},
     shared::Shared,
     worker::{StopSignal, Worker},
 };
@@ -28,6 +28,9 @@ use crate::{panics::Part, suspects::PortOwner};
 
 /// A port that could not be opened is tried again after this time.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// The same for an address that the node does not have yet. A virtual IP that moves here is served after this time.
+const ADDRESS_CHECK: Duration = Duration::from_secs(1);
 
 /// Receive buffer per socket, octets. The kernel counts 768 octets for each datagram, so there is room for about ten
 /// thousand, and for twice as many after the kernel has doubled it: what a flood brings within about 50 ms, while a
@@ -48,7 +51,7 @@ pub(super) fn run(shared: &Arc<Shared>, waker: &Arc<Waker>) {
         shared,
         waker,
         wanted: None,
-        ports: Ports::default(),
+        ports: Vec::new(),
         pool: None,
         owner: PortOwner::default(),
     };
@@ -56,30 +59,39 @@ pub(super) fn run(shared: &Arc<Shared>, waker: &Arc<Waker>) {
         waker.clear();
         supervisor.reconcile();
         supervisor.publish_ports();
-        let all_is_well = !shared.states().iter().any(ServingState::is_to_be_tried_again);
+        let patience = next_try(&shared.states());
         // After an interrupted or failed wait, look again.
-        let _ = poll::readable(&[waker.as_fd()], if all_is_well { None } else { Some(RETRY) });
+        let _ = poll::readable(&[waker.as_fd()], patience);
     }
     supervisor.close();
     shared.loop_detector.set_ports(OwnPorts::default());
 }
 
+/// The time after which ports that are not open are tried again; none if all are open.
+fn next_try(states: &States) -> Option<Duration> {
+    let waits = |(address, state): (&IpAddr, &ServingState)| match state {
+        ServingState::Open => None,
+        ServingState::Unavailable if !address.is_unspecified() => Some(ADDRESS_CHECK),
+        ServingState::Unavailable | ServingState::Failed(..) => Some(RETRY),
+    };
+    states.iter().filter_map(waits).min()
+}
+
 /// Waits after a panic of [`run`], which closed the port. Returns false if the server must end.
 pub(super) fn pause(shared: &Shared, waker: &Waker, time: Duration) -> bool {
-    for family in Family::ALL {
-        let why = format!("the server failed, and is started again within {} s", time.as_secs() + 1);
-        set_state(shared, family, failed(ServingFailure::Panicked, &why));
+    let why = format!("the server failed, and is started again within {} s", time.as_secs() + 1);
+    let addresses = shared.settings().config.addresses.clone();
+    for address in addresses {
+        set_state(shared, address, failed(ServingFailure::Panicked, &why));
     }
     rest(waker, time, || shared.stop.load(Ordering::Acquire))
 }
 
-/// The port of each family; none if it is not open.
-type Ports = [Option<Arc<Port>>; Family::ALL.len()];
-
 /// The ports that are to be open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct DesiredPorts {
     port: u16,
+    addresses: Vec<IpAddr>,
     workers: usize,
 }
 
@@ -87,7 +99,8 @@ struct Supervisor<'a> {
     shared: &'a Arc<Shared>,
     waker: &'a Arc<Waker>,
     wanted: Option<DesiredPorts>,
-    ports: Ports,
+    /// The open ports.
+    ports: Vec<Arc<Port>>,
     pool: Option<WorkerPool>,
     /// Finds the other process that has the port.
     owner: PortOwner,
@@ -98,15 +111,20 @@ impl Supervisor<'_> {
     fn reconcile(&mut self) {
         let wanted = {
             let config = &self.shared.settings().config;
-            config.enabled.then_some(DesiredPorts { port: config.port, workers: config.workers })
+            config.enabled.then(|| DesiredPorts {
+                port: config.port,
+                addresses: config.addresses.clone(),
+                workers: config.workers,
+            })
         };
-        let before = std::mem::replace(&mut self.wanted, wanted);
-        let Some(DesiredPorts { port, workers }) = wanted else {
+        let before = std::mem::replace(&mut self.wanted, wanted.clone());
+        let Some(DesiredPorts { port, addresses, workers }) = wanted else {
             self.close();
-            Family::ALL.into_iter().for_each(|family| set_state(self.shared, family, ServingState::Closed));
+            self.forget_states(&[]);
             return;
         };
-        if Family::ALL.into_iter().any(|family| self.is_broken(family)) {
+        self.forget_states(&addresses);
+        if self.ports.iter().any(|port| self.is_broken(port.address)) {
             // Close the old sockets first, since they have the port. The new ones are not opened at once, in case the
             // port is broken for good.
             return self.close();
@@ -114,17 +132,28 @@ impl Supervisor<'_> {
         let moved = before.is_some_and(|before| before.port != port);
         if moved {
             // The workers serve the old port until the new one is open, or is known to be in use.
-            self.ports = Ports::default();
+            self.ports.clear();
+        } else if self.ports.iter().any(|port| !addresses.contains(&port.address)) {
+            // The socket for all addresses of a family and that for one of them have the same port, so the old one is closed
+            // first. What the other sockets receive meanwhile waits in them.
+            self.pool = None;
+            self.ports.retain(|port| addresses.contains(&port.address));
         }
-        let missing: Vec<_> =
-            Family::ALL.into_iter().filter(|&family| self.ports[family as usize].is_none()).collect();
         let mut opened = false;
-        for family in missing {
-            self.ports[family as usize] = self.open(family, port);
-            opened |= self.ports[family as usize].is_some();
+        for address in addresses {
+            if !self.ports.iter().any(|port| port.address == address) {
+                let port = self.open(address, port);
+                opened |= port.is_some();
+                self.ports.extend(port);
+            }
         }
         // An open port stays open while the number of workers changes.
-        if moved || opened || self.pool.as_ref().is_some_and(|pool| pool.threads.len() != workers) {
+        let serving = self.pool.as_ref().map(|pool| pool.threads.len());
+        if moved
+            || opened
+            || serving.unwrap_or(workers) != workers
+            || serving.is_none() && !self.ports.is_empty()
+        {
             self.start_workers(workers);
         }
     }
@@ -132,47 +161,55 @@ impl Supervisor<'_> {
     /// Replaces the workers. Datagrams that come in the meantime wait in the sockets.
     fn start_workers(&mut self, workers: usize) {
         self.pool = None;
-        let open = |family: &Family| self.ports[*family as usize].is_some();
-        let open: Vec<_> = Family::ALL.into_iter().filter(open).collect();
-        if open.is_empty() {
+        if self.ports.is_empty() {
             return;
         }
         self.publish_ports();
         let outcome = WorkerPool::start(self.shared, self.waker, &self.ports, workers);
         let outcome = outcome.map(|pool| self.pool = Some(pool)).map_err(|error| error.to_string());
-        for family in open {
+        for port in &self.ports {
             let state = match &outcome {
                 Ok(()) => ServingState::Open,
                 Err(why) => failed(ServingFailure::OpenFailed, why),
             };
-            set_state(self.shared, family, state);
+            set_state(self.shared, port.address, state);
         }
     }
 
     /// Tells the agent's client the ports of this server, so that it does not ask there.
     fn publish_ports(&self) {
-        let port = self.wanted.map(|wanted| wanted.port);
-        let open = |family: Family| port.filter(|_| self.ports[family as usize].is_some());
-        self.shared.loop_detector.set_ports(OwnPorts { v4: open(Family::V4), v6: open(Family::V6) });
+        let port = self.wanted.as_ref().map(|wanted| wanted.port);
+        let open = |v6: bool| port.filter(|_| self.ports.iter().any(|port| port.address.is_ipv6() == v6));
+        self.shared.loop_detector.set_ports(OwnPorts { v4: open(false), v6: open(true) });
     }
 
-    /// Returns true if a worker gave up on a socket of this family, or if there are no workers.
-    fn is_broken(&self, family: Family) -> bool {
-        self.ports[family as usize].is_some()
-            && matches!(self.shared.states()[family as usize], ServingState::Failed(..))
+    /// Returns true if a worker gave up on the socket of this address, or if there are no workers.
+    fn is_broken(&self, address: IpAddr) -> bool {
+        matches!(self.shared.states().get(&address), Some(ServingState::Failed(..)))
     }
 
-    fn open(&mut self, family: Family, port: u16) -> Option<Arc<Port>> {
-        let state = match open(family, port) {
+    /// Forgets the states of all addresses but these.
+    fn forget_states(&self, wanted: &[IpAddr]) {
+        self.shared.states().retain(|address, _| {
+            let kept = wanted.contains(address);
+            if !kept {
+                info!(address = label(*address), "Server's port closed");
+            }
+            kept
+        });
+    }
+
+    fn open(&mut self, address: IpAddr, port: u16) -> Option<Arc<Port>> {
+        let state = match open(address, port) {
             Ok(port) => return Some(Arc::new(port)),
-            Err(error) if error.no_such_family() => ServingState::NoFamily,
-            Err(error) => self.failure(family, port, error),
+            Err(error) if error.no_such_family() => ServingState::Unavailable,
+            Err(error) => self.failure(address, port, error),
         };
-        set_state(self.shared, family, state);
+        set_state(self.shared, address, state);
         None
     }
 
-    fn failure(&mut self, family: Family, port: u16, error: sys::Error) -> ServingState {
+    fn failure(&mut self, address: IpAddr, port: u16, error: sys::Error) -> ServingState {
         let failure = match error {
             taken if taken.in_use() => ServingFailure::PortTaken,
             denied if denied.not_permitted() => ServingFailure::NotPermitted,
@@ -180,22 +217,22 @@ impl Supervisor<'_> {
         };
         let owner = if error.in_use() { self.owner.of(port) } else { None };
         let by = owner.map_or_else(String::new, |owner| format!(" by {owner}"));
-        failed(failure, &format!("{} UDP port {port}: {error}{by}", family.as_str()))
+        failed(failure, &format!("{} UDP port {port}: {error}{by}", label(address)))
     }
 
     fn close(&mut self) {
         self.pool = None;
-        self.ports = Ports::default();
+        self.ports.clear();
     }
 }
 
 /// Opens one socket that no other program shares. Another daemon on the port makes this fail, and none can join the
 /// port later, since sockets share a port only if each has SO_REUSEPORT.
-fn open(family: Family, port: u16) -> Result<Port, sys::Error> {
-    let socket = UdpSocket::bind(udp::any_address(family == Family::V6, port))?;
+fn open(address: IpAddr, port: u16) -> Result<Port, sys::Error> {
+    let socket = UdpSocket::bind(SocketAddr::new(address, port))?;
     let given = socket.expect_many(RECEIVE_ROOM)?;
-    info!(family = family.as_str(), wanted = RECEIVE_ROOM, given, "Receive buffer");
-    Ok(Port { socket, in_flight: InFlightReplies::default() })
+    info!(address = label(address), wanted = RECEIVE_ROOM, given, "Receive buffer");
+    Ok(Port { address, socket, in_flight: InFlightReplies::default() })
 }
 
 /// The workers. They end when this is dropped.
@@ -208,24 +245,23 @@ impl WorkerPool {
     fn start(
         shared: &Arc<Shared>,
         supervisor: &Arc<Waker>,
-        ports: &Ports,
+        ports: &[Arc<Port>],
         workers: usize,
     ) -> Result<Self, Error> {
         let mut pool = Self { stop_signal: Arc::new(StopSignal::new()?), threads: Vec::new() };
         for number in 0..workers {
-            let ports = ports.clone();
+            let ports = ports.to_vec();
             let (shared, supervisor, stop_signal) =
                 (Arc::clone(shared), Arc::clone(supervisor), Arc::clone(&pool.stop_signal));
             let work = move || {
-                let ports = ports.each_ref().map(Option::as_deref);
                 // The other workers serve the port while this one waits after a panic.
                 let pause = |time| rest(stop_signal.waker(), time, || stop_signal.is_raised());
                 let outcome = shared.panics.guard(Part::ServerWorker, pause, || {
-                    let worker = Worker::new(&shared, number).map_err(|error| (Family::V4, error))?;
-                    worker.run(ports, &stop_signal)
+                    let worker = Worker::new(&shared, number).map_err(|error| (ports[0].address, error))?;
+                    worker.run(&ports, &stop_signal)
                 });
-                if let Some(Err((family, error))) = outcome {
-                    set_state(&shared, family, failed(ServingFailure::SocketBroken, &error.to_string()));
+                if let Some(Err((address, error))) = outcome {
+                    set_state(&shared, address, failed(ServingFailure::SocketBroken, &error.to_string()));
                     supervisor.wake();
                 }
             };
@@ -266,24 +302,19 @@ impl Drop for WorkerPool {
     }
 }
 
-/// One word, which users can look up, and the reason.
-fn failed(failure: ServingFailure, why: &str) -> ServingState {
-    ServingState::Failed(failure, format!("{failure}: {why}"))
-}
-
 /// Logs a change once.
-fn set_state(shared: &Shared, family: Family, state: ServingState) {
-    let place = &mut shared.states()[family as usize];
-    if *place == state {
+fn set_state(shared: &Shared, address: IpAddr, state: ServingState) {
+    let mut states = shared.states();
+    if states.get(&address) == Some(&state) {
         return;
     }
+    let label = label(address);
     match &state {
-        ServingState::Open => info!(family = family.as_str(), "Serving time"),
-        ServingState::Closed => info!(family = family.as_str(), "Server's port closed"),
-        ServingState::NoFamily => info!(family = family.as_str(), "Address family not available, not served"),
+        ServingState::Open => info!(address = label, "Serving time"),
+        ServingState::Unavailable => info!(address = label, "The node does not have the address, not served"),
         ServingState::Failed(_, why) => {
-            warn!(family = family.as_str(), %why, "Cannot serve time, will try again")
+            warn!(address = label, %why, "Cannot serve time, will try again")
         }
     }
-    *place = state;
+    states.insert(address, state);
 }

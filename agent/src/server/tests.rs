@@ -1,6 +1,6 @@
 //! The server on loopback, on a port of its own.
 use std::{
-    net::UdpSocket,
+    net::{Ipv4Addr, Ipv6Addr, UdpSocket},
     sync::atomic::{AtomicBool, AtomicU16, AtomicU64},
     time::{Duration, Instant},
 };
@@ -12,11 +12,14 @@ use super::{serving_state::ServingState, *};
 
 const COOKIE: NtpTimestamp = NtpTimestamp(0x1234_5678_9abc_def0);
 
+const ALL: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+
 fn config(port: u16, flags: RestrictFlags) -> ServeConfig {
     let everywhere = [Cidr::ALL_V4, Cidr::ALL_V6];
     ServeConfig {
         enabled: true,
         port,
+        addresses: ALL.to_vec(),
         workers: 1,
         limit: RateLimit { interval: 3, burst: 8, leak: 2 },
         max_clients: 1024,
@@ -115,11 +118,11 @@ fn time_is_served_and_what_is_published_counts() {
 fn ipv6_is_served_where_there_is_any() {
     let port = free_port();
     let server = started(port);
-    wait(|| server.shared.states()[Family::V6 as usize] != ServingState::Closed);
-    let state = server.shared.states()[Family::V6 as usize].clone();
+    wait(|| server.shared.states().contains_key(&ALL[1]));
+    let state = server.shared.states()[&ALL[1]].clone();
     match state {
         ServingState::Open => assert_eq!(ask("::1", port, LONG).unwrap().mode, 4),
-        other => assert_eq!(other, ServingState::NoFamily),
+        other => assert_eq!(other, ServingState::Unavailable),
     }
 }
 
@@ -154,7 +157,7 @@ fn a_taken_port_is_told_and_another_is_taken() {
     server.apply(ServeConfig { enabled: false, ..config(port, RestrictFlags::default()) });
     assert!(!server.report().enabled);
     // The two families close one after the other.
-    wait(|| *server.shared.states() == [ServingState::Closed, ServingState::Closed]);
+    wait(|| server.shared.states().is_empty());
     assert!(ask("127.0.0.1", port, SHORT).is_none());
 }
 
@@ -191,18 +194,78 @@ fn a_flood_is_limited_and_counted() {
 }
 
 #[test]
-fn reports_of_two_families() {
+fn reports_of_several_addresses() {
     let failed = |failure, text: &str| ServingState::Failed(failure, text.to_owned());
-    let (taken, denied) = (ServingFailure::PortTaken, ServingFailure::NotPermitted);
-    let check = |states: [ServingState; 2], expected: (bool, Option<ServingFailure>, &str)| {
+    let (taken, denied, none) =
+        (ServingFailure::PortTaken, ServingFailure::NotPermitted, ServingFailure::NoAddress);
+    let check = |states: &[(&str, ServingState)], expected: (bool, Option<ServingFailure>, &str)| {
+        let states =
+            states.iter().map(|(address, state)| (address.parse().unwrap(), state.clone())).collect();
         let (serving, failure, message) = serving(&states);
         assert_eq!((serving, failure, message.as_str()), expected);
     };
-    check([ServingState::Closed, ServingState::Closed], (false, None, ""));
-    check([ServingState::Open, ServingState::NoFamily], (true, None, ""));
-    check([ServingState::Closed, ServingState::Open], (false, None, ""));
-    check([ServingState::Open, failed(denied, "b")], (false, Some(denied), "b"));
-    check([failed(taken, "a"), failed(denied, "b")], (false, Some(taken), "a; b"));
+    let (open, unavailable) = (ServingState::Open, ServingState::Unavailable);
+    check(&[], (false, None, ""));
+    check(&[("0.0.0.0", open.clone()), ("::", unavailable.clone())], (true, None, ""));
+    check(&[("0.0.0.0", open.clone()), ("::", failed(denied, "b"))], (false, Some(denied), "b"));
+    check(&[("0.0.0.0", failed(taken, "a")), ("::", failed(denied, "b"))], (false, Some(taken), "a; b"));
+    check(&[("192.0.2.1", open), ("2001:db8::1", unavailable.clone())], (true, None, ""));
+    check(&[("192.0.2.1", unavailable.clone()), ("::", failed(taken, "a"))], (false, Some(taken), "a"));
+    check(
+        &[("192.0.2.1", unavailable.clone()), ("2001:db8::1", unavailable)],
+        (false, Some(none), "NoAddress: this node has none of serve.addresses now: 192.0.2.1, 2001:db8::1"),
+    );
+}
+
+fn on(addresses: &[&str], port: u16) -> ServeConfig {
+    let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+    ServeConfig { addresses, ..config(port, RestrictFlags::default()) }
+}
+
+/// Every address of 127.0.0.0/8 is this machine's, and those of 192.0.2.0/24 (RFC 5737) are nobody's.
+#[test]
+fn only_the_addresses_of_the_list_are_served() {
+    let port = free_port();
+    let server = start(on(&["127.0.0.2", "127.0.0.3", "192.0.2.7"], port));
+    wait(|| server.report().serving);
+    for served in ["127.0.0.2", "127.0.0.3"] {
+        assert!(ask(served, port, LONG).is_some(), "{served}");
+    }
+    // Another program may have the port on the other addresses.
+    let other = UdpSocket::bind(("127.0.0.4", port)).unwrap();
+    assert!(ask("127.0.0.4", port, SHORT).is_none());
+    drop(other);
+
+    // To all addresses and back: each time the old sockets are in the way of the new one.
+    server.apply(config(port, RestrictFlags::default()));
+    wait(|| ask("127.0.0.9", port, SHORT).is_some());
+    wait(|| server.report().serving);
+    server.apply(on(&["127.0.0.2", "127.0.0.5"], port));
+    wait(|| UdpSocket::bind(("127.0.0.9", port)).is_ok());
+    for served in ["127.0.0.2", "127.0.0.5"] {
+        assert!(ask(served, port, LONG).is_some(), "{served}");
+    }
+    wait(|| server.report().serving);
+    assert_eq!(server.report().message, "");
+
+    server.apply(on(&["192.0.2.7"], port));
+    wait(|| server.report().failure == Some(ServingFailure::NoAddress));
+    assert!(server.report().message.contains("192.0.2.7") && !server.report().serving);
+    // It does not have to be told again once an address is there.
+    server.apply(on(&["192.0.2.7", "127.0.0.2"], port));
+    wait(|| server.report().serving && ask("127.0.0.2", port, SHORT).is_some());
+}
+
+#[test]
+fn a_port_that_is_taken_on_one_address_is_served_on_the_others() {
+    let port = free_port();
+    let other = UdpSocket::bind(("127.0.0.3", port)).unwrap();
+    let server = start(on(&["127.0.0.2", "127.0.0.3"], port));
+    wait(|| server.report().message.starts_with("PortTaken: 127.0.0.3 UDP port"));
+    wait(|| ask("127.0.0.2", port, SHORT).is_some());
+    drop(other);
+    wait(|| server.report().serving);
+    assert!(ask("127.0.0.3", port, LONG).is_some());
 }
 
 #[test]

@@ -1,11 +1,15 @@
-//! A server thread: receives datagrams of both families as they come, many at once, and answers them. It ends when its
+//! A server thread: receives datagrams of all ports as they come, many at once, and answers them. It ends when its
 //! pool ends, or when a socket breaks.
 //!
 //! A plain request needs no memory, and no lock but that of its client's set in the rate table. Replies of 48 octets
 //! leave many at once. A reply that is longer, or needs more work, is sent alone by `send_alone`.
 use std::{
+    net::IpAddr,
     os::fd::AsFd,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use ntp::{Answer, DropReason, Mono, Request, Serving, Verdict, Wall, packet::HEADER_LEN};
@@ -16,7 +20,6 @@ use sys::{
 };
 
 use super::{
-    config::Family,
     counters::WorkerCounters,
     memory::{FastRandom, ServerMemory},
     nts::SealedReplies,
@@ -83,30 +86,29 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Serves the ports of the given families, beside the other workers, until the stop signal.
+    /// Serves the ports, beside the other workers, until the stop signal.
     ///
     /// # Errors
-    /// If a socket is broken; returns its family.
+    /// If a socket is broken; returns its address. If there is nothing to wait with, that is the first address.
     pub(super) fn run(
         mut self,
-        ports: [Option<&Port>; Family::ALL.len()],
+        ports: &[Arc<Port>],
         stop_signal: &StopSignal,
-    ) -> Result<(), (Family, sys::Error)> {
-        let [v4, v6] = ports.map(|port| port.map(|port| (port.socket.as_fd(), Wakes::One)));
-        let members = [Some((stop_signal.waker.as_fd(), Wakes::All)), v4, v6];
-        let set = WaitSet::new(members).map_err(|error| (Family::V4, error))?;
+    ) -> Result<(), (IpAddr, sys::Error)> {
+        let members = ports.iter().map(|port| (port.socket.as_fd(), Wakes::One));
+        let members: Vec<_> = members.chain([(stop_signal.waker.as_fd(), Wakes::All)]).collect();
+        let set = WaitSet::new(&members).map_err(|error| (ports[0].address, error))?;
+        let mut ready = vec![false; members.len()];
         while !stop_signal.is_raised() {
             // A wait that was interrupted, or failed otherwise, says nothing about the sockets.
-            let Ok([_, v4, v6]) = set.wait() else { continue };
-            let mut ready = [v4, v6];
-            // The families take turns while one has more datagrams than were taken, so that neither waits for a flood
-            // on the other.
-            while ready.contains(&true) && !stop_signal.is_raised() {
-                for family in Family::ALL {
-                    if let (true, Some(port)) = (ready[family as usize], ports[family as usize]) {
-                        let taken = self.serve(port).map_err(|error| (family, error))?;
-                        ready[family as usize] = taken == BATCH;
-                    }
+            if set.wait(&mut ready).is_err() {
+                continue;
+            }
+            // The ports take turns while one has more datagrams than were taken, so that none waits for a flood on another.
+            while ready[..ports.len()].contains(&true) && !stop_signal.is_raised() {
+                for (port, ready) in ports.iter().zip(&mut ready).filter(|(_, ready)| **ready) {
+                    let taken = self.serve(port).map_err(|error| (port.address, error))?;
+                    *ready = taken == BATCH;
                 }
             }
         }
@@ -116,7 +118,7 @@ impl<'a> Worker<'a> {
     /// Receives datagrams up to a limit, and answers them. Returns their number.
     fn serve(&mut self, port: &Port) -> Result<usize, sys::Error> {
         let (departures, loop_detector) = (&self.shared.departures, &*self.shared.loop_detector);
-        let Port { socket, in_flight } = port;
+        let Port { socket, in_flight, address: _ } = port;
         // First, so that a request finds the departure time of the answer that it refers to.
         in_flight.collect(socket, departures);
         let taken = match self.inbox.receive(socket) {

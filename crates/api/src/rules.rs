@@ -162,6 +162,15 @@ pub const TEMPLATE_ANY_PORT: &str = "self.source != 'source' || !('ntpport' in s
 /// `10.1.2.3/8` is a slip: somebody means either the host or the network.
 pub const NO_HOST_BITS: &str = "!isCIDR(self.source) || cidr(self.source) == cidr(self.source).masked()";
 
+/// A node can have each of them. The texts are compared as in [`ONE_SERVER`] and [`NOT_LINK_LOCAL`]; the unspecified addresses
+/// stand for all addresses of their family.
+pub const SERVE_ADDRESSES: &str = "!has(self.addresses) || self.addresses.all(a, isIP(a) \
+     && !a.matches('^([Ff][Ee][89ABab][0-9A-Fa-f]:|255[.]255[.]255[.]255$|2(2[4-9]|3[0-9])[.]|[Ff][Ff][0-9A-Fa-f]{2}:)'))";
+
+/// An IPv6 address has several spellings.
+pub const NO_ADDRESS_TWICE: &str = "!has(self.addresses) || self.addresses.all(a, !isIP(a) \
+     || self.addresses.filter(b, isIP(b) && ip(b) == ip(a)).size() == 1)";
+
 /// Whoever is elected serves at that stratum: at 1 every good server would look like one of them, and who follows has one
 /// more.
 pub const ORPHAN_LOCAL: &str = "!self.orphan || has(self.local) && self.local >= 2 && self.local <= 14";

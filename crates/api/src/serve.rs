@@ -74,14 +74,25 @@ pub enum Flag {
 /// The NTP server on each node.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(rules::SERVE_ADDRESSES).message("addresses are IP addresses of nodes, as in 192.0.2.1 or 2001:db8::1: no networks, names, multicast, broadcast or link-local addresses").field_path(".addresses"),
+    validation = Rule::new(rules::NO_ADDRESS_TWICE).message("an address is listed twice").field_path(".addresses"),
+)]
 pub struct Serve {
     /// Whether time is served at all. Default: true.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// UDP port on every address of the node. Default: 123.
+    /// UDP port. Default: 123.
     #[serde(default = "ntp_port")]
     #[schemars(range(min = 1, max = 65_535))]
     pub port: i32,
+    /// Addresses of the nodes on which time is served. Each node listens on those of them that it has. An address that it
+    /// gets later, such as a virtual IP, is served as soon as the node has it. `0.0.0.0` stands for all IPv4 addresses, `::`
+    /// for all IPv6 addresses. Absent: all addresses of the node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 45)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub addresses: Option<Vec<String>>,
     /// Limits for addresses whose restrict entry says `limited`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
@@ -114,7 +125,7 @@ pub struct ServeNts {
     /// itself.
     #[schemars(length(min = 1, max = 189), regex(pattern = rules::SECRET_NAME))]
     pub tls_secret: String,
-    /// TCP port of the key exchange, on every address of the node. Default: 4460.
+    /// TCP port of the key exchange, on the same addresses. Default: 4460.
     #[serde(default = "nts_port")]
     #[schemars(range(min = 1, max = 65_535))]
     pub port: i32,

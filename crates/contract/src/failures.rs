@@ -49,6 +49,8 @@ pub enum ServingFailure {
     PortTaken,
     /// The agent has no right to open the port.
     NotPermitted,
+    /// The node has none of the addresses on which it is to serve.
+    NoAddress,
     /// The port was open, and then its socket could not be read or written any more.
     SocketBroken,
     /// The system refuses to open the port, for another reason.
@@ -66,6 +68,7 @@ impl ServingFailure {
         match self {
             Self::PortTaken => "PortTaken",
             Self::NotPermitted => "NotPermitted",
+            Self::NoAddress => "NoAddress",
             Self::SocketBroken => "SocketBroken",
             Self::OpenFailed => "OpenFailed",
             Self::Panicked => "Panicked",
@@ -90,7 +93,7 @@ mod tests {
             let read: ProfileFailure = serde_json::from_str(&format!("{word:?}")).unwrap();
             assert_eq!((read.as_str(), serde_json::to_string(&read).unwrap()), (word, format!("{word:?}")));
         }
-        for word in ["PortTaken", "NotPermitted", "SocketBroken", "OpenFailed", "Panicked"] {
+        for word in ["PortTaken", "NotPermitted", "NoAddress", "SocketBroken", "OpenFailed", "Panicked"] {
             let read: ServingFailure = serde_json::from_str(&format!("{word:?}")).unwrap();
             assert_eq!((read.as_str(), serde_json::to_string(&read).unwrap()), (word, format!("{word:?}")));
         }

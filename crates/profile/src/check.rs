@@ -6,16 +6,18 @@ use std::fmt;
 use contract::{Mode, Span};
 
 use crate::{
-    Clock, Profile, RateLimit, Restrict, Serve, ServeNts, Step, Stratum, Thresholds,
+    Clock, Profile, Restrict, Step, Stratum, Thresholds,
     ranges::{self, Range},
 };
 
 mod access;
 mod checked;
+mod serve;
 mod upstreams;
 
 pub use access::{Access, AccessSource, ignores};
 pub use checked::{Checked, LocalClock};
+pub use serve::unfit_to_listen;
 pub use upstreams::{Place, Source};
 
 /// What is wrong with a profile: one problem per field, in the profile's order.
@@ -81,7 +83,7 @@ pub fn check(profile: &Profile) -> Result<Checked, CheckError> {
             "mode Discipline needs an upstream without noselect, or stratum.local to serve the node's own clock",
         );
     }
-    check_serve(serve, &mut notes);
+    serve::check(serve, &mut notes);
     check_clock(clock, votes, &mut notes);
     check_timezone(timezone.as_deref(), &mut notes);
     check_thresholds(thresholds, &mut notes);
@@ -157,52 +159,6 @@ fn check_stratum(stratum: Stratum, votes: usize, notes: &mut Notes) -> Option<Lo
         notes.wrong("stratum.activateAfter", "must be 24h at most");
     }
     Some(LocalClock { stratum: local, orphan, activate_after })
-}
-
-fn check_serve(serve: &Serve, notes: &mut Notes) {
-    let Serve { enabled, port, rate_limit, workers, keys, nts } = serve;
-    let RateLimit { interval, burst, leak, max_clients } = *rate_limit;
-    notes.port("serve.port", *port);
-    notes.range("serve.rateLimit.interval", interval, ranges::RATE_INTERVAL);
-    notes.range("serve.rateLimit.burst", burst, ranges::RATE_BURST);
-    notes.range("serve.rateLimit.leak", leak, ranges::RATE_LEAK);
-    if let Some(most) = max_clients {
-        notes.range("serve.rateLimit.maxClients", most, ranges::MAX_CLIENTS);
-    }
-    if let Some(workers) = *workers {
-        notes.range("serve.workers", workers, ranges::WORKERS);
-    }
-    if keys.len() > ranges::MOST_SERVE_KEYS {
-        notes.wrong("serve.keys", format!("has more than {} files", ranges::MOST_SERVE_KEYS));
-    }
-    for (n, file) in keys.iter().enumerate() {
-        if !upstreams::is_file_name(file) {
-            notes.wrong(format!("serve.keys[{n}]"), upstreams::no_file_name(file));
-        } else if keys[..n].contains(file) {
-            notes.wrong(format!("serve.keys[{n}]"), format!("{file:?} is there twice"));
-        }
-    }
-    if let Some(nts) = nts {
-        check_serve_nts(nts, *enabled, notes);
-    }
-}
-
-fn check_serve_nts(nts: &ServeNts, enabled: bool, notes: &mut Notes) {
-    let ServeNts { certificate, private_key, cookie_keys, port } = nts;
-    let names = [
-        ("certificate", Some(certificate)),
-        ("privateKey", Some(private_key)),
-        ("cookieKeys", cookie_keys.as_ref()),
-    ];
-    for (part, file) in names {
-        if let Some(file) = file.filter(|file| !upstreams::is_file_name(file)) {
-            notes.wrong(format!("serve.nts.{part}"), upstreams::no_file_name(file));
-        }
-    }
-    notes.port("serve.nts.port", *port);
-    if !enabled {
-        notes.hints.push("serve.nts: does nothing while serve.enabled is false".to_owned());
-    }
 }
 
 /// `votes` is how many sources there can be at most; none without upstreams.

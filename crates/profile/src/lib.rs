@@ -14,7 +14,9 @@ pub mod ranges;
 mod check;
 
 pub use agent_file::{Agent, AgentFile, BootPod, Watch};
-pub use check::{Access, AccessSource, CheckError, Checked, LocalClock, Place, Source, check, ignores};
+pub use check::{
+    Access, AccessSource, CheckError, Checked, LocalClock, Place, Source, check, ignores, unfit_to_listen,
+};
 pub use network::{Network, NetworkError};
 pub use profile::{
     Clock, Leap, LeapMode, Nts, OnExternalStep, Profile, Rtc, RtcMode, Smear, Step, Stratum, Thresholds,

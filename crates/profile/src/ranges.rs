@@ -67,6 +67,8 @@ pub const DEFAULT_ACTIVATE_AFTER: Span = Span::from_secs(64);
 /// time, too.
 pub const DEFAULT_ORPHAN_ACTIVATE_AFTER: Span = Span::from_secs(300);
 
+/// Addresses on which time is served. The agent has a socket for each.
+pub const MOST_SERVE_ADDRESSES: usize = 16;
 /// The token bucket's interval, log2 seconds.
 pub const RATE_INTERVAL: Range<i8> = range(-6, 12);
 /// The most tokens in a bucket.

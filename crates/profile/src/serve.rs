@@ -71,6 +71,10 @@ pub struct Serve {
     pub enabled: bool,
     /// UDP port.
     pub port: u16,
+    /// Addresses of the node on which the port is opened; empty: all. `0.0.0.0` stands for all IPv4 addresses, `::` for all
+    /// IPv6 addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
     /// Limits for addresses whose entry says `limited`.
     pub rate_limit: RateLimit,
     /// Threads that answer requests, 1 to 16; absent: 1.
@@ -89,6 +93,7 @@ impl Default for Serve {
         Self {
             enabled: true,
             port: ranges::NTP_PORT,
+            addresses: Vec::new(),
             rate_limit: RateLimit::default(),
             workers: None,
             keys: Vec::new(),

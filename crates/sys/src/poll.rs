@@ -78,24 +78,26 @@ pub enum Wakes {
 /// The set of descriptors for which one thread waits (epoll(7)). Other threads may have the same descriptors in their
 /// sets.
 #[derive(Debug)]
-pub struct WaitSet<const N: usize> {
+pub struct WaitSet {
     descriptor: OwnedFd,
 }
 
-impl<const N: usize> WaitSet<N> {
-    /// A set of `descriptors`. An entry of none is never ready. Each descriptor must stay open while a thread waits for
-    /// the set.
+/// The number of events that one call returns at most. What is ready beside them is reported by the next call.
+const MOST_EVENTS: usize = 32;
+
+impl WaitSet {
+    /// A set of `descriptors`. Each must stay open while a thread waits for the set.
     ///
     /// # Errors
     /// If no descriptor or memory is left.
-    pub fn new(descriptors: [Option<(BorrowedFd<'_>, Wakes)>; N]) -> Result<Self, Error> {
+    pub fn new(descriptors: &[(BorrowedFd<'_>, Wakes)]) -> Result<Self, Error> {
         // SAFETY: epoll_create1 takes no pointer; nothing else owns the descriptor that it returns.
         let descriptor = unsafe {
             let raw = Error::check("epoll_create1", libc::epoll_create1(libc::EPOLL_CLOEXEC))?;
             OwnedFd::from_raw_fd(raw)
         };
-        for (place, (member, wakes)) in (0_u64..).zip(descriptors).filter_map(|(n, one)| Some((n, one?))) {
-            let exclusive = if wakes == Wakes::One { libc::EPOLLEXCLUSIVE } else { 0 };
+        for (place, (member, wakes)) in (0_u64..).zip(descriptors) {
+            let exclusive = if *wakes == Wakes::One { libc::EPOLLEXCLUSIVE } else { 0 };
             let mut event = libc::epoll_event { events: (libc::EPOLLIN | exclusive) as u32, u64: place };
             // SAFETY: the pointer is to a live event, and both descriptors are open.
             let result = unsafe {
@@ -107,27 +109,29 @@ impl<const N: usize> WaitSet<N> {
         Ok(Self { descriptor })
     }
 
-    /// Waits until one of the descriptors has something to read, or an error to report. Returns for each, in their
-    /// order, true if it is ready.
+    /// Waits until one of the descriptors has something to read, or an error to report. Sets `ready`, which has a place for
+    /// each descriptor, in their order, to true for those that are ready, and to false for the others.
     ///
     /// # Errors
-    /// [`Error::interrupted`] if a signal came.
-    pub fn wait(&self) -> Result<[bool; N], Error> {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; N];
+    /// [`Error::interrupted`] if a signal came; then `ready` is as it was.
+    pub fn wait(&self, ready: &mut [bool]) -> Result<(), Error> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; MOST_EVENTS];
         // SAFETY: the pointer and the count are those of a live array.
         let count = unsafe {
-            let room = N as libc::c_int;
+            let room = MOST_EVENTS as libc::c_int;
             Error::check(
                 "epoll_wait",
                 libc::epoll_wait(self.descriptor.as_raw_fd(), events.as_mut_ptr(), room, -1),
             )?
         };
-        let mut ready = [false; N];
+        ready.fill(false);
         for event in events.iter().take(usize::try_from(count).unwrap_or(0)) {
             let place = event.u64;
-            ready.iter_mut().skip(usize::try_from(place).unwrap_or(N)).take(1).for_each(|one| *one = true);
+            if let Some(one) = usize::try_from(place).ok().and_then(|place| ready.get_mut(place)) {
+                *one = true;
+            }
         }
-        Ok(ready)
+        Ok(())
     }
 }
 
@@ -199,15 +203,16 @@ mod tests {
     #[test]
     fn a_set_wakes_one_thread_or_all() {
         let (one, all) = (Waker::new().unwrap(), Waker::new().unwrap());
-        let members = || [Some((all.as_fd(), Wakes::All)), None, Some((one.as_fd(), Wakes::One))];
+        let members = || [(all.as_fd(), Wakes::All), (one.as_fd(), Wakes::One)];
         let (sender, done) = std::sync::mpsc::channel();
         thread::scope(|scope| {
             for _ in 0..3 {
-                let (set, sender) = (WaitSet::<3>::new(members()).unwrap(), sender.clone());
+                let (set, sender) = (WaitSet::new(&members()).unwrap(), sender.clone());
                 let one = &one;
                 scope.spawn(move || {
-                    let ready = set.wait().unwrap();
-                    if ready[2] {
+                    let mut ready = [false; 2];
+                    set.wait(&mut ready).unwrap();
+                    if ready[1] {
                         one.clear();
                     }
                     sender.send(ready).unwrap();
@@ -216,11 +221,11 @@ mod tests {
             // Gives the threads time to begin their wait.
             thread::sleep(Duration::from_millis(300));
             one.wake();
-            assert_eq!(done.recv_timeout(Duration::from_secs(20)).unwrap(), [false, false, true]);
+            assert_eq!(done.recv_timeout(Duration::from_secs(20)).unwrap(), [false, true]);
             assert!(done.recv_timeout(Duration::from_millis(200)).is_err(), "one of three is woken");
             all.wake();
             for _ in 0..2 {
-                assert_eq!(done.recv_timeout(Duration::from_secs(20)).unwrap(), [true, false, false]);
+                assert_eq!(done.recv_timeout(Duration::from_secs(20)).unwrap(), [true, false]);
             }
         });
     }

@@ -88,7 +88,7 @@ const COMMON: &[Case] = &[
     case("timezone", "a time zone for the nodes; one they lack; and the former one back", timezone::run),
     case("policies", "bad policies are refused with readable messages, good ones are taken", policies::run),
     case("refusal", "a bad policy; a hand-edited profile", refusal::run),
-    case("access", "restrict … ignore gets no answer", access::run),
+    case("access", "restrict … ignore gets no answer; only listed addresses are served", access::run),
     case("served", "clients with keys and certificates, without, and ntpq", served::run),
     long(
         "idle-connections",

@@ -1,4 +1,6 @@
 //! A profile that passed the check. The operator writes only such a one, and the agent runs only such a one.
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use contract::{Mode, Span};
 
 use super::{Access, Source};
@@ -64,6 +66,22 @@ impl Checked {
     /// The server; limits within their ranges.
     pub fn serve(&self) -> &Serve {
         &self.profile.serve
+    }
+
+    /// Addresses on which the port is opened: at least one, none twice, and none that the unspecified address of its family
+    /// has already.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let given = &self.profile.serve.addresses;
+        let addresses: Vec<IpAddr> = given.iter().filter_map(|text| text.parse().ok()).collect();
+        let all = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
+        if addresses.is_empty() {
+            return all.to_vec();
+        }
+        let covered = |address: &IpAddr| {
+            all.iter()
+                .any(|any| any.is_ipv4() == address.is_ipv4() && any != address && addresses.contains(any))
+        };
+        addresses.iter().filter(|address| !covered(address)).copied().collect()
     }
 
     /// Threads that answer requests.

@@ -1,8 +1,9 @@
-//! `restrict … ignore`: that range gets no answer, another one does. Asked by Debian's chronyd, which sets no clock.
+//! `restrict … ignore`: that range gets no answer, another one does. Asked by Debian's chronyd, which sets no clock. And
+//! `serve.addresses`: only the addresses of the list are served, a virtual one as soon as a node has it.
 use std::{process::Command, time::Duration};
 
 use anyhow::ensure;
-use lab::{network, under_test, vm};
+use lab::{network, ntp_query, under_test, vm, wait};
 use xtask::{checkout, process};
 
 /// Two clients; the second one's range is ignored.
@@ -21,7 +22,31 @@ pub(super) fn run() -> anyhow::Result<()> {
     under_test::wait_for_profile(Duration::from_secs(30))?;
     ensure!(!answered(CLIENTS[1].0, &agent)?, "the ignored range got an answer");
     ensure!(answered(CLIENTS[0].0, &agent)?, "another range got no answer");
+    listed_addresses_alone()?;
     under_test::settle()
+}
+
+/// A list of the first machine's address, and of one that no machine has at first.
+fn listed_addresses_alone() -> anyhow::Result<()> {
+    const VIRTUAL: &str = "172.30.0.230";
+    let [first, second] = vm::VMS;
+    under_test::apply_four(&format!("  serve: {{addresses: [{}, {VIRTUAL}]}}\n", first.address()))?;
+    under_test::wait_for_profile(Duration::from_secs(30))?;
+    ntp_query::ask(&first.address())?;
+    under_test::wait_for_condition(second, "Serving", "False", "NoAddress", Duration::from_secs(60))?;
+    ensure!(
+        ntp_query::ask(&second.address()).is_err(),
+        "the second machine answers at an address that is not listed"
+    );
+    second.run(&format!("ip addr add {VIRTUAL}/32 dev eth0"))?;
+    let result = wait::until("an answer from the virtual address", "1 s", Duration::from_secs(60), || {
+        Ok(ntp_query::ask(VIRTUAL).ok())
+    });
+    let moved = result.and_then(|_| {
+        under_test::wait_for_condition(second, "Serving", "True", "Open", Duration::from_secs(60))
+    });
+    second.run(&format!("ip addr del {VIRTUAL}/32 dev eth0"))?;
+    moved
 }
 
 /// Whether chronyd, asked to look once, got an answer.

@@ -147,6 +147,26 @@ impl Random {
                 let length = self.length(32);
                 format!("/dev/ptp{}", self.text(length, "0aZ_", "0aZ_"))
             }
+            ("addresses", _) => self
+                .pick(&[
+                    "192.0.2.1",
+                    "192.0.2.2",
+                    "0.0.0.0",
+                    "::",
+                    "::1",
+                    "2001:db8::1",
+                    "2001:DB8::1",
+                    "127.0.0.1",
+                    "255.255.255.255",
+                    "224.0.1.1",
+                    "FF05::101",
+                    "fe80::1",
+                    "FEBF::1",
+                    "::ffff:10.0.0.1",
+                    "10.0.0.0/8",
+                    "eth0",
+                ])
+                .to_owned(),
             ("source", _) => self.source(),
             ("timezone", _) => self.zone(),
             _ => self.span(name),
