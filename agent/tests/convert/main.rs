@@ -170,7 +170,7 @@ fn standard_input_and_refusals() {
     check("server 192.0.2.1\n", &[], 1, "--from");
     let policy = check("server 192.0.2.1\n", &["--from", "ntp", "--name", "site"], 0, "no restrict line");
     assert!(policy.contains("name: site\n"), "{policy}");
-    check("driftfile /d\n", &["--from", "ntp"], 1, "needs an upstream");
+    check("driftfile /d\n", &["--from", "ntp"], 1, "no line names a time source");
     check("server 192.0.2.1\ntrap 192.0.2.2\n", &[], 3, "standard input:2: left out: `trap 192.0.2.2`");
     let elsewhere =
         "standard input:2: left out: `sourcedir /run`: /run is not read, as the text is from standard input";

@@ -10,7 +10,7 @@ use crate::{
     draft::Draft,
     lines::{self, Line},
     remarks::Where,
-    restrict_line::{full, masked},
+    restrict_whom::{full, masked},
     source_line::is_own,
 };
 

@@ -9,6 +9,7 @@ use crate::{
     chrony_settings as settings, defaults, directive,
     draft::Draft,
     lines::{self, Line},
+    listen,
     remarks::Fate,
     source_line::{Source, Words, is_number, is_own, leave_out_own},
 };
@@ -18,6 +19,7 @@ pub(super) fn read(lines: &[Line<'_>], draft: &mut Draft<'_>) {
     let facts = Facts::of(lines);
     let mut allowed = Allowed::default();
     let mut limits = Vec::new();
+    let mut bound = Vec::new();
     for line in lines {
         if draft.included(line) {
             continue;
@@ -32,7 +34,9 @@ pub(super) fn read(lines: &[Line<'_>], draft: &mut Draft<'_>) {
             "makestep" => settings::make_step(line, draft),
             "initstepslew" => settings::init_step_slew(line, &facts, draft),
             "hwclockfile" => settings::clock_file(line, draft),
-            "bindaddress" => settings::bind_address(line, &facts, draft),
+            "bindaddress" => bound.push(line),
+            "smoothtime" => settings::smooth_time(line, &facts, draft),
+            "bindacqaddress" | "bindacqdevice" => settings::bind_requests(line, draft),
             "maxchange" => settings::max_change(line, draft),
             "maxdistance" => settings::max_distance(line, draft),
             "maxslewrate" => settings::max_slew_rate(line, draft),
@@ -41,13 +45,16 @@ pub(super) fn read(lines: &[Line<'_>], draft: &mut Draft<'_>) {
             "port" => settings::port(line, draft),
             "rtcdevice" => line.words.iter().take(1).for_each(|device| draft.set_rtc_device(line, device)),
             "keyfile" => settings::key_file(line, &facts, draft),
-            "authselectmode" => settings::auth_select_mode(line, draft),
+            "authselectmode" => settings::auth_select_mode(line, &facts, draft),
             "ntsservercert" | "ntsserverkey" | "ntsport" => settings::server_nts(line, &facts, draft),
             "ntstrustedcerts" => settings::trusted_certificates(line, &facts, draft),
             _ => directive::without_field(Dialect::Chrony, line, draft),
         }
-        draft.account_for(line);
+        if !bound.contains(&line) {
+            draft.account_for(line);
+        }
     }
+    listen::bind_addresses(&bound, facts.serves, draft);
     if allowed.anybody() {
         draft.set_restrict(allowed.list(&limits));
     } else {
@@ -65,6 +72,8 @@ pub(super) struct Facts<'a> {
     keys: Option<&'a str>,
     /// Hosts of `server`, `pool` and `peer` lines.
     pub(super) hosts: Vec<&'a str>,
+    /// Each upstream has a key or NTS.
+    pub(super) all_prove: bool,
     /// Some line says which clocks are stepped.
     pub(super) steps: bool,
     /// Some line has the node's own clock served.
@@ -91,7 +100,7 @@ pub(super) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     fn of(lines: &[Line<'a>]) -> Self {
-        let mut facts = Self { port: Some(NTP_PORT), ..Self::default() };
+        let mut facts = Self { port: Some(NTP_PORT), all_prove: true, ..Self::default() };
         for line in lines {
             let last = line.words.last().map(|word| (line.number, *word));
             let has = |option: &str| line.words.iter().any(|word| word.eq_ignore_ascii_case(option));
@@ -100,6 +109,7 @@ impl<'a> Facts<'a> {
                 "server" | "pool" | "peer" => {
                     facts.uses_keys |= has("key");
                     facts.uses_nts |= has("nts");
+                    facts.all_prove &= has("key") || has("nts");
                     facts.hosts.extend(line.words.first());
                 }
                 "allow" => facts.serves = true,

@@ -37,10 +37,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     carried(&["ntstrustedcerts", "nosystemcert"], "`nts.ca` of each upstream"),
     depends(&["hwclockfile"], "/etc/adjtime is what is read; another file is left out"),
     carried(&["include", "confdir", "sourcedir"], "the files are read, in this place"),
-    depends(
-        &["bindaddress"],
-        "left out, unless it is for all addresses or nobody may ask: time is served on all of them",
-    ),
+    depends(&["bindaddress"], "`serve.addresses`; not needed where no client may ask"),
     unneeded(&["driftfile"], "the agent keeps its own drift in its state directory"),
     unneeded(
         &["dumpdir", "dumponexit"],
@@ -111,9 +108,9 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     ),
     left_out(&["hwtimestamp"], "packets are stamped by the kernel, not by the network card"),
     left_out(&["manual"], "the time cannot be typed in"),
-    left_out(
+    depends(
         &["smoothtime"],
-        "time is not smeared or smoothed for clients. Where the upstreams smear, say so in clock.leap.smear",
+        "left out where clients may ask: time is not smeared or smoothed for them. Where the upstreams smear, say so in clock.leap.smear",
     ),
     left_out(&["tempcomp"], "the oscillator's temperature is not read"),
     left_out(
@@ -121,16 +118,19 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         "time is served on all addresses of the node. Say in restrict lines who may ask, or in a firewall on \
          which card",
     ),
-    left_out(&["bindacqaddress", "bindacqdevice"], "requests leave by the way that the node's routes say"),
+    depends(
+        &["bindacqaddress", "bindacqdevice"],
+        "left out, unless it is for all addresses: requests leave by the way that the node's routes say",
+    ),
     left_out(
         &["acquisitionport"],
         "each request has a port of its own (RFC 9109): let answers from port 123 to any port through the firewall",
     ),
-    left_out(&["dscp"], "packets are not marked for routers"),
+    unneeded(&["dscp"], "packets are not marked for routers, and the time is the same"),
     left_out(&["ntpsigndsocket"], "requests of Windows clients (MS-SNTP) are not signed"),
     left_out(&["ntsntpserver"], "who asked for keys here is told to ask for the time here"),
     left_out(&["nocerttimecheck"], "certificates that are out of date are taken by nobody"),
-    left_out(
+    unneeded(
         &["rtcfile"],
         "how fast the hardware clock drifts is shown, not made up for; rtc.mode Verified has it written and read back",
     ),

@@ -248,19 +248,6 @@ pub(super) fn clock_file(line: &Line<'_>, draft: &mut Draft<'_>) {
     }
 }
 
-/// `bindaddress ADDRESS`: where chronyd's server listens.
-pub(super) fn bind_address(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
-    match line.words.as_slice() {
-        ["0.0.0.0" | "::"] => draft.note(line, "it is so without it"),
-        _ if !facts.serves => draft.note(line, "nobody may ask, so nothing is served on any address"),
-        _ => draft.leave_out(
-            line,
-            "time is served on all addresses of the node. Say in restrict lines who may ask, or in a firewall on \
-             which card",
-        ),
-    }
-}
-
 /// `keyfile FILE`: if clients may ask, any of its keys can be theirs, so the numbers of its keys are read, and nothing else.
 pub(super) fn key_file(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let name_them = "Where clients ask with a key, name its file in serve.keys";
@@ -315,14 +302,37 @@ fn keys_of_clients(line: &Line<'_>, text: &str, facts: &Facts<'_>, draft: &mut D
 }
 
 /// `authselectmode`: one of its four is what happens here.
-pub(super) fn auth_select_mode(line: &Line<'_>, draft: &mut Draft<'_>) {
+pub(super) fn auth_select_mode(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     match line.words.first().map(|word| word.to_ascii_lowercase()).as_deref() {
         Some("mix") => draft.note(line, "it is so without it"),
+        Some("require" | "prefer") if facts.all_prove => {
+            draft.note(line, "every upstream proves who it is, so it chooses none of them out");
+        }
         _ => draft.leave_out(
             line,
             "where some upstreams prove who they are, these have trust and require; say trust and require of \
              others yourself (mix)",
         ),
+    }
+}
+
+/// `smoothtime`: what clients are served.
+pub(super) fn smooth_time(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
+    if facts.serves {
+        draft.leave_out(
+            line,
+            "time is not smeared or smoothed for clients. Where the upstreams smear, say so in clock.leap.smear",
+        );
+    } else {
+        draft.note(line, "no client may ask, so none is served a smoothed time");
+    }
+}
+
+/// `bindacqaddress` and `bindacqdevice`: where requests leave.
+pub(super) fn bind_requests(line: &Line<'_>, draft: &mut Draft<'_>) {
+    match line.words.as_slice() {
+        ["0.0.0.0" | "::"] => draft.note(line, "it is so without it"),
+        _ => draft.leave_out(line, "requests leave by the way that the node's routes say"),
     }
 }
 

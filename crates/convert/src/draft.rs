@@ -95,7 +95,10 @@ impl<'b> Draft<'b> {
     pub(super) fn included(&mut self, line: &Line<'_>) -> bool {
         match line.beside {
             None => return false,
-            Some(Included::Read) => self.carry(line),
+            Some(Included::Read(files)) => {
+                self.carry(line);
+                self.note(line, files);
+            }
             Some(Included::Nothing(why)) => self.note(line, why),
             Some(Included::LeftOut(why)) => self.leave_out(line, why),
         }

@@ -104,7 +104,7 @@ impl Gathering<'_> {
     /// One file.
     fn plain(&mut self, path: &Path, open: &mut Vec<PathBuf>) -> Included {
         match self.include(path, Kind::Whole, open) {
-            Ok(()) => Included::Read,
+            Ok(()) => Included::Read(read_files(&[path.to_owned()])),
             // RHEL's ntp.conf names the file in which the password of Autokey's key is.
             Err(Unread::Missing | Unread::Elsewhere) if path.ends_with("crypto/pw") => Included::Nothing(
                 "it holds the password of Autokey's key, and Autokey is not spoken. The file itself is not here".to_owned(),
@@ -162,25 +162,30 @@ impl Gathering<'_> {
         match self.each(files.into_values().collect(), kind, open) {
             Included::Nothing(why) if missing.is_empty() => Included::Nothing(why),
             Included::Nothing(_) => Included::Nothing(missing.join(". ")),
-            Included::Read if is_dhcp => Included::Nothing(
-                "what stands there now is carried over; servers that DHCP names later are not asked"
-                    .to_owned(),
-            ),
+            Included::Read(files) if is_dhcp => Included::Nothing(format!(
+                "what stands there now is carried over; servers that DHCP names later are not asked. {files}"
+            )),
             other => other,
         }
     }
 
     fn each(&mut self, files: Vec<PathBuf>, kind: Kind, open: &mut Vec<PathBuf>) -> Included {
         if files.is_empty() {
-            return Included::Nothing("there is no such file, so chronyd reads none either".to_owned());
+            return Included::Nothing(
+                "no file there has such a name, so chronyd reads none either".to_owned(),
+            );
         }
         let mut failed = Vec::new();
-        for file in files {
-            if let Err(why) = self.include(&file, kind, open) {
-                failed.push(said(&file, &why));
+        for file in &files {
+            if let Err(why) = self.include(file, kind, open) {
+                failed.push(said(file, &why));
             }
         }
-        if failed.is_empty() { Included::Read } else { Included::LeftOut(failed.join(". ")) }
+        if failed.is_empty() {
+            Included::Read(read_files(&files))
+        } else {
+            Included::LeftOut(failed.join(". "))
+        }
     }
 
     fn include(&mut self, path: &Path, kind: Kind, open: &mut Vec<PathBuf>) -> Result<(), Unread> {
@@ -219,6 +224,13 @@ fn said(path: &Path, why: &Unread) -> String {
         ),
         Unread::Failed(error) => format!("{path}: {error}: what stands there is not in the result"),
     }
+}
+
+/// Says which files are part of the result: they may be this machine's, and the configuration another one's.
+fn read_files(files: &[PathBuf]) -> String {
+    let files: Vec<_> =
+        files.iter().map(|file| lines::printable(&file.display().to_string()).into_owned()).collect();
+    format!("what {} says is in the result", files.join(", "))
 }
 
 fn no_folder(folder: &Path) -> String {

@@ -16,12 +16,14 @@ mod ntp_options;
 mod ntp_server;
 mod ntp_settings;
 mod restrict_line;
+mod restrict_whom;
 
 mod allow_line;
 mod chrony_conf;
 mod chrony_options;
 mod chrony_settings;
 
+mod listen;
 mod source_line;
 
 mod defaults;

@@ -20,8 +20,8 @@ pub(super) struct Raw {
 /// What became of a line that names other files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Included {
-    /// Their lines follow.
-    Read,
+    /// Their lines follow; a word on which they are.
+    Read(String),
     /// There is nothing to read, and nothing is lost.
     Nothing(String),
     /// Something could not be read.

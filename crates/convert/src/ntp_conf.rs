@@ -8,6 +8,7 @@ use crate::{
     Dialect, defaults, directive,
     draft::Draft,
     lines::{self, Line},
+    listen,
     ntp_options::OF_SERVER,
     ntp_server as server, ntp_settings as settings,
     restrict_line::AccessList,
@@ -17,7 +18,8 @@ use crate::{
 /// Reads `lines` into `draft`.
 pub(super) fn read(lines: &[Line<'_>], draft: &mut Draft<'_>) {
     let facts = Facts::of(lines);
-    let mut access = AccessList::default();
+    let mut access = AccessList::new(facts.hosts.clone());
+    let mut interfaces = Vec::new();
     for line in lines {
         if draft.included(line) {
             continue;
@@ -37,13 +39,16 @@ pub(super) fn read(lines: &[Line<'_>], draft: &mut Draft<'_>) {
             "keys" => server::keys(line, &facts, draft),
             "trustedkey" => server::trusted_keys(line, &facts, draft),
             "nts" => server::nts(line, &facts, draft),
-            "interface" | "nic" | "listen" => server::interface(line, draft),
+            "interface" | "nic" | "listen" => interfaces.push(line),
             "crypto" => crypto(line, &facts, draft),
             "slewalways" => settings::slew_always(line, draft),
             _ => directive::without_field(Dialect::Ntp, line, draft),
         }
-        draft.account_for(line);
+        if !interfaces.contains(&line) {
+            draft.account_for(line);
+        }
     }
+    listen::interfaces(&interfaces, draft);
     access.finish(draft);
     defaults::of_ntp(draft);
 }
@@ -51,6 +56,8 @@ pub(super) fn read(lines: &[Line<'_>], draft: &mut Draft<'_>) {
 /// What some lines say of others.
 #[derive(Debug, Default)]
 pub(super) struct Facts<'a> {
+    /// Hosts of `server`, `pool` and `peer` lines.
+    hosts: Vec<&'a str>,
     /// The stratum that a `fudge` line gives a clock.
     strata: BTreeMap<&'a str, &'a str>,
     /// The file that `keys` names.
@@ -92,6 +99,7 @@ impl<'a> Facts<'a> {
                 "tos" => facts.elects_orphans |= after("orphan").is_some_and(|stratum| stratum != "16"),
                 "trustedkey" => facts.uses_keys = true,
                 "server" | "pool" | "peer" => {
+                    facts.hosts.extend(line.words.iter().find(|word| !["-4", "-6"].contains(word)));
                     facts.uses_keys |= after("key").is_some();
                     facts.uses_autokey |= line.words.contains(&"autokey");
                     let is_local = line.words.iter().any(|word| word.starts_with(LOCAL_CLOCK));

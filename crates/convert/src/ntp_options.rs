@@ -37,7 +37,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     carried(&["includefile"], "the file is read, in its place"),
     depends(
         &["interface", "nic", "listen"],
-        "left out, unless it is for all addresses: time is served on all of them",
+        "`serve.addresses`; left out where a line names a network card or a part of a network",
     ),
     depends(
         &["crypto"],
@@ -73,7 +73,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
         &["leapsmearinterval"],
         "time is not smeared for clients. Where the upstreams smear, say so in clock.leap.smear",
     ),
-    left_out(&["dscp", "qos"], "packets are not marked for routers"),
+    unneeded(&["dscp", "qos"], "packets are not marked for routers, and the time is the same"),
     unneeded(
         &["authenticate"],
         "no association is ever made from a packet, with or without a key (xntpd and AIX)",

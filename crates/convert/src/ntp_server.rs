@@ -218,19 +218,3 @@ pub(super) fn serve_nts(draft: &mut Draft<'_>, certificate: &str, private_key: &
         ServeNts { certificate, private_key, cookie_keys: None, port: port.unwrap_or(ranges::NTS_PORT) };
     draft.profile.serve.nts = Some(nts);
 }
-
-/// `interface`: time is served on all addresses.
-pub(super) fn interface(line: &Line<'_>, draft: &mut Draft<'_>) {
-    match line.words.as_slice() {
-        ["listen", "all" | "*"] | ["all" | "*"] => draft.note(line, "it is so without it"),
-        // A socket for each address stays (miscopt.html, `interface`).
-        ["ignore" | "drop", "wildcard"] => {
-            draft.note(line, "wildcard: each address of the node has a socket of its own in ntpd; all of them are served")
-        }
-        _ => draft.leave_out(
-            line,
-            "time is served on all addresses of the node. Say in restrict lines who may ask, or in a firewall on \
-             which card",
-        ),
-    }
-}

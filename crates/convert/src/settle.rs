@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeSet, mem};
 
 use profile::{
     CheckError, Clock, Flag, Profile, Serve, Step, Stratum, Upstream,
-    ranges::{MOST_RESTRICT, MOST_SERVE_KEYS},
+    ranges::{MOST_RESTRICT, MOST_SERVE_ADDRESSES, MOST_SERVE_KEYS},
 };
 
 use crate::{draft::Draft, remarks::Fate};
@@ -27,7 +27,14 @@ pub(super) fn settle(draft: &mut Draft<'_>, keep_local: bool) -> Vec<String> {
         {
             continue;
         }
-        let mut said: Vec<_> = error.problems().map(|(field, why)| format!("{field}: {why}")).collect();
+        let nobody_to_ask = draft.profile.upstreams.is_empty();
+        let said = error.problems().map(|(field, why)| match field {
+            "upstreams" if nobody_to_ask => "no line names a time source that can be used: write a server, pool or peer line. Where servers \
+                 come from DHCP or from other files, convert the file on its machine, or name a copy of the machine's files with --root"
+                .to_owned(),
+            _ => format!("{field}: {why}"),
+        });
+        let mut said: Vec<_> = said.collect();
         said.extend(draft.clocks_left_out.first().map(|_| {
             "the file's reference clocks are left out: name a server that reads them, or a PTP device"
                 .to_owned()
@@ -70,6 +77,7 @@ fn leave_out_field(draft: &mut Draft<'_>, field: &str, why: &str) -> bool {
         "clock.minSources" => clock.min_sources = None,
         "serve.rateLimit" => serve.rate_limit = plain_serve.rate_limit,
         "serve.port" => serve.port = plain_serve.port,
+        "serve.addresses" => serve.addresses.truncate(MOST_SERVE_ADDRESSES),
         "serve.keys" => serve.keys.truncate(MOST_SERVE_KEYS),
         "serve.nts" => serve.nts = None,
         _ => return false,

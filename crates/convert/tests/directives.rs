@@ -295,9 +295,6 @@ fn settings_of_ntp() {
         &["note: cookie", "note: mintls"],
     );
     ntp("nts cert /c", &[], &["note: without `nts enable`"]);
-    ntp("interface listen eth0", &[], &["left out: on all addresses"]);
-    ntp("listen on *", &[], &["left out: on all addresses"]);
-    ntp("interface listen all", &[], &["note: it is so without it"]);
     for line in [
         "driftfile /d",
         "leapfile /l",
@@ -308,6 +305,7 @@ fn settings_of_ntp() {
         "ttl 1",
         "pidfile /p",
         "rlimit memlock 1",
+        "dscp 46",
     ] {
         ntp(line, &[], &["note: "]);
     }
@@ -318,7 +316,6 @@ fn settings_of_ntp() {
         "leapsmearinterval 9",
         "trap a",
         "setvar a=b",
-        "dscp 46",
         "nonsense",
     ] {
         ntp(line, &[], &["left out: "]);
@@ -481,18 +478,12 @@ fn settings_of_chrony() {
         "maxupdateskew 100",
         "lock_all",
         "user _chrony",
+        "rtcfile /r",
+        "dscp 46",
     ] {
         chrony(line, &[], &["note: "]);
     }
-    for line in [
-        "include /i",
-        "hwtimestamp *",
-        "smoothtime 400 0.01",
-        "bindaddress 192.0.2.7",
-        "acquisitionport 1",
-        "rtcfile /r",
-        "nonsense",
-    ] {
+    for line in ["include /i", "hwtimestamp *", "smoothtime 400 0.01", "acquisitionport 1", "nonsense"] {
         chrony(line, &[], &["left out: "]);
     }
 }
@@ -501,7 +492,7 @@ fn settings_of_chrony() {
 fn nothing_usable_is_an_error() {
     let error =
         |text: &str, from: Dialect| convert(text, order(from, Target::Policy)).unwrap_err().to_string();
-    assert!(error("driftfile /d", Dialect::Ntp).contains("needs an upstream"));
+    assert!(error("driftfile /d", Dialect::Ntp).contains("no line names a time source"));
     let ignored = error("server 192.0.2.1\nrestrict default ignore", Dialect::Ntp);
     assert!(
         ignored
@@ -839,12 +830,83 @@ fn an_upstream_that_is_said_twice_is_one() {
     );
 }
 
+/// The addresses of the result; none if it has no such field.
+#[track_caller]
+fn addresses(dialect: Dialect, lines: &str) -> Option<String> {
+    let base = if dialect == Dialect::Ntp { "restrict default\n" } else { "allow\n" };
+    let converted = beside(dialect, &format!("server 192.0.2.1\n{base}{lines}"), &Files(&[]));
+    assert!(converted.complete, "{lines}: {}", converted.messages);
+    let line = converted.output.lines().find_map(|line| line.strip_prefix("addresses = "));
+    line.map(|list| list.replace('"', ""))
+}
+
+/// As the sockets that NTPsec 1.2.2 opens on a machine with one address of each family beside loopback.
 #[test]
-fn addresses_that_are_all() {
-    chrony("bindaddress 0.0.0.0\nbindaddress ::", &[], &["note: so without it", "note: so without it"]);
+fn interface_lines_decide_together() {
+    let check = |lines: &str, expected: &str| {
+        let found = addresses(Dialect::Ntp, lines).unwrap_or_default();
+        assert_eq!(found, expected, "{lines}");
+    };
+    check("", "");
+    check("interface ignore ipv6", "[127.0.0.1]");
+    check("interface ignore wildcard", "[127.0.0.1, ::1]");
+    check("interface listen 192.0.2.7", "[127.0.0.1, 192.0.2.7, ::1]");
+    check(
+        "nic listen 192.0.2.7\nnic listen 2001:db8::7\nnic ignore 127.0.0.1",
+        "[192.0.2.7, ::1, 2001:db8::7]",
+    );
+    check("interface ignore 192.0.2.7\ninterface listen all", "");
+    check("interface ignore all\ninterface listen ipv4", "[0.0.0.0, ::1]");
+    check("interface listen ipv4", "[0.0.0.0, ::1]");
+    check("interface ignore ipv4\ninterface listen ::1", "[::1]");
+    check("interface ignore wildcard\ninterface listen all", "");
+    check("interface listen lo", "[127.0.0.1, ::1]");
+    check("interface ignore all", "[127.0.0.1, ::1]");
+    check("listen on *", "");
+    check("interface listen wildcard", "");
+    check("interface listen 0.0.0.0", "[0.0.0.0, ::1]");
+}
+
+#[test]
+fn interface_lines_that_no_list_can_say() {
+    ntp("interface listen eth0", &[], &["left out: network cards"]);
+    ntp(
+        "interface ignore wildcard\ninterface listen eth0",
+        &[],
+        &["left out: it cannot stand without the others", "left out: network cards"],
+    );
+    ntp("interface listen 10.0.0.0/8", &[], &["left out: a part of a network"]);
+    ntp("interface listen all\ninterface ignore 192.0.2.7", &[], &["left out: takes no exceptions"]);
+    // `all` are those but loopback addresses, so ::1 stays dropped.
+    ntp("interface drop ipv6\ninterface listen all", &[], &["left out: takes no exceptions"]);
+    ntp("interface listen all\ninterface drop lo", &[], &["left out: takes no exceptions"]);
+    ntp("interface listen fe80::1", &[], &["left out: link-local"]);
+    ntp("interface listen", &[], &["left out: it does not say on which address"]);
+    let many: String = (1..=17).map(|n| format!("interface listen 192.0.2.{n}\n")).collect();
+    let converted =
+        beside(Dialect::Ntp, &format!("server 192.0.2.200\nrestrict default\n{many}"), &Files(&[]));
+    assert!(
+        !converted.complete && converted.messages.contains("are too many: at most 16"),
+        "{}",
+        converted.messages
+    );
+}
+
+#[test]
+fn bindaddress_lines_are_one_of_a_family() {
+    let check = |lines: &str, expected: &str| {
+        let found = addresses(Dialect::Chrony, lines).unwrap_or_default();
+        assert_eq!(found, expected, "{lines}");
+    };
+    check("bindaddress 0.0.0.0\nbindaddress ::", "");
+    check("bindaddress 192.0.2.7", "[192.0.2.7, ::]");
+    check("bindaddress 192.0.2.7\nBindAddress 192.0.2.8", "[192.0.2.8, ::]");
+    check("bindaddress 127.0.0.1\nbindaddress ::1", "[127.0.0.1, ::1]");
+    chrony("bindaddress ntp.example.com", &[], &["left out: it is no IP address"]);
+    chrony("bindaddress fe80::1", &[], &["left out: link-local"]);
+    chrony("bindaddress", &[], &["left out: it does not say"]);
     let quiet = beside(Dialect::Chrony, "server a.example\nbindaddress 192.0.2.7", &Files(&[]));
-    assert!(quiet.complete, "{}", quiet.messages);
-    ntp("interface ignore wildcard", &[], &["note: wildcard"]);
+    assert!(quiet.complete && !quiet.output.contains("addresses"), "{}", quiet.messages);
 }
 
 #[test]
@@ -864,4 +926,38 @@ fn a_row_for_each_line() {
     }
     let refused = convert("driftfile /d", order(Dialect::Ntp, Target::Agent)).unwrap_err();
     assert!(refused.table.contains("not needed"), "{}", refused.table);
+}
+
+#[test]
+fn a_rule_for_the_name_of_an_upstream_is_for_upstreams() {
+    let text = "server unknown.example\nrestrict default ignore\nrestrict Unknown.Example mask 255.255.255.255 nomodify noquery\n";
+    let result = beside(Dialect::Ntp, text, &Files(&[]));
+    assert!(result.complete, "{}", result.messages);
+    assert!(
+        result.output.contains("source = \"source\"\nflags = [\"nomodify\", \"noquery\"]"),
+        "{}",
+        result.output
+    );
+    assert!(result.messages.contains("so the rule is `source`"), "{}", result.messages);
+    // The answers of all upstreams would be dropped.
+    let ignored = convert(&text.replace("nomodify noquery", "ignore"), order(Dialect::Ntp, Target::Agent));
+    assert!(ignored.unwrap_err().to_string().contains("would be dropped"));
+    ntp("restrict [::1] noquery", &["source = \"::1\""], &[]);
+    ntp("restrict [eth0] noquery", &[], &["left out: "]);
+}
+
+#[test]
+fn lines_that_matter_by_what_others_say() {
+    let all = "server a.example nts\nserver 192.0.2.1 key 1\nkeyfile /k\n";
+    for mode in ["require", "prefer"] {
+        let result = beside(Dialect::Chrony, &format!("{all}authselectmode {mode}"), &Files(&[]));
+        assert!(result.complete, "{}", result.messages);
+        let mixed = format!("{all}server b.example\nauthselectmode {mode}");
+        assert!(!beside(Dialect::Chrony, &mixed, &Files(&[])).complete);
+    }
+    let quiet = beside(Dialect::Chrony, "server a.example\nsmoothtime 400 0.01", &Files(&[]));
+    assert!(quiet.complete, "{}", quiet.messages);
+    chrony("smoothtime 400 0.01", &[], &["left out: "]);
+    chrony("bindacqaddress 0.0.0.0", &[], &["note: it is so without it"]);
+    chrony("bindacqaddress 192.0.2.7", &[], &["left out: "]);
 }
