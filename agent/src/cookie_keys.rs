@@ -7,10 +7,7 @@
 //!
 //! If several servers share the file, a new key must first be on the second line, and move to the first line when every
 //! server has read it. Otherwise one server would give out cookies that another cannot open.
-use std::{
-    fmt::{self, Write as _},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use ntp::{key_exchange::KEY_LEN, nts::cookie::KeyId};
 
@@ -72,31 +69,13 @@ fn parse_line(content: &str) -> Option<RawKey> {
 
 /// Exactly `N` octets, from hexadecimal digits.
 fn octets<const N: usize>(digits: &str) -> Option<[u8; N]> {
-    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
-    if pairs.len() != N || !rest.is_empty() {
-        return None;
-    }
     let mut octets = [0; N];
-    for (octet, pair) in octets.iter_mut().zip(pairs) {
-        let digit = |octet: u8| char::from(octet).to_digit(16);
-        *octet = u8::try_from(16 * digit(pair[0])? + digit(pair[1])?).ok()?;
-    }
-    Some(octets)
+    hex::decode_to_slice(digits, &mut octets).ok().map(|()| octets)
 }
 
 /// The text of a file with these keys.
 pub(crate) fn text(keys: &[RawKey]) -> String {
-    let mut text = String::new();
-    let hex = |text: &mut String, octets: &[u8]| {
-        octets.iter().try_for_each(|octet| write!(text, "{octet:02x}")).expect("a string takes all")
-    };
-    for (KeyId(id), key) in keys {
-        hex(&mut text, id);
-        text.push(' ');
-        hex(&mut text, key);
-        text.push('\n');
-    }
-    text
+    keys.iter().map(|(KeyId(id), key)| format!("{} {}\n", hex::encode(id), hex::encode(key))).collect()
 }
 
 impl CookieKeys {

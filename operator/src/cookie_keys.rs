@@ -7,10 +7,7 @@
 //! it becomes the first. A comment records the last change and its time, so that the next operator continues from
 //! there. The wall clock may be wrong, so no change is made sooner than the monotonic clock allows, and no key is
 //! removed before seven newer ones exist.
-use std::{
-    fmt::Write as _,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::{
     ByteString,
@@ -211,11 +208,7 @@ fn fresh(random: [u8; DRAWN], others: &[String]) -> String {
     while others.iter().any(|other| other.starts_with(&format!("{id:08x} "))) {
         id = id.wrapping_add(1);
     }
-    let mut line = format!("{id:08x} ");
-    for octet in key {
-        write!(line, "{octet:02x}").expect("a String takes everything");
-    }
-    line
+    format!("{id:08x} {}", hex::encode(key))
 }
 
 /// Draws random octets from the operating system.

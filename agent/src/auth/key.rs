@@ -131,7 +131,7 @@ fn parse_line(content: &str, line: usize) -> Result<Key, Error> {
     let known = KINDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(kind));
     let &(name, kind) = known.ok_or(Error::DigestKind { line })?;
     let secret = match secret.split_once(':') {
-        Some(("HEX", digits)) => from_hex(digits).ok_or(Error::Hex { line })?,
+        Some(("HEX", digits)) => hex::decode(digits).map_err(|_| Error::Hex { line })?,
         Some(("ASCII", text)) => text.as_bytes().to_vec(),
         _ => secret.as_bytes().to_vec(),
     };
@@ -146,13 +146,6 @@ fn parse_line(content: &str, line: usize) -> Result<Key, Error> {
         None if found == 0 => Err(Error::Shape { line }),
         None => Ok(Key { id, kind, secret }),
     }
-}
-
-fn from_hex(digits: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
-    let digit = |octet: u8| char::from(octet).to_digit(16);
-    let octet = |pair: &[u8; 2]| u8::try_from(16 * digit(pair[0])? + digit(pair[1])?).ok();
-    if rest.is_empty() { pairs.iter().map(octet).collect() } else { None }
 }
 
 #[cfg(test)]

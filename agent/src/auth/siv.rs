@@ -76,9 +76,7 @@ mod tests {
     /// standard.
     #[test]
     fn the_nonce_is_the_last_header() {
-        let octets = |hex: &str| -> Vec<u8> {
-            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
-        };
+        let octets = |digits: &str| hex::decode(digits).unwrap();
         let key = octets("7f7e7d7c7b7a79787776757473727170404142434445464748494a4b4c4d4e4f");
         let first =
             octets("00112233445566778899aabbccddeeffdeaddadadeaddadaffeeddccbbaa99887766554433221100");

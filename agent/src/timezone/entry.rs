@@ -87,10 +87,7 @@ impl Entry {
         match self {
             Self::Absent | Self::Strange => "absent".to_owned(),
             Self::Link(target) => format!("link {target}"),
-            Self::Plain(mode, octets) => {
-                let digits: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
-                format!("file {mode:o} {digits}")
-            }
+            Self::Plain(mode, octets) => format!("file {mode:o} {}", hex::encode(octets)),
         }
     }
 
@@ -103,10 +100,8 @@ impl Entry {
             return Some(Self::Link(target.to_owned()));
         }
         let (mode, digits) = line.strip_prefix("file ")?.split_once(' ')?;
-        let octet = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-        let octets = digits.as_bytes().chunks(2).map(octet).collect::<Option<_>>()?;
         let mode = u32::from_str_radix(mode, 8).ok()?;
-        (digits.len() % 2 == 0).then_some(Self::Plain(mode & 0o777, octets))
+        Some(Self::Plain(mode & 0o777, hex::decode(digits).ok()?))
     }
 }
 

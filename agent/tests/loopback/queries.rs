@@ -383,9 +383,8 @@ print(first, parts(lambda part: False))
 ";
 
 fn stranger(next_door: &namespace::Neighbour, asked: &[u8], more: u32) -> Vec<u32> {
-    let hex: String = asked.iter().map(|octet| format!("{octet:02x}")).collect();
     let mut python = next_door.command("/usr/bin/python3");
-    let output = python.args(["-c", STRANGER_PROGRAM, &hex, &more.to_string()]).output();
+    let output = python.args(["-c", STRANGER_PROGRAM, &hex::encode(asked), &more.to_string()]).output();
     let output = output.expect("this test needs Debian's package python3");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

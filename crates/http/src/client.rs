@@ -6,7 +6,7 @@ use contract::proof::{CHALLENGE_PATH, Challenge, NONCE_HEADER, Nonce, PROOF_HEAD
 
 use crate::{
     head::{self, Head, LARGEST_HEAD, NotHttp},
-    proof::{Exchange, Handshake, hex, nonce, unhex},
+    proof::{Exchange, Handshake, nonce, unhex},
     token::Token,
 };
 
@@ -46,7 +46,7 @@ impl Client {
 
     /// The value of [`NONCE_HEADER`] in the request for a challenge.
     pub fn nonce(&self) -> String {
-        hex(&self.nonce)
+        hex::encode(self.nonce)
     }
 
     /// Takes the body of the answer to that request. Nothing in it is believed until the next answer proves it.
@@ -242,7 +242,8 @@ mod tests {
     /// Both sides after a challenge.
     fn connection(node: &str) -> (Session, Handshake) {
         let client = Client::new(Some("n1")).unwrap();
-        let challenge = Challenge { node: node.to_owned(), instance: "i1".to_owned(), nonce: hex(&[2; 32]) };
+        let challenge =
+            Challenge { node: node.to_owned(), instance: "i1".to_owned(), nonce: hex::encode([2; 32]) };
         let handshake = Handshake {
             client: client.nonce,
             agent: [2; 32],
@@ -324,7 +325,7 @@ mod tests {
             assert_eq!(accept(body), Err(Untrusted::NoAgent), "{body}");
         }
         let other =
-            format!(r#"{{"node":"{}","instance":"i","nonce":"{}"}}"#, "x".repeat(1000), hex(&[0; 32]));
+            format!(r#"{{"node":"{}","instance":"i","nonce":"{}"}}"#, "x".repeat(1000), hex::encode([0; 32]));
         assert_eq!(accept(&other), Err(Untrusted::OtherNode("x".repeat(LONGEST_NAME))));
     }
 
@@ -355,13 +356,13 @@ mod tests {
             let error = ask(said, Some(&token("sesame")), Some("n1"), TARGET).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         };
-        let challenge = format!(r#"{{"node":"n1","instance":"i","nonce":"{}"}}"#, hex(&[2; 32]));
+        let challenge = format!(r#"{{"node":"n1","instance":"i","nonce":"{}"}}"#, hex::encode([2; 32]));
         let first = format!("HTTP/1.1 200 OK\nContent-Length: {}\n\n{challenge}", challenge.len());
         let second = |head: &str| format!("{first}HTTP/1.1 200 OK\nContent-Length: 2\n{head}\n{{}}");
         check("HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "does not answer as an agent");
         check("HTTP/1.1 404 Not Found\nContent-Length: 0\n\n", "does not answer as an agent");
         check(&second(""), "does not prove");
-        check(&second(&format!("timesync-proof: {}\n", hex(&[7; 32]))), "does not prove");
+        check(&second(&format!("timesync-proof: {}\n", hex::encode([7; 32]))), "does not prove");
         check(&format!("{first}HTTP/1.1 401 No\nContent-Length: 3\n\nwhy"), "it answers 401: why");
         check("HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n", "not HTTP of an agent");
         check("HTTP/1.1 200 OK\nContent-Length: 99999999999\n\n", "not HTTP of an agent");

@@ -11,7 +11,7 @@ use contract::proof::{Challenge, NONCE_HEADER, PROOF_HEADER};
 use tracing::error;
 
 use crate::{
-    proof::{Exchange, Handshake, hex, nonce, unhex},
+    proof::{Exchange, Handshake, nonce, unhex},
     token::{NoToken, Token, TokenFile},
 };
 
@@ -52,7 +52,8 @@ impl Gate {
         let client = headers.get(NONCE_HEADER).and_then(|value| unhex(value.as_bytes()));
         let (client, agent) = (client.ok_or(AuthError::Nonce)?, nonce().map_err(AuthError::Random)?);
         let (node, instance) = (self.node.clone(), self.instance.clone());
-        let challenge = Challenge { node: node.clone(), instance: instance.clone(), nonce: hex(&agent) };
+        let challenge =
+            Challenge { node: node.clone(), instance: instance.clone(), nonce: hex::encode(agent) };
         let handshake = Handshake { client, agent, node, instance };
         Ok((ProofState { handshake, counter: 0 }, Json(challenge).into_response()))
     }

@@ -26,13 +26,13 @@ pub(crate) struct Exchange<'a> {
 impl Handshake {
     /// The MAC of a request without a body.
     pub(crate) fn request(&self, token: &Token, exchange: Exchange<'_>) -> String {
-        hex(&self.mac(token, exchange, Direction::Request, 0, b"").finalize().into_bytes())
+        hex::encode(self.mac(token, exchange, Direction::Request, 0, b"").finalize().into_bytes())
     }
 
     /// The MAC of an answer.
     #[cfg(any(test, feature = "server"))]
     pub(crate) fn response(&self, token: &Token, exchange: Exchange<'_>, status: u16, body: &[u8]) -> String {
-        hex(&self.mac(token, exchange, Direction::Response, status, body).finalize().into_bytes())
+        hex::encode(self.mac(token, exchange, Direction::Response, status, body).finalize().into_bytes())
     }
 
     /// Returns true if `given` is the MAC of this request.
@@ -83,22 +83,10 @@ pub(crate) fn nonce() -> std::io::Result<Nonce> {
     Ok(nonce)
 }
 
-/// Two hexadecimal digits for each octet.
-pub(crate) fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
-}
-
 /// The octets of exactly 2 × N hexadecimal digits; none for any other text.
 pub(crate) fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    if text.len() != 2 * N {
-        return None;
-    }
     let mut octets = [0; N];
-    for (octet, digits) in octets.iter_mut().zip(text.chunks_exact(2)) {
-        let digit = |text: u8| char::from(text).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        *octet = digit(digits[0])? << 4 | digit(digits[1])?;
-    }
-    Some(octets)
+    hex::decode_to_slice(text, &mut octets).ok().map(|()| octets)
 }
 
 #[cfg(test)]
@@ -108,7 +96,6 @@ mod tests {
     #[test]
     fn digits() {
         assert_eq!(unhex::<2>(b"0aFf"), Some([10, 255]));
-        assert_eq!(hex(&[10, 255]), "0aff");
         for wrong in ["", "0", "0a", "0aff0", "0aff00", "0ag0", "+1+1"] {
             assert_eq!(unhex::<2>(wrong.as_bytes()), None, "{wrong}");
         }

@@ -100,9 +100,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 /// Requests that were recorded. A server that keeps no state per client answers them as if they were new.
 fn recorded(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let octet = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
-    let requests: Option<Vec<Vec<u8>>> =
-        text.lines().map(|line| line.as_bytes().chunks(2).map(octet).collect()).collect();
+    let requests = text.lines().map(hex::decode).collect::<Result<Vec<_>, _>>().ok();
     requests.filter(|requests| !requests.is_empty()).context("these are no requests")
 }
 

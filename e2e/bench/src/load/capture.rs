@@ -81,7 +81,7 @@ pub(crate) fn record(options: &Options) -> anyhow::Result<()> {
         if let Some(request) = frame::request(&buffer[..length], options.port)
             && seen.insert(request.to_vec())
         {
-            println!("{}", request.iter().map(|octet| format!("{octet:02x}")).collect::<String>());
+            println!("{}", hex::encode(request));
         }
     }
     Ok(())
