@@ -2,6 +2,7 @@
 //! bits.
 use std::net::IpAddr;
 
+use fastrand::Rng;
 use ntp::{Memory, Mono, NtpTimestamp, RateLimit, RateVerdict};
 
 use super::{clients::ClientTable, departures::Departures};
@@ -33,20 +34,16 @@ impl Memory for ServerMemory<'_> {
 
 /// Cheap random bits, which cannot be guessed without the seed.
 #[derive(Debug)]
-pub(super) struct FastRandom(u64);
+pub(super) struct FastRandom(Rng);
 
 impl FastRandom {
     /// # Errors
     /// If the kernel has no random number.
     pub(super) fn new() -> Result<Self, sys::Error> {
-        sys::random::word().map(Self)
+        sys::random::word().map(|seed| Self(Rng::with_seed(seed)))
     }
 
-    /// xorshift64 (Marsaglia 2003). Neither the seed nor a result is ever zero.
     fn draw(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+        self.0.u64(..)
     }
 }

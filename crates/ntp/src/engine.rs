@@ -345,7 +345,8 @@ impl Engine {
         self.associations.iter_mut().find(|a| a.owns(request)).map(act)
     }
 
-    /// Random, -1 to 1 (xorshift).
+    /// Random, -1 to 1. Xorshift64 (Marsaglia, 2003) and no library: this crate has no dependency, and it only spreads
+    /// polls.
     fn spread(&mut self) -> f64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

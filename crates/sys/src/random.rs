@@ -1,19 +1,12 @@
-//! Random octets from the kernel's cryptographic generator.
+//! Random octets from the kernel's cryptographic generator, by getrandom. Its error becomes this crate's.
 use crate::Error;
 
 /// Fills `buffer` with random octets.
 ///
 /// # Errors
-/// If the kernel has no getrandom, or if a signal comes before its generator was first seeded.
+/// If the kernel has neither getrandom nor /dev/urandom.
 pub fn fill(buffer: &mut [u8]) -> Result<(), Error> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        let rest = &mut buffer[filled..];
-        // SAFETY: the pointer and the length are those of a live, exclusively borrowed slice.
-        let got = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
-        filled += usize::try_from(got).map_err(|_| Error::last("getrandom"))?;
-    }
-    Ok(())
+    getrandom::fill(buffer).map_err(failed)
 }
 
 /// A random number of 64 bits that is not zero, for a request's cookie or a seed.
@@ -22,13 +15,15 @@ pub fn fill(buffer: &mut [u8]) -> Result<(), Error> {
 /// As [`fill`].
 pub fn word() -> Result<u64, Error> {
     loop {
-        let mut octets = [0; 8];
-        fill(&mut octets)?;
-        let word = u64::from_ne_bytes(octets);
+        let word = getrandom::u64().map_err(failed)?;
         if word != 0 {
             return Ok(word);
         }
     }
+}
+
+fn failed(error: getrandom::Error) -> Error {
+    Error::new("getrandom", error.raw_os_error().unwrap_or(0))
 }
 
 #[cfg(test)]

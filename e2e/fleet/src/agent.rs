@@ -2,7 +2,6 @@
 //! its node is assigned, and what the test wants of it. Out: reports as a real agent makes them.
 use std::{
     collections::VecDeque,
-    hash::{BuildHasher, RandomState},
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -22,6 +21,7 @@ use contract::{
     Assignment, ClockReport, Mode, ProfileError, ProfileName, Reason, Report, RtcHealth, RtcReport,
     ServerReport, SourceReport, SourceState, Transition, TransitionKind,
 };
+use fastrand::Rng;
 use timesync_http::{Caller, Gate, Limits, TokenFile};
 use tokio::{net::TcpListener, sync::watch, time};
 
@@ -49,7 +49,7 @@ struct Facts {
     events: Vec<(&'static str, String)>,
     delay: Duration,
     flood: Option<Flood>,
-    noise: Noise,
+    noise: Rng,
 }
 
 /// What an agent that is out of order, or not ours, adds to each report.
@@ -70,7 +70,8 @@ pub(crate) const SOURCES: [&str; 4] = ["ntp1", "ntp2", "ntp3", "ntp4"];
 impl Agent {
     /// One that has just started, and knows of no assignment.
     pub(crate) fn new(node: String) -> Self {
-        let seed = RandomState::new().hash_one(&node);
+        let mut noise = Rng::new();
+        let instance = format!("{:016x}", noise.u64(..));
         let facts = Facts {
             assignment: Assignment::Unassigned,
             profile: None,
@@ -82,10 +83,10 @@ impl Agent {
             events: Vec::new(),
             delay: Duration::ZERO,
             flood: None,
-            noise: Noise(seed | 1),
+            noise,
         };
         Self {
-            instance: format!("{seed:016x}"),
+            instance,
             node,
             facts: Mutex::new(facts),
             sequence: watch::Sender::new(1),
@@ -205,7 +206,7 @@ impl Agent {
         let floods = facts.flood.is_some();
         let transitions = facts.shown_transitions();
         let synchronized = facts.synchronized;
-        let (offset, growth) = (facts.noise.within(80e-6), facts.noise.within(0.3e-3).abs());
+        let (offset, growth) = (within(&mut facts.noise, 80e-6), within(&mut facts.noise, 0.3e-3).abs());
         let sources = (0..SOURCES.len()).map(|index| facts.source(index, offset)).collect();
         let report = Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -231,8 +232,8 @@ impl Agent {
                 error_bound: Some(if synchronized { 3e-3 + growth } else { 0.12 }),
                 root_delay: 1.8e-3,
                 root_dispersion: 1.1e-3 + growth,
-                frequency_ppm: -12.345 + facts.noise.within(0.01),
-                kernel_frequency_ppm: -12.345 + facts.noise.within(0.01),
+                frequency_ppm: -12.345 + within(&mut facts.noise, 0.01),
+                kernel_frequency_ppm: -12.345 + within(&mut facts.noise, 0.01),
                 last_update_age: Some(7.0),
                 steps: 0,
                 last_step: None,
@@ -252,7 +253,7 @@ impl Agent {
                 present: true,
                 health: RtcHealth::Healthy,
                 message: "Within a second of the system clock.".to_owned(),
-                offset: Some(0.1 + facts.noise.within(1e-3)),
+                offset: Some(0.1 + within(&mut facts.noise, 1e-3)),
                 drift_ppm: None,
                 read_age: Some(10.0),
                 writes: 1,
@@ -308,8 +309,8 @@ impl Facts {
             message: String::new(),
             reach: 0o377,
             stratum: 2,
-            offset: Some(offset + self.noise.within(40e-6)),
-            delay: Some(0.4e-3 + self.noise.within(0.1e-3)),
+            offset: Some(offset + within(&mut self.noise, 40e-6)),
+            delay: Some(0.4e-3 + within(&mut self.noise, 0.1e-3)),
             jitter: Some(30e-6),
             poll: 6,
             last_answer_age: Some(20.0),
@@ -341,16 +342,7 @@ async fn status(
     Json(agent.report()).into_response()
 }
 
-/// xorshift64: noise of measurements needs no better one.
-struct Noise(u64);
-
-impl Noise {
-    /// Somewhere between -`largest` and `largest`.
-    #[expect(clippy::cast_precision_loss, reason = "noise")]
-    fn within(&mut self, largest: f64) -> f64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 as f64 / u64::MAX as f64 * 2.0 - 1.0) * largest
-    }
+/// Noise of a measurement, between -`largest` and `largest`.
+fn within(noise: &mut Rng, largest: f64) -> f64 {
+    (noise.f64() * 2.0 - 1.0) * largest
 }

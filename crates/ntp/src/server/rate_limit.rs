@@ -185,7 +185,7 @@ fn nearer(from: i8, to: i8) -> i8 {
 pub(crate) struct RateTable {
     sets: Vec<RateSet>,
     used: usize,
-    random: u64,
+    random: fastrand::Rng,
 }
 
 #[cfg(test)]
@@ -193,19 +193,15 @@ impl RateTable {
     /// For about `addresses` addresses.
     pub(crate) fn new(addresses: usize, seed: u64) -> Self {
         let sets = addresses.div_ceil(RateSet::WAYS).next_power_of_two();
-        Self { sets: vec![RateSet::default(); sets], used: 0, random: seed | 1 }
+        Self { sets: vec![RateSet::default(); sets], used: 0, random: fastrand::Rng::with_seed(seed) }
     }
 
     pub(crate) fn judge(&mut self, address: std::net::IpAddr, now: Mono, limit: &RateLimit) -> RateVerdict {
         use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
-        // xorshift64 (Marsaglia 2003).
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(address.to_canonical());
         let set = hash as usize & (self.sets.len() - 1);
-        let judgement = self.sets[set].judge((hash >> 32) as u32, self.random, now, limit);
+        let judgement = self.sets[set].judge((hash >> 32) as u32, self.random.u64(..), now, limit);
         self.used += usize::from(judgement.fills);
         judgement.verdict
     }

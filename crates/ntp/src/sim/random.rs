@@ -1,5 +1,6 @@
 //! Random numbers from a seed, the same on every machine. Each stream is independent of how often another is asked, so
-//! two settings of one scenario see the same oscillator.
+//! two settings of one scenario see the same oscillator. No library, whose next release could draw other numbers: the
+//! tables in docs/benchmarks.md must come out the same until the engine changes.
 
 /// A stream of random numbers (xorshift64* of Vigna, 2016, seeded by splitmix64).
 #[derive(Clone, Debug)]

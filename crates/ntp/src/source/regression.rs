@@ -178,22 +178,22 @@ mod reference;
 
 #[cfg(test)]
 mod tests {
+    use fastrand::Rng;
+
     use super::*;
 
-    fn noise(seed: &mut u64) -> f64 {
-        *seed ^= *seed << 13;
-        *seed ^= *seed >> 7;
-        *seed ^= *seed << 17;
-        (*seed >> 11) as f64 / (1_u64 << 53) as f64 - 0.5
+    /// From -0.5 to 0.5.
+    fn noise(random: &mut Rng) -> f64 {
+        random.f64() - 0.5
     }
 
     fn line_with_noise(count: usize, bend_at: usize) -> Vec<Point> {
-        let mut seed = 42;
+        let mut random = Rng::with_seed(42);
         (0..count)
             .map(|i| {
                 let x = (i as f64 - (count - 1) as f64) * 16.0;
                 let bend = (bend_at as f64 - i as f64).max(0.0) * 16.0 * 20e-6;
-                Point { x, y: 3.0 + 1e-6 * x + bend + 1e-4 * noise(&mut seed), weight: 1.0 }
+                Point { x, y: 3.0 + 1e-6 * x + bend + 1e-4 * noise(&mut random), weight: 1.0 }
             })
             .collect()
     }
@@ -214,11 +214,11 @@ mod tests {
 
     #[test]
     fn a_frequency_that_changes_slowly_is_followed() {
-        let mut seed = 7;
+        let mut random = Rng::with_seed(7);
         let points: Vec<_> = (0..60)
             .map(|i| {
                 let x = (f64::from(i) - 59.0) * 16.0;
-                Point { x, y: 2e-9 * x * x + 1e-5 * noise(&mut seed), weight: 1.0 }
+                Point { x, y: 2e-9 * x * x + 1e-5 * noise(&mut random), weight: 1.0 }
             })
             .collect();
         let line = fit_newest(&points, 0).expect("60 points");

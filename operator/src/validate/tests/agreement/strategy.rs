@@ -1,25 +1,18 @@
 //! Random policies, made from the CRD's schema. Each field is present or absent. Numbers lie at, near and beyond their
 //! limits. Every value of an enum occurs. Texts are drawn from what such a field could hold, up to the largest length.
+use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
-/// SplitMix64 (Steele, Lea and Flood 2014): the same seed always makes the same policy.
-pub(super) struct Random(u64);
+/// The same seed always makes the same policy.
+pub(super) struct Random(Rng);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Self(Rng::with_seed(seed))
     }
 
     fn below(&mut self, most: usize) -> usize {
-        (self.word() % most as u64) as usize
+        self.0.usize(..most)
     }
 
     /// Returns true once in `most` calls on average.
