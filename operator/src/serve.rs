@@ -65,6 +65,7 @@ async fn text(State(metrics): State<Arc<Metrics>>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use timesync_http::ask;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
@@ -86,11 +87,10 @@ mod tests {
             held.push(stream);
         }
         for path in ["/healthz", "/readyz", "/metrics"] {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.starts_with("HTTP/1.0 200 OK"), "{path}: {answer}");
+            let stream = TcpStream::connect(address).await.unwrap().into_std().unwrap();
+            stream.set_nonblocking(false).unwrap();
+            let answer = tokio::task::spawn_blocking(move || ask(stream, None, None, path));
+            assert_eq!(answer.await.unwrap().unwrap().status, 200, "{path}");
         }
         let mut open = 0;
         for stream in &mut held {

@@ -200,7 +200,9 @@ fn refused(answer: &HttpResponse) -> RequestError {
     RequestError::Refused { status: answer.status, message: message.trim().chars().map(plain).collect() }
 }
 
-/// One exchange by HTTP/1.1.
+/// One exchange by HTTP/1.1. Only httparse is used, no HTTP client: a proof holds for one connection, which a client with
+/// a pool hides. The client of hyper needs a runtime. `ureq` would add five crates to the agent, to send one request without
+/// TLS to a server that always sends `Content-Length`.
 fn get<S: Read + Write>(
     stream: &mut BufReader<S>,
     target: &str,

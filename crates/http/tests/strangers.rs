@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     sync::{
@@ -16,7 +16,9 @@ use std::{
 
 use axum::{Extension, Router, routing::get};
 use contract::proof::{CHALLENGE_PATH, NONCE_HEADER, PROOF_HEADER};
-use timesync_http::{Caller, Client, Gate, Limits, Session, Token, TokenFile, ask, serve};
+use timesync_http::{
+    Caller, Client, Gate, Head, LARGEST_HEAD, Limits, Session, Token, TokenFile, ask, request, serve,
+};
 
 const LIMITS: Limits = Limits { connections: 64, per_address: 32, lifetime: Duration::from_secs(8) };
 
@@ -48,39 +50,38 @@ fn token() -> Token {
     Token::new(b"sesame").unwrap()
 }
 
-/// One request on a connection; status, proof and body of its answer.
-fn exchange(stream: &TcpStream, target: &str, header: (&str, &str)) -> (u16, String, Vec<u8>) {
-    let (mut writer, mut reader) = (stream, BufReader::new(stream));
-    write!(writer, "GET {target} HTTP/1.1\r\nHost: a\r\n{}: {}\r\n\r\n", header.0, header.1).unwrap();
-    let (mut status, mut length, mut proof) = (0, 0, String::new());
-    for line in reader.by_ref().lines() {
-        let line = line.unwrap();
-        match line.split_once(": ") {
-            Some((PROOF_HEADER, value)) => value.clone_into(&mut proof),
-            Some(("content-length", value)) => length = value.parse().unwrap(),
-            Some(_) => {}
-            None if line.is_empty() => break,
-            None => status = line.split(' ').nth(1).unwrap().parse().unwrap(),
+/// One request on a connection, with a header field that [`ask`] would not send; the answer's head and body.
+fn exchange(mut stream: &TcpStream, target: &str, header: (&str, &str)) -> (Head, Vec<u8>) {
+    stream.write_all(request(target, "a", Some(header)).as_bytes()).unwrap();
+    let (mut octets, mut buffer) = (Vec::new(), [0; LARGEST_HEAD]);
+    let (head, end) = loop {
+        let read = stream.read(&mut buffer).unwrap();
+        assert!(read > 0, "an answer, not {octets:?}");
+        octets.extend_from_slice(&buffer[..read]);
+        if let Some(whole) = Head::parse(&octets).unwrap() {
+            break whole;
         }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    (status, proof, body)
+    };
+    let mut body = octets.split_off(end);
+    let first = body.len();
+    body.resize(head.length, 0);
+    stream.read_exact(&mut body[first..]).unwrap();
+    (head, body)
 }
 
 /// The challenge on a connection.
 fn handshake(stream: &TcpStream) -> Session {
     let client = Client::new(Some("n1")).unwrap();
-    let (status, _, body) = exchange(stream, CHALLENGE_PATH, (NONCE_HEADER, &client.nonce()));
-    assert_eq!(status, 200);
+    let (head, body) = exchange(stream, CHALLENGE_PATH, (NONCE_HEADER, &client.nonce()));
+    assert_eq!(head.status, 200);
     client.accept(&body).unwrap()
 }
 
 /// A proven request.
 fn ask_on(stream: &TcpStream, session: &mut Session) -> String {
     let proof = session.request(&token(), "/who");
-    let (status, proof, body) = exchange(stream, "/who", (PROOF_HEADER, &proof));
-    session.check(&token(), "/who", status, &body, Some(proof.as_bytes())).unwrap();
+    let (head, body) = exchange(stream, "/who", (PROOF_HEADER, &proof));
+    session.check(&token(), "/who", head.status, &body, head.proof.as_deref()).unwrap();
     String::from_utf8(body).unwrap()
 }
 
@@ -142,7 +143,7 @@ fn a_connection_that_proves_nothing_ends() {
     // It keeps asking, so it is never idle.
     let header = ("x", "y");
     while begun.elapsed() < Duration::from_secs(7) {
-        assert_eq!(exchange(&stream, "/metrics", header).0, 200);
+        assert_eq!(exchange(&stream, "/metrics", header).0.status, 200);
         thread::sleep(Duration::from_millis(500));
     }
     wait_for("its end", 5, || closed(std::slice::from_ref(&stream)) == 1);
@@ -182,20 +183,20 @@ fn what_others_proved_proves_nothing() {
     let stream = connect(address);
     let mut session = handshake(&stream);
     let proof = session.request(&token(), "/who");
-    assert_eq!(exchange(&stream, "/who", (PROOF_HEADER, &proof)).0, 200);
+    assert_eq!(exchange(&stream, "/who", (PROOF_HEADER, &proof)).0.status, 200);
     // Again on this connection, which ends it; on another one; on one without a challenge; and none at all.
-    assert_eq!(exchange(&stream, "/who", (PROOF_HEADER, &proof)).0, 401);
+    assert_eq!(exchange(&stream, "/who", (PROOF_HEADER, &proof)).0.status, 401);
     wait_for("its end", 5, || closed(std::slice::from_ref(&stream)) == 1);
     let other = connect(address);
     handshake(&other);
-    assert_eq!(exchange(&other, "/who", (PROOF_HEADER, &proof)).0, 401);
-    assert_eq!(exchange(&connect(address), "/who", (PROOF_HEADER, &proof)).0, 401);
-    let (status, sign, body) = exchange(&connect(address), "/who", ("x", "y"));
-    assert!(status == 200 && sign.is_empty() && body.starts_with(b"Unproven("));
+    assert_eq!(exchange(&other, "/who", (PROOF_HEADER, &proof)).0.status, 401);
+    assert_eq!(exchange(&connect(address), "/who", (PROOF_HEADER, &proof)).0.status, 401);
+    let (head, body) = exchange(&connect(address), "/who", ("x", "y"));
+    assert!(head.status == 200 && head.proof.is_none() && body.starts_with(b"Unproven("));
     // Another target than the one that was proven.
     let stream = connect(address);
     let proof = handshake(&stream).request(&token(), "/who?after=1");
-    assert_eq!(exchange(&stream, "/who?after=2", (PROOF_HEADER, &proof)).0, 401);
+    assert_eq!(exchange(&stream, "/who?after=2", (PROOF_HEADER, &proof)).0.status, 401);
     let wrong = Token::new(b"sesam").unwrap();
     let error = ask(connect(address), Some(&wrong), Some("n1"), "/who").unwrap_err().to_string();
     assert_eq!(error, "it answers 401: the proof of the token is wrong");

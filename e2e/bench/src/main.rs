@@ -14,7 +14,7 @@ mod scale;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lab::{alone, liar};
+use lab::{agent_http, alone, liar};
 use xtask::interrupt;
 
 #[derive(Parser)]
@@ -48,6 +48,14 @@ enum Verb {
     /// Measures how late a server's transmit times are (started by the harness itself, in a namespace).
     #[command(hide = true)]
     Capture(load::capture::Options),
+    /// Prints what an agent on this host answers to HTTP (started by the harness itself, in a namespace).
+    #[command(hide = true)]
+    Get {
+        #[arg(long)]
+        port: u16,
+        #[arg(long)]
+        path: String,
+    },
     /// Prints what a server is asked (started by the harness itself, in a namespace).
     #[command(hide = true)]
     Record(load::capture::Options),
@@ -75,6 +83,10 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Load(options) => load::run(&options),
         Verb::ServeBare(options) => load::bare::serve(&options),
         Verb::Capture(options) => load::capture::run(&options),
+        Verb::Get { port, path } => {
+            print!("{}", agent_http::get(("127.0.0.1", port), None, &path)?.1);
+            Ok(())
+        }
         Verb::Record(options) => load::capture::record(&options),
     }
 }

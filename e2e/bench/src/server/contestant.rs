@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context;
 use lab::{
+    agent_http::series,
     daemon::{self, Daemon},
     upstream, wait,
 };
@@ -136,16 +137,9 @@ pub(crate) fn own(place: &str, urgency: &str, words: &str) -> anyhow::Result<Str
 
 /// The value of one of an agent's metrics.
 pub(crate) fn metric(lane: &Lane, agent: &Contestant, name: &str) -> anyhow::Result<f64> {
-    // The agent listens in its own namespace, so bash fetches.
-    let script = format!(
-        "exec 3<>/dev/tcp/127.0.0.1/{} && printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3",
-        http_port(agent.port)
-    );
-    let place = lane.at_server();
-    let mut words = place.split(' ').chain(["bash", "-c", script.as_str()]);
-    let text = process::run(Command::new(words.next().unwrap_or_default()).args(words))?;
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.and_then(|value| value.parse().ok()).with_context(|| format!("no {name} in {text}"))
+    let words = format!("get --port {} --path /metrics", http_port(agent.port));
+    let text = own(&lane.at_server(), "", &words)?;
+    series(&text, name)?.with_context(|| format!("no {name} in {text}"))
 }
 
 /// While it lives, half of the servers' processor goes to something else: the generator is hardly faster than a server

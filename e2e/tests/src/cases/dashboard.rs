@@ -1,20 +1,15 @@
 //! The Grafana dashboard against a real Prometheus: Debian's, scraping the agents and the operator; each query of each
 //! panel returns data.
-use std::{
-    collections::BTreeSet,
-    fs,
-    io::{Read, Write},
-    net::TcpStream,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, process::Command, time::Duration};
 
 use anyhow::{Context, ensure};
 use lab::{
+    agent_http,
     daemon::{self, Daemon},
     install, kubectl, pki, under_test, wait,
 };
 use serde_json::Value;
-use xtask::checkout;
+use xtask::{checkout, process};
 
 const PORT: u16 = 9390;
 
@@ -59,13 +54,18 @@ fn check_queries() -> anyhow::Result<()> {
     let mut queries = BTreeSet::new();
     collect(&serde_json::from_str(&text)?, &mut queries);
     ensure!(queries.len() >= 7, "the dashboard has only {} queries", queries.len());
+    wait::until("Prometheus", "1 s", Duration::from_secs(300), || {
+        daemon::expect_running("prometheus")?;
+        let ready = agent_http::get(("127.0.0.1", PORT), None, "/-/ready");
+        Ok(ready.is_ok_and(|(status, _)| status == 200).then_some(()))
+    })?;
     for query in &queries {
         // As Grafana fills them in, with every node chosen.
         let filled = query.replace("$node", ".*");
         ensure!(!filled.contains('$'), "a variable that this test does not know: {query}");
         wait::until(&format!("data for {query}"), "5 s", Duration::from_secs(90), || {
             daemon::expect_running("prometheus")?;
-            Ok(ask(&filled)?.filter(|series| *series > 0).map(|_| ()))
+            Ok((ask(&filled)? > 0).then_some(()))
         })?;
     }
     eprintln!("  {} queries have data", queries.len());
@@ -86,15 +86,11 @@ fn collect(value: &Value, queries: &mut BTreeSet<String>) {
     }
 }
 
-/// How many series a query returns; none while Prometheus is starting. A query that it refuses is an error.
-fn ask(query: &str) -> anyhow::Result<Option<usize>> {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", PORT)) else { return Ok(None) };
-    let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    write!(stream, "GET /api/v1/query?query={encoded} HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let Some((_, body)) = answer.split_once("\r\n\r\n") else { return Ok(None) };
-    let Ok(body) = serde_json::from_str::<Value>(body) else { return Ok(None) };
-    ensure!(body["status"] == "success", "Prometheus refuses {query}: {}", body["error"]);
-    Ok(body["data"]["result"].as_array().map(Vec::len))
+/// How many series a query returns. A query that Prometheus refuses is an error.
+fn ask(query: &str) -> anyhow::Result<usize> {
+    let server = format!("http://127.0.0.1:{PORT}");
+    let answer =
+        process::run(Command::new("promtool").args(["query", "instant", "--format=json", &server, query]))?;
+    let answer: Vec<Value> = serde_json::from_str(&answer).with_context(|| format!("{query}: {answer}"))?;
+    Ok(answer.len())
 }
