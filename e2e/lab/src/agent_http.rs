@@ -1,14 +1,13 @@
 //! Asks an agent itself, over its HTTP port: its report (with the token of the release) and its metrics. [`get`] and [`series`]
 //! do the same for the operator, which serves metrics and probes.
 use std::{
-    io::Write,
     net::{TcpStream, ToSocketAddrs},
-    process::{Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context, ensure};
 use contract::Report;
+use k8s_openapi::api::core::v1::Secret;
 use timesync_http::{Token, ask};
 
 use crate::{install::NAMESPACE, kubectl, readings};
@@ -22,9 +21,10 @@ pub struct Agent {
 impl Agent {
     /// Reads the token from the release's Secret.
     pub fn at(address: &str) -> anyhow::Result<Self> {
-        let encoded =
-            kubectl::sh(&format!("get secret timesync-token -n {NAMESPACE} -o jsonpath={{.data.token}}"))?;
-        let token = Token::new(&decoded(&encoded)?).context("the token is empty")?;
+        let secret: Secret =
+            serde_json::from_value(kubectl::get(&format!("secret timesync-token -n {NAMESPACE}"))?)?;
+        let token = secret.data.unwrap_or_default().remove("token").context("the Secret has no token")?;
+        let token = Token::new(&token.0).context("the token is empty")?;
         Ok(Self { address: address.to_owned(), token })
     }
 
@@ -73,15 +73,4 @@ pub fn get(address: impl ToSocketAddrs, token: Option<&Token>, path: &str) -> an
 pub fn series(text: &str, series: &str) -> anyhow::Result<Option<f64>> {
     let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     value.map(|value| value.trim().parse().context("a number")).transpose()
-}
-
-fn decoded(base64: &str) -> anyhow::Result<Vec<u8>> {
-    let mut child = Command::new("base64")
-        .arg("-d")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("base64")?;
-    child.stdin.take().context("stdin is piped")?.write_all(base64.as_bytes())?;
-    Ok(child.wait_with_output()?.stdout)
 }
