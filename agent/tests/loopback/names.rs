@@ -117,7 +117,7 @@ fn silent_addresses_hold_up_neither_the_exchange_nor_the_server_that_it_names() 
         dns.knows("ke.test", &["2001:db8:1::11", "2001:db8:1::12", "2001:db8:1::13", "127.0.0.1"]);
         dns.knows("time.test", &["2001:db8:1::21", "2001:db8:1::22", "127.0.0.1"]);
         let authority = Authority::new(&folder, "authority");
-        let certificate = authority.certificate("DNS:ke.test", VALID);
+        let certificate = authority.certificate("ke.test", VALID);
         let port = free_udp_port();
         let lines = format!(
             "ntsservercert {}\nntsserverkey {}\nntsport {port}\nntsntpserver time.test\n",

@@ -55,7 +55,7 @@ impl Served {
         shared: bool,
         (port, exchange_port): (u16, u16),
     ) -> Self {
-        put(folder, &authority.certificate("DNS:localhost", VALID));
+        put(folder, &authority.certificate("localhost", VALID));
         let cookie_keys = if shared { "cookieKeys = \"cookies\"\n" } else { "" };
         let text = format!(
             "[agent]\nstateDirectory = \"STATE\"\nhttpAddress = \"HTTP\"\nkeysDirectory = \"{}\"\n\
@@ -457,7 +457,7 @@ fn what_is_amiss_is_told_and_plain_time_goes_on() {
 
     // A certificate of another authority, as it is renewed: certificate first, and its key a moment later.
     let another = Authority::new(&folder, "another");
-    let certificate = another.certificate("DNS:localhost", VALID);
+    let certificate = another.certificate("localhost", VALID);
     let chain = keys(&folder).join("server.pem");
     fs::copy(&certificate.chain, &chain).unwrap();
     served.trouble("NtsCertificate: certificate and private key: ");

@@ -204,9 +204,9 @@ struct NtsServer {
 }
 
 impl NtsServer {
-    fn start(folder: &Folder, subjects: &str, dates: (&str, &str)) -> Self {
+    fn start(folder: &Folder, subject: &str, years: (i32, i32)) -> Self {
         let authority = Authority::new(folder, "authority");
-        let certificate = authority.certificate(subjects, dates);
+        let certificate = authority.certificate(subject, years);
         let exchange_port = free_udp_port();
         let lines = format!(
             "ntsservercert {}\nntsserverkey {}\nntsport {exchange_port}\nntsntpserver 127.0.0.2\n",
@@ -241,7 +241,7 @@ fn fields(datagram: &[u8], kind: u16) -> Vec<Vec<u8>> {
 #[test]
 fn chronyd_and_we_agree_on_nts() {
     let folder = Folder::new();
-    let server = NtsServer::start(&folder, "DNS:localhost", VALID);
+    let server = NtsServer::start(&folder, "localhost", VALID);
     let agent = Agent::start(&folder, &file(&folder, &[server.upstream(&folder, "localhost")]));
     wait_good(&agent, "a");
     assert_eq!(source(&agent.report(), "a").address.as_deref(), Some("127.0.0.2"));
@@ -267,7 +267,7 @@ fn chronyd_and_we_agree_on_nts() {
 #[test]
 fn used_up_cookies_and_lost_keys_lead_to_another_exchange() {
     let folder = Folder::new();
-    let mut server = NtsServer::start(&folder, "DNS:localhost", VALID);
+    let mut server = NtsServer::start(&folder, "localhost", VALID);
     let agent = Agent::start(&folder, &file(&folder, &[server.upstream(&folder, "localhost")]));
     wait_good(&agent, "a");
     let exchanges = || {
@@ -305,16 +305,16 @@ fn a_failed_key_exchange_says_why() {
         assert_eq!(source(&agent.report(), "a").state, SourceState::Unusable);
         assert!(nts.relay.seen().is_empty(), "nothing is sent without keys");
     };
-    check("DNS:ntp.example", VALID, "the certificate is for another name");
-    check("IP:127.0.0.1", VALID, "the certificate is for another name");
-    check("DNS:localhost", EXPIRED, "the certificate has expired");
-    check("DNS:localhost", TO_COME, "the certificate is not valid yet");
+    check("ntp.example", VALID, "the certificate is for another name");
+    check("127.0.0.1", VALID, "the certificate is for another name");
+    check("localhost", EXPIRED, "the certificate has expired");
+    check("localhost", TO_COME, "the certificate is not valid yet");
 }
 
 #[test]
 fn who_is_not_trusted_not_there_or_not_nts_is_told_apart() {
     let folder = Folder::new();
-    let nts = NtsServer::start(&folder, "DNS:localhost", VALID);
+    let nts = NtsServer::start(&folder, "localhost", VALID);
     let stranger = Authority::new(&folder, "stranger");
     // A UDP port each, of which none is ever asked: one server may stand there once only.
     let at = |name: &str, ca: &str, port| {
@@ -342,7 +342,7 @@ fn who_is_not_trusted_not_there_or_not_nts_is_told_apart() {
 #[test]
 fn a_clock_that_is_known_to_be_wrong_does_not_judge_a_certificates_dates() {
     let folder = Folder::new();
-    let nts = NtsServer::start(&folder, "DNS:localhost", EXPIRED);
+    let nts = NtsServer::start(&folder, "localhost", EXPIRED);
     let state = folder.path().join("state");
     fs::create_dir(&state).unwrap();
     // In 2100 it was right the last time, so it is wrong now.
@@ -358,7 +358,7 @@ fn a_clock_that_is_known_to_be_wrong_does_not_judge_a_certificates_dates() {
 
     // Another name is another name at any time.
     let folder = Folder::new();
-    let nts = NtsServer::start(&folder, "DNS:ntp.example", EXPIRED);
+    let nts = NtsServer::start(&folder, "ntp.example", EXPIRED);
     fs::create_dir(folder.path().join("state")).unwrap();
     fs::write(folder.path().join("state/time"), "4102444800000000000\n").unwrap();
     let agent = Agent::start(&folder, &file(&folder, &[nts.upstream(&folder, "localhost")]));

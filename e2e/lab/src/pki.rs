@@ -1,13 +1,18 @@
 //! Certificates of a cluster, dated 1970 to 2099, so that nodes with wrong clocks can join; and one of the API server
-//! that is valid from now, as in any real cluster, for nodes that shall not. Made by openssl.
+//! that is valid from now, as in any real cluster, for nodes that shall not.
 use std::{
-    fs,
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    process::Command,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
+};
 use serde_json::{Value, json};
-use xtask::{checkout, process};
+use xtask::checkout;
 
 use crate::{control_plane, network, vm};
 
@@ -24,70 +29,74 @@ pub fn folder() -> PathBuf {
 
 /// Makes the authority and every certificate.
 pub fn make() -> anyhow::Result<()> {
-    let pki = folder();
-    fs::create_dir_all(&pki)?;
-    let here = pki.display();
-    fs::write(
-        pki.join("ca.cnf"),
-        format!(
-            "[ca]\ndefault_ca=d\n[d]\nnew_certs_dir={here}\ndatabase={here}/index.txt\nserial={here}/serial\n\
-             default_md=sha256\npolicy=p\nunique_subject=no\n[p]\ncommonName=supplied\norganizationName=optional\n"
-        ),
-    )?;
-    fs::write(pki.join("index.txt"), "")?;
-    fs::write(pki.join("serial"), "01")?;
-    request("ca", "/CN=timesync-e2e")?;
-    sign("ca", "basicConstraints=critical,CA:TRUE", "-selfsign", ALWAYS)?;
-    let names = format!(
-        "subjectAltName=IP:127.0.0.1,IP:10.96.0.1,IP:{},IP:{},DNS:kubernetes.default.svc,DNS:localhost",
+    fs::create_dir_all(folder())?;
+    let (mut own, key) = (parameters("timesync-e2e", [])?, KeyPair::generate()?);
+    own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    write("ca.key", &key.serialize_pem())?;
+    let authority = CertifiedIssuer::self_signed(own, key)?;
+    write("ca.crt", &authority.pem())?;
+    let names = [
+        "127.0.0.1",
+        "10.96.0.1",
         network::HOST,
-        control_plane::LOOPBACK
-    );
-    certificate("apiserver", "/CN=kube-apiserver", &names)?;
-    request("valid-from-now", "/CN=kube-apiserver")?;
-    // Without a start date openssl writes the time it is.
-    sign("valid-from-now", &format!("subjectAltName=DNS:{VALID_FROM_NOW}"), "-cert ca.crt", "-days 365")?;
-    let leaf = "basicConstraints=CA:FALSE";
-    certificate("admin", "/O=system:masters/CN=admin", leaf)?;
-    certificate("controller-manager", "/CN=system:kube-controller-manager", leaf)?;
-    certificate("scheduler", "/CN=system:kube-scheduler", leaf)?;
-    certificate("proxy", "/CN=system:kube-proxy", leaf)?;
-    certificate("kubelet-client", "/O=system:masters/CN=apiserver-kubelet-client", leaf)?;
+        control_plane::LOOPBACK,
+        "kubernetes.default.svc",
+        "localhost",
+    ];
+    sign("apiserver", parameters("kube-apiserver", names.map(str::to_owned))?, &authority)?;
+    let mut from_now = parameters("kube-apiserver", [VALID_FROM_NOW.to_owned()])?;
+    from_now.not_before = date_time_ymd(1970, 1, 1) + SystemTime::now().duration_since(UNIX_EPOCH)?;
+    from_now.not_after = from_now.not_before + YEAR;
+    sign("valid-from-now", from_now, &authority)?;
+    sign("admin", client("admin", Some("system:masters"))?, &authority)?;
+    sign("controller-manager", client("system:kube-controller-manager", None)?, &authority)?;
+    sign("scheduler", client("system:kube-scheduler", None)?, &authority)?;
+    sign("proxy", client("system:kube-proxy", None)?, &authority)?;
+    let kubelet_client = client("apiserver-kubelet-client", Some("system:masters"))?;
+    sign("kubelet-client", kubelet_client, &authority)?;
     // For the time servers of the nodes.
-    let servers = vm::VMS.map(|vm| format!("IP:{}", vm.address())).join(",");
-    certificate("ntp", "/CN=ntp", &format!("subjectAltName={servers}"))?;
+    sign("ntp", parameters("ntp", vm::VMS.map(|vm| vm.address()))?, &authority)?;
     for node in NODES {
-        certificate(node, &format!("/O=system:nodes/CN=system:node:{node}"), leaf)?;
+        sign(node, client(&format!("system:node:{node}"), Some("system:nodes"))?, &authority)?;
     }
-    openssl("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out sa.key")?;
-    openssl("pkey -in sa.key -pubout -out sa.pub")
+    let accounts = KeyPair::generate()?;
+    write("sa.key", &accounts.serialize_pem())?;
+    write("sa.pub", &accounts.public_key_pem())
 }
 
-fn certificate(name: &str, subject: &str, extension: &str) -> anyhow::Result<()> {
-    request(name, subject)?;
-    sign(name, extension, "-cert ca.crt", ALWAYS)
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+/// Of a user, and of the group to which Kubernetes counts the user.
+fn client(name: &str, group: Option<&str>) -> anyhow::Result<CertificateParams> {
+    let mut parameters = parameters(name, [])?;
+    if let Some(group) = group {
+        parameters.distinguished_name.push(DnType::OrganizationName, group);
+    }
+    parameters.is_ca = IsCa::ExplicitNoCa;
+    Ok(parameters)
 }
 
-fn request(name: &str, subject: &str) -> anyhow::Result<()> {
-    openssl(&format!(
-        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr -subj {subject}"
-    ))
+/// For these host names and addresses, if it is a server's. Valid whatever a node's clock says.
+fn parameters(name: &str, hosts: impl Into<Vec<String>>) -> anyhow::Result<CertificateParams> {
+    let mut parameters = CertificateParams::new(hosts)?;
+    parameters.distinguished_name.push(DnType::CommonName, name);
+    parameters.not_before = date_time_ymd(1970, 1, 1);
+    parameters.not_after = date_time_ymd(2099, 12, 31);
+    Ok(parameters)
 }
 
-/// Valid whatever a node's clock says.
-const ALWAYS: &str = "-startdate 19700101000000Z -enddate 20991231235959Z";
-
-fn sign(name: &str, extension: &str, by: &str, valid: &str) -> anyhow::Result<()> {
-    fs::write(folder().join(format!("{name}.ext")), extension)?;
-    openssl(&format!(
-        "ca -batch -config ca.cnf {by} -keyfile ca.key -in {name}.csr -out {name}.crt {valid} -notext \
-         -extfile {name}.ext"
-    ))
+fn sign(name: &str, parameters: CertificateParams, authority: &Issuer<'_, KeyPair>) -> anyhow::Result<()> {
+    let key = KeyPair::generate()?;
+    write(&format!("{name}.crt"), &parameters.signed_by(&key, authority)?.pem())?;
+    write(&format!("{name}.key"), &key.serialize_pem())
 }
 
-fn openssl(words: &str) -> anyhow::Result<()> {
-    process::run(Command::new("openssl").args(words.split_whitespace()).current_dir(folder()))?;
-    Ok(())
+/// Writes a file; no other user can read a key.
+fn write(file: &str, text: &str) -> anyhow::Result<()> {
+    let mode = if file.ends_with(".key") { 0o600 } else { 0o644 };
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(mode).open(folder().join(file))?;
+    Ok(file.write_all(text.as_bytes())?)
 }
 
 /// A kubeconfig whose certificates lie in `folder` as seen by its reader.

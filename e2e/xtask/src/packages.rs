@@ -27,7 +27,6 @@ const NEEDED: &[(&str, &str)] = &[
     ("nftables", "nft"),
     ("ntpsec-ntpdig", "ntpdig"),
     ("ntpstat", "ntpstat"),
-    ("openssl", "openssl"),
     ("procps", "sysctl"),
     ("prometheus", "prometheus"),
     ("python3-ntp", "/usr/lib/python3/dist-packages/ntp"),
