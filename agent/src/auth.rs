@@ -112,10 +112,10 @@ impl Authenticator {
             }),
             Expected::Seal(id) => {
                 let session = self.sessions.get_mut(source);
-                let opened = session.map_or(Err(nts::Refusal::OtherRequest), |s| s.open(datagram, id));
+                let opened = session.map_or(Err(nts::NtsError::OtherRequest), |s| s.open(datagram, id));
                 opened.map_err(|refusal| AuthFailure {
                     why: format!("Its answers fail authentication (NTS): {refusal}."),
-                    lost: (refusal == nts::Refusal::CookieUnknown).then_some(*source),
+                    lost: (refusal == nts::NtsError::CookieUnknown).then_some(*source),
                 })
             }
         }

@@ -63,7 +63,7 @@ impl Session {
     }
 
     /// Opens the reply to the request with this id, and keeps its cookies.
-    pub(super) fn open(&mut self, datagram: &[u8], id: &UniqueId) -> Result<(), nts::Refusal> {
+    pub(super) fn open(&mut self, datagram: &[u8], id: &UniqueId) -> Result<(), nts::NtsError> {
         let cookies = nts::open(datagram, id, &self.server_to_client)?;
         self.cookies.extend(cookies);
         // A server may give more than were asked for. The oldest are dropped, since the server forgets their keys
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(session.cookies.len(), 8);
         session.open(&reply(&request, 6), &id).unwrap();
         assert_eq!(session.cookies.len(), 8);
-        assert_eq!(session.open(&reply(&request, 1), &[0; 32]), Err(nts::Refusal::OtherRequest));
+        assert_eq!(session.open(&reply(&request, 1), &[0; 32]), Err(nts::NtsError::OtherRequest));
     }
 
     #[test]

@@ -131,8 +131,8 @@ pub(super) fn described(transition: &ntp::Transition) -> (TransitionKind, String
         ),
         ntp::Transition::CorrectionRefused { offset, why } => {
             let why = match why {
-                ntp::Refusal::MaxChange => "beyond clock.maxChange",
-                ntp::Refusal::TooSoon => "the second step after a pause within ten minutes",
+                ntp::CorrectionRefusal::MaxChange => "beyond clock.maxChange",
+                ntp::CorrectionRefusal::TooSoon => "the second step after a pause within ten minutes",
             };
             let offset = approximately(*offset);
             let message = format!("The clock is off by {offset}: {why}, not corrected");
@@ -262,7 +262,7 @@ mod tests {
             "The clock is off by -1170.000s all at once, as after a pause or a migration of the node",
         );
         check(
-            ntp::Transition::CorrectionRefused { offset: -60.0, why: ntp::Refusal::TooSoon },
+            ntp::Transition::CorrectionRefused { offset: -60.0, why: ntp::CorrectionRefusal::TooSoon },
             TransitionKind::CorrectionRefused,
             "The clock is off by -60.000s: the second step after a pause within ten minutes, not corrected",
         );

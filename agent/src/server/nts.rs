@@ -1,7 +1,7 @@
 //! Network Time Security in the server's threads: an answer to be sealed in; the datagram, sent and counted, out. The
 //! key server provides the keys. Random octets are drawn here.
 use ntp::{
-    Answer, DropReason, Wall,
+    DropReason, UnstampedReply, Wall,
     key_exchange::KEY_LEN,
     nts::{
         Nonce,
@@ -117,7 +117,7 @@ impl SealedReplies {
         &mut self,
         (Port { socket, in_flight, address: _ }, loop_detector): (&Port, &LoopDetector),
         (came, datagram): (Received, &[u8]),
-        answer: Answer,
+        answer: UnstampedReply,
         keys: &CookieKeys,
         counters: &WorkerCounters,
     ) {

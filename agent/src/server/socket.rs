@@ -7,7 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use ntp::{Answer, DropReason, Mono, NtpTimestamp, OwnPorts, Request, Served, Serving, Verdict, Wall};
+use ntp::{
+    DropReason, Mono, NtpTimestamp, OwnPorts, Request, Served, Serving, UnstampedReply, Verdict, Wall,
+};
 use sys::{
     clock,
     udp::{self, Received, UdpSocket},
@@ -135,7 +137,11 @@ pub(super) fn send_traced(
 }
 
 /// The answer with a MAC by the key that the request's MAC names, if the server has that key.
-pub(super) fn signed(answer: Answer, datagram: &[u8], keys: &ServedKeys) -> Result<Vec<u8>, DropReason> {
+pub(super) fn signed(
+    answer: UnstampedReply,
+    datagram: &[u8],
+    keys: &ServedKeys,
+) -> Result<Vec<u8>, DropReason> {
     answer.signed_at(|| Wall(clock::realtime_ns()), datagram, |number| keys.find(number))
 }
 

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use ntp::{Answer, DropReason, Mono, Request, Serving, Verdict, Wall, packet::HEADER_LEN};
+use ntp::{DropReason, Mono, Request, Serving, UnstampedReply, Verdict, Wall, packet::HEADER_LEN};
 use sys::{
     clock,
     poll::{WaitSet, Waker, Wakes},
@@ -211,7 +211,7 @@ struct Replies {
 #[derive(Clone, Copy)]
 enum Reply {
     /// Its transmit timestamp is not set yet.
-    Answer(Answer),
+    Answer(UnstampedReply),
     Kiss([u8; HEADER_LEN]),
 }
 

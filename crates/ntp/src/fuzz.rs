@@ -138,7 +138,7 @@ fn replies() {
         for previous in [None, Some(previous)] {
             let exchange =
                 Exchange { cookie: COOKIE, sent: NOW, received: NOW + 0.004, local: None, previous };
-            if let Ok(reply::Answer::Time(Some(sample), ..)) =
+            if let Ok(reply::Reply::Time(Some(sample), ..)) =
                 reply::judge(octets, &exchange, &Identity::default())
             {
                 assert!(sample.offset.is_finite() && sample.root_distance().is_finite(), "{sample:?}");

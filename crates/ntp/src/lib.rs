@@ -38,7 +38,7 @@ pub use interface::{
     samples::{Clocks, Samples, SavedSample, SourceSamples, Stale},
     snapshot::{Heard, Reason, SampleSnapshot, Snapshot, SourceDetail, SourceSnapshot, SourceState},
     state::{BootState, Drift},
-    transition::{Foreign, Pause, Refusal, StepReason, Transition},
+    transition::{CorrectionRefusal, Foreign, Pause, StepReason, Transition},
 };
 pub use measure::floor::Floor;
 pub use server::{
@@ -48,7 +48,7 @@ pub use server::{
     drop_reason::DropReason,
     rate_limit::{Judgement, RateLimit, RateSet, RateVerdict},
     reflection::Reflections,
-    response::{Answer, Decision, Memory, Request, Serving, Verdict, respond},
+    response::{Decision, Memory, Request, Serving, UnstampedReply, Verdict, respond},
     restrict::{Cidr, CidrError, RestrictEntry, RestrictFlags, RestrictTable},
     served::Served,
 };
@@ -66,6 +66,6 @@ pub use wire::{
 pub mod nts {
     pub use crate::{
         server::nts as server,
-        wire::nts::{Aead, COOKIES, LONGEST_COOKIE, Nonce, Refusal, UniqueId, cookie, open, request},
+        wire::nts::{Aead, COOKIES, LONGEST_COOKIE, Nonce, NtsError, UniqueId, cookie, open, request},
     };
 }

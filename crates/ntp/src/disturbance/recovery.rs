@@ -4,7 +4,7 @@
 //!
 //! This is a state machine: events, estimates and the time go in; outcomes come out. The engine carries them out.
 use crate::{
-    Config, Mode, Mono, Now, OnExternalStep, Pause, Refusal, StepReason,
+    Config, CorrectionRefusal, Mode, Mono, Now, OnExternalStep, Pause, StepReason,
     clock::slew::Clock,
     disturbance::{
         doubt::{Doubt, Finding, Witness},
@@ -21,7 +21,7 @@ pub(crate) struct Recovery {
     clocks: ClockComparison,
     phase: Phase,
     /// Why the last correction was refused; `None` if it was not.
-    refused: Option<Refusal>,
+    refused: Option<CorrectionRefusal>,
     /// When all sources were last asked early because of a doubt.
     asked: Option<Mono>,
     /// When the clock was last stepped after a pause.
@@ -201,7 +201,7 @@ impl Recovery {
     }
 
     /// The discipline refused a correction.
-    pub(crate) fn refuse(&mut self, why: Refusal) {
+    pub(crate) fn refuse(&mut self, why: CorrectionRefusal) {
         self.refused = Some(why);
     }
 
@@ -272,7 +272,7 @@ impl Recovery {
     }
 
     /// Why the last correction was refused.
-    pub(crate) fn refused(&self) -> Option<Refusal> {
+    pub(crate) fn refused(&self) -> Option<CorrectionRefusal> {
         self.refused
     }
 
@@ -382,8 +382,8 @@ mod tests {
         let mut recovery = moved();
         // The sources want neither the time before the jump nor a small correction.
         let (verdict, _) = recovery.decide(-9000.0, &restore, at(5.0).mono);
-        assert_eq!(verdict, Verdict::Refuse(Refusal::MaxChange));
-        assert_eq!(recovery.refused(), Some(Refusal::MaxChange));
+        assert_eq!(verdict, Verdict::Refuse(CorrectionRefusal::MaxChange));
+        assert_eq!(recovery.refused(), Some(CorrectionRefusal::MaxChange));
         assert!(!recovery.unanswered(&restore, at(60.0).mono), "the sources have answered");
         recovery.time_lost();
         assert_eq!(recovery.refused(), None);

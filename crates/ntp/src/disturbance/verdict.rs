@@ -1,6 +1,6 @@
 //! One disturbance, and what is done about an offset that is measured after it. Steps outside the start phase are decided
 //! here and nowhere else.
-use crate::{Config, Mono, OnExternalStep, Refusal, StepReason, measure::discipline::Reference};
+use crate::{Config, CorrectionRefusal, Mono, OnExternalStep, StepReason, measure::discipline::Reference};
 
 /// What happened to the clock.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +46,7 @@ pub(crate) enum Verdict {
     Step(StepReason),
     /// Take back what was moved, and no more: the sources want something else, and too much.
     TakeBack,
-    Refuse(Refusal),
+    Refuse(CorrectionRefusal),
 }
 
 /// An offset that cannot be slewed away in this time, seconds, is stepped.
@@ -77,14 +77,16 @@ impl Disturbance {
                 } else if rest.abs() < whole.abs() {
                     Verdict::TakeBack
                 } else {
-                    Verdict::Refuse(Refusal::MaxChange)
+                    Verdict::Refuse(CorrectionRefusal::MaxChange)
                 }
             }
             (OnExternalStep::Restore, None) if slewable && (soon || self.halt != Some(Halt::Asleep)) => {
                 Verdict::Usual
             }
-            (OnExternalStep::Restore, None) if !within(whole) => Verdict::Refuse(Refusal::MaxChange),
-            (OnExternalStep::Restore, None) if soon => Verdict::Refuse(Refusal::TooSoon),
+            (OnExternalStep::Restore, None) if !within(whole) => {
+                Verdict::Refuse(CorrectionRefusal::MaxChange)
+            }
+            (OnExternalStep::Restore, None) if soon => Verdict::Refuse(CorrectionRefusal::TooSoon),
             (OnExternalStep::Restore, None) => Verdict::Step(StepReason::Resume),
         }
     }

@@ -1,6 +1,6 @@
 //! The status of the clock: synchronised or not, and why. Announces changes of it, and makes the snapshot.
 use crate::{
-    Action, Leap, Mode, Now, Reason, Refusal, Snapshot, SourceId, SourceSnapshot, Transition,
+    Action, CorrectionRefusal, Leap, Mode, Now, Reason, Snapshot, SourceId, SourceSnapshot, Transition,
     engine::{Engine, kernel::KernelStatus},
     measure::{local::LOCAL_CLOCK, select::Ballot},
     source::{association::Association, reply::Identity},
@@ -125,8 +125,8 @@ impl Engine {
             return (false, Reason::NoUpstreams);
         }
         match self.recovery.refused() {
-            Some(Refusal::MaxChange) => return (false, Reason::MaxChange),
-            Some(Refusal::TooSoon) => return (false, Reason::ResumeRefused),
+            Some(CorrectionRefusal::MaxChange) => return (false, Reason::MaxChange),
+            Some(CorrectionRefusal::TooSoon) => return (false, Reason::ResumeRefused),
             None if self.recovery.left_alone() => return (false, Reason::ExternalStep),
             None => {}
         }

@@ -33,7 +33,7 @@ pub enum Transition {
         /// This clock minus true time, seconds.
         offset: f64,
         /// What is wrong with it.
-        why: Refusal,
+        why: CorrectionRefusal,
     },
     /// The system clock jumped: another program moved it.
     ExternalStep {
@@ -65,7 +65,7 @@ pub enum StepReason {
 
 /// Why a correction was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum CorrectionRefusal {
     /// It is beyond `max_change`.
     MaxChange,
     /// It would be the second after a pause within ten minutes, which may be an attack.

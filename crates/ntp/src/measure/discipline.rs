@@ -1,8 +1,8 @@
 //! What is to be done about an estimate: refuse, step, slew or only watch. Frequency and offset are corrected
 //! independently: the frequency by as much as the measurement is better than what is known, the offset as a whole.
 use crate::{
-    BootState, Config, Drift, Mode, Mono, Refusal, SourceId, StepReason, Wall, measure::combine::Estimated,
-    source::filter::PRECISION,
+    BootState, Config, CorrectionRefusal, Drift, Mode, Mono, SourceId, StepReason, Wall,
+    measure::combine::Estimated, source::filter::PRECISION,
 };
 
 /// What is known of our own clock, and when it was last set right.
@@ -62,7 +62,7 @@ pub(crate) enum Decision {
     /// Nothing: we only observe.
     Watch,
     /// Nothing: it would be too much.
-    Refuse(Refusal),
+    Refuse(CorrectionRefusal),
     /// Step by what the estimate and the pending slew say together.
     Step(StepReason),
     /// Step by what somebody moved the clock by, and no more.
@@ -148,7 +148,7 @@ impl Discipline {
         // What is not a number is not within any limit.
         let within = whole.abs() <= config.max_change;
         if self.boot.synchronized && !within {
-            return Decision::Refuse(Refusal::MaxChange);
+            return Decision::Refuse(CorrectionRefusal::MaxChange);
         }
         if self.steps(whole, local, config) {
             return Decision::Step(StepReason::Start);

@@ -101,7 +101,7 @@ const MORE: u8 = 0x20;
 
 /// Why a query is answered with an error (RFC 9327 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
+enum QueryError {
     /// Nothing is changed by a query.
     Permission = 1,
     Format = 2,
@@ -126,9 +126,9 @@ pub fn answer(datagram: &[u8], afar: bool, view: &ControlView<'_>) -> Vec<Vec<u8
             reply[4..6].copy_from_slice(&status.to_be_bytes());
             fragments(&reply, &data)
         }
-        Err(refusal) => {
+        Err(error) => {
             reply[1] |= ERROR;
-            reply[4..6].copy_from_slice(&[refusal as u8, 0]);
+            reply[4..6].copy_from_slice(&[error as u8, 0]);
             fragments(&reply, &[])
         }
     }
@@ -140,15 +140,15 @@ fn tell(
     rest: &[u8],
     room: usize,
     view: &ControlView<'_>,
-) -> Result<(u16, Vec<u8>), Refusal> {
+) -> Result<(u16, Vec<u8>), QueryError> {
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     let (opcode, association, count) = (header[1] & OPCODE, word(6), usize::from(word(10)));
     // What follows the data is not looked at: padding, a MAC, or the rest of ntpstat's fixed 576 octets.
-    let asked = rest.get(..count).filter(|_| count <= LARGEST_DATA).ok_or(Refusal::Format)?;
+    let asked = rest.get(..count).filter(|_| count <= LARGEST_DATA).ok_or(QueryError::Format)?;
     match opcode {
         0..=2 => {}
-        3 | 8 | 9 | 11 => return Err(Refusal::Permission),
-        _ => return Err(Refusal::Opcode),
+        3 | 8 | 9 | 11 => return Err(QueryError::Permission),
+        _ => return Err(QueryError::Opcode),
     }
     if association == 0 {
         let data = match opcode {
@@ -159,7 +159,7 @@ fn tell(
         return Ok((status::of_system(view), data));
     }
     let source = sources(view).find(|source| view.ids.of(source.id) == association);
-    let source = source.ok_or(Refusal::Association)?;
+    let source = source.ok_or(QueryError::Association)?;
     let data = match opcode {
         0 => Vec::new(),
         _ => read(asked, room, peer::DEFAULT, |name| peer::value(view, source, name))?,
@@ -183,7 +183,7 @@ fn read(
     room: usize,
     default: &[&str],
     value: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<Vec<u8>, QueryError> {
     let mut text = text::Text::new(room);
     // Some clients end their data with a zero.
     let names = asked.split(|octet| matches!(octet, b',' | 0)).map(<[u8]>::trim_ascii);
@@ -197,8 +197,8 @@ fn read(
         return Ok(text.finish());
     }
     for name in names {
-        let name = str::from_utf8(name).map_err(|_| Refusal::Variable)?;
-        text.add(name, &value(name).ok_or(Refusal::Variable)?);
+        let name = str::from_utf8(name).map_err(|_| QueryError::Variable)?;
+        text.add(name, &value(name).ok_or(QueryError::Variable)?);
     }
     Ok(text.finish())
 }

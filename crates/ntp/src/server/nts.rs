@@ -4,7 +4,7 @@
 //!
 //! Whether the request is to be answered at all was decided before, by [`respond`](crate::respond).
 use crate::{
-    Answer, DropReason, Wall,
+    DropReason, UnstampedReply, Wall,
     wire::{
         extension::{self, Field},
         key_exchange::KEY_LEN,
@@ -44,7 +44,7 @@ pub enum Outcome {
 
 /// A reply that lacks its transmit time, and with it its seal.
 pub struct Sealed {
-    answer: Answer,
+    answer: UnstampedReply,
     /// Room for the header, and the client's unique identifier.
     datagram: Vec<u8>,
     /// Fields that are to be encrypted: cookies.
@@ -71,7 +71,7 @@ impl Sealed {
 }
 
 /// The reply to `datagram`, whose header is answered by `answer`, which `kiss` would be instead.
-pub fn reply<R: Keyring>(datagram: &[u8], answer: Answer, ring: &mut R) -> Outcome {
+pub fn reply<R: Keyring>(datagram: &[u8], answer: UnstampedReply, ring: &mut R) -> Outcome {
     let asked = match read(datagram) {
         Ok(asked) => asked,
         Err(reason) => return Outcome::Drop(reason),
@@ -153,7 +153,7 @@ fn open<R: Keyring>(datagram: &[u8], asked: &Asked<'_>, ring: &R) -> Option<Sess
 }
 
 /// Header and unique identifier: both were in the request, so this is shorter.
-fn kiss(asked: &Asked<'_>, answer: Answer) -> Vec<u8> {
+fn kiss(asked: &Asked<'_>, answer: UnstampedReply) -> Vec<u8> {
     let mut kiss = answer.kiss(*b"NTSN").to_vec();
     put_id(&mut kiss, asked);
     kiss
@@ -175,7 +175,7 @@ mod tests {
         respond,
         server::{rate_limit::RateTable, response::Request},
         wire::{
-            nts::{self, Refusal, UniqueId},
+            nts::{self, NtsError, UniqueId},
             packet::{self, Header},
         },
     };
@@ -272,7 +272,7 @@ mod tests {
         }
     }
 
-    fn opened(octets: &[u8]) -> Result<Vec<Vec<u8>>, Refusal> {
+    fn opened(octets: &[u8]) -> Result<Vec<Vec<u8>>, NtsError> {
         nts::open(octets, &ID, &Toy(keys().server_to_client))
     }
 
@@ -299,7 +299,7 @@ mod tests {
         let request = asked(3);
         let octets = sent(done(&request, &mut Ring::of(&[2]))).unwrap();
         assert_eq!(octets.len(), 48 + 36);
-        assert_eq!(opened(&octets), Err(Refusal::CookieUnknown));
+        assert_eq!(opened(&octets), Err(NtsError::CookieUnknown));
         let Header { leap, stratum, origin, receive, transmit, reference_time, version, mode, .. } =
             packet::decode(&octets).unwrap();
         assert_eq!((leap, stratum, origin, version, mode), (crate::Leap::Unknown, 0, SENT, 4, 4));

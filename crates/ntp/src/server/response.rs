@@ -48,11 +48,11 @@ pub struct Decision {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
     /// Send this, stamped.
-    Answer(Answer),
+    Answer(UnstampedReply),
     /// Send this, stamped and sealed: what [`nts::server::reply`](crate::server::nts::reply) makes of it.
-    Seal(Answer),
-    /// Send this, stamped and signed with the key that the request is signed with, if it is: [`Answer::signed_at`].
-    Sign(Answer),
+    Seal(UnstampedReply),
+    /// Send this, stamped and signed with the key that the request is signed with, if it is: [`UnstampedReply::signed_at`].
+    Sign(UnstampedReply),
     /// Send this kiss-o'-death (RATE), which tells no time.
     Kiss([u8; HEADER_LEN]),
     /// It is a query: answer it with [`crate::answer_query`], if it is not one too many ([`crate::QueryLimit`]).
@@ -63,7 +63,7 @@ pub enum Verdict {
 
 /// A reply that still lacks its transmit time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Answer {
+pub struct UnstampedReply {
     header: Header,
     received: Wall,
     reference_time: Option<Wall>,
@@ -80,7 +80,7 @@ struct Interleaved {
     origin: NtpTimestamp,
 }
 
-impl Answer {
+impl UnstampedReply {
     /// The octets, sent at `transmit`: read the clock right before sending. Neither the time of reception nor the
     /// reference time is later than the transmit time that this writes.
     pub fn at(self, transmit: Wall) -> [u8; HEADER_LEN] {
@@ -111,7 +111,7 @@ impl Answer {
 }
 
 /// How a signed request is answered: with the same key, or not at all.
-impl Answer {
+impl UnstampedReply {
     /// The octets for the request `datagram`, as many as that has. `key` finds a key by its number, `transmit` reads the
     /// clock, right before signing.
     ///
@@ -260,7 +260,7 @@ fn reply_mode(asked: &Header, port: u16) -> Option<u8> {
     }
 }
 
-fn answer(asked: &Header, mode: u8, poll: i8, served: &Served, received: Wall) -> Answer {
+fn answer(asked: &Header, mode: u8, poll: i8, served: &Served, received: Wall) -> UnstampedReply {
     let synchronized = served.indicator() != Leap::Unknown;
     let header = Header {
         leap: if synchronized { served.leap } else { Leap::Unknown },
@@ -278,7 +278,7 @@ fn answer(asked: &Header, mode: u8, poll: i8, served: &Served, received: Wall) -
         ..Header::default()
     };
     let reference_time = served.reference_time;
-    Answer { header, received, reference_time, interleaved: None, is_traced: false }
+    UnstampedReply { header, received, reference_time, interleaved: None, is_traced: false }
 }
 
 /// When a request came, by an odd number, and when an answer left, by an even one: so a request tells which of the two its
@@ -294,7 +294,7 @@ fn even(time: NtpTimestamp) -> NtpTimestamp {
 
 /// The same answer, in interleaved mode if the request asks for that and we remember the answer that it refers to
 /// (RFC 9769 §2): it then says when that one left, which it could not say itself.
-fn interleaved<M: Memory>(asked: &Header, answer: Answer, memory: &mut M) -> Answer {
+fn interleaved<M: Memory>(asked: &Header, answer: UnstampedReply, memory: &mut M) -> UnstampedReply {
     let age = answer.header.receive.0.wrapping_sub(asked.origin.0);
     let refers = asked.origin.0 & 1 == 1 && age < LONGEST_POLL;
     if !refers || asked.version != packet::VERSION || asked.mode != MODE_CLIENT {
@@ -306,7 +306,7 @@ fn interleaved<M: Memory>(asked: &Header, answer: Answer, memory: &mut M) -> Ans
     let expected = memory.expect(answer.header.receive);
     let receive = expected.unwrap_or(answer.header.receive);
     let header = Header { receive, ..answer.header };
-    Answer { header, interleaved, is_traced: expected.is_some(), ..answer }
+    UnstampedReply { header, interleaved, is_traced: expected.is_some(), ..answer }
 }
 
 /// Of what is older the departure is not asked for (RFC 5905 §7.2, MAXPOLL); nor does any number that a flood makes up

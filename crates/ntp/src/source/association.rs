@@ -10,7 +10,7 @@ use crate::{
         filter::{History, Sample, Verdict},
         interleave::{Interleave, Previous},
         poll::Schedule,
-        reply::{Answer, Identity, Refusal, Server, judge},
+        reply::{Identity, Rejection, Reply, Server, judge},
         request::Request,
     },
     wire::packet,
@@ -84,7 +84,7 @@ pub(crate) struct Association {
     silent: u32,
     /// Polls in a row that this address left unanswered.
     tries: u32,
-    refusal: Option<Refusal>,
+    rejection: Option<Rejection>,
     denied: bool,
     /// What else stood in the way of an answer, and how many requests had been sent by then.
     hindrance: Option<(Cause, u64)>,
@@ -174,7 +174,7 @@ impl Association {
             unanswered: 0,
             silent: 0,
             tries: 0,
-            refusal: None,
+            rejection: None,
             denied: false,
             hindrance: None,
             strays_before: 0,
@@ -303,12 +303,12 @@ impl Association {
             return Received::Nothing;
         };
         let judged = judge(datagram, &exchange, us);
-        if !matches!(judged, Err(Refusal::Stray)) {
+        if !matches!(judged, Err(Rejection::Stray)) {
             self.tries = 0;
         }
         match judged {
-            Ok(Answer::Time(_, server, _)) if self.names_us(server, &us.own) => self.follow_us(),
-            Ok(Answer::Time(sample, server, over)) => {
+            Ok(Reply::Time(_, server, _)) if self.names_us(server, &us.own) => self.follow_us(),
+            Ok(Reply::Time(sample, server, over)) => {
                 self.accept(server, now);
                 self.local = local;
                 self.hear(datagram, local);
@@ -317,24 +317,24 @@ impl Association {
                 self.add(sample, now);
                 return Received::Sample;
             }
-            Ok(Answer::Slower(wish)) => {
+            Ok(Reply::Slower(wish)) => {
                 self.hinder(Cause::Rate);
                 self.schedule.slow_down(wish, now);
             }
-            Ok(Answer::Denied(code)) => {
+            Ok(Reply::Denied(code)) => {
                 self.hinder(Cause::Denied(code));
                 if self.reach == 0 && self.unanswered >= DENIED_AFTER {
                     self.denied = true;
                     self.schedule.give_up(now);
                 }
             }
-            Err(refusal) => {
+            Err(rejection) => {
                 self.rejected += 1;
-                if refusal == Refusal::Stray {
+                if rejection == Rejection::Stray {
                     self.stray += 1;
                     return Received::Nothing;
                 }
-                (self.refusal, self.silent) = (Some(refusal), 0);
+                (self.rejection, self.silent) = (Some(rejection), 0);
                 return Received::Over;
             }
         }
@@ -366,7 +366,7 @@ impl Association {
         self.reach |= 1;
         (self.unanswered, self.silent) = (0, 0);
         (self.denied, self.unroutable) = (false, false);
-        (self.refusal, self.hindrance, self.strays_before) = (None, None, self.stray);
+        (self.rejection, self.hindrance, self.strays_before) = (None, None, self.stray);
         self.proof.proved();
         self.lookup = None;
         self.last_answer = Some(now);

@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use crate::{
     SendError, SourceState,
-    source::reply::{Refusal, complaint, runs_backwards},
+    source::reply::{Rejection, complaint, runs_backwards},
     wire::packet::Header,
 };
 
@@ -38,7 +38,7 @@ pub(crate) enum Cause {
     /// It does not serve this node (kisses DENY and RSTR).
     Denied([u8; 4]),
     /// What it said of itself, or its answer, is of no use.
-    Refused(Refusal),
+    Rejected(Rejection),
     /// It is of stratum 15.
     LastStratum,
     /// Its root distance is larger than the limit, seconds.
@@ -61,8 +61,8 @@ pub fn objection(header: &Header) -> Option<String> {
     let kiss = Some(&header.reference_id).filter(|_| header.stratum == 0).and_then(kiss);
     let backwards = runs_backwards(header.receive.to_wall(), header.transmit.to_wall());
     let cause = kiss
-        .or_else(|| complaint(header).map(Cause::Refused))
-        .or(backwards.then_some(Cause::Refused(Refusal::Backwards)))
+        .or_else(|| complaint(header).map(Cause::Rejected))
+        .or(backwards.then_some(Cause::Rejected(Rejection::Backwards)))
         .or((header.stratum == LAST_STRATUM).then_some(Cause::LastStratum))?;
     Some(cause.to_string())
 }
@@ -89,7 +89,7 @@ impl Cause {
             | Self::Ignored
             | Self::Rate
             | Self::Denied(_)
-            | Self::Refused(_)
+            | Self::Rejected(_)
             | Self::LastStratum
             | Self::TooDistant { .. }
             | Self::Jittery { .. }
@@ -135,7 +135,7 @@ impl fmt::Display for Cause {
                 "It refuses to serve this node ({}): its access rules must allow the address of this node.",
                 code.escape_ascii()
             ),
-            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Rejected(rejection) => rejection.fmt(f),
             Self::LastStratum => f.write_str(
                 "Its stratum is 15, so this node would have 16, which means unsynchronised: ask a server nearer to a \
                  reference clock.",
@@ -157,7 +157,7 @@ impl fmt::Display for Cause {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::Stray => return Cause::Stray.fmt(f),

@@ -49,7 +49,7 @@ pub(crate) struct Server {
 
 /// A good answer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Answer {
+pub(crate) enum Reply {
     /// What is measured by it: in interleaved mode the exchange before, and nothing if that was measured already.
     /// Its server. And what the next request may refer to.
     Time(Option<Sample>, Server, Previous),
@@ -61,7 +61,7 @@ pub(crate) enum Answer {
 
 /// Why a datagram is no good answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum Rejection {
     /// Not an answer to this request. Nothing is known about who sent it.
     Stray,
     /// The server's, but not of a form that we can use.
@@ -92,7 +92,7 @@ pub(crate) enum Refusal {
     Unset,
 }
 
-impl From<Forbidden> for Refusal {
+impl From<Forbidden> for Rejection {
     fn from(why: Forbidden) -> Self {
         match why {
             Forbidden::OwnAddress => Self::OwnAddress,
@@ -119,26 +119,26 @@ const SMALLEST_DELAY: f64 = -1e-3;
 const SMALLEST_PROCESSING: f64 = -1e-4;
 
 /// Judges a datagram; the order of the tests matters.
-pub(crate) fn judge(datagram: &[u8], exchange: &Exchange, us: &Identity) -> Result<Answer, Refusal> {
-    let Ok(header) = packet::decode(datagram) else { return Err(Refusal::Stray) };
+pub(crate) fn judge(datagram: &[u8], exchange: &Exchange, us: &Identity) -> Result<Reply, Rejection> {
+    let Ok(header) = packet::decode(datagram) else { return Err(Rejection::Stray) };
     if exchange.cookie.is_zero() || header.mode != MODE_SERVER {
-        return Err(Refusal::Stray);
+        return Err(Rejection::Stray);
     }
     // An interleaved answer repeats the other of the two fields that hold the cookie (RFC 9769 §2).
     let interleaved = exchange.previous.filter(|_| header.origin == exchange.cookie.complement());
     if interleaved.is_none() && header.origin != exchange.cookie {
-        return Err(Refusal::Stray);
+        return Err(Rejection::Stray);
     }
     if (1..=4).contains(&header.version) && header.stratum == 0 {
         // A kiss (RFC 5905 §7.4).
         match &header.reference_id {
-            b"RATE" => return Ok(Answer::Slower(header.poll)),
-            b"DENY" | b"RSTR" => return Ok(Answer::Denied(header.reference_id)),
+            b"RATE" => return Ok(Reply::Slower(header.poll)),
+            b"DENY" | b"RSTR" => return Ok(Reply::Denied(header.reference_id)),
             _ => {}
         }
     }
-    if let Some(refusal) = complaint(&header) {
-        return Err(refusal);
+    if let Some(rejection) = complaint(&header) {
+        return Err(rejection);
     }
     let over = Previous {
         sent: exchange.sent,
@@ -148,32 +148,32 @@ pub(crate) fn judge(datagram: &[u8], exchange: &Exchange, us: &Identity) -> Resu
     };
     let sample = measure(&header, &interleaved.unwrap_or(over))?;
     if follows_us(&header, exchange.local, us) {
-        return Err(Refusal::Loop);
+        return Err(Rejection::Loop);
     }
     let server = Server { leap: header.leap, stratum: header.stratum, reference_id: header.reference_id };
     let fresh = interleaved.is_none_or(|previous| !previous.measured);
-    Ok(Answer::Time(fresh.then_some(sample), server, over))
+    Ok(Reply::Time(fresh.then_some(sample), server, over))
 }
 
 /// What the header of an answer says against using it, whatever was asked; none if nothing does.
-pub(crate) fn complaint(header: &Header) -> Option<Refusal> {
+pub(crate) fn complaint(header: &Header) -> Option<Rejection> {
     if !(1..=4).contains(&header.version) {
-        return Some(Refusal::Malformed);
+        return Some(Rejection::Malformed);
     }
     if header.stratum == 0 {
         // Other codes than these stand for a server that has no time yet: INIT, STEP and names of reference clocks.
         let refuses = [*b"AUTH", *b"CRYP", *b"NKEY", *b"NTSN", *b"DROP", *b"RMOT"];
         let code = Some(header.reference_id).filter(|code| refuses.contains(code));
-        return Some(code.map_or(Refusal::Unsynchronized, Refusal::Kiss));
+        return Some(code.map_or(Rejection::Unsynchronized, Rejection::Kiss));
     }
     if header.receive.is_zero() || header.transmit.is_zero() {
-        return Some(Refusal::Malformed);
+        return Some(Rejection::Malformed);
     }
     if header.leap == Leap::Unknown || header.stratum > 15 {
-        return Some(Refusal::Unsynchronized);
+        return Some(Rejection::Unsynchronized);
     }
     if header.root_delay.seconds() / 2.0 + header.root_dispersion.seconds() >= LARGEST_ROOT_DISTANCE {
-        return Some(Refusal::TooFar);
+        return Some(Rejection::TooFar);
     }
     None
 }
@@ -184,19 +184,19 @@ pub(crate) fn runs_backwards(received: Wall, sent_back: Wall) -> bool {
 }
 
 /// Offset and delay (RFC 5905 §8); the offset with our sign, this clock minus the server's.
-fn measure(header: &Header, exchange: &Previous) -> Result<Sample, Refusal> {
+fn measure(header: &Header, exchange: &Previous) -> Result<Sample, Rejection> {
     let (received, sent_back) = (exchange.arrived.to_wall(), header.transmit.to_wall());
     let round_trip = exchange.received - exchange.sent;
     let processing = sent_back - received;
     let delay = round_trip - processing;
     if runs_backwards(received, sent_back) {
-        return Err(Refusal::Backwards);
+        return Err(Rejection::Backwards);
     }
     if delay < SMALLEST_DELAY {
-        return Err(Refusal::Impossible);
+        return Err(Rejection::Impossible);
     }
     if processing > LONGEST_PROCESSING || delay > LONGEST_DELAY {
-        return Err(Refusal::TooSlow);
+        return Err(Rejection::TooSlow);
     }
     // In nanoseconds as integers: a clock may be off by decades, and the microseconds still count.
     let nanos = |to: Wall, from: Wall| i128::from(to.0) - i128::from(from.0);
@@ -263,7 +263,7 @@ mod tests {
         }
     }
 
-    fn check(change: impl Fn(&mut Header), expected: Option<Refusal>) {
+    fn check(change: impl Fn(&mut Header), expected: Option<Rejection>) {
         let mut header = reply();
         change(&mut header);
         let got = judge(&header.encode(), &exchange(), &Identity::default());
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_good_answer_is_measured() {
-        let Ok(Answer::Time(Some(sample), ..)) = judge(&reply().encode(), &exchange(), &Identity::default())
+        let Ok(Reply::Time(Some(sample), ..)) = judge(&reply().encode(), &exchange(), &Identity::default())
         else {
             panic!("a good answer was refused");
         };
@@ -283,26 +283,26 @@ mod tests {
     #[test]
     fn bad_answers_are_refused() {
         check(|_| {}, None);
-        check(|h| h.origin = NtpTimestamp(0), Some(Refusal::Stray));
-        check(|h| h.origin = NtpTimestamp(COOKIE.0 + 1), Some(Refusal::Stray));
+        check(|h| h.origin = NtpTimestamp(0), Some(Rejection::Stray));
+        check(|h| h.origin = NtpTimestamp(COOKIE.0 + 1), Some(Rejection::Stray));
         for mode in [0, 1, 2, 3, 5, 6, 7] {
-            check(|h| h.mode = mode, Some(Refusal::Stray));
+            check(|h| h.mode = mode, Some(Rejection::Stray));
         }
-        check(|h| h.version = 0, Some(Refusal::Malformed));
-        check(|h| h.version = 5, Some(Refusal::Malformed));
-        check(|h| h.receive = NtpTimestamp(0), Some(Refusal::Malformed));
-        check(|h| h.transmit = NtpTimestamp(0), Some(Refusal::Malformed));
-        check(|h| h.leap = Leap::Unknown, Some(Refusal::Unsynchronized));
-        check(|h| h.stratum = 16, Some(Refusal::Unsynchronized));
-        check(|h| (h.stratum, h.reference_id) = (0, *b"INIT"), Some(Refusal::Unsynchronized));
-        check(|h| h.root_dispersion = NtpShort::from_seconds(16.0), Some(Refusal::TooFar));
-        check(|h| h.root_delay = NtpShort::from_seconds(32.0), Some(Refusal::TooFar));
-        check(|h| (h.stratum, h.reference_id) = (0, *b"NKEY"), Some(Refusal::Kiss(*b"NKEY")));
-        check(|h| (h.stratum, h.reference_id) = (0, [0xff, 0, b'A', 7]), Some(Refusal::Unsynchronized));
-        check(|h| h.transmit = NtpTimestamp::from_wall(NOW + 1.0), Some(Refusal::Backwards));
-        check(|h| h.transmit = NtpTimestamp::from_wall(NOW + 1.9), Some(Refusal::Impossible));
-        check(|h| h.receive = NtpTimestamp::from_wall(NOW + -3.5), Some(Refusal::Impossible));
-        check(|h| h.reference_id = [10, 0, 0, 7], Some(Refusal::Loop));
+        check(|h| h.version = 0, Some(Rejection::Malformed));
+        check(|h| h.version = 5, Some(Rejection::Malformed));
+        check(|h| h.receive = NtpTimestamp(0), Some(Rejection::Malformed));
+        check(|h| h.transmit = NtpTimestamp(0), Some(Rejection::Malformed));
+        check(|h| h.leap = Leap::Unknown, Some(Rejection::Unsynchronized));
+        check(|h| h.stratum = 16, Some(Rejection::Unsynchronized));
+        check(|h| (h.stratum, h.reference_id) = (0, *b"INIT"), Some(Rejection::Unsynchronized));
+        check(|h| h.root_dispersion = NtpShort::from_seconds(16.0), Some(Rejection::TooFar));
+        check(|h| h.root_delay = NtpShort::from_seconds(32.0), Some(Rejection::TooFar));
+        check(|h| (h.stratum, h.reference_id) = (0, *b"NKEY"), Some(Rejection::Kiss(*b"NKEY")));
+        check(|h| (h.stratum, h.reference_id) = (0, [0xff, 0, b'A', 7]), Some(Rejection::Unsynchronized));
+        check(|h| h.transmit = NtpTimestamp::from_wall(NOW + 1.0), Some(Rejection::Backwards));
+        check(|h| h.transmit = NtpTimestamp::from_wall(NOW + 1.9), Some(Rejection::Impossible));
+        check(|h| h.receive = NtpTimestamp::from_wall(NOW + -3.5), Some(Rejection::Impossible));
+        check(|h| h.reference_id = [10, 0, 0, 7], Some(Rejection::Loop));
         check(|h| (h.stratum, h.reference_id) = (1, [10, 0, 0, 7]), None);
     }
 
@@ -311,11 +311,11 @@ mod tests {
         let octets = reply().encode();
         for length in 0..octets.len() {
             let got = judge(&octets[..length], &exchange(), &Identity::default());
-            assert_eq!(got.err(), Some(Refusal::Stray));
+            assert_eq!(got.err(), Some(Rejection::Stray));
         }
         let zero = Exchange { cookie: NtpTimestamp(0), ..exchange() };
         let header = Header { origin: NtpTimestamp(0), ..reply() };
-        assert_eq!(judge(&header.encode(), &zero, &Identity::default()).err(), Some(Refusal::Stray));
+        assert_eq!(judge(&header.encode(), &zero, &Identity::default()).err(), Some(Rejection::Stray));
     }
 
     #[test]
@@ -327,11 +327,11 @@ mod tests {
             reference_time: Some(NOW + 0.5),
             ..Identity::default()
         };
-        assert_eq!(judge(&reply().encode(), &exchange(), &us).err(), Some(Refusal::Loop));
+        assert_eq!(judge(&reply().encode(), &exchange(), &us).err(), Some(Rejection::Loop));
         let sibling = Identity { reference_time: Some(NOW + 3.0), ..us };
         assert!(judge(&reply().encode(), &exchange(), &sibling).is_ok());
         let followed = Identity { followers: vec![[192, 0, 2, 9], [192, 0, 2, 1]], ..sibling };
-        assert_eq!(judge(&reply().encode(), &exchange(), &followed).err(), Some(Refusal::Loop));
+        assert_eq!(judge(&reply().encode(), &exchange(), &followed).err(), Some(Rejection::Loop));
     }
 
     /// The exchange before `exchange`, a poll earlier: the server, 1 s ahead, took the request 1 ms after it left.
@@ -351,17 +351,17 @@ mod tests {
     fn an_interleaved_answer_measures_the_exchange_before() {
         let (exchange, header) = interleaved(false);
         let got = judge(&header.encode(), &exchange, &Identity::default());
-        let Ok(Answer::Time(Some(sample), _, over)) = got else { panic!("{got:?}") };
+        let Ok(Reply::Time(Some(sample), _, over)) = got else { panic!("{got:?}") };
         assert!((sample.offset + 1.0).abs() < 2e-9 && (sample.delay - 0.002).abs() < 2e-9, "{sample:?}");
         assert_eq!(sample.at, NOW + -16.0 + 0.002);
         assert_eq!((over.arrived, over.sent, over.measured), (header.receive, NOW, false));
         // What its own answer measured is not measured twice.
         let (exchange, header) = interleaved(true);
         let got = judge(&header.encode(), &exchange, &Identity::default());
-        assert!(matches!(got, Ok(Answer::Time(None, ..))), "{got:?}");
+        assert!(matches!(got, Ok(Reply::Time(None, ..))), "{got:?}");
         // The server may answer as if it knew nothing.
         let basic = judge(&reply().encode(), &exchange, &Identity::default());
-        let Ok(Answer::Time(Some(sample), _, over)) = basic else { panic!("{basic:?}") };
+        let Ok(Reply::Time(Some(sample), _, over)) = basic else { panic!("{basic:?}") };
         assert_eq!((sample.at, over.measured), (NOW + 0.002, true));
     }
 
@@ -373,14 +373,14 @@ mod tests {
             judge(&header.encode(), &exchange, &Identity::default()).err()
         };
         // None was asked for.
-        assert_eq!(refused(&|e, _| e.previous = None), Some(Refusal::Stray));
-        assert_eq!(refused(&|_, h| h.origin.0 ^= 1), Some(Refusal::Stray));
-        assert_eq!(refused(&|_, h| h.mode = 3), Some(Refusal::Stray));
+        assert_eq!(refused(&|e, _| e.previous = None), Some(Rejection::Stray));
+        assert_eq!(refused(&|_, h| h.origin.0 ^= 1), Some(Rejection::Stray));
+        assert_eq!(refused(&|_, h| h.mode = 3), Some(Rejection::Stray));
         // The time of departure of this answer, not of the one before; and one before the request came.
-        assert_eq!(refused(&|_, h| h.transmit = reply().transmit), Some(Refusal::Impossible));
+        assert_eq!(refused(&|_, h| h.transmit = reply().transmit), Some(Rejection::Impossible));
         let early = NtpTimestamp::from_wall(NOW + -17.0);
-        assert_eq!(refused(&|_, h| h.transmit = early), Some(Refusal::Backwards));
-        assert_eq!(refused(&|_, h| h.leap = Leap::Unknown), Some(Refusal::Unsynchronized));
+        assert_eq!(refused(&|_, h| h.transmit = early), Some(Rejection::Backwards));
+        assert_eq!(refused(&|_, h| h.leap = Leap::Unknown), Some(Rejection::Unsynchronized));
     }
 
     #[test]
@@ -398,7 +398,7 @@ mod tests {
                 continue;
             }
             let got = judge(&header.encode(), &exchange, &Identity::default());
-            let Ok(Answer::Time(Some(sample), ..)) = got else { panic!("{since} {ahead}: {got:?}") };
+            let Ok(Reply::Time(Some(sample), ..)) = got else { panic!("{since} {ahead}: {got:?}") };
             assert!((sample.offset + ahead).abs() < 2e-9, "{since} {ahead}: {sample:?}");
             assert!((sample.delay - 0.002).abs() < 2e-9, "{since} {ahead}: {sample:?}");
         }
@@ -426,7 +426,7 @@ mod tests {
             match judge(&octets, &exchange, &Identity::default()) {
                 Ok(answer) => {
                     prop_assert!(known > 0 && octets.len() >= 48 && (known < 3 || refers));
-                    if let Answer::Time(sample, ..) = answer {
+                    if let Reply::Time(sample, ..) = answer {
                         let Sample { at: _, offset, delay, dispersion, root_delay, root_dispersion } =
                             sample.expect("its own answer did not measure the exchange");
                         let all = [offset, delay, dispersion, root_delay, root_dispersion];
@@ -434,7 +434,7 @@ mod tests {
                         prop_assert!(delay > 0.0 && dispersion > 0.0, "{:?}", sample);
                     }
                 }
-                Err(Refusal::Stray) => {}
+                Err(Rejection::Stray) => {}
                 Err(_) => prop_assert!(known > 0 && octets.len() >= 48),
             }
         }

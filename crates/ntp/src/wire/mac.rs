@@ -19,7 +19,7 @@ const LONGEST_DIGEST: usize = 20;
 
 /// Why a trailer proves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum MacError {
     /// There is none.
     Missing,
     /// The server says that it cannot verify what we sent (a crypto-NAK): four octets of zero.
@@ -30,7 +30,7 @@ pub enum Refusal {
     Wrong,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for MacError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Missing => "they carry no MAC",
@@ -41,7 +41,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for MacError {}
 
 /// Appends the trailer of key number `key`.
 pub fn sign(datagram: &mut Vec<u8>, key: u32, mac: &dyn Mac) {
@@ -54,22 +54,22 @@ pub fn sign(datagram: &mut Vec<u8>, key: u32, mac: &dyn Mac) {
 ///
 /// # Errors
 /// What it is instead.
-pub fn verify(datagram: &[u8], key: u32, mac: &dyn Mac) -> Result<(), Refusal> {
+pub fn verify(datagram: &[u8], key: u32, mac: &dyn Mac) -> Result<(), MacError> {
     let Some((message, trailer)) = datagram.split_at_checked(HEADER_LEN) else {
-        return Err(Refusal::Missing);
+        return Err(MacError::Missing);
     };
-    let Some((number, digest)) = trailer.split_first_chunk::<4>() else { return Err(Refusal::Missing) };
+    let Some((number, digest)) = trailer.split_first_chunk::<4>() else { return Err(MacError::Missing) };
     if digest.is_empty() && *number == [0; 4] {
-        return Err(Refusal::NotAccepted);
+        return Err(MacError::NotAccepted);
     }
     let expected = digest_of(message, mac);
     if *number != key.to_be_bytes() || digest.len() != expected.len() {
-        return Err(Refusal::OtherKey);
+        return Err(MacError::OtherKey);
     }
     // In constant time, so that an attacker learns only that the digest is wrong, not at which octet. By hand, since this
     // crate has no dependency; elsewhere hmac and aes-siv compare, by the crate `subtle`.
     let difference = digest.iter().zip(&expected).fold(0, |all, (a, b)| all | (a ^ b));
-    if difference == 0 { Ok(()) } else { Err(Refusal::Wrong) }
+    if difference == 0 { Ok(()) } else { Err(MacError::Wrong) }
 }
 
 /// The number of the key that the trailer of `datagram` is made with, if that is all that stands behind the header.
@@ -118,13 +118,13 @@ mod tests {
         let datagram = signed(&KEY);
         let check = |datagram: &[u8], expected| assert_eq!(verify(datagram, 7, &KEY), expected);
         check(&datagram, Ok(()));
-        check(&datagram[..HEADER_LEN], Err(Refusal::Missing));
-        check(&datagram[..10], Err(Refusal::Missing));
-        check(&[&datagram[..HEADER_LEN], &[0; 4]].concat(), Err(Refusal::NotAccepted));
-        check(&datagram[..67], Err(Refusal::OtherKey));
-        check(&signed(&Keyed(b"secret", 20)), Err(Refusal::OtherKey));
-        check(&signed(&Keyed(b"Secret", 16)), Err(Refusal::Wrong));
-        assert_eq!(verify(&datagram, 8, &KEY), Err(Refusal::OtherKey));
+        check(&datagram[..HEADER_LEN], Err(MacError::Missing));
+        check(&datagram[..10], Err(MacError::Missing));
+        check(&[&datagram[..HEADER_LEN], &[0; 4]].concat(), Err(MacError::NotAccepted));
+        check(&datagram[..67], Err(MacError::OtherKey));
+        check(&signed(&Keyed(b"secret", 20)), Err(MacError::OtherKey));
+        check(&signed(&Keyed(b"Secret", 16)), Err(MacError::Wrong));
+        assert_eq!(verify(&datagram, 8, &KEY), Err(MacError::OtherKey));
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         sign(&mut old, 7, &long);
         assert_eq!(old.len(), HEADER_LEN + 4 + 64);
         assert_eq!(verify(&old, 7, &long), Ok(()));
-        assert_eq!(verify(&old[..HEADER_LEN + 24], 7, &long), Err(Refusal::OtherKey));
+        assert_eq!(verify(&old[..HEADER_LEN + 24], 7, &long), Err(MacError::OtherKey));
     }
 
     #[test]

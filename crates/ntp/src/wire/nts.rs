@@ -91,7 +91,7 @@ const SEAL: usize = 4 + 4 + 16 + 16;
 
 /// Why a datagram proves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum NtsError {
     /// Not a header with extension fields.
     Malformed,
     /// The answer to another request.
@@ -104,7 +104,7 @@ pub enum Refusal {
     Wrong,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for NtsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed => "their extension fields are malformed",
@@ -118,22 +118,22 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for NtsError {}
 
 /// Opens the reply to request `id`; answers the cookies that it brings.
 ///
 /// # Errors
 /// Why it is not an authentic reply. Nothing may follow the seal, and no octet may be outside it: then no bit of the
 /// datagram can be changed.
-pub fn open(datagram: &[u8], id: &UniqueId, server_to_client: &dyn Aead) -> Result<Vec<Vec<u8>>, Refusal> {
-    let header = packet::decode(datagram).map_err(|_| Refusal::Malformed)?;
+pub fn open(datagram: &[u8], id: &UniqueId, server_to_client: &dyn Aead) -> Result<Vec<Vec<u8>>, NtsError> {
+    let header = packet::decode(datagram).map_err(|_| NtsError::Malformed)?;
     let mut ours = false;
     let mut seal = None;
     for field in extension::fields(datagram, HEADER_LEN) {
-        let field = field.map_err(|_| Refusal::Malformed)?;
+        let field = field.map_err(|_| NtsError::Malformed)?;
         match field.kind {
-            _ if seal.is_some() => return Err(Refusal::Malformed),
-            UNIQUE_ID if field.body != id => return Err(Refusal::OtherRequest),
+            _ if seal.is_some() => return Err(NtsError::Malformed),
+            UNIQUE_ID if field.body != id => return Err(NtsError::OtherRequest),
             UNIQUE_ID => ours = true,
             AUTHENTICATOR => seal = Some(field),
             // Unknown fields are to be ignored; these are authenticated.
@@ -142,42 +142,42 @@ pub fn open(datagram: &[u8], id: &UniqueId, server_to_client: &dyn Aead) -> Resu
     }
     match seal {
         // A plain answer, from a server or a device on the way that knows nothing of all this.
-        None if !ours => Err(Refusal::Missing),
-        Some(_) if !ours => Err(Refusal::OtherRequest),
+        None if !ours => Err(NtsError::Missing),
+        Some(_) if !ours => Err(NtsError::OtherRequest),
         Some(seal) => cookies_in(&break_seal(datagram, &seal, server_to_client)?),
-        None if header.stratum == 0 && &header.reference_id == b"NTSN" => Err(Refusal::CookieUnknown),
-        None => Err(Refusal::Missing),
+        None if header.stratum == 0 && &header.reference_id == b"NTSN" => Err(NtsError::CookieUnknown),
+        None => Err(NtsError::Missing),
     }
 }
 
 /// What the authenticator field holds encrypted (RFC 8915 §5.6).
-pub(crate) fn break_seal(datagram: &[u8], seal: &Field<'_>, key: &dyn Aead) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn break_seal(datagram: &[u8], seal: &Field<'_>, key: &dyn Aead) -> Result<Vec<u8>, NtsError> {
     let Some((&[n0, n1, c0, c1], rest)) = seal.body.split_first_chunk::<4>() else {
-        return Err(Refusal::Malformed);
+        return Err(NtsError::Malformed);
     };
     let length = |octets| usize::from(u16::from_be_bytes(octets));
     let (nonce, rest) = part(rest, length([n0, n1]))?;
     let (sealed, rest) = part(rest, length([c0, c1]))?;
     if !rest.is_empty() {
-        return Err(Refusal::Malformed);
+        return Err(NtsError::Malformed);
     }
-    key.open(nonce, &datagram[..seal.start], sealed).ok_or(Refusal::Wrong)
+    key.open(nonce, &datagram[..seal.start], sealed).ok_or(NtsError::Wrong)
 }
 
 /// The first `length` octets, and what follows them and the zeros up to a multiple of four.
-fn part(octets: &[u8], length: usize) -> Result<(&[u8], &[u8]), Refusal> {
-    let (padded, rest) = octets.split_at_checked(length.next_multiple_of(4)).ok_or(Refusal::Malformed)?;
+fn part(octets: &[u8], length: usize) -> Result<(&[u8], &[u8]), NtsError> {
+    let (padded, rest) = octets.split_at_checked(length.next_multiple_of(4)).ok_or(NtsError::Malformed)?;
     let (part, padding) = padded.split_at(length);
     if padding.iter().any(|octet| *octet != 0) {
-        return Err(Refusal::Malformed);
+        return Err(NtsError::Malformed);
     }
     Ok((part, rest))
 }
 
-fn cookies_in(plain: &[u8]) -> Result<Vec<Vec<u8>>, Refusal> {
+fn cookies_in(plain: &[u8]) -> Result<Vec<Vec<u8>>, NtsError> {
     let mut cookies = Vec::new();
     for field in extension::fields(plain, 0) {
-        let field = field.map_err(|_| Refusal::Malformed)?;
+        let field = field.map_err(|_| NtsError::Malformed)?;
         if field.kind == COOKIE && (1..=LONGEST_COOKIE).contains(&field.body.len()) {
             cookies.push(field.body.to_vec());
         }
@@ -254,24 +254,24 @@ pub(crate) mod tests {
 
     #[test]
     fn replies() {
-        let check = |datagram: &[u8], expected: Result<usize, Refusal>| {
+        let check = |datagram: &[u8], expected: Result<usize, NtsError>| {
             assert_eq!(open(datagram, &ID, &Toy).map(|cookies| cookies.len()), expected);
         };
         check(&reply(0), Ok(0));
         check(&reply(3), Ok(3));
-        check(&reply(1)[..84], Err(Refusal::Missing));
-        check(&reply(1)[..48], Err(Refusal::Missing));
-        check(&reply(1)[..47], Err(Refusal::Malformed));
+        check(&reply(1)[..84], Err(NtsError::Missing));
+        check(&reply(1)[..48], Err(NtsError::Missing));
+        check(&reply(1)[..47], Err(NtsError::Malformed));
         let mut kiss = reply(1)[..84].to_vec();
         kiss[1] = 0;
         kiss[12..16].copy_from_slice(b"NTSN");
-        check(&kiss, Err(Refusal::CookieUnknown));
+        check(&kiss, Err(NtsError::CookieUnknown));
         let mut other = kiss;
         other[60] ^= 1;
-        check(&other, Err(Refusal::OtherRequest));
+        check(&other, Err(NtsError::OtherRequest));
         let mut longer = reply(1);
         extension::append(&mut longer, 0x2104, &[]).unwrap();
-        check(&longer, Err(Refusal::Malformed));
+        check(&longer, Err(NtsError::Malformed));
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use super::{
     jumps::{RESTORE, orders, settled, silent_later},
 };
 use crate::{
-    Config, OnExternalStep, Reason, Refusal, SourceState, Transition,
+    Config, CorrectionRefusal, OnExternalStep, Reason, SourceState, Transition,
     sim::{Behaviour, HONEST, Script, Sim, config, honest},
 };
 
@@ -68,7 +68,7 @@ fn a_second_pause_within_ten_minutes_is_refused_for_as_long() {
         sim.run(100.0);
         assert_eq!((sim.steps.len(), sim.snapshot().reason), (steps, reason));
     }
-    let refused = |told: &Transition| matches!(told, Transition::CorrectionRefused { why: Refusal::TooSoon, offset } if (offset + 60.0).abs() < 0.1);
+    let refused = |told: &Transition| matches!(told, Transition::CorrectionRefused { why: CorrectionRefusal::TooSoon, offset } if (offset + 60.0).abs() < 0.1);
     assert_eq!(sim.told.iter().filter(|(_, told)| refused(told)).count(), 1, "{:?}", sim.told);
     sim.run(300.0);
     assert!((sim.offset + 60.0).abs() < 0.01, "{}", sim.offset);

@@ -123,7 +123,7 @@ impl Association {
 
     pub(super) fn replace(&mut self, address: IpAddr) -> Option<Action> {
         (self.address, self.local) = (Some(address), None);
-        (self.denied, self.refusal, self.server, self.unroutable) = (false, None, None, false);
+        (self.denied, self.rejection, self.server, self.unroutable) = (false, None, None, false);
         (self.heard, self.former, self.tries) = (None, None, 0);
         (self.hindrance, self.strays_before) = (None, self.stray);
         self.history.clear();

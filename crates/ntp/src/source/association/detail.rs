@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use crate::{
     Auth, Heard, Now, SampleSnapshot, SourceDetail,
     clock::slew::Clock,
-    source::{association::Association, reply::Refusal},
+    source::{association::Association, reply::Rejection},
     wire::packet::{self, Header},
 };
 
@@ -53,16 +53,20 @@ impl Association {
 
     /// The tests that its last answer did not pass, by ntpd's bits.
     fn flash(&self) -> u16 {
-        let refusal = match self.refusal {
-            None | Some(Refusal::Stray) => 0,
-            Some(Refusal::Malformed | Refusal::Unset | Refusal::Backwards | Refusal::Impossible) => 0x0040,
-            Some(Refusal::Unsynchronized | Refusal::Kiss(_)) => 0x0020,
-            Some(Refusal::TooFar | Refusal::TooSlow) => 0x0400,
-            Some(Refusal::Loop | Refusal::OwnAddress | Refusal::OwnAnswer | Refusal::NoServer) => 0x0800,
-            Some(Refusal::Unreadable) => UNREACHABLE,
+        let rejection = match self.rejection {
+            None | Some(Rejection::Stray) => 0,
+            Some(Rejection::Malformed | Rejection::Unset | Rejection::Backwards | Rejection::Impossible) => {
+                0x0040
+            }
+            Some(Rejection::Unsynchronized | Rejection::Kiss(_)) => 0x0020,
+            Some(Rejection::TooFar | Rejection::TooSlow) => 0x0400,
+            Some(Rejection::Loop | Rejection::OwnAddress | Rejection::OwnAnswer | Rejection::NoServer) => {
+                0x0800
+            }
+            Some(Rejection::Unreadable) => UNREACHABLE,
         };
         let bit = |bit, holds| if holds { bit } else { 0 };
-        refusal
+        rejection
             | bit(0x0008, self.denied)
             | bit(0x0010, self.proof.why.is_some())
             | bit(UNREACHABLE, self.reach == 0)

@@ -8,7 +8,7 @@ use crate::{
     source::{
         association::Association,
         filter::{PRECISION, Sample},
-        reply::{Refusal, Server},
+        reply::{Rejection, Server},
     },
     wire::packet::reference_id_of,
 };
@@ -48,9 +48,9 @@ impl Association {
                 self.add(sample, now);
                 true
             }
-            Err(refusal) => {
+            Err(rejection) => {
                 self.rejected += 1;
-                (self.refusal, self.silent) = (Some(refusal), 0);
+                (self.rejection, self.silent) = (Some(rejection), 0);
                 false
             }
         }
@@ -58,13 +58,13 @@ impl Association {
 }
 
 /// The reading as a sample. Its delay is the window in which the device was read, as if it were asked over a network.
-fn judge(reading: Reading) -> Result<Sample, Refusal> {
+fn judge(reading: Reading) -> Result<Sample, Rejection> {
     let Reading { at, offset, dispersion } = reading;
     if !(offset.is_finite() && (0.0..=LARGEST_DISPERSION).contains(&dispersion)) {
-        return Err(Refusal::Malformed);
+        return Err(Rejection::Malformed);
     }
     if at.plus(-offset) < NtpTimestamp::EARLIEST {
-        return Err(Refusal::Unset);
+        return Err(Rejection::Unset);
     }
     Ok(Sample {
         at,
@@ -85,7 +85,7 @@ mod tests {
 
     const NOW: Wall = Wall(1_800_000_000_000_000_000);
 
-    fn check(offset: f64, dispersion: f64, expected: Option<Refusal>) {
+    fn check(offset: f64, dispersion: f64, expected: Option<Rejection>) {
         let judged = judge(Reading { at: NOW, offset, dispersion });
         assert_eq!(judged.err(), expected, "{offset} {dispersion}");
     }
@@ -94,14 +94,14 @@ mod tests {
     fn a_device_that_nobody_has_set_is_not_followed() {
         check(0.0, 1e-6, None);
         check(-37.0, 0.0, None);
-        check(1.8e9, 1e-6, Some(Refusal::Unset));
-        check(0.9e9, 1e-6, Some(Refusal::Unset));
+        check(1.8e9, 1e-6, Some(Rejection::Unset));
+        check(0.9e9, 1e-6, Some(Rejection::Unset));
         check(0.8e9, 1e-6, None);
-        check(f64::NAN, 1e-6, Some(Refusal::Malformed));
-        check(f64::INFINITY, 1e-6, Some(Refusal::Malformed));
-        check(0.0, -1e-6, Some(Refusal::Malformed));
-        check(0.0, f64::NAN, Some(Refusal::Malformed));
-        check(0.0, 1.0, Some(Refusal::Malformed));
+        check(f64::NAN, 1e-6, Some(Rejection::Malformed));
+        check(f64::INFINITY, 1e-6, Some(Rejection::Malformed));
+        check(0.0, -1e-6, Some(Rejection::Malformed));
+        check(0.0, f64::NAN, Some(Rejection::Malformed));
+        check(0.0, 1.0, Some(Rejection::Malformed));
     }
 
     #[test]

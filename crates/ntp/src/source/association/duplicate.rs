@@ -175,7 +175,7 @@ impl Association {
         }
         (self.history, self.server, self.heard, self.local) = (history, server, heard, local);
         (self.reach, self.last_answer, self.schedule) = (reach, last_answer, schedule);
-        (self.unanswered, self.silent, self.refusal) = (0, 0, None);
+        (self.unanswered, self.silent, self.rejection) = (0, 0, None);
         self.schedule.limit(self.source.min_poll, self.source.max_poll, now);
         true
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Action, Mono, OwnAddresses,
-    source::reply::{Refusal, Server},
+    source::reply::{Rejection, Server},
 };
 
 impl Association {
@@ -16,11 +16,11 @@ impl Association {
     /// name. If there is none, nothing is asked, and the name is looked up again from time to time.
     pub(crate) fn avoid(&mut self, own: &OwnAddresses, now: Mono) -> Option<Action> {
         let forbidden =
-            |address: &IpAddr| own.forbid(SocketAddr::new(*address, self.port)).map(Refusal::from);
+            |address: &IpAddr| own.forbid(SocketAddr::new(*address, self.port)).map(Rejection::from);
         let Some((current, why)) = self.address.and_then(|current| Some((current, forbidden(&current)?)))
         else {
             if self.is_forbidden() {
-                self.refusal = None;
+                self.rejection = None;
             }
             return None;
         };
@@ -28,7 +28,7 @@ impl Association {
         let (before, after) = self.addresses.split_at(place);
         let other = after.iter().chain(before).find(|address| forbidden(address).is_none()).copied();
         if other.is_none() && self.is_forbidden() {
-            self.refusal = Some(why);
+            self.rejection = Some(why);
             self.look_up_later(now);
             return None;
         }
@@ -39,7 +39,7 @@ impl Association {
             self.schedule.hurry(1, now);
             return close;
         }
-        self.refusal = Some(why);
+        self.rejection = Some(why);
         self.look_up_later(now);
         close
     }
@@ -55,30 +55,30 @@ impl Association {
 
     /// Whether it is not asked, because of its address.
     pub(super) fn is_forbidden(&self) -> bool {
-        matches!(self.refusal, Some(Refusal::OwnAddress | Refusal::NoServer))
+        matches!(self.rejection, Some(Rejection::OwnAddress | Rejection::NoServer))
     }
 
     /// An answer came that this node's own server gave. The request stays open: if the answer was carried here by
     /// a forger, the server's own is still to come.
     pub(crate) fn reflected(&mut self) {
         self.rejected += 1;
-        (self.refusal, self.silent) = (Some(Refusal::OwnAnswer), 0);
+        (self.rejection, self.silent) = (Some(Rejection::OwnAnswer), 0);
     }
 
     /// An answer shows that its server follows this node.
     pub(super) fn follow_us(&mut self) {
-        (self.refusal, self.silent) = (Some(Refusal::Loop), 0);
+        (self.rejection, self.silent) = (Some(Rejection::Loop), 0);
     }
 
     /// Whether no server is known at its address, but this node itself or none at all.
     pub(crate) fn is_nobody(&self) -> bool {
-        self.is_forbidden() || self.refusal == Some(Refusal::OwnAnswer) && self.reach == 0
+        self.is_forbidden() || self.rejection == Some(Rejection::OwnAnswer) && self.reach == 0
     }
 
     /// Whether nothing may be followed without one that has its option `require`. In a list for several nodes that cannot
     /// hold for the node itself; but by name it does, since a forged answer of DNS must not be able to end it.
     pub(crate) fn is_required(&self) -> bool {
-        let itself = self.refusal == Some(Refusal::OwnAddress) && !self.named && self.pool.is_none();
+        let itself = self.rejection == Some(Rejection::OwnAddress) && !self.named && self.pool.is_none();
         self.source.require && !self.source.noselect && !itself
     }
 

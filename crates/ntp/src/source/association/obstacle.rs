@@ -4,7 +4,7 @@ use crate::{
     source::{
         association::{Association, UNREACHABLE},
         cause::Cause,
-        reply::Refusal,
+        reply::Rejection,
     },
 };
 
@@ -20,7 +20,7 @@ impl Association {
 
     /// Whether the last thing that it said was of no use.
     pub(crate) fn refused(&self) -> bool {
-        self.denied || self.refusal.is_some()
+        self.denied || self.rejection.is_some()
     }
 
     /// Whether all that it says is that it wants fewer requests.
@@ -30,7 +30,7 @@ impl Association {
 
     /// Whether the last thing that it said, in one of the last eight polls, was that it follows us.
     pub(crate) fn follows_us(&self) -> bool {
-        self.refusal == Some(Refusal::Loop) && self.silent <= UNREACHABLE
+        self.rejection == Some(Rejection::Loop) && self.silent <= UNREACHABLE
     }
 
     /// Whether it was found in the last vote that what it says cannot be used.
@@ -48,7 +48,7 @@ impl Association {
     pub(crate) fn remembered(&self) -> bool {
         self.unreachable()
             && !self.denied
-            && self.refusal.is_none()
+            && self.rejection.is_none()
             && self.proof.why.is_none()
             && self.mixture.is_none()
             && self.unanswered <= LONGEST_SILENCE
@@ -65,8 +65,8 @@ impl Association {
 
     /// Why no estimate of it can be used, whatever others say; none if it can.
     pub(crate) fn obstacle(&self) -> Option<Cause> {
-        if let Some(refusal) = self.refusal.filter(|_| self.is_nobody()) {
-            return Some(Cause::Refused(refusal));
+        if let Some(rejection) = self.rejection.filter(|_| self.is_nobody()) {
+            return Some(Cause::Rejected(rejection));
         }
         if let Some(cause) = self.duplicate_obstacle().or_else(|| self.proof_obstacle()) {
             return Some(cause);
@@ -76,8 +76,8 @@ impl Association {
         }
         // What others say of themselves may be a slip. Who follows us is right only as we are, from that moment on.
         let spoke = self.reach == 0 && self.silent <= UNREACHABLE || self.follows_us();
-        let refusal = self.refusal.filter(|_| spoke && !self.denied).map(Cause::Refused);
-        if let Some(cause) = refusal.or_else(|| self.hindered()) {
+        let rejection = self.rejection.filter(|_| spoke && !self.denied).map(Cause::Rejected);
+        if let Some(cause) = rejection.or_else(|| self.hindered()) {
             return Some(cause);
         }
         if self.unreachable() {
@@ -125,7 +125,7 @@ impl Association {
     pub(crate) fn failed(&mut self, why: SendError, now: Mono) -> Option<Action> {
         let close = self.close();
         if self.device {
-            (self.refusal, self.silent) = (Some(Refusal::Unreadable), 0);
+            (self.rejection, self.silent) = (Some(Rejection::Unreadable), 0);
             return None;
         }
         if why != SendError::Unproven {

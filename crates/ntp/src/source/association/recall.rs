@@ -34,7 +34,7 @@ impl Association {
     /// Whether it has not answered since the restart, or not enough since it moved, and still may: it votes by what was
     /// said before.
     pub(crate) fn awaited(&self) -> bool {
-        let doubted = self.refusal.is_some() || self.mixture.is_some() || self.source.noselect;
+        let doubted = self.rejection.is_some() || self.mixture.is_some() || self.source.noselect;
         let doubted = doubted || self.is_duplicate();
         let moved = self.former.is_some() && self.history.estimate().is_none();
         (self.last_answer.is_none() || moved) && !self.unreachable() && !doubted
