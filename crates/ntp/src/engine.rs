@@ -210,10 +210,10 @@ impl Engine {
             now = self.steer(now, &mut actions);
         }
         if turn || matches!(event, Event::Resolved { .. }) {
-            self.tend_pools(now, &mut actions);
+            self.maintain_pools(now, &mut actions);
         }
         self.settle_duplicates(now.mono, &mut actions);
-        self.remember();
+        self.restore_samples();
         for index in 0..self.associations.len() {
             let (request, spread) = (RequestId(self.next_request), self.spread());
             let association = &mut self.associations[index];

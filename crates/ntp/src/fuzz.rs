@@ -159,7 +159,7 @@ fn requests() {
     let from: SocketAddr = "192.0.2.7:40000".parse().expect("an address");
     let mut clients = RateTable::new(8, 1);
     let mut signed = packet::client_request(COOKIE).to_vec();
-    mac::sign(&mut signed, 1, &Glass);
+    mac::sign(&mut signed, 1, &NoCipher);
     let query = vec![0x16, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
     let seeds = [packet::client_request(COOKIE).to_vec(), signed, query];
     fuzz("request", &seeds, |datagram| {
@@ -172,7 +172,7 @@ fn requests() {
         .verdict
         {
             Verdict::Answer(answer) => answer.at(NOW).to_vec(),
-            Verdict::Sign(answer) => match answer.signed_at(|| NOW, datagram, |_| Some(&Glass)) {
+            Verdict::Sign(answer) => match answer.signed_at(|| NOW, datagram, |_| Some(&NoCipher)) {
                 Ok(octets) => octets,
                 Err(_) => return,
             },
@@ -216,9 +216,9 @@ fn extension_fields() {
 }
 
 /// Hides nothing and proves nothing.
-struct Glass;
+struct NoCipher;
 
-impl nts::Aead for Glass {
+impl nts::Aead for NoCipher {
     fn seal(&self, _: &[u8], _: &[u8], plain: &[u8]) -> Vec<u8> {
         [&[0; 16], plain].concat()
     }
@@ -228,7 +228,7 @@ impl nts::Aead for Glass {
     }
 }
 
-impl mac::Mac for Glass {
+impl mac::Mac for NoCipher {
     fn digest(&self, message: &[u8]) -> Vec<u8> {
         message[..20].to_vec()
     }
@@ -237,15 +237,16 @@ impl mac::Mac for Glass {
 #[test]
 fn proofs() {
     let header = answer().encode();
-    let sealed = nts::request(&header, (&UNIQUE_ID, &[1; 16]), &[2; 100], 7, &Glass).expect("a short cookie");
+    let sealed =
+        nts::request(&header, (&UNIQUE_ID, &[1; 16]), &[2; 100], 7, &NoCipher).expect("a short cookie");
     let mut signed = header.to_vec();
-    mac::sign(&mut signed, 7, &Glass);
-    assert!(mac::verify(&signed, 7, &Glass).is_ok());
+    mac::sign(&mut signed, 7, &NoCipher);
+    assert!(mac::verify(&signed, 7, &NoCipher).is_ok());
     fuzz("proof", &[sealed, signed], |octets| {
-        if let Ok(cookies) = nts::open(octets, &UNIQUE_ID, &Glass) {
+        if let Ok(cookies) = nts::open(octets, &UNIQUE_ID, &NoCipher) {
             assert!(cookies.iter().map(Vec::len).sum::<usize>() <= octets.len());
         }
-        if mac::verify(octets, 7, &Glass).is_ok() {
+        if mac::verify(octets, 7, &NoCipher).is_ok() {
             assert_eq!(octets.len(), HEADER_LEN + 4 + 20);
         }
     });
@@ -270,7 +271,7 @@ fn key_exchanges() {
     });
 }
 
-impl server_nts::Keyring for Glass {
+impl server_nts::Keyring for NoCipher {
     type Key = Self;
 
     fn current(&self) -> (KeyId, &Self) {
@@ -294,9 +295,9 @@ impl server_nts::Keyring for Glass {
 fn sealed_requests() {
     let keys = SessionKeys { client_to_server: [3; KEY_LEN], server_to_client: [4; KEY_LEN] };
     let seed = |missing| {
-        let cookie = server_nts::fresh_cookie(&keys, &mut Glass);
+        let cookie = server_nts::fresh_cookie(&keys, &mut NoCipher);
         let header = packet::client_request(COOKIE);
-        nts::request(&header, (&UNIQUE_ID, &[1; 16]), &cookie, missing, &Glass).expect("a short cookie")
+        nts::request(&header, (&UNIQUE_ID, &[1; 16]), &cookie, missing, &NoCipher).expect("a short cookie")
     };
     let (rules, limit) = (RestrictTable::new(&[]), RateLimit { interval: 3, burst: 8, leak: 2 });
     let from: SocketAddr = "192.0.2.7:40000".parse().expect("an address");
@@ -307,8 +308,8 @@ fn sealed_requests() {
         let Verdict::Seal(answer) = respond(&request, &serving, &mut RateTable::new(8, 1)).verdict else {
             return;
         };
-        let octets = match server_nts::reply(datagram, answer, &mut Glass) {
-            Outcome::Answer(sealed) => sealed.finish(NOW, &Glass),
+        let octets = match server_nts::reply(datagram, answer, &mut NoCipher) {
+            Outcome::Answer(sealed) => sealed.finish(NOW, &NoCipher),
             Outcome::Kiss(octets) => octets,
             Outcome::Drop(_) => return,
         };

@@ -38,7 +38,7 @@ use keys::Keys;
 use machine::Oscillator;
 pub use machine::Swing;
 use network::Network;
-pub use network::{Bursts, CALM, LAN, Path, Trouble};
+pub use network::{Bursts, CALM, Impairment, LAN, Path};
 use random::Random;
 use rival::Watch;
 pub use scenarios::{DEFAULT_POLLS, Happening, Polls, SCENARIOS, Scenario};
@@ -76,7 +76,7 @@ pub struct Sim {
     /// The way to all servers.
     pub path: Path,
     /// What is wrong with it.
-    pub trouble: Trouble,
+    pub impairment: Impairment,
     /// What becomes of requests to addresses without a server.
     pub send_error: SendError,
     /// The access list drops what servers answer.
@@ -90,7 +90,7 @@ pub struct Sim {
     /// So many of them in the start phase.
     start_steps: u32,
     /// What the user was told, and when.
-    pub told: Vec<(f64, Transition)>,
+    pub announced: Vec<(f64, Transition)>,
     /// What was kept for this boot.
     pub saved_boots: Vec<BootState>,
     /// What was kept of the drift.
@@ -173,14 +173,14 @@ impl Sim {
             servers,
             devices: Vec::new(),
             path: LAN,
-            trouble: CALM,
+            impairment: CALM,
             send_error: SendError::NoRoute,
             drops: false,
             tamper: None,
             stubborn: false,
             steps: Vec::new(),
             start_steps: 0,
-            told: Vec::new(),
+            announced: Vec::new(),
             saved_boots: Vec::new(),
             drift: None,
             samples: None,
@@ -247,7 +247,7 @@ impl Sim {
             self.forget_rivals();
         }
         self.config = config;
-        self.obey();
+        self.carry_out();
         self.observes = self.config.mode == Mode::Observe;
     }
 
@@ -356,7 +356,7 @@ impl Sim {
                     if let Transition::ExternalStep { by, .. } = transition {
                         jumped = Some(jumped.unwrap_or(0.0) + by);
                     }
-                    self.told.push((self.now, transition));
+                    self.announced.push((self.now, transition));
                 }
             }
         }
@@ -379,7 +379,7 @@ impl Sim {
         let cookie = NtpTimestamp(self.host.bits() | 1);
         let at = self.clocks().wall;
         self.give(Event::Sent { request, cookie, at });
-        let Some(trip) = self.network.trip(index, self.now, &self.path, &self.trouble) else { return };
+        let Some(trip) = self.network.trip(index, self.now, &self.path, &self.impairment) else { return };
         let behaviour = (self.servers[index])(self.now + trip.there);
         for (at, mut datagram) in servers::answer(&behaviour, cookie, self.now, &trip) {
             let datagrams = match &mut self.tamper {

@@ -60,11 +60,11 @@ impl Driver {
     fn apply_stance(&mut self, stance: Option<Stance>) {
         let Some(stance) = stance else { return };
         self.announce(match stance {
-            Stance::Back(foreign) => Transition::Conflict(foreign),
-            Stance::Alone => Transition::ConflictEnded,
+            Stance::Observe(foreign) => Transition::Conflict(foreign),
+            Stance::Steer => Transition::ConflictEnded,
         });
         self.apply_config();
-        if matches!(stance, Stance::Back(_)) {
+        if matches!(stance, Stance::Observe(_)) {
             self.clock.release();
             if let Some(watch) = &mut self.rivals {
                 watch.rival.left();

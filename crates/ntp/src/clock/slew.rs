@@ -108,7 +108,7 @@ impl Clock {
     /// Begins to correct: the clock gains `frequency` too much, and is ahead by `offset` in corrected time. Small
     /// offsets are corrected slowly (`area` = offset times duration), so that noise is not followed.
     pub(crate) fn correct(&mut self, now: Now, frequency: f64, offset: f64, area: f64) -> Change {
-        let change = self.absorb(now, frequency, offset);
+        let change = self.apply(now, frequency, offset);
         self.area = area;
         self.plan(now.mono);
         change
@@ -117,10 +117,10 @@ impl Clock {
     /// Ends the running slew and returns what it would still have done, for a step to do, with `offset` corrected
     /// too. The clock's new reading is `now.wall` plus the result.
     pub(crate) fn step(&mut self, now: Now, frequency: f64, offset: f64) -> (Change, f64) {
-        let change = self.absorb(now, frequency, offset);
+        let change = self.apply(now, frequency, offset);
         let by = std::mem::take(&mut self.pending);
         self.since = now.wall.plus(by);
-        self.halt();
+        self.end_slew();
         self.earlier_pace = 0.0;
         (change, by)
     }
@@ -129,11 +129,11 @@ impl Clock {
     pub(crate) fn stop(&mut self, now: Now) {
         self.pending = self.pending(now.wall);
         self.since = now.wall;
-        self.halt();
+        self.end_slew();
     }
 
     /// Begins or goes on to slew what is pending.
-    pub(crate) fn go_on(&mut self, now: Now) {
+    pub(crate) fn resume(&mut self, now: Now) {
         self.stop(now);
         self.plan(now.mono);
     }
@@ -145,7 +145,7 @@ impl Clock {
 
     /// What the clock is to show moved by so many seconds, and the clock did not: they are slewed away, as fast as is
     /// allowed.
-    pub(crate) fn owe(&mut self, now: Now, by: f64) {
+    pub(crate) fn add_pending(&mut self, now: Now, by: f64) {
         self.stop(now);
         self.pending += by;
         self.area = 0.0;
@@ -165,11 +165,11 @@ impl Clock {
     pub(crate) fn tick(&mut self, now: Now) -> bool {
         let Some(until) = self.until.filter(|until| *until <= now.mono) else { return false };
         self.lateness = (now.mono - until).max(self.lateness * 0.9);
-        self.go_on(now);
+        self.resume(now);
         true
     }
 
-    fn absorb(&mut self, now: Now, frequency: f64, offset: f64) -> Change {
+    fn apply(&mut self, now: Now, frequency: f64, offset: f64) -> Change {
         let pending = self.pending(now.wall);
         let at = now.wall.plus(pending);
         let base = ((1.0 + self.base) * (1.0 - frequency) - 1.0).clamp(-LARGEST_RATE, LARGEST_RATE);
@@ -181,7 +181,7 @@ impl Clock {
         Change { at, frequency, offset }
     }
 
-    fn halt(&mut self) {
+    fn end_slew(&mut self) {
         self.earlier_pace = self.pace();
         self.slew = 0.0;
         self.until = None;

@@ -47,7 +47,7 @@ impl Doubt {
     /// Begins a doubt if one of the sources that agreed with this clock now contradicts it.
     pub(crate) fn begin(reference: Reference, witness: Witness<'_>) -> Option<Self> {
         let agreeing = [SourceState::Selected, SourceState::Combined, SourceState::Agreeing];
-        let agrees = |a: &&Association| a.reach != 0 && agreeing.contains(&a.standing.0);
+        let agrees = |a: &&Association| a.reach != 0 && agreeing.contains(&a.state.0);
         let agreed = || witness.associations.iter().filter(agrees);
         agreed().any(|a| deviates(a, &reference, witness)).then(|| Self {
             since: witness.now,

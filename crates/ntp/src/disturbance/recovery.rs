@@ -43,7 +43,7 @@ enum Phase {
 
 /// What the newest answers lead to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub(crate) struct Reaction {
     /// Ask all sources early.
     pub(crate) ask: bool,
     /// The node stood still: drop all samples, then call [`Recovery::stood_still`].
@@ -134,22 +134,22 @@ impl Recovery {
 
     /// The sources showed a pause. Call `time_lost` first.
     pub(crate) fn stood_still(&mut self) {
-        self.open().halt = Some(Halt::Unseen { told: false });
+        self.open().halt = Some(Halt::Unseen { announced: false });
     }
 
     /// Looks whether the sources say, all at once, that this clock stood still or was set on. `reference` is what the
     /// clock follows while it is `synchronized` with true time.
-    pub(crate) fn hear(
+    pub(crate) fn compare_with_sources(
         &mut self,
         associations: &[Association],
         (reference, synchronized): (Option<Reference>, bool),
         clock: &Clock,
         config: &Config,
         now: Now,
-    ) -> Heard {
-        let mut heard = Heard::default();
+    ) -> Reaction {
+        let mut reaction = Reaction::default();
         if matches!(self.phase, Phase::Disturbed(_)) {
-            return heard;
+            return reaction;
         }
         let witness = Witness { associations, clock, limit: unslewable(config), now };
         if matches!(&self.phase, Phase::Doubted(doubt) if doubt.is_over(now)) {
@@ -158,21 +158,21 @@ impl Recovery {
         if !matches!(self.phase, Phase::Doubted(_)) {
             let reference = reference.filter(|reference| synchronized && !reference.local);
             let Some(doubt) = reference.and_then(|reference| Doubt::begin(reference, witness)) else {
-                return heard;
+                return reaction;
             };
             if self.asked.is_none_or(|asked| now.mono - asked >= ASK_INTERVAL) {
                 self.asked = Some(now.mono);
-                heard.ask = true;
+                reaction.ask = true;
             }
             self.phase = Phase::Doubted(doubt);
         }
-        let Phase::Doubted(doubt) = &self.phase else { return heard };
+        let Phase::Doubted(doubt) = &self.phase else { return reaction };
         match doubt.judge(config.min_sources, witness) {
             Finding::Open => {}
-            Finding::Confirmed => heard.stood_still = true,
+            Finding::Confirmed => reaction.stood_still = true,
             Finding::Refuted => self.phase = Phase::Undisturbed,
         }
-        heard
+        reaction
     }
 
     /// Decides about an estimate by which the system clock is off by `whole` seconds. Returns the pause that is to be

@@ -36,9 +36,9 @@ pub struct Written {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stance {
     /// Stand back: write nothing any more.
-    Back(Foreign),
+    Observe(Foreign),
     /// Steer again.
-    Alone,
+    Steer,
 }
 
 /// What is known of others.
@@ -173,7 +173,7 @@ impl Rival {
         let quiet = again.map_or(QUIET, |(_, before)| (2.0 * before).min(SOON));
         self.conflict = Some(Conflict { leaving: Some(sign), last: now, quiet, seen: None });
         (self.suspicion, self.steps) = (None, Vec::new());
-        Stance::Back(sign)
+        Stance::Observe(sign)
     }
 
     fn watch(&mut self, kernel: KernelTimex, suspects: bool, now: Mono) -> Option<Stance> {
@@ -188,7 +188,7 @@ impl Rival {
         }
         self.former = Some((now, conflict.quiet));
         self.conflict = None;
-        Some(Stance::Alone)
+        Some(Stance::Steer)
     }
 }
 
@@ -284,7 +284,7 @@ mod tests {
     fn every_foreign_word_is_seen_at_the_second_look() {
         let check = |kernel: KernelTimex, expected: Foreign| {
             let seen = looks(&mut Rival::default(), kernel, false, 0, 5);
-            assert_eq!(seen, [(1, Stance::Back(expected))], "{kernel:?}");
+            assert_eq!(seen, [(1, Stance::Observe(expected))], "{kernel:?}");
         };
         check(KernelTimex { frequency_ppm: 12.6, ..QUIET_KERNEL }, Foreign::Frequency);
         check(KernelTimex { slew: -0.01, ..QUIET_KERNEL }, Foreign::Slew);
@@ -296,7 +296,7 @@ mod tests {
         let mut rival = Rival::default();
         assert_eq!(rival.look(QUIET_KERNEL, &unsynchronized, false, at(0.0)), None);
         let second = rival.look(QUIET_KERNEL, &unsynchronized, false, at(1.0));
-        assert_eq!(second, Some(Stance::Back(Foreign::Status)));
+        assert_eq!(second, Some(Stance::Observe(Foreign::Status)));
     }
 
     #[test]
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(looks(&mut rival, QUIET_KERNEL, false, 1, 100), []);
         assert_eq!(rival.look(theirs, &OURS, false, at(100.0)), None);
         assert_eq!(looks(&mut rival, QUIET_KERNEL, false, 101, 150), []);
-        assert_eq!(rival.look(theirs, &OURS, false, at(150.0)), Some(Stance::Back(Foreign::Frequency)));
+        assert_eq!(rival.look(theirs, &OURS, false, at(150.0)), Some(Stance::Observe(Foreign::Frequency)));
         assert!(rival.steers());
     }
 
@@ -326,7 +326,7 @@ mod tests {
             let mut rival = Rival::default();
             sizes.iter().filter_map(|(time, by)| rival.stepped(*by, at(*time))).last()
         };
-        let conflict = Some(Stance::Back(Foreign::Step));
+        let conflict = Some(Stance::Observe(Foreign::Step));
         assert_eq!(steps(&[(0.0, 3600.0)]), None);
         assert_eq!(steps(&[(0.0, 3600.0), (599.0, 3600.0)]), conflict);
         assert_eq!(steps(&[(0.0, 0.1), (60.0, -0.1)]), conflict);
@@ -343,13 +343,13 @@ mod tests {
         // It writes now and then.
         assert_eq!(looks(&mut rival, theirs(1.0), false, 2, 50), []);
         assert_eq!(looks(&mut rival, theirs(2.0), false, 50, 100), []);
-        assert_eq!(looks(&mut rival, theirs(2.0), false, 100, 126), [(125, Stance::Alone)]);
+        assert_eq!(looks(&mut rival, theirs(2.0), false, 100, 126), [(125, Stance::Steer)]);
         // Again, and the quiet is twice as long.
         assert_eq!(
             looks(&mut rival, theirs(2.0), false, 130, 135),
-            [(131, Stance::Back(Foreign::Frequency))]
+            [(131, Stance::Observe(Foreign::Frequency))]
         );
-        assert_eq!(looks(&mut rival, theirs(2.0), false, 135, 282), [(281, Stance::Alone)]);
+        assert_eq!(looks(&mut rival, theirs(2.0), false, 135, 282), [(281, Stance::Steer)]);
     }
 
     #[test]
@@ -357,13 +357,13 @@ mod tests {
         let theirs = KernelTimex { frequency_ppm: 1.0, ..QUIET_KERNEL };
         let mut rival = Rival::default();
         assert_eq!(looks(&mut rival, theirs, true, 0, 1201).len(), 1);
-        assert_eq!(looks(&mut rival, theirs, true, 1201, 1202), [(1201, Stance::Alone)]);
+        assert_eq!(looks(&mut rival, theirs, true, 1201, 1202), [(1201, Stance::Steer)]);
         // systemd-timesyncd writes every 2048 s at its longest poll.
         for (begin, quiet) in [(2048, 2400), (5000, 3600), (9000, 3600)] {
-            let told = looks(&mut rival, theirs, true, begin, begin + quiet + 2);
+            let seen = looks(&mut rival, theirs, true, begin, begin + quiet + 2);
             let expected =
-                [(begin + 1, Stance::Back(Foreign::Frequency)), (begin + 1 + quiet, Stance::Alone)];
-            assert_eq!(told, expected);
+                [(begin + 1, Stance::Observe(Foreign::Frequency)), (begin + 1 + quiet, Stance::Steer)];
+            assert_eq!(seen, expected);
         }
     }
 
@@ -383,8 +383,8 @@ mod tests {
             let mut rival = Rival::default();
             rival.begin(Foreign::Step, at(0.0));
             assert_eq!(looks(&mut rival, QUIET_KERNEL, false, 0, 40), []);
-            let told = looks(&mut rival, after, false, 40, 117);
-            assert_eq!(told.first().map(|told| told.0), Some(if wrote { 115 } else { 75 }), "{after:?}");
+            let seen = looks(&mut rival, after, false, 40, 117);
+            assert_eq!(seen.first().map(|seen| seen.0), Some(if wrote { 115 } else { 75 }), "{after:?}");
         };
         check(QUIET_KERNEL, false);
         check(KernelTimex { max_error: 0.0015, ..QUIET_KERNEL }, false);
@@ -437,7 +437,7 @@ mod tests {
                 ppm += 1.0;
                 let kernel = KernelTimex { frequency_ppm: ppm, ..QUIET_KERNEL };
                 for (when, stance) in looks(&mut rival, kernel, false, second, second + pause) {
-                    prop_assert!(matches!(stance, Stance::Back(_)) && begun.is_none(), "{stance:?} at {when}");
+                    prop_assert!(matches!(stance, Stance::Observe(_)) && begun.is_none(), "{stance:?} at {when}");
                     begun = Some(when);
                 }
                 second += pause;

@@ -32,8 +32,8 @@ pub(super) struct Moved {
 pub(super) enum Halt {
     /// The platform reported it.
     Asleep,
-    /// The sources showed it. The user is told once it is confirmed.
-    Unseen { told: bool },
+    /// The sources showed it. The user is announced once it is confirmed.
+    Unseen { announced: bool },
 }
 
 /// What is to be done about an offset.
@@ -56,7 +56,7 @@ impl Disturbance {
     /// Returns true, once, if an offset confirms a pause that only the sources showed.
     pub(super) fn confirm(&mut self, surprising: bool) -> bool {
         match &mut self.halt {
-            Some(Halt::Unseen { told }) if surprising => !std::mem::replace(told, true),
+            Some(Halt::Unseen { announced }) if surprising => !std::mem::replace(announced, true),
             _ => false,
         }
     }

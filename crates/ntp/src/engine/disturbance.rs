@@ -75,13 +75,14 @@ impl Engine {
     /// Looks whether the sources say, all at once, that this clock stood still or was set on.
     pub(super) fn doubt(&mut self, now: Now, actions: &mut Vec<Action>) {
         let followed = (self.discipline.reference, self.judged(now).0);
-        let heard = self.recovery.hear(&self.associations, followed, &self.clock, &self.config, now);
-        if heard.ask {
+        let reaction =
+            self.recovery.compare_with_sources(&self.associations, followed, &self.clock, &self.config, now);
+        if reaction.ask {
             for association in &mut self.associations {
-                association.schedule.hurry(ASK, now.mono);
+                association.schedule.ask_soon(ASK, now.mono);
             }
         }
-        if heard.stood_still {
+        if reaction.stood_still {
             self.lose_time(now, actions);
             self.recovery.stood_still();
         }
@@ -89,7 +90,7 @@ impl Engine {
 
     /// Returns true if nothing is known that could be restored: a jump of the start phase.
     fn starting(&self, now: Now) -> bool {
-        let upstreams = self.electable().next().is_some() && self.local_stratum(now).is_none();
+        let upstreams = self.selectable().next().is_some() && self.local_stratum(now).is_none();
         upstreams && !self.discipline.boot.synchronized && self.discipline.reference.is_none()
     }
 
@@ -151,9 +152,9 @@ impl Engine {
         if by.abs() > self.config.step_threshold {
             self.clock.shift(by);
             now = self.jump_ourselves(by, StepReason::ExternalStep, now, actions);
-            self.clock.go_on(now);
+            self.clock.resume(now);
         } else {
-            self.clock.owe(now, by);
+            self.clock.add_pending(now, by);
         }
         actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
         if hold {
@@ -167,7 +168,7 @@ impl Engine {
     pub(super) fn reconsider(&mut self, before: OnExternalStep, now: Now) {
         if before != self.config.on_external_step && self.recovery.reconsider(now.mono) {
             for association in &mut self.associations {
-                association.schedule.hurry(1, now.mono);
+                association.schedule.ask_soon(1, now.mono);
             }
         }
     }

@@ -40,8 +40,8 @@ impl Engine {
         let leap = self.kernel_leap(synchronized);
         // By a step, ours too, the kernel forgets what it was told.
         let forgotten = actions.iter().any(|action| matches!(action, Action::Step { .. }));
-        let due = self.announced.kernel.status.is_none_or(|(told, told_leap, at)| {
-            told != synchronized || told_leap != leap || synchronized && now.mono - at >= INTERVAL - SLACK
+        let due = self.announced.kernel.status.is_none_or(|(sent, sent_leap, at)| {
+            sent != synchronized || sent_leap != leap || synchronized && now.mono - at >= INTERVAL - SLACK
         });
         if due || forgotten {
             self.announced.kernel.status = Some((synchronized, leap, now.mono));

@@ -46,7 +46,7 @@ impl Engine {
             now.wall = now.wall.plus(second.by);
             actions.push(Action::Step { by: second.by });
         } else {
-            self.clock.owe(now, second.by);
+            self.clock.add_pending(now, second.by);
             actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
         }
         self.leap_over(second, actions);

@@ -8,7 +8,7 @@ use crate::{
     measure::{
         candidate::too_uncertain,
         local::is_local_reference,
-        orphan::{is_outcast, serves_itself, smallest_orphan},
+        orphan::{is_in_orphan_group, serves_itself, smallest_orphan},
         select::Ballot,
     },
     source::association::Association,
@@ -39,10 +39,10 @@ impl Engine {
     /// it answers.
     fn unjudged(&self, now: Now) -> bool {
         let at = self.clock.corrected(now.wall);
-        self.electable().all(|a| {
+        self.selectable().all(|a| {
             let silent = if self.serves_local { a.reach == 0 } else { self.silent(a, now) || a.limited() };
             let useless = || too_uncertain(a, at, self.config.max_distance).is_some();
-            silent || self.outcast(a) || a.follows_us() || a.is_nobody() || useless()
+            silent || self.in_orphan_group(a) || a.follows_us() || a.is_no_other_server() || useless()
         })
     }
 
@@ -64,7 +64,7 @@ impl Engine {
     /// Returns true if the last estimate of a usual source puts this clock off by more than `limit` seconds.
     fn contradicted(&self, limit: f64, now: Now) -> bool {
         let (at, pending) = (self.clock.corrected(now.wall), self.clock.pending(now.wall));
-        self.electable().filter(|a| !self.outcast(a)).any(|a| {
+        self.selectable().filter(|a| !self.in_orphan_group(a)).any(|a| {
             let estimate = a.history.estimate();
             estimate.is_some_and(|estimate| {
                 let (offset, distance) = estimate.interval_at(at);
@@ -82,8 +82,8 @@ impl Engine {
     }
 
     /// Returns true if a source is an orphan or may follow one. Such a source takes no part in the usual vote.
-    pub(super) fn outcast(&self, association: &Association) -> bool {
-        is_outcast(association, self.config.local)
+    pub(super) fn in_orphan_group(&self, association: &Association) -> bool {
+        is_in_orphan_group(association, self.config.local)
     }
 
     /// Returns the answering orphan with the smallest reference id, if that is smaller than this node's.
@@ -101,15 +101,15 @@ impl Engine {
             None => "Its reference id is larger than this node's, so it is to follow us.",
             Some(_) => "There is another such server with a smaller reference id.",
         };
-        let outcasts: Vec<SourceId> =
-            self.associations.iter().filter(|a| self.outcast(a)).map(|a| a.id).collect();
-        for association in self.associations.iter_mut().filter(|a| outcasts.contains(&a.id)) {
+        let members: Vec<SourceId> =
+            self.associations.iter().filter(|a| self.in_orphan_group(a)).map(|a| a.id).collect();
+        for association in self.associations.iter_mut().filter(|a| members.contains(&a.id)) {
             if association.obstacle().is_none() {
                 let what = match association.server {
                     Some(server) if serves_itself(server) => format!("It serves its own clock. {why}"),
                     _ => "It may follow a server that serves its own clock.".to_owned(),
                 };
-                association.standing = (SourceState::Unusable, what);
+                association.state = (SourceState::Unusable, what);
             }
         }
         if self.discipline.reference.is_some_and(|reference| reference.local) && self.orphaned(now) {

@@ -10,7 +10,7 @@ pub(crate) const FIRST_SAVE: f64 = 10.0;
 
 impl Engine {
     /// Gives sources their samples from before the restart, as soon as they have their address.
-    pub(super) fn remember(&mut self) {
+    pub(super) fn restore_samples(&mut self) {
         if self.recalled.is_empty() {
             return;
         }

@@ -6,7 +6,7 @@ use crate::{
     engine::Engine,
     source::{
         association::Association,
-        duplicate::{self, Inherited, bequeath_all},
+        duplicate::{self, TakenOver, hand_over_all},
         pool::{Pool, Surroundings},
     },
 };
@@ -51,21 +51,21 @@ impl Engine {
         }
         let mut actions: Vec<Action> = old.iter_mut().filter_map(Association::close).collect();
         self.settle_duplicates(now.mono, &mut actions);
-        let inherited = bequeath_all(&mut self.associations, &mut old, now.mono);
-        self.follow_heirs(&inherited);
-        self.remember();
+        let taken_over = hand_over_all(&mut self.associations, &mut old, now.mono);
+        self.follow_successors(&taken_over);
+        self.restore_samples();
         actions
     }
 
     /// Makes one source count of all at one address and port, and none of those that are this node itself.
     pub(super) fn settle_duplicates(&mut self, now: Mono, actions: &mut Vec<Action>) {
-        let inherited = duplicate::settle(&mut self.associations, &self.own, now, actions);
-        self.follow_heirs(&inherited);
+        let taken_over = duplicate::settle(&mut self.associations, &self.own, now, actions);
+        self.follow_successors(&taken_over);
     }
 
     /// If the source that was followed has given its samples away, their new owner is the one that is followed.
-    pub(super) fn follow_heirs(&mut self, inherited: &[Inherited]) {
-        for Inherited { from, to } in inherited {
+    pub(super) fn follow_successors(&mut self, taken_over: &[TakenOver]) {
+        for TakenOver { from, to } in taken_over {
             if let Some(reference) = &mut self.discipline.reference
                 && reference.source == *from
             {
@@ -109,7 +109,7 @@ impl Engine {
     }
 
     /// Gives each pool the members that its name has addresses for.
-    pub(super) fn tend_pools(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn maintain_pools(&mut self, now: Now, actions: &mut Vec<Action>) {
         let heard = self.associations.iter().filter_map(|a| a.last_answer).max();
         for index in 0..self.pools.len() {
             let spread = self.spread();
@@ -121,7 +121,11 @@ impl Engine {
                 now: now.mono,
             };
             actions.extend(
-                self.pools.get_mut(index).map(|pool| pool.tend(&mut around, spread)).into_iter().flatten(),
+                self.pools
+                    .get_mut(index)
+                    .map(|pool| pool.maintain(&mut around, spread))
+                    .into_iter()
+                    .flatten(),
             );
         }
     }

@@ -81,9 +81,9 @@ impl Engine {
     /// Returns the transition if the upstreams became unreachable or reachable. While neither is certain, nothing changes.
     fn reach_transition(&mut self, now: Now) -> Option<Transition> {
         let reached = |a: &Association| a.reach != 0 && !a.follows_us() && !a.is_unusable();
-        let unreachable = if self.electable().any(reached) {
+        let unreachable = if self.selectable().any(reached) {
             false
-        } else if self.electable().next().is_some() && self.unreachable(now) {
+        } else if self.selectable().next().is_some() && self.unreachable(now) {
             true
         } else {
             return None;
@@ -121,7 +121,7 @@ impl Engine {
 
     /// The same by the sources alone, whatever clock is served.
     pub(super) fn judged(&self, now: Now) -> (bool, Reason) {
-        if self.electable().next().is_none() {
+        if self.selectable().next().is_none() {
             return (false, Reason::NoUpstreams);
         }
         match self.recovery.refused() {
@@ -139,7 +139,7 @@ impl Engine {
         let Some(bound) = self.error_bound(now) else {
             let reason = match (self.recovery.unmeasured(), self.unreachable(now)) {
                 (true, _) => Reason::UnexplainedJump,
-                (_, true) if self.electable().any(|a| a.is_unusable() && !a.is_nobody()) => {
+                (_, true) if self.selectable().any(|a| a.is_unusable() && !a.is_no_other_server()) => {
                     Reason::NoUsableUpstream
                 }
                 (_, true) => Reason::Unreachable,
@@ -150,7 +150,7 @@ impl Engine {
         let within = bound <= self.config.error_bound_threshold;
         let local = self.discipline.reference.is_some_and(|reference| reference.local);
         // Local clocks that answer say nothing of true time.
-        let held = self.electable().all(|a| self.gives_no_time(a, now) || self.local_reference(a));
+        let held = self.selectable().all(|a| self.gives_no_time(a, now) || self.local_reference(a));
         match within {
             true if local => (true, Reason::LocalReference),
             true if held => (true, Reason::Holdover),
@@ -161,7 +161,7 @@ impl Engine {
 
     /// Returns true if no source gives time.
     fn unreachable(&self, now: Now) -> bool {
-        self.electable().all(|a| self.gives_no_time(a, now))
+        self.selectable().all(|a| self.gives_no_time(a, now))
     }
 
     /// Returns true if a source is silent or unusable, and had the time to be otherwise.
@@ -173,12 +173,13 @@ impl Engine {
     /// Returns true if a source is unreachable or follows this node, and had the time to be otherwise.
     pub(super) fn silent(&self, association: &Association, now: Now) -> bool {
         let seeking = now.mono - self.seeking < SEEKING;
-        let useless = association.unreachable() || association.follows_us() || association.is_nobody();
+        let useless =
+            association.unreachable() || association.follows_us() || association.is_no_other_server();
         useless || !association.placed() && !seeking
     }
 
     /// The sources that are not for measuring only, and no duplicates of others.
-    pub(super) fn electable(&self) -> impl Iterator<Item = &Association> {
+    pub(super) fn selectable(&self) -> impl Iterator<Item = &Association> {
         self.associations.iter().filter(|a| !a.source.noselect && !a.is_duplicate())
     }
 
@@ -271,8 +272,8 @@ impl Engine {
             id: association.id,
             name: association.source.name.clone(),
             address: association.address(),
-            state: association.standing.0,
-            why: association.standing.1.clone(),
+            state: association.state.0,
+            why: association.state.1.clone(),
             reach: association.reach,
             stratum: association.server.map_or(16, |server| server.stratum),
             reference_id: association.server.map_or([0; 4], |server| server.reference_id),

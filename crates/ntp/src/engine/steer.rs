@@ -24,7 +24,7 @@ impl Engine {
         for association in &mut self.associations {
             association.mixture = association.server.and_then(|s| mixture(&s, self.config.smeared, now.wall));
             if let Some(cause) = association.obstacle() {
-                association.stand(&cause);
+                association.set_state(&cause);
             }
         }
         let patient = now.mono - self.seeking < FIRST_VOTE_WAIT && self.discipline.reference.is_none();
@@ -59,7 +59,7 @@ impl Engine {
                 // Of one that votes by what it said before: why it says nothing now.
                 let silent = (state == SourceState::Unreachable).then(|| association.obstacle()).flatten();
                 let why = silent.map_or_else(|| why.clone(), |cause| format!("{cause} {why}"));
-                association.standing = (state, why);
+                association.state = (state, why);
             }
         }
         if ballot == Ballot::Majority {
@@ -70,7 +70,7 @@ impl Engine {
     /// Returns the leap second that more than half of the agreeing sources announce.
     fn announced_leap(&self) -> Leap {
         let agreeing = [SourceState::Selected, SourceState::Combined, SourceState::Agreeing];
-        let voters = self.associations.iter().filter(|a| agreeing.contains(&a.standing.0));
+        let voters = self.associations.iter().filter(|a| agreeing.contains(&a.state.0));
         let leaps: Vec<Leap> = voters.filter_map(|a| a.server).map(|server| server.leap).collect();
         let wanted = |leap: Leap| 2 * leaps.iter().filter(|l| **l == leap).count() > leaps.len();
         [Leap::Insert, Leap::Delete].into_iter().find(|leap| wanted(*leap)).unwrap_or(Leap::None)
@@ -79,14 +79,14 @@ impl Engine {
     /// Returns the sources that take part in the vote. A source that is no longer reached takes part while its last
     /// answer is newer than the oldest sample of a reached source: the last sources to answer should not win by default.
     fn candidates(&mut self, at: Wall) -> Vec<Candidate> {
-        let outcast: Vec<bool> = self.associations.iter().map(|a| self.outcast(a)).collect();
-        let usual = || self.associations.iter().zip(&outcast).filter(|(_, outcast)| !**outcast);
+        let in_group: Vec<bool> = self.associations.iter().map(|a| self.in_orphan_group(a)).collect();
+        let usual = || self.associations.iter().zip(&in_group).filter(|(_, in_group)| !**in_group);
         let reached = usual().map(|(a, _)| a).filter(|a| a.obstacle().is_none());
         let oldest = reached.filter_map(|a| a.history.oldest_used()).min();
         let mut candidates = Vec::new();
         let local: Vec<bool> = self.associations.iter().map(|a| self.local_reference(a)).collect();
-        let all = self.associations.iter_mut().zip(local).zip(outcast);
-        for ((association, local), _) in all.filter(|(_, outcast)| !outcast) {
+        let all = self.associations.iter_mut().zip(local).zip(in_group);
+        for ((association, local), _) in all.filter(|(_, in_group)| !in_group) {
             let heard = association.history.newest().map(|sample| sample.at);
             let recent = oldest.is_some_and(|oldest| heard.is_some_and(|at| at > oldest));
             let reached = association.obstacle().is_none();
@@ -118,7 +118,7 @@ impl Engine {
         candidates.retain(|candidate| {
             let Some(why) = refused.next().flatten() else { return true };
             if let Some(association) = self.associations.iter_mut().find(|a| a.id == candidate.id) {
-                association.standing = (SourceState::Unusable, why);
+                association.state = (SourceState::Unusable, why);
             }
             false
         });
@@ -191,7 +191,7 @@ impl Engine {
         // Answers on their way have stamps from before and after the step.
         for association in &mut self.associations {
             actions.extend(association.close());
-            association.schedule.hurry(2, now.mono);
+            association.schedule.ask_soon(2, now.mono);
         }
         actions.push(Action::Step { by });
         actions.push(Action::Announce(Transition::Stepped { by, why }));
@@ -211,14 +211,14 @@ impl Engine {
         };
         let mut estimates = vec![leading];
         for association in &mut self.associations {
-            if association.standing.0 != SourceState::Combined {
+            if association.state.0 != SourceState::Combined {
                 continue;
             }
             match estimated(association, at) {
                 Some(other) if combinable(&leading, &other) => estimates.push(other),
                 _ => {
                     let why = "It is much less certain than the selected one, or runs differently.";
-                    association.standing = (SourceState::Agreeing, why.to_owned());
+                    association.state = (SourceState::Agreeing, why.to_owned());
                 }
             }
         }

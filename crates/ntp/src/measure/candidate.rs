@@ -3,7 +3,7 @@ use crate::{
     Wall,
     measure::{combine::Estimated, discipline::CLOCK_ERROR, select::Candidate},
     source::{
-        association::{Association, Merits},
+        association::{Association, VoteOptions},
         cause::{Cause, LAST_STRATUM},
     },
 };
@@ -19,13 +19,13 @@ pub(crate) fn candidate(
     at: Wall,
     limit: f64,
 ) -> Option<Candidate> {
-    let (estimate, server) = association.voice()?;
+    let (estimate, server) = association.voting_estimate()?;
     let (offset, distance) = estimate.interval_at(at);
     if let Some(cause) = too_uncertain(association, at, limit) {
-        association.stand(&cause);
+        association.set_state(&cause);
         return None;
     }
-    let Merits { prefer, trust, require } = association.merits();
+    let VoteOptions { prefer, trust, require } = association.vote_options();
     Some(Candidate {
         id: association.id,
         offset,
@@ -42,7 +42,7 @@ pub(crate) fn candidate(
 
 /// Why what a source says cannot be voted on; none if it can. `limit` is that of its root distance, seconds.
 pub(crate) fn too_uncertain(association: &Association, at: Wall, limit: f64) -> Option<Cause> {
-    let (estimate, server) = association.voice()?;
+    let (estimate, server) = association.voting_estimate()?;
     let (_, distance) = estimate.interval_at(at);
     if server.stratum >= LAST_STRATUM {
         Some(Cause::LastStratum)

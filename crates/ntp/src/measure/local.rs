@@ -13,8 +13,8 @@ pub(crate) fn is_local_reference(
     all: &[Association],
     local: Option<LocalClock>,
 ) -> bool {
-    let voice = association.voice().map(|(_, server)| server);
-    let Some(server) = voice.or(association.server) else { return false };
+    let voting = association.voting_estimate().map(|(_, server)| server);
+    let Some(server) = voting.or(association.server) else { return false };
     let beyond = local.is_some_and(|local| server.stratum >= local.stratum);
     // Strata fall on the way to the reference, so this ends.
     let followed = |a: &&Association| {

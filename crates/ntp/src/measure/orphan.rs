@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Whether a source is an orphan, or may follow one: never a source of time like others.
-pub(crate) fn is_outcast(association: &Association, local: Option<LocalClock>) -> bool {
+pub(crate) fn is_in_orphan_group(association: &Association, local: Option<LocalClock>) -> bool {
     let stratum = association.server.map_or(0, |server| server.stratum);
     local.is_some_and(|local| local.orphan && stratum >= local.stratum)
 }

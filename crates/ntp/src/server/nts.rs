@@ -182,44 +182,44 @@ mod tests {
 
     /// Seals as the tests of the client do, and hides nothing: good for what is tested here and for nothing else.
     #[derive(Clone, Debug)]
-    struct Toy([u8; KEY_LEN]);
+    struct TestCipher([u8; KEY_LEN]);
 
-    impl Aead for Toy {
+    impl Aead for TestCipher {
         fn seal(&self, nonce: &[u8], associated: &[u8], plain: &[u8]) -> Vec<u8> {
-            nts::tests::Toy.seal(nonce, &[&self.0[..], associated].concat(), plain)
+            nts::tests::TestCipher.seal(nonce, &[&self.0[..], associated].concat(), plain)
         }
 
         fn open(&self, nonce: &[u8], associated: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-            nts::tests::Toy.open(nonce, &[&self.0[..], associated].concat(), sealed)
+            nts::tests::TestCipher.open(nonce, &[&self.0[..], associated].concat(), sealed)
         }
     }
 
     struct Ring {
-        keys: Vec<(KeyId, Toy)>,
+        keys: Vec<(KeyId, TestCipher)>,
         drawn: u8,
     }
 
     impl Ring {
         /// The first one seals.
         fn of(keys: &[u8]) -> Self {
-            let keys = keys.iter().map(|&n| (KeyId([0, 0, 0, n]), Toy([n; KEY_LEN])));
+            let keys = keys.iter().map(|&n| (KeyId([0, 0, 0, n]), TestCipher([n; KEY_LEN])));
             Self { keys: keys.collect(), drawn: 0 }
         }
     }
 
     impl Keyring for Ring {
-        type Key = Toy;
+        type Key = TestCipher;
 
-        fn current(&self) -> (KeyId, &Toy) {
+        fn current(&self) -> (KeyId, &TestCipher) {
             (self.keys[0].0, &self.keys[0].1)
         }
 
-        fn find(&self, id: KeyId) -> Option<&Toy> {
+        fn find(&self, id: KeyId) -> Option<&TestCipher> {
             self.keys.iter().find(|(known, _)| *known == id).map(|(_, key)| key)
         }
 
-        fn session(&self, key: &[u8; KEY_LEN]) -> Toy {
-            Toy(*key)
+        fn session(&self, key: &[u8; KEY_LEN]) -> TestCipher {
+            TestCipher(*key)
         }
 
         fn nonce(&mut self) -> Nonce {
@@ -238,7 +238,8 @@ mod tests {
 
     fn asked_with(cookie: &[u8], missing: usize) -> Vec<u8> {
         let header = packet::client_request(SENT);
-        nts::request(&header, (&ID, &[0x66; 16]), cookie, missing, &Toy(keys().client_to_server)).unwrap()
+        nts::request(&header, (&ID, &[0x66; 16]), cookie, missing, &TestCipher(keys().client_to_server))
+            .unwrap()
     }
 
     fn asked(missing: usize) -> Vec<u8> {
@@ -273,7 +274,7 @@ mod tests {
     }
 
     fn opened(octets: &[u8]) -> Result<Vec<Vec<u8>>, NtsError> {
-        nts::open(octets, &ID, &Toy(keys().server_to_client))
+        nts::open(octets, &ID, &TestCipher(keys().server_to_client))
     }
 
     #[test]
@@ -351,13 +352,13 @@ mod tests {
         for _ in 0..12 {
             extension::append(&mut datagram, PLACEHOLDER, &[0; COOKIE_LEN]).unwrap();
         }
-        put_seal(&mut datagram, &[1; 16], &[], &Toy(keys().client_to_server)).unwrap();
+        put_seal(&mut datagram, &[1; 16], &[], &TestCipher(keys().client_to_server)).unwrap();
         let octets = sent(done(&datagram, &mut Ring::of(&[1]))).unwrap();
         assert_eq!(opened(&octets).unwrap().len(), COOKIES);
 
         // A short nonce leaves no room for a whole cookie.
         let mut datagram = asked(0)[..188].to_vec();
-        let tag = Toy(keys().client_to_server).seal(&[1; 4], &datagram, &[]);
+        let tag = TestCipher(keys().client_to_server).seal(&[1; 4], &datagram, &[]);
         extension::append(&mut datagram, AUTHENTICATOR, &[&[0, 4, 0, 16, 1, 1, 1, 1][..], &tag].concat())
             .unwrap();
         let octets = sent(done(&datagram, &mut Ring::of(&[1]))).unwrap();

@@ -101,7 +101,7 @@ impl RateSet {
             }
         };
         if known {
-            self.turn_to(place, now);
+            self.advance(place, now);
         } else {
             self.clients[place] = client;
             self.last[place] = now;
@@ -124,7 +124,7 @@ impl RateSet {
     }
 
     /// Lets time go by for one client.
-    fn turn_to(&mut self, place: usize, now: u32) {
+    fn advance(&mut self, place: usize, now: u32) {
         let gap = elapsed(self.last[place], now);
         self.last[place] = self.last[place].wrapping_add(gap);
         self.lacks[place] = self.lacks[place].saturating_sub(gap);

@@ -28,7 +28,7 @@ pub(super) struct Group {
     pub(super) behaviour: Behaviour,
     /// A machine at which nothing happens looks round so rarely, seconds: months are to pass in seconds.
     pub(super) pause: f64,
-    mail: Vec<Mail>,
+    mail: Vec<InFlight>,
     random: Random,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Member {
     /// How often it was set, or stepped.
     pub(super) moves: usize,
     /// What the user was told, and when.
-    pub(super) told: Vec<(f64, Transition)>,
+    pub(super) announced: Vec<(f64, Transition)>,
     stepped: f64,
     /// When something happened to it last.
     stirred: f64,
@@ -57,7 +57,7 @@ pub(super) struct Member {
 }
 
 /// A datagram on its way.
-struct Mail {
+struct InFlight {
     at: f64,
     client: usize,
     request: RequestId,
@@ -98,7 +98,7 @@ impl Group {
             oscillator: 10e-6 * (index as f64 - 1.0),
             ppm: 0.0,
             moves: 0,
-            told: Vec::new(),
+            announced: Vec::new(),
             stepped: offset,
             stirred: 0.0,
             open: Vec::new(),
@@ -236,7 +236,7 @@ impl Group {
                     member.offset += by;
                     member.stepped += by;
                 }
-                Action::Announce(transition) => member.told.push((self.now, transition)),
+                Action::Announce(transition) => member.announced.push((self.now, transition)),
                 _ => {}
             }
         }
@@ -256,10 +256,10 @@ impl Group {
         let datagram = header.with_cookie(cookie).encode().to_vec();
         if let Some(server) = self.at(to.ip()) {
             let at = self.now + trip.there;
-            self.mail.push(Mail { at, client, request, datagram, server: Some(server) });
+            self.mail.push(InFlight { at, client, request, datagram, server: Some(server) });
         } else if self.upstream[client] {
             let answers = servers::answer(&self.behaviour, cookie, self.now, &trip);
-            let mail = |(at, datagram)| Mail { at, client, request, datagram, server: None };
+            let mail = |(at, datagram)| InFlight { at, client, request, datagram, server: None };
             self.mail.extend(answers.into_iter().map(mail));
         }
     }
@@ -274,12 +274,12 @@ impl Group {
         DELAY + self.random.exponential(JITTER)
     }
 
-    fn deliver(&mut self, mail: Mail) {
-        let Mail { client, request, datagram, server, .. } = mail;
+    fn deliver(&mut self, mail: InFlight) {
+        let InFlight { client, request, datagram, server, .. } = mail;
         if let Some(server) = server {
             let answer = self.answer(server, client, &datagram);
             let at = self.now + self.delay();
-            self.mail.extend(answer.map(|datagram| Mail { at, client, request, datagram, server: None }));
+            self.mail.extend(answer.map(|datagram| InFlight { at, client, request, datagram, server: None }));
         } else if let Some((_, cookie)) = self.members[client].open.iter().find(|(open, _)| *open == request)
             && self.members[client].alive
         {
@@ -304,7 +304,7 @@ impl Group {
         let (rules, limit) = (RestrictTable::new(&[]), RateLimit { interval: 3, burst: 8, leak: 2 });
         let serving = Serving { served: &self.served(server), rules: &rules, limit: &limit };
         let request = Request { datagram, from, to_group: false, received: now.wall, now: now.mono };
-        match respond(&request, &serving, &mut Generous).verdict {
+        match respond(&request, &serving, &mut Unlimited).verdict {
             Verdict::Answer(answer) => {
                 let answer = answer.at(now.wall.plus(20e-6)).to_vec();
                 let asked = packet::decode(datagram).ok()?;
@@ -318,9 +318,9 @@ impl Group {
 }
 
 /// Limits nobody: members ask far less than any limit allows.
-struct Generous;
+struct Unlimited;
 
-impl Memory for Generous {
+impl Memory for Unlimited {
     fn judge(&mut self, _: IpAddr, _: Mono, _: &RateLimit) -> RateVerdict {
         RateVerdict::Pass
     }

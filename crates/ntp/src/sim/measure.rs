@@ -66,7 +66,7 @@ fn prepare(scenario: &Scenario, (min_poll, max_poll): Polls, seed: u64) -> Sim {
     let start = Start { boot: BootState::default(), drift: scenario.drift, samples: None, seed };
     let mut sim = Sim::started(orders, scenario.offset, servers, start);
     sim.path = scenario.path;
-    sim.trouble = scenario.trouble;
+    sim.impairment = scenario.impairment;
     sim.oscillator = scenario.oscillator;
     sim.wander = scenario.wander;
     sim.swing = scenario.swing;

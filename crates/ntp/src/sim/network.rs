@@ -17,7 +17,7 @@ pub const LAN: Path = Path { delay: 100e-6, jitter: 100e-6, loss: 0.0 };
 
 /// What is wrong with a path beyond that.
 #[derive(Clone, Copy, Debug)]
-pub struct Trouble {
+pub struct Impairment {
     /// The way back takes so many seconds more than the way there.
     pub longer_back: f64,
     /// The jitter's tail falls with this power, above 1, instead of exponentially.
@@ -40,7 +40,7 @@ pub struct Bursts {
 }
 
 /// Nothing is wrong.
-pub const CALM: Trouble = Trouble { longer_back: 0.0, tail: None, spikes: (0.0, 0.0), bursts: None };
+pub const CALM: Impairment = Impairment { longer_back: 0.0, tail: None, spikes: (0.0, 0.0), bursts: None };
 
 /// How long a request and its answer take, seconds.
 #[derive(Clone, Copy, Debug)]
@@ -64,14 +64,20 @@ impl Network {
     }
 
     /// How long it takes to the server of this number and back; none if a packet is lost.
-    pub(super) fn trip(&mut self, server: usize, now: f64, path: &Path, trouble: &Trouble) -> Option<Trip> {
-        let queue = trouble.bursts.filter(|bursts| self.in_burst(bursts, now));
+    pub(super) fn trip(
+        &mut self,
+        server: usize,
+        now: f64,
+        path: &Path,
+        impairment: &Impairment,
+    ) -> Option<Trip> {
+        let queue = impairment.bursts.filter(|bursts| self.in_burst(bursts, now));
         while self.paths.len() <= server {
             self.paths.push(Random::new(self.seed, 16 + self.paths.len() as u64));
         }
         let random = &mut self.paths[server];
-        let mut there = delay(random, path, trouble);
-        let back = delay(random, path, trouble) + trouble.longer_back;
+        let mut there = delay(random, path, impairment);
+        let back = delay(random, path, impairment) + impairment.longer_back;
         if let Some(queue) = queue {
             there += random.exponential(queue.wait);
         }
@@ -91,12 +97,12 @@ impl Network {
     }
 }
 
-fn delay(random: &mut Random, path: &Path, trouble: &Trouble) -> f64 {
-    let jitter = match trouble.tail {
+fn delay(random: &mut Random, path: &Path, impairment: &Impairment) -> f64 {
+    let jitter = match impairment.tail {
         Some(shape) => random.pareto(path.jitter, shape),
         None => random.exponential(path.jitter),
     };
-    let (share, mean) = trouble.spikes;
+    let (share, mean) = impairment.spikes;
     let spike = if share > 0.0 && random.uniform() < share { random.exponential(mean) } else { 0.0 };
     path.delay + jitter + spike
 }
@@ -105,9 +111,9 @@ fn delay(random: &mut Random, path: &Path, trouble: &Trouble) -> f64 {
 mod tests {
     use super::*;
 
-    fn trips(path: &Path, trouble: &Trouble) -> Vec<Option<Trip>> {
+    fn trips(path: &Path, impairment: &Impairment) -> Vec<Option<Trip>> {
         let mut network = Network::new(1);
-        (0..20_000).map(|second| network.trip(0, f64::from(second), path, trouble)).collect()
+        (0..20_000).map(|second| network.trip(0, f64::from(second), path, impairment)).collect()
     }
 
     fn mean(values: impl Iterator<Item = f64>) -> f64 {
@@ -118,7 +124,7 @@ mod tests {
     #[test]
     fn delays_and_losses_are_as_ordered() {
         let path = Path { delay: 10e-3, jitter: 1e-3, loss: 0.5 };
-        let trips: Vec<_> = trips(&path, &Trouble { longer_back: 1e-3, ..CALM });
+        let trips: Vec<_> = trips(&path, &Impairment { longer_back: 1e-3, ..CALM });
         let arrived: Vec<Trip> = trips.iter().flatten().copied().collect();
         assert!((arrived.len() as f64 / trips.len() as f64 - 0.25).abs() < 0.01, "{}", arrived.len());
         assert!((mean(arrived.iter().map(|trip| trip.there)) - 11e-3).abs() < 5e-5);
@@ -129,7 +135,7 @@ mod tests {
     #[test]
     fn bursts_are_on_the_way_there_and_take_their_share() {
         let bursts = Some(Bursts { apart: 90.0, last: 30.0, wait: 1.0 });
-        let trips: Vec<_> = trips(&LAN, &Trouble { bursts, ..CALM });
+        let trips: Vec<_> = trips(&LAN, &Impairment { bursts, ..CALM });
         let there = mean(trips.iter().flatten().map(|trip| trip.there));
         assert!((there - 0.25).abs() < 0.05, "{there}");
         assert!(trips.iter().flatten().all(|trip| trip.back < 0.1));
@@ -137,10 +143,10 @@ mod tests {
 
     #[test]
     fn spikes_and_tails_are_seen() {
-        let spikes = trips(&LAN, &Trouble { spikes: (0.05, 0.1), ..CALM });
+        let spikes = trips(&LAN, &Impairment { spikes: (0.05, 0.1), ..CALM });
         let long = spikes.iter().flatten().filter(|trip| trip.there > 0.01).count() as f64 / 20_000.0;
         assert!((long - 0.045).abs() < 0.005, "{long}");
-        let tail = trips(&LAN, &Trouble { tail: Some(1.5), ..CALM });
+        let tail = trips(&LAN, &Impairment { tail: Some(1.5), ..CALM });
         assert!(tail.iter().flatten().any(|trip| trip.there > 10e-3), "no tail");
     }
 }

@@ -208,8 +208,8 @@ proptest! {
             }
         }
         // Outside the start phase there is one for each jump at most, and one in ten minutes after pauses.
-        let jumps = sim.told.iter().filter(|(_, told)| matches!(told, Transition::ExternalStep { .. })).count();
-        prop_assert!(steps(&sim, &[StepReason::ExternalStep]).len() <= jumps, "{:?}", sim.told);
+        let jumps = sim.announced.iter().filter(|(_, told)| matches!(told, Transition::ExternalStep { .. })).count();
+        prop_assert!(steps(&sim, &[StepReason::ExternalStep]).len() <= jumps, "{:?}", sim.announced);
         let pauses = steps(&sim, &[StepReason::Resume]);
         // An agent that was ended does not know of the last one.
         if acts.iter().all(|act| act.event != 1) {
@@ -289,7 +289,7 @@ fn steps(sim: &Sim, reasons: &[StepReason]) -> Vec<(f64, f64)> {
         Transition::Stepped { by, why } if reasons.contains(why) => Some((*at, *by)),
         _ => None,
     };
-    sim.told.iter().filter_map(step).collect()
+    sim.announced.iter().filter_map(step).collect()
 }
 
 /// What may happen to a node, and what it is told to do about it.

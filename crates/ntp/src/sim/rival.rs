@@ -87,14 +87,14 @@ impl Sim {
     /// Another agent, or one that steers no more: what was known of others is forgotten.
     pub(super) fn forget_rivals(&mut self) {
         if self.watch.rival.steers() {
-            self.told.push((self.now, Transition::ConflictEnded));
+            self.announced.push((self.now, Transition::ConflictEnded));
         }
         self.watch.rival.forget();
         self.watch.left = false;
     }
 
     /// Has the engine do what was ordered, or observe while somebody else steers.
-    pub(super) fn obey(&mut self) {
+    pub(super) fn carry_out(&mut self) {
         let orders = self.watch.rival.in_force(&self.config);
         let clocks = self.all_clocks();
         let actions = self.engine.reconfigure(orders, clocks.now);
@@ -104,17 +104,17 @@ impl Sim {
     fn take_stance(&mut self, stance: Option<Stance>) {
         match stance {
             None => {}
-            Some(Stance::Back(sign)) => {
-                self.told.push((self.now, Transition::Conflict(sign)));
-                self.obey();
+            Some(Stance::Observe(sign)) => {
+                self.announced.push((self.now, Transition::Conflict(sign)));
+                self.carry_out();
                 self.watch.rival.left();
                 self.watch.left = true;
             }
-            Some(Stance::Alone) => {
-                self.told.push((self.now, Transition::ConflictEnded));
+            Some(Stance::Steer) => {
+                self.announced.push((self.now, Transition::ConflictEnded));
                 self.watch.left = false;
                 self.take_over();
-                self.obey();
+                self.carry_out();
             }
         }
     }

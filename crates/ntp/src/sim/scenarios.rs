@@ -1,5 +1,5 @@
 //! What the table of `make sim` has rows for: machines, networks and servers, as data.
-use super::{Behaviour, Bursts, CALM, HONEST, LAN, Path, Script, Swing, Trouble, ahead, honest};
+use super::{Behaviour, Bursts, CALM, HONEST, Impairment, LAN, Path, Script, Swing, ahead, honest};
 use crate::Drift;
 
 /// A setting that is run for many seeds and polls.
@@ -16,7 +16,7 @@ pub struct Scenario {
     /// The way to the servers.
     pub path: Path,
     /// What is wrong with it.
-    pub trouble: Trouble,
+    pub impairment: Impairment,
     /// The clock's offset at the beginning, seconds.
     pub offset: f64,
     /// The oscillator's frequency error at the beginning, seconds per second.
@@ -61,7 +61,7 @@ const LAN_ROW: Scenario = Scenario {
     servers: || vec![honest()],
     liars: &[],
     path: Path { delay: 50e-6, jitter: 10e-6, loss: 0.0 },
-    trouble: CALM,
+    impairment: CALM,
     offset: 0.1,
     oscillator: 50e-6,
     wander: 1e-9,
@@ -101,7 +101,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "bad",
         about: "30 ms + exp(10 ms) each way, 5 % of packets exp(100 ms) more",
         path: Path { delay: 30e-3, jitter: 10e-3, loss: 0.0 },
-        trouble: Trouble { spikes: (0.05, 0.1), ..CALM },
+        impairment: Impairment { spikes: (0.05, 0.1), ..CALM },
         ..LAN_ROW
     },
     Scenario {
@@ -121,19 +121,19 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "bursts",
         about: "net; for a minute in ten a queue of exp(20 ms) on the way there",
-        trouble: Trouble { bursts: Some(Bursts { apart: 540.0, last: 60.0, wait: 20e-3 }), ..CALM },
+        impairment: Impairment { bursts: Some(Bursts { apart: 540.0, last: 60.0, wait: 20e-3 }), ..CALM },
         ..NET_ROW
     },
     Scenario {
         name: "heavytail",
         about: "10 ms + a Pareto tail (shape 1.5) with a mean of 1 ms each way",
-        trouble: Trouble { tail: Some(1.5), ..CALM },
+        impairment: Impairment { tail: Some(1.5), ..CALM },
         ..NET_ROW
     },
     Scenario {
         name: "asymmetry",
         about: "net, the way back 2 ms longer (1 ms of error cannot be seen)",
-        trouble: Trouble { longer_back: 2e-3, ..CALM },
+        impairment: Impairment { longer_back: 2e-3, ..CALM },
         ..NET_ROW
     },
     Scenario {

@@ -36,7 +36,7 @@ fn named(host: &str) -> Upstream {
 }
 
 fn count(sim: &Sim, wanted: &Transition) -> usize {
-    sim.told.iter().filter(|(_, told)| told == wanted).count()
+    sim.announced.iter().filter(|(_, told)| told == wanted).count()
 }
 
 impl Sim {

@@ -35,7 +35,7 @@ use lookup::{FIRST_LOOKUP_WAIT, Lookup};
 use proof::Proof;
 pub(crate) use {
     device::Reading,
-    duplicate::{Heritage, Merits},
+    duplicate::{Handover, VoteOptions},
     recall::known_first,
 };
 
@@ -59,7 +59,7 @@ pub(crate) struct Association {
     stray: u64,
     unauthentic: u64,
     /// What selection made of it, and why.
-    pub(crate) standing: (SourceState, String),
+    pub(crate) state: (SourceState, String),
     /// Why it does not go with the others' way of leap seconds, if it does not.
     pub(crate) mixture: Option<String>,
     /// A sample came since the clock was last corrected.
@@ -87,7 +87,7 @@ pub(crate) struct Association {
     rejection: Option<Rejection>,
     denied: bool,
     /// What else stood in the way of an answer, and how many requests had been sent by then.
-    hindrance: Option<(Cause, u64)>,
+    failure: Option<(Cause, u64)>,
     /// How many stray datagrams had come when an answer was good last.
     strays_before: u64,
     /// What its last good answer said beside the time.
@@ -157,7 +157,7 @@ impl Association {
             rejected: 0,
             stray: 0,
             unauthentic: 0,
-            standing: (Cause::Awaited.state(), Cause::Awaited.to_string()),
+            state: (Cause::Awaited.state(), Cause::Awaited.to_string()),
             mixture: None,
             fresh: false,
             host,
@@ -176,7 +176,7 @@ impl Association {
             tries: 0,
             rejection: None,
             denied: false,
-            hindrance: None,
+            failure: None,
             strays_before: 0,
             heard: None,
             reach_changed: first,
@@ -206,7 +206,7 @@ impl Association {
         let mut actions = Vec::new();
         if self.request.is_some_and(|request| request.deadline <= now) {
             actions.extend(self.close());
-            self.pass_over(now);
+            self.timed_out(now);
         }
         actions.extend(self.look_up(now, spread));
         if self.schedule.next() <= now && self.asks() {
@@ -249,7 +249,7 @@ impl Association {
         }
         // Without a proof nothing leaves this node, and it can be there at any moment.
         if self.unanswered > LONG_SILENCE && !self.proof.is_missing() {
-            self.schedule.tire();
+            self.schedule.back_off();
         }
         if self.source.burst && self.reach != 0 {
             self.schedule.begin_burst();
@@ -307,7 +307,7 @@ impl Association {
             self.tries = 0;
         }
         match judged {
-            Ok(Reply::Time(_, server, _)) if self.names_us(server, &us.own) => self.follow_us(),
+            Ok(Reply::Time(_, server, _)) if self.names_us(server, &us.own) => self.record_loop(),
             Ok(Reply::Time(sample, server, over)) => {
                 self.accept(server, now);
                 self.local = local;
@@ -318,11 +318,11 @@ impl Association {
                 return Received::Sample;
             }
             Ok(Reply::Slower(wish)) => {
-                self.hinder(Cause::Rate);
+                self.record_failure(Cause::Rate);
                 self.schedule.slow_down(wish, now);
             }
             Ok(Reply::Denied(code)) => {
-                self.hinder(Cause::Denied(code));
+                self.record_failure(Cause::Denied(code));
                 if self.reach == 0 && self.unanswered >= DENIED_AFTER {
                     self.denied = true;
                     self.schedule.give_up(now);
@@ -345,7 +345,7 @@ impl Association {
     fn add(&mut self, sample: Sample, now: Mono) {
         let distance = sample.distance();
         match self.history.add(sample) {
-            Verdict::Suspected => self.schedule.hurry(2, now),
+            Verdict::Suspected => self.schedule.ask_soon(2, now),
             Verdict::Used { error } => {
                 let samples = self.history.estimate().map_or(0, |estimate| estimate.count);
                 self.schedule.answered(samples, error, distance);
@@ -357,7 +357,7 @@ impl Association {
 
     fn accept(&mut self, server: Server, now: Mono) {
         if self.reach == 0 && self.source.iburst {
-            self.schedule.hurry(REGAIN, now);
+            self.schedule.ask_soon(REGAIN, now);
         }
         self.received += 1;
         if self.reach == 0 {
@@ -366,7 +366,7 @@ impl Association {
         self.reach |= 1;
         (self.unanswered, self.silent) = (0, 0);
         (self.denied, self.unroutable) = (false, false);
-        (self.rejection, self.hindrance, self.strays_before) = (None, None, self.stray);
+        (self.rejection, self.failure, self.strays_before) = (None, None, self.stray);
         self.proof.proved();
         self.lookup = None;
         self.last_answer = Some(now);
@@ -388,7 +388,7 @@ impl Association {
         self.history.clear();
         (self.fresh, self.former) = (false, None);
         self.schedule.restart();
-        self.schedule.hurry(REGAIN, now);
+        self.schedule.ask_soon(REGAIN, now);
         self.break_off()
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     Action, Auth, Mono, OwnAddresses, SourceId,
-    source::association::{Association, Heritage, Merits},
+    source::association::{Association, Handover, VoteOptions},
 };
 
 /// Addresses as they are compared: IPv4 in its own form, also where it came as `::ffff:192.0.2.1`, and each once.
@@ -27,7 +27,7 @@ pub(crate) fn canonical(addresses: &[IpAddr]) -> Vec<IpAddr> {
 
 /// One source has taken over what another one measured of their server.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Inherited {
+pub(crate) struct TakenOver {
     pub(crate) from: SourceId,
     pub(crate) to: SourceId,
 }
@@ -39,13 +39,13 @@ pub(crate) fn settle(
     own: &OwnAddresses,
     now: Mono,
     actions: &mut Vec<Action>,
-) -> Vec<Inherited> {
-    let mut inherited = Vec::new();
+) -> Vec<TakenOver> {
+    let mut taken_over = Vec::new();
     for association in associations.iter_mut() {
         actions.extend(association.avoid(own, now));
     }
     if !crowded(associations) {
-        return inherited;
+        return taken_over;
     }
     let mut order: Vec<usize> = (0..associations.len()).collect();
     order.sort_by_key(|index| associations.get(*index).map(|a| (rank(a, now), *index)));
@@ -59,67 +59,68 @@ pub(crate) fn settle(
         };
         let Some(first) = counted.iter_mut().find(|counted| counted.place == place) else {
             association.count(now);
-            let elsewhere = association.free_address(&occupied, own, now).filter(|_| association.is_wanted());
+            let elsewhere =
+                association.free_address(&occupied, own, now).filter(|_| association.is_needed_by_another());
             if let Some(address) = elsewhere {
                 // Another source has no other address than this one: together they have two votes.
-                left.push((association.id, association.bequeath()));
-                actions.extend(association.go_to(address, now));
+                left.push((association.id, association.hand_over()));
+                actions.extend(association.switch_address(address, now));
             }
             let place = association.place().unwrap_or(place);
             counted.push(Counted::new(place, index, association));
             continue;
         };
-        let (id, heir, heritage) = (association.id, first.index, association.bequeath());
+        let (id, successor, handover) = (association.id, first.index, association.hand_over());
         if let Some(address) = association.free_address(&occupied, own, now) {
-            actions.extend(association.go_to(address, now));
+            actions.extend(association.switch_address(address, now));
             counted.extend(association.place().map(|place| Counted::new(place, index, association)));
         } else {
-            actions.extend(association.yield_to(&first.name, place, now));
-            first.wanted |= association.pool.is_none();
+            actions.extend(association.become_duplicate(&first.name, place, now));
+            first.needed_by_another |= association.pool.is_none();
             if !association.source.noselect {
-                first.lent = first.lent.and(association.own_merits());
+                first.lent_options = first.lent_options.and(association.own_vote_options());
             }
         }
-        inherited.extend(bequeath(associations, id, heritage, heir, now));
+        taken_over.extend(hand_over(associations, id, handover, successor, now));
     }
-    for Counted { index, lent, wanted, .. } in counted {
+    for Counted { index, lent_options, needed_by_another, .. } in counted {
         if let Some(association) = associations.get_mut(index) {
-            association.stand_for(lent, wanted);
+            association.count_for(lent_options, needed_by_another);
         }
     }
-    for (id, heritage) in left {
-        if let Some(heir) = counting(associations, heritage.place) {
-            inherited.extend(bequeath(associations, id, heritage, heir, now));
+    for (id, handover) in left {
+        if let Some(successor) = counting(associations, handover.place) {
+            taken_over.extend(hand_over(associations, id, handover, successor, now));
         }
     }
-    inherited
+    taken_over
 }
 
 /// Gives what a source measured of a server to the one that counts for that server.
-fn bequeath(
+fn hand_over(
     associations: &mut [Association],
     from: SourceId,
-    heritage: Heritage,
+    handover: Handover,
     to: usize,
     now: Mono,
-) -> Option<Inherited> {
-    let heir = associations.get_mut(to)?;
-    heir.inherit(heritage, now).then_some(Inherited { from, to: heir.id })
+) -> Option<TakenOver> {
+    let successor = associations.get_mut(to)?;
+    successor.take_over(handover, now).then_some(TakenOver { from, to: successor.id })
 }
 
 /// The same for sources that are no longer configured.
-pub(crate) fn bequeath_all(
+pub(crate) fn hand_over_all(
     associations: &mut [Association],
     gone: &mut [Association],
     now: Mono,
-) -> Vec<Inherited> {
-    let mut inherited = Vec::new();
+) -> Vec<TakenOver> {
+    let mut taken_over = Vec::new();
     for former in gone {
-        if let Some(heir) = counting(associations, former.place()) {
-            inherited.extend(bequeath(associations, former.id, former.bequeath(), heir, now));
+        if let Some(successor) = counting(associations, former.place()) {
+            taken_over.extend(hand_over(associations, former.id, former.hand_over(), successor, now));
         }
     }
-    inherited
+    taken_over
 }
 
 /// The source that counts for a place.
@@ -133,7 +134,7 @@ fn crowded(associations: &[Association]) -> bool {
     let mut places: Vec<SocketAddr> = associations.iter().filter_map(Association::place).collect();
     places.sort_unstable();
     places.windows(2).any(|pair| pair.first() == pair.last())
-        || associations.iter().any(|a| a.is_duplicate() || a.stands_for_others())
+        || associations.iter().any(|a| a.is_duplicate() || a.counts_for_others())
 }
 
 /// Where all but one are asked, or will be.
@@ -147,14 +148,20 @@ struct Counted {
     index: usize,
     name: String,
     /// What the others at this server ask for.
-    lent: Merits,
+    lent_options: VoteOptions,
     /// One of them has nowhere else to ask.
-    wanted: bool,
+    needed_by_another: bool,
 }
 
 impl Counted {
     fn new(place: SocketAddr, index: usize, association: &Association) -> Self {
-        Self { place, index, name: association.source.name.clone(), lent: Merits::default(), wanted: false }
+        Self {
+            place,
+            index,
+            name: association.source.name.clone(),
+            lent_options: VoteOptions::default(),
+            needed_by_another: false,
+        }
     }
 }
 
@@ -164,6 +171,6 @@ impl Counted {
 /// anybody could forge, and what the user asked for.
 fn rank(association: &Association, now: Mono) -> (bool, bool, Reverse<[bool; 4]>) {
     let source = &association.source;
-    let merits = [source.auth != Auth::None, source.require, source.trust, source.prefer];
-    (source.noselect, association.has_failed_here(now), Reverse(merits))
+    let options = [source.auth != Auth::None, source.require, source.trust, source.prefer];
+    (source.noselect, association.has_failed_here(now), Reverse(options))
 }

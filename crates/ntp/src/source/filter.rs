@@ -246,7 +246,7 @@ impl History {
         let (points, noise) = self.points(newest.at);
         let Some(line) = fit_newest(&points, self.older) else { return };
         self.older = line.first;
-        let line = line.tempered(USUAL_DRIFT, noise);
+        let line = line.with_prior(USUAL_DRIFT, noise);
         self.estimate = self.best(newest.at, &line).map(|best| Estimate {
             at: newest.at,
             offset: line.offset,

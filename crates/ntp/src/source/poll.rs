@@ -133,12 +133,12 @@ impl Schedule {
     }
 
     /// Nobody has answered for long: the interval doubles.
-    pub(crate) fn tire(&mut self) {
+    pub(crate) fn back_off(&mut self) {
         self.set(self.poll.saturating_add(1));
     }
 
     /// Asks `count` times soon, beginning at `now` or, if the last request was just sent, a little later.
-    pub(crate) fn hurry(&mut self, count: u8, now: Mono) {
+    pub(crate) fn ask_soon(&mut self, count: u8, now: Mono) {
         if self.floor.is_none() {
             self.burst = self.burst.max(count);
             self.next = self.next.min(now.plus(GAP));

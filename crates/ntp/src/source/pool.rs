@@ -17,7 +17,7 @@ pub(crate) struct Pool {
     max_sources: usize,
     addresses: Vec<IpAddr>,
     /// Addresses that were of no use, and until when they are not tried again.
-    spoiled: Vec<(IpAddr, Mono)>,
+    failed_addresses: Vec<(IpAddr, Mono)>,
     /// Members that answer, but cannot be followed, and since when.
     doubted: Vec<(SourceId, Mono)>,
     lookup: Mono,
@@ -42,7 +42,7 @@ const LONGEST_WAIT: f64 = 1800.0;
 const LONGEST_DOUBT: f64 = 300.0;
 
 /// An address that was given up is not tried again for so many seconds.
-const SPOILED: f64 = 3600.0;
+const RETRY_AFTER: f64 = 3600.0;
 
 impl Pool {
     /// The pool that an upstream describes; none if it describes something else.
@@ -55,7 +55,7 @@ impl Pool {
             port: *port,
             max_sources: (*max_sources).max(1),
             addresses: Vec::new(),
-            spoiled: Vec::new(),
+            failed_addresses: Vec::new(),
             doubted: Vec::new(),
             lookup: first,
             wait: FIRST_WAIT,
@@ -93,25 +93,25 @@ impl Pool {
 
     /// The address was of no use.
     fn give_up(&mut self, address: Option<IpAddr>, now: Mono) {
-        let known = |address: &IpAddr| self.spoiled.iter().any(|(spoiled, _)| spoiled == address);
+        let known = |address: &IpAddr| self.failed_addresses.iter().any(|(each, _)| each == address);
         if let Some(address) = address.filter(|address| !known(address)) {
-            self.spoiled.push((address, now.plus(SPOILED)));
+            self.failed_addresses.push((address, now.plus(RETRY_AFTER)));
         }
     }
 
     /// An address that nobody asks, that was not given up of late, and that is not this node itself.
     fn free(&mut self, taken: &[SocketAddr], own: &OwnAddresses, now: Mono) -> Option<IpAddr> {
-        self.spoiled.retain(|(_, until)| *until > now);
-        let spoiled = |address: &IpAddr| self.spoiled.iter().any(|(spoiled, _)| spoiled == address);
+        self.failed_addresses.retain(|(_, until)| *until > now);
+        let failed = |address: &IpAddr| self.failed_addresses.iter().any(|(each, _)| each == address);
         let port = self.port;
         let place = |address: IpAddr| SocketAddr::new(address, port);
         let free = |address: IpAddr| !taken.contains(&place(address)) && own.forbid(place(address)).is_none();
-        self.addresses.iter().find(|address| free(**address) && !spoiled(address)).copied()
+        self.addresses.iter().find(|address| free(**address) && !failed(address)).copied()
     }
 
     /// Whether the name was looked up again, and does not hold the member's address any more. Of members that are
     /// believed one goes at a time: of a large pool each answer holds other servers.
-    fn has_lost(&mut self, member: &Association) -> bool {
+    fn has_left_name(&mut self, member: &Association) -> bool {
         let lost = self.review && member.address().is_some_and(|address| !self.addresses.contains(&address));
         let doubted = self.doubted.iter().any(|(id, _)| *id == member.id);
         self.review &= doubted || !lost;
@@ -120,16 +120,16 @@ impl Pool {
 
     /// Whether the member should give way. `heard` is when anybody answered last: if that was when the member did, the
     /// network is to blame.
-    fn tires_of(&mut self, member: &Association, heard: Option<Mono>, now: Mono) -> bool {
+    fn should_replace(&mut self, member: &Association, heard: Option<Mono>, now: Mono) -> bool {
         let alone = member.last_answer.is_none_or(|at| {
             let interval = 2.0_f64.powi(member.source.max_poll.into());
             heard.is_some_and(|heard| heard - at > 2.0 * interval)
         });
-        if member.unroutable() || member.is_nobody() || member.unreachable() && alone {
+        if member.unroutable() || member.is_no_other_server() || member.unreachable() && alone {
             return true;
         }
         let doubtful = !member.is_duplicate()
-            && matches!(member.standing.0, SourceState::Falseticker | SourceState::Unusable);
+            && matches!(member.state.0, SourceState::Falseticker | SourceState::Unusable);
         let since = self.doubted.iter().find(|(id, _)| *id == member.id).map(|(_, since)| *since);
         match since {
             None if doubtful => self.doubted.push((member.id, now)),
@@ -175,7 +175,7 @@ pub(crate) struct Surroundings<'a> {
 impl Pool {
     /// Gives the pool the members that its name has addresses for, and replaces those that are of no use. `spread` is
     /// random, -1 to 1.
-    pub(crate) fn tend(&mut self, around: &mut Surroundings<'_>, spread: f64) -> Vec<Action> {
+    pub(crate) fn maintain(&mut self, around: &mut Surroundings<'_>, spread: f64) -> Vec<Action> {
         let mut actions = Vec::new();
         let Surroundings { heard, own, now, .. } = *around;
         let mut taken: Vec<SocketAddr> = around.associations.iter().filter_map(Association::claim).collect();
@@ -183,25 +183,25 @@ impl Pool {
         let (id, mut members) = (self.id, 0);
         for member in around.associations.iter_mut().filter(|a| a.pool == Some(id)) {
             members += 1;
-            let tired = self.tires_of(member, heard, now) || self.has_lost(member);
-            if member.address().is_some() && !tired && !member.is_crowded() {
+            let replace = self.should_replace(member, heard, now) || self.has_left_name(member);
+            if member.address().is_some() && !replace && !member.is_crowded() {
                 continue;
             }
-            if !tired {
+            if !replace {
                 self.give_up(member.named_by(), now);
             }
             let Some(address) = self.free(&taken, own, now) else {
                 wanted = true;
                 // The member says why it has none of its own.
                 let shared = self.addresses.first().filter(|_| member.address().is_none()).copied();
-                actions.extend(shared.and_then(|address| member.turn_to(address, now)));
+                actions.extend(shared.and_then(|address| member.switch_server(address, now)));
                 continue;
             };
-            if tired {
+            if replace {
                 self.give_up(member.address(), now);
             }
             self.doubted.retain(|(id, _)| *id != member.id);
-            actions.extend(member.turn_to(address, now));
+            actions.extend(member.switch_server(address, now));
             taken.push(SocketAddr::new(address, self.port));
         }
         self.review = false;
@@ -222,7 +222,7 @@ impl Pool {
         *around.next_source += 1;
         let mut member = Association::new(id, self.member(number), around.now);
         member.pool = Some(self.id);
-        member.turn_to(address, around.now);
+        member.switch_server(address, around.now);
         let place = around.associations.iter().rposition(|a| a.pool == Some(self.id));
         around.associations.insert(place.map_or(around.associations.len(), |last| last + 1), member);
     }

@@ -45,7 +45,7 @@ impl Line {
     /// The line for one who knows beforehand that slopes are `usual` (standard deviation), and that a point of weight 1
     /// is no better than `noise`: what few noisy points say of the slope is taken back, and the offset turns with it
     /// around the points' centre. With many points nothing changes.
-    pub(crate) fn tempered(self, usual: f64, noise: f64) -> Self {
+    pub(crate) fn with_prior(self, usual: f64, noise: f64) -> Self {
         let error = self.slope_error.max(noise / self.spread.sqrt());
         let trust = usual.powi(2) / (usual.powi(2) + error.powi(2));
         let slope = self.slope * trust;

@@ -78,10 +78,10 @@ impl<'a> Iterator for Fields<'a> {
 /// [`Error::TooLong`] for a body of 64 KiB; nothing is appended.
 pub fn append(datagram: &mut Vec<u8>, kind: u16, body: &[u8]) -> Result<(), Error> {
     let length = (HEAD + body.len()).next_multiple_of(4).max(SHORTEST);
-    let told = u16::try_from(length).map_err(|_| Error::TooLong)?;
+    let length_field = u16::try_from(length).map_err(|_| Error::TooLong)?;
     let end = datagram.len() + length;
     datagram.extend_from_slice(&kind.to_be_bytes());
-    datagram.extend_from_slice(&told.to_be_bytes());
+    datagram.extend_from_slice(&length_field.to_be_bytes());
     datagram.extend_from_slice(body);
     datagram.resize(end, 0);
     Ok(())

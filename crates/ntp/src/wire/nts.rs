@@ -200,9 +200,9 @@ pub(crate) mod tests {
 
     /// Seals with MD5 and hides nothing: good for what is tested here and for nothing else.
     #[derive(Clone, Debug)]
-    pub(crate) struct Toy;
+    pub(crate) struct TestCipher;
 
-    impl Aead for Toy {
+    impl Aead for TestCipher {
         fn seal(&self, nonce: &[u8], associated: &[u8], plain: &[u8]) -> Vec<u8> {
             let lengths = [nonce.len(), associated.len()].map(usize::to_be_bytes).concat();
             [&md5::chained(&[&lengths, nonce, associated, plain].concat()), plain].concat()
@@ -225,7 +225,7 @@ pub(crate) mod tests {
         for n in 0..cookies {
             extension::append(&mut plain, COOKIE, &[n as u8; 100]).unwrap();
         }
-        let sealed = Toy.seal(&NONCE, &datagram, &plain);
+        let sealed = TestCipher.seal(&NONCE, &datagram, &plain);
         let lengths = [16, sealed.len() as u16].map(u16::to_be_bytes).concat();
         extension::append(&mut datagram, AUTHENTICATOR, &[&lengths[..], &NONCE, &sealed].concat()).unwrap();
         datagram
@@ -235,7 +235,7 @@ pub(crate) mod tests {
     fn a_request_is_as_long_as_its_reply() {
         let header = packet::client_request(NtpTimestamp(1));
         for missing in 0..COOKIES {
-            let datagram = request(&header, (&ID, &NONCE), &[7; 100], missing, &Toy).unwrap();
+            let datagram = request(&header, (&ID, &NONCE), &[7; 100], missing, &TestCipher).unwrap();
             assert_eq!(datagram.len(), reply(1 + missing).len());
         }
     }
@@ -243,19 +243,19 @@ pub(crate) mod tests {
     #[test]
     fn a_request_holds_what_it_must_in_order() {
         let header = packet::client_request(NtpTimestamp(1));
-        let datagram = request(&header, (&ID, &NONCE), &[7; 100], 2, &Toy).unwrap();
+        let datagram = request(&header, (&ID, &NONCE), &[7; 100], 2, &TestCipher).unwrap();
         let kinds: Vec<_> = extension::fields(&datagram, 48).map(|field| field.unwrap().kind).collect();
         assert_eq!(kinds, [UNIQUE_ID, COOKIE, PLACEHOLDER, PLACEHOLDER, AUTHENTICATOR]);
-        let long = request(&header, (&ID, &NONCE), &[7; LONGEST_COOKIE], 7, &Toy).unwrap();
+        let long = request(&header, (&ID, &NONCE), &[7; LONGEST_COOKIE], 7, &TestCipher).unwrap();
         assert!(long.len() <= LONGEST_REQUEST);
-        let large = request(&header, (&ID, &NONCE), &[7; 400], 7, &Toy).unwrap();
+        let large = request(&header, (&ID, &NONCE), &[7; 400], 7, &TestCipher).unwrap();
         assert!(large.len() <= LONGEST_REQUEST && large.len() + 404 > LONGEST_REQUEST);
     }
 
     #[test]
     fn replies() {
         let check = |datagram: &[u8], expected: Result<usize, NtsError>| {
-            assert_eq!(open(datagram, &ID, &Toy).map(|cookies| cookies.len()), expected);
+            assert_eq!(open(datagram, &ID, &TestCipher).map(|cookies| cookies.len()), expected);
         };
         check(&reply(0), Ok(0));
         check(&reply(3), Ok(3));
@@ -280,12 +280,12 @@ pub(crate) mod tests {
             let mut datagram = reply(2);
             prop_assert_eq!(datagram.len(), 48 + 36 + 24 + 16 + 2 * 104);
             datagram[bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(open(&datagram, &ID, &Toy).is_err());
+            prop_assert!(open(&datagram, &ID, &TestCipher).is_err());
         }
 
         #[test]
         fn any_octets_are_refused(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert!(open(&octets, &ID, &Toy).is_err());
+            prop_assert!(open(&octets, &ID, &TestCipher).is_err());
         }
 
         #[test]

@@ -56,7 +56,7 @@ const UNKNOWN: f64 = 16.0;
 /// A variable's value; none if there is no such variable.
 pub(super) fn value(view: &ControlView<'_>, source: &SourceSnapshot, name: &str) -> Option<String> {
     place(source, name)
-        .or_else(|| told(view, source, name))
+        .or_else(|| answered(view, source, name))
         .or_else(|| measured(source, name))
         .or_else(|| counted(source, name))
 }
@@ -89,7 +89,7 @@ fn place(source: &SourceSnapshot, name: &str) -> Option<String> {
 }
 
 /// What its last answer said.
-fn told(view: &ControlView<'_>, source: &SourceSnapshot, name: &str) -> Option<String> {
+fn answered(view: &ControlView<'_>, source: &SourceSnapshot, name: &str) -> Option<String> {
     let heard = source.detail.heard.as_ref();
     let at = view.snapshot.map(|snapshot| snapshot.at);
     Some(match name {

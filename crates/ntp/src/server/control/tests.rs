@@ -160,7 +160,7 @@ pub(crate) fn together(parts: &[Vec<u8>]) -> (u16, Vec<u8>) {
     (word(&parts[0], 4), data)
 }
 
-fn told(opcode: u8, association: u16, data: &str) -> (u16, String) {
+fn asked(opcode: u8, association: u16, data: &str) -> (u16, String) {
     let parts = ask_of(Some(&many()), &query(opcode, association, data), false);
     let (status, data) = together(&parts);
     (status, String::from_utf8(data).unwrap())
@@ -168,7 +168,7 @@ fn told(opcode: u8, association: u16, data: &str) -> (u16, String) {
 
 #[test]
 fn the_system_is_told_in_order() {
-    let (status, text) = told(2, 0, "");
+    let (status, text) = asked(2, 0, "");
     assert_eq!(status, 0x0615);
     let expected = "leap=0, stratum=3, precision=-24, rootdelay=12.345, rootdisp=6.889,\r\n\
         refid=192.0.2.1, reftime=0xeef4507c.00000000, tc=4, peer=1000,\r\n\
@@ -186,7 +186,7 @@ fn the_system_is_told_in_order() {
 
 #[test]
 fn an_association_is_told_in_order() {
-    let (status, text) = told(2, 1000, "");
+    let (status, text) = asked(2, 1000, "");
     assert_eq!(status, 0x961a);
     let expected = "srcadr=192.0.2.0, srcport=123, dstadr=10.0.0.7, dstport=0, leap=0,\r\n\
         hmode=3, stratum=2, ppoll=6, hpoll=4, precision=-23, rootdelay=1.000,\r\n\
@@ -199,11 +199,11 @@ fn an_association_is_told_in_order() {
         flash=0x0, headway=0, srchost=\"ntp0.example\", ntscookies=-1\r\n";
     assert_eq!(text, expected);
     // The same by the other opcode.
-    assert_eq!(told(1, 1000, "").1, expected);
-    assert_eq!(told(0, 1000, ""), (0x961a, String::new()));
+    assert_eq!(asked(1, 1000, "").1, expected);
+    assert_eq!(asked(0, 1000, ""), (0x961a, String::new()));
 
     let (status, text) =
-        told(2, 1700, "srcadr,srchost,refid,reach,rec,stratum,dispersion,dstadr,hpoll,ppoll");
+        asked(2, 1700, "srcadr,srchost,refid,reach,rec,stratum,dispersion,dstadr,hpoll,ppoll");
     assert_eq!(status, 0x8013);
     let expected = "srcadr=0.0.0.0, srchost=\"nowhere.example\", refid=INIT, reach=0x0,\r\n\
         rec=0x00000000.00000000, stratum=16, dispersion=16000.000000,\r\n\
@@ -270,10 +270,10 @@ fn the_systems_word_and_peer_follow_its_state() {
 
 #[test]
 fn named_variables_and_errors() {
-    assert_eq!(told(2, 0, "offset, leap").1, "offset=0.100000, leap=0\r\n");
-    assert_eq!(told(2, 0, " tc \0").1, "tc=4\r\n");
-    assert_eq!(told(2, 0, "ss_received,ss_received_r,kstflags").1.lines().count(), 1);
-    assert_eq!(told(2, 0, "kstflags").1, "kstflags=\"unsync nano\"\r\n");
+    assert_eq!(asked(2, 0, "offset, leap").1, "offset=0.100000, leap=0\r\n");
+    assert_eq!(asked(2, 0, " tc \0").1, "tc=4\r\n");
+    assert_eq!(asked(2, 0, "ss_received,ss_received_r,kstflags").1.lines().count(), 1);
+    assert_eq!(asked(2, 0, "kstflags").1, "kstflags=\"unsync nano\"\r\n");
     // What follows the data is not ours: ntpstat sends 576 octets.
     let mut long = query(2, 0, "tc");
     long.resize(576, 0xff);

@@ -156,10 +156,10 @@ fn a_cause_is_told_at_once_and_ends_with_the_first_good_answer() {
     sim.servers = vec![honest()];
     sim.run(60.0);
     assert_eq!(sim.snapshot().sources[0].why, "");
-    let told: Vec<_> = sim.told.iter().map(|(_, told)| told.clone()).collect();
+    let announced: Vec<_> = sim.announced.iter().map(|(_, announced)| announced.clone()).collect();
     let expected =
         [Transition::UpstreamsUnreachable, Transition::UpstreamsReachable, Transition::Synchronized];
-    assert_eq!(told, expected);
+    assert_eq!(announced, expected);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_name_that_resolves_is_not_a_server_that_is_reached() {
     sim.names = vec!["192.0.2.1".parse().expect("an address")];
     sim.run(600.0);
     assert_eq!(count(&sim, &Transition::UpstreamsUnreachable), 1);
-    assert_eq!(count(&sim, &Transition::UpstreamsReachable), 0, "{:?}", sim.told);
+    assert_eq!(count(&sim, &Transition::UpstreamsReachable), 0, "{:?}", sim.announced);
 }
 
 #[test]

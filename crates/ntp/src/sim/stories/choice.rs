@@ -65,7 +65,7 @@ fn fewer_than_asked_for_are_not_followed() {
     let snapshot = sim.snapshot();
     assert_eq!((snapshot.synchronized, snapshot.reason), (false, Reason::TooFewSources), "{snapshot:?}");
     assert!(snapshot.sources[0].why.contains("only 1"), "{snapshot:?}");
-    assert!(sim.told.iter().any(|(_, told)| *told == Transition::SynchronizationLost));
+    assert!(sim.announced.iter().any(|(_, announced)| *announced == Transition::SynchronizationLost));
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn one_with_other_addresses_leaves_the_only_one_of_another() {
     assert!(sim.snapshot().synchronized);
     sim.run(1500.0);
     assert!(["a", "b", "c"].iter().all(|name| counts(&sim, name)), "{:?}", sim.snapshot());
-    assert_eq!(count(&sim, &Transition::SynchronizationLost), 0, "{:?}", sim.told);
+    assert_eq!(count(&sim, &Transition::SynchronizationLost), 0, "{:?}", sim.announced);
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn one_that_resolves_later_takes_the_vote_over_with_what_was_measured() {
     sim.hosts = resolving(&[&[1], &[1], &[2]]);
     sim.run(300.0);
     assert_duplicate(&mut sim, "b", "a");
-    assert_eq!(count(&sim, &Transition::SynchronizationLost), 0, "{:?}", sim.told);
+    assert_eq!(count(&sim, &Transition::SynchronizationLost), 0, "{:?}", sim.announced);
 }
 
 #[test]

@@ -77,10 +77,10 @@ fn one_list_of_peers_serves_a_group_and_a_later_server_may_step() {
         group.upstream = vec![true; 3];
         group.run(600.0);
         for (index, member) in group.members.iter().enumerate() {
-            let steps = member.told.iter().filter(
-                |(_, told)| matches!(told, Transition::Stepped { by, why: StepReason::Start } if *by < -30.0),
+            let steps = member.announced.iter().filter(
+                |(_, announced)| matches!(announced, Transition::Stepped { by, why: StepReason::Start } if *by < -30.0),
             );
-            assert_eq!(steps.count(), 1, "{index}: {:?}", member.told);
+            assert_eq!(steps.count(), 1, "{index}: {:?}", member.announced);
             assert!(member.offset.abs() < 1e-3, "{index} is {} off", member.offset);
         }
     }

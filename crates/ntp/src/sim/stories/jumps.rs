@@ -27,20 +27,21 @@ pub(super) fn silent_later() -> Script {
 impl Sim {
     /// What somebody else was found to have moved, and what was said of it.
     pub(super) fn external(&self) -> Vec<(f64, Option<OnExternalStep>)> {
-        let jump = |(_, told): &(f64, Transition)| match told {
+        let jump = |(_, announced): &(f64, Transition)| match announced {
             Transition::ExternalStep { by, then } => Some((*by, *then)),
             _ => None,
         };
-        self.told.iter().filter_map(jump).collect()
+        self.announced.iter().filter_map(jump).collect()
     }
 
     pub(super) fn stepped(&self, reason: StepReason) -> usize {
-        let is = |told: &Transition| matches!(told, Transition::Stepped { why, .. } if *why == reason);
-        self.told.iter().filter(|(_, told)| is(told)).count()
+        let is =
+            |announced: &Transition| matches!(announced, Transition::Stepped { why, .. } if *why == reason);
+        self.announced.iter().filter(|(_, announced)| is(announced)).count()
     }
 
     pub(super) fn resumed(&self) -> usize {
-        self.told.iter().filter(|(_, told)| matches!(told, Transition::Resumed(_))).count()
+        self.announced.iter().filter(|(_, announced)| matches!(announced, Transition::Resumed(_))).count()
     }
 
     /// Runs, and answers how long the clock was farther off than `limit`.
@@ -67,8 +68,9 @@ fn a_correction_beyond_the_largest_change_is_refused_once_and_told() {
     assert_eq!((snapshot.synchronized, snapshot.reason), (false, Reason::MaxChange));
     assert!((snapshot.offset.expect("it is measured") + 2.0).abs() < 1e-2, "{snapshot:?}");
     assert!(sim.offset.abs() < 0.02, "{}", sim.offset);
-    let refused = |told: &&(f64, Transition)| matches!(told.1, Transition::CorrectionRefused { .. });
-    assert_eq!(sim.told.iter().filter(refused).count(), 1);
+    let refused =
+        |announced: &&(f64, Transition)| matches!(announced.1, Transition::CorrectionRefused { .. });
+    assert_eq!(sim.announced.iter().filter(refused).count(), 1);
     sim.run(500.0);
     assert_eq!(sim.snapshot().reason, Reason::Synchronized);
 }
@@ -343,7 +345,7 @@ fn an_observer_only_says_what_happened() {
     sim.jump(3600.0);
     sim.run(1.1);
     assert_eq!(sim.snapshot().reason, Reason::UnexplainedJump);
-    assert!(matches!(sim.external()[..], [(_, None)]), "{:?}", sim.told);
+    assert!(matches!(sim.external()[..], [(_, None)]), "{:?}", sim.announced);
     sim.run(60.0);
     assert!((sim.offset - 3600.0).abs() < 0.2, "{}", sim.offset);
     sim.jump(-3600.0);
@@ -351,7 +353,7 @@ fn an_observer_only_says_what_happened() {
     assert!(sim.snapshot().synchronized);
     sim.pause(1200.0, None);
     sim.run(90.0);
-    assert!(sim.resumed() == 1 && sim.steps.is_empty() && sim.rates.is_empty(), "{:?}", sim.told);
+    assert!(sim.resumed() == 1 && sim.steps.is_empty() && sim.rates.is_empty(), "{:?}", sim.announced);
 }
 
 #[test]

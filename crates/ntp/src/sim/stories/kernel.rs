@@ -127,9 +127,9 @@ fn who_sets_the_clock_is_never_covered_up() {
         sim.pass(2.0);
         sim.jump(by);
         let actions = sim.engine.handle(Event::Wakeup, sim.clocks());
-        let told =
+        let announced =
             actions.iter().any(|action| matches!(action, Action::SetStatus { synchronized: true, .. }));
-        assert!(!told, "{actions:?}");
+        assert!(!announced, "{actions:?}");
         sim.restart(STARTED);
         assert!(!sim.timex().synchronized, "it ended before the second look");
     }
@@ -220,12 +220,12 @@ fn an_observer_leaves_the_kernel_alone() {
     sim.drift = None;
     sim.reconfigure(observing(3));
     assert_eq!((sim.kernel_ppm, sim.drift.map(|drift| drift.frequency_ppm)), (base, Some(base)));
-    let (told, rates) = (sim.status, sim.rates.len());
+    let (announced, rates) = (sim.status, sim.rates.len());
     for _ in 0..1000 {
         sim.run(1.0);
         is_true(&sim, sim.timex());
     }
-    assert_eq!((sim.status, sim.rates.len()), (told, rates));
+    assert_eq!((sim.status, sim.rates.len()), (announced, rates));
     // And back.
     sim.reconfigure(config(3));
     sim.run(30.0);

@@ -50,16 +50,16 @@ pub(super) fn calm(count: usize) -> Vec<Script> {
     (0..count).map(|_| -> Script { Box::new(|_| Behaviour { offset: SHIFT, ..HONEST }) }).collect()
 }
 
-fn leaps_told(sim: &Sim) -> Vec<f64> {
-    let by = |told: &(f64, Transition)| match told.1 {
+fn leaps_announced(sim: &Sim) -> Vec<f64> {
+    let by = |announced: &(f64, Transition)| match announced.1 {
         Transition::LeapSecond { by } => Some(by),
         _ => None,
     };
-    sim.told.iter().filter_map(by).collect()
+    sim.announced.iter().filter_map(by).collect()
 }
 
 fn jumps(sim: &Sim) -> usize {
-    sim.told.iter().filter(|(_, told)| matches!(told, Transition::ExternalStep { .. })).count()
+    sim.announced.iter().filter(|(_, announced)| matches!(announced, Transition::ExternalStep { .. })).count()
 }
 
 #[test]
@@ -71,8 +71,8 @@ fn a_leap_second_that_kernel_or_agent_does_is_over_at_once() {
         (LeapMode::Step, Leap::Delete),
     ] {
         let mut sim = leap_sim(leap_orders(mode), leap);
-        let told = if mode == LeapMode::Kernel { leap } else { Leap::None };
-        assert_eq!((sim.status.expect("it is told").1, sim.snapshot().leap), (told, leap), "{mode:?}");
+        let announced = if mode == LeapMode::Kernel { leap } else { Leap::None };
+        assert_eq!((sim.status.expect("it is told").1, sim.snapshot().leap), (announced, leap), "{mode:?}");
         sim.run(MIDNIGHT - 10.05 - sim.now);
         while sim.now < MIDNIGHT + 1000.0 {
             sim.run(0.1);
@@ -88,7 +88,7 @@ fn a_leap_second_that_kernel_or_agent_does_is_over_at_once() {
             }
         }
         let by = if leap == Leap::Insert { -1.0 } else { 1.0 };
-        assert_eq!((leaps_told(&sim), jumps(&sim)), (vec![by], 0), "{mode:?} {leap:?}");
+        assert_eq!((leaps_announced(&sim), jumps(&sim)), (vec![by], 0), "{mode:?} {leap:?}");
         let steps = if mode == LeapMode::Step { vec![by] } else { Vec::new() };
         assert_eq!((&sim.steps, sim.snapshot().leap), (&steps, Leap::None), "{mode:?} {leap:?}");
         assert_eq!(sim.status.expect("it is told").1, Leap::None);
@@ -106,7 +106,7 @@ fn answers_on_their_way_through_a_leap_second_are_left_alone() {
         sim.path = Path { delay: 0.4, jitter: 1e-4, loss: 0.0 };
         sim.run(MIDNIGHT + 60.0 - sim.now);
         let snapshot = sim.snapshot();
-        assert!(leaps_told(&sim).len() == 1 && jumps(&sim) == 0, "{:?}", sim.told);
+        assert!(leaps_announced(&sim).len() == 1 && jumps(&sim) == 0, "{:?}", sim.announced);
         for source in snapshot.sources {
             assert_eq!(source.rejected, 0, "{leap:?}");
             assert!(source.jitter.is_some_and(|jitter| jitter < 1e-3), "{source:?}");
@@ -161,7 +161,7 @@ fn a_leap_second_that_is_slewed_or_ignored_is_owned_up_to() {
         let error = sim.offset - utc(leap, sim.now);
         assert!(error.abs() < 1e-3 && sim.snapshot().synchronized, "{mode:?} {leap:?}: {error}");
         assert!(sim.steps.is_empty() && jumps(&sim) == 0);
-        assert_eq!(leaps_told(&sim).len(), usize::from(mode == LeapMode::Slew));
+        assert_eq!(leaps_announced(&sim).len(), usize::from(mode == LeapMode::Slew));
     }
 }
 
@@ -174,7 +174,7 @@ fn an_observer_follows_the_leap_second_that_others_do() {
     sim.run(10.0);
     let offset = sim.snapshot().offset.expect("it is measured");
     assert!((offset - (sim.offset - utc(Leap::Insert, sim.now))).abs() < 1e-3, "{offset}");
-    assert_eq!((leaps_told(&sim), jumps(&sim)), (vec![-1.0], 0));
+    assert_eq!((leaps_announced(&sim), jumps(&sim)), (vec![-1.0], 0));
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_lone_announcement_is_not_believed_nor_one_on_another_day() {
     sim.run(MIDNIGHT - 100.0);
     assert_eq!((sim.snapshot().leap, sim.status.expect("it is told").1), (Leap::None, Leap::None));
     sim.run(1000.0);
-    assert!((sim.offset - SHIFT).abs() < 1e-3 && leaps_told(&sim).is_empty());
+    assert!((sim.offset - SHIFT).abs() < 1e-3 && leaps_announced(&sim).is_empty());
     // In the middle of January.
     let announcing: fn() -> Script = || Box::new(|_| Behaviour { leap: Leap::Insert, ..HONEST });
     let mut sim = Sim::booted(config(2), 0.0, vec![announcing(), announcing()], STARTED, 4);
@@ -214,7 +214,7 @@ fn smeared_upstreams_are_followed_and_not_mixed() {
     assert!(snapshot.sources[1].why.contains("Mixed: it announces"), "{snapshot:?}");
     sim.run(3000.0);
     assert!((sim.offset - SHIFT + 1.0).abs() < 1e-3, "{}", sim.offset - SHIFT);
-    assert!(sim.steps.is_empty() && jumps(&sim) == 0 && leaps_told(&sim).is_empty());
+    assert!(sim.steps.is_empty() && jumps(&sim) == 0 && leaps_announced(&sim).is_empty());
     // Not declared, one that smears is refused.
     let servers = vec![smearing(), leaping(Leap::Insert), leaping(Leap::Insert)];
     let mut sim = Sim::booted(Config { smeared: false, ..orders }, SHIFT, servers, STARTED, 4);

@@ -129,7 +129,7 @@ fn what_cannot_be_judged_leaves_the_local_clock() {
         assert!(snapshot.synchronized && snapshot.start_phase, "{snapshot:?}");
         assert_eq!((snapshot.stratum, snapshot.leap, snapshot.reference), (10, Leap::None, None));
         assert!(!sim.timex().synchronized, "the kernel is told what is true");
-        assert_eq!(count(&sim, &Transition::LocalReference), 1, "{:?}", sim.told);
+        assert_eq!(count(&sim, &Transition::LocalReference), 1, "{:?}", sim.announced);
         // From its first answer on it is waited for.
         while sim.snapshot().sources[0].reach == 0 || sim.now < 900.0 {
             sim.run(1.0);
@@ -179,8 +179,9 @@ fn who_follows_a_local_clock_says_so_and_steps_once_more_to_true_time() {
         assert_eq!((snapshot.synchronized, snapshot.reason), (true, reason), "{id:?} {stratum} {snapshot:?}");
         assert_eq!((snapshot.start_phase, served(&sim)), (is_local, None), "{id:?} {stratum}");
         assert!((sim.offset - 5.0).abs() < 1e-3, "{}", sim.offset);
-        let told = |sim: &Sim| [Transition::LocalReference, Transition::Synchronized].map(|t| count(sim, &t));
-        assert_eq!(told(&sim), if is_local { [1, 0] } else { [0, 1] }, "{:?}", sim.told);
+        let announced =
+            |sim: &Sim| [Transition::LocalReference, Transition::Synchronized].map(|t| count(sim, &t));
+        assert_eq!(announced(&sim), if is_local { [1, 0] } else { [0, 1] }, "{:?}", sim.announced);
         if is_local {
             // True time, 5 s from there, by the same server.
             sim.run(600.0);
@@ -191,7 +192,7 @@ fn who_follows_a_local_clock_says_so_and_steps_once_more_to_true_time() {
                 "{snapshot:?}"
             );
             assert!(sim.offset.abs() < 1e-3 && sim.steps.len() == 2, "{} {:?}", sim.offset, sim.steps);
-            assert_eq!(told(&sim), [1, 1], "{:?}", sim.told);
+            assert_eq!(announced(&sim), [1, 1], "{:?}", sim.announced);
         }
     };
     check(*b"GPS\0", 1, None, false);

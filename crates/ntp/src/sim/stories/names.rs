@@ -85,7 +85,7 @@ fn one_that_is_believed_keeps_its_vote_while_it_moves() {
     sim.names = addresses(&[4]);
     sim.run(DAY);
     assert_eq!(asked(&sim), Some(addresses(&[4])[0]));
-    assert_eq!(count(&sim, &Transition::SynchronizationLost), 0, "{:?}", sim.told);
+    assert_eq!(count(&sim, &Transition::SynchronizationLost), 0, "{:?}", sim.announced);
     assert!(sim.offset.abs() < 1e-3, "{}", sim.offset);
     // If the new server is a liar, it loses the vote; if it is silent, it has none.
     for silent in [true, false] {

@@ -40,7 +40,7 @@ fn a_held_machine_is_stepped_within_what_may_be_changed_and_never_slewed_for_hou
                 (snapshot.reason, sim.steps.len(), sim.resumed()),
                 (reason, steps, 1),
                 "{:?}",
-                sim.told
+                sim.announced
             );
             sim.run(600.0);
             let expected = if steps == 0 { -1200.0 } else { 0.0 };
@@ -68,8 +68,13 @@ fn a_second_pause_within_ten_minutes_is_refused_for_as_long() {
         sim.run(100.0);
         assert_eq!((sim.steps.len(), sim.snapshot().reason), (steps, reason));
     }
-    let refused = |told: &Transition| matches!(told, Transition::CorrectionRefused { why: CorrectionRefusal::TooSoon, offset } if (offset + 60.0).abs() < 0.1);
-    assert_eq!(sim.told.iter().filter(|(_, told)| refused(told)).count(), 1, "{:?}", sim.told);
+    let refused = |announced: &Transition| matches!(announced, Transition::CorrectionRefused { why: CorrectionRefusal::TooSoon, offset } if (offset + 60.0).abs() < 0.1);
+    assert_eq!(
+        sim.announced.iter().filter(|(_, announced)| refused(announced)).count(),
+        1,
+        "{:?}",
+        sim.announced
+    );
     sim.run(300.0);
     assert!((sim.offset + 60.0).abs() < 0.01, "{}", sim.offset);
     sim.run(200.0);
@@ -157,6 +162,6 @@ fn a_pause_after_which_only_one_of_two_answers_is_noticed_when_the_other_is_gone
     sim.run(1800.0);
     sim.pause(1200.0, None);
     sim.run(300.0);
-    assert_eq!((sim.steps.len(), sim.resumed()), (1, 1), "{:?}", sim.told);
+    assert_eq!((sim.steps.len(), sim.resumed()), (1, 1), "{:?}", sim.announced);
     assert!(sim.offset.abs() < 1e-3 && sim.snapshot().synchronized, "{}", sim.offset);
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::STARTED;
 use crate::{
     BootState, Event, Reason, SourceState, Stale, Start, Transition, Upstream,
-    sim::{Behaviour, CALM, HONEST, Random, Script, Sim, Trouble, config, honest},
+    sim::{Behaviour, CALM, HONEST, Impairment, Random, Script, Sim, config, honest},
 };
 
 impl Sim {
@@ -48,7 +48,7 @@ impl Sim {
         };
         let start = Start { boot, drift: self.drift, samples, seed: 7 };
         self.start_engine(start);
-        self.told.clear();
+        self.announced.clear();
         stale
     }
 
@@ -57,7 +57,7 @@ impl Sim {
         let begin = self.now;
         while self.now < begin + 60.0 {
             self.run(0.01);
-            if self.told.iter().any(|(_, told)| *told == Transition::Synchronized) {
+            if self.announced.iter().any(|(_, announced)| *announced == Transition::Synchronized) {
                 return self.now - begin;
             }
         }
@@ -162,7 +162,7 @@ fn samples_outlive_a_late_end(killed: bool) {
         sim.end(true);
         sim.pass(1.5);
         assert_eq!(sim.begin(), None);
-        sim.trouble = Trouble { spikes: (0.95, 0.06), ..CALM };
+        sim.impairment = Impairment { spikes: (0.95, 0.06), ..CALM };
         for _ in 0..60 {
             sim.run(1.0);
             let error = sim.offset.abs();

@@ -61,16 +61,17 @@ fn writes(sim: &mut Sim, way: Way, number: u32) {
 }
 
 fn conflicts(sim: &Sim) -> Vec<(f64, Foreign)> {
-    let sign = |(at, told): &(f64, Transition)| match told {
+    let sign = |(at, announced): &(f64, Transition)| match announced {
         Transition::Conflict(sign) => Some((*at, *sign)),
         _ => None,
     };
-    sim.told.iter().filter_map(sign).collect()
+    sim.announced.iter().filter_map(sign).collect()
 }
 
 fn ends(sim: &Sim) -> Vec<f64> {
-    let ended = |(at, told): &(f64, Transition)| (*told == Transition::ConflictEnded).then_some(*at);
-    sim.told.iter().filter_map(ended).collect()
+    let ended =
+        |(at, announced): &(f64, Transition)| (*announced == Transition::ConflictEnded).then_some(*at);
+    sim.announced.iter().filter_map(ended).collect()
 }
 
 /// Whether we touched the clock between two times.
@@ -112,7 +113,7 @@ fn our_slew_ends_with_us_unless_the_frequency_is_somebody_elses() {
             assert!(sim.now < 1000.0, "{:?}", sim.snapshot());
         }
         acts(&mut sim, 3, 16.0, |sim, number| writes(sim, way, number));
-        assert_eq!(conflicts(&sim).len(), 1, "{way:?}: {:?}", sim.told);
+        assert_eq!(conflicts(&sim).len(), 1, "{way:?}: {:?}", sim.announced);
         let expected = if matches!(way, Way::Frequency) { -27.0 } else { base };
         // By a frequency of ours that is a little better by now.
         assert!((sim.kernel_ppm - expected).abs() < 2.0, "{way:?}: {} for {expected}", sim.kernel_ppm);
@@ -144,7 +145,7 @@ fn who_steps_each_minute_is_restored_once_and_no_more() {
     let begin = sim.now;
     acts(&mut sim, 10, 60.0, |sim, _| sim.jump(3.0));
     assert_eq!(sim.steps.len(), 1, "{:?}", sim.steps);
-    let [(at, Foreign::Step)] = conflicts(&sim)[..] else { panic!("{:?}", sim.told) };
+    let [(at, Foreign::Step)] = conflicts(&sim)[..] else { panic!("{:?}", sim.announced) };
     assert!((60.0..63.0).contains(&(at - begin)), "{at}");
     // He left it 27 s off: too much for a step outside the start phase, so it is slewed.
     let offset = sim.offset;
@@ -232,7 +233,10 @@ fn what_the_kernel_does_by_itself_is_nobodys() {
         let mut sim = leap_seconds::announced(leap);
         sim.beside_others(false);
         sim.run(2.0 * 3600.0);
-        assert!(sim.told.iter().any(|(_, told)| matches!(told, Transition::LeapSecond { .. })), "{leap:?}");
+        assert!(
+            sim.announced.iter().any(|(_, announced)| matches!(announced, Transition::LeapSecond { .. })),
+            "{leap:?}"
+        );
         assert_eq!(conflicts(&sim), [], "{leap:?}");
     }
     // One step by somebody, and ours after it.

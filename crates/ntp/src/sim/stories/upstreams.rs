@@ -85,7 +85,7 @@ fn silence_is_holdover_then_unsynchronised_then_regained() {
     assert!(unsynchronized.is_some(), "{:?}", sim.snapshot());
     sim.run(90.0);
     assert_eq!(sim.snapshot().reason, Reason::Synchronized);
-    assert_eq!(count(&sim, &Transition::SynchronizationRegained), 1, "{:?}", sim.told);
+    assert_eq!(count(&sim, &Transition::SynchronizationRegained), 1, "{:?}", sim.announced);
     assert_eq!(count(&sim, &Transition::UpstreamsReachable), 1);
     assert_eq!(sim.steps.len(), 1);
 }

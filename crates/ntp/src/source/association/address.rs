@@ -31,13 +31,13 @@ impl Association {
         (self.addresses, self.refresh.failure) = (alternate_families(addresses), None);
         let silent = self.lookup.take().is_some() && self.reach == 0;
         if self.address.is_some_and(|address| silent || !addresses.contains(&address)) {
-            return if silent { self.turn_from_silence(now) } else { self.follow_name(now) };
+            return if silent { self.leave_silent_address(now) } else { self.follow_name(now) };
         }
         if self.address.is_some() { None } else { self.next_address(now) }
     }
 
     /// Its address was not reached so far: tries another one, and asks for the name again later, since names move.
-    fn turn_from_silence(&mut self, now: Mono) -> Option<Action> {
+    fn leave_silent_address(&mut self, now: Mono) -> Option<Action> {
         self.lookup = Some(Lookup { at: now.plus(LONGEST_LOOKUP_WAIT), wait: LONGEST_LOOKUP_WAIT });
         // One that was just asked for the first time may still answer.
         let on_trial = self.server.is_none() && self.request.is_some();
@@ -51,7 +51,7 @@ impl Association {
     fn follow_name(&mut self, now: Mono) -> Option<Action> {
         let first = self.addresses.first().copied()?;
         self.refresh.moved();
-        self.leave_for(first, now)
+        self.switch_keeping_votes(first, now)
     }
 
     /// The resolver has no address. Key exchanges are not what failed, so the next one need not wait for long.
@@ -61,23 +61,23 @@ impl Association {
         if let Some(lookup) = self.lookup.as_mut().filter(|_| self.proof.exchanges) {
             let wait = lookup.wait.max(FIRST_LOOKUP_WAIT);
             *lookup = Lookup { at: now.plus(wait), wait: (2.0 * wait).min(LONGEST_LOOKUP_WAIT) };
-            self.proof.spare_nobody(now);
+            self.proof.reset_back_off(now);
         }
     }
 
     /// A request went unanswered: turns to the next address if this one has had its tries. While none has answered, the
     /// next try comes soon.
-    pub(super) fn pass_over(&mut self, now: Mono) {
+    pub(super) fn timed_out(&mut self, now: Mono) {
         let count = self.addresses.len();
         let Some(limit) = self.most_tries().filter(|_| count > 1) else { return };
         let soon = self.unanswered < UNREACHABLE.max(MOST_TRIES * count as u32);
         if soon && (self.server.is_none() || self.tries >= limit) {
-            self.schedule.hurry(1, now);
+            self.schedule.ask_soon(1, now);
         }
         if self.tries >= limit
             && let Some(next) = self.following()
         {
-            self.spoil(now);
+            self.mark_failed(now);
             self.replace(next);
         }
     }
@@ -99,8 +99,8 @@ impl Association {
     /// Turns to the address after the current one. What another server said is forgotten.
     pub(super) fn next_address(&mut self, now: Mono) -> Option<Action> {
         let next = self.following()?;
-        self.spoil(now);
-        self.schedule.hurry(1, now);
+        self.mark_failed(now);
+        self.schedule.ask_soon(1, now);
         self.replace(next)
     }
 
@@ -112,7 +112,7 @@ impl Association {
     }
 
     /// Asks another server from now on, as if it were a new source.
-    pub(crate) fn turn_to(&mut self, address: IpAddr, now: Mono) -> Option<Action> {
+    pub(crate) fn switch_server(&mut self, address: IpAddr, now: Mono) -> Option<Action> {
         let Source { min_poll, max_poll, iburst, .. } = self.source;
         self.schedule = Schedule::new(min_poll, max_poll, iburst, now);
         (self.reach, self.unanswered, self.last_answer) = (0, 0, None);
@@ -125,7 +125,7 @@ impl Association {
         (self.address, self.local) = (Some(address), None);
         (self.denied, self.rejection, self.server, self.unroutable) = (false, None, None, false);
         (self.heard, self.former, self.tries) = (None, None, 0);
-        (self.hindrance, self.strays_before) = (None, self.stray);
+        (self.failure, self.strays_before) = (None, self.stray);
         self.history.clear();
         self.break_off()
     }

@@ -14,25 +14,25 @@ pub(super) struct Duplicate {
     /// Why another source counts instead of this one; none if this one counts.
     why: Option<String>,
     /// The options of the sources that this one counts for.
-    lent: Merits,
+    lent_options: VoteOptions,
     /// A source that cannot be asked elsewhere is not asked because of this one.
-    wanted: bool,
+    needed_by_another: bool,
     /// Where it had its polls and got no good answer, so that another source counts there, and until when.
     failed: Option<(SocketAddr, Mono)>,
     /// Addresses that did not answer, and until when they are not tried again in place of an occupied one.
-    spoiled: Vec<(IpAddr, Mono)>,
+    failed_addresses: Vec<(IpAddr, Mono)>,
 }
 
 /// The options that decide how a vote is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Merits {
+pub(crate) struct VoteOptions {
     pub(crate) prefer: bool,
     pub(crate) trust: bool,
     pub(crate) require: bool,
 }
 
 /// What was measured of a server under another name, and how its answers were proven.
-pub(crate) struct Heritage {
+pub(crate) struct Handover {
     pub(crate) place: Option<SocketAddr>,
     auth: Auth,
     history: History,
@@ -45,7 +45,7 @@ pub(crate) struct Heritage {
 }
 
 /// An address that did not answer is not tried again in place of an occupied one for this time, seconds.
-const SPOILED: f64 = 600.0;
+const RETRY_AFTER: f64 = 600.0;
 
 /// A source that got no good answer where another one counts now is not tried there again for this time, seconds.
 const FAILED: f64 = 3600.0;
@@ -87,35 +87,35 @@ impl Association {
     }
 
     /// Its options, and those of the sources that it counts for.
-    pub(crate) fn merits(&self) -> Merits {
-        self.own_merits().and(self.duplicate.lent)
+    pub(crate) fn vote_options(&self) -> VoteOptions {
+        self.own_vote_options().and(self.duplicate.lent_options)
     }
 
     /// Its options alone.
-    pub(crate) fn own_merits(&self) -> Merits {
+    pub(crate) fn own_vote_options(&self) -> VoteOptions {
         let Source { prefer, trust, require, .. } = self.source;
-        Merits { prefer, trust, require }
+        VoteOptions { prefer, trust, require }
     }
 
     /// Whether it counts for others, too.
-    pub(crate) fn stands_for_others(&self) -> bool {
-        self.duplicate.wanted || self.duplicate.lent != Merits::default()
+    pub(crate) fn counts_for_others(&self) -> bool {
+        self.duplicate.needed_by_another || self.duplicate.lent_options != VoteOptions::default()
     }
 
     /// Takes what the other sources at its server ask for, if there are any, and whether one of them has nowhere else to
     /// ask.
-    pub(crate) fn stand_for(&mut self, lent: Merits, wanted: bool) {
-        (self.duplicate.lent, self.duplicate.wanted) = (lent, wanted);
+    pub(crate) fn count_for(&mut self, lent_options: VoteOptions, needed_by_another: bool) {
+        (self.duplicate.lent_options, self.duplicate.needed_by_another) = (lent_options, needed_by_another);
     }
 
     /// Whether another source has no other address than this one's.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.duplicate.wanted
+    pub(crate) fn is_needed_by_another(&self) -> bool {
+        self.duplicate.needed_by_another
     }
 
     /// Whether there would be one more vote if it asked at another address.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.is_duplicate() || self.duplicate.wanted
+        self.is_duplicate() || self.duplicate.needed_by_another
     }
 
     /// Counts for its server from now on. If it did not before, it is asked as a new source is.
@@ -123,16 +123,16 @@ impl Association {
         if self.duplicate.why.take().is_some() {
             let Source { min_poll, max_poll, iburst, .. } = self.source;
             self.schedule = Schedule::new(min_poll, max_poll, iburst, now);
-            self.stand(&Cause::Awaited);
+            self.set_state(&Cause::Awaited);
         }
     }
 
     /// Another source counts for its server: it is asked no more, and what it said is forgotten.
-    pub(crate) fn yield_to(&mut self, name: &str, place: SocketAddr, now: Mono) -> Option<Action> {
+    pub(crate) fn become_duplicate(&mut self, name: &str, place: SocketAddr, now: Mono) -> Option<Action> {
         if self.has_failed_now() {
             self.duplicate.failed = Some((place, now.plus(FAILED)));
         }
-        self.stand_for(Merits::default(), false);
+        self.count_for(VoteOptions::default(), false);
         let others = if self.addresses.len() > 1 { " Its other addresses are taken or silent." } else { "" };
         let why = format!(
             "Same server as {name} at {place}, which counts already; one address and port has one vote. Remove one of \
@@ -141,7 +141,7 @@ impl Association {
         if self.duplicate.why.as_ref() == Some(&why) {
             return None;
         }
-        self.stand(&Cause::Duplicate(why.clone()));
+        self.set_state(&Cause::Duplicate(why.clone()));
         let known = self.duplicate.why.replace(why).is_some();
         self.lookup = None;
         (self.reach, self.unanswered, self.silent, self.last_answer) = (0, 0, 0, None);
@@ -150,9 +150,9 @@ impl Association {
     }
 
     /// What was measured, for another source at this server.
-    pub(crate) fn bequeath(&mut self) -> Heritage {
+    pub(crate) fn hand_over(&mut self) -> Handover {
         self.fresh = false;
-        Heritage {
+        Handover {
             place: self.place(),
             auth: self.source.auth.clone(),
             history: std::mem::take(&mut self.history),
@@ -167,8 +167,8 @@ impl Association {
 
     /// Goes on with what was measured of its server, if it knows nothing yet and would have believed that. Returns true
     /// if it does.
-    pub(crate) fn inherit(&mut self, heritage: Heritage, now: Mono) -> bool {
-        let Heritage { place, auth, history, server, heard, local, reach, last_answer, schedule } = heritage;
+    pub(crate) fn take_over(&mut self, handover: Handover, now: Mono) -> bool {
+        let Handover { place, auth, history, server, heard, local, reach, last_answer, schedule } = handover;
         let usable = place.is_some() && place == self.place() && auth == self.source.auth;
         if !usable || server.is_none() || self.is_duplicate() || self.server.is_some() {
             return false;
@@ -187,36 +187,37 @@ impl Association {
         own: &OwnAddresses,
         now: Mono,
     ) -> Option<IpAddr> {
-        self.duplicate.spoiled.retain(|(_, until)| *until > now);
-        let spoiled = |address: &IpAddr| self.duplicate.spoiled.iter().any(|(each, _)| each == address);
+        self.duplicate.failed_addresses.retain(|(_, until)| *until > now);
+        let failed =
+            |address: &IpAddr| self.duplicate.failed_addresses.iter().any(|(each, _)| each == address);
         let free = |address: &&IpAddr| {
             let place = SocketAddr::new(**address, self.port);
-            !occupied.contains(&place) && own.forbid(place).is_none() && !spoiled(address)
+            !occupied.contains(&place) && own.forbid(place).is_none() && !failed(address)
         };
         // A pool gives its members their addresses.
         self.addresses.iter().filter(|_| self.pool.is_none()).find(free).copied()
     }
 
     /// Asks another of its addresses, as if it were a new source.
-    pub(crate) fn go_to(&mut self, address: IpAddr, now: Mono) -> Option<Action> {
+    pub(crate) fn switch_address(&mut self, address: IpAddr, now: Mono) -> Option<Action> {
         let Source { min_poll, max_poll, iburst, .. } = self.source;
         self.schedule = Schedule::new(min_poll, max_poll, iburst, now);
         (self.reach, self.unanswered, self.silent, self.last_answer) = (0, 0, 0, None);
         (self.lookup, self.duplicate.why) = (None, None);
-        self.stand(&Cause::Awaited);
+        self.set_state(&Cause::Awaited);
         self.replace(address)
     }
 
     /// The address that it leaves did not answer.
-    pub(super) fn spoil(&mut self, now: Mono) {
+    pub(super) fn mark_failed(&mut self, now: Mono) {
         if let Some(address) = self.address.filter(|_| self.reach == 0 && self.unanswered > 0) {
-            self.duplicate.spoiled.retain(|(each, _)| *each != address);
-            self.duplicate.spoiled.push((address, now.plus(SPOILED)));
+            self.duplicate.failed_addresses.retain(|(each, _)| *each != address);
+            self.duplicate.failed_addresses.push((address, now.plus(RETRY_AFTER)));
         }
     }
 }
 
-impl Merits {
+impl VoteOptions {
     /// What either asks for.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {

@@ -21,19 +21,19 @@ pub(super) struct Former {
 
 impl Association {
     /// Asks another server from now on. If the present one is believed, it is heard until the other one has said enough.
-    pub(super) fn leave_for(&mut self, address: IpAddr, now: Mono) -> Option<Action> {
+    pub(super) fn switch_keeping_votes(&mut self, address: IpAddr, now: Mono) -> Option<Action> {
         let believed = self.reach != 0 && self.history.estimate().is_some() && !self.is_doubted();
         let former = self.server.filter(|_| believed).map(|server| {
             let history = std::mem::take(&mut self.history);
             Former { history, server }
         });
-        let action = self.go_to(address, now);
+        let action = self.switch_address(address, now);
         self.former = former;
         action
     }
 
     /// What it is to be voted on by.
-    pub(crate) fn voice(&self) -> Option<(&Estimate, Server)> {
+    pub(crate) fn voting_estimate(&self) -> Option<(&Estimate, Server)> {
         match (self.history.estimate(), self.server, &self.former) {
             (Some(estimate), Some(server), _) => Some((estimate, server)),
             (_, _, Some(former)) => Some((former.history.estimate()?, former.server)),

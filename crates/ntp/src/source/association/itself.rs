@@ -36,7 +36,7 @@ impl Association {
         let close = self.replace(other.unwrap_or(current));
         (self.reach, self.last_answer) = (0, None);
         if other.is_some() {
-            self.schedule.hurry(1, now);
+            self.schedule.ask_soon(1, now);
             return close;
         }
         self.rejection = Some(why);
@@ -66,12 +66,12 @@ impl Association {
     }
 
     /// An answer shows that its server follows this node.
-    pub(super) fn follow_us(&mut self) {
+    pub(super) fn record_loop(&mut self) {
         (self.rejection, self.silent) = (Some(Rejection::Loop), 0);
     }
 
     /// Whether no server is known at its address, but this node itself or none at all.
-    pub(crate) fn is_nobody(&self) -> bool {
+    pub(crate) fn is_no_other_server(&self) -> bool {
         self.is_forbidden() || self.rejection == Some(Rejection::OwnAnswer) && self.reach == 0
     }
 

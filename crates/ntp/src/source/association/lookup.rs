@@ -116,7 +116,7 @@ impl Association {
     /// Whether it answers, or another source at its server does, and it is not believed.
     pub(super) fn is_doubted(&self) -> bool {
         use SourceState::{Falseticker, NoMajority, Untrusted, Unusable};
-        matches!(self.standing.0, Falseticker | NoMajority | Unusable | Untrusted)
+        matches!(self.state.0, Falseticker | NoMajority | Unusable | Untrusted)
     }
 }
 

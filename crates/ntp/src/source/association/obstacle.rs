@@ -35,12 +35,12 @@ impl Association {
 
     /// Whether it was found in the last vote that what it says cannot be used.
     pub(crate) fn is_unusable(&self) -> bool {
-        self.standing.0 == SourceState::Unusable
+        self.state.0 == SourceState::Unusable
     }
 
     /// Whether the next seconds may bring the samples that are missing for an estimate.
     pub(crate) fn measuring(&self) -> bool {
-        let asked = !self.source.noselect && !self.is_duplicate() && !self.is_nobody();
+        let asked = !self.source.noselect && !self.is_duplicate() && !self.is_no_other_server();
         asked && self.history.estimate().is_none() && !self.unreachable()
     }
 
@@ -65,7 +65,7 @@ impl Association {
 
     /// Why no estimate of it can be used, whatever others say; none if it can.
     pub(crate) fn obstacle(&self) -> Option<Cause> {
-        if let Some(rejection) = self.rejection.filter(|_| self.is_nobody()) {
+        if let Some(rejection) = self.rejection.filter(|_| self.is_no_other_server()) {
             return Some(Cause::Rejected(rejection));
         }
         if let Some(cause) = self.duplicate_obstacle().or_else(|| self.proof_obstacle()) {
@@ -77,7 +77,7 @@ impl Association {
         // What others say of themselves may be a slip. Who follows us is right only as we are, from that moment on.
         let spoke = self.reach == 0 && self.silent <= UNREACHABLE || self.follows_us();
         let rejection = self.rejection.filter(|_| spoke && !self.denied).map(Cause::Rejected);
-        if let Some(cause) = rejection.or_else(|| self.hindered()) {
+        if let Some(cause) = rejection.or_else(|| self.recent_failure()) {
             return Some(cause);
         }
         if self.unreachable() {
@@ -96,19 +96,19 @@ impl Association {
     }
 
     /// What it is for now, with the reason.
-    pub(crate) fn stand(&mut self, cause: &Cause) {
-        self.standing = (cause.state(), cause.to_string());
+    pub(crate) fn set_state(&mut self, cause: &Cause) {
+        self.state = (cause.state(), cause.to_string());
     }
 
     /// Something stands in the way of an answer that is not the server's word on its own time.
-    pub(super) fn hinder(&mut self, cause: Cause) {
-        self.hindrance = Some((cause, self.sent));
+    pub(super) fn record_failure(&mut self, cause: Cause) {
+        self.failure = Some((cause, self.sent));
     }
 
     /// What stood in the way of answers in the last eight polls, if none was good. A server that does not want us is
     /// asked so rarely that its last word counts for longer.
-    fn hindered(&self) -> Option<Cause> {
-        let (cause, at) = self.hindrance.as_ref()?;
+    fn recent_failure(&self) -> Option<Cause> {
+        let (cause, at) = self.failure.as_ref()?;
         let recent = self.sent - at <= u64::from(UNREACHABLE);
         (self.denied || self.reach == 0 && recent).then(|| cause.clone())
     }
@@ -129,7 +129,7 @@ impl Association {
             return None;
         }
         if why != SendError::Unproven {
-            self.hinder(Cause::NotSent { error: why, port: self.port });
+            self.record_failure(Cause::NotSent { error: why, port: self.port });
         }
         // What this node lacks itself is no reason to ask another address.
         let ours = matches!(why, SendError::Unproven | SendError::NoPort | SendError::NoDescriptor);
@@ -143,6 +143,6 @@ impl Association {
     /// A datagram came and was dropped. It may be anybody's, so the request stays open.
     pub(crate) fn dropped(&mut self) {
         self.rejected += 1;
-        self.hinder(Cause::Ignored);
+        self.record_failure(Cause::Ignored);
     }
 }

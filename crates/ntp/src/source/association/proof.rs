@@ -67,7 +67,7 @@ impl Proof {
     }
 
     /// An exchange did not come to ask a server: there is none that the next one must spare.
-    pub(super) fn spare_nobody(&mut self, now: Mono) {
+    pub(super) fn reset_back_off(&mut self, now: Mono) {
         (self.next_exchange, self.wait) = (now, FIRST_WAIT);
     }
 
@@ -117,13 +117,13 @@ impl Association {
         self.addresses = alternate_families(addresses);
         let port = port.unwrap_or(self.usual_port());
         if self.port == port && self.address.is_some_and(|address| addresses.contains(&address)) {
-            self.schedule.hurry(1, now);
+            self.schedule.ask_soon(1, now);
             // One that was asked eight times in vain is not asked eight times more if there is another.
             return if self.unreachable() { self.next_address(now) } else { None };
         }
         self.port = port;
         (self.reach, self.unanswered, self.last_answer) = (0, 0, None);
-        self.schedule.hurry(1, now);
+        self.schedule.ask_soon(1, now);
         self.replace(*self.addresses.first()?)
     }
 

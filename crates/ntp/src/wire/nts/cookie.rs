@@ -65,22 +65,22 @@ pub fn open<'a, K: Aead + 'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::nts::tests::Toy;
+    use crate::wire::nts::tests::TestCipher;
 
     const KEYS: SessionKeys = SessionKeys { client_to_server: [1; KEY_LEN], server_to_client: [2; KEY_LEN] };
     const ID: KeyId = KeyId([0, 0, 0, 9]);
 
     #[test]
     fn what_is_sealed_opens_by_the_same_key() {
-        let cookie = seal(&KEYS, (ID, &Toy), &[3; 16]);
+        let cookie = seal(&KEYS, (ID, &TestCipher), &[3; 16]);
         assert_eq!(cookie.len(), COOKIE_LEN);
-        assert_eq!(open(&cookie, |id| (id == ID).then_some(&Toy)), Some(KEYS));
-        assert_eq!(open::<Toy>(&cookie, |_| None), None);
+        assert_eq!(open(&cookie, |id| (id == ID).then_some(&TestCipher)), Some(KEYS));
+        assert_eq!(open::<TestCipher>(&cookie, |_| None), None);
         for octet in 0..cookie.len() {
             let mut bad = cookie.clone();
             bad[octet] ^= 0x10;
-            assert_eq!(open(&bad, |_| Some(&Toy)), None, "octet {octet}");
-            assert_eq!(open(&cookie[..octet], |_| Some(&Toy)), None, "{octet} octets");
+            assert_eq!(open(&bad, |_| Some(&TestCipher)), None, "octet {octet}");
+            assert_eq!(open(&cookie[..octet], |_| Some(&TestCipher)), None, "{octet} octets");
         }
         assert_eq!(format!("{KEYS:?} {ID:?}"), "SessionKeys KeyId(00000009)");
     }
