@@ -96,7 +96,7 @@ pub struct NodeClockStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub state: Option<String>,
-    /// Whether a majority of upstreams was found and the error bound is within the policy's threshold.
+    /// True if a majority of upstreams was found and the error bound is within the policy's threshold.
     pub synchronized: bool,
     /// Distance from a reference clock, 1 to 15; 16 while unsynchronised.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -299,7 +299,7 @@ pub struct RtcStatus {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerStatus {
-    /// Whether its port is open.
+    /// True if its port is open.
     pub serving: bool,
     /// Why not, if it should be.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -119,7 +119,7 @@ pub struct TimeSyncPolicySpec {
     pub thresholds: Option<Thresholds>,
 }
 
-/// Whether clocks may be moved.
+/// True if clocks may be moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub enum Mode {
     /// Measure, report, and steer the clock.
@@ -244,7 +244,7 @@ pub enum LeapMode {
     Ignore,
 }
 
-/// Whether leap seconds are smeared: spread over hours in which each second is a little longer.
+/// True if leap seconds are smeared: spread over hours in which each second is a little longer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub enum Smear {
     /// Nobody smears.

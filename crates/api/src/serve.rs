@@ -79,7 +79,7 @@ pub enum Flag {
     validation = Rule::new(rules::NO_ADDRESS_TWICE).message("an address is listed twice").field_path(".addresses"),
 )]
 pub struct Serve {
-    /// Whether time is served at all. Default: true.
+    /// True if time is served at all. Default: true.
     #[serde(default = "yes")]
     pub enabled: bool,
     /// UDP port. Default: 123.

@@ -1,4 +1,4 @@
-//! The clock that is steered: its model, leap seconds, and what the kernel is told.
+//! The clock that is steered: its model, leap seconds, and the table of TAI for the kernel.
 
 pub(crate) mod slew;
 pub(crate) mod leap;

@@ -1,4 +1,4 @@
-//! What the caller gives the engine and gets from it, as data.
+//! The data that the caller and the engine exchange.
 
 pub(crate) mod config;
 pub(crate) mod action;

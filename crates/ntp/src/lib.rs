@@ -1,14 +1,15 @@
 //! NTP without I/O.
 //!
-//! The client: The engine holds one association per upstream (`source`). A datagram is judged there, and a good answer
-//! becomes a sample; samples become an estimate. `measure` selects among the estimates, combines them, and decides.
-//! `disturbance` decides after jumps and pauses. The model of the clock (`clock`) turns the decision into [`Action`]s for
-//! the caller to carry out. The server (`server`): access list, rate limit, response, and queries of mode 6.
+//! The client: the engine holds one association per upstream (`source`). An association checks each datagram and makes
+//! a sample of each valid reply. Samples become an estimate. `measure` selects among the estimates, combines them, and
+//! decides on a correction. `disturbance` decides after jumps and pauses. The model of the clock (`clock`) turns the
+//! decision into [`Action`]s for the caller to carry out. The server (`server`): access list, rate limit, response, and
+//! queries of mode 6.
 //!
-//! The modules stand in their order below: each uses only those before it.
+//! Each module below uses only the modules before it.
 //!
-//! Nothing here reads a clock, opens a socket, spawns, locks or draws a random number: time is an argument called
-//! `now`, wall time and monotonic time are different types, nonces come from the caller.
+//! Nothing here reads a clock, opens a socket, spawns a thread, takes a lock or draws a random number. Time is an
+//! argument called `now`. Wall time and monotonic time are different types. Nonces come from the caller.
 #![forbid(unsafe_code)]
 
 mod time;

@@ -1,4 +1,4 @@
-//! Upstreams: when and where each is asked, what its answers say, and what is estimated from them.
+//! Upstreams: when and at which address each is asked, how its replies are checked, and what is estimated from them.
 
 pub(crate) mod poll;
 pub(crate) mod request;

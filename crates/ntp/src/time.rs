@@ -1,12 +1,12 @@
-//! Time as three types that do not mix: the wall clock, the monotonic clock, and what stands in a packet.
+//! Time as three types that cannot be mixed: the wall clock, the monotonic clock, and the timestamp in a packet.
 use std::ops::{Add, Sub};
 
 /// A reading of the system clock (CLOCK_REALTIME): nanoseconds since the Unix epoch, leap seconds not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Wall(pub i64);
 
-/// A reading of CLOCK_MONOTONIC: nanoseconds since some start. It is slewed like the wall clock and never stepped,
-/// so `wall - mono` changes by steps alone.
+/// A reading of CLOCK_MONOTONIC: nanoseconds since an unspecified start. The kernel slews it like the wall clock and
+/// never steps it, so `wall - mono` changes only by steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(pub i64);
 
@@ -22,7 +22,8 @@ pub struct Now {
 macro_rules! clock_arithmetic {
     ($clock:ident) => {
         impl $clock {
-            /// This reading moved by `seconds`; saturates, and a non-finite number of seconds moves nothing.
+            /// This reading plus `seconds`. It saturates. If `seconds` is not finite, the reading is returned
+            /// unchanged.
             #[must_use]
             pub fn plus(self, seconds: f64) -> Self {
                 Self(self.0.saturating_add(if seconds.is_finite() {
@@ -32,7 +33,7 @@ macro_rules! clock_arithmetic {
                 }))
             }
 
-            /// Seconds from `earlier` to this reading, negative if it is the earlier one.
+            /// Seconds from `earlier` to this reading; negative if this reading is before `earlier`.
             pub fn seconds_since(self, earlier: Self) -> f64 {
                 self.0.saturating_sub(earlier.0) as f64 / 1e9
             }
@@ -66,12 +67,12 @@ pub struct NtpTimestamp(pub u64);
 /// Seconds from 1900-01-01 to 1970-01-01 (RFC 5905 appendix A.4).
 const UNIX_EPOCH: i64 = 2_208_988_800;
 
-/// First second of the 2^32 s window that timestamps are read into: 2000-01-01. So era 0 ends, and era 1 (from
-/// 2036-02-07) begins, without notice; the window itself ends in 2136.
+/// First second of the window of 2^32 s in which timestamps are interpreted: 2000-01-01. So the change from era 0 to
+/// era 1 (2036-02-07) needs no special case. The window ends in 2136.
 const PIVOT: i64 = 946_684_800;
 
 impl NtpTimestamp {
-    /// The earliest time that a timestamp can say: 2000-01-01.
+    /// The earliest time that a timestamp can express: 2000-01-01.
     pub(crate) const EARLIEST: Wall = Wall(PIVOT * 1_000_000_000);
 
     /// The timestamp for a reading of the system clock.
@@ -83,7 +84,7 @@ impl NtpTimestamp {
         Self((u64::from(seconds as u32) << 32).wrapping_add(fraction))
     }
 
-    /// The reading of the system clock that this stands for, in the window from 2000 to 2136.
+    /// The corresponding reading of the system clock, in the window from 2000 to 2136.
     pub fn to_wall(self) -> Wall {
         let seconds = i64::from((self.0 >> 32) as u32) - UNIX_EPOCH;
         let seconds = PIVOT + (seconds - PIVOT).rem_euclid(1 << 32);
@@ -91,13 +92,13 @@ impl NtpTimestamp {
         Wall(seconds * 1_000_000_000 + nanos as i64)
     }
 
-    /// Every bit the other way.
+    /// The timestamp with every bit inverted.
     #[must_use]
     pub(crate) fn complement(self) -> Self {
         Self(!self.0)
     }
 
-    /// Whether every bit is zero, which means "unknown".
+    /// Returns true if every bit is zero, which means "unknown".
     pub fn is_zero(self) -> bool {
         self.0 == 0
     }

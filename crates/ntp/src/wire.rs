@@ -1,4 +1,4 @@
-//! Octets on the wire, read and written: packets, extension fields, MACs, NTS, and its key exchange.
+//! The formats on the wire, decoded and encoded: packets, extension fields, MACs, NTS, and NTS key exchange.
 pub mod extension;
 pub mod key_exchange;
 pub mod mac;

@@ -95,7 +95,7 @@ fn assignment_file() -> PathBuf {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BootPod {
-    /// Whether it is wanted; if not, what was left of it is removed.
+    /// True if it is wanted; if not, what was left of it is removed.
     #[serde(default)]
     pub static_pod: bool,
     /// Kubelet's `staticPodPath`, a folder of the host.

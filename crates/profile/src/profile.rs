@@ -10,7 +10,7 @@ use crate::{Restrict, Serve, ranges};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Profile {
-    /// Whether the clock may be moved.
+    /// True if the clock may be moved.
     pub mode: Mode,
     /// Where time comes from, at most 16.
     pub upstreams: Vec<Upstream>,
@@ -218,7 +218,7 @@ impl OnExternalStep {
 pub struct Leap {
     /// Who corrects the clock for one.
     pub mode: LeapMode,
-    /// Whether the upstreams hide them.
+    /// True if the upstreams hide them.
     pub smear: Smear,
 }
 
@@ -242,7 +242,7 @@ pub enum LeapMode {
     Ignore,
 }
 
-/// Whether leap seconds are smeared: spread over hours in which a second is a little longer.
+/// True if leap seconds are smeared: spread over hours in which a second is a little longer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Smear {
     /// Nobody smears.

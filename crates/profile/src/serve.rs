@@ -67,7 +67,7 @@ pub enum Flag {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Serve {
-    /// Whether time is served at all.
+    /// True if time is served at all.
     pub enabled: bool,
     /// UDP port.
     pub port: u16,

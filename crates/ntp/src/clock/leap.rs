@@ -1,21 +1,21 @@
-//! Leap seconds: when an announcement is believed, what is done at the moment itself, and who must not be mixed. The
-//! servers' time moves by a second then, and so does ours, at once or slowly: what was measured stays true and only
-//! its stamps move along.
+//! Leap seconds: which announcement is believed, and which leap second is due. At a leap second the servers' time moves
+//! by a second, and so does this clock, at once or slowly. So the measured offsets stay valid, and only the times of
+//! the samples are moved.
 use crate::{Leap, Wall};
 
-/// What is known of the day's leap second.
+/// The leap second of the present day.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LeapWatch {
     next: Option<LeapSecond>,
-    /// The day, counted from the epoch, whose leap second is over.
+    /// The day, counted from the epoch, whose leap second was already applied.
     done: Option<i64>,
 }
 
-/// A leap second that is to come.
+/// An announced leap second.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LeapSecond {
     leap: Leap,
-    /// When the clock moves: at midnight, or a second before it if the last one is left out.
+    /// When the clock moves: at midnight, or one second earlier if the last second is deleted.
     pub(crate) at: Wall,
     /// By how much it moves, seconds.
     pub(crate) by: f64,
@@ -24,19 +24,20 @@ pub(crate) struct LeapSecond {
 pub(crate) const DAY: i64 = 86_400 * SECOND;
 const SECOND: i64 = 1_000_000_000;
 
-/// Seconds before a leap second from which on its announcement is not taken back: a server whose clock is a little ahead
-/// has done it already, and announces none.
+/// In this time before a leap second, seconds, its announcement is no longer withdrawn: a server whose clock is
+/// slightly ahead has applied it already, and no longer announces it.
 const SETTLED: f64 = 3.0;
 
-/// By so much, nanoseconds, may a jump differ from a second: the two clocks cannot be read at once.
+/// A leap second's jump may differ from one second by this much, nanoseconds: the two clocks cannot be read at the same
+/// moment.
 const NEAR: u64 = 1_000_000;
 
-/// So late the kernel's leap second may be noticed, seconds: the process may have stood still.
+/// The kernel's leap second may be noticed this late, seconds: the process may have been stopped.
 const NOTICED: f64 = 60.0;
 
 impl LeapWatch {
-    /// What more than half of those that are followed announce. Leap seconds come at the end of June or December
-    /// (ITU-R TF.460-6), and are announced on no other day.
+    /// Takes the announcement of more than half of the agreeing sources. It is believed only on the last day of June or
+    /// December, when leap seconds occur (ITU-R TF.460-6).
     pub(crate) fn hear(&mut self, announced: Leap, now: Wall) {
         if self.next.is_some_and(|next| next.at - now <= SETTLED) {
             return;
@@ -51,22 +52,22 @@ impl LeapWatch {
         };
     }
 
-    /// What is to come at the end of this day.
+    /// The leap second that is announced for the end of this day.
     pub(crate) fn announced(&self) -> Leap {
         self.next.map_or(Leap::None, |next| next.leap)
     }
 
-    /// When it comes.
+    /// The time of the announced leap second.
     pub(crate) fn at(&self) -> Option<Wall> {
         self.next.map(|next| next.at)
     }
 
-    /// The one whose time has come.
+    /// The announced leap second, if its time has come.
     pub(crate) fn due(&self, now: Wall) -> Option<LeapSecond> {
         self.next.filter(|next| next.at <= now)
     }
 
-    /// The one that explains that the clock moved by so many nanoseconds.
+    /// The announced leap second, if it explains a jump of `moved` nanoseconds.
     pub(crate) fn explaining(&self, moved: i64, now: Wall) -> Option<LeapSecond> {
         let explains = |next: &LeapSecond| {
             moved.abs_diff((next.by * 1e9) as i64) <= NEAR && (-1.5..=NOTICED).contains(&(now - next.at))
@@ -80,15 +81,15 @@ impl LeapWatch {
     }
 }
 
-/// Whether the day, counted from 1970-01-01, is the last of June or of December.
+/// Returns true if the day, counted from 1970-01-01, is the last of June or of December.
 pub(crate) fn ends_half_year(day: i64) -> bool {
     begins_half_year(day.saturating_add(1))
 }
 
-/// Whether the day is the first of July or of January.
+/// Returns true if the day is the first of July or of January.
 pub(crate) fn begins_half_year(day: i64) -> bool {
-    // From 0000-03-01 on, the leap day is the last of its year, and the lengths of months repeat each five: so the
-    // 1st of January is day 306 of such a year, and the 1st of July day 122.
+    // Years are counted from 1 March 0000, so that the leap day is the last day of a year, and the lengths of months
+    // repeat every five months. In such a year 1 January is day 306, and 1 July is day 122.
     let since = day.saturating_add(719_468);
     let of_era = since.rem_euclid(146_097);
     let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_ends_of_june_and_december() {
-        // Seconds of the first of July and of January, as `date -ud` says: 1970, 2000, 2016, 2017, 2027, 2100.
+        // First seconds of January or July, computed with `date -ud`: 1970, 2000, 2016, 2017, 2027, 2100.
         for first in
             [0, 15_638_400, 946_684_800, 962_409_600, 1_467_331_200, 1_483_228_800, JULY, 4_102_444_800]
         {
@@ -130,7 +131,7 @@ mod tests {
         assert_eq!((watch.announced(), watch.at()), (Leap::Delete, Some(wall(JULY - 1))));
         watch.hear(Leap::Insert, wall(JULY - 3600));
         assert_eq!((watch.announced(), watch.at()), (Leap::Insert, Some(wall(JULY))));
-        // Its time has come: what is said from now on is about another one.
+        // Its time has come. Later announcements are about another leap second.
         watch.hear(Leap::None, wall(JULY));
         let second = watch.due(wall(JULY)).expect("it is due");
         watch.finish(second);

@@ -1,25 +1,25 @@
-//! When TAI minus UTC changed: the text of `leap-seconds.list` in, the difference at a time out. It is asked for the
-//! kernel's TAI clock alone; whether a leap second comes is for the upstreams to say.
+//! The history of TAI minus UTC: the text of `leap-seconds.list` goes in; the difference at a given time comes out. It
+//! is used only for the kernel's TAI offset. The upstreams announce leap seconds.
 use std::fmt;
 
 use crate::{NtpTimestamp, Wall};
 
-/// A table that was valid when it was read, and says until when.
+/// A table, and the time at which it expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeapTable {
     expires: Wall,
-    /// Beginnings, and TAI minus UTC in seconds from then on; ascending.
+    /// Start times, and TAI minus UTC in seconds from then on; ascending.
     entries: Vec<(Wall, i32)>,
 }
 
-/// Why a text is no table.
+/// Why a text is not a valid table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeapTableError {
-    /// There is no line `#@` with the time at which it expires.
+    /// There is no line `#@` with the time of expiry.
     NoExpiry,
     /// There is no entry.
     Empty,
-    /// A line is neither comment nor entry, or not in order; its number.
+    /// A line is neither a comment nor an entry, or it is not in order; its number.
     Line(usize),
 }
 
@@ -36,11 +36,11 @@ impl fmt::Display for LeapTableError {
 impl std::error::Error for LeapTableError {}
 
 impl LeapTable {
-    /// Reads the format in which IERS and NIST publish it: seconds since 1900 and TAI minus UTC on each line, after
-    /// `#` a comment, and after `#@` the time at which it expires.
+    /// Parses the format of IERS and NIST: each line has seconds since 1900 and TAI minus UTC. A comment follows `#`,
+    /// the time of expiry follows `#@`.
     ///
     /// # Errors
-    /// When the text is of another form.
+    /// If the text has another format.
     pub fn parse(text: &str) -> Result<Self, LeapTableError> {
         let (mut expires, mut entries) = (None, Vec::<(Wall, i32)>::new());
         for (index, line) in text.lines().enumerate() {
@@ -62,18 +62,18 @@ impl LeapTable {
         if entries.is_empty() { Err(LeapTableError::Empty) } else { Ok(Self { expires, entries }) }
     }
 
-    /// TAI minus UTC at `now`, seconds; nothing once the table has expired, or before it begins.
+    /// TAI minus UTC at `now`, seconds. None if the table has expired, or begins later.
     pub fn tai_minus_utc(&self, now: Wall) -> Option<i32> {
         let entry = self.entries.iter().rev().find(|(begins, _)| *begins <= now)?;
         (now < self.expires).then_some(entry.1)
     }
 }
 
-/// Seconds since 1900; beyond 2^32 they go on, unlike those in packets.
+/// Parses seconds since 1900. Unlike in packets they continue after 2^32.
 fn since_1900(word: &str) -> Option<Wall> {
     let seconds: i64 = word.parse().ok().filter(|seconds| *seconds >= 0)?;
     let epoch = NtpTimestamp::from_wall(Wall(0)).0 >> 32;
-    // What our clock cannot show, after the year 2262, is no time.
+    // Times after the year 2262, which `Wall` cannot represent, are invalid.
     seconds.checked_sub(i64::try_from(epoch).ok()?)?.checked_mul(1_000_000_000).map(Wall)
 }
 

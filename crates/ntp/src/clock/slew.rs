@@ -1,60 +1,61 @@
-//! The clock as we steer it: its base frequency, the slew that is running, and how much of it is still to come.
+//! The model of the steered clock: its base frequency, the present slew, and the rest of that slew.
 //!
-//! Corrected time is the system clock plus what is still to be slewed away. It is what the clock would show if every
-//! correction were instant, so samples taken during a slew are as good as any. Observing, nothing is moved and
-//! corrected time is the system clock.
+//! Corrected time is the system clock plus the rest of the slew. It is what the clock would show if every correction
+//! were instant, so samples taken during a slew are as good as others. In Observe nothing is moved, and corrected time
+//! is the system clock.
 use crate::{Mono, Now, Wall};
 
-/// The model of our clock. Rates are in seconds per second of the undisciplined clock.
+/// The model of the clock. Rates are in seconds per second of the undisciplined clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
     base: f64,
     slew: f64,
     max_slew: f64,
-    /// Still to be added at `since`, seconds.
+    /// The rest of the slew at `since`, seconds: it is still to be added to the system clock.
     pending: f64,
     since: Wall,
-    /// How fast `pending` shrank before `since`: a stamp may be a little older than the last change.
+    /// The rate at which `pending` shrank before `since`. It is kept because a timestamp may be slightly older than the
+    /// last change.
     earlier_pace: f64,
     until: Option<Mono>,
-    /// Offset times time that a correction may cost, s²; from the last correction.
+    /// The product of offset and duration of the last correction, s².
     area: f64,
-    /// How late we are woken at the end of a slew, seconds: the worst of late, forgotten slowly.
+    /// How late the wake-ups at the end of slews are, seconds: the recent maximum, which decays slowly.
     lateness: f64,
 }
 
-/// A change of corrected time, to be applied to everything that is stored in it.
+/// A change of corrected time. It must be applied to all values that are stored in corrected time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Change {
-    /// Corrected time of the change, by the old reckoning.
+    /// The time of the change, in corrected time before the change.
     pub(crate) at: Wall,
-    /// The clock gains so much less, seconds per second.
+    /// By how much the clock's rate was reduced, seconds per second.
     pub(crate) frequency: f64,
-    /// It was set back by so many seconds.
+    /// By how much the clock was set back, seconds.
     pub(crate) offset: f64,
 }
 
 impl Change {
-    /// What a reading of corrected time becomes by it.
+    /// Converts a corrected time from before the change.
     pub(crate) fn moved(&self, at: Wall) -> Wall {
         at.plus((self.at - at) * self.frequency - self.offset)
     }
 }
 
-/// The kernel's adjustments end at ±10 % (tick and frequency together); so do ours.
+/// The largest change of rate: the kernel allows ±10 % (tick and frequency together).
 const LARGEST_RATE: f64 = 0.1;
 
-/// A slew is looked at again after this many seconds at the latest.
+/// Longest slew, seconds. A longer one is planned again after this time.
 const LONGEST_SLEW: f64 = 1e4;
 
-/// Shorter slews would end late by too large a part of them.
+/// Shortest slew, seconds. A late wake-up would extend a shorter one too much.
 const SHORTEST_SLEW: f64 = 1.0;
 
-/// Less than this is not worth a slew, seconds.
+/// Smaller offsets are not slewed, seconds.
 const NOTHING: f64 = 1e-9;
 
 impl Clock {
-    /// A clock that runs at `base` with no slew.
+    /// A clock with the base frequency `base` and no slew.
     pub(crate) fn new(base: f64, max_slew: f64, now: Now) -> Self {
         Self {
             base: base.clamp(-LARGEST_RATE, LARGEST_RATE),
@@ -69,32 +70,32 @@ impl Clock {
         }
     }
 
-    /// The correction that keeps the clock right, parts per million.
+    /// The frequency correction without a slew, parts per million.
     pub(crate) fn base_ppm(&self) -> f64 {
         self.base * 1e6
     }
 
-    /// The rate that the kernel is to have, parts per million.
+    /// The frequency correction for the kernel, slew included, parts per million.
     pub(crate) fn rate_ppm(&self) -> f64 {
         (self.base + self.slew) * 1e6
     }
 
-    /// When the running slew ends.
+    /// When the present slew ends.
     pub(crate) fn until(&self) -> Option<Mono> {
         self.until
     }
 
-    /// Slews may be this fast from the next one on.
+    /// Sets the largest slew rate, from the next slew on.
     pub(crate) fn limit_slew(&mut self, max_slew: f64) {
         self.max_slew = max_slew;
     }
 
-    /// How fast `pending` shrinks, per second of the system clock, which itself runs faster for the slew.
+    /// The rate at which `pending` shrinks, per second of the system clock, whose rate includes the slew.
     fn pace(&self) -> f64 {
         self.slew / (1.0 + self.base + self.slew)
     }
 
-    /// Seconds that were still to be added to the system clock when it read `wall`.
+    /// The rest of the slew when the system clock read `wall`, seconds.
     pub(crate) fn pending(&self, wall: Wall) -> f64 {
         let elapsed = wall - self.since;
         self.pending - elapsed * if elapsed >= 0.0 { self.pace() } else { self.earlier_pace }
@@ -105,8 +106,8 @@ impl Clock {
         wall.plus(self.pending(wall))
     }
 
-    /// Begins to correct: the clock gains `frequency` too much, and is ahead by `offset` in corrected time. Small
-    /// offsets are corrected slowly (`area` = offset times duration), so that noise is not followed.
+    /// Begins a correction of a clock that gains `frequency` and is ahead by `offset` in corrected time. Small offsets
+    /// are corrected slowly (`area` = offset times duration), so that the clock does not follow noise.
     pub(crate) fn correct(&mut self, now: Now, frequency: f64, offset: f64, area: f64) -> Change {
         let change = self.apply(now, frequency, offset);
         self.area = area;
@@ -114,8 +115,8 @@ impl Clock {
         change
     }
 
-    /// Ends the running slew and returns what it would still have done, for a step to do, with `offset` corrected
-    /// too. The clock's new reading is `now.wall` plus the result.
+    /// Replaces the rest of the slew and the correction of `offset` by a step. Returns the size of the step: the
+    /// clock's new reading is `now.wall` plus that.
     pub(crate) fn step(&mut self, now: Now, frequency: f64, offset: f64) -> (Change, f64) {
         let change = self.apply(now, frequency, offset);
         let by = std::mem::take(&mut self.pending);
@@ -125,26 +126,26 @@ impl Clock {
         (change, by)
     }
 
-    /// Ends the running slew; what it would still have done stays pending, and corrected time goes on.
+    /// Stops the slew. Its rest stays pending, and corrected time is continuous.
     pub(crate) fn stop(&mut self, now: Now) {
         self.pending = self.pending(now.wall);
         self.since = now.wall;
         self.end_slew();
     }
 
-    /// Begins or goes on to slew what is pending.
+    /// Begins or resumes the slew of the pending rest.
     pub(crate) fn resume(&mut self, now: Now) {
         self.stop(now);
         self.plan(now.mono);
     }
 
-    /// The clock itself was moved by so many seconds, and what it is to show with it; the slew goes on.
+    /// The system clock and true time as it should show it moved together by `by` seconds. The slew continues.
     pub(crate) fn shift(&mut self, by: f64) {
         self.since = self.since.plus(by);
     }
 
-    /// What the clock is to show moved by so many seconds, and the clock did not: they are slewed away, as fast as is
-    /// allowed.
+    /// Adds `by` seconds to the pending rest, and slews it as fast as allowed: the time that the clock should show has
+    /// moved, and the clock has not.
     pub(crate) fn add_pending(&mut self, now: Now, by: f64) {
         self.stop(now);
         self.pending += by;
@@ -152,7 +153,7 @@ impl Clock {
         self.plan(now.mono);
     }
 
-    /// Ends the running slew and forgets the rest of it.
+    /// Stops the slew and drops its rest.
     pub(crate) fn abandon(&mut self, now: Now) -> Change {
         let pending = self.pending(now.wall);
         let change = Change { at: now.wall.plus(pending), frequency: 0.0, offset: pending };
@@ -161,7 +162,7 @@ impl Clock {
         change
     }
 
-    /// Looks whether the slew is over, and what is left of it. Answers whether the rate has changed.
+    /// Ends the slew if it is due, and plans the rest. Returns true if the rate has changed.
     pub(crate) fn tick(&mut self, now: Now) -> bool {
         let Some(until) = self.until.filter(|until| *until <= now.mono) else { return false };
         self.lateness = (now.mono - until).max(self.lateness * 0.9);
@@ -187,7 +188,7 @@ impl Clock {
         self.until = None;
     }
 
-    /// Chooses rate and end of the slew that brings `pending` to zero.
+    /// Chooses the rate and the end of the slew that brings `pending` to zero.
     fn plan(&mut self, now: Mono) {
         self.slew = 0.0;
         self.until = None;
@@ -219,7 +220,7 @@ mod tests {
         let mut clock = Clock::new(20e-6, 5e-3, START);
         clock.correct(START, 0.0, 0.1, 0.0);
         assert!((clock.rate_ppm() - (20.0 - 5000.0)).abs() < 1e-6);
-        // By a clock that is slowed down, the time to lose 100 ms at 5000 ppm is shorter than 20 s by 0.5 %.
+        // Measured with the slowed clock, the time to lose 100 ms at 5000 ppm is 0.5 % shorter than 20 s.
         let end = clock.until().expect("a slew is running") - START.mono;
         assert!((end - 20.0 * (1.0 + 20e-6 - 5e-3)).abs() < 1e-6, "{end}");
         assert!(clock.pending(later(end).wall).abs() < 1e-8);

@@ -100,7 +100,7 @@ const NOTHING: f64 = 1e-9;
 const UNDONE: f64 = 2.0;
 
 impl Rival {
-    /// Whether somebody else steers.
+    /// Returns true if somebody else steers.
     pub fn steers(&self) -> bool {
         self.conflict.is_some()
     }
@@ -111,9 +111,9 @@ impl Rival {
         Config { mode, ..orders.clone() }
     }
 
-    /// Whether the caller may carry this out. While somebody else steers, nothing that touches the clock; on the way
-    /// there, what ends our own: the slew, unless the frequency is not ours any more, and what the kernel was told of a
-    /// clock that is stepped, and so said by nobody else.
+    /// Returns true if the caller may carry this out. While somebody else steers, nothing that touches the clock; on
+    /// the way there, what ends our own: the slew, unless the frequency is not ours any more, and what the kernel was
+    /// told of a clock that is stepped, and so said by nobody else.
     pub fn permits(&self, action: &Action) -> bool {
         let Some(conflict) = &self.conflict else { return true };
         match action {
@@ -213,7 +213,7 @@ fn unsynchronized_by_somebody(kernel: &KernelTimex) -> bool {
     !kernel.synchronized && kernel.max_error < LIMIT - SAME_ERROR
 }
 
-/// Whether somebody wrote between two looks so many seconds apart.
+/// Returns true if somebody wrote between two looks so many seconds apart.
 fn changed(before: &KernelTimex, after: &KernelTimex, seconds: f64) -> bool {
     // The kernel's seconds need not begin with ours.
     let growth = GROWTH * (seconds + 1.0) + SAME_ERROR;

@@ -1,84 +1,85 @@
-//! What the caller is to do, as data.
+//! The actions that the engine asks of its caller, as data.
 use std::net::SocketAddr;
 
 use crate::{BootState, Drift, Leap, Now, RequestId, Samples, SourceId, Transition, wire::packet::Header};
 
-/// What the caller is to do, in this order.
+/// An action that the caller must carry out. Actions are carried out in their order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Look the name up and answer with [`Event::Resolved`] or [`Event::Unresolved`]. If the source has NTS: exchange
-    /// keys with who has that name, and answer with [`Event::Keyed`], [`Event::Unproven`] or [`Event::Unresolved`].
+    /// Look up the name, and report [`Event::Resolved`] or [`Event::Unresolved`]. If the source uses NTS: exchange keys
+    /// with the host of that name, and report [`Event::Keyed`], [`Event::Unproven`] or [`Event::Unresolved`].
     Resolve {
-        /// Whose name it is.
+        /// The source that has this name.
         source: SourceId,
         /// The name.
         host: String,
     },
-    /// Send this request from a fresh port, with a cookie ([`Header::with_cookie`]); answer with [`Event::Sent`], and
-    /// keep the socket until [`Action::Close`].
+    /// Send this request from a new port, with a cookie ([`Header::with_cookie`]). Report [`Event::Sent`], and keep the
+    /// socket open until [`Action::Close`].
     Send {
-        /// Names the request in events.
+        /// The id of the request in events.
         request: RequestId,
-        /// Whom it asks.
+        /// The source that is asked.
         source: SourceId,
-        /// Where to.
+        /// The destination.
         to: SocketAddr,
-        /// All of it but the cookie.
+        /// The request without the cookie.
         header: Header,
     },
-    /// Compare the device with the system clock at once, and answer with [`Event::Measured`].
+    /// Compare the device with the system clock at once, and report [`Event::Measured`].
     Read {
-        /// Names the request in events.
+        /// The id of the request in events.
         request: RequestId,
-        /// Whose device it is.
+        /// The source that is this device.
         source: SourceId,
-        /// Such as /dev/ptp0.
+        /// The path of the device, such as /dev/ptp0.
         path: String,
     },
     /// The request is over: close its socket.
     Close {
-        /// Which request.
+        /// The request.
         request: RequestId,
     },
-    /// Let the system clock run at `ppm` parts per million beyond its own rate; slew included. The engine assumes
-    /// that this happens at `now`.
+    /// Speed up the system clock by `ppm` parts per million, slew included. The engine assumes that this happens at
+    /// `now`.
     SetFrequency {
-        /// The rate; positive is faster.
+        /// The change of rate. Positive speeds the clock up.
         ppm: f64,
     },
-    /// Step the system clock at once by so many seconds; positive is forward.
+    /// Step the system clock at once.
     Step {
         /// The seconds.
         by: f64,
     },
-    /// Tell the kernel how far TAI is ahead of UTC, seconds.
+    /// Set the kernel's TAI offset: TAI minus UTC.
     SetTai {
         /// The seconds.
         seconds: i32,
     },
-    /// Tell the kernel how good its clock is (STA_UNSYNC, STA_INS/DEL, maxerror, esterror).
+    /// Set the kernel's status of its clock (STA_UNSYNC, STA_INS/DEL, maxerror, esterror).
     SetStatus {
-        /// Whether the clock is synchronised.
+        /// True if the clock is synchronised.
         synchronized: bool,
-        /// Leap second for the kernel to do at the end of this day.
+        /// The leap second that the kernel is to apply at the end of this day.
         leap: Leap,
         /// Largest possible error, seconds.
         max_error: f64,
         /// Estimated error, seconds.
         estimated_error: f64,
     },
-    /// Keep this on disk over restarts and boots.
+    /// Save this on disk. It outlives restarts and boots.
     SaveDrift(Drift),
-    /// Keep this on disk for this boot ([`Samples::carry`]).
+    /// Save this on disk for this boot ([`Samples::carry`]).
     SaveSamples {
-        /// What was measured.
+        /// The samples.
         samples: Samples,
-        /// The two clocks to which the samples are relative: the verb's `now`, moved by the steps of the same answer. Keep it
-        /// with CLOCK_MONOTONIC_RAW as that read together with `now`: a later reading belongs to another moment of a slew.
+        /// The two clocks to which the samples are relative: the `now` of the call, moved by the steps among the
+        /// actions of the same call. Save it with the CLOCK_MONOTONIC_RAW that was read together with `now`: a later
+        /// reading belongs to another moment of a slew.
         at: Now,
     },
-    /// Keep this on disk for this boot.
+    /// Save this on disk for this boot.
     SaveBoot(BootState),
-    /// Tell the user.
+    /// Report this to the user.
     Announce(Transition),
 }

@@ -1,37 +1,37 @@
-//! What the engine is told to do: checked values only, so nothing in here can be refused later.
+//! The configuration of the engine. Its values are checked before, so the engine never rejects one.
 
-/// The engine's orders. Made by the agent from a profile that passed its checks.
+/// The configuration of the engine. The agent makes it from a profile that passed its checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Whether the clock may be moved.
+    /// True if the clock may be moved.
     pub mode: Mode,
-    /// The upstreams, in the user's order; names are unique.
+    /// The upstreams, in the user's order. Names are unique.
     pub sources: Vec<Source>,
-    /// Offsets larger than this, seconds, are stepped in the start phase.
+    /// In the start phase, larger offsets are stepped, seconds.
     pub step_threshold: f64,
-    /// So many steps per boot.
+    /// The largest number of steps in one boot.
     pub step_limit: u32,
     /// Largest slew, seconds per second (500 ppm is 5e-4).
     pub max_slew_rate: f64,
     /// Largest correction after this boot's first synchronisation, seconds.
     pub max_change: f64,
-    /// Largest root distance, seconds, at which a source is used.
+    /// Largest root distance of a usable source, seconds.
     pub max_distance: f64,
-    /// Error bound, seconds, beyond which the clock counts as unsynchronised.
+    /// If the error bound is larger than this, seconds, the clock counts as unsynchronised.
     pub error_bound_threshold: f64,
-    /// How the local clock is served while unsynchronised, if it is.
+    /// How the local clock is served while unsynchronised. None if it is not served.
     pub local: Option<LocalClock>,
-    /// So many sources must agree before the clock is moved.
+    /// The number of sources that must agree before the clock is corrected.
     pub min_sources: usize,
-    /// What is done about leap seconds.
+    /// How leap seconds are applied.
     pub leap: LeapMode,
-    /// The upstreams smear leap seconds: they announce none, and those that do are not of the same kind.
+    /// The upstreams smear leap seconds, so they announce none. A source that announces one is not used.
     pub smeared: bool,
-    /// What is done when somebody else moved the clock, or the node stood still.
+    /// What happens after another process has stepped the clock, or the node was suspended.
     pub on_external_step: OnExternalStep,
 }
 
-/// What a profile without any field says, and no source.
+/// The configuration of a profile without any field: the defaults, and no source.
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -53,9 +53,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The sources with what their company makes of them. Where some prove who they are and others do not, those that
-    /// do are trusted and required, unless the user gave them either option: else a few forged answers could outvote
-    /// them. A device of this machine cannot be forged from afar, and counts with them.
+    /// The sources with the options in force. If some sources are authenticated and others are not, the authenticated
+    /// ones get the options `trust` and `require`, unless the user set either. Otherwise a few forged replies could
+    /// outvote them. A device of this machine cannot be forged over the network, so it is treated like an authenticated
+    /// source.
     pub fn sources_in_force(&self) -> Vec<Source> {
         let proven = |source: &Source| source.auth != Auth::None;
         let device = |source: &Source| matches!(source.upstream, Upstream::Device { .. });
@@ -72,45 +73,45 @@ impl Config {
     }
 }
 
-/// How the local clock is served while there is nothing better.
+/// How the local clock is served while no upstream is usable.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LocalClock {
-    /// At this stratum: 1 to 15, and 14 at most with `orphan`.
+    /// The stratum: 1 to 15; with `orphan` at most 14.
     pub stratum: u8,
-    /// Of several that ask each other and have the same stratum here, one serves and the others follow it; see
-    /// `orphan`.
+    /// Orphan mode: of several nodes that ask each other and have the same stratum here, one serves its clock and the
+    /// others follow it (`measure/orphan.rs`).
     pub orphan: bool,
-    /// So many seconds after the last synchronisation, or after the start.
+    /// Seconds after the last synchronisation, or after the start, at which the local clock begins to be served.
     pub activate_after: f64,
 }
 
-/// What is done about an announced leap second.
+/// How an announced leap second is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeapMode {
-    /// The kernel inserts or deletes it.
+    /// The kernel inserts or deletes the second.
     Kernel,
     /// The agent steps the clock.
     Step,
-    /// The agent slews it away afterwards.
+    /// The agent slews the clock after the leap second.
     Slew,
-    /// Nothing; the offset is corrected when it is seen.
+    /// Nothing is done. The offset is corrected once it is measured.
     Ignore,
 }
 
-/// What is done after the start phase when somebody else moved the clock, or the node stood still: once the sources
-/// have told how far it is off.
+/// What happens after the start phase when another process has stepped the clock, or the node was suspended. It happens
+/// once the sources have shown the offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExternalStep {
-    /// The clock is stepped back, and if nobody answers by what was measured here. `max_change` bounds what remains
-    /// beyond that.
+    /// The clock is stepped back. If no source answers, it is stepped by the jump as it was measured on this node.
+    /// `max_change` bounds the part of the offset beyond that jump.
     Restore,
-    /// What it is off by is slewed away, within `max_change`, like any offset.
+    /// The offset is slewed away, within `max_change`, like any other offset.
     Accept,
-    /// It is left where it is, unsynchronised, until somebody puts it right or the orders say something else.
+    /// The clock is left as it is, unsynchronised, until another process corrects it or the configuration changes.
     Report,
 }
 
-/// Whether the clock may be moved.
+/// True if the clock may be moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Steer the clock.
@@ -119,37 +120,37 @@ pub enum Mode {
     Observe,
 }
 
-/// Where time comes from.
+/// A source of time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Name, unique within the configuration.
+    /// Its name, unique within the configuration.
     pub name: String,
-    /// Whom or what to ask.
+    /// The server, pool or device that is asked.
     pub upstream: Upstream,
-    /// Whether and how answers prove who gave them.
+    /// How replies are authenticated.
     pub auth: Auth,
-    /// Eight quick requests while unreached.
+    /// Sends eight requests in quick succession while the source is not reached.
     pub iburst: bool,
-    /// Several quick requests at each poll.
+    /// Sends several requests in quick succession at each poll.
     pub burst: bool,
-    /// It is asked in interleaved mode (RFC 9769), and for basic answers if it does not know that.
+    /// Uses interleaved mode (RFC 9769), or basic mode if the server does not support it.
     pub interleaved: bool,
-    /// Followed while it agrees with the majority.
+    /// Selected while it agrees with the majority.
     pub prefer: bool,
-    /// Known to tell the truth: others must agree with it.
+    /// Trusted: other sources must agree with it.
     pub trust: bool,
-    /// Without one of those that are required, nothing is followed.
+    /// No source is selected unless at least one required source agrees.
     pub require: bool,
-    /// Measured, and never followed.
+    /// Measured, but never selected.
     pub noselect: bool,
     /// Shortest poll interval, log2 seconds.
     pub min_poll: i8,
-    /// Longest poll interval, log2 seconds; not below `min_poll`.
+    /// Longest poll interval, log2 seconds; at least `min_poll`.
     pub max_poll: i8,
 }
 
 impl Source {
-    /// A source as a profile describes it that gives its name and upstream only, and `iburst`.
+    /// A source with the default options of a profile and with `iburst`.
     pub fn new(name: impl Into<String>, upstream: Upstream) -> Self {
         Self {
             name: name.into(),
@@ -168,7 +169,7 @@ impl Source {
     }
 }
 
-/// Whom or what to ask.
+/// The server, pool or device that is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Upstream {
     /// One NTP server.
@@ -178,32 +179,32 @@ pub enum Upstream {
         /// UDP port.
         port: u16,
     },
-    /// Several of the servers that a name stands for.
+    /// Several of the servers to which a name resolves.
     Pool {
         /// Host name.
         host: String,
         /// UDP port.
         port: u16,
-        /// So many of them at most.
+        /// The largest number of servers that are asked.
         max_sources: usize,
     },
-    /// A hardware clock that keeps time for us.
+    /// A hardware clock of this machine.
     Device {
         /// Such as /dev/ptp0.
         path: String,
     },
 }
 
-/// Whether and how answers prove who gave them. The engine only passes it on: proofs are made and tested at the rim.
+/// How replies are authenticated. The engine only passes this on: the caller makes and verifies the proofs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Auth {
-    /// Not at all.
+    /// Replies are not authenticated.
     None,
-    /// By a shared key (RFC 5905 §7.3, RFC 8573); the name of the file that holds it.
+    /// With a shared key (RFC 5905 §7.3, RFC 8573); the name of the file that holds it.
     Key(String),
-    /// By Network Time Security (RFC 8915); the name of a file with certificates to trust instead of the usual ones.
+    /// With Network Time Security (RFC 8915).
     Nts {
-        /// The file's name.
+        /// The name of a file with certificates to trust instead of the default ones.
         ca: Option<String>,
         /// TCP port of the key exchange.
         port: u16,

@@ -1,145 +1,146 @@
-//! What happened, as the caller reports it to the engine.
+//! The events that the caller reports to the engine.
 use std::net::IpAddr;
 
 use crate::{NtpTimestamp, OwnAddresses, Wall};
 
-/// An upstream, for as long as it is configured.
+/// The id of an upstream. It stays the same as long as the upstream is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(pub u32);
 
-/// One request; never used again.
+/// The id of a request. It is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// What happened at the rim.
+/// An event outside of the engine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
-    /// The time that `next_wakeup` named has come (or another reason to look).
+    /// The time that `next_wakeup` returned has come. May also be reported at any other time.
     Wakeup,
-    /// An answer to [`Action::Resolve`]: the name resolves.
+    /// A result of [`Action::Resolve`]: the name resolves.
     Resolved {
-        /// Whose name it was.
+        /// The source that has this name.
         source: SourceId,
-        /// Its addresses, in the resolver's order; none if that is all that is known.
+        /// Its addresses, in the resolver's order. Empty if the name resolves but the addresses are not known here.
         addresses: &'a [IpAddr],
     },
-    /// An answer to [`Action::Resolve`]: the name does not resolve. For a source with NTS no key exchange was tried.
+    /// A result of [`Action::Resolve`]: the name does not resolve. For a source with NTS no key exchange was tried.
     Unresolved {
-        /// Whose name it was.
+        /// The source that has this name.
         source: SourceId,
-        /// The reason, for a reader; no sentence of its own.
+        /// The reason as text for a user; part of a sentence.
         why: &'a str,
     },
-    /// The answer to [`Action::Resolve`] of a source with NTS: keys were exchanged.
+    /// A result of [`Action::Resolve`] for a source with NTS: keys were exchanged.
     Keyed {
-        /// Whose keys.
+        /// The source that has these keys.
         source: SourceId,
-        /// Whom to ask with them.
+        /// The addresses of the NTP server that accepts these keys.
         addresses: &'a [IpAddr],
-        /// Its UDP port, if the exchange named one.
+        /// The UDP port of that server, if the exchange named one.
         port: Option<u16>,
     },
-    /// There is nothing to prove a source's answers with: no key, or an exchange failed, or its keys are of no use any
-    /// more. For a source with NTS this leads to another exchange.
+    /// A source cannot be authenticated: there is no key, or a key exchange failed, or the exchanged keys are no longer
+    /// valid. For a source with NTS this leads to another exchange.
     Unproven {
-        /// Whose answers.
+        /// The source.
         source: SourceId,
-        /// The reason, for a reader.
+        /// The reason as text for a user.
         why: &'a str,
     },
-    /// A datagram came to the socket of a request, and its proof fails.
+    /// A datagram arrived at the socket of a request, and its authentication fails.
     Unauthentic {
-        /// The request whose socket it came to.
+        /// The request whose socket received it.
         request: RequestId,
-        /// The reason, for a reader.
+        /// The reason as text for a user.
         why: &'a str,
     },
-    /// An answer to [`Action::Send`]: the request is on its way.
+    /// A result of [`Action::Send`]: the request was sent.
     Sent {
         /// Which request.
         request: RequestId,
-        /// The random transmit timestamp that it carries (RFC 9109 and data minimisation): 64 bits of a
-        /// cryptographic generator, not zero. The reply must repeat it as its origin.
+        /// The random transmit timestamp of the request (draft-ietf-ntp-data-minimization): 64 bits of a cryptographic
+        /// generator, not zero. The reply must repeat it as its origin timestamp.
         cookie: NtpTimestamp,
-        /// When it left, by the system clock, as late as could be known.
+        /// The system clock's time of departure, read as late as possible.
         at: Wall,
     },
-    /// The kernel's own stamp of the request's departure, if there is one. It is worth something before the answer.
+    /// The kernel's timestamp of the request's departure, if there is one. It is used only if it is reported before the
+    /// reply.
     Departed {
         /// Which request.
         request: RequestId,
-        /// When it left, by the system clock.
+        /// The system clock's time of departure.
         at: Wall,
     },
-    /// The request could not be sent, or the network reports that no program listens.
+    /// The request could not be sent, or the network reports that no program listens at the destination.
     SendFailed {
         /// Which request.
         request: RequestId,
-        /// Why, as far as this node is told.
+        /// The reason, as far as it is known on this node.
         why: SendError,
     },
-    /// A datagram came to the socket of a request, and the access list drops it (`restrict … ignore`).
+    /// A datagram arrived at the socket of a request, and the access list drops it (`restrict … ignore`).
     Dropped {
-        /// The request whose socket it came to.
+        /// The request whose socket received it.
         request: RequestId,
     },
-    /// A datagram came to the socket of a request, proven if the source's answers must be. Whether it is an answer is
-    /// for the engine to say.
+    /// A datagram arrived at the socket of a request. If the source uses authentication, the datagram is verified. The
+    /// engine decides whether it is a reply to the request.
     Received {
-        /// The request whose socket it came to.
+        /// The request whose socket received it.
         request: RequestId,
         /// The whole datagram.
         datagram: &'a [u8],
-        /// When it arrived, by the system clock, as early as could be known.
+        /// The system clock's time of arrival, read as early as possible.
         at: Wall,
-        /// The local address it came to, if known: for the test that a server does not follow ourselves.
+        /// The local address at which it arrived, if known. Used to detect that a server follows this node.
         local: Option<IpAddr>,
     },
-    /// A datagram came to the socket of a request, and it is an answer that this node's own server gave: its times of
-    /// arrival and departure are those that the server wrote.
+    /// A datagram arrived at the socket of a request, and it is a reply of this node's own server: its receive and
+    /// transmit timestamps are those that the server wrote.
     OwnAnswer {
-        /// The request whose socket it came to.
+        /// The request whose socket received it.
         request: RequestId,
     },
-    /// This node's addresses and the ports of its own server, at the start and whenever they change. A source there is
-    /// not asked.
+    /// This node's addresses and the ports of its own server. Reported at the start and whenever they change. A source
+    /// at such an address and port is not asked.
     OwnAddresses(&'a OwnAddresses),
-    /// CLOCK_BOOTTIME went on while CLOCK_MONOTONIC stood still: the node was asleep, and the system clock was set on
-    /// by as much. Tell it before anything else.
+    /// The node was suspended: CLOCK_BOOTTIME advanced while CLOCK_MONOTONIC did not, and the kernel moved the system
+    /// clock forward by the same time. Report this event before any other.
     Resumed {
-        /// So many seconds; more than none.
+        /// Seconds of suspension; more than zero.
         asleep: f64,
     },
-    /// An answer to [`Action::Read`]; [`Event::SendFailed`] is the other one.
+    /// A result of [`Action::Read`]: the device was read. If that fails, report [`Event::SendFailed`].
     Measured {
         /// Which request.
         request: RequestId,
-        /// When the two were compared, by the system clock.
+        /// The system clock's time of the comparison.
         at: Wall,
         /// The system clock minus the device, seconds.
         offset: f64,
-        /// Largest error of that, seconds: half of the window in which the device was read.
+        /// Largest error of the offset, seconds: half of the window in which the device was read.
         dispersion: f64,
     },
 }
 
-/// Why a request did not reach its server, as far as this node is told.
+/// Why a request did not reach its server, as far as it is known on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendError {
-    /// There is nothing to prove it with; [`crate::Event::Unproven`] says why.
+    /// The request cannot be authenticated. [`crate::Event::Unproven`] gives the reason.
     Unproven,
-    /// The other host says that nothing listens there (ECONNREFUSED).
+    /// The other host reports that no program listens at the port (ECONNREFUSED).
     NoListener,
-    /// The kernel forbids it: a firewall, as a rule (EPERM, EACCES).
+    /// The kernel forbids sending, usually because of a firewall (EPERM, EACCES).
     NotPermitted,
     /// There is no route (ENETUNREACH, EHOSTUNREACH).
     NoRoute,
-    /// The address is an IPv6 one, and this node has none.
+    /// The destination is an IPv6 address, and this node has no IPv6 address.
     NoIpv6,
     /// No free local port (EADDRINUSE, EADDRNOTAVAIL, EAGAIN).
     NoPort,
     /// No free file descriptor (EMFILE, ENFILE).
     NoDescriptor,
-    /// Any other; the kernel's number for it.
+    /// Any other error; its errno.
     Other(i32),
 }

@@ -1,8 +1,8 @@
-//! Who this node is in the network: its addresses, and the UDP ports at which its own server answers. Addresses and
-//! ports go in; whether a destination or a reference id is this node itself comes out. Reads no interface by itself.
+//! This node's addresses, and the UDP ports at which its own server answers. Addresses and ports go in. The result is
+//! whether a destination or a reference id is this node itself. This file does not read the network interfaces.
 //!
-//! A clock that serves itself shows the same stratum and reference id on every node, so nothing in an answer tells such
-//! a node from its neighbours: that a node never follows itself has to be known before it asks.
+//! Nodes that serve their local clock all show the same stratum and reference id. So a reply does not show which node
+//! sent it, and a node must know before it asks that the destination is not itself.
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -10,36 +10,36 @@ use std::{
 
 use crate::wire::packet::reference_id_of;
 
-/// This node's addresses and the ports that it serves time at. A clone is cheap.
+/// This node's addresses, and the ports at which it serves time. A clone is cheap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnAddresses {
-    /// In order. Those of IPv4 are written as such.
+    /// Sorted. IPv4 addresses are in IPv4 form.
     addresses: Arc<[IpAddr]>,
-    /// How a server that follows this node may name it. In order.
+    /// The reference ids by which a server that follows this node may name it. Sorted.
     reference_ids: Arc<[[u8; 4]]>,
     ports: OwnPorts,
 }
 
-/// The UDP ports at which this node's own server answers, one for each family; none if it does not.
+/// The UDP ports at which this node's own server answers, one for each address family. None if it does not serve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnPorts {
-    /// Of all IPv4 addresses.
+    /// The port at all IPv4 addresses.
     pub v4: Option<u16>,
-    /// Of all IPv6 addresses.
+    /// The port at all IPv6 addresses.
     pub v6: Option<u16>,
 }
 
-/// Why nothing is to be asked at an address.
+/// Why an address is not asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Forbidden {
-    /// This node serves time there itself.
+    /// This node itself serves time at the address.
     OwnAddress,
-    /// No server has such an address.
+    /// No server can have such an address.
     NoServer,
 }
 
 impl OwnAddresses {
-    /// From all that the node's interfaces have; loopback addresses need not be among them.
+    /// Takes the addresses of the node's interfaces. Loopback addresses may be missing.
     pub fn new(addresses: impl IntoIterator<Item = IpAddr>, ports: OwnPorts) -> Self {
         let mut addresses: Vec<IpAddr> =
             addresses.into_iter().map(|address| address.to_canonical()).collect();
@@ -51,8 +51,8 @@ impl OwnAddresses {
         Self { addresses: addresses.into(), reference_ids: reference_ids.into(), ports }
     }
 
-    /// The same, but for addresses that many nodes have, such as those of bridges for containers: a reference id that is
-    /// made of one does not name this node.
+    /// Excludes addresses that many nodes have, such as those of bridges for containers, from the reference ids: a
+    /// reference id made of such an address does not identify this node.
     #[must_use]
     pub fn shared_by_many(self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         let shared: Vec<[u8; 4]> =
@@ -61,7 +61,7 @@ impl OwnAddresses {
         Self { reference_ids: names.collect(), ..self }
     }
 
-    /// Why nothing is to be asked at `to`; none if a server may be there.
+    /// Why `to` is not asked. None if it may be a server.
     pub(crate) fn forbid(&self, to: SocketAddr) -> Option<Forbidden> {
         let address = to.ip().to_canonical();
         let no_server =
@@ -72,28 +72,30 @@ impl OwnAddresses {
         }
     }
 
-    /// Whether a request to `to` would be answered by this node's own server.
+    /// Returns true if a request to `to` would be answered by this node's own server.
     fn serve(&self, to: SocketAddr) -> bool {
         let address = to.ip().to_canonical();
         let port = if address.is_ipv4() { self.ports.v4 } else { self.ports.v6 };
         port == Some(to.port()) && self.include(address)
     }
 
-    /// Whether a datagram to `address` stays on this node. The unspecified address is where the kernel takes it to
-    /// be: the loopback address.
+    /// Returns true if a datagram to `address` stays on this node. The kernel treats the unspecified address as the
+    /// loopback address.
     pub(crate) fn include(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_loopback() || address.is_unspecified() || self.addresses.binary_search(&address).is_ok()
     }
 
-    /// Whether a server that follows this node may have this reference id. None can follow a node that does not serve.
+    /// Returns true if a server that follows this node may have this reference id. If this node does not serve, no
+    /// server can follow it.
     pub(crate) fn are_named_by(&self, reference_id: [u8; 4]) -> bool {
         self.ports != OwnPorts::default() && self.reference_ids.binary_search(&reference_id).is_ok()
     }
 }
 
-/// Loopback and link-local addresses are the same on many nodes, and some of them are time servers elsewhere
-/// (169.254.169.123, 169.254.169.254): as a reference id they say nothing.
+/// Returns true if only one node can have the address. Loopback and link-local addresses are the same on many nodes,
+/// and some link-local ones are time servers of clouds (169.254.169.123, 169.254.169.254), so a reference id made of
+/// one identifies no node.
 fn is_of_one_node(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),

@@ -1,45 +1,45 @@
-//! What was measured, kept over a restart of the agent: out of the engine as values, back into a new one, which then
-//! goes on from its first answer with a full history. The caller keeps them; whether they still hold after the time
-//! in between is judged here, since the clock went on: it may have finished a slew, or been stepped by somebody.
+//! Samples that outlive a restart of the agent. The engine returns them as values. A new engine takes them, and so has
+//! a full history from its first reply on. The caller saves them. This file decides whether they are still valid, since
+//! the clock ran in between: it may have finished a slew, or another process may have stepped it.
 use crate::{Drift, Leap, Now, Wall};
 
-/// What an engine knew. Times and offsets are the system clock's at one moment ([`Action::SaveSamples`]), as if every
-/// correction stopped there.
+/// The samples of an engine. Times and offsets are relative to the system clock at one moment
+/// ([`Action::SaveSamples`]), as if every correction stopped then.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Samples {
-    /// The rate at which the clock would have gone on, without a slew. Samples are relative to it.
+    /// The rate of the clock without a slew. Samples are relative to it.
     pub drift: Drift,
-    /// By source.
+    /// The samples of each source.
     pub sources: Vec<SourceSamples>,
 }
 
-/// What one source said.
+/// The samples of one source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceSamples {
     /// Its name.
     pub name: String,
-    /// Whom or what it was: `ADDRESS:PORT`, or the path of a device.
+    /// The server or device that was asked: `ADDRESS:PORT`, or the path of a device.
     pub asked: String,
-    /// As it showed itself last.
+    /// The leap indicator in its last reply.
     pub leap: Leap,
-    /// As it showed itself last.
+    /// The stratum in its last reply.
     pub stratum: u8,
-    /// As it showed itself last.
+    /// The reference id in its last reply.
     pub reference_id: [u8; 4],
-    /// The oldest first.
+    /// The samples, the oldest first.
     pub samples: Vec<SavedSample>,
 }
 
-/// One answer. Seconds; an offset is this clock minus the source's.
+/// One sample. Values are in seconds. An offset is this clock minus the source's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SavedSample {
-    /// The middle between request and answer.
+    /// The middle between request and reply.
     pub at: Wall,
     /// This clock minus the source's.
     pub offset: f64,
     /// Round trip.
     pub delay: f64,
-    /// What reading both clocks leaves uncertain.
+    /// The uncertainty of reading both clocks.
     pub dispersion: f64,
     /// The source's own round trip to its reference.
     pub root_delay: f64,
@@ -50,25 +50,25 @@ pub struct SavedSample {
 /// The node's clocks, read one right after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clocks {
-    /// The two that are steered.
+    /// The system clock and the monotonic clock, which are steered.
     pub now: Now,
-    /// CLOCK_MONOTONIC_RAW, nanoseconds: the oscillator, which nobody steers.
+    /// CLOCK_MONOTONIC_RAW, nanoseconds: the oscillator, which is not steered.
     pub raw: i64,
 }
 
-/// Why samples do not hold any more.
+/// Why samples are no longer valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stale {
-    /// They are too old, or from the future.
+    /// The samples are too old, or from the future.
     TooOld,
-    /// The clock was stepped since.
+    /// The clock was stepped since they were saved.
     Stepped,
-    /// The clocks went so differently that nothing can be concluded.
+    /// The clocks diverged more than any correction explains.
     Unexplained,
 }
 
 impl Stale {
-    /// For a reader.
+    /// The reason as text for a user.
     pub fn why(self) -> &'static str {
         match self {
             Self::TooOld => "they are too old",
@@ -78,22 +78,24 @@ impl Stale {
     }
 }
 
-/// Older samples say little of the clock's frequency now, seconds.
+/// Longest time since the samples were saved, seconds. Older samples say little about the clock's present frequency.
 const LONGEST_PAUSE: f64 = 3.0 * 3600.0;
 
-/// The clock is found stepped if wall and monotonic clock have parted by more than this, nanoseconds.
+/// If the difference between wall clock and monotonic clock has changed by more than this, nanoseconds, the clock was
+/// stepped.
 const STEP: u64 = 1_000_000;
 
-/// The kernel steers by a tenth at most; and what may lie between the readings of two clocks, seconds.
+/// The largest change of rate that the kernel makes, and the longest time between the readings of two clocks, seconds.
 const LARGEST_RATE: f64 = 0.1;
 const READING: f64 = 1e-3;
 
 impl Samples {
-    /// The samples as of `now`, if they are relative to the clocks as they read `then`: what the clock has gained beyond its
-    /// rate since, by the rest of a slew or by another daemon, is known from the oscillator and put right.
+    /// Converts samples that are relative to the clocks at `then` into samples relative to the clocks at `now`. The
+    /// rest of a slew, or another daemon, may have moved the clock in between. How much it gained is measured with the
+    /// oscillator, and the samples are corrected by that.
     ///
     /// # Errors
-    /// When they do not hold any more.
+    /// If the samples are no longer valid.
     pub fn carry(mut self, then: Clocks, now: Clocks) -> Result<Self, Stale> {
         let elapsed = now.raw.saturating_sub(then.raw) as f64 / 1e9;
         if !(0.0..=LONGEST_PAUSE).contains(&elapsed) {
@@ -104,7 +106,7 @@ impl Samples {
             return Err(Stale::Stepped);
         }
         let gained = (now.now.wall - then.now.wall) - elapsed * (1.0 + self.drift.frequency_ppm * 1e-6);
-        // What is not a number is not within any limit.
+        // NaN is not within any limit.
         let within = gained.abs() <= LARGEST_RATE * elapsed + READING;
         if !within {
             return Err(Stale::Unexplained);
@@ -152,7 +154,7 @@ mod tests {
         Samples { drift: Drift { frequency_ppm: 100.0, skew_ppm: 0.1 }, sources: vec![source] }
     }
 
-    /// By how much offset and time of the sample were moved.
+    /// Checks by how much offset and time of the sample were moved.
     fn check(now: Clocks, expected: Result<f64, Stale>) {
         let moved = samples().carry(THEN, now).map(|carried| {
             let (before, after) = (samples().sources[0].samples[0], carried.sources[0].samples[0]);
@@ -168,7 +170,7 @@ mod tests {
     #[test]
     fn what_the_clock_gained_since_is_put_right() {
         check(THEN, Ok(0.0));
-        // At its rate of 100 ppm, and then with 300 us of a slew on top.
+        // The clock ran at its rate of 100 ppm; then in addition 300 us of a slew.
         check(later(100.01, 100.01, 100.0), Ok(0.0));
         check(later(100.0103, 100.0103, 100.0), Ok(300e-6));
     }

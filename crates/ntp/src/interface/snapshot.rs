@@ -1,33 +1,34 @@
-//! What the engine knows at a moment, for metrics, report and server. Pure values; taken by the engine.
+//! The state of the engine at one moment, for metrics, report and server. Values only; the engine makes them.
 use std::net::IpAddr;
 
 use crate::{Leap, NtpTimestamp, SourceId, Wall};
 
-/// All of it. Signs: an offset is this clock minus true time, so a positive one means that this clock is ahead.
-/// Times are in seconds, frequencies in parts per million.
+/// The state of the engine. An offset is this clock minus true time: positive means that this clock is ahead. Times are
+/// in seconds, frequencies in parts per million.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// When it was taken.
+    /// The time of the snapshot.
     pub at: Wall,
     /// A majority was found, and the error bound is within the threshold.
     pub synchronized: bool,
-    /// Why, in one word.
+    /// Why the clock is synchronised or not.
     pub reason: Reason,
-    /// Announced leap second; `Unknown` while unsynchronised.
+    /// The announced leap second; `Unknown` while unsynchronised.
     pub leap: Leap,
     /// 1 to 15; 16 while unsynchronised.
     pub stratum: u8,
-    /// The source that is followed.
+    /// The selected source.
     pub reference: Option<SourceId>,
-    /// As it stands in packets (RFC 5905 §7.3): IPv4 address of the source, or 4 octets of a hash of its IPv6 one.
+    /// The reference id in packets (RFC 5905 §7.3): the IPv4 address of the source, or 4 octets of a hash of its IPv6
+    /// address.
     pub reference_id: [u8; 4],
     /// When the clock was last corrected.
     pub reference_time: Option<Wall>,
-    /// This clock minus true time, what is still being slewed away included; none before the first estimate.
+    /// This clock minus true time, including the part that is still being slewed away. None before the first estimate.
     pub offset: Option<f64>,
-    /// Standard deviation of the followed source's samples.
+    /// Standard deviation of the selected source's samples.
     pub jitter: Option<f64>,
-    /// Standard deviation of `offset`, as its samples have it.
+    /// Standard deviation of `offset`, estimated from the samples.
     pub offset_error: Option<f64>,
     /// Largest possible error: |offset| + root delay / 2 + root dispersion.
     pub error_bound: Option<f64>,
@@ -37,15 +38,15 @@ pub struct Snapshot {
     pub root_dispersion: f64,
     /// How fast the dispersion grows, seconds per second.
     pub dispersion_rate: f64,
-    /// The correction that keeps the clock right; positive speeds the clock up.
+    /// The frequency correction that keeps the clock's rate right. Positive speeds the clock up.
     pub frequency_ppm: f64,
-    /// How uncertain that is.
+    /// The uncertainty of `frequency_ppm`.
     pub skew_ppm: f64,
-    /// The rate that was last set, slew included.
+    /// The frequency that was last set in the kernel, slew included.
     pub kernel_frequency_ppm: f64,
     /// Steps since the node's boot.
     pub steps: u32,
-    /// Whether this boot's first synchronisation is still to come.
+    /// True if the clock was not yet synchronised in this boot.
     pub start_phase: bool,
     /// The sources, in the configuration's order.
     pub sources: Vec<SourceSnapshot>,
@@ -61,53 +62,54 @@ impl Snapshot {
 /// Why the clock is, or is not, synchronised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// A majority agrees and is reached.
+    /// A majority of sources agrees and is reached.
     Synchronized,
-    /// No source is reached; still within the bound.
+    /// No source is reached. The error bound is still within the threshold.
     Holdover,
-    /// There are no sources.
+    /// No sources are configured.
     NoUpstreams,
-    /// The first answers are awaited.
+    /// No source has answered yet, but one still may.
     Starting,
     /// No source answers.
     Unreachable,
-    /// No source can be used, though some answer.
+    /// Some sources answer, but none is usable.
     NoUsableUpstream,
     /// The sources contradict each other.
     NoMajority,
     /// Fewer sources agree than `min_sources`.
     TooFewSources,
-    /// No required source can be followed.
+    /// No required source agrees.
     RequiredMissing,
-    /// The error bound is beyond the threshold.
+    /// The error bound is larger than the threshold.
     ErrorBound,
-    /// A correction beyond `max_change` would be needed.
+    /// The correction would be larger than `max_change`.
     MaxChange,
-    /// No source tells the time, and our own clock is served: others may follow it.
+    /// No source gives time, and this node serves its own clock, which others may follow.
     LocalClock,
-    /// The source that is followed serves a local clock, or follows one. We agree with its other followers; whether it
-    /// is right, nobody knows.
+    /// The selected source serves a local clock, or follows one. This clock agrees with the other clients of that
+    /// source. Its distance from UTC is not known.
     LocalReference,
-    /// The clock was moved by somebody else, or the node stood still, and no new estimate is there yet.
+    /// Another process moved the clock, or the node was suspended, and there is no new estimate yet.
     UnexplainedJump,
-    /// The clock was moved by somebody else, or the node stood still, and the orders are to leave it where it is.
+    /// Another process moved the clock, or the node was suspended, and the configuration says to leave the clock as it
+    /// is.
     ExternalStep,
-    /// The sources want a second step within ten minutes because the node would have stood still again.
+    /// The sources demand a second step within ten minutes, as if the node had been suspended again.
     ResumeRefused,
 }
 
 /// One source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceSnapshot {
-    /// Which.
+    /// Its id.
     pub id: SourceId,
     /// Its name.
     pub name: String,
-    /// The address that is asked.
+    /// The address to which requests are sent.
     pub address: Option<IpAddr>,
-    /// What selection made of it.
+    /// The result of the last selection.
     pub state: SourceState,
-    /// Why it is not used, for a reader; empty if it is.
+    /// Why it is not used, as text for a user. Empty if it is used.
     pub why: String,
     /// The last eight polls, the newest in the lowest bit.
     pub reach: u8,
@@ -115,7 +117,7 @@ pub struct SourceSnapshot {
     pub stratum: u8,
     /// Its reference id.
     pub reference_id: [u8; 4],
-    /// This clock minus its time, estimated for now.
+    /// This clock minus its time, estimated for the time of the snapshot.
     pub offset: Option<f64>,
     /// Round trip of the newest sample.
     pub delay: Option<f64>,
@@ -123,84 +125,86 @@ pub struct SourceSnapshot {
     pub jitter: Option<f64>,
     /// Current poll interval, log2 seconds.
     pub poll: i8,
-    /// Seconds since its last good answer.
+    /// Seconds since its last valid reply.
     pub last_answer_age: Option<f64>,
     /// Requests sent.
     pub sent: u64,
-    /// Answers used.
+    /// Replies used.
     pub received: u64,
-    /// Answers refused.
+    /// Datagrams rejected.
     pub rejected: u64,
-    /// What else is known, for who asks.
+    /// Values that only queries (mode 6) show.
     pub detail: SourceDetail,
 }
 
-/// What is known of a source that only queries (mode 6) tell.
+/// Values of a source that only queries (mode 6) show.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SourceDetail {
-    /// What the user wrote: a name, an address, a device's path.
+    /// The host as the user wrote it: a name, an address, or the path of a device.
     pub host: String,
     /// The UDP port that is asked.
     pub port: u16,
     /// It is a device of this machine.
     pub device: bool,
-    /// Its answers must be proven.
+    /// Its replies must be authenticated.
     pub authenticated: bool,
-    /// Cookies of Network Time Security that are left; the engine does not know, who keeps them fills this in.
+    /// The number of NTS cookies that are left. The engine does not know it; the caller, which keeps the cookies, sets
+    /// it.
     pub cookies: Option<usize>,
-    /// What its last good answer said.
+    /// The header fields of its last valid reply.
     pub heard: Option<Heard>,
-    /// The newest samples, the newest first, eight at most.
+    /// The newest samples, the newest first; at most eight.
     pub samples: Vec<SampleSnapshot>,
-    /// Largest error of the best sample beside half of its delay: what reading the clocks and its age leave uncertain.
+    /// Largest error of the best sample in addition to half of its delay: the uncertainty of reading the clocks, and of
+    /// its age.
     pub dispersion: Option<f64>,
-    /// Polls since its last good answer.
+    /// Polls since its last valid reply.
     pub unanswered: u32,
-    /// The tests that its last answer did not pass, by ntpd's bits (TEST1 is 1).
+    /// The tests that its last reply failed, as ntpd's bits (TEST1 is 1).
     pub flash: u16,
     /// Seconds until the next poll.
     pub next_poll: f64,
-    /// Seconds since it was reached anew or lost.
+    /// Seconds since it became reachable or unreachable.
     pub reach_age: f64,
-    /// Refused answers that were none to the request on its way.
+    /// Rejected datagrams that were no reply to the pending request.
     pub stray: u64,
-    /// Refused answers whose proof failed.
+    /// Rejected replies whose authentication failed.
     pub unauthentic: u64,
 }
 
-/// What an answer said beside the time.
+/// The header fields of a reply other than the measured times.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Heard {
-    /// Leap second that it announced.
+    /// The leap indicator.
     pub leap: Leap,
-    /// Poll interval that it knows of, log2 seconds.
+    /// The poll interval in the reply, log2 seconds.
     pub poll: i8,
     /// Precision of the server's clock, log2 seconds.
     pub precision: i8,
-    /// Its round trip to the primary reference.
+    /// The server's round trip to the primary reference.
     pub root_delay: f64,
-    /// Its dispersion to the primary reference.
+    /// The server's dispersion to the primary reference.
     pub root_dispersion: f64,
-    /// When it was last corrected, by its clock.
+    /// When the server's clock was last corrected, by that clock.
     pub reference_time: NtpTimestamp,
-    /// When it sent the answer (T3), by its clock.
+    /// When the server sent the reply (T3), by its clock.
     pub transmit: NtpTimestamp,
-    /// Our address that it came to.
+    /// The local address at which the reply arrived.
     pub local: Option<IpAddr>,
 }
 
-/// One measurement.
+/// One sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SampleSnapshot {
     /// This clock minus the source's.
     pub offset: f64,
     /// Round trip.
     pub delay: f64,
-    /// What else is uncertain by now.
+    /// The uncertainty in addition to half of the delay, grown until now.
     pub dispersion: f64,
 }
 
-/// What selection made of a source.
+/// The state of a source after selection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceState {
     /// The name does not resolve.
@@ -209,20 +213,20 @@ pub enum SourceState {
     Unreachable,
     /// Too few samples yet.
     Measuring,
-    /// Answers, but cannot be used.
+    /// It answers, but is not usable.
     Unusable,
-    /// Contradicts the majority.
+    /// It contradicts the majority.
     Falseticker,
-    /// There is no majority that it could belong to.
+    /// No majority of sources agrees.
     NoMajority,
-    /// Does not lie within what the trusted sources say.
+    /// Its interval is not within the intervals of the trusted sources.
     Untrusted,
-    /// Measured only, as the configuration asks.
+    /// Measured only, because of the option noselect.
     Noselect,
-    /// Agrees, and is not needed.
+    /// It agrees with the majority, but is not combined.
     Agreeing,
-    /// Agrees, and is combined with the selected one.
+    /// It agrees with the majority, and is combined with the selected source.
     Combined,
-    /// The one that is followed.
+    /// It is the selected source.
     Selected,
 }

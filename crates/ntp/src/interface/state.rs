@@ -1,19 +1,19 @@
-//! What the caller keeps on disk for the engine.
+//! The state that the caller keeps on disk for the engine.
 
-/// The clock's own frequency error, as learned.
+/// The measured frequency error of the clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Drift {
-    /// The correction that keeps the clock right, parts per million; positive speeds it up.
+    /// The frequency correction that keeps the clock's rate right, parts per million. Positive speeds the clock up.
     pub frequency_ppm: f64,
-    /// How uncertain that is, parts per million.
+    /// The uncertainty of `frequency_ppm`, parts per million.
     pub skew_ppm: f64,
 }
 
-/// What must outlive the agent, but not the boot: whether steps are still allowed.
+/// The state that outlives the agent, but not the boot. It decides whether steps are still allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BootState {
-    /// Steps done in the start phase.
+    /// The number of steps in the start phase.
     pub steps: u32,
-    /// Whether the clock was synchronised since the node's boot: the start phase is over.
+    /// True if the clock has been synchronised since the node's boot. Then the start phase is over.
     pub synchronized: bool,
 }

@@ -1,29 +1,29 @@
-//! What the user is told, once: what happened to the clock or to its sources.
+//! Changes of the clock or of its sources that are reported to the user once.
 use crate::OnExternalStep;
 
-/// Something worth telling, once.
+/// A change that is reported to the user once.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Transition {
-    /// Synchronised for the first time since the engine's start.
+    /// The clock is synchronised for the first time since the engine's start.
     Synchronized,
-    /// The clock has the time of a local clock from now on, our own or another machine's.
+    /// From now on the clock follows a local clock, of this node or of another machine.
     LocalReference,
-    /// Not any more.
+    /// The clock is no longer synchronised.
     SynchronizationLost,
-    /// Again.
+    /// The clock is synchronised again.
     SynchronizationRegained,
-    /// No source is reached.
+    /// No source is reached any more.
     UpstreamsUnreachable,
-    /// One is reached again.
+    /// A source is reached again.
     UpstreamsReachable,
-    /// The clock was stepped by us.
+    /// The engine stepped the clock.
     Stepped {
         /// Seconds; positive is forward.
         by: f64,
-        /// Why that was allowed.
+        /// Why the step was allowed.
         why: StepReason,
     },
-    /// A leap second was done, or its slew began.
+    /// A leap second was applied, or its slew began.
     LeapSecond {
         /// Seconds; negative if one was inserted.
         by: f64,
@@ -32,81 +32,82 @@ pub enum Transition {
     CorrectionRefused {
         /// This clock minus true time, seconds.
         offset: f64,
-        /// What is wrong with it.
+        /// Why the correction was refused.
         why: CorrectionRefusal,
     },
-    /// The system clock jumped: another program moved it.
+    /// Another process stepped the system clock.
     ExternalStep {
         /// Seconds; positive is forward.
         by: f64,
-        /// What will be done about it; none by an observer.
+        /// What will follow; none in Observe.
         then: Option<OnExternalStep>,
     },
-    /// The node was asleep or held, and its clock is measured anew.
+    /// The node was suspended or paused, and its clock is measured anew.
     Resumed(Pause),
-    /// Another program steers the clock, so this one has stopped. The caller announces it; see [`crate::Rival`].
+    /// Another program steers the clock, so the agent has stopped steering it. The caller announces this; see
+    /// [`crate::Rival`].
     Conflict(Foreign),
-    /// We are alone again, or have no business with the clock any more.
+    /// The other program has stopped, or the agent no longer steers the clock.
     ConflictEnded,
 }
 
 /// Why the clock was stepped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepReason {
-    /// This boot's first synchronisation was still to come.
+    /// The clock was not yet synchronised in this boot.
     Start,
-    /// Another program had stepped it.
+    /// Another process had stepped the clock.
     ExternalStep,
-    /// The node had stood still.
+    /// The node had been suspended or paused.
     Resume,
-    /// It was behind a time that is known to have passed. Done before an engine begins, and not by it.
+    /// The clock was behind a time that has certainly passed. The agent makes this step before it starts the engine.
     Floor,
 }
 
 /// Why a correction was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CorrectionRefusal {
-    /// It is beyond `max_change`.
+    /// The correction is larger than `max_change`.
     MaxChange,
-    /// It would be the second after a pause within ten minutes, which may be an attack.
+    /// The step would be the second after a pause within ten minutes, which may be an attack.
     TooSoon,
 }
 
-/// How a node stood still.
+/// How a pause of the node is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pause {
-    /// The platform tells.
+    /// The platform reports the suspension.
     Asleep {
-        /// For this time, seconds.
+        /// The length of the suspension, seconds.
         seconds: f64,
     },
-    /// The platform does not tell, and the sources that agreed with this clock all say that it is off.
+    /// The platform reports nothing, but the sources that agreed with this clock contradict it together.
     Unseen {
         /// This clock minus true time, seconds.
         offset: f64,
     },
 }
 
-/// What shows that another program writes to the clock.
+/// The sign that another program writes to the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Foreign {
-    /// The kernel's frequency or tick is not what we set.
+    /// The kernel's frequency or tick is not the one that the agent set.
     Frequency,
-    /// A slew that is not ours: adjtime, or the kernel's PLL.
+    /// The kernel slews the clock, by adjtime or by its PLL. The agent uses neither.
     Slew,
-    /// The kernel's status is not what we said: PLL or FLL on, a leap second armed, synchronised or not.
+    /// The kernel's status is not the one that the agent set: PLL or FLL, an armed leap second, or the sync bit.
     Status,
-    /// Its largest error became smaller without us.
+    /// The kernel's maxerror became smaller, and the agent did not set it.
     Error,
     /// The clock was stepped for the second time within ten minutes.
     Step,
 }
 
 impl Foreign {
-    /// Every kind, for counters.
+    /// All signs, for counters.
     pub const ALL: [Self; 5] = [Self::Frequency, Self::Slew, Self::Status, Self::Error, Self::Step];
 
-    /// A word for it, for labels.
+    /// Its name, for labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Frequency => "frequency",

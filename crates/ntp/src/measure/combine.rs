@@ -15,7 +15,7 @@ pub(crate) struct Estimated {
     pub(crate) distance: f64,
 }
 
-/// Whether `other` is good enough to be merged with `selected`.
+/// Returns true if `other` is good enough to be merged with `selected`.
 pub(crate) fn combinable(selected: &Estimated, other: &Estimated) -> bool {
     let near = other.distance <= COMBINE_LIMIT * (selected.distance + RESELECT_DISTANCE);
     let apart = (selected.frequency - other.frequency).abs();

@@ -123,8 +123,8 @@ impl Discipline {
         self.skew + self.residual.abs() + CLOCK_ERROR
     }
 
-    /// Whether an offset of so many seconds of the system clock would be stepped. The last step is kept for true time:
-    /// to a `local` clock there is one less.
+    /// Returns true if an offset of so many seconds of the system clock would be stepped. The last step is kept for
+    /// true time: to a `local` clock there is one less.
     pub(crate) fn steps(&self, offset: f64, local: bool, config: &Config) -> bool {
         config.mode == Mode::Discipline
             && !self.boot.synchronized

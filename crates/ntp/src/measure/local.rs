@@ -5,9 +5,9 @@ use crate::{
     source::{association::Association, reply::Server},
 };
 
-/// Whether a source serves a local clock or follows one: nobody knows how far that is from UTC. The server itself
-/// says so by its reference. Whoever follows it is known if we ask both, or by a stratum that nobody has who follows
-/// true time.
+/// Returns true if a source serves a local clock or follows one: nobody knows how far that is from UTC. The server
+/// itself says so by its reference. Whoever follows it is known if we ask both, or by a stratum that nobody has who
+/// follows true time.
 pub(crate) fn is_local_reference(
     association: &Association,
     all: &[Association],
@@ -29,8 +29,8 @@ pub(crate) fn is_local_reference(
 /// What a server that serves its own clock gives as its reference: ntpd's driver of the local clock, as in chrony.
 pub(crate) const LOCAL_CLOCK: [u8; 4] = [127, 127, 1, 1];
 
-/// Whether its reference is its own clock: 127.127.1.1 in chrony and here, 127.0.0.1 for an orphan of ntpd, `LOCL` for
-/// ntpd's driver of the local clock.
+/// Returns true if its reference is its own clock: 127.127.1.1 in chrony and here, 127.0.0.1 for an orphan of ntpd,
+/// `LOCL` for ntpd's driver of the local clock.
 fn serves_local_clock(server: Server) -> bool {
     server.reference_id[0] == 127 || server.reference_id == *b"LOCL"
 }

@@ -14,7 +14,7 @@ use crate::{
     wire::packet::reference_id_of,
 };
 
-/// Whether a source is an orphan, or may follow one: never a source of time like others.
+/// Returns true if a source is an orphan, or may follow one: never a source of time like others.
 pub(crate) fn is_in_orphan_group(association: &Association, local: Option<LocalClock>) -> bool {
     let stratum = association.server.map_or(0, |server| server.stratum);
     local.is_some_and(|local| local.orphan && stratum >= local.stratum)
@@ -32,7 +32,7 @@ pub(crate) fn smallest_orphan(all: &[Association], local: Option<LocalClock>) ->
     (smallest < reference_id_of(parent.local?)).then_some(parent.id)
 }
 
-/// Whether its reference is the local clock: 127.127.1.1 in chrony and here, 127.0.0.1 in ntpd.
+/// Returns true if its reference is the local clock: 127.127.1.1 in chrony and here, 127.0.0.1 in ntpd.
 pub(crate) fn serves_itself(server: Server) -> bool {
     server.reference_id[0] == 127
 }

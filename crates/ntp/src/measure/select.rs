@@ -18,7 +18,7 @@ pub(crate) enum Ballot {
 }
 
 impl Ballot {
-    /// Whether there were sources, and none of them may be followed.
+    /// Returns true if there were sources, and none of them may be followed.
     pub(crate) fn failed(self) -> bool {
         matches!(self, Self::NoMajority | Self::TooFew | Self::RequiredMissing)
     }
@@ -271,7 +271,7 @@ impl Believed {
     }
 }
 
-/// Whether the candidate's interval contains the truth, or lies within it.
+/// Returns true if the candidate's interval contains the truth, or lies within it.
 fn agrees(candidate: &Candidate, truth: (f64, f64)) -> bool {
     candidate.contains(truth) || (truth.0 <= candidate.low() && candidate.high() <= truth.1)
 }

@@ -70,12 +70,12 @@ const FRAGMENTS: usize = 24;
 /// And for others, since their address may be forged: what one source's variables need, twice.
 const FRAGMENTS_AFAR: usize = 4;
 
-/// Whether a datagram is a query or says that it is.
+/// Returns true if a datagram is a query or says that it is.
 pub(crate) fn is_query(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|octet| octet & 7 == MODE_CONTROL)
 }
 
-/// Whether a query is one that can be answered, be it with an error.
+/// Returns true if a query is one that can be answered, be it with an error.
 ///
 /// # Errors
 /// Why it is met with silence: an answer to an answer would make two servers talk for ever.

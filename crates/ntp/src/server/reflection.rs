@@ -54,7 +54,8 @@ impl Reflections {
         true
     }
 
-    /// Whether `datagram`, which came for the request with this cookie, is an answer that this node's server gave to it.
+    /// Returns true if `datagram`, which came for the request with this cookie, is an answer that this node's server
+    /// gave to it.
     pub fn gave(&self, cookie: NtpTimestamp, datagram: &[u8]) -> bool {
         let open = self.open.iter().find(|open| open.cookie == cookie);
         open.zip(times(datagram)).is_some_and(|(open, times)| open.given.contains(&times))

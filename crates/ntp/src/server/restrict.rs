@@ -111,8 +111,8 @@ impl RestrictTable {
         all
     }
 
-    /// Whether the replies of an upstream at `address` and `port` are to be dropped: `ignore` holds for it. No other flag
-    /// holds for what we have asked for.
+    /// Returns true if the replies of an upstream at `address` and `port` are to be dropped: `ignore` holds for it. No
+    /// other flag holds for what we have asked for.
     pub fn ignores_upstream(&self, address: IpAddr, port: u16) -> bool {
         match self.template {
             Some(template) if !self.has_host(address.to_canonical()) => template.ignore,
@@ -120,7 +120,7 @@ impl RestrictTable {
         }
     }
 
-    /// Whether there is an entry for this address alone.
+    /// Returns true if there is an entry for this address alone.
     fn has_host(&self, address: IpAddr) -> bool {
         let (table, bits) = if address.is_ipv4() { (&self.v4, 32) } else { (&self.v6, 128) };
         let prefix = left_aligned(address);
@@ -208,7 +208,7 @@ impl Cidr {
         self.bits
     }
 
-    /// Whether `address` is in it; an IPv4 address in IPv6 clothes is taken as IPv4.
+    /// Returns true if `address` is in it; an IPv4 address in IPv6 clothes is taken as IPv4.
     pub fn contains(self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4()

@@ -16,7 +16,7 @@ pub(super) struct Group {
     pub(super) members: Vec<Member>,
     /// True time since the beginning, seconds.
     pub(super) now: f64,
-    /// Whether the server with true time answers a member.
+    /// True if the server with true time answers a member.
     pub(super) upstream: Vec<bool>,
     /// Addresses that lead to a member though it does not have them.
     pub(super) virtual_addresses: Vec<(IpAddr, usize)>,
@@ -165,7 +165,7 @@ impl Group {
         self.members.iter().position(|member| Some(member.address) == source.address)
     }
 
-    /// Whether two of them can talk.
+    /// Returns true if two of them can talk.
     pub(super) fn linked(&self, one: usize, other: usize) -> bool {
         !self.cut.contains(&(one, other)) && !self.cut.contains(&(other, one))
     }

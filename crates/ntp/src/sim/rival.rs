@@ -57,7 +57,7 @@ impl Sim {
         }
     }
 
-    /// Whether the action may be carried out; if so it is noted.
+    /// Returns true if the action may be carried out; if so it is noted.
     pub(super) fn permitted(&mut self, action: &Action) -> bool {
         if !self.watch.rival.permits(action) {
             assert!(!self.watch.left, "somebody else steers, and the engine wants {action:?}");

@@ -1,5 +1,5 @@
-//! One upstream: its addresses, the one request that is on its way, its reach, and the history of its answers. Events
-//! of one source in, actions for it out; it knows nothing of other sources.
+//! One upstream: its addresses, its pending request, its reach, and the history of its samples. Events of one source go
+//! in; actions for it come out. An association knows nothing of other sources.
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
@@ -44,7 +44,7 @@ pub(crate) use {
 pub(crate) struct Association {
     pub(crate) id: SourceId,
     pub(crate) source: Source,
-    /// The pool that it is a member of, and that gives it its address.
+    /// The pool of which it is a member, and which gives it its address.
     pub(crate) pool: Option<SourceId>,
     pub(crate) schedule: Schedule,
     pub(crate) history: History,
@@ -55,56 +55,57 @@ pub(crate) struct Association {
     pub(crate) sent: u64,
     pub(crate) received: u64,
     pub(crate) rejected: u64,
-    /// Of these, those that answered another request, and those whose proof failed.
+    /// Of the rejected datagrams, those that were no reply to the pending request, and those whose authentication
+    /// failed.
     stray: u64,
     unauthentic: u64,
-    /// What selection made of it, and why.
+    /// The result of the last selection, and the reason as text for a user.
     pub(crate) state: (SourceState, String),
-    /// Why it does not go with the others' way of leap seconds, if it does not.
+    /// Why it handles leap seconds differently from the others; none if it does not.
     pub(crate) mixture: Option<String>,
     /// A sample came since the clock was last corrected.
     pub(crate) fresh: bool,
     host: String,
     port: u16,
-    /// Its host is the path of a device.
+    /// True if its host is the path of a device.
     device: bool,
-    /// Its host is a name, not an address.
+    /// True if its host is a name, not an address.
     named: bool,
     addresses: Vec<IpAddr>,
     address: Option<IpAddr>,
-    /// The address that it sees us at: where its last good answer came to.
+    /// The local address at which its last valid reply arrived.
     pub(crate) local: Option<IpAddr>,
     lookup: Option<Lookup>,
     request: Option<Request>,
     interleave: Interleave,
     proof: Proof,
-    /// Polls since the last good answer.
+    /// Polls since the last valid reply.
     unanswered: u32,
-    /// Polls since the last answer, good or not.
+    /// Polls since the last reply, valid or not.
     silent: u32,
-    /// Polls in a row that this address left unanswered.
+    /// Consecutive unanswered polls of the present address.
     tries: u32,
     rejection: Option<Rejection>,
     denied: bool,
-    /// What else stood in the way of an answer, and how many requests had been sent by then.
+    /// The last failure other than a rejected reply, and the number of requests sent before it.
     failure: Option<(Cause, u64)>,
-    /// How many stray datagrams had come when an answer was good last.
+    /// The number of stray datagrams at the last valid reply.
     strays_before: u64,
-    /// What its last good answer said beside the time.
+    /// The header fields of its last valid reply.
     heard: Option<Heard>,
-    /// When it was reached for the first time again, or lost.
+    /// When it became reachable or unreachable.
     reach_changed: Mono,
-    /// Its address is of a family that this node has no route for, most likely.
+    /// Requests to its address do not leave this node, probably because there is no route for the address family.
     unroutable: bool,
     duplicate: Duplicate,
     former: Option<Former>,
     refresh: Refresh,
 }
 
-/// What a datagram was good for.
+/// The result of a received datagram.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Received {
-    /// Nothing; only counters have changed.
+    /// The datagram was ignored. Only counters have changed.
     Nothing,
     /// The request is over, without a sample.
     Over,
@@ -112,25 +113,25 @@ pub(crate) enum Received {
     Sample,
 }
 
-/// An answer is waited for no longer than this, seconds, even if the next poll is far.
+/// The longest wait for a reply, seconds, if the next poll is later.
 const LONGEST_WAIT: f64 = 3.0;
 
 /// Polls without an answer after which a source counts as unreachable: the width of the reach register.
 const UNREACHABLE: u32 = 8;
 
-/// Polls without an answer after which a source is asked less and less often: it is most likely gone.
+/// Polls without an answer after which the poll interval grows: the source is probably gone.
 const LONG_SILENCE: u32 = 3 * UNREACHABLE;
 
-/// A refused client gives up after this many polls without an answer (a kiss is not authenticated).
+/// A DENY or RSTR kiss is obeyed only after this number of unanswered polls, since a kiss is not authenticated.
 const DENIED_AFTER: u32 = 3;
 
-/// Quick requests to find a source again that was lost.
+/// Requests that are sent in quick succession to a source that is reachable again, or whose samples were dropped.
 const REGAIN: u8 = 4;
 
 impl Association {
-    /// A source that is asked from `first` on.
+    /// A new source. Its first request is sent at `first`.
     pub(crate) fn new(id: SourceId, source: Source, first: Mono) -> Self {
-        // Addresses in brackets are how URLs and chrony write IPv6.
+        // URLs and chrony write IPv6 addresses in brackets.
         let (host, port) = match &source.upstream {
             Upstream::Server { host, port } | Upstream::Pool { host, port, .. } => (host.clone(), *port),
             Upstream::Device { path } => (path.clone(), 0),
@@ -138,7 +139,7 @@ impl Association {
         let pool = matches!(source.upstream, Upstream::Pool { .. });
         let proof = Proof::new(&source.auth, first);
         let device = matches!(source.upstream, Upstream::Device { .. });
-        // Whom to ask with keys from an exchange is said there.
+        // With NTS, the key exchange names the NTP server.
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
         let literal = literal.filter(|_| !pool && !proof.exchanges).map(|address| address.to_canonical());
         let named = literal.is_none() && !pool && !device;
@@ -192,7 +193,7 @@ impl Association {
         self.address
     }
 
-    /// When `poll` has something to do.
+    /// The time at which `poll` must be called.
     pub(crate) fn next_wakeup(&self) -> Mono {
         let lookup = self.lookup.map(|lookup| lookup.at);
         let poll = self.asks().then(|| self.schedule.next());
@@ -200,8 +201,8 @@ impl Association {
         [lookup, poll, deadline].into_iter().flatten().min().unwrap_or(Mono(i64::MAX))
     }
 
-    /// Does what is due: gives up the request that stayed unanswered, looks the name up, sends the next request.
-    /// `spread` is random, -1 to 1.
+    /// Does what is due: ends an unanswered request, looks up the name, sends the next request. `spread` is random, -1
+    /// to 1.
     pub(crate) fn poll(&mut self, now: Mono, request: RequestId, spread: f64) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.request.is_some_and(|request| request.deadline <= now) {
@@ -247,7 +248,8 @@ impl Association {
                 self.lookup = Some(Lookup { at, wait: FIRST_LOOKUP_WAIT });
             }
         }
-        // Without a proof nothing leaves this node, and it can be there at any moment.
+        // If the source cannot be authenticated, no request leaves this node, and the key may come at any moment. So
+        // the interval stays.
         if self.unanswered > LONG_SILENCE && !self.proof.is_missing() {
             self.schedule.back_off();
         }
@@ -258,23 +260,23 @@ impl Association {
         self.request = Some(Request::new(request, now.plus(wait.min(LONGEST_WAIT)), previous));
     }
 
-    /// Ends the request, if there is one.
+    /// Ends the pending request, if there is one.
     pub(crate) fn close(&mut self) -> Option<Action> {
         self.request.take().map(|request| Action::Close { request: request.id })
     }
 
-    /// Ends the request, and the one after it will not refer to what was before.
+    /// Ends the pending request. The next request is in basic mode: it does not refer to a previous exchange.
     pub(crate) fn break_off(&mut self) -> Option<Action> {
         self.interleave.forget();
         self.close()
     }
 
-    /// Whether this request is the one that is on its way.
+    /// Returns true if `request` is the pending request of this source.
     pub(crate) fn owns(&self, request: RequestId) -> bool {
         self.request.is_some_and(|own| own.id == request)
     }
 
-    /// The request has left at corrected time `at`.
+    /// The request was sent at corrected time `at`.
     pub(crate) fn left(&mut self, cookie: NtpTimestamp, at: Wall) {
         self.proof.sent();
         if let Some(request) = &mut self.request {
@@ -282,14 +284,14 @@ impl Association {
         }
     }
 
-    /// The kernel's stamp of the request's departure, in corrected time.
+    /// The kernel's timestamp of the request's departure, in corrected time.
     pub(crate) fn departed(&mut self, at: Wall) {
         if let Some(request) = &mut self.request {
             request.stamped(at);
         }
     }
 
-    /// A datagram came for the request, at corrected time `at`.
+    /// A datagram arrived for the request, at corrected time `at`.
     pub(crate) fn received(
         &mut self,
         datagram: &[u8],
@@ -373,7 +375,7 @@ impl Association {
         self.server = Some(server);
     }
 
-    /// Follows a change of the clock.
+    /// Converts everything in corrected time after a change of the clock.
     pub(crate) fn transform(&mut self, change: &Change) {
         self.history.transform(change.at, change.frequency, change.offset);
         self.interleave.transform(change);
@@ -383,7 +385,7 @@ impl Association {
         }
     }
 
-    /// Drops all samples, after a jump of the clock, and asks again soon.
+    /// Drops all samples after a jump of the clock, and asks again soon.
     pub(crate) fn forget(&mut self, now: Mono) -> Option<Action> {
         self.history.clear();
         (self.fresh, self.former) = (false, None);
@@ -392,7 +394,7 @@ impl Association {
         self.break_off()
     }
 
-    /// Takes over new orders for the same server.
+    /// Applies changed options for the same server.
     pub(crate) fn reconfigure(&mut self, source: Source, now: Mono) {
         self.schedule.limit(source.min_poll, source.max_poll, now);
         self.source = source;

@@ -1,5 +1,4 @@
-//! Why a source gives no time: each cause once, and its words. What was observed goes in, a state and a sentence for a
-//! user come out: what happened, why, what to do. Decides nothing.
+//! Why a source gives no time. Each cause has a state, and a text for users: what happened, why, and what to do.
 use std::{fmt, io};
 
 use crate::{
@@ -11,47 +10,47 @@ use crate::{
 /// Why a source gives no time.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Cause {
-    /// Its name is being looked up.
+    /// Its name is looked up.
     LookedUp { host: String },
-    /// Its name does not resolve; the reason is the resolver's.
+    /// Its name does not resolve; `why` is the resolver's reason.
     Unresolved { host: String, why: String },
-    /// Another source counts for its server.
+    /// It is a duplicate: another source counts for its server.
     Duplicate(String),
     /// Keys are being exchanged.
     Exchanging,
-    /// Its answers cannot be proven, or their proof failed; the reason is the caller's.
+    /// Its replies cannot be authenticated, or their authentication failed; the reason comes from the caller.
     Unproven(String),
-    /// The first answer is awaited.
+    /// No reply has arrived yet.
     Awaited,
-    /// Fewer samples than an estimate needs.
+    /// There are fewer samples than an estimate needs.
     Sampling { samples: usize },
-    /// The last polls stayed unanswered.
+    /// The last polls were unanswered.
     Silent { port: u16, keyed: bool },
-    /// The last polls stayed unanswered, but datagrams came that answer no request.
+    /// The last polls were unanswered, but datagrams arrived that are no reply to a request.
     Stray,
-    /// Requests do not leave this node, or come back.
+    /// Requests do not leave this node, or the network returns them.
     NotSent { error: SendError, port: u16 },
-    /// Answers are dropped by `restrict … ignore`.
+    /// The access list drops its replies (`restrict … ignore`).
     Ignored,
     /// It asks for fewer requests (kiss RATE).
     Rate,
     /// It does not serve this node (kisses DENY and RSTR).
     Denied([u8; 4]),
-    /// What it said of itself, or its answer, is of no use.
+    /// Its reply was rejected.
     Rejected(Rejection),
-    /// It is of stratum 15.
+    /// Its stratum is 15.
     LastStratum,
     /// Its root distance is larger than the limit, seconds.
     TooDistant { distance: f64, limit: f64 },
     /// Its samples vary by more than the limit, seconds.
     Jittery { limit: f64 },
-    /// It treats leap seconds in another way than the others.
+    /// It handles leap seconds differently from the other sources.
     Mixed(String),
-    /// The option noselect.
+    /// It has the option noselect.
     MeasuredOnly,
 }
 
-/// What the header of an answer in basic mode says against using it, in words; none if nothing does.
+/// Why the header of a reply in basic mode cannot be used, as text. None if it can.
 pub fn objection(header: &Header) -> Option<String> {
     let kiss = |code: &[u8; 4]| match code {
         b"RATE" => Some(Cause::Rate),
@@ -67,21 +66,22 @@ pub fn objection(header: &Header) -> Option<String> {
     Some(cause.to_string())
 }
 
-/// Why a request without proof went unanswered, in words; `stray` if datagrams came that answer no request.
+/// Why a request without authentication was unanswered, as text. `stray`: datagrams arrived that are no reply to a
+/// request.
 pub fn silence(port: u16, stray: bool) -> String {
     if stray { Cause::Stray } else { Cause::Silent { port, keyed: false } }.to_string()
 }
 
-/// A server of this stratum cannot be followed: a client of it would be of stratum 16, which means unsynchronised.
+/// A server of this stratum cannot be used: its client would have stratum 16, which means unsynchronised.
 pub(crate) const LAST_STRATUM: u8 = 15;
 
 impl Cause {
-    /// What it makes of the source.
+    /// The state of a source with this cause.
     pub(crate) fn state(&self) -> SourceState {
         match self {
             Self::LookedUp { .. } | Self::Unresolved { .. } => SourceState::Unresolved,
             Self::Exchanging | Self::Awaited | Self::Sampling { .. } => SourceState::Measuring,
-            // A stranger can cause strays, and so must not change more than words.
+            // Anybody can send stray datagrams, so they change only the text, not the state.
             Self::Silent { .. } | Self::Stray | Self::NotSent { .. } => SourceState::Unreachable,
             Self::MeasuredOnly => SourceState::Noselect,
             Self::Duplicate(_)
@@ -197,7 +197,7 @@ impl fmt::Display for Rejection {
 }
 
 impl SendError {
-    /// For a reader; `port` is the UDP port that was asked.
+    /// The error as text for a user. `port` is the UDP port that was asked.
     pub fn words(self, port: u16) -> String {
         let text = match self {
             Self::Unproven => "There is nothing to prove a request with.",
@@ -230,14 +230,14 @@ impl SendError {
     }
 }
 
-/// Seconds as a user writes them, rounded up to two digits, so that a message does not change all the time.
+/// Seconds in the form that users write, rounded up to two digits so that a message does not change all the time.
 struct Rounded(f64);
 
 impl fmt::Display for Rounded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = 1e3 * self.0;
         let step = 10.0_f64.powf((millis.max(1.0).log10() - 1.0).floor().max(0.0));
-        // What is a whole number of steps stays that, in spite of the arithmetic.
+        // Without the small subtraction, rounding errors would raise a whole number of steps to the next one.
         let rounded = step * (millis / step - 1e-9).ceil();
         if rounded >= 1e3 && rounded % 1e3 == 0.0 {
             write!(f, "{}s", rounded / 1e3)

@@ -1,9 +1,9 @@
-//! One address and port is one vote, under however many names: which of several sources at one server counts. Where
-//! the associations ask goes in, and who of them is not asked comes out. It is looked at after whatever can move a
-//! source: names may be the same server by way of CNAMEs, of an exchange of keys, or of a pool's answer.
+//! One address and port has one vote, regardless of how many names lead to it. This file decides which of several
+//! sources at one server counts. It runs after every event that can change a source's address: names can lead to the
+//! same server by CNAMEs, by a key exchange, or by the addresses of a pool.
 //!
-//! A duplicate could also be asked without a vote; but the server would then be asked twice as often, and its rate limit
-//! would strike the source that counts.
+//! A duplicate could be asked without a vote, but then the server would get twice as many requests, and its rate limit
+//! would affect the source that counts.
 use std::{
     cmp::Reverse,
     net::{IpAddr, SocketAddr},
@@ -14,7 +14,7 @@ use crate::{
     source::association::{Association, Handover, VoteOptions},
 };
 
-/// Addresses as they are compared: IPv4 in its own form, also where it came as `::ffff:192.0.2.1`, and each once.
+/// Addresses in canonical form, without repetitions: `::ffff:192.0.2.1` becomes 192.0.2.1.
 pub(crate) fn canonical(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let mut distinct = Vec::with_capacity(addresses.len());
     for address in addresses.iter().map(IpAddr::to_canonical) {
@@ -25,15 +25,15 @@ pub(crate) fn canonical(addresses: &[IpAddr]) -> Vec<IpAddr> {
     distinct
 }
 
-/// One source has taken over what another one measured of their server.
+/// A source has taken over the measurements that another source made of their server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TakenOver {
     pub(crate) from: SourceId,
     pub(crate) to: SourceId,
 }
 
-/// Sees to it that of all sources at one address and port one counts, and none of those that are this node itself.
-/// A source that meets another one first tries its other addresses.
+/// Makes exactly one of all sources at one address and port count, and none of those that are this node itself. A
+/// source at the place of another one first tries its other addresses.
 pub(crate) fn settle(
     associations: &mut [Association],
     own: &OwnAddresses,
@@ -62,7 +62,7 @@ pub(crate) fn settle(
             let elsewhere =
                 association.free_address(&occupied, own, now).filter(|_| association.is_needed_by_another());
             if let Some(address) = elsewhere {
-                // Another source has no other address than this one: together they have two votes.
+                // A duplicate has no other address. If this source moves, there are two votes.
                 left.push((association.id, association.hand_over()));
                 actions.extend(association.switch_address(address, now));
             }
@@ -96,7 +96,7 @@ pub(crate) fn settle(
     taken_over
 }
 
-/// Gives what a source measured of a server to the one that counts for that server.
+/// Gives the measurements of a server to the source that counts for that server.
 fn hand_over(
     associations: &mut [Association],
     from: SourceId,
@@ -108,7 +108,7 @@ fn hand_over(
     successor.take_over(handover, now).then_some(TakenOver { from, to: successor.id })
 }
 
-/// The same for sources that are no longer configured.
+/// Does the same for sources that are no longer configured.
 pub(crate) fn hand_over_all(
     associations: &mut [Association],
     gone: &mut [Association],
@@ -123,13 +123,13 @@ pub(crate) fn hand_over_all(
     taken_over
 }
 
-/// The source that counts for a place.
+/// The source that counts for an address and port.
 fn counting(associations: &[Association], place: Option<SocketAddr>) -> Option<usize> {
     let counts = |a: &Association| place.is_some() && a.place() == place && !a.is_duplicate();
     associations.iter().position(counts)
 }
 
-/// Whether two sources are at one place, or were.
+/// Returns true if two sources are at one address and port, or were.
 fn crowded(associations: &[Association]) -> bool {
     let mut places: Vec<SocketAddr> = associations.iter().filter_map(Association::place).collect();
     places.sort_unstable();
@@ -137,7 +137,7 @@ fn crowded(associations: &[Association]) -> bool {
         || associations.iter().any(|a| a.is_duplicate() || a.counts_for_others())
 }
 
-/// Where all but one are asked, or will be.
+/// The places of all sources except one.
 fn occupied(associations: &[Association], but: usize) -> Vec<SocketAddr> {
     let others = associations.iter().enumerate().filter(|(index, _)| *index != but);
     others.filter_map(|(_, association)| association.claim()).collect()
@@ -147,9 +147,9 @@ struct Counted {
     place: SocketAddr,
     index: usize,
     name: String,
-    /// What the others at this server ask for.
+    /// The options of its duplicates.
     lent_options: VoteOptions,
-    /// One of them has nowhere else to ask.
+    /// True if a duplicate has no other address.
     needed_by_another: bool,
 }
 
@@ -165,10 +165,10 @@ impl Counted {
     }
 }
 
-/// The smallest counts, and of equal ones the first in the list: one that may be followed before one that is only
-/// measured; one that had its eight polls at this server and got no good answer comes last, or whoever names a server in an
-/// exchange of keys, and can prove nothing there, would silence it. Then one whose answers are proven before one that
-/// anybody could forge, and what the user asked for.
+/// The rank of a source. The source with the smallest rank counts; of equal ranks the first in the list. A source that
+/// may be selected comes before one that is only measured. A source that got no valid reply from this server in eight
+/// polls comes last; otherwise an attacker could silence a server by naming it in a key exchange. Then a source with
+/// authentication comes before one without. The options of the user decide last.
 fn rank(association: &Association, now: Mono) -> (bool, bool, Reverse<[bool; 4]>) {
     let source = &association.source;
     let options = [source.auth != Auth::None, source.require, source.trust, source.prefer];

@@ -1,6 +1,6 @@
-//! What one server's answers say: samples in, an estimate of this clock's offset and frequency against that server
-//! out. Times are in corrected time (`slew`): whenever the clock is corrected, all that is stored is transformed, so
-//! the history stays true.
+//! The samples of one server go in; an estimate of this clock's offset and frequency relative to that server comes out.
+//! Times are in corrected time (`slew`). At each correction of the clock all stored values are transformed, so the
+//! history stays valid.
 use std::collections::VecDeque;
 
 use crate::{
@@ -8,22 +8,22 @@ use crate::{
     source::regression::{FEWEST, Line, Point, fit_newest},
 };
 
-/// Uncertainty of reading our own clock, seconds (2^-23).
+/// Uncertainty of reading this clock, seconds (2^-23).
 pub(crate) const PRECISION: f64 = 1.0 / 8_388_608.0;
 
-/// One answer. Offsets are this clock minus the server's.
+/// One sample. Offsets are this clock minus the server's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Sample {
-    /// The middle between request and answer.
+    /// The middle between request and reply.
     pub(crate) at: Wall,
     pub(crate) offset: f64,
     /// Round trip to the server.
     pub(crate) delay: f64,
-    /// What reading both clocks leaves uncertain.
+    /// The uncertainty of reading both clocks.
     pub(crate) dispersion: f64,
-    /// The server's own, to its primary reference.
+    /// The server's root delay.
     pub(crate) root_delay: f64,
-    /// The server's own.
+    /// The server's root dispersion.
     pub(crate) root_dispersion: f64,
 }
 
@@ -39,10 +39,10 @@ impl Sample {
     }
 }
 
-/// What the samples say together.
+/// The estimate from all samples.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Estimate {
-    /// Time of the newest sample; offset is for then.
+    /// Time of the newest sample, for which `offset` holds.
     pub(crate) at: Wall,
     pub(crate) offset: f64,
     /// How fast this clock gains, seconds per second.
@@ -53,23 +53,23 @@ pub(crate) struct Estimate {
     pub(crate) skew: f64,
     /// Standard deviation of the samples.
     pub(crate) deviation: f64,
-    /// The sample with the smallest root distance, age considered.
+    /// The sample with the smallest root distance, increased for its age.
     pub(crate) best: Sample,
     /// Samples used.
     pub(crate) count: usize,
 }
 
-/// No clock of a computer is off by more (500 ppm is what NTP always assumed; emulated machines are worse). A slope
-/// that is less certain than this says nothing.
+/// The largest frequency error of a computer's clock (NTP assumes 500 ppm; emulated machines are worse). A slope that
+/// is less certain than this is not used.
 const LARGEST_SKEW: f64 = 2e-3;
 
 impl Estimate {
-    /// The slope, if it is known well enough to be used.
+    /// The slope if it is certain enough, else zero.
     pub(crate) fn usable_frequency(&self) -> f64 {
         if self.skew < LARGEST_SKEW { self.frequency } else { 0.0 }
     }
 
-    /// The skew, cut to what clocks do.
+    /// The skew, limited to the largest frequency error of clocks.
     pub(crate) fn bounded_skew(&self) -> f64 {
         self.skew.min(LARGEST_SKEW)
     }
@@ -79,7 +79,7 @@ impl Estimate {
         self.offset + (time - self.at) * self.usable_frequency()
     }
 
-    /// The best sample carried to `time`: offset, and largest possible error against true time.
+    /// The best sample extrapolated to `time`: offset, and largest possible error against true time.
     pub(crate) fn interval_at(&self, time: Wall) -> (f64, f64) {
         let age = time - self.best.at;
         let offset = self.best.offset + age * self.usable_frequency();
@@ -87,43 +87,43 @@ impl Estimate {
     }
 }
 
-/// The answers of one server.
+/// The samples of one server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     samples: VecDeque<Sample>,
-    /// So many of the oldest samples are no longer on the line; they remain as witnesses for the runs test.
+    /// The number of oldest samples that are no longer on the line. They are kept for the runs test.
     older: usize,
     suspects: Vec<Sample>,
     estimate: Option<Estimate>,
 }
 
-/// Samples that an estimate uses at most, and as many older ones are kept. At short polls more would still lower the
-/// noise on a quiet oscillator, but each sample costs a pass over all of them.
+/// The largest number of samples in an estimate. At most as many older ones are kept. At short polls more would lower
+/// the noise of a stable oscillator further, but each sample costs a pass over all of them.
 const LARGEST_WINDOW: usize = 100;
 
-/// What clocks gain or lose before they are disciplined: crystals are sold with 20 to 100 ppm.
+/// Usual frequency error of an undisciplined clock: crystals are specified with 20 to 100 ppm.
 const USUAL_DRIFT: f64 = 100e-6;
 
-/// What is uncertain of a sample without excess delay, as a share of the median excess. Given its excess, a sample of
-/// a path with exponential delays is wrong by anything up to half of it, either way, and by nothing else; the smallest
-/// delay seen is a little above the smallest there is. Found in simulation: 0.15 to 0.35 are equally good, and 1.4
-/// (chrony's 1/0.7) has a third more noise on a path of 10 ms.
+/// The uncertainty of a sample without excess delay, as a fraction of the median excess. On a path with exponential
+/// delays a sample is wrong by at most half of its excess delay, in either direction. The smallest observed delay is
+/// slightly above the true minimum. Found in simulation: 0.15 to 0.35 are equally good, and 1.4 (chrony's 1/0.7) has a
+/// third more noise on a path of 10 ms.
 const FLOOR: f64 = 0.25;
 
-/// So many impossible samples in a row are a new truth: one of the clocks has jumped.
+/// After this number of consecutive impossible samples they are believed: one of the clocks has jumped.
 const SUSPECTS: usize = 3;
 
-/// What became of a sample.
+/// What was done with a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Verdict {
-    /// It is part of the estimate. `error` is how far the prediction was off, if there was one.
+    /// It is part of the estimate. `error` is the error of the prediction, if there was one.
     Used { error: Option<f64> },
-    /// It contradicts all that was seen before by more than any delay explains; more are needed soon.
+    /// It contradicts the history by more than any delay explains. More samples are needed soon.
     Suspected,
 }
 
 impl History {
-    /// The estimate; none below three samples.
+    /// The estimate. None with fewer than three samples.
     pub(crate) fn estimate(&self) -> Option<&Estimate> {
         self.estimate.as_ref()
     }
@@ -158,17 +158,17 @@ impl History {
         history
     }
 
-    /// How many samples there are for the estimate.
+    /// The number of samples for the estimate.
     pub(crate) fn count(&self) -> usize {
         self.samples.len() - self.older
     }
 
-    /// Forgets everything: the samples are no longer about this clock and this server.
+    /// Drops everything: the samples no longer apply to this clock and this server.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Takes a sample and renews the estimate.
+    /// Adds a sample and renews the estimate.
     pub(crate) fn add(&mut self, sample: Sample) -> Verdict {
         let error = self.prediction_error(&sample);
         if let Some((error, possible)) = error
@@ -178,7 +178,7 @@ impl History {
             if self.suspects.len() < SUSPECTS {
                 return Verdict::Suspected;
             }
-            // A jump. What was before it is worth nothing now.
+            // A jump. The samples before it are no longer valid.
             self.samples = std::mem::take(&mut self.suspects).into();
             self.older = 0;
             self.renew();
@@ -197,8 +197,8 @@ impl History {
         Verdict::Used { error: error.map(|(error, _)| error) }
     }
 
-    /// How far the sample is from where it was expected, and how far it could be without a jump of either clock:
-    /// a delay, however long, cannot put an offset wrong by more than the sample's distance.
+    /// The error of the prediction for the sample, and the largest error that is possible without a jump of either
+    /// clock: a delay of any length makes an offset wrong by at most the sample's distance.
     fn prediction_error(&self, sample: &Sample) -> Option<(f64, f64)> {
         let estimate = self.estimate.as_ref()?;
         let age = sample.at - estimate.at;
@@ -226,7 +226,7 @@ impl History {
         }
     }
 
-    /// This clock and the server's moved together by so many seconds.
+    /// This clock and the server's moved together by `by` seconds.
     pub(crate) fn shift(&mut self, by: f64) {
         for sample in self.samples.iter_mut().chain(&mut self.suspects) {
             sample.at = sample.at.plus(by);
@@ -260,8 +260,8 @@ impl History {
         });
     }
 
-    /// The samples as points, weighted: a sample counts less the more its distance exceeds the smallest one,
-    /// measured in what is usual for this path. Beside them the standard error of one that counts fully.
+    /// The samples as weighted points, and the standard error of a point with full weight. The more the distance of a
+    /// sample exceeds the smallest one, relative to the usual excess on this path, the smaller is its weight.
     fn points(&self, newest: Wall) -> (Vec<Point>, f64) {
         let used = self.samples.iter().skip(self.older);
         let mut distances: Vec<f64> = used.map(Sample::distance).collect();
@@ -274,12 +274,12 @@ impl History {
             (1.0 + excess / usual).powi(-2)
         };
         let point = |s: &Sample| Point { x: s.at - newest, y: s.offset, weight: weight(s) };
-        // An error that is equally likely anywhere within ± usual.
+        // The standard deviation of an error that is uniformly distributed within ± usual.
         (self.samples.iter().map(point).collect(), usual / 3.0_f64.sqrt())
     }
 
-    /// The sample that bounds the error best. What the server says of its own error now counts for older samples
-    /// too, if it is more than it said then: so what we tell our clients follows what it tells us.
+    /// The sample with the smallest bound of its error. If the server now reports a larger error of its own than
+    /// before, that error counts for older samples too, so the error that this node reports to its clients follows it.
     fn best(&self, now: Wall, line: &Line) -> Option<Sample> {
         let newest = self.samples.back()?;
         let skew = line.skew().min(LARGEST_SKEW);

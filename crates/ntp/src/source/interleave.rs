@@ -1,38 +1,39 @@
-//! Interleaved mode (RFC 9769), client side: a server that remembers tells in each answer when its previous one really
-//! left, which it could not know while it wrote it. Answers go in; out comes what the next request refers to.
+//! Interleaved mode (RFC 9769), client side. In each reply the server sends the exact transmit time of its previous
+//! reply, which it did not know yet when it wrote that reply. Replies go in; the exchange to which the next request
+//! refers comes out.
 //!
-//! It must not cost anything where a server forgets or packets are lost: a sample is then missing each time. So a run
-//! of answered requests comes first, and any break ends it.
+//! If a server forgets or packets are lost, interleaved mode loses samples. So it begins only after a run of answered
+//! requests, and any unanswered request ends it.
 use crate::{NtpTimestamp, Wall, clock::slew::Change, wire::packet::Header};
 
-/// An exchange that is over; our times in corrected time.
+/// A finished exchange. This node's times are in corrected time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Previous {
     /// T1.
     pub(crate) sent: Wall,
-    /// T2, as the server wrote it: by this it finds the exchange again.
+    /// T2, as the server wrote it. The server finds the exchange by it.
     pub(crate) arrived: NtpTimestamp,
     /// T4.
     pub(crate) received: Wall,
-    /// Its own answer told T3, as well as could be known then, and was measured.
+    /// True if its own reply had a T3, as exact as it was known then, and gave a sample.
     pub(crate) measured: bool,
 }
 
-/// What is remembered from one exchange for the next.
+/// The state of interleaved mode between exchanges.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Interleave {
     previous: Option<Previous>,
-    /// Answers without a break, cut at [`RUN`].
+    /// Consecutive answered requests, at most [`RUN`].
     run: u8,
-    /// The last request was not answered yet.
+    /// True if the last request is not answered yet.
     waiting: bool,
 }
 
-/// So many answers in a row come before the first interleaved request.
+/// The number of consecutive replies before the first interleaved request.
 const RUN: u8 = 8;
 
 impl Interleave {
-    /// A request is made. Answers what it is to refer to; none if it is to be a basic one.
+    /// A request is made. Returns the exchange to which it refers; `None` if it must be a basic request.
     pub(crate) fn begin(&mut self) -> Option<Previous> {
         if std::mem::replace(&mut self.waiting, true) {
             self.run = 0;
@@ -40,21 +41,23 @@ impl Interleave {
         self.previous.take().filter(|_| self.run == RUN)
     }
 
-    /// A good answer came: its exchange is the next request's previous one. `asked` is what the request referred to.
+    /// A valid reply arrived. The next request refers to its exchange. `asked` is the exchange to which this request
+    /// referred.
     pub(crate) fn answered(&mut self, asked: Option<Previous>, exchange: Previous) {
-        // A server that told the time of the exchange before, and does not for this one, has forgotten us.
+        // The server answered the request before this one in interleaved mode, and this one in basic mode: it has
+        // forgotten this client.
         let forgotten = exchange.measured && asked.is_some_and(|before| !before.measured);
         self.run = if forgotten { 0 } else { RUN.min(self.run + 1) };
         self.waiting = false;
         self.previous = Some(exchange);
     }
 
-    /// What was before has nothing to do with what comes: another server, or another time scale.
+    /// Drops the previous exchange: the next one is with another server, or on another time scale.
     pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// Follows a change of the clock.
+    /// Converts its times after a change of the clock.
     pub(crate) fn transform(&mut self, change: &Change) {
         if let Some(previous) = &mut self.previous {
             previous.transform(change);
@@ -63,13 +66,13 @@ impl Interleave {
 }
 
 impl Previous {
-    /// Follows a change of the clock.
+    /// Converts its times after a change of the clock.
     pub(crate) fn transform(&mut self, change: &Change) {
         self.sent = change.moved(self.sent);
         self.received = change.moved(self.received);
     }
 
-    /// The request's header that refers to it.
+    /// The header of a request that refers to this exchange.
     pub(crate) fn refer(&self, header: Header) -> Header {
         Header { origin: self.arrived, ..header }
     }
@@ -84,8 +87,8 @@ mod tests {
         Previous { sent: at, arrived: NtpTimestamp(number as u64), received: at + 1e-3, measured }
     }
 
-    /// Requests to a server, which interleaves or not and answers or not, as `answers` says. Answers for each whether
-    /// the request referred to another.
+    /// Sends requests to a server. `answers` tells for each whether the reply is interleaved; `None` is no reply.
+    /// Returns for each whether the request referred to another exchange.
     fn refers(answers: &[Option<bool>]) -> Vec<bool> {
         let mut interleave = Interleave::default();
         let mut requests = Vec::new();
@@ -105,10 +108,10 @@ mod tests {
         let basic = [Some(false); 8];
         let ends = |answers: &[Option<bool>]| refers(&[&basic, answers].concat()).split_off(8);
         assert_eq!(refers(&basic), [false; 8]);
-        // A server that never interleaves is harmless, so it is asked again and again.
+        // A server that never interleaves costs nothing, so interleaved requests continue.
         assert_eq!(ends(&[Some(false); 3]), [true; 3]);
         assert_eq!(ends(&[Some(true); 3]), [true; 3]);
-        // A lost answer, and one of a server that has forgotten.
+        // A lost reply, and a reply of a server that has forgotten this client.
         for broken in [None, Some(false)] {
             let after = ends(&[&[Some(true), broken][..], &[Some(true); 9]].concat());
             assert_eq!(after, [&[true; 2][..], &[false; 8], &[true]].concat(), "{broken:?}");

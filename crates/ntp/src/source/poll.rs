@@ -1,4 +1,4 @@
-//! When a source is asked next: bursts, the adaptive interval, and what a server that wants fewer requests gets.
+//! When a source is asked next: bursts, the adaptive poll interval, and the reaction to RATE kisses.
 use crate::Mono;
 
 /// The schedule of one source. Intervals are log2 seconds.
@@ -7,42 +7,42 @@ pub(crate) struct Schedule {
     min: i8,
     max: i8,
     poll: i8,
-    /// Above one the interval doubles, below zero it halves.
+    /// If it exceeds one, the interval doubles; if it falls below zero, the interval halves.
     score: f64,
-    /// Requests of the burst that are still to be sent.
+    /// Remaining requests of the burst.
     burst: u8,
-    /// So many of them close together.
+    /// Of these, the requests with the short gap.
     quick: u8,
-    /// The gaps of this burst grow.
+    /// True if the gaps of this burst grow.
     growing: bool,
-    /// The server asked for no less than this, for so many good answers more.
+    /// The shortest interval that the server allows, and the number of valid replies for which that still holds.
     floor: Option<(i8, u8)>,
     next: Mono,
 }
 
-/// Requests in a burst. A chrony server with `ratelimit` has 8 tokens for a stranger, and ntpd's `limited` passes 8
-/// at 2 s; a ninth would be one too many.
+/// Requests in a burst. A chrony server with `ratelimit` has 8 tokens for a new client, and ntpd's `limited` passes 8
+/// requests at intervals of 2 s. Both would refuse a ninth.
 const BURST: u8 = 8;
 
-/// The first four of a burst come quicker: three answers make an estimate, which is what a starting node waits for.
+/// Requests of a burst with the short gap: three replies give an estimate, for which a starting node waits.
 const QUICK: u8 = 4;
 
-/// Seconds between them. Classic ntpd rounds to whole seconds and refuses what rounds to 0 (`discard minimum 2`), for
-/// good; what rounds to 1 it serves thirteen times. So 0.7 s, with room for the network's jitter; chrony and NTPsec
-/// count requests only, and four of eight are no more at 0.7 s.
+/// The short gap, seconds. Classic ntpd rounds intervals to whole seconds. It refuses all further requests after one
+/// that rounds to 0 (`discard minimum 2`); it serves thirteen that round to 1. So the gap is 0.7 s, which leaves room
+/// for the network's jitter. Chrony and NTPsec count requests only, and the gap does not change their number.
 const QUICK_GAP: f64 = 0.7;
 
-/// Seconds between the others (RFC 5905 §7.1, BTIME). At the start each gap is twice the one before: the same number
-/// of requests then spans half a minute, and the frequency is known four times better.
+/// Seconds between the other requests of a burst (RFC 5905 §7.1, BTIME). At the start each gap is twice the one before:
+/// the same number of requests then spans half a minute, and the frequency estimate is four times better.
 const GAP: f64 = 2.0;
 
-/// Requests in each poll with `burst`; as many as chrony sends.
+/// The largest number of requests in each poll with `burst`, as in chrony.
 const LARGEST_BURST: f64 = 4.0;
 
-/// Samples that an estimate should be made of: the interval is chosen so that about so many lie on a line.
+/// The target number of samples in an estimate: the interval is chosen so that about as many samples lie on a line.
 const TARGET: f64 = 8.0;
 
-/// A server's wish for a longer interval is obeyed up to this (and never beyond `max`).
+/// The longest interval that a RATE kiss can cause, log2 seconds. It is also limited by `max`.
 const LONGEST_WISH: i8 = 10;
 
 impl Schedule {
@@ -51,7 +51,7 @@ impl Schedule {
         Self { min, max, poll: min, score: 0.0, burst, quick, growing: iburst, floor: None, next: first }
     }
 
-    /// When to ask next.
+    /// When the next request is due.
     pub(crate) fn next(&self) -> Mono {
         self.next
     }
@@ -61,7 +61,7 @@ impl Schedule {
         self.poll
     }
 
-    /// Other limits, from a reload.
+    /// Applies other limits, from a new configuration.
     pub(crate) fn limit(&mut self, min: i8, max: i8, now: Mono) {
         (self.min, self.max) = (min, max);
         self.set(self.poll);
@@ -69,21 +69,22 @@ impl Schedule {
         self.next = self.next.min(latest);
     }
 
-    /// A poll of a source with `burst` begins, if none is under way: several requests, but no more than one in 8 s on
-    /// the whole, which is what servers with a limit serve for ever, and one alone to a server that wants fewer.
+    /// Begins a poll of several requests for a source with `burst`, unless a burst is running. The average is at most
+    /// one request in 8 s, which rate limits of servers allow permanently. A server that asked for fewer requests gets
+    /// one per poll.
     pub(crate) fn begin_burst(&mut self) {
         if self.burst == 0 && self.floor.is_none() {
             self.burst = (2.0_f64.powi(self.poll.into()) / 8.0).clamp(1.0, LARGEST_BURST) as u8;
         }
     }
 
-    /// A request was sent; `spread` is random, -1 to 1. Answers how long until the next one, seconds.
+    /// A request was sent. `spread` is random, -1 to 1. Returns the seconds until the next request.
     pub(crate) fn sent(&mut self, now: Mono, spread: f64) -> f64 {
         let interval = 2.0_f64.powi(self.poll.into());
         self.burst = self.burst.saturating_sub(1);
         self.quick = self.quick.saturating_sub(1);
         let wait = match (self.burst, self.quick) {
-            // 2 % at random, so that the sources of many nodes do not fall into step.
+            // ±1 % at random, so that the requests of many nodes do not synchronise.
             (0, _) => interval * (1.0 + 0.01 * spread),
             (left, 0) if self.growing => {
                 interval.min(GAP * 2.0_f64.powi(i32::from(BURST - QUICK) - i32::from(left)))
@@ -96,19 +97,20 @@ impl Schedule {
         wait
     }
 
-    /// A good answer came. `samples` lie on the line; the prediction was off by `error` where `distance` is usual.
+    /// A valid reply arrived. `samples` lie on the line. `error` is the error of the prediction, and `distance` the
+    /// usual one.
     pub(crate) fn answered(&mut self, samples: usize, error: Option<f64>, distance: f64) {
         self.floor = self.floor.and_then(|(floor, left)| left.checked_sub(1).map(|left| (floor, left)));
         let change = match error {
             Some(error) if error > distance => -(error / distance).log2(),
             _ => {
                 let missing = samples as f64 / TARGET - 1.0;
-                // Shortening is done in half the time.
+                // The interval is shortened twice as fast as it is lengthened.
                 missing / TARGET * if missing < 0.0 { 2.0 } else { 1.0 }
             }
         };
         self.score += change.clamp(-32.0, 32.0);
-        // The score stays between 0 and 1; what is beyond goes into the interval.
+        // The score stays between 0 and 1. Its whole part changes the interval.
         let whole = self.score.floor();
         if whole != 0.0 {
             self.score -= whole;
@@ -126,18 +128,18 @@ impl Schedule {
         self.poll = poll.clamp(floor, self.max);
     }
 
-    /// The source is not reached any more, or the history is lost: the shortest interval finds it again soonest.
+    /// Sets the shortest interval: the source is no longer reached, or its history was dropped.
     pub(crate) fn restart(&mut self) {
         self.score = 0.0;
         self.set(self.min);
     }
 
-    /// Nobody has answered for long: the interval doubles.
+    /// Doubles the interval: the source has not answered for a long time.
     pub(crate) fn back_off(&mut self) {
         self.set(self.poll.saturating_add(1));
     }
 
-    /// Asks `count` times soon, beginning at `now` or, if the last request was just sent, a little later.
+    /// Plans `count` requests soon: the first at `now`, or slightly later if a request was just sent.
     pub(crate) fn ask_soon(&mut self, count: u8, now: Mono) {
         if self.floor.is_none() {
             self.burst = self.burst.max(count);
@@ -145,22 +147,23 @@ impl Schedule {
         }
     }
 
-    /// The server wants fewer requests (RFC 5905 §7.4): the burst ends, the interval grows, and four are left out.
+    /// The server asks for fewer requests (RFC 5905 §7.4): the burst ends, the interval grows, and the next request is
+    /// sent after four intervals.
     pub(crate) fn slow_down(&mut self, wish: i8, now: Mono) {
         (self.burst, self.quick) = (0, 0);
         let floor = wish.min(LONGEST_WISH).max(self.poll.saturating_add(1)).clamp(self.min, self.max);
-        // A wish is not for ever, else one kiss would spoil a source for good.
+        // The limit expires; otherwise one kiss would degrade a source permanently.
         self.floor = Some((floor, 8));
         self.set(floor);
         self.next = now.plus(4.0 * 2.0_f64.powi(self.poll.into()));
     }
 
-    /// Whether the server wants fewer requests.
+    /// Returns true if the server asked for fewer requests.
     pub(crate) fn limited(&self) -> bool {
         self.floor.is_some()
     }
 
-    /// The server does not want us: asked again in an hour, about.
+    /// The server denies service: the next request is sent in an hour.
     pub(crate) fn give_up(&mut self, now: Mono) {
         (self.burst, self.quick) = (0, 0);
         self.next = now.plus(3600.0);
@@ -171,7 +174,7 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    /// The waits after the first `count` requests.
+    /// The waits after each of the first `count` requests.
     fn waits(schedule: &mut Schedule, count: usize) -> Vec<f64> {
         let mut now = schedule.next();
         (0..count)

@@ -1,5 +1,5 @@
-//! A name that stands for several servers: its addresses, and which of them are asked. The members are ordinary
-//! associations; one that is lost, lies or is of no use gives way to another address of the name.
+//! A pool: a name that resolves to several servers, and which of them are asked. Its members are ordinary associations.
+//! A member that is unreachable, a falseticker or unusable is replaced by another address of the name.
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
@@ -16,36 +16,36 @@ pub(crate) struct Pool {
     port: u16,
     max_sources: usize,
     addresses: Vec<IpAddr>,
-    /// Addresses that were of no use, and until when they are not tried again.
+    /// Addresses that failed, and until when they are not tried again.
     failed_addresses: Vec<(IpAddr, Mono)>,
-    /// Members that answer, but cannot be followed, and since when.
+    /// Members that answer but are not usable, and since when.
     doubted: Vec<(SourceId, Mono)>,
     lookup: Mono,
-    /// Seconds until the lookup after that.
+    /// Seconds between that lookup and the next.
     wait: f64,
-    /// Lookups while no address is wanted.
+    /// The lookups while no address is missing.
     refresh: Refresh,
-    /// The name was looked up for what it holds now, and the members were not held against that yet.
+    /// True if the name was looked up again, and the members were not compared with the result yet.
     review: bool,
 }
 
-/// First wait after a lookup, seconds, doubled each time: quickly at first, while there is no address at all.
+/// First wait after a lookup while there is no address at all, seconds. It doubles each time.
 const FIRST_WAIT: f64 = 2.0;
 
-/// Longest wait while there is no address at all, and the first while more are wanted, seconds.
+/// Longest wait while there is no address at all, and first wait while addresses are missing, seconds.
 const UNRESOLVED_WAIT: f64 = 64.0;
 
-/// Longest wait while more addresses are wanted, seconds (chrony asks no more often than each half hour, too).
+/// Longest wait while addresses are missing, seconds (chrony also asks at most every half hour).
 const LONGEST_WAIT: f64 = 1800.0;
 
-/// A member that answers and is not believed, or of no use, is replaced after so many seconds.
+/// A member that answers but is a falseticker or unusable is replaced after this time, seconds.
 const LONGEST_DOUBT: f64 = 300.0;
 
-/// An address that was given up is not tried again for so many seconds.
+/// A failed address is not tried again for this time, seconds.
 const RETRY_AFTER: f64 = 3600.0;
 
 impl Pool {
-    /// The pool that an upstream describes; none if it describes something else.
+    /// Makes a pool of the upstream. None if the upstream is not a pool.
     pub(crate) fn new(id: SourceId, source: &Source, first: Mono) -> Option<Self> {
         let Upstream::Pool { host, port, max_sources } = &source.upstream else { return None };
         Some(Self {
@@ -69,18 +69,18 @@ impl Pool {
         Self { source: source.clone(), ..self }
     }
 
-    /// Whether the upstream is this pool.
+    /// Returns true if `source` describes this pool.
     pub(crate) fn serves(&self, source: &Source) -> bool {
         let own = &self.source;
         own.name == source.name && own.upstream == source.upstream && own.auth == source.auth
     }
 
-    /// Orders for the member with this number.
+    /// The options of the member with this number.
     pub(crate) fn member(&self, number: usize) -> Source {
         Source { name: format!("{}#{number}", self.source.name), ..self.source.clone() }
     }
 
-    /// The resolver's answer.
+    /// Takes the resolver's result.
     pub(crate) fn resolved(&mut self, addresses: &[IpAddr]) {
         if !addresses.is_empty() {
             if self.addresses.is_empty() {
@@ -91,7 +91,7 @@ impl Pool {
         }
     }
 
-    /// The address was of no use.
+    /// Notes the address as failed.
     fn give_up(&mut self, address: Option<IpAddr>, now: Mono) {
         let known = |address: &IpAddr| self.failed_addresses.iter().any(|(each, _)| each == address);
         if let Some(address) = address.filter(|address| !known(address)) {
@@ -99,7 +99,7 @@ impl Pool {
         }
     }
 
-    /// An address that nobody asks, that was not given up of late, and that is not this node itself.
+    /// An address that no source asks, that did not fail recently, and that is not this node itself.
     fn free(&mut self, taken: &[SocketAddr], own: &OwnAddresses, now: Mono) -> Option<IpAddr> {
         self.failed_addresses.retain(|(_, until)| *until > now);
         let failed = |address: &IpAddr| self.failed_addresses.iter().any(|(each, _)| each == address);
@@ -109,8 +109,8 @@ impl Pool {
         self.addresses.iter().find(|address| free(**address) && !failed(address)).copied()
     }
 
-    /// Whether the name was looked up again, and does not hold the member's address any more. Of members that are
-    /// believed one goes at a time: of a large pool each answer holds other servers.
+    /// Returns true if the name was looked up again, and no longer resolves to the member's address. Of the members
+    /// that are believed only one is replaced at a time: a large pool resolves to other servers at each lookup.
     fn has_left_name(&mut self, member: &Association) -> bool {
         let lost = self.review && member.address().is_some_and(|address| !self.addresses.contains(&address));
         let doubted = self.doubted.iter().any(|(id, _)| *id == member.id);
@@ -118,8 +118,8 @@ impl Pool {
         lost
     }
 
-    /// Whether the member should give way. `heard` is when anybody answered last: if that was when the member did, the
-    /// network is to blame.
+    /// Returns true if the member should be replaced. `heard` is when any source answered last. If no other source has
+    /// answered since the member did, the network is the likely cause.
     fn should_replace(&mut self, member: &Association, heard: Option<Mono>, now: Mono) -> bool {
         let alone = member.last_answer.is_none_or(|at| {
             let interval = 2.0_f64.powi(member.source.max_poll.into());
@@ -139,7 +139,7 @@ impl Pool {
         doubtful && since.is_some_and(|since| now - since >= LONGEST_DOUBT)
     }
 
-    /// Looks the name up, if it is time to: more addresses are `wanted`, a member is not believed, or a day has passed.
+    /// Looks up the name, if that is due: addresses are `wanted`, a member is not believed, or a day has passed.
     /// `spread` is random, -1 to 1.
     fn look_up(&mut self, wanted: bool, now: Mono, spread: f64) -> Option<Action> {
         if self.refresh.due(!self.doubted.is_empty(), now, spread) {
@@ -160,21 +160,20 @@ impl Pool {
     }
 }
 
-/// What the pools need to know of everything else.
+/// What a pool needs to know of other parts of the engine.
 pub(crate) struct Surroundings<'a> {
     /// All sources, in the order of the configuration.
     pub(crate) associations: &'a mut Vec<Association>,
-    /// When any of them answered last.
+    /// When any source answered last.
     pub(crate) heard: Option<Mono>,
     pub(crate) own: &'a OwnAddresses,
-    /// The next number of a source.
+    /// The next source id.
     pub(crate) next_source: &'a mut u32,
     pub(crate) now: Mono,
 }
 
 impl Pool {
-    /// Gives the pool the members that its name has addresses for, and replaces those that are of no use. `spread` is
-    /// random, -1 to 1.
+    /// Adds members for the addresses of the name, and replaces those that do not work. `spread` is random, -1 to 1.
     pub(crate) fn maintain(&mut self, around: &mut Surroundings<'_>, spread: f64) -> Vec<Action> {
         let mut actions = Vec::new();
         let Surroundings { heard, own, now, .. } = *around;
@@ -192,7 +191,7 @@ impl Pool {
             }
             let Some(address) = self.free(&taken, own, now) else {
                 wanted = true;
-                // The member says why it has none of its own.
+                // The member reports why it has no address of its own.
                 let shared = self.addresses.first().filter(|_| member.address().is_none()).copied();
                 actions.extend(shared.and_then(|address| member.switch_server(address, now)));
                 continue;
@@ -216,7 +215,7 @@ impl Pool {
         actions
     }
 
-    /// Puts a member beside its siblings.
+    /// Adds a member after the other members of this pool.
     fn add_member(&self, around: &mut Surroundings<'_>, number: usize, address: IpAddr) {
         let id = SourceId(*around.next_source);
         *around.next_source += 1;

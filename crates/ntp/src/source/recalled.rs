@@ -1,4 +1,4 @@
-//! What was measured before a restart of the agent, until its source is asked again.
+//! Histories from before a restart of the agent, kept until their sources have an address.
 use crate::{
     Samples, SavedSample, SourceSamples, Wall,
     source::{
@@ -9,8 +9,8 @@ use crate::{
 use std::net::{IpAddr, SocketAddr};
 
 impl Samples {
-    /// The histories, for an engine that begins with the rate `base`, seconds per second, at `now`. None if that is
-    /// not the rate that they are relative to: then the drift was refused.
+    /// The histories, for an engine that begins with the rate `base`, seconds per second, at `now`. Empty if the
+    /// samples are relative to another rate: then the engine did not accept the drift.
     pub(crate) fn recall(self, base: f64, now: Wall) -> Vec<Recalled> {
         if (base * 1e6 - self.drift.frequency_ppm).abs() > 1e-6 {
             return Vec::new();
@@ -19,7 +19,7 @@ impl Samples {
     }
 }
 
-/// The history of a source that has not been asked again yet.
+/// The history of a source from before the restart.
 #[derive(Clone, Debug)]
 pub(crate) struct Recalled {
     name: String,
@@ -29,7 +29,7 @@ pub(crate) struct Recalled {
 }
 
 impl Recalled {
-    /// The history, if every sample is one that can have been measured before `now`.
+    /// Makes the history, if every sample is plausible before `now`.
     fn of(source: SourceSamples, now: Wall) -> Option<Self> {
         let SourceSamples { name, asked, leap, stratum, reference_id, samples } = source;
         let ordered = samples.windows(2).all(|pair| pair[0].at < pair[1].at);
@@ -38,14 +38,14 @@ impl Recalled {
         possible.then_some(Self { name, asked, server: Server { leap, stratum, reference_id }, history })
     }
 
-    /// Whether it is of this source.
+    /// Returns true if it is the history of this source.
     pub(crate) fn is(&self, name: &str, asked: &str) -> bool {
-        // Members of a pool have its name, and a number by the resolver's order.
+        // The name of a pool's member is the pool's name and a number, which depends on the resolver's order.
         let base = |name: &str| name.split('#').next().map(str::to_owned);
         base(&self.name) == base(name) && self.asked == asked
     }
 
-    /// Whether it is of a server at this address.
+    /// Returns true if it is the history of a server at this address.
     pub(crate) fn was_at(&self, address: IpAddr) -> bool {
         let asked = self.asked.split(' ').next().and_then(|asked| asked.parse::<SocketAddr>().ok());
         asked.is_some_and(|asked| asked.ip() == address)
@@ -62,7 +62,7 @@ impl SavedSample {
     }
 }
 
-/// No sample has a longer delay or a larger dispersion, seconds.
+/// Largest plausible delay or dispersion of a sample, seconds.
 const LARGEST_LENGTH: f64 = 32.0;
 
 impl From<SavedSample> for Sample {

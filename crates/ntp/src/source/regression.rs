@@ -1,18 +1,18 @@
-//! A straight line through noisy points: weighted least squares, and how far back the line is straight. Pure
-//! functions on slices; what the points mean is the caller's affair.
+//! A straight line through noisy points: weighted least squares, and how many of the newest points lie on one line.
+//! Pure functions on slices; the caller gives the points their meaning.
 
-/// One point; times are relative to the newest, so that no precision is lost on large ones.
+/// One point. Times are relative to the newest point, so that large values lose no precision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Point {
-    /// Seconds before the newest point, so zero or negative.
+    /// Time relative to the newest point, seconds; zero or negative.
     pub(crate) x: f64,
     /// Value, seconds.
     pub(crate) y: f64,
-    /// Weight, above zero.
+    /// Weight; larger than zero.
     pub(crate) weight: f64,
 }
 
-/// The line found.
+/// A fitted line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Line {
     /// Value at x = 0.
@@ -25,7 +25,7 @@ pub(crate) struct Line {
     pub(crate) slope_error: f64,
     /// Standard deviation of the points around the line.
     pub(crate) deviation: f64,
-    /// Weighted mean of the points' x, and the weighted sum of squares around it.
+    /// Weighted mean of x, and the weighted sum of squared deviations from it (`spread`).
     pub(crate) center: f64,
     pub(crate) spread: f64,
     /// Index of the oldest point used.
@@ -42,9 +42,9 @@ impl Line {
 }
 
 impl Line {
-    /// The line for one who knows beforehand that slopes are `usual` (standard deviation), and that a point of weight 1
-    /// is no better than `noise`: what few noisy points say of the slope is taken back, and the offset turns with it
-    /// around the points' centre. With many points nothing changes.
+    /// Combines the line with prior knowledge: slopes have the standard deviation `usual`, and a point of weight 1 has
+    /// at least the standard error `noise`. With few noisy points the slope shrinks, and the offset follows, since the
+    /// line rotates around the centre of the points. With many points nothing changes.
     pub(crate) fn with_prior(self, usual: f64, noise: f64) -> Self {
         let error = self.slope_error.max(noise / self.spread.sqrt());
         let trust = usual.powi(2) / (usual.powi(2) + error.powi(2));
@@ -57,25 +57,26 @@ impl Line {
     }
 }
 
-/// Fewest points for a line whose error can be told.
+/// Fewest points for a line with an error estimate.
 pub(crate) const FEWEST: usize = 3;
 
-/// Fewest points that the runs test may leave. Fewer would follow the noise.
+/// Fewest points that the tests may leave. Fewer would follow the noise.
 const FEWEST_TESTED: usize = 6;
 
-/// A bend so many standard errors large is none of the noise. Smaller limits shorten the window for nothing, larger
-/// ones lag behind an oscillator that follows its temperature: 2 to 2.5 were equally good in simulation.
+/// Largest bend that counts as noise, in standard errors. Smaller limits shorten the window needlessly. Larger ones lag
+/// behind an oscillator that follows its temperature. In simulation 2 to 2.5 were equally good.
 const LARGEST_BEND: f64 = 2.3;
 
-/// The line through the newest points, as many as lie on one: while the residuals change sign too rarely for noise, or
-/// a parabola fits them better than noise allows, the oldest point is dropped. The first `older` points serve only as witnesses in that test: they were dropped
-/// before. None below three other points, or if the numbers are no use.
+/// The line through as many of the newest points as lie on a line. The oldest point is dropped while the residuals have
+/// too few changes of sign for noise, or a parabola fits better than noise allows. The first `older` points were
+/// dropped before, and only take part in the test of signs. None with fewer than three other points, or if the numbers
+/// are degenerate.
 pub(crate) fn fit_newest(points: &[Point], older: usize) -> Option<Line> {
     let mut first = older;
     loop {
         let window = points.get(first..)?;
         let line = fit(window)?;
-        // As many older points again take part in the test: they show that a line is bent sooner.
+        // The same number of older points takes part in the test: with them it detects a bent line sooner.
         let witnesses = points.len().saturating_sub(2 * window.len());
         let tested = &points[witnesses..];
         let straight =
@@ -87,13 +88,13 @@ pub(crate) fn fit_newest(points: &[Point], older: usize) -> Option<Line> {
     }
 }
 
-/// Weighted least squares (reference: any text; symbols as usual: U is the weighted mean of x).
+/// Weighted least squares.
 fn fit(points: &[Point]) -> Option<Line> {
     let count = points.len();
     if count < FEWEST {
         return None;
     }
-    // Values relative to the newest: offsets of years would otherwise eat the digits of microseconds.
+    // Values are relative to the newest: otherwise offsets of years would lose the digits of microseconds.
     let base = points.last()?.y;
     let sum = |term: &dyn Fn(&Point) -> f64| points.iter().map(term).sum::<f64>();
     let weights = sum(&|p| p.weight);
@@ -123,8 +124,8 @@ fn fit(points: &[Point]) -> Option<Line> {
     [line.offset, slope, offset_error, slope_error, deviation].iter().all(|v| v.is_finite()).then_some(line)
 }
 
-/// How bent the points are: the quadratic term beyond the line, in its own standard errors. It notices a frequency
-/// that changes slowly long before the signs of the residuals do.
+/// The bend of the points: the quadratic term in addition to the line, in units of its standard error. It detects a
+/// slow change of frequency long before the test of signs.
 fn bend(points: &[Point], line: &Line) -> f64 {
     let sum = |term: &dyn Fn(&Point) -> f64| points.iter().map(term).sum::<f64>();
     let weights = sum(&|p| p.weight);
@@ -132,39 +133,39 @@ fn bend(points: &[Point], line: &Line) -> f64 {
     let square = |p: &Point| (p.x - mean_x).powi(2);
     let spread = sum(&|p| p.weight * square(p));
     let skewness = sum(&|p| p.weight * (p.x - mean_x) * square(p)) / spread;
-    // The part of the square that no line explains.
+    // The part of the square that is orthogonal to all lines.
     let bow = |p: &Point| square(p) - spread / weights - skewness * (p.x - mean_x);
     let residual = |p: &Point| p.y - line.offset - line.slope * p.x;
     let size = sum(&|p| p.weight * bow(p).powi(2));
     let curve = sum(&|p| p.weight * bow(p) * residual(p)) / size;
     let rest = sum(&|p| p.weight * (residual(p) - curve * bow(p)).powi(2));
     let error = (rest / (points.len().saturating_sub(3).max(1) as f64) / size).sqrt();
-    // Points on one line to the last digit are not bent, whatever the quotient of two zeros is.
+    // Points exactly on a line give zero divided by zero, and are not bent.
     let bend = curve.abs() / error;
     if bend.is_finite() { bend } else { 0.0 }
 }
 
-/// How many runs of equal sign the residuals have.
+/// The number of runs of equal sign in the residuals.
 fn runs(points: &[Point], line: &Line) -> usize {
     let above = |p: &Point| p.y - line.offset - line.slope * p.x > 0.0;
     1 + points.windows(2).filter(|pair| above(&pair[0]) != above(&pair[1])).count()
 }
 
-/// So many runs, or fewer, have the residuals of a straight line through `count` independent errors in 5 % of all
-/// cases. A normal approximation; its constants were fitted to 20 000 simulated lines for each count from 8 to 128,
-/// and it is off by one at most.
+/// The critical number of runs: a straight line through `count` points with independent errors has at most this number
+/// in 5 % of all cases. This is a normal approximation. Its constants were fitted to 20 000 simulated lines for each
+/// count from 8 to 128. It is wrong by at most one.
 fn critical_runs(count: usize) -> usize {
     let count = count as f64;
     (count / 2.0 + 0.65 - 0.8225 * count.sqrt()).max(0.0) as usize
 }
 
-/// Student's t for a probability of 0.9995 that the value is not larger.
+/// The 0.9995 quantile of Student's t distribution.
 fn student_t(degrees: usize) -> f64 {
     const FIRST: [f64; 20] = [
         636.62, 31.599, 12.924, 8.610, 6.869, 5.959, 5.408, 5.041, 4.781, 4.587, 4.437, 4.318, 4.221, 4.140,
         4.073, 4.015, 3.965, 3.922, 3.883, 3.850,
     ];
-    // Beyond the table the first terms of the expansion around the normal quantile are good to 0.01.
+    // Beyond the table, the first terms of the expansion around the normal quantile are exact to 0.01.
     let normal = 3.2905;
     match degrees {
         0 => f64::INFINITY,

@@ -1,5 +1,5 @@
-//! Whether a datagram is the answer to our request, and what it says. The cookie is compared before anything else:
-//! who did not see the request can change nothing but a counter.
+//! Decides whether a datagram is a reply to the request, and what it contains. The cookie is compared first: an
+//! attacker who did not see the request can only change a counter.
 use std::net::IpAddr;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     wire::packet::{self, Header, MODE_SERVER, NtpShort, reference_id_of},
 };
 
-/// A request that was sent, and the arrival of something that may answer it.
+/// A request, and the arrival of a datagram that may be its reply.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange {
     pub(crate) cookie: NtpTimestamp,
@@ -20,26 +20,26 @@ pub(crate) struct Exchange {
     pub(crate) sent: Wall,
     /// T4, in corrected time.
     pub(crate) received: Wall,
-    /// The address it came to.
+    /// The local address at which it arrived.
     pub(crate) local: Option<IpAddr>,
-    /// What the request refers to, if it is an interleaved one.
+    /// The exchange to which the request refers, if it is interleaved.
     pub(crate) previous: Option<Previous>,
 }
 
-/// How we show ourselves to our clients, to recognise ourselves.
+/// What this node's server tells its clients. Used to recognise this node in replies.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Identity {
     pub(crate) stratum: u8,
     pub(crate) reference_id: [u8; 4],
     pub(crate) root_delay: f64,
     pub(crate) reference_time: Option<Wall>,
-    /// Reference ids of those of our sources that follow us, as far as we know.
+    /// Reference ids of this node's sources that are known to follow this node.
     pub(crate) followers: Vec<[u8; 4]>,
     /// This node's addresses.
     pub(crate) own: OwnAddresses,
 }
 
-/// What an answer says about its server.
+/// The server's data in a reply.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Server {
     pub(crate) leap: Leap,
@@ -47,48 +47,48 @@ pub(crate) struct Server {
     pub(crate) reference_id: [u8; 4],
 }
 
-/// A good answer.
+/// A valid reply.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reply {
-    /// What is measured by it: in interleaved mode the exchange before, and nothing if that was measured already.
-    /// Its server. And what the next request may refer to.
+    /// A reply with the time: the sample, the server, and the exchange to which the next request may refer. In
+    /// interleaved mode the sample is of the previous exchange; none if that exchange already gave a sample.
     Time(Option<Sample>, Server, Previous),
-    /// RATE: ask less often; the server's own idea of how often, log2 seconds.
+    /// RATE: the server asks for fewer requests; the interval that it proposes, log2 seconds.
     Slower(i8),
-    /// It will not serve us; the code.
+    /// The server denies service; the kiss code.
     Denied([u8; 4]),
 }
 
-/// Why a datagram is no good answer.
+/// Why a datagram is rejected, or a source is not asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejection {
-    /// Not an answer to this request. Nothing is known about who sent it.
+    /// It is not a reply to this request. Its sender is unknown.
     Stray,
-    /// The server's, but not of a form that we can use.
+    /// It is a reply to the request, but malformed.
     Malformed,
-    /// The server says that it has no time to give.
+    /// The server reports that it is unsynchronised.
     Unsynchronized,
-    /// A kiss that asks for nothing that we could do.
+    /// Another kiss code, which asks for no action.
     Kiss([u8; 4]),
-    /// The server itself is too far from true time.
+    /// The root distance of the server is too large.
     TooFar,
-    /// It left the server before the request came, as the server has it.
+    /// By the server's timestamps, it left before the request arrived.
     Backwards,
-    /// The server kept the request for longer than the whole round trip took, as it has it.
+    /// By the server's timestamps, the server kept the request for longer than the whole round trip.
     Impossible,
-    /// It took too long on the way, or in the server.
+    /// It took too long on the path, or in the server.
     TooSlow,
-    /// The server follows us, be it by way of another source of ours, or is us.
+    /// The server is this node or follows it, directly or through another source.
     Loop,
-    /// It has an address and port at which this node serves time itself, so it is not asked.
+    /// This node itself serves time at its address and port, so it is not asked.
     OwnAddress,
-    /// Its address is one that no server has. Names resolve to such where a filter answers for them.
+    /// No server can have its address. A DNS filter may resolve names to such addresses.
     NoServer,
-    /// The answer is one that this node's own server gave.
+    /// The reply is from this node's own server.
     OwnAnswer,
-    /// A device that could not be read.
+    /// The device could not be read.
     Unreadable,
-    /// A device that shows a time before 2000.
+    /// The device shows a time before 2000.
     Unset,
 }
 
@@ -101,30 +101,30 @@ impl From<Forbidden> for Rejection {
     }
 }
 
-/// Root distance at which a server counts as unsynchronised (RFC 5905 §7.2, MAXDISP).
+/// At this root distance, seconds, a server counts as unsynchronised (RFC 5905 §7.2, MAXDISP).
 const LARGEST_ROOT_DISTANCE: f64 = 16.0;
 
-/// Longest round trip, seconds. Such an answer is uncertain by half of it.
+/// Longest round trip, seconds. A sample is uncertain by half of it.
 const LONGEST_DELAY: f64 = 3.0;
 
 /// Longest time that a server may keep a request, seconds.
 const LONGEST_PROCESSING: f64 = 4.0;
 
-/// By how much a server may claim to have spent more time than the round trip took, seconds: clocks that run
-/// differently, not more.
+/// Smallest delay, seconds. It can be slightly negative because the two clocks run at different rates.
 const SMALLEST_DELAY: f64 = -1e-3;
 
-/// A reply may seem to have left before its request came, by so many seconds: servers fill the bits below their
-/// precision with random ones (RFC 5905 §6), and one that answers at once may draw less for the second stamp.
+/// Smallest time that a server keeps a request, by its timestamps, seconds. It can be negative: servers fill the bits
+/// below their precision with random ones (RFC 5905 §6), and a server that answers at once may draw smaller ones for
+/// the second timestamp.
 const SMALLEST_PROCESSING: f64 = -1e-4;
 
-/// Judges a datagram; the order of the tests matters.
+/// Checks a datagram. The order of the tests matters.
 pub(crate) fn judge(datagram: &[u8], exchange: &Exchange, us: &Identity) -> Result<Reply, Rejection> {
     let Ok(header) = packet::decode(datagram) else { return Err(Rejection::Stray) };
     if exchange.cookie.is_zero() || header.mode != MODE_SERVER {
         return Err(Rejection::Stray);
     }
-    // An interleaved answer repeats the other of the two fields that hold the cookie (RFC 9769 §2).
+    // An interleaved reply repeats the other one of the two fields with the cookie (RFC 9769 §2).
     let interleaved = exchange.previous.filter(|_| header.origin == exchange.cookie.complement());
     if interleaved.is_none() && header.origin != exchange.cookie {
         return Err(Rejection::Stray);
@@ -155,13 +155,13 @@ pub(crate) fn judge(datagram: &[u8], exchange: &Exchange, us: &Identity) -> Resu
     Ok(Reply::Time(fresh.then_some(sample), server, over))
 }
 
-/// What the header of an answer says against using it, whatever was asked; none if nothing does.
+/// Why the header of a reply cannot be used, regardless of the request. None if it can.
 pub(crate) fn complaint(header: &Header) -> Option<Rejection> {
     if !(1..=4).contains(&header.version) {
         return Some(Rejection::Malformed);
     }
     if header.stratum == 0 {
-        // Other codes than these stand for a server that has no time yet: INIT, STEP and names of reference clocks.
+        // Other codes are of servers that have no time yet: INIT, STEP and names of reference clocks.
         let refuses = [*b"AUTH", *b"CRYP", *b"NKEY", *b"NTSN", *b"DROP", *b"RMOT"];
         let code = Some(header.reference_id).filter(|code| refuses.contains(code));
         return Some(code.map_or(Rejection::Unsynchronized, Rejection::Kiss));
@@ -178,12 +178,12 @@ pub(crate) fn complaint(header: &Header) -> Option<Rejection> {
     None
 }
 
-/// Whether an answer left before its request came, by the server's own stamps of the two.
+/// Returns true if, by the server's timestamps, the reply left before the request arrived.
 pub(crate) fn runs_backwards(received: Wall, sent_back: Wall) -> bool {
     sent_back - received < SMALLEST_PROCESSING
 }
 
-/// Offset and delay (RFC 5905 §8); the offset with our sign, this clock minus the server's.
+/// Computes offset and delay (RFC 5905 §8). The offset has the opposite sign: this clock minus the server's.
 fn measure(header: &Header, exchange: &Previous) -> Result<Sample, Rejection> {
     let (received, sent_back) = (exchange.arrived.to_wall(), header.transmit.to_wall());
     let round_trip = exchange.received - exchange.sent;
@@ -198,7 +198,7 @@ fn measure(header: &Header, exchange: &Previous) -> Result<Sample, Rejection> {
     if processing > LONGEST_PROCESSING || delay > LONGEST_DELAY {
         return Err(Rejection::TooSlow);
     }
-    // In nanoseconds as integers: a clock may be off by decades, and the microseconds still count.
+    // Integer nanoseconds, since a clock may be off by decades, and microseconds still matter.
     let nanos = |to: Wall, from: Wall| i128::from(to.0) - i128::from(from.0);
     let twice = nanos(exchange.sent, received) + nanos(exchange.received, sent_back);
     let precision = 2.0_f64.powi(i32::from(header.precision).clamp(-30, 4));
@@ -212,22 +212,22 @@ fn measure(header: &Header, exchange: &Previous) -> Result<Sample, Rejection> {
     })
 }
 
-/// How wrong a disciplined clock may run during one exchange (PHI of RFC 5905 §4).
+/// Largest frequency error of a disciplined clock during one exchange (PHI of RFC 5905 §4).
 const CLOCK_ERROR: f64 = 15e-6;
 
-/// Loop test: the server's reference is us as it sees us, or one of our sources that follows us, or the server tells
-/// exactly what we tell.
+/// Loop test. Returns true if the server's reference is this node's address, or a source that follows this node, or if
+/// the server sends exactly what this node's server sends.
 fn follows_us(header: &Header, local: Option<IpAddr>, us: &Identity) -> bool {
     let names_us = local.is_some_and(|local| reference_id_of(local) == header.reference_id);
-    // Siblings with the same reference differ in the time of their last correction. A server may make that a little
-    // older than it is, up to a second.
+    // Other nodes with the same reference differ in the time of their last correction. A server may report that time up
+    // to a second too early.
     let is_us = us.reference_time.is_some_and(|time| {
         header.stratum == us.stratum
             && header.reference_id == us.reference_id
             && header.root_delay == NtpShort::from_seconds(us.root_delay)
             && (0.0..1.0).contains(&(time - header.reference_time.to_wall()))
     });
-    // Longer loops than of two would otherwise go round, a stratum higher each time, while all count as synchronised.
+    // Otherwise loops of more than two nodes would persist, with growing strata, while all nodes count as synchronised.
     let names_follower = us.followers.contains(&header.reference_id);
     header.stratum > 1 && (names_us || is_us || names_follower)
 }
@@ -246,7 +246,7 @@ mod tests {
         Exchange { cookie: COOKIE, sent: NOW, received: NOW + 0.004, local, previous: None }
     }
 
-    /// A server that is 1 s ahead, 1 ms away and takes 2 ms.
+    /// A reply of a server that is 1 s ahead. Each direction takes 1 ms, the server 2 ms.
     fn reply() -> Header {
         Header {
             leap: Leap::None,
@@ -334,7 +334,8 @@ mod tests {
         assert_eq!(judge(&reply().encode(), &exchange(), &followed).err(), Some(Rejection::Loop));
     }
 
-    /// The exchange before `exchange`, a poll earlier: the server, 1 s ahead, took the request 1 ms after it left.
+    /// The exchange before `exchange`, one poll earlier. The server, 1 s ahead, received the request 1 ms after it
+    /// left.
     fn previous(measured: bool) -> Previous {
         let sent = NOW + -16.0;
         let arrived = NtpTimestamp::from_wall(sent + 1.001);
@@ -355,11 +356,11 @@ mod tests {
         assert!((sample.offset + 1.0).abs() < 2e-9 && (sample.delay - 0.002).abs() < 2e-9, "{sample:?}");
         assert_eq!(sample.at, NOW + -16.0 + 0.002);
         assert_eq!((over.arrived, over.sent, over.measured), (header.receive, NOW, false));
-        // What its own answer measured is not measured twice.
+        // An exchange that already gave a sample gives no second one.
         let (exchange, header) = interleaved(true);
         let got = judge(&header.encode(), &exchange, &Identity::default());
         assert!(matches!(got, Ok(Reply::Time(None, ..))), "{got:?}");
-        // The server may answer as if it knew nothing.
+        // The server may answer in basic mode.
         let basic = judge(&reply().encode(), &exchange, &Identity::default());
         let Ok(Reply::Time(Some(sample), _, over)) = basic else { panic!("{basic:?}") };
         assert_eq!((sample.at, over.measured), (NOW + 0.002, true));
@@ -372,11 +373,11 @@ mod tests {
             change(&mut exchange, &mut header);
             judge(&header.encode(), &exchange, &Identity::default()).err()
         };
-        // None was asked for.
+        // The request was not interleaved.
         assert_eq!(refused(&|e, _| e.previous = None), Some(Rejection::Stray));
         assert_eq!(refused(&|_, h| h.origin.0 ^= 1), Some(Rejection::Stray));
         assert_eq!(refused(&|_, h| h.mode = 3), Some(Rejection::Stray));
-        // The time of departure of this answer, not of the one before; and one before the request came.
+        // The transmit time of this reply instead of the previous one; and a transmit time before the request arrived.
         assert_eq!(refused(&|_, h| h.transmit = reply().transmit), Some(Rejection::Impossible));
         let early = NtpTimestamp::from_wall(NOW + -17.0);
         assert_eq!(refused(&|_, h| h.transmit = early), Some(Rejection::Backwards));
@@ -405,7 +406,7 @@ mod tests {
     }
 
     proptest! {
-        /// Any octets are measured or refused; what is measured is finite, and bears the cookie.
+        /// Any octets give a sample or are rejected. A sample is finite, and its reply repeats the cookie.
         #[test]
         fn no_octets_upset_the_judge(
             mut octets in proptest::collection::vec(any::<u8>(), 0..200),
@@ -442,7 +443,7 @@ mod tests {
 
     #[test]
     fn ipv6_addresses_are_hashed() {
-        // The first octets of `md5sum` over the 16 of 2001:db8::1.
+        // The first octets of `md5sum` of the 16 octets of 2001:db8::1.
         let id = reference_id_of(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]));
         assert_eq!(id, IPV6_ID);
         assert_eq!(reference_id_of("::ffff:192.0.2.7".parse().expect("an address")), [192, 0, 2, 7]);

@@ -1,5 +1,5 @@
-//! The one request of a source that is on its way: when it left, as well as that is known by now, and what an answer
-//! to it is to be measured with.
+//! The pending request of a source: its time of departure, as exact as it is known, and the values with which its reply
+//! is measured.
 use std::net::IpAddr;
 
 use crate::{
@@ -8,24 +8,24 @@ use crate::{
     source::{interleave::Previous, reply::Exchange},
 };
 
-/// The request that is on its way.
+/// A pending request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) id: RequestId,
-    /// It is given up then.
+    /// When the wait for the reply ends.
     pub(crate) deadline: Mono,
     departure: Option<Departure>,
-    /// What it refers to, if it is an interleaved one.
+    /// The exchange to which it refers, if it is interleaved.
     previous: Option<Previous>,
 }
 
-/// What the caller told of it, in corrected time.
+/// The departure as the caller reported it, in corrected time.
 #[derive(Clone, Copy, Debug)]
 struct Departure {
     cookie: NtpTimestamp,
-    /// Read right before it was sent.
+    /// The time that was read immediately before sending.
     sent: Wall,
-    /// The kernel's stamp.
+    /// The kernel's timestamp.
     stamped: Option<Wall>,
 }
 
@@ -39,22 +39,23 @@ impl Request {
         self.departure = Some(Departure { cookie, sent: at, stamped: None });
     }
 
-    /// The kernel says that it left at corrected time `at`.
+    /// The kernel reports that it left at corrected time `at`.
     pub(crate) fn stamped(&mut self, at: Wall) {
         if let Some(departure) = &mut self.departure {
             departure.stamped = Some(at);
         }
     }
 
-    /// It, and what came to `local` at corrected time `received`; none if it is not known to have left. A stamp that
-    /// is not between the two times that we took ourselves is a device's mistake, and is not used.
+    /// The exchange of this request and a datagram that arrived at `local` at corrected time `received`. None if the
+    /// request is not known to have left. A kernel timestamp that is not between the two times read by the program is a
+    /// fault of a network device, and is not used.
     pub(crate) fn exchange(&self, received: Wall, local: Option<IpAddr>) -> Option<Exchange> {
         let Departure { cookie, sent, stamped } = self.departure?;
         let sent = stamped.filter(|at| (sent..=received).contains(at)).unwrap_or(sent);
         Some(Exchange { cookie, sent, received, local, previous: self.previous })
     }
 
-    /// Follows a change of the clock.
+    /// Converts its times after a change of the clock.
     pub(crate) fn transform(&mut self, change: &Change) {
         if let Some(Departure { cookie: _, sent, stamped }) = &mut self.departure {
             for at in [Some(sent), stamped.as_mut()].into_iter().flatten() {

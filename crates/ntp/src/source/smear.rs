@@ -1,12 +1,12 @@
-//! Sources that treat leap seconds in another way than the others: they must not be mixed.
+//! Sources that handle leap seconds differently must not be mixed.
 use crate::{
     Leap, Wall,
     clock::leap::{DAY, begins_half_year, ends_half_year},
     source::reply::Server,
 };
 
-/// Why a source must not be followed beside others, if some smear leap seconds and others do not: for a day they
-/// differ by up to a second.
+/// Why a source must not be used together with the others: some smear leap seconds and some do not, so they differ by
+/// up to a second for a day. None if it may.
 pub(crate) fn mixture(server: &Server, smeared: bool, now: Wall) -> Option<String> {
     let announces = matches!(server.leap, Leap::Insert | Leap::Delete);
     if smeared {
@@ -14,7 +14,7 @@ pub(crate) fn mixture(server: &Server, smeared: bool, now: Wall) -> Option<Strin
         return announces.then(|| why.to_owned());
     }
     let day = now.0.div_euclid(DAY);
-    // What ntpd shows while it smears. An IPv6 upstream's hash may look so on any other day.
+    // ntpd shows this reference id while it smears. On other days the hash of an IPv6 upstream may look the same.
     let near = ends_half_year(day) || begins_half_year(day);
     let [a, b, c, d] = server.reference_id;
     let smears = [a, b, c, d] == CHRONY_SMEARS || near && server.stratum > 1 && a == NTPD_SMEARS;
@@ -25,7 +25,7 @@ pub(crate) fn mixture(server: &Server, smeared: bool, now: Wall) -> Option<Strin
 /// The reference id of a chronyd whose served time is smoothed.
 const CHRONY_SMEARS: [u8; 4] = [127, 127, 1, 255];
 
-/// First octet of the reference id of an ntpd that smears; the others say by how much.
+/// First octet of the reference id of an ntpd that smears. The other octets are the amount.
 const NTPD_SMEARS: u8 = 254;
 
 #[cfg(test)]

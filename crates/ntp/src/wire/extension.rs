@@ -1,24 +1,24 @@
-//! Extension fields (RFC 7822), which follow the 48 octets of the header: type, length, body, zeros up to a multiple
-//! of four octets. Octets in, fields out, and back; what a field means is for others to say.
+//! Extension fields (RFC 7822), which follow the 48 octets of the header: type, length, body, and zeros up to a
+//! multiple of four octets. This file decodes and encodes fields and does not interpret them.
 use std::fmt;
 
-/// A field as it stands in a datagram.
+/// A field of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field<'a> {
     /// Its type.
     pub kind: u16,
-    /// What it holds, filling zeros included: only the field's own format can tell them apart.
+    /// Its content, including the padding: only the format of the field tells where the padding begins.
     pub body: &'a [u8],
-    /// Where it begins, octets from the start of what is read.
+    /// The index of its first octet in the decoded octets.
     pub start: usize,
 }
 
-/// Why octets are not fields.
+/// Why octets cannot be decoded as fields, or a field cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// A length of less than four, of no multiple of four, or beyond the end.
+    /// The length is less than four, not a multiple of four, or beyond the end of the datagram.
     Length,
-    /// A body that no length can say.
+    /// The body is longer than the length field can express.
     TooLong,
 }
 
@@ -39,12 +39,12 @@ const HEAD: usize = 4;
 /// The shortest field (RFC 7822 §7.5).
 const SHORTEST: usize = 16;
 
-/// Reads the fields from `octets[start..]` on to the end.
+/// Decodes the fields of `octets` from index `start` to the end.
 pub fn fields(octets: &[u8], start: usize) -> Fields<'_> {
     Fields { octets, at: start }
 }
 
-/// Reads one field after the other; ends after the first error.
+/// An iterator over fields. It ends after the first error.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     octets: &'a [u8],
@@ -57,7 +57,7 @@ impl<'a> Iterator for Fields<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let start = self.at;
         let rest = self.octets.get(start..).filter(|rest| !rest.is_empty())?;
-        // Whatever comes next, nothing follows an error.
+        // If an error follows, the iterator ends with it.
         self.at = self.octets.len();
         let Some((&[k0, k1, l0, l1], _)) = rest.split_first_chunk::<HEAD>() else {
             return Some(Err(Error::Length));
@@ -72,10 +72,10 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// Appends a field with as many zeros as its end needs.
+/// Appends a field, padded with zeros.
 ///
 /// # Errors
-/// [`Error::TooLong`] for a body of 64 KiB; nothing is appended.
+/// [`Error::TooLong`] for a body of 64 KiB. Then nothing is appended.
 pub fn append(datagram: &mut Vec<u8>, kind: u16, body: &[u8]) -> Result<(), Error> {
     let length = (HEAD + body.len()).next_multiple_of(4).max(SHORTEST);
     let length_field = u16::try_from(length).map_err(|_| Error::TooLong)?;

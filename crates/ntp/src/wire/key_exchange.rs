@@ -1,6 +1,6 @@
-//! The records of NTS key exchange (RFC 8915 §4), which client and server send each other through TLS. Octets in,
-//! cookies and the NTP server's name out. The connection, the certificate and the keys are the caller's. This file is
-//! the client's side, and what both sides share.
+//! The records of NTS key exchange (RFC 8915 §4), which client and server exchange over TLS. The server's records go
+//! in; cookies and the name of the NTP server come out. The caller handles the connection, the certificate and the
+//! keys. This file has the client's side, and what both sides share.
 use std::fmt;
 
 pub mod server;
@@ -8,17 +8,17 @@ pub mod server;
 pub use crate::wire::nts::KEY_LEN;
 use crate::wire::nts::{COOKIES, LONGEST_COOKIE};
 
-/// What ALPN must agree on (RFC 8915 §4).
+/// The protocol name for ALPN (RFC 8915 §4).
 pub const ALPN: &[u8] = b"ntske/1";
 
-/// Label of the TLS exporter that makes the keys (RFC 8915 §4.3).
+/// Label for the TLS exporter, from which the keys are derived (RFC 8915 §4.3).
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-network-time-security";
 
-/// Context of the exporter for the key that seals requests, then for the one that seals replies: NTPv4, the AEAD, and
-/// the direction (RFC 8915 §5.1).
+/// Exporter contexts of the client-to-server key and of the server-to-client key: NTPv4, the AEAD, and the direction
+/// (RFC 8915 §5.1).
 pub const EXPORTER_CONTEXTS: [[u8; 5]; 2] = [[0, 0, 0, 15, 0], [0, 0, 0, 15, 1]];
 
-/// More than this is no answer of a sane server.
+/// Longest response, octets. No correct server sends more.
 pub const LONGEST_ANSWER: usize = 16 * 1024;
 
 const CRITICAL: u16 = 0x8000;
@@ -33,10 +33,10 @@ const PORT: u16 = 7;
 
 /// The protocol's number for NTPv4.
 const NTP_V4: u16 = 0;
-/// AEAD_AES_SIV_CMAC_256, which every server must have; the only one that we offer.
+/// AEAD_AES_SIV_CMAC_256, which every server must support. The only one that this client offers.
 const AES_SIV_CMAC_256: u16 = 15;
 
-/// What the client says: NTPv4, AES-SIV-CMAC-256, end.
+/// The client's request: NTPv4, AES-SIV-CMAC-256, end.
 pub fn request() -> Vec<u8> {
     let records: [(u16, &[u16]); 3] = [(NEXT_PROTOCOL, &[NTP_V4]), (AEAD, &[AES_SIV_CMAC_256]), (END, &[])];
     let mut octets = Vec::new();
@@ -49,33 +49,33 @@ pub fn request() -> Vec<u8> {
     octets
 }
 
-/// What was agreed on.
+/// The result of an exchange.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Established {
-    /// One to eight, each for one request.
+    /// One to eight cookies, each for one request.
     pub cookies: Vec<Vec<u8>>,
-    /// Host name or address of the NTP server; absent: the one that answered.
+    /// Host name or address of the NTP server. If absent, the server of the key exchange.
     pub server: Option<String>,
-    /// UDP port of the NTP server; absent: the usual one.
+    /// UDP port of the NTP server. If absent, the default port.
     pub port: Option<u16>,
 }
 
-/// Why nothing was agreed on.
+/// Why an exchange failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The server's records are not what RFC 8915 §4 says.
+    /// The server's records violate RFC 8915 §4.
     Malformed,
     /// The server reports an error; its number.
     Refused(u16),
-    /// The server warns; its number. There is none that we know.
+    /// The server sent a warning; its number. No warning is defined.
     Warned(u16),
-    /// The server has a record that we must understand, and do not; its type.
+    /// The server sent a critical record of an unknown type; its type.
     UnknownRecord(u16),
-    /// The server does not do NTPv4.
+    /// The server does not offer NTPv4.
     NoNtp,
-    /// The server does not do AES-SIV-CMAC-256.
+    /// The server does not offer AES-SIV-CMAC-256.
     NoAead,
-    /// The server gave no cookie that we can use.
+    /// The server sent no usable cookie.
     NoCookies,
 }
 
@@ -98,10 +98,10 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Reads what the server has said so far; nothing if its end is still to come.
+/// Decodes the octets that were received so far. Returns `None` if the response is not complete yet.
 ///
 /// # Errors
-/// When it cannot become a good answer any more.
+/// If the octets are not the beginning of a valid response.
 pub fn read(octets: &[u8]) -> Result<Option<Established>, Error> {
     let mut established = Established::default();
     let (mut protocol, mut aead) = (None, None);
@@ -160,7 +160,7 @@ fn word(body: &[u8]) -> Result<u16, Error> {
     }
 }
 
-/// A name or an address, in the letters that names have (RFC 8915 §4.1.7).
+/// A host name or an address: the allowed characters only (RFC 8915 §4.1.7).
 fn host(body: &[u8]) -> Result<String, Error> {
     let sound = |octet: &u8| octet.is_ascii_alphanumeric() || b".-_:".contains(octet);
     if !(1..=253).contains(&body.len()) || !body.iter().all(sound) {
@@ -184,7 +184,7 @@ mod tests {
         [record(0x8001, &[0, 0]), record(0x8004, &[0, 15])].concat()
     }
 
-    /// The records, after what is always agreed on and before the end.
+    /// The result for a response with these records between the mandatory records and the end.
     fn answer(records: &[Vec<u8>]) -> Result<Option<Established>, Error> {
         read(&[agreed(), records.concat(), record(0x8000, &[])].concat())
     }

@@ -1,8 +1,8 @@
-//! The trailer that proves that a datagram comes from one who knows a shared key: key number and digest (RFC 5905
-//! §7.3). The digest itself is made by the caller's [`Mac`]: keyed hashes, or AES-CMAC (RFC 8573).
+//! The trailer that proves that the sender of a datagram knows a shared key: key number and digest (RFC 5905 §7.3). The
+//! caller's [`Mac`] makes the digest: keyed hashes, or AES-CMAC (RFC 8573).
 //!
-//! Nothing may stand between header and trailer: in the keyed hashes' way of signing, what is appended could be
-//! forged by who knows the digest of the rest.
+//! Nothing may be between header and trailer. With keyed hashes, an attacker who knows the digest of a message can
+//! forge the digest of a longer one (length extension).
 use std::fmt;
 
 use crate::wire::packet::HEADER_LEN;
@@ -13,20 +13,20 @@ pub trait Mac {
     fn digest(&self, message: &[u8]) -> Vec<u8>;
 }
 
-/// Longer digests are cut to 160 bits in version 4, as ntpd and chrony do: a longer trailer could be taken for an
-/// extension field (RFC 7822 §7.5). In versions before there are none, and chrony sends the whole digest.
+/// Longer digests are truncated to 160 bits in version 4, as in ntpd and chrony: a longer trailer could be mistaken for
+/// an extension field (RFC 7822 §7.5). Earlier versions have no extension fields, and chrony sends the whole digest.
 const LONGEST_DIGEST: usize = 20;
 
-/// Why a trailer proves nothing.
+/// Why a datagram is not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MacError {
-    /// There is none.
+    /// The datagram has no trailer.
     Missing,
-    /// The server says that it cannot verify what we sent (a crypto-NAK): four octets of zero.
+    /// The server reports that it could not verify the request (a crypto-NAK): four octets of zero.
     NotAccepted,
-    /// By another key, or of another length than ours.
+    /// The trailer is made with another key, or the digest has another length.
     OtherKey,
-    /// The digest is not the datagram's.
+    /// The digest does not match the datagram.
     Wrong,
 }
 
@@ -43,17 +43,17 @@ impl fmt::Display for MacError {
 
 impl std::error::Error for MacError {}
 
-/// Appends the trailer of key number `key`.
+/// Appends the trailer, made with key number `key`.
 pub fn sign(datagram: &mut Vec<u8>, key: u32, mac: &dyn Mac) {
     let digest = digest_of(datagram, mac);
     datagram.extend_from_slice(&key.to_be_bytes());
     datagram.extend_from_slice(&digest);
 }
 
-/// Whether `datagram` is a header with the trailer of key number `key`, and nothing else.
+/// Verifies that `datagram` consists of a header and a valid trailer made with key number `key`.
 ///
 /// # Errors
-/// What it is instead.
+/// Why the datagram is not authenticated.
 pub fn verify(datagram: &[u8], key: u32, mac: &dyn Mac) -> Result<(), MacError> {
     let Some((message, trailer)) = datagram.split_at_checked(HEADER_LEN) else {
         return Err(MacError::Missing);
@@ -66,20 +66,20 @@ pub fn verify(datagram: &[u8], key: u32, mac: &dyn Mac) -> Result<(), MacError> 
     if *number != key.to_be_bytes() || digest.len() != expected.len() {
         return Err(MacError::OtherKey);
     }
-    // In constant time, so that an attacker learns only that the digest is wrong, not at which octet. By hand, since this
-    // crate has no dependency; elsewhere hmac and aes-siv compare, by the crate `subtle`.
+    // Constant-time comparison: its duration does not depend on where the two differ. It is written here, since this crate has no
+    // dependency; elsewhere hmac and aes-siv compare, by the crate `subtle`.
     let difference = digest.iter().zip(&expected).fold(0, |all, (a, b)| all | (a ^ b));
     if difference == 0 { Ok(()) } else { Err(MacError::Wrong) }
 }
 
-/// The number of the key that the trailer of `datagram` is made with, if that is all that stands behind the header.
-/// A crypto-NAK, which has a number and no digest, is none.
+/// The key number in the trailer of `datagram`. None if there is no trailer, or a crypto-NAK, which has a number and no
+/// digest.
 pub fn key_number(datagram: &[u8]) -> Option<u32> {
     let (number, digest) = datagram.get(HEADER_LEN..)?.split_first_chunk::<4>()?;
     (!digest.is_empty()).then(|| u32::from_be_bytes(*number))
 }
 
-/// As long as the version of `message` wants it.
+/// The digest of `message`, truncated as the version in `message` requires.
 fn digest_of(message: &[u8], mac: &dyn Mac) -> Vec<u8> {
     let mut digest = mac.digest(message);
     if message.first().is_none_or(|first| first >> 3 & 7 >= 4) {
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::wire::md5;
 
-    /// The keyed MD5 of old, which this crate happens to have.
+    /// Keyed MD5, since this crate has MD5 for other reasons.
     struct Keyed(&'static [u8], usize);
 
     impl Mac for Keyed {

@@ -1,7 +1,7 @@
-//! MD5 (RFC 1321), for nothing but the four octets that stand for an IPv6 address in packets (RFC 5905 §7.3). No
-//! secret and no promise rests on it.
+//! MD5 (RFC 1321), used only for the four octets that represent an IPv6 address in packets (RFC 5905 §7.3). No security
+//! depends on it.
 
-/// The digest of at most 55 octets: they fit into one block, and an address has sixteen.
+/// The digest of the sixteen octets of an address. Up to 55 octets fit into one block.
 pub(crate) fn digest(octets: &[u8; 16]) -> [u8; 16] {
     let mut block = [0_u8; 64];
     block[..16].copy_from_slice(octets);
@@ -31,7 +31,7 @@ fn rounds([mut a, mut b, mut c, mut d]: [u32; 4], words: &[u32; 16]) -> [u32; 4]
             2 => (b ^ c ^ d, 3 * step + 5),
             _ => (c ^ (b | !d), 7 * step),
         };
-        // The constants are the sines of 1 to 64, as the RFC defines them.
+        // The constants are made of the sines of 1 to 64, as the RFC defines them.
         let sine = (((step + 1) as f64).sin().abs() * 4_294_967_296.0) as u32;
         let sum = a.wrapping_add(mix).wrapping_add(sine).wrapping_add(words[word % 16]);
         (a, d, c) = (d, c, b);
@@ -40,7 +40,7 @@ fn rounds([mut a, mut b, mut c, mut d]: [u32; 4], words: &[u32; 16]) -> [u32; 4]
     [a, b, c, d]
 }
 
-/// Of any length, for tests: block after block, each mixed with what came of those before.
+/// A digest of octets of any length, for tests: each block is combined with the digest of the blocks before.
 #[cfg(test)]
 pub(crate) fn chained(octets: &[u8]) -> [u8; 16] {
     let length = octets.len().to_be_bytes();

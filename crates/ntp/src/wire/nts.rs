@@ -1,5 +1,5 @@
-//! Network Time Security in NTP's own datagrams (RFC 8915 §5): a request with a cookie and a seal, a reply with a seal
-//! and new cookies in it. Keys and the AEAD behind [`Aead`] are the caller's, and so are random octets.
+//! Network Time Security in NTP datagrams (RFC 8915 §5): a request with a cookie and an authenticator, and a reply with
+//! an authenticator that contains new cookies. The caller provides keys, the AEAD ([`Aead`]), and random octets.
 use std::fmt;
 
 pub mod cookie;
@@ -9,18 +9,18 @@ use crate::wire::{
     packet::{self, HEADER_LEN},
 };
 
-/// Authenticated encryption with one key (RFC 5116); for us AEAD_AES_SIV_CMAC_256 (RFC 5297).
+/// Authenticated encryption with one key (RFC 5116); here always AEAD_AES_SIV_CMAC_256 (RFC 5297).
 pub trait Aead {
-    /// Seals `plain` and `associated` together.
+    /// Encrypts `plain`, and authenticates it together with `associated`.
     fn seal(&self, nonce: &[u8], associated: &[u8], plain: &[u8]) -> Vec<u8>;
-    /// What was sealed, if nothing of it, of `associated` or of the nonce was changed.
+    /// Decrypts `sealed`. None if it, `associated` or the nonce was changed.
     fn open(&self, nonce: &[u8], associated: &[u8], sealed: &[u8]) -> Option<Vec<u8>>;
 }
 
-/// Names a request; random, used once.
+/// The unique identifier of a request: random, used once.
 pub type UniqueId = [u8; 32];
 
-/// Random, used once: of the length that AES-SIV recommends, so that no filling is needed (RFC 8915 §5.6).
+/// A nonce: random, used once. Its length is the one that AES-SIV recommends, so no padding is needed (RFC 8915 §5.6).
 pub type Nonce = [u8; 16];
 
 /// Length of one key for AEAD_AES_SIV_CMAC_256, octets.
@@ -31,23 +31,24 @@ pub(crate) const COOKIE: u16 = 0x0204;
 pub(crate) const PLACEHOLDER: u16 = 0x0304;
 pub(crate) const AUTHENTICATOR: u16 = 0x0404;
 
-/// So many cookies are kept (RFC 8915 §5.7).
+/// The number of cookies that a client keeps (RFC 8915 §5.7).
 pub const COOKIES: usize = 8;
 
-/// The longest cookie that we can send: it must fit into [`LONGEST_REQUEST`].
+/// The longest cookie that fits into a request ([`LONGEST_REQUEST`]).
 pub const LONGEST_COOKIE: usize = 1024;
 
-/// What goes through every IPv6 network in one piece: 1280 octets less the headers of IPv6 and UDP.
+/// The longest datagram that passes every IPv6 network without fragmentation: 1280 octets minus the headers of IPv6 and
+/// UDP.
 const LONGEST_REQUEST: usize = 1232;
 
-/// A request: `header`, one cookie, room for the cookies that are missing, and the seal. It is as long as the reply
-/// may become, since a server may not send more than it got.
+/// A request: `header`, one cookie, placeholders for the missing cookies, and the authenticator. It is as long as the
+/// longest possible reply, since a server may not send more octets than it received.
 ///
-/// `missing` is how many cookies are wanted beside the one that replaces this one; fewer are asked for if the
-/// datagram would not go through every network.
+/// `missing` is the number of cookies that are wanted in addition to the one that replaces this one. Fewer are
+/// requested if the datagram would become longer than [`LONGEST_REQUEST`].
 ///
 /// # Errors
-/// [`extension::Error::TooLong`] for a cookie longer than any [`key_exchange`](crate::wire::key_exchange) gives.
+/// [`extension::Error::TooLong`] for a cookie longer than any that [`key_exchange`](crate::wire::key_exchange) accepts.
 pub fn request(
     header: &[u8; HEADER_LEN],
     (id, nonce): (&UniqueId, &Nonce),
@@ -67,7 +68,8 @@ pub fn request(
     Ok(datagram)
 }
 
-/// Appends the field that seals `datagram`, as it is, together with `plain`, which is encrypted (RFC 8915 §5.6).
+/// Appends the authenticator field, which authenticates all of `datagram` and contains `plain` encrypted (RFC 8915
+/// §5.6).
 pub(crate) fn put_seal(
     datagram: &mut Vec<u8>,
     nonce: &Nonce,
@@ -80,27 +82,27 @@ pub(crate) fn put_seal(
         let length = u16::try_from(part.len()).map_err(|_| extension::Error::TooLong)?;
         body.extend_from_slice(&length.to_be_bytes());
     }
-    // Nonce and tag are multiples of four octets, and so are fields: nothing is to be filled in between.
+    // The lengths of nonce, tag and fields are multiples of four octets, so no padding is needed.
     body.extend_from_slice(nonce);
     body.extend_from_slice(&sealed);
     extension::append(datagram, AUTHENTICATOR, &body)
 }
 
-/// The authenticator field of a request: head, two lengths, nonce, tag.
+/// Length of the authenticator field of a request: head, two lengths, nonce, tag.
 const SEAL: usize = 4 + 4 + 16 + 16;
 
-/// Why a datagram proves nothing.
+/// Why a reply is not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NtsError {
-    /// Not a header with extension fields.
+    /// The datagram is not a header followed by extension fields.
     Malformed,
-    /// The answer to another request.
+    /// It is the reply to another request.
     OtherRequest,
-    /// The server cannot open our cookie any more (kiss NTSN, RFC 8915 §5.7). Not authenticated itself.
+    /// The server can no longer decrypt the cookie (kiss NTSN, RFC 8915 §5.7). The kiss itself is not authenticated.
     CookieUnknown,
-    /// No seal.
+    /// There is no authenticator field.
     Missing,
-    /// The seal is broken.
+    /// The authenticator does not match.
     Wrong,
 }
 
@@ -120,11 +122,11 @@ impl fmt::Display for NtsError {
 
 impl std::error::Error for NtsError {}
 
-/// Opens the reply to request `id`; answers the cookies that it brings.
+/// Authenticates the reply to request `id`, and returns the cookies in it.
 ///
 /// # Errors
-/// Why it is not an authentic reply. Nothing may follow the seal, and no octet may be outside it: then no bit of the
-/// datagram can be changed.
+/// Why the reply is not authenticated. Nothing may follow the authenticator field, and it covers all octets before it,
+/// so no bit of the datagram can be changed.
 pub fn open(datagram: &[u8], id: &UniqueId, server_to_client: &dyn Aead) -> Result<Vec<Vec<u8>>, NtsError> {
     let header = packet::decode(datagram).map_err(|_| NtsError::Malformed)?;
     let mut ours = false;
@@ -136,12 +138,12 @@ pub fn open(datagram: &[u8], id: &UniqueId, server_to_client: &dyn Aead) -> Resu
             UNIQUE_ID if field.body != id => return Err(NtsError::OtherRequest),
             UNIQUE_ID => ours = true,
             AUTHENTICATOR => seal = Some(field),
-            // Unknown fields are to be ignored; these are authenticated.
+            // Unknown fields must be ignored. These are authenticated.
             _ => {}
         }
     }
     match seal {
-        // A plain answer, from a server or a device on the way that knows nothing of all this.
+        // A plain reply, from a server or a device on the path that does not support NTS.
         None if !ours => Err(NtsError::Missing),
         Some(_) if !ours => Err(NtsError::OtherRequest),
         Some(seal) => cookies_in(&break_seal(datagram, &seal, server_to_client)?),
@@ -150,7 +152,7 @@ pub fn open(datagram: &[u8], id: &UniqueId, server_to_client: &dyn Aead) -> Resu
     }
 }
 
-/// What the authenticator field holds encrypted (RFC 8915 §5.6).
+/// Verifies the authenticator field `seal` of `datagram`, and returns its decrypted content (RFC 8915 §5.6).
 pub(crate) fn break_seal(datagram: &[u8], seal: &Field<'_>, key: &dyn Aead) -> Result<Vec<u8>, NtsError> {
     let Some((&[n0, n1, c0, c1], rest)) = seal.body.split_first_chunk::<4>() else {
         return Err(NtsError::Malformed);
@@ -164,7 +166,7 @@ pub(crate) fn break_seal(datagram: &[u8], seal: &Field<'_>, key: &dyn Aead) -> R
     key.open(nonce, &datagram[..seal.start], sealed).ok_or(NtsError::Wrong)
 }
 
-/// The first `length` octets, and what follows them and the zeros up to a multiple of four.
+/// Splits off the first `length` octets and their padding up to a multiple of four. Returns the octets, and the rest.
 fn part(octets: &[u8], length: usize) -> Result<(&[u8], &[u8]), NtsError> {
     let (padded, rest) = octets.split_at_checked(length.next_multiple_of(4)).ok_or(NtsError::Malformed)?;
     let (part, padding) = padded.split_at(length);
@@ -198,7 +200,7 @@ pub(crate) mod tests {
         },
     };
 
-    /// Seals with MD5 and hides nothing: good for what is tested here and for nothing else.
+    /// A cipher for tests: it authenticates with MD5 and does not encrypt.
     #[derive(Clone, Debug)]
     pub(crate) struct TestCipher;
 

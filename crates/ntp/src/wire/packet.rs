@@ -1,5 +1,5 @@
-//! The 48 octets of an NTP header (RFC 5905 §7.3), read and written. What follows them (extension fields, a MAC) is
-//! not looked at. Any octets are either read or refused; nothing is judged here.
+//! The 48 octets of an NTP header (RFC 5905 §7.3), decoded and encoded. Octets after the header (extension fields, a
+//! MAC) are ignored. The values are not checked here.
 use std::fmt;
 
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ pub const MODE_CLIENT: u8 = 3;
 /// Mode of a server's reply.
 pub const MODE_SERVER: u8 = 4;
 
-/// The version that we speak.
+/// The NTP version of this implementation.
 pub const VERSION: u8 = 4;
 
 /// A header, field by field, in the packet's order.
@@ -27,7 +27,7 @@ pub struct Header {
     pub version: u8,
     /// Mode, 0 to 7.
     pub mode: u8,
-    /// Stratum; 0 says "unsynchronised" or is a kiss.
+    /// Stratum. 0 means "unsynchronised" or marks a kiss.
     pub stratum: u8,
     /// Poll interval, log2 seconds.
     pub poll: i8,
@@ -50,16 +50,16 @@ pub struct Header {
 }
 
 impl Header {
-    /// This request with `cookie`, the 64 random bits by which its answer will be known: where the transmit timestamp
-    /// would be, and, if it refers to an exchange before (RFC 9769), their complement where the receive timestamp would
-    /// be. A server only copies one of the two, so neither needs to say when we did anything.
+    /// This request with `cookie`, 64 random bits that the reply must repeat. They replace the transmit timestamp. If
+    /// the request refers to a previous exchange (RFC 9769), their complement replaces the receive timestamp. A server
+    /// only copies one of the two fields, so neither has to hold a real time.
     #[must_use]
     pub fn with_cookie(self, cookie: NtpTimestamp) -> Self {
         let receive = if self.origin.is_zero() { NtpTimestamp::default() } else { cookie.complement() };
         Self { receive, transmit: cookie, ..self }
     }
 
-    /// The header's octets. Version and mode are cut to three bits each.
+    /// The octets of the header. Version and mode are truncated to three bits each.
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut octets = [0; HEADER_LEN];
         octets[0] = (self.leap as u8) << 6 | (self.version & 7) << 3 | (self.mode & 7);
@@ -77,10 +77,10 @@ impl Header {
     }
 }
 
-/// Reads the header at the start of a datagram.
+/// Decodes the header at the start of a datagram.
 ///
 /// # Errors
-/// [`Error::TooShort`] if there are fewer than 48 octets. No other content is refused.
+/// [`Error::TooShort`] if there are fewer than 48 octets. Any other content is accepted.
 pub fn decode(datagram: &[u8]) -> Result<Header, Error> {
     let Some((octets, _)) = datagram.split_first_chunk::<HEADER_LEN>() else {
         return Err(Error::TooShort { len: datagram.len() });
@@ -115,13 +115,13 @@ fn timestamp(octets: &[u8; HEADER_LEN], at: usize) -> NtpTimestamp {
     NtpTimestamp(u64::from(word(octets, at)) << 32 | u64::from(word(octets, at + 4)))
 }
 
-/// A client's request that says nothing about the client (draft-ietf-ntp-data-minimization): version 4, mode 3, a
-/// precision of 32, and `cookie`, 64 random bits, where the transmit timestamp would be.
+/// A client's request that reveals nothing about the client (draft-ietf-ntp-data-minimization): version 4, mode 3, a
+/// precision of 32, and `cookie`, 64 random bits, in place of the transmit timestamp.
 pub fn client_request(cookie: NtpTimestamp) -> [u8; HEADER_LEN] {
     client_header().with_cookie(cookie).encode()
 }
 
-/// The same without a cookie.
+/// The header of [`client_request`] without a cookie.
 pub fn client_header() -> Header {
     Header { leap: Leap::None, version: VERSION, mode: MODE_CLIENT, precision: 32, ..Header::default() }
 }
@@ -136,14 +136,14 @@ impl NtpShort {
         f64::from(self.0) / 65536.0
     }
 
-    /// `seconds` rounded up, since delay and dispersion are bounds; cut to what the format can say, and not a
-    /// number says the most.
+    /// `seconds` rounded up, since delay and dispersion are bounds. Values out of range are clamped to the range of the
+    /// format. NaN gives the largest value.
     pub fn from_seconds(seconds: f64) -> Self {
         if seconds.is_nan() { Self(u32::MAX) } else { Self((seconds * 65536.0).ceil() as u32) }
     }
 }
 
-/// Why octets are not a header.
+/// Why octets cannot be decoded as a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// Fewer than 48 octets.
@@ -178,7 +178,7 @@ pub enum Leap {
     Unknown = 3,
 }
 
-/// How a server at `address` stands in its clients' packets (RFC 5905 §7.3).
+/// The reference id by which clients of the server at `address` name it (RFC 5905 §7.3).
 pub(crate) fn reference_id_of(address: IpAddr) -> [u8; 4] {
     match address.to_canonical() {
         IpAddr::V4(address) => address.octets(),

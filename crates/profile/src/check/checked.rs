@@ -21,7 +21,7 @@ pub struct Checked {
 pub struct LocalClock {
     /// At which stratum.
     pub stratum: u8,
-    /// Whether several nodes elect one that serves.
+    /// True if several nodes elect one that serves.
     pub orphan: bool,
     /// How long without upstreams before it is served.
     pub activate_after: Span,
@@ -43,7 +43,7 @@ impl Checked {
         &self.profile
     }
 
-    /// Whether the clock may be moved.
+    /// Returns true if the clock may be moved.
     pub fn mode(&self) -> Mode {
         self.profile.mode
     }

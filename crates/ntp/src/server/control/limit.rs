@@ -26,7 +26,7 @@ impl Default for QueryLimit {
 }
 
 impl QueryLimit {
-    /// Whether a query of `address` at `now` is to be answered; counts it if so.
+    /// Returns true if a query of `address` at `now` is to be answered; counts it if so.
     pub fn admit(&mut self, address: IpAddr, now: Mono) -> bool {
         let address = address.to_canonical();
         let bucket = match self.buckets.iter().position(|(known, _)| *known == address) {

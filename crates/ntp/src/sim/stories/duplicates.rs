@@ -65,7 +65,7 @@ fn address_of(source: &SourceSnapshot) -> IpAddr {
     source.address.expect("it has an address")
 }
 
-/// Whether the source is asked and believed.
+/// Returns true if the source is asked and believed.
 fn counts(sim: &Sim, name: &str) -> bool {
     let source = source(sim, name);
     matches!(source.state, SourceState::Selected | SourceState::Combined | SourceState::Agreeing)

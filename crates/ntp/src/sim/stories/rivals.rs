@@ -74,7 +74,7 @@ fn ends(sim: &Sim) -> Vec<f64> {
     sim.announced.iter().filter_map(ended).collect()
 }
 
-/// Whether we touched the clock between two times.
+/// Returns true if we touched the clock between two times.
 fn touched(sim: &Sim, from: f64, to: f64) -> bool {
     sim.watch.touched.iter().any(|at| (from..to).contains(at))
 }

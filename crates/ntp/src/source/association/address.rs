@@ -1,4 +1,5 @@
-//! Which of its addresses a source is asked at: the resolver's answers, and what happens when one is of no use.
+//! The address at which a source is asked: the resolver's results, and the change to another address if one does not
+//! work.
 use std::net::IpAddr;
 
 use super::{
@@ -7,14 +8,14 @@ use super::{
 };
 use crate::{Action, Mono, Source, Upstream, source::poll::Schedule, wire::nts::COOKIES};
 
-/// An address that has not answered yet has at most this many requests before the next address is tried.
+/// The largest number of requests to an address that has not answered yet, before the next address is tried.
 const MOST_TRIES: u32 = 2;
 
-/// An address that has answered, of a source with NTS, has this many: two cookies are left for other addresses.
+/// The same for an address that has answered, of a source with NTS. Two cookies are left for other addresses.
 const TRIES_WITH_COOKIES: u32 = COOKIES as u32 - 2;
 
 impl Association {
-    /// The port that is asked if nothing else is agreed on.
+    /// The port that is asked unless a key exchange names another.
     pub(super) fn usual_port(&self) -> u16 {
         match &self.source.upstream {
             Upstream::Server { port, .. } | Upstream::Pool { port, .. } => *port,
@@ -22,7 +23,7 @@ impl Association {
         }
     }
 
-    /// The resolver's answer; empty if there is none.
+    /// Takes the resolver's result; empty if the addresses are not known here.
     pub(crate) fn resolved(&mut self, addresses: &[IpAddr], now: Mono) -> Option<Action> {
         let refreshed = self.refresh.answered();
         if addresses.is_empty() || self.lookup.is_none() && !refreshed {
@@ -36,10 +37,11 @@ impl Association {
         if self.address.is_some() { None } else { self.next_address(now) }
     }
 
-    /// Its address was not reached so far: tries another one, and asks for the name again later, since names move.
+    /// The present address has not answered. Tries another one, and plans another lookup, since the addresses of a name
+    /// can change.
     fn leave_silent_address(&mut self, now: Mono) -> Option<Action> {
         self.lookup = Some(Lookup { at: now.plus(LONGEST_LOOKUP_WAIT), wait: LONGEST_LOOKUP_WAIT });
-        // One that was just asked for the first time may still answer.
+        // An address that was asked for the first time just now may still answer.
         let on_trial = self.server.is_none() && self.request.is_some();
         if on_trial && self.address.is_some_and(|address| self.addresses.contains(&address)) {
             return None;
@@ -47,14 +49,14 @@ impl Association {
         self.next_address(now)
     }
 
-    /// Its name has moved away from its address, which answers.
+    /// The name no longer resolves to the present address, which still answers.
     fn follow_name(&mut self, now: Mono) -> Option<Action> {
         let first = self.addresses.first().copied()?;
         self.refresh.moved();
         self.switch_keeping_votes(first, now)
     }
 
-    /// The resolver has no address. Key exchanges are not what failed, so the next one need not wait for long.
+    /// The name does not resolve. No key exchange has failed, so its back-off starts again.
     pub(crate) fn unresolved(&mut self, why: &str, now: Mono) {
         self.refresh.answered();
         self.refresh.failure = Some(why.to_owned());
@@ -65,8 +67,8 @@ impl Association {
         }
     }
 
-    /// A request went unanswered: turns to the next address if this one has had its tries. While none has answered, the
-    /// next try comes soon.
+    /// A request timed out. Switches to the next address if this one has had its number of tries. While no address has
+    /// answered, the next try follows soon.
     pub(super) fn timed_out(&mut self, now: Mono) {
         let count = self.addresses.len();
         let Some(limit) = self.most_tries().filter(|_| count > 1) else { return };
@@ -82,21 +84,21 @@ impl Association {
         }
     }
 
-    /// How many requests in a row an address may leave unanswered; none if the name is to be looked up before another
-    /// address is tried.
+    /// The number of consecutive unanswered requests after which the next address is tried. None if the name must be
+    /// looked up first.
     fn most_tries(&self) -> Option<u32> {
         if self.server.is_some() {
-            // A new exchange would bring new cookies, but who answers it may be gone as well.
+            // A new key exchange would give new cookies, but its server may be unreachable as well.
             return self.proof.exchanges.then_some(TRIES_WITH_COOKIES);
         }
         if self.unanswered >= UNREACHABLE {
             return Some(1);
         }
-        // So all of a few addresses are tried with the cookies of one exchange.
+        // So a few addresses can all be tried with the cookies of one exchange.
         Some((COOKIES / self.addresses.len().max(1)).clamp(1, MOST_TRIES as usize) as u32)
     }
 
-    /// Turns to the address after the current one. What another server said is forgotten.
+    /// Switches to the address after the present one, and drops the samples of the other server.
     pub(super) fn next_address(&mut self, now: Mono) -> Option<Action> {
         let next = self.following()?;
         self.mark_failed(now);
@@ -104,14 +106,14 @@ impl Association {
         self.replace(next)
     }
 
-    /// The address after the current one, if that is another.
+    /// The address after the present one. None if there is no other.
     fn following(&self) -> Option<IpAddr> {
         let current = self.addresses.iter().position(|address| Some(*address) == self.address);
         let next = current.map_or(0, |index| (index + 1) % self.addresses.len());
         self.addresses.get(next).copied().filter(|next| Some(*next) != self.address)
     }
 
-    /// Asks another server from now on, as if it were a new source.
+    /// Switches to another server of a pool, as if this were a new source.
     pub(crate) fn switch_server(&mut self, address: IpAddr, now: Mono) -> Option<Action> {
         let Source { min_poll, max_poll, iburst, .. } = self.source;
         self.schedule = Schedule::new(min_poll, max_poll, iburst, now);
@@ -130,14 +132,14 @@ impl Association {
         self.break_off()
     }
 
-    /// Whether requests to it do not even leave this node.
+    /// Returns true if requests to it do not leave this node.
     pub(crate) fn unroutable(&self) -> bool {
         self.unroutable
     }
 }
 
-/// The addresses in the order in which they are tried: as the resolver has them, but the families take turns (RFC 8305
-/// §4), so that a node whose IPv6 leads nowhere need not try all of a name's IPv6 addresses first.
+/// The addresses in the order in which they are tried: the resolver's order, but with alternating address families (RFC
+/// 8305 §4). So a node without working IPv6 need not try all IPv6 addresses first.
 pub fn alternate_families(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let Some(first) = addresses.first() else { return Vec::new() };
     let (one, other): (Vec<IpAddr>, Vec<_>) = addresses.iter().partition(|a| a.is_ipv4() == first.is_ipv4());

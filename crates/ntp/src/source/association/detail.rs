@@ -1,4 +1,4 @@
-//! What is known of a source that only a query (mode 6) asks for.
+//! Values of a source that only queries (mode 6) show.
 use std::net::IpAddr;
 
 use crate::{
@@ -8,11 +8,11 @@ use crate::{
     wire::packet::{self, Header},
 };
 
-/// So many samples are shown: what ntpd's clock filter has.
+/// The number of samples that are shown: the size of ntpd's clock filter.
 const SHOWN: usize = 8;
 
 impl Association {
-    /// Keeps what a good answer said beside the time.
+    /// Keeps the header fields of a valid reply.
     pub(super) fn hear(&mut self, datagram: &[u8], local: Option<IpAddr>) {
         self.heard = packet::decode(datagram).ok().map(|header| {
             let Header {
@@ -23,7 +23,7 @@ impl Association {
         });
     }
 
-    /// All of it at `now`, by the clock as it is being steered.
+    /// The values at `now`.
     pub(crate) fn detail(&self, clock: &Clock, now: Now) -> SourceDetail {
         let (at, pending) = (clock.corrected(now.wall), clock.pending(now.wall));
         let skew = self.history.estimate().map_or(0.0, |estimate| estimate.bounded_skew());
@@ -51,7 +51,7 @@ impl Association {
         }
     }
 
-    /// The tests that its last answer did not pass, by ntpd's bits.
+    /// The tests that its last reply failed, as ntpd's bits.
     fn flash(&self) -> u16 {
         let rejection = match self.rejection {
             None | Some(Rejection::Stray) => 0,

@@ -1,8 +1,8 @@
-//! A clock of this machine as a source (`Upstream::Device`): readings in, the same samples out that servers' answers
-//! become. Readings are made by the caller; here is what one says.
+//! A hardware clock of this machine as a source (`Upstream::Device`). Readings by the caller go in; samples like those
+//! of servers come out.
 //!
-//! A device is taken at its word: it is UTC, right, and stratum 0, so that who follows it is stratum 1. Nothing in a
-//! PTP clock tells that it runs on TAI instead: such a one is off by 37 s, and loses any vote against servers.
+//! A device counts as stratum 0 with correct UTC, so a node that follows it has stratum 1. A PTP clock does not show
+//! whether it runs on TAI. One that does is off by 37 s, and loses any vote against servers.
 use crate::{
     Leap, Mono, NtpTimestamp, Wall,
     source::{
@@ -13,13 +13,13 @@ use crate::{
     wire::packet::reference_id_of,
 };
 
-/// What a device is called in our answers, as a reference clock of stratum 1 names itself (RFC 5905 §7.3).
+/// The reference id in this node's replies while it follows a device, as for a reference clock (RFC 5905 §7.3).
 const REFERENCE_ID: [u8; 4] = *b"PHC0";
 
-/// How a device shows itself.
+/// The server data of a device.
 const SERVER: Server = Server { leap: Leap::None, stratum: 0, reference_id: REFERENCE_ID };
 
-/// One comparison: at `at` corrected time was ahead of the device by `offset`, give or take `dispersion`, seconds.
+/// One comparison: at `at` corrected time was ahead of the device by `offset` ± `dispersion`, seconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
     pub(crate) at: Wall,
@@ -28,17 +28,18 @@ pub(crate) struct Reading {
 }
 
 impl Association {
-    /// Whether it is known whom or what to ask, its address may be a server, and the keys to ask with are there.
+    /// Returns true if the source can be asked: it is a device, or it has an address that may be a server, and the keys
+    /// that it needs.
     pub(crate) fn placed(&self) -> bool {
         self.device || self.address.is_some() && !self.is_forbidden() && self.proof.ready()
     }
 
-    /// How it stands in our answers if we follow it.
+    /// The reference id in this node's replies while it follows this source.
     pub(crate) fn reference_id(&self) -> Option<[u8; 4]> {
         if self.device { Some(REFERENCE_ID) } else { self.address.map(reference_id_of) }
     }
 
-    /// The device was read; none if the reading cannot be trusted. Answers whether a sample came of it.
+    /// Takes a reading of the device; `None` if the reading cannot be trusted. Returns true if it gave a sample.
     pub(crate) fn measured(&mut self, reading: Option<Reading>, now: Mono) -> bool {
         self.request = None;
         let Some(reading) = reading else { return false };
@@ -57,7 +58,8 @@ impl Association {
     }
 }
 
-/// The reading as a sample. Its delay is the window in which the device was read, as if it were asked over a network.
+/// Makes a sample of the reading. Its delay is the window in which the device was read, like a round trip over a
+/// network.
 fn judge(reading: Reading) -> Result<Sample, Rejection> {
     let Reading { at, offset, dispersion } = reading;
     if !(offset.is_finite() && (0.0..=LARGEST_DISPERSION).contains(&dispersion)) {
@@ -76,7 +78,7 @@ fn judge(reading: Reading) -> Result<Sample, Rejection> {
     })
 }
 
-/// A reading that took longer says too little, seconds.
+/// Largest dispersion of a usable reading, seconds.
 const LARGEST_DISPERSION: f64 = 0.1;
 
 #[cfg(test)]

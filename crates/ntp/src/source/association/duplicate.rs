@@ -1,5 +1,5 @@
-//! One server under several names: what a source does while another one counts for the same address and port. It is
-//! not asked, so that the server is not asked twice as often, and it has no vote.
+//! One server under several names. Of several sources at one address and port only one counts. The others, the
+//! duplicates, have no vote, and they are not asked, so that the server does not get more requests.
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Association, UNREACHABLE};
@@ -8,22 +8,22 @@ use crate::{
     source::{cause::Cause, filter::History, poll::Schedule, reply::Server},
 };
 
-/// What other sources at the same server mean for this one.
+/// How other sources at the same server affect this one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Duplicate {
-    /// Why another source counts instead of this one; none if this one counts.
+    /// Why another source counts instead of this one. None if this one counts.
     why: Option<String>,
-    /// The options of the sources that this one counts for.
+    /// The options of the duplicates for which this source counts.
     lent_options: VoteOptions,
-    /// A source that cannot be asked elsewhere is not asked because of this one.
+    /// True if a duplicate of this source has no other address.
     needed_by_another: bool,
-    /// Where it had its polls and got no good answer, so that another source counts there, and until when.
+    /// The place where this source got no valid reply, so that another source counts there, and until when that holds.
     failed: Option<(SocketAddr, Mono)>,
-    /// Addresses that did not answer, and until when they are not tried again in place of an occupied one.
+    /// Addresses that did not answer, and until when they are not tried again instead of an occupied one.
     failed_addresses: Vec<(IpAddr, Mono)>,
 }
 
-/// The options that decide how a vote is used.
+/// The options that decide how the vote of a source is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct VoteOptions {
     pub(crate) prefer: bool,
@@ -31,7 +31,7 @@ pub(crate) struct VoteOptions {
     pub(crate) require: bool,
 }
 
-/// What was measured of a server under another name, and how its answers were proven.
+/// The measurements of a server under another name, and how its replies were authenticated.
 pub(crate) struct Handover {
     pub(crate) place: Option<SocketAddr>,
     auth: Auth,
@@ -44,29 +44,30 @@ pub(crate) struct Handover {
     schedule: Schedule,
 }
 
-/// An address that did not answer is not tried again in place of an occupied one for this time, seconds.
+/// An address that did not answer is not tried again, instead of an occupied one, for this time, seconds.
 const RETRY_AFTER: f64 = 600.0;
 
-/// A source that got no good answer where another one counts now is not tried there again for this time, seconds.
+/// A source that got no valid reply at a place where another source counts now is not tried there for this time,
+/// seconds.
 const FAILED: f64 = 3600.0;
 
 impl Association {
-    /// The address and port that it asks, once it can; a device has none.
+    /// The address and port that it asks. None before it can ask, and for a device.
     pub(crate) fn place(&self) -> Option<SocketAddr> {
         self.claim().filter(|_| self.placed())
     }
 
-    /// The same, also while keys are still to be exchanged with it.
+    /// The address and port, also before keys are exchanged.
     pub(crate) fn claim(&self) -> Option<SocketAddr> {
         self.address.map(|address| SocketAddr::new(address, self.port))
     }
 
-    /// Whether requests are sent to it.
+    /// Returns true if requests are sent to it.
     pub(super) fn asks(&self) -> bool {
         self.placed() && !self.is_duplicate()
     }
 
-    /// Whether it had its polls where it is asked, or would be asked, and got no good answer.
+    /// Returns true if it polled its present place for the full number of polls without a valid reply.
     pub(crate) fn has_failed_here(&self, now: Mono) -> bool {
         let failed = self.duplicate.failed.filter(|(_, until)| *until > now).map(|(place, _)| place);
         self.has_failed_now() || self.reach == 0 && failed.is_some() && failed == self.place()
@@ -76,17 +77,17 @@ impl Association {
         self.reach == 0 && self.tries >= UNREACHABLE
     }
 
-    /// Whether another source counts for its server.
+    /// Returns true if another source counts instead of this one.
     pub(crate) fn is_duplicate(&self) -> bool {
         self.duplicate.why.is_some()
     }
 
-    /// Why it has no vote, if another source counts for its server.
+    /// Why it has no vote, if it is a duplicate.
     pub(super) fn duplicate_obstacle(&self) -> Option<Cause> {
         self.duplicate.why.clone().map(Cause::Duplicate)
     }
 
-    /// Its options, and those of the sources that it counts for.
+    /// Its options, combined with those of its duplicates.
     pub(crate) fn vote_options(&self) -> VoteOptions {
         self.own_vote_options().and(self.duplicate.lent_options)
     }
@@ -97,28 +98,27 @@ impl Association {
         VoteOptions { prefer, trust, require }
     }
 
-    /// Whether it counts for others, too.
+    /// Returns true if it has duplicates.
     pub(crate) fn counts_for_others(&self) -> bool {
         self.duplicate.needed_by_another || self.duplicate.lent_options != VoteOptions::default()
     }
 
-    /// Takes what the other sources at its server ask for, if there are any, and whether one of them has nowhere else to
-    /// ask.
+    /// Sets the options of its duplicates, and whether one of them has no other address.
     pub(crate) fn count_for(&mut self, lent_options: VoteOptions, needed_by_another: bool) {
         (self.duplicate.lent_options, self.duplicate.needed_by_another) = (lent_options, needed_by_another);
     }
 
-    /// Whether another source has no other address than this one's.
+    /// Returns true if a duplicate of this source has no other address.
     pub(crate) fn is_needed_by_another(&self) -> bool {
         self.duplicate.needed_by_another
     }
 
-    /// Whether there would be one more vote if it asked at another address.
+    /// Returns true if there would be one more vote if this source moved to another address.
     pub(crate) fn is_crowded(&self) -> bool {
         self.is_duplicate() || self.duplicate.needed_by_another
     }
 
-    /// Counts for its server from now on. If it did not before, it is asked as a new source is.
+    /// Makes it count for its server. If it was a duplicate, it is asked like a new source.
     pub(crate) fn count(&mut self, now: Mono) {
         if self.duplicate.why.take().is_some() {
             let Source { min_poll, max_poll, iburst, .. } = self.source;
@@ -127,7 +127,7 @@ impl Association {
         }
     }
 
-    /// Another source counts for its server: it is asked no more, and what it said is forgotten.
+    /// Makes it a duplicate: another source counts for its server. It is no longer asked, and its samples are dropped.
     pub(crate) fn become_duplicate(&mut self, name: &str, place: SocketAddr, now: Mono) -> Option<Action> {
         if self.has_failed_now() {
             self.duplicate.failed = Some((place, now.plus(FAILED)));
@@ -149,7 +149,7 @@ impl Association {
         self.replace(address)
     }
 
-    /// What was measured, for another source at this server.
+    /// Takes out the measurements, for another source at the same server.
     pub(crate) fn hand_over(&mut self) -> Handover {
         self.fresh = false;
         Handover {
@@ -165,8 +165,8 @@ impl Association {
         }
     }
 
-    /// Goes on with what was measured of its server, if it knows nothing yet and would have believed that. Returns true
-    /// if it does.
+    /// Takes over the measurements of its server, if it has none, and they were authenticated in the same way. Returns
+    /// true if it did.
     pub(crate) fn take_over(&mut self, handover: Handover, now: Mono) -> bool {
         let Handover { place, auth, history, server, heard, local, reach, last_answer, schedule } = handover;
         let usable = place.is_some() && place == self.place() && auth == self.source.auth;
@@ -180,7 +180,8 @@ impl Association {
         true
     }
 
-    /// Another address of its own that no other source is at, nor this node itself, and that was not found silent of late.
+    /// Another address of its own that no other source uses, that is not this node itself, and that did not fail
+    /// recently.
     pub(crate) fn free_address(
         &mut self,
         occupied: &[SocketAddr],
@@ -198,7 +199,7 @@ impl Association {
         self.addresses.iter().filter(|_| self.pool.is_none()).find(free).copied()
     }
 
-    /// Asks another of its addresses, as if it were a new source.
+    /// Switches to another of its addresses, as if this were a new source.
     pub(crate) fn switch_address(&mut self, address: IpAddr, now: Mono) -> Option<Action> {
         let Source { min_poll, max_poll, iburst, .. } = self.source;
         self.schedule = Schedule::new(min_poll, max_poll, iburst, now);
@@ -208,7 +209,7 @@ impl Association {
         self.replace(address)
     }
 
-    /// The address that it leaves did not answer.
+    /// Notes the present address as failed, if it did not answer.
     pub(super) fn mark_failed(&mut self, now: Mono) {
         if let Some(address) = self.address.filter(|_| self.reach == 0 && self.unanswered > 0) {
             self.duplicate.failed_addresses.retain(|(each, _)| *each != address);
@@ -218,7 +219,7 @@ impl Association {
 }
 
 impl VoteOptions {
-    /// What either asks for.
+    /// The options that at least one of the two has.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             prefer: self.prefer || other.prefer,

@@ -1,5 +1,6 @@
-//! A source whose name has moved to another server: what the former server said keeps its vote until the new one has said
-//! enough. Without that, a source that is believed would be missing from the vote for some seconds at each such move.
+//! A source whose name now resolves to another server. The samples of the former server keep their vote until the new
+//! server has enough samples. Otherwise each such change would take an agreeing source out of the vote for some
+//! seconds.
 use std::net::IpAddr;
 
 use super::Association;
@@ -20,7 +21,8 @@ pub(super) struct Former {
 }
 
 impl Association {
-    /// Asks another server from now on. If the present one is believed, it is heard until the other one has said enough.
+    /// Switches to another address. If the present server is believed, its samples keep their vote until the new server
+    /// has enough.
     pub(super) fn switch_keeping_votes(&mut self, address: IpAddr, now: Mono) -> Option<Action> {
         let believed = self.reach != 0 && self.history.estimate().is_some() && !self.is_doubted();
         let former = self.server.filter(|_| believed).map(|server| {
@@ -32,7 +34,7 @@ impl Association {
         action
     }
 
-    /// What it is to be voted on by.
+    /// The estimate and the server data with which the source takes part in the vote.
     pub(crate) fn voting_estimate(&self) -> Option<(&Estimate, Server)> {
         match (self.history.estimate(), self.server, &self.former) {
             (Some(estimate), Some(server), _) => Some((estimate, server)),
@@ -41,7 +43,7 @@ impl Association {
         }
     }
 
-    /// Forgets the former server once the new one has said enough.
+    /// Drops the former server once the new one has an estimate.
     pub(super) fn forget_former(&mut self) {
         if self.history.estimate().is_some() {
             self.former = None;
@@ -50,7 +52,7 @@ impl Association {
 }
 
 impl Former {
-    /// Follows a change of the clock.
+    /// Converts the samples after a change of the clock.
     pub(super) fn transform(&mut self, change: &Change) {
         self.history.transform(change.at, change.frequency, change.offset);
     }

@@ -1,5 +1,5 @@
-//! That a source is this node itself: by its address and port, before it is asked; or by an answer that this node's own
-//! server gave, where the way leads back by a virtual address or a translated one.
+//! Detects that a source is this node itself: by address and port before it is asked, or by a reply of this node's own
+//! server if a virtual or translated address leads back to this node.
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
@@ -12,8 +12,8 @@ use crate::{
 };
 
 impl Association {
-    /// Turns from an address at which this node itself would answer, or no server can be, to another one of the same
-    /// name. If there is none, nothing is asked, and the name is looked up again from time to time.
+    /// Leaves an address at which this node itself would answer, or which no server can have, for another address of
+    /// the same name. If there is none, the source is not asked, and the name is looked up again from time to time.
     pub(crate) fn avoid(&mut self, own: &OwnAddresses, now: Mono) -> Option<Action> {
         let forbidden =
             |address: &IpAddr| own.forbid(SocketAddr::new(*address, self.port)).map(Rejection::from);
@@ -32,7 +32,7 @@ impl Association {
             self.look_up_later(now);
             return None;
         }
-        // What was measured was another server, which had the address before.
+        // The samples are of another server, which had the address before.
         let close = self.replace(other.unwrap_or(current));
         (self.reach, self.last_answer) = (0, None);
         if other.is_some() {
@@ -44,7 +44,7 @@ impl Association {
         close
     }
 
-    /// Plans a lookup of its name, or an exchange of keys, unless there is one: DNS may be mended meanwhile.
+    /// Plans a lookup of its name, or a key exchange, unless one is planned: DNS may be corrected in the meantime.
     fn look_up_later(&mut self, now: Mono) {
         if self.named && self.lookup.is_none() {
             let next = now.plus(LONGEST_LOOKUP_WAIT);
@@ -53,37 +53,37 @@ impl Association {
         }
     }
 
-    /// Whether it is not asked, because of its address.
+    /// Returns true if its address must not be asked.
     pub(super) fn is_forbidden(&self) -> bool {
         matches!(self.rejection, Some(Rejection::OwnAddress | Rejection::NoServer))
     }
 
-    /// An answer came that this node's own server gave. The request stays open: if the answer was carried here by
-    /// a forger, the server's own is still to come.
+    /// A reply of this node's own server arrived. The request stays open: if an attacker sent that reply, the
+    /// upstream's own may still arrive.
     pub(crate) fn reflected(&mut self) {
         self.rejected += 1;
         (self.rejection, self.silent) = (Some(Rejection::OwnAnswer), 0);
     }
 
-    /// An answer shows that its server follows this node.
+    /// Records that a reply shows that its server follows this node.
     pub(super) fn record_loop(&mut self) {
         (self.rejection, self.silent) = (Some(Rejection::Loop), 0);
     }
 
-    /// Whether no server is known at its address, but this node itself or none at all.
+    /// Returns true if its address is this node itself, or none that a server can have.
     pub(crate) fn is_no_other_server(&self) -> bool {
         self.is_forbidden() || self.rejection == Some(Rejection::OwnAnswer) && self.reach == 0
     }
 
-    /// Whether nothing may be followed without one that has its option `require`. In a list for several nodes that cannot
-    /// hold for the node itself; but by name it does, since a forged answer of DNS must not be able to end it.
+    /// Returns true if its option `require` is in force. In a list for several nodes it is not in force for the address
+    /// of the node itself. For a name it stays in force, since a forged DNS response must not be able to disable it.
     pub(crate) fn is_required(&self) -> bool {
         let itself = self.rejection == Some(Rejection::OwnAddress) && !self.named && self.pool.is_none();
         self.source.require && !self.source.noselect && !itself
     }
 
-    /// Whether its server names one of this node's addresses as its reference. Servers on this very node may follow
-    /// others on it, so of them this says nothing.
+    /// Returns true if its server names one of this node's addresses as its reference. This is not tested for servers
+    /// on this node, since they may follow other servers on it.
     pub(super) fn names_us(&self, server: Server, own: &OwnAddresses) -> bool {
         let elsewhere = self.address.is_some_and(|address| !own.include(address));
         elsewhere && server.stratum > 1 && own.are_named_by(server.reference_id)
@@ -108,7 +108,7 @@ mod tests {
         OwnAddresses::new(addresses.iter().map(|address| address.parse().unwrap()), ports)
     }
 
-    /// An engine with one upstream that knows these addresses to be its own.
+    /// An engine with one upstream. `addresses` are the node's own.
     fn engine(upstream: Upstream, addresses: &[&str]) -> Engine {
         let mut orders: Config = config(1);
         orders.sources[0].upstream = upstream;
@@ -139,7 +139,7 @@ mod tests {
         sends(&actions).into_iter().map(|(_, to)| to).collect()
     }
 
-    /// Seconds at which the name is looked up again, and where requests go, each second from `from` to `to`.
+    /// Runs from second `from` to `to`. Returns the seconds of lookups, and the destinations of requests.
     fn watch(engine: &mut Engine, from: u32, to: u32) -> (Vec<u32>, Vec<SocketAddr>) {
         let (mut lookups, mut asked) = (Vec::new(), Vec::new());
         for second in from..to {
@@ -157,7 +157,7 @@ mod tests {
         engine.handle(Event::Wakeup, at(0.0));
         let all = ["10.0.0.7", "2001:db8::7", "192.0.2.1", "0.0.0.0", "192.0.2.2"];
         assert_eq!(resolve(&mut engine, &all, 0.2), ["192.0.2.1:123".parse().unwrap()]);
-        // That one becomes ours, too: its request is closed, and the next one is asked.
+        // That address becomes the node's own, too: its request is closed, and the next address is asked.
         let event = own(&["10.0.0.7", "2001:db8::7", "192.0.2.1"]);
         let mut actions = engine.handle(Event::OwnAddresses(&event), at(0.5));
         assert!(matches!(actions[0], Action::Close { .. }), "{actions:?}");
@@ -189,7 +189,7 @@ mod tests {
         mixed.handle(Event::Wakeup, at(0.0));
         let asked = resolve(&mut mixed, &["10.0.0.7", "192.0.2.1", "127.0.0.1", "192.0.2.2"], 0.2);
         assert_eq!(asked, ["192.0.2.1:123", "192.0.2.2:123"].map(|to| to.parse().unwrap()));
-        // One of them is added to an interface.
+        // One of the addresses is added to an interface.
         let event = own(&["10.0.0.7", "192.0.2.2"]);
         mixed.handle(Event::OwnAddresses(&event), at(1.0));
         let (_, asked) = watch(&mut mixed, 2, 60);
@@ -208,7 +208,7 @@ mod tests {
         let server = |host: &str, port| Upstream::Server { host: host.to_owned(), port };
         let mut other = engine(server("127.0.0.1", 123), &[]);
         assert!(watch(&mut other, 1, 30).1.is_empty());
-        // Serving is off, or another daemon has the port.
+        // The node does not serve, or another daemon has the port.
         other.handle(Event::OwnAddresses(&OwnAddresses::default()), at(30.0));
         assert!(!watch(&mut other, 31, 60).1.is_empty());
         let mut other = engine_at_once(server("127.0.0.1", 1123));

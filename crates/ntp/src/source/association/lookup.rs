@@ -1,9 +1,10 @@
-//! When a source's name is looked up: until it resolves, once its address is silent, and now and then while its address
-//! answers, since a name can move to another server. Of an address that is not believed that is known soonest.
+//! When a source's name is looked up: until it resolves, when its address does not answer, and from time to time while
+//! its address answers, since a name can move to another server. The lookup comes soonest if the source is not
+//! believed.
 use super::Association;
 use crate::{Action, Mono, SourceState};
 
-/// A name that is to be looked up because there is no address, or a silent one.
+/// A planned lookup because there is no address, or it does not answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lookup {
     pub(super) at: Mono,
@@ -11,49 +12,50 @@ pub(super) struct Lookup {
     pub(super) wait: f64,
 }
 
-/// First wait after a failed lookup, seconds; doubled up to the longest.
+/// First wait after a failed lookup, seconds. It doubles up to the longest.
 pub(super) const FIRST_LOOKUP_WAIT: f64 = 2.0;
 pub(super) const LONGEST_LOOKUP_WAIT: f64 = 64.0;
 
 /// The lookups of a name whose address answers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Refresh {
-    /// The next one; none before there is an address.
+    /// The next lookup. None before there is an address.
     next: Option<Mono>,
-    /// The last one.
+    /// The last lookup.
     last: Option<Mono>,
-    /// How often in a row the source was not believed at a lookup.
+    /// The number of consecutive lookups at which the source was not believed.
     doubts: i32,
     /// The source was not believed when `next` was set.
     doubted: bool,
-    /// A lookup has begun, and was not answered.
+    /// A lookup has begun, and has no result yet.
     asked: bool,
-    /// Why the name did not resolve, if it did not when it was looked up last.
+    /// Why the last lookup failed, if it did.
     pub(super) failure: Option<String>,
 }
 
-/// A source that is not believed any more is looked up within this time, seconds: many nodes notice a liar together.
+/// When a source is no longer believed, its name is looked up within this time, seconds. It is random, since many nodes
+/// notice a falseticker together.
 const AT_ONCE: f64 = 16.0;
 
-/// First wait after such a lookup, seconds; doubled up to the longest.
+/// First wait after such a lookup, seconds. It doubles up to the longest.
 const FIRST_DOUBT: f64 = 64.0;
 const LONGEST_DOUBT: f64 = 3600.0;
 
 /// Longest time between two lookups of a source that is believed, seconds.
 const DAY: f64 = 86_400.0;
 
-/// By up to this share a wait is shortened at random, so that the nodes of a cluster do not ask together.
+/// Waits are shortened at random by up to this fraction, so that the nodes of a cluster do not ask together.
 const SPREAD: f64 = 0.25;
 
 impl Refresh {
-    /// Whether to look the name up now. `spread` is random, -1 to 1.
+    /// Returns true if the name must be looked up now. `spread` is random, -1 to 1.
     pub(crate) fn due(&mut self, doubted: bool, now: Mono, spread: f64) -> bool {
         let random = (1.0 + spread.clamp(-1.0, 1.0)) / 2.0;
         if self.next.is_none() || doubted != self.doubted {
             self.doubted = doubted;
             let last = self.last.unwrap_or(now);
             self.next = Some(if doubted {
-                // A source that is doubted again and again is not looked up more often for it.
+                // A source that is doubted repeatedly is not looked up more often.
                 let earliest = if self.doubts > 0 { last.plus(self.wait(random)) } else { now };
                 earliest.max(now.plus(AT_ONCE * random))
             } else {
@@ -69,12 +71,12 @@ impl Refresh {
         true
     }
 
-    /// The resolver has answered. Returns true if this was asked for here.
+    /// The resolver has a result. Returns true if this lookup was begun here.
     pub(crate) fn answered(&mut self) -> bool {
         std::mem::take(&mut self.asked)
     }
 
-    /// There is another server at the name: what was thought of the former one says nothing of it.
+    /// The name now has another server. Doubts about the former server do not apply to it.
     pub(super) fn moved(&mut self) {
         (self.next, self.doubts) = (None, self.doubts.min(1));
     }
@@ -90,7 +92,7 @@ impl Refresh {
 }
 
 impl Association {
-    /// Looks its name up, if that is due. `spread` is random, -1 to 1.
+    /// Looks up its name, if that is due. `spread` is random, -1 to 1.
     pub(super) fn look_up(&mut self, now: Mono, spread: f64) -> Option<Action> {
         let exchanges = self.proof.exchanges;
         match &mut self.lookup {
@@ -113,7 +115,7 @@ impl Association {
         Some(Action::Resolve { source: self.id, host: self.host.clone() })
     }
 
-    /// Whether it answers, or another source at its server does, and it is not believed.
+    /// Returns true if the source, or another one at its server, answers but is not believed.
     pub(super) fn is_doubted(&self) -> bool {
         use SourceState::{Falseticker, NoMajority, Untrusted, Unusable};
         matches!(self.state.0, Falseticker | NoMajority | Unusable | Untrusted)
@@ -124,7 +126,7 @@ impl Association {
 mod tests {
     use super::*;
 
-    /// The seconds at which the name is looked up, with a source that is doubted while `doubted` says so.
+    /// The seconds at which the name is looked up. `doubted` tells whether the source is doubted at a second.
     fn lookups(until: i64, spread: f64, doubted: impl Fn(i64) -> bool) -> Vec<i64> {
         let mut refresh = Refresh::default();
         (0..until)
@@ -143,7 +145,7 @@ mod tests {
         let expected = [1000, 1064, 1192, 1448, 1960, 2984, 5032, 8632, 12_232];
         assert_eq!(lookups(15_000, -1.0, |second| second >= 1000), expected);
         assert_eq!(lookups(1100, 1.0, |second| second >= 1000)[..2], [1016, 1064]);
-        // Believed again, it is a day until the next lookup.
+        // Once the source is believed again, the next lookup is a day later.
         assert_eq!(lookups(90_000, -1.0, |second| (1000..1100).contains(&second)), [1000, 1064, 87_464]);
     }
 

@@ -1,4 +1,4 @@
-//! Whether a source can be voted on, by what is known of it alone; and if not, why not.
+//! Decides from one source alone whether it can take part in the vote; if not, gives the cause.
 use crate::{
     Action, Auth, Mono, SendError, SourceState,
     source::{
@@ -8,43 +8,45 @@ use crate::{
     },
 };
 
-/// A source that was silent for more polls says nothing any more (chrony's `maxunreach` is as long as one wants).
+/// After this number of unanswered polls the samples of a source no longer take part in the vote (in chrony
+/// `maxunreach` configures this).
 const LONGEST_SILENCE: u32 = 100;
 
 impl Association {
-    /// Whether the last eight polls went unanswered; the eighth has had its time.
+    /// Returns true if the last eight polls were unanswered, the eighth included.
     pub(crate) fn unreachable(&self) -> bool {
         let waiting = u32::from(self.request.is_some());
         self.denied || self.reach == 0 && self.unanswered.saturating_sub(waiting) >= UNREACHABLE
     }
 
-    /// Whether the last thing that it said was of no use.
+    /// Returns true if its last reply was rejected, or denied service.
     pub(crate) fn refused(&self) -> bool {
         self.denied || self.rejection.is_some()
     }
 
-    /// Whether all that it says is that it wants fewer requests.
+    /// Returns true if its only replies ask for fewer requests.
     pub(crate) fn limited(&self) -> bool {
         self.reach == 0 && self.schedule.limited()
     }
 
-    /// Whether the last thing that it said, in one of the last eight polls, was that it follows us.
+    /// Returns true if its last reply, in one of the last eight polls, showed that it follows this node.
     pub(crate) fn follows_us(&self) -> bool {
         self.rejection == Some(Rejection::Loop) && self.silent <= UNREACHABLE
     }
 
-    /// Whether it was found in the last vote that what it says cannot be used.
+    /// Returns true if the last vote found it unusable.
     pub(crate) fn is_unusable(&self) -> bool {
         self.state.0 == SourceState::Unusable
     }
 
-    /// Whether the next seconds may bring the samples that are missing for an estimate.
+    /// Returns true if the samples for an estimate may still come in the next seconds.
     pub(crate) fn measuring(&self) -> bool {
         let asked = !self.source.noselect && !self.is_duplicate() && !self.is_no_other_server();
         asked && self.history.estimate().is_none() && !self.unreachable()
     }
 
-    /// Whether it may still be voted on though it is not reached: for a hundred polls, if it was not refused.
+    /// Returns true if its old samples may still take part in the vote although it is unreachable: for a hundred polls,
+    /// if its last reply was not rejected.
     pub(crate) fn remembered(&self) -> bool {
         self.unreachable()
             && !self.denied
@@ -54,7 +56,7 @@ impl Association {
             && self.unanswered <= LONGEST_SILENCE
     }
 
-    /// Why there is no address to ask.
+    /// Why there is no address.
     pub(super) fn no_address(&self) -> Cause {
         let host = self.host.clone();
         match self.refresh.failure.clone() {
@@ -63,7 +65,7 @@ impl Association {
         }
     }
 
-    /// Why no estimate of it can be used, whatever others say; none if it can.
+    /// Why it cannot be used, regardless of other sources. None if it can.
     pub(crate) fn obstacle(&self) -> Option<Cause> {
         if let Some(rejection) = self.rejection.filter(|_| self.is_no_other_server()) {
             return Some(Cause::Rejected(rejection));
@@ -74,7 +76,8 @@ impl Association {
         if !self.placed() {
             return Some(self.no_address());
         }
-        // What others say of themselves may be a slip. Who follows us is right only as we are, from that moment on.
+        // Other rejected replies may be exceptions. But a server that follows this node is no independent source from
+        // then on.
         let spoke = self.reach == 0 && self.silent <= UNREACHABLE || self.follows_us();
         let rejection = self.rejection.filter(|_| spoke && !self.denied).map(Cause::Rejected);
         if let Some(cause) = rejection.or_else(|| self.recent_failure()) {
@@ -95,25 +98,25 @@ impl Association {
         self.source.noselect.then_some(Cause::MeasuredOnly)
     }
 
-    /// What it is for now, with the reason.
+    /// Sets its state and the reason from the cause.
     pub(crate) fn set_state(&mut self, cause: &Cause) {
         self.state = (cause.state(), cause.to_string());
     }
 
-    /// Something stands in the way of an answer that is not the server's word on its own time.
+    /// Records a failure other than a rejected reply.
     pub(super) fn record_failure(&mut self, cause: Cause) {
         self.failure = Some((cause, self.sent));
     }
 
-    /// What stood in the way of answers in the last eight polls, if none was good. A server that does not want us is
-    /// asked so rarely that its last word counts for longer.
+    /// The failure of the last eight polls, if no reply was valid. A server that denied service is asked rarely, so its
+    /// denial counts for longer.
     fn recent_failure(&self) -> Option<Cause> {
         let (cause, at) = self.failure.as_ref()?;
         let recent = self.sent - at <= u64::from(UNREACHABLE);
         (self.denied || self.reach == 0 && recent).then(|| cause.clone())
     }
 
-    /// Why the last polls went unanswered, where nothing was heard of them.
+    /// The cause if the last polls had no reply and no failure.
     fn silence(&self) -> Cause {
         if self.stray > self.strays_before {
             return Cause::Stray;
@@ -121,7 +124,7 @@ impl Association {
         Cause::Silent { port: self.port, keyed: matches!(self.source.auth, Auth::Key(_)) }
     }
 
-    /// The request did not leave, or nobody listens there.
+    /// The request could not be sent, or no program listens at the destination.
     pub(crate) fn failed(&mut self, why: SendError, now: Mono) -> Option<Action> {
         let close = self.close();
         if self.device {
@@ -131,7 +134,7 @@ impl Association {
         if why != SendError::Unproven {
             self.record_failure(Cause::NotSent { error: why, port: self.port });
         }
-        // What this node lacks itself is no reason to ask another address.
+        // If this node lacks something itself, another address would not help.
         let ours = matches!(why, SendError::Unproven | SendError::NoPort | SendError::NoDescriptor);
         self.unroutable = self.reach == 0 && !ours;
         if self.unroutable && self.unanswered < UNREACHABLE && self.addresses.len() > 1 {
@@ -140,7 +143,7 @@ impl Association {
         close
     }
 
-    /// A datagram came and was dropped. It may be anybody's, so the request stays open.
+    /// A datagram was dropped by the access list. Anybody may have sent it, so the request stays open.
     pub(crate) fn dropped(&mut self) {
         self.rejected += 1;
         self.record_failure(Cause::Ignored);

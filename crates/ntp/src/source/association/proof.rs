@@ -1,5 +1,5 @@
-//! What a source whose answers must be proven is without a proof: unusable, with the reason. And when keys may be
-//! exchanged (RFC 8915 §4): early at first, ever later while nothing comes of it.
+//! Authentication of one source. Without a key it is unusable, with the reason. This file also decides when keys are
+//! exchanged (RFC 8915 §4), with a growing back-off while exchanges fail.
 use std::net::IpAddr;
 
 use crate::{
@@ -10,27 +10,27 @@ use crate::{
     },
 };
 
-/// What stands between a source and its proof.
+/// The state of a source's authentication.
 #[derive(Clone, Debug)]
 pub(crate) struct Proof {
-    /// Keys come by an exchange, which also says whom to ask.
+    /// True if keys come from an exchange, which also names the NTP server.
     pub(super) exchanges: bool,
-    /// They were exchanged.
+    /// True if keys were exchanged.
     keyed: bool,
-    /// With whom, if that is not all that has the name: for a member of a pool.
+    /// The address with which keys are exchanged, if not any address of the name. Used for members of pools.
     with: Option<IpAddr>,
-    /// Why there is none; none while all is well.
+    /// Why replies cannot be authenticated. None if they can.
     pub(super) why: Option<String>,
-    /// The reason is that a request could not be given a proof, not that an answer had none.
+    /// True if the reason is that a request could not be authenticated, not that a reply was not.
     missing: bool,
-    /// No exchange before this.
+    /// The earliest time of the next exchange.
     next_exchange: Mono,
-    /// Seconds between the next two.
+    /// Seconds between the next two exchanges.
     wait: f64,
 }
 
-/// Back-off of key exchanges, seconds: an exchange is dear for the server, and a server whose keys are lost has all
-/// its clients ask at once. RFC 8915 §4.2 lets it grow to days; an hour is enough to spare it.
+/// Back-off of key exchanges, seconds. An exchange is expensive for the server, and after a server lost its keys all
+/// its clients ask at once. RFC 8915 §4.2 lets the back-off grow to days; an hour is enough.
 const FIRST_WAIT: f64 = 10.0;
 const WAIT_GROWTH: f64 = 1.5;
 const LONGEST_WAIT: f64 = 3600.0;
@@ -49,12 +49,12 @@ impl Proof {
         }
     }
 
-    /// Whether a request can be proven, as far as is known here.
+    /// Returns true if a request can be authenticated, as far as it is known here.
     pub(super) fn ready(&self) -> bool {
         self.keyed || !self.exchanges
     }
 
-    /// An exchange begins; answers when to try again if nothing is heard of it.
+    /// An exchange begins. Returns when to try again if it has no result.
     pub(super) fn begin_exchange(&mut self, now: Mono) -> Mono {
         self.next_exchange = now.plus(self.wait);
         self.wait = (WAIT_GROWTH * self.wait).min(LONGEST_WAIT);
@@ -66,32 +66,32 @@ impl Proof {
         self.next_exchange.max(now)
     }
 
-    /// An exchange did not come to ask a server: there is none that the next one must spare.
+    /// The exchange failed before it reached a server, so the back-off starts again.
     pub(super) fn reset_back_off(&mut self, now: Mono) {
         (self.next_exchange, self.wait) = (now, FIRST_WAIT);
     }
 
-    /// Whether there is nothing to prove a request with.
+    /// Returns true if a request cannot be authenticated.
     pub(super) fn is_missing(&self) -> bool {
         self.missing && self.why.is_some()
     }
 
-    /// A request left. With a key it has its proof, so what was wrong with the key is over. With keys of an exchange
-    /// that failed, those of the exchange before may still be in use.
+    /// A request was sent. With a shared key it was authenticated, so a former problem of the key is over. With NTS it
+    /// may use the keys of an earlier exchange, so a failed exchange is still a problem.
     pub(super) fn sent(&mut self) {
         if self.missing && !self.exchanges {
             self.why = None;
         }
     }
 
-    /// An answer was proven.
+    /// A reply was authenticated.
     pub(super) fn proved(&mut self) {
         (self.why, self.wait) = (None, FIRST_WAIT);
     }
 }
 
 impl Association {
-    /// Another server of the pool is asked: it has keys of its own.
+    /// Exchanges keys with another server of the pool, which has its own keys.
     pub(super) fn exchange_anew(&mut self, address: IpAddr, now: Mono) {
         self.proof = Proof { with: Some(address), ..Proof::new(&self.source.auth, now) };
         if self.proof.exchanges {
@@ -99,18 +99,18 @@ impl Association {
         }
     }
 
-    /// With whom keys are to be exchanged, if not with anybody who has the name.
+    /// The address with which keys are exchanged. None if any address of the name will do.
     pub(crate) fn exchange_with(&self) -> Option<IpAddr> {
         self.proof.with
     }
 
-    /// The address whose exchange of keys has named its server, which can be another one: to exchange keys there once more
-    /// would lead to the same server.
+    /// The address with which keys were exchanged. The exchange can name another address as the NTP server. Another
+    /// exchange with the same address would lead to the same server.
     pub(crate) fn named_by(&self) -> Option<IpAddr> {
         self.proof.with.filter(|_| self.proof.exchanges)
     }
 
-    /// Keys were exchanged: whom to ask with them.
+    /// Keys were exchanged for these addresses.
     pub(crate) fn keyed(&mut self, addresses: &[IpAddr], port: Option<u16>, now: Mono) -> Option<Action> {
         (self.lookup, self.refresh.failure) = (None, None);
         (self.proof.why, self.proof.keyed) = (None, true);
@@ -118,7 +118,7 @@ impl Association {
         let port = port.unwrap_or(self.usual_port());
         if self.port == port && self.address.is_some_and(|address| addresses.contains(&address)) {
             self.schedule.ask_soon(1, now);
-            // One that was asked eight times in vain is not asked eight times more if there is another.
+            // An address that left eight polls unanswered is not tried again if there is another.
             return if self.unreachable() { self.next_address(now) } else { None };
         }
         self.port = port;
@@ -127,7 +127,7 @@ impl Association {
         self.replace(*self.addresses.first()?)
     }
 
-    /// There is nothing to prove answers with.
+    /// The source cannot be authenticated.
     pub(crate) fn unproven(&mut self, why: &str, now: Mono) {
         (self.proof.why, self.proof.missing) = (Some(why.to_owned()), true);
         if self.proof.exchanges && self.lookup.is_none() {
@@ -135,14 +135,15 @@ impl Association {
         }
     }
 
-    /// An answer came whose proof fails. The request stays open: a forger must not end it.
+    /// A reply arrived whose authentication fails. The request stays open, since an attacker must not be able to end
+    /// it.
     pub(crate) fn unauthentic(&mut self, why: &str) {
         self.rejected += 1;
         self.unauthentic += 1;
         (self.proof.why, self.proof.missing) = (Some(why.to_owned()), false);
     }
 
-    /// What stands in the way of being voted on, as far as proof goes.
+    /// The cause that keeps it out of the vote, as far as authentication goes.
     pub(super) fn proof_obstacle(&self) -> Option<Cause> {
         if let Some(why) = self.proof.why.clone().filter(|_| self.reach == 0) {
             return Some(Cause::Unproven(why));

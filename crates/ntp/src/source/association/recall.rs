@@ -1,4 +1,4 @@
-//! What was known of a source before the agent's restart: whose it is, and that it votes until the source answers.
+//! Samples of a source from before the agent's restart. They take part in the vote until the source answers.
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
@@ -7,8 +7,8 @@ use crate::{
 };
 
 impl Association {
-    /// Whom or what it is, as saved samples name it, and how its answers were proven: who wants proof has no use for
-    /// samples without.
+    /// The name of the server or device in saved samples, and how its replies were authenticated: samples without
+    /// authentication must not count for a source with authentication.
     pub(crate) fn asked(&self) -> Option<String> {
         let proof = match self.source.auth {
             Auth::None => "",
@@ -19,7 +19,7 @@ impl Association {
         if self.device { Some(self.host.clone()) } else { address }
     }
 
-    /// Takes what was known of it, if nothing is known yet.
+    /// Takes its saved samples, if it has none yet.
     pub(crate) fn recall(&mut self, all: &mut Vec<Recalled>) {
         if self.server.is_some() || self.history.newest().is_some() || self.is_duplicate() {
             return;
@@ -31,8 +31,8 @@ impl Association {
         }
     }
 
-    /// Whether it has not answered since the restart, or not enough since it moved, and still may: it votes by what was
-    /// said before.
+    /// Returns true if it takes part in the vote with older samples: it has not answered since the restart, or not
+    /// enough since it moved to another server, and it still may.
     pub(crate) fn awaited(&self) -> bool {
         let doubted = self.rejection.is_some() || self.mixture.is_some() || self.source.noselect;
         let doubted = doubted || self.is_duplicate();
@@ -41,7 +41,7 @@ impl Association {
     }
 }
 
-/// A resolver's addresses, those that were asked before the restart first.
+/// The resolver's addresses, with those first that were asked before the restart.
 pub(crate) fn known_first(addresses: &[IpAddr], all: &[Recalled]) -> Vec<IpAddr> {
     let mut addresses = addresses.to_vec();
     addresses.sort_by_key(|address| !all.iter().any(|recalled| recalled.was_at(*address)));

@@ -1,4 +1,5 @@
-//! What is said of a header alone, and how sizes are written. Causes as they come about are in `sim::stories::causes`.
+//! Objections against a header alone, and how sizes are written. `sim::stories::causes` tests causes in simulated
+//! networks.
 use super::*;
 use crate::{Leap, NtpTimestamp, Wall};
 

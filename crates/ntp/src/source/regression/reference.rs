@@ -1,10 +1,10 @@
-//! The fit against a slow reference: every pair of points has a slope, and the line's is their mean, weighted by the
-//! square of the distance. No sums of squares around a mean, so no formula in common.
+//! Compares the fit with a slow reference. Every pair of points has a slope. The slope of the line is the mean of
+//! these, weighted by the squared distance. Fit and reference share no formula.
 use proptest::prelude::*;
 
 use crate::source::regression::{FEWEST, Line, Point, fit, fit_newest};
 
-/// The line by pairs; errors by their definitions.
+/// The line from pairs of points, with errors from their definitions.
 fn slow(points: &[Point]) -> Line {
     let mut pairs = Vec::new();
     for (index, a) in points.iter().enumerate() {
@@ -18,7 +18,7 @@ fn slow(points: &[Point]) -> Line {
     let offset = mean(&|p| p.y - slope * p.x);
     let squares: f64 = points.iter().map(|p| p.weight * (p.y - offset - slope * p.x).powi(2)).sum();
     let variance = squares / (points.len() - 2) as f64;
-    // Sum of squares around the mean, by the pairs again.
+    // The sum of squares around the mean, also from the pairs.
     let spread = distance / weight;
     let center = mean(&|p| p.x);
     let slope_error = (variance / spread).sqrt();
@@ -66,7 +66,7 @@ fn same(ours: &Line, theirs: &Line, points: &[Point]) -> Result<(), TestCaseErro
     near(slope, theirs.slope, level / length)?;
     near(center, theirs.center, length)?;
     near(spread, theirs.spread, 0.0)?;
-    // Residuals are small differences of large numbers, so they lose digits: in both.
+    // Residuals are small differences of large numbers, so both computations lose digits.
     near(deviation, theirs.deviation, 1e-3 * level)?;
     near(slope_error, theirs.slope_error, 1e-1 * level / length)?;
     near(offset_error, theirs.offset_error, 1e-1 * level)?;
@@ -81,8 +81,7 @@ proptest! {
         same(&line, &slow(&points), &points)?;
     }
 
-    /// Whatever window is chosen, the line is that of its points and of no others, and the window is no shorter than
-    /// it may be.
+    /// The line is the fit of exactly the points in the chosen window, and the window is not too short.
     #[test]
     fn the_line_is_that_of_its_window(points in points(60), older in 0_usize..20) {
         let left = points.len().saturating_sub(older);
@@ -96,7 +95,8 @@ proptest! {
         same(&line, &slow(window), window)?;
     }
 
-    /// Offset by a constant, tilted and weighed differently as a whole, it is the same line.
+    /// If all points are shifted, tilted, and weighted by a common factor, the line is shifted and tilted in the same
+    /// way.
     #[test]
     fn only_differences_count(points in points(40), level in -1e6..1e6_f64, tilt in -1e-3..1e-3_f64) {
         let moved: Vec<Point> = points
@@ -104,7 +104,7 @@ proptest! {
             .map(|p| Point { x: p.x, y: p.y + level + tilt * p.x, weight: p.weight * 8.0 })
             .collect();
         let (line, other) = (fit(&points).expect("points"), fit(&moved).expect("points"));
-        // What an offset of a million seconds leaves of a double is a tenth of a nanosecond.
+        // At a million seconds the resolution of a double is a tenth of a nanosecond.
         prop_assert!((other.offset - line.offset - level).abs() < 1e-8, "{:?} {:?}", line, other);
         let slack = 1e-8 / -points[0].x;
         prop_assert!((other.slope - line.slope - tilt).abs() < slack, "{:?} {:?}", line, other);

@@ -1,38 +1,38 @@
-//! The server's side of the records of NTS-KE (RFC 8915 §4): what a client says in, the answer out. Cookies are made
-//! elsewhere, from the connection's keys.
+//! The server's side of the records of NTS-KE (RFC 8915 §4): a client's records go in; the response comes out. The
+//! caller makes cookies from the keys of the connection.
 use crate::wire::key_exchange::{
     AEAD, AES_SIV_CMAC_256, COOKIE, CRITICAL, END, ERROR, NEXT_PROTOCOL, NTP_V4, PORT, SERVER, WARNING, words,
 };
 
-/// More than this is no request of a sane client.
+/// Longest request, octets. No correct client sends more.
 pub const LONGEST_REQUEST: usize = 16 * 1024;
 
-/// What can be agreed on with a client.
+/// What a client offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offer {
-    /// NTPv4 and AES-SIV-CMAC-256: it gets [`agreement`].
+    /// NTPv4 and AES-SIV-CMAC-256. The response is [`agreement`].
     Good,
-    /// It does not speak NTPv4: it gets [`no_protocol`].
+    /// No NTPv4. The response is [`no_protocol`].
     NoProtocol,
-    /// It knows no AEAD of ours: it gets [`no_aead`].
+    /// No AEAD that this server supports. The response is [`no_aead`].
     NoAead,
 }
 
-/// Why a client gets [`refusal`].
+/// Why the response is [`refusal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// It has a record that must be understood, and is not.
+    /// The request has a critical record of an unknown type.
     UnknownRecord,
-    /// It is not what RFC 8915 §4 says.
+    /// The request violates RFC 8915 §4.
     BadRequest,
-    /// It is ours.
+    /// The server itself failed.
     Internal,
 }
 
-/// Reads what the client has said so far; nothing if its end is still to come.
+/// Decodes the octets that were received so far. Returns `None` if the request is not complete yet.
 ///
 /// # Errors
-/// When it cannot become a good request any more.
+/// If the octets are not the beginning of a valid request.
 pub fn read(octets: &[u8]) -> Result<Option<Offer>, Error> {
     let (mut protocols, mut aeads) = (None, None);
     let mut rest = octets;
@@ -46,9 +46,9 @@ pub fn read(octets: &[u8]) -> Result<Option<Offer>, Error> {
             END if body.is_empty() => break,
             NEXT_PROTOCOL if protocols.is_none() => protocols = Some(list(body)?),
             AEAD if aeads.is_none() => aeads = Some(list(body)?),
-            // Those of a server, and what is there twice or malformed.
+            // Records that only a server sends, and records that are repeated or malformed.
             END | NEXT_PROTOCOL | AEAD | ERROR | WARNING | COOKIE => return Err(Error::BadRequest),
-            // Which server and port the client would like: we are the only one.
+            // The server and port that the client prefers. There is only this one.
             SERVER | PORT => {}
             _ if kind & CRITICAL != 0 => return Err(Error::UnknownRecord),
             _ => {}
@@ -62,12 +62,12 @@ pub fn read(octets: &[u8]) -> Result<Option<Offer>, Error> {
     Ok(Some(if aeads.contains(&AES_SIV_CMAC_256) { Offer::Good } else { Offer::NoAead }))
 }
 
-/// At least one number.
+/// A list of at least one number.
 fn list(body: &[u8]) -> Result<Vec<u16>, Error> {
     words(body).ok().filter(|words| !words.is_empty()).ok_or(Error::BadRequest)
 }
 
-/// The answer to a good offer: what is agreed on, the NTP server's port if it is not the usual one, and cookies.
+/// The response to a good offer: protocol, AEAD, the port of the NTP server if it is not the default, and cookies.
 pub fn agreement<'a>(port: Option<u16>, cookies: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut answer = Vec::new();
     put(&mut answer, CRITICAL | NEXT_PROTOCOL, &NTP_V4.to_be_bytes());
@@ -82,7 +82,7 @@ pub fn agreement<'a>(port: Option<u16>, cookies: impl IntoIterator<Item = &'a [u
     answer
 }
 
-/// The answer to a client without NTPv4: an empty list (RFC 8915 §4.1.2).
+/// The response to a client without NTPv4: an empty list (RFC 8915 §4.1.2).
 pub fn no_protocol() -> Vec<u8> {
     let mut answer = Vec::new();
     put(&mut answer, CRITICAL | NEXT_PROTOCOL, &[]);
@@ -90,7 +90,7 @@ pub fn no_protocol() -> Vec<u8> {
     answer
 }
 
-/// The answer to a client without an AEAD of ours: an empty list (RFC 8915 §4.1.5).
+/// The response to a client without a supported AEAD: an empty list (RFC 8915 §4.1.5).
 pub fn no_aead() -> Vec<u8> {
     let mut answer = Vec::new();
     put(&mut answer, CRITICAL | NEXT_PROTOCOL, &NTP_V4.to_be_bytes());
@@ -99,7 +99,7 @@ pub fn no_aead() -> Vec<u8> {
     answer
 }
 
-/// The answer to what is wrong (RFC 8915 §4.1.3).
+/// The response to a wrong request (RFC 8915 §4.1.3).
 pub fn refusal(error: Error) -> Vec<u8> {
     let number: u16 = match error {
         Error::UnknownRecord => 0,
@@ -112,7 +112,7 @@ pub fn refusal(error: Error) -> Vec<u8> {
     answer
 }
 
-/// Bodies are numbers and cookies, which are far shorter than what a length can say.
+/// Appends a record. Bodies are numbers and cookies, which are far shorter than the length field allows.
 fn put(answer: &mut Vec<u8>, kind: u16, body: &[u8]) {
     answer.extend_from_slice(&kind.to_be_bytes());
     answer.extend_from_slice(&(body.len() as u16).to_be_bytes());
@@ -134,7 +134,7 @@ mod tests {
 
     const TERM: [u8; 4] = [0x80, 0, 0, 0];
 
-    /// These records between an offer of ours and its end.
+    /// The result for a client's request with these records added before its end.
     fn with(records: &[u8]) -> Result<Option<Offer>, Error> {
         let offer = client::request();
         read(&[&offer[..offer.len() - 4], records, &TERM].concat())

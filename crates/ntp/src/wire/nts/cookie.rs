@@ -1,10 +1,10 @@
-//! What a server gives a client to keep (RFC 8915 §6): the keys of their session, sealed so that the server alone can
-//! read them. Keys in, a cookie out, and back. Of two cookies nobody else can tell that they are one client's.
+//! Cookies (RFC 8915 §6): the keys of a session, encrypted so that only the server can read them. The client keeps the
+//! cookie, so the server keeps no state. Nobody except the server can tell whether two cookies belong to one client.
 use std::fmt;
 
 use crate::wire::nts::{Aead, KEY_LEN, Nonce};
 
-/// By which key a cookie was sealed. It says nothing of the key.
+/// The id of the server's key with which a cookie was encrypted. It reveals nothing about the key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; 4]);
 
@@ -17,9 +17,9 @@ impl fmt::Debug for KeyId {
 /// The two keys of a session.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionKeys {
-    /// Seals requests.
+    /// Authenticates requests.
     pub client_to_server: [u8; KEY_LEN],
-    /// Seals replies.
+    /// Authenticates and encrypts replies.
     pub server_to_client: [u8; KEY_LEN],
 }
 
@@ -32,7 +32,7 @@ impl fmt::Debug for SessionKeys {
 /// Length of every cookie: id, nonce, tag, two keys.
 pub const COOKIE_LEN: usize = 4 + 16 + 16 + 2 * KEY_LEN;
 
-/// A cookie of these keys; `nonce` is random and used once.
+/// Makes a cookie of `keys`, encrypted with `key`. `nonce` is random and used once.
 pub fn seal(keys: &SessionKeys, (id, key): (KeyId, &dyn Aead), nonce: &Nonce) -> Vec<u8> {
     let mut plain = [0; 2 * KEY_LEN];
     plain[..KEY_LEN].copy_from_slice(&keys.client_to_server);
@@ -44,7 +44,7 @@ pub fn seal(keys: &SessionKeys, (id, key): (KeyId, &dyn Aead), nonce: &Nonce) ->
     cookie
 }
 
-/// The keys in a cookie; none if it is not one of ours, or one of a key that `find` does not know any more.
+/// The keys in a cookie. None if this server did not make the cookie, or `find` no longer knows its key.
 pub fn open<'a, K: Aead + 'a>(
     cookie: &[u8],
     find: impl FnOnce(KeyId) -> Option<&'a K>,
