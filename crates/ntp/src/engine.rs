@@ -31,18 +31,19 @@ mod steer;
 /// What the caller knows when it starts the engine.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// What is known of this boot.
+    /// The state of this boot.
     pub boot: BootState,
     /// The frequency learned earlier; used if a clock can have it (at most 500 ppm).
     pub drift: Option<Drift>,
-    /// What an engine of this boot knew before, carried to now. It takes precedence over the drift.
+    /// The samples of an earlier engine of this boot, converted to the present clocks. Their drift takes precedence
+    /// over `drift`.
     pub samples: Option<Samples>,
     /// Spreads the polls of many nodes in time. Never used for anything secret.
     pub seed: u64,
 }
 
-/// An NTP client without clock and sockets. The caller reports what happens as [`Event`]s and does what the
-/// [`Action`]s say, in their order.
+/// An NTP client without clock and sockets. The caller reports [`Event`]s, and carries out the returned [`Action`]s in
+/// their order.
 ///
 /// Every verb takes `now`, both clocks read together. Read them so that a preemption between the two is noticed: a
 /// difference that changes by more than 1 ms twice in a row counts as a step by another program.
@@ -125,8 +126,8 @@ impl Engine {
         engine
     }
 
-    /// Takes a table of TAI minus UTC, for the kernel to be told while the clock is synchronised. Without one, or
-    /// after its expiry, what the kernel holds is left alone.
+    /// Sets a table of TAI minus UTC. The engine sets the kernel's TAI offset from it while the clock is synchronised.
+    /// Without a table, or after its expiry, the kernel's value is not changed.
     pub fn learn_leap_table(&mut self, table: LeapTable) {
         self.leap_table = Some(table);
     }
@@ -166,15 +167,16 @@ impl Engine {
         self.recovery.abandon();
     }
 
-    /// Sets the clock's rate (unless the engine observes), which it is taken to have since [`Engine::new`]: a kernel that
-    /// was left in a slew goes on with it until then. The first [`Engine::handle`] does this if the caller did not.
+    /// Sets the clock's rate, unless the engine observes. The engine assumes that the clock has this rate since
+    /// [`Engine::new`], but a kernel that was left in a slew continues it until the rate is set. If the caller does not
+    /// call this, the first [`Engine::handle`] sets the rate.
     pub fn begin(&mut self) -> Vec<Action> {
         let begins = !std::mem::replace(&mut self.started, true) && self.config.mode == Mode::Discipline;
         Vec::from_iter(begins.then(|| Action::SetFrequency { ppm: self.clock.rate_ppm() }))
     }
 
-    /// Takes an event, does what is due at `now`, and returns what the caller is to do. Call it for every event, and
-    /// with [`Event::Wakeup`] when [`Engine::next_wakeup`] says so.
+    /// Takes an event, does what is due at `now`, and returns the actions for the caller. Call it for every event, and
+    /// with [`Event::Wakeup`] at the time that [`Engine::next_wakeup`] returned.
     pub fn handle(&mut self, event: Event<'_>, now: Now) -> Vec<Action> {
         let mut actions = self.begin();
         if let Event::Resumed { asleep } = event {
@@ -182,7 +184,7 @@ impl Engine {
         }
         let look = self.look(now, &mut actions);
         if look == Look::Suspicious {
-            // All but what ends by it waits for the second look, which is due at once.
+            // Everything waits for the second look, which is due at once, except for the end of requests.
             self.take(event, false, now, &mut actions);
             return actions;
         }

@@ -1,6 +1,7 @@
-//! Every reader of what comes from outside, fed with good octets that were damaged: no panic, and what is read obeys
-//! its own rules. A few thousand rounds each by default; `TIMESYNC_FUZZ_SECONDS=10 cargo test -p timesync-ntp fuzz`
-//! goes on for so long, each time from another seed, which a failure names (`TIMESYNC_FUZZ_SEED` repeats it).
+//! Fuzz tests of every decoder of external data: valid octets are damaged, and must not cause a panic or results that
+//! violate their own rules. Each test runs a few thousand rounds. `TIMESYNC_FUZZ_SECONDS=10 cargo test -p timesync-ntp
+//! fuzz` runs each for ten seconds, with a new seed each time. A failure prints the seed, and `TIMESYNC_FUZZ_SEED`
+//! repeats it.
 use std::{
     env,
     net::SocketAddr,
@@ -33,14 +34,14 @@ use crate::{
     },
 };
 
-/// So many rounds without a wish for more.
+/// The number of rounds by default.
 const ROUNDS: u32 = 4_000;
 
 const COOKIE: NtpTimestamp = NtpTimestamp(0xdead_beef_0123_4567);
 const NOW: Wall = Wall(1_800_000_000_000_000_000);
 const UNIQUE_ID: nts::UniqueId = [7; 32];
 
-/// Damages the seeds, in turn, and lets `read` have them.
+/// Damages the seeds in turn, and calls `read` with the results.
 fn fuzz(name: &str, seeds: &[Vec<u8>], mut read: impl FnMut(&[u8])) {
     let number = |name: &str| env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
     let limit = number("TIMESYNC_FUZZ_SECONDS").map(Duration::from_secs);
@@ -84,7 +85,7 @@ impl Random {
         match self.below(8) {
             0 if !octets.is_empty() => octets[at] ^= 1 << self.below(8),
             1 if !octets.is_empty() => octets[at] = self.next() as u8,
-            // The values at which lengths and counters break.
+            // Extreme values of lengths and counters.
             2 => octets[at..end].fill([0, 0xff, 0x7f, 0x80][self.below(4)]),
             3 => octets.truncate(at),
             4 => drop(octets.drain(at..end)),
@@ -215,7 +216,7 @@ fn extension_fields() {
     });
 }
 
-/// Hides nothing and proves nothing.
+/// A cipher and MAC without any security.
 struct NoCipher;
 
 impl nts::Aead for NoCipher {

@@ -1,4 +1,4 @@
-//! From estimates to a decision: which sources are believed, what they say together, and what follows from it.
+//! From estimates to a decision: selection of sources, combination of their estimates, and the correction of the clock.
 
 pub(crate) mod candidate;
 pub(crate) mod floor;

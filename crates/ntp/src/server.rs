@@ -1,4 +1,4 @@
-//! Replies to clients: who may ask, how often, and what the reply says.
+//! Replies to clients: which clients may ask, how often, and the content of the reply.
 
 pub(crate) mod drop_reason;
 pub(crate) mod restrict;

@@ -1,5 +1,6 @@
-//! A machine with a clock, a network with servers, and the real engine between them: virtual hours in milliseconds.
-//! For tests, and with the feature `sim` for the table that `make sim` prints. Every run repeats for its seed.
+//! The simulator: a machine with a clock, a network with servers, and the real engine. Hours are simulated in
+//! milliseconds. It is for tests, and with the feature `sim` for the table of `make sim`. A run with the same seed
+//! gives the same result.
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::{
@@ -48,118 +49,118 @@ pub use {
     table::{HEADING, explanation, row, summary},
 };
 
-/// What is changed in a datagram on its way back, and how often it arrives.
+/// Changes a reply on its way to the client. Returns the datagrams that arrive.
 pub type Tamper = Box<dyn FnMut(&mut Vec<u8>) -> Vec<Vec<u8>>>;
 
-/// The machine, its network, and what has happened.
+/// The machine, its network, and a record of what has happened.
 pub struct Sim {
-    /// What is being tried.
+    /// The engine under test.
     pub engine: Engine,
-    /// Its orders.
+    /// The engine's configuration.
     pub config: Config,
     /// True time since the beginning, seconds.
     pub now: f64,
     /// This clock minus true time, seconds.
     pub offset: f64,
-    /// The oscillator's own frequency error, seconds per second.
+    /// The frequency error of the oscillator, seconds per second.
     pub oscillator: f64,
-    /// Its random walk, per root of a second.
+    /// Its random walk, per square root of a second.
     pub wander: f64,
-    /// What the temperature adds to it.
+    /// The effect of temperature on its frequency.
     pub swing: Option<Swing>,
     /// The rate that the engine has set.
     pub kernel_ppm: f64,
-    /// Who can be asked: the first at any address that ends in 1, and so on.
+    /// The servers: the first is at all addresses that end in 1, and so on.
     pub servers: Vec<Script>,
-    /// Devices by path, and what they show.
+    /// The devices by path, and their readings.
     pub devices: Vec<(&'static str, Shown)>,
-    /// The way to all servers.
+    /// The network path to all servers.
     pub path: Path,
-    /// What is wrong with it.
+    /// The impairment of the path.
     pub impairment: Impairment,
-    /// What becomes of requests to addresses without a server.
+    /// The error for requests to addresses without a server.
     pub send_error: SendError,
-    /// The access list drops what servers answer.
+    /// True if the access list drops replies.
     pub drops: bool,
-    /// What is done to answers, if anything.
+    /// Changes replies, if set.
     pub tamper: Option<Tamper>,
-    /// The kernel refuses steps.
+    /// True if the kernel refuses steps.
     pub stubborn: bool,
     /// Steps that were made, or tried, seconds.
     pub steps: Vec<f64>,
-    /// So many of them in the start phase.
+    /// The number of steps in the start phase.
     start_steps: u32,
-    /// What the user was told, and when.
+    /// The reported transitions, and when.
     pub announced: Vec<(f64, Transition)>,
-    /// What was kept for this boot.
+    /// The saved boot states.
     pub saved_boots: Vec<BootState>,
-    /// What was kept of the drift.
+    /// The saved drift.
     pub drift: Option<Drift>,
-    /// What was kept of the samples, and the clocks to which they are relative.
+    /// The saved samples, and the clocks to which they are relative.
     pub samples: Option<(Samples, Clocks)>,
-    /// What the kernel was told last: synchronised, leap second, largest error.
+    /// The last status set in the kernel: synchronised, leap second, largest error.
     pub status: Option<(bool, Leap, f64)>,
-    /// What it made of that.
+    /// The kernel's state.
     kernel: Kernel,
-    /// TAI minus UTC as the kernel was told.
+    /// TAI minus UTC as set in the kernel.
     pub tai: Option<i32>,
     /// Every rate that was set, parts per million.
     pub rates: Vec<f64>,
     /// Every request, and when it was sent.
     pub sent: Vec<(f64, RequestId)>,
-    /// What any name resolves to that is not in `hosts`.
+    /// The addresses of every name that is not in `hosts`.
     pub names: Vec<IpAddr>,
-    /// What these names resolve to.
+    /// The addresses of these names.
     pub hosts: Vec<(String, Vec<IpAddr>)>,
-    /// The resolver does not answer at all.
+    /// True if the resolver does not answer.
     pub no_resolver: bool,
-    /// So many names were asked for.
+    /// The number of lookups.
     pub resolved: u32,
-    /// So many times keys were exchanged.
+    /// The number of key exchanges.
     pub exchanges: u32,
     keys: Keys,
-    /// Pairs of time and offset at every event.
+    /// Time and offset at every event.
     pub track: Vec<(f64, f64)>,
-    /// What the oscillator has counted, seconds: the raw monotonic clock.
+    /// The raw monotonic clock, seconds: the count of the oscillator.
     pub raw: f64,
-    /// The engine only observes: it may not touch the clock.
+    /// True if the engine only observes, so that it must not touch the clock.
     observes: bool,
-    /// What the caller knows of others who steer.
+    /// The caller's detection of other programs that steer.
     watch: Watch,
-    /// The part of the offset that the monotonic clock does not have.
+    /// The part of the offset that steps made, which the monotonic clock does not have.
     stepped: f64,
-    /// The kernel did its leap second, and was not told yet that it is over.
+    /// True if the kernel applied the leap second, and its status was not reset yet.
     leapt: bool,
     arrivals: Vec<(f64, RequestId, Vec<u8>)>,
     open: Vec<RequestId>,
     network: Network,
     walk: Oscillator,
-    /// How late a wake-up is, and what the cookies are.
+    /// Random numbers for the delay of wake-ups and for cookies.
     host: Random,
 }
 
-/// Orders for so many sources, all of them servers, otherwise as a profile has them that says nothing.
+/// A configuration with this number of servers as sources, and defaults otherwise.
 pub fn config(sources: usize) -> Config {
     let server = |index: usize| Upstream::Server { host: format!("192.0.2.{}", index + 1), port: 123 };
     let source = |index: usize| Source::new(format!("s{index}"), server(index));
     Config { sources: (0..sources).map(source).collect(), ..Config::default() }
 }
 
-/// A wake-up is late by up to so many seconds.
+/// Largest delay of a wake-up, seconds.
 const LATENESS: f64 = 2e-4;
 
 impl Sim {
-    /// A machine whose clock is `offset` ahead of true time, in a boot of which nothing is known.
+    /// A machine whose clock is `offset` ahead of true time, at the begin of a boot.
     pub fn new(config: Config, offset: f64, servers: Vec<Script>) -> Self {
         Self::booted(config, offset, servers, BootState::default(), 1)
     }
 
-    /// The same with what is known of the boot, and with a seed.
+    /// The same with a boot state and a seed.
     pub fn booted(config: Config, offset: f64, servers: Vec<Script>, boot: BootState, seed: u64) -> Self {
         Self::started(config, offset, servers, Start { boot, drift: None, samples: None, seed })
     }
 
-    /// The same with all that an engine is told at its start.
+    /// The same with all start values of the engine.
     pub fn started(config: Config, offset: f64, servers: Vec<Script>, start: Start) -> Self {
         let seed = start.seed;
         Self {
@@ -210,12 +211,12 @@ impl Sim {
         }
     }
 
-    /// What the engine knows now.
+    /// The engine's snapshot.
     pub fn snapshot(&self) -> Snapshot {
         self.engine.snapshot(self.clocks())
     }
 
-    /// Another agent in the same boot, or in the next one.
+    /// Starts another agent, in the same boot or in the next one.
     pub fn restart(&mut self, boot: BootState) {
         let clocks = self.all_clocks();
         let actions = self.engine.shut_down(clocks.now);
@@ -225,7 +226,7 @@ impl Sim {
         self.start_engine(Start { boot, drift: self.drift, samples: None, seed: 7 });
     }
 
-    /// Takes the clock over with another engine.
+    /// Starts another engine.
     fn start_engine(&mut self, start: Start) {
         self.forget_rivals();
         self.take_over();
@@ -235,9 +236,9 @@ impl Sim {
         self.act(actions, clocks.raw);
     }
 
-    /// Other orders for the engine.
+    /// Changes the engine's configuration.
     pub fn reconfigure(&mut self, config: Config) {
-        // Who is told to observe from now on hands the clock back.
+        // An engine that changes to Observe hands back the clock.
         let observed = std::mem::replace(&mut self.observes, config.mode == Mode::Observe);
         if observed {
             self.take_over();
@@ -251,18 +252,18 @@ impl Sim {
         self.observes = self.config.mode == Mode::Observe;
     }
 
-    /// What the kernel says of its clock now.
+    /// The kernel's present status of its clock.
     pub fn timex(&self) -> Timex {
         self.kernel.timex(self.clocks().wall)
     }
 
-    /// Lets `seconds` of true time pass, and has the engine look at the end.
+    /// Advances true time by `seconds`, and wakes up the engine at the end.
     pub fn run(&mut self, seconds: f64) {
         self.advance(self.now + seconds);
         self.give(Event::Wakeup);
     }
 
-    /// Lets true time pass until `end`.
+    /// Advances true time until `end`.
     pub(crate) fn advance(&mut self, end: f64) {
         while self.now < end {
             let now = self.clocks();
@@ -279,7 +280,8 @@ impl Sim {
         }
     }
 
-    /// A datagram has come. Its stamp is the kernel's: the time of arrival, however late the program reads.
+    /// A datagram has arrived. Its timestamp is the kernel's time of arrival, regardless of how late the program reads
+    /// it.
     fn receive(&mut self, request: RequestId, datagram: &[u8]) {
         if self.drops {
             self.give(Event::Dropped { request });
@@ -298,13 +300,13 @@ impl Sim {
         self.act(actions, clocks.raw);
     }
 
-    /// Carries out what the engine wants; `raw` is what the oscillator had counted when it was asked.
+    /// Carries out the engine's actions. `raw` is the raw clock at the time of the call.
     fn act(&mut self, actions: Vec<Action>, raw: i64) {
         let starts = |action: &Action| {
             matches!(action, Action::Announce(Transition::Stepped { why: StepReason::Start, .. }))
         };
         let starting = actions.iter().any(starts);
-        // What the kernel is told of the rate counts from the reading on, so no file is written before.
+        // The rate must be set soon after the clock was read, so no file is written before.
         let rated = |action: &Action| matches!(action, Action::SetFrequency { .. });
         let written = |action: &Action| matches!(action, Action::SaveDrift(_) | Action::SaveBoot(_));
         let first_written = actions.iter().position(written).unwrap_or(actions.len());

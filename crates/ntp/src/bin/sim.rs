@@ -1,6 +1,6 @@
-//! Prints the table of scenarios, or the rows that are asked for: `[SCENARIOS [POLLS]] [--seeds N]`. Scenarios are
-//! named by their beginnings (`all` for each), polls are like 6 or 4..6; commas part several of either. Seeds run side
-//! by side.
+//! Prints the table of scenarios, or the requested rows: `[SCENARIOS [POLLS]] [--seeds N]`. A scenario is given by the
+//! beginning of its name (`all` for all of them), polls as 6 or 4..6. Commas separate several of either. Seeds run in
+//! parallel.
 #![forbid(unsafe_code)]
 
 use std::{env, process::ExitCode, thread};
@@ -11,7 +11,7 @@ use ntp::sim::{
 
 const USAGE: &str = "usage: timesync-sim [SCENARIO[,SCENARIO...] [POLLS[,POLLS...]]] [--seeds N]";
 
-/// What is asked for.
+/// The requested rows.
 struct Wanted {
     scenarios: Vec<&'static Scenario>,
     polls: Vec<Polls>,
@@ -76,7 +76,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Wanted> {
     (!scenarios.is_empty()).then_some(Wanted { scenarios, polls, seeds, whole })
 }
 
-/// The one with this name, otherwise those whose names begin with it.
+/// The scenario with this name; otherwise all whose names begin with it.
 fn named(name: &str) -> Vec<&'static Scenario> {
     match SCENARIOS.iter().find(|scenario| scenario.name == name) {
         Some(scenario) => vec![scenario],

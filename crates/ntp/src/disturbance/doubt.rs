@@ -19,7 +19,7 @@ pub(crate) struct Doubt {
     agreed: Vec<SourceId>,
 }
 
-/// What the sources say of a doubt.
+/// The result of a doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
     /// Too few have answered.
@@ -30,7 +30,7 @@ pub(crate) enum Finding {
     Refuted,
 }
 
-/// What the sources are held against.
+/// The values with which the sources are compared.
 #[derive(Clone, Copy)]
 pub(crate) struct Witness<'a> {
     pub(crate) associations: &'a [Association],

@@ -1,5 +1,5 @@
-//! What follows when another program moved the clock, or the node stood still. All samples are dropped, and the clock
-//! counts as unsynchronised until it was measured anew. Then it is stepped back, goes on, or is left alone, as the
+//! The reaction when another program moved the clock, or the node was suspended. All samples are dropped, and the clock
+//! counts as unsynchronised until it was measured anew. Then it is stepped back, slewed, or left as it is, as the
 //! configuration says.
 //!
 //! This is a state machine: events, estimates and the time go in; outcomes come out. The engine carries them out.
@@ -104,12 +104,13 @@ impl Recovery {
         self.clocks.stepping(by);
     }
 
-    /// The platform reports that the node was asleep for `seconds`, by which the system clock was set on.
+    /// The platform reports that the node was suspended for `seconds`. The kernel moved the system clock forward by
+    /// that.
     pub(crate) fn slept(&mut self, seconds: f64) {
         self.clocks.slept(seconds);
     }
 
-    /// The samples say nothing of this clock any more: all of them are dropped.
+    /// All samples are dropped, since they are no longer relative to this clock.
     pub(crate) fn time_lost(&mut self) {
         match &mut self.phase {
             Phase::Disturbed(open) => open.measured = false,
@@ -137,7 +138,7 @@ impl Recovery {
         self.open().halt = Some(Halt::Unseen { announced: false });
     }
 
-    /// Looks whether the sources say, all at once, that this clock stood still or was set on. `reference` is what the
+    /// Checks whether the sources show together that this clock stood still or was set forward. `reference` is what the
     /// clock follows while it is `synchronized` with true time.
     pub(crate) fn compare_with_sources(
         &mut self,
@@ -214,7 +215,7 @@ impl Recovery {
         }
     }
 
-    /// The engine steps the clock by what the sources say.
+    /// The engine steps the clock by the estimate of the sources.
     pub(crate) fn stepped(&mut self, why: StepReason, now: Mono) {
         self.close();
         if why == StepReason::Resume {

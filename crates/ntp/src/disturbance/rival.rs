@@ -1,119 +1,127 @@
-//! A second writer of the clock: what the kernel shows is held against what we wrote last. Two writers never fight: once
-//! one is seen, the caller stands back, and goes on when nobody else has written for a while. Decides, and moves nothing.
+//! Detects another program that steers the clock: compares the kernel's state with the values that the agent wrote
+//! last. Two programs must not steer one clock. When another one is detected, the caller only observes. It steers again
+//! when no other program has written for some time. This file decides, and moves nothing.
 //!
-//! What the kernel does by itself is no sign of anybody (kernel/time/ntp.c): maxerror grows, at 16 s STA_UNSYNC is set,
-//! and both are set by every step and every change of the clock's source; a leap second is done and stays armed; a slew by
-//! adjtime ends.
+//! Changes that the kernel makes by itself (kernel/time/ntp.c) are no sign of another program: maxerror grows, and at
+//! 16 s the kernel sets STA_UNSYNC; each step and each change of the clocksource sets both; a leap second is applied
+//! and stays armed; a slew by adjtime ends.
 use crate::{Action, Config, Foreign, Mode, Mono};
 
-/// What the kernel shows of its clock (adjtimex).
+/// The kernel's state of its clock (adjtimex).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KernelTimex {
-    /// Parts per million by which it is sped up, tick and frequency together.
+    /// By how much the clock is sped up, tick and frequency together, parts per million.
     pub frequency_ppm: f64,
-    /// What is left of a slew that is not a frequency, seconds: adjtime's, or the PLL's offset.
+    /// The rest of a slew by adjtime or by the PLL, seconds.
     pub slew: f64,
-    /// STA_UNSYNC is not set.
+    /// True if STA_UNSYNC is not set.
     pub synchronized: bool,
-    /// STA_INS or STA_DEL is set.
+    /// True if STA_INS or STA_DEL is set.
     pub leap: bool,
-    /// STA_PLL, STA_FLL, or one of those for a pulse per second is set.
+    /// True if STA_PLL, STA_FLL or a flag for a pulse per second is set.
     pub steered: bool,
-    /// Seconds.
+    /// maxerror, seconds.
     pub max_error: f64,
 }
 
-/// What was written last by us, in the kernel's own units; none before the first time.
+/// The values that the agent wrote last, in the kernel's resolution. None before the first write.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Written {
-    /// Parts per million, tick and frequency together.
+    /// Frequency, tick and frequency together, parts per million.
     pub frequency_ppm: Option<f64>,
-    /// Synchronised, a leap second is armed, largest error in seconds.
+    /// Synchronised or not, whether a leap second is armed, and maxerror in seconds.
     pub status: Option<(bool, bool, f64)>,
 }
 
-/// What the caller is to do.
+/// What the caller must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stance {
-    /// Stand back: write nothing any more.
+    /// Another program steers: write nothing any more.
     Observe(Foreign),
-    /// Steer again.
+    /// No other program steers any more: steer again.
     Steer,
 }
 
-/// What is known of others.
+/// The detection of other programs.
 #[derive(Clone, Debug, Default)]
 pub struct Rival {
-    /// Something foreign was seen; once may be chance.
+    /// When the first sign was seen. A single sign may be chance.
     suspicion: Option<Mono>,
-    /// Foreign steps of late, and their sizes.
+    /// Recent steps by other programs, and their sizes.
     steps: Vec<(Mono, f64)>,
     conflict: Option<Conflict>,
-    /// When the last conflict ended, and how long its quiet had to be.
+    /// When the last conflict ended, and the quiet time that it required.
     former: Option<(Mono, f64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Conflict {
-    /// What shows it, until the caller has left the clock.
+    /// The sign, until the caller has stopped steering.
     leaving: Option<Foreign>,
-    /// When somebody else wrote last.
+    /// When another program wrote last.
     last: Mono,
-    /// So many seconds must nobody write.
+    /// The time without foreign writes after which the conflict ends, seconds.
     quiet: f64,
-    /// The look before.
+    /// The kernel's state at the last look.
     seen: Option<(KernelTimex, Mono)>,
 }
 
-/// A second sign within so many seconds is none of chance.
+/// A second sign within this time, seconds, is not chance.
 const CHANCE: f64 = 60.0;
 
-/// Looks may follow each other at once; the second of two signs must be so many seconds after the first.
+/// The second sign must come at least this time, seconds, after the first, since looks can follow each other
+/// immediately.
 const APART: f64 = 0.5;
 
-/// A second step within so many seconds is a conflict (ten minutes).
+/// A second step within this time, seconds, is a conflict (ten minutes).
 const STEPS: f64 = 600.0;
 
-/// Nobody wrote for so many seconds: the other one has ended. Longer than a minute, since cron runs each minute.
+/// After this time without foreign writes, seconds, the other program has ended. It is longer than a minute, since cron
+/// runs every minute.
 const QUIET: f64 = 75.0;
 
-/// Nor has it, however long it is known to run: chronyd writes every 1024 s at its longest poll.
+/// The same while a program that may be the other one still runs: chronyd writes every 1024 s at its longest poll.
 const LONG_QUIET: f64 = 1200.0;
 
-/// Either quiet doubles with each conflict that begins so soon after another, and is no longer than this, seconds.
+/// If a conflict begins within this time, seconds, after another one, its quiet time doubles. This is also the longest
+/// quiet time.
 const SOON: f64 = 3600.0;
 
-/// The kernel counts in 1.5e-5 ppm; nobody who steers sets less than this.
+/// Smaller differences of frequency are ignored, parts per million. The kernel's resolution is 1.5e-5 ppm, and no
+/// program steers in smaller steps than this.
 const SAME_PPM: f64 = 1e-3;
 
-/// The kernel counts errors in microseconds.
+/// Smaller differences of maxerror are ignored, seconds. The kernel's resolution is a microsecond.
 const SAME_ERROR: f64 = 2e-6;
 
-/// What the kernel adds to maxerror each second (MAXFREQ), seconds.
+/// The kernel adds this to maxerror every second (MAXFREQ), seconds.
 const GROWTH: f64 = 500e-6;
 
-/// What maxerror cannot pass, seconds (NTP_PHASE_LIMIT). There the kernel sets STA_UNSYNC itself.
+/// Largest maxerror, seconds (NTP_PHASE_LIMIT). There the kernel sets STA_UNSYNC itself.
 const LIMIT: f64 = 16.0;
 
-/// What is left of a slew, or of two steps that undo each other, seconds.
+/// A smaller rest of a slew is none, seconds.
 const NOTHING: f64 = 1e-9;
+
+/// Two steps undo each other if their sum is at most this, seconds.
 const UNDONE: f64 = 2.0;
 
 impl Rival {
-    /// Returns true if somebody else steers.
+    /// Returns true if another program steers.
     pub fn steers(&self) -> bool {
         self.conflict.is_some()
     }
 
-    /// The orders in force: who stands back observes.
+    /// The configuration in force: during a conflict the engine observes.
     pub fn in_force(&self, orders: &Config) -> Config {
         let mode = if self.steers() { Mode::Observe } else { orders.mode };
         Config { mode, ..orders.clone() }
     }
 
-    /// Returns true if the caller may carry this out. While somebody else steers, nothing that touches the clock; on
-    /// the way there, what ends our own: the slew, unless the frequency is not ours any more, and what the kernel was
-    /// told of a clock that is stepped, and so said by nobody else.
+    /// Returns true if the caller may carry out the action. During a conflict nothing may touch the clock. Until the
+    /// caller has stopped steering, the actions that end its own steering are permitted: the end of the slew, unless
+    /// another program has set the frequency; and the kernel's status if the sign is a step, since a program that steps
+    /// does not set the status.
     pub fn permits(&self, action: &Action) -> bool {
         let Some(conflict) = &self.conflict else { return true };
         match action {
@@ -124,15 +132,15 @@ impl Rival {
         }
     }
 
-    /// The caller has left the clock, and writes nothing any more.
+    /// The caller has stopped steering.
     pub fn left(&mut self) {
         if let Some(conflict) = &mut self.conflict {
             conflict.leaving = None;
         }
     }
 
-    /// Looks at what the kernel shows: once a second at least, and before anything is written, which would cover a sign.
-    /// `suspects` is whether a program that could be the other one still runs.
+    /// Checks the kernel's state. Call it at least once a second, and before each write, which would hide a sign.
+    /// `suspects`: a program that may be the other one still runs.
     pub fn look(
         &mut self,
         kernel: KernelTimex,
@@ -149,7 +157,7 @@ impl Rival {
         (now - first >= APART).then(|| self.begin(foreign, now))
     }
 
-    /// Somebody else has stepped the clock by so many seconds.
+    /// Another program has stepped the clock by `by` seconds.
     pub fn stepped(&mut self, by: f64, now: Mono) -> Option<Stance> {
         if let Some(conflict) = &mut self.conflict {
             conflict.last = now;
@@ -158,12 +166,12 @@ impl Rival {
         self.steps.retain(|(at, _)| now - *at <= STEPS);
         self.steps.push((now, by));
         let sum: f64 = self.steps.iter().map(|(_, by)| by).sum();
-        // Who takes back what he did does not fight.
+        // A step that undoes the one before is no conflict.
         let undone = self.steps.len() == 2 && sum.abs() <= UNDONE && by.abs() > UNDONE;
         (self.steps.len() >= 2 && !undone).then(|| self.begin(Foreign::Step, now))
     }
 
-    /// Nothing of it counts any more: we do not steer.
+    /// Drops everything, since the engine does not steer.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
@@ -192,7 +200,8 @@ impl Rival {
     }
 }
 
-/// What in it is not ours. A largest error that fell by less than what the kernel adds in a second may go unseen.
+/// The sign of another program in the kernel's state. If maxerror fell by less than the kernel adds in a second, that
+/// may remain undetected.
 fn foreign(kernel: &KernelTimex, written: &Written) -> Option<Foreign> {
     if (kernel.frequency_ppm - written.frequency_ppm?).abs() > SAME_PPM {
         return Some(Foreign::Frequency);
@@ -208,14 +217,14 @@ fn foreign(kernel: &KernelTimex, written: &Written) -> Option<Foreign> {
     (kernel.max_error < max_error - SAME_ERROR).then_some(Foreign::Error)
 }
 
-/// Where the kernel says so by itself, its largest error is at the limit.
+/// Returns true if another program set STA_UNSYNC. When the kernel sets it, maxerror is at the limit.
 fn unsynchronized_by_somebody(kernel: &KernelTimex) -> bool {
     !kernel.synchronized && kernel.max_error < LIMIT - SAME_ERROR
 }
 
-/// Returns true if somebody wrote between two looks so many seconds apart.
+/// Returns true if another program wrote between two looks that are `seconds` apart.
 fn changed(before: &KernelTimex, after: &KernelTimex, seconds: f64) -> bool {
-    // The kernel's seconds need not begin with ours.
+    // The kernel's seconds need not begin at the same moment as the engine's.
     let growth = GROWTH * (seconds + 1.0) + SAME_ERROR;
     let raised = after.max_error > before.max_error + growth && after.max_error < LIMIT - SAME_ERROR;
     (before.frequency_ppm - after.frequency_ppm).abs() > SAME_PPM
@@ -248,7 +257,7 @@ mod tests {
         Mono(0).plus(seconds)
     }
 
-    /// Looks each second from `from` to `to`; what came of it, and when.
+    /// Looks every second from `from` to `to`. Returns the results and their times.
     fn looks(
         rival: &mut Rival,
         kernel: KernelTimex,
@@ -272,7 +281,7 @@ mod tests {
         check(KernelTimex { max_error: 15.9, ..QUIET_KERNEL });
         check(KernelTimex { max_error: 16.0, synchronized: false, ..QUIET_KERNEL });
         check(KernelTimex { frequency_ppm: 12.500_01, ..QUIET_KERNEL });
-        // It stays armed over its leap second, and it is for us to say that it is over.
+        // The leap second stays armed after it was applied, and the engine ends it.
         let armed = Written { status: Some((true, true, 0.001)), ..OURS };
         for leap in [true, false] {
             let kernel = KernelTimex { leap, ..QUIET_KERNEL };
@@ -340,11 +349,11 @@ mod tests {
         let theirs = |ppm: f64| KernelTimex { frequency_ppm: ppm, ..QUIET_KERNEL };
         let mut rival = Rival::default();
         assert_eq!(looks(&mut rival, theirs(1.0), false, 0, 2).len(), 1);
-        // It writes now and then.
+        // The other program writes from time to time.
         assert_eq!(looks(&mut rival, theirs(1.0), false, 2, 50), []);
         assert_eq!(looks(&mut rival, theirs(2.0), false, 50, 100), []);
         assert_eq!(looks(&mut rival, theirs(2.0), false, 100, 126), [(125, Stance::Steer)]);
-        // Again, and the quiet is twice as long.
+        // The second conflict requires twice the quiet time.
         assert_eq!(
             looks(&mut rival, theirs(2.0), false, 130, 135),
             [(131, Stance::Observe(Foreign::Frequency))]
@@ -428,7 +437,8 @@ mod tests {
     }
 
     proptest! {
-        /// However somebody writes at least once a minute: after at most a minute we are back, and stay so.
+        /// If another program writes at least once a minute, in any way, the engine observes after at most a minute,
+        /// and continues to.
         #[test]
         fn two_writers_never_fight(times in prop::collection::vec(1_u32..59, 5..40)) {
             let mut rival = Rival::default();

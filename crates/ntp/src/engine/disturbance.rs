@@ -13,9 +13,9 @@ use crate::{
 /// The result of comparing the system clock with the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// They go together, or it is known by how much they do not.
+    /// They run together, or their difference is known.
     Steady,
-    /// They went apart as expected. Stamps from before cannot be compared with later ones.
+    /// They moved apart as expected. Timestamps from before cannot be compared with later ones.
     Leapt,
     /// They seem to have moved apart. The time cannot be trusted before the next comparison.
     Suspicious,
@@ -35,7 +35,7 @@ impl Engine {
         match self.recovery.judge_jump(moved, now) {
             Jump::Suspected => return Look::Suspicious,
             Jump::OwnStepRefused { by } => {
-                // If this counted as an external step, the engine would try again for ever.
+                // If this counted as an external step, the engine would repeat it forever.
                 self.clock.shift(by);
                 self.lose_time(now, actions);
             }
@@ -59,20 +59,21 @@ impl Engine {
         }
     }
 
-    /// The platform reports that the node was asleep for `asleep` seconds, by which the system clock was set on.
+    /// The platform reports that the node was suspended for `asleep` seconds. The kernel moved the system clock forward
+    /// by that.
     pub(super) fn slept(&mut self, asleep: f64, now: Now, actions: &mut Vec<Action>) {
         self.recovery.slept(asleep);
         self.clock.shift(asleep);
         actions.push(Action::Announce(Transition::Resumed(Pause::Asleep { seconds: asleep })));
         let starting = self.starting(now);
-        // What was followed before says nothing of a clock that did not run.
+        // The reference from before is not valid for a clock that did not run.
         self.lose_time(now, actions);
         if !starting {
             self.recovery.was_asleep();
         }
     }
 
-    /// Looks whether the sources say, all at once, that this clock stood still or was set on.
+    /// Checks whether the sources show together that this clock stood still or was set forward.
     pub(super) fn doubt(&mut self, now: Now, actions: &mut Vec<Action>) {
         let followed = (self.discipline.reference, self.judged(now).0);
         let reaction =

@@ -1,8 +1,8 @@
 //! The kernel's status of the clock (adjtimex), which every program can read: synchronised or not, largest and estimated
 //! error, leap second, TAI. Also the status that the kernel keeps when the engine ends.
 //!
-//! Readers differ: node_exporter's node_timex_sync_status is STA_UNSYNC, its stock alert also asks for a maxerror of 16 s,
-//! and timedatectl looks at maxerror alone. So STA_UNSYNC and maxerror always say the same here.
+//! Programs read it differently: node_exporter's node_timex_sync_status is STA_UNSYNC, its standard alert also requires
+//! a maxerror of 16 s, and timedatectl reads only maxerror. So STA_UNSYNC and maxerror are always consistent here.
 use crate::{Action, Leap, LeapMode, Mono, Now, Reason, engine::Engine};
 
 /// The status that the kernel got last.
@@ -33,12 +33,12 @@ impl Engine {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        // What looks like a jump is decided about in a moment; if it is one, the kernel knows already.
+        // A possible jump is decided in the next comparison. If it is one, the kernel has reset its status itself.
         if self.keeps_former_status(reason) || self.recovery.clocks().unnoticed(now) {
             return;
         }
         let leap = self.kernel_leap(synchronized);
-        // By a step, ours too, the kernel forgets what it was told.
+        // At each step, also the engine's own, the kernel resets its status.
         let forgotten = actions.iter().any(|action| matches!(action, Action::Step { .. }));
         let due = self.announced.kernel.status.is_none_or(|(sent, sent_leap, at)| {
             sent != synchronized || sent_leap != leap || synchronized && now.mono - at >= INTERVAL - SLACK
@@ -59,8 +59,8 @@ impl Engine {
         silent && reason == Reason::Starting && self.discipline.boot.synchronized
     }
 
-    /// Leaves the kernel the frequency without a slew, and the true status. Only then is the frequency saved: the kernel
-    /// slews on until it is told, and a disk can take a second.
+    /// Sets the kernel's frequency without a slew, and the true status. The frequency is saved afterwards: the kernel
+    /// continues the slew until its frequency is set, and a disk can take a second.
     pub(super) fn hand_back(&mut self, now: Now, actions: &mut Vec<Action>) {
         actions.push(Action::SetFrequency { ppm: self.clock.rate_ppm() });
         actions.extend(self.final_status(now));

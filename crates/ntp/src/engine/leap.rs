@@ -32,7 +32,7 @@ impl Engine {
             if let Some(reference) = &mut self.discipline.reference {
                 reference.offset -= second.by;
             }
-            // What was heard before says nothing of it.
+            // Samples from before do not show it.
             for association in &mut self.associations {
                 association.fresh = false;
             }

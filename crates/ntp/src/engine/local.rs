@@ -52,7 +52,7 @@ impl Engine {
         let limit = self.config.error_bound_threshold;
         let disagreed = match self.ballot {
             Ballot::NoMajority => true,
-            // Too few agreed, but with what? What they said last still counts.
+            // Too few agreed. Their last estimates still show whether the clock is wrong.
             Ballot::TooFew | Ballot::RequiredMissing => self.contradicted(limit, now),
             Ballot::Open | Ballot::Majority => false,
         };
@@ -74,7 +74,7 @@ impl Engine {
     }
 }
 
-/// What the configuration of the local clock means for a source.
+/// Properties of a source that depend on the configuration of the local clock.
 impl Engine {
     /// Returns true if a source serves a local clock or follows one.
     pub(super) fn local_reference(&self, association: &Association) -> bool {

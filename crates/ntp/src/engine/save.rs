@@ -1,4 +1,4 @@
-//! Samples that outlive a restart: when the engine has them saved, and how sources get them back.
+//! Samples that outlive a restart: when the engine saves them, and how sources get them back.
 use crate::{Action, Mode, Now, Samples, SavedSample, SourceSamples, engine::Engine, source::filter::Sample};
 
 /// Longest time between two savings, seconds: what an agent that is killed loses.
@@ -19,7 +19,7 @@ impl Engine {
         }
     }
 
-    /// Has the samples saved, if that is due.
+    /// Saves the samples, if that is due.
     pub(super) fn save_if_due(&mut self, now: Now, actions: &mut Vec<Action>) {
         if self.next_save > now.mono {
             return;

@@ -28,15 +28,15 @@ enum Followed {
     TrueTime,
 }
 
-/// For this time after the start or a jump, seconds, a source may have no address or give unusable answers before it
-/// counts as unreachable: the first answer may be an exception.
+/// For this time after the start or a jump, seconds, a source without an address or with unusable answers does not
+/// count as unreachable yet: the first answer may be an exception.
 const SEEKING: f64 = 10.0;
 
 impl Engine {
     /// The last step of every method that can change something: announces the new status, and tells the kernel.
     pub(super) fn finish(&mut self, now: Now, actions: &mut Vec<Action>) {
         actions.extend(self.reach_transition(now).map(Action::Announce));
-        // What our own clock is worth while it is served is nothing that anybody measured.
+        // `judged`, not `sync_status`: a local clock that this node serves was not measured against any source.
         let (synchronized, reason) = self.judged(now);
         if synchronized {
             let local = self.discipline.reference.filter(|reference| reference.local);
@@ -45,7 +45,7 @@ impl Engine {
         self.serves_local = self.local_stratum(now).is_some();
         self.announce_clock(now, actions);
         let settled = !self.offset(now).is_some_and(|offset| self.could_step(offset));
-        // True time may be far from a local clock's, and has to come by a step, too.
+        // Only true time ends the start phase: it may be far from a local clock, and then needs a step, too.
         let real = self.discipline.reference.is_some_and(|reference| !reference.local);
         if synchronized && real && settled && !self.discipline.boot.synchronized {
             self.discipline.boot.synchronized = true;
@@ -119,7 +119,7 @@ impl Engine {
         if self.local_stratum(now).is_some() { (true, Reason::LocalClock) } else { self.judged(now) }
     }
 
-    /// The same by the sources alone, whatever clock is served.
+    /// The same by the sources alone, regardless of the clock that is served.
     pub(super) fn judged(&self, now: Now) -> (bool, Reason) {
         if self.selectable().next().is_none() {
             return (false, Reason::NoUpstreams);
@@ -149,7 +149,7 @@ impl Engine {
         };
         let within = bound <= self.config.error_bound_threshold;
         let local = self.discipline.reference.is_some_and(|reference| reference.local);
-        // Local clocks that answer say nothing of true time.
+        // Answers of local clocks do not show true time.
         let held = self.selectable().all(|a| self.gives_no_time(a, now) || self.local_reference(a));
         match within {
             true if local => (true, Reason::LocalReference),
@@ -164,13 +164,13 @@ impl Engine {
         self.selectable().all(|a| self.gives_no_time(a, now))
     }
 
-    /// Returns true if a source is silent or unusable, and had the time to be otherwise.
+    /// Returns true if a source is silent or unusable, and had enough time to answer.
     fn gives_no_time(&self, association: &Association, now: Now) -> bool {
         let seeking = now.mono - self.seeking < SEEKING;
         self.silent(association, now) || !seeking && association.is_unusable()
     }
 
-    /// Returns true if a source is unreachable or follows this node, and had the time to be otherwise.
+    /// Returns true if a source is unreachable or follows this node, and had enough time to answer.
     pub(super) fn silent(&self, association: &Association, now: Now) -> bool {
         let seeking = now.mono - self.seeking < SEEKING;
         let useless =
@@ -178,7 +178,7 @@ impl Engine {
         useless || !association.placed() && !seeking
     }
 
-    /// The sources that are not for measuring only, and no duplicates of others.
+    /// The sources that may be selected: neither measured only nor duplicates.
     pub(super) fn selectable(&self) -> impl Iterator<Item = &Association> {
         self.associations.iter().filter(|a| !a.source.noselect && !a.is_duplicate())
     }
@@ -199,7 +199,7 @@ impl Engine {
         self.discipline.boot.steps < self.config.step_limit && offset.abs() > self.config.step_threshold
     }
 
-    /// What this node says of itself to its clients.
+    /// The values that this node's server sends to its clients.
     pub(super) fn identity(&self) -> Identity {
         let followers = self.associations.iter().filter(|a| a.follows_us());
         let followers = followers.filter_map(Association::reference_id).collect();
@@ -217,8 +217,8 @@ impl Engine {
         }
     }
 
-    /// Returns what is known at `now`. It changes with every event, and slowly by itself: error bounds grow, and a slew
-    /// goes on.
+    /// Returns the state at `now`. It changes with every event, and slowly by itself: error bounds grow, and a slew
+    /// continues.
     pub fn snapshot(&self, now: Now) -> Snapshot {
         let (synchronized, reason) = self.sync_status(now);
         let own = self.local_stratum(now);

@@ -56,7 +56,7 @@ impl Engine {
         self.ballot = ballot;
         for (id, state, why) in findings {
             if let Some(association) = self.associations.iter_mut().find(|a| a.id == id) {
-                // Of one that votes by what it said before: why it says nothing now.
+                // A source that votes with older samples also reports why it has no new ones.
                 let silent = (state == SourceState::Unreachable).then(|| association.obstacle()).flatten();
                 let why = silent.map_or_else(|| why.clone(), |cause| format!("{cause} {why}"));
                 association.state = (state, why);
@@ -112,7 +112,7 @@ impl Engine {
         let Some(floor) = self.floor.filter(|_| !self.discipline.boot.synchronized) else {
             return candidates;
         };
-        // The latest time that it can be by what the source says.
+        // The latest time that is possible according to the source.
         let said: Vec<Wall> = candidates.iter().map(|each| at.plus(each.distance - each.offset)).collect();
         let mut refused = floor.judge(&said).into_iter();
         candidates.retain(|candidate| {
@@ -125,8 +125,8 @@ impl Engine {
         candidates
     }
 
-    /// Corrects the clock by what the selected source and those that agree with it say, if they say something new.
-    /// Returns the time by the corrected clock.
+    /// Corrects the clock by the combined estimate, if the selected source has a new sample. Returns the time by the
+    /// corrected clock.
     pub(super) fn steer(&mut self, now: Now, actions: &mut Vec<Action>) -> Now {
         let Some((estimate, reference)) = self.estimate(now) else { return now };
         for association in &mut self.associations {

@@ -78,7 +78,7 @@ impl Stale {
     }
 }
 
-/// Longest time since the samples were saved, seconds. Older samples say little about the clock's present frequency.
+/// Longest time since the samples were saved, seconds. Older samples are no measure of the clock's present frequency.
 const LONGEST_PAUSE: f64 = 3.0 * 3600.0;
 
 /// If the difference between wall clock and monotonic clock has changed by more than this, nanoseconds, the clock was

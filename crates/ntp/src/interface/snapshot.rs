@@ -144,7 +144,7 @@ pub struct SourceDetail {
     pub host: String,
     /// The UDP port that is asked.
     pub port: u16,
-    /// It is a device of this machine.
+    /// True if it is a device of this machine.
     pub device: bool,
     /// Its replies must be authenticated.
     pub authenticated: bool,

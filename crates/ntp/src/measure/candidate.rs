@@ -1,4 +1,4 @@
-//! What one source says, as a candidate of the vote and as a part of the combined estimate.
+//! One source as a candidate of the vote, and its estimate as a part of the combined estimate.
 use crate::{
     Wall,
     measure::{combine::Estimated, discipline::CLOCK_ERROR, select::Candidate},
@@ -8,10 +8,10 @@ use crate::{
     },
 };
 
-/// Standard deviation of the samples beyond which they say nothing, seconds (chrony's `maxjitter`).
+/// Largest standard deviation of usable samples, seconds (chrony's `maxjitter`).
 const MAX_JITTER: f64 = 1.0;
 
-/// The source as one to be voted on; none if what it says is too uncertain, or nothing yet. `limit` is that of its
+/// Makes a candidate of the source. None if it has no estimate, or one that is too uncertain. `limit` is the largest
 /// root distance, seconds.
 pub(crate) fn candidate(
     association: &mut Association,
@@ -40,7 +40,8 @@ pub(crate) fn candidate(
     })
 }
 
-/// Why what a source says cannot be voted on; none if it can. `limit` is that of its root distance, seconds.
+/// Why the estimate of a source is too uncertain for the vote. None if it is not. `limit` is the largest root distance,
+/// seconds.
 pub(crate) fn too_uncertain(association: &Association, at: Wall, limit: f64) -> Option<Cause> {
     let (estimate, server) = association.voting_estimate()?;
     let (_, distance) = estimate.interval_at(at);
@@ -55,9 +56,9 @@ pub(crate) fn too_uncertain(association: &Association, at: Wall, limit: f64) -> 
     }
 }
 
-/// What a source says now. Its distance covers what the estimate differs from the best sample by; or from the newest,
-/// if that one's delay does not explain the difference: then an oscillator has changed its frequency, and what the best
-/// sample said is history.
+/// The estimate of a source at `at`. Its distance includes the difference between the estimate and the best sample. If
+/// the newest sample differs from the estimate by more than its delay explains, an oscillator has changed its
+/// frequency, and the best sample is outdated. Then the distance is that of the newest sample, with the difference.
 pub(crate) fn estimated(association: &Association, at: Wall) -> Option<Estimated> {
     let estimate = association.history.estimate()?;
     let newest = association.history.newest()?;
@@ -80,5 +81,6 @@ pub(crate) fn estimated(association: &Association, at: Wall) -> Option<Estimated
     })
 }
 
-/// Standard errors of the estimate by which the newest sample may miss it without meaning anything.
+/// The newest sample may differ from the estimate by this number of standard errors before that counts as a change of
+/// frequency.
 const SURPRISE: f64 = 4.0;

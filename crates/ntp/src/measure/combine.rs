@@ -1,7 +1,7 @@
-//! The estimates of the sources that agree, merged into one. The selected source leads; others count the more the
-//! better they are, and not at all if they are much worse or run differently.
+//! Combines the estimates of the agreeing sources. Better sources have larger weights. Sources that are much worse than
+//! the selected one, or run at another rate, are left out.
 
-/// What one source says, now.
+/// The estimate of one source at the present time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Estimated {
     pub(crate) offset: f64,
@@ -15,24 +15,24 @@ pub(crate) struct Estimated {
     pub(crate) distance: f64,
 }
 
-/// Returns true if `other` is good enough to be merged with `selected`.
+/// Returns true if `other` is good enough to be combined with `selected`.
 pub(crate) fn combinable(selected: &Estimated, other: &Estimated) -> bool {
     let near = other.distance <= COMBINE_LIMIT * (selected.distance + RESELECT_DISTANCE);
     let apart = (selected.frequency - other.frequency).abs();
     near && apart <= COMBINE_LIMIT * (selected.skew + other.skew + CLOCK_ERROR)
 }
 
-/// Sources beyond so many times the selected one's distance, or its skew, only add noise.
+/// Sources whose distance or skew exceeds this multiple of the selected source's would only add noise.
 const COMBINE_LIMIT: f64 = 3.0;
 
-/// Seconds by which a distance may be larger at no cost.
+/// A distance may be larger by this, seconds, without a disadvantage.
 const RESELECT_DISTANCE: f64 = 1e-4;
 
-/// Frequency error of any clock, seconds per second.
+/// Frequency error that any clock may have, seconds per second.
 const CLOCK_ERROR: f64 = 1e-6;
 
-/// The merged estimate: offsets weighted by one over the distance, frequencies by one over the squared error. The
-/// distance stays the selected source's, with what the merging moved. None without sources.
+/// The combined estimate: offsets weighted by the inverse distance, frequencies by the inverse squared error. The
+/// distance is that of the selected source, plus the change of the offset by combining. None without sources.
 pub(crate) fn combine(estimates: &[Estimated]) -> Option<Estimated> {
     let selected = estimates.first()?;
     if estimates.len() == 1 {
@@ -42,7 +42,7 @@ pub(crate) fn combine(estimates: &[Estimated]) -> Option<Estimated> {
     let near = |e: &Estimated| 1.0 / e.distance.max(SMALLEST);
     let steady = |e: &Estimated| 1.0 / e.frequency_error.max(SMALLEST).powi(2);
     let offset = sum(&|e| near(e) * e.offset) / sum(&near);
-    // What the sources differ by is part of the error, unlike the noise of each.
+    // The differences between the sources are part of the error, too.
     let variance = sum(&|e| near(e) * (e.offset_error.powi(2) + (e.offset - offset).powi(2))) / sum(&near);
     Some(Estimated {
         offset,
@@ -54,7 +54,7 @@ pub(crate) fn combine(estimates: &[Estimated]) -> Option<Estimated> {
     })
 }
 
-/// Guards the divisions; no error is that small.
+/// Avoids divisions by zero. No error is this small.
 const SMALLEST: f64 = 1e-15;
 
 #[cfg(test)]

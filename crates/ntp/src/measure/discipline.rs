@@ -1,42 +1,42 @@
-//! What is to be done about an estimate: refuse, step, slew or only watch. Frequency and offset are corrected
-//! independently: the frequency by as much as the measurement is better than what is known, the offset as a whole.
+//! Decides how an estimate corrects the clock: refuse, step, slew or only observe. Frequency and offset are corrected
+//! independently: the offset as a whole, the frequency by a gain that depends on how certain the measurement is.
 use crate::{
     BootState, Config, CorrectionRefusal, Drift, Mode, Mono, SourceId, StepReason, Wall,
     measure::combine::Estimated, source::filter::PRECISION,
 };
 
-/// What is known of our own clock, and when it was last set right.
+/// The state of the discipline: the uncertainty of the clock's frequency, and the last correction.
 #[derive(Clone, Debug)]
 pub(crate) struct Discipline {
     pub(crate) boot: BootState,
     pub(crate) reference: Option<Reference>,
-    /// Bound of the base frequency's error, seconds per second.
+    /// Bound of the error of the base frequency, seconds per second.
     skew: f64,
-    /// What the last measurement said beyond what was corrected, seconds per second.
+    /// The part of the last measured frequency error that was not corrected, seconds per second.
     residual: f64,
-    /// The frequency was measured by us.
+    /// True if this engine has measured the frequency.
     learned: bool,
     drift_saved: Option<Mono>,
 }
 
-/// The last use of a source's time.
+/// The last use of an estimate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reference {
     pub(crate) source: SourceId,
     pub(crate) id: [u8; 4],
-    /// Its time is that of a local clock: nobody knows how far it is from UTC.
+    /// True if the source has the time of a local clock, whose distance from UTC is not known.
     pub(crate) local: bool,
-    /// Ours: one more than the source's.
+    /// This node's stratum: one more than the source's.
     pub(crate) stratum: u8,
-    /// When, by both clocks.
+    /// When, by the monotonic clock; `time` is the same by the system clock.
     pub(crate) at: Mono,
     pub(crate) time: Wall,
     pub(crate) root_delay: f64,
     pub(crate) root_dispersion: f64,
-    /// How fast that grows, seconds per second.
+    /// How fast the root dispersion grows, seconds per second.
     pub(crate) growth: f64,
-    /// What was measured and is not being corrected: corrected time minus true time at `at`, and its change per
-    /// second. Zero while we steer.
+    /// The measured offset that is not corrected: corrected time minus true time at `at`, and its change per second.
+    /// Zero if the clock is steered.
     pub(crate) offset: f64,
     pub(crate) frequency: f64,
     pub(crate) skew: f64,
@@ -56,18 +56,18 @@ impl Reference {
     }
 }
 
-/// What is to be done.
+/// The decision about an estimate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Decision {
-    /// Nothing: we only observe.
+    /// Correct nothing: the engine only observes, or the configuration says so.
     Watch,
-    /// Nothing: it would be too much.
+    /// Correct nothing: the correction is too large, or comes too soon.
     Refuse(CorrectionRefusal),
-    /// Step by what the estimate and the pending slew say together.
+    /// Step by the offset and the pending slew together.
     Step(StepReason),
-    /// Step by what somebody moved the clock by, and no more.
+    /// Take back the jump that another process made, and no more.
     TakeBack,
-    /// Slew: so much gain of frequency is taken back, and the offset may cost so much offset times time.
+    /// Slew the offset, and correct the frequency.
     Slew {
         /// Seconds per second.
         frequency: f64,
@@ -76,30 +76,31 @@ pub(crate) enum Decision {
     },
 }
 
-/// No clock that NTP can steer is worse (RFC 5905 §11.3), so a drift beyond it was not learned from a clock.
+/// Largest frequency error of a clock that NTP can steer (RFC 5905 §11.3). A larger saved drift is not used.
 const LARGEST_DRIFT_PPM: f64 = 500.0;
 
-/// Skew of a clock that nothing is known about, seconds per second.
+/// Skew of an unknown clock, seconds per second.
 const UNKNOWN_SKEW: f64 = 500e-6;
 
-/// A drift from before may be from another boot, when the kernel calibrated its counter differently.
+/// Smallest skew of a saved drift, seconds per second: it may be from another boot, in which the kernel calibrated its
+/// counter differently.
 const OLD_DRIFT_SKEW: f64 = 10e-6;
 
-/// A frequency measurement less certain than this is not used, seconds per second.
+/// Largest skew of a usable frequency measurement, seconds per second.
 const LARGEST_SKEW: f64 = 1e-3;
 
-/// What an oscillator's frequency may have changed by, unseen since the last answer, seconds per second. RFC 5905 §7.2
-/// has 15 ppm (PHI); chrony has 1 ppm, which a machine that wakes up from idling exceeds by far.
+/// How much an oscillator's frequency may have changed since the last sample, seconds per second. RFC 5905 §7.2 has 15
+/// ppm (PHI). Chrony has 1 ppm, which a machine that wakes up from an idle state exceeds by far.
 pub(crate) const CLOCK_ERROR: f64 = 10e-6;
 
-/// So certain must a frequency be to be kept on disk for the first time, seconds per second.
+/// Largest skew of a frequency that is saved for the first time, seconds per second.
 const GOOD_SKEW: f64 = 5e-6;
 
-/// Seconds between two writes of the drift.
+/// Seconds between two savings of the drift.
 const DRIFT_INTERVAL: f64 = 3600.0;
 
 impl Discipline {
-    /// The state at the start, and the base frequency to start with, seconds per second.
+    /// The state at the start, and the initial base frequency, seconds per second.
     pub(crate) fn new(boot: BootState, drift: Option<Drift>) -> (Self, f64) {
         let drift = drift.filter(|drift| drift.frequency_ppm.abs() <= LARGEST_DRIFT_PPM);
         let skew = drift.map_or(UNKNOWN_SKEW, |drift| {
@@ -113,18 +114,18 @@ impl Discipline {
         (state, drift.map_or(0.0, |drift| drift.frequency_ppm * 1e-6))
     }
 
-    /// Bound of the base frequency's error, seconds per second.
+    /// Bound of the error of the base frequency, seconds per second.
     pub(crate) fn skew(&self) -> f64 {
         self.skew
     }
 
-    /// How fast the error bound grows while the clock runs on its own, seconds per second.
+    /// How fast the error bound grows without new samples, seconds per second.
     pub(crate) fn growth(&self) -> f64 {
         self.skew + self.residual.abs() + CLOCK_ERROR
     }
 
-    /// Returns true if an offset of so many seconds of the system clock would be stepped. The last step is kept for
-    /// true time: to a `local` clock there is one less.
+    /// Returns true if an offset of `offset` seconds of the system clock would be stepped. The last step is reserved
+    /// for true time: for a `local` clock the limit is lower by one.
     pub(crate) fn steps(&self, offset: f64, local: bool, config: &Config) -> bool {
         config.mode == Mode::Discipline
             && !self.boot.synchronized
@@ -132,8 +133,8 @@ impl Discipline {
             && offset.abs() > config.step_threshold
     }
 
-    /// Decides about an estimate in corrected time, of a `local` clock or not; `pending` seconds are still to be
-    /// slewed. The skew is updated if the answer is to slew.
+    /// Decides about an estimate in corrected time, of a `local` clock or not. `pending` seconds are still to be
+    /// slewed. If the decision is to slew, the skew is updated.
     pub(crate) fn decide(
         &mut self,
         (estimate, local): (&Estimated, bool),
@@ -145,7 +146,7 @@ impl Discipline {
         if config.mode == Mode::Observe {
             return Decision::Watch;
         }
-        // What is not a number is not within any limit.
+        // NaN is not within any limit.
         let within = whole.abs() <= config.max_change;
         if self.boot.synchronized && !within {
             return Decision::Refuse(CorrectionRefusal::MaxChange);
@@ -159,7 +160,7 @@ impl Discipline {
         Decision::Slew { frequency, area }
     }
 
-    /// How much of the measured frequency error to correct: the Kalman gain of one skew against the other.
+    /// The part of the measured frequency error to correct, by the Kalman gain of the two skews.
     fn learn(&mut self, estimate: &Estimated) -> f64 {
         let (ours, theirs) = (self.skew.powi(2), estimate.skew.powi(2));
         if estimate.skew.is_nan() || estimate.skew > LARGEST_SKEW || 3.0 * ours + theirs <= 0.0 {
@@ -169,14 +170,14 @@ impl Discipline {
         let gain = 3.0 * ours / (3.0 * ours + theirs);
         let corrected = gain * estimate.frequency;
         self.residual = estimate.frequency - corrected;
-        // What the two disagree about is part of the uncertainty: so a clock whose frequency moved is believed.
+        // The disagreement is part of the uncertainty, so that a changed frequency is accepted.
         let disagreement = (corrected.powi(2) * (1.0 - gain) + self.residual.powi(2) * gain).sqrt();
         self.skew = (self.skew + gain * (estimate.skew - self.skew) + disagreement).clamp(SMALLEST_SKEW, 0.1);
         self.learned = true;
         corrected
     }
 
-    /// The reference after an estimate was used. Without steering (`steered` false) what was measured remains.
+    /// Sets the reference after an estimate was used. If `steered` is false, the measured offset remains in it.
     pub(crate) fn refer(&mut self, mut reference: Reference, estimate: &Estimated, steered: bool) {
         if steered {
             reference.growth = self.growth();
@@ -191,7 +192,7 @@ impl Discipline {
         self.reference = Some(reference);
     }
 
-    /// The drift, if it is time to keep it: once it is good, then hourly.
+    /// The drift, if it must be saved: first when it is certain enough, then every hour.
     pub(crate) fn drift_due(&mut self, base_ppm: f64, now: Mono) -> Option<Drift> {
         let due = match self.drift_saved {
             None => self.skew < GOOD_SKEW,
@@ -202,21 +203,21 @@ impl Discipline {
         Some(drift)
     }
 
-    /// The drift, if we measured it.
+    /// The drift, if this engine has measured it.
     pub(crate) fn drift(&self, base_ppm: f64) -> Option<Drift> {
         let usable = self.learned && base_ppm.abs() <= LARGEST_DRIFT_PPM;
         usable.then_some(Drift { frequency_ppm: base_ppm, skew_ppm: self.skew * 1e6 })
     }
 }
 
-/// How much of the time between updates a correction of one standard error takes. Larger (chrony has 1.5) lags behind,
-/// smaller than this gains nothing and moves the clock faster for it.
+/// The duration of a correction of one standard error, as a fraction of the time between updates. Larger values (chrony
+/// has 1.5) lag behind. Smaller ones gain nothing, and move the clock faster.
 const CORRECTION_TIME: f64 = 0.3;
 
-/// Updates farther apart count as this far, seconds.
+/// Longest time between updates that counts, seconds.
 const LONGEST_UPDATE: f64 = 131_072.0;
 
-/// Guards the gain against becoming zero for good.
+/// Prevents that the gain becomes zero permanently.
 const SMALLEST_SKEW: f64 = 1e-12;
 
 #[cfg(test)]
@@ -260,7 +261,7 @@ mod tests {
         check(started, 1000.1, 0.0, "refuse");
         check(started, -900.0, 200.0, "refuse");
         check(started, f64::NAN, 0.0, "refuse");
-        // The last one is not for a clock that may be wrong itself.
+        // The last step is reserved for true time.
         check_of(true, starting(1), 3.0, 0.0, "step");
         check_of(true, starting(2), 3.0, 0.0, "slew");
         check_of(true, started, 3.0, 0.0, "slew");

@@ -1,22 +1,22 @@
-//! Times that have passed already, and sources that say an earlier one. In a boot's start phase a clock may be stepped to
-//! any time, so a server that lost its own would take it along: a lone server that is back in 1980, for instance. What
-//! sources say comes in; which of them are not believed, and why, goes out.
+//! The floor: a time that has certainly passed. A source that gives an earlier time is not believed. In the start phase
+//! of a boot the clock may be stepped to any time, so without the floor a single server that lost its time, for
+//! instance back in 1980, would set this clock back too. The sources' times go in; the reasons against each come out.
 use crate::Wall;
 
-/// Times before which it cannot be.
+/// Times that have certainly passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Floor {
-    /// The last time known to be right on this node.
+    /// The last time that is known to be right on this node.
     pub saved: Option<Wall>,
-    /// This program did not exist before.
+    /// The time at which this program was built.
     pub built: Wall,
 }
 
-/// Sources that must say the same time before the saved one is doubted: it may have been wrong itself.
+/// If this number of sources gives times before the saved one, the saved time is assumed to be wrong.
 const ENOUGH: usize = 2;
 
 impl Floor {
-    /// Why a source is not believed, for each of the times that sources say it is; none if it is.
+    /// For each time in `said`: why its source is not believed. None if it is believed.
     pub(crate) fn judge(&self, said: &[Wall]) -> Vec<Option<String>> {
         let said: Vec<Wall> = said.iter().map(|said| self.in_era(*said)).collect();
         let before = |floor: Option<Wall>, said: Wall| floor.filter(|floor| said < *floor);
@@ -42,15 +42,16 @@ impl Floor {
             .collect()
     }
 
-    /// NTP's time stamps repeat each 2^32 seconds, 136 years: one of 1980 is one of 2116, too. The time meant is the one
-    /// that is less than half of that after the program was made.
+    /// Resolves the era. NTP timestamps repeat every 2^32 seconds (136 years): one of 1980 is also one of 2116. The
+    /// time is taken to be less than half an era after the program was built.
     fn in_era(&self, said: Wall) -> Wall {
         const ERA: f64 = 4_294_967_296.0;
         if said - self.built > ERA / 2.0 { said.plus(-ERA) } else { said }
     }
 }
 
-/// Seconds as a reader takes them in. The text stays the same for a day: each change of it would be written to the API.
+/// A length of time as text for a user. The text stays the same for a day, since each change of it would be written to
+/// the API.
 fn length(seconds: f64) -> String {
     const HOUR: f64 = 3600.0;
     const DAY: f64 = 24.0 * HOUR;
@@ -86,7 +87,7 @@ mod tests {
         check(Some(2_000_100), &[2_000_000], &[saved]);
         check(Some(2_000_100), &[2_000_000, 2_000_100], &[saved, ""]);
         check(Some(2_000_100), &[2_000_000, 2_000_000], &["", ""]);
-        // As 136 years later.
+        // The timestamp is read as 136 years later.
         check(None, &[4_294_967_296], &["12 days before this program was made"]);
         let built = "12 days before this program was made";
         check(None, &[0, 0, 0], &[built, built, built]);

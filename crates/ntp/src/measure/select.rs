@@ -1,16 +1,16 @@
-//! Which sources tell the truth, and which of them is followed. Each source claims an interval that contains true
-//! time; the truth lies where more than half of them overlap (RFC 5905 §11.2.1, with a strict majority). A lone liar
-//! loses whatever its merits, and where no majority is there is no answer. Where some sources are trusted, they alone
-//! decide, and the others must lie within what they say.
+//! Selection: which sources are truechimers, and which of them is selected. Each source has an interval that should
+//! contain true time. True time is where more than half of the intervals overlap (RFC 5905 §11.2.1, with a strict
+//! majority). A single falseticker loses regardless of its options, and without a majority no source is selected. If
+//! some sources are trusted, only they vote, and the other sources must lie within their intervals.
 use crate::{SourceId, SourceState};
 
-/// How the last vote ended.
+/// The result of the last vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ballot {
-    /// Nobody could be voted on, or more are waited for.
+    /// There were no candidates, or more are awaited.
     Open,
     NoMajority,
-    /// Fewer agree than are asked for.
+    /// Fewer sources agree than `min_sources`.
     TooFew,
     /// No required source agrees.
     RequiredMissing,
@@ -18,38 +18,38 @@ pub(crate) enum Ballot {
 }
 
 impl Ballot {
-    /// Returns true if there were sources, and none of them may be followed.
+    /// Returns true if there were candidates, and none of them may be selected.
     pub(crate) fn failed(self) -> bool {
         matches!(self, Self::NoMajority | Self::TooFew | Self::RequiredMissing)
     }
 }
 
-/// A source that can be voted on.
+/// A source that takes part in the vote.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate {
     pub(crate) id: SourceId,
-    /// This clock minus its time, now.
+    /// This clock minus the source's time.
     pub(crate) offset: f64,
-    /// Largest possible error of that.
+    /// Largest possible error of the offset.
     pub(crate) distance: f64,
     pub(crate) stratum: u8,
     pub(crate) prefer: bool,
     pub(crate) trust: bool,
     pub(crate) require: bool,
-    /// Its time is that of a local clock.
+    /// True if it has the time of a local clock.
     pub(crate) local: bool,
-    /// It answered one of the last eight polls.
+    /// True if it answered one of the last eight polls.
     pub(crate) reached: bool,
-    /// A sample came since the last vote.
+    /// True if it has a new sample since the last correction.
     pub(crate) fresh: bool,
 }
 
-/// What must be so beside a majority.
+/// Conditions in addition to a majority.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Demands {
-    /// So many sources must agree.
+    /// The number of sources that must agree.
     pub(crate) min_sources: usize,
-    /// One of those that are required must agree.
+    /// True if at least one required source must agree.
     pub(crate) required: bool,
 }
 
@@ -66,51 +66,51 @@ impl Candidate {
         self.low() <= low && high <= self.high()
     }
 
-    /// Distance with what a higher stratum costs: 1 ms each, so that a server is not followed by way of another.
+    /// The distance plus 1 ms per stratum, so that a server is preferred to a client of it.
     fn rank(&self) -> f64 {
         self.distance + 1e-3 * f64::from(self.stratum)
     }
 }
 
-/// What came of a candidate, and why; no reason if it is followed.
+/// The state of a candidate after the vote, and the reason. The reason is empty if the candidate is used.
 pub(crate) type Finding = (SourceId, SourceState, String);
 
-/// The vote's result, with a finding for every candidate.
+/// The result of a vote, with a finding for every candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outcome {
-    /// Nobody could be voted on.
+    /// There were no candidates.
     Nobody,
-    /// They contradict each other.
+    /// No majority of the candidates agrees.
     NoMajority(Vec<Finding>),
-    /// Fewer agree than are asked for.
+    /// Fewer sources agree than `min_sources`.
     TooFew(Vec<Finding>),
-    /// None of the required ones agrees.
+    /// No required source agrees.
     RequiredMissing(Vec<Finding>),
-    /// One is followed.
+    /// A source is selected.
     Majority(Vec<Finding>),
 }
 
-/// Remembers whom we follow, so that two equals do not alternate.
+/// Remembers the selected source, so that two equally good sources do not alternate.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selector {
     selected: Option<SourceId>,
-    /// How much better than the selected one each has been of late.
+    /// How much better than the selected source each other source was recently.
     scores: Vec<(SourceId, f64)>,
 }
 
-/// A source must be better by so much on a product of updates to be followed instead.
+/// The product of ratios over updates at which a better source is selected instead.
 const SWITCH_AT: f64 = 10.0;
 
-/// What a source that is not selected is put back by, seconds: nothing is won by a change for less.
+/// Disadvantage of sources that are not selected, seconds: a change for less improves nothing.
 const RESELECT_DISTANCE: f64 = 1e-4;
 
 impl Selector {
-    /// Whom we follow.
+    /// The selected source.
     pub(crate) fn selected(&self) -> Option<SourceId> {
         self.selected
     }
 
-    /// Votes.
+    /// Carries out the vote.
     pub(crate) fn select(&mut self, candidates: &[Candidate], demands: Demands) -> Outcome {
         if candidates.is_empty() {
             self.selected = None;
@@ -142,17 +142,18 @@ impl Selector {
             self.forget();
             return Outcome::RequiredMissing(unmet("It agrees, but no required source does."));
         }
-        // One that is not reached any more may vote, but says nothing new that could be followed.
+        // A source that is no longer reached may vote, but it has no new samples, so it is not selected while another
+        // is reached.
         let reached = survivors.iter().any(|c| c.reached);
         let able: Vec<&Candidate> = survivors.into_iter().filter(|c| c.reached || !reached).collect();
-        // They agree, but only true time has an error that is known.
+        // Sources with true time take precedence over local clocks, whose error is not known.
         let (local, able): (Vec<&Candidate>, Vec<&Candidate>) = able.into_iter().partition(|c| c.local);
         let able = if able.is_empty() { local } else { able };
         let followed_local = able.iter().all(|c| c.local);
         let preferred = able.iter().any(|c| c.prefer);
         let eligible: Vec<&Candidate> = able.into_iter().filter(|c| c.prefer || !preferred).collect();
         let Some(selected) = self.choose(&eligible) else {
-            // The best overlap has members by its construction; without any there is nothing to follow.
+            // The overlap always has members. If there were none, nothing could be selected.
             return Outcome::Nobody;
         };
         self.selected = Some(selected);
@@ -180,7 +181,7 @@ impl Selector {
         self.scores.clear();
     }
 
-    /// The one to follow: the one we follow already, unless another is better for some time.
+    /// Chooses the source to select: the present one, unless another has been better for some time.
     fn choose(&mut self, eligible: &[&Candidate]) -> Option<SourceId> {
         let nearest = eligible.iter().min_by(|a, b| a.rank().total_cmp(&b.rank()))?;
         let Some(current) = eligible.iter().find(|c| Some(c.id) == self.selected) else {
@@ -201,14 +202,14 @@ impl Selector {
     }
 }
 
-/// Where more than half of the intervals overlap most. Of several such places, the one whose members claim most
-/// precisely: a wide interval overlaps with everything and should not decide.
+/// The place where most intervals overlap, if these are more than half. Of several such places, the one with the
+/// narrowest intervals: a wide interval overlaps with everything and should not decide.
 fn agreement(candidates: &[Candidate]) -> Option<(f64, f64)> {
     let mut edges: Vec<(f64, bool)> = Vec::with_capacity(2 * candidates.len());
     for candidate in candidates {
         edges.extend([(candidate.low(), false), (candidate.high(), true)]);
     }
-    // At the same place beginnings come first: intervals that touch, overlap.
+    // At the same value, starts come before ends, so intervals that touch overlap.
     edges.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     let mut depth = 0_usize;
     let mut places: Vec<(usize, f64, f64)> = Vec::new();
@@ -232,11 +233,11 @@ fn agreement(candidates: &[Candidate]) -> Option<(f64, f64)> {
     Some((low, high))
 }
 
-/// What the majority says, and so who belongs to it.
+/// The interval of the majority, which decides which candidates belong to it.
 struct Believed {
-    /// Where true time is.
+    /// The interval that contains true time.
     truth: (f64, f64),
-    /// All that the trusted ones among the majority claim, if some are trusted.
+    /// The union of the intervals of the trusted sources in the majority, if there are trusted sources.
     trusted: Option<(f64, f64)>,
 }
 
@@ -248,7 +249,7 @@ impl Believed {
         Self { truth, trusted: trusting.then_some((low, high)) }
     }
 
-    /// Why the candidate does not belong to the majority; nothing if it does.
+    /// Why the candidate does not belong to the majority. None if it does.
     fn doubts(&self, candidate: &Candidate) -> Option<(SourceState, String)> {
         let says = |by: &str, (low, high): (f64, f64)| {
             format!(
@@ -271,7 +272,7 @@ impl Believed {
     }
 }
 
-/// Returns true if the candidate's interval contains the truth, or lies within it.
+/// Returns true if the candidate's interval contains the interval of the majority, or lies within it.
 fn agrees(candidate: &Candidate, truth: (f64, f64)) -> bool {
     candidate.contains(truth) || (truth.0 <= candidate.low() && candidate.high() <= truth.1)
 }
@@ -289,7 +290,7 @@ fn contradicted(candidate: &Candidate, voters: &[Candidate]) -> Finding {
     (candidate.id, SourceState::NoMajority, why)
 }
 
-/// Seconds in a unit that can be read.
+/// Seconds in a readable unit.
 struct Seconds(f64);
 
 impl std::fmt::Display for Seconds {
@@ -324,14 +325,14 @@ mod tests {
         intervals.iter().enumerate().map(candidate).collect()
     }
 
-    /// `expected` has a letter per source: s selected, c combined, x falseticker, n no majority.
+    /// Votes without options. `expected` has a letter per source: s selected, c combined, x falseticker, n no majority.
     fn check(intervals: &[(f64, f64)], expected: &str) {
         assert_eq!(vote(&candidates(intervals), FEW), expected, "{intervals:?}");
     }
 
     const FEW: Demands = Demands { min_sources: 1, required: false };
 
-    /// A letter per source; and every one that is not followed has a reason.
+    /// Returns a letter per source. Every source that is not used must have a reason.
     fn vote(candidates: &[Candidate], demands: Demands) -> String {
         let findings = match Selector::default().select(candidates, demands) {
             Outcome::Majority(findings)
@@ -357,7 +358,7 @@ mod tests {
         findings.iter().map(letter).collect()
     }
 
-    /// With options: p preferred, t trusted, r required, u unreachable.
+    /// Votes with options: p preferred, t trusted, r required, u unreachable.
     fn check_options(all: &[(f64, f64, &str)], demands: Demands, expected: &str) {
         let intervals: Vec<(f64, f64)> =
             all.iter().map(|(offset, distance, _)| (*offset, *distance)).collect();

@@ -1,8 +1,9 @@
-//! Queries (mode 6, RFC 9327), read-only: a datagram and what there is to tell in, the datagrams of the answer out.
+//! Queries (mode 6, RFC 9327), read-only. A datagram and the values that can be shown go in; the datagrams of the
+//! answer come out.
 //!
-//! The order: `examine` (is it a query?), `answer` (what is asked, by whom), `status` (two words that sum up), `system`
-//! and `peer` (the variables), `text` (how they are written), fragments. Nothing can be changed by a query, and neither
-//! origin nor cookie of a request on its way is ever told. `limit` is how many queries a stranger may have answered.
+//! The order: `examine` (is it a valid query?), `answer` (the command), `status` (the status words), `system` and
+//! `peer` (the variables), `text` (their format), fragments. A query cannot change anything. An answer never contains
+//! the origin timestamp or the cookie of a pending request. `limit` limits the queries of each remote address.
 use crate::{DropReason, Served, Snapshot, SourceId, SourceSnapshot, Wall};
 
 mod limit;
@@ -14,20 +15,20 @@ mod text;
 pub use limit::QueryLimit;
 pub use system::{KernelClock, KernelPps, ServerCounts};
 
-/// All that a query may be answered with.
+/// The values that answers to queries can show.
 #[derive(Clone, Copy, Debug)]
 pub struct ControlView<'a> {
     /// The time of the query.
     pub now: Wall,
-    /// What the engine knows; none while none runs.
+    /// The state of the engine. None while no engine runs.
     pub snapshot: Option<&'a Snapshot>,
-    /// What clients are told.
+    /// The values in replies to clients.
     pub served: &'a Served,
-    /// How sources are numbered.
+    /// The association ids of sources.
     pub ids: AssociationIds,
-    /// What the server did.
+    /// The counters of the server.
     pub counts: &'a ServerCounts,
-    /// What the kernel holds; none if it does not say.
+    /// The kernel's state of its clock. None if it cannot be read.
     pub kernel: Option<&'a KernelClock>,
     /// The program and its version.
     pub version: &'a str,
@@ -37,15 +38,15 @@ pub struct ControlView<'a> {
     pub processor: &'a str,
 }
 
-/// Numbers sources as associations: not zero, the same for a source as long as it lives, ascending in the order in which
-/// sources were made, and beginning somewhere, so that a stranger cannot guess them.
+/// The association ids of sources. An id is not zero, stays the same for a source, and ascends in the order in which
+/// sources were made. The first id is random, so that an attacker cannot guess ids.
 #[derive(Clone, Copy, Debug)]
 pub struct AssociationIds {
     start: u16,
 }
 
 impl AssociationIds {
-    /// Of 65535 numbers the first half are beginnings, so that a node has to see 32768 sources before they start over.
+    /// Chooses the first id in the lower half of 65535 numbers, so the ids wrap only after at least 32768 sources.
     pub fn new(random: u64) -> Self {
         Self { start: (random >> 49) as u16 }
     }
@@ -64,21 +65,21 @@ const HEADER_LEN: usize = 12;
 /// Most octets of data in one datagram (RFC 9327 §2).
 const LARGEST_DATA: usize = 468;
 
-/// So many datagrams an answer has at most, for who is on this host: older clients take no more.
+/// The largest number of datagrams of an answer to a client on this host. Older clients accept no more.
 const FRAGMENTS: usize = 24;
 
-/// And for others, since their address may be forged: what one source's variables need, twice.
+/// The same for other clients, since their address may be forged: twice the size of one source's variables.
 const FRAGMENTS_AFAR: usize = 4;
 
-/// Returns true if a datagram is a query or says that it is.
+/// Returns true if a datagram has the mode of queries.
 pub(crate) fn is_query(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|octet| octet & 7 == MODE_CONTROL)
 }
 
-/// Returns true if a query is one that can be answered, be it with an error.
+/// Checks that a query can be answered, possibly with an error.
 ///
 /// # Errors
-/// Why it is met with silence: an answer to an answer would make two servers talk for ever.
+/// Why it gets no answer. Answers to answers would make two servers exchange datagrams forever.
 pub(crate) fn examine(datagram: &[u8]) -> Result<(), DropReason> {
     let Some(header) = datagram.first_chunk::<HEADER_LEN>() else { return Err(DropReason::Malformed) };
     if !(1..=4).contains(&(header[0] >> 3 & 7)) {
@@ -93,7 +94,7 @@ pub(crate) fn examine(datagram: &[u8]) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// The bits of the second octet that are not response, error or more.
+/// The opcode in the second octet; the other bits are response, error and more.
 const OPCODE: u8 = 0x1f;
 const RESPONSE: u8 = 0x80;
 const ERROR: u8 = 0x40;
@@ -102,7 +103,7 @@ const MORE: u8 = 0x20;
 /// Why a query is answered with an error (RFC 9327 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum QueryError {
-    /// Nothing is changed by a query.
+    /// Queries must not change anything.
     Permission = 1,
     Format = 2,
     Opcode = 3,
@@ -110,8 +111,8 @@ enum QueryError {
     Variable = 5,
 }
 
-/// The answer to a query for which `respond` said [`crate::Verdict::Query`], in its parts; none for what is no query.
-/// `afar` is whether its sender is not on this host.
+/// The datagrams of the answer to a query for which `respond` returned [`crate::Verdict::Query`]. Empty if the datagram
+/// is not a query. `afar`: the sender is not on this host.
 pub fn answer(datagram: &[u8], afar: bool, view: &ControlView<'_>) -> Vec<Vec<u8>> {
     let Some((header, rest)) = datagram.split_first_chunk::<HEADER_LEN>() else { return Vec::new() };
     if examine(datagram).is_err() {
@@ -134,7 +135,7 @@ pub fn answer(datagram: &[u8], afar: bool, view: &ControlView<'_>) -> Vec<Vec<u8
     }
 }
 
-/// Status word and data.
+/// The status word and the data of an answer.
 fn tell(
     header: &[u8; HEADER_LEN],
     rest: &[u8],
@@ -143,7 +144,7 @@ fn tell(
 ) -> Result<(u16, Vec<u8>), QueryError> {
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     let (opcode, association, count) = (header[1] & OPCODE, word(6), usize::from(word(10)));
-    // What follows the data is not looked at: padding, a MAC, or the rest of ntpstat's fixed 576 octets.
+    // Octets after the data are ignored: padding, a MAC, or the rest of ntpstat's fixed 576 octets.
     let asked = rest.get(..count).filter(|_| count <= LARGEST_DATA).ok_or(QueryError::Format)?;
     match opcode {
         0..=2 => {}
@@ -171,13 +172,13 @@ fn sources<'a>(view: &ControlView<'a>) -> impl Iterator<Item = &'a SourceSnapsho
     view.snapshot.into_iter().flat_map(|snapshot| &snapshot.sources)
 }
 
-/// All associations: id and status word of each.
+/// The ids and status words of all associations.
 fn list(view: &ControlView<'_>, room: usize) -> Vec<u8> {
     let pair = |source: &SourceSnapshot| [view.ids.of(source.id), status::of_peer(source)];
     sources(view).take(room / 4).flat_map(pair).flat_map(u16::to_be_bytes).collect()
 }
 
-/// The variables that are asked for by name, separated by commas; those of `default` that there are if none is.
+/// The requested variables, whose names are separated by commas. Without names, the existing variables of `default`.
 fn read(
     asked: &[u8],
     room: usize,
@@ -185,7 +186,7 @@ fn read(
     value: impl Fn(&str) -> Option<String>,
 ) -> Result<Vec<u8>, QueryError> {
     let mut text = text::Text::new(room);
-    // Some clients end their data with a zero.
+    // Some clients terminate their data with a zero.
     let names = asked.split(|octet| matches!(octet, b',' | 0)).map(<[u8]>::trim_ascii);
     let names: Vec<_> = names.filter(|name| !name.is_empty()).collect();
     if names.is_empty() {
@@ -203,7 +204,7 @@ fn read(
     Ok(text.finish())
 }
 
-/// `data` behind as many headers as it takes, one at least.
+/// Splits `data` into datagrams, at least one, each with a header.
 fn fragments(header: &[u8; HEADER_LEN], data: &[u8]) -> Vec<Vec<u8>> {
     let parts = data.len().div_ceil(LARGEST_DATA).max(1);
     let part = |index: usize| {

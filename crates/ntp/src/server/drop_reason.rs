@@ -1,37 +1,37 @@
-//! Why a request is met with silence.
+//! Why a request gets no answer.
 
 /// Why a datagram gets no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DropReason {
-    /// To a broadcast or multicast address: others got it as well, and each would answer.
+    /// It was sent to a broadcast or multicast address. Other hosts got it as well, and each would answer.
     Destination,
-    /// From port 0, or from an address that nobody can have alone (unspecified, multicast, broadcast).
+    /// It is from port 0, or from an address that is no single host (unspecified, multicast, broadcast).
     Source,
-    /// The entry for its address says `ignore`.
+    /// The entry for its address has `ignore`.
     Ignore,
-    /// Shorter than a header, or what follows the header is neither extension fields nor a MAC.
+    /// It is shorter than a header, or neither extension fields nor a MAC follow the header.
     Malformed,
-    /// Version 0 or above 4.
+    /// Its version is 0 or above 4.
     UnknownVersion,
-    /// Not a request: mode 2, 4, 5, 7 or 0, or an answer to a query.
+    /// It is not a request: mode 2, 4, 5, 7 or 0, or an answer to a query.
     Mode,
-    /// The entry says `noserve`.
+    /// The entry has `noserve`.
     Noserve,
-    /// The entry says `version`, and it is not 4.
+    /// The entry has `version`, and the version is not 4.
     Version,
-    /// It asks for an authenticated answer, and not by a key or cookie of ours; or the entry says `notrust`, and it does
-    /// not ask for one.
+    /// Its authentication is not with a key or cookie of this server; or the entry has `notrust`, and it has no
+    /// authentication.
     Unauthenticated,
-    /// The entry says `limited`, and it is too much.
+    /// The entry has `limited`, and the rate limit is exceeded.
     RateLimited,
-    /// A query, and the entry says `noquery`.
+    /// It is a query, and the entry has `noquery`.
     Noquery,
-    /// A query too many.
+    /// It is a query, and the limit of queries is exceeded.
     QueryLimited,
 }
 
 impl DropReason {
-    /// Every reason, for counters.
+    /// All reasons, for counters.
     pub const ALL: [Self; 12] = [
         Self::Destination,
         Self::Source,
@@ -47,7 +47,7 @@ impl DropReason {
         Self::QueryLimited,
     ];
 
-    /// A word for it, for labels.
+    /// Its name, for labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Destination => "destination",

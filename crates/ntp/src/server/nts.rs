@@ -1,8 +1,8 @@
-//! The server's side of Network Time Security (RFC 8915 §5.7): a request in; out comes a sealed reply with fresh cookies
-//! in it, the kiss NTSN for a cookie that cannot be opened or a seal that is wrong, or the reason to say nothing.
-//! Keeps nothing of a client: its cookie holds all there is to know.
+//! The server's side of Network Time Security (RFC 8915 §5.7). A request goes in. The result is an authenticated reply
+//! with new cookies, the kiss NTSN if the cookie cannot be decrypted or the authenticator is wrong, or the reason for
+//! no answer. The server keeps no state of a client: the cookie contains it.
 //!
-//! Whether the request is to be answered at all was decided before, by [`respond`](crate::respond).
+//! [`respond`](crate::respond) has already decided that the request may be answered.
 use crate::{
     DropReason, UnstampedReply, Wall,
     wire::{
@@ -17,37 +17,38 @@ use crate::{
     },
 };
 
-/// The keys and the chance of a server, which its program has.
+/// The keys and random numbers of a server, which the program provides.
 pub trait Keyring {
     /// The cipher.
     type Key: Aead;
-    /// What new cookies are sealed with.
+    /// The key with which new cookies are encrypted.
     fn current(&self) -> (KeyId, &Self::Key);
-    /// The key with this id, if it is known still.
+    /// The key with this id, if it is still known.
     fn find(&self, id: KeyId) -> Option<&Self::Key>;
     /// The cipher with a session's key.
     fn session(&self, key: &[u8; KEY_LEN]) -> Self::Key;
-    /// Random octets, never the same twice.
+    /// Random octets, never repeated.
     fn nonce(&mut self) -> Nonce;
 }
 
 /// What to do with a request.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Send this, once it is stamped.
+    /// Send this reply, after its transmit time is set.
     Answer(Sealed),
-    /// Send this: its cookie or its seal is not good (NTSN). It is not authenticated, and tells no time.
+    /// Send this kiss (NTSN): the cookie or the authenticator is not valid. The kiss is not authenticated, and has no
+    /// time.
     Kiss(Vec<u8>),
     /// Send nothing.
     Drop(DropReason),
 }
 
-/// A reply that lacks its transmit time, and with it its seal.
+/// A reply without its transmit time and its authenticator.
 pub struct Sealed {
     answer: UnstampedReply,
-    /// Room for the header, and the client's unique identifier.
+    /// Space for the header, and the client's unique identifier.
     datagram: Vec<u8>,
-    /// Fields that are to be encrypted: cookies.
+    /// Fields to encrypt: cookies.
     plain: Vec<u8>,
     key: [u8; KEY_LEN],
     nonce: Nonce,
@@ -60,7 +61,7 @@ impl std::fmt::Debug for Sealed {
 }
 
 impl Sealed {
-    /// The octets, sent at `transmit`: read the clock right before.
+    /// The octets of a reply that is sent at `transmit`. Read the clock immediately before.
     pub fn finish<R: Keyring>(self, transmit: Wall, ring: &R) -> Vec<u8> {
         let Self { answer, mut datagram, plain, key, nonce } = self;
         datagram[..HEADER_LEN].copy_from_slice(&answer.at(transmit));
@@ -70,7 +71,7 @@ impl Sealed {
     }
 }
 
-/// The reply to `datagram`, whose header is answered by `answer`, which `kiss` would be instead.
+/// Makes the reply to `datagram`. `answer` is the reply to its header.
 pub fn reply<R: Keyring>(datagram: &[u8], answer: UnstampedReply, ring: &mut R) -> Outcome {
     let asked = match read(datagram) {
         Ok(asked) => asked,
@@ -85,7 +86,7 @@ pub fn reply<R: Keyring>(datagram: &[u8], answer: UnstampedReply, ring: &mut R) 
         nonce: Nonce::default(),
     };
     put_id(&mut sealed.datagram, &asked);
-    // What is there is spent on cookies, and none of it is exceeded.
+    // The space of the request is used for cookies, and the reply does not exceed it.
     let room = datagram.len().checked_sub(sealed.datagram.len() + EMPTY_SEAL);
     let Some(room) = room else { return Outcome::Drop(DropReason::Malformed) };
     let count = (1 + asked.placeholders).min(COOKIES).min(room / COOKIE_FIELD);
@@ -98,23 +99,23 @@ pub fn reply<R: Keyring>(datagram: &[u8], answer: UnstampedReply, ring: &mut R) 
     Outcome::Answer(sealed)
 }
 
-/// A cookie that nobody has seen yet.
+/// A new cookie.
 pub fn fresh_cookie<R: Keyring>(keys: &SessionKeys, ring: &mut R) -> Vec<u8> {
     let nonce = ring.nonce();
     let (id, key) = ring.current();
     cookie::seal(keys, (id, key), &nonce)
 }
 
-/// An authenticator field around nothing: head, two lengths, nonce, tag.
+/// Length of an authenticator field without encrypted content: head, two lengths, nonce, tag.
 const EMPTY_SEAL: usize = 4 + 4 + 16 + 16;
 
 const COOKIE_FIELD: usize = 4 + COOKIE_LEN;
 
-/// What a request holds behind its header.
+/// The extension fields of a request.
 struct Asked<'a> {
     id: &'a [u8],
     cookie: &'a [u8],
-    /// As many as are as long as the cookie.
+    /// The number of placeholders that are at least as long as a cookie.
     placeholders: usize,
     seal: Field<'a>,
 }
@@ -122,7 +123,8 @@ struct Asked<'a> {
 /// The shortest unique identifier (RFC 8915 §5.3).
 const SHORTEST_ID: usize = 32;
 
-/// Exactly one of each must be there, and nothing behind the seal, where it would not be sealed.
+/// Decodes the fields. Exactly one of each must be there, and nothing after the authenticator, where it would not be
+/// authenticated.
 fn read(datagram: &[u8]) -> Result<Asked<'_>, DropReason> {
     let (mut id, mut cookie, mut seal) = (None, None, None);
     let mut placeholders = 0;
@@ -135,7 +137,7 @@ fn read(datagram: &[u8]) -> Result<Asked<'_>, DropReason> {
             UNIQUE_ID | COOKIE => return Err(DropReason::Malformed),
             PLACEHOLDER if field.body.len() >= COOKIE_LEN => placeholders += 1,
             AUTHENTICATOR => seal = Some(field),
-            // Unknown fields are to be ignored; these are authenticated.
+            // Unknown fields must be ignored. These are authenticated.
             _ => {}
         }
     }
@@ -145,14 +147,14 @@ fn read(datagram: &[u8]) -> Result<Asked<'_>, DropReason> {
     }
 }
 
-/// The session's keys, if both the cookie and the seal are good. What else the seal holds is not for us.
+/// The session's keys, if cookie and authenticator are valid. Encrypted fields of the request are ignored.
 fn open<R: Keyring>(datagram: &[u8], asked: &Asked<'_>, ring: &R) -> Option<SessionKeys> {
     let keys = cookie::open(asked.cookie, |id| ring.find(id))?;
     break_seal(datagram, &asked.seal, &ring.session(&keys.client_to_server)).ok()?;
     Some(keys)
 }
 
-/// Header and unique identifier: both were in the request, so this is shorter.
+/// The kiss: header and unique identifier. Both were in the request, so the kiss is not longer.
 fn kiss(asked: &Asked<'_>, answer: UnstampedReply) -> Vec<u8> {
     let mut kiss = answer.kiss(*b"NTSN").to_vec();
     put_id(&mut kiss, asked);
@@ -180,7 +182,7 @@ mod tests {
         },
     };
 
-    /// Seals as the tests of the client do, and hides nothing: good for what is tested here and for nothing else.
+    /// A cipher for tests, like the one in the client's tests: it does not encrypt.
     #[derive(Clone, Debug)]
     struct TestCipher([u8; KEY_LEN]);
 
@@ -200,7 +202,7 @@ mod tests {
     }
 
     impl Ring {
-        /// The first one seals.
+        /// The first key makes new cookies.
         fn of(keys: &[u8]) -> Self {
             let keys = keys.iter().map(|&n| (KeyId([0, 0, 0, n]), TestCipher([n; KEY_LEN])));
             Self { keys: keys.collect(), drawn: 0 }
@@ -258,7 +260,7 @@ mod tests {
     fn done(datagram: &[u8], ring: &mut Ring) -> Outcome {
         match decided(datagram, RestrictFlags { notrust: true, ..RestrictFlags::default() }) {
             Verdict::Seal(answer) => reply(datagram, answer, ring),
-            // There are no shared keys.
+            // This server has no shared keys.
             Verdict::Sign(_) => Outcome::Drop(DropReason::Unauthenticated),
             Verdict::Drop(reason) => Outcome::Drop(reason),
             other => panic!("{other:?}"),
@@ -356,7 +358,7 @@ mod tests {
         let octets = sent(done(&datagram, &mut Ring::of(&[1]))).unwrap();
         assert_eq!(opened(&octets).unwrap().len(), COOKIES);
 
-        // A short nonce leaves no room for a whole cookie.
+        // With a short nonce there is no space for a whole cookie.
         let mut datagram = asked(0)[..188].to_vec();
         let tag = TestCipher(keys().client_to_server).seal(&[1; 4], &datagram, &[]);
         extension::append(&mut datagram, AUTHENTICATOR, &[&[0, 4, 0, 16, 1, 1, 1, 1][..], &tag].concat())

@@ -1,60 +1,61 @@
-//! How much each address may ask: a token bucket per address, with a leak, in sets of fixed size.
+//! The rate limit of time requests: a token bucket per address, with a leak, in sets of fixed size.
 //!
-//! A request's address as a number, the time, and a random draw in; what is to become of the request out. A set holds no
-//! lock and draws nothing itself: a program's threads share a table of them as it sees fit.
+//! The address of a request as a number, the time, and random bits go in; the verdict on the request comes out. A set
+//! has no lock and makes no random numbers. The program shares a table of sets among its threads.
 //!
-//! The leak (chrony's idea): some of the excess is answered all the same, by chance, so that a forger who asks in a
-//! client's name cannot silence the server for it.
+//! The leak (as in chrony): a random part of the excess is answered, so that an attacker who forges a client's address
+//! cannot cut that client off from the server.
 use crate::Mono;
 
 /// The limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// A token comes each 2^interval seconds; -6 to 12.
+    /// A token is added every 2^interval seconds; -6 to 12.
     pub interval: i8,
-    /// Most tokens that an address can have saved; 1 to 255.
+    /// The capacity of a bucket, tokens; 1 to 255.
     pub burst: u8,
     /// One in 2^leak of the excess is answered; 1 to 4.
     pub leak: u8,
 }
 
-/// What is to become of a request.
+/// The verdict on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RateVerdict {
     /// Answer it.
     Pass,
-    /// Too much; this one may be answered with a kiss.
+    /// The limit is exceeded. This request may be answered with a kiss.
     Kiss,
-    /// Too much; be silent.
+    /// The limit is exceeded. Do not answer.
     Drop,
 }
 
-/// Kisses are for 1 in 2^this of the excess.
+/// One in 2^this of the excess may get a kiss.
 const KISS_SHARE: u8 = 2;
 
-/// What came of a request.
+/// The result for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// What is to become of it.
+    /// The verdict on the request.
     pub verdict: RateVerdict,
-    /// It took an entry that nobody had.
+    /// True if the request took a free entry.
     pub fills: bool,
 }
 
-/// Who asked when, for the few addresses that fall into one set of a table. The table is the program's: it chooses the
-/// set, and lets nobody else at it meanwhile.
+/// The buckets of the few addresses that fall into one set of a table. The program has the table, chooses the set, and
+/// ensures that only one thread uses it at a time.
 ///
-/// All of a set is in 116 octets, so that with a lock it fits into two cache lines.
+/// A set has 116 octets, so with a lock it fits into two cache lines.
 #[derive(Clone, Debug, Default)]
 pub struct RateSet {
     /// Numbers of the addresses; 0 for a free entry.
     clients: [u32; RateSet::WAYS],
-    /// When each asked last, in ticks.
+    /// The time of the last request of each, in ticks.
     last: [u32; RateSet::WAYS],
-    /// How long each bucket needed then until it would be full, in ticks: a token is so many as it takes to come.
+    /// The time that each bucket needed, at the last request, until it is full, in ticks. A token is the ticks in which
+    /// it is added.
     lacks: [u32; RateSet::WAYS],
     rates: [Rates; RateSet::WAYS],
-    /// A bit for each: whether the last request was answered.
+    /// A bit for each: set if the last request was answered.
     answered: u8,
 }
 
@@ -63,17 +64,17 @@ const TICKS_LOG2: i8 = 8;
 
 const NANOS_PER_TICK: i64 = 1_000_000_000 >> TICKS_LOG2;
 
-/// Threads that read the clock and then wait for each other may come in another order; so late can one be.
+/// Threads read the clock and then wait for each other, so requests may arrive out of order by at most this, ticks.
 const SLACK: u32 = 60 << TICKS_LOG2;
 
-/// Smoothed log2 of requests per second, in eighths: after an answer, and after silence.
+/// Smoothed log2 of requests per second, in eighths: after an answer, and after no answer.
 #[derive(Clone, Copy, Debug)]
 struct Rates {
     answered: i8,
     silent: i8,
 }
 
-/// No rate was seen yet: slower than any that is.
+/// No rate was measured yet. Lower than every rate.
 const NO_RATE: i8 = i8::MIN;
 
 impl Default for Rates {
@@ -83,13 +84,13 @@ impl Default for Rates {
 }
 
 impl RateSet {
-    /// So many addresses are remembered; of these the one that was silent the longest goes for a new address.
+    /// The number of addresses in a set. A new address replaces the one that was silent the longest.
     pub const WAYS: usize = 8;
 
     /// Counts a request from `client` at `now`, and judges it.
     ///
-    /// `client` stands for an address: bits of a hash that no stranger can compute, and others than chose the set.
-    /// `chance` are random bits that no stranger can guess. A client that is not known begins with a full bucket.
+    /// `client` identifies an address: bits of a keyed hash, other than those that chose the set. `chance` are random
+    /// bits that an attacker cannot guess. An unknown client begins with a full bucket.
     pub fn judge(&mut self, client: u32, chance: u64, now: Mono, limit: &RateLimit) -> Judgement {
         let client = client.max(1);
         let now = now.0.div_euclid(NANOS_PER_TICK) as u32;
@@ -114,7 +115,7 @@ impl RateSet {
         Judgement { verdict, fills }
     }
 
-    /// A free entry, or that of the client that was silent the longest.
+    /// A free entry, or the entry of the client that was silent the longest.
     fn oldest(&self, now: u32) -> usize {
         let age = |&place: &usize| match self.clients[place] {
             0 => u32::MAX,
@@ -123,7 +124,7 @@ impl RateSet {
         (0..Self::WAYS).max_by_key(age).unwrap_or(0)
     }
 
-    /// Lets time go by for one client.
+    /// Advances the bucket of one client to `now`.
     fn advance(&mut self, place: usize, now: u32) {
         let gap = elapsed(self.last[place], now);
         self.last[place] = self.last[place].wrapping_add(gap);
@@ -138,16 +139,17 @@ impl RateSet {
     fn verdict(&mut self, place: usize, chance: u64, limit: &RateLimit) -> RateVerdict {
         let token = 1_u32 << (limit.interval.clamp(-6, 12) + TICKS_LOG2);
         let bucket = token * u32::from(limit.burst.max(1));
-        // More than a whole bucket can only be lacking if the limit was another one before.
+        // More than a whole bucket can only be missing if the limit was changed.
         let lacks = self.lacks[place].min(bucket);
         if lacks + token <= bucket {
             self.lacks[place] = lacks + token;
             return RateVerdict::Pass;
         }
         self.lacks[place] = lacks;
-        // Different bits of the draw, so that the two chances are independent.
+        // The leak and the kiss use different random bits, so they are independent.
         let leaks = chance >> 32 & ((1 << limit.leak.min(16)) - 1) == 0;
-        // A client that asks twice as often when it gets no answer is made worse by silence: answer it mostly.
+        // A client that asks at least twice as often without an answer would send even more requests. Answer most of
+        // them.
         let Rates { answered, silent } = self.rates[place];
         let louder_in_silence = answered != NO_RATE && i16::from(silent) > i16::from(answered) + 8;
         if leaks != louder_in_silence {
@@ -157,29 +159,29 @@ impl RateSet {
     }
 }
 
-/// Ticks from `last` to `now`; none if `now` is a little earlier.
+/// Ticks from `last` to `now`. Zero if `now` is slightly earlier.
 fn elapsed(last: u32, now: u32) -> u32 {
     let ticks = now.wrapping_sub(last);
     if ticks > u32::MAX - SLACK { 0 } else { ticks }
 }
 
-/// log2 of requests per second in eighths, for a gap of so many ticks; from 16 per second to one in 4096 s.
+/// log2 of requests per second in eighths, for a gap in ticks; from 16 per second to one in 4096 s.
 fn rate(gap: u32) -> i8 {
     let gap = gap.clamp(1 << (TICKS_LOG2 - 4), 1 << (TICKS_LOG2 + 12));
     let whole = gap.ilog2();
-    // The three bits behind the first are the logarithm's fraction, to a tenth.
+    // The three bits after the first approximate the fraction of the logarithm, with an error of at most 0.1.
     let eighths = (whole * 8 + (gap << 3 >> whole & 7)) as i16;
-    // Within 8 * (8 - 20) to 8 * (8 - 4).
+    // The result is from 8 * (8 - 20) to 8 * (8 - 4).
     (i16::from(TICKS_LOG2) * 8 - eighths) as i8
 }
 
-/// A quarter of the way, and at least one eighth.
+/// Moves a quarter of the way from `from` to `to`, and at least one eighth.
 fn nearer(from: i8, to: i8) -> i8 {
     let way = i16::from(to) - i16::from(from);
     (i16::from(from) + (way + 3 * way.signum()) / 4) as i8
 }
 
-/// A table for one thread, which tests hold against strangers.
+/// A table for one thread, for tests.
 #[cfg(test)]
 #[derive(Clone, Debug)]
 pub(crate) struct RateTable {
@@ -190,7 +192,7 @@ pub(crate) struct RateTable {
 
 #[cfg(test)]
 impl RateTable {
-    /// For about `addresses` addresses.
+    /// A table for about `addresses` addresses.
     pub(crate) fn new(addresses: usize, seed: u64) -> Self {
         let sets = addresses.div_ceil(RateSet::WAYS).next_power_of_two();
         Self { sets: vec![RateSet::default(); sets], used: 0, random: fastrand::Rng::with_seed(seed) }
@@ -219,7 +221,7 @@ mod tests {
         Mono(0) + seconds
     }
 
-    /// How many of `count` requests, `spacing` seconds apart, are answered.
+    /// The number of answers to `count` requests that are `spacing` seconds apart.
     fn answered(spacing: f64, count: u32) -> u32 {
         let mut table = RateTable::new(64, 7);
         let client: IpAddr = Ipv4Addr::new(192, 0, 2, 1).into();
@@ -236,7 +238,7 @@ mod tests {
     #[test]
     fn a_burst_passes_and_the_excess_leaks() {
         assert_eq!(answered(0.0, 8), 8);
-        // One token in 8 s, and a quarter of the rest: about 0.125 + 0.875 / 4 of all.
+        // One token in 8 s, and a quarter of the excess: about 0.125 + 0.875 / 4 of all.
         let share = f64::from(answered(1.0, 10_000)) / 10_000.0;
         assert!((0.31..0.37).contains(&share), "{share}");
     }
@@ -289,7 +291,7 @@ mod tests {
             table.judge(busy, at(f64::from(n)), &LIMIT);
         }
         assert_eq!((table.sets.len(), table.used), (8, 64));
-        // It asked all the time, so it was never the oldest, and its bucket is empty.
+        // It asked all the time, so it was never the oldest, and its bucket is still empty.
         let excess =
             (0..40).filter(|_| table.judge(busy, at(100_000.0), &LIMIT) != RateVerdict::Pass).count();
         assert!(excess > 20, "{excess}");

@@ -1,34 +1,34 @@
-//! This node's own requests that are on their way, and the answers that its own server gave to them. The client's
-//! requests and the server's answers go in; whether an answer that came back to the client is one of those comes out.
+//! This node's pending requests, and the answers of its own server to them. The client's requests and the server's
+//! answers go in. The result is whether a reply to the client is one of those answers.
 //!
-//! So a node knows itself behind a virtual address, or one that a router or the kernel translates. The answer is what
-//! counts: whoever copies a request of ours to our server makes it give an answer, and must not silence the server that
-//! was asked. That one's own answer has other times in it.
+//! So a node recognises itself behind a virtual address, or one that a router or the kernel translates. The reply
+//! decides, not the request: an attacker who copies a request to this node's server makes it answer, and must not be
+//! able to suppress the reply of the upstream. The upstream's reply has other timestamps.
 use crate::{NtpTimestamp, wire::packet};
 
-/// What is on its way.
+/// The pending requests.
 #[derive(Debug, Default)]
 pub struct Reflections {
     open: Vec<Open>,
 }
 
-/// One request.
+/// A pending request.
 #[derive(Debug)]
 struct Open {
     cookie: NtpTimestamp,
-    /// Times of arrival and departure, as the answers say them.
+    /// The receive and transmit timestamps of the answers.
     given: Vec<(NtpTimestamp, NtpTimestamp)>,
 }
 
-/// Answers that are given to one request: a network may double it now and then. Beyond that it is repeated on purpose,
-/// and gets no answer, so that none is given that is not remembered.
+/// The largest number of answers to one request. A network may duplicate it occasionally. More are repeated on purpose,
+/// and get no answer, so that every answer is remembered.
 const MOST_ANSWERS: usize = 16;
 
-/// Requests that are remembered. More are never on their way: each upstream has one.
+/// The largest number of pending requests. There are never more, since each upstream has one.
 const MOST_REQUESTS: usize = 512;
 
 impl Reflections {
-    /// A request with this cookie is about to leave.
+    /// A request with this cookie is about to be sent.
     pub fn begin(&mut self, cookie: NtpTimestamp) {
         if self.open.len() == MOST_REQUESTS {
             self.open.remove(0);
@@ -36,17 +36,17 @@ impl Reflections {
         self.open.push(Open { cookie, given: Vec::new() });
     }
 
-    /// It is over.
+    /// The request with this cookie is over.
     pub fn end(&mut self, cookie: NtpTimestamp) {
         self.open.retain(|open| open.cookie != cookie);
     }
 
-    /// The cookies of all requests that are on their way.
+    /// The cookies of all pending requests.
     pub fn cookies(&self) -> impl Iterator<Item = NtpTimestamp> {
         self.open.iter().map(|open| open.cookie)
     }
 
-    /// The server is about to give `answer` to a request with this cookie. Returns false if it must not.
+    /// The server is about to send `answer` to a request with this cookie. Returns false if it must not.
     pub fn give(&mut self, cookie: NtpTimestamp, answer: &[u8]) -> bool {
         let Some(open) = self.open.iter_mut().find(|open| open.cookie == cookie) else { return true };
         let Some(times) = times(answer).filter(|_| open.given.len() < MOST_ANSWERS) else { return false };
@@ -54,8 +54,8 @@ impl Reflections {
         true
     }
 
-    /// Returns true if `datagram`, which came for the request with this cookie, is an answer that this node's server
-    /// gave to it.
+    /// Returns true if `datagram`, which arrived for the request with this cookie, is an answer of this node's own
+    /// server.
     pub fn gave(&self, cookie: NtpTimestamp, datagram: &[u8]) -> bool {
         let open = self.open.iter().find(|open| open.cookie == cookie);
         open.zip(times(datagram)).is_some_and(|(open, times)| open.given.contains(&times))
@@ -84,7 +84,7 @@ mod tests {
         assert!(reflections.give(COOKIE, &answer(5, 6)), "a stranger's request");
         reflections.begin(COOKIE);
         assert!(!reflections.gave(COOKIE, &answer(5, 6)));
-        // The network doubled it.
+        // The network duplicated it.
         assert!(reflections.give(COOKIE, &answer(5, 6)) && reflections.give(COOKIE, &answer(7, 8)));
         let check = |cookie, octets: &[u8], expected| {
             assert_eq!(reflections.gave(cookie, octets), expected, "{octets:?}");

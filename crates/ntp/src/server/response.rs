@@ -1,7 +1,8 @@
-//! What to answer: a datagram in; a reply, a kiss or silence out, each way out with its reason.
+//! The response to a datagram: a reply, a kiss, or a reason for no answer.
 //!
-//! Modes 3 and 1 are answered (RFC 5905 §7.3, without any state of an association), and never with more octets than
-//! were asked with; whether queries (mode 6) are, is said here, and with what, in `control`. Replies leave a slot for the transmit time, which the caller fills as late as it can.
+//! Modes 3 and 1 are answered (RFC 5905 §7.3, without state of an association), and never with more octets than the
+//! request has. This file decides whether a query (mode 6) is answered; `control` makes its answer. The caller sets the
+//! transmit time of a reply as late as possible.
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
@@ -20,48 +21,48 @@ use trailer::{Trailer, trailer};
 const MODE_SYMMETRIC_ACTIVE: u8 = 1;
 const MODE_SYMMETRIC_PASSIVE: u8 = 2;
 
-/// A datagram that came.
+/// A received datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// All of it.
+    /// The whole datagram.
     pub datagram: &'a [u8],
-    /// Its sender.
+    /// The address and port of its sender.
     pub from: SocketAddr,
-    /// It was sent to a broadcast or multicast address, not to one of ours alone.
+    /// True if it was sent to a broadcast or multicast address.
     pub to_group: bool,
-    /// When it came, as early as could be known.
+    /// The time of its arrival, read as early as possible.
     pub received: Wall,
-    /// The monotonic time now, for the rate limit.
+    /// The present monotonic time, for the rate limit.
     pub now: Mono,
 }
 
 /// The decision about a datagram.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Decision {
-    /// The version that it says it is of, 0 to 7; none if it is empty. For counters.
+    /// The version in the datagram, 0 to 7, for counters. None if the datagram is empty.
     pub version: Option<u8>,
-    /// What to do.
+    /// What to do with the datagram.
     pub verdict: Verdict,
 }
 
 /// What to do with a datagram.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
-    /// Send this, stamped.
+    /// Send this reply, with its transmit time.
     Answer(UnstampedReply),
-    /// Send this, stamped and sealed: what [`nts::server::reply`](crate::server::nts::reply) makes of it.
+    /// Send this reply with NTS: [`nts::server::reply`](crate::server::nts::reply) makes it.
     Seal(UnstampedReply),
-    /// Send this, stamped and signed with the key that the request is signed with, if it is: [`UnstampedReply::signed_at`].
+    /// Send this reply with a MAC, made with the key of the request, if that is valid: [`UnstampedReply::signed_at`].
     Sign(UnstampedReply),
-    /// Send this kiss-o'-death (RATE), which tells no time.
+    /// Send this kiss-o'-death (RATE), which has no time.
     Kiss([u8; HEADER_LEN]),
-    /// It is a query: answer it with [`crate::answer_query`], if it is not one too many ([`crate::QueryLimit`]).
+    /// It is a query. Answer it with [`crate::answer_query`], within the limit of [`crate::QueryLimit`].
     Query,
     /// Send nothing.
     Drop(DropReason),
 }
 
-/// A reply that still lacks its transmit time.
+/// A reply without its transmit time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct UnstampedReply {
     header: Header,
@@ -71,20 +72,20 @@ pub struct UnstampedReply {
     is_traced: bool,
 }
 
-/// What an answer in interleaved mode has in the place of its own transmit time and of the request's.
+/// The fields that replace the transmit and the origin timestamp in interleaved mode.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Interleaved {
-    /// When the answer before this one left.
+    /// The transmit time of the previous reply.
     departed: NtpTimestamp,
-    /// The request's receive time.
+    /// The receive timestamp of the request.
     origin: NtpTimestamp,
 }
 
 impl UnstampedReply {
-    /// The octets, sent at `transmit`: read the clock right before sending. Neither the time of reception nor the
-    /// reference time is later than the transmit time that this writes.
+    /// The octets of a reply that is sent at `transmit`. Read the clock immediately before sending. Neither the receive
+    /// time nor the reference time is later than the transmit time in the reply.
     pub fn at(self, transmit: Wall) -> [u8; HEADER_LEN] {
-        // A clock that is stepped back meanwhile must not give a negative processing time.
+        // If the clock is stepped back in between, the processing time must not be negative.
         let transmit = transmit.max(self.received);
         let reference_time = self
             .reference_time
@@ -96,13 +97,13 @@ impl UnstampedReply {
         Header { reference_time, origin, transmit, ..self.header }.encode()
     }
 
-    /// If its client may ask in interleaved mode when this answer left (RFC 9769): the time by which it will ask, which
-    /// is that of its request's arrival, as this answer says it.
+    /// The receive timestamp in this reply, if the client may ask in interleaved mode when the reply left (RFC 9769):
+    /// the client's next request refers to it by that timestamp.
     pub fn traced(&self) -> Option<NtpTimestamp> {
         self.is_traced.then_some(self.header.receive)
     }
 
-    /// A kiss in its place.
+    /// A kiss instead of the reply.
     pub(crate) fn kiss(self, code: [u8; 4]) -> [u8; HEADER_LEN] {
         let Header { version, mode, poll, origin, .. } = self.header;
         let asked = Header { version, transmit: origin, ..Header::default() };
@@ -110,15 +111,15 @@ impl UnstampedReply {
     }
 }
 
-/// How a signed request is answered: with the same key, or not at all.
+/// The reply to a request with a MAC: with the same key, or none.
 impl UnstampedReply {
-    /// The octets for the request `datagram`, as many as that has. `key` finds a key by its number, `transmit` reads the
-    /// clock, right before signing.
+    /// The octets of the reply to `datagram`, which has the same length. `key` finds a key by its number. `transmit`
+    /// reads the clock, immediately before the MAC is made.
     ///
     /// # Errors
-    /// When `datagram` is not made with a key that is known. No crypto-NAK says so: a client that has the key needs none,
-    /// and anybody can forge one, so that it can only do harm (it ended associations of ntpd, CVE-2016-1547, and began
-    /// some, CVE-2015-7871).
+    /// If `datagram` is not authenticated with a known key. The server sends no crypto-NAK then: a client with the key
+    /// needs none, and anybody can forge one, so a crypto-NAK can only do harm (it ended associations of ntpd,
+    /// CVE-2016-1547, and began some, CVE-2015-7871).
     pub fn signed_at<'a, K: Mac + 'a>(
         self,
         transmit: impl FnOnce() -> Wall,
@@ -134,28 +135,30 @@ impl UnstampedReply {
     }
 }
 
-/// What is served to whom, at this moment.
+/// The values and rules of the server at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Serving<'a> {
-    /// The time's quality.
+    /// The quality of the clock.
     pub served: &'a Served,
-    /// Who may ask.
+    /// The access list.
     pub rules: &'a RestrictTable,
-    /// How much, where the rules say `limited`.
+    /// The rate limit for addresses with the flag `limited`.
     pub limit: &'a RateLimit,
 }
 
-/// What a server remembers beside what it serves; its program keeps it, and shares it between its threads. Asked only
-/// when it matters to the answer.
+/// The state that a server keeps between requests. The program implements it, and shares it between its threads. It is
+/// used only if the answer depends on it.
 pub trait Memory {
     /// Counts a request from `address` at `now`, and judges it.
     fn judge(&mut self, address: IpAddr, now: Mono, limit: &RateLimit) -> RateVerdict;
 
-    /// When the answer left that said that its request arrived at `arrival`, if that is known; asked once for each.
+    /// The transmit time of the reply that had the receive timestamp `arrival`, if it is known. Called at most once for
+    /// each.
     fn departure(&mut self, arrival: NtpTimestamp) -> Option<NtpTimestamp>;
 
-    /// An answer is to say `arrival`, or a little less if another one says that, and its departure may be asked for. None
-    /// if it cannot be known. Times of arrival are odd and stay so.
+    /// Announces a reply whose transmit time may be asked for. Returns its receive timestamp: `arrival`, or slightly
+    /// less if another reply has that one. None if the transmit time cannot be kept. Receive timestamps are odd and
+    /// stay odd.
     fn expect(&mut self, arrival: NtpTimestamp) -> Option<NtpTimestamp>;
 }
 
@@ -174,7 +177,7 @@ impl Memory for crate::server::rate_limit::RateTable {
     }
 }
 
-/// Decides about a datagram. Changes nothing but `memory`, and that only for requests that would be answered.
+/// Decides about a datagram. Changes only `memory`, and only for requests that would be answered.
 pub fn respond<M: Memory>(request: &Request<'_>, serving: &Serving<'_>, memory: &mut M) -> Decision {
     let version = request.datagram.first().map(|octet| octet >> 3 & 7);
     let verdict = decide(request, serving, memory).unwrap_or_else(Verdict::Drop);
@@ -199,7 +202,7 @@ fn decide<M: Memory>(
         return Err(DropReason::Ignore);
     }
     if control::is_query(request.datagram) {
-        // Before anything that is about time alone: `version` and `notrust` do not hold for queries.
+        // This is before the tests for time requests: `version` and `notrust` do not apply to queries.
         control::examine(request.datagram)?;
         return if flags.noquery { Err(DropReason::Noquery) } else { Ok(Verdict::Query) };
     }
@@ -218,12 +221,12 @@ fn decide<M: Memory>(
     match proof {
         Trailer::Unreadable => return Err(DropReason::Malformed),
         Trailer::Authentication => return Err(DropReason::Unauthenticated),
-        // It has no other modes (RFC 8915 §5).
+        // NTS exists only in modes 3 and 4 (RFC 8915 §5).
         Trailer::Nts if mode != MODE_SERVER => return Err(DropReason::Unauthenticated),
         Trailer::Plain if flags.notrust => return Err(DropReason::Unauthenticated),
         Trailer::Plain | Trailer::Mac | Trailer::Nts => {}
     }
-    // A client told to poll no faster than the limit allows is never limited.
+    // A client that polls at this interval stays within the rate limit.
     let poll = asked.poll.max(if flags.limited { limit.interval } else { i8::MIN }).min(MAX_POLL);
     if flags.limited {
         match memory.judge(address, request.now, limit) {
@@ -233,7 +236,7 @@ fn decide<M: Memory>(
         }
     }
     let answer = interleaved(&asked, answer(&asked, mode, poll, served, request.received), memory);
-    // What proves it is looked at by who sends: it takes keys, and more time than all of this.
+    // The sender verifies the authentication, since that needs keys, and more time than all of this.
     Ok(match proof {
         Trailer::Mac => Verdict::Sign(answer),
         Trailer::Nts => Verdict::Seal(answer),
@@ -249,8 +252,8 @@ fn is_one_host(address: IpAddr) -> bool {
     !address.is_unspecified() && !address.is_multicast() && address != IpAddr::from([255; 4])
 }
 
-/// The reply's mode; none for what is not to be answered. Version 1 had no mode field: zero there is a client's
-/// request, unless it comes from another daemon's port (RFC 1305 appendix, ntpd).
+/// The mode of the reply. None if the datagram is not a request. Version 1 had no mode field: there zero is a client's
+/// request, unless it comes from port 123 (RFC 1305 appendix, ntpd).
 fn reply_mode(asked: &Header, port: u16) -> Option<u8> {
     match (asked.version, asked.mode) {
         (_, MODE_CLIENT) => Some(MODE_SERVER),
@@ -266,7 +269,7 @@ fn answer(asked: &Header, mode: u8, poll: i8, served: &Served, received: Wall) -
         leap: if synchronized { served.leap } else { Leap::Unknown },
         version: asked.version,
         mode,
-        // 16 is "unsynchronised" inside a program, and 0 on the wire (RFC 5905 §7.3).
+        // Unsynchronised is 16 in variables, and 0 in packets (RFC 5905 §7.3).
         stratum: if synchronized { served.stratum } else { 0 },
         poll,
         precision: served.precision,
@@ -281,9 +284,9 @@ fn answer(asked: &Header, mode: u8, poll: i8, served: &Served, received: Wall) -
     UnstampedReply { header, received, reference_time, interleaved: None, is_traced: false }
 }
 
-/// When a request came, by an odd number, and when an answer left, by an even one: so a request tells which of the two its
-/// origin is, and a client that does not interleave costs nothing (chrony's idea). That is half a nanosecond at most, and
-/// early for both: an answer does not leave before its request came.
+/// The receive timestamp, made odd. Transmit timestamps are made even (as in chrony). So the origin timestamp of a
+/// request shows which of the two it is, and a client without interleaved mode needs no memory. Both change by at most
+/// half a nanosecond, and become earlier, so that no reply leaves before its request arrived.
 fn arrival(received: Wall) -> NtpTimestamp {
     NtpTimestamp(even(NtpTimestamp::from_wall(received)).0.wrapping_sub(1))
 }
@@ -292,15 +295,15 @@ fn even(time: NtpTimestamp) -> NtpTimestamp {
     NtpTimestamp(time.0 & !1)
 }
 
-/// The same answer, in interleaved mode if the request asks for that and we remember the answer that it refers to
-/// (RFC 9769 §2): it then says when that one left, which it could not say itself.
+/// The reply in interleaved mode, if the request asks for that and the previous reply is remembered (RFC 9769 §2). It
+/// then has the transmit time of the previous reply, which that reply could not contain.
 fn interleaved<M: Memory>(asked: &Header, answer: UnstampedReply, memory: &mut M) -> UnstampedReply {
     let age = answer.header.receive.0.wrapping_sub(asked.origin.0);
     let refers = asked.origin.0 & 1 == 1 && age < LONGEST_POLL;
     if !refers || asked.version != packet::VERSION || asked.mode != MODE_CLIENT {
         return answer;
     }
-    // Equal times would be a basic request's (RFC 9769 §2).
+    // Equal timestamps mark a request in basic mode (RFC 9769 §2).
     let departed = (asked.receive != asked.transmit).then(|| memory.departure(asked.origin)).flatten();
     let interleaved = departed.map(|departed| Interleaved { departed, origin: asked.receive });
     let expected = memory.expect(answer.header.receive);
@@ -309,11 +312,11 @@ fn interleaved<M: Memory>(asked: &Header, answer: UnstampedReply, memory: &mut M
     UnstampedReply { header, interleaved, is_traced: expected.is_some(), ..answer }
 }
 
-/// Of what is older the departure is not asked for (RFC 5905 §7.2, MAXPOLL); nor does any number that a flood makes up
-/// cost a stamp.
+/// The transmit time of an older reply is not looked up (RFC 5905 §7.2, MAXPOLL). So random timestamps of a flood
+/// rarely cause a lookup.
 const LONGEST_POLL: u64 = 1 << (MAX_POLL as u32 + 32);
 
-/// Only what the client said itself comes back, so a kiss tells no time (RFC 5905 §7.4).
+/// A kiss repeats the client's timestamps, so it has no time (RFC 5905 §7.4).
 fn kiss(asked: &Header, code: [u8; 4], mode: u8, poll: i8) -> [u8; HEADER_LEN] {
     let kiss = Header {
         leap: Leap::Unknown,

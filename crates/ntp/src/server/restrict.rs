@@ -1,18 +1,17 @@
-//! Who may ask: an address and a source port in, the flags that hold for them out (ntp.conf's `restrict`).
+//! The access list (ntp.conf's `restrict`): an address and a source port go in; their flags come out.
 //!
-//! The longest prefix that covers the address wins and alone supplies the flags; nothing is inherited from shorter
-//! ones. IPv4 and IPv6 have a table each. A template (`restrict source`) stands for entries of the upstreams' addresses,
-//! whatever those are at the moment.
+//! The longest prefix that contains the address decides. Flags of shorter prefixes are not inherited. IPv4 and IPv6
+//! have a table each. A template (`restrict source`) is an entry for each present address of the upstreams.
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// The port that marks a packet as another daemon's rather than a client's.
+/// The source port of NTP daemons.
 const NTP_PORT: u16 = 123;
 
-/// What is denied to, or limited for, an address. Flags of ntp.conf that change nothing here (`nomodify`, `nopeer`,
-/// `notrap` and the like: there is nothing to modify, to mobilise or to trap) have no field.
+/// The flags of an address. Flags of ntp.conf that have no effect here (`nomodify`, `nopeer`, `notrap` and others:
+/// there is nothing to modify, to mobilise or to trap) have no field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RestrictFlags {
     /// Drop everything.
@@ -21,13 +20,13 @@ pub struct RestrictFlags {
     pub noserve: bool,
     /// Drop queries (mode 6).
     pub noquery: bool,
-    /// Drop requests without valid authentication; since there are no keys, all.
+    /// Drop requests without valid authentication.
     pub notrust: bool,
     /// Drop requests of another version than 4.
     pub version: bool,
     /// Limit the rate per address.
     pub limited: bool,
-    /// Answer part of the excess with a kiss; nothing without `limited`.
+    /// Answer a part of the excess with a kiss. No effect without `limited`.
     pub kod: bool,
 }
 
@@ -45,23 +44,24 @@ impl RestrictFlags {
     }
 }
 
-/// A line of the table.
+/// An entry of the access list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestrictEntry {
-    /// Whom it is about. `default` without a family is two entries, [`Cidr::ALL_V4`] and [`Cidr::ALL_V6`].
+    /// The network. `default` without a family is two entries, [`Cidr::ALL_V4`] and [`Cidr::ALL_V6`].
     pub network: Cidr,
-    /// For packets from source port 123 only; such an entry beats one for the same network without this.
+    /// True if the entry is only for packets from source port 123. Such an entry takes precedence over one for the same
+    /// network without it.
     pub ntpport: bool,
-    /// What holds.
+    /// The flags.
     pub flags: RestrictFlags,
 }
 
-/// All lines, in the order in which they are tried.
+/// The access list, in the order in which entries are tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestrictTable {
     v4: Vec<Line>,
     v6: Vec<Line>,
-    /// What holds for the upstreams' addresses.
+    /// The flags for the addresses of upstreams.
     template: Option<RestrictFlags>,
 }
 
@@ -74,8 +74,8 @@ struct Line {
 }
 
 impl RestrictTable {
-    /// A table of `entries`, in any order; those for the same network and port are merged, their flags together.
-    /// A family without a default entry gets one that limits the rate, may send kisses and takes no queries.
+    /// Makes a table of `entries`, which may be in any order. Entries for the same network and port are merged into one
+    /// with the flags of both. A family without a default entry gets one with `limited`, `kod` and `noquery`.
     pub fn new(entries: &[RestrictEntry]) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for entry in entries {
@@ -92,13 +92,13 @@ impl RestrictTable {
         Self { v4, v6, template: None }
     }
 
-    /// The same, with `flags` for the addresses of upstreams; `None` for no template.
+    /// Sets the flags for the addresses of upstreams; `None` for no template.
     pub fn with_template(self, flags: Option<RestrictFlags>) -> Self {
         Self { template: flags, ..self }
     }
 
-    /// What the server is to search while these are the upstreams' addresses: each has an entry of the template's flags,
-    /// unless the user wrote one for this very address. Without a template the table as it is.
+    /// The table for the present addresses of upstreams. Each address gets an entry with the flags of the template,
+    /// unless the user wrote an entry for exactly this address. Without a template the table is unchanged.
     pub fn for_upstreams(&self, addresses: &[IpAddr]) -> Self {
         let mut all = self.clone();
         let Some(flags) = self.template else { return all };
@@ -111,8 +111,8 @@ impl RestrictTable {
         all
     }
 
-    /// Returns true if the replies of an upstream at `address` and `port` are to be dropped: `ignore` holds for it. No
-    /// other flag holds for what we have asked for.
+    /// Returns true if the replies of an upstream at `address` and `port` must be dropped, because its flags have
+    /// `ignore`. The other flags do not apply to replies.
     pub fn ignores_upstream(&self, address: IpAddr, port: u16) -> bool {
         match self.template {
             Some(template) if !self.has_host(address.to_canonical()) => template.ignore,
@@ -120,14 +120,14 @@ impl RestrictTable {
         }
     }
 
-    /// Returns true if there is an entry for this address alone.
+    /// Returns true if there is an entry for exactly this address.
     fn has_host(&self, address: IpAddr) -> bool {
         let (table, bits) = if address.is_ipv4() { (&self.v4, 32) } else { (&self.v6, 128) };
         let prefix = left_aligned(address);
         table.iter().any(|line| line.bits == bits && line.prefix == prefix && !line.ntpport)
     }
 
-    /// The flags for a packet from `address` and `port`. An IPv4 address in IPv6 clothes is taken as IPv4.
+    /// The flags for a packet from `address` and `port`. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn flags(&self, address: IpAddr, port: u16) -> RestrictFlags {
         let address = address.to_canonical();
         let table = if address.is_ipv4() { &self.v4 } else { &self.v6 };
@@ -135,12 +135,12 @@ impl RestrictTable {
         let line = table
             .iter()
             .find(|line| number & mask(line.bits) == line.prefix && (!line.ntpport || port == NTP_PORT));
-        // There is always one: each table ends with its default entry. If not, nobody would be answered.
+        // There is always an entry, since each table has a default. If there were none, no request would be answered.
         line.map_or(RestrictFlags { ignore: true, ..RestrictFlags::default() }, |line| line.flags)
     }
 }
 
-/// Longest prefix first, and `ntpport` before its like without.
+/// Sorts longest prefixes first, and `ntpport` before the same network without it.
 fn sort(table: &mut [Line]) {
     table.sort_by_key(|line| (u8::MAX - line.bits, !line.ntpport));
 }
@@ -154,7 +154,7 @@ fn add(table: &mut Vec<Line>, entry: &RestrictEntry) {
     }
 }
 
-/// The address as a number whose highest bit is the address's first, for both families.
+/// The address as a number whose highest bit is the first bit of the address, for both families.
 fn left_aligned(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
@@ -166,7 +166,7 @@ fn mask(bits: u8) -> u128 {
     u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0)
 }
 
-/// A network: an address whose host bits are zero, and how many leading bits count.
+/// A network: an address whose host bits are zero, and the length of its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cidr {
     address: IpAddr,
@@ -180,10 +180,10 @@ impl Cidr {
     /// Every IPv6 address.
     pub const ALL_V6: Self = Self { address: IpAddr::V6(Ipv6Addr::UNSPECIFIED), bits: 0 };
 
-    /// The network of `address` with `bits` leading bits.
+    /// The network of `address` with a prefix of `bits` bits.
     ///
     /// # Errors
-    /// If there are more bits than the family has, if a host bit is set, or if an IPv4 address is written as IPv6.
+    /// If the prefix is longer than an address, if a host bit is set, or if the address is IPv4-mapped IPv6.
     pub fn new(address: IpAddr, bits: u8) -> Result<Self, CidrError> {
         let most = if address.is_ipv4() { 32 } else { 128 };
         if bits > most {
@@ -203,12 +203,12 @@ impl Cidr {
         self.address
     }
 
-    /// How many leading bits count.
+    /// The length of its prefix in bits.
     pub fn bits(self) -> u8 {
         self.bits
     }
 
-    /// Returns true if `address` is in it; an IPv4 address in IPv6 clothes is taken as IPv4.
+    /// Returns true if `address` is in the network. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4()
@@ -219,12 +219,12 @@ impl Cidr {
 /// Why something is not a [`Cidr`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CidrError {
-    /// More bits than the family has.
+    /// The prefix is longer than an address.
     TooManyBits {
-        /// How many it has.
+        /// The number of bits of an address.
         most: u8,
     },
-    /// A bit beyond the prefix is set.
+    /// A bit after the prefix is set.
     HostBits,
     /// `::ffff:a.b.c.d`.
     MappedAddress,
@@ -298,11 +298,11 @@ mod tests {
         check("10.1.9.9", 40_000, LIMITED);
         check("10.1.9.9", 123, NOSERVE);
         check("10.1.2.3", 40_000, RestrictFlags { ignore: true, limited: true, ..NONE });
-        // More specific than the entry for the port.
+        // It is more specific than the entry for the port.
         check("10.1.2.3", 123, RestrictFlags { ignore: true, limited: true, ..NONE });
         check("::ffff:10.1.9.9", 40_000, LIMITED);
         check("2001:db8::7", 123, NONE);
-        // No default was given for IPv6.
+        // There is no default entry for IPv6.
         check("2001:db9::7", 123, RestrictFlags { limited: true, kod: true, noquery: true, ..NONE });
     }
 
@@ -344,7 +344,7 @@ mod tests {
         check("198.51.100.1", 123, IGNORE, NOSERVE, false);
         check("198.51.100.2", 123, IGNORE, IGNORE, true);
         check("192.0.2.9", 123, IGNORE, IGNORE, true);
-        // What is for port 123 alone is more specific than the template, and says nothing of the replies.
+        // An entry for port 123 only is more specific than the template, and does not apply to replies.
         check("192.0.2.8", 123, IGNORE, IGNORE, false);
         check("192.0.2.8", 40_000, LIMITED, NOSERVE, false);
         check("192.0.2.7", 123, LIMITED, NOSERVE, false);
@@ -354,7 +354,7 @@ mod tests {
         assert!(plain.ignores_upstream(upstreams[0], 123) && !plain.ignores_upstream(upstreams[3], 123));
     }
 
-    /// As the rule is written, with text for bits: every entry is looked at, none is prepared.
+    /// The rule implemented directly, with prefixes as text: it looks at every entry.
     fn slowly(entries: &[RestrictEntry], address: IpAddr, port: u16) -> Option<RestrictFlags> {
         let text = |address: IpAddr| match address {
             IpAddr::V4(v4) => format!("4{:032b}", v4.to_bits()),
@@ -377,7 +377,7 @@ mod tests {
         })
     }
 
-    /// Addresses of few bits, so that prefixes are hit, nested and equal often.
+    /// Addresses with few different bits, so that prefixes often match, nest and repeat.
     fn address() -> impl Strategy<Value = IpAddr> {
         prop_oneof![
             any::<u8>().prop_map(|n| IpAddr::V4(Ipv4Addr::from_bits(u32::from(n) * 0x0101_0101))),

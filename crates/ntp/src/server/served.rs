@@ -1,14 +1,14 @@
-//! What replies say of our clock: a snapshot of the engine in, the fields that all replies have in common out.
+//! The values that all replies have in common: a snapshot of the engine goes in; the fields of replies come out.
 use crate::{Leap, Reason, Snapshot, Wall};
 
-/// What is served: our clock's quality at a moment. Seconds.
+/// The quality of this clock at one moment, for replies. Times are in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Served {
     /// `Unknown` for a clock that is not synchronised.
     pub leap: Leap,
     /// 1 to 15; 16 for a clock that is not synchronised.
     pub stratum: u8,
-    /// As it stands in packets.
+    /// The reference id in packets.
     pub reference_id: [u8; 4],
     /// When the clock was last corrected.
     pub reference_time: Option<Wall>,
@@ -16,7 +16,7 @@ pub struct Served {
     pub root_delay: f64,
     /// Dispersion to the primary reference, at `since`.
     pub root_dispersion: f64,
-    /// When this was so.
+    /// The moment for which the values hold.
     pub since: Wall,
     /// How fast the dispersion grows, seconds per second.
     pub dispersion_rate: f64,
@@ -24,11 +24,11 @@ pub struct Served {
     pub precision: i8,
 }
 
-/// log2 of what a reading of the clock is good for: about 60 ns, a reading's cost on the machines that we know.
+/// log2 of the precision of a reading of the clock: about 60 ns, the duration of a reading on usual machines.
 const PRECISION: i8 = -24;
 
 impl Served {
-    /// A clock of which nothing is known: LI 3, stratum 0 on the wire, `INIT` (RFC 5905 §7.4).
+    /// An unsynchronised clock: LI 3, stratum 0 in packets, `INIT` (RFC 5905 §7.4).
     pub const UNSYNCHRONIZED: Self = Self {
         leap: Leap::Unknown,
         stratum: 16,
@@ -41,8 +41,8 @@ impl Served {
         precision: PRECISION,
     };
 
-    /// What to serve in the state of `snapshot`. A local clock is served as its own reference, without delay and
-    /// dispersion: whoever follows it agrees with it for as long as no upstream is there.
+    /// The values to serve for `snapshot`. A local clock is served as its own reference, without delay and dispersion,
+    /// so that its clients agree with it while there is no upstream.
     pub fn from_snapshot(snapshot: &Snapshot) -> Self {
         if snapshot.reason == Reason::LocalClock {
             return Self {
@@ -61,7 +61,7 @@ impl Served {
                 reference_id: snapshot.reference_id,
                 reference_time: snapshot.reference_time,
                 root_delay: snapshot.root_delay,
-                // What this clock is known to be off, and is still to be slewed, is part of what a client may err.
+                // The known offset, which is still to be slewed, is part of a client's possible error.
                 root_dispersion: snapshot.root_dispersion + snapshot.offset.unwrap_or(0.0).abs(),
                 since: snapshot.at,
                 dispersion_rate: snapshot.dispersion_rate,
@@ -77,12 +77,12 @@ impl Served {
         }
     }
 
-    /// The leap indicator that clients are told.
+    /// The leap indicator in replies.
     pub(crate) fn indicator(&self) -> Leap {
         if self.stratum < 16 { self.leap } else { Leap::Unknown }
     }
 
-    /// The dispersion at `now`; a clock that went back since adds nothing.
+    /// The dispersion at `now`. If the clock was set back, it does not grow.
     pub(crate) fn dispersion_at(&self, now: Wall) -> f64 {
         self.root_dispersion + self.dispersion_rate * (now - self.since).max(0.0)
     }

@@ -1,8 +1,8 @@
-//! Devices of the machine that show time: read through a window of a microsecond, as the kernel does it.
+//! Hardware clocks of the machine. They are read within a window of a microsecond, as the kernel does.
 use super::Sim;
 use crate::{Event, RequestId};
 
-/// What a device shows minus true time at a moment, seconds; none when it cannot be read.
+/// The reading of a device minus true time at a moment, seconds. None if it cannot be read.
 pub type Shown = Box<dyn Fn(f64) -> Option<f64>>;
 
 impl Sim {

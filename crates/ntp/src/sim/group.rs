@@ -1,5 +1,5 @@
-//! Machines that serve each other, and one server with true time beside them: each engine's requests are answered with
-//! what another engine serves at that moment. True time passes for all together; what each serves and follows comes out.
+//! Machines that serve each other, and one server with true time. Each engine's requests are answered with what another
+//! engine serves at that moment. Time advances for all machines together.
 use std::net::{IpAddr, SocketAddr};
 
 use super::{LATENESS, Random, machine, servers};
@@ -11,22 +11,22 @@ use crate::{
     wire::packet::{self, Header},
 };
 
-/// All of them.
+/// The machines.
 pub(super) struct Group {
     pub(super) members: Vec<Member>,
     /// True time since the beginning, seconds.
     pub(super) now: f64,
-    /// True if the server with true time answers a member.
+    /// For each member: true if the server with true time answers it.
     pub(super) upstream: Vec<bool>,
-    /// Addresses that lead to a member though it does not have them.
+    /// Addresses that lead to a member, but are on none of its interfaces.
     pub(super) virtual_addresses: Vec<(IpAddr, usize)>,
     /// Pairs of members that cannot talk to each other.
     pub(super) cut: Vec<(usize, usize)>,
-    /// This share of all exchanges is lost.
+    /// The fraction of exchanges that is lost.
     pub(super) loss: f64,
-    /// What the server with true time does.
+    /// The behaviour of the server with true time.
     pub(super) behaviour: Behaviour,
-    /// A machine at which nothing happens looks round so rarely, seconds: months are to pass in seconds.
+    /// The time between wake-ups of an idle machine, seconds, so that months can be simulated in seconds.
     pub(super) pause: f64,
     mail: Vec<InFlight>,
     random: Random,
@@ -37,46 +37,47 @@ pub(super) struct Member {
     pub(super) engine: Engine,
     pub(super) config: Config,
     pub(super) address: IpAddr,
-    /// It runs.
+    /// True if it runs.
     pub(super) alive: bool,
     /// This clock minus true time, seconds.
     pub(super) offset: f64,
-    /// Its oscillator's frequency error, seconds per second.
+    /// The frequency error of its oscillator, seconds per second.
     pub(super) oscillator: f64,
     /// The rate that its engine set, parts per million.
     pub(super) ppm: f64,
-    /// How often it was set, or stepped.
+    /// The number of changes of the rate, and of steps.
     pub(super) moves: usize,
-    /// What the user was told, and when.
+    /// The reported transitions, and when.
     pub(super) announced: Vec<(f64, Transition)>,
     stepped: f64,
-    /// When something happened to it last.
+    /// The time of its last event.
     stirred: f64,
     open: Vec<(RequestId, NtpTimestamp)>,
     reflections: Reflections,
 }
 
-/// A datagram on its way.
+/// A datagram on the network.
 struct InFlight {
     at: f64,
     client: usize,
     request: RequestId,
     datagram: Vec<u8>,
-    /// The member that is asked; none if it is the answer.
+    /// The member that is asked. None if the datagram is a reply.
     server: Option<usize>,
 }
 
-/// Who tells true time, if asked.
+/// The server with true time.
 pub(super) const UPSTREAM: &str = "192.0.2.1";
 
-/// Each way, seconds, at least and on average beyond that.
+/// The smallest delay of each direction, and the average delay in addition, seconds.
 const DELAY: f64 = 100e-6;
 const JITTER: f64 = 50e-6;
 
-/// What follows an answer at once is over by then, seconds; a slew that goes on is slow, and may end late.
+/// After this time, seconds, the immediate effects of a reply are over. A slew that still runs is slow, and may end
+/// late.
 const SETTLED: f64 = 5.0;
 
-/// Orders to ask these; otherwise as a profile has them that says nothing.
+/// A configuration with these servers as sources, and defaults otherwise.
 pub(super) fn asking(hosts: &[String]) -> Config {
     let mut orders = config(hosts.len());
     for (source, host) in orders.sources.iter_mut().zip(hosts) {
@@ -86,7 +87,7 @@ pub(super) fn asking(hosts: &[String]) -> Config {
 }
 
 impl Group {
-    /// Machines at these addresses, with these orders and clocks so far ahead.
+    /// Machines with addresses, configurations, and offsets of their clocks.
     pub(super) fn new(members: Vec<(IpAddr, Config, f64)>, seed: u64) -> Self {
         let upstream = vec![true; members.len()];
         let member = |(index, (address, config, offset)): (usize, (IpAddr, Config, f64))| Member {
@@ -124,7 +125,7 @@ impl Group {
         group
     }
 
-    /// Starts a machine again, or its agent, in a boot of which nothing is known.
+    /// Restarts a machine, or its agent, at the begin of a boot.
     pub(super) fn revive(&mut self, index: usize) {
         let member = &mut self.members[index];
         let now = (self.now, member.offset, member.stepped);
@@ -134,7 +135,7 @@ impl Group {
         self.introduce(index, &[]);
     }
 
-    /// Tells a machine its addresses, and `more`, as its agent does at the start and when they change.
+    /// Reports its addresses, and `more`, to a machine's engine, as the agent does at the start and when they change.
     pub(super) fn introduce(&mut self, index: usize, more: &[IpAddr]) {
         let ports = OwnPorts { v4: Some(123), v6: Some(123) };
         let own = OwnAddresses::new([&[self.members[index].address], more].concat(), ports);
@@ -152,25 +153,25 @@ impl Group {
         Served::from_snapshot(&member.engine.snapshot(now))
     }
 
-    /// Those that serve their own clock.
+    /// The members that serve their own clock.
     pub(super) fn parents(&self) -> Vec<usize> {
         let local = |index: &usize| self.served(*index).reference_id == [127, 127, 1, 1];
         (0..self.members.len()).filter(|index| self.members[*index].alive).filter(local).collect()
     }
 
-    /// The member that one follows.
+    /// The member that a member follows.
     pub(super) fn followed(&self, index: usize) -> Option<usize> {
         let snapshot = self.snapshot(index);
         let source = snapshot.sources.iter().find(|source| Some(source.id) == snapshot.reference)?;
         self.members.iter().position(|member| Some(member.address) == source.address)
     }
 
-    /// Returns true if two of them can talk.
+    /// Returns true if two members can reach each other.
     pub(super) fn linked(&self, one: usize, other: usize) -> bool {
         !self.cut.contains(&(one, other)) && !self.cut.contains(&(other, one))
     }
 
-    /// Lets `seconds` of true time pass, and has all of them look at the end.
+    /// Advances true time by `seconds`, and wakes up all engines at the end.
     pub(super) fn run(&mut self, seconds: f64) {
         let end = self.now + seconds;
         while self.now < end {
@@ -179,7 +180,7 @@ impl Group {
                 let member = &self.members[index];
                 let now = machine::read(self.now, member.offset, member.stepped);
                 let wait = (member.engine.next_wakeup(now) - now.mono).max(0.0);
-                // A second is the longest that an engine waits, and nothing is due then.
+                // An engine waits at most a second. If it waits that long, nothing is due.
                 let idle = wait > 0.99 && self.now - member.stirred > SETTLED;
                 let wait = if idle { wait.max(self.pause) } else { wait };
                 let at = self.now + wait + LATENESS * self.random.uniform();
@@ -264,7 +265,7 @@ impl Group {
         }
     }
 
-    /// The member that answers at an address.
+    /// The member at an address.
     fn at(&self, address: IpAddr) -> Option<usize> {
         let led = self.virtual_addresses.iter().find(|(virtual_address, _)| *virtual_address == address);
         led.map(|(_, member)| *member).or(self.members.iter().position(|member| member.address == address))
@@ -293,7 +294,7 @@ impl Group {
         }
     }
 
-    /// What one of them answers to another.
+    /// The reply of one member to another.
     fn answer(&mut self, server: usize, client: usize, datagram: &[u8]) -> Option<Vec<u8>> {
         let member = &self.members[server];
         if !member.alive || !self.linked(server, client) {
@@ -317,7 +318,7 @@ impl Group {
     }
 }
 
-/// Limits nobody: members ask far less than any limit allows.
+/// A memory without rate limit: members ask far less than any limit allows.
 struct Unlimited;
 
 impl Memory for Unlimited {

@@ -1,11 +1,11 @@
-//! The kernel's word on its clock, as kernel/time/ntp.c keeps it: what it is told, what it adds each second, and what it
-//! forgets when somebody sets the clock.
+//! The kernel's status of its clock, as in kernel/time/ntp.c: how it is set, how it changes each second, and how it is
+//! reset when a program sets the clock.
 use crate::{Leap, Wall};
 
-/// What adjtimex answers.
+/// The result of adjtimex.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timex {
-    /// STA_UNSYNC is clear.
+    /// True if STA_UNSYNC is not set.
     pub synchronized: bool,
     /// STA_INS, STA_DEL or none of them.
     pub leap: Leap,
@@ -15,28 +15,28 @@ pub struct Timex {
     pub estimated_error: f64,
 }
 
-/// The most that either error can be, seconds (NTP_PHASE_LIMIT).
+/// Largest value of both errors, seconds (NTP_PHASE_LIMIT).
 const PHASE_LIMIT: f64 = 16.0;
 
-/// What is added to the largest error each second, seconds (MAXFREQ, 500 ppm).
+/// Growth of maxerror per second, seconds (MAXFREQ, 500 ppm).
 const GROWTH: f64 = 500e-6;
 
-/// So long takes the loop for two thirds of an offset, seconds: SHIFT_PLL is 2, and its time constant as much.
+/// The time in which the PLL slews two thirds of an offset, seconds: SHIFT_PLL and the time constant are both 2.
 const LOOP_TIME: f64 = 16.0;
 
-/// What it holds, and since which second by its clock.
+/// The kernel's state, and the second of its clock for which it holds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernel {
     timex: Timex,
     second: i64,
-    /// Its own loop is on (STA_PLL).
+    /// True if its PLL is on (STA_PLL).
     pub(super) steered: bool,
-    /// What that still has to slew, seconds.
+    /// The rest of the PLL's slew, seconds.
     pub(super) slew: f64,
 }
 
 impl Kernel {
-    /// After a boot.
+    /// The state after a boot.
     pub(super) fn new() -> Self {
         let timex = Timex {
             synchronized: false,
@@ -47,7 +47,7 @@ impl Kernel {
         Self { timex, second: 0, steered: false, slew: 0.0 }
     }
 
-    /// It is told (`sys::clock::set_status`), and its own loop is off.
+    /// Sets the status (`sys::clock::set_status`), which turns off the PLL.
     pub(super) fn tell(&mut self, told: Timex, now: Wall) {
         let limited = |error: f64| if error.is_nan() { PHASE_LIMIT } else { error.clamp(0.0, PHASE_LIMIT) };
         let leap = if told.synchronized && told.leap != Leap::Unknown { told.leap } else { Leap::None };
@@ -56,19 +56,19 @@ impl Kernel {
         (self.second, self.steered) = (second(now), false);
     }
 
-    /// Somebody sets the clock (ntp_clear); a leap second that is armed stays so.
+    /// A program sets the clock (ntp_clear). An armed leap second stays armed.
     pub(super) fn clear(&mut self) {
         self.timex.synchronized = false;
         (self.timex.max_error, self.timex.estimated_error) = (PHASE_LIMIT, PHASE_LIMIT);
     }
 
-    /// Somebody takes over (`sys::clock::take_over`).
+    /// The agent takes over (`sys::clock::take_over`).
     pub(super) fn take_over(&mut self) {
         self.timex.leap = Leap::None;
         (self.steered, self.slew) = (false, 0.0);
     }
 
-    /// What its own loop slews in so many seconds (ntp_offset_chunk).
+    /// The slew of the PLL in `seconds` (ntp_offset_chunk).
     pub(super) fn slews(&mut self, seconds: f64) -> f64 {
         let before = self.slew;
         self.slew *= (-seconds / LOOP_TIME).exp();
@@ -78,7 +78,7 @@ impl Kernel {
         before - self.slew
     }
 
-    /// What it answers (second_overflow).
+    /// The status at `now` (second_overflow).
     pub(super) fn timex(&self, now: Wall) -> Timex {
         let grown = self.timex.max_error + GROWTH * second(now).saturating_sub(self.second).max(0) as f64;
         Timex {

@@ -1,5 +1,5 @@
-//! Exchanges of keys, which always succeed, and cookies: each request of a source with NTS takes one, and each answer
-//! brings as many as are missing.
+//! Key exchanges, which always succeed, and cookies: each request of a source with NTS uses one, and each reply brings
+//! the missing ones.
 use std::collections::BTreeMap;
 
 use super::Sim;
@@ -13,13 +13,13 @@ pub(super) struct Keys {
 }
 
 impl Sim {
-    /// Keys are exchanged for a source.
+    /// Exchanges keys for a source.
     pub(super) fn exchange(&mut self, source: SourceId) {
         self.exchanges += 1;
         self.keys.cookies.insert(source, COOKIES);
     }
 
-    /// Takes a cookie for a request. Returns false if there is none, which the engine is told then.
+    /// Uses a cookie for a request. Returns false if there is none; then the engine is notified.
     pub(super) fn spend_cookie(&mut self, request: RequestId, source: SourceId) -> bool {
         if !self.has_nts(source) {
             return true;
@@ -35,7 +35,7 @@ impl Sim {
         true
     }
 
-    /// An answer has come.
+    /// A reply has arrived.
     pub(super) fn refill_cookies(&mut self, request: RequestId) {
         if let Some(source) = self.keys.spent.remove(&request) {
             self.keys.cookies.insert(source, COOKIES);

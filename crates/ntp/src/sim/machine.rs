@@ -1,28 +1,28 @@
-//! The machine: an oscillator that wanders, the system clock and the monotonic clock that it drives, and what somebody
-//! else does to them. True time goes in, readings come out.
+//! The machine: an oscillator with a random walk, the system clock and the monotonic clock that it drives, and
+//! interventions of other programs. True time goes in; readings come out.
 use super::{Random, Sim};
 use crate::{Clocks, Event, Leap, Mono, Now, Wall};
 
 /// True time at the beginning.
 pub(crate) const EPOCH: Wall = Wall(1_800_000_000_000_000_000);
 
-/// The monotonic clock began so many seconds before.
+/// The age of the monotonic clock at the beginning, seconds.
 const UPTIME: f64 = 1e4;
 
-/// In nanoseconds, leap seconds not counted.
+/// A day in nanoseconds, without leap seconds.
 const DAY: i64 = 86_400_000_000_000;
 
-/// How the temperature moves a frequency: a sine over a period.
+/// The effect of temperature on the frequency: a sine wave.
 #[derive(Clone, Copy, Debug)]
 pub struct Swing {
     /// Largest deviation, seconds per second.
     pub size: f64,
-    /// Seconds from one warmest moment to the next.
+    /// The period of the sine wave, seconds.
     pub period: f64,
 }
 
-/// What is random in an oscillator: a step of its walk at each second of true time, so that it is the same whatever
-/// happens in between.
+/// The random walk of the oscillator. It has one step at each second of true time, so it does not depend on other
+/// events.
 pub(super) struct Oscillator {
     random: Random,
     next: f64,
@@ -34,37 +34,37 @@ impl Oscillator {
     }
 }
 
-/// Both clocks at `now`, with this much of an offset, and this much of it by steps.
+/// Both clocks at `now`, with an offset, of which `stepped` was made by steps.
 pub(super) fn read(now: f64, offset: f64, stepped: f64) -> Now {
     let mono = UPTIME + now + (offset - stepped);
     Now { wall: EPOCH.plus(offset + now), mono: Mono(0).plus(mono) }
 }
 
 impl Sim {
-    /// Both clocks now.
+    /// The two clocks.
     pub fn clocks(&self) -> Now {
         read(self.now, self.offset, self.stepped)
     }
 
-    /// The oscillator's own count beside them.
+    /// The two clocks, and the raw clock.
     pub(super) fn all_clocks(&self) -> Clocks {
         Clocks { now: self.clocks(), raw: (1e9 * (UPTIME + self.raw)) as i64 }
     }
 
-    /// Somebody else moves the clock.
+    /// Another program steps the clock.
     pub fn jump(&mut self, by: f64) {
         self.leap_by(by);
         self.kernel.clear();
     }
 
-    /// The kernel moves it, by a leap second.
+    /// The kernel steps the clock by a leap second.
     fn leap_by(&mut self, by: f64) {
         self.offset += by;
         self.stepped += by;
     }
 
-    /// The machine stands still for `seconds`, and its monotonic clock with it. The system clock stands still too, as
-    /// in a virtual machine that is held, or it is set on by a clock that is off by `error` in all.
+    /// The machine is paused for `seconds`, and its monotonic clock stands still. With `error` `None` the system clock
+    /// stands still too, as in a paused virtual machine. Otherwise it is set forward with that error.
     pub fn pause(&mut self, seconds: f64, error: Option<f64>) {
         self.now += seconds;
         self.offset -= seconds;
@@ -76,30 +76,30 @@ impl Sim {
         }
     }
 
-    /// The machine sleeps for `seconds`. Its hardware clock sets the system clock on at the end, off by `error`; the
-    /// platform tells how long it was by the same clock.
+    /// The machine is suspended for `seconds`. At the end the kernel sets the system clock forward by the hardware
+    /// clock, with the error `error`. The platform reports the duration by the same clock.
     pub fn suspend(&mut self, seconds: f64, error: f64) {
         self.pause(seconds, Some(error));
         self.give(Event::Resumed { asleep: seconds + error });
     }
 
-    /// What the system clock gains, as a factor.
+    /// The rate of the system clock, as a factor.
     pub(super) fn rate(&self) -> f64 {
         (1.0 + self.frequency()) * (1.0 + self.kernel_ppm * 1e-6)
     }
 
-    /// The oscillator's frequency error at this moment, seconds per second.
+    /// The present frequency error of the oscillator, seconds per second.
     pub(super) fn frequency(&self) -> f64 {
         let swing = |swing: Swing| swing.size * (std::f64::consts::TAU * self.now / swing.period).sin();
         self.oscillator + self.swing.map_or(0.0, swing)
     }
 
-    /// Lets `seconds` of true time pass in which nobody looks after the clock.
+    /// Advances true time by `seconds` without an agent.
     pub fn pass(&mut self, seconds: f64) {
         self.pass_until(self.now + seconds);
     }
 
-    /// Lets true time pass until `end` without an event.
+    /// Advances true time until `end` without an event.
     pub(super) fn pass_until(&mut self, end: f64) {
         while self.now < end {
             let leap = self.kernel_leap();
@@ -119,7 +119,7 @@ impl Sim {
         self.track.push((self.now, self.offset));
     }
 
-    /// The leap second that the kernel was told of: at what true time, and by how much the clock will move.
+    /// The leap second that is armed in the kernel: the true time at which the clock will move, and by how much.
     fn kernel_leap(&self) -> Option<(f64, f64)> {
         let (_, leap, _) = self.status.filter(|_| !self.leapt)?;
         let (early, by) = match leap {

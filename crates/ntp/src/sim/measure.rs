@@ -1,38 +1,38 @@
-//! Runs a scenario for a seed, looks at the true error each second, and sums up what was seen. A scenario goes in,
-//! figures come out.
+//! Runs a scenario for a seed, measures the true error every second, and summarises it. A scenario goes in; figures
+//! come out.
 use super::{Happening, Polls, Scenario, Sim, config};
 use crate::{BootState, SourceState, Start};
 
-/// What one seed gave, or many together. Times in seconds, frequencies in seconds per second; errors are those of the
-/// settled part.
+/// The results of one seed, or of many together. Times are in seconds, frequencies in seconds per second. Errors are of
+/// the settled part of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
-    /// Root of the mean square of the error.
+    /// Root mean square of the error.
     pub rms: f64,
-    /// Of 95 % of all seconds it was no larger than this.
+    /// The 95 % quantile of the error.
     pub most: f64,
     /// Largest error.
     pub largest: f64,
-    /// Root of the mean square of the frequency error, slews left out.
+    /// Root mean square of the frequency error, without slews.
     pub frequency: f64,
-    /// When the error first came under 1 ms to stay there for a minute.
+    /// When the error first fell below 1 ms for a minute.
     pub right_after: Option<f64>,
     /// Requests per hour.
     pub packets: f64,
-    /// Seconds in which there was an error bound, from the beginning.
+    /// Seconds with an error bound, from the beginning.
     pub bounded: u32,
-    /// Those of them in which it held the true error.
+    /// Of these, seconds in which the bound contained the true error.
     pub held: u32,
-    /// Mean of the bound by the error that 99 % of all seconds kept within.
+    /// Mean of the bound, divided by the 99 % quantile of the error.
     pub looseness: f64,
-    /// Seconds in which a server that lies was followed.
+    /// Seconds in which a falseticker was selected.
     pub misled: u32,
 }
 
-/// An error has to stay under 1 ms for so many seconds.
+/// The error must stay below 1 ms for this time, seconds.
 const STAY: f64 = 60.0;
 
-/// So long the error is looked at more often than each second, to see when it comes under 1 ms.
+/// In this time, seconds, the error is measured more often than every second, to find when it falls below 1 ms.
 const BEGINNING: f64 = 120.0;
 
 /// Runs a scenario.
@@ -73,7 +73,7 @@ fn prepare(scenario: &Scenario, (min_poll, max_poll): Polls, seed: u64) -> Sim {
     sim
 }
 
-/// What is seen on the way.
+/// The measurements of a run.
 #[derive(Default)]
 struct Watch {
     errors: Vec<f64>,
@@ -139,7 +139,8 @@ impl Watch {
     }
 }
 
-/// What many seeds gave together: medians, but the largest error of all, and sums of the counts. There must be a run.
+/// Summarises the runs of many seeds: medians, but the largest error of all, and the sums of counts. There must be at
+/// least one run.
 pub fn summarize(runs: &[Figures]) -> Figures {
     let median = |figure: fn(&Figures) -> f64| {
         let mut sorted: Vec<f64> = runs.iter().map(figure).collect();

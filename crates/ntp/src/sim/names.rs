@@ -1,10 +1,10 @@
-//! The resolver: a name goes in, and what it stands for at this moment comes out, as an answer for the engine.
+//! The resolver: a name goes in; an event with its present addresses comes out.
 use super::Sim;
 use crate::{Auth, Event, SourceId};
 
 impl Sim {
-    /// Looks a name up. Of a source with NTS keys are exchanged: with all servers of the name, or with the one that is the
-    /// member of a pool, which names the server `exchanges` if there is one, else itself.
+    /// Looks up a name. For a source with NTS it exchanges keys, with all servers of the name, or with the address of
+    /// the pool's member. An exchange names the server in `exchanges` if that is set, else the same address.
     pub(super) fn resolve(&mut self, source: SourceId, host: &str) {
         self.resolved += 1;
         if self.no_resolver {

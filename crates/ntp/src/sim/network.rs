@@ -1,60 +1,61 @@
-//! The network between the machine and its servers: how long a request and its answer take, or that one is lost.
+//! The network between the machine and its servers: delays and losses of requests and replies.
 use super::Random;
 
-/// A path with a shortest delay and an exponential rest, each way, seconds; and the share of packets lost.
+/// A path: a smallest delay and an exponential one in addition, in each direction, seconds; and the fraction of lost
+/// packets.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
-    /// The least that a packet takes.
+    /// The smallest delay.
     pub delay: f64,
-    /// The mean of what it takes beyond that.
+    /// The mean of the additional delay.
     pub jitter: f64,
-    /// Of all packets, each way.
+    /// The fraction of packets lost, in each direction.
     pub loss: f64,
 }
 
-/// A switch or two.
+/// A local network.
 pub const LAN: Path = Path { delay: 100e-6, jitter: 100e-6, loss: 0.0 };
 
-/// What is wrong with a path beyond that.
+/// Impairments of a path.
 #[derive(Clone, Copy, Debug)]
 pub struct Impairment {
-    /// The way back takes so many seconds more than the way there.
+    /// The additional delay of replies, seconds.
     pub longer_back: f64,
-    /// The jitter's tail falls with this power, above 1, instead of exponentially.
+    /// The tail of the jitter falls with this power, which must exceed 1, instead of exponentially.
     pub tail: Option<f64>,
-    /// This share of packets takes an exponential time more, with this mean.
+    /// A fraction of packets with an additional exponential delay, and its mean.
     pub spikes: (f64, f64),
-    /// Queues that come and go.
+    /// Queues that exist for some time.
     pub bursts: Option<Bursts>,
 }
 
-/// Now and then a queue stands on the way there, and none on the way back: somebody uploads.
+/// From time to time there is a queue in the direction of requests, and none in the other: an upload.
 #[derive(Clone, Copy, Debug)]
 pub struct Bursts {
-    /// Mean seconds from the end of one to the next.
+    /// Mean time from the end of one queue to the next, seconds.
     pub apart: f64,
-    /// Mean seconds that one lasts.
+    /// Mean duration of a queue, seconds.
     pub last: f64,
-    /// Mean seconds that a packet waits in it.
+    /// Mean wait of a packet in the queue, seconds.
     pub wait: f64,
 }
 
-/// Nothing is wrong.
+/// No impairment.
 pub const CALM: Impairment = Impairment { longer_back: 0.0, tail: None, spikes: (0.0, 0.0), bursts: None };
 
-/// How long a request and its answer take, seconds.
+/// The delays of a request and its reply, seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Trip {
     pub(super) there: f64,
     pub(super) back: f64,
 }
 
-/// What is random in the network. Every path has a stream of its own.
+/// The random numbers of the network. Every path has its own stream.
 pub(super) struct Network {
     seed: u64,
     paths: Vec<Random>,
     weather: Random,
-    /// The burst that is now, or comes next: begin and end.
+    /// The present or next burst: begin and end.
     burst: Option<(f64, f64)>,
 }
 
@@ -63,7 +64,7 @@ impl Network {
         Self { seed, paths: Vec::new(), weather: Random::new(seed, 2), burst: None }
     }
 
-    /// How long it takes to the server of this number and back; none if a packet is lost.
+    /// The delays to the server with this number and back. None if a packet is lost.
     pub(super) fn trip(
         &mut self,
         server: usize,
@@ -81,7 +82,7 @@ impl Network {
         if let Some(queue) = queue {
             there += random.exponential(queue.wait);
         }
-        // Both are drawn, so that what follows is the same however the first one falls.
+        // Both numbers are always drawn, so that later numbers do not depend on the result.
         let lost = [random.uniform(), random.uniform()];
         lost.iter().all(|drawn| *drawn >= path.loss).then_some(Trip { there, back })
     }

@@ -1,5 +1,5 @@
-//! One client and one server with exact delays, for what the simulated servers do not do: stamps of departure,
-//! interleaved answers (RFC 9769), another era. What is measured must be right to the last microsecond.
+//! One client and one server with exact delays, for features that the simulated servers do not have: timestamps of
+//! departure, interleaved mode (RFC 9769), another era. Measurements must be exact to a microsecond.
 use std::{collections::VecDeque, net::SocketAddr};
 
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use crate::{
     wire::packet::{self, Header, NtpShort},
 };
 
-/// The client's machine, and the way to the server. All of it waits while a request is under way.
+/// The client's machine, and the path to the server. The machine does nothing while a request is pending.
 struct Pair {
     engine: Engine,
     server: Server,
@@ -22,27 +22,27 @@ struct Pair {
     apart: i64,
     oscillator: f64,
     ppm: f64,
-    /// The kernel stamps departures.
+    /// True if the kernel makes timestamps of departure.
     stamps: bool,
     steps: u32,
-    /// Of those, seconds; infinite while there is none.
+    /// The smallest of the steps, seconds. Infinite without steps.
     smallest_step: f64,
 }
 
 struct Server {
-    /// It knows interleaved mode.
+    /// True if it supports interleaved mode.
     interleaves: bool,
-    /// So much before its answer leaves it has to write down when it does.
+    /// How long before its reply leaves the server must write the transmit timestamp, seconds.
     early: f64,
-    /// What it remembers: when the last request came, as it told that, and when the answer left.
+    /// The remembered exchange: the receive timestamp of the last request, and the transmit time of the reply.
     memory: Option<(NtpTimestamp, Wall)>,
     interleaved: u32,
 }
 
-/// From reading the clock to the departure of a request.
+/// Time from reading the clock to the departure of a request, seconds.
 const LATE: f64 = 30e-6;
 
-/// Each way, seconds; and in the server.
+/// Delay in each direction and in the server, seconds.
 const DELAY: f64 = 100e-6;
 const PROCESSING: f64 = 60e-6;
 
@@ -85,7 +85,7 @@ impl Pair {
         self.offset += seconds * ((1.0 + self.oscillator) * (1.0 + self.ppm * 1e-6) - 1.0);
     }
 
-    /// Lets `seconds` pass. `lose` says of each request whether it is lost.
+    /// Advances time by `seconds`. `lose` decides for each request whether it is lost.
     fn run(&mut self, seconds: f64, mut lose: impl FnMut() -> bool) {
         let end = self.now.plus(seconds);
         while self.now < end {
@@ -114,7 +114,7 @@ impl Pair {
         }
     }
 
-    /// A request there and its answer back.
+    /// Sends a request, and delivers its reply.
     fn exchange(&mut self, request: RequestId, to: SocketAddr, header: Header, lost: bool) -> Vec<Action> {
         let cookie = NtpTimestamp(0x5555_0000_0000_0000 | request.0 << 1 | 1);
         let asked = header.with_cookie(cookie);
@@ -138,7 +138,7 @@ impl Pair {
         actions
     }
 
-    /// How wrong the offset is that the engine believes in; none if it believes in none.
+    /// The error of the engine's offset. None if it has no offset.
     fn mistake(&self) -> Option<f64> {
         self.engine.snapshot(self.clocks()).offset.map(|offset| offset - self.offset)
     }
@@ -199,7 +199,7 @@ fn a_stamp_of_departure_and_an_interleaved_answer_remove_an_error_each() {
         pair.run(900.0, || false);
         1e6 * pair.mistake().expect("fifty answers")
     };
-    // Half of what is not known, in microseconds; the double's last digit is 0.1.
+    // Half of the unknown delay, in microseconds. The resolution of the double is 0.1.
     for (stamps, interleaved, early, expected) in [
         (true, false, 0.0, 0.0),
         (false, false, 0.0, -15.0),
@@ -214,8 +214,8 @@ fn a_stamp_of_departure_and_an_interleaved_answer_remove_an_error_each() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
-    /// Whatever is lost, and whenever the server forgets or learns the mode: no two exchanges are ever mixed up, also
-    /// while the clock is slewed.
+    /// Two exchanges are never confused: with random losses, with a server that forgets the client or starts to support
+    /// interleaved mode, and during slews.
     #[test]
     fn exchanges_are_never_mixed_up(
         losses in proptest::collection::vec(proptest::bool::weighted(0.12), 60..200),
@@ -234,10 +234,11 @@ proptest! {
             pair.server.memory = None;
             pair.run(250.0, || losses.next().unwrap_or(false));
             let Some(mistake) = pair.mistake() else { continue };
-            // 20 us for the basic answers, and what the frequency leaves open with few answers.
+            // 20 us for replies in basic mode, and the uncertainty of the frequency with few replies.
             prop_assert!(mistake.abs() < 60e-6, "{} at {:?}", mistake, pair.now);
         }
-        // While the first answers are lost the oscillator can take the clock beyond the threshold: such a step is right.
+        // While the first replies are lost, the oscillator can move the clock beyond the threshold. Then a step is
+        // correct.
         prop_assert!(pair.steps <= 1 && pair.smallest_step > 9.9e-3, "{} {}", pair.steps, pair.smallest_step);
     }
 }

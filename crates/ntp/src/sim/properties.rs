@@ -1,5 +1,5 @@
-//! What holds whatever happens: who does not answer a request changes nothing, a request is answered once, and the
-//! clock is never stepped beyond the policy, and after jumps it is what the policy says. Random scripts in, the real engine in the simulation.
+//! Property tests with random scripts: a datagram that is no reply to a request changes nothing; a request is answered
+//! once; the clock is never stepped beyond the policy; after jumps the clock is as the policy says.
 use std::{cell::RefCell, rc::Rc};
 
 use proptest::prelude::*;
@@ -10,10 +10,10 @@ use crate::{
     sim::{Behaviour, HONEST, Script, Sim, config, honest},
 };
 
-/// A run of which every answer is kept back; the last one is here.
+/// The last reply of a run in which replies are held back.
 type Kept = Rc<RefCell<Vec<u8>>>;
 
-/// A simulation that has answers for so many seconds, and keeps them back from then on until a request is open.
+/// A simulation that gets replies for `after` seconds. Then replies are held back until a request is pending.
 fn interrupted(seed: u64, after: f64, interleaved: bool) -> (Sim, RequestId, Vec<u8>) {
     let mut orders = config(2);
     for source in &mut orders.sources {
@@ -29,7 +29,7 @@ fn interrupted(seed: u64, after: f64, interleaved: bool) -> (Sim, RequestId, Vec
     }));
     sim.arrivals.clear();
     let already = sim.sent.len();
-    // Until the next request, whose answer is then the last that was kept.
+    // Until the next request. Its reply is the last one that was held back.
     while sim.sent.len() == already {
         sim.run(0.01);
     }
@@ -39,7 +39,7 @@ fn interrupted(seed: u64, after: f64, interleaved: bool) -> (Sim, RequestId, Vec
     (sim, request, answer)
 }
 
-/// All that can be seen of an engine and what it wants next, without its counts of rejected datagrams.
+/// The observable state of an engine and its next actions, without the counters of rejected datagrams.
 #[derive(Debug, PartialEq)]
 struct Seen {
     snapshot: Snapshot,
@@ -48,7 +48,7 @@ struct Seen {
     inside: String,
 }
 
-/// Gives the datagram, and looks.
+/// Delivers the datagram, and returns the state.
 fn after(sim: &mut Sim, request: RequestId, datagram: &[u8]) -> Seen {
     let now = sim.clocks();
     let event = Event::Received { request, datagram, at: now.wall, local: None };
@@ -57,7 +57,7 @@ fn after(sim: &mut Sim, request: RequestId, datagram: &[u8]) -> Seen {
     for source in &mut snapshot.sources {
         (source.rejected, source.detail.stray) = (0, 0);
     }
-    // Every field of every part; only the counters are cut out.
+    // The debug text of every field. Only the counters are removed.
     let mut inside = format!("{:?}", sim.engine);
     for counter in ["rejected: ", "stray: "] {
         let parts = inside.split(counter).enumerate();
@@ -67,29 +67,29 @@ fn after(sim: &mut Sim, request: RequestId, datagram: &[u8]) -> Seen {
     Seen { snapshot, wakeup: sim.engine.next_wakeup(now), actions, inside }
 }
 
-/// How somebody who did not see the request, or has only an old answer, could try.
+/// Forged replies of an attacker who did not see the request, or has only an old reply.
 fn forge(answer: &[u8], kind: u8, value: u64, octets: &[u8]) -> Vec<u8> {
     let mut forged = answer.to_vec();
     match kind {
-        // Anything at all, with anything for an origin but what was asked for.
+        // Random octets, with any origin timestamp except the cookie.
         0 => forged = octets.to_vec(),
-        // All is right but for one bit of the origin.
+        // Valid except for one bit of the origin timestamp.
         1 => forged[24 + (value / 8 % 8) as usize] ^= 1 << (value % 8),
-        // Cut short.
+        // Truncated.
         2 => forged.truncate(value as usize % 48),
         // Another mode: a client's request, a peer's, a broadcast, a control message.
         3 => forged[0] = forged[0] & !7 | [0, 1, 2, 3, 5, 6, 7][value as usize % 7],
-        // The origin of nobody: a client that cleared its expectation would take it (CVE-2015-8138).
+        // A zero origin timestamp: a client that cleared its expected value would accept it (CVE-2015-8138).
         4 => forged[24..32].fill(0),
-        // A kiss from somebody who cannot know the cookie (CVE-2015-7704).
+        // A kiss from an attacker who does not know the cookie (CVE-2015-7704).
         5 => {
             forged[1] = 0;
             forged[12..16].copy_from_slice(if value.is_multiple_of(2) { b"DENY" } else { b"RATE" });
             forged[24..32].copy_from_slice(&value.to_be_bytes());
         }
-        // The cookie's complement is asked for in interleaved requests alone.
+        // The complement of the cookie is valid only for interleaved requests.
         6 => forged[24..32].iter_mut().for_each(|octet| *octet = !*octet),
-        // Right, but longer than anything that is sent, and for nobody.
+        // Valid, but longer than any request, and with a zero origin timestamp.
         _ => {
             forged.resize(1500, value as u8);
             forged[31] ^= 0x80;
@@ -109,7 +109,7 @@ proptest! {
             (0_u8..8, any::<u64>(), proptest::collection::vec(any::<u8>(), 0..80)), 1..12),
     ) {
         let (mut sim, request, answer) = interrupted(seed, begin, false);
-        // A twin to which nothing comes but the passing of the same calls.
+        // A second simulation with the same calls, which gets no datagram.
         let (mut twin, same, _) = interrupted(seed, begin, false);
         prop_assert_eq!(request, same);
         for (kind, value, octets) in forgeries {
@@ -117,13 +117,13 @@ proptest! {
             let seen = after(&mut sim, request, &forged);
             let unseen = after(&mut twin, RequestId(u64::MAX), &[]);
             prop_assert_eq!(&seen, &unseen, "{} {:?}", kind, forged);
-            // An answer to a request that is over, or never was.
+            // A reply to a request that is over, or never existed.
             let replayed = RequestId(value % request.0.max(1));
             if !sim.open.contains(&replayed) {
                 prop_assert_eq!(after(&mut sim, replayed, &answer), after(&mut twin, RequestId(u64::MAX), &[]));
             }
         }
-        // None of them has cost the true answer its effect, and that has it once.
+        // After all forged datagrams the genuine reply still has its effect, once.
         let count = |sim: &Sim| sim.snapshot().sources.iter().map(|source| source.received).sum::<u64>();
         let before = count(&sim);
         let taken = after(&mut sim, request, &answer);
@@ -169,7 +169,7 @@ proptest! {
         for source in &sim.snapshot().sources {
             prop_assert!(source.received <= source.sent, "{:?}", source);
         }
-        // No more than one request of each source is ever on its way.
+        // There is never more than one pending request of each source.
         prop_assert!(sim.open.len() <= 2, "{:?}", sim.open);
     }
 
@@ -187,7 +187,8 @@ proptest! {
             let before = (steps(&sim, &[StepReason::Start]).len(), sim.saved_boots.last().map_or(boot, |boot| *boot));
             sim.run(act.lasts);
             let now = sim.saved_boots.last().map_or(boot, |boot| *boot);
-            // In a boot whose start phase was over none at all; otherwise so many, and each worth it.
+            // After the start phase of a boot no steps are allowed. Before, up to the limit, each for an offset beyond
+            // the threshold.
             let allowed = if before.1.synchronized { 0 } else { limit.saturating_sub(before.1.steps) };
             let started = steps(&sim, &[StepReason::Start]);
             prop_assert!(started.len() <= before.0 + allowed as usize, "{:?}, {} allowed", started, allowed);
@@ -207,16 +208,17 @@ proptest! {
                 _ => {}
             }
         }
-        // Outside the start phase there is one for each jump at most, and one in ten minutes after pauses.
+        // Outside the start phase at most one step for each jump, and one in ten minutes after pauses.
         let jumps = sim.announced.iter().filter(|(_, told)| matches!(told, Transition::ExternalStep { .. })).count();
         prop_assert!(steps(&sim, &[StepReason::ExternalStep]).len() <= jumps, "{:?}", sim.announced);
         let pauses = steps(&sim, &[StepReason::Resume]);
-        // An agent that was ended does not know of the last one.
+        // A new agent does not know the last step after a pause.
         if acts.iter().all(|act| act.event != 1) {
             prop_assert!(pauses.windows(2).all(|pair| pair[1].0 - pair[0].0 > 599.0), "{:?}", pauses);
         }
         prop_assert!(pauses.iter().all(|(_, by)| by.abs() <= max_change), "{:?}", pauses);
-        // The slew that the policy allows, on top of what a clock can be off by and liars can teach.
+        // The allowed slew rate, plus the largest frequency error of a clock, plus the frequency error that
+        // falsetickers can cause.
         let fastest = sim.rates.iter().fold(0.0_f64, |most, ppm| most.max(ppm.abs()));
         prop_assert!(fastest <= 100_000.1, "{}", fastest);
     }
@@ -225,7 +227,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// However often somebody moves the clock, and whatever the network loses.
+    /// Other programs move the clock any number of times, and the network loses datagrams.
     #[test]
     fn after_jumps_the_clock_is_what_the_policy_says(
         policy in prop_oneof![
@@ -262,7 +264,7 @@ proptest! {
         });
         let sums: Vec<f64> = sums.collect();
         let whole = sums[sums.len() - 1];
-        // What is not beyond the threshold at some moment may be slewed away.
+        // An offset that is within the threshold at some moment may be slewed.
         let far = sums.iter().all(|sum| sum.abs() > 0.011);
         match policy {
             OnExternalStep::Restore => {
@@ -277,13 +279,13 @@ proptest! {
         }
         prop_assert!(sim.steps.is_empty() || policy == OnExternalStep::Restore, "{:?}", sim.steps);
         prop_assert_eq!(sim.snapshot().steps, 0);
-        // Not twice a second, whoever wants it.
+        // Never two steps within a second.
         let made = steps(&sim, &[StepReason::Start, StepReason::ExternalStep, StepReason::Resume]);
         prop_assert!(made.windows(2).all(|pair| pair[1].0 - pair[0].0 > 1.0), "{:?}", made);
     }
 }
 
-/// The steps that were made for these reasons: when, and by how much.
+/// The times and sizes of the steps with these reasons.
 fn steps(sim: &Sim, reasons: &[StepReason]) -> Vec<(f64, f64)> {
     let step = |(at, told): &(f64, Transition)| match told {
         Transition::Stepped { by, why } if reasons.contains(why) => Some((*at, *by)),
@@ -292,7 +294,7 @@ fn steps(sim: &Sim, reasons: &[StepReason]) -> Vec<(f64, f64)> {
     sim.announced.iter().filter_map(step).collect()
 }
 
-/// What may happen to a node, and what it is told to do about it.
+/// Events of a node, and its configuration.
 #[derive(Clone, Debug)]
 struct Policy {
     threshold: f64,
@@ -305,11 +307,11 @@ struct Policy {
     acts: Vec<Act>,
 }
 
-/// Some time in which the servers do one thing, and what happens at its end.
+/// An interval with a constant behaviour of the servers, and the event at its end.
 #[derive(Clone, Debug)]
 struct Act {
     lasts: f64,
-    /// Each server's own clock.
+    /// The offset of each server's clock.
     ahead: [f64; 3],
     silent: u8,
     event: u8,
@@ -324,7 +326,7 @@ fn policies() -> impl Strategy<Value = Policy> {
     let act = (2.0..90.0_f64, [sizes(), sizes(), sizes()], 0_u8..16, 0_u8..6, sizes(), any::<bool>());
     let act = act.prop_map(|(lasts, own, silent, event, size, agree)| Act {
         lasts,
-        // Three that contradict each other move nothing; so mostly they lie together.
+        // Three servers that contradict each other have no effect, so mostly they have the same offset.
         ahead: if agree { [own[0]; 3] } else { own },
         silent: if silent > 7 { 0 } else { silent },
         event,
@@ -341,7 +343,7 @@ fn policies() -> impl Strategy<Value = Policy> {
     )
 }
 
-/// What one of the servers does over time.
+/// The script of one server.
 fn script(server: usize, acts: Vec<Act>) -> Script {
     Box::new(move |now| {
         let mut end = 0.0;

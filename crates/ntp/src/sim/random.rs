@@ -1,17 +1,17 @@
-//! Random numbers from a seed, the same on every machine. Each stream is independent of how often another is asked, so
-//! two settings of one scenario see the same oscillator. No library, whose next release could draw other numbers: the
-//! tables in docs/benchmarks.md must come out the same until the engine changes.
+//! Reproducible random numbers from a seed. The streams are independent, so two configurations of one scenario get the
+//! same oscillator. No library makes them, since its next release could draw
+//! other numbers: the tables in docs/benchmarks.md must come out the same until the engine changes.
 
 /// A stream of random numbers (xorshift64* of Vigna, 2016, seeded by splitmix64).
 #[derive(Clone, Debug)]
 pub(crate) struct Random {
     state: u64,
-    /// Normal numbers come in pairs.
+    /// The second number of a pair of normal numbers.
     spare: Option<f64>,
 }
 
 impl Random {
-    /// The stream of this number among those of the seed.
+    /// The stream with this number for a seed.
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
         let mut mixed = seed.wrapping_mul(0x1_0000_0001).wrapping_add(stream << 48);
         for _ in 0..2 {
@@ -31,22 +31,23 @@ impl Random {
         self.state.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// At least 0, less than 1.
+    /// Uniform: at least 0, less than 1.
     pub(crate) fn uniform(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// With this mean; never negative.
+    /// Exponential, with this mean; never negative.
     pub(crate) fn exponential(&mut self, mean: f64) -> f64 {
         -mean * (1.0 - self.uniform()).ln()
     }
 
-    /// With this mean, and a tail that falls with the power `shape`, which is above 1; never negative (Lomax).
+    /// Lomax (Pareto), with this mean and a tail that falls with the power `shape`, which must exceed 1; never
+    /// negative.
     pub(crate) fn pareto(&mut self, mean: f64, shape: f64) -> f64 {
         mean * (shape - 1.0) * ((1.0 - self.uniform()).powf(-1.0 / shape) - 1.0)
     }
 
-    /// With mean 0 and variance 1 (Box and Muller, 1958).
+    /// Normal, with mean 0 and variance 1 (Box and Muller, 1958).
     pub(crate) fn normal(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {
             return spare;
@@ -78,7 +79,7 @@ mod tests {
         check("uniform", (0.5, 12_f64.sqrt().recip()), Random::uniform);
         check("exponential", (1.0, 1.0), |random| random.exponential(1.0));
         check("normal", (0.0, 1.0), Random::normal);
-        // Of a shape of 6, so that the variance can be seen: shape / (shape - 2) of the mean's square.
+        // With shape 6 the variance is finite enough to measure: shape / (shape - 2) of the squared mean.
         check("pareto", (1.0, 1.5_f64.sqrt()), |random| random.pareto(1.0, 6.0));
     }
 

@@ -1,31 +1,31 @@
-//! Somebody else at the machine's clock, and the caller's part in standing back from it, as the agent's rim has it: the
-//! kernel is looked at before each event, and nothing is carried out that is not permitted. So every simulation shows that
-//! what the kernel does by itself is taken for nobody's.
+//! Other programs that steer the machine's clock, and the caller's reaction, as in the agent's engine loop: it checks
+//! the kernel before each event, and carries out only permitted actions. So every simulation shows that changes by the
+//! kernel itself are not mistaken for another program.
 use super::Sim;
 use crate::{Action, KernelTimex, Leap, Mode, Mono, Rival, Stance, Transition, Written};
 
-/// What is known of others.
+/// The detection of other programs.
 #[derive(Default)]
 pub(super) struct Watch {
     rival: Rival,
     written: Written,
-    /// Somebody else is part of the story.
+    /// True if another program is part of the story.
     rivalled: bool,
-    /// A program runs that could be the other one.
+    /// True if a program runs that may be the other one.
     suspects: bool,
-    /// Their orders being carried out, the engine has left the clock.
+    /// True if the engine has stopped steering.
     left: bool,
-    /// When our orders for the clock were carried out, seconds since the beginning.
+    /// When actions of the engine on the clock were carried out, seconds since the beginning.
     pub(super) touched: Vec<f64>,
 }
 
 impl Sim {
-    /// Somebody else may write from now on. `suspects`: a program that could do it is seen to run.
+    /// From now on another program may write. `suspects`: such a program is seen to run.
     pub fn beside_others(&mut self, suspects: bool) {
         (self.watch.rivalled, self.watch.suspects) = (true, suspects);
     }
 
-    /// Looks what the kernel shows.
+    /// Checks the kernel's state.
     pub(super) fn look_for_rivals(&mut self) {
         if self.config.mode == Mode::Observe {
             return;
@@ -49,7 +49,7 @@ impl Sim {
         }
     }
 
-    /// The engine has said that somebody else stepped the clock.
+    /// The engine has reported that another program stepped the clock.
     pub(super) fn stepped_by_another(&mut self, by: f64, now: Mono) {
         if self.watch.rivalled && self.config.mode == Mode::Discipline {
             let stance = self.watch.rival.stepped(by, now);
@@ -57,7 +57,7 @@ impl Sim {
         }
     }
 
-    /// Returns true if the action may be carried out; if so it is noted.
+    /// Returns true if the action may be carried out, and records it.
     pub(super) fn permitted(&mut self, action: &Action) -> bool {
         if !self.watch.rival.permits(action) {
             assert!(!self.watch.left, "somebody else steers, and the engine wants {action:?}");
@@ -76,7 +76,7 @@ impl Sim {
         true
     }
 
-    /// As the agent does before an engine steers.
+    /// Takes over the clock, as the agent does before an engine steers.
     pub(super) fn take_over(&mut self) {
         self.watch.written = Written::default();
         if !self.observes {
@@ -84,7 +84,7 @@ impl Sim {
         }
     }
 
-    /// Another agent, or one that steers no more: what was known of others is forgotten.
+    /// Another agent starts, or the agent no longer steers: drops what was known of other programs.
     pub(super) fn forget_rivals(&mut self) {
         if self.watch.rival.steers() {
             self.announced.push((self.now, Transition::ConflictEnded));
@@ -93,7 +93,7 @@ impl Sim {
         self.watch.left = false;
     }
 
-    /// Has the engine do what was ordered, or observe while somebody else steers.
+    /// Sets the engine's configuration, or makes it observe while another program steers.
     pub(super) fn carry_out(&mut self) {
         let orders = self.watch.rival.in_force(&self.config);
         let clocks = self.all_clocks();

@@ -1,58 +1,59 @@
-//! What the table of `make sim` has rows for: machines, networks and servers, as data.
+//! The rows of the table of `make sim`: machines, networks and servers, as data.
 use super::{Behaviour, Bursts, CALM, HONEST, Impairment, LAN, Path, Script, Swing, ahead, honest};
 use crate::Drift;
 
-/// A setting that is run for many seeds and polls.
+/// A scenario. It is run for many seeds and poll intervals.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
-    /// What it is called on the command line and in the table.
+    /// Its name on the command line and in the table.
     pub name: &'static str,
-    /// What it is, for the reader of the table.
+    /// Its description in the table.
     pub about: &'static str,
-    /// The servers, anew for each run.
+    /// Makes the servers for a run.
     pub servers: fn() -> Vec<Script>,
-    /// Those of them that lie from the beginning.
+    /// The servers that are falsetickers from the beginning.
     pub liars: &'static [usize],
-    /// The way to the servers.
+    /// The network path to the servers.
     pub path: Path,
-    /// What is wrong with it.
+    /// The impairment of the path.
     pub impairment: Impairment,
     /// The clock's offset at the beginning, seconds.
     pub offset: f64,
     /// The oscillator's frequency error at the beginning, seconds per second.
     pub oscillator: f64,
-    /// Its random walk, per root of a second.
+    /// Its random walk, per square root of a second.
     pub wander: f64,
-    /// What the temperature adds.
+    /// The effect of temperature.
     pub swing: Option<Swing>,
-    /// What a drift file says.
+    /// The saved drift.
     pub drift: Option<Drift>,
-    /// What happens, and when.
+    /// An event, and when it happens.
     pub happening: Option<(f64, Happening)>,
-    /// Seconds that a run takes.
+    /// The length of a run, seconds.
     pub length: f64,
-    /// From here on it is measured.
+    /// When the measurement begins, seconds.
     pub settled: f64,
 }
 
-/// What happens to a machine.
+/// An event of a machine.
 #[derive(Clone, Copy, Debug)]
 pub enum Happening {
-    /// Its oscillator's frequency jumps, seconds per second.
+    /// The frequency of its oscillator jumps, seconds per second.
     Frequency(f64),
-    /// It stands still for so many seconds; its system clock is set on with this error, or stands still too.
+    /// It is paused for this time, seconds. Its system clock is set forward with this error; `None`: it stands still
+    /// too.
     Pause(f64, Option<f64>),
 }
 
 /// Shortest and longest poll interval, log2 seconds.
 pub type Polls = (i8, i8);
 
-/// Poll 4, poll 6, our default, chronyd's default.
+/// Poll 4, poll 6, the default here, chronyd's default.
 pub const DEFAULT_POLLS: [Polls; 4] = [(4, 4), (6, 6), (4, 6), (6, 10)];
 
 const NET: Path = Path { delay: 10e-3, jitter: 1e-3, loss: 0.0 };
 
-/// When something happens.
+/// The time of events, seconds.
 const THEN: f64 = 12_000.0;
 
 const LAN_ROW: Scenario = Scenario {
@@ -93,7 +94,7 @@ const START: Scenario = Scenario {
     ..NET_ROW
 };
 
-/// All rows.
+/// All scenarios.
 pub const SCENARIOS: &[Scenario] = &[
     LAN_ROW,
     NET_ROW,
@@ -224,7 +225,7 @@ fn three(first: Script) -> Vec<Script> {
     vec![first, honest(), honest()]
 }
 
-/// A server that changes its ways when something happens, for so many seconds.
+/// A server that changes its behaviour at the time of events, for `seconds`.
 fn until_then(before: fn() -> Behaviour, after: fn() -> Behaviour, seconds: f64) -> Script {
     Box::new(move |now| if (THEN..THEN + seconds).contains(&now) { after() } else { before() })
 }

@@ -1,33 +1,33 @@
-//! The servers: each follows a script that says how it behaves at a moment. A request's time goes in, answers with the
-//! time of their arrival come out.
+//! The servers. A script gives a server's behaviour at each moment. The time of a request goes in; replies with their
+//! times of arrival come out.
 use super::{machine::EPOCH, network::Trip};
 use crate::{
     Leap, NtpTimestamp,
     wire::packet::{self, Header, NtpShort},
 };
 
-/// What a server does at a moment.
+/// The behaviour of a server at a moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Behaviour {
     /// Its clock minus true time, seconds.
     pub offset: f64,
-    /// What it says of its distance to a reference clock.
+    /// Its stratum.
     pub stratum: u8,
-    /// It does not answer.
+    /// True if it does not answer.
     pub silent: bool,
-    /// The code of a kiss instead of time.
+    /// The code of a kiss that it sends instead of time.
     pub kiss: Option<[u8; 4]>,
     /// The leap second that it announces.
     pub leap: Leap,
-    /// Whom it follows.
+    /// Its reference id.
     pub reference_id: [u8; 4],
-    /// Its answer leaves so many seconds later than it says.
+    /// Its reply leaves this much later than its transmit timestamp, seconds.
     pub late: f64,
-    /// It answers once more after this many seconds.
+    /// It sends the reply again after this time, seconds.
     pub again: Option<f64>,
 }
 
-/// What a server should do.
+/// A correct server.
 pub const HONEST: Behaviour = Behaviour {
     offset: 0.0,
     stratum: 1,
@@ -42,7 +42,7 @@ pub const HONEST: Behaviour = Behaviour {
 /// A server's behaviour over true time, seconds since the beginning.
 pub type Script = Box<dyn Fn(f64) -> Behaviour>;
 
-/// A server that always does what it should.
+/// A server that is always correct.
 pub fn honest() -> Script {
     Box::new(|_| HONEST)
 }
@@ -52,7 +52,7 @@ pub fn ahead(offset: f64) -> Script {
     Box::new(move |_| Behaviour { offset, ..HONEST })
 }
 
-/// Seconds from a request's arrival to the answer's departure.
+/// Seconds from a request's arrival to the reply's departure.
 const PROCESSING: f64 = 20e-6;
 
 /// The answers to a request that left at `now`, and when they arrive.

@@ -1,5 +1,4 @@
-//! What must hold, as stories: each runs the real engine through the simulation and asserts bounds. A file per
-//! theme.
+//! Tests as stories: each runs the real engine in the simulation and asserts bounds. A file per theme.
 use crate::{BootState, Transition, Upstream, sim::Sim};
 
 mod start;
@@ -40,7 +39,7 @@ fn count(sim: &Sim, wanted: &Transition) -> usize {
 }
 
 impl Sim {
-    /// Runs, and answers the root of the mean square and the largest size of the clock's offset meanwhile.
+    /// Runs, and returns the root mean square and the largest size of the clock's offset.
     fn error_over(&mut self, seconds: f64) -> (f64, f64) {
         self.track.clear();
         self.run(seconds);

@@ -1,9 +1,8 @@
-//! The table of `make sim`: a row of Markdown for a scenario and its polls, beside what chronyd reaches, where that is
-//! known.
+//! The table of `make sim`: a Markdown row for each scenario and poll interval, with chronyd's result if that is known.
 use super::{Figures, Polls, SCENARIOS, Scenario};
 
-/// What chronyd 4.3 reaches in the same conditions: scenario, polls, median of the RMS, seconds. Its figures at poll 4
-/// are with interleaved mode.
+/// Results of chronyd 4.3 in the same conditions: scenario, polls, median of the RMS, seconds. At poll 4 it uses
+/// interleaved mode.
 const CHRONYD: [(&str, Polls, f64); 15] = [
     ("lan", (6, 10), 19e-6),
     ("lan", (6, 6), 5.7e-6),
@@ -22,16 +21,16 @@ const CHRONYD: [(&str, Polls, f64); 15] = [
     ("falsetick", (4, 4), 59e-6),
 ];
 
-/// What we poll at if nothing is said; compared with chronyd's own default.
+/// The default polls here. They are compared with chronyd's default.
 const OUR_DEFAULT: Polls = (4, 6);
 const ITS_DEFAULT: Polls = (6, 10);
 
-/// The first two lines.
+/// The first two lines of the table.
 pub const HEADING: &str = "\
 | scenario | polls | RMS | 95 % | largest | frequency | < 1 ms after | packets/h | bound holds | bound / 99 % | chronyd | ratio |
 |---|---|---|---|---|---|---|---|---|---|---|---|";
 
-/// One row.
+/// A row.
 pub fn row(scenario: &Scenario, polls: Polls, figures: &Figures) -> String {
     let theirs = if polls == OUR_DEFAULT { ITS_DEFAULT } else { polls };
     let chronyd = CHRONYD.iter().find(|known| (known.0, known.1) == (scenario.name, theirs));
@@ -52,7 +51,7 @@ pub fn row(scenario: &Scenario, polls: Polls, figures: &Figures) -> String {
     )
 }
 
-/// What stands before the table.
+/// The text before the table.
 pub fn explanation(seeds: u64) -> String {
     let scenarios: Vec<String> =
         SCENARIOS.iter().map(|scenario| format!("* `{}`: {}.\n", scenario.name, scenario.about)).collect();
@@ -73,7 +72,7 @@ pub fn explanation(seeds: u64) -> String {
     )
 }
 
-/// What stands after it: what holds for all rows together.
+/// The text after the table: results of all rows together.
 pub fn summary(rows: &[Figures]) -> String {
     let sum = |figure: fn(&Figures) -> u32| rows.iter().map(|row| u64::from(figure(row))).sum::<u64>();
     let bound = share(sum(|row| row.held), sum(|row| row.bounded));
@@ -83,12 +82,12 @@ pub fn summary(rows: &[Figures]) -> String {
     )
 }
 
-/// How polls are written: 6, or 4..6.
+/// Polls as text: 6, or 4..6.
 fn interval((shortest, longest): Polls) -> String {
     if shortest == longest { shortest.to_string() } else { format!("{shortest}..{longest}") }
 }
 
-/// Three digits and a unit.
+/// A time with three digits and a unit.
 fn span(seconds: f64) -> String {
     let (size, unit) = match seconds {
         _ if seconds < 1e-6 => (seconds * 1e9, "ns"),
@@ -100,7 +99,7 @@ fn span(seconds: f64) -> String {
     format!("{size:.digits$} {unit}")
 }
 
-/// A share in percent, cut and not rounded: 100 % is all.
+/// A share in percent, rounded down, so that 100 % means all.
 fn share(part: u64, whole: u64) -> String {
     if part == whole {
         return "100 %".to_owned();

@@ -113,7 +113,7 @@ const FLOOR: f64 = 0.25;
 /// After this number of consecutive impossible samples they are believed: one of the clocks has jumped.
 const SUSPECTS: usize = 3;
 
-/// What was done with a sample.
+/// The result of adding a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Verdict {
     /// It is part of the estimate. `error` is the error of the prediction, if there was one.

@@ -167,11 +167,11 @@ impl std::error::Error for Error {}
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Leap {
-    /// None announced.
+    /// No leap second is announced.
     None = 0,
     /// The last minute of the day has 61 seconds.
     Insert = 1,
-    /// It has 59.
+    /// The last minute of the day has 59 seconds.
     Delete = 2,
     /// Unsynchronised.
     #[default]

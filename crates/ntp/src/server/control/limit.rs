@@ -1,22 +1,23 @@
-//! How many queries of a stranger are answered: a bucket per address, in a table of fixed size. Addresses on this host
-//! are not to be asked about. It has nothing to do with the rate limit of time requests, which a query costs nothing.
+//! The rate limit for queries of remote addresses: a token bucket per address, in a table of fixed size. Do not call it
+//! for addresses on this host. It is independent of the rate limit of time requests, for which queries do not count.
 use std::net::IpAddr;
 
 use crate::Mono;
 
-/// Who asked, and until when their buckets are not full.
+/// The buckets: addresses, and the times at which their buckets will be full again.
 #[derive(Debug)]
 pub struct QueryLimit {
     buckets: Vec<(IpAddr, Mono)>,
 }
 
-/// One query a second, nanoseconds.
+/// Time for one token, nanoseconds: one query a second.
 const INTERVAL: i64 = 1_000_000_000;
 
-/// So many at once: `ntpq -p` of 63 sources.
+/// Capacity of a bucket: `ntpq -p` of 63 sources.
 const BURST: i64 = 64;
 
-/// Addresses that are remembered; when there are more, who has waited longest is forgotten, and has a full bucket anew.
+/// The largest number of addresses. If there are more, the one whose bucket is full first is dropped, and starts with a
+/// full bucket next time.
 const ADDRESSES: usize = 256;
 
 impl Default for QueryLimit {
@@ -26,7 +27,7 @@ impl Default for QueryLimit {
 }
 
 impl QueryLimit {
-    /// Returns true if a query of `address` at `now` is to be answered; counts it if so.
+    /// Returns true if a query of `address` at `now` may be answered, and counts it.
     pub fn admit(&mut self, address: IpAddr, now: Mono) -> bool {
         let address = address.to_canonical();
         let bucket = match self.buckets.iter().position(|(known, _)| *known == address) {

@@ -1,15 +1,16 @@
-//! An association's variables, by the names that ntpd gave them. Offsets have ntpd's sign here, the opposite of ours:
+//! The variables of an association, with ntpd's names. Offsets have ntpd's sign, the opposite of the sign elsewhere:
 //! positive means that this clock is behind the source.
 //!
-//! Never told: `org` and when a request left, since with the cookie of a request on its way a stranger could answer it.
+//! `org` and the departure of a request are never shown: with the cookie of a pending request an attacker could forge
+//! its reply.
 use super::{
     ControlView,
     text::{coarse_ms, ms, quoted, reference_id, seconds, stamp, time},
 };
 use crate::{NtpTimestamp, SourceSnapshot, SourceState};
 
-/// What is told when nothing is asked for by name. `rec` stands behind `reftime`: clients take the later one in the text
-/// for the time of the last answer.
+/// The variables of an answer to a query without names. `rec` comes after `reftime`: clients use the last of the two as
+/// the time of the last reply.
 pub(super) const DEFAULT: &[&str] = &[
     "srcadr",
     "srcport",
@@ -47,13 +48,13 @@ pub(super) const DEFAULT: &[&str] = &[
 /// Mode of a client (RFC 5905 §3).
 pub(super) const CLIENT: &str = "3";
 
-/// What clients take for a reference clock of this machine, of no known type.
+/// The address that clients interpret as a local reference clock of unknown type.
 pub(super) const DEVICE_ADDRESS: &str = "127.127.0.0";
 
-/// Largest dispersion, seconds: nothing is known (RFC 5905 §7.2, MAXDISP).
+/// The dispersion if nothing is known, seconds (RFC 5905 §7.2, MAXDISP).
 const UNKNOWN: f64 = 16.0;
 
-/// A variable's value; none if there is no such variable.
+/// The value of a variable. None if there is no such variable.
 pub(super) fn value(view: &ControlView<'_>, source: &SourceSnapshot, name: &str) -> Option<String> {
     place(source, name)
         .or_else(|| answered(view, source, name))
@@ -61,12 +62,12 @@ pub(super) fn value(view: &ControlView<'_>, source: &SourceSnapshot, name: &str)
         .or_else(|| counted(source, name))
 }
 
-/// Whom we ask, and how.
+/// The server, and how it is asked.
 fn place(source: &SourceSnapshot, name: &str) -> Option<String> {
     let detail = &source.detail;
     Some(match name {
         "srcadr" if detail.device => DEVICE_ADDRESS.to_owned(),
-        // Not resolved yet: clients then show the name.
+        // Not resolved yet: then clients show the name.
         "srcadr" => source.address.map_or("0.0.0.0".to_owned(), |address| address.to_canonical().to_string()),
         "srcport" => detail.port.to_string(),
         "srchost" if detail.device => quoted(&format!("PHC({})", detail.host)),
@@ -76,7 +77,7 @@ fn place(source: &SourceSnapshot, name: &str) -> Option<String> {
             .heard
             .and_then(|heard| heard.local)
             .map_or("0.0.0.0".to_owned(), |local| local.to_canonical().to_string()),
-        // Each request has a port of its own, which is closed after it.
+        // Each request uses a new port.
         "dstport" => "0".to_owned(),
         "hmode" => CLIENT.to_owned(),
         "pmode" => if source.received > 0 && !detail.device { "4" } else { "0" }.to_owned(),
@@ -88,14 +89,14 @@ fn place(source: &SourceSnapshot, name: &str) -> Option<String> {
     })
 }
 
-/// What its last answer said.
+/// Fields of its last reply.
 fn answered(view: &ControlView<'_>, source: &SourceSnapshot, name: &str) -> Option<String> {
     let heard = source.detail.heard.as_ref();
     let at = view.snapshot.map(|snapshot| snapshot.at);
     Some(match name {
         "leap" => heard.map_or(3, |heard| heard.leap as u8).to_string(),
         "stratum" => source.stratum.to_string(),
-        // Its wish is unknown: then it is not what decides.
+        // The server's poll interval is unknown: show this node's.
         "ppoll" => heard.map_or(source.poll, |heard| heard.poll).clamp(0, 17).to_string(),
         "precision" => heard.map_or(0, |heard| heard.precision).to_string(),
         "rootdelay" => coarse_ms(heard.map_or(0.0, |heard| heard.root_delay)),
@@ -109,7 +110,7 @@ fn answered(view: &ControlView<'_>, source: &SourceSnapshot, name: &str) -> Opti
     })
 }
 
-/// What was measured.
+/// Measured values.
 fn measured(source: &SourceSnapshot, name: &str) -> Option<String> {
     let detail = &source.detail;
     let filter = |value: fn(&crate::SampleSnapshot) -> f64, none: f64| {
@@ -130,10 +131,10 @@ fn measured(source: &SourceSnapshot, name: &str) -> Option<String> {
     })
 }
 
-/// So many samples ntpd's clock filter has.
+/// The size of ntpd's clock filter.
 const FILTER: usize = 8;
 
-/// What happened so far.
+/// Counters.
 fn counted(source: &SourceSnapshot, name: &str) -> Option<String> {
     let detail = &source.detail;
     Some(match name {
@@ -146,9 +147,9 @@ fn counted(source: &SourceSnapshot, name: &str) -> Option<String> {
         "received" => source.received.to_string(),
         "badauth" => detail.unauthentic.to_string(),
         "bogusorg" => detail.stray.to_string(),
-        // A second answer finds its socket closed, so nobody counts it.
+        // A second answer arrives at a closed socket, so it is not counted.
         "oldpkt" => "0".to_owned(),
-        // Refused for what they say, be it a distance or a time.
+        // Replies rejected because of their content, such as a distance or a time.
         "seldisp" => (source.rejected - detail.unauthentic.saturating_add(detail.stray).min(source.rejected))
             .to_string(),
         "selbroken" => "0".to_owned(),

@@ -1,18 +1,18 @@
-//! Two words of 16 bits that sum up what there is to say: of the system, and of each association (RFC 9327 §2.2, §2.3).
-//! ntpq makes the tally at the start of its lines from them.
+//! The status words of the system and of each association, 16 bits each (RFC 9327 §2.2, §2.3). ntpq derives the tally
+//! code at the start of its lines from them.
 use super::ControlView;
 use crate::{Leap, Reason, SourceSnapshot, SourceState};
 
-/// Where time comes from, as the system's word says it.
+/// Values of the clock source field in the system status word.
 const FROM_NOWHERE: u16 = 0;
 const FROM_LOCAL: u16 = 5;
 const FROM_NTP: u16 = 6;
 const FROM_OTHER: u16 = 7;
 
-/// The last event of the system, one since it was last asked: clients show it, and nothing is known of more.
+/// The event counter: always one event, since events are not counted.
 const ONE_EVENT: u16 = 1 << 4;
 
-/// The system's word.
+/// The system status word.
 pub(super) fn of_system(view: &ControlView<'_>) -> u16 {
     let leap = view.served.indicator();
     let event = match (leap, view.snapshot.map(|snapshot| snapshot.reason)) {
@@ -42,7 +42,7 @@ const MUST_PROVE: u16 = 0x40;
 const PROVEN: u16 = 0x20;
 const REACHABLE: u16 = 0x10;
 
-/// An association's word.
+/// The peer status word of a source.
 pub(super) fn of_peer(source: &SourceSnapshot) -> u16 {
     let detail = &source.detail;
     let bit = |bit: u16, holds: bool| if holds { bit } else { 0 };
@@ -66,7 +66,7 @@ const CANDIDATE: u16 = 4;
 const SYSTEM_PEER: u16 = 6;
 const PPS_PEER: u16 = 7;
 
-/// What selection made of it, in ntpd's words.
+/// The select field of a peer status word.
 fn selection(source: &SourceSnapshot) -> u16 {
     match source.state {
         SourceState::Selected if source.detail.device => PPS_PEER,

@@ -1,5 +1,5 @@
-//! The system's variables (association 0), by the names that ntpd gave them. Offsets have ntpd's sign here, the opposite
-//! of ours: positive means that this clock is behind.
+//! The variables of the system (association 0), with ntpd's names. Offsets have ntpd's sign, the opposite of the sign
+//! elsewhere: positive means that this clock is behind.
 use std::net::SocketAddr;
 
 use super::{
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::SourceSnapshot;
 
-/// What is told when nothing is asked for by name, in this order: ntpstat reads the first datagram alone.
+/// The variables of an answer to a query without names. The order matters: ntpstat reads only the first datagram.
 pub(super) const DEFAULT: &[&str] = &[
     "leap",
     "stratum",
@@ -33,41 +33,41 @@ pub(super) const DEFAULT: &[&str] = &[
     "rootdist",
 ];
 
-/// What the server did since it started.
+/// The counters of the server since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerCounts {
-    /// Seconds since then.
+    /// Seconds since the start.
     pub uptime_secs: u64,
     /// Queries answered.
     pub queries: u64,
-    /// Datagrams that came.
+    /// Datagrams received.
     pub received: u64,
-    /// Of these, of version 4.
+    /// Datagrams of version 4.
     pub current_version: u64,
-    /// Of versions 1 to 3.
+    /// Datagrams of versions 1 to 3.
     pub older_version: u64,
-    /// Of version 1: all, those of clients, of clients that give no mode, of peers.
+    /// Datagrams of version 1: all, of clients, of clients without a mode, of peers.
     pub version_1: [u64; 4],
-    /// Not to be read, or of an unknown version.
+    /// Malformed datagrams, and those of an unknown version.
     pub malformed: u64,
-    /// Without the proof that was due.
+    /// Datagrams without valid authentication.
     pub unauthenticated: u64,
-    /// Not requests.
+    /// Datagrams that are no requests.
     pub declined: u64,
-    /// Refused by the access list.
+    /// Requests dropped by the access list.
     pub restricted: u64,
-    /// Too many.
+    /// Requests beyond the rate limit.
     pub limited: u64,
     /// Kisses sent.
     pub kisses: u64,
-    /// Answered with the time.
+    /// Requests answered with the time.
     pub answered: u64,
 }
 
-/// What the kernel holds about its clock (adjtimex(2)).
+/// The kernel's state of its clock (adjtimex(2)).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct KernelClock {
-    /// What its own PLL still has to slew, seconds; positive speeds the clock up.
+    /// The rest of the slew by its PLL, seconds. Positive speeds the clock up.
     pub offset: f64,
     /// By how much the clock is sped up, parts per million.
     pub frequency_ppm: f64,
@@ -81,15 +81,15 @@ pub struct KernelClock {
     pub time_constant: i64,
     /// Precision, seconds.
     pub precision: f64,
-    /// Largest frequency that it takes, parts per million.
+    /// Largest frequency that it accepts, parts per million.
     pub tolerance_ppm: f64,
     /// TAI minus UTC, seconds; 0 if unknown.
     pub tai_offset: i32,
-    /// What it knows of a pulse per second.
+    /// Its data of a pulse per second.
     pub pps: KernelPps,
 }
 
-/// What the kernel knows of a pulse per second.
+/// The kernel's data of a pulse per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct KernelPps {
     /// Frequency, parts per million.
@@ -102,15 +102,15 @@ pub struct KernelPps {
     pub interval: i32,
     /// Calibrations.
     pub calibrations: i64,
-    /// Pulses beyond the jitter's limit.
+    /// Pulses beyond the limit of the jitter.
     pub jitter_exceeded: i64,
-    /// Calibrations beyond the stability's limit.
+    /// Calibrations beyond the limit of the stability.
     pub stability_exceeded: i64,
     /// Calibrations that failed.
     pub errors: i64,
 }
 
-/// A variable's value; none if there is no such variable.
+/// The value of a variable. None if there is no such variable.
 pub(super) fn value(view: &ControlView<'_>, name: &str) -> Option<String> {
     clock(view, name)
         .or_else(|| program(view, name))
@@ -118,7 +118,7 @@ pub(super) fn value(view: &ControlView<'_>, name: &str) -> Option<String> {
         .or_else(|| kernel(view, name))
 }
 
-/// The clock's quality.
+/// The quality of the clock.
 fn clock(view: &ControlView<'_>, name: &str) -> Option<String> {
     let ControlView { now, snapshot, served, .. } = *view;
     let dispersion = served.dispersion_at(now);
@@ -162,13 +162,13 @@ fn peer_address(source: &SourceSnapshot) -> String {
     )
 }
 
-/// log2 of the seconds between two polls: of the source that is followed, or of the one that is asked most often.
+/// The poll interval of the selected source, or the shortest one of all sources, log2 seconds.
 fn time_constant(view: &ControlView<'_>) -> i8 {
     let followed = system_peer(view).map(|source| source.poll);
     followed.or_else(|| sources(view).map(|source| source.poll).min()).unwrap_or(USUAL_POLL).clamp(0, 17)
 }
 
-/// What an NTP client does when it was told nothing (RFC 5905 §7.2, MINPOLL).
+/// The default poll interval (RFC 5905 §7.2, MINPOLL).
 const USUAL_POLL: i8 = 6;
 
 fn program(view: &ControlView<'_>, name: &str) -> Option<String> {
@@ -176,13 +176,13 @@ fn program(view: &ControlView<'_>, name: &str) -> Option<String> {
         "processor" => quoted(view.processor),
         "system" => quoted(view.system),
         "version" => quoted(view.version),
-        // What a digest takes was once measured, and then subtracted.
+        // The time for a digest, which old versions measured and subtracted.
         "authdelay" => coarse_ms(0.0),
         _ => return None,
     })
 }
 
-/// ntpd counts anew each hour into names with `_r`; here they are the same, since nothing is reset.
+/// In ntpd the variables with `_r` restart every hour. Here they are the same as those without, since nothing is reset.
 fn counts(counts: &ServerCounts, name: &str) -> Option<String> {
     let number = match name {
         "ss_uptime" | "ss_reset" => counts.uptime_secs,
@@ -230,7 +230,7 @@ fn kernel(view: &ControlView<'_>, name: &str) -> Option<String> {
     })
 }
 
-/// Names of the bits from the lowest on (include/uapi/linux/timex.h).
+/// Names of the status bits, the lowest first (include/uapi/linux/timex.h).
 const STATUS_WORDS: [&str; 16] = [
     "pll",
     "ppsfreq",

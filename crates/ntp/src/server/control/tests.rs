@@ -1,4 +1,4 @@
-//! Queries as they come from clients, and from those who mean harm.
+//! Queries of real clients and of attackers.
 use proptest::prelude::*;
 
 use super::*;
@@ -94,7 +94,7 @@ fn snapshot(sources: Vec<SourceSnapshot>) -> Snapshot {
     }
 }
 
-/// Six datagrams' worth of associations, the first followed, and one that never answered.
+/// Enough associations for six datagrams. The first is selected, and one never answered.
 pub(crate) fn many() -> Snapshot {
     let all = (1..700).map(|id| source(id, SourceState::Combined));
     let selected = [source(0, SourceState::Selected)];
@@ -117,7 +117,7 @@ const COUNTS: ServerCounts = ServerCounts {
     answered: 60,
 };
 
-/// Asks with everything there is to tell.
+/// Asks with a complete view.
 pub(crate) fn ask_of(snapshot: Option<&Snapshot>, datagram: &[u8], afar: bool) -> Vec<Vec<u8>> {
     let served = snapshot.map_or(Served::UNSYNCHRONIZED, Served::from_snapshot);
     let kernel = KernelClock { status: 0x2040, max_error: 16.0, tai_offset: 37, ..KernelClock::default() };
@@ -143,7 +143,7 @@ pub(crate) fn query(opcode: u8, association: u16, data: &str) -> Vec<u8> {
     datagram
 }
 
-/// What a client makes of the parts: status word and data. They arrive the last one first, and are tested.
+/// Reassembles and checks the parts as a client does: status word and data. The parts arrive in reverse order.
 pub(crate) fn together(parts: &[Vec<u8>]) -> (u16, Vec<u8>) {
     let word = |part: &[u8], at: usize| u16::from_be_bytes([part[at], part[at + 1]]);
     let mut data = Vec::new();
@@ -198,7 +198,7 @@ fn an_association_is_told_in_order() {
         filtdisp=0.01 0.01 0.01 16000.00 16000.00 16000.00 16000.00 16000.00,\r\n\
         flash=0x0, headway=0, srchost=\"ntp0.example\", ntscookies=-1\r\n";
     assert_eq!(text, expected);
-    // The same by the other opcode.
+    // The other opcode gives the same.
     assert_eq!(asked(1, 1000, "").1, expected);
     assert_eq!(asked(0, 1000, ""), (0x961a, String::new()));
 
@@ -274,7 +274,7 @@ fn named_variables_and_errors() {
     assert_eq!(asked(2, 0, " tc \0").1, "tc=4\r\n");
     assert_eq!(asked(2, 0, "ss_received,ss_received_r,kstflags").1.lines().count(), 1);
     assert_eq!(asked(2, 0, "kstflags").1, "kstflags=\"unsync nano\"\r\n");
-    // What follows the data is not ours: ntpstat sends 576 octets.
+    // Octets after the data are ignored: ntpstat sends 576 octets.
     let mut long = query(2, 0, "tc");
     long.resize(576, 0xff);
     assert_eq!(together(&ask_of(Some(&many()), &long, false)).1, b"tc=4\r\n");
@@ -337,7 +337,7 @@ fn long_answers_come_in_parts_and_few_of_them_to_strangers() {
     assert_eq!((few.len(), together(&few).1.len()), (4, 4 * 468));
     let ids: Vec<_> = together(&all).1.chunks(4).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
     assert_eq!((ids[0], ids[1], ids[2]), (1000, 1700, 1001));
-    // Even what is asked for again and again.
+    // Also if a variable is requested repeatedly.
     let greedy = query(2, 1000, &"filtdisp,".repeat(52)[..467]);
     for (afar, most) in [(false, FRAGMENTS), (true, FRAGMENTS_AFAR)] {
         let parts = ask_of(Some(&many()), &greedy, afar);
@@ -384,7 +384,8 @@ proptest! {
         prop_assert!(parts.len() <= most);
         for part in &parts {
             prop_assert!(part.len() <= HEADER_LEN + LARGEST_DATA);
-            // Never a query again, so two servers cannot play ping-pong; and what the client knows it by.
+            // An answer is never a query again, so two servers cannot answer each other. It repeats the client's
+            // sequence number.
             prop_assert!(part[1] & RESPONSE != 0 && examine(part).is_err());
             prop_assert_eq!(part[0] & 0x3f, datagram[0] & 0x3f);
             prop_assert_eq!((part[1] & OPCODE, &part[2..4], &part[6..8]), (datagram[1], &datagram[2..4], &datagram[6..8]));

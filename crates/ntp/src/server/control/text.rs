@@ -1,18 +1,18 @@
-//! How variables are written: `name=value`, separated by commas, in lines; and how numbers, times and strings are.
+//! The text of variables: `name=value`, separated by commas, in lines. Also the format of numbers, times and strings.
 use std::time::Duration;
 
 use crate::{NtpTimestamp, Wall};
 
-/// Variables, as far as there is room.
+/// A list of variables, limited by the available space.
 pub(super) struct Text {
     text: String,
-    /// Where the last line begins.
+    /// The index at which the last line begins.
     line: usize,
     room: usize,
     full: bool,
 }
 
-/// A line ends before this column if another variable would cross it.
+/// A new line begins if a variable would cross this column.
 const COLUMNS: usize = 72;
 
 const END: &str = "\r\n";
@@ -22,7 +22,7 @@ impl Text {
         Self { text: String::new(), line: 0, room, full: false }
     }
 
-    /// Adds a variable; after the first for which there is no room, none.
+    /// Adds a variable. After the first one that does not fit, no more are added.
     pub(super) fn add(&mut self, name: &str, value: &str) {
         let length = name.len() + 1 + value.len();
         let between = match self.text.len() - self.line {
@@ -65,7 +65,7 @@ pub(super) fn ppm(ppm: f64) -> String {
 }
 
 fn number(value: f64, decimals: usize) -> String {
-    // Never "NaN" or "-0.000", which clients cannot read or users do not expect.
+    // Never "NaN", which clients cannot parse, nor "-0.000", which users do not expect.
     let text = format!("{:.decimals$}", if value.is_finite() { value } else { 0.0 });
     match text.strip_prefix('-') {
         Some(digits) if digits.bytes().all(|octet| matches!(octet, b'0' | b'.')) => digits.to_owned(),
@@ -73,7 +73,7 @@ fn number(value: f64, decimals: usize) -> String {
     }
 }
 
-/// A time as a packet has it.
+/// A time as an NTP timestamp.
 pub(super) fn time(time: Option<Wall>) -> String {
     stamp(time.map_or(NtpTimestamp(0), NtpTimestamp::from_wall))
 }
@@ -82,14 +82,14 @@ pub(super) fn stamp(NtpTimestamp(bits): NtpTimestamp) -> String {
     format!("0x{:08x}.{:08x}", bits >> 32, bits & 0xffff_ffff)
 }
 
-/// A string in quotes, without what would end it or move a terminal's cursor.
+/// A quoted string. Quotes and control characters are replaced.
 pub(super) fn quoted(text: &str) -> String {
     let harmless = |c: char| if c == '"' || c.is_control() { '?' } else { c };
     format!("\"{}\"", text.chars().map(harmless).collect::<String>())
 }
 
-/// A reference id as it reads at `stratum`: the name of a clock or the reason of having none, or an address. Never
-/// empty, and never with what could be taken for another variable.
+/// A reference id as text, which depends on `stratum`: the name of a clock or a kiss code, or an address. It is never
+/// empty, and has no characters that could be mistaken for another variable.
 pub(super) fn reference_id(id: [u8; 4], stratum: u8) -> String {
     let [a, b, c, d] = id;
     let length = id.iter().rposition(|octet| *octet != 0).map_or(0, |last| last + 1);

@@ -1,21 +1,21 @@
-//! Every flag against every kind of datagram: a table written down by hand, which the server is held against.
+//! Every flag with every kind of datagram: compares the server with a table written by hand.
 use std::net::{IpAddr, SocketAddr};
 
 use super::{tests::good, *};
 use crate::{RateVerdict, RestrictEntry, RestrictFlags};
 
-/// What becomes of datagrams under some flags. A line for each mode, 0 to 7; in it a letter for each version, 0 to 5,
-/// from port 40000, and again from port 123:
+/// The expected results under some flags. There is a line for each mode, 0 to 7. A line has a letter for each version,
+/// 0 to 5, from port 40000, and then the same from port 123:
 ///
-/// * answered: `A` in mode 4, `P` in mode 2, `K` with a kiss, `Q` as a query, `S` if the key proves to be known,
-///   `N` if the cookie does;
-/// * silence, by its reason: `i` ignore, `n` noserve, `q` noquery, `t` unauthenticated, `v` version, `l` rate limited,
-///   `u` a version that nobody speaks, `m` a mode that is no request, `f` malformed.
+/// * answered: `A` in mode 4, `P` in mode 2, `K` with a kiss, `Q` as a query, `S` if the key is known, `N` if the
+///   cookie is valid;
+/// * not answered: `i` ignore, `n` noserve, `q` noquery, `t` unauthenticated, `v` version, `l` rate limited, `u`
+///   unknown version, `m` a mode that is not a request, `f` malformed.
 ///
-/// `signed` among the flags stands for datagrams with a MAC, `nts` for those with a field of NTS.
+/// `signed` among the flags means datagrams with a MAC, `nts` datagrams with a field of NTS.
 struct Table {
     flags: &'static str,
-    /// What the rate limit says, if it is asked.
+    /// The verdict of the rate limit, if it is used.
     rate: RateVerdict,
     lines: [&'static str; 8],
 }
@@ -96,7 +96,7 @@ const TABLES: [Table; 17] = [
         flags: "notrust nts",
         rate: RateVerdict::Pass,
         lines: [
-            // Before version 4 there are no fields, and in mode 1 there is no NTS.
+            // Before version 4 there are no extension fields, and in mode 1 there is no NTS.
             "ufmmmu ummmmu",
             "uffftu uffftu",
             "ummmmu ummmmu",
@@ -107,7 +107,7 @@ const TABLES: [Table; 17] = [
             "ummmmu ummmmu",
         ],
     },
-    // A key is no way round the others. The kiss is not signed: it is cheap, and tells nothing.
+    // Authentication does not bypass the other flags. A kiss has no MAC: it has no time.
     Table {
         flags: "version limited kod signed",
         rate: RateVerdict::Kiss,
@@ -132,7 +132,7 @@ const TABLES: [Table; 17] = [
             "uvvvAu uvvvAu",
             "ummmmu ummmmu",
             "ummmmu ummmmu",
-            // ntpq speaks version 2.
+            // ntpq uses version 2.
             "uQQQQu uQQQQu",
             "ummmmu ummmmu",
         ],
@@ -193,7 +193,7 @@ const TABLES: [Table; 17] = [
             "ummmmu ummmmu",
         ],
     },
-    // Alone it does nothing.
+    // `kod` without `limited` has no effect.
     Table {
         flags: "kod",
         rate: RateVerdict::Kiss,
@@ -208,7 +208,7 @@ const TABLES: [Table; 17] = [
             "ummmmu ummmmu",
         ],
     },
-    // The flags hold for port 123, beside an entry for the same network without any.
+    // The flags are for port 123. Another entry for the same network has no flags.
     Table {
         flags: "ntpport noserve noquery",
         rate: RateVerdict::Pass,
@@ -223,7 +223,7 @@ const TABLES: [Table; 17] = [
             "ummmmu ummmmu",
         ],
     },
-    // Which of several is named: noserve before version before notrust before the rate.
+    // With several flags the reason is the first of noserve, version, notrust, rate limit.
     Table {
         flags: "noserve version notrust limited",
         rate: RateVerdict::Drop,
@@ -305,7 +305,7 @@ fn rules(flags: &str) -> RestrictTable {
     RestrictTable::new(&entries)
 }
 
-/// Always of one opinion.
+/// A memory with a fixed verdict.
 struct Fixed(RateVerdict);
 
 impl Memory for Fixed {

@@ -1,4 +1,4 @@
-//! Requests in, replies out; no clock, no socket.
+//! Tests of requests and replies, without clock and socket.
 use proptest::prelude::*;
 
 use super::*;
@@ -40,7 +40,7 @@ fn ask(datagram: &[u8], from: &str, served: &Served, flags: RestrictFlags) -> Ve
 
 const CLIENT: &str = "192.0.2.99:40000";
 
-/// A request of a version and mode, with `more` octets behind the header.
+/// A request of a version and mode, with the octets `more` after the header.
 fn asked(version: u8, mode: u8, more: &[u8]) -> Vec<u8> {
     let header = Header { version, mode, poll: 4, transmit: COOKIE, ..Header::default() };
     [&header.encode()[..], more].concat()
@@ -53,7 +53,7 @@ fn reply(verdict: Verdict) -> Header {
     }
 }
 
-/// Each server that got it would answer, and the sender may be forged.
+/// Each server that received it would answer, and the sender may be forged.
 #[test]
 fn what_came_to_a_broadcast_address_is_not_answered() {
     let datagram = client_request(COOKIE);
@@ -81,13 +81,13 @@ fn a_synchronised_clock_answers() {
     assert_eq!((header.origin, header.receive.to_wall()), (COOKIE, NOW));
     assert_eq!(header.transmit.to_wall(), NOW + 0.000_050);
     assert_eq!((header.reference_id, header.reference_time.to_wall()), ([192, 0, 2, 10], NOW + -10.0));
-    // 2 ms, and 20 ppm of the 100 s since: computed for this reply.
+    // 2 ms plus 20 ppm of the 100 s since then, computed for this reply.
     assert!((header.root_dispersion.seconds() - 0.004).abs() < 2e-5, "{:?}", header.root_dispersion);
     assert!((header.root_delay.seconds() - 0.010).abs() < 2e-5);
     assert_eq!((header.precision, header.poll), (-24, 0));
 }
 
-/// Knows of one departure, and expects whatever it is told, a little earlier.
+/// A memory with one departure. It returns every announced timestamp slightly earlier.
 #[derive(Default)]
 struct Remembers {
     left: Option<(NtpTimestamp, NtpTimestamp)>,
@@ -133,17 +133,18 @@ fn interleaved_answers_say_when_the_one_before_left() {
     assert_eq!((reply.origin, reply.transmit), (other, NtpTimestamp(left.0 & !1)));
     assert_eq!((reply.receive, answer.traced()), (NtpTimestamp(arrival(NOW).0 - 2), Some(reply.receive)));
     assert!(memory.left.is_none());
-    // A kiss answers the request, not the one before.
+    // A kiss refers to the request, not to the previous one.
     assert_eq!(packet::decode(&answer.kiss(*b"NTSN")).unwrap().origin, COOKIE);
 
     let basic = |reply: &Header| assert_eq!((reply.origin, reply.transmit.to_wall()), (COOKIE, NOW + 0.25));
-    // It refers to an answer that is not remembered, or does not want it told: the next one may.
+    // The request refers to a reply that is not remembered, or is in basic mode. The next one may be interleaved.
     for (origin, receive) in [(arrival(NOW + -32.0), other), (known, COOKIE)] {
         let (reply, answer, memory) = answered(&asked(4, 3, origin, receive));
         basic(&reply);
         assert_eq!((answer.traced(), memory.left), (Some(reply.receive), Some((known, left))));
     }
-    // Clients that tell nothing, or what ntpd tells (when the answer before left), and numbers that are made up.
+    // Requests with an empty origin timestamp, with ntpd's (the transmit time of the previous reply), or with random
+    // ones.
     let said = reply.transmit;
     for (version, mode, origin) in [
         (4, 3, NtpTimestamp(0)),
@@ -237,7 +238,7 @@ fn flags_count() {
     check(4, RestrictFlags { limited: true, ..none }, None);
 }
 
-/// CVE-2010-0292, and ntpd-rs before 1.6.3: two servers that answered each other's answers for ever.
+/// CVE-2010-0292, and ntpd-rs before 1.6.3: two servers that answered each other's answers forever.
 #[test]
 fn no_answer_is_answered() {
     let control = |second: u8| [&[0x16, second, 0, 1][..], &[0; 44]].concat();
@@ -296,7 +297,7 @@ fn what_follows_the_header() {
     check(4, &long, Trailer::Unreadable);
 }
 
-/// Knows what the digest is of, and nobody else does.
+/// A MAC for tests, made of a key and the message.
 struct Keyed(&'static str, usize);
 
 impl Mac for Keyed {
@@ -327,7 +328,7 @@ fn a_signed_request_gets_a_signed_reply_or_none() {
                 let header = packet::decode(&octets).unwrap();
                 assert_eq!((header.version, header.mode, header.origin), (version, mode + 1, COOKIE));
                 assert_eq!(header.transmit.to_wall(), NOW + 0.25);
-                // A reply is no request, signed or not.
+                // A reply is not a request, with or without a MAC.
                 assert_eq!(reply(&octets), Err(DropReason::Mode));
 
                 for bit in 0..8 * request.len() {
@@ -357,7 +358,7 @@ fn a_signed_request_gets_a_signed_reply_or_none() {
             }
         }
     }
-    // Whoever knows a digest of the header could put fields in front of it in the old way of signing.
+    // With keyed hashes, an attacker who knows a digest of the header could insert fields (length extension).
     let mut field = vec![0; 28];
     field[..4].copy_from_slice(&[0xf3, 0x23, 0, 28]);
     let mut request = asked(4, 3, &field);
@@ -394,7 +395,7 @@ fn the_excess_gets_kisses_and_silence() {
         }
     }
     assert!(answers > 200 && answers < 320 && kisses > 130 && dropped > 400, "{answers} {kisses} {dropped}");
-    // A poll below the limit is answered with the limit.
+    // A poll interval below the rate limit is answered with that of the limit.
     let verdict = ask(&client_request(COOKIE), CLIENT, &good(), flags);
     assert_eq!(reply(verdict).poll, 3);
 }
@@ -431,7 +432,7 @@ fn the_snapshot_decides_what_is_served() {
     assert_eq!((served.leap, served.stratum, served.reference_id), (Leap::Insert, 2, [192, 0, 2, 1]));
     let served = Served::from_snapshot(&snapshot(false));
     assert_eq!((served.leap, served.stratum, served.reference_id), (Leap::Unknown, 16, *b"INIT"));
-    // Whatever is still known of a reference that was lost long ago.
+    // Regardless of the values of a reference that was lost long ago.
     let local = Snapshot {
         reason: Reason::LocalClock,
         stratum: 10,
@@ -496,12 +497,12 @@ proptest! {
                 }
             };
             prop_assert!(octets.len() <= datagram.len(), "{} of {}", octets.len(), datagram.len());
-            // Never a request again, so two servers cannot play ping-pong.
+            // A reply is never a request again, so two servers cannot answer each other.
             let header = packet::decode(&octets).unwrap();
             prop_assert!(header.mode == 4 || header.mode == 2);
             prop_assert_eq!(header.version, datagram[0] >> 3 & 7);
             prop_assert_eq!(header.origin.0.to_be_bytes(), &datagram[40..48]);
-            // Not by one that restricts nobody, whatever port it came from.
+            // Not by an entry without flags, regardless of the port.
             for port in [123, 40_000] {
                 let from = SocketAddr::new([192, 0, 2, 1].into(), port);
                 let request = Request { datagram: &octets, from, to_group: false, received: NOW, now: Mono(now) };

@@ -1,17 +1,17 @@
-//! What stands behind a request's header: nothing, a MAC, extension fields, or what is none of these.
+//! What follows the header of a request: nothing, a MAC, extension fields, or something else.
 
-/// What stands behind the header.
+/// What follows the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trailer {
-    /// Nothing, or extension fields that need no answer.
+    /// Nothing, or extension fields that may be ignored.
     Plain,
-    /// A MAC, and nothing else.
+    /// Only a MAC.
     Mac,
-    /// A crypto-NAK, or a MAC behind extension fields.
+    /// A crypto-NAK, or a MAC after extension fields.
     Authentication,
-    /// The fields of Network Time Security.
+    /// Extension fields of NTS.
     Nts,
-    /// Neither.
+    /// None of these.
     Unreadable,
 }
 
@@ -24,9 +24,9 @@ const SHORTEST_FIELD: usize = 16;
 /// NTS cookie and authenticator (RFC 8915 §7.6).
 const NTS_FIELDS: [u16; 2] = [0x0204, 0x0404];
 
-/// What `rest` is, in a datagram of this version.
+/// Classifies `rest`, the octets after the header, in a datagram of this version.
 pub(super) fn trailer(version: u8, mut rest: &[u8]) -> Trailer {
-    // Key id and digest of 16 to 64 octets, or the 4 octets of a crypto-NAK; 72 for Microsoft's long form.
+    // Lengths of key id and a digest of 16 to 64 octets; 4 for a crypto-NAK; 72 for Microsoft's long form.
     let is_mac = |len: usize| matches!(len, 4 | 20 | 24 | 36 | 52 | 68 | 72);
     let whole = rest.len();
     let last = |len: usize| match len {

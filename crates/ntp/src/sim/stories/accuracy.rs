@@ -1,4 +1,4 @@
-//! How good the clock is once it has settled, and that the error bound holds.
+//! The accuracy of the settled clock, and the validity of the error bound.
 use crate::{
     BootState,
     sim::{LAN, Path, SCENARIOS, Scenario, Sim, config, honest, run, summarize},
@@ -52,7 +52,7 @@ fn scenario(name: &str) -> &'static Scenario {
     SCENARIOS.iter().find(|scenario| scenario.name == name).expect("it is in the table")
 }
 
-/// What chronyd 4.3 reaches on the same paths stands in `sim/table.rs`; the whole table is for `make sim`.
+/// `sim/table.rs` has the results of chronyd 4.3 on the same paths. `make sim` prints the whole table.
 #[test]
 fn the_error_is_that_of_a_good_daemon_at_equal_polls() {
     for (name, poll, limit) in
@@ -65,7 +65,7 @@ fn the_error_is_that_of_a_good_daemon_at_equal_polls() {
     }
 }
 
-/// One seed of each, at our default polls: 100 % of the seconds, since the bound is a bound.
+/// One seed of each scenario, at the default polls. The bound must hold in 100 % of the seconds.
 fn check_bounds(names: &[&str]) {
     for name in names {
         let figures = run(scenario(name), (4, 6), 1);

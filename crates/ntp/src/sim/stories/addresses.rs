@@ -1,5 +1,4 @@
-//! Servers of several addresses, some of them silent: by name, and with keys from an exchange (NTS), whose cookies are
-//! few.
+//! Servers with several addresses, some of them silent: by name, and with NTS, with a limited number of cookies.
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::named;
@@ -24,7 +23,7 @@ fn v6(last: u16) -> IpAddr {
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last))
 }
 
-/// One source with that proof; its name resolves to `names`, and the servers are those at .1, .2 and so on.
+/// One source with this authentication. Its name resolves to `names`. The servers are at .1, .2 and so on.
 fn sim(auth: Auth, iburst: bool, names: &[IpAddr], servers: Vec<Script>) -> Sim {
     let mut orders = config(1);
     orders.sources[0].upstream = named("ntp.example");
@@ -88,7 +87,7 @@ fn the_next_address_is_asked_with_the_cookies_that_are_left() {
 
 #[test]
 fn a_new_exchange_goes_on_with_the_addresses_that_were_not_tried() {
-    // More than there are cookies.
+    // More addresses than cookies.
     let names: Vec<IpAddr> = (1..=12).map(v4).collect();
     let mut servers: Vec<Script> = (0..11).map(|_| silent()).collect();
     servers.push(honest());
@@ -105,7 +104,7 @@ fn addresses_that_are_all_silent_cost_few_requests_and_fewer_exchanges() {
     let source = &sim.snapshot().sources[0];
     assert!(matches!(source.state, SourceState::Unreachable | SourceState::Unusable), "{source:?}");
     sim.run(3600.0);
-    // After 10, 15, 23 s and so on.
+    // Exchanges after 10, 15, 23 s and so on.
     assert!(sim.exchanges <= 14, "{}", sim.exchanges);
     let (requests, exchanges) = (sim.sent.len(), sim.exchanges);
     sim.run(36_000.0);

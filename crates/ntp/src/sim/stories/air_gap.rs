@@ -1,5 +1,5 @@
-//! Without upstreams: who serves its own clock and when, who follows whom, and that upstreams win when they are back;
-//! peers beside upstreams that fail.
+//! Nodes without upstreams: which serves its own clock and when, which node follows which, and that upstreams take
+//! precedence once they are back. Also peers that have upstreams, which fail.
 use std::net::IpAddr;
 
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ fn address(number: usize) -> IpAddr {
     IpAddr::from([10, 0, 0, number as u8])
 }
 
-/// Orphans at these addresses, which ask all of them (so each itself, too, as one policy for all has it) and the
+/// Orphans at these addresses. Each asks all of them, itself included, as with one policy for all nodes, and the
 /// upstream. Their clocks are half a second apart.
 fn orphans(numbers: &[usize], activate_after: f64) -> Group {
     let mut hosts: Vec<String> = numbers.iter().map(|number| address(*number).to_string()).collect();
@@ -33,8 +33,8 @@ fn orphans(numbers: &[usize], activate_after: f64) -> Group {
     group
 }
 
-/// The parent serves its own clock and stands still; the others follow it one stratum below, and their clocks agree
-/// with its.
+/// Checks that the parent serves its own clock and does not correct it, and that the others follow it, with the next
+/// stratum and the same time.
 fn check_family(group: &Group, parent: usize, others: &[usize]) {
     assert_eq!(group.parents(), [parent]);
     let served = group.served(parent);
@@ -63,7 +63,7 @@ fn check_family(group: &Group, parent: usize, others: &[usize]) {
 
 #[test]
 fn three_isolated_machines_elect_one_and_survive_it_and_upstreams_win() {
-    // In an order that is not that of their addresses.
+    // They are not in the order of their addresses.
     let mut group = orphans(&[12, 11, 13], 300.0);
     group.run(299.0);
     for index in 0..3 {
@@ -76,7 +76,7 @@ fn three_isolated_machines_elect_one_and_survive_it_and_upstreams_win() {
     let states: Vec<SourceState> = group.snapshot(0).sources.iter().map(|source| source.state).collect();
     assert_eq!(states[1], SourceState::Selected, "{states:?}");
 
-    // It dies: while nobody can know that they go on, and then elect the next.
+    // The parent dies. The others continue until they notice it, and then elect the next one.
     group.members[1].alive = false;
     group.run(200.0);
     assert_eq!((group.served(0).stratum, group.served(2).stratum), (11, 11));
@@ -85,14 +85,14 @@ fn three_isolated_machines_elect_one_and_survive_it_and_upstreams_win() {
     check_family(&group, 0, &[2]);
     assert!(group.members[0].moves <= moves + 2, "a slew ends, and that is all");
 
-    // It comes back, with a clock of its own, and is followed again.
+    // The parent comes back with another time, and is followed again.
     group.revive(1);
     group.members[1].offset -= 0.2;
     group.run(1800.0);
     assert_eq!(group.parents(), [1]);
     check_family(&group, 1, &[0, 2]);
 
-    // One of them reaches the upstream: all follow true time, the parent too, though it was half a second off.
+    // One member reaches the upstream. All follow true time, the parent too, although it was off by half a second.
     group.upstream[2] = true;
     group.run(600.0);
     assert_eq!(group.parents(), [0_usize; 0]);
@@ -105,8 +105,8 @@ fn three_isolated_machines_elect_one_and_survive_it_and_upstreams_win() {
     }
 }
 
-/// Runs, and each half minute looks whether error bounds of those that know true time hold, and that nobody is
-/// followed by the one that it follows for longer than it takes to notice.
+/// Runs, and checks every half minute that the error bounds of members with true time hold, and that no two members
+/// follow each other for longer than the detection takes.
 fn run_watched(group: &mut Group, seconds: f64) {
     let end = group.now + seconds;
     let mut mutual = 0;
@@ -140,7 +140,7 @@ fn peers_follow_the_better_and_never_each_other() {
         assert!(snapshot.synchronized && snapshot.stratum == 2, "{snapshot:?}");
         assert!(group.members[index].offset.abs() < 1e-3);
     }
-    // One loses it and has true time from the other.
+    // One loses the upstream, and gets true time from the other.
     group.upstream[0] = false;
     run_watched(&mut group, 1800.0);
     let snapshot = group.snapshot(0);
@@ -148,7 +148,8 @@ fn peers_follow_the_better_and_never_each_other() {
     assert_eq!((group.followed(1), group.snapshot(1).stratum), (None, 2));
     let (state, why) = (group.snapshot(1).sources[0].state, group.snapshot(1).sources[0].why.clone());
     assert_eq!((state, why.as_str()), (SourceState::Unusable, "It follows this clock."));
-    // Both lose it: nobody is right because of the other, and both say so when their bounds are reached.
+    // Both lose the upstream. Neither takes time from the other, and both become unsynchronised when their error bounds
+    // reach the threshold.
     group.upstream[1] = false;
     run_watched(&mut group, 1800.0);
     assert_eq!((group.snapshot(1).reason, group.followed(1)), (Reason::Holdover, None));
@@ -188,7 +189,7 @@ fn orphans_with_an_upstream_hold_over_before_they_elect() {
 
 #[test]
 fn one_that_knows_true_time_is_no_orphans_child() {
-    // The orphan, which has the smaller address, asks nobody that could answer.
+    // The orphan, which has the smaller address, asks no server that answers.
     let lonely = Config { local: orphan(0.0), ..asking(&[UPSTREAM.to_owned()]) };
     let hosts = [address(1).to_string(), UPSTREAM.to_owned()];
     let knowing = Config { local: orphan(0.0), ..asking(&hosts) };
@@ -202,7 +203,7 @@ fn one_that_knows_true_time_is_no_orphans_child() {
     group.run(1800.0);
     assert!(group.snapshot(1).synchronized && group.followed(1).is_none());
     assert!(group.members[1].offset.abs() < 2e-3, "{}", group.members[1].offset);
-    // Until it does not know it any more.
+    // Until it no longer has true time.
     while group.snapshot(1).reason != Reason::LocalReference {
         group.run(60.0);
         assert!(group.now < 1e5, "{:?}", group.snapshot(1));
@@ -216,7 +217,7 @@ fn who_hears_of_a_parent_stops_serving_before_it_can_follow() {
     group.run(600.0);
     check_family(&group, 0, &[1]);
     group.revive(1);
-    // One answer; it takes three to follow, which take 1.4 s.
+    // One reply. It needs three to follow, which take 1.4 s.
     group.run(1.0);
     assert!(group.followed(1).is_none() && !group.snapshot(1).synchronized);
     assert_eq!((group.served(1).stratum, group.parents()), (16, vec![0]));
@@ -263,7 +264,7 @@ fn the_local_clock_waits_as_long_as_it_is_told() {
     assert_eq!(stratum(&sim), Some(12));
     sim.run(979.0);
     assert_eq!((stratum(&sim), sim.snapshot().reason), (None, Reason::Synchronized));
-    // Holdover is not lost yet.
+    // In holdover the clock is still synchronised.
     sim.run(2000.0);
     assert_eq!((stratum(&sim), sim.snapshot().reason), (None, Reason::Holdover));
     while sim.snapshot().synchronized {
@@ -275,7 +276,7 @@ fn the_local_clock_waits_as_long_as_it_is_told() {
     assert_eq!((stratum(&sim), sim.snapshot().reason), (Some(12), Reason::LocalClock));
 }
 
-/// What may happen to a group: at each turn one dies or comes back, two are parted or meet, an upstream comes or goes.
+/// An event of a group: a member dies or comes back, a link between two fails or returns, an upstream comes or goes.
 #[derive(Clone, Debug)]
 struct Turn {
     lasts: f64,
@@ -290,7 +291,7 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
     proptest::collection::vec(turn, 1..12)
 }
 
-/// In every moment: whoever follows an orphan follows one with a smaller address, so that there is no loop.
+/// Checks that each member that follows an orphan follows one with a smaller address, so that there is no loop.
 fn check_order(group: &Group, numbers: &[usize]) -> Result<(), TestCaseError> {
     for index in 0..numbers.len() {
         let orphan = group.snapshot(index).reason == Reason::LocalReference;
@@ -303,8 +304,8 @@ fn check_order(group: &Group, numbers: &[usize]) -> Result<(), TestCaseError> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
-    /// Whatever happens to a group: orphans follow only smaller ones; and when nothing happens any more, no two serve
-    /// their own clock that hear each other, and nobody who hears one is without time.
+    /// With any sequence of events, orphans follow only smaller ones. After the events, no two members that reach each
+    /// other both serve their own clock, and each member that reaches an orphan has time.
     #[test]
     fn an_election_has_one_winner_and_no_loop(
         numbers in Just((1..=40_usize).collect::<Vec<_>>()).prop_shuffle(),
@@ -337,7 +338,7 @@ proptest! {
                 check_order(&group, numbers)?;
             }
         }
-        // Eight polls of 64 s, the wait, and again for who was a child of a child.
+        // Eight polls of 64 s, the wait, and the same again for a member two levels below.
         group.loss = 0.0;
         group.run(3.0 * (8.0 * 64.0 + wait) + 600.0);
         check_order(&group, numbers)?;
@@ -364,13 +365,13 @@ fn a_loop_of_more_than_two_is_noticed_at_once() {
         let mut group = Group::new(members, seed);
         group.run(900.0 + 7.0 * seed as f64);
         group.upstream = vec![false; 4];
-        // Eight polls until it is missed, and some for each to see whom the others have turned to.
+        // Eight polls until it counts as unreachable, and some more until the members see what the others follow.
         group.run(1200.0);
         for _ in 0..60 {
             group.run(60.0);
             for index in 0..4 {
                 let snapshot = group.snapshot(index);
-                // It used to go round, until stratum 16.
+                // There used to be a loop, up to stratum 16.
                 assert!(snapshot.stratum <= 6, "{} {index}: {snapshot:?}", group.now);
             }
         }

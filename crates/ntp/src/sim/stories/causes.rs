@@ -1,4 +1,4 @@
-//! Why a source gives no time: each cause as it comes about, and what a user reads of it.
+//! Why a source gives no time: each cause in a simulation, and its text for users.
 use super::{count, named};
 use crate::{
     Auth, Event, Reason, SendError, SourceState, Transition,
@@ -6,10 +6,10 @@ use crate::{
     wire::packet::NtpShort,
 };
 
-/// What is done to an answer.
+/// A change of a reply.
 type Change = fn(&mut Vec<u8>);
 
-/// A server whose answers are changed on their way.
+/// A simulation in which the replies of the server are changed.
 fn changed(change: Change) -> Sim {
     let mut sim = Sim::new(config(1), 0.0, vec![honest()]);
     sim.tamper = Some(Box::new(move |datagram| {
@@ -33,7 +33,7 @@ fn unsent(error: SendError) -> Sim {
     sim
 }
 
-/// What stands of the lone source of `sim` after two minutes.
+/// Checks the state and the text of the only source of `sim` after two minutes.
 fn check(mut sim: Sim, state: SourceState, reason: Reason, words: &[&str]) {
     sim.run(120.0);
     let snapshot = sim.snapshot();
@@ -55,7 +55,7 @@ fn unreachable(sim: Sim, words: &[&str]) {
     check(sim, SourceState::Unreachable, Reason::Unreachable, words);
 }
 
-/// The server's clock, moved by so many seconds in one of its stamps: 32 is that of arrival, 40 that of departure.
+/// Moves one timestamp of the reply by `seconds`: field 32 is the receive, 40 the transmit timestamp.
 fn shift(datagram: &mut [u8], field: usize, seconds: i64) {
     let stamp: [u8; 8] = datagram[field..field + 8].try_into().expect("eight octets");
     let moved = u64::from_be_bytes(stamp).wrapping_add_signed(seconds << 32);
@@ -83,7 +83,7 @@ fn what_a_server_answers() {
     unusable(changed(|d| d[40..48].fill(0)), &["malformed"]);
 }
 
-/// A Windows domain controller says of itself that it may be wrong by ten seconds.
+/// A Windows domain controller, which reports a root dispersion of ten seconds.
 fn domain_controller() -> Sim {
     changed(|d| d[8..12].copy_from_slice(&NtpShort::from_seconds(10.05).0.to_be_bytes()))
 }
@@ -103,7 +103,7 @@ fn the_limit_of_the_root_distance_is_the_users() {
     let snapshot = sim.snapshot();
     assert_eq!((snapshot.reason, snapshot.synchronized), (Reason::Synchronized, true));
     assert!(snapshot.error_bound.is_some_and(|bound| bound > 10.0), "{snapshot:?}");
-    // And back: what is too distant gives no time, however well it answers.
+    // And back: a source that is too distant gives no time, although it answers.
     sim.config.max_distance = 1.5;
     sim.reconfigure(sim.config.clone());
     sim.run(120.0);
@@ -195,7 +195,7 @@ fn a_key_that_is_mended_is_used_and_its_fault_is_not_told_any_more() {
     sim.run(7200.0);
     assert_eq!(sim.snapshot().reason, Reason::NoUsableUpstream);
     assert_eq!(sim.snapshot().sources[0].why, "Key file k: line 1: malformed.");
-    // Mended, but the server is silent: that is what is told now, and soon.
+    // The key is correct now, but the server is silent: that is reported now, and soon.
     sim.servers = vec![silent()];
     sim.run(64.0);
     assert!(!sim.snapshot().sources[0].why.contains("malformed"), "{:?}", sim.snapshot().sources);

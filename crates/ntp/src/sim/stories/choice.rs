@@ -1,4 +1,4 @@
-//! Whom the engine follows: options of sources, pools and bursts.
+//! The choice of sources: their options, pools and bursts.
 use std::net::IpAddr;
 
 use crate::{
@@ -54,7 +54,7 @@ fn fewer_than_asked_for_are_not_followed() {
     sim.run(600.0);
     assert_eq!(sim.snapshot().reason, Reason::Synchronized);
     assert!(sim.offset.abs() < 1e-3, "{}", sim.offset);
-    // What the third said counts for a hundred polls, which come each 64 s by and by.
+    // The samples of the third count for a hundred polls. The interval grows to 64 s.
     sim.run(900.0);
     let snapshot = sim.snapshot();
     assert_eq!(
@@ -96,7 +96,7 @@ fn a_silent_source_is_not_followed_while_another_answers() {
     assert!(snapshot.sources[0].why.contains("before agrees"), "{:?}", snapshot.sources[0]);
     let age = snapshot.at - snapshot.reference_time.expect("it is synchronised");
     assert!(age < 130.0, "{age}");
-    // After a hundred polls nothing is left of it.
+    // After a hundred polls they no longer count.
     sim.run(7000.0);
     let why = &sim.snapshot().sources[0].why;
     assert!(why.starts_with("It does not answer") && !why.contains("before agrees"), "{why}");
@@ -156,7 +156,7 @@ fn members_that_lie_or_are_lost_give_way() {
     let before = sim.snapshot().sources;
     assert!(before.iter().all(|source| source.reach == 0xff), "{before:?}");
     assert!(sim.offset.abs() < 1e-3 && sim.steps.len() == 1, "{}", sim.offset);
-    // Other orders for the same pool keep its members and what they said.
+    // A changed configuration of the same pool keeps its members and their samples.
     orders.sources[0].prefer = true;
     sim.reconfigure(orders);
     sim.run(1.0);
@@ -192,7 +192,7 @@ fn a_burst_brings_more_samples_without_offending_the_server() {
         let before = sim.sent.len();
         sim.run(3600.0);
         let answered = sim.sent.len() - before;
-        // A source that does not answer is asked no more often for it.
+        // A source that does not answer is not asked more often.
         sim.run(1200.0);
         let before = sim.sent.len();
         sim.run(3600.0);

@@ -1,4 +1,4 @@
-//! Devices as sources: a PTP clock beside the system clock.
+//! Devices as sources: a PTP clock.
 use crate::{
     BootState, Config, Reason, SourceState, Upstream,
     sim::{Shown, Sim, config, honest},
@@ -58,7 +58,7 @@ fn a_device_that_runs_on_tai_loses_against_servers() {
 
 #[test]
 fn a_device_that_was_never_set_moves_nothing() {
-    // It counts from zero since it was switched on.
+    // It counts from zero since it was powered on.
     let mut sim = with_device(0, Box::new(|now| Some(now - 1.8e9)), 0.0);
     sim.run(60.0);
     let snapshot = sim.snapshot();

@@ -17,7 +17,7 @@ fn pool(host: &str, max_sources: usize) -> Upstream {
     Upstream::Pool { host: host.to_owned(), port: 123, max_sources }
 }
 
-/// Orders for sources named a, b, c and so on, each a server of the name `a.example` and so on.
+/// A configuration with sources named a, b, c and so on, each a server with the name `a.example` and so on.
 fn names(count: usize) -> Config {
     let mut orders = config(count);
     for (source, letter) in orders.sources.iter_mut().zip('a'..='z') {
@@ -27,7 +27,7 @@ fn names(count: usize) -> Config {
     orders
 }
 
-/// What the names a.example, b.example and so on resolve to.
+/// The addresses of the names a.example, b.example and so on.
 fn resolving(hosts: &[&[u8]]) -> Vec<(String, Vec<IpAddr>)> {
     let names = hosts.iter().zip('a'..='z');
     names
@@ -49,7 +49,7 @@ fn asked(sim: &Sim) -> Vec<Option<IpAddr>> {
     sim.snapshot().sources.iter().map(|source| source.address).collect()
 }
 
-/// Asserts that the source has no vote, since the other one counts for its server, and is not asked.
+/// Asserts that the source is a duplicate of the other one: it has no vote and is not asked.
 fn assert_duplicate(sim: &mut Sim, name: &str, of: &str) {
     let before = source(sim, name);
     sim.run(200.0);
@@ -127,7 +127,8 @@ fn the_later_one_first_tries_its_other_addresses() {
 
 #[test]
 fn one_with_other_addresses_leaves_the_only_one_of_another() {
-    // The second address of a is silent for a while: then one of the two names counts, without a loss.
+    // The second address of a is silent for some time. Then only one of the two names counts, and synchronisation is
+    // not lost.
     let silent: Script = Box::new(|now| Behaviour { silent: (600.0..3000.0).contains(&now), ..HONEST });
     let mut sim = started(names(3), vec![honest(), silent, honest()], &[&[1, 2], &[1], &[3]]);
     sim.run(600.0);
@@ -189,7 +190,7 @@ fn the_proven_one_counts_then_what_the_user_asked_for_then_the_first() {
 fn what_the_user_asked_of_a_server_holds_under_its_other_name() {
     let mut orders = names(3);
     (orders.sources[0].require, orders.sources[1].auth, orders.sources[1].trust) = (true, NTS, true);
-    // The third is a liar, and the second is another name of the first.
+    // The third is a falseticker, and the second is another name of the first.
     let mut sim = started(orders, vec![honest(), ahead(0.5)], &[&[1], &[1], &[2]]);
     sim.run(300.0);
     assert_duplicate(&mut sim, "a", "b");
@@ -248,7 +249,7 @@ fn when_the_one_that_counts_moves_or_goes_the_other_takes_its_place() {
     sim.run(86_500.0);
     assert_eq!(asked(&sim), [Some(address(2)), Some(address(1))]);
     assert!(counts(&sim, "a") && counts(&sim, "b"), "{:?}", sim.snapshot());
-    // The one that counts is not in the orders any more.
+    // The source that counts is removed from the configuration.
     let mut sim = started(names(2), vec![honest()], &[&[1], &[1]]);
     sim.run(300.0);
     let mut orders = names(2);
@@ -308,11 +309,11 @@ fn pools_share_no_members() {
     assert_eq!(voting.count(), 3, "{snapshot:?}");
     let b = source(&sim, "b#1");
     assert!(b.why.starts_with("Same server as a#"), "{b:?}");
-    // Where more addresses come, it gets one of its own.
+    // With more addresses it gets its own.
     sim.names.push(address(4));
     sim.run(4000.0);
     assert_eq!(sim.snapshot().sources.iter().filter(|source| source.reach == 0xff).count(), 4);
-    // A pool that proves its answers counts before one that does not.
+    // A pool with authentication counts before one without.
     orders.sources[1].auth = NTS;
     let mut sim = Sim::booted(orders, 0.0, (0..3).map(|_| honest()).collect(), STARTED, 1);
     sim.names = [1, 2, 3].map(address).to_vec();
@@ -349,7 +350,7 @@ fn a_duplicate_has_no_vote_by_what_was_measured_before_a_restart() {
     sim.servers.push(honest());
     sim.run(1000.0);
     assert!(["a", "b", "c"].iter().all(|name| counts(&sim, name)));
-    // The name b leads to a's server now, and was there before.
+    // The name b now resolves to a's server, and its source was there before.
     sim.hosts = resolving(&[&[1], &[1], &[2]]);
     sim.end(false);
     sim.begin();
@@ -366,7 +367,7 @@ fn a_pool_whose_exchanges_name_one_server_does_not_repeat_them() {
     orders.sources[1].upstream = pool("pool.example", 2);
     orders.sources[1].auth = NTS;
     let mut sim = started(orders, vec![honest(), honest()], &[&[1]]);
-    // Any exchange of the pool's members names the server of a.
+    // Every key exchange of the pool's members names the server of a.
     sim.names = [1, 11, 12, 13].map(address).to_vec();
     sim.hosts.push(("exchanges".to_owned(), vec![address(1)]));
     sim.run(2000.0);

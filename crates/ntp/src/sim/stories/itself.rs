@@ -1,5 +1,5 @@
-//! A node never follows itself: not by one of its addresses, not by a virtual one that leads back to it; and it loses
-//! nothing by having itself in its list.
+//! A node never follows itself, by its own addresses or by a virtual address that leads back to it. It may be in its
+//! own list without a disadvantage.
 use std::net::IpAddr;
 
 use crate::{
@@ -11,11 +11,11 @@ fn address(number: u8) -> IpAddr {
     IpAddr::from([10, 0, 0, number])
 }
 
-/// Leads to one of the members, and none of them has it.
+/// An address that leads to a member, but is on none of their interfaces.
 const VIRTUAL: &str = "10.0.0.100";
 
-/// Machines at these addresses that ask `hosts` and serve their own clocks, half a second apart, until something
-/// better comes.
+/// Machines at these addresses that ask `hosts`, and serve their own clocks while no upstream is usable. Their clocks
+/// are half a second apart.
 fn group(numbers: &[u8], hosts: &[&str], orphan: bool, seed: u64) -> Group {
     let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
     let local = Some(LocalClock { stratum: 10, orphan, activate_after: 0.0 });
@@ -32,7 +32,7 @@ fn source(group: &Group, index: usize, name: &str) -> SourceSnapshot {
     found.expect("it is in the list")
 }
 
-/// The source is not asked, and says why.
+/// Checks that the source is not asked, and shows the reason.
 fn check_not_asked(group: &Group, index: usize, name: &str) {
     let source = source(group, index, name);
     assert_eq!((source.state, source.sent), (SourceState::Unusable, 0), "{index} {name}: {source:?}");
@@ -124,7 +124,7 @@ fn behind_a_virtual_address_it_knows_its_own_answers() {
     let itself = source(&group, 0, VIRTUAL);
     assert_eq!((itself.state, itself.reach), (SourceState::Unusable, 0), "{itself:?}");
     assert!(itself.sent > 0 && itself.why.contains("come back to this node"), "{itself:?}");
-    // To the other machine it is a server like any.
+    // For the other machine it is a usual server.
     let other = source(&group, 1, VIRTUAL);
     assert_eq!(other.state, SourceState::Selected, "{other:?}");
 }
@@ -139,7 +139,7 @@ fn a_virtual_address_is_a_server_while_another_machine_has_it() {
         group.members[0].offset = 0.0;
         group.run(300.0);
         assert_eq!(group.snapshot(0).reason, Reason::Synchronized);
-        // It moves here: by a translation, or as an address that an interface has now.
+        // It moves to this node: by address translation, or as an address of an interface.
         group.virtual_addresses = vec![(address, 0)];
         if added {
             group.introduce(0, &[address]);
@@ -161,7 +161,7 @@ fn a_virtual_address_is_a_server_while_another_machine_has_it() {
 
 #[test]
 fn who_follows_another_address_of_ours_follows_us() {
-    // Each asks the other at an address that the other does not ask from.
+    // Each asks the other at an address from which the other does not ask.
     let outer = ["10.9.0.1", "10.9.0.2"];
     let mut group = group(&[1, 2], &outer, false, 6);
     let addresses: Vec<IpAddr> = outer.iter().map(|address| address.parse().expect("an address")).collect();

@@ -1,11 +1,11 @@
-//! Large corrections after the start: somebody else moved the clock, or the servers want too much.
+//! Large corrections after the start: another process moved the clock, or the servers demand too much.
 use super::STARTED;
 use crate::{
     Config, Event, LocalClock, Mode, Now, OnExternalStep, Reason, StepReason, Transition,
     sim::{Behaviour, HONEST, Script, Sim, config, honest},
 };
 
-/// A clock that has been followed for half an hour, by three servers that do the same.
+/// A clock that was steered for half an hour with three equal servers.
 pub(super) fn settled(orders: Config, server: fn() -> Script) -> Sim {
     let mut sim = Sim::booted(orders, 0.0, vec![server(), server(), server()], STARTED, 5);
     sim.run(1800.0);
@@ -19,13 +19,13 @@ pub(super) fn orders(policy: OnExternalStep) -> Config {
 
 pub(super) const RESTORE: OnExternalStep = OnExternalStep::Restore;
 
-/// Nobody answers for half an hour after half an hour.
+/// A server that is silent for half an hour after half an hour.
 pub(super) fn silent_later() -> Script {
     Box::new(|now| Behaviour { silent: (1795.0..3600.0).contains(&now), ..HONEST })
 }
 
 impl Sim {
-    /// What somebody else was found to have moved, and what was said of it.
+    /// The reported external steps, and the announced reactions.
     pub(super) fn external(&self) -> Vec<(f64, Option<OnExternalStep>)> {
         let jump = |(_, announced): &(f64, Transition)| match announced {
             Transition::ExternalStep { by, then } => Some((*by, *then)),
@@ -44,7 +44,7 @@ impl Sim {
         self.announced.iter().filter(|(_, announced)| matches!(announced, Transition::Resumed(_))).count()
     }
 
-    /// Runs, and answers how long the clock was farther off than `limit`.
+    /// Runs, and returns for how many seconds the offset was larger than `limit`.
     fn off_for(&mut self, seconds: f64, limit: f64) -> f64 {
         let (end, mut off) = (self.now + seconds, 0.0);
         while self.now < end {
@@ -81,7 +81,7 @@ fn an_hour_is_taken_back_within_seconds_and_the_frequency_is_kept() {
         let mut sim = settled(orders(RESTORE), honest);
         let frequency = sim.snapshot().frequency_ppm;
         sim.jump(by);
-        // It is looked at every second.
+        // The engine checks every second.
         sim.run(1.1);
         let snapshot = sim.snapshot();
         assert_eq!((snapshot.synchronized, snapshot.reason), (false, Reason::UnexplainedJump));
@@ -181,7 +181,7 @@ fn one_odd_reading_is_nothing() {
     for odd in [3600.0, -3600.0, 0.005] {
         let mut sim = settled(Config { error_bound_threshold: 1.0, ..orders(RESTORE) }, moved);
         assert!(sim.kernel_ppm - sim.snapshot().frequency_ppm > 400.0, "it is slewing");
-        // Nobody looks until the slew should have ended; then the first look is an odd one.
+        // The engine is not called until the slew should have ended; then the first comparison is suspicious.
         sim.pass((0.2 - sim.offset) / 500e-6 + 5.0);
         let now = sim.clocks();
         let odd = Now { wall: now.wall.plus(odd), mono: now.mono };
@@ -219,14 +219,14 @@ fn a_jump_while_nobody_answers_is_taken_back_as_it_was_measured() {
         assert_eq!((sim.snapshot().reason, sim.steps.len()), (Reason::Synchronized, 1));
         assert!(sim.offset.abs() < 1e-3, "{}", sim.offset);
     }
-    // Other orders come while nobody answers.
+    // The configuration changes while no server answers.
     let mut sim = settled(orders(OnExternalStep::Report), silent_later);
     sim.jump(3600.0);
     sim.run(20.0);
     sim.reconfigure(orders(RESTORE));
     sim.run(20.0);
     assert!(sim.offset.abs() < 2e-3 && sim.steps.len() == 1, "{}", sim.offset);
-    // Left alone, it is so until the sources are back, and then they have to be believed.
+    // The clock is left alone until the sources are back. Then they must be believed.
     let mut sim = settled(orders(OnExternalStep::Report), silent_later);
     sim.jump(3600.0);
     sim.run(20.0);
@@ -265,7 +265,7 @@ fn a_jump_during_a_slew_costs_neither_the_slew_nor_the_truth() {
         }
         assert_eq!(sim.steps.len(), steps, "{:?}", sim.steps);
         assert!((sim.offset - 0.2).abs() < 5e-3, "{}", sim.offset);
-        // What the sources say is stepped as a whole, also where it is beyond what may be changed.
+        // The offset by the sources is stepped as a whole, also if it is beyond `max_change`.
         let answered = sim.steps.iter().all(|by| *by > 3600.1);
         assert_eq!(answered, sim.snapshot().reason == Reason::Synchronized, "{:?}", sim.steps);
     }
@@ -285,7 +285,7 @@ fn jumps_before_the_answer_are_taken_back_together() {
         assert_eq!((sim.external().len(), sim.steps.len()), (3, 1), "{:?}", sim.steps);
         assert!((sim.steps[0] - 3500.0).abs() < 0.01, "{:?}", sim.steps);
         assert!((sim.offset - before).abs() < 3e-3, "{}", sim.offset);
-        // There and back again is nothing to undo.
+        // A jump there and back leaves nothing to undo.
         sim.jump(1.0);
         sim.run(2.5);
         sim.jump(-1.0);
@@ -333,7 +333,7 @@ fn without_upstreams_a_jump_is_taken_back_all_the_same() {
         assert!(sim.steps.is_empty() && sim.external().len() == 1);
         sim.run(20.0);
         assert!((sim.offset - left).abs() < 2e-3, "{}", sim.offset);
-        // A clock that is left an hour ahead is known to be wrong.
+        // A clock that is left ahead by an hour is known to be wrong.
         let served = (policy != OnExternalStep::Report).then_some(10);
         assert_eq!(sim.engine.local_stratum(sim.clocks()), served, "{policy:?}");
     }

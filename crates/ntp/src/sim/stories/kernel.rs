@@ -1,12 +1,12 @@
-//! What adjtimex says in each state of the agent, and after it: for programs that ask the kernel whether its clock is
-//! right (timedatectl, node_exporter), and for whoever looks after it next. docs/agent.md has the same as a table.
+//! The result of adjtimex in each state of the agent and after its end: for programs that read the kernel's status
+//! (timedatectl, node_exporter), and for the next agent. docs/agent.md has the same as a table.
 use super::STARTED;
 use crate::{
     Action, BootState, Config, Event, Leap, LeapTable, LocalClock, Mode, OnExternalStep, Reason,
     sim::{Behaviour, HONEST, Script, Sim, Timex, ahead, config, honest, stories::leap_seconds},
 };
 
-/// Runs, and holds the kernel's words to what the agent says and to the truth, four times a second.
+/// Runs, and compares the kernel's status with the agent's and with the truth, four times a second.
 fn watch(sim: &mut Sim, seconds: f64) {
     let end = sim.now + seconds;
     while sim.now < end {
@@ -18,20 +18,20 @@ fn watch(sim: &mut Sim, seconds: f64) {
 #[track_caller]
 fn holds(sim: &Sim) {
     let (timex, snapshot) = (sim.timex(), sim.snapshot());
-    // Who serves its own clock agrees with its group, and has no true time to give to its programs.
+    // A node that serves its own clock has no true time, so the kernel's status is unsynchronised.
     let synchronized = snapshot.synchronized && snapshot.reason != Reason::LocalClock;
     assert_eq!(timex.synchronized, synchronized, "{timex:?} {snapshot:?} at {}", sim.now);
     is_true(sim, timex);
 }
 
-/// What it says is true, and each reader concludes the same from it.
+/// Checks that the status is true, and that all readers draw the same conclusion.
 #[track_caller]
 fn is_true(sim: &Sim, timex: Timex) {
     if timex.synchronized {
         assert!(sim.offset.abs() <= timex.max_error, "{} beyond {timex:?} at {}", sim.offset, sim.now);
         assert!(timex.estimated_error <= timex.max_error && timex.max_error < 16.0, "{timex:?}");
     } else {
-        // node_exporter's alert and timedatectl look at this one.
+        // node_exporter's alert and timedatectl read maxerror.
         assert_eq!((timex.max_error, timex.leap), (16.0, Leap::None), "at {}", sim.now);
     }
 }
@@ -81,7 +81,7 @@ fn every_reason_to_be_unsynchronised_is_told_at_once() {
         for _ in 0..4 * 1500 {
             sim.run(0.25);
             let reason = sim.snapshot().reason;
-            // The first second of an agent after another one of this boot is the kernel's.
+            // In its first second an agent keeps the status of the agent before it in this boot.
             if reason != Reason::Starting {
                 holds(&sim);
             }
@@ -115,7 +115,7 @@ fn who_sets_the_clock_is_never_covered_up() {
         let mut sim = Sim::booted(config(3), 0.0, vec![honest(), honest(), honest()], STARTED, 3);
         sim.run(300.3);
         sim.jump(by);
-        // Not even for the moment between the two looks at it.
+        // Not even between the two comparisons of the clocks.
         for _ in 0..2000 {
             sim.run(1e-3);
             is_true(&sim, sim.timex());
@@ -158,13 +158,13 @@ fn an_agent_that_ends_leaves_the_truth_and_no_slew() {
         sim.restart(STARTED);
         assert_eq!(sim.kernel_ppm, base);
         assert!(sim.timex().synchronized && sim.timex().max_error >= sim.offset.abs(), "{:?}", sim.timex());
-        // The next one, seconds later: synchronised all the time.
+        // The next agent, seconds later: synchronised all the time.
         for _ in 0..200 {
             sim.run(0.05);
             assert!(sim.timex().synchronized, "{:?}", sim.snapshot());
             is_true(&sim, sim.timex());
         }
-        // One that ends before its first answer says nothing else.
+        // An agent that ends before its first reply changes nothing.
         sim.restart(STARTED);
         sim.restart(STARTED);
         assert!(sim.timex().synchronized);
@@ -172,7 +172,7 @@ fn an_agent_that_ends_leaves_the_truth_and_no_slew() {
     }
 }
 
-/// True time moves by 20 ms, and the clock follows as fast as it may.
+/// Moves true time by 20 ms. The clock follows at the largest rate.
 fn slew(sim: &mut Sim) {
     let end = sim.now + 200.0;
     sim.offset += 0.02;
@@ -182,7 +182,7 @@ fn slew(sim: &mut Sim) {
     }
 }
 
-/// Nobody looks after the clock any more: the kernel's bound holds until it says that it knows nothing.
+/// No agent runs any more: the kernel's bound must hold until it becomes unsynchronised.
 fn abandon(sim: &mut Sim) {
     let begin = sim.now;
     while sim.timex().synchronized {
@@ -199,8 +199,7 @@ fn a_killed_agents_bound_holds_though_its_slew_goes_on() {
         let mut sim = Sim::booted(config(3), 0.0, vec![honest(), honest(), honest()], STARTED, seed);
         sim.run(600.0);
         slew(&mut sim);
-        // The oscillator's own wandering is not what the kernel adds for: it has 500 ppm for all of it, and the slew
-        // alone may need as much.
+        // No random walk: the kernel adds 500 ppm for everything, and the slew alone may need as much.
         sim.wander = 0.0;
         abandon(&mut sim);
     }
@@ -212,7 +211,7 @@ fn an_observer_leaves_the_kernel_alone() {
     let mut sim = Sim::new(observing(3), 0.0, vec![honest(), honest(), honest()]);
     sim.run(600.0);
     assert_eq!((sim.status, sim.timex().synchronized, sim.rates.len()), (None, false, 0));
-    // One that steered before has handed the clock back.
+    // An agent that steered before has handed back the clock.
     let mut sim = Sim::booted(config(3), 0.0, vec![honest(), honest(), honest()], STARTED, 3);
     sim.run(600.0);
     slew(&mut sim);
@@ -243,11 +242,11 @@ fn a_leap_second_is_armed_while_it_is_announced_and_looked_after() {
     let mut sim = armed();
     sim.restart(STARTED);
     assert!(sim.timex().synchronized && sim.timex().leap == Leap::None, "{:?}", sim.timex());
-    // The next one arms it again.
+    // The next agent arms it again.
     sim.run(30.0);
     assert_eq!(sim.timex().leap, Leap::Insert);
 
-    // Killed: the next one does not trust a bit that it has not set.
+    // The agent is killed: the next one does not trust a bit that it did not set itself.
     let mut sim = armed();
     sim.end(true);
     sim.pass(2.0);
@@ -262,13 +261,13 @@ fn a_leap_second_is_armed_while_it_is_announced_and_looked_after() {
     sim.reconfigure(observing);
     assert_eq!(sim.timex().leap, Leap::None);
 
-    // Taken back.
+    // The announcement is withdrawn.
     let mut sim = armed();
     sim.servers = leap_seconds::calm(3);
     sim.run(120.0);
     assert_eq!(sim.timex().leap, Leap::None);
 
-    // Unsynchronised.
+    // The clock becomes unsynchronised.
     let mut sim = armed();
     sim.servers = vec![ahead(1.0), ahead(2.0), ahead(3.0)];
     sim.run(400.0);

@@ -1,4 +1,4 @@
-//! Leap seconds: done by the kernel, stepped, slewed, ignored, smeared, and not believed.
+//! Leap seconds: applied by the kernel, stepped, slewed, ignored, smeared, and not believed.
 use crate::{
     Config, Leap, LeapMode, LeapTable, Mode, SourceState, Transition,
     sim::{Behaviour, HONEST, Path, Script, Sim, config, machine::EPOCH, stories::STARTED},
@@ -10,7 +10,7 @@ const MIDNIGHT: f64 = 7200.0;
 /// 2027-07-01T00:00:00Z.
 const JULY: f64 = 1_814_400_000.0;
 
-/// What is to be added to the simulation's time to end the day at that moment.
+/// The shift of the simulation's time that makes the day end at that moment.
 const SHIFT: f64 = JULY - MIDNIGHT - EPOCH.0 as f64 / 1e9;
 
 /// UTC minus the simulation's time, with a leap second of this kind.
@@ -22,7 +22,7 @@ fn utc(leap: Leap, now: f64) -> f64 {
     }
 }
 
-/// A server that follows UTC, and announces the leap second until it is done.
+/// A server that follows UTC, and announces the leap second until it is over.
 fn leaping(leap: Leap) -> Script {
     Box::new(move |now| {
         let offset = utc(leap, now);
@@ -45,7 +45,7 @@ pub(super) fn announced(leap: Leap) -> Sim {
     leap_sim(leap_orders(LeapMode::Kernel), leap)
 }
 
-/// Servers of the same time that announce none.
+/// Servers with the same time that announce no leap second.
 pub(super) fn calm(count: usize) -> Vec<Script> {
     (0..count).map(|_| -> Script { Box::new(|_| Behaviour { offset: SHIFT, ..HONEST }) }).collect()
 }
@@ -124,7 +124,7 @@ fn a_server_that_does_its_leap_second_early_or_late_leaves_no_trace() {
             });
             let mut orders = Config { max_slew_rate: 5e-3, ..leap_orders(LeapMode::Kernel) };
             orders.sources.truncate(1);
-            // So often that some answers are a second off.
+            // So frequent that some replies are off by a second.
             (orders.sources[0].min_poll, orders.sources[0].max_poll) = (0, 1);
             let mut sim = Sim::booted(orders, SHIFT, vec![server], STARTED, 4);
             sim.run(MIDNIGHT + 1.1 - sim.now);
@@ -195,7 +195,7 @@ fn a_lone_announcement_is_not_believed_nor_one_on_another_day() {
 
 #[test]
 fn smeared_upstreams_are_followed_and_not_mixed() {
-    // A second within 2000 s, in the way of ntpd.
+    // Smears a second over 2000 s, like ntpd.
     let smearing: fn() -> Script = || {
         Box::new(|now| Behaviour {
             offset: SHIFT - ((now - MIDNIGHT + 1000.0) / 2000.0).clamp(0.0, 1.0),
@@ -215,7 +215,7 @@ fn smeared_upstreams_are_followed_and_not_mixed() {
     sim.run(3000.0);
     assert!((sim.offset - SHIFT + 1.0).abs() < 1e-3, "{}", sim.offset - SHIFT);
     assert!(sim.steps.is_empty() && jumps(&sim) == 0 && leaps_announced(&sim).is_empty());
-    // Not declared, one that smears is refused.
+    // If smearing is not declared, a server that smears is not used.
     let servers = vec![smearing(), leaping(Leap::Insert), leaping(Leap::Insert)];
     let mut sim = Sim::booted(Config { smeared: false, ..orders }, SHIFT, servers, STARTED, 4);
     sim.run(600.0);

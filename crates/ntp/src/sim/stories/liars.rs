@@ -1,4 +1,4 @@
-//! Servers that tell different times: a liar is never followed, and without a majority nothing is.
+//! Servers with different times: a falseticker is never selected, and without a majority no server is.
 use super::{STARTED, count};
 use crate::{
     Leap, Reason, SourceState, Transition,

@@ -1,5 +1,5 @@
-//! The local clock: it is served in silence and never against what a source says; those who follow one say so, and true
-//! time that comes later is stepped to.
+//! The local clock: it is served only while sources are silent, never against a source. Nodes that follow one report
+//! it. If true time comes later, the clock is stepped to it.
 use std::net::IpAddr;
 
 use crate::{
@@ -20,21 +20,21 @@ fn served(sim: &Sim) -> Option<u8> {
     sim.engine.local_stratum(sim.clocks())
 }
 
-/// A server that does one thing until `turn`, and then another.
+/// A server that changes its behaviour at `turn`.
 fn turning(turn: f64, first: Behaviour, then: Behaviour) -> Script {
     Box::new(move |now| if now < turn { first } else { then })
 }
 
 const SILENT: Behaviour = Behaviour { silent: true, ..HONEST };
 
-/// A machine that serves its own clock as soon as it may, in a boot whose start phase is over.
+/// A machine that serves its own clock as soon as possible, in a boot whose start phase is over.
 fn serving(change: impl FnOnce(&mut Config), servers: Vec<Script>) -> Sim {
     let mut orders = Config { local: local(0.0), ..config(servers.len()) };
     change(&mut orders);
     Sim::booted(orders, 0.0, servers, STARTED, 1)
 }
 
-/// For an hour nothing is served but what the sources say, or LI 3.
+/// Checks for an hour that the machine serves only the time of the sources, or LI 3.
 fn never_serves(what: &str, sim: &mut Sim, reason: Reason) {
     let mut seen = false;
     for _ in 0..3600 {
@@ -80,7 +80,7 @@ fn silence_takes_nothing_back() {
     check("refused", Reason::MaxChange, &|orders| orders.max_change = 10.0, vec![gone(-30.0)]);
     check("they disagreed", Reason::NoMajority, &|_| (), vec![gone(0.0), gone(-30.0)]);
     check("one said so", Reason::TooFewSources, &|orders| orders.min_sources = 2, vec![gone(-30.0)]);
-    // Half a second is slewed away in some twenty minutes; then nothing is known that speaks against the clock.
+    // Half a second is slewed away in about twenty minutes. Then the clock is not known to be wrong.
     let mut sim = serving(|_| (), vec![gone(-0.5)]);
     sim.run(300.0);
     assert_eq!((served(&sim), sim.snapshot().reason), (None, Reason::ErrorBound));
@@ -89,7 +89,7 @@ fn silence_takes_nothing_back() {
         assert!(sim.now < 86_400.0, "{:?}", sim.snapshot());
     }
     assert!((sim.offset + 0.5).abs() < 0.5, "{}", sim.offset);
-    // One alone agreed, where two are asked for, and is silent now.
+    // Only one source agreed, where two are required, and it is silent now.
     let mut sim = serving(|orders| orders.min_sources = 2, vec![gone(0.0)]);
     sim.run(1000.0);
     assert_eq!((served(&sim), sim.snapshot().reason), (Some(10), Reason::LocalClock));
@@ -105,7 +105,7 @@ fn what_cannot_be_judged_leaves_the_local_clock() {
         kiss(*b"RSTR"),
         Behaviour { leap: Leap::Unknown, ..HONEST },
         Behaviour { stratum: 16, ..HONEST },
-        // A domain controller's dispersion, by its distance; see below.
+        // The dispersion of a domain controller; see below.
         Behaviour { stratum: 7, ..HONEST },
     ];
     for behaviour in useless {
@@ -130,7 +130,7 @@ fn what_cannot_be_judged_leaves_the_local_clock() {
         assert_eq!((snapshot.stratum, snapshot.leap, snapshot.reference), (10, Leap::None, None));
         assert!(!sim.timex().synchronized, "the kernel is told what is true");
         assert_eq!(count(&sim, &Transition::LocalReference), 1, "{:?}", sim.announced);
-        // From its first answer on it is waited for.
+        // From its first reply on the local clock waits for it.
         while sim.snapshot().sources[0].reach == 0 || sim.now < 900.0 {
             sim.run(1.0);
             assert!(sim.now < 6000.0, "{behaviour:?} {:?}", sim.snapshot());
@@ -153,7 +153,7 @@ fn while_the_first_answers_are_awaited_nothing_is_served() {
     }
     sim.run(64.0);
     assert_eq!(served(&sim), Some(10));
-    // One that has just been added changes nothing until it answers.
+    // A new source changes nothing until it answers.
     let mut orders = sim.config.clone();
     orders.sources.push(config(2).sources.remove(1));
     sim.servers.push(turning(sim.now + 200.0, SILENT, HONEST));
@@ -183,7 +183,7 @@ fn who_follows_a_local_clock_says_so_and_steps_once_more_to_true_time() {
             |sim: &Sim| [Transition::LocalReference, Transition::Synchronized].map(|t| count(sim, &t));
         assert_eq!(announced(&sim), if is_local { [1, 0] } else { [0, 1] }, "{:?}", sim.announced);
         if is_local {
-            // True time, 5 s from there, by the same server.
+            // The same server changes to true time, which is 5 s away.
             sim.run(600.0);
             let snapshot = sim.snapshot();
             assert_eq!(
@@ -222,7 +222,7 @@ fn true_time_is_followed_before_a_local_clock_that_agrees() {
     let states = [0, 1, 2].map(|index| snapshot.sources[index].state);
     assert_eq!(states, [SourceState::Agreeing, SourceState::Selected, SourceState::Falseticker]);
     assert_eq!(snapshot.sources[0].why, "It has the time of a local clock; true time is followed.");
-    // A majority is a majority; but whoever goes with one of local clocks says so.
+    // A majority of local clocks decides, too; but a node that follows it reports that.
     let mut sim = Sim::new(config(3), 0.0, vec![local(3.0), local(3.0), honest()]);
     sim.run(600.0);
     assert_eq!((sim.snapshot().reason, sim.snapshot().start_phase), (Reason::LocalReference, true));
@@ -230,7 +230,7 @@ fn true_time_is_followed_before_a_local_clock_that_agrees() {
 
 #[test]
 fn the_last_step_is_kept_for_true_time() {
-    // A group whose clock is set anew by hand again and again.
+    // A group whose clock is set by hand repeatedly.
     let script = |now: f64| match now {
         now if now < 2400.0 => Behaviour {
             offset: 10.0 * (now / 400.0).floor(),
@@ -252,8 +252,8 @@ fn address(number: u8) -> IpAddr {
     IpAddr::from([10, 0, 0, number])
 }
 
-/// A first tier that asks the server with true time, if it is there, and serves its own clock without it; machines that
-/// ask the first tier, each the one before it.
+/// A chain of machines, each of which asks the one before. The first asks the server with true time, and serves its own
+/// clock without it.
 fn tiers(offsets: &[f64]) -> Group {
     let member = |(index, offset): (usize, &f64)| {
         let number = index as u8;
@@ -280,7 +280,8 @@ fn tiers_that_start_before_true_time_is_there_step_when_it_comes() {
     assert_eq!(reasons, [Reason::LocalClock, Reason::LocalReference]);
     let served = group.served(0);
     assert_eq!((served.stratum, served.root_delay, served.root_dispersion), (10, 0.0, 0.0));
-    // The third cannot see it: it asks one of stratum 11 whose reference is an address, and has no stratum.local.
+    // The third cannot detect it: it asks a server of stratum 11 whose reference is an address, and has no
+    // stratum.local itself.
     assert_eq!((group.served(1).stratum, group.served(2).stratum), (11, 12));
     let apart = group.members[1].offset - group.members[0].offset;
     assert!(apart.abs() < 1e-3, "{apart}");
@@ -321,7 +322,7 @@ fn who_asks_a_whole_group_knows_that_all_of_it_has_a_local_clock() {
     group.upstream = vec![false; 4];
     group.run(900.0);
     assert_eq!(group.parents(), [0]);
-    // The two others of stratum 11 name an address as their reference.
+    // The two other servers of stratum 11 have an address as their reference.
     let snapshot = group.snapshot(3);
     assert_eq!((snapshot.reason, snapshot.start_phase), (Reason::LocalReference, true), "{snapshot:?}");
     assert!(snapshot.sources.iter().all(|source| source.state != SourceState::Unusable), "{snapshot:?}");
@@ -335,7 +336,7 @@ fn who_asks_a_whole_group_knows_that_all_of_it_has_a_local_clock() {
 
 #[test]
 fn a_first_tier_that_knows_better_is_not_believed_before_it_is_right() {
-    // Its start phase is over, so that it slews for hours what the server says; meanwhile it is no server.
+    // Its start phase is over, so it slews for hours towards the server. In the meantime it does not serve.
     let mut group = tiers(&[0.0, 2.0]);
     group.members[0].config.step_limit = 0;
     group.revive(0);

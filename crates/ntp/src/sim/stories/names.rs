@@ -1,4 +1,4 @@
-//! Names that move to other servers while the old address still answers.
+//! Names that change to other servers while the old address still answers.
 use std::net::IpAddr;
 
 use super::{count, named};
@@ -15,7 +15,7 @@ fn addresses(last: &[u8]) -> Vec<IpAddr> {
     last.iter().map(|last| IpAddr::from([192, 0, 2, *last])).collect()
 }
 
-/// The first of three servers is asked by its name.
+/// A configuration in which the first of three servers is given by name.
 fn orders() -> Config {
     let mut orders = config(3);
     orders.sources[0].upstream = named("ntp.example");
@@ -46,7 +46,7 @@ fn a_falseticker_is_looked_up_at_once_and_then_ever_later() {
     assert!((2..=3).contains(&sim.resolved), "{}", sim.resolved);
     sim.run(6.0 * HOUR);
     assert!((10..18).contains(&sim.resolved), "{}", sim.resolved);
-    // The name moves: at the next lookup so does the source.
+    // The name changes. At the next lookup the source moves.
     sim.names = addresses(&[4]);
     sim.run(HOUR + 200.0);
     let source = &sim.snapshot().sources[0];
@@ -87,7 +87,7 @@ fn one_that_is_believed_keeps_its_vote_while_it_moves() {
     assert_eq!(asked(&sim), Some(addresses(&[4])[0]));
     assert_eq!(count(&sim, &Transition::SynchronizationLost), 0, "{:?}", sim.announced);
     assert!(sim.offset.abs() < 1e-3, "{}", sim.offset);
-    // If the new server is a liar, it loses the vote; if it is silent, it has none.
+    // If the new server is a falseticker, it loses the vote. If it is silent, it has none.
     for silent in [true, false] {
         let mut sim = self::sim(self::orders(), honest());
         sim.servers[3] = Box::new(move |_| Behaviour { offset: 0.5, silent, ..HONEST });

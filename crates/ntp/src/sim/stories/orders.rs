@@ -1,4 +1,4 @@
-//! Other orders while the clock runs: an observer, a change of mode, other servers.
+//! Changes of the configuration while the clock runs: Observe, a change of mode, other servers.
 use super::count;
 use crate::{
     Mode, Reason, Transition,

@@ -1,4 +1,4 @@
-//! The node stood still: asleep, or held by who runs it; and what only looks like that.
+//! Pauses of the node: suspended, or paused by its hypervisor; and events that look like a pause.
 use super::{
     STARTED,
     jumps::{RESTORE, orders, settled, silent_later},
@@ -32,7 +32,7 @@ fn a_held_machine_is_stepped_within_what_may_be_changed_and_never_slewed_for_hou
             while sim.snapshot().synchronized {
                 sim.run(0.1);
             }
-            // The longest poll.
+            // The longest poll interval.
             assert!(sim.now - resumed < 66.0, "{}", sim.now - resumed);
             sim.run(15.0);
             let snapshot = sim.snapshot();
@@ -46,7 +46,7 @@ fn a_held_machine_is_stepped_within_what_may_be_changed_and_never_slewed_for_hou
             let expected = if steps == 0 { -1200.0 } else { 0.0 };
             assert!((sim.offset - expected).abs() < 0.01, "{}", sim.offset);
             assert_eq!((sim.snapshot().reason, sim.external().len()), (reason, 0));
-            // What was refused is not forgotten: other orders end it, by a step.
+            // The refusal remains until the configuration changes; then the clock is stepped.
             if reason == Reason::MaxChange {
                 sim.reconfigure(Config { max_change: 3600.0, ..sim.config.clone() });
                 sim.run(90.0);
@@ -94,14 +94,14 @@ fn a_sleep_is_not_a_jump_and_what_it_left_wrong_is_stepped() {
         assert!(sim.offset.abs() < 1e-3, "{}", sim.offset);
         assert_eq!(sim.snapshot().reason, Reason::Synchronized);
     }
-    // A second one so soon has what a slew can correct slewed.
+    // After a second pause so soon, an offset that can be slewed is slewed.
     let mut sim = settled(orders(RESTORE), honest);
     sim.suspend(60.0, 0.1);
     sim.run(30.0);
     sim.suspend(60.0, 0.1);
     sim.run(30.0);
     assert!(sim.steps.len() == 1 && sim.snapshot().synchronized, "{:?}", sim.snapshot());
-    // Somebody set the clock while it slept.
+    // A program set the clock while the node was suspended.
     let mut sim = settled(orders(RESTORE), honest);
     sim.jump(50.0);
     sim.suspend(60.0, 0.1);
@@ -143,7 +143,7 @@ fn one_server_that_jumps_is_alone_with_it() {
             assert!(sim.snapshot().synchronized, "{:?}", sim.snapshot());
         }
         assert!(sim.offset.abs() < 1e-3 && sim.steps.is_empty() && sim.resumed() == 0, "{}", sim.offset);
-        // The others are asked two times more in 64 s.
+        // The other servers get two more requests in 64 s.
         assert!(asked(&sim) - before < usual + 2 * 1800 / 64 + 8, "{} {usual}", asked(&sim) - before);
     }
     sim.servers[0] = honest();

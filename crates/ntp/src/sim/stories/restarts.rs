@@ -1,4 +1,4 @@
-//! Stories of an agent that is ended and started again in the same boot, with what it knew or without.
+//! An agent that ends and starts again in the same boot, with its saved state or without.
 use std::{collections::BTreeSet, net::IpAddr};
 
 use super::STARTED;
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Sim {
-    /// Ends the agent, as it should be or by a kill.
+    /// Ends the agent, regularly or by a kill.
     pub(super) fn end(&mut self, killed: bool) {
         if !killed {
             self.end_late(0.0);
@@ -17,7 +17,7 @@ impl Sim {
         self.arrivals.clear();
     }
 
-    /// Ends the agent; others have the processor for `late` seconds after it read its clocks for the last time.
+    /// Ends the agent, which is not scheduled for `late` seconds after it read its clocks for the last time.
     fn end_late(&mut self, late: f64) {
         let clocks = self.all_clocks();
         let actions = self.engine.shut_down(clocks.now);
@@ -25,7 +25,7 @@ impl Sim {
         self.act(actions, clocks.raw);
     }
 
-    /// Has the engine do what is due, which is carried out `late` seconds after the agent read its clocks.
+    /// Calls the engine, and carries out its actions `late` seconds after the agent read its clocks.
     fn turn_late(&mut self, late: f64) {
         let clocks = self.all_clocks();
         let actions = self.engine.handle(Event::Wakeup, clocks.now);
@@ -33,12 +33,12 @@ impl Sim {
         self.act(actions, clocks.raw);
     }
 
-    /// Starts an agent with the drift, and with the samples if they are there and hold.
+    /// Starts an agent with the saved drift, and with the saved samples if they are valid.
     pub(super) fn begin(&mut self) -> Option<Stale> {
         self.begin_in(STARTED)
     }
 
-    /// The same with this of what is known of the boot.
+    /// The same with a boot state.
     fn begin_in(&mut self, boot: BootState) -> Option<Stale> {
         let carried = self.samples.clone().map(|(samples, then)| samples.carry(then, self.all_clocks()));
         let (samples, stale) = match carried {
@@ -52,7 +52,7 @@ impl Sim {
         stale
     }
 
-    /// Seconds until the agent says that it is synchronised.
+    /// Seconds until the agent reports that it is synchronised.
     fn time_to_synchronize(&mut self) -> f64 {
         let begin = self.now;
         while self.now < begin + 60.0 {
@@ -65,7 +65,7 @@ impl Sim {
     }
 }
 
-/// A clock that has been followed for an hour, quietly.
+/// A clock that was steered for an hour without disturbances.
 fn settled(seed: u64) -> Sim {
     let servers = vec![honest(), honest(), honest()];
     let mut sim = Sim::booted(config(3), 0.02, servers, BootState::default(), seed);
@@ -111,13 +111,13 @@ fn with_samples_a_restarted_agent_goes_on_from_the_first_answer() {
 fn an_agent_that_is_killed_in_a_slew_loses_minutes_and_not_the_truth() {
     for (killed_at, seed) in [(4.0, 1), (30.0, 2), (120.0, 3), (290.0, 4)] {
         let mut sim = settled(seed);
-        // A truth that moves by 20 ms takes 40 s of slewing.
+        // True time moves by 20 ms, which takes 40 s of slewing.
         let moves = sim.now + 100.0;
         let moved: fn(f64) -> Script =
             |at| Box::new(move |now| Behaviour { offset: if now < at { 0.0 } else { 0.02 }, ..HONEST });
         sim.servers = vec![moved(moves), moved(moves), moved(moves)];
         sim.run(200.0);
-        // Saved in the middle of all that, whenever it was.
+        // The samples were saved at some moment of the slew.
         sim.run(killed_at);
         assert!(sim.samples.is_some());
         sim.end(true);
@@ -135,8 +135,8 @@ fn an_agent_that_is_killed_in_a_slew_loses_minutes_and_not_the_truth() {
     }
 }
 
-/// An agent saves its samples in a slew of 5000 ppm, and carries that out late. The error bound of the next agent holds,
-/// although the network is bad from then on, so that the samples of before count for long.
+/// An agent saves its samples during a slew of 5000 ppm, and carries out the saving late. The error bound of the next
+/// agent must hold, although the network is bad from then on, so that the old samples count for a long time.
 fn samples_outlive_a_late_end(killed: bool) {
     for seed in 1..=12 {
         let mut orders = config(1);
@@ -199,7 +199,7 @@ fn an_agent_that_is_killed_twenty_times_in_its_slews_never_leaves_5_ms() {
             sim.begin_in(boot);
             assert!(sim.offset.abs() < 5e-3, "seed {seed}, kill {kill}: {}", sim.offset);
             if kill % 3 == 2 {
-                // Little is left to be slewed by now, so true time moves.
+                // Little is left to slew by now, so true time moves.
                 sim.offset = 3e-3_f64.copysign(sim.offset);
             }
         }
@@ -214,7 +214,7 @@ fn an_agent_that_is_killed_twenty_times_in_its_slews_never_leaves_5_ms() {
 
 #[test]
 fn the_frequency_of_a_slew_is_never_taken_for_the_clocks_own() {
-    // Killed in the slew of its first seconds, and in one half a minute later.
+    // The agent is killed in the slew of its first seconds, or in one half a minute later.
     for killed_after in [3.0, 30.0] {
         let mut sim =
             Sim::booted(config(3), 9e-3, vec![honest(), honest(), honest()], BootState::default(), 2);
@@ -233,7 +233,7 @@ fn the_frequency_of_a_slew_is_never_taken_for_the_clocks_own() {
         sim.pass(2.0);
         let before = sim.rates.len();
         sim.begin_in(boot);
-        // Its own from the first moment on, before anything happens, or none as long as nothing is known.
+        // The known frequency from the first moment on, or none if it is not known.
         let expected = if known { -100.0 } else { 0.0 };
         assert!((sim.rates[before] - expected).abs() < 5.0, "{}", sim.rates[before]);
     }

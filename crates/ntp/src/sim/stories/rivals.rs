@@ -1,5 +1,5 @@
-//! A second writer of the clock: noticed within seconds, left alone while it writes, and never fought. And what the kernel
-//! does by itself, which is nobody's: every other story holds it to that, too (`sim::rival`).
+//! Another program that steers the clock: it is detected within seconds, and the agent only observes while it writes.
+//! Changes by the kernel itself are no sign of another program; every other story tests that, too (`sim::rival`).
 use proptest::prelude::*;
 
 use super::STARTED;
@@ -8,17 +8,17 @@ use crate::{
     sim::{Sim, Timex, config, honest, stories::leap_seconds},
 };
 
-/// A clock that is followed and right, and others may come.
+/// A settled clock. Other programs may appear.
 fn followed(seed: u64) -> Sim {
     let mut sim = Sim::booted(config(3), 0.0, vec![honest(), honest(), honest()], STARTED, seed);
-    // The error bound is some milliseconds.
+    // So that the error bound is some milliseconds.
     sim.path.delay = 5e-3;
     sim.run(600.0);
     sim.beside_others(false);
     sim
 }
 
-/// Somebody acts every `pause` seconds, for so many times; then as long is waited again.
+/// Another program acts every `pause` seconds, `times` times. Then another `pause` passes.
 fn acts(sim: &mut Sim, times: u32, pause: f64, act: impl Fn(&mut Sim, u32)) {
     for number in 0..times {
         act(sim, number);
@@ -26,24 +26,24 @@ fn acts(sim: &mut Sim, times: u32, pause: f64, act: impl Fn(&mut Sim, u32)) {
     }
 }
 
-/// What other daemons do.
+/// The ways in which other daemons write.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// chronyd: frequency, and how good the clock is.
+    /// chronyd: frequency and status.
     Frequency,
-    /// systemd-timesyncd, ntpd: an offset for the kernel's own loop.
+    /// systemd-timesyncd, ntpd: an offset for the kernel's PLL.
     Loop,
     /// openntpd: adjtime.
     Slew,
-    /// An administrator's script: `adjtimex` with a status alone.
+    /// An administrator's script: only `adjtimex` with a status.
     Status,
-    /// How good the clock is alone.
+    /// Only maxerror.
     Error,
-    /// A guest agent.
+    /// A guest agent: steps.
     Step,
 }
 
-/// Somebody writes; what is written differs with `number`.
+/// Another program writes. The values depend on `number`.
 fn writes(sim: &mut Sim, way: Way, number: u32) {
     let even = if number.is_multiple_of(2) { 1.0 } else { -1.0 };
     let (wall, timex) = (sim.clocks().wall, sim.timex());
@@ -74,7 +74,7 @@ fn ends(sim: &Sim) -> Vec<f64> {
     sim.announced.iter().filter_map(ended).collect()
 }
 
-/// Returns true if we touched the clock between two times.
+/// Returns true if the agent touched the clock between two times.
 fn touched(sim: &Sim, from: f64, to: f64) -> bool {
     sim.watch.touched.iter().any(|at| (from..to).contains(at))
 }
@@ -95,7 +95,7 @@ fn each_way_to_steer_is_noticed_and_left_alone() {
     check(Way::Frequency, 3.0, &[Foreign::Frequency]);
     check(Way::Loop, 3.0, &[Foreign::Slew]);
     check(Way::Slew, 3.0, &[Foreign::Slew]);
-    // These are covered by our next word, and seen before it.
+    // The agent's next write would hide these signs. It checks before it writes.
     check(Way::Status, 18.0, &[Foreign::Status]);
     check(Way::Error, 18.0, &[Foreign::Error]);
     check(Way::Step, 18.0, &[Foreign::Step]);
@@ -106,7 +106,7 @@ fn our_slew_ends_with_us_unless_the_frequency_is_somebody_elses() {
     for way in [Way::Loop, Way::Slew, Way::Status, Way::Step, Way::Frequency] {
         let mut sim = followed(4);
         let base = sim.snapshot().frequency_ppm;
-        // True time moves, so that we slew as fast as we may.
+        // True time moves, so that the engine slews at the largest rate.
         sim.offset += 0.2;
         while (sim.kernel_ppm - sim.snapshot().frequency_ppm).abs() < 499.0 {
             sim.run(1.0);
@@ -115,7 +115,7 @@ fn our_slew_ends_with_us_unless_the_frequency_is_somebody_elses() {
         acts(&mut sim, 3, 16.0, |sim, number| writes(sim, way, number));
         assert_eq!(conflicts(&sim).len(), 1, "{way:?}: {:?}", sim.announced);
         let expected = if matches!(way, Way::Frequency) { -27.0 } else { base };
-        // By a frequency of ours that is a little better by now.
+        // The engine's frequency has improved slightly by now.
         assert!((sim.kernel_ppm - expected).abs() < 2.0, "{way:?}: {} for {expected}", sim.kernel_ppm);
     }
 }
@@ -124,7 +124,7 @@ fn our_slew_ends_with_us_unless_the_frequency_is_somebody_elses() {
 fn it_is_over_when_nobody_writes_and_the_clock_is_slewed_right() {
     for way in [Way::Frequency, Way::Loop, Way::Slew, Way::Status, Way::Error, Way::Step] {
         let mut sim = followed(5);
-        // Three minutes of it.
+        // The other program writes for three minutes.
         acts(&mut sim, 12, 16.0, |sim, number| writes(sim, way, number));
         let (last, steps) = (sim.now - 16.0, sim.steps.len());
         sim.run(85.0);
@@ -147,7 +147,7 @@ fn who_steps_each_minute_is_restored_once_and_no_more() {
     assert_eq!(sim.steps.len(), 1, "{:?}", sim.steps);
     let [(at, Foreign::Step)] = conflicts(&sim)[..] else { panic!("{:?}", sim.announced) };
     assert!((60.0..63.0).contains(&(at - begin)), "{at}");
-    // He left it 27 s off: too much for a step outside the start phase, so it is slewed.
+    // The other program left the clock off by 27 s: outside the start phase no step is allowed, so it is slewed.
     let offset = sim.offset;
     sim.run(600.0);
     assert_eq!((ends(&sim).len(), sim.steps.len()), (1, 1));
@@ -176,7 +176,7 @@ fn who_is_seen_to_run_is_waited_for_longer() {
 #[test]
 fn who_comes_again_and_again_has_the_clock_for_longer_and_longer() {
     let mut sim = followed(8);
-    // Someone who writes every 1000 s and cannot be seen: a poll as long as chronyd's longest.
+    // A program that writes every 1000 s and is not seen to run: about chronyd's longest poll interval.
     acts(&mut sim, 40, 1000.0, |sim, number| writes(sim, Way::Frequency, number));
     let times = conflicts(&sim).len();
     assert_eq!(times, 5, "75, 150, 300, 600 s, and then never: {:?}", conflicts(&sim));
@@ -193,7 +193,7 @@ fn who_observes_minds_nobody_and_who_begins_takes_over() {
     sim.run(300.0);
     assert_eq!((conflicts(&sim), sim.snapshot().synchronized), (Vec::new(), true));
 
-    // Another agent, and another daemon in between.
+    // Another agent starts, and another daemon wrote in between.
     writes(&mut sim, Way::Loop, 1);
     writes(&mut sim, Way::Frequency, 1);
     sim.restart(STARTED);
@@ -222,13 +222,13 @@ fn orders_to_observe_end_a_conflict_and_so_does_an_agents_end() {
 
 #[test]
 fn what_the_kernel_does_by_itself_is_nobodys() {
-    // Nine hours without us: the kernel has counted to 16 s and says that it knows nothing.
+    // Nine hours without the agent: maxerror has reached 16 s, and the kernel is unsynchronised.
     let mut sim = followed(12);
     sim.pass(40_000.0);
     assert!(!sim.timex().synchronized);
     sim.run(600.0);
     assert_eq!((conflicts(&sim), sim.snapshot().synchronized), (Vec::new(), true));
-    // Its leap second.
+    // The kernel's leap second.
     for leap in [Leap::Insert, Leap::Delete] {
         let mut sim = leap_seconds::announced(leap);
         sim.beside_others(false);
@@ -239,7 +239,7 @@ fn what_the_kernel_does_by_itself_is_nobodys() {
         );
         assert_eq!(conflicts(&sim), [], "{leap:?}");
     }
-    // One step by somebody, and ours after it.
+    // A step by another program, and the agent's step after it.
     let mut sim = followed(13);
     sim.jump(3600.0);
     sim.run(600.0);
@@ -260,8 +260,8 @@ fn ways() -> impl Strategy<Value = Way> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// However often somebody writes, at least twice a minute: his second word is noticed within seconds, and from then on
-    /// nothing is ours until he has been silent for a minute.
+    /// Another program writes at random intervals, at least twice a minute: its second write is detected within
+    /// seconds. From then on the agent writes nothing until the other program has been silent for a minute.
     #[test]
     fn two_writers_never_fight(
         way in ways(),
@@ -272,7 +272,7 @@ proptest! {
         let mut sim = followed(seed);
         let mut written = Vec::new();
         for (number, pause) in pauses.iter().enumerate() {
-            // Once he makes a longer pause, perhaps so long that we come back.
+            // Once it pauses for longer, perhaps long enough that the agent steers again.
             let pause = if number == pauses.len() / 2 { silence } else { *pause };
             writes(&mut sim, way, number as u32);
             written.push(sim.now);

@@ -1,4 +1,4 @@
-//! The start phase: how fast a clock comes right, when it is stepped, and what outlives a restart.
+//! The start phase: how fast the clock is corrected, when it is stepped, and what outlives a restart.
 use super::{STARTED, count};
 use crate::{
     BootState, Floor, Leap, Reason, SourceState, Transition, Wall,
@@ -77,13 +77,13 @@ fn the_drift_is_kept_and_used_again() {
     assert!((sim.kernel_ppm + 30.0).abs() < 1.0, "{}", sim.kernel_ppm);
 }
 
-/// The program is of a year before the simulation's begin, and the time was last known a minute before it.
+/// The program was built a year before the simulation begins, and the saved time is a minute before it.
 const FLOOR: Floor =
     Floor { saved: Some(Wall(EPOCH.0 - 60_000_000_000)), built: Wall(EPOCH.0 - 31_536_000_000_000_000) };
 
 #[test]
 fn a_lone_server_takes_no_clock_back_to_a_time_that_has_passed() {
-    // Of 1980; and an hour behind.
+    // A time in 1980; and one that is an hour behind.
     for (behind, why) in [(-1.48e9, "before this program was made"), (-3_600.0, "a second source agrees")] {
         let mut sim = Sim::new(config(1), 0.5, vec![ahead(behind)]);
         sim.engine.learn_floor(FLOOR);
@@ -93,7 +93,7 @@ fn a_lone_server_takes_no_clock_back_to_a_time_that_has_passed() {
         assert!((sim.offset - 0.5).abs() < 0.1, "{behind}: it is not slewed either: {}", sim.offset);
         assert_eq!(snapshot.sources[0].state, SourceState::Unusable);
         assert!(snapshot.sources[0].why.contains(why), "{}", snapshot.sources[0].why);
-        // It comes right, and the next agent follows it at once.
+        // The server is corrected, and the next agent follows it at once.
         sim.servers = vec![honest()];
         sim.restart(BootState::default());
         sim.engine.learn_floor(FLOOR);
@@ -109,7 +109,7 @@ fn a_last_time_that_was_wrong_is_overcome_by_two_servers() {
     sim.engine.learn_floor(Floor { saved: Some(EPOCH.plus(86_400.0)), ..FLOOR });
     sim.run(10.0);
     assert!(sim.snapshot().synchronized && sim.offset.abs() < 1e-3, "{}", sim.offset);
-    // Two that agree on 1980 are wrong all the same.
+    // Two servers that agree on 1980 are not believed either.
     let mut sim = Sim::new(config(2), 0.0, vec![ahead(-1.48e9), ahead(-1.48e9)]);
     sim.engine.learn_floor(FLOOR);
     sim.run(100.0);

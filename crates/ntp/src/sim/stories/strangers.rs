@@ -1,4 +1,5 @@
-//! What strangers send, and a caller and a network without sense: no panic, no rate and no step beyond the limits.
+//! Datagrams from attackers, and random events from caller and network: no panic, and no rate or step beyond the
+//! limits.
 use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
@@ -18,7 +19,7 @@ fn strangers_datagrams_change_nothing_but_counters() {
     sim.tamper = Some(Box::new(move |datagram| {
         let genuine = datagram.clone();
         let mut spoofed = genuine.clone();
-        // Everything but the cookie is right, and the time is a day ahead.
+        // Everything except the cookie is valid, and the time is a day ahead.
         spoofed[24..32].copy_from_slice(&[0; 8]);
         spoofed[33] ^= 1;
         spoofed[41] ^= 1;
@@ -36,8 +37,8 @@ fn strangers_datagrams_change_nothing_but_counters() {
 }
 
 proptest! {
-    /// Whatever comes, in whatever order and at whatever times: no panic, no rate beyond the limits, and no step
-    /// after the start phase.
+    /// Random events in random order at random times: no panic, no rate beyond the limits, and no step after the start
+    /// phase.
     #[test]
     fn nothing_that_comes_can_upset_the_engine(
         events in proptest::collection::vec((0_u8..16, any::<u64>(), any::<[u8; 48]>()), 1..200),
@@ -61,13 +62,13 @@ proptest! {
     }
 }
 
-/// A caller and a network without sense.
+/// A caller and a network with random events.
 struct Stranger {
     engine: Engine,
     now: Now,
     requests: Vec<RequestId>,
     steps: u32,
-    /// What somebody else did that is worth a step of ours.
+    /// Jumps by other programs that allow a step of the engine.
     jumps: u32,
 }
 
@@ -98,7 +99,7 @@ impl Stranger {
             }
             _ => {
                 self.give(sent)?;
-                // A server that is ahead by what the stranger likes, at times by a lot.
+                // A server that is ahead by a random time, sometimes a long one.
                 let ahead = if value.is_multiple_of(7) { value as f64 / 1e15 } else { 0.02 };
                 let stamp = NtpTimestamp::from_wall(wall.plus(ahead));
                 let header = Header {

@@ -1,4 +1,4 @@
-//! Servers that move, fall silent, cannot be found or do not want us.
+//! Servers that move, become silent, do not resolve, or deny service.
 use std::net::IpAddr;
 
 use super::{count, named};
@@ -11,7 +11,7 @@ use crate::{
 fn upstreams_that_move_are_followed_by_slewing_only() {
     let shifted: fn() -> Script =
         || Box::new(|now| Behaviour { offset: if now < 300.0 { 0.0 } else { 0.1 }, ..HONEST });
-    // How long it takes to notice, and then 20 s of slewing.
+    // The time until it is detected, and then 20 s of slewing.
     for (poll, longest, wait) in [(0, 0, 35.0), (1, 1, 35.0), (4, 6, 110.0)] {
         let mut orders = config(3);
         orders.max_slew_rate = 5e-3;
@@ -97,7 +97,7 @@ fn a_name_is_looked_up_until_it_resolves_and_again_when_it_is_lost() {
     let silent: Script = Box::new(|now| Behaviour { silent: now > 400.0, ..HONEST });
     let mut sim = Sim::new(orders, 0.0, vec![silent, honest()]);
     sim.run(31.0);
-    // At 0, 2, 6, 14 and 30 s.
+    // Lookups at 0, 2, 6, 14 and 30 s.
     assert_eq!(sim.resolved, 5);
     let source = &sim.snapshot().sources[0];
     assert!(source.state == SourceState::Unresolved && source.why.contains("ntp.example"), "{source:?}");
@@ -119,7 +119,7 @@ fn an_address_without_a_route_gives_way_to_the_next() {
     sim.names = vec![IpAddr::from([192, 0, 2, 250]), IpAddr::from([192, 0, 2, 1])];
     sim.run(10.0);
     assert!(sim.offset.abs() < 1e-3, "{}", sim.offset);
-    // With no route at all, the requests do not come faster for it.
+    // Without any route, requests are not sent faster.
     sim.servers.clear();
     sim.run(600.0);
     let before = sim.sent.len();
