@@ -1,52 +1,53 @@
-//! The agent's own file, for `timesync-agent run --config FILE` (TOML): where things are on this node, and either
-//! the profile itself or the folder in which profiles are handed over.
+//! The agent's configuration file, for `timesync-agent run --config FILE` (TOML): paths and addresses on this node, and
+//! either the profile itself or the folder in which the agent gets profiles.
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Profile;
 
-/// The whole file.
+/// The agent's configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AgentFile {
-    /// Where things are on this node.
+    /// Paths and addresses on this node.
     pub agent: Agent,
-    /// The profile to run; excludes `agent.watch`.
+    /// The profile to run. Cannot be combined with `agent.watch`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profile>,
 }
 
-/// Where things are on this node.
+/// Paths and addresses on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Agent {
-    /// Drift, last good profile, step guard, last known time.
+    /// The state folder: drift, last valid profile, count of steps, last known time.
     pub state_directory: PathBuf,
-    /// The local socket of the same pages as at `http_address`, for root alone: health and `status` are asked here; absent:
-    /// `agent.sock` in the state folder.
+    /// The local socket with the same pages as `http_address`, for root only. Health checks and `status` use it. If
+    /// absent, `agent.sock` in the state folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
-    /// `ADDRESS:PORT` of /metrics, /healthz, /readyz and /status; absent: no port is opened.
+    /// `ADDRESS:PORT` of /metrics, /healthz, /readyz and /status. If absent, no port is opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_address: Option<String>,
-    /// File with the token that those who ask for /status must know; absent: /status answers loopback only.
+    /// File with the token that a client of /status must know. If absent, /status answers only on loopback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
-    /// The hardware clock.
+    /// The device of the hardware clock.
     pub rtc_device: PathBuf,
-    /// Where the host's own files are seen (/etc/adjtime, /etc/localtime, /usr/share/zoneinfo): `/` outside of
-    /// containers.
+    /// The path of the host's root folder, for its files (/etc/adjtime, /etc/localtime, /usr/share/zoneinfo). Outside
+    /// of containers `/`.
     pub host_root: PathBuf,
-    /// Where to show the error bound to programs of this node, in shared memory as ClockBound does; absent: nowhere.
+    /// The shared memory segment in which the agent publishes the error bound to programs of this node, in the format
+    /// of ClockBound. If absent, there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_bound_segment: Option<PathBuf>,
-    /// The files that `key` and `nts.ca` of an upstream name.
+    /// The folder of the files that `key` and `nts.ca` of an upstream name.
     pub keys_directory: PathBuf,
-    /// Where profiles are handed over (Kubernetes).
+    /// The volume in which the agent gets profiles (Kubernetes).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch: Option<Watch>,
-    /// What sets the clock before the API server can be reached (Kubernetes).
+    /// The static pod that sets the clock before the API server is reachable (Kubernetes).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<BootPod>,
 }
@@ -69,19 +70,19 @@ impl Default for Agent {
 }
 
 impl Agent {
-    /// The local socket's file.
+    /// The path of the local socket.
     pub fn socket(&self) -> PathBuf {
         self.socket.clone().unwrap_or_else(|| self.state_directory.join("agent.sock"))
     }
 }
 
-/// One projected volume: the ConfigMap's keys, and the annotation of the agent's own pod beside them.
+/// A projected volume with the keys of the ConfigMap and the annotation of the agent's pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Watch {
-    /// The volume's folder: files `<policy>.<hash>.toml`.
+    /// The folder of the volume, with files `<policy>.<hash>.toml`.
     pub directory: PathBuf,
-    /// The file in it that holds the annotation's value.
+    /// The file in it with the value of the annotation.
     #[serde(default = "assignment_file")]
     pub assignment: PathBuf,
 }
@@ -95,36 +96,36 @@ fn assignment_file() -> PathBuf {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BootPod {
-    /// True if it is wanted; if not, what was left of it is removed.
+    /// True if the static pod is installed. If false, the agent removes it.
     #[serde(default)]
     pub static_pod: bool,
     /// Kubelet's `staticPodPath`, a folder of the host.
     pub manifest_directory: PathBuf,
-    /// The host's name of `agent.state_directory`.
+    /// The path of `agent.state_directory` on the host.
     #[serde(default = "state_directory")]
     pub host_state_directory: PathBuf,
-    /// The container's image, which the node has already: the agent's own.
+    /// The image of the container: that of the agent, so the node has it already.
     #[serde(default)]
     pub image: String,
-    /// Where the pod is shown.
+    /// The namespace of the pod.
     #[serde(default = "namespace")]
     pub namespace: String,
-    /// What tells it apart there.
+    /// The labels of the pod.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// What it logs.
+    /// The log level of the pod.
     #[serde(default = "log_level")]
     pub log_level: String,
-    /// A file that says [`BootPod::REMOVE`] once all of it is to go, whatever `static_pod` says.
+    /// A file that contains [`BootPod::REMOVE`] when the static pod must be removed, regardless of `static_pod`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_file: Option<PathBuf>,
 }
 
 impl BootPod {
-    /// The annotation of an agent's pod that becomes the order file.
+    /// The annotation of an agent's pod whose value is in the order file.
     pub const ANNOTATION: &str = "timesync.dev/boot";
 
-    /// Its value before the agent is uninstalled.
+    /// The value of the annotation before the agent is uninstalled.
     pub const REMOVE: &str = "remove";
 }
 

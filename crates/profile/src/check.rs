@@ -1,6 +1,6 @@
-//! Profile → checked values: every field is looked at, every problem is named with its field, and what passes cannot
-//! be refused later. This is the one place of the rules: the operator calls it for a policy, the agent for a file. CEL
-//! says the same earlier, where it can. Reads nothing but its argument.
+//! Checks a profile: every field is checked, and every problem is reported with its field. A profile that passes is
+//! never rejected later. All rules are here: the operator calls them for a policy, the agent for a file. CEL rules
+//! check some of them earlier. Reads only its argument.
 use std::fmt;
 
 use contract::{Mode, Span};
@@ -20,11 +20,11 @@ pub use checked::{Checked, LocalClock};
 pub use serve::unfit_to_listen;
 pub use upstreams::{Place, Source};
 
-/// What is wrong with a profile: one problem per field, in the profile's order.
+/// The problems of a profile: one per field, in the order of the profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckError(Vec<Problem>);
 
-/// One of them.
+/// A problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Problem {
     field: String,
@@ -32,12 +32,12 @@ struct Problem {
 }
 
 impl CheckError {
-    /// Each problem: the field and what is wrong with it.
+    /// The problems: field and message of each.
     pub fn problems(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|Problem { field, message }| (field.as_str(), message.as_str()))
     }
 
-    /// The same, for a profile that is part of a larger file.
+    /// Adds `table` to the names of fields, for a profile that is part of a larger file.
     pub fn within(mut self, table: &str) -> Self {
         for problem in &mut self.0 {
             problem.field = format!("{table}.{}", problem.field);
@@ -57,12 +57,12 @@ impl fmt::Display for CheckError {
 
 impl std::error::Error for CheckError {}
 
-/// Looks at every field of `profile`.
+/// Checks every field of `profile`.
 ///
 /// # Errors
 /// All problems, each with its field.
 pub fn check(profile: &Profile) -> Result<Checked, CheckError> {
-    // Without `..`: a new field that nobody checks does not compile.
+    // Without `..`, so that a new field without a check does not compile.
     let Profile { mode, upstreams, restrict, stratum, serve, clock, rtc: _, thresholds, timezone } = profile;
     let mut notes = Notes::default();
     let sources = upstreams::check(upstreams, &mut notes);
@@ -101,7 +101,7 @@ pub fn check(profile: &Profile) -> Result<Checked, CheckError> {
     Ok(Checked::new(profile.clone(), sources, access, local, notes.hints))
 }
 
-/// What was found on the way.
+/// The problems and hints that were found.
 #[derive(Default)]
 struct Notes {
     problems: Vec<Problem>,
@@ -125,7 +125,7 @@ impl Notes {
         }
     }
 
-    /// More than nothing, and no longer than a policy can say.
+    /// Checks that a span is larger than zero and not longer than a policy can express.
     fn positive(&mut self, field: &str, span: Span) {
         if span == Span::default() {
             self.wrong(field, "must be more than 0s");
@@ -137,7 +137,7 @@ impl Notes {
 
 const LONGER_THAN_ANY: &str = "must be 999999h at most";
 
-/// `votes` is how many sources there can be at most.
+/// `votes` is the largest possible number of sources.
 fn check_stratum(stratum: Stratum, votes: usize, notes: &mut Notes) -> Option<LocalClock> {
     let Stratum { local, orphan, activate_after } = stratum;
     let Some(local) = local else {
@@ -161,9 +161,9 @@ fn check_stratum(stratum: Stratum, votes: usize, notes: &mut Notes) -> Option<Lo
     Some(LocalClock { stratum: local, orphan, activate_after })
 }
 
-/// `votes` is how many sources there can be at most; none without upstreams.
+/// `votes` is the largest possible number of sources. None without upstreams.
 fn check_clock(clock: &Clock, votes: Option<usize>, notes: &mut Notes) {
-    // The last two cannot be wrong: each of their words is one.
+    // The last two are enums without invalid values.
     let Clock { step, max_slew_rate, max_change, max_distance, min_sources, on_external_step: _, leap: _ } =
         *clock;
     check_step(step, max_change, notes);
@@ -214,9 +214,9 @@ fn check_timezone(timezone: Option<&str>, notes: &mut Notes) {
     }
 }
 
-/// Returns true if `name` has the form of a name in the tz database: one to three words, of which the first begins with a
-/// letter. Such a name has no dots, so it leads out of no folder. `localtime` is where some hosts lead back to
-/// /etc/localtime.
+/// Returns true if `name` has the form of a name in the tz database: one to three words, of which the first begins with
+/// a letter. Such a name has no dots, so it cannot leave the folder. `localtime` is excluded, since on some hosts it is
+/// a link to /etc/localtime.
 fn is_zone_name(name: &str) -> bool {
     let word = |word: &str| {
         word.starts_with(|first: char| first.is_ascii_alphanumeric())

@@ -1,8 +1,9 @@
-//! The profile: all that one node is to do, as the operator writes it and the agent reads it.
+//! The profile: the configuration of one node, which the operator writes and the agent reads.
 //!
-//! The operator makes a [`Profile`] of a policy; an agent that runs alone has one in its own [`AgentFile`]. [`check`] turns
-//! it into a [`Checked`] one: both programs call it, the operator writes only checked profiles, and the agent runs no
-//! other. Nothing here opens a file, a socket or a clock, and nothing here knows Kubernetes.
+//! The operator makes a [`Profile`] of a policy. An agent without Kubernetes has one in its [`AgentFile`]. [`check`]
+//! turns a profile into a [`Checked`] one. Both programs call it: the operator writes only checked profiles, and the
+//! agent runs only checked profiles. This crate opens no file or socket, reads no clock, and does not depend on
+//! Kubernetes.
 #![forbid(unsafe_code)]
 
 mod agent_file;

@@ -1,5 +1,4 @@
-//! A network, as an entry of the access list names it: an address whose host bits are zero, and how many leading bits
-//! count.
+//! The network of an entry of the access list: an address whose host bits are zero, and the length of its prefix.
 use std::{fmt, net::IpAddr, str::FromStr};
 
 /// A network.
@@ -15,7 +14,7 @@ impl Network {
         self.address
     }
 
-    /// How many leading bits count.
+    /// The length of its prefix in bits.
     pub fn bits(self) -> u8 {
         self.bits
     }
@@ -33,17 +32,17 @@ impl Network {
     }
 }
 
-/// Why a text is not a [`Network`]. To be read after the text.
+/// Why a text is not a [`Network`]. A message starts with the text and continues with this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetworkError {
-    /// Neither an address nor an address and a number of bits.
+    /// Neither an address nor an address with the length of a prefix.
     Malformed,
-    /// More bits than the family has.
+    /// The prefix is longer than an address.
     TooManyBits {
-        /// How many it has.
+        /// The number of bits of an address.
         most: u8,
     },
-    /// A bit beyond the prefix is set.
+    /// A bit after the prefix is set.
     HostBits,
     /// `::ffff:a.b.c.d`.
     MappedAddress,
@@ -65,7 +64,7 @@ impl std::error::Error for NetworkError {}
 impl FromStr for Network {
     type Err = NetworkError;
 
-    /// Reads `10.0.0.0/8`, `2001:db8::/32`, or an address alone, which is a network of one.
+    /// Parses `10.0.0.0/8`, `2001:db8::/32`, or an address, which is a network of one address.
     fn from_str(text: &str) -> Result<Self, NetworkError> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
@@ -87,7 +86,7 @@ impl FromStr for Network {
     }
 }
 
-/// Digits alone, without a leading zero, as the API server's `isCIDR` takes them: `parse` would take a sign.
+/// Only digits, without a leading zero, as in the API server's `isCIDR`: `parse` would accept a sign.
 fn prefix(digits: &str) -> Result<u8, NetworkError> {
     let plain = digits.bytes().all(|octet| octet.is_ascii_digit());
     let padded = digits.len() > 1 && digits.starts_with('0');
@@ -98,7 +97,7 @@ fn width(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// The address as a number whose highest bit is the address's first, for both families.
+/// The address as a number whose highest bit is the first bit of the address, for both families.
 fn left_aligned(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,

@@ -1,40 +1,40 @@
-//! A profile: all that an agent needs to know of a policy, as the operator writes it and the agent reads it (TOML).
+//! A profile: what an agent needs of a policy, as the operator writes it and the agent reads it (TOML).
 //!
-//! Raw but typed: `check` looks at ranges and names, and makes types that carry proof.
+//! The types here only give each field its type. `check` checks ranges and names, and makes types that guarantee them.
 use contract::{Mode, Span};
 use serde::{Deserialize, Serialize};
 
 use crate::{Restrict, Serve, ranges};
 
-/// What one node is to do. Every field has a default but what nobody can guess: the upstreams.
+/// The configuration of one node. Every field has a default except the upstreams.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Profile {
-    /// True if the clock may be moved.
+    /// Discipline moves the clock; Observe only measures.
     pub mode: Mode,
-    /// Where time comes from, at most 16.
+    /// The sources of time, at most 16.
     pub upstreams: Vec<Upstream>,
-    /// Who may do what; empty means [`Restrict::safe_default`].
+    /// The access list. Empty means [`Restrict::safe_default`].
     pub restrict: Vec<Restrict>,
-    /// Serving without upstreams.
+    /// The local clock: how the node serves time without usable upstreams.
     pub stratum: Stratum,
     /// The server on UDP 123.
     pub serve: Serve,
-    /// How the clock may be moved.
+    /// How the clock is corrected.
     pub clock: Clock,
-    /// What happens to the hardware clock.
+    /// How the hardware clock is written.
     pub rtc: Rtc,
-    /// The node's time zone, as `Asia/Shanghai`: where /etc/localtime is to lead. Absent: what was there
-    /// before is put back.
+    /// The node's time zone, such as `Asia/Shanghai`: the target of /etc/localtime. If absent, the former target is
+    /// restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
-    /// From when on a deviation counts.
+    /// The thresholds at which a deviation counts.
     pub thresholds: Thresholds,
 }
 
-/// Where time comes from: exactly one of `server`, `pool`, `peer` and `device`.
+/// A source of time: exactly one of `server`, `pool`, `peer` and `device`.
 ///
-/// What is not said is not written: so a profile keeps its text, and with it its name, when fields are added here.
+/// Absent fields are not written. So a profile keeps its text, and therefore its name, when fields are added here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Upstream {
@@ -43,13 +43,13 @@ pub struct Upstream {
     /// Host name or IP address of one server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// Host name that stands for several servers.
+    /// Host name that resolves to several servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
-    /// So many servers of the pool at most, 1 to 16; absent: 4.
+    /// The largest number of servers of the pool that are asked, 1 to 16. If absent, 4.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_sources: Option<u8>,
-    /// Host name or IP address of a server that in turn has this node as its upstream, as ntp.conf's `peer`. Each of
+    /// Host name or IP address of a server that has this node as its upstream, too, like `peer` in ntp.conf. Each of
     /// the two asks the other as a client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
@@ -59,25 +59,25 @@ pub struct Upstream {
     /// UDP port.
     #[serde(default = "ntp_port")]
     pub port: u16,
-    /// Send a burst when the server is not yet, or no longer, reached.
+    /// Send a burst while the server is not reached.
     #[serde(default)]
     pub iburst: bool,
     /// Send several requests at each poll.
     #[serde(default, skip_serializing_if = "is_false")]
     pub burst: bool,
-    /// Ask in interleaved mode (RFC 9769), and take basic answers from who does not know that.
+    /// Use interleaved mode (RFC 9769), or basic mode if the server does not support it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub interleaved: bool,
-    /// Follow this one while it agrees with the majority.
+    /// Select this source while it agrees with the majority.
     #[serde(default)]
     pub prefer: bool,
-    /// Known to tell the truth: those that are not must agree with it.
+    /// Trusted: sources without `trust` must agree with it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub trust: bool,
-    /// Without one of those that are required nothing is followed.
+    /// Select no source unless at least one required source agrees.
     #[serde(default, skip_serializing_if = "is_false")]
     pub require: bool,
-    /// Measure and report it, and never follow it.
+    /// Measure and report this source, but never select it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub noselect: bool,
     /// Shortest poll interval, log2 seconds, 0 to 17.
@@ -86,11 +86,11 @@ pub struct Upstream {
     /// Longest poll interval, log2 seconds, 0 to 17.
     #[serde(default = "max_poll")]
     pub max_poll: i8,
-    /// Its answers must prove that they know a shared key: the name of a file in the agent's `keys_directory`, with
-    /// one line `id type key` as in chrony's key file. Excludes `nts`.
+    /// Authenticate its replies with a shared key: the name of a file in the agent's `keys_directory`, with one line
+    /// `id type key` as in chrony's key file. Cannot be combined with `nts`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Its answers must be proven by Network Time Security; `server` is who answers the key exchange then.
+    /// Authenticate its replies with Network Time Security. Then `server` is the server of the key exchange.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nts: Option<Nts>,
 }
@@ -99,7 +99,8 @@ pub struct Upstream {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Nts {
-    /// A file in the agent's `keys_directory` with the only certificates (PEM) to trust; absent: the public ones.
+    /// A file in the agent's `keys_directory` with the only certificates (PEM) to trust. If absent, the public
+    /// certificate authorities are trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
     /// TCP port of the key exchange.
@@ -133,23 +134,24 @@ fn max_poll() -> i8 {
     ranges::DEFAULT_POLL.most
 }
 
-/// Serving without upstreams.
+/// The local clock: how the node serves time without usable upstreams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Stratum {
-    /// While no upstream can be judged serve the local clock at this stratum, 1 to 15.
+    /// The stratum, 1 to 15, at which the local clock is served while no upstream is usable. If absent, it is not
+    /// served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local: Option<u8>,
-    /// Of several unsynchronised servers at this stratum that ask each other, the one with the smallest reference id
-    /// serves, and the others follow it. Needs `local`.
+    /// Orphan mode: of several unsynchronised servers at this stratum that ask each other, the one with the smallest
+    /// reference id serves, and the others follow it. Requires `local`.
     #[serde(skip_serializing_if = "is_false")]
     pub orphan: bool,
-    /// So long without upstreams before the local clock is served; absent: 64 s, with `orphan` 300 s.
+    /// The time without usable upstreams before the local clock is served. If absent, 64 s, with `orphan` 300 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activate_after: Option<Span>,
 }
 
-/// How the clock may be moved.
+/// How the clock is corrected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Clock {
@@ -162,14 +164,14 @@ pub struct Clock {
     /// Largest root distance at which a source is used, 1ms to 16s.
     #[serde(skip_serializing_if = "is_usual_distance")]
     pub max_distance: Span,
-    /// So many sources must agree before the clock is moved, 1 to 16; absent: 1 if there are one or two
-    /// beside peers, else 2.
+    /// The number of sources that must agree before the clock is corrected, 1 to 16. If absent, 1 if there are one or
+    /// two sources other than peers, else 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_sources: Option<u8>,
-    /// What is done when somebody else moved the clock.
+    /// What happens after another process has stepped the clock.
     #[serde(skip_serializing_if = "OnExternalStep::is_default")]
     pub on_external_step: OnExternalStep,
-    /// What is done about leap seconds.
+    /// How leap seconds are applied.
     #[serde(skip_serializing_if = "Leap::is_default")]
     pub leap: Leap,
 }
@@ -188,20 +190,21 @@ impl Default for Clock {
     }
 }
 
-/// The usual one is not written: agents from before this field would refuse the profile.
+/// The default is not written: agents from before this field would reject the profile.
 fn is_usual_distance(distance: &Span) -> bool {
     *distance == ranges::DEFAULT_MAX_DISTANCE
 }
 
-/// What is done when somebody else moved the clock, after the sources were asked anew.
+/// What happens after another process has stepped the clock, once the sources were asked again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnExternalStep {
-    /// Step it back. What was moved is known, so `max_change` bounds only what remains beyond it.
+    /// Step the clock back. The size of the jump is known, so `max_change` bounds only the part of the offset beyond
+    /// it.
     #[default]
     Restore,
-    /// Go on from the new time: what it is off by is slewed, within `max_change`.
+    /// Continue from the new time. The offset is slewed, within `max_change`.
     Accept,
-    /// Say so, and leave the clock alone until it is right again or the profile changes.
+    /// Report it, and leave the clock as it is until it is right again or the profile changes.
     Report,
 }
 
@@ -212,13 +215,13 @@ impl OnExternalStep {
     }
 }
 
-/// What is done about leap seconds.
+/// How leap seconds are applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Leap {
-    /// Who corrects the clock for one.
+    /// What corrects the clock for a leap second.
     pub mode: LeapMode,
-    /// True if the upstreams hide them.
+    /// Upstreams that smear leap seconds.
     pub smear: Smear,
 }
 
@@ -228,7 +231,7 @@ impl Leap {
     }
 }
 
-/// Who corrects the clock for a leap second.
+/// What corrects the clock for a leap second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeapMode {
     /// The kernel, in the second itself.
@@ -238,17 +241,17 @@ pub enum LeapMode {
     Step,
     /// The agent, by a slew afterwards.
     Slew,
-    /// Nobody: the offset is corrected when it is seen.
+    /// Nothing. The offset is corrected once it is measured.
     Ignore,
 }
 
-/// True if leap seconds are smeared: spread over hours in which a second is a little longer.
+/// Which upstreams smear leap seconds, which means that they spread the leap second over hours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Smear {
-    /// Nobody smears.
+    /// No upstream smears.
     #[default]
     None,
-    /// All upstreams do, alike, and announce no leap second.
+    /// All upstreams smear in the same way, and announce no leap second.
     Upstream,
 }
 
@@ -258,7 +261,7 @@ pub enum Smear {
 pub struct Step {
     /// A larger offset is stepped, a smaller one slewed.
     pub threshold: Span,
-    /// So many steps per boot of the node; 0 for never.
+    /// The largest number of steps per boot of the node. 0 means never.
     pub limit: u32,
 }
 
@@ -268,35 +271,36 @@ impl Default for Step {
     }
 }
 
-/// What happens to the hardware clock.
+/// How the hardware clock is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Rtc {
-    /// Who writes it.
+    /// What writes it.
     pub mode: RtcMode,
 }
 
-/// Who writes the hardware clock.
+/// What writes the hardware clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RtcMode {
-    /// The kernel, every 11 minutes while it believes the clock synchronised.
+    /// The kernel, every 11 minutes while the clock is synchronised.
     #[default]
     Kernel,
-    /// The agent too, once synchronised and then whenever it is off, read back on the tick's edge.
+    /// The agent, too: once the clock is synchronised, and then whenever the hardware clock is off. The agent reads it
+    /// back at the edge of its second.
     Verified,
 }
 
-/// From when on a deviation counts.
+/// The thresholds at which a deviation counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Thresholds {
-    /// Of a node's offset.
+    /// Threshold of a node's offset.
     pub offset: Span,
-    /// Of a node's error bound: beyond it the node is unsynchronised.
+    /// Threshold of a node's error bound. If the bound is larger, the node is unsynchronised.
     pub error_bound: Span,
-    /// Of the difference between nodes.
+    /// Threshold of the difference between two nodes.
     pub spread: Span,
-    /// For so long a deviation of offset or spread must last.
+    /// The time for which a deviation of offset or spread must last.
     pub hold: Span,
 }
 
@@ -365,7 +369,7 @@ mod tests {
         assert_eq!(profile.clock.leap, Leap { mode: LeapMode::Slew, smear: Smear::Upstream });
     }
 
-    /// A profile's name is the hash of its text: an upgrade must not give every profile another one.
+    /// The name of a profile contains the hash of its text, so an upgrade must not change the text of every profile.
     #[test]
     fn what_is_not_said_is_not_written() {
         let profile: Profile = toml::from_str("[[upstreams]]\nname = \"a\"\nserver = \"b\"").unwrap();

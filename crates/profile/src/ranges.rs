@@ -1,20 +1,20 @@
-//! The ranges and the defaults of a profile's fields. This is their one home: the check, the CRD's schema and the types'
-//! `Default` are made from it, and tests hold the CEL rules and the tables in `docs/` to it.
+//! The ranges and defaults of a profile's fields. They are defined only here: the check, the schema of the CRD and the
+//! types' `Default` use them, and tests compare the CEL rules and the tables in `docs/` with them.
 use std::fmt;
 
 use contract::Span;
 
-/// The least and the most that a field may say.
+/// The smallest and the largest value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range<T> {
-    /// The least.
+    /// The smallest value.
     pub least: T,
-    /// The most.
+    /// The largest value.
     pub most: T,
 }
 
 impl<T: PartialOrd> Range<T> {
-    /// Returns true if a field may say `value`.
+    /// Returns true if `value` is within the range.
     pub fn contains(&self, value: &T) -> bool {
         (&self.least..=&self.most).contains(&value)
     }
@@ -30,80 +30,81 @@ const fn range<T: Copy>(least: T, most: T) -> Range<T> {
     Range { least, most }
 }
 
-/// Upstreams of a profile.
+/// Largest number of upstreams of a profile.
 pub const MOST_UPSTREAMS: usize = 16;
-/// Characters of an upstream's name.
+/// Largest length of an upstream's name, characters.
 pub const LONGEST_NAME: usize = 32;
-/// Servers of a pool that are asked.
+/// Largest number of servers of a pool that are asked.
 pub const MAX_SOURCES: Range<u8> = range(1, 16);
-/// The same if the profile says nothing.
+/// Its default.
 pub const DEFAULT_MAX_SOURCES: u8 = 4;
-/// UDP and TCP ports.
+/// Valid UDP and TCP ports.
 pub const PORT: Range<u16> = range(1, 65_535);
-/// The port of NTP (RFC 5905 §7.2).
+/// The default port of NTP (RFC 5905 §7.2).
 pub const NTP_PORT: u16 = 123;
-/// The port of NTS key exchange (RFC 8915 §7).
+/// The default port of NTS key exchange (RFC 8915 §7).
 pub const NTS_PORT: u16 = 4460;
 /// Poll intervals, log2 seconds.
 pub const POLL: Range<i8> = range(0, 17);
-/// The shortest and the longest poll interval if the profile says nothing: 16 s to 64 s. With longer polls a jittery LAN
-/// does not reach 0.1 ms.
+/// The default shortest and longest poll interval: 16 s and 64 s. With longer intervals the offset on a LAN with jitter
+/// does not stay below 0.1 ms.
 pub const DEFAULT_POLL: Range<i8> = range(4, 6);
 
-/// Entries of the access list. The API server's CEL cost sets this limit.
+/// Largest number of entries of the access list. The CEL cost limit of the API server determines it.
 pub const MOST_RESTRICT: usize = 48;
 
 /// The stratum at which the local clock is served.
 pub const LOCAL_STRATUM: Range<u8> = range(1, 15);
-/// The same with `orphan`. Sources of this stratum are orphans, so 1 would make one of every server; and an agent that
-/// follows an orphan has 1 more.
+/// The same with `orphan`. Sources of this stratum count as orphans, so with 1 every good server would. An agent that
+/// follows an orphan has the next stratum, so 15 is too large.
 pub const ORPHAN_STRATUM: Range<u8> = range(2, 14);
-/// How long the local clock waits for upstreams. A longer wait means not to serve.
+/// The longest wait for upstreams before the local clock is served. A longer wait would mean that it is never served.
 pub const LONGEST_ACTIVATE_AFTER: Span = Span::from_secs(86_400);
-/// The same if the profile says nothing: upstreams that start with the node have a poll of the longest usual interval to
+/// The default wait: one poll of the longest default interval, so that upstreams that start together with the node can
 /// answer.
 pub const DEFAULT_ACTIVATE_AFTER: Span = Span::from_secs(64);
-/// The same with `orphan`, as in ntpd and chrony: upstreams that come back, and orphans that were there before, have
-/// time, too.
+/// The default wait with `orphan`, as in ntpd and chrony: upstreams that come back, and existing orphans, have time to
+/// answer.
 pub const DEFAULT_ORPHAN_ACTIVATE_AFTER: Span = Span::from_secs(300);
 
 /// Addresses on which time is served. The agent has a socket for each.
 pub const MOST_SERVE_ADDRESSES: usize = 16;
-/// The token bucket's interval, log2 seconds.
+/// The interval between tokens, log2 seconds.
 pub const RATE_INTERVAL: Range<i8> = range(-6, 12);
-/// The most tokens in a bucket.
+/// The capacity of a token bucket.
 pub const RATE_BURST: Range<u8> = range(1, 255);
 /// One in 2^leak of the excess is answered.
 pub const RATE_LEAK: Range<u8> = range(1, 4);
-/// Addresses in the rate table.
+/// Number of addresses in the rate table.
 pub const MAX_CLIENTS: Range<u32> = range(1 << 10, 1 << 20);
-/// The same if the profile says nothing: a quarter of a megabyte, and four times what chronyd keeps by default.
+/// Its default: a quarter of a megabyte, and four times chronyd's default.
 pub const DEFAULT_MAX_CLIENTS: u32 = 16_384;
-/// Threads that answer requests.
+/// Number of threads that answer requests.
 pub const WORKERS: Range<u8> = range(1, 16);
-/// The same if the profile says nothing.
+/// Its default.
 pub const DEFAULT_WORKERS: u8 = 1;
-/// Keys for clients. The agent reads their files four times a second.
+/// Largest number of keys for clients. The agent reads their files four times a second.
 pub const MOST_SERVE_KEYS: usize = 16;
 
-/// Steps in the start phase.
+/// Number of steps in the start phase.
 pub const STEP_LIMIT: Range<u32> = range(0, 1000);
-/// The largest slew, parts per million.
+/// The largest slew rate, parts per million.
 pub const MAX_SLEW_RATE: Range<u32> = range(1, 100_000);
-/// The root distance up to which a source is used. A smaller limit refuses every server, and from the larger one on a
-/// server counts as unsynchronised (RFC 5905 §7.2, MAXDISP).
+/// The largest root distance of a usable source. With a smaller limit than this no server would be usable, and at the
+/// upper limit a server counts as unsynchronised (RFC 5905 §7.2, MAXDISP).
 pub const MAX_DISTANCE: Range<Span> = range(Span::from_millis(1), Span::from_secs(16));
-/// The same if the profile says nothing: as ntpd's `tos maxdist`.
+/// Its default, as in ntpd's `tos maxdist`.
 pub const DEFAULT_MAX_DISTANCE: Span = Span::from_millis(1500);
-/// Sources that must agree.
+/// Number of sources that must agree.
 pub const MIN_SOURCES: Range<u8> = range(1, 16);
 
-/// Characters of a time zone's name.
+/// Largest length of a time zone's name, characters.
 pub const LONGEST_TIMEZONE: usize = 64;
 
-/// How long a deviation must last before it counts. Shorter, and every short deviation is reported; longer, and none is.
+/// How long a deviation must last before it counts. With a shorter time every brief deviation would be reported, with a
+/// longer one none.
 pub const HOLD: Range<Span> = range(Span::from_secs(1), Span::from_secs(86_400));
-/// The longest span of any field, 114 years: its text, and every shorter span's, has at most six digits for each unit.
+/// The longest span of any field, 114 years. The text of every span up to it has at most six digits for each unit.
 pub const LONGEST_SPAN: Span = Span::from_secs(999_999 * 3600);
 
 #[cfg(test)]
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
     use crate::{Clock, RateLimit, Step};
 
-    /// The row of docs/agent.md that begins with this field names the default and the range.
+    /// Checks that the row of docs/agent.md that begins with this field has the default and the range.
     #[test]
     fn the_reference_has_the_same_ranges_and_defaults() {
         let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/agent.md");

@@ -1,7 +1,7 @@
-//! The spelling of fields in TOML. It is that of the API, so that a policy's `spec` and an agent's `[profile]` read alike. The
-//! first agents had another one, which is refused with the present one named.
+//! The spelling of fields in TOML. It is the same as in the API, so that a policy's `spec` and an agent's `[profile]`
+//! look alike. The first agents had another spelling. It is rejected with a message that gives the present one.
 
-/// The message of a TOML reader, in which an unknown field that is an old spelling is told with the present one.
+/// The message of a TOML parser. If an unknown field is an old spelling, the message gives the present one.
 pub fn in_present_spelling(message: &str) -> String {
     let field = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
     let Some((field, expected)) = field else { return message.to_owned() };

@@ -1,5 +1,5 @@
-//! The access list of a profile: whom each entry is for, which flags do nothing, and whether every upstream's answers
-//! could come in. Notes what is wrong; reads nothing but its arguments.
+//! Checks the access list of a profile: the addresses of each entry, flags without effect, and whether the replies of
+//! every upstream would be accepted. Reads only its arguments.
 use std::{collections::BTreeSet, net::IpAddr};
 
 use super::Notes;
@@ -12,24 +12,24 @@ use crate::{
 /// One entry of the access list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// Whom it is for.
+    /// The addresses of the entry.
     pub source: AccessSource,
-    /// What is denied or limited there.
+    /// The flags of these addresses.
     pub flags: BTreeSet<Flag>,
 }
 
-/// Whom an entry of the access list is for.
+/// The addresses of an entry of the access list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessSource {
-    /// `default`: every address of both families.
+    /// `default`: all addresses of both families.
     Everybody,
     /// One network.
     Network(Network),
-    /// `source`: the upstreams, at whatever addresses they are.
+    /// `source`: the present addresses of the upstreams.
     Upstreams,
 }
 
-/// Notes what is wrong with each entry; those that are right.
+/// Records the problems of each entry. Returns the valid entries.
 pub(super) fn check(restrict: &[Restrict], notes: &mut Notes) -> Vec<Access> {
     if restrict.len() > ranges::MOST_RESTRICT {
         let most = ranges::MOST_RESTRICT;
@@ -64,7 +64,7 @@ pub(super) fn check(restrict: &[Restrict], notes: &mut Notes) -> Vec<Access> {
     access
 }
 
-/// Says which flags are taken and change nothing. Those that distributions ship in every file go without a word.
+/// Adds hints for flags without effect, except those that distributions put into every file.
 fn check_effect(n: usize, flags: &[Flag], notes: &mut Notes) {
     if flags.contains(&Flag::Kod) && !flags.contains(&Flag::Limited) {
         notes.hints.push(format!("restrict[{n}].flags: kod does nothing without limited"));
@@ -80,7 +80,7 @@ fn check_effect(n: usize, flags: &[Flag], notes: &mut Notes) {
     }
 }
 
-/// `default`, an address, or a network; or `source`.
+/// Parses `default`, an address, a network, or `source`.
 pub(super) fn parse_source(source: &str) -> Result<AccessSource, NetworkError> {
     match source {
         "default" => Ok(AccessSource::Everybody),
@@ -89,8 +89,8 @@ pub(super) fn parse_source(source: &str) -> Result<AccessSource, NetworkError> {
     }
 }
 
-/// Notes each upstream whose replies the access list drops: it would never be reached. Of one that is given by name this is
-/// known only where no address could be let in.
+/// Records each upstream whose replies the access list drops: it would never be reached. For an upstream given by name
+/// this is only known if all addresses are dropped.
 pub(super) fn check_reachable(upstreams: &[Upstream], access: &[Access], notes: &mut Notes) {
     for (n, upstream) in upstreams.iter().enumerate() {
         let Upstream { server, peer, pool, port, .. } = upstream;
@@ -112,9 +112,10 @@ pub(super) fn check_reachable(upstreams: &[Upstream], access: &[Access], notes: 
     }
 }
 
-/// Returns true if the agent drops whatever comes from this address and port: of all entries that cover it the most specific
-/// ones say so. The template counts as an entry for the address alone, unless there is one. What no entry covers is
-/// answered. The agent's table of ranges answers the same faster; a test of the agent compares the two.
+/// Returns true if the agent drops every packet from this address and port: the most specific entries that contain it
+/// have `ignore`. The template counts as an entry for exactly this address, unless there is such an entry. A packet
+/// that no entry contains is answered. The agent's table gives the same result faster; a test of the agent compares the
+/// two.
 pub fn ignores(access: &[Access], address: IpAddr, port: u16) -> bool {
     let address = address.to_canonical();
     let of_host = |each: &Access| match each.source {
@@ -127,7 +128,7 @@ pub fn ignores(access: &[Access], address: IpAddr, port: u16) -> bool {
     if let Some(template) = template.filter(|_| !access.iter().any(of_host)) {
         return template.flags.contains(&Flag::Ignore);
     }
-    // How specific an entry is; none if it does not hold for the address and port.
+    // How specific an entry is. None if it does not contain the address and port.
     let rank = |each: &Access| {
         let bits = match each.source {
             AccessSource::Everybody => 0,
@@ -143,7 +144,8 @@ pub fn ignores(access: &[Access], address: IpAddr, port: u16) -> bool {
     })
 }
 
-/// Returns true if no address is let in at this port: every entry says `ignore`, and one of them is `default`.
+/// Returns true if packets from this port are dropped for all addresses: every entry has `ignore`, and one of them is
+/// `default`.
 fn ignores_everybody(access: &[Access], port: u16) -> bool {
     let holds = |each: &Access| port == ranges::NTP_PORT || !each.flags.contains(&Flag::Ntpport);
     access.iter().all(|each| each.flags.contains(&Flag::Ignore))

@@ -1,4 +1,5 @@
-//! A profile that passed the check. The operator writes only such a one, and the agent runs only such a one.
+//! A profile that passed the check. The operator writes only checked profiles, and the agent runs only checked
+//! profiles.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use contract::{Mode, Span};
@@ -6,7 +7,7 @@ use contract::{Mode, Span};
 use super::{Access, Source};
 use crate::{Clock, Profile, RtcMode, Serve, Thresholds, ranges};
 
-/// A profile that passed. Only [`crate::check`] makes one.
+/// A checked profile. Only [`crate::check`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
     profile: Profile,
@@ -16,14 +17,14 @@ pub struct Checked {
     hints: Vec<String>,
 }
 
-/// How the node's own clock is served while no upstream can be judged.
+/// How the node's own clock is served while no upstream is usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalClock {
-    /// At which stratum.
+    /// The stratum.
     pub stratum: u8,
     /// True if several nodes elect one that serves.
     pub orphan: bool,
-    /// How long without upstreams before it is served.
+    /// The time without usable upstreams before it is served.
     pub activate_after: Span,
 }
 
@@ -43,12 +44,12 @@ impl Checked {
         &self.profile
     }
 
-    /// Returns true if the clock may be moved.
+    /// Discipline moves the clock; Observe only measures.
     pub fn mode(&self) -> Mode {
         self.profile.mode
     }
 
-    /// The upstreams: unique names, sound places, `min_poll` ≤ `max_poll`.
+    /// The upstreams: names are unique, places are valid, `min_poll` ≤ `max_poll`.
     pub fn sources(&self) -> &[Source] {
         &self.sources
     }
@@ -58,12 +59,12 @@ impl Checked {
         &self.access
     }
 
-    /// How the node's own clock is served, if it is; within its ranges.
+    /// How the node's own clock is served, within the ranges. None if it is not served.
     pub fn local(&self) -> Option<LocalClock> {
         self.local
     }
 
-    /// The server; limits within their ranges.
+    /// The server, with limits within their ranges.
     pub fn serve(&self) -> &Serve {
         &self.profile.serve
     }
@@ -84,46 +85,46 @@ impl Checked {
         addresses.iter().filter(|address| !covered(address)).copied().collect()
     }
 
-    /// Threads that answer requests.
+    /// The number of threads that answer requests.
     pub fn workers(&self) -> usize {
         self.profile.serve.workers.unwrap_or(ranges::DEFAULT_WORKERS).into()
     }
 
-    /// Addresses in the rate table.
+    /// The number of addresses in the rate table.
     pub fn max_clients(&self) -> usize {
         self.profile.serve.rate_limit.max_clients.unwrap_or(ranges::DEFAULT_MAX_CLIENTS) as usize
     }
 
-    /// How the clock may be moved; rates within their ranges.
+    /// How the clock is corrected, with values within their ranges.
     pub fn clock(&self) -> &Clock {
         &self.profile.clock
     }
 
-    /// How many sources must agree. With one or two sources, one alone is better than none; with more, one alone may be
-    /// the only liar that is left. Peers are not counted: they have their time from where this node has it, and none
-    /// before it has.
+    /// The number of sources that must agree. With one or two sources, a single one is better than none. With more, a
+    /// single remaining one may be a falseticker. Peers are not counted: they get their time from the same upstreams as
+    /// this node, and have none before.
     pub fn min_sources(&self) -> usize {
         let independent = self.sources.iter().filter(|source| source.upstream.peer.is_none());
         let votes: usize = independent.map(Source::votes).sum();
         self.profile.clock.min_sources.map_or(if votes <= 2 { 1 } else { 2 }, usize::from)
     }
 
-    /// Who writes the RTC.
+    /// What writes the RTC.
     pub fn rtc(&self) -> RtcMode {
         self.profile.rtc.mode
     }
 
-    /// The host's time zone, by a name that leads out of no folder; whether the host has it is not known.
+    /// The name of the host's time zone. It cannot leave the folder. The host may not have this zone.
     pub fn timezone(&self) -> Option<&str> {
         self.profile.timezone.as_deref()
     }
 
-    /// From when on a deviation counts.
+    /// The thresholds at which a deviation counts.
     pub fn thresholds(&self) -> &Thresholds {
         &self.profile.thresholds
     }
 
-    /// What is allowed and yet probably not meant, for a reader.
+    /// Hints for a user: settings that are valid but probably not intended.
     pub fn hints(&self) -> &[String] {
         &self.hints
     }

@@ -1,5 +1,5 @@
-//! The upstreams of a profile: what each of them is, if its options agree, and if its answers could be heard.
-//! Notes what is wrong; reads nothing but its arguments.
+//! Checks the upstreams of a profile: what each of them is, and whether its options can be combined. Reads only its
+//! arguments.
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use super::Notes;
@@ -11,14 +11,14 @@ use crate::{
 /// An upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Whom or what to ask.
+    /// The server, pool or device that is asked.
     pub place: Place,
-    /// All else that is said of it; a key or `nts`, not both.
+    /// All its fields. At most one of `key` and `nts` is set.
     pub upstream: Upstream,
 }
 
 impl Source {
-    /// How many votes it can have.
+    /// The largest number of votes that it can have.
     pub fn votes(&self) -> usize {
         match &self.place {
             _ if self.upstream.noselect => 0,
@@ -28,30 +28,30 @@ impl Source {
     }
 }
 
-/// Whom or what to ask: what is left when the others of `server`, `peer`, `pool` and `device` are known to be absent.
+/// The server, pool or device that is asked: the one of `server`, `peer`, `pool` and `device` that is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// An IP address or a host name; of a peer, too, which is asked as a server is.
+    /// A server or a peer, which is asked like a server.
     Server {
-        /// It.
+        /// The IP address or host name.
         host: String,
     },
-    /// A host name.
+    /// A pool.
     Pool {
-        /// It.
+        /// The host name.
         host: String,
-        /// How many of its servers are asked at most.
+        /// The largest number of its servers that are asked.
         max_sources: usize,
     },
-    /// A path under /dev.
+    /// A device.
     Device {
-        /// It.
+        /// The path under /dev.
         path: String,
     },
 }
 
 impl Place {
-    /// Returns true if both are the same by their texts. Names that turn out to be one server are the engine's affair.
+    /// Returns true if both are the same by their text. The engine detects names that resolve to one server.
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Server { host: one }, Self::Server { host: two })
@@ -64,13 +64,13 @@ impl Place {
     }
 }
 
-/// The host as DNS compares names (RFC 4343), with or without the final dot, and as addresses are compared.
+/// The host in canonical form: names in lower case (RFC 4343) without the final dot, addresses in their usual form.
 fn canonical(host: &str) -> String {
     let address = host.parse::<IpAddr>().map(|address| address.to_canonical().to_string());
     address.unwrap_or_else(|_| host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
 }
 
-/// Notes everything that is wrong with the upstreams, each by itself and together; those that are right.
+/// Records the problems of each upstream, and of all together. Returns the valid ones.
 pub(super) fn check(upstreams: &[Upstream], notes: &mut Notes) -> Vec<Source> {
     if upstreams.len() > ranges::MOST_UPSTREAMS {
         let most = ranges::MOST_UPSTREAMS;
@@ -103,7 +103,7 @@ pub(super) fn check(upstreams: &[Upstream], notes: &mut Notes) -> Vec<Source> {
     sources
 }
 
-/// Where notes of one upstream go.
+/// Records problems of one upstream.
 struct Field<'a> {
     upstream: usize,
     notes: &'a mut Notes,
@@ -123,7 +123,7 @@ impl Field<'_> {
     }
 }
 
-/// What is asked; none if that is not said, or more than once, or badly.
+/// The place of an upstream. None if it is missing, given more than once, or invalid.
 fn check_place(upstream: &Upstream, field: &mut Field<'_>) -> Option<Place> {
     let Upstream { server, peer, pool, device, max_sources, .. } = upstream;
     if max_sources.is_some() && pool.is_none() {
@@ -131,7 +131,7 @@ fn check_place(upstream: &Upstream, field: &mut Field<'_>) -> Option<Place> {
     }
     match (server, peer, pool, device) {
         (Some(host), None, None, None) => check_server("server", host, field),
-        // The other one asks us in turn; that neither follows who follows it is the engine's affair.
+        // The peer asks this node, too. The engine ensures that neither follows a node that follows it.
         (None, Some(host), None, None) => check_server("peer", host, field),
         (None, None, Some(host), None) => {
             let max_sources = max_sources.unwrap_or(ranges::DEFAULT_MAX_SOURCES);
@@ -164,7 +164,7 @@ fn check_server(part: &str, host: &str, field: &mut Field<'_>) -> Option<Place> 
     sound.ok().map(|()| Place::Server { host: host.to_owned() })
 }
 
-/// PTP clocks only: to open some other device, a watchdog for instance, is to start it.
+/// Only PTP clocks: opening another device, such as a watchdog, can start it.
 fn is_device(path: &str) -> bool {
     let word = |rest: &str| {
         (1..=32).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
@@ -172,9 +172,9 @@ fn is_device(path: &str) -> bool {
     path.strip_prefix("/dev/ptp").is_some_and(word)
 }
 
-/// All but the place.
+/// Checks all fields except the place.
 fn check_options(upstream: &Upstream, field: &mut Field<'_>) {
-    // Without `..`: a new field that nobody checks does not compile.
+    // Without `..`, so that a new field without a check does not compile.
     let Upstream {
         name,
         server,
@@ -230,18 +230,18 @@ fn check_options(upstream: &Upstream, field: &mut Field<'_>) {
     }
 }
 
-/// A name in the folder of keys, and no way out of it.
+/// Returns true if `name` is a file name that cannot leave the folder of keys.
 pub(super) fn is_file_name(name: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
     (1..=253).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(word)
 }
 
-/// What to say of one that is not.
+/// The message for a name that is not.
 pub(super) fn no_file_name(file: &str) -> String {
     format!("{file:?} is no file's name: letters, digits, '.', '-' and '_', no folder")
 }
 
-/// Small letters, digits and `-`, which stands neither first nor last: the name is a label of metrics.
+/// Lower case letters, digits and `-`, which is neither first nor last: the name is a label of metrics.
 fn is_name(name: &str) -> bool {
     (1..=ranges::LONGEST_NAME).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
