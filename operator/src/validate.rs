@@ -231,7 +231,7 @@ mod tests {
         check(
             "{metadata: {name: a}, spec: {upstreams: [{name: a, server: h, pool: p, nts: {}, keyRef: {name: s, key: k}}]}}",
             "InvalidField",
-            "spec.upstreams[0].server: give one of server, peer, pool and device, and only one",
+            "spec.upstreams[0].server: set exactly one of server, peer, pool and device",
         );
         check("{metadata: {name: a}, spec: {mode: Later}}", "Unreadable", "Later");
         check(
@@ -242,7 +242,7 @@ mod tests {
         check(
             "{metadata: {name: a}, spec: {upstreams: [{name: u, server: h}], restrict: [{source: default, flags: [ignore]}]}}",
             "InvalidField",
-            "spec.upstreams[0].server: every restrict line says ignore",
+            "spec.upstreams[0].server: every restrict entry has ignore",
         );
         check(
             "{metadata: {name: a}, spec: {nodeSelector: {matchExpressions: [{key: k, operator: In}]}}}",

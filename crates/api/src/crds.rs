@@ -1,14 +1,14 @@
-//! The CRDs as they are installed: what the derive makes, with descriptions that read well in `kubectl explain`.
+//! The CRDs as they are installed: the output of the derive macro, with descriptions that suit `kubectl explain`.
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::Value;
 
 use crate::{NodeClock, TimeSyncPolicy};
 
-/// All of them, under the names of their files in the chart's `templates/crds`, where `crds` leads.
+/// All CRDs, with the names of their files in the chart's `templates/crds`, to which `crds` is a link.
 ///
 /// # Errors
-/// If a CRD is not what its own type says, which the golden test would show.
+/// If the derived CRD has an unexpected form; the golden test would detect that.
 pub fn crds() -> Result<[(&'static str, CustomResourceDefinition); 2], serde_json::Error> {
     Ok([
         ("timesyncpolicies", readable(&TimeSyncPolicy::crd())?),
@@ -16,7 +16,7 @@ pub fn crds() -> Result<[(&'static str, CustomResourceDefinition); 2], serde_jso
     ])
 }
 
-/// The lines of a comment are no lines of a text: kubectl breaks lines itself.
+/// Joins the lines of a comment, since kubectl breaks lines itself.
 fn readable(crd: &CustomResourceDefinition) -> Result<CustomResourceDefinition, serde_json::Error> {
     let mut value = serde_json::to_value(crd)?;
     join_lines(&mut value);
@@ -24,7 +24,7 @@ fn readable(crd: &CustomResourceDefinition) -> Result<CustomResourceDefinition, 
     serde_json::from_value(value)
 }
 
-/// Limits of conditions that are not in the schema of the type: those of Kubernetes' own (k8s.io/apimachinery,
+/// Adds the limits of conditions that the schema of the type lacks. They are those of Kubernetes (k8s.io/apimachinery,
 /// meta/v1/types.go).
 const CONDITION: [(&str, u32); 4] = [("type", 316), ("status", 7), ("reason", 1024), ("message", 32_768)];
 

@@ -1,9 +1,9 @@
 //! The Kubernetes API of timesync: group `timesync.dev`, version `v1alpha1`.
 //!
-//! [`TimeSyncPolicy`] is what a user writes: where the clocks of a set of nodes get their time from, who may ask them,
-//! and how a clock may be moved. [`NodeClock`] is what the operator writes: how the clock of one node is doing.
-//! Both are plain types; the CRDs (`crds`, a link to the chart's) are made from them by this crate's golden test. Every rule that the
-//! API server checks is in [`rules`] or beside its field; nothing here talks to a server.
+//! A user writes [`TimeSyncPolicy`]: the time sources of a set of nodes, the access list of their NTP servers, and how
+//! their clocks are corrected. The operator writes [`NodeClock`]: the state of the clock of one node. Both are plain
+//! types. The golden test of this crate makes the CRDs from them (`crds`, a link to the chart's). Every rule that the
+//! API server checks is in [`rules`] or at its field. Nothing here connects to a server.
 //!
 //! Offsets are this clock minus true time: positive means that the clock is ahead.
 #![forbid(unsafe_code)]

@@ -1,11 +1,11 @@
-//! NodeClock: how the clock of one node is doing. The operator alone writes it, from the reports of the node's agent;
-//! it has no spec. Lengths of time are texts for readers (`-412us`); numbers for machines are in the agents' metrics. Every
-//! text and list has a limit, no less than the operator's for what an agent reports (`contract::limits`).
+//! NodeClock: the state of the clock of one node. Only the operator writes it, from the reports of the node's agent. It
+//! has no spec. Times are texts for users (`-412us`); the agents' metrics have numbers for programs. Every text and
+//! list has a limit, which is at least that of an agent's report (`contract::limits`).
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-/// Nothing is wanted of a NodeClock: it is an observation.
+/// A NodeClock has no spec: it is an observation.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "timesync.dev",
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
     status = "NodeClockStatus",
     derive = "PartialEq",
     no_spec,
-    doc = "NodeClock says how the clock of the node of the same name is doing. The operator writes it when something happens, and within 5 minutes in any case; nobody else should.",
+    doc = "NodeClock is the state of the clock of the node of the same name. The operator writes it when something changes, and at least every 5 minutes. Do not edit it.",
     printcolumn(
         name = "Policy",
         type_ = "string",
@@ -28,13 +28,13 @@ use serde::{Deserialize, Serialize};
         name = "State",
         type_ = "string",
         json_path = ".status.state",
-        description = "Synchronized, Holdover, LocalReference, Unsynchronized, or Unknown if its agent is not heard of"
+        description = "Synchronized, Holdover, LocalReference, Unsynchronized, or Unknown if there is no recent report of the agent"
     ),
     printcolumn(
         name = "Conflict",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Conflict")].status"#,
-        description = "True: somebody else steers the clock, so that the agent only observes"
+        description = "True: another program steers the clock, so the agent only observes"
     ),
     printcolumn(
         name = "Stratum",
@@ -46,7 +46,7 @@ use serde::{Deserialize, Serialize};
         name = "Source",
         type_ = "string",
         json_path = ".status.reference",
-        description = "The upstream that is followed"
+        description = "The selected upstream"
     ),
     printcolumn(
         name = "Offset",
@@ -58,7 +58,7 @@ use serde::{Deserialize, Serialize};
         name = "Bound",
         type_ = "string",
         json_path = ".status.errorBound",
-        description = "Largest error that this clock can have"
+        description = "The error bound: the largest possible error of this clock"
     ),
     printcolumn(
         name = "RTC",
@@ -70,42 +70,43 @@ use serde::{Deserialize, Serialize};
         name = "Updated",
         type_ = "date",
         json_path = ".status.updatedAt",
-        description = "How long ago the operator wrote this; more than 5m: no operator runs, and the rest may be untrue"
+        description = "How long ago the operator wrote this; more than 5m: no operator runs, and the rest may be outdated"
     )
 )]
 pub struct NodeClockFields {}
 
-/// What is.
+/// The status of a NodeClock.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeClockStatus {
-    /// The policy in force on the node; absent if none is.
+    /// The policy of the node. Absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub policy: Option<String>,
-    /// What the node is to run, and what it runs.
+    /// The assigned and the running profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<ProfileStatus>,
-    /// Discipline if the agent steers the clock; Observe if the running profile does not let it, or a conflict.
+    /// Discipline if the agent steers the clock. Observe if it only measures, because of the profile or a conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub mode: Option<String>,
-    /// Synchronized: follows upstreams. Holdover: none is reached, and the error bound still holds. LocalReference: agrees
-    /// with its group, and UTC is unknown. Unsynchronized: the condition Synchronized says why. Unknown: its agent is not
-    /// heard of.
+    /// Synchronized: the clock follows upstreams. Holdover: no upstream is reached, but the error bound is still within
+    /// its threshold. LocalReference: the clock agrees with its group, but its distance from UTC is not known.
+    /// Unsynchronized: the condition Synchronized gives the reason. Unknown: the operator has no recent report of the
+    /// agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub state: Option<String>,
     /// True if a majority of upstreams was found and the error bound is within the policy's threshold.
     pub synchronized: bool,
-    /// Distance from a reference clock, 1 to 15; 16 while unsynchronised.
+    /// The stratum: distance from a reference clock, 1 to 15; 16 while unsynchronised.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stratum: Option<i32>,
-    /// Name of the upstream that is followed.
+    /// Name of the selected upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub reference: Option<String>,
-    /// This clock minus true time, as estimated: -412us is behind.
+    /// This clock minus true time, estimated: -412us means behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub offset: Option<String>,
@@ -113,28 +114,28 @@ pub struct NodeClockStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub jitter: Option<String>,
-    /// Largest error that this clock can have.
+    /// The error bound: the largest possible error of this clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub error_bound: Option<String>,
-    /// The correction that keeps the clock right, as in -12.345ppm; positive: the clock is sped up.
+    /// The frequency correction that keeps the clock's rate right, such as -12.345ppm. Positive speeds the clock up.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub frequency: Option<String>,
-    /// Steps of the clock by the agent since the node's boot; those that are not of the start phase (after an external
+    /// Number of steps by the agent: those of the start phase since the node's boot, the others (after an external
     /// step, after a pause) since the agent's start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<i32>,
-    /// The last of them since the agent's start.
+    /// The last step by the agent since its start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_step: Option<LastStep>,
-    /// How often the clock was set by somebody else since the agent's start.
+    /// Number of steps by other processes since the agent's start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_steps: Option<i32>,
-    /// The last time that this happened.
+    /// The last step by another process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_external_step: Option<LastStep>,
-    /// Somebody else steers the clock, so that the agent only observes; absent while it is alone.
+    /// Another program steers the clock, so the agent only observes. Absent without a conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflict: Option<ConflictStatus>,
     /// The upstreams, as this node sees them.
@@ -145,31 +146,32 @@ pub struct NodeClockStatus {
     /// The hardware clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtc: Option<RtcStatus>,
-    /// The node's time zone; absent if the policy says nothing of it.
+    /// The node's time zone. Absent if the policy sets none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timezone: Option<TimezoneStatus>,
     /// The node's NTP server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerStatus>,
-    /// The agent that all this comes from.
+    /// The agent that reported this status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentStatus>,
-    /// When the agent was last heard of before this was written.
+    /// When the agent sent its last report before this was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reported_at: Option<Time>,
-    /// When this was written. The operator renews it within 5 minutes; if it is older, no operator runs, and nothing here is
-    /// known to be true any more.
+    /// When this was written. The operator renews it within 5 minutes. If it is older, no operator runs, and this
+    /// status may be outdated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Time>,
-    /// Ready: the same as Synchronized, for tools that look for it. Synchronized: the clock is. Conflict: somebody else steers it. UpstreamsReachable: at least one upstream gives time.
-    /// RTCHealthy: the hardware clock would start the node with the right time. Serving: the node answers NTP requests.
+    /// Ready: the same as Synchronized, for tools that look for it. Synchronized: the clock is synchronised. Conflict:
+    /// another program steers the clock. UpstreamsReachable: at least one upstream gives time. RTCHealthy: at the next
+    /// boot the hardware clock would give the right time. Serving: the node answers NTP requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
 }
 
-/// What the node is to run, and what it runs.
+/// The assigned and the running profile.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileStatus {
@@ -181,35 +183,35 @@ pub struct ProfileStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 262))]
     pub running: Option<String>,
-    /// Why the wanted one does not run, as in `ProfileMissing: …`.
+    /// Why the assigned profile does not run, such as `ProfileMissing: …`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1282))]
     pub error: Option<String>,
 }
 
-/// A jump of the clock.
+/// A step of the clock.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LastStep {
-    /// When, by the new time.
+    /// When, by the time after the step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
-    /// By how much; positive is forward.
+    /// The size of the step. Positive is forward.
     #[schemars(length(max = 32))]
     pub by: String,
 }
 
-/// Somebody else steers the clock.
+/// Another program steers the clock.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConflictStatus {
     /// Since when, by the node's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
-    /// What was seen, and what to do about it.
+    /// The sign of the other program, and what to do.
     #[schemars(length(max = 1024))]
     pub message: String,
-    /// Programs on the node that steer clocks, as in `chronyd (pid 312)`; absent if none can be seen.
+    /// Programs on the node that steer clocks, such as `chronyd (pid 312)`. Absent if none is found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 256)))]
     pub suspects: Vec<String>,
@@ -219,11 +221,11 @@ pub struct ConflictStatus {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TimezoneStatus {
-    /// Where the host's /etc/localtime leads; absent if that cannot be told.
+    /// The target of the host's /etc/localtime. Absent if it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub name: Option<String>,
-    /// Why it is not what the policy asks for.
+    /// Why it is not the time zone of the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
@@ -233,22 +235,22 @@ pub struct TimezoneStatus {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceStatus {
-    /// Its name in the policy; a server of a pool has a number behind it, as in pool#1.
+    /// Its name in the policy. For a server of a pool a number follows, such as pool#1.
     #[schemars(length(max = 256))]
     pub name: String,
     /// The address that is asked; absent while the name does not resolve.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub address: Option<String>,
-    /// What came of it: Unresolved, Unreachable, Measuring, Unusable, Falseticker, NoMajority, Untrusted, Noselect,
-    /// Agreeing, Combined or Selected.
+    /// The result of the last selection: Unresolved, Unreachable, Measuring, Unusable, Falseticker, NoMajority,
+    /// Untrusted, Noselect, Agreeing, Combined or Selected.
     #[schemars(length(max = 32))]
     pub state: String,
     /// Why it is not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
-    /// The last eight polls as an octal number, as ntpq prints them: 377 means that all were answered.
+    /// The last eight polls as an octal number, as in ntpq: 377 means that all were answered.
     #[schemars(length(max = 8))]
     pub reach: String,
     /// Its stratum; 16 if unknown.
@@ -277,7 +279,7 @@ pub struct RtcStatus {
     /// LocalTime or WriteFailed.
     #[schemars(length(max = 32))]
     pub health: String,
-    /// The same in a sentence.
+    /// The reason of this health, as a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
@@ -285,11 +287,11 @@ pub struct RtcStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub offset: Option<String>,
-    /// What it gains on true time by itself, as in 3.500ppm; negative: it loses. Absent until that can be told.
+    /// Its own rate error, such as 3.500ppm: positive gains, negative loses. Absent until it is measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub drift: Option<String>,
-    /// Writes by the agent that were read back right.
+    /// Writes by the agent that were verified by reading back.
     pub writes: i64,
     /// Writes by the agent that failed.
     pub write_failures: i64,
@@ -301,7 +303,7 @@ pub struct RtcStatus {
 pub struct ServerStatus {
     /// True if its port is open.
     pub serving: bool,
-    /// Why not, if it should be.
+    /// Why the port is not open, if it should be.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
@@ -309,7 +311,7 @@ pub struct ServerStatus {
     pub answered: i64,
     /// Packets dropped.
     pub dropped: i64,
-    /// Clients told to slow down.
+    /// Kisses-o'-death sent.
     pub kod: i64,
 }
 
@@ -324,16 +326,16 @@ pub struct AgentStatus {
     #[serde(rename = "bootID")]
     #[schemars(length(max = 256))]
     pub boot_id: String,
-    /// This run of the agent; numbers of transitions begin anew with it.
+    /// The id of this run of the agent. The numbers of transitions begin again with each run.
     #[schemars(length(max = 256))]
     pub instance: String,
-    /// The static pod that sets the clock at the node's next boot: Installed, Absent, or Failed with the reason; absent if
-    /// the agent knows of none.
+    /// The static pod that sets the clock at the node's next boot: Installed, Absent, or Failed with the reason. Absent
+    /// if the agent has no such setting.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1056))]
     pub boot: Option<String>,
-    /// Why the agent cannot write its state folder on the node, as on a full disk; absent while it can. The clock is kept
-    /// right, but not stepped, and what the agent learns is gone with its next restart.
+    /// Why the agent cannot write its state folder on the node, such as a full disk. Absent while it can. The clock is
+    /// still corrected, but not stepped, and what the agent learns is lost at its next restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub state_error: Option<String>,

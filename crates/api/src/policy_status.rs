@@ -1,73 +1,73 @@
-//! The status of a TimeSyncPolicy, which the operator alone writes.
+//! The status of a TimeSyncPolicy. Only the operator writes it.
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-/// What is.
+/// The status of a TimeSyncPolicy.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TimeSyncPolicyStatus {
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec to which this status belongs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The profile made from the spec, `<policy>.<hash>`; of a refused spec: the last good one.
+    /// The profile made from the spec, `<policy>.<hash>`. If the spec is not accepted, the last accepted one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 262))]
     pub profile: Option<String>,
-    /// Nodes, counted.
+    /// Numbers of nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeCounts>,
-    /// The node that is furthest off, of those that are synchronised and not in holdover.
+    /// The node with the largest offset, of those that are synchronised and not in holdover.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worst: Option<WorstNode>,
-    /// The largest difference between the offsets of two such nodes, as in 207us.
+    /// The largest difference between the offsets of two such nodes, such as 207us.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub spread: Option<String>,
-    /// Ready: accepted and rolled out. Accepted: the spec can be carried out. RolledOut: every node runs it. Synchronized:
-    /// every node's clock is synchronised, and offsets and spread are within their thresholds. UpstreamsReachable: every
-    /// node has at least one upstream that gives time. Conflict: on some node somebody else steers the clock.
+    /// Ready: accepted and rolled out. Accepted: the spec is valid. RolledOut: every node runs it. Synchronized: every
+    /// node's clock is synchronised, and offsets and spread are within their thresholds. UpstreamsReachable: every node
+    /// has at least one upstream that gives time. Conflict: on at least one node another program steers the clock.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
 }
 
-/// Nodes, counted.
+/// Numbers of nodes.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeCounts {
-    /// Nodes that the selector matches and no other policy takes, and where an agent can run.
+    /// Nodes that the selector matches, where no other policy takes precedence, and where an agent can run.
     pub matched: i32,
-    /// Of them, nodes whose agent runs the profile.
+    /// Of these, nodes whose agent runs the profile.
     pub applied: i32,
-    /// Of them, nodes whose clock is synchronised.
+    /// Of these, nodes whose clock is synchronised.
     pub synchronized: i32,
-    /// Of them, nodes where somebody else steers the clock, so that the agent only observes.
+    /// Of these, nodes where another program steers the clock, so the agent only observes.
     #[serde(default)]
     pub conflicting: i32,
-    /// Of them, nodes whose clock the agent stepped since their boot.
+    /// Of these, nodes whose clock the agent stepped since their boot.
     pub stepped: i32,
-    /// Of the synchronised ones, nodes that reach no upstream, and whose clock is still right within its bound.
+    /// Of the synchronised nodes, those that reach no upstream, and whose error bound is still within its threshold.
     #[serde(default)]
     pub holdover: i32,
-    /// Nodes that the selector matches, and where no agent can run: the DaemonSet's node selector, affinity and tolerations
-    /// leave them out. They are counted nowhere else, and no condition waits for them.
+    /// Nodes that the selector matches, but where no agent can run because of the DaemonSet's node selector, affinity
+    /// and tolerations. The other numbers do not include them, and no condition waits for them.
     #[serde(default)]
     pub without_agent: i32,
 }
 
-/// The synchronised node that is furthest off.
+/// The synchronised node with the largest offset.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorstNode {
     /// Its name.
     #[schemars(length(max = 253))]
     pub node: String,
-    /// Its clock minus true time, as in -412us: negative is behind.
+    /// Its clock minus true time, such as -412us: negative means behind.
     #[schemars(length(max = 32))]
     pub offset: String,
-    /// The largest error that its clock can have.
+    /// Its error bound: the largest possible error of its clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub error_bound: Option<String>,

@@ -1,40 +1,40 @@
-//! Rules over more than one field, in CEL, as the API server evaluates them before an object is stored; and the
-//! patterns of single fields. Each message says what to do. Names and shapes of fields are `policy`'s.
+//! CEL rules over more than one field, which the API server evaluates before it stores an object, and the patterns of
+//! single fields. Each message says what to do. `policy` defines the fields.
 //!
-//! The API server refuses a CRD whose rules could cost too much: that is why lists and strings have limits, and why
-//! a rule here is sometimes written in a roundabout way (`!(ip(a) == ip(b))` is a hundred times cheaper than `!=`).
+//! The API server rejects a CRD whose rules could cost too much. So lists and strings have limits, and some rules are
+//! written in an unusual way (`!(ip(a) == ip(b))` is a hundred times cheaper than `!=`).
 
-/// Spans of time: `10ms`, `1000s`, `1m30s`. Six digits at most, else CEL's `duration()` fails instead of judging.
+/// Durations: `10ms`, `1000s`, `1m30s`. At most six digits, since with more CEL's `duration()` fails with an error.
 pub const SPAN: &str = r"^([0-9]{1,6}(\.[0-9]{1,6})?(us|ms|s|m|h)){1,4}$";
 
-/// The source of a `restrict` entry, roughly; the rule beside it says the rest.
+/// The approximate form of the source of a `restrict` entry. `SOURCE_FORM` checks the rest.
 pub const SOURCE: &str = r"^(default|source|[0-9A-Fa-f:.]+(/[0-9]{1,3})?)$";
 
-/// Names of upstreams: a label in metrics, a key in lists.
+/// Names of upstreams, which are labels of metrics and keys of lists.
 pub const UPSTREAM_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
-/// PTP clocks only: to open some other device, a watchdog for instance, is to start it.
+/// Only PTP clocks: opening another device, such as a watchdog, can start it.
 pub const DEVICE: &str = "^/dev/ptp[A-Za-z0-9_]{1,32}$";
 
-/// Names of Secrets, as Kubernetes has them.
+/// Names of Secrets, as in Kubernetes.
 pub const SECRET_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
-/// Keys in the data of a Secret, as Kubernetes has them. With the Secret's name and `_` before it a key names a file on
-/// the nodes, of 253 characters at most; no Secret's name has a `_`.
+/// Keys in the data of a Secret, as in Kubernetes. The name of the Secret, `_` and the key are the name of a file on
+/// the nodes, of at most 253 characters. Names of Secrets have no `_`.
 pub const SECRET_KEY: &str = "^[-._a-zA-Z0-9]+$";
 
-/// The name becomes the first half of a profile's name, which is a file name and a ConfigMap key.
+/// The name is the first part of a profile's name, which is a file name and a key of a ConfigMap.
 pub const NAME_LENGTH: &str = "size(self.metadata.name) <= 63";
 
-/// Somebody has to say what time it is, if clocks are to be moved.
+/// Clocks can only be corrected if there is a source of time.
 pub const SOMETHING_TO_FOLLOW: &str = "self.mode != 'Discipline' \
      || (has(self.upstreams) && self.upstreams.exists(u, !u.noselect)) || (has(self.stratum) && has(self.stratum.local))";
 
-/// Two preferred upstreams would be none.
+/// With two preferred upstreams neither would be preferred.
 pub const ONE_PREFERRED: &str = "!has(self.upstreams) || self.upstreams.filter(u, u.prefer).size() <= 1";
 
-/// Two texts name one host: DNS knows neither case nor the final dot, and an IPv6 address has several spellings. Names
-/// that turn out to be one server are the agent's affair.
+/// True if two texts are the same host: in DNS neither case nor the final dot matters, and an IPv6 address has several
+/// spellings. The agent detects names that resolve to one server.
 macro_rules! same_host {
     ($one:literal, $two:literal) => {
         concat!(
@@ -64,7 +64,7 @@ macro_rules! same_host {
     };
 }
 
-/// A server that is listed twice would have two votes, also where it is a peer once.
+/// A server that is listed twice, or as server and peer, would have two votes.
 pub const NO_SERVER_TWICE: &str = concat!(
     "!has(self.upstreams) || self.upstreams.all(u, (!has(u.server) || self.upstreams.filter(v, v.port == u.port && ",
     "has(v.server) && ",
@@ -76,7 +76,7 @@ pub const NO_SERVER_TWICE: &str = concat!(
     ")).size() == 1))"
 );
 
-/// So would a pool, or a device.
+/// The same for pools and devices.
 pub const NO_PLACE_TWICE: &str = concat!(
     "!has(self.upstreams) || self.upstreams.all(u, (!has(u.pool) || self.upstreams.filter(v, v.port == u.port && ",
     "has(v.pool) && ",
@@ -85,54 +85,56 @@ pub const NO_PLACE_TWICE: &str = concat!(
     "self.upstreams.filter(v, has(v.device) && v.device == u.device).size() == 1))"
 );
 
-/// More than there are can never agree.
+/// minSources must not be larger than the number of sources.
 pub const ENOUGH_SOURCES: &str = "!has(self.clock) || !has(self.clock.minSources) || !has(self.upstreams) \
      || self.clock.minSources <= 1 || self.clock.minSources <= self.upstreams.filter(u, !u.noselect)\
      .map(u, has(u.pool) ? (has(u.maxSources) ? u.maxSources : 4) : 1).sum()";
 
-/// Where an upstream's time comes from.
+/// Exactly one of the places is set.
 pub const ONE_PLACE: &str = "(has(self.server) ? 1 : 0) + (has(self.pool) ? 1 : 0) + (has(self.peer) ? 1 : 0) \
      + (has(self.device) ? 1 : 0) == 1";
 
-/// A server or a device is one.
+/// Only a pool has more than one server.
 pub const MAX_SOURCES_OF_POOL: &str = "!has(self.maxSources) || has(self.pool)";
 
-/// These three say how it is followed.
+/// The other three options are about selection.
 pub const NOSELECT_ALONE: &str = "!self.noselect || !(self.prefer || self.trust || self.require)";
 
-/// One proof is enough.
+/// An upstream has one kind of authentication.
 pub const ONE_PROOF: &str = "!has(self.nts) || !has(self.keyRef)";
 
-/// A device of the node cannot be forged from afar.
+/// A device of the node cannot be forged over the network.
 pub const NO_PROOF_OF_DEVICE: &str = "!has(self.device) || !(has(self.nts) || has(self.keyRef))";
 
-/// A certificate proves a name.
+/// Certificates are for names.
 pub const NTS_NEEDS_NAME: &str =
     "!has(self.nts) || (!has(self.server) || !isIP(self.server)) && (!has(self.peer) || !isIP(self.peer))";
 
-/// An address, or a host name whose last label begins with a letter. So `010.1.1.1` and `0x7f000001`, which resolvers
-/// read as other addresses than people do, are refused, and so is `::ffff:10.1.1.1`, which no socket of ours meets.
+/// An address, or a host name whose last label begins with a letter. This rejects `010.1.1.1` and `0x7f000001`, which
+/// resolvers interpret differently from users, and `::ffff:10.1.1.1`, which the agent's sockets cannot reach.
 pub const SERVER: &str = "isIP(self) || \
      self.matches('^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.])*[A-Za-z]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.]?$')";
 
-/// The host behind `fe80::1` depends on the interface, which no policy names. A link-local IPv4 address is routed as any
-/// other: 169.254.169.123 is Amazon's time service. The text is looked at, and not the address, since that costs less.
+/// The host of `fe80::1` depends on the interface, which a policy cannot name. A link-local IPv4 address is routed like
+/// any other: 169.254.169.123 is Amazon's time service. The rule checks the text instead of the address, since that
+/// costs less.
 pub const NOT_LINK_LOCAL: &str = "!self.matches('^[Ff][Ee][89ABab][0-9A-Fa-f]:')";
 
-/// An unspecified address leads back to the node itself, and a broadcast or multicast address is that of many. What names
-/// resolve to is looked at on the nodes.
+/// An unspecified address is the node itself, and a broadcast or multicast address is not one server. The agent checks
+/// the addresses of names.
 pub const ONE_SERVER: &str = "!isIP(self) \
      || !self.matches('^([0:.]+|255[.]255[.]255[.]255|2(2[4-9]|3[0-9])[.].*|[Ff][Ff][0-9A-Fa-f]{2}:.*)$')";
 
-/// ntp.conf's names for clocks of the machine itself: `127.127.1.0` is the system clock.
+/// The addresses of clock drivers in ntp.conf: `127.127.1.0` is the system clock.
 pub const NO_CLOCK_DRIVER: &str = "!isIP(self) || !self.startsWith('127.127.')";
 
-/// The same without addresses: one address is not several servers.
+/// A host name only: an address is not several servers.
 pub const POOL: &str = "!isIP(self) && \
      self.matches('^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.])*[A-Za-z]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?[.]?$')";
 
-/// Of all entries that cover an upstream's address the most specific one alone counts, that for `source` like one for the
-/// address itself (also written as /32 or /128), after it; it must not be `ignore`. Host names cannot be judged here.
+/// The entry that applies to an upstream's address must not have `ignore`. The most specific entry applies. An entry
+/// for `source` is as specific as one for the address itself (also written as /32 or /128), which takes precedence over
+/// it. Host names cannot be checked here.
 pub const UPSTREAM_NOT_IGNORED: &str = "!has(self.upstreams) || !has(self.restrict) \
      || self.upstreams.map(u, has(u.server) ? u.server : has(u.peer) ? u.peer : '').all(a, !isIP(a) \
      || self.restrict.exists(s, isIP(s.source) && ip(s.source) == ip(a) && !('ignore' in s.flags)) \
@@ -143,23 +145,24 @@ pub const UPSTREAM_NOT_IGNORED: &str = "!has(self.upstreams) || !has(self.restri
      || isCIDR(s.source) && cidr(s.source).containsIP(ip(a)) \
      && (r.source == 'default' || cidr(s.source).prefixLength() > cidr(r.source).prefixLength()))))";
 
-/// Host names cannot be judged, but where every entry says `ignore` and one of them is for everybody, no address is let in.
+/// Host names cannot be checked, but if every entry has `ignore` and one of them is `default`, the replies of every
+/// address are dropped.
 pub const NOT_ALL_IGNORED: &str = "!has(self.upstreams) || !has(self.restrict) \
      || self.restrict.exists(r, !('ignore' in r.flags)) || self.upstreams.all(u, has(u.device) \
      || has(u.server) && isIP(u.server) || has(u.peer) && isIP(u.peer) || !self.restrict.exists(r, \
      r.source == 'default' && (u.port == 123 || !('ntpport' in r.flags))))";
 
-/// What a `restrict` entry may be for.
+/// The allowed sources of a `restrict` entry.
 pub const SOURCE_FORM: &str =
     "self.source == 'default' || self.source == 'source' || isIP(self.source) || isCIDR(self.source)";
 
-/// The template is there to let answers in.
+/// The purpose of the template is to accept replies.
 pub const TEMPLATE_ANSWERS: &str = "self.source != 'source' || !('ignore' in self.flags)";
 
-/// It is for whatever comes from there.
+/// The template applies to every port.
 pub const TEMPLATE_ANY_PORT: &str = "self.source != 'source' || !('ntpport' in self.flags)";
 
-/// `10.1.2.3/8` is a slip: somebody means either the host or the network.
+/// `10.1.2.3/8` is a mistake: the user means either the host or the network.
 pub const NO_HOST_BITS: &str = "!isCIDR(self.source) || cidr(self.source) == cidr(self.source).masked()";
 
 /// A node can have each of them. The texts are compared as in [`ONE_SERVER`] and [`NOT_LINK_LOCAL`]; the unspecified addresses
@@ -171,45 +174,44 @@ pub const SERVE_ADDRESSES: &str = "!has(self.addresses) || self.addresses.all(a,
 pub const NO_ADDRESS_TWICE: &str = "!has(self.addresses) || self.addresses.all(a, !isIP(a) \
      || self.addresses.filter(b, isIP(b) && ip(b) == ip(a)).size() == 1)";
 
-/// Whoever is elected serves at that stratum: at 1 every good server would look like one of them, and who follows has one
-/// more.
+/// The elected node serves at this stratum. With 1 every good server would count as an orphan, and a node that follows
+/// has the next stratum, so 15 is too large.
 pub const ORPHAN_LOCAL: &str = "!self.orphan || has(self.local) && self.local >= 2 && self.local <= 14";
 
-/// An election of one.
+/// An election needs other nodes.
 pub const ORPHAN_NEEDS_OTHERS: &str = "!has(self.stratum) || !self.stratum.orphan \
      || has(self.upstreams) && self.upstreams.exists(u, !u.noselect)";
 
-/// Without it there is nothing to begin.
+/// activateAfter says when local begins.
 pub const ACTIVATION_NEEDS_LOCAL: &str = "!has(self.activateAfter) || has(self.local)";
 
-/// Who waits for longer does not mean to serve.
+/// A longer wait would mean that the clock is never served.
 pub const ACTIVATION_RANGE: &str =
     "!has(self.activateAfter) || duration(self.activateAfter) <= duration('24h')";
 
-/// Otherwise the first step would already be refused. An absent threshold is 10ms.
+/// Otherwise the first step would be refused. An absent threshold is 10ms.
 pub const STEP_WITHIN_MAX_CHANGE: &str =
     "duration(has(self.step) ? self.step.threshold : '10ms') <= duration(self.maxChange)";
 
 /// With a threshold of 0 every offset would be a step.
 pub const STEP_POSITIVE: &str = "duration(self.threshold) > duration('0s')";
 
-/// A longer span cannot be written with the digits that a policy takes.
+/// The longest duration with six digits.
 pub const MAX_CHANGE_RANGE: &str = "duration(self.maxChange) <= duration('999999h')";
 
-/// A smaller limit refuses every server; a server of 16 s or more counts as unsynchronised itself (RFC 5905 §7.2).
+/// With a smaller limit no server would be usable. A server of 16 s or more counts as unsynchronised (RFC 5905 §7.2).
 pub const DISTANCE_RANGE: &str =
     "duration(self.maxDistance) >= duration('1ms') && duration(self.maxDistance) <= duration('16s')";
 
-/// Names as the time zone database has them: one to three words of letters, digits, `_`, `+` and `-`, of which the first
-/// begins with a letter. So no path leads out of the folder, or to a hidden file; `localtime` leads back
-/// to where it is asked from.
+/// Names as in the time zone database: one to three words of letters, digits, `_`, `+` and `-`, of which the first
+/// begins with a letter. So a name cannot leave the folder or be a hidden file. `localtime` would be a link to itself.
 pub const TIMEZONE: &str = "self.matches('^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9][A-Za-z0-9_+-]*){0,2}$') \
      && self != 'localtime'";
 
-/// The system clock counts as POSIX does, without leap seconds: with such a zone it would show a time 27 s behind.
+/// The system clock does not count leap seconds (POSIX). With such a zone local time would be 27 s behind.
 pub const TIMEZONE_OF_CLOCK: &str = "!self.startsWith('right/')";
 
-/// Shorter, and every blip is told; longer, and nothing is.
+/// With a shorter time every brief deviation would be reported, with a longer one none.
 pub const HOLD_RANGE: &str =
     "duration(self.hold) >= duration('1s') && duration(self.hold) <= duration('24h')";
 
@@ -217,15 +219,16 @@ pub const HOLD_RANGE: &str =
 pub const THRESHOLDS_POSITIVE: &str = "duration(self.offset) > duration('0s') \
      && duration(self.errorBound) > duration('0s') && duration(self.spread) > duration('0s')";
 
-/// As of maxChange.
+/// The same limit as for maxChange.
 pub const THRESHOLDS_RANGE: &str = "duration(self.offset) <= duration('999999h') \
      && duration(self.errorBound) <= duration('999999h') && duration(self.spread) <= duration('999999h')";
 
-/// As Kubernetes' own selectors.
+/// The same rule as in the selectors of Kubernetes.
 pub const SELECTOR_VALUES: &str = "self.operator in ['Exists', 'DoesNotExist'] \
      ? !has(self.values) || size(self.values) == 0 : has(self.values) && size(self.values) > 0";
 
-/// A key that a label can have: any other one matches no node. Lengths have a pattern of their own, so that neither gets long.
+/// A valid key of a label; any other one matches no node. Lengths have their own pattern, so that neither pattern
+/// becomes long.
 macro_rules! label_key {
     ($key:literal) => {
         concat!(

@@ -1,4 +1,5 @@
-//! A label selector as Kubernetes' own, with limits, so that rules over it have a bounded cost, and with texts of ours.
+//! A label selector like that of Kubernetes, with limits, so that CEL rules have a bounded cost, and with its own
+//! descriptions.
 use std::collections::BTreeMap;
 
 use kube::KubeSchema;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules;
 
-/// Nodes by their labels; all requirements must hold.
+/// Selects nodes by their labels. All requirements must hold.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -40,14 +41,14 @@ fn labels(_: &mut SchemaGenerator) -> Schema {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(rules::SELECTOR_KEY).message("a label's key must be a name of at most 63 letters, digits, -, _ and ., which begins and ends with a letter or digit, as in tier; or such a name behind a DNS name and a slash, as in example.com/tier").field_path(".key"),
-    validation = Rule::new(rules::SELECTOR_VALUES).message("In and NotIn need values; Exists and DoesNotExist take none").field_path(".operator"),
+    validation = Rule::new(rules::SELECTOR_VALUES).message("In and NotIn require values; Exists and DoesNotExist must not have any").field_path(".operator"),
     validation = Rule::new(rules::SELECTOR_VALUES_FORM).message("a label's value must be empty, or at most 63 letters, digits, -, _ and ., and must begin and end with a letter or digit").field_path(".values")
 )]
 pub struct LabelSelectorRequirement {
     /// The label's key.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
-    /// What must hold: In, NotIn, Exists or DoesNotExist.
+    /// The operator: In, NotIn, Exists or DoesNotExist.
     pub operator: LabelSelectorOperator,
     /// Values for In and NotIn.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,15 +57,15 @@ pub struct LabelSelectorRequirement {
     pub values: Option<Vec<String>>,
 }
 
-/// What must hold of a label.
+/// The operator of a requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub enum LabelSelectorOperator {
     /// The label has one of the values.
     In,
-    /// The label is absent or has none of the values.
+    /// The label does not exist or has none of the values.
     NotIn,
-    /// The label is there.
+    /// The label exists.
     Exists,
-    /// The label is absent.
+    /// The label does not exist.
     DoesNotExist,
 }

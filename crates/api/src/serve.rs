@@ -1,5 +1,5 @@
-//! What a TimeSyncPolicy says of the NTP server on each node: who may ask, how often, and how it proves who it is. Texts
-//! beside fields become `kubectl explain`.
+//! The NTP server on each node in a TimeSyncPolicy: access list, rate limit and authentication. `kubectl explain` shows
+//! the comments of fields.
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,20 +15,21 @@ use crate::{
 #[x_kube(
     validation = Rule::new(rules::SOURCE_FORM).message("source must be `default`, `source`, an IP address or a CIDR").field_path(".source"),
     validation = Rule::new(rules::NO_HOST_BITS).message("source has host bits set: write the network's own address, as in 10.0.0.0/8").field_path(".source"),
-    validation = Rule::new(rules::TEMPLATE_ANSWERS).message("the entry `source` is for the upstreams, and `ignore` would drop their answers").field_path(".flags"),
-    validation = Rule::new(rules::TEMPLATE_ANY_PORT).message("the entry `source` is for every port: it takes no ntpport").field_path(".flags"),
+    validation = Rule::new(rules::TEMPLATE_ANSWERS).message("the entry `source` is for the upstreams, and `ignore` would drop their replies").field_path(".flags"),
+    validation = Rule::new(rules::TEMPLATE_ANY_PORT).message("the entry `source` applies to every port: remove ntpport").field_path(".flags"),
 )]
 pub struct Restrict {
-    /// Whom the entry is for: `default` (everybody whom no other entry covers), an IP address, a CIDR (0.0.0.0/0 is
-    /// everybody of IPv4), or `source`: the address of each upstream that has no entry of its own, host names and pools
-    /// included, so that their answers come in where a wider entry says `ignore`.
+    /// The addresses of the entry: `default` (all addresses that no other entry contains), an IP address, a CIDR
+    /// (0.0.0.0/0 is all of IPv4), or `source`: the address of each upstream without its own entry, host names and
+    /// pools included, so that their replies are accepted although a wider entry has `ignore`.
     #[schemars(length(min = 1, max = 64), regex(pattern = rules::SOURCE))]
     pub source: String,
-    /// What is denied or limited; empty: nothing is. As in ntp.conf: ignore (drop every packet, answers of upstreams
-    /// included), noserve (no time), limited (limit the rate, see serve.rateLimit), kod (with limited: tell some of
-    /// the excess to slow down), noquery (no answers to ntpq and ntpstat), notrust (drop what is not authenticated),
-    /// version (drop NTP versions other than 4), ntpport (the entry is for requests from port 123 only); nomodify, nopeer,
-    /// noepeer, nomrulist, notrap, lowpriotrap and mssntp are taken and have nothing to forbid.
+    /// What is denied or limited. Empty: nothing. The flags are those of ntp.conf: ignore (drop every packet, replies
+    /// of upstreams included), noserve (no time), limited (limit the rate, see serve.rateLimit), kod (with limited:
+    /// answer a part of the excess with a kiss-o'-death, which asks the client to slow down), noquery (no answers to
+    /// ntpq and ntpstat), notrust (drop requests without valid authentication), version (drop NTP versions other than
+    /// 4), ntpport (the entry is only for requests from port 123). nomodify, nopeer, noepeer, nomrulist, notrap,
+    /// lowpriotrap and mssntp are accepted, but have no effect.
     #[serde(default)]
     #[schemars(length(max = 15))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -41,33 +42,33 @@ pub struct Restrict {
 pub enum Flag {
     /// Drop every packet.
     Ignore,
-    /// Answer part of the excess with a kiss-o'-death.
+    /// Answer a part of the excess with a kiss-o'-death.
     Kod,
     /// Limit the rate per address.
     Limited,
-    /// Without effect: there are no traps.
+    /// No effect: there are no traps.
     Lowpriotrap,
-    /// Without effect: no request is signed by a domain controller.
+    /// No effect: no request is signed by a domain controller.
     Mssntp,
-    /// Without effect: no association is made from a packet.
+    /// No effect: a packet never creates an association.
     Noepeer,
-    /// Without effect: nothing can be modified over the network.
+    /// No effect: nothing can be modified over the network.
     Nomodify,
-    /// Without effect: the list of clients cannot be asked for.
+    /// No effect: the list of clients cannot be queried.
     Nomrulist,
-    /// Without effect: no association is made from a packet.
+    /// No effect: a packet never creates an association.
     Nopeer,
     /// Drop queries of mode 6 (ntpq, ntpstat).
     Noquery,
     /// Drop time requests.
     Noserve,
-    /// Without effect: there are no traps.
+    /// No effect: there are no traps.
     Notrap,
     /// Drop requests that are not authenticated.
     Notrust,
     /// Drop packets of another NTP version than 4.
     Version,
-    /// For packets from source port 123 only.
+    /// The entry is only for packets from source port 123.
     Ntpport,
 }
 
@@ -79,34 +80,36 @@ pub enum Flag {
     validation = Rule::new(rules::NO_ADDRESS_TWICE).message("an address is listed twice").field_path(".addresses"),
 )]
 pub struct Serve {
-    /// True if time is served at all. Default: true.
+    /// If false, nodes serve no time. Default: true.
     #[serde(default = "yes")]
     pub enabled: bool,
     /// UDP port. Default: 123.
     #[serde(default = "ntp_port")]
     #[schemars(range(min = 1, max = 65_535))]
     pub port: i32,
-    /// Addresses of the nodes on which time is served. Each node listens on those of them that it has. An address that it
-    /// gets later, such as a virtual IP, is served as soon as the node has it. `0.0.0.0` stands for all IPv4 addresses, `::`
-    /// for all IPv6 addresses. Absent: all addresses of the node.
+    /// The addresses on which time is served. Each node listens on those of them that it has. A node that gets one of them
+    /// later, such as a virtual IP, listens on it within a second. `0.0.0.0` stands for all IPv4 addresses, `::` for all IPv6
+    /// addresses. If absent, nodes listen on all their addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 45)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub addresses: Option<Vec<String>>,
-    /// Limits for addresses whose restrict entry says `limited`.
+    /// The rate limit for addresses whose restrict entry has `limited`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
-    /// Threads that answer requests. Absent: 1.
+    /// The number of threads that answer requests. Default: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16))]
     pub workers: Option<i32>,
-    /// Keys that are shared with clients: a request that is made with one gets an answer that is made with it. Each
-    /// value is one line, as in chrony's key file: `1 AES128 HEX:...` (id, type, key); each has an id of its own.
+    /// Keys that are shared with clients. A request that is authenticated with one of them gets a reply that is
+    /// authenticated with the same key. Each value is one line, as in chrony's key file: `1 AES128 HEX:...` (id, type,
+    /// key). Each key must have its own id.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into(), "key".into()]))]
     pub keys: Option<Vec<SecretKey>>,
-    /// Network Time Security (RFC 8915) for clients: they know from a certificate whom they ask. Absent: not offered.
+    /// Network Time Security (RFC 8915) for clients, which authenticate the node by its certificate. If absent, it is
+    /// not offered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nts: Option<ServeNts>,
 }
@@ -115,14 +118,14 @@ fn yes() -> bool {
     true
 }
 
-/// How the server proves who it is by a certificate. What its cookies are sealed with, the operator makes, changes every
-/// day, and gives to all nodes: a client may go on with another node than the one that it began with.
+/// Network Time Security of the server. The operator makes the keys of cookies, changes them every day, and distributes
+/// them to all nodes. So a client can continue with another node than the one with which it exchanged keys.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServeNts {
-    /// A Secret of type kubernetes.io/tls in the operator's namespace, as cert-manager makes them: the certificate, with
-    /// the names that clients know the nodes by, under tls.crt, its key under tls.key. A renewed one reaches the nodes by
-    /// itself.
+    /// Name of a Secret of type kubernetes.io/tls in the operator's namespace, such as cert-manager makes it: the
+    /// certificate, for the names by which clients ask the nodes, in tls.crt, and its key in tls.key. A renewed
+    /// certificate is distributed to the nodes automatically.
     #[schemars(length(min = 1, max = 189), regex(pattern = rules::SECRET_NAME))]
     pub tls_secret: String,
     /// TCP port of the key exchange, on the same addresses. Default: 4460.
@@ -131,25 +134,25 @@ pub struct ServeNts {
     pub port: i32,
 }
 
-/// How much an address may ask: a token bucket.
+/// The rate limit of an address: a token bucket.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimit {
-    /// One request in so much time is answered in the long run; a power of two in seconds: 3 is 8 s. Default: 3.
+    /// On average one request in this time is answered. A power of two in seconds: 3 means 8 s. Default: 3.
     #[serde(default = "interval")]
     #[schemars(range(min = -6, max = 12))]
     pub interval: i32,
-    /// So many requests at once are answered after a silence. Default: 8.
+    /// The number of requests that are answered at once after a long pause. Default: 8.
     #[serde(default = "burst")]
     #[schemars(range(min = 1, max = 255))]
     pub burst: i32,
-    /// Of the excess one request in 2^leak is answered all the same, so that a forger of addresses cannot cut a client
-    /// off. Default: 2.
+    /// Of the requests beyond the limit, one in 2^leak is answered nevertheless, so that an attacker who forges a
+    /// client's address cannot cut that client off. Default: 2.
     #[serde(default = "leak")]
     #[schemars(range(min = 1, max = 4))]
     pub leak: i32,
-    /// So many addresses are remembered on each node; the one that was silent the longest is forgotten first.
-    /// Absent: 16384.
+    /// The number of addresses that are remembered on each node. The one that was silent the longest is dropped first.
+    /// Default: 16384.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 1_048_576))]
     pub max_clients: Option<i32>,

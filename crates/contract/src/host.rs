@@ -165,7 +165,7 @@ impl fmt::Display for HostError {
             }
             Self::BracketsInside(v6) => write!(f, "has brackets: write {v6}, without them"),
             Self::LinkLocal => f.write_str(
-                "is a link-local address, which means another host behind each interface, and a profile names no \
+                "is a link-local address, which is a different host on each interface, and a profile names no \
                  interface: use a global or unique local address of that server, or its name",
             ),
             Self::Unspecified => f.write_str(

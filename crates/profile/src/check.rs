@@ -90,8 +90,8 @@ pub fn check(profile: &Profile) -> Result<Checked, CheckError> {
     let usual = ranges::DEFAULT_MAX_DISTANCE;
     if clock.max_distance > usual && thresholds.error_bound < usual {
         notes.hints.push(format!(
-            "clock.maxDistance: a source that is further than thresholds.errorBound ({}) from true time leaves the \
-             clock unsynchronised: raise that too",
+            "clock.maxDistance: a source with a root distance beyond thresholds.errorBound ({}) leaves the \
+             clock unsynchronised: raise thresholds.errorBound, too",
             thresholds.error_bound
         ));
     }
@@ -135,7 +135,7 @@ impl Notes {
     }
 }
 
-const LONGER_THAN_ANY: &str = "must be 999999h at most";
+const LONGER_THAN_ANY: &str = "must be at most 999999h";
 
 /// `votes` is the largest possible number of sources.
 fn check_stratum(stratum: Stratum, votes: usize, notes: &mut Notes) -> Option<LocalClock> {
@@ -143,7 +143,10 @@ fn check_stratum(stratum: Stratum, votes: usize, notes: &mut Notes) -> Option<Lo
     let Some(local) = local else {
         for (given, field) in [(orphan, "orphan"), (activate_after.is_some(), "activateAfter")] {
             if given {
-                notes.wrong(format!("stratum.{field}"), "needs stratum.local, the stratum to serve at");
+                notes.wrong(
+                    format!("stratum.{field}"),
+                    "requires stratum.local, the stratum at which the node serves",
+                );
             }
         }
         return None;
@@ -151,12 +154,12 @@ fn check_stratum(stratum: Stratum, votes: usize, notes: &mut Notes) -> Option<Lo
     let range = if orphan { ranges::ORPHAN_STRATUM } else { ranges::LOCAL_STRATUM };
     notes.range("stratum.local", local, range);
     if orphan && votes == 0 {
-        notes.wrong("stratum.orphan", "needs the other orphans as upstreams: server or peer");
+        notes.wrong("stratum.orphan", "requires the other nodes as upstreams, as server or peer");
     }
     let usual = if orphan { ranges::DEFAULT_ORPHAN_ACTIVATE_AFTER } else { ranges::DEFAULT_ACTIVATE_AFTER };
     let activate_after = activate_after.unwrap_or(usual);
     if activate_after > ranges::LONGEST_ACTIVATE_AFTER {
-        notes.wrong("stratum.activateAfter", "must be 24h at most");
+        notes.wrong("stratum.activateAfter", "must be at most 24h");
     }
     Some(LocalClock { stratum: local, orphan, activate_after })
 }
@@ -175,7 +178,7 @@ fn check_clock(clock: &Clock, votes: Option<usize>, notes: &mut Notes) {
         if let Some(votes) = votes.filter(|votes| usize::from(least) > (*votes).max(1)) {
             notes.wrong(
                 "clock.minSources",
-                format!("{least} can never agree: there are {votes} to be followed"),
+                format!("{least} sources can never agree: only {votes} can be selected"),
             );
         }
     }
@@ -204,12 +207,16 @@ fn check_timezone(timezone: Option<&str>, notes: &mut Notes) {
     if !is_zone_name(name) {
         notes.wrong(
             "timezone",
-            format!("{name:?} is no name of a time zone: those are as Asia/Shanghai, Etc/GMT+8 or UTC"),
+            format!(
+                "{name:?} is not the name of a time zone: use a name such as Asia/Shanghai, Etc/GMT+8 or UTC"
+            ),
         );
     } else if name.starts_with("right/") {
         notes.wrong(
             "timezone",
-            format!("{name:?} counts leap seconds, which the system clock does not: name it without right/"),
+            format!(
+                "{name:?} counts leap seconds, which the system clock does not: remove right/ from the name"
+            ),
         );
     }
 }
@@ -263,7 +270,10 @@ mod tests {
             &with("minPoll = -1\nmaxPoll = 18"),
             "upstreams[0].minPoll: -1 is not within 0 to 17; upstreams[0].maxPoll: 18 is not within 0 to 17",
         );
-        check(&(A.to_owned() + &A.replace(".1", ".2")), "upstreams[1].name: \"a\" is there twice");
+        check(
+            &(A.to_owned() + &A.replace(".1", ".2")),
+            "upstreams[1].name: \"a\" is used twice: each name must be unique",
+        );
         check(&with("port = 0"), "upstreams[0].port: 0 is no port");
         check(
             "",
@@ -276,16 +286,16 @@ mod tests {
         }
         check(
             &with("[stratum]\norphan = true\nactivateAfter = \"5s\""),
-            "stratum.orphan: needs stratum.local, the stratum to serve at; \
-             stratum.activateAfter: needs stratum.local, the stratum to serve at",
+            "stratum.orphan: requires stratum.local, the stratum at which the node serves; \
+             stratum.activateAfter: requires stratum.local, the stratum at which the node serves",
         );
         check(
             "[stratum]\nlocal = 10\norphan = true",
-            "stratum.orphan: needs the other orphans as upstreams: server or peer",
+            "stratum.orphan: requires the other nodes as upstreams, as server or peer",
         );
         check(
             &with("[stratum]\nlocal = 10\nactivateAfter = \"25h\""),
-            "stratum.activateAfter: must be 24h at most",
+            "stratum.activateAfter: must be at most 24h",
         );
         check(&with("[clock]\nmaxSlewRate = 0"), "clock.maxSlewRate: 0 is not within 1 to 100000");
         check(&with("[clock]\nmaxChange = \"0s\""), "clock.maxChange: must be more than 0s");
@@ -338,7 +348,7 @@ mod tests {
         check(&format!("{A}[clock]\nminSources = 1"), "");
         check(
             &format!("{A}[clock]\nminSources = 2"),
-            "clock.minSources: 2 can never agree: there are 1 to be followed",
+            "clock.minSources: 2 sources can never agree: only 1 can be selected",
         );
         check("[[upstreams]]\nname = \"p\"\npool = \"p.example\"\n[clock]\nminSources = 4", "");
         check("[stratum]\nlocal = 10\n[clock]\nminSources = 2", "");
@@ -349,7 +359,7 @@ mod tests {
         );
         check(&format!("mode = \"Observe\"\n{A}noselect = true"), "");
         let two = format!("{A}prefer = true\n[[upstreams]]\nname = \"b\"\nserver = \"h\"\nprefer = true");
-        check(&two, "upstreams: 2 are preferred: at most one may be");
+        check(&two, "upstreams: 2 have prefer, but at most one may");
     }
 
     #[test]
@@ -383,7 +393,7 @@ mod tests {
         let refused = |restrict: &str| match outcome(&format!("{A}{restrict}")) {
             Ok(_) => false,
             Err(why) => {
-                why.starts_with("upstreams[0].server: 192.0.2.1 is covered by a restrict line with ignore")
+                why.starts_with("upstreams[0].server: 192.0.2.1 is covered by a restrict entry with ignore")
             }
         };
         let line =
@@ -416,8 +426,8 @@ mod tests {
             assert_eq!(found, expected, "{keys}");
         };
         check("'s_a', 's_b'", "");
-        check("'s_a', 's_b', 's_a'", "serve.keys[2]: \"s_a\" is there twice");
-        let why = "is no file's name: letters, digits, '.', '-' and '_', no folder";
+        check("'s_a', 's_b', 's_a'", "serve.keys[2]: \"s_a\" is listed twice");
+        let why = "is not a file name: use letters, digits, '.', '-' and '_', without a folder";
         check("'s_a', '../b'", &format!("serve.keys[1]: \"../b\" {why}"));
         let many: Vec<_> = (0..17).map(|n| format!("'k{n}'")).collect();
         check(&many.join(","), "serve.keys: has more than 16 files");
@@ -435,22 +445,22 @@ mod tests {
         };
         let good = "certificate = 'web_tls.crt'\nprivateKey = 'web_tls.key'\n";
         assert_eq!(outcome(&format!("{A}[serve.nts]\n{good}")).unwrap().hints(), [""; 0]);
-        let what = "is no file's name: letters, digits, '.', '-' and '_', no folder";
+        let what = "is not a file name: use letters, digits, '.', '-' and '_', without a folder";
         check(&good.replace("web_tls.crt", "/etc/x"), &format!("serve.nts.certificate: \"/etc/x\" {what}"));
         check(&good.replace("web_tls.key", ".."), &format!("serve.nts.privateKey: \"..\" {what}"));
         check(&format!("{good}cookieKeys = ''"), &format!("serve.nts.cookieKeys: \"\" {what}"));
         check(&format!("{good}port = 0"), "serve.nts.port: 0 is no port");
         let hints = outcome(&format!("{A}[serve]\nenabled = false\n[serve.nts]\n{good}")).unwrap();
-        assert_eq!(hints.hints(), ["serve.nts: does nothing while serve.enabled is false"]);
+        assert_eq!(hints.hints(), ["serve.nts: has no effect while serve.enabled is false"]);
     }
 
     #[test]
     fn kod_without_limited_is_a_hint() {
         let checked = outcome(&format!("{A}[[restrict]]\nsource = \"default\"\nflags = [\"kod\"]")).unwrap();
-        assert_eq!(checked.hints(), ["restrict[0].flags: kod does nothing without limited"]);
+        assert_eq!(checked.hints(), ["restrict[0].flags: kod has no effect without limited"]);
         let text = "[[restrict]]\nsource = \"default\"\nflags = [\"noepeer\", \"nomodify\", \"notrap\"]";
         let checked = outcome(&format!("{A}{text}")).unwrap();
-        let why = "noepeer does nothing: no association is ever made from a packet";
+        let why = "noepeer has no effect: a packet never creates an association";
         assert_eq!(checked.hints(), [format!("restrict[0].flags: {why}")]);
     }
 
@@ -459,7 +469,7 @@ mod tests {
         let text = |flag: &str| format!("{A}[[restrict]]\nsource = \"source\"\nflags = [\"{flag}\"]");
         let why = "restrict[0].flags: ignore would drop the replies of every upstream";
         assert!(outcome(&text("ignore")).unwrap_err().starts_with(why));
-        let why = "restrict[0].flags: a template is for every port: ntpport cannot be in it";
+        let why = "restrict[0].flags: the entry for source applies to every port: remove ntpport";
         assert_eq!(outcome(&text("ntpport")).unwrap_err(), why);
         assert!(outcome(&text("noserve")).is_ok());
     }

@@ -141,7 +141,7 @@ mod tests {
         check("minPoll", &DEFAULT_POLL.most, of(POLL));
         check("stratum.local", &"", of(LOCAL_STRATUM));
         check("stratum.orphan", &"", of(ORPHAN_STRATUM));
-        check("stratum.activateAfter", &DEFAULT_ACTIVATE_AFTER, "24h at most".to_owned());
+        check("stratum.activateAfter", &DEFAULT_ACTIVATE_AFTER, "at most 24h".to_owned());
         check("stratum.activateAfter", &DEFAULT_ORPHAN_ACTIVATE_AFTER, String::new());
         check("serve.rateLimit.interval", &interval, of(RATE_INTERVAL));
         check("serve.rateLimit.burst", &burst, of(RATE_BURST));

@@ -33,7 +33,7 @@ pub enum AccessSource {
 pub(super) fn check(restrict: &[Restrict], notes: &mut Notes) -> Vec<Access> {
     if restrict.len() > ranges::MOST_RESTRICT {
         let most = ranges::MOST_RESTRICT;
-        notes.wrong("restrict", format!("{} are too many: at most {most}", restrict.len()));
+        notes.wrong("restrict", format!("has {} entries, but at most {most} are allowed", restrict.len()));
     }
     let mut access = Vec::new();
     for (n, Restrict { source, flags }) in restrict.iter().enumerate() {
@@ -47,7 +47,7 @@ pub(super) fn check(restrict: &[Restrict], notes: &mut Notes) -> Vec<Access> {
         if restrict[..n].iter().any(same) {
             notes.wrong(
                 format!("restrict[{n}].source"),
-                format!("{source:?} is there twice: put the flags together"),
+                format!("{source:?} is listed twice: write one entry with all flags"),
             );
         }
         if source == "source" && flags.contains(&Flag::Ignore) {
@@ -56,7 +56,7 @@ pub(super) fn check(restrict: &[Restrict], notes: &mut Notes) -> Vec<Access> {
         if source == "source" && flags.contains(&Flag::Ntpport) {
             notes.wrong(
                 format!("restrict[{n}].flags"),
-                "a template is for every port: ntpport cannot be in it",
+                "the entry for source applies to every port: remove ntpport",
             );
         }
         check_effect(n, flags, notes);
@@ -67,13 +67,13 @@ pub(super) fn check(restrict: &[Restrict], notes: &mut Notes) -> Vec<Access> {
 /// Adds hints for flags without effect, except those that distributions put into every file.
 fn check_effect(n: usize, flags: &[Flag], notes: &mut Notes) {
     if flags.contains(&Flag::Kod) && !flags.contains(&Flag::Limited) {
-        notes.hints.push(format!("restrict[{n}].flags: kod does nothing without limited"));
+        notes.hints.push(format!("restrict[{n}].flags: kod has no effect without limited"));
     }
     let idle = [
-        (Flag::Lowpriotrap, "lowpriotrap does nothing: there are no traps"),
-        (Flag::Mssntp, "mssntp does nothing: requests are not signed by a domain controller here"),
-        (Flag::Noepeer, "noepeer does nothing: no association is ever made from a packet"),
-        (Flag::Nomrulist, "nomrulist does nothing: the list of clients cannot be asked for"),
+        (Flag::Lowpriotrap, "lowpriotrap has no effect: there are no traps"),
+        (Flag::Mssntp, "mssntp has no effect: no domain controller signs requests here"),
+        (Flag::Noepeer, "noepeer has no effect: a packet never creates an association"),
+        (Flag::Nomrulist, "nomrulist has no effect: the list of clients cannot be queried"),
     ];
     for (_, why) in idle.iter().filter(|(flag, _)| flags.contains(flag)) {
         notes.hints.push(format!("restrict[{n}].flags: {why}"));
@@ -99,11 +99,11 @@ pub(super) fn check_reachable(upstreams: &[Upstream], access: &[Access], notes: 
             let message = match host.parse::<IpAddr>() {
                 Ok(address) if ignores(access, address, *port) => {
                     format!(
-                        "{address} is covered by a restrict line with ignore: its replies would be dropped"
+                        "{address} is covered by a restrict entry with ignore: its replies would be dropped"
                     )
                 }
                 Err(_) if ignores_everybody(access, *port) => {
-                    format!("every restrict line says ignore: the replies of {host} would be dropped")
+                    format!("every restrict entry has ignore: the replies of {host} would be dropped")
                 }
                 Ok(_) | Err(_) => continue,
             };

@@ -27,7 +27,7 @@ pub(super) fn check(serve: &Serve, notes: &mut Notes) {
         if !upstreams::is_file_name(file) {
             notes.wrong(format!("serve.keys[{n}]"), upstreams::no_file_name(file));
         } else if keys[..n].contains(file) {
-            notes.wrong(format!("serve.keys[{n}]"), format!("{file:?} is there twice"));
+            notes.wrong(format!("serve.keys[{n}]"), format!("{file:?} is listed twice"));
         }
     }
     if let Some(nts) = nts {
@@ -49,7 +49,7 @@ fn check_nts(nts: &ServeNts, enabled: bool, notes: &mut Notes) {
     }
     notes.port("serve.nts.port", *port);
     if !enabled {
-        notes.hints.push("serve.nts: does nothing while serve.enabled is false".to_owned());
+        notes.hints.push("serve.nts: has no effect while serve.enabled is false".to_owned());
     }
 }
 
@@ -68,7 +68,7 @@ fn check_addresses(addresses: &[String], notes: &mut Notes) {
             notes.wrong(format!("serve.addresses[{n}]"), format!("{text:?} {why}"));
         }
         if parsed[..n].contains(&Some(*address)) {
-            notes.wrong(format!("serve.addresses[{n}]"), format!("{text:?} is there twice"));
+            notes.wrong(format!("serve.addresses[{n}]"), format!("{text:?} is listed twice"));
         }
     }
 }
@@ -115,8 +115,8 @@ mod tests {
         };
         refused(&["eth0"], "serve.addresses[0]: \"eth0\" is no IP address");
         refused(&["192.0.2.1/24"], "no IP address");
-        refused(&["192.0.2.1", "192.0.2.1"], "serve.addresses[1]: \"192.0.2.1\" is there twice");
-        refused(&["2001:db8::1", "2001:DB8:0::1"], "serve.addresses[1]: \"2001:DB8:0::1\" is there twice");
+        refused(&["192.0.2.1", "192.0.2.1"], "serve.addresses[1]: \"192.0.2.1\" is listed twice");
+        refused(&["2001:db8::1", "2001:DB8:0::1"], "serve.addresses[1]: \"2001:DB8:0::1\" is listed twice");
         refused(&["::ffff:192.0.2.1"], "write it as IPv4");
         refused(&["224.0.1.1"], "multicast or broadcast");
         refused(&["255.255.255.255"], "multicast or broadcast");

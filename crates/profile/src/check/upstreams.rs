@@ -74,18 +74,18 @@ fn canonical(host: &str) -> String {
 pub(super) fn check(upstreams: &[Upstream], notes: &mut Notes) -> Vec<Source> {
     if upstreams.len() > ranges::MOST_UPSTREAMS {
         let most = ranges::MOST_UPSTREAMS;
-        notes.wrong("upstreams", format!("{} are too many: at most {most}", upstreams.len()));
+        notes.wrong("upstreams", format!("has {} entries, but at most {most} are allowed", upstreams.len()));
     }
     let preferred = upstreams.iter().filter(|each| each.prefer).count();
     if preferred > 1 {
-        notes.wrong("upstreams", format!("{preferred} are preferred: at most one may be"));
+        notes.wrong("upstreams", format!("{preferred} have prefer, but at most one may"));
     }
     let (mut names, mut sources) = (BTreeSet::new(), Vec::<Source>::new());
     for (n, upstream) in upstreams.iter().enumerate() {
         let mut field = Field { upstream: n, notes };
         check_options(upstream, &mut field);
         if !names.insert(&upstream.name) {
-            field.wrong("name", format!("{:?} is there twice", upstream.name));
+            field.wrong("name", format!("{:?} is used twice: each name must be unique", upstream.name));
         }
         let Some(place) = check_place(upstream, &mut field) else { continue };
         let same = |other: &&Source| other.place.is(&place) && other.upstream.port == upstream.port;
@@ -93,7 +93,7 @@ pub(super) fn check(upstreams: &[Upstream], notes: &mut Notes) -> Vec<Source> {
             field.wrong(
                 "name",
                 format!(
-                    "{:?} is the same as {:?}, and would have its vote twice",
+                    "{:?} is the same server as {:?}, which would have two votes: remove one",
                     upstream.name, other.upstream.name
                 ),
             );
@@ -127,7 +127,7 @@ impl Field<'_> {
 fn check_place(upstream: &Upstream, field: &mut Field<'_>) -> Option<Place> {
     let Upstream { server, peer, pool, device, max_sources, .. } = upstream;
     if max_sources.is_some() && pool.is_none() {
-        field.wrong("maxSources", "is for a pool");
+        field.wrong("maxSources", "is only for a pool");
     }
     match (server, peer, pool, device) {
         (Some(host), None, None, None) => check_server("server", host, field),
@@ -138,7 +138,7 @@ fn check_place(upstream: &Upstream, field: &mut Field<'_>) -> Option<Place> {
             field.range("maxSources", max_sources, ranges::MAX_SOURCES);
             let sound = match host.parse::<IpAddr>() {
                 Ok(_) => {
-                    Err("is an address: a pool is a host name that stands for several servers".to_owned())
+                    Err("is an address: a pool is a host name that resolves to several servers".to_owned())
                 }
                 Err(_) => check_host(host),
             };
@@ -147,13 +147,13 @@ fn check_place(upstream: &Upstream, field: &mut Field<'_>) -> Option<Place> {
         }
         (None, None, None, Some(path)) => {
             if !is_device(path) {
-                field.wrong("device", format!("{path:?} is no PTP clock: /dev/ptp0, for instance, is"));
+                field.wrong("device", format!("{path:?} is not a PTP clock: use a path such as /dev/ptp0"));
                 return None;
             }
             Some(Place::Device { path: path.clone() })
         }
         _ => {
-            field.wrong("server", "give one of server, peer, pool and device, and only one");
+            field.wrong("server", "set exactly one of server, peer, pool and device");
             None
         }
     }
@@ -196,7 +196,9 @@ fn check_options(upstream: &Upstream, field: &mut Field<'_>) {
         nts,
     } = upstream;
     if !is_name(name) {
-        let why = format!("{name:?} is no name: 1 to 32 small letters, digits and '-', as in ntp-1");
+        let why = format!(
+            "{name:?} is not a valid name: use 1 to 32 lower case letters, digits and '-', as in ntp-1"
+        );
         field.wrong("name", why);
     }
     field.port("port", *port);
@@ -206,17 +208,20 @@ fn check_options(upstream: &Upstream, field: &mut Field<'_>) {
         field.wrong("minPoll", format!("{min_poll} is larger than maxPoll {max_poll}"));
     }
     if *noselect && (*prefer || *trust || *require) {
-        field.wrong("noselect", "excludes prefer, trust and require: it is never followed");
+        field.wrong(
+            "noselect",
+            "cannot be combined with prefer, trust and require: the upstream is never selected",
+        );
     }
     if key.is_some() && nts.is_some() {
-        field.wrong("nts", "excludes key: a server proves who it is in one way");
+        field.wrong("nts", "cannot be combined with key: a server is authenticated in one way");
     }
     if device.is_some() && (key.is_some() || nts.is_some()) {
-        field.wrong("device", "excludes key and nts: there is nobody to prove anything");
+        field.wrong("device", "cannot be combined with key and nts: a device is not authenticated");
     }
     for (part, host) in [("server", server), ("peer", peer)] {
         if nts.is_some() && host.as_ref().is_some_and(|host| host.parse::<IpAddr>().is_ok()) {
-            field.wrong("nts", format!("needs a host name in {part}: certificates are for names"));
+            field.wrong("nts", format!("requires a host name in {part}: certificates are for names"));
         }
     }
     if let Some(nts) = nts {
@@ -238,7 +243,7 @@ pub(super) fn is_file_name(name: &str) -> bool {
 
 /// The message for a name that is not.
 pub(super) fn no_file_name(file: &str) -> String {
-    format!("{file:?} is no file's name: letters, digits, '.', '-' and '_', no folder")
+    format!("{file:?} is not a file name: use letters, digits, '.', '-' and '_', without a folder")
 }
 
 /// Lower case letters, digits and `-`, which is neither first nor last: the name is a label of metrics.
@@ -280,14 +285,17 @@ mod tests {
         check("server = 'ntp.example.com'\nnts = { ca = 'site_ca.pem' }", "");
         check("server = '192.0.2.2'\nkey = 'site_one'\nburst = true\nrequire = true", "");
         check("server = '192.0.2.1'\nport = 1123", "");
-        let one = "server: give one of server, peer, pool and device, and only one";
+        let one = "server: set exactly one of server, peer, pool and device";
         check("", one);
         check("server = '192.0.2.2'\npool = 'p.example'", one);
         check("server = '192.0.2.2'\ndevice = '/dev/ptp0'", one);
         check("server = '192.0.2.2'\npeer = '192.0.2.3'", one);
         check("peer = '192.0.2.2'\nkey = 'k'", "");
         check("peer = 'b.example'\nnts = {}", "");
-        check("peer = '192.0.2.1'", "name: \"b\" is the same as \"a\", and would have its vote twice");
+        check(
+            "peer = '192.0.2.1'",
+            "name: \"b\" is the same server as \"a\", which would have two votes: remove one",
+        );
         check(
             "server = 'ntp.example.com:1123'",
             "server: \"ntp.example.com:1123\" has a port in it: write ntp.example.com here, and 1123 in the field \
@@ -302,18 +310,24 @@ mod tests {
         check("server = '127.127.1.0'", own);
         let multicast = "is a multicast address: write the address of each server";
         check("peer = 'ff02::101'", &format!("peer: \"ff02::101\" {multicast}"));
-        check("peer = '192.0.2.2'\nmaxSources = 2", "maxSources: is for a pool");
-        check("peer = '192.0.2.2'\nnts = {}", "nts: needs a host name in peer: certificates are for names");
+        check("peer = '192.0.2.2'\nmaxSources = 2", "maxSources: is only for a pool");
+        check(
+            "peer = '192.0.2.2'\nnts = {}",
+            "nts: requires a host name in peer: certificates are for names",
+        );
         let ignored =
-            "peer: 192.0.2.2 is covered by a restrict line with ignore: its replies would be dropped";
+            "peer: 192.0.2.2 is covered by a restrict entry with ignore: its replies would be dropped";
         check("peer = '192.0.2.2'\n[[restrict]]\nsource = '192.0.2.2'\nflags = ['ignore']", ignored);
-        check("server = '192.0.2.1'", "name: \"b\" is the same as \"a\", and would have its vote twice");
-        check("server = '192.0.2.2'\nmaxSources = 2", "maxSources: is for a pool");
+        check(
+            "server = '192.0.2.1'",
+            "name: \"b\" is the same server as \"a\", which would have two votes: remove one",
+        );
+        check("server = '192.0.2.2'\nmaxSources = 2", "maxSources: is only for a pool");
         check("pool = 'p.example'\nmaxSources = 0", "maxSources: 0 is not within 1 to 16");
         check("pool = 'p.example'\nmaxSources = 17", "maxSources: 17 is not within 1 to 16");
         check(
             "pool = '192.0.2.2'",
-            "pool: \"192.0.2.2\" is an address: a pool is a host name that stands for several servers",
+            "pool: \"192.0.2.2\" is an address: a pool is a host name that resolves to several servers",
         );
         check("pool = 'a b'", "pool: \"a b\" is neither an IP address nor a host name");
         for path in
@@ -323,20 +337,23 @@ mod tests {
         }
         check(
             "server = 'h'\nnoselect = true\nrequire = true",
-            "noselect: excludes prefer, trust and require: it is never followed",
+            "noselect: cannot be combined with prefer, trust and require: the upstream is never selected",
         );
-        check("server = 'h'\nkey = 'k'\nnts = {}", "nts: excludes key: a server proves who it is in one way");
+        check(
+            "server = 'h'\nkey = 'k'\nnts = {}",
+            "nts: cannot be combined with key: a server is authenticated in one way",
+        );
         check(
             "device = '/dev/ptp0'\nkey = 'k'",
-            "device: excludes key and nts: there is nobody to prove anything",
+            "device: cannot be combined with key and nts: a device is not authenticated",
         );
         check(
             "server = '192.0.2.2'\nnts = {}",
-            "nts: needs a host name in server: certificates are for names",
+            "nts: requires a host name in server: certificates are for names",
         );
         check("server = 'h'\nnts = { port = 0 }", "nts.port: 0 is no port");
         for name in ["../token/token", "", ".hidden", "a/b", "..data"] {
-            let said = "is no file's name: letters, digits, '.', '-' and '_', no folder";
+            let said = "is not a file name: use letters, digits, '.', '-' and '_', without a folder";
             check(&format!("server = 'h'\nkey = '{name}'"), &format!("key: {name:?} {said}"));
             check(&format!("server = 'h'\nnts = {{ ca = '{name}' }}"), &format!("nts.ca: {name:?} {said}"));
         }
@@ -346,7 +363,7 @@ mod tests {
     fn one_server_in_two_spellings_is_there_twice() {
         let check = |one: &str, other: &str, twice: bool| {
             let text = format!("[[upstreams]]\nname = \"a\"\n{one}\n[[upstreams]]\nname = \"b\"\n{other}");
-            let expected = "upstreams[1].name: \"b\" is the same as \"a\", and would have its vote twice";
+            let expected = "upstreams[1].name: \"b\" is the same server as \"a\", which would have two votes: remove one";
             assert_eq!(outcome(&text).err(), twice.then(|| expected.to_owned()), "{one} {other}");
         };
         check("server = 'ntp.example.com'", "server = 'NTP.Example.com'", true);

@@ -137,7 +137,7 @@ fn secret(file: &Value) -> Value {
 }
 
 /// The check's message about an upstream that an `ignore` entry covers.
-const COVERED: &str = "is covered by a restrict line with ignore";
+const COVERED: &str = "is covered by a restrict entry with ignore";
 
 /// Returns true for two mistakes that the rule on the access list does not see, because that would cost too much:
 /// entries for port 123 alone, and one network in two spellings. The operator's condition reports them.
