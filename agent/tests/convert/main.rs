@@ -184,8 +184,8 @@ fn standard_input_and_refusals() {
         assert!(output.status.code() == Some(1) && stderr.contains(said), "{path}: {stderr}");
     }
     let included = ["--root", "/", "--from", "ntp"];
-    check("server a.example\nincludefile /dev/zero\n", &included, 3, "/dev/zero: it is no plain file");
-    check("server a.example\nincludefile /dev\n", &included, 3, "/dev: it is no plain file");
+    check("server a.example\nincludefile /dev/zero\n", &included, 3, "/dev/zero: it is not a regular file");
+    check("server a.example\nincludefile /dev\n", &included, 3, "/dev: it is not a regular file");
     let missing = run(&["convert", "not-there.conf"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("not-there.conf: No such file"));

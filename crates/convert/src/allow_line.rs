@@ -66,7 +66,7 @@ impl Allowed {
                     let (name, found) = (lines::printable(network), found.join(", "));
                     draft.note(
                         line,
-                        format!("{name} was looked up now: {found}. When its addresses change, the rule has to be changed, too"),
+                        format!("{name} was looked up during the conversion: {found}. If its addresses change, change the rule, too"),
                     );
                 }
                 for (network, bits) in found {
@@ -149,7 +149,7 @@ fn networks(text: &str, draft: &Draft<'_>) -> Result<Vec<(IpAddr, u8)>, String> 
         return Err(format!("{shown:?} is neither an address nor a network"));
     }
     let found = if is_own(text) { Ok(LOOPBACK.to_vec()) } else { draft.beside.addresses(text) };
-    let found = found.map_err(|why| format!("{shown:?} has no address here: {why}. Write its addresses"))?;
+    let found = found.map_err(|why| format!("{shown:?} did not resolve: {why}. Write its addresses"))?;
     Ok(found.into_iter().map(|address| (address, full(address))).collect())
 }
 

@@ -86,7 +86,7 @@ impl Beside for Machine {
         let path = self.place(path)?;
         // Checked before the file is opened: to open a pipe waits for a writer.
         if !fs::metadata(&path).map_err(unread)?.is_file() {
-            return Err(Unread::Failed("it is no plain file".to_owned()));
+            return Err(Unread::Failed("it is not a regular file".to_owned()));
         }
         let mut octets = Vec::new();
         // Some files of /proc and /sys count as plain, and yet have readers wait.
@@ -107,7 +107,7 @@ impl Beside for Machine {
 
     fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, String> {
         if self.asked.replace(self.asked.get() + 1) >= MOST_NAMES {
-            return Err(format!("more than {MOST_NAMES} names are not looked up"));
+            return Err(format!("at most {MOST_NAMES} names are looked up"));
         }
         // The resolver has no time limit of its own; a thread that still waits ends with the program.
         let (answer, answers) = mpsc::channel();
@@ -127,11 +127,14 @@ impl Beside for Machine {
 /// It is too large, or no text.
 pub fn text(octets: &[u8], decode: Decode) -> Result<String, String> {
     if octets.len() as u64 > LARGEST {
-        return Err(format!("it is larger than {} KiB: that is no configuration", LARGEST / 1024));
+        return Err(format!(
+            "it is larger than {} KiB, which is too large for a configuration",
+            LARGEST / 1024
+        ));
     }
     let text = decode(octets)?;
     match text.lines().position(|line| line.contains('\0')) {
-        Some(at) => Err(format!("line {} has a zero octet: the file is no text", at + 1)),
+        Some(at) => Err(format!("line {} has a zero octet, so the file is not text", at + 1)),
         None => Ok(text),
     }
 }
@@ -139,7 +142,7 @@ pub fn text(octets: &[u8], decode: Decode) -> Result<String, String> {
 fn unread(error: std::io::Error) -> Unread {
     match error.kind() {
         ErrorKind::NotFound => Unread::Missing,
-        ErrorKind::NotADirectory => Unread::Failed("it is no folder".to_owned()),
+        ErrorKind::NotADirectory => Unread::Failed("it is not a folder".to_owned()),
         _ => Unread::Failed(error.to_string()),
     }
 }

@@ -59,7 +59,9 @@ pub(super) fn read(lines: &[Line<'_>], draft: &mut Draft<'_>) {
         draft.set_restrict(allowed.list(&limits));
     } else {
         draft.profile.serve.enabled = false;
-        draft.remark("nobody is allowed to ask, as chronyd has it where no line says otherwise: serve.enabled is false");
+        draft.remark(
+            "no client may ask, which is chronyd's default without a line allow: serve.enabled is false",
+        );
     }
     defaults::of_chrony(draft, |directive| {
         lines.iter().any(|line| line.directive.eq_ignore_ascii_case(directive))
@@ -130,7 +132,7 @@ impl<'a> Facts<'a> {
     /// What the file of a key is to hold.
     pub(super) fn key_line(&self, id: u32) -> String {
         let path = lines::printable(self.keys.unwrap_or("the key file"));
-        format!("the line of key {id} in {path}, as it stands there")
+        format!("the line of key {id} in {path}, copied without a change")
     }
 }
 
@@ -139,7 +141,7 @@ const NTP_PORT: u16 = 123;
 
 fn upstream(line: &Line<'_>, kind: &str, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let mut words = Words::new(line);
-    let Some(host) = words.next() else { return draft.leave_out(line, "it does not say whom to ask") };
+    let Some(host) = words.next() else { return draft.leave_out(line, "it names no server") };
     let mut source = Source::of_host(kind, host);
     while let Some(word) = words.next() {
         let option = word.to_ascii_lowercase();
@@ -165,8 +167,7 @@ fn upstream(line: &Line<'_>, kind: &str, facts: &Facts<'_>, draft: &mut Draft<'_
                     upstream.key = Some(draft.file("ntp-keys", &format!("key-{id}"), facts.key_line(id)));
                 }
                 None => {
-                    return draft
-                        .leave_out(line, "the whole upstream, since it would not have to prove who it is");
+                    return draft.leave_out(line, "the whole upstream, since it would not be authenticated");
                 }
             },
             _ => match OF_SERVER.iter().find(|(name, ..)| *name == option) {
@@ -232,11 +233,15 @@ fn refclock(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let mut remarks = Vec::new();
     for part in parts {
         match part.to_ascii_lowercase().as_str() {
-            "nocrossts" => remarks
-                .push((Fate::Unneeded, "nocrossts: how a device is read is told by what it can".to_owned())),
+            "nocrossts" => remarks.push((
+                Fate::Unneeded,
+                "nocrossts: the agent reads a device in the best way that it supports".to_owned(),
+            )),
             other if ["extpps", "pin=", "channel=", "clear"].iter().any(|pulse| other.starts_with(pulse)) => {
-                return draft
-                    .leave_out_clock(line, "the whole upstream: pulses at a card's pin are not read");
+                return draft.leave_out_clock(
+                    line,
+                    "the whole upstream: the agent does not read pulses at a pin of a card",
+                );
             }
             other => remarks.push((
                 Fate::LeftOut,

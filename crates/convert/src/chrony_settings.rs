@@ -37,11 +37,11 @@ pub(super) fn rate_limit(line: &Line<'_>, draft: &mut Draft<'_>) -> Vec<Flag> {
             ("kod", Ok(0)) => {}
             ("kod", Ok(1..=4)) => {
                 flags.insert(0, Flag::Kod);
-                draft.note(line, "kod: those of the excess that get a kiss are as many as ntpd's kod has it");
+                draft.note(line, "kod: the share of kisses is that of ntpd's kod");
             }
             _ => {
                 let what = format!(
-                    "{} {number}: interval goes from {RATE_INTERVAL}, burst from {RATE_BURST}, leak from {RATE_LEAK}",
+                    "{} {number}: the ranges are {RATE_INTERVAL} for interval, {RATE_BURST} for burst, {RATE_LEAK} for leak",
                     lines::printable(word)
                 );
                 draft.leave_out(line, what);
@@ -64,7 +64,7 @@ pub(super) fn local(line: &Line<'_>, draft: &mut Draft<'_>) {
             "stratum" => match words.number(&option, draft) {
                 Some(local) if LOCAL_STRATUM.contains(&local) => stratum.local = Some(local),
                 _ => {
-                    let why = format!("the node's own clock can be served at a stratum from {LOCAL_STRATUM}");
+                    let why = format!("the stratum of the node's own clock must be {LOCAL_STRATUM}");
                     return draft.leave_out(line, why);
                 }
             },
@@ -113,7 +113,7 @@ pub(super) fn make_step(line: &Line<'_>, draft: &mut Draft<'_>) {
         1.. => draft.note(
             line,
             format!(
-                "chronyd steps in its first {limit} updates. Here there are {} steps at most, {here}",
+                "chronyd steps in its first {limit} updates. The agent makes at most {} steps, {here}",
                 step.limit
             ),
         ),
@@ -159,7 +159,7 @@ pub(super) fn max_slew_rate(line: &Line<'_>, draft: &mut Draft<'_>) {
     let Some(rate) = Words::new(line).number::<f64>("maxslewrate", draft) else { return };
     let Range { least, most } = MAX_SLEW_RATE;
     if !(f64::from(least)..=f64::from(most)).contains(&rate) {
-        return draft.leave_out(line, format!("it goes from {MAX_SLEW_RATE} ppm"));
+        return draft.leave_out(line, format!("the range is {MAX_SLEW_RATE} ppm"));
     }
     #[allow(
         clippy::cast_possible_truncation,
@@ -170,7 +170,7 @@ pub(super) fn max_slew_rate(line: &Line<'_>, draft: &mut Draft<'_>) {
     draft.profile.clock.max_slew_rate = whole;
     draft.set(line, "clock.maxSlewRate");
     if rate.fract() > 0.0 {
-        draft.note(line, format!("whole ppm are counted: {whole}"));
+        draft.note(line, format!("rounded to whole ppm: {whole}"));
     }
 }
 
@@ -190,7 +190,7 @@ pub(super) fn leap_mode(line: &Line<'_>, draft: &mut Draft<'_>) {
         Some("step") => LeapMode::Step,
         Some("slew") => LeapMode::Slew,
         Some("ignore") => LeapMode::Ignore,
-        _ => return draft.leave_out(line, "it is none of system, step, slew and ignore"),
+        _ => return draft.leave_out(line, "it must be system, step, slew or ignore"),
     };
     draft.carry(line);
 }
@@ -223,7 +223,7 @@ pub(super) fn init_step_slew(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Dra
         }
     }
     if facts.steps {
-        draft.note(line, "the step at the start is as makestep says");
+        draft.note(line, "makestep decides about steps at the start");
     } else {
         draft.profile.clock.step = profile::Step { threshold, limit: 1 };
         draft.set(line, "clock.step");
@@ -232,7 +232,7 @@ pub(super) fn init_step_slew(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Dra
         let others = others.join(" ");
         draft.leave_out(
             line,
-            format!("{others}: no server is asked at the start alone. Name it in a server line"),
+            format!("{others}: no server is asked only at the start. Name it in a line server"),
         );
     }
 }
@@ -243,22 +243,22 @@ pub(super) fn clock_file(line: &Line<'_>, draft: &mut Draft<'_>) {
         Some(&"/etc/adjtime") => draft.carry(line),
         _ => draft.leave_out(
             line,
-            "whether the hardware clock shows UTC or local time is read from /etc/adjtime alone",
+            "the agent reads only from /etc/adjtime whether the hardware clock has UTC or local time",
         ),
     }
 }
 
 /// `keyfile FILE`: if clients may ask, any of its keys can be theirs, so the numbers of its keys are read, and nothing else.
 pub(super) fn key_file(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
-    let name_them = "Where clients ask with a key, name its file in serve.keys";
+    let name_them = "If clients ask with a key, name its file in serve.keys";
     let Some(path) = line.words.first() else { return };
     if !facts.serves {
         return draft.note(
             line,
             if facts.uses_keys {
-                "the file is not read; what has to be made of it stands at the end"
+                "the file is not read; the end of this output says what to make of it"
             } else {
-                "no line uses a key of it"
+                "no line uses a key of this file"
             },
         );
     }
@@ -266,14 +266,14 @@ pub(super) fn key_file(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>
         Ok(text) => keys_of_clients(line, &text, facts, draft),
         Err(Unread::Missing) => draft.note(
             line,
-            format!("the file is not here, and chronyd knows no key without it. {name_them}, or convert the file on its machine"),
+            format!("the file does not exist here, and it has the keys. {name_them}, or run the conversion on the machine that has the file"),
         ),
         Err(Unread::Elsewhere) => draft.leave_out(
             line,
-            format!("the file is not read, as the text is from standard input. {name_them}, or convert the file on its machine"),
+            format!("the file is not read, since the configuration is from standard input. {name_them}, or run the conversion on the machine that has the file"),
         ),
         Err(Unread::Failed(why)) => {
-            draft.leave_out(line, format!("which keys clients may use is not known: {why}. {name_them}"));
+            draft.leave_out(line, format!("the keys of clients are not known: {why}. {name_them}"));
         }
     }
 }
@@ -296,7 +296,7 @@ fn keys_of_clients(line: &Line<'_>, text: &str, facts: &Facts<'_>, draft: &mut D
         let cut: Vec<_> = ids[MOST_SERVE_KEYS..].iter().take(MOST_SERVE_KEYS).map(u32::to_string).collect();
         draft.leave_out(
             line,
-            format!("clients can ask with {MOST_SERVE_KEYS} keys at most: {} … are left out", cut.join(" ")),
+            format!("clients can use at most {MOST_SERVE_KEYS} keys: {} … are left out", cut.join(" ")),
         );
     }
 }
@@ -304,9 +304,9 @@ fn keys_of_clients(line: &Line<'_>, text: &str, facts: &Facts<'_>, draft: &mut D
 /// `authselectmode`: one of its four is what happens here.
 pub(super) fn auth_select_mode(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     match line.words.first().map(|word| word.to_ascii_lowercase()).as_deref() {
-        Some("mix") => draft.note(line, "it is so without it"),
+        Some("mix") => draft.note(line, "it is the default"),
         Some("require" | "prefer") if facts.all_prove => {
-            draft.note(line, "every upstream proves who it is, so it chooses none of them out");
+            draft.note(line, "every upstream is authenticated, so the mode excludes none");
         }
         _ => draft.leave_out(
             line,
@@ -321,28 +321,26 @@ pub(super) fn smooth_time(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<
     if facts.serves {
         draft.leave_out(
             line,
-            "time is not smeared or smoothed for clients. Where the upstreams smear, say so in clock.leap.smear",
+            "time is not smeared or smoothed for clients. If the upstreams smear, set clock.leap.smear",
         );
     } else {
-        draft.note(line, "no client may ask, so none is served a smoothed time");
+        draft.note(line, "no client may ask, so no client gets a smoothed time");
     }
 }
 
 /// `bindacqaddress` and `bindacqdevice`: where requests leave.
 pub(super) fn bind_requests(line: &Line<'_>, draft: &mut Draft<'_>) {
     match line.words.as_slice() {
-        ["0.0.0.0" | "::"] => draft.note(line, "it is so without it"),
-        _ => draft.leave_out(line, "requests leave by the way that the node's routes say"),
+        ["0.0.0.0" | "::"] => draft.note(line, "it is the default"),
+        _ => draft.leave_out(line, "the node's routes decide how requests leave"),
     }
 }
 
 /// `ntsservercert`, `ntsserverkey`, `ntsport`: all three are one setting.
 pub(super) fn server_nts(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let Some(((first, certificate), (second, key))) = facts.certificate.zip(facts.private_key) else {
-        return draft.leave_out(
-            line,
-            "NTS is served with both a certificate (ntsservercert) and its key (ntsserverkey)",
-        );
+        return draft
+            .leave_out(line, "NTS requires both a certificate (ntsservercert) and its key (ntsserverkey)");
     };
     if line.directive.eq_ignore_ascii_case("ntsport") || [first, second].contains(&line.number) {
         serve_nts(draft, &lines::printable(certificate), &lines::printable(key), facts.nts_port);
@@ -359,12 +357,15 @@ pub(super) fn trusted_certificates(line: &Line<'_>, facts: &Facts<'_>, draft: &m
         (false, _) => draft.note(line, "no line uses NTS"),
         (true, false) => draft.leave_out(
             line,
-            "an upstream has one file of certificates: put all that are to be trusted into the first one",
+            "an upstream has one file of certificates: put all trusted certificates into the first one",
         ),
         (true, true) => {
             draft.carry(line);
             if !facts.no_system_certificates {
-                draft.note(line, "the public authorities count no more beside it, as with nosystemcert");
+                draft.note(
+                    line,
+                    "the public certificate authorities are not trusted in addition, as with nosystemcert",
+                );
             }
         }
     }

@@ -7,9 +7,9 @@ pub(super) fn of_ntp(draft: &mut Draft<'_>) {
     let step = draft.profile.clock.step;
     if step.limit > 0 {
         draft.remark(format!(
-            "ntpd steps a clock that is more than 0.128 s off, or as `tinker step` says, whenever that happens. \
-             Here one that is more \
-             than {} off is stepped between the node's boot and its first synchronisation, {} times at most; later it is slewed",
+            "ntpd steps a clock at any time if it is off by more than 0.128 s, or the value of `tinker step`. Here a \
+             clock that is off by more than {} is stepped at most {} times, between the node's boot and its first \
+             synchronisation; later it is slewed",
             step.threshold, step.limit
         ));
     }
@@ -21,27 +21,27 @@ pub(super) fn of_chrony(draft: &mut Draft<'_>, said: impl Fn(&str) -> bool) {
     if !said("makestep") && !said("initstepslew") {
         draft.profile.clock.step.limit = 0;
         draft.remark(
-            "chronyd never steps a clock without makestep, so clock.step.limit is 0. Without that a \
-             clock that is far off at boot is stepped",
+            "chronyd never steps a clock without makestep, so clock.step.limit is 0. Remove it to \
+             step a clock that is far off at boot",
         );
     }
     if !said("maxchange") {
         let change = draft.profile.clock.max_change;
         draft.remark(format!(
-            "chronyd makes corrections of any size without maxchange. Here one of more than \
-             {change} is refused and told after the first synchronisation, as clock.maxChange says"
+            "without maxchange chronyd makes corrections of any size. Here clock.maxChange refuses, and reports, \
+             corrections of more than {change} after the first synchronisation"
         ));
     }
     if !said("maxslewrate") {
         let rate = draft.profile.clock.max_slew_rate;
         draft.remark(format!(
-            "chronyd slews by up to 83333 ppm without maxslewrate. Here it is {rate} ppm, as \
-             clock.maxSlewRate says, 0.5 ms a second"
+            "without maxslewrate chronyd slews at up to 83333 ppm. Here clock.maxSlewRate is {rate} ppm, 0.5 ms \
+             per second"
         ));
     }
     if !said("rtcsync") {
         draft.remark(
-            "without rtcsync chronyd leaves the hardware clock alone. Here the kernel sets it every 11 \
+            "without rtcsync chronyd does not write the hardware clock. Here the kernel writes it every 11 \
              minutes while the clock is synchronised",
         );
     }
@@ -61,15 +61,14 @@ fn of_both(program: &str, draft: &mut Draft<'_>) {
         .fold(0, u8::saturating_add);
     if votes > 2 && draft.profile.clock.min_sources.is_none() {
         draft.remark(format!(
-            "{program} follows one source if it hears no other. Here two must agree, as there are more than two; \
-             clock.minSources: 1 is {program}'s way"
+            "{program} follows a single source if no other answers. Here two must agree, since there are more than \
+             two sources; clock.minSources: 1 is {program}'s behaviour"
         ));
     }
     if draft.profile.upstreams.iter().any(|each| (each.min_poll, each.max_poll) == (6, 10)) {
         draft.remark(format!(
-            "where no minpoll and maxpoll are given {program} asks every 64 s to 1024 s, so that is written out. \
-             To servers of your own \
-             shorter polls, those that hold without minPoll, make a better clock"
+            "without minpoll and maxpoll {program} asks every 64 s to 1024 s, so that is written out. For your own \
+             servers use shorter intervals, such as the defaults of minPoll and maxPoll: the clock gets better"
         ));
     }
 }

@@ -108,7 +108,7 @@ impl<'b> Draft<'b> {
     /// A line that nothing became of so far says nothing that could be read.
     pub(super) fn account_for(&mut self, line: &Line<'_>) {
         if !self.remarks.has(line.at) {
-            self.leave_out(line, "it does not say what it sets");
+            self.leave_out(line, "it has no value");
         }
     }
 
@@ -127,13 +127,15 @@ impl<'b> Draft<'b> {
         upstream.name.clear();
         let same = |other: &Upstream| Upstream { name: String::new(), ..other.clone() } == upstream;
         if self.profile.upstreams.iter().any(same) {
-            return self
-                .note(line, "an earlier line says the same: one server is asked once, and has one vote");
+            return self.note(
+                line,
+                "an earlier line names the same server: a server is asked once, and has one vote",
+            );
         }
         if self.profile.upstreams.len() >= MOST_UPSTREAMS {
             return self.leave_out(
                 line,
-                format!("the whole upstream: there can be {MOST_UPSTREAMS}, and those of the first {MOST_UPSTREAMS} lines are kept"),
+                format!("the whole upstream: at most {MOST_UPSTREAMS} are allowed, and the first {MOST_UPSTREAMS} are kept"),
             );
         }
         let host =
@@ -156,7 +158,7 @@ impl<'b> Draft<'b> {
         if distance > most {
             self.note(
                 line,
-                format!("{option}: {most} is the most, since a server beyond that is unsynchronised"),
+                format!("{option}: {most} is the largest value, since a more distant server counts as unsynchronised"),
             );
         }
         self.profile.clock.max_distance = distance.min(most);
@@ -175,7 +177,7 @@ impl<'b> Draft<'b> {
             }
             Target::Policy => self.leave_out(
                 line,
-                "a policy has no field for the hardware clock's device: the chart sets it for all agents",
+                "a policy has no field for the device of the hardware clock: the chart sets it for all agents",
             ),
         }
     }

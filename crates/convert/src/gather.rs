@@ -68,7 +68,7 @@ impl Gathering<'_> {
                 continue;
             };
             if kind == Kind::Sources && !["server", "pool", "peer"].contains(&directive.as_str()) {
-                let why = "in a folder of sources a line is one of server, pool and peer";
+                let why = "in a folder of sources only lines server, pool and peer are allowed";
                 raw.beside = Some(Included::LeftOut(why.to_owned()));
             }
             raw.is_hidden = open.len() > 1 && directive::find(self.dialect, &directive).is_none();
@@ -87,7 +87,7 @@ impl Gathering<'_> {
             let folder = open.last().and_then(|file| file.parent()).unwrap_or(Path::new(""));
             words.iter().map(|word| folder.join(word)).collect()
         };
-        let names_none = || Some(Included::LeftOut("it does not say what to read".to_owned()));
+        let names_none = || Some(Included::LeftOut("it names no file".to_owned()));
         match (self.dialect, directive, paths(words).as_slice()) {
             (Dialect::Ntp, "includefile", [])
             | (Dialect::Chrony, "include" | "confdir" | "sourcedir", []) => names_none(),
@@ -107,7 +107,7 @@ impl Gathering<'_> {
             Ok(()) => Included::Read(read_files(&[path.to_owned()])),
             // RHEL's ntp.conf names the file in which the password of Autokey's key is.
             Err(Unread::Missing | Unread::Elsewhere) if path.ends_with("crypto/pw") => Included::Nothing(
-                "it holds the password of Autokey's key, and Autokey is not spoken. The file itself is not here".to_owned(),
+                "it has the password of an Autokey key, and Autokey is not supported. The file does not exist here".to_owned(),
             ),
             Err(why) => Included::LeftOut(said(path, &why)),
         }
@@ -120,7 +120,8 @@ impl Gathering<'_> {
         let folder = path.parent().unwrap_or(Path::new("/"));
         if is_pattern(&folder.to_string_lossy()) || name.contains('[') {
             return Included::LeftOut(
-                "of a pattern `*` and `?` in the file's own name are read: include each file".to_owned(),
+                "patterns with `*` and `?` are supported only in the name of the file: include each file"
+                    .to_owned(),
             );
         }
         if !is_pattern(&name) {
@@ -163,7 +164,7 @@ impl Gathering<'_> {
             Included::Nothing(why) if missing.is_empty() => Included::Nothing(why),
             Included::Nothing(_) => Included::Nothing(missing.join(". ")),
             Included::Read(files) if is_dhcp => Included::Nothing(format!(
-                "what stands there now is carried over; servers that DHCP names later are not asked. {files}"
+                "its present content is carried over; servers that DHCP gives later are not asked. {files}"
             )),
             other => other,
         }
@@ -171,9 +172,7 @@ impl Gathering<'_> {
 
     fn each(&mut self, files: Vec<PathBuf>, kind: Kind, open: &mut Vec<PathBuf>) -> Included {
         if files.is_empty() {
-            return Included::Nothing(
-                "no file there has such a name, so chronyd reads none either".to_owned(),
-            );
+            return Included::Nothing("no file matches, so chronyd reads none either".to_owned());
         }
         let mut failed = Vec::new();
         for file in &files {
@@ -194,10 +193,10 @@ impl Gathering<'_> {
             return failed("it includes itself".to_owned());
         }
         if open.len() > DEEPEST {
-            return failed(format!("files include others {DEEPEST} levels deep at most"));
+            return failed(format!("files may include others at most {DEEPEST} levels deep"));
         }
         if self.files >= MOST_FILES {
-            return failed(format!("more than {MOST_FILES} files are not read"));
+            return failed(format!("at most {MOST_FILES} files are read"));
         }
         let text = self.beside.read(path)?;
         if self.octets + text.len() > MOST_OCTETS {
@@ -217,12 +216,12 @@ fn said(path: &Path, why: &Unread) -> String {
     let path = path.display().to_string();
     let path = lines::printable(&path);
     match why {
-        Unread::Missing => format!("{path} is not here: what stands there is not in the result"),
+        Unread::Missing => format!("{path} does not exist here: its content is not in the result"),
         Unread::Elsewhere => format!(
             "{path} is not read, as the text is from standard input: there may be servers, keys or rules in it. \
              Convert the file on its machine, or name a copy of the machine's files with --root"
         ),
-        Unread::Failed(error) => format!("{path}: {error}: what stands there is not in the result"),
+        Unread::Failed(error) => format!("{path}: {error}: its content is not in the result"),
     }
 }
 

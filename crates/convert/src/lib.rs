@@ -121,7 +121,7 @@ pub fn convert(text: &str, order: Order<'_>) -> Result<Converted, Error> {
         for problem in refused {
             let _ = writeln!(messages, "{origin}: {problem}");
         }
-        let _ = write!(messages, "{origin}: nothing was made of it");
+        let _ = write!(messages, "{origin}: it was not converted");
         return Err(Error { messages, table });
     }
     messages.push_str(&draft.secrets());

@@ -137,7 +137,7 @@ fn upstream(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
             draft.leave_out(line, format!("{family}: addresses of both families are asked"));
         }
     }
-    let Some(host) = host else { return draft.leave_out(line, "it does not say whom to ask") };
+    let Some(host) = host else { return draft.leave_out(line, "it names no server") };
     if host.starts_with("127.127.") {
         return clock_driver(line, host, facts, draft);
     }
@@ -164,10 +164,8 @@ fn upstream(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
                 match id.map(file) {
                     Some(file) => source.upstream.key = Some(file),
                     None => {
-                        return draft.leave_out(
-                            line,
-                            "the whole upstream, since it would not have to prove who it is",
-                        );
+                        return draft
+                            .leave_out(line, "the whole upstream, since it would not be authenticated");
                     }
                 }
             }
@@ -187,9 +185,8 @@ fn upstream(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
             "autokey" => {
                 return draft.leave_out(
                     line,
-                    "the whole upstream: Autokey is broken and not spoken, and without it it would not have to \
-                     prove who it is. Use \
-                     NTS or a shared key",
+                    "the whole upstream: Autokey is broken and not supported, and without it the upstream would not \
+                     be authenticated. Use NTS or a shared key",
                 );
             }
             _ => match OF_SERVER.iter().find(|(name, ..)| *name == option) {
@@ -213,7 +210,7 @@ fn certificates(path: &str) -> String {
 /// A server 127.127.T.U is a clock of the machine, of type T. Type 1 is the system clock itself.
 fn clock_driver(line: &Line<'_>, address: &str, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     if address.parse::<std::net::IpAddr>().is_err() {
-        return draft.leave_out(line, "the whole upstream: it is no address");
+        return draft.leave_out(line, "the whole upstream: it is not an address");
     }
     if !address.starts_with(LOCAL_CLOCK) {
         return draft.leave_out_clock(line, NO_CLOCKS);
@@ -245,7 +242,7 @@ fn local_clock(line: &Line<'_>, options: &[&str], stratum: Option<&str>, draft: 
         );
     };
     if draft.profile.stratum.local.is_some() {
-        return draft.leave_out(line, "another line says already how the node's own clock is served");
+        return draft.leave_out(line, "another line already sets how the node's own clock is served");
     }
     draft.profile.stratum.local = Some(served);
     draft.set(line, "stratum");
@@ -275,7 +272,7 @@ fn local_options(line: &Line<'_>, options: &[&str], draft: &mut Draft<'_>) -> bo
                 return false;
             }
             "noselect" => {
-                draft.note(line, "with noselect the node's own clock is never followed, so it is not served");
+                draft.note(line, "with noselect the node's own clock is never selected, so it is not served");
                 return false;
             }
             "stratum" => drop(options.next()),
@@ -284,7 +281,7 @@ fn local_options(line: &Line<'_>, options: &[&str], draft: &mut Draft<'_>) -> bo
                 if !["iburst", "burst", "preempt", "xleave", "dynamic"].contains(&option) {
                     options.next();
                 }
-                draft.note(line, format!("{option}: the node's own clock is not asked, it is there"));
+                draft.note(line, format!("{option}: the node's own clock is not asked like a server"));
             }
             "time1" | "time2" | "flag1" | "flag2" | "flag3" | "flag4"
                 if is_number(options.clone().next(), 0.0) =>
@@ -293,7 +290,7 @@ fn local_options(line: &Line<'_>, options: &[&str], draft: &mut Draft<'_>) -> bo
             }
             _ => draft.leave_out(
                 line,
-                format!("{}: the node's own clock is served as it is", lines::printable(option)),
+                format!("{}: the node's own clock is served without a correction", lines::printable(option)),
             ),
         }
     }
@@ -315,7 +312,7 @@ fn refclock(line: &Line<'_>, draft: &mut Draft<'_>) {
 fn fudge(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let is_local = line.words.first().is_some_and(|clock| clock.starts_with(LOCAL_CLOCK));
     if !is_local {
-        return draft.note(line, "it is for a reference clock, and none is read");
+        return draft.note(line, "it is for a reference clock, and the agent reads none");
     }
     let mut words = Words::new(line);
     words.next();
@@ -323,17 +320,17 @@ fn fudge(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
         let value = words.next();
         match option {
             "stratum" if facts.follows_local => {
-                draft.note(line, "the line with the clock that it is for is left out");
+                draft.note(line, "the line of its clock is left out");
             }
             "stratum" => draft.carry(line),
-            "refid" => draft.note(line, "refid: an agent that serves its own clock says so in its own way"),
+            "refid" => draft.note(line, "refid: an agent that serves its own clock has a fixed reference id"),
             _ if is_number(value, 0.0) => {
-                draft.note(line, format!("{}: it is so without it", lines::printable(option)))
+                draft.note(line, format!("{}: it is the default", lines::printable(option)))
             }
             _ => draft.leave_out(
                 line,
                 format!(
-                    "{} {}: the node's own clock is served as it is",
+                    "{} {}: the node's own clock is served without a correction",
                     lines::printable(option),
                     lines::printable(value.unwrap_or_default())
                 ),
@@ -347,10 +344,10 @@ fn fudge(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
 fn crypto(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let is_password = matches!(line.words.as_slice(), ["pw", _] | ["randfile", _] | ["pw", _, "randfile", _]);
     if is_password && !facts.uses_autokey {
-        return draft.note(line, "it is for Autokey, which is not spoken, and no line asks for it");
+        return draft.note(line, "it is for Autokey, which is not supported, and no line uses it");
     }
     draft.leave_out(
         line,
-        "Autokey is broken and not spoken. Use NTS (`nts` in the server's line) or a shared key",
+        "Autokey is broken and not supported. Use NTS (`nts` in the server's line) or a shared key",
     );
 }

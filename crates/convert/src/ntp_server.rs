@@ -32,7 +32,7 @@ pub(super) fn discard(line: &Line<'_>, draft: &mut Draft<'_>) {
                 words.next();
                 draft.note(
                     line,
-                    "monitor: the table of clients has a fixed size and forgets who was silent the longest",
+                    "monitor: the table of clients has a fixed size and drops the client that was silent the longest",
                 );
             }
             _ => unknown(option, line, draft),
@@ -49,7 +49,7 @@ fn interval(given: Option<i8>, line: &Line<'_>, draft: &mut Draft<'_>) {
         Some(interval) => {
             draft.leave_out(
                 line,
-                format!("serve.rateLimit.interval goes from {RATE_INTERVAL}, and this is {interval}"),
+                format!("the range of serve.rateLimit.interval is {RATE_INTERVAL}, and this is {interval}"),
             );
         }
         None => {}
@@ -80,7 +80,7 @@ pub(super) fn limit(line: &Line<'_>, draft: &mut Draft<'_>) {
                 }
             }
             "burst" => match words.number(option, draft) {
-                Some(0) => draft.leave_out(line, "burst: it must be 1 at least"),
+                Some(0) => draft.leave_out(line, "burst: it must be at least 1"),
                 Some(burst) => {
                     draft.profile.serve.rate_limit.burst = burst;
                     draft.set(line, "serve.rateLimit");
@@ -89,7 +89,7 @@ pub(super) fn limit(line: &Line<'_>, draft: &mut Draft<'_>) {
             },
             "kod" => {
                 words.next();
-                draft.note(line, "kod: how many of the excess get a kiss is fixed");
+                draft.note(line, "kod: the share of kisses is fixed");
             }
             _ => unknown(option, line, draft),
         }
@@ -109,7 +109,7 @@ pub(super) fn mru(line: &Line<'_>, draft: &mut Draft<'_>) {
                 Some(clients) => {
                     draft.leave_out(
                         line,
-                        format!("maxdepth: serve.rateLimit.maxClients goes from {MAX_CLIENTS}, and this is {clients}"),
+                        format!("maxdepth: the range of serve.rateLimit.maxClients is {MAX_CLIENTS}, and this is {clients}"),
                     );
                 }
                 None => {}
@@ -135,7 +135,7 @@ pub(super) fn keys(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
              here, and AES128CMAC where it is AES128; a KEY of more than 20 characters is hexadecimal there, and begins with HEX: here",
         );
     } else {
-        draft.note(line, "no line uses a key of it");
+        draft.note(line, "no line uses a key of this file");
     }
 }
 
@@ -151,14 +151,14 @@ pub(super) fn trusted_keys(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft
         at += if last.is_some() { 3 } else { 1 };
         let range = word.parse::<u32>().ok().zip(last.unwrap_or(word).parse().ok());
         let Some((first, last)) = range else {
-            return draft.leave_out(line, format!("{:?} is no number of a key", lines::printable(word)));
+            return draft.leave_out(line, format!("{:?} is not the id of a key", lines::printable(word)));
         };
         ids.extend((first..=last).take(MOST_SERVE_KEYS + 1));
     }
     if ids.len() > MOST_SERVE_KEYS {
         return draft.leave_out(
             line,
-            format!("clients can ask with {MOST_SERVE_KEYS} keys at most: name those that they use"),
+            format!("clients can use at most {MOST_SERVE_KEYS} keys: name those that they use"),
         );
     }
     for id in ids {
@@ -183,7 +183,7 @@ pub(super) fn nts(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
                 serve_nts(draft, &certificate, &key, None);
                 draft.carry(line);
             }
-            "disable" => draft.note(line, "it is so without it"),
+            "disable" => draft.note(line, "it is the default"),
             "ca" => {
                 words.next();
                 draft.carry(line);
@@ -194,7 +194,7 @@ pub(super) fn nts(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
             }
             "cert" | "key" => {
                 words.next();
-                draft.note(line, format!("{option}: without `nts enable` it is not used"));
+                draft.note(line, format!("{option}: it is not used without `nts enable`"));
             }
             "cookie" => {
                 words.next();
@@ -202,7 +202,7 @@ pub(super) fn nts(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
             }
             "mintls" | "maxtls" | "tlsciphers" | "tlsciphersuites" | "tlsecdhcurves" | "aead" => {
                 words.next();
-                draft.note(line, format!("{option}: TLS 1.3 and AES-SIV-CMAC-256 are what is spoken"));
+                draft.note(line, format!("{option}: only TLS 1.3 and AES-SIV-CMAC-256 are supported"));
             }
             _ => unknown(option, line, draft),
         }

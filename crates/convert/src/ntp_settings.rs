@@ -19,7 +19,7 @@ pub(super) fn tos(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
                 Some(0) => {
                     draft.profile.clock.min_sources = Some(1);
                     draft.set(line, "clock.minSources");
-                    draft.note(line, "minsane: without any source the clock is not moved, so 0 is 1 here");
+                    draft.note(line, "minsane: without a source the clock is not corrected, so 0 means 1");
                 }
                 Some(least) => {
                     draft.profile.clock.min_sources = Some(least);
@@ -33,19 +33,19 @@ pub(super) fn tos(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
                     draft.profile.stratum.orphan = true;
                     draft.set(line, "stratum");
                 }
-                Some(16) => draft.note(line, "orphan: 16 is for never"),
+                Some(16) => draft.note(line, "orphan: 16 means never"),
                 Some(1..=15) => {
-                    draft.leave_out(line, "another line says already how the node's own clock is served")
+                    draft.leave_out(line, "another line already sets how the node's own clock is served")
                 }
                 Some(stratum) => {
-                    draft.leave_out(line, format!("orphan: {stratum} is no stratum from 1 to 15"))
+                    draft.leave_out(line, format!("orphan: {stratum} is not a stratum from 1 to 15"))
                 }
                 None => {}
             },
             "orphanwait" => {
                 let wait = words.number::<u32>(option, draft);
                 if !facts.elects_orphans {
-                    draft.note(line, "orphanwait: without orphan it is for nothing");
+                    draft.note(line, "orphanwait: it has no effect without orphan");
                 } else if let Some(wait) = wait {
                     draft.profile.stratum.activate_after = Some(Span::from_secs(u64::from(wait)));
                     draft.carry(line);
@@ -59,21 +59,21 @@ pub(super) fn tos(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
             // The defaults (miscopt.html, `tos`; NTPsec's ntp.conf(5)).
             "ceiling" if is_number(words.peek(), 15.0) || is_number(words.peek(), 16.0) => {
                 words.next();
-                draft.note(line, "ceiling: it is so without it");
+                draft.note(line, "ceiling: it is the default");
             }
             "floor" if is_number(words.peek(), 0.0) || is_number(words.peek(), 1.0) => {
                 words.next();
-                draft.note(line, "floor: it is so without it");
+                draft.note(line, "floor: it is the default");
             }
             "cohort" if is_number(words.peek(), 0.0) => {
                 words.next();
-                draft.note(line, "cohort: it is so without it");
+                draft.note(line, "cohort: it is the default");
             }
             "maxclock" => {
                 words.next();
                 draft.note(
                     line,
-                    "maxclock: how many servers of a pool are asked is maxSources of each pool, 4 if absent",
+                    "maxclock: maxSources of each pool limits the number of its servers, 4 by default",
                 );
             }
             _ => match TOS.iter().find(|(name, ..)| *name == option) {
@@ -115,7 +115,10 @@ pub(super) fn tinker(line: &Line<'_>, draft: &mut Draft<'_>) {
                 Some(span) if span == Span::default() => {
                     draft.profile.clock.max_change = NO_LIMIT;
                     draft.carry(line);
-                    draft.note(line, "0 is for no limit, which clock.maxChange cannot say: it is a century");
+                    draft.note(
+                        line,
+                        "0 means no limit, which clock.maxChange does not support: it becomes a century",
+                    );
                 }
                 Some(span) => {
                     draft.profile.clock.max_change = span;
@@ -138,7 +141,7 @@ pub(super) fn tinker(line: &Line<'_>, draft: &mut Draft<'_>) {
 pub(super) fn seconds(words: &mut Words<'_>, option: &str, draft: &mut Draft<'_>) -> Option<Span> {
     let span = words.next().and_then(|word| format!("{word}s").parse().ok());
     if span.is_none() {
-        draft.leave_out(words.line, format!("{option}: what follows is no number of seconds, such as 0.128"));
+        draft.leave_out(words.line, format!("{option}: its value is not a number of seconds, such as 0.128"));
     }
     span
 }
@@ -151,11 +154,11 @@ pub(super) fn switch(line: &Line<'_>, draft: &mut Draft<'_>) {
             ("ntp", true) => {
                 draft.profile.mode = Mode::Observe;
                 draft.carry(line);
-                draft.note(line, "the clock is measured and not moved: mode Observe");
+                draft.note(line, "the clock is only measured: mode Observe");
             }
-            ("ntp", false) => draft.note(line, "it is so without it"),
+            ("ntp", false) => draft.note(line, "it is the default"),
             ("bclient", false) => {
-                draft.leave_out(line, "bclient: broadcasts are not listened to. Name the servers")
+                draft.leave_out(line, "bclient: broadcast mode is not supported. Name the servers")
             }
             ("calibrate", false) => draft.leave_out(line, "calibrate: reference clocks are not read"),
             _ => match SWITCHES.iter().find(|(name, _)| name == word) {
@@ -173,10 +176,10 @@ pub(super) fn slew_always(line: &Line<'_>, draft: &mut Draft<'_>) {
             draft.profile.clock.step.limit = 0;
             draft.carry(line);
         }
-        _ => draft.note(line, "it is so without it"),
+        _ => draft.note(line, "it is the default"),
     }
 }
 
 pub(super) fn unknown(word: &str, line: &Line<'_>, draft: &mut Draft<'_>) {
-    draft.leave_out(line, format!("{:?}: there is no such word in this line", lines::printable(word)));
+    draft.leave_out(line, format!("{:?}: this line does not take that word", lines::printable(word)));
 }

@@ -129,12 +129,12 @@ impl<'a> AccessList<'a> {
                 if entry.flags.contains(&Flag::Ignore) {
                     draft.leave_out(
                         line,
-                        "ignore would drop the answers of the upstreams, which this line is for",
+                        "ignore would drop the replies of the upstreams, for which this line is",
                     );
                     continue;
                 }
                 if entry.ntpport {
-                    draft.leave_out(line, "ntpport: what is for the upstreams is for every port of theirs");
+                    draft.leave_out(line, "ntpport: an entry for the upstreams applies to every port");
                     continue;
                 }
             }
@@ -143,7 +143,7 @@ impl<'a> AccessList<'a> {
                 (Some(_), _) if is_default => {}
                 (Some(_), Some(line)) if draft.target() == Target::Policy => draft.leave_out(
                     line,
-                    "a policy has one entry for a network: there cannot be one for port 123 and one for the others",
+                    "a policy has one entry per network: it cannot have one for port 123 and another one for other ports",
                 ),
                 (_, line) => list.push((restrict, line.as_ref().map(Where::from))),
             }
@@ -175,7 +175,7 @@ fn read(line: &Line<'_>, hosts: &[&str], draft: &mut Draft<'_>) -> Option<Said> 
     let mut words = line.words.iter().copied().peekable();
     let family = words.next_if(|word| ["-4", "-6"].contains(word));
     let Some(address) = words.next().map(without_brackets) else {
-        draft.leave_out(line, "it does not say for whom it is");
+        draft.leave_out(line, "it has no address");
         return None;
     };
     let (mut mask, mut said) = (None, Said { whom: Vec::new(), ntpport: false, flags: BTreeSet::new() });
@@ -187,15 +187,15 @@ fn read(line: &Line<'_>, hosts: &[&str], draft: &mut Draft<'_>) -> Option<Said> 
                 words.next();
                 draft.note(
                     line,
-                    "ippeerlimit: no association is made from a packet here, so there are none to count",
+                    "ippeerlimit: a packet never creates an association, so there are none to count",
                 );
             }
             // Everybody, which is what holds without it; and the opposite of noepeer.
-            "non-ntpport" | "epeer" => draft.note(line, format!("{word}: this is so without it")),
+            "non-ntpport" | "epeer" => draft.note(line, format!("{word}: it is the default")),
             "flake" => draft.leave_out(line, "flake: packets are not dropped at random"),
             "serverresponse" => {
                 words.next();
-                draft.leave_out(line, "serverresponse fuzz: reference times in answers are not blurred");
+                draft.leave_out(line, "serverresponse fuzz: reference times in replies are not randomised");
             }
             _ => match flag(word) {
                 Some(flag) => drop(said.flags.insert(flag)),
@@ -232,7 +232,7 @@ fn read(line: &Line<'_>, hosts: &[&str], draft: &mut Draft<'_>) -> Option<Said> 
             if cut {
                 draft.note(
                     line,
-                    "the address has bits beyond its mask, which ntpd does not look at: they are zero here",
+                    "the address has bits beyond its mask, which ntpd ignores: they were set to zero",
                 );
             }
             said.whom = whom;

@@ -50,7 +50,7 @@ pub(super) fn resolve(
     }
     if text != address || mask.is_some_and(|mask| !["255.255.255.255", ALL_ONES].contains(&mask)) {
         return Err(format!(
-            "{:?} is a name, which has no mask: write the network's address",
+            "{:?} is a name, which cannot have a mask: write the address of the network",
             shown(address)
         ));
     }
@@ -61,10 +61,10 @@ pub(super) fn resolve(
         draft.beside.addresses(address).map_err(|why| {
             let name = shown(address);
             if is_upstream(address, hosts) {
-                return format!("{name:?} has no address here: {why}");
+                return format!("{name:?} did not resolve: {why}");
             }
             format!(
-                "{name:?} has no address here: {why}. Write its addresses, or `restrict source` for the upstreams, \
+                "{name:?} did not resolve: {why}. Write its addresses, or `restrict source` for the upstreams, \
                  whatever their addresses are"
             )
         })?
@@ -78,7 +78,7 @@ pub(super) fn resolve(
     let found: Vec<_> = found.iter().map(IpAddr::to_string).collect();
     let what = (!is_own(address)).then(|| {
         format!(
-            "{} was looked up now: {}. When its addresses change, the rule has to be changed, too",
+            "{} was looked up during the conversion: {}. If its addresses change, change the rule, too",
             shown(address),
             found.join(", ")
         )
@@ -107,7 +107,7 @@ pub(super) fn whom(
     match (address, mask) {
         ("default", None) => return Ok((all, false)),
         ("source", None) => return Ok((vec![Whom::Source], false)),
-        ("default" | "source", Some(_)) => return Err(format!("{address} takes no mask")),
+        ("default" | "source", Some(_)) => return Err(format!("{address} cannot have a mask")),
         _ => {}
     }
     let (text, prefix) =
@@ -115,10 +115,10 @@ pub(super) fn whom(
     let parsed: IpAddr =
         text.parse().map_err(|_| format!("{:?} is neither an address nor a host name", shown(address)))?;
     if family.is_some_and(|family| (family == "-4") != parsed.is_ipv4()) {
-        return Err("the address is of the other family".to_owned());
+        return Err("the address has the other address family".to_owned());
     }
     if matches!(parsed, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
-        return Err("the address is an IPv4 address: write it as such".to_owned());
+        return Err("the address is an IPv4 address in IPv6 notation: write it as IPv4".to_owned());
     }
     let bits = match (prefix, mask) {
         (None, None) => full(parsed),
@@ -132,18 +132,18 @@ pub(super) fn whom(
 
 fn prefix_bits(prefix: &str, address: IpAddr) -> Result<u8, String> {
     let bits = prefix.parse().ok().filter(|bits| *bits <= full(address) && !prefix.starts_with('+'));
-    bits.ok_or_else(|| format!("/{} is no prefix length", shown(prefix)))
+    bits.ok_or_else(|| format!("/{} is not a prefix length", shown(prefix)))
 }
 
 /// A mask whose ones all stand before its zeros; others would make of the list something else than a list of networks.
 fn mask_bits(mask: &str, address: IpAddr) -> Result<u8, String> {
-    let (number, width) = match mask.parse().map_err(|_| format!("{:?} is no mask", shown(mask)))? {
+    let (number, width) = match mask.parse().map_err(|_| format!("{:?} is not a mask", shown(mask)))? {
         IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
         IpAddr::V6(v6) => (v6.to_bits(), 128),
     };
     let bits = u8::try_from(number.leading_ones()).unwrap_or(u8::MAX);
     if width != full(address) {
-        return Err("the mask is of the other family".to_owned());
+        return Err("the mask has the other address family".to_owned());
     }
     if number.count_ones() != number.leading_ones() {
         return Err(format!(

@@ -36,7 +36,7 @@ pub(super) fn settle(draft: &mut Draft<'_>, keep_local: bool) -> Vec<String> {
         });
         let mut said: Vec<_> = said.collect();
         said.extend(draft.clocks_left_out.first().map(|_| {
-            "the file's reference clocks are left out: name a server that reads them, or a PTP device"
+            "reference clocks of the file are left out: name a server that has them, or a PTP device"
                 .to_owned()
         }));
         return said;
@@ -98,7 +98,7 @@ fn to_blame(clock: Clock, field: &str, why: &str) -> (String, String) {
             format!("{max_change} is smaller than clock.step.threshold, {threshold}"),
         ),
         "clock.step.threshold" if threshold > max_change => {
-            let advice = "Say the larger one with tinker panic (ntp.conf) or maxchange (chrony.conf)";
+            let advice = "Set a larger one with tinker panic (ntp.conf) or maxchange (chrony.conf)";
             (field.to_owned(), format!("{why}. {advice}"))
         }
         _ => (field.to_owned(), why.to_owned()),
@@ -119,7 +119,7 @@ fn a_lie(draft: &mut Draft<'_>, keep_local: bool) -> Option<String> {
         if nobody_else { ", and there is no other upstream" } else { "" }
     );
     if keep_local {
-        draft.remark(format!("{why}. It is kept, as --keep-local says"));
+        draft.remark(format!("{why}. It is kept because of --keep-local"));
         return None;
     }
     Some(format!(
@@ -140,13 +140,13 @@ fn one_preferred(draft: &mut Draft<'_>) {
     let all = upstreams.iter().all(|each: &Upstream| each.prefer || each.noselect);
     let (kept, fate, why) = match (preferred.iter().copied().find(|n| is_device(n)), all) {
         (Some(device), _) => {
-            (Some(device), Fate::Unneeded, "prefer: the device's counts, as one upstream can be preferred")
+            (Some(device), Fate::Unneeded, "prefer: the device has it, and only one upstream may have it")
         }
-        (None, true) => (None, Fate::Unneeded, "prefer: where all upstreams are preferred none is"),
+        (None, true) => (None, Fate::Unneeded, "prefer: it has no effect if all upstreams have it"),
         (None, false) => (
             preferred.first().copied(),
             Fate::LeftOut,
-            "prefer: one upstream can be preferred, and an earlier line has one",
+            "prefer: only one upstream may have it, and an earlier line has it",
         ),
     };
     for n in preferred.into_iter().filter(|n| Some(*n) != kept) {

@@ -81,7 +81,7 @@ impl Source {
                 if version != "4" {
                     draft.note(
                         line,
-                        "version: requests are of version 4, which servers of version 3 answer as well",
+                        "version: requests have version 4, which servers of version 3 answer, too",
                     );
                 }
             }
@@ -102,7 +102,10 @@ impl Source {
         (self.upstream.min_poll, self.upstream.max_poll) = (min, max);
         let upstream = &mut self.upstream;
         if upstream.noselect && (upstream.prefer || upstream.trust || upstream.require) {
-            draft.note(line, "with noselect it is never followed, so how it would be is not carried over");
+            draft.note(
+                line,
+                "with noselect it is never selected, so its other options for selection are not carried over",
+            );
             (upstream.prefer, upstream.trust, upstream.require) = (false, false, false);
         }
         draft.add(line, self.upstream);
@@ -138,11 +141,12 @@ const LOCALHOST: [&str; 6] =
 /// An upstream that is this node itself: neither program takes time from itself (RFC 5905 §5.4, the reference id tells a
 /// loop). `serves_local` is whether another line has the node's own clock served, which is what such lines are meant for.
 pub(super) fn leave_out_own(line: &Line<'_>, program: &str, serves_local: bool, draft: &mut Draft<'_>) {
-    let why = format!("the whole upstream: it is this node itself, and {program} takes no time from itself");
+    let why =
+        format!("the whole upstream: it is this node itself, and {program} does not use itself as a source");
     if serves_local {
         draft.note(
             line,
-            format!("{why}, so the line had no effect. stratum.local is what serves the node's own clock"),
+            format!("{why}, so the line had no effect. Use stratum.local to serve the node's own clock"),
         );
     } else {
         draft.leave_out(
@@ -163,7 +167,10 @@ pub(super) fn poll(option: &str, words: &mut Words<'_>, draft: &mut Draft<'_>) -
     let asked: i64 = words.number(option, draft)?;
     let given = asked.clamp(POLL.least.into(), POLL.most.into());
     if given != asked {
-        draft.leave_out(words.line, format!("{option} {asked}: polls go from {POLL}, so {given} is taken"));
+        draft.leave_out(
+            words.line,
+            format!("{option} {asked}: the range of polls is {POLL}, so it becomes {given}"),
+        );
     }
     i8::try_from(given).ok()
 }
@@ -197,7 +204,7 @@ impl<'l> Words<'l> {
     pub(super) fn end(&mut self, draft: &mut Draft<'_>) {
         while let Some(word) = self.next() {
             let word = crate::lines::printable(word);
-            draft.leave_out(self.line, format!("{word:?}: there is no such word in this line"));
+            draft.leave_out(self.line, format!("{word:?}: this line does not take that word"));
         }
     }
 
@@ -211,10 +218,7 @@ impl<'l> Words<'l> {
         let word = self.next();
         let number = word.and_then(|word| word.parse().ok());
         if number.is_none() {
-            draft.leave_out(
-                self.line,
-                format!("{option}: what follows is not a number that could stand there"),
-            );
+            draft.leave_out(self.line, format!("{option}: its value is not a valid number"));
         }
         number
     }

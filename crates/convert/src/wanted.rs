@@ -51,7 +51,7 @@ pub(super) fn to_make(all: &[Wanted], profile: &Profile, target: Target) -> Stri
     match target {
         _ if names.is_empty() => {}
         Target::Policy => text.push_str(
-            "Make these Secrets of files with these names; no secret was read from those that the lines name:\n",
+            "Make these Secrets from files with these names. The conversion read no secret from the files of the lines:\n",
         ),
         Target::Agent => text.push_str(
             "Make these files in /etc/timesync/keys, readable by root alone; no secret was read from those that \
@@ -78,7 +78,7 @@ pub(super) fn to_make(all: &[Wanted], profile: &Profile, target: Target) -> Stri
     }
     if target == Target::Policy && !names.is_empty() {
         let names = names.into_iter().collect::<Vec<_>>().join(" ");
-        text.push_str("The operator gives nodes only Secrets with this label:\n");
+        text.push_str("The operator distributes only Secrets with this label:\n");
         let _ = writeln!(text, "  kubectl -n timesync-system label secret {names} timesync.dev/keys=true");
     }
     text

@@ -95,7 +95,7 @@ fn hosts_in_every_form() {
             &["left out: the whole upstream, server: \"fe80::1\" is a link-local address"],
         );
     }
-    ntp("server [2001:db8::1]:1123 nts", &[], &["left out: the whole upstream, nts: needs a host name"]);
+    ntp("server [2001:db8::1]:1123 nts", &[], &["left out: the whole upstream, nts: requires a host name"]);
 }
 
 #[test]
@@ -115,18 +115,14 @@ fn servers_of_ntp() {
         &["minPoll = 17\nmaxPoll = 17"],
         &["left out: minpoll 18", "left out: maxpoll 20"],
     );
-    ntp("server a.example minpoll x", &["minPoll = 6"], &["left out: minpoll: what follows"]);
+    ntp("server a.example minpoll x", &["minPoll = 6"], &["left out: minpoll: its value"]);
     ntp("server a.example key 7", &["key = \"key-7\""], &[]);
-    ntp(
-        "server a.example key x",
-        &[],
-        &["left out: key: what follows", "left out: the whole upstream, since"],
-    );
+    ntp("server a.example key x", &[], &["left out: key: its value", "left out: the whole upstream, since"]);
     ntp("server a.example autokey", &[], &["left out: the whole upstream: Autokey"]);
     ntp("server a.example nts", &["[profile.upstreams.nts]"], &[]);
     ntp("server a.example:4461 nts\nnts ca /c", &["ca = \"ca.pem\"\nport = 4461"], &[]);
     ntp("server a.example nts noval", &[], &["left out: noval: certificates are always verified"]);
-    ntp("server 192.0.2.9 nts", &[], &["left out: the whole upstream, nts: needs a host name"]);
+    ntp("server 192.0.2.9 nts", &[], &["left out: the whole upstream, nts: requires a host name"]);
     ntp(
         "server a.example version 3 mode 2 bias 0.1 x",
         &["a.example"],
@@ -136,7 +132,7 @@ fn servers_of_ntp() {
     ntp("server -6 2001:db8::1", &["2001:db8::1"], &[]);
     ntp("server 192.0.2.1 iburst", &[], &["left out: the whole upstream, name: "]);
     ntp("pool 192.0.2.9", &[], &["left out: the whole upstream, pool: "]);
-    ntp("server", &[], &["left out: it does not say whom to ask"]);
+    ntp("server", &[], &["left out: it names no server"]);
     for host in [
         "0.0.0.0",
         "::",
@@ -154,7 +150,7 @@ fn servers_of_ntp() {
     ntp(
         "server a.example prefer\nserver b.example prefer",
         &["b.example"],
-        &["left out: prefer: one upstream"],
+        &["left out: prefer: only one upstream"],
     );
     ntp(
         "server 127.127.28.0\nfudge 127.127.28.0 time1 0.1",
@@ -213,11 +209,11 @@ fn restrict_lines() {
     ntp("restrict default nonsense", &[all], &["left out: the whole line: there is no flag"]);
     ntp("restrict localhost", &["source = \"127.0.0.1\"", "source = \"::1\""], &[]);
     ntp("restrict 10.0.0.0 mask 255.0.255.0", &[], &["left out: is no network's mask"]);
-    ntp("restrict 10.0.0.0 mask ffff::", &[], &["left out: of the other family"]);
-    ntp("restrict 10.0.0.0/33", &[], &["left out: no prefix length"]);
-    ntp("restrict -6 10.0.0.0", &[], &["left out: of the other family"]);
-    ntp("restrict ::ffff:10.0.0.0", &[], &["left out: write it as such"]);
-    ntp("restrict", &[], &["left out: for whom"]);
+    ntp("restrict 10.0.0.0 mask ffff::", &[], &["left out: has the other address family"]);
+    ntp("restrict 10.0.0.0/33", &[], &["left out: is not a prefix length"]);
+    ntp("restrict -6 10.0.0.0", &[], &["left out: has the other address family"]);
+    ntp("restrict ::ffff:10.0.0.0", &[], &["left out: write it as IPv4"]);
+    ntp("restrict", &[], &["left out: it has no address"]);
 }
 
 #[test]
@@ -258,7 +254,7 @@ fn a_source_stands_once_in_a_policy() {
 fn settings_of_ntp() {
     ntp("discard average 4 minimum 1 monitor 9", &["interval = 4"], &["note: minimum", "note: monitor"]);
     ntp("discard average 13", &[], &["left out: -6 to 12"]);
-    ntp("discard", &[], &["left out: it does not say what it sets"]);
+    ntp("discard", &[], &["left out: it has no value"]);
     ntp("limit average 0.25 burst 20 kod 0.5", &["interval = 2\nburst = 20"], &["note: kod"]);
     ntp("limit average 0.3", &[], &["left out: power of two"]);
     ntp("mru maxdepth 2000 maxmem 4", &["maxClients = 2000"], &["note: maxmem"]);
@@ -270,25 +266,25 @@ fn settings_of_ntp() {
     ntp("tos minsane 0", &["minSources = 1"], &["note: minsane"]);
     ntp("tos maxdist 16", &["maxDistance = \"16s\""], &[]);
     ntp("tos maxdist 3 minsane 1", &["maxDistance = \"3s\"\nminSources = 1"], &[]);
-    ntp("tos maxdist 20", &["maxDistance = \"16s\""], &["note: maxdist: 16s is the most"]);
+    ntp("tos maxdist 20", &["maxDistance = \"16s\""], &["note: maxdist: 16s is the largest value"]);
     ntp("tos maxdist 0", &[], &["left out: clock.maxDistance: 0s is not within 1ms to 16s"]);
-    ntp("tos maxdist x", &[], &["left out: maxdist: what follows is no number"]);
+    ntp("tos maxdist x", &[], &["left out: maxdist: its value is not a number"]);
     ntp(
         "tinker step 0.25 panic 60 stepout 900",
         &["threshold = \"250ms\"", "maxChange = \"60s\""],
         &["note: stepout"],
     );
     ntp("tinker step 0", &["limit = 0"], &["note: 0 is for never"]);
-    ntp("tinker panic 0", &["maxChange = \"876000h\""], &["note: 0 is for no limit"]);
-    ntp("tinker step -1", &[], &["left out: no number of seconds"]);
+    ntp("tinker panic 0", &["maxChange = \"876000h\""], &["note: 0 means no limit"]);
+    ntp("tinker step -1", &[], &["left out: not a number of seconds"]);
     ntp("tinker stepback 1", &[], &["left out: one threshold"]);
     ntp("disable monitor auth", &[], &["note: monitor", "note: auth"]);
-    ntp("disable ntp", &["mode = \"Observe\""], &["note: not moved"]);
+    ntp("disable ntp", &["mode = \"Observe\""], &["note: only measured"]);
     ntp("enable bclient stats", &[], &["left out: bclient", "note: stats"]);
     ntp("keys /k", &[], &["note: no line uses a key"]);
     ntp("trustedkey 1 (3 ... 5)", &["keys = [\"key-1\", \"key-3\", \"key-4\", \"key-5\"]"], &[]);
-    ntp("trustedkey (1...65535)", &[], &["left out: 16 keys at most"]);
-    ntp("trustedkey a", &[], &["left out: no number of a key"]);
+    ntp("trustedkey (1...65535)", &[], &["left out: at most 16 keys"]);
+    ntp("trustedkey a", &[], &["left out: is not the id of a key"]);
     ntp(
         "nts cert /c\nnts enable\nnts key /k\nnts cookie /o mintls TLS1.3",
         &["certificate = \"tls.crt\"\nprivateKey = \"tls.key\""],
@@ -325,7 +321,7 @@ fn settings_of_ntp() {
 #[test]
 fn an_orphan_waits() {
     ntp("tos orphan 8 orphanwait 60", &["local = 8\norphan = true\nactivateAfter = \"60s\""], &[]);
-    ntp("tos orphan 8\nserver 127.127.1.0", &["local = 8\norphan"], &["left out: another line says"]);
+    ntp("tos orphan 8\nserver 127.127.1.0", &["local = 8\norphan"], &["left out: another line already sets"]);
     chrony(
         "local stratum 8 orphan waitunsynced 60",
         &["local = 8\norphan = true\nactivateAfter = \"60s\""],
@@ -333,7 +329,7 @@ fn an_orphan_waits() {
     );
     ntp("tos orphanwait 60", &[], &["note: without orphan"]);
     ntp("tos orphan 16", &[], &["note: never"]);
-    ntp("tos orphan 17", &[], &["left out: no stratum"]);
+    ntp("tos orphan 17", &[], &["left out: is not a stratum"]);
 }
 
 #[test]
@@ -368,7 +364,7 @@ fn servers_of_chrony() {
     chrony(
         "server a.example nts ntsport 4461\nntstrustedcerts /c",
         &["ca = \"ca.pem\"\nport = 4461"],
-        &["note: public authorities"],
+        &["note: public certificate authorities"],
     );
     chrony(
         "server a.example nts\nntstrustedcerts /c\nnosystemcert\nntstrustedcerts /d",
@@ -421,7 +417,7 @@ fn who_may_ask_chrony() {
     check("deny 10.0.0.0/16\nallow 10.0.0.0/8", "-default -127.0.0.1 -::1 -10.0.0.0/16 +10.0.0.0/8");
     check("deny 10.0.0.0/16\nallow all 10.0.0.0/8", "-default -127.0.0.1 -::1 +10.0.0.0/8");
     check("deny 10.0.0.0/16\nallow all", "+default +127.0.0.1 +::1");
-    chrony("allow host.example", &[], &["left out: has no address here: no such name"]);
+    chrony("allow host.example", &[], &["left out: did not resolve: no such name"]);
     chrony("allow 1.2.3.4.5", &[], &["left out: neither"]);
     chrony(
         "ratelimit",
@@ -443,23 +439,23 @@ fn settings_of_chrony() {
     chrony("makestep 0.1", &[], &["left out: makestep"]);
     chrony("maxdistance 16.0", &["maxDistance = \"16s\""], &[]);
     chrony("maxdistance 0.5", &["maxDistance = \"500ms\""], &[]);
-    chrony("maxdistance 30", &["maxDistance = \"16s\""], &["note: maxdistance: 16s is the most"]);
-    chrony("maxdistance -1", &[], &["left out: maxdistance: what follows is no number"]);
+    chrony("maxdistance 30", &["maxDistance = \"16s\""], &["note: maxdistance: 16s is the largest value"]);
+    chrony("maxdistance -1", &[], &["left out: maxdistance: its value is not a number"]);
     chrony("maxchange 10 1 2", &["maxChange = \"10s\""], &["note: clock.maxChange holds"]);
     chrony("maxslewrate 1000.5", &["maxSlewRate = 1000"], &["note: whole ppm"]);
     chrony("maxslewrate 1e9", &[], &["left out: 100000"]);
     chrony("minsources 1", &["minSources = 1"], &[]);
     chrony("leapsecmode slew", &["mode = \"Slew\""], &[]);
-    chrony("leapsecmode none", &[], &["left out: none of"]);
+    chrony("leapsecmode none", &[], &["left out: it must be system"]);
     chrony("port 1123", &["port = 1123"], &[]);
     chrony("local stratum 8", &["local = 8"], &["note: chronyd serves its own clock at once"]);
     chrony("local stratum 8 waitunsynced 0", &["local = 8\nactivateAfter = \"0s\""], &[]);
     chrony("local distance 0.1", &["local = 10"], &["left out: distance", "note: chronyd serves"]);
-    chrony("local stratum 0", &[], &["left out: from 1 to 15"]);
+    chrony("local stratum 0", &[], &["left out: must be 1 to 15"]);
     chrony("rtcsync", &[], &[]);
     chrony("rtcdevice /dev/rtc1", &["rtcDevice = \"/dev/rtc1\""], &[]);
-    chrony("keyfile /k", &[], &["note: the file is not here"]);
-    chrony("authselectmode mix", &[], &["note: it is so"]);
+    chrony("keyfile /k", &[], &["note: the file does not exist here"]);
+    chrony("authselectmode mix", &[], &["note: it is the default"]);
     chrony("authselectmode require", &[], &["left out: "]);
     chrony(
         "ntsservercert /c\nntsserverkey /k\nntsport 4461",
@@ -557,12 +553,12 @@ fn the_node_itself_is_no_upstream() {
         chrony(
             &line,
             &["local = 10"],
-            &["note: it is this node itself, and chronyd takes no time from itself"],
+            &["note: it is this node itself, and chronyd does not use itself as a source"],
         );
     }
     for host in ["127.0.0.1", "localhost", "::1"] {
         chrony(&format!("server {host}"), &[], &["left out: it is this node itself"]);
-        ntp(&format!("server {host} iburst"), &[], &["left out: it is this node itself, and ntpd takes"]);
+        ntp(&format!("server {host} iburst"), &[], &["left out: it is this node itself, and ntpd does not"]);
         ntp(&format!("server {host}\ntos orphan 8"), &["local = 8"], &["note: it is this node itself"]);
     }
     // Another program's port, and a chronyd that listens nowhere.
@@ -623,7 +619,7 @@ fn a_server_without_its_reference_clocks_does_not_lie() {
     let fallback = "refclock SHM 0\nserver a.example\nlocal stratum 10\nallow";
     assert!(!beside(Dialect::Chrony, fallback, &Files(&[])).complete);
     let error = convert("refclock SHM 0", order(Dialect::Chrony, Target::Agent)).unwrap_err().to_string();
-    assert!(error.contains("reference clocks are left out"), "{error}");
+    assert!(error.contains("reference clocks of the file are left out"), "{error}");
 }
 
 /// NTPsec begins with `noquery limited`, classic ntpd with nothing.
@@ -658,12 +654,16 @@ fn what_cannot_be_is_named_by_its_line() {
         ntp(lines, &["server = \"192.0.2.1\""], &[&why]);
     }
     chrony("local stratum 15 orphan", &[], &["left out: stratum.local: 15"]);
-    chrony("minsources 9", &["server = \"192.0.2.1\""], &["left out: clock.minSources: 9 can never agree"]);
+    chrony(
+        "minsources 9",
+        &["server = \"192.0.2.1\""],
+        &["left out: clock.minSources: 9 sources can never agree"],
+    );
     chrony("minsources 17", &[], &["left out: clock.minSources: 17 is not within 1 to 16"]);
-    ntp("tos minsane 3", &[], &["left out: clock.minSources: 3 can never agree"]);
-    chrony("local waitunsynced 100000", &[], &["left out: stratum.activateAfter: must be 24h at most"]);
+    ntp("tos minsane 3", &[], &["left out: clock.minSources: 3 sources can never agree"]);
+    chrony("local waitunsynced 100000", &[], &["left out: stratum.activateAfter: must be at most 24h"]);
     ntp("trustedkey (1 ... 10)\ntrustedkey (11 ... 20)", &["key-16"], &["left out: has more than 16 files"]);
-    let fails = "is larger than clock.maxChange, 1000s: the first step would be refused. Say the larger one";
+    let fails = "is larger than clock.maxChange, 1000s: the first step would be refused. Set a larger one";
     let step = format!("f:2: left out: `makestep 2000 3`: clock.step.threshold: 2000s {fails}");
     let change = "f:2: left out: `maxchange 0.001 1 1`: clock.maxChange: 1ms is smaller than clock.step.threshold, 10ms";
     for to in [Target::Agent, Target::Policy] {
@@ -690,9 +690,13 @@ fn what_cannot_be_is_named_by_its_line() {
 #[test]
 fn directives_of_old_programs_exist() {
     ntp("slewalways yes", &["limit = 0"], &[]);
-    ntp("slewalways no\ntracefile /t\nauthenticate no", &[], &["note: so without", "note: AIX", "note: AIX"]);
+    ntp(
+        "slewalways no\ntracefile /t\nauthenticate no",
+        &[],
+        &["note: it is the default", "note: AIX", "note: AIX"],
+    );
     chrony("hwclockfile /etc/adjtime", &[], &[]);
-    chrony("hwclockfile /etc/other", &[], &["left out: /etc/adjtime alone"]);
+    chrony("hwclockfile /etc/other", &[], &["left out: only from /etc/adjtime"]);
 }
 
 #[test]
@@ -716,7 +720,7 @@ fn files_that_a_file_includes() {
     for said in [
         "/etc/more.conf:2: left out: `…`: there is no such directive",
         "/etc/chrony/s/x.sources:2: left out: `port 9`",
-        "f:2: note: `sourcedir /run/chrony-dhcp`: what stands there now",
+        "f:2: note: `sourcedir /run/chrony-dhcp`: its present content",
     ] {
         assert!(made.messages.contains(said), "{said}: {}", made.messages);
     }
@@ -761,7 +765,7 @@ fn includes_have_an_end() {
             ("/j", "include /k\ninclude /k"),
             ("/k", ""),
         ]),
-        "more than 256 files are not read",
+        "at most 256 files are read",
     );
 }
 
@@ -804,25 +808,29 @@ fn names_in_rules_are_looked_up() {
     ntp(
         "restrict known.example nomodify",
         &["\"192.0.2.77\"\nflags = [\"nomodify\"]", "\"2001:db8::77\"\nflags = [\"nomodify\"]"],
-        &["note: known.example was looked up now: 192.0.2.77, 2001:db8::77"],
+        &["note: known.example was looked up during the conversion: 192.0.2.77, 2001:db8::77"],
     );
     ntp(
         "restrict known.example mask 255.255.255.255",
         &["\"192.0.2.77\""],
-        &["note: looked up now: 192.0.2.77. When"],
+        &["note: looked up during the conversion: 192.0.2.77. If"],
     );
-    ntp("restrict known.example mask 255.255.0.0", &[], &["left out: is a name, which has no mask"]);
-    ntp("restrict unknown.example ignore", &[], &["left out: has no address here: no such name"]);
+    ntp("restrict known.example mask 255.255.0.0", &[], &["left out: is a name, which cannot have a mask"]);
+    ntp("restrict unknown.example ignore", &[], &["left out: did not resolve: no such name"]);
     chrony(
         "allow known.example",
         &["\"192.0.2.77\"", "\"2001:db8::77\""],
-        &["note: known.example was looked up now"],
+        &["note: known.example was looked up"],
     );
 }
 
 #[test]
 fn an_upstream_that_is_said_twice_is_one() {
-    ntp("server a.example\nserver a.example", &["a.example"], &["note: an earlier line says the same"]);
+    ntp(
+        "server a.example\nserver a.example",
+        &["a.example"],
+        &["note: an earlier line names the same server"],
+    );
     ntp(
         "server a.example\nserver a.example key 1",
         &["a.example"],
@@ -958,6 +966,6 @@ fn lines_that_matter_by_what_others_say() {
     let quiet = beside(Dialect::Chrony, "server a.example\nsmoothtime 400 0.01", &Files(&[]));
     assert!(quiet.complete, "{}", quiet.messages);
     chrony("smoothtime 400 0.01", &[], &["left out: "]);
-    chrony("bindacqaddress 0.0.0.0", &[], &["note: it is so without it"]);
+    chrony("bindacqaddress 0.0.0.0", &[], &["note: it is the default"]);
     chrony("bindacqaddress 192.0.2.7", &[], &["left out: "]);
 }
