@@ -55,8 +55,7 @@ pub(crate) struct Association {
     pub(crate) sent: u64,
     pub(crate) received: u64,
     pub(crate) rejected: u64,
-    /// Of the rejected datagrams, those that were no reply to the pending request, and those whose authentication
-    /// failed.
+    /// Rejected datagrams: those that answered no pending request, and those whose authentication failed.
     stray: u64,
     unauthentic: u64,
     /// The result of the last selection, and the reason as text for a user.
@@ -201,8 +200,7 @@ impl Association {
         [lookup, poll, deadline].into_iter().flatten().min().unwrap_or(Mono(i64::MAX))
     }
 
-    /// Does what is due: ends an unanswered request, looks up the name, sends the next request. `spread` is random, -1
-    /// to 1.
+    /// Ends an unanswered request, looks up the name, sends the next request. `spread` is random, -1 to 1.
     pub(crate) fn poll(&mut self, now: Mono, request: RequestId, spread: f64) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.request.is_some_and(|request| request.deadline <= now) {
