@@ -3,6 +3,7 @@
 //! `kubectl explain` shows the comments of fields. The API server writes defaults into the stored object. They are
 //! those of `profile::ranges`; a test of the operator compares them.
 use kube::{CustomResource, KubeSchema};
+use profile::ranges;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -83,14 +84,14 @@ pub struct TimeSyncPolicySpec {
     /// falseticker is outvoted. Required in mode Discipline unless stratum.local is set. There is no default: use
     /// servers of your choice.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = ranges::MOST_UPSTREAMS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub upstreams: Option<Vec<Upstream>>,
     /// The access list of the NTP server, like `restrict` in ntp.conf. Of all entries that contain an address only the
     /// most specific one applies. If absent, every address is served at a limited rate, and the node itself without a
     /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 48))]
+    #[schemars(length(max = ranges::MOST_RESTRICT))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["source".into()]))]
     pub restrict: Option<Vec<Restrict>>,
     /// How nodes serve time without usable upstreams.
@@ -110,7 +111,7 @@ pub struct TimeSyncPolicySpec {
     /// zone any more. Containers have their own time zones. If absent, and in mode Observe, the time zone is not
     /// changed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = ranges::LONGEST_TIMEZONE))]
     #[x_kube(
         validation = Rule::new(rules::TIMEZONE).message("timezone must be the name of a time zone, as in Asia/Shanghai, America/Argentina/Buenos_Aires or UTC"),
         validation = Rule::new(rules::TIMEZONE_OF_CLOCK).message("a time zone under right/ counts leap seconds, which the system clock does not: remove right/ from the name"),
@@ -146,7 +147,7 @@ pub struct Stratum {
     /// upstream of this stratum or more counts as a local clock: a node that follows it has the reason LocalReference.
     /// If absent, an unsynchronised agent tells its clients that it is unsynchronised.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 15))]
+    #[schemars(range(min = ranges::LOCAL_STRATUM.least, max = ranges::LOCAL_STRATUM.most))]
     pub local: Option<i32>,
     /// Orphan mode: of the nodes that have lost all upstreams and ask each other as peers, one serves its clock at the
     /// stratum `local`, and the others follow it. If it fails, another one takes its place. All must have the same
@@ -174,7 +175,7 @@ pub struct Clock {
     pub step: Option<Step>,
     /// The largest slew rate, in parts per million: 500 corrects 0.5 ms per second. Default: 500.
     #[serde(default = "max_slew_rate")]
-    #[schemars(range(min = 1, max = 100_000))]
+    #[schemars(range(min = ranges::MAX_SLEW_RATE.least, max = ranges::MAX_SLEW_RATE.most))]
     pub max_slew_rate: i32,
     /// The largest correction after the first synchronisation of a boot. A larger one is refused: the node reports it
     /// and does not change its clock. A duration, such as 1000s or 1h30m. Default: 1000s.
@@ -190,7 +191,7 @@ pub struct Clock {
     /// The number of sources that must agree before a clock is corrected. A server or a device counts as one, a pool as
     /// its maxSources. Default: 1 if there are one or two sources other than peers, else 2.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 16))]
+    #[schemars(range(min = ranges::MIN_SOURCES.least, max = ranges::MIN_SOURCES.most))]
     pub min_sources: Option<i32>,
     /// What happens after another process has stepped the clock (`date -s`, an administration tool, a hypervisor). In
     /// each case the node becomes unsynchronised at once, reports it, and asks its sources again. Restore: the clock is
@@ -259,15 +260,20 @@ pub enum Smear {
 }
 
 fn max_slew_rate() -> i32 {
-    500
+    number(profile::Clock::default().max_slew_rate)
+}
+
+/// Defaults are far below 2^31.
+fn number(default: u32) -> i32 {
+    i32::try_from(default).unwrap_or(i32::MAX)
 }
 
 fn max_change() -> String {
-    "1000s".to_owned()
+    profile::Clock::default().max_change.to_string()
 }
 
 fn max_distance() -> String {
-    "1500ms".to_owned()
+    profile::Clock::default().max_distance.to_string()
 }
 
 /// Steps of the clock.
@@ -281,16 +287,16 @@ pub struct Step {
     pub threshold: String,
     /// The largest number of steps per boot of the node, over restarts of the agent. 0 means never. Default: 3.
     #[serde(default = "step_limit")]
-    #[schemars(range(min = 0, max = 1000))]
+    #[schemars(range(min = ranges::STEP_LIMIT.least, max = ranges::STEP_LIMIT.most))]
     pub limit: i32,
 }
 
 fn step_threshold() -> String {
-    "10ms".to_owned()
+    profile::Step::default().threshold.to_string()
 }
 
 fn step_limit() -> i32 {
-    3
+    number(profile::Step::default().limit)
 }
 
 /// The hardware clock.
@@ -337,22 +343,22 @@ pub struct Thresholds {
     #[serde(default = "deviation")]
     #[schemars(schema_with = "span")]
     pub spread: String,
-    /// The time for which offset or spread must exceed its threshold, 1s to 24h. Default: 1m.
+    /// The time for which offset or spread must exceed its threshold, 1s to 24h. Default: 60s.
     #[serde(default = "hold")]
     #[schemars(schema_with = "span")]
     pub hold: String,
 }
 
 fn deviation() -> String {
-    "50ms".to_owned()
+    profile::Thresholds::default().offset.to_string()
 }
 
 fn error_bound() -> String {
-    "200ms".to_owned()
+    profile::Thresholds::default().error_bound.to_string()
 }
 
 fn hold() -> String {
-    "1m".to_owned()
+    profile::Thresholds::default().hold.to_string()
 }
 
 fn span(_: &mut SchemaGenerator) -> Schema {

@@ -1,6 +1,7 @@
 //! The NTP server on each node in a TimeSyncPolicy: access list, rate limit and authentication. `kubectl explain` shows
 //! the comments of fields.
 use kube::KubeSchema;
+use profile::ranges;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -85,13 +86,13 @@ pub struct Serve {
     pub enabled: bool,
     /// UDP port. Default: 123.
     #[serde(default = "ntp_port")]
-    #[schemars(range(min = 1, max = 65_535))]
+    #[schemars(range(min = ranges::PORT.least, max = ranges::PORT.most))]
     pub port: i32,
     /// The addresses on which time is served. Each node listens on those of them that it has. A node that gets one of them
     /// later, such as a virtual IP, listens on it within a second. `0.0.0.0` stands for all IPv4 addresses, `::` for all IPv6
     /// addresses. If absent, nodes listen on all their addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 45)))]
+    #[schemars(length(max = ranges::MOST_SERVE_ADDRESSES), inner(length(min = 1, max = 45)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub addresses: Option<Vec<String>>,
     /// The rate limit for addresses whose restrict entry has `limited`.
@@ -99,13 +100,13 @@ pub struct Serve {
     pub rate_limit: Option<RateLimit>,
     /// The number of threads that answer requests. Default: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 16))]
+    #[schemars(range(min = ranges::WORKERS.least, max = ranges::WORKERS.most))]
     pub workers: Option<i32>,
     /// Keys that are shared with clients. A request that is authenticated with one of them gets a reply that is
     /// authenticated with the same key. Each value is one line, as in chrony's key file: `1 AES128 HEX:...` (id, type,
     /// key). Each key must have its own id.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = ranges::MOST_SERVE_KEYS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into(), "key".into()]))]
     pub keys: Option<Vec<SecretKey>>,
     /// Network Time Security (RFC 8915) for clients, which authenticate the node by its certificate. If absent, it is
@@ -130,7 +131,7 @@ pub struct ServeNts {
     pub tls_secret: String,
     /// TCP port of the key exchange, on the same addresses. Default: 4460.
     #[serde(default = "nts_port")]
-    #[schemars(range(min = 1, max = 65_535))]
+    #[schemars(range(min = ranges::PORT.least, max = ranges::PORT.most))]
     pub port: i32,
 }
 
@@ -140,32 +141,32 @@ pub struct ServeNts {
 pub struct RateLimit {
     /// On average one request in this time is answered. A power of two in seconds: 3 means 8 s. Default: 3.
     #[serde(default = "interval")]
-    #[schemars(range(min = -6, max = 12))]
+    #[schemars(range(min = ranges::RATE_INTERVAL.least, max = ranges::RATE_INTERVAL.most))]
     pub interval: i32,
     /// The number of requests that are answered at once after a long pause. Default: 8.
     #[serde(default = "burst")]
-    #[schemars(range(min = 1, max = 255))]
+    #[schemars(range(min = ranges::RATE_BURST.least, max = ranges::RATE_BURST.most))]
     pub burst: i32,
     /// Of the requests beyond the limit, one in 2^leak is answered nevertheless, so that an attacker who forges a
     /// client's address cannot cut that client off. Default: 2.
     #[serde(default = "leak")]
-    #[schemars(range(min = 1, max = 4))]
+    #[schemars(range(min = ranges::RATE_LEAK.least, max = ranges::RATE_LEAK.most))]
     pub leak: i32,
     /// The number of addresses that are remembered on each node. The one that was silent the longest is dropped first.
     /// Default: 16384.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1024, max = 1_048_576))]
+    #[schemars(range(min = ranges::MAX_CLIENTS.least, max = ranges::MAX_CLIENTS.most))]
     pub max_clients: Option<i32>,
 }
 
 fn interval() -> i32 {
-    3
+    profile::RateLimit::default().interval.into()
 }
 
 fn burst() -> i32 {
-    8
+    profile::RateLimit::default().burst.into()
 }
 
 fn leak() -> i32 {
-    2
+    profile::RateLimit::default().leak.into()
 }

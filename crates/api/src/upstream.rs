@@ -1,6 +1,7 @@
 //! An upstream of a TimeSyncPolicy: a source of time, how nodes ask it, and how its replies are authenticated. `kubectl
 //! explain` shows the comments of fields.
 use kube::KubeSchema;
+use profile::ranges;
 use serde::{Deserialize, Serialize};
 
 use crate::rules;
@@ -20,7 +21,7 @@ use crate::rules;
 pub struct Upstream {
     /// A name of your choice, unique in the policy. It is a label of metrics, and the column SOURCE of `kubectl get
     /// nclk`.
-    #[schemars(length(min = 1, max = 32), regex(pattern = rules::UPSTREAM_NAME))]
+    #[schemars(length(min = 1, max = ranges::LONGEST_NAME), regex(pattern = rules::UPSTREAM_NAME))]
     pub name: String,
     /// Host name or IP address of one server. Each node looks the name up: at the start, once a day, when the server
     /// stops answering, and at once when the server is not believed. One address and port has one vote, also if several
@@ -42,7 +43,7 @@ pub struct Upstream {
     pub pool: Option<String>,
     /// The largest number of servers of the pool that are asked. Default: 4.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 16))]
+    #[schemars(range(min = ranges::MAX_SOURCES.least, max = ranges::MAX_SOURCES.most))]
     pub max_sources: Option<i32>,
     /// Host name or IP address of a server that has this node among its upstreams, too, like `peer` in ntp.conf. Each
     /// of the two asks the other. If one loses all its other upstreams, it follows the other. A node never follows
@@ -64,7 +65,7 @@ pub struct Upstream {
     pub device: Option<String>,
     /// UDP port of the server, pool or peer. Default: 123.
     #[serde(default = "ntp_port")]
-    #[schemars(range(min = 1, max = 65_535))]
+    #[schemars(range(min = ranges::PORT.least, max = ranges::PORT.most))]
     pub port: i32,
     /// Send eight requests in quick succession while the server is not reached. So a clock is right within seconds
     /// after the start instead of minutes. Default: false.
@@ -95,11 +96,11 @@ pub struct Upstream {
     pub noselect: bool,
     /// Shortest interval between requests, as a power of two in seconds: 4 means 16 s. Default: 4.
     #[serde(default = "min_poll")]
-    #[schemars(range(min = 0, max = 17))]
+    #[schemars(range(min = ranges::POLL.least, max = ranges::POLL.most))]
     pub min_poll: i32,
     /// Longest interval between requests, as a power of two in seconds: 6 means 64 s. Default: 6.
     #[serde(default = "max_poll")]
-    #[schemars(range(min = 0, max = 17))]
+    #[schemars(range(min = ranges::POLL.least, max = ranges::POLL.most))]
     pub max_poll: i32,
     /// Authenticate the server with Network Time Security (RFC 8915), by its certificate. An empty object trusts the
     /// public certificate authorities.
@@ -121,12 +122,12 @@ pub struct Nts {
     pub ca: Option<SecretKey>,
     /// TCP port of the key exchange. Default: 4460.
     #[serde(default = "nts_port")]
-    #[schemars(range(min = 1, max = 65_535))]
+    #[schemars(range(min = ranges::PORT.least, max = ranges::PORT.most))]
     pub port: i32,
 }
 
 pub(crate) fn nts_port() -> i32 {
-    4460
+    ranges::NTS_PORT.into()
 }
 
 /// A value in a Secret in the operator's namespace. The operator distributes the value and its changes to the agents.
@@ -142,13 +143,13 @@ pub struct SecretKey {
 }
 
 pub(crate) fn ntp_port() -> i32 {
-    123
+    ranges::NTP_PORT.into()
 }
 
 fn min_poll() -> i32 {
-    4
+    ranges::DEFAULT_POLL.least.into()
 }
 
 fn max_poll() -> i32 {
-    6
+    ranges::DEFAULT_POLL.most.into()
 }

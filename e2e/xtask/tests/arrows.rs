@@ -29,6 +29,8 @@ fn these_arrows_and_no_other() {
         "timesync-agent -> timesync-ntp",
         "timesync-agent -> timesync-profile",
         "timesync-agent -> timesync-sys",
+        // The CRD is made from the ranges and defaults of the profile.
+        "timesync-api -> timesync-profile",
         "timesync-bench -> timesync-api",
         "timesync-bench -> timesync-contract",
         "timesync-bench -> timesync-fleet",

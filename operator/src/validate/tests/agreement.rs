@@ -158,54 +158,6 @@ fn network(source: &str) -> String {
     source.parse::<profile::Network>().map_or_else(|_| source.to_owned(), |network| format!("{network:?}"))
 }
 
-/// The CRD's types have ranges and defaults as literals. They must equal those of crate `profile`.
-#[test]
-fn the_crd_has_the_ranges_of_the_check() {
-    use profile::ranges::{self, Range};
-    let spec = &crd()["properties"]["spec"];
-    let check = |path: &str, least: i64, most: i64| {
-        let pointer = path.split('.').map(|part| match part.strip_suffix("[]") {
-            Some(list) => format!("/properties/{list}/items"),
-            None => format!("/properties/{part}"),
-        });
-        let field = spec.pointer(&pointer.collect::<String>()).unwrap_or_else(|| panic!("{path}"));
-        let found = ["minimum", "maximum"].map(|bound| field[bound].as_f64().map(|bound| bound as i64));
-        assert_eq!(found, [Some(least), Some(most)], "{path}");
-    };
-    fn of<T: Into<i64>>(range: Range<T>) -> (i64, i64) {
-        (range.least.into(), range.most.into())
-    }
-    for (path, (least, most)) in [
-        ("upstreams[].maxSources", of(ranges::MAX_SOURCES)),
-        ("upstreams[].port", of(ranges::PORT)),
-        ("upstreams[].minPoll", of(ranges::POLL)),
-        ("upstreams[].maxPoll", of(ranges::POLL)),
-        ("upstreams[].nts.port", of(ranges::PORT)),
-        ("stratum.local", of(ranges::LOCAL_STRATUM)),
-        ("serve.port", of(ranges::PORT)),
-        ("serve.nts.port", of(ranges::PORT)),
-        ("serve.workers", of(ranges::WORKERS)),
-        ("serve.rateLimit.interval", of(ranges::RATE_INTERVAL)),
-        ("serve.rateLimit.burst", of(ranges::RATE_BURST)),
-        ("serve.rateLimit.leak", of(ranges::RATE_LEAK)),
-        ("serve.rateLimit.maxClients", of(ranges::MAX_CLIENTS)),
-        ("clock.step.limit", of(ranges::STEP_LIMIT)),
-        ("clock.maxSlewRate", of(ranges::MAX_SLEW_RATE)),
-        ("clock.minSources", of(ranges::MIN_SOURCES)),
-    ] {
-        check(path, least, most);
-    }
-    for (pointer, most) in [
-        ("/properties/upstreams/maxItems", ranges::MOST_UPSTREAMS),
-        ("/properties/restrict/maxItems", ranges::MOST_RESTRICT),
-        ("/properties/serve/properties/keys/maxItems", ranges::MOST_SERVE_KEYS),
-        ("/properties/upstreams/items/properties/name/maxLength", ranges::LONGEST_NAME),
-        ("/properties/timezone/maxLength", ranges::LONGEST_TIMEZONE),
-    ] {
-        assert_eq!(spec.pointer(pointer), Some(&json!(most)), "{pointer}");
-    }
-}
-
 #[test]
 fn no_step_of_zero_and_no_list_that_ignores_everybody() {
     let crd = crd();
