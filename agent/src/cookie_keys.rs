@@ -9,6 +9,7 @@
 //! server has read it. Otherwise one server would give out cookies that another cannot open.
 use std::{fmt, sync::Arc};
 
+use contract::{CookieKey, MOST_COOKIE_KEYS};
 use ntp::{key_exchange::KEY_LEN, nts::cookie::KeyId};
 
 use crate::auth::SivKey;
@@ -16,10 +17,6 @@ use crate::auth::SivKey;
 /// At most eight keys; the first one seals. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct CookieKeys(Arc<[(KeyId, SivKey)]>);
-
-/// The largest number of keys: the current one and seven old ones. With a new key each day a cookie is valid for a
-/// week.
-pub(crate) const MOST: usize = 8;
 
 /// A key's id, and the key.
 pub(crate) type RawKey = (KeyId, [u8; KEY_LEN]);
@@ -29,7 +26,7 @@ pub(crate) type RawKey = (KeyId, [u8; KEY_LEN]);
 pub(crate) enum Error {
     #[error("it holds no key")]
     Empty,
-    #[error("line {line}: more than {MOST} keys")]
+    #[error("line {line}: more than {MOST_COOKIE_KEYS} keys")]
     Many { line: usize },
     #[error("line {line}: must be 8 hexadecimal digits (the id), a space, and 64 (the key)")]
     Shape { line: usize },
@@ -47,10 +44,11 @@ pub(crate) fn parse(text: &str) -> Result<Vec<RawKey>, Error> {
         if content.is_empty() || content.starts_with('#') {
             continue;
         }
-        if keys.len() == MOST {
+        if keys.len() == MOST_COOKIE_KEYS {
             return Err(Error::Many { line });
         }
-        let (id, key) = parse_line(content).ok_or(Error::Shape { line })?;
+        let CookieKey { id, key } = CookieKey::from_line(content).ok_or(Error::Shape { line })?;
+        let id = KeyId(id);
         if keys.iter().any(|(known, _)| *known == id) {
             return Err(Error::IdTwice { line });
         }
@@ -62,20 +60,9 @@ pub(crate) fn parse(text: &str) -> Result<Vec<RawKey>, Error> {
     if keys.is_empty() { Err(Error::Empty) } else { Ok(keys) }
 }
 
-fn parse_line(content: &str) -> Option<RawKey> {
-    let (id, key) = content.split_once(char::is_whitespace)?;
-    Some((KeyId(octets(id)?), octets(key.trim_start())?))
-}
-
-/// Exactly `N` octets, from hexadecimal digits.
-fn octets<const N: usize>(digits: &str) -> Option<[u8; N]> {
-    let mut octets = [0; N];
-    hex::decode_to_slice(digits, &mut octets).ok().map(|()| octets)
-}
-
 /// The text of a file with these keys.
 pub(crate) fn text(keys: &[RawKey]) -> String {
-    keys.iter().map(|(KeyId(id), key)| format!("{} {}\n", hex::encode(id), hex::encode(key))).collect()
+    keys.iter().map(|(KeyId(id), key)| CookieKey { id: *id, key: *key }.to_line() + "\n").collect()
 }
 
 impl CookieKeys {
@@ -142,12 +129,12 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused(text in "([0-9a-f]{8} [0-9a-f]{64}\n){0,3}\\PC{0,80}") {
             if let Ok(keys) = parse(&text) {
-                prop_assert!((1..=MOST).contains(&keys.len()));
+                prop_assert!((1..=MOST_COOKIE_KEYS).contains(&keys.len()));
             }
         }
 
         #[test]
-        fn what_is_written_is_read(keys in proptest::collection::vec(any::<([u8; 4], [u8; KEY_LEN])>(), 1..=MOST)) {
+        fn what_is_written_is_read(keys in proptest::collection::vec(any::<([u8; 4], [u8; KEY_LEN])>(), 1..=MOST_COOKIE_KEYS)) {
             let keys: Vec<_> = keys.into_iter().map(|(id, key)| (KeyId(id), key)).collect();
             if let Ok(read) = parse(&text(&keys)) {
                 prop_assert_eq!(read, keys);

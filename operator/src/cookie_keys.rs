@@ -9,6 +9,7 @@
 //! removed before seven newer ones exist.
 use std::time::{Duration, Instant};
 
+use contract::{CookieKey, MOST_COOKIE_KEYS};
 use k8s_openapi::{
     ByteString,
     jiff::{SignedDuration, Timestamp},
@@ -22,9 +23,6 @@ const SETTLE: Duration = Duration::from_secs(600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The next key is not made sooner, however wrong the wall clock is.
 const LEAST: Duration = Duration::from_secs(3600);
-/// Keys in the file. A client that was away for a week must exchange keys anew.
-const MOST: usize = 8;
-
 /// Octets drawn for a new key: four for its id, 32 for the key (AES-SIV-CMAC-256).
 pub(crate) const DRAWN: usize = 36;
 
@@ -98,8 +96,8 @@ impl CookieKeys {
 
 /// The content of the file.
 struct Ring {
-    /// Lines `id key`; the first one seals.
-    keys: Vec<String>,
+    /// The first one seals.
+    keys: Vec<CookieKey>,
     last: Event,
 }
 
@@ -131,11 +129,11 @@ impl Ring {
                 ring.last = Event::Sealing(time.trim().parse().ok());
             } else if line.starts_with(ANNOUNCED) {
                 ring.last = Event::Announced;
-            } else if let Some(key) = key(line).filter(|key| !ring.holds(key)) {
+            } else if let Some(key) = CookieKey::from_line(line).filter(|key| !ring.holds(key)) {
                 ring.keys.push(key);
             }
         }
-        ring.keys.truncate(MOST);
+        ring.keys.truncate(MOST_COOKIE_KEYS);
         if ring.keys.len() < 2 && matches!(ring.last, Event::Announced) {
             ring.last = Event::Sealing(None);
         }
@@ -143,8 +141,8 @@ impl Ring {
     }
 
     /// Returns true if the ring has a key with the same id, or the same key under another id.
-    fn holds(&self, key: &str) -> bool {
-        self.keys.iter().any(|held| held[..ID] == key[..ID] || held[ID..] == key[ID..])
+    fn holds(&self, key: &CookieKey) -> bool {
+        self.keys.iter().any(|held| held.id == key.id || held.key == key.key)
     }
 
     /// The change that is due. `age` is how long the ring is unchanged by the monotonic clock, as far as this operator
@@ -165,7 +163,7 @@ impl Ring {
     fn announce(mut self, random: [u8; DRAWN]) -> Self {
         let key = fresh(random, &self.keys);
         self.keys.insert(1, key);
-        self.keys.truncate(MOST);
+        self.keys.truncate(MOST_COOKIE_KEYS);
         self.last = Event::Announced;
         self
     }
@@ -182,33 +180,21 @@ impl Ring {
             Event::Sealing(None) => String::new(),
             Event::Announced => format!("{ANNOUNCED}\n"),
         };
-        let keys = self.keys.join("\n");
+        let keys = self.keys.iter().map(CookieKey::to_line).collect::<Vec<_>>().join("\n");
         let text = format!("# Made and changed every day by timesync-operator.\n{last}{keys}\n");
         SecretValue(ByteString(text.into_bytes()))
     }
 }
 
-/// Digits of an id.
-const ID: usize = 8;
-
-/// The key in a line, in the form that this operator writes.
-fn key(line: &str) -> Option<String> {
-    let digits = |text: &str, number: usize| {
-        text.len() == number && text.bytes().all(|octet| octet.is_ascii_hexdigit())
-    };
-    let (id, key) = line.trim().split_once(char::is_whitespace)?;
-    let key = key.trim_start();
-    (digits(id, ID) && digits(key, 64)).then(|| format!("{id} {key}").to_ascii_lowercase())
-}
-
 /// A key whose id differs from those of the others.
-fn fresh(random: [u8; DRAWN], others: &[String]) -> String {
-    let (id, key) = random.split_at(4);
-    let mut id = id.iter().fold(0u32, |id, octet| id << 8 | u32::from(*octet));
-    while others.iter().any(|other| other.starts_with(&format!("{id:08x} "))) {
-        id = id.wrapping_add(1);
+fn fresh(random: [u8; DRAWN], others: &[CookieKey]) -> CookieKey {
+    let (mut id, mut key) = ([0; 4], [0; 32]);
+    id.copy_from_slice(&random[..4]);
+    key.copy_from_slice(&random[4..]);
+    while others.iter().any(|other| other.id == id) {
+        id = u32::from_be_bytes(id).wrapping_add(1).to_be_bytes();
     }
-    format!("{id:08x} {}", hex::encode(key))
+    CookieKey { id, key }
 }
 
 /// Draws random octets from the operating system.
@@ -268,7 +254,7 @@ mod tests {
 
         fn keys(&self) -> String {
             let keys = self.held.as_ref().map(|held| Ring::read(held).keys).unwrap_or_default();
-            keys.iter().map(|key| &key[..2]).collect::<Vec<_>>().join(" ")
+            keys.iter().map(|key| hex::encode(&key.id[..1])).collect::<Vec<_>>().join(" ")
         }
 
         fn restart(&mut self) {
@@ -405,8 +391,8 @@ mod tests {
     #[test]
     fn no_two_keys_have_one_id() {
         let line = fresh([0xff; DRAWN], &[fresh([0xff; DRAWN], &[])]);
-        assert_eq!(&line[..9], "00000000 ");
-        assert_eq!(key(&line), Some(line));
+        assert_eq!(line.id, [0; 4]);
+        assert_eq!(CookieKey::from_line(&line.to_line()), Some(line));
     }
 
     #[test]

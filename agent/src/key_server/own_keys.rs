@@ -3,9 +3,10 @@
 //! and whether they must be stored again.
 use std::iter;
 
+use contract::MOST_COOKIE_KEYS;
 use ntp::{Wall, key_exchange::KEY_LEN, nts::cookie::KeyId};
 
-use crate::cookie_keys::{self, MOST, RawKey};
+use crate::cookie_keys::{self, RawKey};
 
 /// The keys, and when the newest one was made.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl OwnKeys {
             before => {
                 let old = before.map(|own| own.keys).unwrap_or_default();
                 let fresh = fresh(&old)?;
-                Ok(Self { made: now, keys: iter::once(fresh).chain(old).take(MOST).collect() })
+                Ok(Self { made: now, keys: iter::once(fresh).chain(old).take(MOST_COOKIE_KEYS).collect() })
             }
         }
     }
@@ -85,9 +86,9 @@ mod tests {
             own = OwnKeys::renewed(Some(own), at(f64::from(day))).unwrap();
             assert!(own.keys[1..] == before.keys[..], "the new one comes first");
         }
-        assert!((own.keys.len(), &own.keys[7]) == (MOST, &first));
+        assert!((own.keys.len(), &own.keys[7]) == (MOST_COOKIE_KEYS, &first));
         own = OwnKeys::renewed(Some(own), at(8.0)).unwrap();
-        assert!(own.keys.len() == MOST && !own.keys.contains(&first));
+        assert!(own.keys.len() == MOST_COOKIE_KEYS && !own.keys.contains(&first));
         let back = OwnKeys::renewed(Some(own.clone()), at(-100.0)).unwrap();
         assert!(back.keys[1..] == own.keys[..7], "a clock that was far ahead");
     }

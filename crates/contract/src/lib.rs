@@ -9,6 +9,7 @@ mod name;
 mod mode;
 mod failures;
 pub mod key_files;
+mod cookie_key;
 mod reasons;
 mod report;
 mod rtc_report;
@@ -18,6 +19,7 @@ mod span;
 mod host;
 pub mod proof;
 
+pub use cookie_key::{CookieKey, MOST_COOKIE_KEYS};
 pub use failures::{ProfileFailure, ServingFailure};
 pub use host::{Host, HostError, HostText, upstream as upstream_host};
 pub use mode::Mode;
