@@ -5,8 +5,9 @@ use profile::Nts;
 use crate::{
     Dialect,
     allow_line::Allowed,
+    chrony_facts::Facts,
     chrony_options::{DEVICE_DEFAULTS, OF_DEVICE, OF_SERVER, SERVER_DEFAULTS},
-    chrony_settings as settings, defaults, directive,
+    chrony_settings as settings, defaults, directives,
     draft::Draft,
     lines::{self, Line},
     listen,
@@ -48,7 +49,7 @@ pub(super) fn read(lines: &[Line<'_>], draft: &mut Draft<'_>) {
             "authselectmode" => settings::auth_select_mode(line, &facts, draft),
             "ntsservercert" | "ntsserverkey" | "ntsport" => settings::server_nts(line, &facts, draft),
             "ntstrustedcerts" => settings::trusted_certificates(line, &facts, draft),
-            _ => directive::without_field(Dialect::Chrony, line, draft),
+            _ => directives::without_field(Dialect::Chrony, line, draft),
         }
         if !bound.contains(&line) {
             draft.account_for(line);
@@ -67,77 +68,6 @@ pub(super) fn read(lines: &[Line<'_>], draft: &mut Draft<'_>) {
         lines.iter().any(|line| line.directive.eq_ignore_ascii_case(directive))
     });
 }
-
-/// What some lines say of others.
-#[derive(Debug, Default)]
-pub(super) struct Facts<'a> {
-    keys: Option<&'a str>,
-    /// Hosts of `server`, `pool` and `peer` lines.
-    pub(super) hosts: Vec<&'a str>,
-    /// Each upstream has a key or NTS.
-    pub(super) all_prove: bool,
-    /// Some line says which clocks are stepped.
-    pub(super) steps: bool,
-    /// Some line has the node's own clock served.
-    serves_local: bool,
-    /// Where chronyd itself is asked; none: nowhere.
-    port: Option<u16>,
-    /// Some upstream has a key.
-    pub(super) uses_keys: bool,
-    /// Some address may ask.
-    pub(super) serves: bool,
-    /// The first file of certificates to trust, and its line.
-    pub(super) trusted: Option<(usize, &'a str)>,
-    /// The public authorities do not count.
-    pub(super) no_system_certificates: bool,
-    /// Some upstream proves itself by NTS.
-    pub(super) uses_nts: bool,
-    /// What a server of NTS shows, and the line that says it.
-    pub(super) certificate: Option<(usize, &'a str)>,
-    /// What it proves that with.
-    pub(super) private_key: Option<(usize, &'a str)>,
-    /// Where it is asked for keys.
-    pub(super) nts_port: Option<u16>,
-}
-
-impl<'a> Facts<'a> {
-    fn of(lines: &[Line<'a>]) -> Self {
-        let mut facts = Self { port: Some(NTP_PORT), all_prove: true, ..Self::default() };
-        for line in lines {
-            let last = line.words.last().map(|word| (line.number, *word));
-            let has = |option: &str| line.words.iter().any(|word| word.eq_ignore_ascii_case(option));
-            match line.directive.to_ascii_lowercase().as_str() {
-                "keyfile" => facts.keys = line.words.first().copied(),
-                "server" | "pool" | "peer" => {
-                    facts.uses_keys |= has("key");
-                    facts.uses_nts |= has("nts");
-                    facts.all_prove &= has("key") || has("nts");
-                    facts.hosts.extend(line.words.first());
-                }
-                "allow" => facts.serves = true,
-                "makestep" => facts.steps = true,
-                "local" => facts.serves_local = true,
-                "port" => facts.port = last.and_then(|(_, port)| port.parse().ok()).filter(|port| *port > 0),
-                "ntstrustedcerts" => facts.trusted = facts.trusted.or(last),
-                "nosystemcert" => facts.no_system_certificates = true,
-                "ntsservercert" => facts.certificate = facts.certificate.or(last),
-                "ntsserverkey" => facts.private_key = facts.private_key.or(last),
-                "ntsport" => facts.nts_port = last.and_then(|(_, port)| port.parse().ok()),
-                _ => {}
-            }
-        }
-        facts
-    }
-
-    /// What the file of a key is to hold.
-    pub(super) fn key_line(&self, id: u32) -> String {
-        let path = lines::printable(self.keys.unwrap_or("the key file"));
-        format!("the line of key {id} in {path}, copied without a change")
-    }
-}
-
-/// Both programs' own, if nothing is said.
-const NTP_PORT: u16 = 123;
 
 fn upstream(line: &Line<'_>, kind: &str, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let mut words = Words::new(line);

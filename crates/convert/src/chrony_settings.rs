@@ -13,7 +13,7 @@ use profile::{
 
 use crate::{
     beside::Unread,
-    chrony_conf::Facts,
+    chrony_facts::Facts,
     draft::Draft,
     lines::{self, Line},
     ntp_server::serve_nts,

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     Dialect,
     beside::{Beside, Unread},
-    directive,
+    directives,
     lines::{self, Included, Raw},
 };
 
@@ -71,7 +71,7 @@ impl Gathering<'_> {
                 let why = "in a folder of sources only lines server, pool and peer are allowed";
                 raw.beside = Some(Included::LeftOut(why.to_owned()));
             }
-            raw.is_hidden = open.len() > 1 && directive::find(self.dialect, &directive).is_none();
+            raw.is_hidden = open.len() > 1 && directives::find(self.dialect, &directive).is_none();
             self.lines.push(raw);
             if kind == Kind::Whole
                 && let Some(included) = self.line(&directive, &words, open)

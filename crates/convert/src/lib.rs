@@ -8,10 +8,12 @@ mod beside;
 mod lines;
 
 mod dialect;
+mod detect;
 
 mod gather;
 
 mod ntp_conf;
+mod ntp_facts;
 mod ntp_options;
 mod ntp_server;
 mod ntp_settings;
@@ -20,6 +22,7 @@ mod restrict_whom;
 
 mod allow_line;
 mod chrony_conf;
+mod chrony_facts;
 mod chrony_options;
 mod chrony_settings;
 
@@ -38,6 +41,7 @@ mod settle;
 mod print;
 
 mod directive;
+mod directives;
 
 use std::fmt::Write as _;
 
@@ -101,7 +105,7 @@ pub fn convert(text: &str, order: Order<'_>) -> Result<Converted, Error> {
     let Order { origin, from, to, name, beside, keep_local } = order;
     let dialect = match from {
         Some(dialect) => dialect,
-        None => dialect::tell(text, origin)
+        None => detect::tell(text, origin)
             .map_err(|why| Error { messages: format!("{origin}: {why}"), table: String::new() })?,
     };
     let raw = gather::gather(text, origin, dialect, beside);
@@ -115,7 +119,7 @@ pub fn convert(text: &str, order: Order<'_>) -> Result<Converted, Error> {
         Dialect::Chrony => chrony_conf::read(&lines, &mut draft),
     }
     let refused = settle::settle(&mut draft, keep_local);
-    let table = draft.remarks.table(&lines, |line| directive::becomes(dialect, line.directive));
+    let table = draft.remarks.table(&lines, |line| directives::becomes(dialect, line.directive));
     let mut messages = draft.remarks.text(origin);
     if !refused.is_empty() {
         for problem in refused {

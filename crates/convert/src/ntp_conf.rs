@@ -1,14 +1,13 @@
 //! A whole ntp.conf, ntpd's classic one or NTPsec's, into the draft: each line to the step that knows its directive.
 //! First a look over all lines, since some of them speak of others (`fudge`, `keys`, `nts`).
-use std::collections::BTreeMap;
-
 use profile::Nts;
 
 use crate::{
-    Dialect, defaults, directive,
+    Dialect, defaults, directives,
     draft::Draft,
     lines::{self, Line},
     listen,
+    ntp_facts::{Facts, LOCAL_CLOCK},
     ntp_options::OF_SERVER,
     ntp_server as server, ntp_settings as settings,
     restrict_line::AccessList,
@@ -42,7 +41,7 @@ pub(super) fn read(lines: &[Line<'_>], draft: &mut Draft<'_>) {
             "interface" | "nic" | "listen" => interfaces.push(line),
             "crypto" => crypto(line, &facts, draft),
             "slewalways" => settings::slew_always(line, draft),
-            _ => directive::without_field(Dialect::Ntp, line, draft),
+            _ => directives::without_field(Dialect::Ntp, line, draft),
         }
         if !interfaces.contains(&line) {
             draft.account_for(line);
@@ -51,80 +50,6 @@ pub(super) fn read(lines: &[Line<'_>], draft: &mut Draft<'_>) {
     listen::interfaces(&interfaces, draft);
     access.finish(draft);
     defaults::of_ntp(draft);
-}
-
-/// What some lines say of others.
-#[derive(Debug, Default)]
-pub(super) struct Facts<'a> {
-    /// Hosts of `server`, `pool` and `peer` lines.
-    hosts: Vec<&'a str>,
-    /// The stratum that a `fudge` line gives a clock.
-    strata: BTreeMap<&'a str, &'a str>,
-    /// The file that `keys` names.
-    keys: Option<&'a str>,
-    /// Some line uses a key.
-    pub(super) uses_keys: bool,
-    /// Some line has the node's own clock served.
-    serves_local: bool,
-    /// Some line has it followed or ignored, and is not in the result.
-    follows_local: bool,
-    /// Some line asks for Autokey.
-    uses_autokey: bool,
-    /// Some `tos` line says at which stratum an orphan serves.
-    pub(super) elects_orphans: bool,
-    nts_ca: Option<&'a str>,
-    /// What a server of NTS shows.
-    pub(super) nts_certificate: Option<&'a str>,
-    /// What it proves that with.
-    pub(super) nts_private_key: Option<&'a str>,
-    /// True if there is one.
-    pub(super) nts_served: bool,
-}
-
-impl<'a> Facts<'a> {
-    fn of(lines: &[Line<'a>]) -> Self {
-        let mut facts = Self::default();
-        for line in lines {
-            let after = |word: &str| {
-                let at = line.words.iter().position(|each| *each == word)?;
-                line.words.get(at + 1).copied()
-            };
-            match line.directive {
-                "fudge" => {
-                    let said = line.words.first().zip(after("stratum"));
-                    facts.strata.extend(said.map(|(clock, stratum)| (*clock, stratum)));
-                }
-                "keys" => facts.keys = line.words.first().copied(),
-                "refclock" => facts.serves_local |= line.words.first() == Some(&"local"),
-                "tos" => facts.elects_orphans |= after("orphan").is_some_and(|stratum| stratum != "16"),
-                "trustedkey" => facts.uses_keys = true,
-                "server" | "pool" | "peer" => {
-                    facts.hosts.extend(line.words.iter().find(|word| !["-4", "-6"].contains(word)));
-                    facts.uses_keys |= after("key").is_some();
-                    facts.uses_autokey |= line.words.contains(&"autokey");
-                    let is_local = line.words.iter().any(|word| word.starts_with(LOCAL_CLOCK));
-                    let follows = ["prefer", "true", "noselect"].iter().any(|word| line.words.contains(word));
-                    facts.serves_local |= is_local && !follows;
-                    facts.follows_local |= is_local && follows;
-                }
-                "broadcast" | "autokey" => facts.uses_autokey |= line.words.contains(&"autokey"),
-                "nts" => {
-                    facts.nts_ca = after("ca").or(facts.nts_ca);
-                    facts.nts_certificate = after("cert").or(facts.nts_certificate);
-                    facts.nts_private_key = after("key").or(facts.nts_private_key);
-                    facts.nts_served |= line.words.contains(&"enable");
-                }
-                _ => {}
-            }
-        }
-        facts.serves_local |= facts.elects_orphans;
-        facts
-    }
-
-    /// What the file of a key is to hold.
-    pub(super) fn key_line(&self, id: u32) -> String {
-        format!("key {id} of {}", self.keys.map_or("the keys file".into(), lines::printable))
-    }
 }
 
 /// `server`, `pool` and `peer`.
@@ -221,9 +146,6 @@ fn clock_driver(line: &Line<'_>, address: &str, facts: &Facts<'_>, draft: &mut D
 
 const NO_CLOCKS: &str = "the whole upstream: reference clocks are not read. A PTP clock is an upstream with `device`; for others run a \
      server that reads them, and name it";
-
-/// What the local clock driver's addresses begin with.
-const LOCAL_CLOCK: &str = "127.127.1.";
 
 /// The local clock driver's own stratum (ntpd's manual, "Undisciplined Local Clock").
 const LOCAL_STRATUM: &str = "5";

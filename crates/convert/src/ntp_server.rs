@@ -8,7 +8,7 @@ use profile::{
 use crate::{
     draft::Draft,
     lines::{self, Line},
-    ntp_conf::Facts,
+    ntp_facts::Facts,
     ntp_settings::unknown,
     source_line::Words,
     wanted::SERVER_SECRET,

@@ -5,7 +5,7 @@ use contract::{Mode, Span};
 use crate::{
     draft::Draft,
     lines::{self, Line},
-    ntp_conf::Facts,
+    ntp_facts::Facts,
     ntp_options::{SWITCHES, TINKER, TOS},
     source_line::{Words, is_number},
 };

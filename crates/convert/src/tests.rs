@@ -33,7 +33,7 @@ fn the_page_has_every_directive() {
     let (begin, end) = ("<!-- made from the tables in the code -->\n", "\n<!-- until here -->");
     let (before, rest) = page.split_once(begin).unwrap();
     let (committed, after) = rest.split_once(end).unwrap();
-    let made = directive::page();
+    let made = directives::page();
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, format!("{before}{begin}{made}{end}{after}")).unwrap();
         return;
@@ -45,7 +45,7 @@ fn the_page_has_every_directive() {
 #[test]
 fn rows_say_what_happens() {
     for dialect in [Dialect::Ntp, Dialect::Chrony] {
-        for (name, fate) in directive::names(dialect) {
+        for (name, fate) in directives::names(dialect) {
             let raw = lines::raw("f", name);
             let lines = if dialect == Dialect::Ntp { lines::of_ntp(&raw) } else { lines::of_chrony(&raw) };
             let mut draft = Draft::new(Target::Agent, &Alone);

@@ -1,61 +1,22 @@
 //! Checks a profile: every field is checked, and every problem is reported with its field. A profile that passes is
 //! never rejected later. All rules are here: the operator calls them for a policy, the agent for a file. CEL rules
 //! check some of them earlier. Reads only its argument.
-use std::fmt;
-
 use contract::{Mode, Span};
 
-use crate::{
-    Clock, Profile, Restrict, Step, Stratum, Thresholds,
-    ranges::{self, Range},
-};
+use crate::{Clock, Profile, Restrict, Step, Stratum, Thresholds, ranges};
 
 mod access;
 mod checked;
+mod notes;
 mod serve;
 mod upstreams;
 
 pub use access::{Access, AccessSource, ignores};
 pub use checked::{Checked, LocalClock};
+pub use notes::CheckError;
+use notes::Notes;
 pub use serve::unfit_to_listen;
 pub use upstreams::{Place, Source};
-
-/// The problems of a profile: one per field, in the order of the profile.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckError(Vec<Problem>);
-
-/// A problem.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Problem {
-    field: String,
-    message: String,
-}
-
-impl CheckError {
-    /// The problems: field and message of each.
-    pub fn problems(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|Problem { field, message }| (field.as_str(), message.as_str()))
-    }
-
-    /// Adds `table` to the names of fields, for a profile that is part of a larger file.
-    pub fn within(mut self, table: &str) -> Self {
-        for problem in &mut self.0 {
-            problem.field = format!("{table}.{}", problem.field);
-        }
-        self
-    }
-}
-
-impl fmt::Display for CheckError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, problem) in self.0.iter().enumerate() {
-            write!(f, "{}{}: {}", if n == 0 { "" } else { "; " }, problem.field, problem.message)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for CheckError {}
 
 /// Checks every field of `profile`.
 ///
@@ -95,47 +56,8 @@ pub fn check(profile: &Profile) -> Result<Checked, CheckError> {
             thresholds.error_bound
         ));
     }
-    if !notes.problems.is_empty() {
-        return Err(CheckError(notes.problems));
-    }
-    Ok(Checked::new(profile.clone(), sources, access, local, notes.hints))
+    Ok(Checked::new(profile.clone(), sources, access, local, notes.finish()?))
 }
-
-/// The problems and hints that were found.
-#[derive(Default)]
-struct Notes {
-    problems: Vec<Problem>,
-    hints: Vec<String>,
-}
-
-impl Notes {
-    fn wrong(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.problems.push(Problem { field: field.into(), message: message.into() });
-    }
-
-    fn range<T: PartialOrd + fmt::Display>(&mut self, field: impl Into<String>, value: T, range: Range<T>) {
-        if !range.contains(&value) {
-            self.wrong(field, format!("{value} is not within {range}"));
-        }
-    }
-
-    fn port(&mut self, field: impl Into<String>, port: u16) {
-        if port < ranges::PORT.least {
-            self.wrong(field, format!("{port} is no port"));
-        }
-    }
-
-    /// Checks that a span is larger than zero and not longer than a policy can express.
-    fn positive(&mut self, field: &str, span: Span) {
-        if span == Span::default() {
-            self.wrong(field, "must be more than 0s");
-        } else if span > ranges::LONGEST_SPAN {
-            self.wrong(field, LONGER_THAN_ANY);
-        }
-    }
-}
-
-const LONGER_THAN_ANY: &str = "must be at most 999999h";
 
 /// `votes` is the largest possible number of sources.
 fn check_stratum(stratum: Stratum, votes: usize, notes: &mut Notes) -> Option<LocalClock> {

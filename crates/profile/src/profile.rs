@@ -109,7 +109,7 @@ pub struct Nts {
 
 impl Default for Nts {
     fn default() -> Self {
-        Self { ca: None, port: nts_port() }
+        Self { ca: None, port: ranges::NTS_PORT }
     }
 }
 
@@ -120,10 +120,6 @@ fn is_false(value: &bool) -> bool {
 
 fn ntp_port() -> u16 {
     ranges::NTP_PORT
-}
-
-pub(crate) fn nts_port() -> u16 {
-    ranges::NTS_PORT
 }
 
 fn min_poll() -> i8 {

@@ -2,7 +2,7 @@
 //! profile, the types here only give each field its type.
 use serde::{Deserialize, Serialize};
 
-use crate::{profile::nts_port, ranges};
+use crate::ranges;
 
 /// An entry of the access list. Of all entries that contain an address only the most specific one applies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,4 +142,8 @@ impl Default for RateLimit {
     fn default() -> Self {
         Self { interval: 3, burst: 8, leak: 2, max_clients: None }
     }
+}
+
+fn nts_port() -> u16 {
+    ranges::NTS_PORT
 }

@@ -22,11 +22,12 @@ const NTP: [&str; 11] = [
     "bin",
 ];
 
-const CONTRACT: [&str; 12] = [
+const CONTRACT: [&str; 13] = [
     "name",
     "mode",
     "failures",
     "key_files",
+    "cookie_key",
     "reasons",
     "rtc_report",
     "transition",
@@ -35,6 +36,42 @@ const CONTRACT: [&str; 12] = [
     "proof",
     "report",
     "limits",
+];
+
+const PROFILE: [&str; 7] = ["ranges", "network", "serve", "profile", "agent_file", "spelling", "check"];
+
+const CONVERT: [&str; 27] = [
+    // Lines, and what is said of them.
+    "dialect",
+    "lines",
+    "beside",
+    "remarks",
+    "wanted",
+    "draft",
+    "source_line",
+    // The directives of both programs.
+    "directive",
+    "ntp_options",
+    "chrony_options",
+    "directives",
+    "detect",
+    "gather",
+    // A step per kind of line.
+    "defaults",
+    "listen",
+    "restrict_whom",
+    "restrict_line",
+    "allow_line",
+    "ntp_facts",
+    "ntp_settings",
+    "ntp_server",
+    "ntp_conf",
+    "chrony_facts",
+    "chrony_settings",
+    "chrony_conf",
+    // The result.
+    "settle",
+    "print",
 ];
 
 const HTTP: [&str; 8] = ["token", "proof", "head", "client", "gate", "connection", "limits", "server"];
@@ -156,6 +193,8 @@ fn small_crates_have_layers_and_no_circles() {
     check("crates/http/src", &HTTP, Shape::circles_of_files);
     check("crates/api/src", &API, Shape::circles_of_files);
     check("crates/sys/src", &SYS, Shape::circles_of_files);
+    check("crates/profile/src", &PROFILE, Shape::circles_of_files);
+    check("crates/convert/src", &CONVERT, Shape::circles_of_files);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! every upstream would be accepted. Reads only its arguments.
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::Notes;
+use super::notes::Notes;
 use crate::{
     Flag, Restrict, Upstream,
     network::{Network, NetworkError},

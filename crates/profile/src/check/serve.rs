@@ -2,7 +2,7 @@
 //! its arguments.
 use std::net::IpAddr;
 
-use super::{Notes, upstreams};
+use super::{notes::Notes, upstreams};
 use crate::{RateLimit, Serve, ServeNts, ranges};
 
 /// Notes everything that is wrong with the server.

@@ -2,7 +2,7 @@
 //! arguments.
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
-use super::Notes;
+use super::notes::Notes;
 use crate::{
     Nts, Upstream,
     ranges::{self, Range},
