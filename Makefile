@@ -75,9 +75,24 @@ sim: build-xtask ## Runs the engine in simulation, all scenarios, and writes the
 	@cargo build --release -p timesync-ntp --features sim --bin timesync-sim
 	@set -e -o pipefail; table=$$(mktemp); trap 'rm -f "$$table"' EXIT; $(SIM) | tee "$$table"; $(XTASK) page sim < "$$table"
 
+# How libFuzzer sees which code an input reaches; cargo-bolero passes the same. Sanitizers alone need a nightly compiler.
+FUZZ_FLAGS := --cfg fuzzing --cfg fuzzing_libfuzzer -C passes=sancov-module \
+  $(addprefix -C llvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+
+FUZZ_ARGS = -artifact_prefix=$(CURDIR)/target/fuzz/ -max_total_time=$(or $(FUZZ_SECONDS),10)
+
 .PHONY: fuzz
-fuzz: ## Damages octets for every reader in crates/ntp, for FUZZ_SECONDS each (10), each time from another seed
-	@TIMESYNC_FUZZ_SECONDS=$(or $(FUZZ_SECONDS),10) cargo test --quiet -p timesync-ntp fuzz -- --nocapture
+fuzz: ## Damages octets for every reader in crates/ntp, for FUZZ_SECONDS each (10), guided by coverage (needs g++)
+	@set -e -o pipefail; export RUST_BACKTRACE=0 BOLERO_FUZZER=libfuzzer RUSTFLAGS="$(FUZZ_FLAGS)"; \
+	cargo="cargo test --quiet -p timesync-ntp --lib --target-dir target/fuzz --target $$(rustc --print host-tuple)"; \
+	names=$$($$cargo -- --list fuzz:: | sed -n 's/: test$$//p'); \
+	for name in $$names; do \
+		log=target/fuzz/$$name.log; mkdir -p target/fuzz/corpus/$$name; \
+		export TIMESYNC_FUZZ_CORPUS="$(CURDIR)/target/fuzz/corpus/$$name"; \
+		BOLERO_LIBFUZZER_ARGS="$$TIMESYNC_FUZZ_CORPUS $(FUZZ_ARGS)" \
+			$$cargo -- --exact --nocapture $$name &> $$log || { tail -n 50 $$log; exit 1; }; \
+		echo "$$name $$(grep DONE $$log)"; \
+	done
 
 .PHONY: golden
 golden: build-xtask ## Writes the generated files anew: the chart's CRDs, golden files

@@ -1,13 +1,10 @@
 //! Fuzz tests of every decoder of external data: valid octets are damaged, and must not cause a panic or results that
-//! violate their own rules. Each test runs a few thousand rounds. `TIMESYNC_FUZZ_SECONDS=10 cargo test -p timesync-ntp
-//! fuzz` runs each for ten seconds, with a new seed each time. A failure prints the seed, and `TIMESYNC_FUZZ_SEED`
-//! repeats it.
-use std::{
-    env,
-    net::SocketAddr,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    time::{Duration, Instant, SystemTime},
-};
+//! violate their own rules. With `cargo test`, each test damages them at random a few thousand times. With `make fuzz`,
+//! libFuzzer damages them, and prefers inputs that reach new code. bolero runs both. It shrinks and prints an input that
+//! fails.
+use std::{env, fs, net::SocketAddr, ops::Bound, panic::RefUnwindSafe, path::Path};
+
+use bolero::{Driver, ValueGenerator};
 
 use crate::{
     LeapTable, Mono, NtpTimestamp, RateLimit, RestrictEntry, RestrictFlags, RestrictTable, Served, Serving,
@@ -34,59 +31,55 @@ use crate::{
     },
 };
 
-/// The number of rounds by default.
-const ROUNDS: u32 = 4_000;
-
 const COOKIE: NtpTimestamp = NtpTimestamp(0xdead_beef_0123_4567);
 const NOW: Wall = Wall(1_800_000_000_000_000_000);
 const UNIQUE_ID: nts::UniqueId = [7; 32];
 
-/// Damages the seeds in turn, and calls `read` with the results.
-fn fuzz(name: &str, seeds: &[Vec<u8>], mut read: impl FnMut(&[u8])) {
-    let number = |name: &str| env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
-    let limit = number("TIMESYNC_FUZZ_SECONDS").map(Duration::from_secs);
-    let clock =
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |now| now.as_nanos() as u64);
-    let seed = number("TIMESYNC_FUZZ_SEED").unwrap_or(if limit.is_some() { clock } else { 1 });
-    let mut random = Random(seed | 1);
-    let (begin, mut round) = (Instant::now(), 0_u32);
-    while limit.map_or(round < ROUNDS, |limit| begin.elapsed() < limit) {
-        let mut octets = seeds[round as usize % seeds.len()].clone();
-        for _ in 0..random.below(6) {
-            random.damage(&mut octets, seeds);
-        }
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| read(&octets))) {
-            println!("{name}, seed {seed}, round {round}: {octets:02x?}");
-            resume_unwind(panic);
-        }
-        round += 1;
+/// Damages the seeds, and calls `read` with the results.
+fn fuzz(name: &str, seeds: &[Vec<u8>], mut read: impl FnMut(&[u8]) + RefUnwindSafe) {
+    let target = bolero::check!(name = name).with_iterations(ROUNDS);
+    // `make fuzz` sets it: the corpus of libFuzzer, which damages its files and adds to them.
+    let Some(folder) = env::var_os("TIMESYNC_FUZZ_CORPUS") else {
+        let damaged = Damaged(seeds.to_vec());
+        target.with_generator(damaged).for_each(|octets: &Vec<u8>| read(octets));
+        return;
+    };
+    for (number, seed) in seeds.iter().enumerate() {
+        let file = Path::new(&folder).join(format!("seed-{number}"));
+        fs::write(file, seed).expect("the folder is there");
     }
-    println!("{name}: {round} rounds from seed {seed}");
+    target.for_each(|octets: &[u8]| read(octets));
 }
 
-/// xorshift.
-struct Random(u64);
+/// The number of rounds of `cargo test`. `BOLERO_RANDOM_ITERATIONS` or `BOLERO_RANDOM_TEST_TIME_MS` replaces it.
+const ROUNDS: usize = 4_000;
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
+/// Generates damaged octets from these seeds.
+#[derive(Debug)]
+struct Damaged(Vec<Vec<u8>>);
+
+impl ValueGenerator for Damaged {
+    type Output = Vec<u8>;
+
+    fn generate<D: Driver>(&self, driver: &mut D) -> Option<Vec<u8>> {
+        let mut octets = self.0[below(driver, self.0.len())?].clone();
+        for _ in 0..below(driver, 6)? {
+            self.damage(driver, &mut octets)?;
+        }
+        octets.truncate(4096);
+        Some(octets)
     }
+}
 
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-
-    fn damage(&mut self, octets: &mut Vec<u8>, seeds: &[Vec<u8>]) {
-        let (at, length) = (self.below(octets.len()), self.below(9));
+impl Damaged {
+    fn damage<D: Driver>(&self, driver: &mut D, octets: &mut Vec<u8>) -> Option<()> {
+        let (at, length) = (below(driver, octets.len())?, below(driver, 9)?);
         let end = (at + length).min(octets.len());
-        match self.below(8) {
-            0 if !octets.is_empty() => octets[at] ^= 1 << self.below(8),
-            1 if !octets.is_empty() => octets[at] = self.next() as u8,
-            // Extreme values of lengths and counters.
-            2 => octets[at..end].fill([0, 0xff, 0x7f, 0x80][self.below(4)]),
+        match below(driver, 8)? {
+            0 if !octets.is_empty() => octets[at] ^= 1 << below(driver, 8)?,
+            1 => drop(octets.splice(at..end, any(driver, length)?)),
+            // The values at which lengths and counters break.
+            2 => octets[at..end].fill([0, 0xff, 0x7f, 0x80][below(driver, 4)?]),
             3 => octets.truncate(at),
             4 => drop(octets.drain(at..end)),
             5 => {
@@ -94,13 +87,23 @@ impl Random {
                 octets.splice(at..at, copy);
             }
             6 => {
-                let other = &seeds[self.below(seeds.len())];
-                octets.extend_from_slice(&other[self.below(other.len())..]);
+                let other = &self.0[below(driver, self.0.len())?];
+                octets.extend_from_slice(&other[below(driver, other.len())?..]);
             }
-            _ => octets.extend((0..length).map(|_| self.next() as u8).collect::<Vec<_>>()),
+            _ => octets.extend(any(driver, length)?),
         }
-        octets.truncate(4096);
+        Some(())
     }
+}
+
+/// A number below `limit`, or 0.
+fn below<D: Driver>(driver: &mut D, limit: usize) -> Option<usize> {
+    driver.gen_usize(Bound::Included(&0), Bound::Excluded(&limit.max(1)))
+}
+
+/// Any octets.
+fn any<D: Driver>(driver: &mut D, length: usize) -> Option<Vec<u8>> {
+    (0..length).map(|_| driver.gen_u8(Bound::Unbounded, Bound::Unbounded)).collect()
 }
 
 fn answer() -> Header {
