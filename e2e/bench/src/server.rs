@@ -11,6 +11,7 @@ use crate::{
     ratio::{self, Pairs},
 };
 
+mod keys;
 mod contestant;
 mod sealed;
 
@@ -42,7 +43,7 @@ fn part() -> anyhow::Result<String> {
         "who asks and who answers need a processor each"
     );
     contestant::build()?;
-    sealed::make_keys()?;
+    keys::make()?;
     let lane = Lane::new()?;
     let result = measure(&lane);
     daemon::end("bench-", "-KILL")?;
@@ -104,9 +105,9 @@ fn limited(lane: &Lane) -> anyhow::Result<[Contestant; 3]> {
 
 /// Agent and chronyd as NTS servers, asked by sealed requests.
 fn sealing(lane: &Lane) -> anyhow::Result<[Contestant; 2]> {
-    let files = format!("certificate = '{}', privateKey = '{}'", sealed::CERTIFICATE, sealed::PRIVATE_KEY);
+    let files = format!("certificate = '{}', privateKey = '{}'", keys::CERTIFICATE, keys::PRIVATE_KEY);
     let agent = Contestant::agent(lane, "agent-nts", 1007, "", &format!("nts = {{ {files}, port = 2007 }}"))?;
-    let [certificate, key] = [sealed::CERTIFICATE, sealed::PRIVATE_KEY].map(|file| sealed::keys().join(file));
+    let [certificate, key] = [keys::CERTIFICATE, keys::PRIVATE_KEY].map(|file| keys::keys().join(file));
     let lines =
         format!("ntsservercert {}\nntsserverkey {}\nntsport 2008\n", certificate.display(), key.display());
     let chronyd = Contestant::chronyd(lane, "chronyd-nts", 1008, &lines)?;

@@ -7,11 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use lab::{
-    cluster,
-    control_plane::{self, LOOPBACK},
-    daemon, install, kubectl, pki,
-};
+use lab::{cluster, control_plane, daemon, install, kubectl, network, pki};
 use serde_json::{Value, json};
 use xtask::{checkout, packages, tools};
 
@@ -38,7 +34,7 @@ pub(crate) fn up() -> anyhow::Result<Stage> {
         cluster::down()?;
     }
     fs::create_dir_all(checkout::state())?;
-    let stage = pki::make().and_then(|()| control_plane::alone()).and_then(|()| install());
+    let stage = pki::make(&[]).and_then(|()| control_plane::alone()).and_then(|()| install());
     if stage.is_err() {
         down()?;
     }
@@ -82,7 +78,12 @@ fn install() -> anyhow::Result<Stage> {
     let bearer = kubectl::run(&["create", "token", account, "-n", namespace, "--duration", "24h"])?;
     fs::write(
         &kubeconfig,
-        pki::kubeconfig_at(LOOPBACK, &json!({"token": bearer.trim()}), &pki::folder(), LOOPBACK),
+        pki::kubeconfig_at(
+            network::LOOPBACK,
+            &json!({"token": bearer.trim()}),
+            &pki::folder(),
+            network::LOOPBACK,
+        ),
     )?;
     let arguments = operator["containers"][0]["args"].as_array().into_iter().flatten();
     Ok(Stage {

@@ -17,7 +17,7 @@ use kube::{
     api::{Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use lab::{control_plane, install, readings, wait};
+use lab::{install, pki, readings, wait};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -81,7 +81,7 @@ impl World {
                 anyhow::Ok(Client::try_from(config)?)
             })
         };
-        let (admin, bare) = (connect(control_plane::admin())?, connect(stage.kubeconfig.clone())?);
+        let (admin, bare) = (connect(pki::admin())?, connect(stage.kubeconfig.clone())?);
         let template = Template::of(&stage.daemon_set)?;
         let handle = runtime.handle().clone();
         let fleet =

@@ -30,7 +30,7 @@ pub fn up_and_leave(wrong: bool) -> anyhow::Result<()> {
         set_clocks_off()?;
     }
     print_truth()?;
-    println!("export KUBECONFIG={}", control_plane::admin().display());
+    println!("export KUBECONFIG={}", pki::admin().display());
     Ok(())
 }
 
@@ -57,7 +57,7 @@ pub fn up(rtcs: Rtcs) -> anyhow::Result<()> {
 
 fn assemble(disk: &std::path::Path, rtcs: Rtcs) -> anyhow::Result<()> {
     fs::create_dir_all(checkout::state())?;
-    pki::make()?;
+    pki::make(&vm::VMS.map(vm::Vm::address))?;
     network::up()?;
     upstream::up()?;
     // The virtual machines boot while the control plane starts.

@@ -1,6 +1,6 @@
 //! etcd, kube-apiserver, controller-manager and scheduler, on the bridge's address only; or the first two alone, on a loopback
 //! address, for objects that no node carries out. Ready in about 7 s.
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, time::Duration};
 
 use xtask::{checkout, tools};
 
@@ -8,11 +8,6 @@ use crate::{
     daemon::{self, Daemon},
     kubectl, network, pki, wait,
 };
-
-/// The administrator's kubeconfig.
-pub fn admin() -> PathBuf {
-    checkout::state().join("admin.conf")
-}
 
 /// Starts all four, and waits until the API server is ready.
 pub(crate) fn up() -> anyhow::Result<()> {
@@ -33,20 +28,17 @@ pub(crate) fn up() -> anyhow::Result<()> {
     ready()
 }
 
-/// Where the two listen that are alone. It needs no network of ours.
-pub const LOOPBACK: &str = "127.30.0.1";
-
 /// Starts etcd and kube-apiserver alone, and waits until the API server is ready. Pods need no ServiceAccount there, since
 /// nothing makes one for a namespace.
 pub fn alone() -> anyhow::Result<()> {
-    api(LOOPBACK, "--disable-admission-plugins=ServiceAccount --endpoint-reconciler-type=none")?;
+    api(network::LOOPBACK, "--disable-admission-plugins=ServiceAccount --endpoint-reconciler-type=none")?;
     ready()
 }
 
 fn api(host: &str, more: &str) -> anyhow::Result<()> {
     let (state, keys, advertised) = (checkout::state(), pki::folder(), network::HOST);
     let admin_user = pki::user("admin", &keys);
-    fs::write(admin(), pki::kubeconfig_at(host, &admin_user, &keys, host))?;
+    fs::write(pki::admin(), pki::kubeconfig_at(host, &admin_user, &keys, host))?;
     let (state, keys) = (state.display(), keys.display());
     Daemon::new("etcd", "etcd")
         .args(&format!("--data-dir {state}/etcd --unsafe-no-fsync --listen-client-urls http://{host}:2379"))

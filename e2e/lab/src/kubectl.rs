@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use xtask::{checkout, process, tools};
 
-use crate::{control_plane, readings, wait};
+use crate::{pki, readings, wait};
 
 /// Runs kubectl; its standard output.
 pub fn run(words: &[&str]) -> anyhow::Result<String> {
@@ -67,12 +67,12 @@ fn fed(words: &[&str], input: &str) -> anyhow::Result<String> {
 
 /// Runs helm; its standard output.
 pub fn helm(words: &[&str]) -> anyhow::Result<String> {
-    process::run(Command::new(tools::path("helm")?).args(words).env("KUBECONFIG", control_plane::admin()))
+    process::run(Command::new(tools::path("helm")?).args(words).env("KUBECONFIG", pki::admin()))
 }
 
 fn command(words: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(tools::path("kubectl")?);
-    command.args(words).env("KUBECONFIG", control_plane::admin());
+    command.args(words).env("KUBECONFIG", pki::admin());
     Ok(command)
 }
 

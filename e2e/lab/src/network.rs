@@ -7,6 +7,8 @@ use xtask::process::sh;
 
 /// This machine on the bridge; the API server listens here.
 pub const HOST: &str = "172.30.0.1";
+/// Where the API server listens if it is alone. It needs no network of ours.
+pub const LOOPBACK: &str = "127.30.0.1";
 /// Where a broadcast reaches all nodes.
 pub const BROADCAST: &str = "172.30.0.255";
 /// Namespace of the upstream servers.

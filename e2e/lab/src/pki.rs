@@ -14,7 +14,7 @@ use rcgen::{
 use serde_json::{Value, json};
 use xtask::checkout;
 
-use crate::{control_plane, network, vm};
+use crate::network;
 
 /// Nodes of the cluster; each has a certificate of its name.
 pub const NODES: [&str; 3] = ["node1", "vm1", "vm2"];
@@ -27,22 +27,21 @@ pub fn folder() -> PathBuf {
     checkout::state().join("pki")
 }
 
-/// Makes the authority and every certificate.
-pub fn make() -> anyhow::Result<()> {
+/// The administrator's kubeconfig.
+pub fn admin() -> PathBuf {
+    checkout::state().join("admin.conf")
+}
+
+/// Makes the authority and every certificate; one of them for time servers at these addresses.
+pub fn make(time_servers: &[String]) -> anyhow::Result<()> {
     fs::create_dir_all(folder())?;
     let (mut own, key) = (parameters("timesync-e2e", [])?, KeyPair::generate()?);
     own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     write("ca.key", &key.serialize_pem())?;
     let authority = CertifiedIssuer::self_signed(own, key)?;
     write("ca.crt", &authority.pem())?;
-    let names = [
-        "127.0.0.1",
-        "10.96.0.1",
-        network::HOST,
-        control_plane::LOOPBACK,
-        "kubernetes.default.svc",
-        "localhost",
-    ];
+    let names =
+        ["127.0.0.1", "10.96.0.1", network::HOST, network::LOOPBACK, "kubernetes.default.svc", "localhost"];
     sign("apiserver", parameters("kube-apiserver", names.map(str::to_owned))?, &authority)?;
     let mut from_now = parameters("kube-apiserver", [VALID_FROM_NOW.to_owned()])?;
     from_now.not_before = date_time_ymd(1970, 1, 1) + SystemTime::now().duration_since(UNIX_EPOCH)?;
@@ -54,8 +53,7 @@ pub fn make() -> anyhow::Result<()> {
     sign("proxy", client("system:kube-proxy", None)?, &authority)?;
     let kubelet_client = client("apiserver-kubelet-client", Some("system:masters"))?;
     sign("kubelet-client", kubelet_client, &authority)?;
-    // For the time servers of the nodes.
-    sign("ntp", parameters("ntp", vm::VMS.map(|vm| vm.address()))?, &authority)?;
+    sign("ntp", parameters("ntp", time_servers)?, &authority)?;
     for node in NODES {
         sign(node, client(&format!("system:node:{node}"), Some("system:nodes"))?, &authority)?;
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::bail;
-use lab::{calendar, cluster, control_plane, install, kubectl, pki, truth, under_test, upstream, vm, wait};
+use lab::{calendar, cluster, install, kubectl, pki, truth, under_test, upstream, vm, wait};
 use xtask::{checkout, image, interrupt, ticks::Ticks};
 
 use crate::{demo_context, event};
@@ -42,7 +42,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     image::build_all()?;
     cluster::up(cluster::IN_2020)?;
     let result = show(options);
-    let up = format!("export KUBECONFIG={}", control_plane::admin().display());
+    let up = format!("export KUBECONFIG={}", pki::admin().display());
     match result {
         Ok(figures) => {
             println!("\nThe cluster is left up; `make demo-down` removes it.\n{up}\n\n{figures}");

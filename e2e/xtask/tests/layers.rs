@@ -207,6 +207,18 @@ fn operator_has_layers_and_no_circles() {
     check("operator/src", &OPERATOR, Shape::circles_of_files);
 }
 
+/// The harness has no stated order inside its crates.
+#[test]
+fn the_harness_has_no_circles() {
+    for folder in ["e2e/lab/src", "e2e/fleet/src", "e2e/tests/src", "e2e/bench/src"] {
+        assert_eq!(
+            Shape::of(&root().join(folder)).circles(),
+            Vec::<Vec<String>>::new(),
+            "circles of {folder}"
+        );
+    }
+}
+
 fn check(folder: &str, order: &[&str], circles: fn(&Shape) -> Vec<Vec<String>>) {
     let shape = Shape::of(&root().join(folder));
     assert_eq!(shape.upward(order), Vec::<String>::new(), "arrows of {folder} that run up");

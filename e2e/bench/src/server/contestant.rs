@@ -58,7 +58,7 @@ impl Contestant {
              [[profile.restrict]]\nsource = \"default\"\nflags = [{flags}]\n\
              [profile.serve]\nport = {port}\n{serve}\n",
             folder.join("state").display(),
-            super::sealed::keys().display(),
+            super::keys::keys().display(),
             http = http_port(port),
         );
         fs::write(folder.join("agent.toml"), text)?;

@@ -4,30 +4,13 @@
 use std::{fs, path::PathBuf, process::Command, thread, time::Duration};
 
 use anyhow::{anyhow, bail};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
-use xtask::{checkout, process};
+use xtask::process;
 
-use super::contestant;
+use super::{
+    contestant,
+    keys::{CERTIFICATE, keys},
+};
 use crate::load::lane::Lane;
-
-/// Certificate of all servers, and its key: files in [`keys`].
-pub(crate) const CERTIFICATE: &str = "server.pem";
-pub(crate) const PRIVATE_KEY: &str = "server.key";
-
-/// Where they are.
-pub(crate) fn keys() -> PathBuf {
-    checkout::state().join("bench/keys")
-}
-
-/// Makes them, for `localhost`.
-pub(crate) fn make_keys() -> anyhow::Result<()> {
-    fs::create_dir_all(keys())?;
-    let (mut parameters, key) = (CertificateParams::new(["localhost".to_owned()])?, KeyPair::generate()?);
-    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    fs::write(keys().join(CERTIFICATE), parameters.self_signed(&key)?.pem())?;
-    fs::write(keys().join(PRIVATE_KEY), key.serialize_pem())?;
-    Ok(())
-}
 
 /// Requests for the server on `port`, whose key exchange is on `exchange`.
 pub(crate) fn requests(lane: &Lane, port: u16, exchange: u16) -> anyhow::Result<PathBuf> {
