@@ -9,9 +9,15 @@ use convert::{Beside, Converted, Dialect, Order, Target, Unread, convert};
 #[derive(Clone, Copy, Debug)]
 struct Files(&'static [(&'static str, &'static str)]);
 
+/// The text of a file that may not be read.
+const UNREADABLE: &str = "(unreadable)";
+
 impl Beside for Files {
     fn read(&self, path: &Path) -> Result<String, Unread> {
         let found = self.0.iter().find(|(name, _)| Path::new(name) == path);
+        if found.is_some_and(|(_, text)| *text == UNREADABLE) {
+            return Err(Unread::Failed("Permission denied".to_owned()));
+        }
         found.map(|(_, text)| (*text).to_owned()).ok_or(Unread::Missing)
     }
 
@@ -968,4 +974,28 @@ fn lines_that_matter_by_what_others_say() {
     chrony("smoothtime 400 0.01", &[], &["left out: "]);
     chrony("bindacqaddress 0.0.0.0", &[], &["note: it is the default"]);
     chrony("bindacqaddress 192.0.2.7", &[], &["left out: "]);
+}
+
+/// There may be servers, keys and rules in it, so the line that names it is left out, with the reason.
+#[test]
+fn a_file_that_may_not_be_read_costs_its_line() {
+    let check = |dialect, text: &str, file: &'static str| {
+        let files = Files(Box::leak(Box::new([(file, UNREADABLE)])));
+        let result = beside(dialect, text, &files);
+        assert!(
+            !result.complete && result.messages.contains("Permission denied"),
+            "{text}: {}",
+            result.messages
+        );
+        assert!(
+            result.messages.contains(":2: left out: ") && result.output.contains("a.example"),
+            "{}",
+            result.messages
+        );
+    };
+    check(Dialect::Chrony, "server a.example\ninclude /i", "/i");
+    check(Dialect::Chrony, "server a.example\nconfdir /d", "/d/a.conf");
+    check(Dialect::Chrony, "server a.example\nsourcedir /d", "/d/a.sources");
+    check(Dialect::Chrony, "server a.example\nkeyfile /k\nallow", "/k");
+    check(Dialect::Ntp, "server a.example\nincludefile /i\nrestrict default", "/i");
 }
