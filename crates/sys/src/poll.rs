@@ -83,7 +83,7 @@ pub struct WaitSet {
 }
 
 /// The number of events that one call returns at most. What is ready beside them is reported by the next call.
-const MOST_EVENTS: usize = 32;
+const MOST_EVENTS: usize = 8;
 
 impl WaitSet {
     /// A set of `descriptors`. Each must stay open while a thread waits for the set.
