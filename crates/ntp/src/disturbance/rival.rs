@@ -210,7 +210,7 @@ fn foreign(kernel: &KernelTimex, written: &Written) -> Option<Foreign> {
         return Some(Foreign::Slew);
     }
     let (synchronized, leap, max_error) = written.status?;
-    let unsynchronized = synchronized && unsynchronized_by_somebody(kernel);
+    let unsynchronized = synchronized && unsynchronized_by_another(kernel);
     if kernel.steered || kernel.leap && !leap || kernel.synchronized && !synchronized || unsynchronized {
         return Some(Foreign::Status);
     }
@@ -218,7 +218,7 @@ fn foreign(kernel: &KernelTimex, written: &Written) -> Option<Foreign> {
 }
 
 /// Returns true if another program set STA_UNSYNC. When the kernel sets it, maxerror is at the limit.
-fn unsynchronized_by_somebody(kernel: &KernelTimex) -> bool {
+fn unsynchronized_by_another(kernel: &KernelTimex) -> bool {
     !kernel.synchronized && kernel.max_error < LIMIT - SAME_ERROR
 }
 
@@ -232,7 +232,7 @@ fn changed(before: &KernelTimex, after: &KernelTimex, seconds: f64) -> bool {
         || before.steered != after.steered
         || before.leap != after.leap
         || after.synchronized && !before.synchronized
-        || before.synchronized && unsynchronized_by_somebody(after)
+        || before.synchronized && unsynchronized_by_another(after)
         || after.max_error < before.max_error - SAME_ERROR
         || raised
 }
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_does_by_itself_is_nobodys() {
+    fn changes_by_the_kernel_itself_are_no_sign() {
         let check = |kernel: KernelTimex| {
             assert_eq!(looks(&mut Rival::default(), kernel, false, 0, 100), [], "{kernel:?}");
         };
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn before_we_wrote_anything_all_is_foreign_and_none_of_our_business() {
+    fn before_the_first_write_nothing_is_a_sign() {
         let mut rival = Rival::default();
         let kernel = KernelTimex { frequency_ppm: 99.0, steered: true, ..QUIET_KERNEL };
         for second in 0..10 {
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_when_nobody_writes_and_waits_longer_for_who_comes_back() {
+    fn a_conflict_ends_without_foreign_writes_and_lasts_longer_the_next_time() {
         let theirs = |ppm: f64| KernelTimex { frequency_ppm: ppm, ..QUIET_KERNEL };
         let mut rival = Rival::default();
         assert_eq!(looks(&mut rival, theirs(1.0), false, 0, 2).len(), 1);
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn who_runs_is_waited_for_longer_and_longer() {
+    fn a_running_program_extends_each_conflict() {
         let theirs = KernelTimex { frequency_ppm: 1.0, ..QUIET_KERNEL };
         let mut rival = Rival::default();
         assert_eq!(looks(&mut rival, theirs, true, 0, 1201).len(), 1);
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn any_word_of_somebody_else_keeps_us_away() {
+    fn any_write_of_another_program_keeps_the_engine_observing() {
         let check = |after: KernelTimex, wrote: bool| {
             let mut rival = Rival::default();
             rival.begin(Foreign::Step, at(0.0));
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_takes_his_slew_with_him_and_no_word_of_others() {
+    fn an_ending_agent_ends_its_slew_and_leaves_foreign_values() {
         let touching = [
             Action::SetFrequency { ppm: 1.0 },
             Action::SetStatus {

@@ -217,7 +217,7 @@ mod tests {
     use crate::sim::config;
 
     #[test]
-    fn the_proven_are_trusted_and_required_where_others_are_not() {
+    fn authenticated_sources_are_trusted_and_required_beside_others() {
         let check = |change: fn(&mut [Source]), expected: [bool; 3]| {
             let mut orders = config(3);
             change(&mut orders.sources);

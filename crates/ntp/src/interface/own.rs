@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_server_has_is_asked_by_nobody() {
+    fn an_address_that_no_server_has_is_not_asked() {
         let check = |ports, to: &str, expected| {
             assert_eq!(own(ports).forbid(to.parse().unwrap()), expected, "{to}");
         };

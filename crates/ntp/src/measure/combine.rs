@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_far_or_runs_differently_is_left_out() {
+    fn distant_or_differently_running_sources_are_left_out() {
         assert!(combinable(&ONE, &ONE));
         assert!(!combinable(&ONE, &Estimated { distance: 4e-3, ..ONE }));
         assert!(!combinable(&ONE, &Estimated { frequency: 20e-6, ..ONE }));

@@ -447,7 +447,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whoever_is_selected_agrees_with_more_than_half(
+        fn the_selected_source_agrees_with_more_than_half(
             intervals in proptest::collection::vec((-1.0..1.0, 0.0..1.0), 1..10),
         ) {
             let all = candidates(&intervals);

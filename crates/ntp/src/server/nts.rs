@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_of_ours_believes_it_and_gets_what_it_lacks() {
+    fn our_client_accepts_the_reply_and_gets_missing_cookies() {
         for missing in 0..COOKIES {
             let request = asked(missing);
             let mut ring = Ring::of(&[2, 1]);

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gets_louder_in_silence_is_answered_mostly() {
+    fn a_client_that_asks_more_without_answers_is_mostly_answered() {
         let mut table = RateTable::new(64, 7);
         let client: IpAddr = Ipv4Addr::new(192, 0, 2, 1).into();
         let (mut now, mut passed) = (0.0, 0);

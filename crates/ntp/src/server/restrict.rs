@@ -404,7 +404,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
         #[test]
-        fn it_is_what_a_slow_reference_says(entries in entries(), address in address(), port in 122_u16..124) {
+        fn the_table_equals_a_slow_reference(entries in entries(), address in address(), port in 122_u16..124) {
             let expected = slowly(&entries, address, port)
                 .unwrap_or(RestrictFlags { limited: true, kod: true, noquery: true, ..NONE });
             prop_assert_eq!(RestrictTable::new(&entries).flags(address, port), expected);

@@ -102,7 +102,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn who_does_not_answer_a_request_changes_nothing(
+    fn a_datagram_that_is_no_reply_changes_nothing(
         seed in 1_u64..1000,
         begin in 0.0..120.0_f64,
         forgeries in proptest::collection::vec(

@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_correction_moves_the_history_as_if_it_had_always_been_there() {
+    fn a_correction_transforms_the_whole_history() {
         let mut history = history(10, |second| 0.5 + 1e-5 * second as f64);
         let now = Wall(9_000_000_000);
         let before = *history.estimate().expect("ten samples");

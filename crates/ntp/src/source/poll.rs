@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kiss_slows_down_within_the_limits_and_not_for_ever() {
+    fn a_kiss_slows_down_within_the_limits_and_expires() {
         let mut schedule = Schedule::new(0, 6, true, Mono(0));
         schedule.slow_down(127, Mono(0));
         assert_eq!(schedule.poll(), 6);

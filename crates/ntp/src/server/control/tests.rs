@@ -167,7 +167,7 @@ fn asked(opcode: u8, association: u16, data: &str) -> (u16, String) {
 }
 
 #[test]
-fn the_system_is_told_in_order() {
+fn variables_of_the_system_are_in_order() {
     let (status, text) = asked(2, 0, "");
     assert_eq!(status, 0x0615);
     let expected = "leap=0, stratum=3, precision=-24, rootdelay=12.345, rootdisp=6.889,\r\n\
@@ -185,7 +185,7 @@ fn the_system_is_told_in_order() {
 }
 
 #[test]
-fn an_association_is_told_in_order() {
+fn variables_of_an_association_are_in_order() {
     let (status, text) = asked(2, 1000, "");
     assert_eq!(status, 0x961a);
     let expected = "srcadr=192.0.2.0, srcport=123, dstadr=10.0.0.7, dstport=0, leap=0,\r\n\

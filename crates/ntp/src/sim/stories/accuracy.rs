@@ -81,7 +81,7 @@ fn the_bound_holds_whatever_the_network_does() {
 }
 
 #[test]
-fn the_bound_holds_whatever_servers_do_and_liars_are_not_followed() {
+fn the_bound_holds_with_bad_servers_and_falsetickers_are_not_selected() {
     check_bounds(&["falsetick", "liars2of5", "late", "twice"]);
 }
 

@@ -113,7 +113,7 @@ fn addresses_that_are_all_silent_cost_few_requests_and_fewer_exchanges() {
 }
 
 #[test]
-fn one_lost_request_moves_nobody() {
+fn one_lost_request_changes_no_source() {
     // The first two requests of each minute are lost.
     let flaky: Script = Box::new(|now| Behaviour { silent: now % 64.0 < 1.0, ..HONEST });
     let mut sim = sim(NTS, true, &[v4(1), v4(2)], vec![flaky, honest()]);
@@ -124,7 +124,7 @@ fn one_lost_request_moves_nobody() {
 }
 
 #[test]
-fn a_name_that_does_not_resolve_is_told_with_the_reason_and_asked_for_soon() {
+fn a_name_that_does_not_resolve_is_reported_with_the_reason_and_looked_up_soon() {
     let mut sim = sim(NTS, true, &[], vec![honest()]);
     sim.run(1800.0);
     let source = &sim.snapshot().sources[0];

@@ -212,7 +212,7 @@ fn one_that_knows_true_time_is_no_orphans_child() {
 }
 
 #[test]
-fn who_hears_of_a_parent_stops_serving_before_it_can_follow() {
+fn an_orphan_that_hears_of_a_parent_stops_serving_before_it_follows() {
     let mut group = orphans(&[1, 2], 0.0);
     group.run(600.0);
     check_family(&group, 0, &[1]);
@@ -252,7 +252,7 @@ fn parts_of_a_divided_group_have_a_parent_each_until_they_meet() {
 }
 
 #[test]
-fn the_local_clock_waits_as_long_as_it_is_told() {
+fn the_local_clock_waits_for_activate_after() {
     let mut orders = config(1);
     orders.local = Some(LocalClock { stratum: 12, orphan: false, activate_after: 120.0 });
     let script = |now: f64| Behaviour { silent: !(1000.0..2000.0).contains(&now), ..HONEST };

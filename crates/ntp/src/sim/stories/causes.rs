@@ -124,7 +124,7 @@ fn what_keeps_requests_from_their_server() {
 }
 
 #[test]
-fn silence_and_what_is_not_for_us() {
+fn no_answer_and_other_datagrams() {
     let sim = || Sim::new(config(1), 0.0, vec![silent()]);
     unreachable(sim(), &["does not answer", "address", "UDP port 123"]);
     let mut keyed = config(1);
@@ -146,7 +146,7 @@ fn silence_and_what_is_not_for_us() {
 }
 
 #[test]
-fn a_cause_is_told_at_once_and_ends_with_the_first_good_answer() {
+fn a_cause_is_reported_at_once_and_ends_with_the_first_valid_reply() {
     let mut sim = unsent(SendError::NoListener);
     sim.run(3.0);
     assert!(sim.snapshot().sources[0].why.contains("no program listens"), "{:?}", sim.snapshot().sources);
@@ -185,7 +185,7 @@ fn a_name_that_resolves_is_not_a_server_that_is_reached() {
 }
 
 #[test]
-fn a_key_that_is_mended_is_used_and_its_fault_is_not_told_any_more() {
+fn a_corrected_key_is_used_and_its_fault_is_no_longer_reported() {
     let mut orders = config(1);
     orders.sources[0].auth = Auth::Key("k".to_owned());
     let mut sim = Sim::new(orders, 0.0, vec![]);

@@ -69,7 +69,7 @@ fn fewer_than_asked_for_are_not_followed() {
 }
 
 #[test]
-fn what_is_only_measured_never_votes() {
+fn measured_only_sources_never_vote() {
     let mut orders = config(2);
     orders.sources[0].noselect = true;
     orders.sources[0].prefer = true;

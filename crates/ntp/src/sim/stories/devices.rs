@@ -68,7 +68,7 @@ fn a_device_that_was_never_set_moves_nothing() {
 }
 
 #[test]
-fn a_device_that_goes_away_is_told_and_taken_back() {
+fn a_device_that_disappears_is_reported_and_used_again_later() {
     let shown: Shown = Box::new(|now| (!(300.0..600.0).contains(&now)).then_some(0.0));
     let mut sim = with_device(0, shown, 0.0);
     sim.run(300.0);

@@ -73,7 +73,7 @@ fn counts(sim: &Sim, name: &str) -> bool {
 }
 
 #[test]
-fn a_liar_with_three_names_does_not_outvote_two_right_servers() {
+fn a_falseticker_with_three_names_does_not_outvote_two_correct_servers() {
     let mut sim = started(names(5), vec![honest(), honest(), ahead(0.5)], &[&[3], &[3], &[3], &[1], &[2]]);
     sim.run(400.0);
     assert!(sim.offset.abs() < 1e-3, "{}", sim.offset);
@@ -142,7 +142,7 @@ fn one_with_other_addresses_leaves_the_only_one_of_another() {
 }
 
 #[test]
-fn one_whose_other_addresses_are_silent_says_so() {
+fn a_duplicate_whose_other_addresses_are_silent_reports_that() {
     let silent: Script = Box::new(|now| Behaviour { silent: now < 6000.0, ..HONEST });
     // The last address has no route.
     for other in [2, 250] {

@@ -160,7 +160,7 @@ fn a_virtual_address_is_a_server_while_another_machine_has_it() {
 }
 
 #[test]
-fn who_follows_another_address_of_ours_follows_us() {
+fn a_follower_of_another_own_address_follows_this_node() {
     // Each asks the other at an address from which the other does not ask.
     let outer = ["10.9.0.1", "10.9.0.2"];
     let mut group = group(&[1, 2], &outer, false, 6);

@@ -56,7 +56,7 @@ impl Sim {
 }
 
 #[test]
-fn a_correction_beyond_the_largest_change_is_refused_once_and_told() {
+fn a_correction_beyond_max_change_is_refused_and_reported_once() {
     let mut orders = config(3);
     orders.max_change = 0.5;
     let leaps: fn() -> Script = || {
@@ -100,7 +100,7 @@ fn an_hour_is_taken_back_within_seconds_and_the_frequency_is_kept() {
 }
 
 #[test]
-fn who_accepts_goes_on_from_the_new_time_and_slews() {
+fn with_accept_the_clock_continues_from_the_new_time_and_slews() {
     for by in [3600.0, -3600.0] {
         let mut sim = settled(orders(OnExternalStep::Accept), honest);
         sim.jump(by);
@@ -118,7 +118,7 @@ fn who_accepts_goes_on_from_the_new_time_and_slews() {
 }
 
 #[test]
-fn who_reports_leaves_the_clock_alone_until_somebody_puts_it_right() {
+fn with_report_the_clock_is_left_alone_until_another_process_corrects_it() {
     for by in [3600.0, -0.5] {
         let mut sim = settled(orders(OnExternalStep::Report), honest);
         sim.jump(by);
@@ -175,7 +175,7 @@ fn answers_from_before_the_clock_was_taken_back_are_taken_along() {
 }
 
 #[test]
-fn one_odd_reading_is_nothing() {
+fn one_odd_reading_is_no_jump() {
     let moved: fn() -> Script =
         || Box::new(|now| Behaviour { offset: if now < 1700.0 { 0.0 } else { 0.2 }, ..HONEST });
     for odd in [3600.0, -3600.0, 0.005] {
@@ -196,7 +196,7 @@ fn one_odd_reading_is_nothing() {
 }
 
 #[test]
-fn a_jump_while_nobody_answers_is_taken_back_as_it_was_measured() {
+fn a_jump_without_answers_is_taken_back_as_it_was_measured() {
     for by in [3600.0, -3600.0] {
         let mut sim = settled(orders(RESTORE), silent_later);
         let before = sim.offset;
@@ -295,7 +295,7 @@ fn jumps_before_the_answer_are_taken_back_together() {
 }
 
 #[test]
-fn who_puts_a_refused_clock_right_is_not_undone() {
+fn a_correction_of_a_refused_clock_by_another_process_stays() {
     let ahead: fn() -> Script =
         || Box::new(|now| Behaviour { offset: if now < 1900.0 { 0.0 } else { 2000.0 }, ..HONEST });
     let mut sim = settled(orders(RESTORE), ahead);
@@ -321,7 +321,7 @@ fn a_jump_is_taken_back_although_the_sources_want_too_much() {
 }
 
 #[test]
-fn without_upstreams_a_jump_is_taken_back_all_the_same() {
+fn without_upstreams_a_jump_is_also_taken_back() {
     for (policy, left) in [(RESTORE, 0.0), (OnExternalStep::Accept, 3600.0), (OnExternalStep::Report, 3600.0)]
     {
         let local = Some(LocalClock { stratum: 10, orphan: false, activate_after: 0.0 });
@@ -367,7 +367,7 @@ fn in_the_start_phase_a_jump_is_a_step_like_others() {
 }
 
 #[test]
-fn a_step_that_the_kernel_refuses_is_not_tried_for_ever() {
+fn a_step_that_the_kernel_refuses_is_not_repeated_forever() {
     let mut sim = settled(Config { max_change: 3600.0, ..orders(RESTORE) }, honest);
     sim.stubborn = true;
     sim.jump(100.0);

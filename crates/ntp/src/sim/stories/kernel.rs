@@ -72,7 +72,7 @@ fn from_a_boot_to_holdover_and_back() {
 }
 
 #[test]
-fn every_reason_to_be_unsynchronised_is_told_at_once() {
+fn every_reason_to_be_unsynchronised_is_reported_at_once() {
     let check = |expected: Reason, change: &dyn Fn(&mut Config), servers: Vec<Script>| {
         let mut orders = config(servers.len());
         change(&mut orders);
@@ -110,7 +110,7 @@ fn every_reason_to_be_unsynchronised_is_told_at_once() {
 }
 
 #[test]
-fn who_sets_the_clock_is_never_covered_up() {
+fn a_sign_is_never_hidden_by_an_own_write() {
     for by in [-3600.0, 0.05, 7200.0] {
         let mut sim = Sim::booted(config(3), 0.0, vec![honest(), honest(), honest()], STARTED, 3);
         sim.run(300.3);
@@ -275,7 +275,7 @@ fn a_leap_second_is_armed_while_it_is_announced_and_looked_after() {
 }
 
 #[test]
-fn tai_is_told_again_after_somebody_else_had_the_clock() {
+fn tai_is_set_again_after_a_conflict() {
     let mut sim = Sim::booted(config(3), 0.0, vec![honest(), honest(), honest()], STARTED, 3);
     let table = LeapTable::parse("#@ 4100000000\n3692217600 37").expect("a table");
     sim.engine.learn_leap_table(table);

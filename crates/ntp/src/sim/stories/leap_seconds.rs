@@ -138,7 +138,7 @@ fn a_server_that_does_its_leap_second_early_or_late_leaves_no_trace() {
 }
 
 #[test]
-fn a_leap_second_that_is_slewed_or_ignored_is_owned_up_to() {
+fn a_leap_second_that_is_slewed_or_ignored_shows_in_the_offset() {
     for (mode, leap) in [
         (LeapMode::Slew, Leap::Insert),
         (LeapMode::Slew, Leap::Delete),
@@ -225,7 +225,7 @@ fn smeared_upstreams_are_followed_and_not_mixed() {
 }
 
 #[test]
-fn the_kernel_is_told_how_far_tai_is_ahead() {
+fn the_kernels_tai_offset_is_set() {
     let table = |entries: &str| LeapTable::parse(&format!("#@ 4100000000\n{entries}")).expect("a table");
     let mut sim = leap_sim(config(3), Leap::Insert);
     assert_eq!(sim.tai, None);

@@ -6,7 +6,7 @@ use crate::{
 };
 
 #[test]
-fn a_preferred_liar_among_four_is_never_selected() {
+fn a_preferred_falseticker_among_four_is_never_selected() {
     for lie in [0.5, -0.05, 3600.0] {
         let mut orders = config(4);
         orders.sources[0].prefer = true;
@@ -36,7 +36,7 @@ fn two_against_two_is_no_majority_and_moves_nothing() {
 }
 
 #[test]
-fn a_majority_that_is_lost_is_told_at_once() {
+fn a_lost_majority_is_reported_at_once() {
     let turns: Script = Box::new(|now| Behaviour { offset: if now < 300.0 { 0.0 } else { 0.5 }, ..HONEST });
     let mut sim = Sim::new(config(2), 0.0, vec![honest(), turns]);
     sim.run(300.0);

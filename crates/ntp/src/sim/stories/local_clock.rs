@@ -96,7 +96,7 @@ fn silence_takes_nothing_back() {
 }
 
 #[test]
-fn what_cannot_be_judged_leaves_the_local_clock() {
+fn unusable_sources_leave_the_local_clock() {
     let kiss = |code: [u8; 4]| Behaviour { kiss: Some(code), ..HONEST };
     let useless = [
         SILENT,
@@ -167,7 +167,7 @@ fn while_the_first_answers_are_awaited_nothing_is_served() {
 }
 
 #[test]
-fn who_follows_a_local_clock_says_so_and_steps_once_more_to_true_time() {
+fn a_follower_of_a_local_clock_reports_it_and_steps_once_more_to_true_time() {
     let check = |id: [u8; 4], stratum: u8, own: Option<u8>, is_local: bool| {
         let first = Behaviour { offset: 5.0, reference_id: id, stratum, ..HONEST };
         let own = own.map(|stratum| LocalClock { stratum, orphan: false, activate_after: 64.0 });
@@ -312,7 +312,7 @@ fn a_whole_chain_is_known_by_its_strata() {
 }
 
 #[test]
-fn who_asks_a_whole_group_knows_that_all_of_it_has_a_local_clock() {
+fn a_client_of_a_whole_group_knows_that_it_follows_a_local_clock() {
     let hosts: Vec<String> = (1..=3).map(|number| address(number).to_string()).collect();
     let orphan = Some(LocalClock { stratum: 10, orphan: true, activate_after: 64.0 });
     let member =

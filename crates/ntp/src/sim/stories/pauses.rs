@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[test]
-fn a_held_machine_is_stepped_within_what_may_be_changed_and_never_slewed_for_hours() {
+fn a_paused_machine_is_stepped_within_max_change_and_never_slewed_for_hours() {
     for (policy, max_change, reason, steps) in [
         (RESTORE, 1000.0, Reason::MaxChange, 0),
         (RESTORE, 3600.0, Reason::Synchronized, 1),

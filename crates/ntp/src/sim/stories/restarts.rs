@@ -213,7 +213,7 @@ fn an_agent_that_is_killed_twenty_times_in_its_slews_never_leaves_5_ms() {
 }
 
 #[test]
-fn the_frequency_of_a_slew_is_never_taken_for_the_clocks_own() {
+fn the_frequency_of_a_slew_never_counts_as_the_clocks_own() {
     // The agent is killed in the slew of its first seconds, or in one half a minute later.
     for killed_after in [3.0, 30.0] {
         let mut sim =

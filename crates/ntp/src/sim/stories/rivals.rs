@@ -102,7 +102,7 @@ fn each_way_to_steer_is_noticed_and_left_alone() {
 }
 
 #[test]
-fn our_slew_ends_with_us_unless_the_frequency_is_somebody_elses() {
+fn the_slew_ends_with_the_agent_unless_another_program_set_the_frequency() {
     for way in [Way::Loop, Way::Slew, Way::Status, Way::Step, Way::Frequency] {
         let mut sim = followed(4);
         let base = sim.snapshot().frequency_ppm;
@@ -121,7 +121,7 @@ fn our_slew_ends_with_us_unless_the_frequency_is_somebody_elses() {
 }
 
 #[test]
-fn it_is_over_when_nobody_writes_and_the_clock_is_slewed_right() {
+fn a_conflict_is_over_without_foreign_writes_and_the_clock_is_slewed() {
     for way in [Way::Frequency, Way::Loop, Way::Slew, Way::Status, Way::Error, Way::Step] {
         let mut sim = followed(5);
         // The other program writes for three minutes.
@@ -140,7 +140,7 @@ fn it_is_over_when_nobody_writes_and_the_clock_is_slewed_right() {
 }
 
 #[test]
-fn who_steps_each_minute_is_restored_once_and_no_more() {
+fn a_step_each_minute_is_restored_only_once() {
     let mut sim = followed(6);
     let begin = sim.now;
     acts(&mut sim, 10, 60.0, |sim, _| sim.jump(3.0));
@@ -155,7 +155,7 @@ fn who_steps_each_minute_is_restored_once_and_no_more() {
 }
 
 #[test]
-fn who_is_seen_to_run_is_waited_for_longer() {
+fn a_visible_program_extends_the_conflict() {
     let mut sim = followed(7);
     sim.beside_others(true);
     acts(&mut sim, 12, 16.0, |sim, number| writes(sim, Way::Frequency, number));
@@ -174,7 +174,7 @@ fn who_is_seen_to_run_is_waited_for_longer() {
 }
 
 #[test]
-fn who_comes_again_and_again_has_the_clock_for_longer_and_longer() {
+fn repeated_conflicts_last_longer_and_longer() {
     let mut sim = followed(8);
     // A program that writes every 1000 s and is not seen to run: about chronyd's longest poll interval.
     acts(&mut sim, 40, 1000.0, |sim, number| writes(sim, Way::Frequency, number));
@@ -183,7 +183,7 @@ fn who_comes_again_and_again_has_the_clock_for_longer_and_longer() {
 }
 
 #[test]
-fn who_observes_minds_nobody_and_who_begins_takes_over() {
+fn an_observer_has_no_conflict_and_a_beginner_takes_over() {
     let mut sim = followed(9);
     sim.reconfigure(crate::Config { mode: Mode::Observe, ..config(3) });
     acts(&mut sim, 10, 16.0, |sim, number| writes(sim, Way::Loop, number));
@@ -221,7 +221,7 @@ fn orders_to_observe_end_a_conflict_and_so_does_an_agents_end() {
 }
 
 #[test]
-fn what_the_kernel_does_by_itself_is_nobodys() {
+fn changes_by_the_kernel_itself_are_no_sign() {
     // Nine hours without the agent: maxerror has reached 16 s, and the kernel is unsynchronised.
     let mut sim = followed(12);
     sim.pass(40_000.0);

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_nobody_has_set_is_not_followed() {
+    fn a_device_that_was_never_set_is_not_selected() {
         check(0.0, 1e-6, None);
         check(-37.0, 0.0, None);
         check(1.8e9, 1e-6, Some(Rejection::Unset));

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_this_node_alone_is_looked_up_again_and_says_so() {
+    fn a_name_of_only_this_node_is_looked_up_again_and_reported() {
         let mut engine = engine(named("ntp.example"), &["10.0.0.7"]);
         engine.handle(Event::Wakeup, at(0.0));
         assert!(resolve(&mut engine, &["10.0.0.7", "::1"], 0.2).is_empty());

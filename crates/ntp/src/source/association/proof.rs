@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_exchange_is_told_and_tried_again_ever_later() {
+    fn a_failed_exchange_is_reported_and_repeated_with_back_off() {
         let mut engine = engine(NTS);
         engine.handle(Event::Wakeup, at(0.0));
         engine.handle(Event::Unproven { source: SOURCE, why: "The certificate has expired." }, at(0.5));

@@ -4,7 +4,7 @@ use super::*;
 use crate::{Leap, NtpTimestamp, Wall};
 
 #[test]
-fn a_headers_own_words() {
+fn objections_against_a_header() {
     let at = |seconds| NtpTimestamp::from_wall(Wall(1_800_000_000_000_000_000).plus(seconds));
     let good = Header {
         leap: Leap::None,
