@@ -46,8 +46,8 @@ impl Engine {
         }
         let (ballot, findings) = match self.selector.select(&candidates, demands) {
             // If no source is usable and the last vote failed, keep that failure: missing answers are not agreement.
-            Outcome::Nobody if self.ballot.failed() => return,
-            Outcome::Nobody => (Ballot::Open, Vec::new()),
+            Outcome::NoCandidates if self.ballot.failed() => return,
+            Outcome::NoCandidates => (Ballot::Open, Vec::new()),
             Outcome::NoMajority(findings) => (Ballot::NoMajority, findings),
             Outcome::TooFew(findings) => (Ballot::TooFew, findings),
             Outcome::RequiredMissing(findings) => (Ballot::RequiredMissing, findings),

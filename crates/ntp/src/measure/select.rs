@@ -79,7 +79,7 @@ pub(crate) type Finding = (SourceId, SourceState, String);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outcome {
     /// There were no candidates.
-    Nobody,
+    NoCandidates,
     /// No majority of the candidates agrees.
     NoMajority(Vec<Finding>),
     /// Fewer sources agree than `min_sources`.
@@ -114,7 +114,7 @@ impl Selector {
     pub(crate) fn select(&mut self, candidates: &[Candidate], demands: Demands) -> Outcome {
         if candidates.is_empty() {
             self.selected = None;
-            return Outcome::Nobody;
+            return Outcome::NoCandidates;
         }
         let trusted: Vec<Candidate> = candidates.iter().filter(|c| c.trust).copied().collect();
         let voters = if trusted.is_empty() { candidates } else { &trusted };
@@ -154,7 +154,7 @@ impl Selector {
         let eligible: Vec<&Candidate> = able.into_iter().filter(|c| c.prefer || !preferred).collect();
         let Some(selected) = self.choose(&eligible) else {
             // The overlap always has members. If there were none, nothing could be selected.
-            return Outcome::Nobody;
+            return Outcome::NoCandidates;
         };
         self.selected = Some(selected);
         let finding = |c: &Candidate| {
@@ -339,7 +339,7 @@ mod tests {
             | Outcome::NoMajority(findings)
             | Outcome::TooFew(findings)
             | Outcome::RequiredMissing(findings) => findings,
-            Outcome::Nobody => Vec::new(),
+            Outcome::NoCandidates => Vec::new(),
         };
         let letter = |(_, state, why): &Finding| {
             let (letter, reason) = match state {
