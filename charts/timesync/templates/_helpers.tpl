@@ -1,4 +1,4 @@
-{{/* The chart's name, or what replaces it. */}}
+{{/* The chart's name, or its replacement. */}}
 {{- define "timesync.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
@@ -19,7 +19,7 @@
 {{- .Values.token.existingSecret | default (printf "%s-token" (include "timesync.fullname" .)) }}
 {{- end }}
 
-{{/* What selects the pods of a component; never changes, since a workload's selector cannot. */}}
+{{/* The selector of a component's pods. It never changes, since a workload's selector is immutable. */}}
 {{- define "timesync.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "timesync.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
