@@ -193,7 +193,7 @@ mod tests {
         let why = authenticator.verify(RequestId(3), &first).unwrap_err().why;
         assert_eq!(
             why,
-            "Its answers fail authentication (key 8): they are by another key, or of another type."
+            "Its answers fail authentication (key 8): they are made with another key, or another type of key."
         );
         authenticator.close(RequestId(3));
         assert_eq!(authenticator.expected.len(), 1);

@@ -282,7 +282,7 @@ fn used_up_cookies_and_lost_keys_lead_to_another_exchange() {
     wait_good(&agent, "a");
 
     server.restart();
-    wait_why(&agent, "a", "it does not know our cookies any more (NTSN)");
+    wait_why(&agent, "a", "it can no longer decrypt this node's cookies (NTSN)");
     wait_for("an exchange when the server lost its keys", || exchanges() >= 3);
     wait_good(&agent, "a");
 

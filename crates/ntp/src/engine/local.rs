@@ -97,8 +97,8 @@ impl Engine {
         let held = self.discipline.reference.is_some_and(|reference| !reference.local) && self.judged(now).0;
         self.parent = if better || held { None } else { self.smallest_orphan() };
         let why = match self.parent {
-            None if better || held => "There is better.",
-            None => "Its reference id is larger than this node's, so it is to follow us.",
+            None if better || held => "A better source is usable.",
+            None => "Its reference id is larger than this node's, so it should follow this node.",
             Some(_) => "There is another such server with a smaller reference id.",
         };
         let members: Vec<SourceId> =

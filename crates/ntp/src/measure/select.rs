@@ -135,7 +135,7 @@ impl Selector {
             self.forget();
             let (found, wanted) = (survivors.len(), demands.min_sources);
             return Outcome::TooFew(unmet(&format!(
-                "It agrees, but with itself only {found} do; {wanted} must."
+                "It agrees, but too few sources agree: {found}, itself included; at least {wanted} must."
             )));
         }
         if demands.required && !survivors.iter().any(|c| c.require) {

@@ -190,7 +190,7 @@ impl fmt::Display for Rejection {
                 "Requests to it come back to this node: its answers are this node's own, and do not count."
             }
             Self::Unreadable => "It cannot be read; the agent's log says why.",
-            Self::Unset => "It shows a time before the year 2000: nobody has set it.",
+            Self::Unset => "It shows a time before the year 2000, so it was never set.",
         };
         f.write_str(text)
     }

@@ -83,8 +83,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed => f.write_str("the answer is malformed"),
-            Self::Refused(0) => f.write_str("the server knows a record of ours not"),
-            Self::Refused(1) => f.write_str("the server calls our request bad"),
+            Self::Refused(0) => f.write_str("the server does not know a record of the request"),
+            Self::Refused(1) => f.write_str("the server reports that the request is malformed"),
             Self::Refused(2) => f.write_str("the server has an internal error"),
             Self::Refused(number) => write!(f, "the server reports error {number}"),
             Self::Warned(number) => write!(f, "the server reports warning {number}"),

@@ -34,8 +34,8 @@ impl fmt::Display for MacError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Missing => "they carry no MAC",
-            Self::NotAccepted => "it does not accept ours (crypto-NAK)",
-            Self::OtherKey => "they are by another key, or of another type",
+            Self::NotAccepted => "it does not accept the MAC of this node (crypto-NAK)",
+            Self::OtherKey => "they are made with another key, or another type of key",
             Self::Wrong => "the MAC is wrong",
         })
     }

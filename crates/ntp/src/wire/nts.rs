@@ -111,9 +111,9 @@ impl fmt::Display for NtsError {
         f.write_str(match self {
             Self::Malformed => "their extension fields are malformed",
             Self::OtherRequest => "they answer another request",
-            Self::CookieUnknown => "it does not know our cookies any more (NTSN)",
+            Self::CookieUnknown => "it can no longer decrypt this node's cookies (NTSN)",
             Self::Missing => {
-                "they carry no proof; the server there does not know NTS, or something on the way cuts it off"
+                "they have no authentication; the server does not support NTS, or a device on the path removes it"
             }
             Self::Wrong => "the authenticator is wrong",
         })

@@ -198,7 +198,7 @@ fn one_that_knows_true_time_is_no_orphans_child() {
     group.run(900.0);
     let snapshot = group.snapshot(1);
     assert_eq!((group.parents(), snapshot.reason), (vec![0], Reason::Synchronized));
-    assert_eq!(snapshot.sources[0].why, "It serves its own clock. There is better.");
+    assert_eq!(snapshot.sources[0].why, "It serves its own clock. A better source is usable.");
     group.upstream[1] = false;
     group.run(1800.0);
     assert!(group.snapshot(1).synchronized && group.followed(1).is_none());

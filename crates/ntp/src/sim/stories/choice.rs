@@ -64,7 +64,7 @@ fn fewer_than_asked_for_are_not_followed() {
     sim.run(6400.0);
     let snapshot = sim.snapshot();
     assert_eq!((snapshot.synchronized, snapshot.reason), (false, Reason::TooFewSources), "{snapshot:?}");
-    assert!(snapshot.sources[0].why.contains("only 1"), "{snapshot:?}");
+    assert!(snapshot.sources[0].why.contains("sources agree: 1,"), "{snapshot:?}");
     assert!(sim.announced.iter().any(|(_, announced)| *announced == Transition::SynchronizationLost));
 }
 
