@@ -1,7 +1,7 @@
-//! chrony.conf's `allow` and `deny` lines in, the access list out. chronyd serves nobody whom no line allows, the
-//! longest prefix counts, and a later line takes the place of an earlier one: that for the same network, with `all`
-//! those for networks within it, and those within it of the same four bits of prefix length, since its table has four
-//! to a level.
+//! Turns chrony.conf's `allow` and `deny` lines into the access list. chronyd serves only clients that a line allows,
+//! and the longest prefix counts. A later line replaces an earlier one for the same network; with `all` also those for
+//! networks within it; and those for networks within it whose prefix length is in the same group of four bits, since a
+//! level of chronyd's table has four bits.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use profile::{Flag, Restrict};
@@ -14,7 +14,7 @@ use crate::{
     source_line::is_own,
 };
 
-/// What the lines so far say.
+/// The rules of the lines so far.
 #[derive(Debug, Default)]
 pub(super) struct Allowed {
     rules: Vec<Rule>,
@@ -22,7 +22,7 @@ pub(super) struct Allowed {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rule {
-    /// The line that says it.
+    /// The line of the rule.
     line: Where,
     /// Without host bits.
     network: IpAddr,
@@ -35,7 +35,7 @@ impl Rule {
         address.is_ipv4() == self.network.is_ipv4() && masked(address, self.bits) == self.network
     }
 
-    /// Four bits of prefix to a level; all addresses are a level of their own.
+    /// The level in chronyd's table: four bits of prefix each; the network of all addresses is a level of its own.
     fn level(&self) -> u8 {
         self.bits.div_ceil(4)
     }
@@ -86,7 +86,7 @@ impl Allowed {
         self.rules.push(rule);
     }
 
-    /// Returns true if some address may ask.
+    /// Returns true if an address may send requests.
     pub(super) fn anybody(&self) -> bool {
         self.rules.iter().any(|rule| rule.allowed)
     }
@@ -96,7 +96,8 @@ impl Allowed {
         rules.max_by_key(|rule| rule.bits).is_some_and(|rule| rule.allowed)
     }
 
-    /// The list; `limits` holds for those who are allowed. ntpq, which chronyd does not answer, is for the node alone.
+    /// The access list. `limits` are the flags of clients that are allowed. Only the node itself may use ntpq, which
+    /// chronyd does not answer.
     pub(super) fn list(&self, limits: &[Flag]) -> Vec<(Restrict, Option<Where>)> {
         let flags = |allowed: bool| if allowed { limits.to_vec() } else { vec![Flag::Noserve] };
         let remote = |allowed: bool| {

@@ -1,5 +1,5 @@
-//! What stands beside a configuration: the files and folders that it names, and the addresses of names. The one place
-//! that reads any of them; each read has an end, in size and in time.
+//! Reads the files and folders that a configuration names, and looks up the addresses of host names. Only this module
+//! does so; each read is limited in size and time.
 use std::{
     cell::Cell,
     fmt, fs,
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// Reads what a configuration names.
+/// Access to the files and host names that a configuration names.
 pub trait Beside: fmt::Debug {
     /// The text of a plain file.
     ///
@@ -29,7 +29,7 @@ pub trait Beside: fmt::Debug {
     /// The addresses of a host name.
     ///
     /// # Errors
-    /// Why there are none.
+    /// The reason, if there are none.
     fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, String>;
 }
 
@@ -44,10 +44,10 @@ pub enum Unread {
     Failed(String),
 }
 
-/// Octets as text, or why they are none: the rule that the agent has for all files that users write.
+/// Decodes octets as text, or returns why they are not text, by the agent's rule for all files that users write.
 pub type Decode = fn(&[u8]) -> Result<String, String>;
 
-/// This machine, or a copy of another one's files.
+/// This machine, or a copy of another machine's files.
 #[derive(Debug)]
 pub struct Machine {
     root: Option<PathBuf>,
@@ -61,7 +61,7 @@ pub const LARGEST: u64 = 1 << 18;
 /// open(2), on all Linux platforms that the agent is built for.
 const O_NONBLOCK: i32 = 0o4000;
 
-/// The most names that are looked up. Where no resolver answers, each name costs the time limit below.
+/// The most names that are looked up. If no resolver answers, each name takes the whole time limit below.
 const MOST_NAMES: usize = 16;
 
 /// The time limit for one name.
@@ -89,7 +89,7 @@ impl Beside for Machine {
             return Err(Unread::Failed("it is not a regular file".to_owned()));
         }
         let mut octets = Vec::new();
-        // Some files of /proc and /sys count as plain, and yet have readers wait.
+        // Some files of /proc and /sys are reported as regular files, but block readers.
         let file = fs::File::options().read(true).custom_flags(O_NONBLOCK).open(&path).map_err(unread)?;
         file.take(LARGEST + 1).read_to_end(&mut octets).map_err(unread)?;
         text(&octets, self.decode).map_err(Unread::Failed)
@@ -124,7 +124,7 @@ impl Beside for Machine {
 /// The text of a configuration.
 ///
 /// # Errors
-/// It is too large, or no text.
+/// If it is too large, or is not text.
 pub fn text(octets: &[u8], decode: Decode) -> Result<String, String> {
     if octets.len() as u64 > LARGEST {
         return Err(format!(

@@ -1,5 +1,6 @@
-//! A whole chrony.conf into the draft: each line to the step that knows its directive. First a look over all lines,
-//! since some of them speak of others (`keyfile`, `ntstrustedcerts`). chronyd takes its words in any case.
+//! Reads a whole chrony.conf into the draft: each line goes to the parser of its directive. All lines are scanned
+//! first, since some of them change the meaning of others (`keyfile`, `ntstrustedcerts`). chronyd's words are
+//! case-insensitive.
 use profile::Nts;
 
 use crate::{
@@ -83,7 +84,7 @@ fn upstream(line: &Line<'_>, kind: &str, facts: &Facts<'_>, draft: &mut Draft<'_
             "trust" => upstream.trust = true,
             "require" => upstream.require = true,
             "xleave" => upstream.interleaved = true,
-            // What holds without it.
+            // The default.
             _ if is_default(SERVER_DEFAULTS, &option, words.peek()) => words.skip(1),
             "maxsources" => upstream.max_sources = words.number(&option, draft),
             "nts" => drop(upstream.nts.get_or_insert_default()),
@@ -111,9 +112,9 @@ fn upstream(line: &Line<'_>, kind: &str, facts: &Facts<'_>, draft: &mut Draft<'_
             },
         }
     }
-    // A port of a key exchange alone asks for none.
+    // A port of the key exchange without the option `nts` does not turn NTS on.
     let asks_for_nts = line.words.iter().any(|word| word.eq_ignore_ascii_case("nts"));
-    // ntp.conf's names for clocks are addresses of this node itself to chronyd. At another port there is another server.
+    // ntp.conf's names for reference clocks are addresses of this node to chronyd. Another port is another server.
     let is_local_clock = host.starts_with("127.127.1.") && facts.serves_local;
     let own_port = facts.port == Some(source.upstream.port) && !host.starts_with("127.127.");
     if is_own(&host_of(&source)) && (is_local_clock || own_port) {
@@ -127,7 +128,7 @@ fn upstream(line: &Line<'_>, kind: &str, facts: &Facts<'_>, draft: &mut Draft<'_
     source.finish(line, false, draft);
 }
 
-/// The host, whatever kind of upstream it is.
+/// The host of any kind of upstream.
 fn host_of(source: &Source) -> String {
     let upstream = &source.upstream;
     [&upstream.server, &upstream.pool, &upstream.peer]
@@ -142,7 +143,7 @@ fn is_default(defaults: &[(&str, f64)], option: &str, word: Option<&str>) -> boo
     defaults.iter().any(|(name, value)| *name == option && is_number(word, *value))
 }
 
-/// The poll of a reference clock if nothing is said (chrony.conf(5), `refclock`).
+/// The default poll of a reference clock (chrony.conf(5), `refclock`).
 const DEVICE_POLL: i8 = 4;
 
 fn refclock(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
@@ -192,7 +193,7 @@ fn refclock(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
                     source.set_polls(poll, poll);
                 }
             }
-            // What holds without it.
+            // The default.
             _ if is_default(DEVICE_DEFAULTS, &option, words.peek()) => words.skip(1),
             // A client of this node sees one stratum more than the source's.
             "stratum" => {

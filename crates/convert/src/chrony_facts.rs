@@ -1,9 +1,9 @@
-//! What some lines of a chrony.conf say of others: a look over all lines before each is read.
+//! Settings of lines of a chrony.conf that change the meaning of other lines, from a scan of all lines.
 use profile::ranges::NTP_PORT;
 
 use crate::lines::{self, Line};
 
-/// What some lines say of others.
+/// Settings of lines that change the meaning of other lines.
 #[derive(Debug, Default)]
 pub(super) struct Facts<'a> {
     pub(super) keys: Option<&'a str>,
@@ -11,27 +11,27 @@ pub(super) struct Facts<'a> {
     pub(super) hosts: Vec<&'a str>,
     /// Each upstream has a key or NTS.
     pub(super) all_prove: bool,
-    /// Some line says which clocks are stepped.
+    /// True if a line says when the clock is stepped.
     pub(super) steps: bool,
-    /// Some line has the node's own clock served.
+    /// True if a line makes the server serve the node's own clock.
     pub(super) serves_local: bool,
-    /// Where chronyd itself is asked; none: nowhere.
+    /// The port of chronyd's server; none: it has none.
     pub(super) port: Option<u16>,
-    /// Some upstream has a key.
+    /// True if an upstream has a key.
     pub(super) uses_keys: bool,
-    /// Some address may ask.
+    /// True if an address may send requests.
     pub(super) serves: bool,
     /// The first file of certificates to trust, and its line.
     pub(super) trusted: Option<(usize, &'a str)>,
-    /// The public authorities do not count.
+    /// True if the system's certificate authorities are not trusted.
     pub(super) no_system_certificates: bool,
-    /// Some upstream proves itself by NTS.
+    /// True if an upstream uses NTS.
     pub(super) uses_nts: bool,
-    /// What a server of NTS shows, and the line that says it.
+    /// The certificate of the NTS server, and its line.
     pub(super) certificate: Option<(usize, &'a str)>,
-    /// What it proves that with.
+    /// The private key of the NTS server.
     pub(super) private_key: Option<(usize, &'a str)>,
-    /// Where it is asked for keys.
+    /// The port of its key exchange.
     pub(super) nts_port: Option<u16>,
 }
 
@@ -65,7 +65,7 @@ impl<'a> Facts<'a> {
         facts
     }
 
-    /// What the file of a key is to hold.
+    /// What the file of a key must contain.
     pub(super) fn key_line(&self, id: u32) -> String {
         let path = lines::printable(self.keys.unwrap_or("the key file"));
         format!("the line of key {id} in {path}, copied without a change")

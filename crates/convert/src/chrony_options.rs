@@ -1,11 +1,11 @@
-//! Directives of chrony.conf and their options, and what is to be said of each: where it goes, that nobody misses it, or
-//! that something that matters is left out. Data alone. From the manual of chrony 4.6 (chrony.conf(5)).
+//! The directives of chrony.conf and their options, with the remark for each: the field that it becomes, that it is not
+//! needed, or what is lost without it. Only data. From the manual of chrony 4.6 (chrony.conf(5)).
 use crate::{
     directive::{Directive, carried, depends, left_out, unneeded},
     remarks::Fate::{self, LeftOut, Unneeded},
 };
 
-/// Directives, what becomes of them, and why.
+/// Directives, what they become, and why.
 pub(super) const DIRECTIVES: &[Directive] = &[
     carried(&["server", "pool", "peer"], "`upstreams`, without the node itself"),
     carried(&["refclock"], "PHC is an upstream with `device`; other clocks are left out"),
@@ -139,7 +139,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     ),
 ];
 
-/// Options of `server`, `pool` and `peer`, with how many words follow each.
+/// Options of `server`, `pool` and `peer`, with the number of words that follow each.
 pub(super) const OF_SERVER: &[(&str, usize, Fate, &str)] = &[
     (
         "auto_offline",
@@ -169,7 +169,7 @@ pub(super) const OF_SERVER: &[(&str, usize, Fate, &str)] = &[
     ("offset", 1, LeftOut, "a source's offset cannot be corrected by hand"),
 ];
 
-/// Options of `refclock PHC`, with how many words follow each.
+/// Options of `refclock PHC`, with the number of words that follow each.
 pub(super) const OF_DEVICE: &[(&str, usize, Fate, &str)] = &[
     ("dpoll", 1, Unneeded, "several readings are taken at each poll"),
     ("filter", 1, Unneeded, "several readings are taken at each poll"),
@@ -181,7 +181,7 @@ pub(super) const OF_DEVICE: &[(&str, usize, Fate, &str)] = &[
     ("delay", 1, Unneeded, "the duration of a reading is measured"),
 ];
 
-/// What options of `server` and of `refclock` are without being said.
+/// The defaults of options of `server` and `refclock`.
 pub(super) const SERVER_DEFAULTS: &[(&str, f64)] =
     &[("offset", 0.0), ("minstratum", 0.0), ("maxdelay", 3.0), ("mindelay", 0.0)];
 pub(super) const DEVICE_DEFAULTS: &[(&str, f64)] =

@@ -1,5 +1,5 @@
-//! Lines of chrony.conf that set something for all upstreams or for the server: limits, steps, keys. Each goes into the
-//! draft's profile, or is said.
+//! Lines of chrony.conf with settings for all upstreams or for the server: limits, steps, keys. Each goes into the
+//! draft's profile, or gets a remark.
 use std::path::Path;
 
 use contract::Span;
@@ -21,7 +21,7 @@ use crate::{
     source_line::Words,
 };
 
-/// `ratelimit`; the flags that those who are allowed get.
+/// `ratelimit`. Returns the flags of clients that are allowed.
 pub(super) fn rate_limit(line: &Line<'_>, draft: &mut Draft<'_>) -> Vec<Flag> {
     let mut flags = vec![Flag::Limited];
     let mut words = Words::new(line);
@@ -51,7 +51,7 @@ pub(super) fn rate_limit(line: &Line<'_>, draft: &mut Draft<'_>) -> Vec<Flag> {
     flags
 }
 
-/// The stratum of `local` if none is said (chrony.conf(5)).
+/// The default stratum of `local` (chrony.conf(5)).
 const UNSAID_STRATUM: u8 = 10;
 
 /// `local`: serving without upstreams.
@@ -210,8 +210,8 @@ pub(super) fn port(line: &Line<'_>, draft: &mut Draft<'_>) {
     }
 }
 
-/// `initstepslew THRESHOLD [HOST]…`: at the start the clock is set once, by a step if it is further off (chrony.conf(5),
-/// which says makestep in its place).
+/// `initstepslew THRESHOLD [HOST]…`: at the start the clock is set once, by a step if the offset is larger than the
+/// threshold (chrony.conf(5), which recommends makestep instead).
 pub(super) fn init_step_slew(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let mut words = Words::new(line);
     let Some(threshold) = seconds(&mut words, "initstepslew", draft) else { return };
@@ -237,7 +237,7 @@ pub(super) fn init_step_slew(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Dra
     }
 }
 
-/// `hwclockfile FILE`: the file that says if the hardware clock shows UTC or local time.
+/// `hwclockfile FILE`: the file that says that the hardware clock shows UTC or local time.
 pub(super) fn clock_file(line: &Line<'_>, draft: &mut Draft<'_>) {
     match line.words.first() {
         Some(&"/etc/adjtime") => draft.carry(line),
@@ -301,7 +301,7 @@ fn keys_of_clients(line: &Line<'_>, text: &str, facts: &Facts<'_>, draft: &mut D
     }
 }
 
-/// `authselectmode`: one of its four is what happens here.
+/// `authselectmode`: the agent does what one of its four modes does.
 pub(super) fn auth_select_mode(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     match line.words.first().map(|word| word.to_ascii_lowercase()).as_deref() {
         Some("mix") => draft.note(line, "it is the default"),
@@ -336,7 +336,7 @@ pub(super) fn bind_requests(line: &Line<'_>, draft: &mut Draft<'_>) {
     }
 }
 
-/// `ntsservercert`, `ntsserverkey`, `ntsport`: all three are one setting.
+/// `ntsservercert`, `ntsserverkey`, `ntsport`: together one setting.
 pub(super) fn server_nts(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let Some(((first, certificate), (second, key))) = facts.certificate.zip(facts.private_key) else {
         return draft
@@ -350,7 +350,7 @@ pub(super) fn server_nts(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'
     }
 }
 
-/// `ntstrustedcerts FILE`: it is already with each upstream.
+/// `ntstrustedcerts FILE`: each upstream already has it.
 pub(super) fn trusted_certificates(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let is_first = facts.trusted.is_some_and(|(number, _)| number == line.number);
     match (facts.uses_nts, is_first) {

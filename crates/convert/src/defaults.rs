@@ -1,5 +1,5 @@
-//! What ntpd and chronyd do where a file says nothing, as far as the agent does something else then: told once, for the
-//! whole file, or carried over where the result can say it.
+//! The defaults of ntpd and chronyd that differ from the agent's: each is carried over if the result has a field for
+//! it; else there is one remark for the whole file.
 use crate::draft::Draft;
 
 /// Of ntpd.

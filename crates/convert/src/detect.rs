@@ -1,14 +1,14 @@
-//! Whose configuration a text is, ntpd's or chronyd's, told by directives that only one of them knows, and if there are
-//! none by what the file is called. Says that it cannot tell rather than guess.
+//! Finds the program that a configuration is for, ntpd or chronyd: by directives that only one of them knows, else by
+//! the name of the file. Returns an error instead of a guess.
 use crate::{
     Dialect, directives,
     lines::{self, Line},
 };
 
-/// Tells by content, then by the name `origin`.
+/// Finds the program by the content, then by the name `origin`.
 ///
 /// # Errors
-/// When neither tells, with what to do.
+/// If neither is enough; the message says what to do.
 pub(super) fn tell(text: &str, origin: &str) -> Result<Dialect, String> {
     // chronyd takes its words in any case, ntpd in lower case only.
     let raw = lines::raw(origin, text);

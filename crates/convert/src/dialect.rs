@@ -1,10 +1,10 @@
 //! The two programs whose configurations are read.
 
-/// Whose configuration it is.
+/// The program that a configuration is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// ntpd's, the classic one's or NTPsec's.
+    /// ntpd, the classic one or NTPsec's.
     Ntp,
-    /// chronyd's.
+    /// chronyd.
     Chrony,
 }

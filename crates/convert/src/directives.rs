@@ -25,7 +25,7 @@ pub(super) fn becomes(dialect: Dialect, word: &str) -> &'static str {
     find(dialect, word).map_or("", |row| row.what)
 }
 
-/// A line that no step of its own reads: its row says what becomes of it.
+/// Handles a line that has no parser of its own: its row says what happens to it.
 pub(super) fn without_field(dialect: Dialect, line: &Line<'_>, draft: &mut Draft<'_>) {
     match find(dialect, line.directive).map(|row| (row.fate, row.what)) {
         Some((Some(fate), why)) => draft.tell(line, fate, why),
@@ -40,7 +40,7 @@ pub(super) fn without_field(dialect: Dialect, line: &Line<'_>, draft: &mut Draft
     }
 }
 
-/// Each directive, and what becomes of it where its row says so.
+/// Each directive, and its result where the row has one.
 #[cfg(test)]
 pub(super) fn names(dialect: Dialect) -> impl Iterator<Item = (&'static str, Option<Fate>)> {
     of(dialect).iter().flat_map(|row| row.names.iter().map(|name| (*name, row.fate)))

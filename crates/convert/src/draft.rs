@@ -1,6 +1,5 @@
-//! What was carried over so far, and what is to be said of it: a profile that grows, the lines its fields come from,
-//! the files with secrets that it speaks of, and a remark for each line that does not mean the same any more. Whether
-//! the profile could run is told by `settle`.
+//! The result so far: the profile, the lines that its fields come from, the files with secrets that it names, and a
+//! remark for each line whose meaning changes. `settle` checks that the profile can run.
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -20,30 +19,30 @@ use crate::{
     wanted::{self, Wanted},
 };
 
-/// A profile on its way.
+/// An unfinished profile.
 #[derive(Debug)]
 pub(super) struct Draft<'b> {
     target: Target,
-    /// Files and names that lines speak of.
+    /// The files and host names that lines name.
     pub(super) beside: &'b dyn Beside,
-    /// What is said so far, but for upstreams, which come through [`Self::add`], and the access list.
+    /// The profile so far, without the upstreams, which [`Self::add`] adds, and without the access list.
     pub(super) profile: Profile,
     /// The line that each upstream comes from.
     pub(super) from: Vec<Where>,
-    /// The line that each entry of the access list comes from; none for what no line says.
+    /// The line that each entry of the access list comes from; none for an entry that no line has.
     pub(super) restrict_from: Vec<Option<Where>>,
-    /// The line that said a field last.
+    /// The last line that set each field.
     pub(super) said_by: BTreeMap<&'static str, Where>,
     /// Lines with reference clocks, which are not in the result.
     pub(super) clocks_left_out: Vec<Where>,
     rtc_device: Option<PathBuf>,
     secrets: Vec<Wanted>,
-    /// What is to be said.
+    /// The remarks.
     pub(super) remarks: Remarks,
 }
 
 impl<'b> Draft<'b> {
-    /// Nothing yet.
+    /// An empty draft.
     pub(super) fn new(target: Target, beside: &'b dyn Beside) -> Self {
         Self {
             target,
@@ -59,39 +58,39 @@ impl<'b> Draft<'b> {
         }
     }
 
-    /// The result has what this line says.
+    /// Records that the line is carried over.
     pub(super) fn carry(&mut self, line: &Line<'_>) {
         self.remarks.carry(line.at);
     }
 
-    /// The same of a line that says `field`: if that cannot be, the line is named.
+    /// Records that the line is carried over into `field`, so that a message about the field can name the line.
     pub(super) fn set(&mut self, line: &Line<'_>, field: &'static str) {
         self.said_by.insert(field, Where::from(line));
         self.carry(line);
     }
 
-    /// The line is not needed, or means something else here that serves the same purpose.
+    /// Records that the line is not needed, or is replaced by something with the same purpose.
     pub(super) fn note(&mut self, line: &Line<'_>, what: impl Into<String>) {
         self.tell(line, Fate::Unneeded, what);
     }
 
-    /// The line, or part of it, is not in the result, and that matters.
+    /// Records that the line, or part of it, is not in the result, and that this changes the behavior.
     pub(super) fn leave_out(&mut self, line: &Line<'_>, what: impl Into<String>) {
         self.tell(line, Fate::LeftOut, what);
     }
 
-    /// One of these two.
+    /// Records one of these two.
     pub(super) fn tell(&mut self, line: &Line<'_>, fate: Fate, what: impl Into<String>) {
         self.remarks.say(Where::from(line), fate, what.into());
     }
 
-    /// A reference clock, which is not in the result.
+    /// Records a reference clock, which is not in the result.
     pub(super) fn leave_out_clock(&mut self, line: &Line<'_>, what: impl Into<String>) {
         self.clocks_left_out.push(Where::from(line));
         self.leave_out(line, what);
     }
 
-    /// Says what became of a line that names other files. Returns true if the line is one.
+    /// Adds the remark for a line that names other files. Returns true if the line is one.
     pub(super) fn included(&mut self, line: &Line<'_>) -> bool {
         match line.beside {
             None => return false,
@@ -105,24 +104,24 @@ impl<'b> Draft<'b> {
         true
     }
 
-    /// A line that nothing became of so far says nothing that could be read.
+    /// Adds a remark to a line that has neither a result nor a remark so far: it could not be read.
     pub(super) fn account_for(&mut self, line: &Line<'_>) {
         if !self.remarks.has(line.at) {
             self.leave_out(line, "it has no value");
         }
     }
 
-    /// Something that holds for the whole file, told before all else.
+    /// Adds a remark on the whole file, printed before all others.
     pub(super) fn remark(&mut self, what: impl Into<String>) {
         self.remarks.say(Where::default(), Fate::Unneeded, what.into());
     }
 
-    /// What is made of the file.
+    /// The kind of the result.
     pub(super) fn target(&self) -> Target {
         self.target
     }
 
-    /// Another upstream, whose name is made here. `check` judges it later.
+    /// Adds an upstream, and makes its name. `check` checks it later.
     pub(super) fn add(&mut self, line: &Line<'_>, mut upstream: Upstream) {
         upstream.name.clear();
         let same = |other: &Upstream| Upstream { name: String::new(), ..other.clone() } == upstream;
@@ -147,12 +146,12 @@ impl<'b> Draft<'b> {
         self.carry(line);
     }
 
-    /// The access list is this, each entry with the line that it comes from.
+    /// Sets the access list, each entry with the line that it comes from.
     pub(super) fn set_restrict(&mut self, restrict: Vec<(Restrict, Option<Where>)>) {
         (self.profile.restrict, self.restrict_from) = restrict.into_iter().unzip();
     }
 
-    /// Sources with a larger root distance are not used; `option` is what the file calls that.
+    /// Sets the largest root distance of a usable source; `option` is the file's name for it.
     pub(super) fn set_max_distance(&mut self, line: &Line<'_>, option: &str, distance: Span) {
         let most = MAX_DISTANCE.most;
         if distance > most {
@@ -165,7 +164,7 @@ impl<'b> Draft<'b> {
         self.set(line, "clock.maxDistance");
     }
 
-    /// Where the hardware clock is. A policy cannot say that.
+    /// Sets the device of the hardware clock, for which a policy has no field.
     pub(super) fn set_rtc_device(&mut self, line: &Line<'_>, device: &str) {
         match self.target {
             Target::Agent => {
@@ -193,17 +192,17 @@ impl<'b> Draft<'b> {
         file
     }
 
-    /// What was carried over.
+    /// The profile.
     pub(super) fn profile(&self) -> &Profile {
         &self.profile
     }
 
-    /// Where the hardware clock is, if that was said.
+    /// The device of the hardware clock, if a line sets it.
     pub(super) fn rtc_device(&self) -> Option<&Path> {
         self.rtc_device.as_deref()
     }
 
-    /// What has to be made beside the result.
+    /// What the user must create in addition to the result.
     pub(super) fn secrets(&self) -> String {
         wanted::to_make(&self.secrets, &self.profile, self.target)
     }

@@ -1,6 +1,6 @@
 //! A configuration and the files that it includes, as one sequence of lines: those of an included file stand behind the
-//! line that names it, where ntpd and chronyd read them. Says of each such line what became of it. What the files say
-//! is not looked at.
+//! line that names it, where ntpd and chronyd read them. Each such line is kept with its result. The content of the
+//! files is not interpreted here.
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -28,10 +28,10 @@ struct Gathering<'b> {
     octets: usize,
 }
 
-/// What a file may say.
+/// The directives that a file may contain.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// All that a configuration can.
+    /// All directives.
     Whole,
     /// `server`, `pool` and `peer` (chrony.conf(5), `sourcedir`).
     Sources,
@@ -81,7 +81,7 @@ impl Gathering<'_> {
         }
     }
 
-    /// What a line that names other files comes to; none for any other line.
+    /// The result of a line that names other files; none for any other line.
     fn line(&mut self, directive: &str, words: &[String], open: &mut Vec<PathBuf>) -> Option<Included> {
         let paths = |words: &[String]| -> Vec<PathBuf> {
             let folder = open.last().and_then(|file| file.parent()).unwrap_or(Path::new(""));
@@ -105,7 +105,7 @@ impl Gathering<'_> {
     fn plain(&mut self, path: &Path, open: &mut Vec<PathBuf>) -> Included {
         match self.include(path, Kind::Whole, open) {
             Ok(()) => Included::Read(read_files(&[path.to_owned()])),
-            // RHEL's ntp.conf names the file in which the password of Autokey's key is.
+            // RHEL's ntp.conf includes the file with the password of Autokey's key.
             Err(Unread::Missing | Unread::Elsewhere) if path.ends_with("crypto/pw") => Included::Nothing(
                 "it has the password of an Autokey key, and Autokey is not supported. The file does not exist here".to_owned(),
             ),

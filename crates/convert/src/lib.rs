@@ -1,7 +1,7 @@
-//! An ntp.conf or a chrony.conf in, a TimeSyncPolicy or an agent's file out, and a remark for each line that does not
-//! mean the same there: `lines` reads, `dialect` tells whose file it is, `ntp_conf` and `chrony_conf` go through it line
-//! by line and fill a `draft`, `print` writes that. Nothing is guessed: what cannot be carried over is said. What
-//! stands beside the file (included files, names) is read through `beside` alone, and no secret is ever repeated.
+//! Converts an ntp.conf or a chrony.conf to a TimeSyncPolicy or an agent's file, with a remark for each line whose
+//! meaning changes: `lines` splits the text, `dialect` finds the program that it is for, `ntp_conf` and `chrony_conf`
+//! read it line by line into a `draft`, `print` writes that. Nothing is guessed: each line that cannot be carried over
+//! gets a remark. Included files and host names are read only through `beside`, and no message contains a secret.
 #![forbid(unsafe_code)]
 
 mod beside;
@@ -49,7 +49,7 @@ pub use beside::{Beside, Decode, LARGEST, Machine, Unread, text};
 pub use dialect::Dialect;
 use draft::Draft;
 
-/// What is made of a file.
+/// The kind of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A TimeSyncPolicy (YAML).
@@ -58,49 +58,49 @@ pub enum Target {
     Agent,
 }
 
-/// What is to be done.
+/// The arguments of a conversion.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
-    /// What the file is called, for messages and, where its content does not tell, for what it is.
+    /// The name of the file: for messages, and to find the program that it is for if its content is not enough.
     pub origin: &'a str,
-    /// Whose file it is; none: told by its content.
+    /// The program that it is for; none: found by its content.
     pub from: Option<Dialect>,
-    /// What is made of it.
+    /// The kind of the result.
     pub to: Target,
     /// The policy's name.
     pub name: &'a str,
-    /// Files and names that it speaks of.
+    /// The files and host names that it names.
     pub beside: &'a dyn Beside,
-    /// The node's own clock is served though the reference clocks that set it are left out.
+    /// True to serve the node's own clock even if the reference clocks that set it are left out.
     pub keep_local: bool,
 }
 
-/// What became of a file.
+/// The result of a conversion.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Converted {
     /// The policy or the agent's file.
     pub output: String,
     /// For standard error: remarks in the order of the lines, secrets to make, a count.
     pub messages: String,
-    /// What became of each line: a row for each.
+    /// A table with the result of each line.
     pub table: String,
-    /// True if all that matters was carried over.
+    /// True if nothing was left out that changes the behavior.
     pub complete: bool,
 }
 
-/// Why nothing came out; all that was to be said on the way is in it.
+/// Why there is no result, with all remarks.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{messages}")]
 pub struct Error {
     messages: String,
-    /// What became of each line, as far as that is known.
+    /// A table with the result of each line, as far as known.
     pub table: String,
 }
 
-/// Carries `text` over.
+/// Converts `text`.
 ///
 /// # Errors
-/// When it does not tell whose it is, or when what it says is nothing that could run.
+/// If the program that it is for cannot be found, or if no valid profile can be made of it.
 pub fn convert(text: &str, order: Order<'_>) -> Result<Converted, Error> {
     let Order { origin, from, to, name, beside, keep_local } = order;
     let dialect = match from {

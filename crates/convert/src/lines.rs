@@ -1,8 +1,8 @@
-//! A configuration's text as lines of words, without comments and without what is empty. Text in, borrowed lines out;
+//! Splits a configuration's text into lines of words, without comments and empty lines. Text in, borrowed lines out;
 //! every other character of the file is in exactly one line.
 use std::borrow::Cow;
 
-/// A line as it stands in a file, with what became of the files that it names.
+/// A line of a file, with the result of reading the files that it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Raw {
     /// The file, as messages name it.
@@ -13,11 +13,12 @@ pub(super) struct Raw {
     pub(super) text: String,
     /// For a line that names other files.
     pub(super) beside: Option<Included>,
-    /// It is not to be shown: a configuration may include a file that is none, such as one with secrets.
+    /// True if it must not be shown: a configuration may include a file that is no configuration, such as one with
+    /// secrets.
     pub(super) is_hidden: bool,
 }
 
-/// What became of a line that names other files.
+/// The result of a line that names other files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Included {
     /// Their lines follow; a word on which they are.
@@ -28,24 +29,24 @@ pub(super) enum Included {
     LeftOut(String),
 }
 
-/// A line that says something.
+/// A line that is neither empty nor a comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line<'a> {
-    /// Its place among all lines, those of included files with them: from 1 on.
+    /// Its position among all lines, including those of included files, from 1 on.
     pub(super) at: usize,
     /// The file, as messages name it.
     pub(super) origin: &'a str,
     /// Its number in that file, from 1 on.
     pub(super) number: usize,
-    /// What became of the files that it names.
+    /// The result of reading the files that it names.
     pub(super) beside: Option<&'a Included>,
     /// True if messages must not repeat its text.
     is_hidden: bool,
-    /// As it stands in the file, without blanks around it and without its comment.
+    /// Its text, without blanks around it and without its comment.
     pub(super) text: &'a str,
-    /// What it says first.
+    /// The first word.
     pub(super) directive: &'a str,
-    /// What follows.
+    /// The other words.
     pub(super) words: Vec<&'a str>,
 }
 
@@ -79,7 +80,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// So much of a line is shown.
+/// The most characters of a line that are shown.
 const MOST_SHOWN: usize = 120;
 
 /// `text` without control characters, and not too long.

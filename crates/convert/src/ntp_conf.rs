@@ -1,5 +1,5 @@
-//! A whole ntp.conf, ntpd's classic one or NTPsec's, into the draft: each line to the step that knows its directive.
-//! First a look over all lines, since some of them speak of others (`fudge`, `keys`, `nts`).
+//! Reads a whole ntp.conf, of classic ntpd or of NTPsec, into the draft: each line goes to the parser of its directive.
+//! All lines are scanned first, since some of them change the meaning of others (`fudge`, `keys`, `nts`).
 use profile::Nts;
 
 use crate::{
@@ -66,7 +66,7 @@ fn upstream(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     if host.starts_with("127.127.") {
         return clock_driver(line, host, facts, draft);
     }
-    // NTPsec takes the port of the key exchange with the name.
+    // In NTPsec the port of the key exchange follows the name.
     let is_nts = line.words.contains(&"nts");
     if is_own(host) && !is_nts {
         return leave_out_own(line, "ntpd", facts.serves_local, draft);
@@ -81,7 +81,7 @@ fn upstream(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
         }
         match option {
             "true" => source.upstream.trust = true,
-            // What holds without it.
+            // The default.
             "bias" if is_number(words.peek(), 0.0) => words.skip(1),
             "key" => {
                 let id: Option<u32> = words.number(option, draft);
@@ -177,8 +177,9 @@ fn local_clock(line: &Line<'_>, options: &[&str], stratum: Option<&str>, draft: 
     );
 }
 
-/// Options of the local clock; whether it is still served as ntpd would. The manual of the driver ("Undisciplined Local
-/// Clock", type 1) has `prefer` for a kernel clock that something else disciplines: ntpd then follows it before all others.
+/// Options of the local clock. Returns true if it is still served as ntpd would serve it. The manual of the driver
+/// ("Undisciplined Local Clock", type 1) has `prefer` for a kernel clock that something else disciplines: ntpd then
+/// follows it before all others.
 fn local_options(line: &Line<'_>, options: &[&str], draft: &mut Draft<'_>) -> bool {
     let mut options = options.iter().copied();
     while let Some(option) = options.next() {
@@ -219,7 +220,7 @@ fn local_options(line: &Line<'_>, options: &[&str], draft: &mut Draft<'_>) -> bo
     true
 }
 
-/// NTPsec's other way to name a clock of the machine.
+/// NTPsec's other way to name a reference clock.
 fn refclock(line: &Line<'_>, draft: &mut Draft<'_>) {
     let at = line.words.iter().position(|word| *word == "stratum");
     match line.words.split_first() {
@@ -230,7 +231,7 @@ fn refclock(line: &Line<'_>, draft: &mut Draft<'_>) {
     }
 }
 
-/// The stratum is already with the clock.
+/// The clock already has the stratum.
 fn fudge(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let is_local = line.words.first().is_some_and(|clock| clock.starts_with(LOCAL_CLOCK));
     if !is_local {
@@ -261,8 +262,8 @@ fn fudge(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     }
 }
 
-/// `crypto` turns Autokey on, for upstreams with `autokey` and for clients; with `pw` alone it says what the host's key is
-/// encrypted with (ntp_auth(5)).
+/// `crypto` turns Autokey on, for upstreams with `autokey` and for clients; with `pw` only it sets the password of the
+/// host's key (ntp_auth(5)).
 fn crypto(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let is_password = matches!(line.words.as_slice(), ["pw", _] | ["randfile", _] | ["pw", _, "randfile", _]);
     if is_password && !facts.uses_autokey {

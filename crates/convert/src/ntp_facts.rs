@@ -1,9 +1,9 @@
-//! What some lines of an ntp.conf say of others: a look over all lines before each is read.
+//! Settings of lines of an ntp.conf that change the meaning of other lines, from a scan of all lines.
 use std::collections::BTreeMap;
 
 use crate::lines::{self, Line};
 
-/// What some lines say of others.
+/// Settings of lines that change the meaning of other lines.
 #[derive(Debug, Default)]
 pub(super) struct Facts<'a> {
     /// Hosts of `server`, `pool` and `peer` lines.
@@ -12,22 +12,22 @@ pub(super) struct Facts<'a> {
     pub(super) strata: BTreeMap<&'a str, &'a str>,
     /// The file that `keys` names.
     pub(super) keys: Option<&'a str>,
-    /// Some line uses a key.
+    /// True if a line uses a key.
     pub(super) uses_keys: bool,
-    /// Some line has the node's own clock served.
+    /// True if a line makes the server serve the node's own clock.
     pub(super) serves_local: bool,
-    /// Some line has it followed or ignored, and is not in the result.
+    /// True if a line makes ntpd follow or ignore that clock; such a line is not in the result.
     pub(super) follows_local: bool,
-    /// Some line asks for Autokey.
+    /// True if a line uses Autokey.
     pub(super) uses_autokey: bool,
-    /// Some `tos` line says at which stratum an orphan serves.
+    /// True if a `tos` line sets the stratum of an orphan.
     pub(super) elects_orphans: bool,
     pub(super) nts_ca: Option<&'a str>,
-    /// What a server of NTS shows.
+    /// The certificate of the NTS server.
     pub(super) nts_certificate: Option<&'a str>,
-    /// What it proves that with.
+    /// The private key of the NTS server.
     pub(super) nts_private_key: Option<&'a str>,
-    /// True if there is one.
+    /// True if there is an NTS server.
     pub(super) nts_served: bool,
 }
 
@@ -72,7 +72,7 @@ impl<'a> Facts<'a> {
         facts
     }
 
-    /// What the file of a key is to hold.
+    /// What the file of a key must contain.
     pub(super) fn key_line(&self, id: u32) -> String {
         format!("key {id} of {}", self.keys.map_or("the keys file".into(), lines::printable))
     }

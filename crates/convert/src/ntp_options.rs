@@ -1,12 +1,12 @@
-//! Directives of ntp.conf and their options, and what is to be said of each: where it goes, that nobody misses it, or
-//! that something that matters is left out. Data alone. From the manuals of ntp 4.2.8 (ntp.conf(5)) and NTPsec 1.2.
+//! The directives of ntp.conf and their options, with the remark for each: the field that it becomes, that it is not
+//! needed, or what is lost without it. Only data. From the manuals of ntp 4.2.8 (ntp.conf(5)) and NTPsec 1.2.
 
 use crate::{
     directive::{Directive, carried, depends, left_out, unneeded},
     remarks::Fate::{self, LeftOut, Unneeded},
 };
 
-/// Directives, what becomes of them, and why.
+/// Directives, what they become, and why.
 pub(super) const DIRECTIVES: &[Directive] = &[
     carried(
         &["server", "pool", "peer"],
@@ -124,7 +124,7 @@ pub(super) const TINKER: &[(&str, Fate, &str)] = &[
     ("stepback", LeftOut, "there is one threshold for both directions: use tinker step"),
 ];
 
-/// Words of `disable`; the same of `enable` are what happens anyhow.
+/// Words of `disable`. The same words of `enable` describe what the agent always does.
 pub(super) const SWITCHES: &[(&str, &str)] = &[
     ("auth", "a packet never creates an association, with or without a key"),
     ("bclient", "broadcast mode is not supported"),
@@ -139,7 +139,7 @@ pub(super) const SWITCHES: &[(&str, &str)] = &[
     ("unpeer_digest_early", "the agent does not need it"),
 ];
 
-/// Options of `server`, `pool` and `peer`; with how many words follow each.
+/// Options of `server`, `pool` and `peer`, with the number of words that follow each.
 pub(super) const OF_SERVER: &[(&str, usize, Fate, &str)] = &[
     ("preempt", 0, Unneeded, "the agent decides by their quality which servers of a pool are kept"),
     ("xmtnonce", 0, Unneeded, "a request never contains its time of departure"),

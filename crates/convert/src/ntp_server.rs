@@ -1,5 +1,5 @@
-//! Lines of ntp.conf that are for the server: limits, keys, certificates, addresses. Each goes into the draft's profile, or
-//! is said.
+//! Lines of ntp.conf for the server: limits, keys, certificates, addresses. Each goes into the draft's profile, or gets
+//! a remark.
 use profile::{
     ServeNts,
     ranges::{self, MAX_CLIENTS, MOST_SERVE_KEYS, RATE_INTERVAL},
@@ -14,7 +14,7 @@ use crate::{
     wanted::SERVER_SECRET,
 };
 
-/// `discard average A minimum M monitor P`: A is how long a token takes.
+/// `discard average A minimum M monitor P`: A is the time for one token.
 pub(super) fn discard(line: &Line<'_>, draft: &mut Draft<'_>) {
     let mut words = Words::new(line);
     while let Some(option) = words.next() {
@@ -96,7 +96,7 @@ pub(super) fn limit(line: &Line<'_>, draft: &mut Draft<'_>) {
     }
 }
 
-/// `mru maxdepth N …`: how many clients are remembered.
+/// `mru maxdepth N …`: the number of clients that the server remembers.
 pub(super) fn mru(line: &Line<'_>, draft: &mut Draft<'_>) {
     let mut words = Words::new(line);
     while let Some(option) = words.next() {
@@ -139,9 +139,10 @@ pub(super) fn keys(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     }
 }
 
-/// `trustedkey 1 2 (8 ... 11)`: clients may ask with any of these keys, and get answers that are proven by it.
+/// `trustedkey 1 2 (8 ... 11)`: clients may use any of these keys in requests, and the answer is authenticated by the
+/// same key.
 pub(super) fn trusted_keys(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
-    // The same with blanks, and every range as three words: `8 ... 11`.
+    // Normalises blanks, so that every range is three words: `8 ... 11`.
     let spaced = line.words.join(" ").replace(['(', ')'], " ").replace("...", " ... ");
     let words: Vec<_> = spaced.split_whitespace().collect();
     let mut ids: Vec<u32> = Vec::new();
@@ -170,7 +171,8 @@ pub(super) fn trusted_keys(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft
     }
 }
 
-/// NTPsec's `nts`: what a client trusts is with each upstream; a server's certificate and key are carried over.
+/// NTPsec's `nts`: the certificates that a client trusts are in each upstream; a server's certificate and key are
+/// carried over.
 pub(super) fn nts(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let mut words = Words::new(line);
     while let Some(option) = words.next() {
@@ -209,7 +211,7 @@ pub(super) fn nts(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     }
 }
 
-/// The server proves its answers by this certificate.
+/// The certificate of the NTS server.
 pub(super) fn serve_nts(draft: &mut Draft<'_>, certificate: &str, private_key: &str, port: Option<u16>) {
     let certificate =
         draft.file(SERVER_SECRET, "tls.crt", format!("the certificates (PEM) of {certificate}"));

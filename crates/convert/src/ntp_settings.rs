@@ -1,5 +1,5 @@
-//! Lines of ntp.conf that set something for all upstreams and for the clock: thresholds, steps. Each goes into the draft's
-//! profile, or is said.
+//! Lines of ntp.conf with settings for all upstreams and for the clock: thresholds, steps. Each goes into the draft's
+//! profile, or gets a remark.
 use contract::{Mode, Span};
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     source_line::{Words, is_number},
 };
 
-/// `tos`: how sources are chosen, and what is done without any.
+/// `tos`: how sources are selected, and what happens without a source.
 pub(super) fn tos(line: &Line<'_>, facts: &Facts<'_>, draft: &mut Draft<'_>) {
     let mut words = Words::new(line);
     while let Some(option) = words.next() {
@@ -137,7 +137,7 @@ pub(super) fn tinker(line: &Line<'_>, draft: &mut Draft<'_>) {
     }
 }
 
-/// The next word as seconds; if it is none that is said of `option`.
+/// The next word as seconds; if it is not a number, `option` gets a remark.
 pub(super) fn seconds(words: &mut Words<'_>, option: &str, draft: &mut Draft<'_>) -> Option<Span> {
     let span = words.next().and_then(|word| format!("{word}s").parse().ok());
     if span.is_none() {

@@ -1,5 +1,5 @@
-//! The profile as a text to read and to keep: a TimeSyncPolicy (YAML) or an agent's file (TOML), with what was said and
-//! without what is the default anyhow. The one place that knows how the policy's words come from the profile's.
+//! Prints the profile: as a TimeSyncPolicy (YAML) or as an agent's file (TOML), without fields that have their default.
+//! Only this module maps names of the profile to names of the policy.
 use std::{mem, path::Path};
 
 use contract::key_files;
@@ -57,7 +57,7 @@ fn head(origin: &str) -> String {
 fn said(profile: &Profile) -> Value {
     let plain: Upstream = serde_norway::from_str("name: ''").expect("all else of an upstream has a default");
     let (plain, nts) = (value(&plain), value(&Nts::default()));
-    // These two are not there by default, and yet parts of them have defaults.
+    // These two are absent by default, but fields of them have defaults.
     let mut default = value(&Profile::default());
     let port = Mapping::from_iter([(Value::from("port"), Value::from(Nts::default().port))]);
     for (table, field, part) in

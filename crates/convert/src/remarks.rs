@@ -1,5 +1,5 @@
-//! What became of each line, and what is to be said of it: remarks in the order of the lines, and the table of
-//! `--explain`. Texts in, texts out.
+//! The result of each line, and the remarks on it, in the order of the lines; and the table of `--explain`. Texts in,
+//! texts out.
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{self, Write as _},
@@ -7,19 +7,19 @@ use std::{
 
 use crate::lines::Line;
 
-/// What becomes of something without a field.
+/// Why a line or an option is not in the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It is not needed here.
     Unneeded,
-    /// It matters.
+    /// It is lost, and that changes the behavior.
     LeftOut,
 }
 
 /// A line as messages name it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Where {
-    /// Its place among all lines; 0 for the whole file.
+    /// Its position among all lines; 0 for the whole file.
     pub(super) at: usize,
     origin: String,
     number: usize,
@@ -39,37 +39,37 @@ impl fmt::Display for Where {
     }
 }
 
-/// What is to be said of a line, or of all of them.
+/// A remark on a line, or on the whole file.
 #[derive(Debug)]
 struct Remark {
     line: Where,
-    /// Something that matters is not in the result.
+    /// True if something was left out that changes the behavior.
     left_out: bool,
     what: String,
 }
 
-/// What was said so far, and which lines are in the result.
+/// The remarks so far, and the lines that are in the result.
 #[derive(Debug, Default)]
 pub(super) struct Remarks {
     all: Vec<Remark>,
-    /// Lines of which something is said.
+    /// The lines that have a remark.
     said: BTreeSet<usize>,
     carried: BTreeSet<usize>,
 }
 
 impl Remarks {
-    /// Another remark.
+    /// Adds a remark.
     pub(super) fn say(&mut self, line: Where, fate: Fate, what: String) {
         self.said.insert(line.at);
         self.all.push(Remark { line, left_out: fate == Fate::LeftOut, what });
     }
 
-    /// The result has what this line says.
+    /// Records that the line is carried over.
     pub(super) fn carry(&mut self, at: usize) {
         self.carried.insert(at);
     }
 
-    /// It has not after all.
+    /// Takes that back.
     pub(super) fn take_back(&mut self, at: usize) {
         self.carried.remove(&at);
     }
@@ -79,7 +79,7 @@ impl Remarks {
         self.carried.contains(&at) || self.said.contains(&at)
     }
 
-    /// Returns true if nothing that matters was left out.
+    /// Returns true if nothing was left out that changes the behavior.
     pub(super) fn is_complete(&self) -> bool {
         !self.all.iter().any(|remark| remark.left_out)
     }
@@ -104,7 +104,7 @@ impl Remarks {
         said.map(|remark| remark.line.at).collect()
     }
 
-    /// How much of the file arrived.
+    /// The number of lines that were carried over, in words.
     pub(super) fn count(&self, origin: &str) -> String {
         let left_out = self.lines(true);
         let only_noted =
@@ -117,7 +117,7 @@ impl Remarks {
         )
     }
 
-    /// A row for each line that says something: what became of it, and why. `becomes` says what its directive becomes.
+    /// A row for each line with a directive: its result, and why. `becomes` returns what a directive becomes.
     pub(super) fn table(&self, lines: &[Line<'_>], becomes: impl Fn(&Line<'_>) -> &'static str) -> String {
         let mut of_lines = BTreeMap::<usize, Vec<&Remark>>::new();
         self.all.iter().for_each(|remark| of_lines.entry(remark.line.at).or_default().push(remark));
@@ -153,5 +153,5 @@ impl Remarks {
     }
 }
 
-/// So much of a line is in the table.
+/// The most characters of a line that the table shows.
 const WIDEST: usize = 48;

@@ -1,5 +1,5 @@
-//! ntp.conf's `restrict` and `unrestrict` lines in, the access list out, in ntpd's way: lines for the same network add
-//! up, host bits do not count, and each family has a default of its own.
+//! Turns ntp.conf's `restrict` and `unrestrict` lines into the access list, by ntpd's rules: flags of lines for the
+//! same network add up, host bits are ignored, and each address family has a default of its own.
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -15,7 +15,7 @@ use crate::{
     restrict_whom::{ALL_V4, ALL_V6, Whom, full, is_upstream, resolve, shown, whom, without_brackets},
 };
 
-/// What the lines so far say, in the order in which they began to speak of somebody.
+/// The entries of the lines so far, in the order in which the lines first named them.
 #[derive(Debug)]
 pub(super) struct AccessList<'a> {
     entries: Vec<Entry<'a>>,
@@ -25,7 +25,7 @@ pub(super) struct AccessList<'a> {
 
 #[derive(Debug)]
 struct Entry<'a> {
-    /// The line that spoke of them first; none for what is added here.
+    /// The first line for these addresses; none for an entry that is added here.
     line: Option<Line<'a>>,
     whom: Whom,
     ntpport: bool,
@@ -53,14 +53,14 @@ impl<'a> AccessList<'a> {
         draft.carry(line);
     }
 
-    /// An `unrestrict` line: takes flags, or without any the whole entry, back.
+    /// An `unrestrict` line: removes flags, or without any the whole entry.
     pub(super) fn unrestrict(&mut self, line: &Line<'_>, draft: &mut Draft<'_>) {
         let Some(Said { whom, ntpport, flags }) = read(line, &self.hosts, draft) else { return };
         let is_meant = |entry: &Entry<'_>| whom.contains(&entry.whom) && entry.ntpport == ntpport;
         for entry in self.entries.iter_mut().filter(|entry| is_meant(entry)) {
             entry.flags.retain(|flag| !flags.contains(flag));
         }
-        // A default entry cannot be taken away.
+        // A default entry cannot be removed.
         let stays = |entry: &Entry<'_>| !is_meant(entry) || [ALL_V4, ALL_V6].contains(&entry.whom);
         if flags.is_empty() {
             self.entries.retain(stays);
@@ -68,7 +68,7 @@ impl<'a> AccessList<'a> {
         draft.carry(line);
     }
 
-    /// The list, with a safe entry for a family of which no line says what holds by default.
+    /// The access list, with a safe default entry for each family without one.
     pub(super) fn finish(mut self, draft: &mut Draft<'_>) {
         if self.entries.is_empty() {
             draft.remark(
@@ -153,7 +153,8 @@ impl<'a> AccessList<'a> {
 }
 
 impl Entry<'_> {
-    /// In a policy each source stands once, so that an address with an entry for port 123 is spelled in two ways.
+    /// In a policy each source may occur only once, so an address that also has an entry for port 123 is written in two
+    /// ways.
     fn source(&self) -> String {
         match self.whom {
             Whom::Source => "source".to_owned(),
@@ -163,14 +164,14 @@ impl Entry<'_> {
     }
 }
 
-/// What one line says.
+/// The content of one line.
 struct Said {
     whom: Vec<Whom>,
     ntpport: bool,
     flags: BTreeSet<Flag>,
 }
 
-/// Reads a line. None if it could not be carried over, which is said then.
+/// Reads a line. None if it could not be carried over; then there is a remark.
 fn read(line: &Line<'_>, hosts: &[&str], draft: &mut Draft<'_>) -> Option<Said> {
     let mut words = line.words.iter().copied().peekable();
     let family = words.next_if(|word| ["-4", "-6"].contains(word));
@@ -190,7 +191,7 @@ fn read(line: &Line<'_>, hosts: &[&str], draft: &mut Draft<'_>) -> Option<Said> 
                     "ippeerlimit: a packet never creates an association, so there are none to count",
                 );
             }
-            // Everybody, which is what holds without it; and the opposite of noepeer.
+            // All addresses, which is the default; and the opposite of noepeer.
             "non-ntpport" | "epeer" => draft.note(line, format!("{word}: it is the default")),
             "flake" => draft.leave_out(line, "flake: packets are not dropped at random"),
             "serverresponse" => {
@@ -245,7 +246,7 @@ fn read(line: &Line<'_>, hosts: &[&str], draft: &mut Draft<'_>) -> Option<Said> 
     }
 }
 
-/// By its name in ntp.conf.
+/// The flag with this name in ntp.conf.
 fn flag(word: &str) -> Option<Flag> {
     Some(match word {
         "ignore" => Flag::Ignore,

@@ -3,10 +3,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{draft::Draft, source_line::is_own};
 
-/// Whom an entry is for.
+/// The addresses that an entry is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whom {
-    /// An address without host bits, and how many bits of it count.
+    /// An address without host bits, and the length of the prefix.
     Network(IpAddr, u8),
     /// The addresses of the upstreams.
     Source,
@@ -15,7 +15,7 @@ pub(super) enum Whom {
 pub(super) const ALL_V4: Whom = Whom::Network(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 pub(super) const ALL_V6: Whom = Whom::Network(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 
-/// How many bits an address of that family has.
+/// The number of bits of an address of this family.
 pub(super) fn full(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
@@ -31,8 +31,8 @@ pub(super) fn without_brackets(address: &str) -> &str {
     inner.filter(|inner| inner.parse::<Ipv6Addr>().is_ok()).unwrap_or(address)
 }
 
-/// The address as it stands; of a name its addresses, and what to say of that: ntpd looks it up when it starts
-/// (accopt.html, `restrict`), here that is done once.
+/// The address as written, or the addresses of a name, with a remark: ntpd looks the name up when it starts
+/// (accopt.html, `restrict`); here it is looked up once.
 pub(super) fn resolve(
     address: &str,
     mask: Option<&str>,
@@ -69,7 +69,7 @@ pub(super) fn resolve(
             )
         })?
     };
-    // A mask is of one family.
+    // A mask belongs to one family.
     let v4_only = mask.is_some_and(|mask| mask != ALL_ONES);
     found.retain(|each| of_family(each) && (mask.is_none() || each.is_ipv4() == v4_only));
     if found.is_empty() {
@@ -93,7 +93,7 @@ pub(super) fn shown(word: &str) -> String {
     word.chars().take(30).collect()
 }
 
-/// Which addresses a line is for, and true if the address had bits beyond its mask.
+/// The addresses that a line is for, and true if the address had bits beyond its mask.
 pub(super) fn whom(
     address: &str,
     mask: Option<&str>,
@@ -135,7 +135,7 @@ fn prefix_bits(prefix: &str, address: IpAddr) -> Result<u8, String> {
     bits.ok_or_else(|| format!("/{} is not a prefix length", shown(prefix)))
 }
 
-/// A mask whose ones all stand before its zeros; others would make of the list something else than a list of networks.
+/// The prefix length of a mask whose ones are all before its zeros. Other masks do not describe networks.
 fn mask_bits(mask: &str, address: IpAddr) -> Result<u8, String> {
     let (number, width) = match mask.parse().map_err(|_| format!("{:?} is not a mask", shown(mask)))? {
         IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
@@ -154,7 +154,7 @@ fn mask_bits(mask: &str, address: IpAddr) -> Result<u8, String> {
     Ok(bits)
 }
 
-/// `address` with its first `bits` bits alone.
+/// `address` with only its first `bits` bits.
 pub(super) fn masked(address: IpAddr, bits: u8) -> IpAddr {
     let cut = |number: u128, width: u32| {
         let host = width.saturating_sub(u32::from(bits));

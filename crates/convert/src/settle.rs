@@ -1,5 +1,5 @@
-//! The whole draft, once every line is read: what cannot be is left out with the line that says it, so that the rest can
-//! run. What is wrong beyond that, so that nothing can come of the file, is handed back.
+//! Makes the complete draft valid: fields, upstreams and entries that the check refuses are left out, with a remark on
+//! their lines, so that the rest can run. If the profile is still invalid, the reasons are returned.
 use std::{cmp::Reverse, collections::BTreeSet, mem};
 
 use profile::{
@@ -9,16 +9,16 @@ use profile::{
 
 use crate::{draft::Draft, remarks::Fate};
 
-/// Settles the draft; what is wrong with the whole file.
+/// Makes the draft valid. Returns what is wrong with the whole file.
 pub(super) fn settle(draft: &mut Draft<'_>, keep_local: bool) -> Vec<String> {
     one_preferred(draft);
     cut_restrict(draft);
-    // Each round takes something away, so it ends.
+    // Each round removes something, so the loop ends.
     loop {
         let error = match profile::check(&draft.profile) {
             Ok(checked) => {
                 checked.hints().iter().for_each(|hint| draft.remark(hint));
-                return a_lie(draft, keep_local).into_iter().collect();
+                return unsafe_local_stratum(draft, keep_local).into_iter().collect();
             }
             Err(error) => error,
         };
@@ -88,8 +88,8 @@ fn leave_out_field(draft: &mut Draft<'_>, field: &str, why: &str) -> bool {
     true
 }
 
-/// The field whose line goes, and why. If a step and a largest change do not fit each other, that is the largest change
-/// where the step is the default one.
+/// The field whose line is left out, and why. If a step and a largest change contradict each other, it is the largest
+/// change if the step is the default.
 fn to_blame(clock: Clock, field: &str, why: &str) -> (String, String) {
     let Clock { step: Step { threshold, .. }, max_change, .. } = clock;
     match field {
@@ -107,29 +107,28 @@ fn to_blame(clock: Clock, field: &str, why: &str) -> (String, String) {
 
 /// Returns why a server must not serve its own clock: its reference clocks are left out, so nothing sets the clock, and
 /// clients would still see the former stratum.
-fn a_lie(draft: &mut Draft<'_>, keep_local: bool) -> Option<String> {
+fn unsafe_local_stratum(draft: &mut Draft<'_>, keep_local: bool) -> Option<String> {
     let (local, clock) = (draft.profile.stratum.local?, draft.clocks_left_out.first()?);
-    let nobody_else = draft.profile.upstreams.iter().all(|each| each.noselect);
-    if !nobody_else && local > 1 {
+    let no_upstream = draft.profile.upstreams.iter().all(|each| each.noselect);
+    if !no_upstream && local > 1 {
         return None;
     }
     let why = format!(
         "stratum.local: {local} would tell clients that this node's own clock is good at stratum {local}, though the \
          reference clocks that set it are left out (the first is {clock}{})",
-        if nobody_else { ", and there is no other upstream" } else { "" }
+        if no_upstream { ", and there is no other upstream" } else { "" }
     );
     if keep_local {
         draft.remark(format!("{why}. It is kept because of --keep-local"));
         return None;
     }
     Some(format!(
-        "{why}. Delete the line that says so, name a server that reads those clocks, or say --keep-local to have it \
-         all the same"
+        "{why}. Delete the line that sets it, add a server that reads those clocks, or keep it with --keep-local"
     ))
 }
 
-/// One upstream can be preferred: of a file with several a device, which is nearer than any server; none if all are; else
-/// the first one.
+/// Only one upstream can be preferred. If a file prefers several, it is a device if there is one, since a device is
+/// nearer than any server; none if all upstreams are preferred; else the first one.
 fn one_preferred(draft: &mut Draft<'_>) {
     let upstreams = &draft.profile.upstreams;
     let preferred: Vec<usize> = (0..upstreams.len()).filter(|n| upstreams[*n].prefer).collect();
@@ -155,7 +154,7 @@ fn one_preferred(draft: &mut Draft<'_>) {
     }
 }
 
-/// Leaves out entries beyond the limit, those that deny the least first: without them no client gets more rights.
+/// Leaves out entries beyond the limit, first those that deny the least. No client gets more rights by that.
 fn cut_restrict(draft: &mut Draft<'_>) {
     let list = &draft.profile.restrict;
     let excess = list.len().saturating_sub(MOST_RESTRICT);
@@ -165,7 +164,7 @@ fn cut_restrict(draft: &mut Draft<'_>) {
     };
     let can_go = |n: &usize| draft.restrict_from[*n].is_some() && !KEPT.contains(&list[*n].source.as_str());
     let mut gone: Vec<usize> = (0..list.len()).filter(can_go).collect();
-    // Of those that deny as much the last ones.
+    // Among those that deny the same, the last ones.
     gone.sort_by_key(|n| (denies(n), Reverse(*n)));
     gone.truncate(excess);
     let gone: BTreeSet<usize> = gone.into_iter().collect();
@@ -187,5 +186,5 @@ fn cut_restrict(draft: &mut Draft<'_>) {
     }
 }
 
-/// What all others depend on.
+/// The entries that all others depend on.
 const KEPT: [&str; 6] = ["default", "0.0.0.0/0", "::/0", "127.0.0.1", "::1", "source"];

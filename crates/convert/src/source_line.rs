@@ -1,4 +1,5 @@
-//! `server`, `pool` and `peer` lines of both programs in, upstreams out. Each option is carried over, or said.
+//! Turns the `server`, `pool` and `peer` lines of both programs into upstreams. Each option is carried over, or gets a
+//! remark.
 use std::net::IpAddr;
 
 use contract::HostText;
@@ -9,19 +10,20 @@ use profile::{
 
 use crate::{draft::Draft, lines::Line};
 
-/// An upstream on its way.
+/// An unfinished upstream.
 #[derive(Debug)]
 pub(super) struct Source {
-    /// What there is of it.
+    /// The upstream so far.
     pub(super) upstream: Upstream,
     polls: (Option<i8>, Option<i8>),
 }
 
-/// What both programs poll by if nothing is said, log2 seconds. Ours are shorter, so these are written out.
+/// The default poll intervals of both programs, log2 seconds. The agent's defaults are shorter, so these are written
+/// out.
 const POLLS: (i8, i8) = (6, 10);
 
 impl Source {
-    /// What `host` is, is told by the line's directive: `server`, `pool` or `peer`.
+    /// Starts an upstream at `host`. The kind of `host` depends on the line's directive: `server`, `pool` or `peer`.
     pub(super) fn new(directive: &str, host: &str) -> Self {
         let said = |directive_is: &str| (directive == directive_is).then(|| host.to_owned());
         let upstream = Upstream {
@@ -47,8 +49,8 @@ impl Source {
         Self { upstream, polls: (None, None) }
     }
 
-    /// The same for a host as a line has it, whose brackets and port are of no program's configuration and are met all
-    /// the same: the port goes into its field. `check` judges all else of it.
+    /// The same for a host as written in a line, possibly with brackets and a port. Neither program allows these, but
+    /// they occur in files; the port goes into its field. `check` checks the rest.
     pub(super) fn of_host(directive: &str, text: &str) -> Self {
         let (host, port) = host_and_port(text);
         let mut source = Self::new(directive, &host);
@@ -56,12 +58,12 @@ impl Source {
         source
     }
 
-    /// How often it is asked, unless its options say otherwise.
+    /// Sets the poll intervals, unless options set them.
     pub(super) fn set_polls(&mut self, min: i8, max: i8) {
         self.polls = (Some(min), Some(max));
     }
 
-    /// Takes an option that both programs have. Returns true if `option` is one.
+    /// Reads an option that both programs have. Returns true if `option` is one.
     pub(super) fn common(&mut self, option: &str, words: &mut Words<'_>, draft: &mut Draft<'_>) -> bool {
         let line = words.line;
         match option {
@@ -90,7 +92,7 @@ impl Source {
         true
     }
 
-    /// The upstream is complete. Of a shortest poll above the longest `ntp` takes the longest for both, chronyd the
+    /// Completes the upstream. If the shortest poll is above the longest, ntpd uses the longest for both, chronyd the
     /// shortest.
     pub(super) fn finish(mut self, line: &Line<'_>, longest_wins: bool, draft: &mut Draft<'_>) {
         let (min, max) = (self.polls.0.unwrap_or(POLLS.0), self.polls.1.unwrap_or(POLLS.1));
@@ -112,7 +114,7 @@ impl Source {
     }
 }
 
-/// A line's host without brackets and port, and the port; a host of another form as it stands.
+/// A line's host without brackets and port, and the port; a host of another form unchanged.
 pub(super) fn host_and_port(text: &str) -> (String, Option<u16>) {
     match HostText::parse(text) {
         Ok(HostText { host, port, .. }) if port.is_some() || text.starts_with('[') => {
@@ -134,12 +136,13 @@ pub(super) fn is_own(host: &str) -> bool {
     )
 }
 
-/// What /etc/hosts of distributions and RFC 6761 §6.3 call it.
+/// The names for it in RFC 6761 §6.3 and in /etc/hosts of distributions.
 const LOCALHOST: [&str; 6] =
     ["localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"];
 
-/// An upstream that is this node itself: neither program takes time from itself (RFC 5905 §5.4, the reference id tells a
-/// loop). `serves_local` is whether another line has the node's own clock served, which is what such lines are meant for.
+/// Handles an upstream that is this node itself: neither program follows itself (RFC 5905 §5.4, the reference id shows
+/// a loop). `serves_local` is true if another line makes the server serve the node's own clock, which is the purpose of
+/// such lines.
 pub(super) fn leave_out_own(line: &Line<'_>, program: &str, serves_local: bool, draft: &mut Draft<'_>) {
     let why =
         format!("the whole upstream: it is this node itself, and {program} does not use itself as a source");
@@ -162,7 +165,7 @@ pub(super) fn is_number(word: Option<&str>, number: f64) -> bool {
     word.and_then(|word| word.parse::<f64>().ok()).is_some_and(|given| (given - number).abs() < 1e-15)
 }
 
-/// The number behind `option`, as near to it as a poll can be; if there is none, or another one, that is said.
+/// The number after `option`, limited to the range of a poll; if it is missing or was changed, there is a remark.
 pub(super) fn poll(option: &str, words: &mut Words<'_>, draft: &mut Draft<'_>) -> Option<i8> {
     let asked: i64 = words.number(option, draft)?;
     let given = asked.clamp(POLL.least.into(), POLL.most.into());
@@ -175,7 +178,7 @@ pub(super) fn poll(option: &str, words: &mut Words<'_>, draft: &mut Draft<'_>) -
     i8::try_from(given).ok()
 }
 
-/// The words of a line that are still to be read.
+/// The words of a line that are not yet read.
 #[derive(Debug)]
 pub(super) struct Words<'l> {
     pub(super) line: &'l Line<'l>,
@@ -183,7 +186,7 @@ pub(super) struct Words<'l> {
 }
 
 impl<'l> Words<'l> {
-    /// All words behind the directive.
+    /// All words after the directive.
     pub(super) fn new(line: &'l Line<'l>) -> Self {
         Self { line, at: 0 }
     }
@@ -195,12 +198,12 @@ impl<'l> Words<'l> {
         word
     }
 
-    /// The next word, which is to be read again.
+    /// The next word, which stays unread.
     pub(super) fn peek(&self) -> Option<&'l str> {
         self.line.words.get(self.at).copied()
     }
 
-    /// Whatever is left is more than the line can say.
+    /// Adds a remark if words are left, since the line allows no more.
     pub(super) fn end(&mut self, draft: &mut Draft<'_>) {
         while let Some(word) = self.next() {
             let word = crate::lines::printable(word);
@@ -208,12 +211,12 @@ impl<'l> Words<'l> {
         }
     }
 
-    /// Passes over this number of words.
+    /// Skips this number of words.
     pub(super) fn skip(&mut self, count: usize) {
         self.at += count;
     }
 
-    /// The next word, if it is a number; if not, that is said of `option`, which is left out.
+    /// The next word, if it is a number; if not, `option` is left out with a remark.
     pub(super) fn number<N: std::str::FromStr>(&mut self, option: &str, draft: &mut Draft<'_>) -> Option<N> {
         let word = self.next();
         let number = word.and_then(|word| word.parse().ok());

@@ -1,5 +1,5 @@
-//! What must hold for any text: no panic, no line that nothing is said of, and a result that can run; and that the table
-//! of directives is true.
+//! Properties that must hold for any text: no panic, a remark or a result for each line, and a result that can run.
+//! Also that the table of directives is right.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 use std::{net::IpAddr, path::Path};
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Nothing stands beside the text, but one file that includes itself.
+/// No files beside the text, except one that includes itself.
 #[derive(Debug)]
 struct Alone;
 
@@ -41,7 +41,7 @@ fn the_page_has_every_directive() {
     assert!(committed == made, "docs/convert.md is old: UPDATE_GOLDEN=1 cargo test -p timesync-convert");
 }
 
-/// A row of the table says what becomes of the line, also where a step of its own reads it.
+/// The row of the table is right also for a line that has a parser of its own.
 #[test]
 fn rows_say_what_happens() {
     for dialect in [Dialect::Ntp, Dialect::Chrony] {
@@ -64,7 +64,7 @@ fn rows_say_what_happens() {
     }
 }
 
-/// Words that lead into every corner.
+/// Words for all branches of the parsers.
 const KNOWN: &[&str] = &[
     "includefile",
     "include",
@@ -163,7 +163,7 @@ const KNOWN: &[&str] = &[
     "ca",
 ];
 
-/// One of these, and some that lead nowhere.
+/// One of these words, or a word that no parser knows.
 fn word() -> impl Strategy<Value = String> {
     prop_oneof![8 => prop::sample::select(KNOWN).prop_map(str::to_owned), 1 => "\\PC{0,12}", 1 => "-?[0-9]{1,20}(\\.[0-9]{1,12})?"]
 }

@@ -1,5 +1,5 @@
-//! Files with secrets and certificates that the profile speaks of: what has to be made of them, as commands. Their
-//! content is never read for this.
+//! The files with secrets and certificates that the profile names, and the commands that create Secrets or files from
+//! them. Their content is never read for this.
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use contract::key_files;
@@ -7,14 +7,14 @@ use profile::Profile;
 
 use crate::Target;
 
-/// A file with a secret or a certificate that the profile speaks of.
+/// A file with a secret or a certificate that the profile names.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// The Secret.
     pub(super) secret: &'static str,
     /// The key in it, or the file in the agent's `keysDirectory`.
     pub(super) key: String,
-    /// What is to be in it.
+    /// What it must contain.
     pub(super) content: String,
 }
 
@@ -31,7 +31,7 @@ impl Wanted {
     }
 }
 
-/// The files that the profile speaks of.
+/// The files that the profile names.
 fn files(profile: &Profile) -> BTreeSet<String> {
     let Profile { upstreams, serve, .. } = profile;
     let of_upstreams = upstreams.iter().flat_map(|each| {
@@ -41,7 +41,7 @@ fn files(profile: &Profile) -> BTreeSet<String> {
     of_upstreams.chain(&serve.keys).chain(of_server).cloned().collect()
 }
 
-/// What has to be made beside the result; empty if that needs nothing.
+/// What the user must create in addition to the result; empty if nothing is needed.
 pub(super) fn to_make(all: &[Wanted], profile: &Profile, target: Target) -> String {
     let mut text = String::new();
     let files = files(profile);
