@@ -1,6 +1,6 @@
-//! The fourth step: the desired content of the cluster. It is each node's assignment, and from these the texts of the
-//! ConfigMap and the keys of the Secret. Pure. Kept from turn to turn: of thousands of nodes, only those for which
-//! something changed are planned again.
+//! The fourth step: the desired content of the cluster. It consists of each node's assignment and, derived from these,
+//! the texts of the ConfigMap and the keys of the Secret. Pure. The result is kept, so that of thousands of nodes only
+//! those for which something changed are planned again.
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -27,17 +27,18 @@ pub(crate) struct Prepared {
     /// The content of the operator's ConfigMap, as last seen or written.
     held: Profiles,
     secrets: Secrets,
-    /// The profile's name for each policy that nodes can be given, by the policy's name.
+    /// For each policy that can be assigned to nodes, by its name: the name of its profile.
     rendered: BTreeMap<String, ProfileName>,
-    /// Texts that were made, or that the ConfigMap held. From these, a key that was deleted by hand is written again.
+    /// The texts of profiles that were made here, or read from the ConfigMap. They serve to restore a key that was
+    /// deleted by hand.
     texts: BTreeMap<ProfileName, ProfileText>,
-    /// Profiles for which there is no room, and where there is none.
+    /// Profiles for which there is no room, and the object that lacks the room.
     no_room: BTreeMap<ProfileName, &'static str>,
     rules: Vec<AssignmentRule>,
     size_limit: SizeLimit,
 }
 
-/// Octets of profiles, and of keys, that are stored at most; tests have less.
+/// The largest number of octets of profiles, and of keys, that is stored. Tests use a smaller one.
 #[derive(Clone, Copy, Debug)]
 struct SizeLimit(usize);
 
@@ -83,7 +84,7 @@ struct ProfileText {
     files: BTreeSet<String>,
 }
 
-/// Which nodes each policy selects, and what they get. While this does not change, no node's plan changes either.
+/// Which nodes a policy selects, and which profile they get. If no rule changes, no node needs a new plan.
 #[derive(Debug, PartialEq, Eq)]
 struct AssignmentRule {
     policy: String,
@@ -101,12 +102,12 @@ pub(crate) struct DesiredContent {
     pub(crate) keys: Data,
 }
 
-/// Octets of data that the operator stores in a ConfigMap or a Secret. The API server takes 1 MiB; the rest is for what
-/// others store there.
+/// Octets of data that the operator stores in a ConfigMap or a Secret. The API server accepts 1 MiB; the rest is for
+/// data of other writers.
 const MOST_DATA: usize = 900_000;
 
 impl Prepared {
-    /// Takes the policies as they are now. If that changes what nodes get, plans every node again and returns true.
+    /// Takes the present policies. If a rule changed, plans every node again and returns true.
     pub(crate) fn take(&mut self, validated: Validated) -> bool {
         let Validated { policies, profiles, secrets } = validated;
         self.policies = policies;
@@ -222,16 +223,16 @@ impl Prepared {
         content
     }
 
-    /// If there is too little room, refuses the newest of the policies whose profile or keys are not stored yet, until
-    /// the rest fits. If there is enough, takes back one refusal that would fit now. Returns true if a refusal changed.
-    /// If a stored key grew beyond the room, its former value stays.
+    /// If there is too little room, refuses policies whose profile or keys are not stored yet, the newest first, until
+    /// the rest fits. If there is enough room, accepts one refused policy that fits now. If a stored key has grown and
+    /// does not fit, keeps its former value. Returns true if a refusal changed.
     fn refuse_without_room(&mut self, content: &mut DesiredContent) -> bool {
         let SizeLimit(size_limit) = self.size_limit;
         let mut profiles: usize = content.profiles.iter().map(|(key, text)| key.len() + text.len()).sum();
         let mut keys: usize = content.keys.iter().map(|(file, data)| file.len() + data.0.0.len()).sum();
         if profiles <= size_limit && keys <= size_limit {
             let before = self.no_room.len();
-            // With a margin of a tenth, so that the policy is not refused again at once.
+            // A tenth stays free, so that the policy is not refused again immediately.
             let most = size_limit / 10 * 9;
             let fits = |name: &&ProfileName| {
                 let Some(text) = self.texts.get(name) else { return true };
@@ -240,7 +241,7 @@ impl Prepared {
                     new.filter_map(|file| self.secrets.content(file)).map(|data| data.0.0.len()).sum();
                 profiles + text.text.len() <= most && keys + new <= most
             };
-            // One at a time: the next one is judged with this one stored.
+            // One at a time: whether the next one fits depends on the size of this one.
             let fits = self.no_room.keys().find(fits).cloned();
             self.no_room.retain(|name, _| Some(name) != fits.as_ref());
             return self.no_room.len() != before;
@@ -312,7 +313,8 @@ impl Prepared {
         }
     }
 
-    /// Returns true if an agent that is given this assignment finds it: the text, and every file that it names.
+    /// Returns true if everything that an agent needs for this assignment is stored: the text, and every file that it
+    /// names.
     pub(crate) fn is_stored(&self, wanted: &Assignment) -> bool {
         let Assignment::Profile(profile) = wanted else { return true };
         let stored = self.held.data.get(&profile.key()).is_some_and(|text| profile.names(text));
@@ -417,8 +419,8 @@ mod tests {
         built_with(cluster, &BTreeMap::new(), &BTreeSet::new())
     }
 
-    /// Less than five small profiles take: the largest profile has some kB, so many would be needed to fill a
-    /// ConfigMap.
+    /// Five small profiles do not fit into this. The real limit would need many profiles, since the largest has a few
+    /// kB.
     const SMALL_LIMIT: SizeLimit = SizeLimit(MOST_DATA / 100);
 
     fn built_in_little_room(cluster: Cluster) -> Built {

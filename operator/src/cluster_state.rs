@@ -1,5 +1,6 @@
-//! The present nodes with their agents and NodeClocks, and which of them changed since the last look. Pure: changes in.
-//! A new list from a watch is compared with the known objects, so that only differences count as changes.
+//! The present nodes with their agents and NodeClocks, and which of them have changed since `changed` or
+//! `clocks_changed` was last called. Pure: watch events are arguments. A new list from a watch is compared with the
+//! known objects, so that only differences count as changes.
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -47,7 +48,8 @@ impl ClusterState {
                 self.listed.pods = true;
                 let gone = gone(self.pods.keys(), &all);
                 gone.into_iter().for_each(|name| self.pod(name, None));
-                // A list is taken whatever was seen before: a restored etcd has lower versions.
+                // A list replaces what is known even if its versions are lower: etcd may have been restored from a
+                // backup.
                 all.into_iter().for_each(|(name, pod)| self.take_pod(name, Some(pod)));
             }
             Change::Agent(WatchEvent::One(name, pod)) => self.pod(name, pod),
@@ -90,8 +92,8 @@ impl ClusterState {
         }
     }
 
-    /// Takes a NodeClock that was written. If it existed when the write began and is not known any more, it was deleted
-    /// in the meantime and is ignored.
+    /// Takes a NodeClock that was written. If it existed when the write began (`was_there`) and is not known any more,
+    /// it was deleted in the meantime, and the write is ignored.
     pub(crate) fn wrote_node_clock(&mut self, name: String, known: StoredNodeClock, was_there: bool) {
         if !was_there || self.node_clocks.contains_key(&name) {
             self.node_clock(name, Some(known));
@@ -129,7 +131,7 @@ impl ClusterState {
         self.node_clocks.iter()
     }
 
-    /// Returns and clears the nodes that are new, gone or changed, or whose agents are.
+    /// Returns and clears the names of nodes that are new, removed or changed, or whose agents are.
     pub(crate) fn changed(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.changed)
     }

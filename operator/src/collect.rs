@@ -83,11 +83,12 @@ struct Poll {
     answers: Sender<PollResult>,
 }
 
-/// An agent that has many changes, or that does not hold its answer, must not take all of the operator's time.
+/// Limits the load by an agent that has many changes, or that answers a long poll immediately.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
 /// Well below the 90 s after which a node counts as silent.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(15);
-/// If another process may be answering: fast enough for two answers within the 30 s for which one counts.
+/// Applies if another process may be answering. An unproven answer counts for 30 s, and at least two must come in that
+/// time before it is reported.
 const LONGEST_BACK_OFF_UNPROVEN: Duration = Duration::from_secs(5);
 
 /// The agent holds its answer for at most 30 s. The rest is a margin for a slow node.
@@ -140,7 +141,7 @@ impl Poll {
             match self.poll(token, &tokens).await {
                 (heard, End::Failed(Failure::Unproven(refusal))) if refusal.why == Unproven::Refused => {
                     if heard {
-                        // The agent accepted this token until now, so it has another one.
+                        // The agent accepted this token before, so its own token has changed.
                         return (heard, End::Renewed);
                     }
                     newest.get_or_insert(refusal);

@@ -1,7 +1,7 @@
-//! The driver: fetch → validate → plan → build → apply → collect → status. A change goes through the steps at once.
-//! Policies are few: if one of them changes, all are judged again. Nodes are many: each is looked at when something
-//! about it changes. Writes run beside the steps, from queues (`writer`). What a step must remember is in [`Memory`],
-//! all of which may be lost.
+//! The driver: fetch → validate → plan → build → apply → collect → status. A change goes through all steps without
+//! delay. There are few policies: if one changes, all are validated again. There are many nodes: each is reconciled
+//! when something about it changes. Writes are queued (`writer`) and run concurrently with the steps. The state between
+//! two runs of the steps is in [`Memory`]. A restart may lose all of it.
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -56,7 +56,7 @@ pub(crate) struct Controller {
     pub(crate) memory: Memory,
 }
 
-/// What is kept from turn to turn.
+/// The state that is kept between two runs of the steps.
 #[derive(Default)]
 pub(crate) struct Memory {
     cluster: ClusterState,
@@ -69,7 +69,7 @@ pub(crate) struct Memory {
     /// Pods whose next annotation write also nudges the kubelet.
     to_nudge: BTreeSet<String>,
     deviations: Deviations,
-    /// Annotations whose write runs, or has an unknown outcome, with the pod's version before the write.
+    /// Annotations that are being written, or whose outcome is unknown, with the pod's version before the write.
     in_flight: BTreeMap<(String, String), (ProfileName, Option<String>)>,
     refresh: Refresh,
     written_policies: HashMap<String, WrittenPolicy>,
@@ -77,28 +77,28 @@ pub(crate) struct Memory {
     dirty: Dirty,
 }
 
-/// What the next turn must look at.
+/// What changed since the last run of the steps.
 #[derive(Default)]
 struct Dirty {
     /// Policies, the ConfigMap or a Secret changed.
     policies: bool,
-    /// What the ConfigMap is to hold may have changed.
+    /// The desired content of the ConfigMap may have changed.
     content: bool,
     /// The set of agents to poll may have changed.
     agents: bool,
     /// Nodes whose NodeClock may be due, or that may have Events to send.
     nodes: BTreeSet<String>,
-    /// Nodes to look at again at the next tick.
+    /// Nodes to reconcile again at the next tick.
     later: BTreeSet<String>,
 }
 
-/// Changes often come together (a DaemonSet's rollout, an edit of several objects): one turn handles them all.
+/// Changes often come together (a DaemonSet's rollout, an edit of several objects): one run handles them all.
 const DEBOUNCE: Duration = Duration::from_millis(100);
-/// Silence, lasting deviations, nudges and statuses are due by time, not by a change.
+/// Silent agents, lasting deviations, nudges and statuses are due by time, not by a change.
 const TICK: Duration = Duration::from_secs(1);
-/// For this long after the start, agents may not have been asked yet, which is no fault.
+/// During this time after the operator's start, an agent that was not asked yet is not an error.
 const STARTUP_GRACE: Duration = Duration::from_secs(10);
-/// All policies are judged at least this often: keys for cookies change by time.
+/// All policies are validated at least this often, since cookie keys change with time.
 const RESYNC: Duration = Duration::from_secs(30);
 
 impl Controller {
@@ -137,8 +137,8 @@ impl Controller {
         }
     }
 
-    /// Waits for a change, an answer, the end of a write, the tick, or a due turn; then takes everything else that has
-    /// come. Returns true at the tick.
+    /// Waits for a change, an answer, the end of a write, the tick, or `next_turn`. Then handles everything else that
+    /// has arrived. Returns true at the tick.
     async fn wait(&mut self, tick: &mut Interval, next_turn: Instant) -> bool {
         let mut ticked = false;
         tokio::select! {
@@ -181,7 +181,7 @@ impl Controller {
         self.memory.dirty.content |= self.memory.reports.note(answer, Instant::now(), Timestamp::now());
     }
 
-    /// Handles what changed, in the order of the data.
+    /// Handles the changes, in the order of the steps.
     fn reconcile(&mut self, now: Instant) {
         let memory = &mut self.memory;
         if std::mem::take(&mut memory.dirty.policies) {
@@ -256,7 +256,7 @@ impl Controller {
         memory.dirty.nodes.insert(name);
     }
 
-    /// Begins to write the Secret and the ConfigMap, if their desired content differs.
+    /// Begins to write the Secret and the ConfigMap if their content differs from the desired one.
     fn store(&mut self, now: Instant) {
         let memory = &mut self.memory;
         let mut named = memory.reports.profiles();
@@ -390,7 +390,7 @@ impl Memory {
         *policies || *content || *agents || !nodes.is_empty() || self.cluster.has_changed()
     }
 
-    /// Profiles that agents without a report run, as far as their NodeClocks say.
+    /// The profiles that nodes without a report run, according to their NodeClocks.
     fn not_reporting(&self, now: Instant) -> BTreeSet<ProfileName> {
         let not_reporting =
             self.cluster.all_known().filter(|(node, _)| self.reports.of(node, now).report().is_none());

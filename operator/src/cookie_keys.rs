@@ -3,10 +3,10 @@
 //! random numbers are arguments. No key is ever shown.
 //!
 //! The file has one key per line, `<id: 8 hexadecimal digits> <key: 64>`; `#` begins a comment. The first key seals,
-//! and every key opens. A new key is second until every agent has surely read it, since volumes lag by up to 81 s. Then
-//! it becomes the first. A comment records the last change and its time, so that the next operator continues from
-//! there. The wall clock may be wrong, so no change is made sooner than the monotonic clock allows, and no key is
-//! removed before seven newer ones exist.
+//! and every key opens. A new key is second for ten minutes, so that every agent has read it before it seals: volumes
+//! lag by up to 81 s. Then it becomes the first. A comment records the last change and its time, so that the next
+//! operator continues from there. The wall clock may be wrong, so no change is made sooner than the monotonic clock
+//! allows, and no key is removed before seven newer ones exist.
 use std::time::{Duration, Instant};
 
 use contract::{CookieKey, MOST_COOKIE_KEYS};
@@ -21,7 +21,7 @@ use crate::keys::SecretValue;
 const SETTLE: Duration = Duration::from_secs(600);
 /// A key seals for this long.
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// The next key is not made sooner, however wrong the wall clock is.
+/// The next key is not made sooner, even if the wall clock is wrong.
 const LEAST: Duration = Duration::from_secs(3600);
 /// Octets drawn for a new key: four for its id, 32 for the key (AES-SIV-CMAC-256).
 pub(crate) const DRAWN: usize = 36;
@@ -36,12 +36,12 @@ struct KnownContent {
     content: SecretValue,
     /// Since when this operator knows this content.
     since: Instant,
-    /// The content before; a watch may show it for a moment longer.
+    /// The content before the last change; a watch may still show it for a moment.
     before: Option<SecretValue>,
 }
 
 impl CookieKeys {
-    /// Returns the desired content of the file, given that the file has `held`; none if there are no keys and none are
+    /// Returns the desired content of a file whose present content is `held`; none if there are no keys and none are
     /// `wanted`. The result changes with `held` and with time.
     ///
     /// # Errors

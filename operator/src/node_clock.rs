@@ -111,7 +111,7 @@ fn state(clock: &ClockReport) -> &'static str {
     }
 }
 
-/// What the agent does in fact, whatever its profile allows: it only observes during a conflict.
+/// The mode in which the agent works now. During a conflict it observes, even if its profile says Discipline.
 fn mode_in_force(mode: Mode, report: &Report) -> String {
     let mode = if report.conflict.is_some() { Mode::Observe } else { mode };
     format!("{mode:?}")
@@ -221,7 +221,7 @@ pub(crate) struct WrittenFigures {
 }
 
 impl WrittenFigures {
-    /// The figures of a status that is made of this.
+    /// The figures of the status that this agent state results in.
     pub(crate) fn of(agent: AgentState<'_>, at: Instant) -> Self {
         let clock = agent.report().map(|report| &report.clock);
         let (offset, error_bound) =
@@ -230,20 +230,20 @@ impl WrittenFigures {
     }
 }
 
-/// Shortest time between two writes of a NodeClock, however much happens on its node.
+/// Shortest time between two writes of a NodeClock, regardless of how often its node changes.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(4);
 /// The same if the clock becomes synchronised, or is not synchronised any more.
 const SHORTEST_URGENT_PAUSE: Duration = Duration::from_secs(1);
-/// If a node does not follow its assignment for this long, its NodeClock is written. During a rollout a shorter lag is
-/// no reason: the profile that then runs is written in any case.
+/// If a node does not follow its assignment for this long, its NodeClock is written. During a rollout a shorter lag
+/// causes no write: once the node runs the profile, the NodeClock is written anyway.
 pub(crate) const LAG: Duration = Duration::from_secs(15);
 
 /// Whether a NodeClock is to be written, and how soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WriteUrgency {
-    /// No: it is right.
+    /// Do not write it: it is right.
     No,
-    /// It is not right, but must wait, or must be looked at again.
+    /// It is not right, but it is too soon to write it. Decide again later.
     Later,
     /// Now.
     Now,
@@ -251,8 +251,8 @@ pub(crate) enum WriteUrgency {
     Urgent,
 }
 
-/// Decides whether `new` is to be written over the stored status: something happened, or the stored status is wrong by
-/// now. `lag` is the time since the assignment changed. Age alone is no reason here.
+/// Decides whether `new` is to replace the stored status: yes if something happened, or if the stored status has become
+/// wrong. `lag` is the time since the assignment changed. The age of the stored status has no influence here.
 pub(crate) fn due(
     new: &NodeClockStatus,
     known: Option<&StoredNodeClock>,

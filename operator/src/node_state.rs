@@ -1,4 +1,4 @@
-//! What the operator remembers of one node between looks, and what a look finds to be done. Pure: time is an argument.
+//! The state that the operator keeps of one node, and the decision what to write for it. Pure: time is an argument.
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -16,19 +16,19 @@ use crate::{
     stored_node_clock::StoredNodeClock,
 };
 
-/// The memory of a node.
+/// The state that is kept of a node.
 #[derive(Debug)]
 pub(crate) struct NodeState {
-    /// The assignment that the node is to have, and since when.
+    /// The desired assignment of the node, and since when it is desired.
     wanted: (Assignment, Instant),
-    /// The figures that its NodeClock was written with.
+    /// The figures in its NodeClock as last written.
     pub(crate) written: Option<WrittenFigures>,
     /// The agent instance, and the number of its last transition that became an Event.
     last_sent: Option<(String, u64)>,
     budget: Budget,
     /// True if an Event about another process in the agent's place was sent, and that process is still there.
     impostor_event_sent: bool,
-    /// Which kinds of object cannot be written for the node, and why.
+    /// The kinds of object that cannot be written for the node, each with the reason.
     pub(crate) troubles: BTreeMap<Trouble, String>,
 }
 
@@ -183,17 +183,17 @@ impl NodeState {
         self.last_sent = Some((instance, last));
     }
 
-    /// Gives back Events to the budget that could not be written. They are tried again.
+    /// Returns to the budget the Events that could not be written. They will be tried again.
     pub(crate) fn give_back(&mut self, count: usize) {
         self.budget.give_back(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// Records that another process in the agent's place was sent as an Event.
+    /// Records that the Event about another process in the agent's place was sent.
     pub(crate) fn impostor_event_was_sent(&mut self) {
         self.impostor_event_sent = true;
     }
 
-    /// Records that something could be written for the node, or why not.
+    /// Records why an object of this kind cannot be written for the node; none if it could be written.
     pub(crate) fn note(&mut self, trouble: Trouble, why: Option<String>) {
         match why {
             Some(why) => self.troubles.insert(trouble, why),
@@ -217,7 +217,7 @@ impl NodeState {
     }
 }
 
-/// When a NodeClock was written by an earlier operator, as far as can be told.
+/// When an earlier operator wrote a NodeClock, as precisely as it is known.
 fn since(known: &StoredNodeClock, now: Instant, time: Timestamp) -> Instant {
     let age = known.updated_at.as_ref().and_then(|at| Duration::try_from(time.duration_since(at.0)).ok());
     age.and_then(|age| now.checked_sub(age)).unwrap_or(now)
@@ -242,9 +242,9 @@ const MOST_SPENT: Duration = Duration::from_secs(5);
 const YOUNGEST: Duration = Duration::from_secs(5);
 
 impl Refresh {
-    /// The nodes whose turn it is after a further `elapsed`, of `count` nodes, while `busy` NodeClocks are to be
-    /// written for other reasons. `written` has the nodes that can be written, and when each was last written since our
-    /// start.
+    /// Returns the nodes whose NodeClocks are to be refreshed now, `elapsed` after the last call. `count` is the number
+    /// of nodes, `busy` the number of NodeClocks to be written for other reasons. `written` has the nodes that can be
+    /// written, and when this operator last wrote each.
     pub(crate) fn due<'a>(
         &mut self,
         elapsed: Duration,
@@ -265,9 +265,9 @@ impl Refresh {
         old[..count].iter().map(|(name, _)| *name).collect()
     }
 
-    /// Records that a NodeClock of this age was written, for whatever reason; none means that it was not written since
-    /// our start. The younger it was, the less its write counts. A large number of writes at once delays the others for
-    /// a few seconds at most.
+    /// Records that a NodeClock of this age was written for any reason. None means that this operator had not written
+    /// it yet. The younger it was, the less its write counts. Many writes at the same time delay the others for at most
+    /// a few seconds.
     pub(crate) fn spent(&mut self, age: Option<Duration>) {
         let spared = age.map_or(1.0, |age| (age.as_secs_f64() / REFRESH.as_secs_f64()).min(1.0));
         self.credit = (self.credit - spared).max(-MOST_SPENT.as_secs_f64() * self.rate);

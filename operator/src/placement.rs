@@ -1,16 +1,16 @@
 //! Decides which nodes get an agent: the DaemonSet's pod template in; for a node, yes or no, out. Pure. The rule is
-//! that of Kubernetes' DaemonSet controller (pkg/controller/daemon, `NodeShouldRunDaemonPod`, as of 1.36). It tells
-//! apart two kinds of nodes without an agent: those that can have none, and those whose agent is missing.
+//! that of Kubernetes' DaemonSet controller (pkg/controller/daemon, `NodeShouldRunDaemonPod`, as of 1.36). It separates
+//! nodes that can have no agent from nodes whose agent is missing.
 //!
-//! The template comes from the command line, so the operator needs no right to read DaemonSets. What only the scheduler
-//! checks (resources, ports, affinity to pods) is ignored: the pod of such an agent is Pending, and the agent counts as
-//! missing.
+//! The template comes from the command line, so the operator needs no right to read DaemonSets. Conditions that only
+//! the scheduler checks (resources, ports, affinity to pods) are ignored here. If they are not met, the agent's pod is
+//! Pending, and the agent counts as missing.
 use std::{collections::BTreeMap, str::FromStr};
 
 use k8s_openapi::api::core::v1 as core;
 use serde::de::DeserializeOwned;
 
-/// The parts of the pod template that decide. An absent part excludes no node.
+/// The parts of the pod template that can exclude a node. An absent part excludes none.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Placement {
     pub(crate) node_selector: Option<NodeSelector>,
@@ -263,8 +263,8 @@ fn tolerates(toleration: &core::Toleration, taint: &core::Taint) -> bool {
             || value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
 }
 
-/// Keys and effects of the taints that every pod of a DaemonSet tolerates, whatever their value. The last one is
-/// tolerated because agents use the host network (pkg/controller/daemon/util, `AddOrUpdateDaemonPodTolerations`).
+/// Keys and effects of the taints that every pod of a DaemonSet tolerates, with any value. The last one is tolerated
+/// because agents use the host network (pkg/controller/daemon/util, `AddOrUpdateDaemonPodTolerations`).
 const ADDED: [(&str, &str); 7] = [
     ("node.kubernetes.io/not-ready", "NoExecute"),
     ("node.kubernetes.io/unreachable", "NoExecute"),

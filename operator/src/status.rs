@@ -1,5 +1,5 @@
 //! The last step: makes the status of each policy. Pure: what is prepared and the nodes' reports in; a status out. The
-//! operator itself remembers only when a deviation began.
+//! only state that is kept is when a deviation began.
 use std::{
     collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use crate::{
     reports::{AgentState, Reports},
 };
 
-/// The status of a policy, with the numbers behind its texts.
+/// The status of a policy, and as numbers the values that its texts show.
 #[derive(Clone, Debug)]
 pub(crate) struct PolicyStatus {
     pub(crate) status: TimeSyncPolicyStatus,
@@ -29,7 +29,7 @@ pub(crate) struct PolicyStatus {
     pub(crate) spread: Option<f64>,
 }
 
-/// What is known besides the reports.
+/// The inputs besides the reports.
 pub(crate) struct StatusContext<'a> {
     pub(crate) prepared: &'a Prepared,
     pub(crate) states: &'a HashMap<String, NodeState>,
@@ -98,7 +98,7 @@ fn of(input: &PolicyInput<'_>, deviations: &mut Deviations, now: Instant, time: 
         without_agent: number(input.group.without_agent.len()),
     };
     let offset = |report: &Report| report.clock.offset.filter(|offset| offset.is_finite());
-    // In holdover the largest error is known, but not the offset.
+    // In holdover only the error bound is known, not the offset.
     let measured = nodes.iter().filter(|each| !each.synchronized_by(Reason::Holdover));
     let offsets = measured.filter_map(|each| {
         let report = each.synchronized()?;
@@ -131,7 +131,7 @@ fn of(input: &PolicyInput<'_>, deviations: &mut Deviations, now: Instant, time: 
     PolicyStatus { status, counts, worst: worst_offset, spread }
 }
 
-/// What a policy's status was written with, and when.
+/// The figures in a policy's status as last written, and when that was.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WrittenPolicy {
     pub(crate) at: Instant,
@@ -139,7 +139,8 @@ pub(crate) struct WrittenPolicy {
     pub(crate) spread: Option<f64>,
 }
 
-/// Shortest pause between two writes for figures, which change all the time. Texts and counts do not.
+/// Shortest pause between two writes that only change figures, which change all the time. A change of a text or a count
+/// is written without a pause.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
@@ -168,7 +169,7 @@ pub(crate) fn needs_write(
     pause >= LONGEST_PAUSE || (pause >= SHORTEST_PAUSE && wrong)
 }
 
-/// The status without its figures, which are also in the messages of conditions about them.
+/// The status without its figures. Messages of conditions about figures are removed, since they contain them.
 fn facts(status: &TimeSyncPolicyStatus) -> TimeSyncPolicyStatus {
     let mut facts = TimeSyncPolicyStatus { worst: None, spread: None, ..status.clone() };
     for condition in facts.conditions.iter_mut().filter(|condition| condition.reason.ends_with("Exceeded")) {

@@ -180,7 +180,7 @@ fn serve(serve: &api::Serve) -> Result<profile::Serve, FieldError> {
     Ok(profile::Serve {
         enabled: *enabled,
         port: fit("serve.port", *port)?,
-        // A set: one order of it makes one profile.
+        // The addresses are a set: sorted, so that their order does not change the profile.
         addresses: addresses.iter().flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
         rate_limit: match rate_limit {
             Some(api::RateLimit { interval, burst, leak, max_clients }) => profile::RateLimit {
