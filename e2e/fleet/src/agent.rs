@@ -1,5 +1,5 @@
-//! An agent of the fleet: no clock behind it, but the agents' own HTTP, proof of the token and long polls included. In: what
-//! its node is assigned, and what the test wants of it. Out: reports as a real agent makes them.
+//! A simulated agent: it has no clock, but the HTTP code of real agents, with proof of the token and long polls. The
+//! assignment of its node and orders of the test in; reports like those of a real agent out.
 use std::{
     collections::VecDeque,
     path::Path,
@@ -31,7 +31,7 @@ pub struct Agent {
     pub node: String,
     instance: String,
     facts: Mutex<Facts>,
-    /// The report's sequence number; whoever polls waits for another one.
+    /// The report's sequence number. A long poll waits until it changes.
     sequence: watch::Sender<u64>,
     silent: watch::Sender<bool>,
     answers: AtomicUsize,
@@ -45,30 +45,30 @@ struct Facts {
     reference: usize,
     transitions: VecDeque<Transition>,
     last_number: u64,
-    /// Reason and message of each transition that is worth an Event; the report may have dropped it since.
+    /// Reason and message of each transition that needs an Event, including those that the report has dropped.
     events: Vec<(&'static str, String)>,
     delay: Duration,
     flood: Option<Flood>,
     noise: Rng,
 }
 
-/// What an agent that is out of order, or not ours, adds to each report.
+/// What a faulty or hostile agent adds to each report.
 #[derive(Clone, Copy, Debug)]
 pub struct Flood {
-    /// Transitions that are new.
+    /// The number of new transitions.
     pub transitions: u64,
-    /// Characters of each one's message.
+    /// The length of each message in characters.
     pub text: usize,
 }
 
-/// Of a report, as in a real agent.
+/// The number of transitions in a report, as in a real agent.
 const TRANSITIONS_KEPT: usize = 64;
 
 /// Names of the upstreams; the policy under test has the same.
 pub(crate) const SOURCES: [&str; 4] = ["ntp1", "ntp2", "ntp3", "ntp4"];
 
 impl Agent {
-    /// One that has just started, and knows of no assignment.
+    /// An agent that has just started, without an assignment.
     pub(crate) fn new(node: String) -> Self {
         let mut noise = Rng::new();
         let instance = format!("{:016x}", noise.u64(..));
@@ -95,7 +95,7 @@ impl Agent {
         }
     }
 
-    /// Answers on a port until the task ends. A connection that is open then stays, as after a loss of the network.
+    /// Answers on a port until the task ends. Connections that are open then stay open, as after a loss of the network.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, token: &Path) {
         let gate = Gate::new(self.node.clone(), self.instance.clone(), TokenFile::new(token.to_owned()));
         let limits = Limits { connections: 64, per_address: 32, lifetime: Duration::from_secs(30) };
@@ -103,8 +103,8 @@ impl Agent {
         timesync_http::serve(listener, router, limits, Some(Arc::new(gate))).await;
     }
 
-    /// What the kubelet delivers: the annotation, and whether the volume holds that profile. Returns true if a profile runs
-    /// that did not before.
+    /// Takes what the kubelet delivers: the annotation, and whether the volume has that profile. Returns true if
+    /// another profile begins to run.
     pub(crate) fn assign(&self, assignment: Assignment, is_there: bool) -> bool {
         let mut facts = self.facts();
         let before = (facts.assignment.clone(), facts.profile.clone(), facts.error.clone());
@@ -134,7 +134,7 @@ impl Agent {
         new.is_some()
     }
 
-    /// The profile that runs.
+    /// The running profile.
     pub(crate) fn running(&self) -> Option<ProfileName> {
         self.facts().profile.clone()
     }
@@ -154,36 +154,36 @@ impl Agent {
         self.tell(facts, changed);
     }
 
-    /// Another of its upstreams is the best one now; it happens to every clock.
+    /// Selects another of its upstreams, as every real agent does now and then.
     pub(crate) fn follow_another(&self) {
         let mut facts = self.facts();
         facts.reference = (facts.reference + 1) % SOURCES.len();
         self.tell(facts, true);
     }
 
-    /// Does not answer from now on, or answers again.
+    /// Stops or resumes its answers.
     pub(crate) fn silence(&self, silent: bool) {
         self.silent.send_replace(silent);
     }
 
-    /// How long it takes to answer.
+    /// Sets the delay of each answer.
     pub fn delay(&self, delay: Duration) {
         self.facts().delay = delay;
     }
 
-    /// Adds this to each report from now on, and always has news.
+    /// Adds this to each report from now on, and answers every poll immediately.
     pub fn flood(&self, flood: Option<Flood>) {
         let mut facts = self.facts();
         facts.flood = flood;
         self.tell(facts, true);
     }
 
-    /// Reports so far.
+    /// The number of reports so far.
     pub(crate) fn answers(&self) -> usize {
         self.answers.load(Ordering::Relaxed)
     }
 
-    /// Node, reason and message of each transition that is worth an Event.
+    /// Node, reason and message of each transition that needs an Event.
     pub fn events(&self) -> Vec<(String, String, String)> {
         let facts = self.facts();
         let event = |(reason, note): &(&str, String)| (self.node.clone(), (*reason).to_owned(), note.clone());
@@ -272,7 +272,7 @@ impl Facts {
     fn record(&mut self, kind: TransitionKind, message: String) {
         self.last_number += 1;
         let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
-        // The number makes each message one of its own, so that an Event that is told twice shows.
+        // The number makes each message unique, so that an Event that is sent twice is detected.
         let message = format!("{message} ({})", self.last_number);
         if kind != TransitionKind::ProfileApplied {
             self.events.push((kind.as_str(), message.clone()));
@@ -283,7 +283,7 @@ impl Facts {
         }
     }
 
-    /// Those that are kept, and those of a flood, which are of no use to anybody.
+    /// The transitions for a report: those that are kept, and those of a flood.
     fn shown_transitions(&mut self) -> Vec<Transition> {
         let mut shown: Vec<_> = self.transitions.iter().cloned().collect();
         if let Some(Flood { transitions, text }) = self.flood {

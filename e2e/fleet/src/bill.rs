@@ -1,4 +1,4 @@
-//! What was written to the API server, as its own metric counts it. In: `/metrics`. Out: counts by resource.
+//! Counts the writes to the API server by the API server's own metric: `/metrics` in; counts by resource out.
 use std::collections::BTreeMap;
 
 use anyhow::Context;

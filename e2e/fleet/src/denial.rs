@@ -1,5 +1,5 @@
-//! A fault of the API server that is real: an admission policy that refuses some of the operator's writes. In: a CEL
-//! expression that says which writes. Out: an API server that refuses them, until the denial is lifted.
+//! Makes the API server refuse some of the operator's writes, by an admission policy, until the denial is lifted. A CEL
+//! expression selects the writes.
 use std::time::Duration;
 
 use anyhow::bail;

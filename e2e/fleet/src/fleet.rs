@@ -1,6 +1,6 @@
-//! The fleet: nodes and agents' pods in the API server, and one process that answers as all agents do. As kubelets would,
-//! it delivers to each agent what its pod's annotation and the ConfigMap say. In: orders of a test. Out: what was written to
-//! the pods, and when.
+//! The fleet: nodes and agents' pods in the API server, and this one process, which answers for all agents. Like a
+//! kubelet, it delivers to each agent its pod's annotation and the profiles of the ConfigMap. Orders of a test in; the
+//! writes to the pods, with their times, out.
 use std::{
     collections::{BTreeSet, HashMap},
     net::Ipv4Addr,
@@ -25,7 +25,7 @@ use crate::{
     objects::{self, PORT, Template},
 };
 
-/// All nodes.
+/// All nodes, each with an agent.
 pub struct Fleet {
     runtime: Handle,
     client: Client,
@@ -37,9 +37,9 @@ pub struct Fleet {
 
 #[derive(Default)]
 struct State {
-    /// The pod in each slot.
+    /// One slot per node. A node that replaces another one takes its slot.
     slots: Vec<Slot>,
-    /// All pods that ever were, by name.
+    /// All pods, by name, including removed ones.
     pods: HashMap<String, PodSeen>,
     configs: Vec<Config>,
 }
@@ -56,17 +56,17 @@ struct PodSeen {
     annotations: Vec<Written>,
     nudge: Option<String>,
     nudges: usize,
-    /// When its address was told.
+    /// When the API server got its address.
     told: Option<Instant>,
     gone: Option<u64>,
-    /// Since when the present profile runs.
+    /// When the present profile began to run.
     runs_since: Option<Instant>,
 }
 
 /// An annotation as it was written.
 #[derive(Clone)]
 struct Written {
-    /// etcd's revision, which counts all writes of all objects.
+    /// etcd's revision. It increases with each write of any object.
     version: u64,
     value: String,
     at: Instant,
@@ -76,15 +76,15 @@ struct Written {
 struct Config {
     version: u64,
     keys: BTreeSet<ProfileName>,
-    /// Keys whose text is not what they name.
+    /// Keys whose text does not match their name.
     wrong: Vec<String>,
 }
 
-/// From the annotation to the profile in the agent's volume; a kubelet was measured at 0.15 s to 0.5 s.
+/// The time from the annotation to the profile in the agent's volume. A real kubelet took 0.15 s to 0.5 s.
 const DELIVERY: Duration = Duration::from_millis(300);
-/// A kubelet's own round, in which it looks again without being told.
+/// The interval at which a kubelet updates volumes without a change of the pod.
 const ROUND: Duration = Duration::from_secs(60);
-/// Nodes that are made at once.
+/// The number of nodes that are made concurrently.
 const AT_ONCE: usize = 32;
 
 impl Fleet {
@@ -106,7 +106,7 @@ impl Fleet {
         })
     }
 
-    /// Adds nodes with an agent each; `made` is told of each one.
+    /// Adds nodes with an agent each, and calls `made` for each.
     pub(crate) async fn grow(self: &Arc<Self>, count: usize, made: impl Fn()) -> anyhow::Result<()> {
         let begin = self.state().slots.len();
         let all = stream::iter(begin..begin + count).map(async |slot| {
@@ -120,7 +120,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Takes a node away, as its cloud does, and puts one with another name in its place.
+    /// Removes a node, as a cloud provider does, and adds one with another name in its slot.
     pub async fn replace(self: &Arc<Self>, slot: usize, name: &str) -> anyhow::Result<()> {
         let (pod, node) = {
             let state = self.state();
@@ -132,7 +132,7 @@ impl Fleet {
         let at_once = DeleteParams::default().grace_period(0);
         self.pods().delete(&pod, &at_once).await.context("deleting a pod")?;
         Api::<Node>::all(self.client.clone()).delete(&node, &at_once).await.context("deleting a node")?;
-        // No garbage collector runs here.
+        // No garbage collector runs here, so the NodeClock is deleted explicitly.
         let clocks = Api::<api::NodeClock>::all(self.client.clone());
         match clocks.delete(&node, &at_once).await {
             Err(kube::Error::Api(status)) if status.code != 404 => {
@@ -176,7 +176,7 @@ impl Fleet {
     async fn listen(&self, slot: usize, agent: &Arc<Agent>) -> anyhow::Result<AbortHandle> {
         let address: Ipv4Addr = objects::address(slot).parse()?;
         let mut tries = 0;
-        // The listener before it may still be closing.
+        // The former listener on this port may not be closed yet.
         let listener = loop {
             match TcpListener::bind((address, PORT)).await {
                 Ok(listener) => break listener,
@@ -195,7 +195,7 @@ impl Fleet {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Agents fall silent: nothing is heard on open connections, and new ones are refused.
+    /// Makes agents silent: open connections get no answer, and new ones are refused.
     pub fn silence(&self, slots: &[usize]) {
         let state = self.state();
         for slot in slots {
@@ -204,7 +204,7 @@ impl Fleet {
         }
     }
 
-    /// They answer again.
+    /// Lets these agents answer again.
     pub async fn speak(&self, slots: &[usize]) -> anyhow::Result<()> {
         for slot in slots {
             let agent = Arc::clone(&self.state().slots[*slot].agent);
@@ -226,7 +226,7 @@ impl Fleet {
         self.state().slots.iter().map(|slot| Arc::clone(&slot.agent)).collect()
     }
 
-    /// Name and uid-less annotation of the pods in all slots.
+    /// The name and the annotation of the pod in each slot.
     pub fn annotated(&self) -> Vec<(String, String)> {
         let state = self.state();
         let value = |slot: &Slot| state.pods[&slot.pod].annotations.last().map(|last| last.value.clone());
@@ -280,7 +280,7 @@ impl Fleet {
         self.state().configs.push(Config { version, keys, wrong });
     }
 
-    /// Gives the agent what is wanted of it now; false if the volume lacks it.
+    /// Gives the agent its present assignment. Returns false if the volume lacks the profile.
     fn deliver(&self, pod: &str) -> bool {
         let mut state = self.state();
         let state = &mut *state;
@@ -303,14 +303,14 @@ impl Fleet {
     }
 }
 
-/// What the fleet knows of writes.
+/// Questions about the operator's writes.
 impl Fleet {
-    /// Nodes.
+    /// The number of nodes.
     pub(crate) fn len(&self) -> usize {
         self.state().slots.len()
     }
 
-    /// How many pods are to run this profile, and when the last of them was told.
+    /// How many pods are assigned a profile for which `wanted` is true, and when the last of them was annotated.
     pub fn assigned(&self, wanted: &dyn Fn(&str) -> bool) -> (usize, Option<Instant>) {
         let state = self.state();
         let last = state.slots.iter().filter_map(|slot| state.pods[&slot.pod].annotations.last());
@@ -318,7 +318,7 @@ impl Fleet {
         (those.len(), those.into_iter().max())
     }
 
-    /// How many agents run this profile, and when the last of them began to.
+    /// How many agents run a profile for which `wanted` is true, and when the last of them began.
     pub fn running(&self, wanted: &dyn Fn(&str) -> bool) -> (usize, Option<Instant>) {
         let state = self.state();
         let runs = |slot: &&Slot| slot.agent.running().is_some_and(|name| wanted(&name.to_string()));
@@ -327,12 +327,13 @@ impl Fleet {
         (those.len(), last)
     }
 
-    /// Nudges so far.
+    /// The number of nudges so far.
     pub(crate) fn nudges(&self) -> usize {
         self.state().pods.values().map(|seen| seen.nudges).sum()
     }
 
-    /// Seconds from the address of each pod that came after `since` to its first annotation; `None`: it has none.
+    /// For each pod that got its address after `since`: the seconds until its first annotation, or none if it has no
+    /// annotation.
     pub fn first_annotations(&self, since: Instant) -> Vec<Option<f64>> {
         let state = self.state();
         let new = state.slots.iter().filter_map(|slot| {
@@ -343,8 +344,8 @@ impl Fleet {
         new.collect()
     }
 
-    /// What is wrong with all that was written so far: a pod that names a profile while the ConfigMap does not hold it, or
-    /// a key whose text is another one's.
+    /// The faults in all writes so far: a pod that names a profile while the ConfigMap does not have it, or a key whose
+    /// text does not match its name.
     pub fn faults(&self) -> Vec<String> {
         let state = self.state();
         let mut faults = Vec::new();
@@ -362,7 +363,7 @@ impl Fleet {
                 .chain([seen.gone.unwrap_or(u64::MAX)]);
             for (written, end) in seen.annotations.iter().zip(ends) {
                 let Assignment::Profile(name) = Assignment::from_annotation(&written.value) else { continue };
-                // The state of the ConfigMap at the write, and all that came while the pod named the profile.
+                // The state of the ConfigMap at the write, and all its states while the pod named the profile.
                 let before = state.configs.iter().rposition(|config| config.version < written.version);
                 let during = state.configs.iter().skip(before.unwrap_or(0)).take_while(|c| c.version < end);
                 let lacks = before.is_none() || during.clone().any(|config| !config.keys.contains(&name));

@@ -1,5 +1,6 @@
-//! The operator among thousands of agents: a control plane alone, a fleet of simulated agents in this process, the real operator,
-//! and an observer of what it writes. In: the number of nodes. Out: a [`World`] that can be edited and asked.
+//! The operator among thousands of agents: a control plane alone, a fleet of simulated agents in this process, the real
+//! operator, and an observer of what it writes. The number of nodes in; a [`World`] out, by which tests change the
+//! fleet and read its state.
 #![forbid(unsafe_code)]
 use lab::cluster;
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! What is measured: each function does one thing to the fleet, waits for all that has to follow, and says how long that took
-//! and what it cost.
+//! The measurements. Each function changes the fleet in one way, waits for all effects, and returns how long they took
+//! and how many writes they needed.
 use std::time::{Duration, Instant};
 
 use lab::{readings, wait};
@@ -11,7 +11,7 @@ use crate::{
     world::{POLICY, World},
 };
 
-/// An edit of the policy of all nodes.
+/// The effects of an edit of the policy of all nodes.
 pub struct Edit {
     /// From the edit to the last annotation.
     pub annotated: f64,
@@ -23,14 +23,14 @@ pub struct Edit {
     pub clocks: f64,
     /// What was written.
     pub bill: Bill,
-    /// Annotations that were written to wake a kubelet.
+    /// Annotations that were written to nudge a kubelet.
     pub nudges: usize,
 }
 
-/// Longer than the operator puts off what changed just after it was written, and than a needless nudge takes to come.
+/// Longer than the operator's pause between two writes of one object, and than the delay of a nudge.
 const REST: Duration = Duration::from_secs(10);
 
-/// Waits until nothing happens. Returns the profile that runs.
+/// Waits for the steady state, and that it lasts. Returns the running profile.
 fn rest(world: &World) -> anyhow::Result<String> {
     let profile = world.settle()?;
     let operator = world.running()?;
@@ -60,7 +60,7 @@ pub fn edit(world: &mut World) -> anyhow::Result<Edit> {
     })
 }
 
-/// A tenth of the nodes loses synchronisation at once.
+/// The effects when a tenth of the nodes lose synchronisation at the same time.
 pub struct Loss {
     /// To the last NodeClock that says so.
     pub clocks: f64,
@@ -72,7 +72,7 @@ pub struct Loss {
     pub counted: f64,
 }
 
-/// Has a tenth lose synchronisation, and regain it afterwards.
+/// Lets a tenth of the nodes lose synchronisation, and regain it afterwards.
 pub fn loss(world: &World) -> anyhow::Result<Loss> {
     rest(world)?;
     let slots = world.tenth();
@@ -111,8 +111,8 @@ fn wait_condition(world: &World, since: Instant) -> anyhow::Result<Instant> {
     })
 }
 
-/// Seconds from a tenth's loss of synchronisation in the middle of a rollout to the policy's condition. An error if it is
-/// told only when the rollout is over.
+/// Seconds from a tenth's loss of synchronisation in the middle of a rollout to the policy's condition. Fails if the
+/// condition changes only after the rollout.
 pub fn loss_in_a_rollout(world: &mut World) -> anyhow::Result<f64> {
     let before = world.settle()?;
     let edited = Instant::now();
@@ -138,13 +138,14 @@ fn wait_for_half(world: &World, before: &str) -> anyhow::Result<()> {
     })
 }
 
-/// A restart in peace: all that was written from the end of the operator to a while after its successor leads.
+/// Restarts the operator in the steady state. Returns all writes from its end until its successor is in the steady
+/// state.
 pub fn restart(world: &mut World) -> anyhow::Result<Bill> {
     rest(world)?;
     let before = world.bill()?;
     world.stop("-TERM")?;
     world.start()?;
-    // Polls that were open end without an answer, so these are to the new one.
+    // Open polls end without an answer, so later answers go to the new operator.
     let heard: Vec<_> = world.fleet.all_agents().into_iter().map(|agent| (agent.answers(), agent)).collect();
     world.wait("the new operator to hear each agent", || {
         let waits = heard.iter().filter(|(before, agent)| agent.answers() == *before).count();
@@ -155,15 +156,15 @@ pub fn restart(world: &mut World) -> anyhow::Result<Bill> {
     Ok(world.bill()?.since(&before))
 }
 
-/// A restart in the middle of a rollout.
+/// The effects of a restart in the middle of a rollout.
 pub struct Interrupted {
     /// From the edit to the last annotation.
     pub annotated: f64,
-    /// Annotations that were written beyond one a node and nudges, those of which nothing changed included.
+    /// Writes of pods beyond one annotation per node and the nudges, including writes without a change.
     pub surplus: usize,
 }
 
-/// Writes that may be under way when an operator ends: its successor cannot know of them.
+/// The number of writes that may be in progress when an operator ends. Its successor cannot know of them.
 pub const IN_FLIGHT: usize = 32;
 
 /// Ends the operator when half of the annotations are written, and starts another one.
@@ -185,18 +186,20 @@ pub fn restart_in_a_rollout(world: &mut World) -> anyhow::Result<Interrupted> {
 
 /// How the operator starts on a fleet that no operator has seen.
 pub struct Start {
-    /// From the start to the policy that is rolled out, and from an edit to the same; none if one of them never came.
+    /// Seconds from the start until the policy is rolled out, and from an edit until that is rolled out; none if one of
+    /// them did not happen.
     pub rolled_out: Option<[f64; 2]>,
-    /// Pods that were annotated after that time.
+    /// The number of pods that had an annotation then.
     pub annotated: usize,
 }
 
-/// Starts the first operator with this soft limit of descriptors; and if it does not get along with that, one with more.
+/// Starts the first operator with this soft limit of file descriptors. If it cannot work with that, starts one with a
+/// larger limit.
 pub fn first_start(world: &mut World, limit: u32) -> anyhow::Result<Start> {
     world.descriptors = limit;
     world.start()?;
     let start = rolls_out(world, 1);
-    // An operator whose descriptors are all taken by agents can write nothing more.
+    // If connections to agents use all descriptors, the operator cannot write any more.
     let rolled_out = match start {
         Ok(start) => world.edit().and_then(|generation| Ok([start, rolls_out(world, generation)?])),
         Err(error) => Err(error),
@@ -215,7 +218,8 @@ pub fn first_start(world: &mut World, limit: u32) -> anyhow::Result<Start> {
     }
 }
 
-/// Seconds until the policy says that this generation of it is rolled out, if that comes within reason.
+/// Waits until this generation of the policy is rolled out, with a limit that grows with the fleet. Returns the
+/// seconds.
 fn rolls_out(world: &World, generation: i64) -> anyhow::Result<f64> {
     let begun = Instant::now();
     let patience = Duration::from_secs(60 + world.count() as u64 / 20);
@@ -230,7 +234,7 @@ fn rolls_out(world: &World, generation: i64) -> anyhow::Result<f64> {
     })
 }
 
-/// What the operator needs while nothing happens.
+/// The resources that the operator uses in the steady state.
 pub struct Peace {
     /// Processor time over time.
     pub cores: f64,
@@ -238,11 +242,11 @@ pub struct Peace {
     pub megabytes: f64,
     /// Writes of NodeClocks.
     pub clock_writes_per_second: f64,
-    /// Of this time.
+    /// The length of the measurement, seconds.
     pub seconds: f64,
 }
 
-/// Watches the operator in peace.
+/// Measures the operator in the steady state.
 pub fn peace(world: &World, span: Duration) -> anyhow::Result<Peace> {
     rest(world)?;
     let (begun, bill) = (Instant::now(), world.bill()?);

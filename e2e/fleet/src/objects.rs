@@ -1,5 +1,5 @@
-//! The objects of a fleet, as large as they are in a real cluster: nodes, and the agents' pods made of the chart's own
-//! template. Pure: JSON.
+//! The objects of a fleet: nodes, and agents' pods made from the chart's template. They are as large as in a real
+//! cluster. Pure: returns JSON.
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! What an observer sees of the operator: a watch each on pods, ConfigMap, NodeClocks, policies and Events, with the time
-//! at which each change came. Pods and the ConfigMap go on to the fleet, which acts on them as kubelets do.
+//! Observes the operator's writes: a watch each of pods, ConfigMap, NodeClocks, policies and Events records when each
+//! change arrived. Changes of pods and of the ConfigMap also go to the fleet, which acts on them like kubelets.
 use std::{
     collections::HashMap,
     fmt::Debug,
@@ -46,15 +46,15 @@ struct State {
 /// A NodeClock as it is now.
 #[derive(Clone, Debug, Default)]
 pub struct ClockSeen {
-    /// The profile that it says is wanted.
+    /// The assigned profile in its status.
     pub(crate) wanted: Option<String>,
-    /// The profile that it says runs.
+    /// The running profile in its status.
     pub(crate) running: Option<String>,
     /// Status of its condition Synchronized.
     pub synchronized: String,
-    /// Since when `wanted` and `running` are what they are.
+    /// When `wanted` and `running` got their present values.
     pub(crate) profile_since: Option<Instant>,
-    /// Since when `synchronized` is what it is.
+    /// When `synchronized` got its present value.
     pub synchronized_since: Option<Instant>,
 }
 
@@ -154,14 +154,14 @@ impl Seen {
         self.state().clocks.clone()
     }
 
-    /// What a policy said since a time, in order.
+    /// The states of a policy since a time, in order.
     pub(crate) fn policy_since(&self, name: &str, since: Instant) -> Vec<PolicySeen> {
         let state = self.state();
         let all = state.policies.get(name).map_or(&[][..], Vec::as_slice);
         all.iter().filter(|seen| seen.at >= since).cloned().collect()
     }
 
-    /// What a policy says now.
+    /// The present state of a policy.
     pub fn policy_now(&self, name: &str) -> Option<PolicySeen> {
         self.state().policies.get(name).and_then(|all| all.last()).cloned()
     }

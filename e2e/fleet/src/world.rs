@@ -1,5 +1,4 @@
-//! Stage, fleet, observer and operator together, and what can be asked of them in one line: edits of the policy, waiting for
-//! what follows, counting what it cost.
+//! Stage, fleet, observer and operator together. Edits the policy, waits for the effects, and counts the writes.
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -35,13 +34,13 @@ use crate::{
 /// The policy of all nodes.
 pub const POLICY: &str = "fleet";
 
-/// All of it.
+/// All parts of a test.
 pub struct World {
-    /// Runs whatever is asynchronous.
+    /// Runs the asynchronous code.
     pub runtime: Runtime,
-    /// The administrator, whom the API server never makes wait.
+    /// A client with an administrator's rights, which the API server does not throttle.
     pub(crate) admin: Client,
-    /// The operator's rights.
+    /// A client with the operator's rights.
     pub bare: Client,
     /// Nodes and agents.
     pub fleet: Arc<Fleet>,
@@ -49,23 +48,23 @@ pub struct World {
     pub seen: Arc<Seen>,
     /// The operator, if one runs.
     pub operator: Option<Operator>,
-    /// Soft limit of descriptors of the next operator.
+    /// The soft limit of file descriptors of the next operator.
     pub descriptors: u32,
     stage: Stage,
     program: PathBuf,
     starts: usize,
     edits: usize,
-    /// Of the policy as it was edited last.
+    /// The generation of the policy after the last edit.
     generation: i64,
-    /// The largest of operators that have ended.
+    /// The largest resident memory of the operators that have ended.
     peak_megabytes: f64,
 }
 
-/// What is waited for at most: generous, and enough for an operator that is slow by design.
+/// The longest wait. It is generous, so that an operator that throttles itself can finish.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 impl World {
-    /// A stage with a fleet of `nodes`, and no operator yet. `program` is the operator.
+    /// Makes a stage with a fleet of `nodes`, without an operator. `program` is the operator's program.
     pub(crate) fn make(nodes: usize, program: PathBuf) -> anyhow::Result<Self> {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         let needed = 2 * nodes as u64 + 1000;
@@ -125,7 +124,7 @@ impl World {
         self.runtime.block_on(task)?
     }
 
-    /// Now and then the best upstream is another one: of each node once in ten minutes.
+    /// Changes the selected upstream of each node once in ten minutes, as it happens on real nodes.
     fn live(&self) {
         let fleet = Arc::clone(&self.fleet);
         self.runtime.spawn(async move {
@@ -136,7 +135,7 @@ impl World {
                     Duration::from_secs(600) / u32::try_from(all.len().max(1)).unwrap_or(u32::MAX),
                 )
                 .await;
-                // A stride without a common divisor with most counts, so that neighbours do not change together.
+                // A large prime as the stride, so that neighbours do not change together.
                 turn = (turn + 7919) % all.len().max(1);
                 if let Some(agent) = all.get(turn) {
                     agent.follow_another();
@@ -151,7 +150,7 @@ impl World {
         Ok(())
     }
 
-    /// Starts one more operator, which is the caller's.
+    /// Starts one more operator. The caller owns it.
     pub fn another(&mut self) -> anyhow::Result<Operator> {
         self.starts += 1;
         Operator::start(&self.stage, &self.program, self.starts, self.descriptors)
@@ -163,14 +162,14 @@ impl World {
         self.operator.take().map_or(Ok(()), |operator| operator.end(signal))
     }
 
-    /// The most that an operator had resident so far.
+    /// The largest resident memory of an operator so far.
     pub fn peak_megabytes(&self) -> f64 {
-        // One that has ended by itself is told of by whoever waits for it.
+        // If the operator has ended by itself, this is no error here: the function that waits for it reports that.
         let now = self.operator.as_ref().and_then(|operator| operator.usage().ok());
         now.map_or(0.0, |usage| usage.peak_megabytes).max(self.peak_megabytes)
     }
 
-    /// The operator that runs.
+    /// The running operator.
     pub fn running(&self) -> anyhow::Result<&Operator> {
         self.operator.as_ref().context("no operator runs")
     }
@@ -180,12 +179,12 @@ impl World {
         self.fleet.len()
     }
 
-    /// Every tenth slot: a tenth of the nodes, all over the cluster.
+    /// Every tenth slot: a tenth of the nodes, spread over the cluster.
     pub fn tenth(&self) -> Vec<usize> {
         (0..self.count()).step_by(10).collect()
     }
 
-    /// Writes so far.
+    /// The writes so far.
     pub fn bill(&self) -> anyhow::Result<Bill> {
         self.runtime.block_on(Bill::read(&self.admin))
     }
@@ -208,7 +207,7 @@ impl World {
         applied.metadata.generation.context("a generation")
     }
 
-    /// Waits, with the operator running; `poll` may note readings.
+    /// Waits until `poll` returns a value, and fails if the operator ends. `poll` may record readings.
     pub fn wait<T>(&self, what: &str, mut poll: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
         wait::until(what, "", PATIENCE, || {
             if let Some(operator) = &self.operator {
@@ -241,7 +240,7 @@ impl World {
         })
     }
 
-    /// Waits until so many agents run a profile. Returns when the last of them began to.
+    /// Waits until `count` agents run a profile. Returns when the last of them began.
     pub fn wait_running(&self, profile: &str, count: usize) -> anyhow::Result<Instant> {
         self.wait("the agents to run it", || {
             let (now, last) = self.fleet.running(&|name| name == profile);
@@ -250,7 +249,7 @@ impl World {
         })
     }
 
-    /// Waits for a status of a policy. Returns when it came.
+    /// Waits for a status of a policy. Returns the time at which it was seen.
     pub fn wait_policy(
         &self,
         name: &str,
@@ -299,7 +298,8 @@ impl World {
         (right.len() == agents.len()).then(|| right.into_iter().max()).flatten()
     }
 
-    /// Waits until all is as a policy that has been in force for long: rolled out, synchronised, and told of each node.
+    /// Waits until the cluster is in its steady state: the policy is rolled out, every node is synchronised, and every
+    /// NodeClock names the running profile.
     pub fn settle(&self) -> anyhow::Result<String> {
         let count = i32::try_from(self.count())?;
         self.wait("the fleet to settle", || {
@@ -314,7 +314,7 @@ impl World {
         })
     }
 
-    /// An error if anything that was ever written was wrong.
+    /// Fails if any write so far was wrong.
     pub fn expect_no_fault(&self) -> anyhow::Result<()> {
         let faults = self.fleet.faults();
         if let Some(first) = faults.first() {
@@ -323,7 +323,7 @@ impl World {
         Ok(())
     }
 
-    /// An error if a transition of an agent that is still there has no Event, or more than one.
+    /// Fails if a transition of a present agent has no Event, or more than one.
     pub fn expect_each_event_once(&self) -> anyhow::Result<usize> {
         let agents = self.fleet.all_agents();
         let wanted: Vec<_> = agents.iter().flat_map(|agent| agent.events()).collect();
@@ -349,7 +349,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // Else the watches complain of an API server that is gone.
+        // Otherwise the watches log errors once the API server has ended.
         self.seen.stop();
         if let Err(error) = stage::down() {
             eprintln!("stage: not taken down wholly: {error:#}");
@@ -357,7 +357,7 @@ impl Drop for World {
     }
 }
 
-/// The spec of a policy with the fleet's upstreams, and this besides.
+/// The spec of a policy with the fleet's upstreams, and the fields of `besides`.
 pub fn policy(besides: Value) -> Value {
     let server =
         |(index, name): (usize, &&str)| json!({"name": name, "server": format!("192.0.2.{}", 10 + index)});

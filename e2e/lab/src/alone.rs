@@ -1,4 +1,5 @@
-//! One program at a time has the cluster: a lock beside the cluster's state. A child that the holder starts may pass.
+//! A lock beside the cluster's state: only one program at a time uses the cluster. A child process of the holder may
+//! use it too.
 use std::{
     env,
     fs::{File, TryLockError},

@@ -1,5 +1,5 @@
-//! The host's end of a guest's hand (guest/hand): a script in, its exit code and what it printed out. Works without a
-//! network, so also on a node that cannot join.
+//! Runs scripts in a guest by its program `guest/hand`: a script in; its exit code and its output out. It needs no
+//! network, so it works on a node that cannot join.
 use std::{
     io::{BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,

@@ -1,5 +1,5 @@
-//! The whole cluster, up and down: control plane, one node in a namespace, two virtual machines, upstream servers.
-//! One runs at a time. What fails on the way up is taken down again.
+//! Starts and removes the whole cluster: control plane, one node in a namespace, two virtual machines, upstream
+//! servers. Only one cluster runs at a time. If the start fails, everything is removed again.
 use std::{
     fs,
     process::Command,
@@ -15,7 +15,7 @@ use crate::{
     vm_image, wait,
 };
 
-/// What the hardware clocks of vm1 and vm2 say when they are switched on: `utc`, or a date.
+/// The time that the hardware clocks of vm1 and vm2 show when they are switched on: `utc`, or a date.
 pub(crate) type Rtcs = [&'static str; 2];
 
 /// Both are right.
@@ -23,7 +23,7 @@ pub(crate) const RIGHT: Rtcs = ["utc", "utc"];
 /// Both are in 2020.
 pub const IN_2020: Rtcs = ["2020-01-01T00:00:00", "2020-01-01T00:00:00"];
 
-/// Brings a cluster up for somebody to play with.
+/// Starts a cluster for manual use.
 pub fn up_and_leave(wrong: bool) -> anyhow::Result<()> {
     up(if wrong { IN_2020 } else { RIGHT })?;
     if wrong {
@@ -34,7 +34,7 @@ pub fn up_and_leave(wrong: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Brings a new cluster up, after taking down one that is left; all nodes are Ready afterwards.
+/// Removes a cluster that is left, and starts a new one. All nodes are Ready afterwards.
 pub fn up(rtcs: Rtcs) -> anyhow::Result<()> {
     if !packages::is_root() {
         bail!("a cluster needs root: network namespaces, virtual machines, containers");
@@ -73,10 +73,11 @@ fn assemble(disk: &std::path::Path, rtcs: Rtcs) -> anyhow::Result<()> {
     wait_for_nodes()
 }
 
-/// What [`set_clocks_off`] makes of the clocks of vm1 and vm2: nanoseconds from the truth.
+/// The offsets to which [`set_clocks_off`] sets the clocks of vm1 and vm2, nanoseconds.
 pub const OFF: [i64; 2] = [3_210_000_000, -2_850_000_000];
 
-/// Sets the virtual machines' clocks some seconds off, one ahead and one behind; hardware clocks stay as they are.
+/// Sets the virtual machines' clocks wrong by some seconds, one ahead and one behind. Does not change the hardware
+/// clocks.
 pub fn set_clocks_off() -> anyhow::Result<()> {
     vm::VMS.iter().zip(OFF).try_for_each(|(vm, offset)| vm.probe()?.set_off(offset))
 }
@@ -99,7 +100,7 @@ pub fn wait_for_nodes() -> anyhow::Result<()> {
     })
 }
 
-/// After a failure: keeps the logs, takes everything down. The failure itself is what the caller reports.
+/// Keeps the logs and removes everything, after a failure that the caller reports.
 pub fn give_up() {
     interrupt::forgive();
     // A demo that a test wants to fail must not replace the logs of a test that failed.
@@ -143,7 +144,7 @@ pub fn keep_logs() -> anyhow::Result<String> {
     Ok(folder.display().to_string())
 }
 
-/// What operators and agents logged in the last `span`, their newest lines: for the message of a failure.
+/// The newest lines that operators and agents logged in the last `span`, for the message of a failure.
 pub fn logs_since(span: Duration) -> String {
     if !daemon::running("apiserver") {
         return "there is no cluster to ask for logs".to_owned();
@@ -161,7 +162,7 @@ pub fn logs_since(span: Duration) -> String {
     text
 }
 
-/// Ends and removes everything of ours; nothing happens if there is nothing.
+/// Ends and removes everything that [`up`] made, if there is anything.
 pub fn down() -> anyhow::Result<()> {
     let state = checkout::state();
     if state.exists() {
@@ -174,7 +175,7 @@ pub fn down() -> anyhow::Result<()> {
     if state.exists() {
         fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
     }
-    // The mount point that node1 needed; not removed if something lies in it.
+    // The mount point that node1 needed. It is removed only if it is empty.
     let _ = fs::remove_dir("/var/lib/timesync");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Programs that run in the background, with their process ids on record. Only processes on that record are ever ended. None
-//! of them can set this machine's clock.
+//! Programs that run in the background. A file records their process ids, and only recorded processes are ever ended.
+//! None of them can set the host's clock.
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,

@@ -1,4 +1,4 @@
-//! kubectl and helm against our cluster, never against the one of an ambient KUBECONFIG.
+//! Runs kubectl and helm on the cluster of this crate, never on that of the user's KUBECONFIG.
 use std::{
     fs::{self, File},
     io::Write,

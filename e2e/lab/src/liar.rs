@@ -1,6 +1,6 @@
-//! An NTP server that tells any time we want: a process of its own per address, controlled over a Unix
-//! socket while it runs. It serves this machine's clock plus an offset, fast by some ppm, with a stratum, leap indicator
-//! and root dispersion of our choice, or is silent.
+//! An NTP server that serves any desired time. There is one process per address, which a Unix socket controls while it
+//! runs. It serves the host's clock plus an offset that grows by some ppm, with the desired stratum, leap indicator and
+//! root dispersion. It can also be silent.
 use std::{
     io::{BufRead, BufReader, Write},
     net::UdpSocket,
@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 
 use crate::truth;
 
-/// The subcommand of whatever program starts such servers: it calls [`serve`].
+/// The subcommand that calls [`serve`]. Each program that starts such servers must have it.
 pub const VERB: &str = "serve-ntp";
 
 /// Command line of the server.
@@ -23,17 +23,17 @@ pub struct Options {
     /// Address and port to serve on.
     #[arg(long)]
     listen: String,
-    /// Unix socket for orders.
+    /// The Unix socket that receives orders.
     #[arg(long)]
     control: PathBuf,
 }
 
-/// What the server says of itself.
+/// The values that the server puts into its replies.
 #[derive(Clone, Debug)]
 struct Story {
-    /// Ahead of this machine's clock by so much at `since`, nanoseconds.
+    /// The served time minus the host's clock at `since`, nanoseconds.
     offset: i64,
-    /// And fast by so much from then on, parts per billion.
+    /// The rate at which the offset grows from then on, parts per billion.
     ppb: i64,
     since: i64,
     stratum: u8,
@@ -52,7 +52,7 @@ impl Story {
 
     /// `key=value` words: offset (s), ppm, stratum, leap, silent (0, 1), dispersion (s).
     fn obey(&mut self, order: &str, now: i64) -> anyhow::Result<()> {
-        // What has accumulated stays: only an order for the offset makes a jump.
+        // Keeps the offset that has accumulated: only an order for the offset makes the served time jump.
         self.offset = self.offset_at(now);
         self.since = now;
         for word in order.split_whitespace() {
@@ -103,12 +103,12 @@ pub fn serve(options: &Options) -> anyhow::Result<()> {
         let mut reply = answer(&story, &request, received);
         let now = truth::nanoseconds()?;
         reply[40..48].copy_from_slice(&timestamp(now + story.offset_at(now)));
-        // A client that is gone is its own trouble.
+        // If the client is gone, the reply is lost, which is no error of the server.
         let _ = socket.send_to(&reply, client);
     }
 }
 
-/// The reply but for its transmit time.
+/// The reply without its transmit time.
 fn answer(story: &Story, request: &[u8], received: i64) -> [u8; 48] {
     let mut reply = [0; 48];
     reply[0] = story.leap << 6 | request[0] & 0x38 | 4;
@@ -140,7 +140,7 @@ fn listen(listener: &UnixListener, story: &Mutex<Story>) {
     }
 }
 
-/// The offset just after the order.
+/// Executes one order. Returns the offset after it.
 fn obey(stream: &UnixStream, story: &Mutex<Story>) -> anyhow::Result<i64> {
     let mut order = String::new();
     BufReader::new(stream).read_line(&mut order)?;
@@ -150,7 +150,8 @@ fn obey(stream: &UnixStream, story: &Mutex<Story>) -> anyhow::Result<i64> {
     Ok(story.offset_at(now))
 }
 
-/// Gives a running server an order; served time minus true time just then, in nanoseconds. An empty order only asks.
+/// Gives a running server an order. Returns served time minus true time at that moment, in nanoseconds. An empty order
+/// changes nothing.
 pub(crate) fn order(control: &Path, words: &str) -> anyhow::Result<i64> {
     let mut stream =
         UnixStream::connect(control).with_context(|| format!("no server at {}", control.display()))?;

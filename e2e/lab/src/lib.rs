@@ -1,9 +1,9 @@
-//! Brings up real things and asks them: a Kubernetes cluster whose nodes have clocks of their own, machines without
-//! Kubernetes, time servers whose time can be bent. Tests and measurements are made of its parts. It must never move the
-//! clock of the machine it runs on: what it starts has no CAP_SYS_TIME.
+//! Starts real clusters and machines, and asks for their state: a Kubernetes cluster whose nodes have their own clocks,
+//! machines without Kubernetes, and time servers whose time can be changed. Tests and measurements use its parts. It
+//! must never move the clock of the host: nothing that it starts has CAP_SYS_TIME.
 //!
 //! A program that starts time servers ([`upstream::up`]) has the hidden subcommand [`liar::VERB`], which calls
-//! [`liar::serve`]: such a server is the program itself, started once more.
+//! [`liar::serve`]: it runs itself again as the server.
 #![forbid(unsafe_code)]
 
 pub mod alone;

@@ -1,5 +1,6 @@
-//! A machine without Kubernetes: a QEMU guest with a kernel, a system clock and a hardware clock of its own, and the agent
-//! with a file. Boots in some seconds. What is done to it (scripts, files, pulled cables) goes past its network.
+//! A machine without Kubernetes: a QEMU guest with its own kernel, system clock and hardware clock. The agent runs
+//! there with a configuration file. The machine boots in some seconds. Tests act on it (scripts, files, network cable)
+//! through QEMU, not through its network.
 use std::{fs, path::PathBuf, process::Command, thread, time::Duration};
 
 use anyhow::{Context, ensure};
@@ -24,7 +25,7 @@ pub struct Machine {
     number: u8,
 }
 
-/// Two, so that two tests run beside each other.
+/// There are two, so that two tests can run in parallel.
 pub const MACHINES: [Machine; 2] = [Machine { number: 1 }, Machine { number: 2 }];
 
 /// Writes what the machines boot; the agent must be built.
@@ -32,12 +33,12 @@ pub fn prepare() -> anyhow::Result<()> {
     image::write(&image::folder())
 }
 
-/// Where the agent keeps its state: on a disk that outlives the machine's power.
+/// The agent's state folder, on a disk that keeps its content when the power is off.
 pub(crate) const STATE: &str = "/state/timesync";
 const CONFIG: &str = "/etc/timesync/agent.toml";
 
 impl Machine {
-    /// The script that starts the agent. The log is one for all starts.
+    /// The script that starts the agent. All starts append to the same log.
     pub const START: &str = "timesync-agent run --config /etc/timesync/agent.toml >>/run/agent.log 2>&1 3>&- & echo $! >/run/agent.pid";
 
     /// Its name.
@@ -45,7 +46,7 @@ impl Machine {
         format!("machine{}", self.number)
     }
 
-    /// Its place among the machines.
+    /// Its index in [`MACHINES`].
     pub fn index(self) -> usize {
         usize::from(self.number) - 1
     }
@@ -62,7 +63,8 @@ impl Machine {
         self.folder().join("qmp.sock")
     }
 
-    /// Switches it on for the first time. `rtc` is what its hardware clock says: `utc` for the truth, or a date.
+    /// Switches it on for the first time. `rtc` is the time that its hardware clock shows: `utc` for the right time, or
+    /// a date.
     pub fn start(self, rtc: &str) -> anyhow::Result<()> {
         let folder = self.folder();
         fs::create_dir_all(&folder)?;
@@ -80,10 +82,10 @@ impl Machine {
 
     fn switch_on(self, rtc: &str) -> anyhow::Result<()> {
         let (name, folder, image) = (self.name(), self.folder(), image::folder());
-        // What it said when it ran before is no sign of life.
+        // Removes the output of its former run, in which [`Self::wait_for_hand`] would find its words.
         fs::write(folder.join("console.log"), "")?;
         let (here, image) = (folder.display(), image.display());
-        // tsc=reliable and the others: see vm.rs.
+        // vm.rs gives the reasons for tsc=reliable and the other options.
         let kernel = format!(
             "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off e2e.name={name} e2e.address={}",
             self.address()
@@ -109,7 +111,7 @@ impl Machine {
         self.wait_for_hand()
     }
 
-    /// Waits until the guest does what it is told.
+    /// Waits until the guest is ready for scripts and questions about its clock.
     fn wait_for_hand(self) -> anyhow::Result<()> {
         wait::until(&format!("{} to boot", self.name()), "10 s", Duration::from_secs(300), || {
             daemon::expect_running(&self.name())?;
@@ -119,15 +121,15 @@ impl Machine {
         })
     }
 
-    /// The reset button: the hardware clock runs on.
+    /// Presses the reset button. The hardware clock continues.
     pub fn reset(self) -> anyhow::Result<()> {
         fs::write(self.folder().join("console.log"), "")?;
         qmp::order(&self.monitor(), "system_reset")?;
         self.wait_for_hand()
     }
 
-    /// Off and on: the hardware clock runs on, as far as one can be switched on at the right moment: QEMU takes whole seconds,
-    /// and a quarter of one to begin.
+    /// Switches it off and on. QEMU sets a hardware clock only to whole seconds, and takes a quarter of a second to
+    /// start. So this waits for the moment at which the hardware clock seems to have continued.
     pub fn power_cycle(self) -> anyhow::Result<()> {
         const SECOND: i64 = 1_000_000_000;
         let offset = self.rtc_offset()?;
@@ -139,39 +141,40 @@ impl Machine {
         self.switch_on(calendar::shown(base).trim_end_matches('Z'))
     }
 
-    /// Holds it: all its clocks stand still.
+    /// Pauses it: all its clocks stop.
     pub fn pause(self) -> anyhow::Result<()> {
         qmp::order(&self.monitor(), "stop")
     }
 
-    /// Lets it go on.
+    /// Ends the pause.
     pub fn resume(self) -> anyhow::Result<()> {
         qmp::order(&self.monitor(), "cont")
     }
 
-    /// Plugs its network cable in, or pulls it.
+    /// Connects or disconnects its network cable.
     pub fn set_link(self, up: bool) -> anyhow::Result<()> {
         qmp::set_link(&self.monitor(), "card", up)
     }
 
-    /// Its clock, from outside.
+    /// A probe that measures its clock from outside.
     pub fn probe(self) -> anyhow::Result<Probe> {
         Probe::open(&self.name(), &self.folder().join("shm"))
     }
 
-    /// The hardware clock minus this machine's, nanoseconds: asked until its second changes, so good to a few milliseconds.
+    /// Its hardware clock minus the host's clock, nanoseconds. Reads until the second changes, so the error is a few
+    /// milliseconds.
     pub fn rtc_offset(self) -> anyhow::Result<i64> {
         qmp::rtc_offset(&self.monitor())
     }
 
-    /// Runs a script in it; an error if that fails. What it printed.
+    /// Runs a script in it. Returns what the script printed, or an error if it failed.
     pub fn run(self, script: &str) -> anyhow::Result<String> {
         let (code, output) = self.try_run(script)?;
         ensure!(code == 0, "{}: `{script}` ended with {code}: {}", self.name(), output.trim());
         Ok(output)
     }
 
-    /// Runs a script in it; its exit code and what it printed.
+    /// Runs a script in it. Returns the script's exit code and what it printed.
     pub fn try_run(self, script: &str) -> anyhow::Result<(i32, String)> {
         let result = Channel::at(self.folder().join("hand.sock")).run(script, 60)?;
         let (code, output) = &result;
@@ -201,9 +204,9 @@ impl Machine {
         .map(drop)
     }
 
-    /// What its agent says.
+    /// The report of its agent.
     pub fn report(self) -> anyhow::Result<Report> {
-        // Its exit code says whether the clock is synchronised.
+        // The command fails if the clock is not synchronised, which is no error here.
         let (_, text) = self.try_run("timesync-agent status --json 2>/dev/null")?;
         let report: Report = serde_json::from_str(&text).context("the agent's report")?;
         let Report { clock, conflict, rtc, .. } = &report;
@@ -230,7 +233,7 @@ impl Machine {
         self.run("tail -n 80 /run/agent.log").unwrap_or_else(|error| format!("{error:#}"))
     }
 
-    /// All of the agent's log and the console, for whoever looks for a failure's cause.
+    /// The whole log of the agent and the console output, to find the cause of a failure.
     pub fn logs(self) -> String {
         let agent = self.run("cat /run/agent.log").unwrap_or_else(|error| format!("{error:#}"));
         let console = fs::read(self.folder().join("console.log")).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The cluster's network: a bridge of this machine, namespaces and taps on it. Everything has a name of our own, and
-//! nothing is touched that somebody else made.
+//! The cluster's network: a bridge of this machine, namespaces and taps on it. Everything here has a name that only
+//! this project uses, and nothing else is changed.
 use std::{fs, path::Path};
 
 use anyhow::bail;

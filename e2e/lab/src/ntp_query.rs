@@ -1,5 +1,5 @@
-//! One NTP request, as a client of an agent would send it, and what the reply says. Written apart from the agent's own
-//! packet code, on purpose.
+//! Sends one NTP request, as a client of an agent would, and reads the reply. It does not use the agent's packet code,
+//! on purpose: a fault there must not hide itself.
 use std::{net::UdpSocket, time::Duration};
 
 use anyhow::bail;

@@ -1,5 +1,5 @@
-//! Certificates of a cluster, dated 1970 to 2099, so that nodes with wrong clocks can join; and one of the API server
-//! that is valid from now, as in any real cluster, for nodes that shall not.
+//! The certificates of a cluster. They are valid from 1970 to 2099, so that nodes with wrong clocks can join. A second
+//! one of the API server is valid from now, as in any real cluster: with it, nodes with wrong clocks cannot join.
 use std::{
     fs::{self, OpenOptions},
     io::Write,

@@ -1,5 +1,6 @@
-//! The last readings of this thread: what clocks, agents and commands said since a wait began. Whatever asks them notes the
-//! answer here; a wait that fails prints them, so that a failure can be understood without running the test again.
+//! The last readings of this thread: answers of clocks, agents and commands since a wait began. Each function that
+//! reads one of them records the answer here. If a wait fails, it prints them, so that the failure can be understood
+//! without another run of the test.
 use std::{cell::RefCell, collections::VecDeque, fmt::Write, time::Instant};
 
 thread_local! {

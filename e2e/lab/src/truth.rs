@@ -1,6 +1,6 @@
-//! The truth about a virtual machine's clock, measured from outside over a page of shared memory: its clock minus this
-//! machine's, good to half a round trip (a few microseconds on a quiet machine). Nothing that the agent says goes in.
-//! The same page is the harness's hand: it sets a guest's clock off before a test. The layout is that of clockprobe.c.
+//! Measures a virtual machine's clock from outside, over a page of shared memory: the guest's clock minus the host's.
+//! The error is at most half a round trip (a few microseconds if the host is idle). The agent's own values are not
+//! used. Over the same page, tests set a guest's clock to a wrong time. clockprobe.c has the same layout of the page.
 use std::{
     fs::{File, OpenOptions},
     os::unix::fs::FileExt,
@@ -25,10 +25,10 @@ const STEP: u64 = 1;
 const KERNEL: u64 = 2;
 const CLEAR: u64 = 3;
 
-/// A fifth of what most tests allow a clock to be off, nanoseconds.
+/// A fifth of the offset that most tests allow, nanoseconds.
 const MOST_UNCERTAIN: i64 = 200_000;
 
-/// The end of a guest's clock probe on this side.
+/// The host's end of a guest's clock probe.
 pub struct Probe {
     name: String,
     page: File,
@@ -39,16 +39,16 @@ pub struct Probe {
 pub struct Reading {
     /// The guest's clock minus this machine's.
     pub offset: i64,
-    /// The truth is within so much of it: half the round trip.
+    /// The largest error of `offset`: half the round trip.
     pub uncertainty: i64,
-    /// When it was taken, by this machine's clock.
+    /// The time of the reading, by the host's clock.
     pub at: i64,
 }
 
-/// What the guest's kernel says of its clock.
+/// The status of the guest's clock in its kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct KernelClock {
-    /// How much faster it is made to run, parts per million; tick included.
+    /// The frequency correction, parts per million, including that by `tick`.
     pub frequency_ppm: f64,
     /// `STA_UNSYNC` is not set.
     pub synchronized: bool,
@@ -63,8 +63,8 @@ impl Probe {
         Ok(Self { name: name.to_owned(), page: file.with_context(|| format!("{name} does not run"))? })
     }
 
-    /// The best of many exchanges: up to 400 within 0.3 s, and then until one is good enough to tell a clock that is
-    /// right from one that is not. Under load a single one may take a tenth of a second, and say nothing.
+    /// The best of many exchanges: up to 400 within 0.3 s, and then more until one is certain enough to show whether a
+    /// clock is right. Under load a single exchange may take a tenth of a second, which is too uncertain.
     pub fn offset(&self) -> anyhow::Result<Reading> {
         let best = self.session(|| {
             let begun = Instant::now();
@@ -115,17 +115,17 @@ impl Probe {
         Ok(())
     }
 
-    /// Moves the guest's clock by so many nanoseconds at once; its frequency stays.
+    /// Steps the guest's clock by `by` nanoseconds, and keeps its frequency.
     pub fn step(&self, by: i64) -> anyhow::Result<()> {
         self.session(|| self.exchange(STEP, by)).map(drop)
     }
 
-    /// The guest's clock minus its monotonic one, nanoseconds: changed by steps alone, whoever made them.
+    /// The guest's wall clock minus its monotonic clock, nanoseconds. Only steps change it, by any program.
     pub fn wall_minus_monotonic(&self) -> anyhow::Result<i64> {
         Ok(self.session(|| self.exchange(KERNEL, 0))?.apart)
     }
 
-    /// What the guest's kernel says.
+    /// The guest's clock status in its kernel.
     pub fn kernel(&self) -> anyhow::Result<KernelClock> {
         let answer = self.session(|| self.exchange(KERNEL, 0))?;
         // adjtimex(2): freq in 2^-16 ppm; a tick of 10000 µs is normal, each µs more is 100 ppm.
@@ -136,7 +136,7 @@ impl Probe {
         Ok(KernelClock { frequency_ppm, synchronized: status & STA_UNSYNC == 0, status })
     }
 
-    /// Has the guest spin while `body` asks.
+    /// Lets the guest poll the page without pause while `body` runs.
     fn session<T>(&self, body: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
         self.write(WANTED, 1)?;
         let result = body();

@@ -1,4 +1,4 @@
-//! The policy under test, and questions asked of its nodes in one line each: what tests and measurements share.
+//! The policy under test, and questions about its nodes. Tests and measurements share these functions.
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -16,11 +16,12 @@ use crate::{
 /// Nanoseconds in a millisecond.
 pub const MS: i64 = 1_000_000;
 
-/// The policy under test is called so; it takes the virtual machines. node1 is observed by another.
+/// The name of the policy under test, which applies to the virtual machines. Another policy observes node1.
 pub const POLICY: &str = "main";
 
-/// Applies the policy under test: its spec but for the upstreams' common part, in YAML, each line indented by two.
-/// Clients on the bridge are not limited in rate, so that tests may ask as often as they like.
+/// Applies the policy under test. `upstreams` are the parts of the upstreams that differ. `spec` is the rest of its
+/// spec in YAML, each line indented by two spaces. If `spec` has no `restrict`, there is no rate limit, so that tests
+/// can send any number of requests.
 pub fn apply(upstreams: &[&str], spec: &str) -> anyhow::Result<()> {
     let listed: String = upstreams
         .iter()
@@ -47,7 +48,7 @@ pub fn observe_node1() -> String {
     )
 }
 
-/// The four servers that can be bent, as upstreams `a` to `d`.
+/// The four servers whose time can be changed, as upstreams `a` to `d`.
 pub fn four() -> Vec<String> {
     ["a", "b", "c", "d"]
         .iter()
@@ -56,19 +57,19 @@ pub fn four() -> Vec<String> {
         .collect()
 }
 
-/// Applies the policy with the four servers, fast slewing, and whatever else is given.
+/// Applies the policy with the four servers, fast slewing, and `spec`.
 pub fn apply_four(spec: &str) -> anyhow::Result<()> {
     apply_with_clock("onExternalStep: Restore", spec)
 }
 
-/// The same, with more words about the clock.
+/// The same, with further fields of `clock`.
 pub fn apply_with_clock(clock: &str, spec: &str) -> anyhow::Result<()> {
     let four = four();
     let entries: Vec<_> = four.iter().map(String::as_str).collect();
     apply(&entries, &format!("  clock: {{maxSlewRate: 5000, {clock}}}\n{spec}"))
 }
 
-/// After an uninstallation nothing says of a clock, or of a policy, what nobody looks after.
+/// Checks that after an uninstallation all conditions are Unknown, and that no status shows old values.
 pub fn expect_uninstalled() -> anyhow::Result<()> {
     let objects = kubectl::get("tsp,nclk")?;
     let items = objects["items"].as_array().context("a list has items")?;
@@ -87,7 +88,8 @@ pub fn expect_uninstalled() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All servers right, the plain policy, and both clocks right: what each test may start from.
+/// Restores the state in which each test starts: all servers have the right time, the policy has no options, and both
+/// clocks are right.
 pub fn settle() -> anyhow::Result<()> {
     upstream::bend_all(upstream::HONESTLY)?;
     apply_four("")?;
@@ -101,7 +103,7 @@ pub fn settle() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// After a failure: has `put_back` leave the cluster as the next test wants it, and passes the failure on.
+/// If `result` is a failure, calls `put_back` to restore the cluster for the next test, and returns the failure.
 pub fn or_else(
     result: anyhow::Result<()>,
     put_back: impl FnOnce() -> anyhow::Result<()>,
@@ -112,7 +114,8 @@ pub fn or_else(
     })
 }
 
-/// After a failure that may have left clocks far off, or agents that stand back: both clocks right, and new agents.
+/// Sets both clocks right and starts new agents, after a failure that may have left wrong clocks, or agents that only
+/// observe because of a conflict.
 pub fn begin_anew() -> anyhow::Result<()> {
     for vm in vm::VMS {
         vm.probe()?.set_off(0)?;
@@ -123,7 +126,8 @@ pub fn begin_anew() -> anyhow::Result<()> {
     settle()
 }
 
-/// Waits until the clocks of both machines are within `limit` of `target`: nanoseconds from this machine's clock.
+/// Waits until the clocks of both machines are within `limit` of `target`, both in nanoseconds relative to the host's
+/// clock.
 pub fn wait_within(limit: i64, target: i64, time: Duration) -> anyhow::Result<()> {
     let what = format!("both clocks within {} of {}", truth::shown(limit), truth::shown(target));
     wait::until(&what, "20 s", time, || {
@@ -153,7 +157,7 @@ pub fn expect_within(vm: Vm, limit: i64, target: i64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a machine's agent says.
+/// The report of a machine's agent.
 pub fn report(vm: Vm) -> anyhow::Result<Report> {
     Agent::at(&vm.address())?.report()
 }
@@ -167,13 +171,13 @@ pub fn wait_for_report(
 ) -> anyhow::Result<Report> {
     let agent = Agent::at(&vm.address())?;
     wait::until(&format!("{} {what}", vm.name()), "", limit, || {
-        // An agent that is just being replaced does not answer.
+        // An agent that is being replaced does not answer.
         let Ok(report) = agent.report() else { return Ok(None) };
         Ok(wanted(&report).then_some(report))
     })
 }
 
-/// Waits until both machines run the profile that the policy's status names; the seconds it took.
+/// Waits until both machines run the profile that the policy's status names. Returns the seconds that this took.
 pub fn wait_for_profile(limit: Duration) -> anyhow::Result<f64> {
     let agents = vm::VMS.iter().map(|vm| Agent::at(&vm.address())).collect::<anyhow::Result<Vec<_>>>()?;
     let begun = std::time::Instant::now();
@@ -208,7 +212,7 @@ pub fn wait_for_condition(
     })
 }
 
-/// Waits until an Event with this reason speaks of the node.
+/// Waits until there is an Event of the node with this reason.
 pub fn wait_for_event(vm: Vm, reason: &str) -> anyhow::Result<()> {
     wait::until(&format!("an Event {reason} of {}", vm.name()), "", Duration::from_secs(30), || {
         let events = kubectl::get("events -n default")?;

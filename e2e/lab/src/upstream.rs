@@ -1,5 +1,5 @@
-//! The upstream servers, in a namespace of their own: Debian's chronyd, which serves this machine's clock and never sets
-//! it, and four servers whose time we can bend.
+//! The upstream servers, in a namespace of their own: Debian's chronyd, which serves this machine's clock and never
+//! sets it, and four servers whose time tests can change.
 use std::{env, fs, path::PathBuf, process::Command, time::Duration};
 
 use xtask::{checkout, process};

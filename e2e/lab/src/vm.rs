@@ -1,5 +1,5 @@
-//! A node in QEMU (software emulation) with a kernel, a system clock and a hardware clock of its own. Joins after
-//! 30 to 50 s; idle it takes 0.4 of a core and 0.8 GB.
+//! A node in QEMU (software emulation) with its own kernel, system clock and hardware clock. It joins after 30 to 50 s.
+//! When idle it uses 0.4 of a core and 0.8 GB.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -25,12 +25,12 @@ pub struct Vm {
     number: u8,
 }
 
-/// How long the certificate is valid that the node's kubelet wants to see of the API server.
+/// The certificate that the node's kubelet expects of the API server, by its validity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certificate {
-    /// Since 1970: a node may join whatever its clock says.
+    /// Valid since 1970: a node can join with any clock.
     Always,
-    /// Since the cluster was made: a node must know the time.
+    /// Valid since the cluster was made: a node can join only with a correct clock.
     FromNow,
 }
 
@@ -52,7 +52,7 @@ impl Vm {
         checkout::state().join(self.name())
     }
 
-    /// Switches it on. `rtc` is what its hardware clock says: `utc` for the truth, or a date.
+    /// Switches it on. `rtc` is the time that its hardware clock shows: `utc` for the right time, or a date.
     pub(crate) fn start(self, disk: &Path, rtc: &str) -> anyhow::Result<()> {
         let folder = self.folder();
         fs::create_dir_all(folder.join("conf/images"))?;
@@ -73,12 +73,12 @@ impl Vm {
         self.switch_on(disk, rtc)
     }
 
-    /// Cuts its power, sets its hardware clock as [`Self::start`] does, and switches it on again; what its kernel had
-    /// written to the disk is there.
+    /// Cuts its power, sets its hardware clock as [`Self::start`] does, and switches it on again. The disk has what the
+    /// kernel had written to it.
     pub fn power_cycle(self, rtc: &str, certificate: Certificate) -> anyhow::Result<()> {
-        // QEMU ends at once and tells the guest nothing; what the guest gave to its disk is kept.
+        // QEMU ends immediately and does not inform the guest. Data that the guest has written to its disk is kept.
         daemon::end(&self.name(), "-TERM")?;
-        // Of the boot before; that of this one is waited for.
+        // Keeps the console of the former boot apart, since callers wait for lines of the new boot.
         fs::rename(self.folder().join("console.log"), self.folder().join("console-before.log"))?;
         self.write_configuration(certificate)?;
         self.switch_on(&vm_image::ready()?, rtc)
@@ -89,8 +89,9 @@ impl Vm {
         fs::write(folder.join("shm"), vec![0; 1 << 20])?;
         let (name, here, disk) = (self.name(), folder.display(), disk.display());
         let tap = network::tap_name(&name);
-        // tsc=reliable: a busy machine else makes the guest give its clock source up. hpet=off: with it the hardware
-        // clock's second would be polled and not interrupt. On an AMD CPU the kernel leaves the RTC's phase alone.
+        // tsc=reliable: without it, the guest abandons its clock source when the host is busy. hpet=off: with an HPET,
+        // the kernel would poll for the RTC's second instead of using its interrupt. GenuineIntel: on an AMD CPU the
+        // kernel does not reset the RTC's phase when it sets the RTC.
         let kernel = format!(
             "console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off e2e.name={name} e2e.address={}",
             self.address()
@@ -114,7 +115,7 @@ impl Vm {
         Ok(())
     }
 
-    /// The guest's clock, from outside.
+    /// A probe that measures the guest's clock from outside.
     pub fn probe(self) -> anyhow::Result<Probe> {
         Probe::open(&self.name(), &self.folder().join("shm"))
     }
@@ -127,7 +128,8 @@ impl Vm {
         })
     }
 
-    /// Runs a shell script on the node itself, as root, past its network; an error if that fails. What it printed.
+    /// Runs a shell script on the node as root, without its network. Returns what the script printed, or an error if it
+    /// failed.
     pub fn run(self, script: &str) -> anyhow::Result<String> {
         let (code, output) = Channel::at(self.folder().join("hand.sock")).run(script, 60)?;
         readings::note(&format!("{}: {script}", self.name()), &format!("exit code {code}: {output}"));
@@ -135,18 +137,19 @@ impl Vm {
         Ok(output)
     }
 
-    /// What it has printed since it was switched on.
+    /// The console output since it was switched on.
     pub fn console(self) -> String {
         let console = fs::read(self.folder().join("console.log")).unwrap_or_default();
         String::from_utf8_lossy(&console).into_owned()
     }
 
-    /// What the hardware clock shows, asked of QEMU and not of the guest: whole seconds since 1970.
+    /// The time of the hardware clock in whole seconds since 1970. QEMU gives it, not the guest.
     pub fn rtc(self) -> anyhow::Result<i64> {
         qmp::rtc(&self.folder().join("qmp.sock"))
     }
 
-    /// The hardware clock minus this machine's, nanoseconds: asked until its second changes, so good to a few milliseconds.
+    /// Its hardware clock minus the host's clock, nanoseconds. Reads until the second changes, so the error is a few
+    /// milliseconds.
     pub fn rtc_offset(self) -> anyhow::Result<i64> {
         qmp::rtc_offset(&self.folder().join("qmp.sock"))
     }

@@ -1,5 +1,5 @@
-//! Waiting for conditions, never for a time: says what is waited for and how long it usually takes, gives up at a
-//! generous limit, ends early on Ctrl-C.
+//! Waits for conditions, never for a fixed time. Prints the condition and how long it usually takes, fails at a
+//! generous limit, and ends early on Ctrl-C.
 use std::{thread, time::Duration};
 
 use anyhow::anyhow;

@@ -1,5 +1,5 @@
-//! The cluster tests: one cluster for most of them, in the order of the list, so that each finds the clocks as the one
-//! before left them: right. Out: a line per test, and an error if one failed.
+//! The cluster tests. Most of them use one cluster, in the order of the list: each test leaves the clocks right for the
+//! next. Prints a line per test, and returns an error if one failed.
 mod follow;
 
 mod reload;
@@ -55,7 +55,7 @@ use crate::clocks;
 struct Case {
     name: &'static str,
     about: &'static str,
-    /// True if it runs only if it is named, or with [`LONG`].
+    /// True if it runs only when the command line has its name or [`LONG`].
     long: bool,
     run: fn() -> anyhow::Result<()>,
 }
@@ -64,15 +64,15 @@ const fn case(name: &'static str, about: &'static str, run: fn() -> anyhow::Resu
     Case { name, about, long: false, run }
 }
 
-/// A case that waits for minutes, and whose short version is another case.
+/// A case that waits for minutes. Another case is its short version.
 const fn long(name: &'static str, about: &'static str, run: fn() -> anyhow::Result<()>) -> Case {
     Case { name, about, long: true, run }
 }
 
-/// Stands for all long tests on the command line.
+/// The word for all long tests on the command line.
 const LONG: &str = "long";
 
-/// On the common cluster, in this order: the last one uninstalls the chart.
+/// Tests on the common cluster, in this order. The last one uninstalls the chart.
 const COMMON: &[Case] = &[
     case("follow", "apply, both clocks right; +100 ms without a step; 80 ppm", follow::run),
     case("reload", "an edited policy runs on all nodes; clients of an agent", reload::run),
@@ -108,7 +108,7 @@ const COMMON: &[Case] = &[
     case("restart", "agent and operator killed; policy deleted; uninstall", restart::run),
 ];
 
-/// With clusters of their own.
+/// Tests that start their own cluster.
 const APART: &[Case] = &[
     case("demo-fails", "the demo fails in Observe mode", demo_fails::in_observe_mode),
     long("demo-unreachable", "the demo fails without upstream", demo_fails::without_upstream),
@@ -134,7 +134,7 @@ pub(crate) fn list() {
     }
 }
 
-/// Runs the tests of these names, or all but the long ones. `keep` leaves the cluster up after a failure.
+/// Runs the tests with these names, or all except the long ones. `keep` leaves the cluster up after a failure.
 pub(crate) fn run(names: &[String], keep: bool) -> anyhow::Result<()> {
     let all = || {
         let clocks = clocks::all().map(|test| Word { name: test.name, long: test.long, clock: true });
@@ -171,7 +171,7 @@ pub(crate) fn run(names: &[String], keep: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A test, as the command line means it.
+/// A test, for the choice of tests by words of the command line.
 struct Word {
     name: &'static str,
     long: bool,
@@ -180,7 +180,7 @@ struct Word {
 }
 
 impl Word {
-    /// Returns true if these words of the command line mean this test.
+    /// Returns true if these words of the command line select this test.
     fn is_meant_by(&self, words: &[String]) -> bool {
         let Self { name, long, clock } = *self;
         let meant =
@@ -211,7 +211,7 @@ fn run_common(cases: &[&Case], keep: bool) -> anyhow::Result<Vec<&'static str>> 
     result.map(|()| failed)
 }
 
-/// The name of the test if it failed; an error only if we were interrupted.
+/// Returns the name of the test if it failed, and an error only after an interrupt.
 fn run_one(case: &Case) -> anyhow::Result<Option<&'static str>> {
     interrupt::check()?;
     eprintln!("test {}: {}", case.name, case.about);

@@ -1,5 +1,5 @@
-//! The tests of what can happen to a node's clock, on machines without Kubernetes: two at once, each with an upstream of
-//! its own, each test leaving its machine's clock right for the next. Nothing here needs a cluster.
+//! Tests of what can happen to a node's clock, on machines without Kubernetes. Two machines run in parallel, each with
+//! its own upstream. Each test leaves its machine's clock right for the next. No test here needs a cluster.
 use std::{fs, sync::Mutex, thread, time::Instant};
 
 use anyhow::bail;
@@ -53,7 +53,7 @@ const fn long(name: &'static str, about: &'static str, run: fn(Machine) -> anyho
     Test { name, about, long: true, run }
 }
 
-/// What each machine goes through, in this order.
+/// The tests of each machine, in this order.
 const LANES: [&[Test]; 2] = [
     &[
         test("rtc-in-2020", "a boot with a hardware clock in 2020", start::rtc_in_2020),
@@ -80,7 +80,7 @@ const LANES: [&[Test]; 2] = [
     ],
 ];
 
-/// Stands for all of them but the long ones on the command line.
+/// The word for all of them except the long ones on the command line.
 pub(crate) const ALL: &str = "clocks";
 
 /// All of them.
@@ -88,7 +88,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Test> {
     LANES.into_iter().flatten()
 }
 
-/// Runs those that are `wanted`; the names of those that failed.
+/// Runs the tests for which `wanted` is true. Returns the names of those that failed.
 pub(crate) fn run(wanted: &(dyn Fn(&str) -> bool + Sync), keep: bool) -> anyhow::Result<Vec<&'static str>> {
     if !packages::is_root() {
         bail!("virtual machines need root");

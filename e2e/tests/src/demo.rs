@@ -1,6 +1,6 @@
-//! The demo: a cluster whose nodes have wrong clocks, one policy, and the clocks come right. All offsets that it prints
-//! are measured from outside, over shared memory; none is what an agent claims. It fails unless both virtual machines
-//! are within 1 ms of the upstream, and their hardware clocks within 1 s, in time.
+//! The demo: a cluster whose nodes have wrong clocks, and one policy that sets them right. It measures all offsets that
+//! it prints from outside, over shared memory; no offset comes from an agent. It fails unless both virtual machines are
+//! within 1 ms of the upstream, and their hardware clocks within 1 s, before a time limit.
 use std::{
     fs, thread,
     time::{Duration, Instant},
@@ -15,13 +15,13 @@ use crate::{demo_context, event};
 /// Command line of the demo.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The policy's mode for the virtual machines; with Observe the demo fails, as it should.
+    /// The policy's mode for the virtual machines. With Observe the demo must fail.
     #[arg(long, default_value = "Discipline")]
     mode: String,
-    /// Stop the upstream before the policy is applied; the demo then fails, as it should.
+    /// Stop the upstream before the policy is applied. Then the demo must fail.
     #[arg(long)]
     upstream_stopped: bool,
-    /// Seconds from the apply within which all must be right.
+    /// The time limit from the apply until all clocks are right, seconds.
     #[arg(long, default_value_t = 120)]
     within: u64,
     /// Leave the cluster up after a failure too.
@@ -59,7 +59,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
 }
 
-/// What is measured of a virtual machine from outside.
+/// The clocks of a virtual machine, measured from outside.
 struct Seen {
     /// Its clock minus this machine's, which the upstream serves; nanoseconds.
     clock: i64,
@@ -77,7 +77,8 @@ impl Seen {
     }
 }
 
-/// How far two nodes' times of one event may differ once their clocks are right: packets wait for emulated cards.
+/// How much two nodes' times of one event may differ while their clocks are right. Emulated network cards delay
+/// packets.
 const SAME_MOMENT: i64 = 50_000_000;
 
 fn show(options: &Options) -> anyhow::Result<String> {
@@ -136,7 +137,7 @@ fn show(options: &Options) -> anyhow::Result<String> {
     ))
 }
 
-/// Waits for the criteria; what was measured, and the seconds from the apply until the measurement began.
+/// Waits until all clocks are right. Returns the measurements, and the seconds from the apply until they began.
 fn wait_until_right(applied: Instant, within: Duration) -> anyhow::Result<(Vec<Seen>, f64)> {
     let mut ticks = Ticks::start("both clocks within 1 ms, both RTCs within 1 s", "20 s");
     loop {
@@ -161,7 +162,7 @@ fn wait_until_right(applied: Instant, within: Duration) -> anyhow::Result<(Vec<S
     }
 }
 
-/// Waits until the NodeClocks say what was measured: they are written a moment later.
+/// Waits until the NodeClocks agree with the measurement: they are written a moment later.
 fn wait_until_told() -> anyhow::Result<()> {
     wait::until("NodeClock to say the same", "10 s", Duration::from_secs(90), || {
         for vm in vm::VMS {

@@ -1,5 +1,6 @@
-//! The demo on a cluster of the user's own, named by its kubeconfig context: the chart, one policy, and what the objects
-//! say. Observe mode unless told otherwise. Nothing can be measured from outside there, and it says so.
+//! The demo on the user's own cluster, which a kubeconfig context names: installs the chart and one policy, and shows
+//! the objects. The mode is Observe unless the user asks for Discipline. Clocks cannot be measured from outside there,
+//! and the demo says so.
 use std::{
     io::Write,
     process::{Command, Stdio},
@@ -11,7 +12,7 @@ use lab::{install::NAMESPACE, wait};
 use serde_json::Value;
 use xtask::{checkout, process, tools};
 
-/// What it needs to know of the cluster.
+/// The options for the user's own cluster.
 #[derive(clap::Args)]
 pub(crate) struct OwnCluster {
     /// Upstream servers for a cluster of your own, with commas between.
@@ -25,7 +26,7 @@ pub(crate) struct OwnCluster {
     helm_args: String,
 }
 
-/// Shows it; the cluster keeps chart and policy.
+/// Runs the demo. Chart and policy stay in the cluster.
 pub(crate) fn run(context: &str, options: &OwnCluster) -> anyhow::Result<()> {
     if options.upstreams.is_empty() {
         bail!("DEMO_UPSTREAMS=host,host,… names the servers that the nodes of {context} are to ask");

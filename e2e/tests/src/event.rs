@@ -1,5 +1,5 @@
-//! One event, logged on both virtual machines: a broadcast packet, and a pod on each that logs when its node's clock says
-//! it came. In: the cluster. Out: the two log lines, as `kubectl logs --timestamps` prints them.
+//! One event in the logs of both virtual machines: a broadcast packet. A pod on each machine logs the time of its
+//! arrival by the node's clock. Returns the two log lines, as `kubectl logs --timestamps` prints them.
 use std::{net::UdpSocket, time::Duration};
 
 use anyhow::Context;

@@ -1,6 +1,6 @@
-//! `e2e`: brings up a real Kubernetes cluster whose nodes have clocks of their own, shows the project's main job on it
-//! (`demo`), and tests it (`test`). In: the command line. Out: progress on standard error, results on standard output,
-//! the exit code. It must never move the clock of the machine it runs on: what it starts has no CAP_SYS_TIME.
+//! `e2e`: starts a real Kubernetes cluster whose nodes have their own clocks, shows the project's main function on it
+//! (`demo`), and tests it (`test`). Progress goes to standard error, results to standard output. It must never move the
+//! clock of the host: nothing that it starts has CAP_SYS_TIME.
 #![forbid(unsafe_code)]
 
 mod event;

@@ -1,6 +1,6 @@
-//! Nodes whose power is cut, under a certificate of the API server that is valid from now. With a hardware clock in 1970
-//! a node does not join; with the boot option it does, unaided, with its clock right; so does one whose hardware clock is
-//! right. Uninstalling takes the boot option's files with it.
+//! Power cuts of nodes, while the certificate of the API server is valid from now. With a hardware clock in 1970 a node
+//! does not join. With the boot option it joins by itself, with a right clock. A node whose hardware clock is right
+//! joins in any case. Uninstalling the chart removes the boot option's files.
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -15,7 +15,7 @@ use lab::{
 };
 use xtask::checkout;
 
-/// What a hardware clock says whose battery is empty.
+/// The time of a hardware clock whose battery is empty.
 const RTC_1970: &str = "1970-01-01T00:00:00";
 
 pub(super) fn with_option() -> anyhow::Result<()> {
@@ -60,8 +60,8 @@ fn option_starts_a_node(vm: Vm) -> anyhow::Result<()> {
     right(vm)
 }
 
-/// A minute and a half after its kubelet's start the node is not Ready, its clock is where the hardware clock was, and
-/// kubelet says why.
+/// Checks that 90 s after its kubelet's start the node is not Ready, its clock was not set, and the kubelet gives the
+/// reason.
 fn stays_out(vm: Vm) -> anyhow::Result<()> {
     wait::until("kubelet to say why it does not join", "20 s", Duration::from_secs(180), || {
         let console = vm.console();
@@ -79,7 +79,7 @@ fn stays_out(vm: Vm) -> anyhow::Result<()> {
         ensure!(!ready(vm)?, "{} is Ready", vm.name());
         Ok(())
     })?;
-    // The node's clock began at 1970 when it was switched on, so it is its uptime as well.
+    // The node's clock began in 1970 when it was switched on, so it equals the uptime.
     wait::until("90 s of kubelet's life", "", Duration::from_secs(120), || {
         ensure!(!ready(vm)?, "{} is Ready", vm.name());
         #[allow(clippy::cast_precision_loss, reason = "seconds of a node's life")]
@@ -95,7 +95,7 @@ fn joins(vm: Vm, before: &str) -> anyhow::Result<()> {
     })
 }
 
-/// Its agent of this boot is synchronised, and its clock within a millisecond by median.
+/// Waits until its agent of this boot is synchronised, and the median of its clock's offset is below a millisecond.
 fn right(vm: Vm) -> anyhow::Result<()> {
     let boot = boot_id(vm)?;
     let right = |report: &Report| report.boot_id == boot && report.clock.synchronized;
@@ -123,20 +123,20 @@ fn uninstall_removes_it() -> anyhow::Result<()> {
     under_test::settle()
 }
 
-/// What the boot option puts on a node.
+/// The files that the boot option puts on a node.
 const FILES: [&str; 3] = [
     "/etc/kubernetes/manifests/timesync-boot.yaml",
     "/var/lib/timesync/bin/timesync-agent",
     "/var/lib/timesync/boot.toml",
 ];
 
-/// Those of them that a node has.
+/// Returns those of [`FILES`] that a node has.
 fn boot_files(vm: Vm) -> anyhow::Result<Vec<String>> {
     let found = vm.run(&format!("ls -d {} 2>/dev/null || true", FILES.join(" ")))?;
     Ok(found.lines().map(str::to_owned).collect())
 }
 
-/// All agents may go at once: the one of a node that is out does not keep the others waiting.
+/// All agents may be replaced at the same time, so that a node that is down does not delay the others.
 fn upgrade(setting: &str) -> anyhow::Result<()> {
     let chart = checkout::root().join("charts/timesync").display().to_string();
     kubectl::helm(&[
@@ -154,7 +154,7 @@ fn upgrade(setting: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// After a failure: both machines as the next test wants them.
+/// Restores both machines for the next test, after a failure.
 fn put_back() -> anyhow::Result<()> {
     for vm in vm::VMS {
         let before = boot_id(vm)?;
@@ -167,14 +167,14 @@ fn put_back() -> anyhow::Result<()> {
     under_test::settle()
 }
 
-/// Whether the API server takes the node for Ready. After a power cut it does for most of a minute.
+/// Returns true if the node is Ready in the API server. After a power cut that remains so for most of a minute.
 fn ready(vm: Vm) -> anyhow::Result<bool> {
     let node = kubectl::get(&format!("node {}", vm.name()))?;
     let mut conditions = node["status"]["conditions"].as_array().into_iter().flatten();
     Ok(conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True"))
 }
 
-/// Of the boot that the node has told of last.
+/// The id of the last boot that the node has reported.
 fn boot_id(vm: Vm) -> anyhow::Result<String> {
     let node = kubectl::get(&format!("node {}", vm.name()))?;
     Ok(node["status"]["nodeInfo"]["bootID"].as_str().context("a node tells its boot")?.to_owned())

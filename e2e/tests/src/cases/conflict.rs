@@ -1,5 +1,5 @@
-//! A second daemon on a node: Debian's chronyd steers the node's clock and has its NTP port. Both are said, with its name;
-//! the agent stands back and only observes; once chronyd has ended it steers and serves again, by itself.
+//! A second daemon on a node: Debian's chronyd steers the node's clock and has its NTP port. Both are reported with its
+//! name, and the agent only observes. After chronyd has ended, the agent steers and serves again by itself.
 use std::time::Duration;
 
 use anyhow::{Context, ensure};

@@ -1,5 +1,5 @@
-//! Somebody sets a node's clock: an hour back under `Restore`, an hour forward under `Report`, and then the policy says
-//! `Restore`. Each time it is said at once, and the other node's clock stays as it is.
+//! Another program sets a node's clock: an hour back under `Restore`, and an hour forward under `Report`, after which
+//! the policy changes to `Restore`. Each step is reported immediately, and the other node's clock does not move.
 use std::time::Duration;
 
 use anyhow::{Context, ensure};

@@ -1,4 +1,4 @@
-//! What goes wrong with one object costs that object alone, and is told: faults in a real API server, with 20 simulated
+//! A fault of one object affects only that object, and is reported: faults in a real API server, with 20 simulated
 //! nodes.
 mod denials;
 

@@ -1,5 +1,6 @@
-//! A key that is shared with an upstream, in a Secret: without the Secret what runs goes on; with it the upstream is
-//! followed; a wrong key, and what is no key, leave the clocks where they are and are named; the right one is taken again.
+//! A key in a Secret that is shared with an upstream. Without the Secret the running profile stays; with it nodes
+//! follow the upstream. A wrong key, or a text that is no key, does not move the clocks, and is reported. The right key
+//! works again.
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -14,7 +15,7 @@ use lab::{
 
 const SECRET: &str = "ntp-keys";
 const LABEL: &str = "timesync.dev/keys=true";
-/// A kubelet that does not listen to nudges looks at its volumes each minute or so.
+/// A kubelet that ignores nudges updates its volumes about once a minute.
 const UNTIL_READ: Duration = Duration::from_secs(150);
 
 pub(super) fn run() -> anyhow::Result<()> {
@@ -39,7 +40,7 @@ fn with_a_secret() -> anyhow::Result<()> {
     wait_for_policy("SecretMissing", "there is no Secret")?;
     ensure!(under_test::report(vm::VMS[0])?.profile == before, "another profile runs, without its key");
 
-    // Nobody has said that nodes may have it.
+    // Without the label the Secret must not be copied to nodes.
     store(upstream::KEY)?;
     wait_for_policy("SecretMissing", &format!("label secret {SECRET} {LABEL}"))?;
     let keys = kubectl::get(&format!("secret timesync-keys -n {NAMESPACE}"))?;
@@ -48,7 +49,7 @@ fn with_a_secret() -> anyhow::Result<()> {
     wait_until_followed()?;
     wait_for_policy("AllNodes", "")?;
 
-    // The same id and type, other octets: the server does not answer.
+    // The same id and type with other octets: the server does not answer.
     store(&upstream::KEY.replace("HEX:0", "HEX:f"))?;
     for vm in vm::VMS {
         let source = wait_for_source(vm, &["Unreachable", "Unusable"])?;

@@ -1,4 +1,4 @@
-//! Liars: a preferred one alone is never followed; two against two, nobody is.
+//! Falsetickers: one with `prefer` is never followed. With two against two, no server is followed.
 use std::time::Duration;
 
 use anyhow::ensure;

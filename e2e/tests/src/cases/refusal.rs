@@ -1,4 +1,5 @@
-//! What is bad is refused: a policy by the API server, a profile that somebody edited by its hash; the operator repairs.
+//! The API server refuses an invalid policy. The agent refuses a profile that was edited by hand, since its hash does
+//! not match, and the operator repairs that profile.
 use std::time::Duration;
 
 use anyhow::{Context, ensure};

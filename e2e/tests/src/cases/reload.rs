@@ -1,4 +1,4 @@
-//! An edited policy runs everywhere; chronyd follows an agent; an agent's replies say what its upstream says.
+//! An edited policy runs everywhere; chronyd follows an agent; an agent's replies agree with its upstream.
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,

@@ -1,5 +1,5 @@
-//! What a client of the nodes may ask for: time that a key proves, time that a certificate proves (the operator makes what
-//! its cookies are sealed with), and ntpq's billboard; and that nothing of it is given to who may not have it.
+//! What clients get from the nodes: time authenticated by a key, time authenticated by a certificate (with cookie keys
+//! of the operator), and answers to ntpq. A client without permission gets none of it.
 use std::{
     fs,
     process::{Command, Output},

@@ -1,4 +1,5 @@
-//! All upstreams silent: holdover while the error bound allows it, then unsynchronised wherever one looks; and back.
+//! All upstreams are silent: holdover while the error bound allows it, then unsynchronised in every status; and
+//! synchronised again when they answer.
 use std::time::Duration;
 
 use anyhow::{Context, ensure};

@@ -1,5 +1,5 @@
-//! The chart's life: `helm test` passes, an upgrade keeps the token, an agent that cannot start holds up no other, a new
-//! install takes over what an uninstall left.
+//! The chart's life: `helm test` passes, an upgrade keeps the token, an agent that cannot start does not delay the
+//! others, and a new installation takes over the objects that an uninstallation left.
 use std::time::Duration;
 
 use anyhow::{Context, ensure};

@@ -1,4 +1,5 @@
-//! What the tests share: the machine's profile and upstream, a right clock to begin with, and questions in one line each.
+//! Functions that the tests share: the machine's profile and upstream, a right clock at the start, and questions about
+//! the clock.
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -7,7 +8,8 @@ use lab::{machine::Machine, readings, truth, upstream, wait};
 /// Nanoseconds in a millisecond.
 pub(super) const MS: i64 = 1_000_000;
 
-/// The profile that most tests run: a server that is asked each second or two, fast slewing, a verified hardware clock.
+/// The profile of most tests: one server with a poll interval of one or two seconds, fast slewing, a verified hardware
+/// clock.
 pub(super) fn profile(machine: Machine, clock: &str) -> String {
     format!(
         "[[profile.upstreams]]\nname = \"a\"\nserver = \"{}\"\niburst = true\nminPoll = 0\nmaxPoll = 1\n\n\
@@ -17,20 +19,20 @@ pub(super) fn profile(machine: Machine, clock: &str) -> String {
     )
 }
 
-/// Bends the machine's upstream; its time minus true time, nanoseconds.
+/// Changes the time of the machine's upstream. Returns its time minus true time, nanoseconds.
 pub(super) fn bend(machine: Machine, words: &str) -> anyhow::Result<i64> {
     upstream::bend(machine.index(), words)
 }
 
-/// An honest upstream, this profile, and a clock that is right: what each test begins with. The agent is started anew,
-/// in a boot of which it knows nothing, so that a clock that was left far off is stepped.
+/// Starts each test: an upstream with true time, this profile, and a right clock. The agent starts again without saved
+/// state, so that it steps a clock that an earlier test left wrong.
 pub(super) fn settle(machine: Machine, clock: &str) -> anyhow::Result<()> {
     machine.stop_agent()?;
     bend(machine, upstream::HONESTLY)?;
     begin(machine, clock)
 }
 
-/// The same with an upstream that is bent in this way alone: what an earlier test made of it is over.
+/// The same with an upstream that has only these changes: those of an earlier test are reset.
 pub(super) fn settle_bent(machine: Machine, words: &str) -> anyhow::Result<()> {
     machine.stop_agent()?;
     bend(machine, &upstream::alone(words))?;
@@ -46,8 +48,8 @@ fn begin(machine: Machine, clock: &str) -> anyhow::Result<()> {
     right(machine, target, Duration::from_secs(120))
 }
 
-/// Waits until the clock is within a millisecond of `target`, by the median of ten readings. The upstream must have that
-/// time: an agent that follows it could not be right otherwise.
+/// Waits until the clock is within a millisecond of `target`, by the median of ten readings. The upstream must have
+/// that time, since the agent follows it.
 pub(super) fn right(machine: Machine, target: i64, limit: Duration) -> anyhow::Result<()> {
     let what = format!("{} within 1 ms of {}", machine.name(), truth::shown(target));
     wait::until(&what, "10 s", limit, || {
@@ -57,7 +59,7 @@ pub(super) fn right(machine: Machine, target: i64, limit: Duration) -> anyhow::R
         if offset.abs() <= MS {
             return Ok(Some(()));
         }
-        // For the message of a failure: what the agent takes the clock to be, and its samples.
+        // For the message of a failure: the agent's estimate of the clock, and its samples.
         let _ = machine.report();
         let _ = machine.try_run("timesync-agent sources");
         let kernel = machine.probe()?.kernel()?;
@@ -71,7 +73,7 @@ pub(super) fn distance(machine: Machine, target: i64) -> anyhow::Result<i64> {
     Ok(machine.probe()?.offset()?.offset - target)
 }
 
-/// An error if the clock is further than `limit` from `target`.
+/// Fails if the clock is further than `limit` from `target`.
 pub(super) fn expect_within(machine: Machine, limit: i64, target: i64) -> anyhow::Result<()> {
     let offset = distance(machine, target)?;
     ensure!(offset.abs() <= limit, "{} is {} off", machine.name(), truth::shown(offset));

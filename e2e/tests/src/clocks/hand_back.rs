@@ -1,5 +1,5 @@
-//! The agent is told to end in the middle of a slew, with a leap second armed: it leaves the frequency that keeps the clock
-//! right, and a kernel that tells the truth.
+//! The agent ends in the middle of a slew, with a leap second armed. It leaves the frequency that keeps the clock
+//! right, and a true status of the clock in the kernel.
 use std::{thread, time::Duration};
 
 use anyhow::ensure;

@@ -1,4 +1,5 @@
-//! A machine is held for half a minute, and its upstream is 20 minutes on when it goes on: none of its clocks knows.
+//! A machine is paused for half a minute, and its upstream is 20 minutes ahead afterwards. None of the machine's clocks
+//! shows the pause.
 use std::{
     thread,
     time::{Duration, Instant},

@@ -1,4 +1,4 @@
-//! The agent is killed again and again while it slews: the next one goes on, and nobody steps.
+//! The agent is killed repeatedly while it slews: the next one continues the slew, and none steps.
 use std::{thread, time::Duration};
 
 use anyhow::ensure;

@@ -1,4 +1,5 @@
-//! A leap second, which the upstream announces: the kernel does it, and nobody loses or steps anything.
+//! Leap seconds that the upstream announces, one inserted and one deleted: the kernel applies them, and the agent stays
+//! synchronised and does not step.
 use std::{
     thread,
     time::{Duration, Instant},
@@ -11,12 +12,12 @@ use xtask::interrupt;
 use super::bench::{self, MS};
 
 pub(super) fn run(machine: Machine) -> anyhow::Result<()> {
-    // 2028 is a leap year: no accident of the calendar helps.
+    // 2028 is a leap year, so a test of wrong day numbers cannot pass by chance.
     one(machine, "leap=1", -1_000 * MS)?;
     one(machine, "leap=2", 1_000 * MS)
 }
 
-/// So long before midnight the upstream's time begins: enough to be found, and to be believed.
+/// The upstream's time begins this many seconds before midnight: enough to detect and confirm the announcement.
 const BEFORE: i64 = 40;
 
 /// Moves upstream and machine to the end of a December, and through it; the upstream's time then moves by `by`.

@@ -1,4 +1,5 @@
-//! The network is gone for minutes: the clock runs on by its frequency, says so, and is taken up again.
+//! The network is down for minutes: the clock continues with its last frequency, the agent reports holdover, and
+//! follows the upstream again afterwards.
 use std::{thread, time::Duration};
 
 use anyhow::ensure;

@@ -1,5 +1,5 @@
-//! A lone upstream that says a time which has passed: of 1980, and an hour before the last time known to be right. Until the
-//! boot's first synchronisation a clock may be stepped anywhere, but not there.
+//! The only upstream gives a time that has certainly passed: in 1980, or an hour before the last time known to be
+//! right. Until the first synchronisation of a boot the clock may be stepped to any time, except to these.
 use std::time::Duration;
 
 use anyhow::ensure;

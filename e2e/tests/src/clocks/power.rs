@@ -1,4 +1,5 @@
-//! Power off and on, and the reset button: the hardware clock was written, so the clock is right before there is a network.
+//! Power off and on, and the reset button: the hardware clock was set before, so the clock is right before the network
+//! is up.
 use std::time::Duration;
 
 use anyhow::ensure;

@@ -1,5 +1,5 @@
-//! chronyd is started beside the agent: it is noticed and named, the agent stands back, and goes on when it is alone. And
-//! a program that has the port: named, while the clock is steered on.
+//! chronyd starts beside the agent: the agent detects and names it, only observes, and steers again when it is alone.
+//! If a program has the NTP port, the agent names it, and continues to steer.
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;

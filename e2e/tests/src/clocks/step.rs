@@ -1,4 +1,4 @@
-//! Somebody else sets the clock, an hour back and an hour forth, under each policy.
+//! Another program sets the clock an hour back and an hour forward, with each value of `clock.onExternalStep`.
 use std::{
     thread,
     time::{Duration, Instant},
