@@ -1,5 +1,6 @@
-//! Measures, on a cluster of its own, and writes its part of docs/benchmarks.md: bring-up, how long an apply takes to run on all
-//! nodes, how long a clock takes from the first answer to within a millisecond, what an agent costs at rest.
+//! Measures a cluster of its own, and writes its part of docs/benchmarks.md: the time to start the cluster, the time
+//! from an apply until all nodes run the profile, the time from a clock's first answer until it is within a
+//! millisecond, and the resources of an idle agent.
 use std::{
     thread,
     time::{Duration, Instant},

@@ -1,5 +1,5 @@
-//! The load generator: `bench load`, started in the clients' namespace, asks a server from many addresses as fast as it can
-//! or at a given rate, and counts answers. In: the command line. Out: one line of JSON ([`Tally`]).
+//! The load generator: `bench load`, in the clients' namespace, sends requests from many addresses to a server, as fast
+//! as possible or at a given rate, and counts the answers. Prints one line of JSON ([`Tally`]).
 use std::{
     array, fs,
     io::{IoSlice, IoSliceMut},
@@ -35,28 +35,29 @@ pub(crate) struct Options {
     /// The server's port.
     #[arg(long)]
     port: u16,
-    /// So many addresses ask in turn.
+    /// The number of addresses that send requests, in turn.
     #[arg(long, default_value_t = 1000)]
     addresses: u32,
-    /// Requests per second; 0 for as many as there is time for.
+    /// Requests per second; 0 for as many as possible.
     #[arg(long, default_value_t = 0)]
     rate: u32,
     /// Seconds.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Send these requests over and over, as they are: a line of hexadecimal digits each, as `bench record` prints them.
+    /// Send these recorded requests repeatedly and unchanged: one per line in hexadecimal digits, as `bench record`
+    /// prints them.
     #[arg(long)]
     replay: Option<PathBuf>,
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tally {
     /// Requests sent.
     pub(crate) sent: u64,
-    /// Answers that bring back the number of a request.
+    /// Answers that contain the number of a request.
     pub(crate) answered: u64,
-    /// Kisses of death.
+    /// Kiss-o'-death packets.
     pub(crate) kisses: u64,
     /// Anything else.
     pub(crate) wrong: u64,
@@ -68,10 +69,10 @@ const BATCH: usize = 64;
 /// The port of all clients.
 const CLIENT_PORT: u16 = 40_000;
 
-/// After the last request so long for the server to answer what waits in its queue.
+/// The time after the last request in which the server can empty its queue.
 const DRAIN: Duration = Duration::from_millis(300);
 
-/// Asks, and prints the tally.
+/// Sends the load, and prints the tally.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     ensure!((1..=1_000_000).contains(&options.addresses), "1 to 1000000 addresses");
     let recorded = options.replay.as_deref().map(recorded).transpose()?.unwrap_or_default();
@@ -108,11 +109,11 @@ fn recorded(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
 struct Sender {
     socket: OwnedFd,
     frames: [Vec<u8>; BATCH],
-    /// Whether a request has a number of its own.
+    /// True if each request has its own number, false for recorded requests.
     numbered: bool,
     headers: MultiHeaders<LinkAddr>,
     addresses: u32,
-    /// The number of the next request, and of the first. No two runs have the same.
+    /// The number of the next request, and of the first one. No two runs use the same numbers.
     next: u64,
     first: u64,
 }
@@ -153,7 +154,7 @@ impl Sender {
         })
     }
 
-    /// Whether a batch should have been sent by now.
+    /// Returns true if the next batch is due.
     fn due(&self, rate: u32, begun: Instant) -> bool {
         #[expect(clippy::cast_precision_loss, reason = "counts of some minutes")]
         let sent = (self.next - self.first) as f64;
@@ -178,7 +179,7 @@ impl Sender {
             MsgFlags::empty(),
         );
         match sent {
-            // Those that were not taken are sent again with the next batch, under the same numbers.
+            // Requests that the kernel did not accept are sent again in the next batch, with the same numbers.
             Ok(sent) => self.next += sent.count() as u64,
             Err(Errno::ENOBUFS | Errno::EAGAIN) => {}
             Err(error) => return Err(error).context("cannot send"),
@@ -191,7 +192,7 @@ impl Sender {
 struct Receiver {
     socket: UdpSocket,
     buffers: Box<[[u8; 1500]; BATCH]>,
-    /// Numbers of the requests that were recorded; none if each has its own.
+    /// The numbers of the recorded requests; empty if each request has its own number.
     recorded: Vec<u64>,
     headers: MultiHeaders<SockaddrIn>,
     tally: Tally,
@@ -200,7 +201,7 @@ struct Receiver {
 impl Receiver {
     fn open(recorded: Vec<u64>) -> anyhow::Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, CLIENT_PORT))?;
-        // Answers must not get lost here, or the server's cost would be shared by too few.
+        // If answers were lost here, the cost per answer would seem too high.
         setsockopt(&socket, sockopt::RcvBufForce, &(64 << 20)).context("the receive buffer needs root")?;
         Ok(Self {
             socket,
@@ -211,7 +212,7 @@ impl Receiver {
         })
     }
 
-    /// Takes all that has come; requests of the numbers `sent` are on their way.
+    /// Counts all answers that have arrived. `sent` are the numbers of the requests that were sent.
     fn receive(&mut self, sent: Range<u64>) -> anyhow::Result<()> {
         loop {
             let mut buffers: Vec<_> =

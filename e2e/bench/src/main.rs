@@ -1,6 +1,6 @@
 //! `bench`: measures the cluster, the server under load and the operator at scale, and writes each one's part of
-//! docs/benchmarks.md. In: the command line. Out: progress on standard error, the part on standard output, the exit code.
-//! It must never move the clock of the machine it runs on: what it starts has no CAP_SYS_TIME.
+//! docs/benchmarks.md. Progress goes to standard error, the part to standard output. It must never move the clock of
+//! the host: nothing that it starts has CAP_SYS_TIME.
 #![forbid(unsafe_code)]
 
 mod usage;

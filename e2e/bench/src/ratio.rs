@@ -1,4 +1,5 @@
-//! Ratios of paired runs, and how a row of the page shows them. In: two costs a round. Out: median, least, most.
+//! Ratios of paired runs, and their form in a row of the page. Two costs per round in; median, smallest and largest
+//! ratio out.
 
 /// Costs of two things that were measured in turn, one pair a round.
 #[derive(Clone, Debug, Default)]

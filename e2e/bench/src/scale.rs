@@ -1,5 +1,5 @@
-//! The operator at the size of large clusters: a control plane alone, a fleet of agents in one process, the real operator, and
-//! a bare client to compare it with. In: the number of nodes. Out: a part of docs/benchmarks.md.
+//! Measures the operator at the size of large clusters: a control plane without nodes, a fleet of agents in one
+//! process, the real operator, and a bare client for comparison. Writes its part of docs/benchmarks.md.
 use std::{thread, time::Duration};
 
 use fleet::{
@@ -19,13 +19,13 @@ mod table;
 
 use table::Table;
 
-/// Sizes whose tables are in the page.
+/// The numbers of nodes whose tables are in the page.
 const IN_THE_PAGE: [usize; 2] = [1000, 5000];
 
-/// Edits in peace.
+/// The number of edits in the steady state.
 const ROUNDS: usize = 3;
 
-/// Measures with so many nodes, and writes the page's part.
+/// Measures with `nodes` nodes, and writes this part of the page.
 pub(crate) fn run(nodes: usize) -> anyhow::Result<()> {
     image::build_programs()?;
     let table = fleet::on_a_world(nodes, measure_all)?;
@@ -62,7 +62,7 @@ fn measure_all(world: &mut World) -> anyhow::Result<Table> {
     Ok(table)
 }
 
-/// Measures; a failure becomes a row, and a new operator does the rest.
+/// Runs one measurement. If it fails, a row reports that, and a new operator starts for the other measurements.
 fn attempt(
     table: &mut Table,
     world: &mut World,
@@ -222,7 +222,7 @@ fn faults(table: &mut Table, world: &mut World) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was measured how, and where.
+/// The conditions of the measurement.
 fn conditions(nodes: usize) -> String {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     format!(

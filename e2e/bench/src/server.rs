@@ -1,5 +1,6 @@
-//! Measures the server under load, against Debian's chronyd and a bare loop, over a pair of namespaces. In: nothing.
-//! Out: its part of docs/benchmarks.md. Costs are compared by pairs of runs that follow each other, in turn of order.
+//! Measures the agent's server under load, and compares it with Debian's chronyd and with a bare loop, over a pair of
+//! namespaces. Writes its part of docs/benchmarks.md. Each comparison consists of pairs of consecutive runs, whose
+//! order alternates.
 use std::{fs, mem, thread, time::Duration};
 
 use anyhow::ensure;
@@ -20,16 +21,16 @@ use contestant::{ADDRESSES, Contestant};
 /// Rounds of each comparison.
 const ROUNDS: usize = 6;
 
-/// Of a run. Processor time is read in hundredths of a second.
+/// The length of a run. Processor time has a resolution of 10 ms.
 const SECONDS: u32 = 3;
 
-/// Addresses that ask where rates are limited.
+/// The number of client addresses in measurements with a rate limit.
 const LIMITED: u32 = 16_000;
 
-/// Addresses that are to be tracked while memory is measured.
+/// The number of client addresses in the rate table while memory is measured.
 const MANY: u32 = 100_000;
 
-/// Measures, and writes the page's part.
+/// Measures, and writes this part of the page.
 pub(crate) fn run() -> anyhow::Result<()> {
     let part = part()?;
     print!("{part}");
@@ -93,7 +94,8 @@ fn measure(lane: &Lane) -> anyhow::Result<String> {
     Ok(format!("{}\n\n{table}", conditions()?))
 }
 
-/// Agent and chronyd with the same limits, asked by more than these let through; and a loop that answers as few.
+/// Agent and chronyd with the same rate limit, under more requests than it allows; and a loop that answers the same
+/// part of the requests.
 fn limited(lane: &Lane) -> anyhow::Result<[Contestant; 3]> {
     let limits = "rateLimit = { interval = 3, burst = 8, leak = 2, maxClients = 32768 }";
     let agent = Contestant::agent(lane, "agent-limited", 1005, "\"limited\"", limits)?;
@@ -103,7 +105,7 @@ fn limited(lane: &Lane) -> anyhow::Result<[Contestant; 3]> {
     Ok([agent, chronyd, bare].map(|server| server.asked_by(LIMITED)))
 }
 
-/// Agent and chronyd as NTS servers, asked by sealed requests.
+/// Agent and chronyd as NTS servers, under requests with NTS.
 fn sealing(lane: &Lane) -> anyhow::Result<[Contestant; 2]> {
     let files = format!("certificate = '{}', privateKey = '{}'", keys::CERTIFICATE, keys::PRIVATE_KEY);
     let agent = Contestant::agent(lane, "agent-nts", 1007, "", &format!("nts = {{ {files}, port = 2007 }}"))?;
@@ -131,7 +133,7 @@ fn row(what: &str, figure: f64, unit: &str, aim: Option<f64>) -> String {
     format!("| {what} | {figure:.1} {unit}{missed} | {aim} |\n")
 }
 
-/// What was measured how, and where.
+/// The conditions of the measurement.
 fn conditions() -> anyhow::Result<String> {
     let processors = fs::read_to_string("/proc/cpuinfo")?;
     let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -153,14 +155,15 @@ fn conditions() -> anyhow::Result<String> {
     ))
 }
 
-/// Microseconds of processor time, of each round.
+/// Processor time of each round in microseconds.
 #[derive(Debug, Default)]
 struct Comparison {
     /// Per answer.
     answers: Pairs,
     /// Per request that did not find the queue full.
     requests: Pairs,
-    /// In so many runs the generator was slower than the server, which then costs more per answer than in overload.
+    /// The number of runs in which the generator was slower than the server. Then a server needs more time per answer
+    /// than in overload.
     idle: usize,
 }
 
@@ -181,12 +184,12 @@ fn compare(lane: &Lane, one: &Contestant, other: &Contestant) -> anyhow::Result<
     Ok(found)
 }
 
-/// What a run says; microseconds.
+/// The result of a run, in microseconds.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
     per_answer: f64,
     per_request: f64,
-    /// Whether requests found the server's queue full.
+    /// True if the server's queue overflowed.
     overload: bool,
 }
 
@@ -212,10 +215,11 @@ fn run_once(lane: &Lane, server: &Contestant) -> anyhow::Result<Cost> {
     Ok(cost)
 }
 
-/// Asks until each address has used up what it may save between two runs, since a server is cheap per answer until then.
+/// Sends requests until each address has used the tokens that it saved between two runs. Until then a server answers
+/// more requests, so an answer costs less.
 fn warm_up(lane: &Lane, server: &Contestant) -> anyhow::Result<()> {
     let mut taken = 0;
-    // A server that gets no time at all is measured all the same.
+    // A server that gets no processor time is measured nevertheless.
     for _ in 0..20 {
         let before = lane.traffic()?;
         let sent = server.ask(lane, 1)?.sent;
@@ -227,11 +231,11 @@ fn warm_up(lane: &Lane, server: &Contestant) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Requests after which an address that asks quickly is limited for sure: 8 tokens are saved at most, and one in four of
-/// the excess is answered besides.
+/// The number of quick requests after which the limit certainly applies to an address: it saves at most 8 tokens, and
+/// one in four requests of the excess is answered in addition.
 const BUCKETFUL: u64 = 24;
 
-/// The counters once the server has answered what waited in its queue, or after half a minute.
+/// The counters once the server has emptied its queue, or after half a minute.
 fn settled(lane: &Lane) -> anyhow::Result<Traffic> {
     let mut last = lane.traffic()?;
     for _ in 0..150 {
@@ -244,7 +248,7 @@ fn settled(lane: &Lane) -> anyhow::Result<Traffic> {
     Ok(last)
 }
 
-/// Resident megabytes of an agent whom [`MANY`] addresses asked, and how many of these it remembers.
+/// Resident megabytes of an agent after requests from [`MANY`] addresses, and how many of these are in its rate table.
 fn crowded(lane: &Lane) -> anyhow::Result<(f64, f64)> {
     let limits = "rateLimit = { maxClients = 131072 }";
     let agent = Contestant::agent(lane, "agent-crowded", 1009, "\"limited\"", limits)?;
@@ -254,7 +258,8 @@ fn crowded(lane: &Lane) -> anyhow::Result<(f64, f64)> {
     Ok((agent.megabytes()?, tracked))
 }
 
-/// How far off transmit times are in overload, microseconds: median of the rounds' medians, and of their 99 %.
+/// The error of transmit times in overload, microseconds: the median of the rounds' medians, and the median of their
+/// 99th percentiles.
 fn deviation(lane: &Lane, server: &Contestant) -> anyhow::Result<(f64, f64)> {
     let (mut medians, mut p99s) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

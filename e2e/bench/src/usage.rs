@@ -1,4 +1,4 @@
-//! What a process has used: memory and processor time, as /proc says. In: its id.
+//! The memory and processor time that a process has used, from /proc.
 use std::fs;
 
 use anyhow::Context;

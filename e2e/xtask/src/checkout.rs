@@ -1,5 +1,4 @@
-//! Where things are: the checkout, cargo's target folder, the cache outside the checkout, the running cluster's state.
-//! In: the environment. Out: paths.
+//! Paths: the checkout, cargo's target folder, the cache outside the checkout, the running cluster's state.
 use std::{env, path::PathBuf};
 
 /// The checkout's root: every program that asks is of a crate two folders below it. cargo says which; a program that is

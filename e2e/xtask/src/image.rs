@@ -1,5 +1,5 @@
-//! Images `FROM scratch` without Docker: an OCI archive of one layer with one static program, the same bytes from the
-//! same program each time. In: programs. Out: target/images/*.tar, as `ctr images import` takes them.
+//! Makes images `FROM scratch` without Docker: OCI archives with one layer, which has one static program. The same
+//! program always results in the same bytes. Programs in; target/images/*.tar out, for `ctr images import`.
 use std::{
     fs,
     io::Read,
@@ -17,9 +17,9 @@ use crate::{checkout, process};
 pub(crate) const AGENT: &str = "localhost/timesync-agent:0.1.0";
 /// The operator's image.
 pub(crate) const OPERATOR: &str = "localhost/timesync-operator:0.1.0";
-/// What containerd keeps a pod's namespaces alive with.
+/// The image that keeps a pod's namespaces for containerd.
 pub const PAUSE: &str = "localhost/pause:1";
-/// Prints a line for each UDP broadcast; shows the same event in two nodes' logs.
+/// Prints a line for each UDP broadcast, so that one event appears in two nodes' logs.
 pub const EVENTLOG: &str = "localhost/e2e-eventlog:1";
 
 const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -32,12 +32,12 @@ pub fn build_all() -> anyhow::Result<()> {
     write(OPERATOR, &program("timesync-operator"), "operator")
 }
 
-/// The agent as the image holds it.
+/// The agent's program in the image.
 pub fn agent_program() -> PathBuf {
     program("timesync-agent")
 }
 
-/// A program as its image holds it.
+/// The program in an image.
 pub fn program(name: &str) -> PathBuf {
     checkout::target().join(STATIC_TARGET).join("release").join(name)
 }
@@ -171,7 +171,7 @@ fn digest(body: &[u8]) -> String {
     format!("{:x}", Sha256::digest(body))
 }
 
-/// A tar of plain files, all of 1970.
+/// A tar archive of plain files, with times of 1970.
 fn tarball(files: &[(String, Vec<u8>, u32)]) -> anyhow::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     for (path, body, mode) in files {

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: a flag that every wait looks at, so that the cluster is taken down before the program ends.
+//! Ctrl-C and SIGTERM set a flag, which every wait checks, so that the cluster is removed before the program ends.
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicBool, Ordering},

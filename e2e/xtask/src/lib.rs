@@ -1,5 +1,6 @@
-//! Builds what needs no running cluster: Debian packages, programs of Kubernetes, images, and parts of docs/benchmarks.md. The
-//! command line (`xtask`) calls it, and so does the lab, which runs what is built here. It starts nothing that stays.
+//! Builds what needs no running cluster: Debian packages, programs of Kubernetes, images, and parts of
+//! docs/benchmarks.md. The command line (`xtask`) uses it, and so does the lab, which runs the results. It starts no
+//! process that continues after it.
 #![forbid(unsafe_code)]
 
 pub mod checkout;

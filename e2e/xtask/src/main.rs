@@ -1,5 +1,4 @@
-//! `xtask`: the command line of what is built and generated. Out: progress on standard error, results on standard output,
-//! the exit code.
+//! `xtask`: the command line that builds and generates. Progress goes to standard error, results to standard output.
 #![forbid(unsafe_code)]
 use std::process::ExitCode;
 

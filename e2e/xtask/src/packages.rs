@@ -1,5 +1,5 @@
-//! Debian packages that clusters and tests need: installed when we are root and apt is there, else listed.
-//! Nothing that a package starts may run: policy-rc.d forbids it, and without CAP_SYS_TIME no daemon could set the clock.
+//! Debian packages that clusters and tests need. If the user is root and apt exists, installs them, else lists them. No
+//! daemon of a package may start: policy-rc.d forbids it, and without CAP_SYS_TIME it could not set the clock.
 use std::{
     env,
     fs::{self, Permissions},
@@ -12,7 +12,7 @@ use anyhow::bail;
 
 use crate::{checkout, process};
 
-/// A package, and a program or file of it that says that it is there.
+/// A package, and a program or file that shows that it is installed.
 const NEEDED: &[(&str, &str)] = &[
     ("busybox-static", "busybox"),
     ("chrony", "chronyd"),
@@ -38,8 +38,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("util-linux-extra", "hwclock"),
 ];
 
-/// Packages that exclude one of the others (as ntpsec does chrony): unpacked in the cache, not installed; with a file
-/// that says that they are there.
+/// Packages that conflict with one of the others (as ntpsec does with chrony). They are unpacked in the cache and not
+/// installed. Each has a file that shows that it is unpacked.
 const UNPACKED: &[(&str, &str)] =
     &[("ntpsec", "usr/sbin/ntpd"), ("systemd-timesyncd", "lib/systemd/systemd-timesyncd")];
 
@@ -59,7 +59,7 @@ fn unpack(package: &str, folder: &Path) -> anyhow::Result<()> {
     if !present("apt-get") {
         bail!("the tests need what Debian's package {package} holds, in {}", folder.display());
     }
-    // In one move at the end, so that half of it is never taken for the whole.
+    // Renames the folder at the end, so that an incomplete one is never used.
     let half = folder.with_extension("half");
     let _ = fs::remove_dir_all(&half);
     fs::create_dir_all(&half)?;
@@ -97,7 +97,7 @@ fn install() -> anyhow::Result<()> {
     process::run_shown(&mut apt(&words), &format!("installing {}", missing.join(" ")), "1 min", &log)
 }
 
-/// Whether we are root.
+/// Returns true if the user is root.
 pub fn is_root() -> bool {
     process::sh("id -u").is_ok_and(|id| id.trim() == "0")
 }
@@ -109,7 +109,7 @@ fn apt(words: &[&str]) -> Command {
     command
 }
 
-/// Whether a program is in PATH (or where root finds it), or a file exists.
+/// Returns true if a program is in PATH or in root's usual folders, or if a file exists.
 fn present(proof: &str) -> bool {
     if proof.starts_with('/') {
         return Path::new(proof).exists();
@@ -119,7 +119,7 @@ fn present(proof: &str) -> bool {
     folders.iter().any(|folder| folder.join(proof).exists())
 }
 
-/// While this lives, packages do not start their daemons (Debian policy-rc.d: 101 means forbidden).
+/// Until this is dropped, packages do not start their daemons (Debian policy-rc.d: 101 means forbidden).
 struct QuietDaemons {
     ours: bool,
 }

@@ -1,5 +1,5 @@
-//! docs/benchmarks.md, whose parts are written by different commands: each replaces what stands between its own marks,
-//! `<!-- NAME: begin -->` and `<!-- NAME: end -->`, and nothing else.
+//! Writes parts of docs/benchmarks.md. Different commands write different parts: each replaces only the text between
+//! its own marks, `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
 use std::{fs, io};
 
 use anyhow::{Context, ensure};

@@ -1,4 +1,4 @@
-//! Programs that are run to their end. In: commands. Out: what they printed, or an error that holds it.
+//! Runs programs to their end. Commands in; their output, or an error that contains it, out.
 use std::{
     fs::{self, File},
     path::Path,
@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 
 use crate::ticks::Ticks;
 
-/// Runs a command to its end; an error holds what it printed.
+/// Runs a command to its end. Returns its output. If it fails, the error contains the output.
 pub fn run(command: &mut Command) -> anyhow::Result<String> {
     let output = output(command)?;
     if !output.status.success() {
@@ -22,18 +22,18 @@ pub fn run(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs a command to its end, whatever that is.
+/// Runs a command to its end. A failure of the command is no error.
 pub fn output(command: &mut Command) -> anyhow::Result<Output> {
     command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {}", shown(command)))
 }
 
-/// Runs a program with words, to its end.
+/// Runs a program with its arguments, separated by spaces, to its end.
 pub fn sh(words: &str) -> anyhow::Result<String> {
     let mut words = words.split_whitespace();
     run(Command::new(words.next().context("a command")?).args(words))
 }
 
-/// Runs a long command with a line of progress; its output goes to `log`, whose end is in the error.
+/// Runs a long command and shows progress. Its output goes to `log`. If it fails, the error contains the end of `log`.
 pub fn run_shown(command: &mut Command, what: &str, usually: &str, log: &Path) -> anyhow::Result<()> {
     let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);

@@ -1,5 +1,5 @@
-//! Progress of what takes longer than a moment, on standard error: what it is, how long it usually takes, a line each 15 s,
-//! and how long it took.
+//! Shows the progress of a long task on standard error: its name and usual duration, a line every 15 s, and the time
+//! that it took.
 use std::time::{Duration, Instant};
 
 /// Shows that something goes on.

@@ -1,5 +1,5 @@
-//! Kubernetes, containerd and helm, built from the Go modules pinned in e2e/tools. In: go.mod and go.sum. Out: programs
-//! in the cache, under the hash of their pins, of the flags and of Go's version, so that each is built once.
+//! Kubernetes, containerd and helm, built from the Go modules pinned in e2e/tools. The programs are in the cache, under
+//! a hash of go.mod, go.sum, the flags and Go's version, so that each is built only once.
 use std::{
     collections::BTreeMap,
     fs,
@@ -18,7 +18,7 @@ struct Tool {
     /// Folder in e2e/tools.
     module: &'static str,
     import: &'static str,
-    /// How long a build takes on two cores when nothing is cached.
+    /// The time of a build on two cores with an empty cache.
     usually: &'static str,
 }
 
@@ -44,13 +44,13 @@ const TOOLS: &[Tool] = &[
     tool("helm", "helm", "helm.sh/helm/v4/cmd/helm", "200 s"),
 ];
 
-/// Where a program lies once it is built.
+/// The path of a program after its build.
 pub fn path(name: &str) -> anyhow::Result<PathBuf> {
     let tool = TOOLS.iter().find(|tool| tool.name == name).with_context(|| format!("no tool {name}"))?;
     Ok(folder(tool.module)?.join(tool.name))
 }
 
-/// Builds what is not there yet; all of it if no names are given.
+/// Builds the named programs that do not exist yet; all of them if no names are given.
 pub fn build(names: &[String]) -> anyhow::Result<()> {
     for name in names {
         path(name)?;
@@ -67,7 +67,7 @@ pub fn build(names: &[String]) -> anyhow::Result<()> {
 }
 
 fn build_one(tool: &Tool, folder: &Path) -> anyhow::Result<()> {
-    // A half-written program must not look finished.
+    // An incomplete file must not look like a finished program.
     let half = folder.join(format!(".{}.{}", tool.name, std::process::id()));
     let mut command = Command::new("go");
     command
@@ -92,13 +92,13 @@ fn sources(module: &str) -> PathBuf {
 }
 
 fn linker_flags(module: &str) -> String {
-    // kubelet and kubectl compare versions; a program without one says v0.0.0.
+    // kubelet and kubectl compare versions. A program without one reports v0.0.0.
     let version =
         if module == "kubernetes" { "-X k8s.io/component-base/version.gitVersion=v1.36.3" } else { "" };
     format!("-s -w {version}")
 }
 
-/// The cache folder of a module's programs; hashed once per run.
+/// The cache folder of a module's programs. Its hash is computed once per run.
 fn folder(module: &'static str) -> anyhow::Result<PathBuf> {
     static KNOWN: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,7 +117,7 @@ fn hash(module: &str) -> anyhow::Result<String> {
         hash.update(fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
     }
     hash.update(linker_flags(module));
-    // In the module's folder: a newer Go may be chosen by its go.mod.
+    // Runs in the module's folder, since its go.mod may choose a newer Go.
     let go =
         process::run(Command::new("go").args(["env", "GOVERSION", "GOARCH"]).current_dir(sources(module)))
             .context("Go is needed to build Kubernetes")?;

@@ -1,5 +1,6 @@
-//! The least that a server of UDP can do: a loop of recvmmsg and sendmmsg, 64 at once, that answers each datagram, or one
-//! in so many, with 48 octets and looks at nothing but the number to bring back. What NTP servers are measured against.
+//! The smallest possible UDP server: a loop of recvmmsg and sendmmsg, 64 datagrams per call. It answers each datagram,
+//! or one in `one_in`, with 48 octets, and reads only the number that the answer returns. NTP servers are compared with
+//! it.
 use std::{
     array,
     io::{IoSlice, IoSliceMut},
@@ -19,17 +20,17 @@ pub(crate) struct Options {
     /// Port to answer on.
     #[arg(long)]
     port: u16,
-    /// Answer one in so many.
+    /// Answer one in this many requests.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     one_in: u8,
 }
 
 const BATCH: usize = 64;
 
-/// Answers until it is ended.
+/// Answers until the process is ended.
 pub(crate) fn serve(options: &Options) -> anyhow::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, options.port))?;
-    // As much as the agent asks for.
+    // The same size as the agent's.
     setsockopt(&socket, sockopt::RcvBufForce, &(8 << 20)).context("the receive buffer needs root")?;
     let mut requests = Box::new([[0_u8; 128]; BATCH]);
     let mut reply = [0_u8; 48];

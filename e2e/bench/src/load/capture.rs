@@ -1,6 +1,6 @@
-//! How late the transmit time in a server's replies is: `bench capture`, started at the server's end of a lane, reads what
-//! goes onto the wire, with the kernel's stamps. `bench record` keeps what clients ask instead. In: the command line. Out:
-//! one line of JSON ([`Deviation`]); requests in hexadecimal digits, one a line.
+//! Measures the error of the transmit time in a server's replies: `bench capture`, at the server's end of a lane,
+//! compares it with the kernel's timestamp of the frame. Prints one line of JSON ([`Deviation`]). `bench record` prints
+//! the clients' requests instead, one per line in hexadecimal digits.
 use std::{
     collections::HashSet,
     io::IoSliceMut,

@@ -1,13 +1,13 @@
-//! An NTP request as a whole Ethernet frame, so that it can come from any address; and what is right in an answer.
-//! Written apart from the agent's own packet code, on purpose. In: who asks whom, a number. Out: octets.
+//! Makes an NTP request as a whole Ethernet frame, so that it can come from any address, and checks answers. It does
+//! not use the agent's packet code, on purpose: a fault there must not hide itself.
 use std::net::Ipv4Addr;
 
-// What stands where in a frame.
+// Offsets of the headers in a frame.
 const IP: usize = 14;
 const UDP: usize = IP + 20;
 const NTP: usize = UDP + 8;
 
-/// Where frames go, and the port that answers come to.
+/// The addresses and ports of frames.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Way {
     /// Ethernet addresses.
@@ -20,7 +20,7 @@ pub(crate) struct Way {
     pub(crate) from_port: u16,
 }
 
-/// A request of version 4 that lacks its number (RFC 5905 §7.3).
+/// A request of version 4 without its number (RFC 5905 §7.3).
 pub(crate) fn plain() -> Vec<u8> {
     let mut request = vec![0; 48];
     request[0] = 4 << 3 | 3;
@@ -28,7 +28,7 @@ pub(crate) fn plain() -> Vec<u8> {
     request
 }
 
-/// A frame with this request, that lacks its source address.
+/// A frame with this request, without its source address.
 pub(crate) fn template(way: &Way, request: &[u8]) -> Vec<u8> {
     let mut frame = vec![0; NTP];
     frame[..6].copy_from_slice(&way.to_mac);
@@ -42,7 +42,7 @@ pub(crate) fn template(way: &Way, request: &[u8]) -> Vec<u8> {
     frame[IP + 16..IP + 20].copy_from_slice(&way.to.octets());
     frame[UDP..UDP + 2].copy_from_slice(&way.from_port.to_be_bytes());
     frame[UDP + 2..UDP + 4].copy_from_slice(&way.to_port.to_be_bytes());
-    // The UDP checksum stays 0, which says that there is none (RFC 768): what it costs is no matter of the server's.
+    // The UDP checksum stays 0, which means that there is none (RFC 768): its cost is no work of the server's program.
     frame[UDP + 4..UDP + 6].copy_from_slice(&octets(NTP - UDP + request.len()));
     frame.extend_from_slice(request);
     frame
@@ -52,7 +52,7 @@ fn octets(length: usize) -> [u8; 2] {
     u16::try_from(length).expect("a frame is short").to_be_bytes()
 }
 
-/// Fills in who asks.
+/// Sets the source address.
 pub(crate) fn fill_source(frame: &mut [u8], from: Ipv4Addr) {
     frame[IP + 12..IP + 16].copy_from_slice(&from.octets());
     frame[IP + 10..IP + 12].fill(0);
@@ -63,7 +63,7 @@ pub(crate) fn fill_source(frame: &mut [u8], from: Ipv4Addr) {
     frame[IP + 10..IP + 12].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// Fills in the number that the answer is to bring back: the transmit time.
+/// Sets the transmit time to a number. The answer returns it.
 pub(crate) fn fill_number(frame: &mut [u8], number: u64) {
     frame[NTP + 40..NTP + 48].copy_from_slice(&number.to_be_bytes());
 }
@@ -73,7 +73,7 @@ pub(crate) fn number(request: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(request.get(40..48)?.try_into().ok()?))
 }
 
-/// What came back.
+/// The kind of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Came {
     /// The time, for the request of this number.
@@ -84,7 +84,7 @@ pub(crate) enum Came {
     Wrong,
 }
 
-/// Reads a datagram that came to a client; `sealed` if it must be more than a header.
+/// Classifies a datagram to a client. `sealed`: an answer must be longer than a header.
 pub(crate) fn read(datagram: &[u8], sealed: bool) -> Came {
     let fits = if sealed { datagram.len() > 48 } else { datagram.len() == 48 };
     if !fits || datagram[0] & 0x3f != (4 << 3 | 4) {
@@ -99,7 +99,7 @@ pub(crate) fn read(datagram: &[u8], sealed: bool) -> Came {
     }
 }
 
-/// What a client sent to `port`, in a frame that holds such a request.
+/// The request in a frame from a client to `port`; none in other frames.
 pub(crate) fn request(frame: &[u8], port: u16) -> Option<&[u8]> {
     let request = datagram(frame)?;
     (frame[UDP + 2..UDP + 4] == port.to_be_bytes() && request[0] & 7 == 3).then_some(request)
@@ -112,7 +112,7 @@ fn datagram(frame: &[u8]) -> Option<&[u8]> {
     fits.then(|| &frame[NTP..])
 }
 
-/// The transmit time, Unix nanoseconds, in a frame that holds an answer from `port`.
+/// The transmit time of an answer from `port`, Unix nanoseconds; none in other frames.
 pub(crate) fn transmitted(frame: &[u8], port: u16) -> Option<i64> {
     let reply = datagram(frame)?;
     let is_answer = frame[UDP..UDP + 2] == port.to_be_bytes() && reply[0] & 7 == 4 && reply[1] != 0;

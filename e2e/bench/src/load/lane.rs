@@ -1,8 +1,10 @@
-//! Two namespaces and a wire between them: a server's, and one where every address of 10.64.0.0/12 is a client. Both go
-//! when the lane is dropped. In: nothing. Out: words that run a program at either end, and what went over the wire.
+//! Two namespaces with a wire (veth) between them: one for the server, and one in which every address of 10.64.0.0/12
+//! is a client. Dropping the lane removes both. Returns command prefixes that run a program at either end, and counts
+//! the traffic.
 //!
-//! Only the first addresses get their answers: the others go onto the wire to an Ethernet address that nobody has. On a
-//! wire between two machines the server does not pay for what the client does with an answer, and here it would.
+//! Only the first addresses receive their answers. Answers to the others go to an Ethernet address that no interface
+//! has. Otherwise the server's processor would also do the client's work of receiving, which on a wire between two
+//! machines it does not.
 use std::{net::Ipv4Addr, path::Path};
 
 use anyhow::Context;
@@ -13,24 +15,24 @@ use xtask::process::sh;
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 63, 0, 1);
 /// The first client.
 pub(crate) const CLIENTS: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 1);
-/// So many of the clients get their answers: the prefix of 28 bits, without its first address.
+/// The number of clients that receive their answers: the first /28, without its first address.
 pub(crate) const CHECKED: u32 = 15;
-/// Ethernet addresses, fixed so that nobody need ask for them.
+/// Fixed Ethernet addresses, so that no lookup is needed.
 pub(crate) const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub(crate) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 /// The wire's name at both ends.
 pub(crate) const WIRE: &str = "eth0";
 
-// Not the cluster's prefix: who takes a cluster down leaves a measurement alone.
+// Not the prefix of the cluster's names, so that removing a cluster does not remove a lane.
 const SERVER_END: &str = "tsload-server";
 const CLIENT_END: &str = "tsload-client";
 
-/// The lane, as long as it lives.
+/// The lane. It exists until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lane(());
 
 impl Lane {
-    /// Makes the lane; what a killed predecessor left is removed first.
+    /// Makes the lane, after removing one that a killed program left.
     pub(crate) fn new() -> anyhow::Result<Self> {
         remove();
         let lane = Self(());
@@ -47,7 +49,7 @@ impl Lane {
         sh(&format!("ip -n {CLIENT_END} addr add {gateway}/24 dev {WIRE}"))?;
         sh(&format!("ip -n {SERVER_END} link set {WIRE} up"))?;
         sh(&format!("ip -n {CLIENT_END} link set {WIRE} up"))?;
-        // By way of one neighbour, so that nobody looks for 100,000 of them.
+        // One neighbour for all, so that the kernel does not resolve 100,000 addresses.
         sh(&format!("ip -n {SERVER_END} route add 10.64.0.0/28 via {gateway}"))?;
         sh(&format!(
             "ip -n {SERVER_END} neigh add {nobody} lladdr 02:00:00:00:00:03 dev {WIRE} nud permanent"
@@ -57,19 +59,19 @@ impl Lane {
         Ok(lane)
     }
 
-    /// Words that run a program at the server's end.
+    /// The command prefix that runs a program at the server's end.
     pub(crate) fn at_server(&self) -> String {
         network::inside(SERVER_END)
     }
 
-    /// Words that run a program at the clients' end.
+    /// The command prefix that runs a program at the clients' end.
     pub(crate) fn at_clients(&self) -> String {
         network::inside(CLIENT_END)
     }
 
-    /// What the server's end has seen so far.
+    /// The traffic at the server's end so far.
     pub(crate) fn traffic(&self) -> anyhow::Result<Traffic> {
-        // One process for both, which sees its own namespace there.
+        // One process reads both files, in which it sees the counters of its own namespace.
         let text = sh(&format!("{} cat /proc/net/dev /proc/net/snmp", self.at_server()))?;
         traffic(&text).with_context(|| format!("cannot read the counters in {text}"))
     }
@@ -103,7 +105,7 @@ impl Drop for Lane {
 fn remove() {
     for name in [SERVER_END, CLIENT_END] {
         if Path::new("/run/netns").join(name).exists() {
-            // The wire goes with either end.
+            // Removing one end removes the wire.
             let _ = sh(&format!("ip netns del {name}"));
         }
     }

@@ -1,5 +1,5 @@
-//! A client that does nothing but write what the operator writes: the measure of what the API server can take. It uses the
-//! operator's library, its rights and its name, while the operator itself is stopped.
+//! A client that only writes what the operator writes. It shows how many writes the API server can accept. It uses the
+//! operator's library, rights and field manager, while the operator is stopped.
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -62,7 +62,7 @@ const ROUNDS: usize = 3;
 /// Writes under way at once that are tried.
 const WIDTHS: [usize; 2] = [16, 32];
 
-/// As the operator: server-side apply counts what one name owns.
+/// The operator's field manager, since the work of a server-side apply depends on the fields that a manager owns.
 const MANAGER: &str = "timesync-operator";
 
 /// Tells one run's values from another's.

@@ -1,4 +1,4 @@
-//! The table of a run: figures of the operator beside those of the bare client, and the aims that both are held against.
+//! The table of a run: figures of the operator and of the bare client, and the target for each.
 use std::fmt::Write;
 
 /// Rows so far; each is shown when it comes, since a run takes long.

@@ -1,5 +1,5 @@
-//! What is measured of a fleet in trouble: agents that are silent or slow, policies that change all the time, nodes that come
-//! and go. Each function waits for all that has to follow, and leaves the fleet as it was.
+//! Measurements of a fleet with faults: agents that are silent or slow, policies that change all the time, nodes that
+//! are added and removed. Each function waits for all effects, and restores the fleet.
 use std::{
     thread,
     time::{Duration, Instant},

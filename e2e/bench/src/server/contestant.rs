@@ -1,5 +1,5 @@
-//! The servers that are measured against each other: how each is started at the server's end of a lane, and what it has
-//! used up. In: a lane. Out: process ids, ports, processor time, memory.
+//! The servers that are compared: starts each at the server's end of a lane, and measures its processor time and
+//! memory.
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -23,23 +23,23 @@ use crate::{
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Contestant {
-    /// For reading.
+    /// The name in the output.
     pub(crate) name: &'static str,
-    /// Where it answers.
+    /// Its NTP port.
     pub(crate) port: u16,
-    /// Its process.
+    /// Its process id.
     pub(crate) pid: u32,
-    /// So many addresses ask.
+    /// The number of client addresses.
     pub(crate) addresses: u32,
-    /// Recorded requests to be asked by.
+    /// A file with recorded requests to send to it.
     requests: Option<PathBuf>,
 }
 
-/// The processor that one server is measured on, and the one that asks. Two workers may use both.
+/// The processor of the server, and that of the generator. Two workers may use both.
 const SERVER_CPU: &str = "1";
 const CLIENT_CPU: &str = "0";
 
-/// So many ask, if nothing else is said.
+/// The default number of client addresses.
 pub(crate) const ADDRESSES: u32 = 1000;
 
 impl Contestant {
@@ -78,25 +78,25 @@ impl Contestant {
         start(lane, name, port, SERVER_CPU, Path::new("/usr/sbin/chronyd"), &words)
     }
 
-    /// The loop that does nothing but answer one request in so many.
+    /// The bare loop, which answers one in `one_in` requests.
     pub(crate) fn bare(lane: &Lane, name: &'static str, port: u16, one_in: u8) -> anyhow::Result<Self> {
         let words = format!("serve-bare --port {port} --one-in {one_in}");
         start(lane, name, port, SERVER_CPU, &env::current_exe()?, &words)
     }
 
-    /// It is asked by so many instead.
+    /// Sets the number of client addresses.
     pub(crate) fn asked_by(mut self, addresses: u32) -> Self {
         self.addresses = addresses;
         self
     }
 
-    /// It is asked by these requests instead, a file for `bench load --replay`.
+    /// Sets the requests to send, a file for `bench load --replay`.
     pub(crate) fn asked_in(mut self, requests: PathBuf) -> Self {
         self.requests = Some(requests);
         self
     }
 
-    /// Asks it for so many seconds, as fast as can be.
+    /// Sends requests to it for `seconds`, as fast as possible.
     pub(crate) fn ask(&self, lane: &Lane, seconds: u32) -> anyhow::Result<Tally> {
         let replay = self.requests.as_ref().map(|file| format!("--replay {}", file.display()));
         let words =
@@ -115,21 +115,21 @@ impl Contestant {
     }
 }
 
-/// Asks the server on `port` by `words` of `bench load`.
+/// Runs `bench load` with the options `words` against the server on `port`.
 pub(crate) fn ask(lane: &Lane, port: u16, words: &str) -> anyhow::Result<Tally> {
-    // Ahead of everything else, so that the server never waits for work.
+    // With the highest priority, so that the server never waits for requests.
     let text = own(&lane.at_clients(), upstream::at_once(), &format!("load --port {port} {words}"))?;
     serde_json::from_str(&text).with_context(|| format!("the generator says {text}"))
 }
 
-/// Looks for so many seconds how far off the transmit times of the server on `port` are.
+/// Measures for `seconds` the error of the transmit times of the server on `port`.
 pub(crate) fn capture(lane: &Lane, port: u16, seconds: f64) -> anyhow::Result<Deviation> {
     let text =
         own(&lane.at_server(), upstream::at_once(), &format!("capture --port {port} --seconds {seconds}"))?;
     serde_json::from_str(&text).with_context(|| format!("the capture says {text}"))
 }
 
-/// Runs this program on the generator's processor, at `place`.
+/// Runs this program on the generator's processor. `place` and `urgency` are command prefixes.
 pub(crate) fn own(place: &str, urgency: &str, words: &str) -> anyhow::Result<String> {
     let program = env::current_exe()?;
     process::sh(&format!("{place} taskset -c {CLIENT_CPU} {urgency} {} {words}", program.display()))
@@ -142,8 +142,8 @@ pub(crate) fn metric(lane: &Lane, agent: &Contestant, name: &str) -> anyhow::Res
     series(&text, name)?.with_context(|| format!("no {name} in {text}"))
 }
 
-/// While it lives, half of the servers' processor goes to something else: the generator is hardly faster than a server
-/// that drops most of what it gets, so that its queue would run empty again and again.
+/// Until it is dropped, another process uses half of the server's processor. Without it, the queue of a server that
+/// drops most requests would often be empty, since the generator is hardly faster than such a server.
 pub(crate) struct Rival(());
 
 impl Rival {
@@ -158,14 +158,14 @@ impl Rival {
 
 impl Drop for Rival {
     fn drop(&mut self) {
-        // If it fails, the end of the whole measurement tries again, and says why.
+        // If this fails, the end of the whole measurement tries again and reports the error.
         let _ = daemon::end(RIVAL, "-KILL");
     }
 }
 
 const RIVAL: &str = "bench-rival";
 
-/// The agent's program, as the image has it but for the static libc.
+/// The agent's program. Unlike that in the image, it is not linked with a static libc.
 fn program() -> PathBuf {
     checkout::target().join("release/timesync-agent")
 }
@@ -201,7 +201,7 @@ fn start(
     Ok(Contestant { name, port, pid, addresses: ADDRESSES, requests: None })
 }
 
-/// A server's folder, empty.
+/// Makes a server's folder, empty.
 pub(crate) fn folder(name: &str) -> anyhow::Result<PathBuf> {
     let folder = checkout::state().join("bench").join(name);
     let _ = fs::remove_dir_all(&folder);

@@ -1,6 +1,6 @@
-//! Requests sealed by Network Time Security, without any cryptography of our own: chronyd as a client asks a server, and
-//! what it sent is recorded and sent again. An NTS server keeps no state per client, so it answers all of them, at the
-//! full price. In: a lane, a server's ports. Out: a file for `bench load --replay`.
+//! Requests with Network Time Security, without NTS code in this crate: records the requests of chronyd as a client, to
+//! send them again. An NTS server keeps no state per client, so it answers each repeated request with the full work.
+//! Returns a file for `bench load --replay`.
 use std::{fs, path::PathBuf, process::Command, thread, time::Duration};
 
 use anyhow::{anyhow, bail};
