@@ -44,7 +44,7 @@ pub(crate) struct Boot {
     pub(crate) timeout: Duration,
 }
 
-/// How far a boot came.
+/// The result of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The clock is synchronised, or was before in this boot.
@@ -61,7 +61,7 @@ pub(crate) enum Outcome {
 /// some seconds.
 const RTC_TOLERANCE: f64 = 3_660.0;
 
-/// Interval between two looks at the progress.
+/// Interval between two checks of the progress.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Boot {
@@ -133,8 +133,8 @@ impl Boot {
         Ok(if may_set || synchronized != Outcome::Synchronized { synchronized } else { Outcome::FloorOnly })
     }
 
-    /// Records what the RTC shows before the clock is moved or a time is saved: later it could not be seen that the RTC
-    /// had lost its time.
+    /// Records the RTC's time before the clock is moved or a time is saved. Later it would not show any more that the
+    /// RTC had lost its time.
     fn record_rtc(&self, state: &State) {
         let host = HostRoot::new(self.agent.host_root.clone());
         let at_boot = match HardwareClock::new(self.agent.rtc_device.clone(), host, None).read() {
@@ -210,7 +210,7 @@ fn end(handle: &EngineHandle, engine: JoinHandle<()>) -> io::Result<()> {
     engine.join().map_err(|_| io::Error::other("the engine ended by itself"))
 }
 
-/// Why this boot has nothing left to do; none if it has.
+/// The reason if nothing is left to do in this boot; none if something is.
 fn done_before(state: &State) -> Option<&'static str> {
     if state.boot().synchronized {
         Some("The clock was synchronised in this boot already: nothing to do.")
@@ -313,7 +313,7 @@ pub(crate) fn no_agent_within(state_directory: &Path, limit: Duration) -> bool {
     true
 }
 
-/// Interval between two looks for an agent.
+/// Interval between two checks for an agent.
 const AGENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -71,8 +71,8 @@ impl EngineHandle {
     }
 }
 
-/// Starts the event loop in a thread of its own. Keys are files in `keys`, `host` has its table of leap seconds, and
-/// `loop_detector` is what the agent's own server knows.
+/// Starts the event loop in a thread of its own. Keys are files in `keys`, `host` is the host's root, with its table of
+/// leap seconds, and `loop_detector` belongs to the agent's own server.
 ///
 /// # Errors
 /// If there is no thread, no descriptor or no random number.
@@ -168,6 +168,5 @@ fn run_loop(driver: &mut Driver, commands: &mpsc::Receiver<EngineCommand>, waker
     }
 }
 
-/// An idle loop still turns this often, to show that it is alive, and so that readers see values grow that grow with
-/// time.
+/// The longest pause of an idle loop. Each turn shows that the loop is alive, and publishes values that grow with time.
 const HEARTBEAT: Duration = Duration::from_secs(1);

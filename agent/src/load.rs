@@ -82,7 +82,7 @@ pub(crate) enum Origin {
     Watch(Watch),
 }
 
-/// The content found, not judged yet. While it does not change, the conclusions do not change either.
+/// The content that was found, before its evaluation. If it has not changed, a new evaluation is not needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Observed {
     assignment: Assignment,
@@ -104,7 +104,7 @@ enum ObservedText {
     Unreadable(String),
 }
 
-/// The conclusions from what was found.
+/// The result of the evaluation.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     /// The annotation as last read.
@@ -113,7 +113,7 @@ pub(crate) struct Loaded {
     pub(crate) wanted: Result<Desired, Error>,
 }
 
-/// What is to run.
+/// The desired configuration.
 #[derive(Debug)]
 pub(crate) enum Desired {
     /// No profile is assigned: keep the running one.
@@ -167,7 +167,7 @@ impl ObservedText {
     }
 }
 
-/// What follows from what was found at `origin`.
+/// Evaluates the content that was found at `origin`.
 pub(crate) fn evaluate(origin: &Origin, found: &Observed) -> Loaded {
     let wanted = match (origin, &found.assignment, &found.text) {
         (Origin::Watch(_), Assignment::None, _) => Ok(Desired::Nothing),
@@ -266,7 +266,7 @@ fn wrong_boot_pod(boot: &BootPod, agent: &Agent) -> Option<&'static str> {
 /// joins the two.
 ///
 /// # Errors
-/// What is wrong, to be read after the text.
+/// The text is not an address. The message is for use after that text.
 pub(crate) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     const FORM: &str = "must be ADDRESS:PORT, as in 127.0.0.1:9817 or [2001:db8::1]:9817";
     let HostText { mut host, mut port, .. } =

@@ -1,6 +1,6 @@
 //! The lock: the process that steers this node's clock and writes its state folder holds it, so that there is only one
-//! such process at a time. The lock ends with its process, however that ends. The lock's file names its holder. `file`
-//! locks it so that only a user who may write it can do so; `holder` finds out which process has it.
+//! such process at a time. The kernel releases the lock when its process ends, in any way. The lock's file names its
+//! holder. `file` locks it so that only a user who may write it can do so; `holder` finds out which process has it.
 use std::{
     fs::File,
     io::{self, Write},
@@ -23,12 +23,12 @@ pub(crate) struct Lock {
     queue: PathBuf,
 }
 
-/// The result of a try.
+/// The result of an attempt to take the lock.
 #[derive(Debug)]
 pub(crate) enum TryLock {
     /// This process holds the lock.
     Ours(Lock),
-    /// This process holds it.
+    /// Another process holds the lock; its name.
     Theirs(String),
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct LockWaiter {
     who: String,
     queue: Option<File>,
     search: Search,
-    /// Since when a process that cannot be seen has only the older kind of lock.
+    /// The time since when an unseen process has only the older kind of lock.
     unknown: Option<Instant>,
 }
 
@@ -48,7 +48,7 @@ const LOCK: &str = "lock";
 const QUEUE: &str = "lock.queue";
 
 /// An older version gives way within a second to a process that waits, or an upgrade ends it. After this time the
-/// holder counts as an ordinary user's process, which must not block the agent for good.
+/// holder counts as a process of an ordinary user, which must not block the agent permanently.
 const YIELD_TIMEOUT: Duration = Duration::from_secs(60);
 
 const UNSEEN: &str = "a process that this one cannot see (of another PID namespace)";
@@ -79,8 +79,8 @@ impl Lock {
         lock
     }
 
-    /// Writes the holder's name. On a full disk the file stays empty. The lock is held all the same, and others use the
-    /// name in /proc.
+    /// Writes the holder's name. On a full disk the file stays empty. The lock is held nevertheless, and other
+    /// processes find the name in /proc.
     fn sign(&self, text: &str) {
         if let Err(error) = self.file.set_len(0).and_then(|()| (&self.file).write_all(text.as_bytes())) {
             warn!(%error, "The lock is held, but its file cannot name the holder");
@@ -96,7 +96,7 @@ impl Drop for Lock {
 }
 
 impl LockWaiter {
-    /// Begins to want the lock of `directory`, as `who`.
+    /// Makes a waiter for the lock of `directory`. `who` is the name that other processes will read.
     pub(crate) fn new(directory: &Path, who: &str) -> Self {
         Self {
             directory: directory.to_owned(),

@@ -143,7 +143,7 @@ impl Reporter {
         self.notify(parts);
     }
 
-    /// Takes the state of the time zone, and what was done about it.
+    /// Takes the state of the time zone, and the change or failure to report.
     pub(crate) fn timezone(&self, now: Wall, outcome: TimezoneOutcome) {
         let mut parts = self.parts();
         parts.timezone = outcome.report;
@@ -160,7 +160,7 @@ impl Reporter {
         self.notify(parts);
     }
 
-    /// Takes why the state folder cannot be written; none if it can.
+    /// Takes the reason why the state folder cannot be written; none if it can.
     pub(crate) fn state_error(&self, error: Option<String>) {
         let mut parts = self.parts();
         parts.state_error = error;
@@ -182,21 +182,21 @@ impl Reporter {
         self.notify(parts);
     }
 
-    /// Takes why other users may replace the agent's files.
+    /// Takes the reason why other users can replace the agent's files.
     pub(crate) fn exposed(&self, now: Wall, message: String) {
         let mut parts = self.parts();
         parts.record(now, TransitionKind::StateExposed, message);
         self.notify(parts);
     }
 
-    /// Takes what failed in the agent because of a bug.
+    /// Takes messages about failures of the agent that a bug caused.
     pub(crate) fn failures(&self, now: Wall, news: Vec<String>) {
         let mut parts = self.parts();
         news.into_iter().for_each(|message| parts.record(now, TransitionKind::InternalError, message));
         self.notify(parts);
     }
 
-    /// Takes why the port of /status is not open; a new fault becomes a transition.
+    /// Takes the reason why the port of /status is not open; empty if it is open. A new fault becomes a transition.
     pub(crate) fn http(&self, now: Wall, message: String) {
         let mut parts = self.parts();
         // Once for each fault: a process that takes the port again and again must not push other transitions out of the

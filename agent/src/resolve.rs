@@ -43,15 +43,15 @@ pub(crate) struct Resolved {
     pub(crate) outcome: Outcome,
 }
 
-/// Resolves names in threads of its own. If a name is asked for while its lookup runs, there is no second lookup:
-/// everyone who asked gets the same answer. Clones share their state.
+/// Resolves names in threads of its own. If a name is asked for while its lookup runs, there is no second lookup: all
+/// waiters get the same answer. Clones share their state.
 #[derive(Clone)]
 pub(crate) struct Resolver {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// The running lookups, and who waits for each.
+    /// The running lookups, and the waiters of each.
     lookups: Mutex<Lookups>,
     look_up: Box<dyn Fn(&str) -> Outcome + Send + Sync>,
     reply: Box<dyn Fn(Resolved) + Send + Sync>,
@@ -75,15 +75,15 @@ struct Lookup {
     begun: bool,
 }
 
-/// Who gets the answer.
+/// The receiver of an answer.
 enum Waiter {
     Source(u64, SourceId),
     Task(oneshot::Sender<Outcome>),
 }
 
-/// The largest number of lookups at once. 16 upstreams have 16 names, and the threads of former profiles end after 10
-/// to 50 s if DNS does not answer. So there is room for ten changes of all names within a minute. A thread that waits
-/// for DNS takes 20 KiB of memory (glibc), and 16 KiB in the kernel.
+/// The largest number of concurrent lookups. 16 upstreams have 16 names, and the threads of former profiles end after
+/// 10 to 50 s if DNS does not answer. So there is room for ten changes of all names within a minute. A thread that
+/// waits for DNS takes 20 KiB of memory (glibc), and 16 KiB in the kernel.
 const THREADS: usize = 256;
 
 /// Stack size of a lookup, octets; only the part that is used takes memory. musl keeps answers of 10 KiB on the stack,
@@ -145,7 +145,7 @@ impl Resolver {
 
 impl Shared {
     fn lookups(&self) -> MutexGuard<'_, Lookups> {
-        // The book is valid at every moment while it is locked.
+        // The lookups are valid at every moment while they are locked, so a panic leaves them valid.
         self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

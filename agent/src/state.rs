@@ -1,8 +1,8 @@
-//! What is kept in the state folder and outlives the agent: drift, boot guard, samples, last good profile, last known
-//! time, cookie keys, former time zone, and what was done in this boot (`this_boot`).
+//! The state folder, which outlives the agent: drift, boot guard, samples, last good profile, last known time, cookie
+//! keys, former time zone, and what was done in this boot (`this_boot`).
 //!
 //! Each is one small text file, replaced as a whole: a reader finds the old one or the new one, never a part of one. If
-//! the folder cannot be written, the agent warns and goes on.
+//! the folder cannot be written, the agent logs a warning and continues.
 use std::{
     fs,
     io::{self, Write},
@@ -49,7 +49,7 @@ pub(crate) struct State {
 /// Written at the start, to see if the folder can be written.
 const PROBE: &str = "probe";
 
-/// The boot id, two numbers, and blanks.
+/// The length of the file, octets: the boot id, two numbers, and spaces.
 const BOOT_LENGTH: usize = 64;
 
 const DRIFT: &str = "drift";
@@ -67,7 +67,7 @@ const MANIFEST_FOLDER: &str = "manifest_folder";
 pub(crate) struct RtcAtBoot {
     /// The RTC's time; none if the kernel found that the RTC had lost it.
     pub(crate) shown: Option<Wall>,
-    /// The last time known to be right before that.
+    /// The last time known to be right before that reading.
     pub(crate) floor: Option<Wall>,
 }
 
@@ -136,7 +136,7 @@ impl State {
             if self.pending_writes.text(&name).as_deref() != Some(&*text) {
                 continue;
             }
-            // The others would fail too.
+            // The other files would fail too.
             if !self.write_now(&name, &text, options) {
                 return;
             }

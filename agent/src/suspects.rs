@@ -107,7 +107,7 @@ impl Suspects {
         let folder = self.proc.join(pid.to_string());
         let comm = fs::read_to_string(folder.join("comm")).ok()?;
         let (comm, name, unit, steers) = KNOWN.into_iter().find(|(known, ..)| *known == comm.trim_end())?;
-        // Each of the two is several programs: the first argument tells which.
+        // Each of these two files contains several programs. The first argument selects one.
         let wanted = match comm {
             "busybox" => Some("ntpd"),
             "timesync-agent" => Some("run"),
@@ -124,8 +124,8 @@ impl Suspects {
     }
 }
 
-/// Returns true if a process has its capabilities in the node's own user namespace. The clock belongs to that one
-/// (settimeofday and adjtimex ask `capable(CAP_SYS_TIME)`); in a user namespace of its own every user has all
+/// Returns true if a process has its capabilities in the node's own user namespace. Only these apply to the clock
+/// (settimeofday and adjtimex check `capable(CAP_SYS_TIME)`). In a user namespace of its own every user has all
 /// capabilities.
 ///
 /// The namespace's link is the same on every Linux (PROC_USER_INIT_INO). If the link may not be read, the map of users

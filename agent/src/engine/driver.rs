@@ -65,7 +65,7 @@ pub(super) struct Driver {
     resolver: Option<Resolver>,
     announced: Vec<Transition>,
     sink: Option<Box<dyn Sink>>,
-    /// The desired configuration. While another process steers the clock, less than this is done.
+    /// The desired configuration. While another process steers the clock, the engine only observes instead.
     desired: Option<ntp::Config>,
     rivals: Option<Rivals>,
 }
@@ -73,7 +73,7 @@ pub(super) struct Driver {
 /// The result of `poll`.
 #[derive(Default)]
 pub(super) struct ReadySockets {
-    /// The descriptor besides the requests' is readable.
+    /// True if `other`, the descriptor that belongs to no request, is readable.
     pub(super) other: bool,
     /// The requests whose sockets have something to read.
     pub(super) requests: Vec<(RequestId, poll::Ready)>,
@@ -119,7 +119,8 @@ impl Driver {
         })
     }
 
-    /// Makes the agent's own server known, which has `loop_detector`, so that it is not followed.
+    /// Connects the client to the agent's own server by `loop_detector`, so that the client does not follow that
+    /// server.
     pub(super) fn attach_server(&mut self, loop_detector: Arc<LoopDetector>) {
         self.requests = Requests::with_loop_detector(Arc::clone(&loop_detector));
         self.own = NodeAddresses::new(loop_detector);
@@ -169,8 +170,8 @@ impl Driver {
         }
     }
 
-    /// Starts a new engine. All files are read before the clocks are. Until the rate is set, a slew that was left
-    /// running moves the clock, and the saved state is corrected to the time of the reading.
+    /// Starts a new engine. Reads all files before the clocks, since reading files takes time: the saved state is
+    /// converted to the time of that reading, and until the rate is set, an unfinished slew moves the clock.
     fn start_engine(&mut self, config: ntp::Config) {
         let table = leap_table::load(&self.host);
         let floor = ntp::Floor { saved: self.state.time(), built: floor::BUILT };

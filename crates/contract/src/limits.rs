@@ -1,6 +1,6 @@
 //! The limits of a report. An agent stays within them, and the operator cuts what exceeds them before it uses a report.
-//! So a faulty or hostile node cannot harm what the operator does for the others. Every struct is destructured, so that
-//! a new field cannot be forgotten.
+//! So a faulty or hostile node cannot disturb the operator's work for other nodes. Every struct is destructured, so
+//! that a new field cannot be forgotten.
 use crate::{
     Assignment, BootReport, ClockReport, ConflictReport, ProfileError, Report, RtcReport, ServerReport,
     SourceReport, StepReport, TimezoneReport, Transition,
@@ -113,7 +113,7 @@ impl Report {
                 return;
             }
             if self.sources.is_empty() {
-                // The oldest were told already.
+                // The operator has already received the oldest ones.
                 self.transitions.drain(..self.transitions.len().div_ceil(2));
                 if self.transitions.is_empty() {
                     return;
@@ -131,8 +131,8 @@ impl Report {
 
 /// Longest message in a report that is too large, octets.
 const SHORT_MESSAGE: usize = 256;
-/// Typical size of a source as JSON, octets. It decides how many sources a round leaves out, so that few rounds are
-/// needed, and hardly more sources go than must.
+/// Typical size of a source as JSON, octets. From it follows how many sources one pass leaves out, so that few passes
+/// are needed, and few sources are left out unnecessarily.
 const TYPICAL_SOURCE: usize = 512;
 
 /// Removes `count` sources: first those that agree and are not needed, last the selected one.

@@ -1,5 +1,5 @@
-//! The engine: holds the order of the steps and nothing else. Events and the time go in, actions come out:
-//! association → filter → select → combine → discipline → slew. `status` makes what a caller can see of it.
+//! The engine: holds the order of the steps and nothing else. Events and the time go in, actions come out: association
+//! → filter → select → combine → discipline → slew. `status` makes the snapshot and the announcements for the caller.
 use crate::{
     Action, BootState, Config, Drift, Event, LeapTable, Mode, Mono, Now, OwnAddresses, RequestId, Samples,
     SourceId,
@@ -70,7 +70,7 @@ pub struct Engine {
     leap: LeapWatch,
     leap_table: Option<LeapTable>,
     floor: Option<Floor>,
-    /// When sources were last begun to be measured anew: at the start, after a jump, after a reload.
+    /// When the engine last began to measure all sources anew: at the start, after a jump, after a reload.
     seeking: Mono,
     started: bool,
     recovery: Recovery,
@@ -78,12 +78,12 @@ pub struct Engine {
     next_request: u64,
     next_vote: Mono,
     next_save: Mono,
-    /// Seconds between the next two savings.
+    /// The pause after the next saving, seconds.
     save_pause: f64,
     random: u64,
 }
 
-/// The error bound is judged, and the vote repeated, this often, seconds.
+/// The interval at which the error bound is checked and the vote repeated, seconds.
 const TICK: f64 = 1.0;
 
 impl Engine {
@@ -184,13 +184,13 @@ impl Engine {
         }
         let look = self.look(now, &mut actions);
         if look == Look::Suspicious {
-            // Everything waits for the second look, which is due at once, except for the end of requests.
+            // The clocks may have jumped. A second reading is due immediately. Until then this only ends requests.
             self.take(event, false, now, &mut actions);
             return actions;
         }
         let (mut now, mut steady) = (now, look == Look::Steady);
-        // Not in answer to a Send: the caller may still be busy with the actions of the call before, and a step
-        // would come out of order.
+        // Only for these events. In an event that answers an action, the caller may still have actions of the former
+        // call to carry out, so a step would come out of order.
         if matches!(event, Event::Wakeup | Event::Received { .. }) {
             let (later, still) = self.leap(now, &mut actions);
             (now, steady) = (later, steady && still);
@@ -335,7 +335,7 @@ impl Engine {
                 let reading = Reading { at: at.plus(pending), offset: offset + pending, dispersion };
                 let reading = Some(reading).filter(|_| steady);
                 if self.with_request(request, |a| a.measured(reading, now.mono)) == Some(true) {
-                    // In answer to an action, so the vote has to wait for the next call.
+                    // This event answers an action, so the vote waits for the next call.
                     self.next_vote = now.mono;
                 }
             }

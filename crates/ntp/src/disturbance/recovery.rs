@@ -31,7 +31,7 @@ pub(crate) struct Recovery {
 /// What is known of disturbances.
 #[derive(Clone, Debug)]
 enum Phase {
-    /// The clock is as the engine left it.
+    /// Only the engine has changed the clock.
     Undisturbed,
     /// Sources that agreed with this clock contradict it. More answers decide.
     Doubted(Doubt),
@@ -41,7 +41,7 @@ enum Phase {
     Disturbed(Disturbance),
 }
 
-/// What the newest answers lead to.
+/// What the caller must do after the newest answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reaction {
     /// Ask all sources early.
@@ -50,12 +50,13 @@ pub(crate) struct Reaction {
     pub(crate) stood_still: bool,
 }
 
-/// What is undone when the clock is moved back.
+/// The jump that is taken back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Restoration {
     /// Other programs moved the clock by this much, seconds.
     pub(crate) by: f64,
-    /// The reference from before, with the error of having measured `by` here.
+    /// The reference from before the jump. Its root dispersion includes the error of `by`, which was measured on this
+    /// node.
     pub(crate) held: Option<Reference>,
 }
 
@@ -181,7 +182,8 @@ impl Recovery {
     pub(crate) fn decide(&mut self, whole: f64, config: &Config, now: Mono) -> (Verdict, Option<Pause>) {
         let surprising = whole.abs() > unslewable(config);
         if matches!(self.phase, Phase::Doubted(_)) && surprising {
-            // The sources in doubt have won the vote before all were heard.
+            // The vote accepts the sources that contradict this clock, although not all have answered: so the node
+            // stood still.
             self.stood_still();
         }
         let soon = self.resumed.is_some_and(|at| now - at < RESUME_INTERVAL);
@@ -201,12 +203,12 @@ impl Recovery {
         (verdict, pause)
     }
 
-    /// The discipline refused a correction.
+    /// Records that the discipline refused a correction.
     pub(crate) fn refuse(&mut self, why: CorrectionRefusal) {
         self.refused = Some(why);
     }
 
-    /// An estimate was used, or the clock is as good as before.
+    /// Records that an estimate was used, or that the clock is as accurate as before the disturbance.
     pub(crate) fn measured(&mut self) {
         match &mut self.phase {
             Phase::Disturbed(open) => open.measured = true,
@@ -223,12 +225,12 @@ impl Recovery {
         }
     }
 
-    /// No source has answered since a jump, or none that may be followed. Returns true if the jump is to be taken back as
-    /// it was measured here.
+    /// Call this while no usable source has answered since a jump. Returns true if the jump is to be taken back by the
+    /// size that was measured on this node.
     pub(crate) fn unanswered(&mut self, config: &Config, now: Mono) -> bool {
         let Phase::Disturbed(open) = &mut self.phase else { return false };
         let Some(moved) = open.moved.filter(|moved| now - moved.last >= SILENCE) else { return false };
-        // The sources have answered, and what they want was refused or reported.
+        // The sources have answered, and their correction was refused or only reported.
         if open.left_alone || self.refused.is_some() {
             return false;
         }
@@ -246,7 +248,7 @@ impl Recovery {
         }
     }
 
-    /// Settles the disturbance by taking it back. `None` if no other program moved the clock.
+    /// Settles the disturbance by taking back its jump. Returns none if no other program moved the clock.
     pub(crate) fn take_back(&mut self) -> Option<Restoration> {
         let Phase::Disturbed(Disturbance { moved, held, .. }) = &self.phase else { return None };
         let (moved, held) = ((*moved)?, *held);
@@ -266,7 +268,7 @@ impl Recovery {
         true
     }
 
-    /// The engine begins or ends to steer the clock: nothing is restored, and nothing is refused.
+    /// The engine begins or ends to steer the clock: drops the disturbance and the refusal.
     pub(crate) fn abandon(&mut self) {
         self.refused = None;
         self.close();
@@ -296,8 +298,9 @@ impl Recovery {
         }
     }
 
-    /// Returns true if the clock is known to be wrong: a correction was refused, or a disturbance is not settled that
-    /// changed the time. After a sleep that the platform reported the clock was set on.
+    /// Returns true if the clock is known to be wrong: a correction was refused, or a disturbance that changed the time
+    /// is not settled. A sleep that the platform reported is no such disturbance, since the kernel has moved the clock
+    /// forward.
     pub(crate) fn known_to_be_wrong(&self) -> bool {
         let unsettled = match &self.phase {
             Phase::Disturbed(open) => {
@@ -308,7 +311,7 @@ impl Recovery {
         self.refused.is_some() || unsettled
     }
 
-    /// The disturbance that is open; begins one if there is none.
+    /// The unsettled disturbance. Begins one if there is none.
     fn open(&mut self) -> &mut Disturbance {
         if !matches!(self.phase, Phase::Disturbed(_)) {
             let measured = !self.unmeasured();
@@ -320,7 +323,7 @@ impl Recovery {
         }
     }
 
-    /// The disturbance is settled, if there is one.
+    /// Settles the disturbance, if there is one.
     fn close(&mut self) {
         if let Phase::Disturbed(open) = &self.phase {
             self.phase = if open.measured { Phase::Undisturbed } else { Phase::Unmeasured };

@@ -62,14 +62,14 @@ struct Conflict {
     last: Mono,
     /// The time without foreign writes after which the conflict ends, seconds.
     quiet: f64,
-    /// The kernel's state at the last look.
+    /// The kernel's state when it was last checked.
     seen: Option<(KernelTimex, Mono)>,
 }
 
 /// A second sign within this time, seconds, is not chance.
 const CHANCE: f64 = 60.0;
 
-/// The second sign must come at least this time, seconds, after the first, since looks can follow each other
+/// The second sign must come at least this time, seconds, after the first, since two checks can follow each other
 /// immediately.
 const APART: f64 = 0.5;
 
@@ -100,7 +100,7 @@ const GROWTH: f64 = 500e-6;
 /// Largest maxerror, seconds (NTP_PHASE_LIMIT). There the kernel sets STA_UNSYNC itself.
 const LIMIT: f64 = 16.0;
 
-/// A smaller rest of a slew is none, seconds.
+/// A smaller rest of a slew counts as zero, seconds.
 const NOTHING: f64 = 1e-9;
 
 /// Two steps undo each other if their sum is at most this, seconds.
@@ -222,7 +222,7 @@ fn unsynchronized_by_another(kernel: &KernelTimex) -> bool {
     !kernel.synchronized && kernel.max_error < LIMIT - SAME_ERROR
 }
 
-/// Returns true if another program wrote between two looks that are `seconds` apart.
+/// Returns true if another program wrote between two checks that are `seconds` apart.
 fn changed(before: &KernelTimex, after: &KernelTimex, seconds: f64) -> bool {
     // The kernel's seconds need not begin at the same moment as the engine's.
     let growth = GROWTH * (seconds + 1.0) + SAME_ERROR;

@@ -1,5 +1,5 @@
-//! One disturbance, and what is done about an offset that is measured after it. Steps outside the start phase are decided
-//! here and nowhere else.
+//! One disturbance (a jump or a pause), and the decision about an offset that is measured after it. Outside the start
+//! phase, this file and `recovery` decide about every step, except for leap seconds.
 use crate::{Config, CorrectionRefusal, Mono, OnExternalStep, StepReason, measure::discipline::Reference};
 
 /// What happened to the clock.
@@ -7,44 +7,44 @@ use crate::{Config, CorrectionRefusal, Mono, OnExternalStep, StepReason, measure
 pub(super) struct Disturbance {
     /// Another program moved it.
     pub(super) moved: Option<Moved>,
-    /// The node stood still.
+    /// The node was suspended or paused.
     pub(super) halt: Option<Halt>,
-    /// The reference before.
+    /// The reference before the disturbance.
     pub(super) held: Option<Reference>,
-    /// An estimate was used since.
+    /// True if an estimate was used since the disturbance.
     pub(super) measured: bool,
-    /// The clock is left where it is.
+    /// True if the clock is left as it is.
     pub(super) left_alone: bool,
 }
 
-/// All that other programs moved the clock by and that was not taken back.
+/// The jumps by other programs that were not taken back.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moved {
-    /// Seconds, all jumps together.
+    /// The sum of the jumps, seconds.
     pub(super) by: f64,
     pub(super) jumps: u32,
     /// When the last of them was noticed.
     pub(super) last: Mono,
 }
 
-/// How it is known that the node stood still.
+/// How the pause of the node was detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Halt {
     /// The platform reported it.
     Asleep,
-    /// The sources showed it. The user is announced once it is confirmed.
+    /// The sources showed it. It is announced to the user once an offset has confirmed it.
     Unseen { announced: bool },
 }
 
 /// What is to be done about an offset.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Verdict {
-    /// The discipline decides, as about any offset. The disturbance is settled.
+    /// The discipline decides, as for any other offset. The disturbance is settled.
     Usual,
-    /// Nothing: the configuration says so.
+    /// Do nothing, because of the configuration.
     LeaveAlone,
     Step(StepReason),
-    /// Take back what was moved, and no more: the sources want something else, and too much.
+    /// Take back only the jump: the correction that the sources demand is larger than `max_change`.
     TakeBack,
     Refuse(CorrectionRefusal),
 }
@@ -61,9 +61,10 @@ impl Disturbance {
         }
     }
 
-    /// Decides about an offset of `whole` seconds. `soon`: the last step after a pause was shortly before.
+    /// Decides about an offset of `whole` seconds. `soon` is true if the last step after a pause was less than ten
+    /// minutes ago.
     pub(super) fn verdict(&self, whole: f64, soon: bool, config: &Config) -> Verdict {
-        // What is not a number is not within any limit.
+        // NaN is not within any limit.
         let within = |offset: f64| offset.abs() <= config.max_change;
         let slewable = whole.abs() <= unslewable(config);
         match (config.on_external_step, self.moved) {

@@ -7,7 +7,7 @@ use crate::{SourceId, SourceState};
 /// The result of the last vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ballot {
-    /// There were no candidates, or more are awaited.
+    /// There was no vote, or it had no candidates.
     Open,
     NoMajority,
     /// Fewer sources agree than `min_sources`.
@@ -94,14 +94,14 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selector {
     selected: Option<SourceId>,
-    /// How much better than the selected source each other source was recently.
+    /// For each other source, how much better it was recently than the selected source: a product of ratios.
     scores: Vec<(SourceId, f64)>,
 }
 
-/// The product of ratios over updates at which a better source is selected instead.
+/// A source whose score exceeds this is selected instead of the present one.
 const SWITCH_AT: f64 = 10.0;
 
-/// Disadvantage of sources that are not selected, seconds: a change for less improves nothing.
+/// Added to the rank of the sources that are not selected, seconds: a change for a smaller advantage has no use.
 const RESELECT_DISTANCE: f64 = 1e-4;
 
 impl Selector {
