@@ -1,7 +1,7 @@
-//! The fifth step: writes what was built by server-side apply under one field manager: the Secret with the keys, the
-//! ConfigMap, and the annotations that name a profile in it. Each write names the resourceVersion that was seen, and
-//! fails on any other version. So a replica that leads no more, and does not know it yet, overwrites nothing that its
-//! successor wrote. Each write returns the object as the API server stored it.
+//! The fifth step: writes the desired content by server-side apply under one field manager: the Secret with the keys,
+//! the ConfigMap, and the annotations that name a profile in it. Each write names the resourceVersion that was seen,
+//! and fails on any other version. So a replica that has lost the lead and does not know it yet cannot overwrite its
+//! successor's writes. Each write returns the object as the API server stored it.
 use std::{collections::BTreeMap, fmt::Debug};
 
 use contract::{Assignment, ProfileName};
@@ -24,7 +24,7 @@ use crate::{
 /// The only field manager that the operator uses.
 pub(crate) const FIELD_MANAGER: &str = "timesync-operator";
 
-/// Where to write, and until when this replica may.
+/// The target of the writes, and the time until which this replica may write.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) client: Client,
@@ -75,7 +75,7 @@ impl Target {
         Ok(Profiles::of(&written))
     }
 
-    /// Applies with force: a field that another manager took over by an edit becomes the operator's again.
+    /// Applies with force: if another manager has edited a field, the operator owns it again.
     async fn apply<K>(&self, api: &Api<K>, name: &str, wanted: &Value) -> Result<K, WriteError>
     where
         K: Clone + DeserializeOwned + Debug,

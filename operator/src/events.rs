@@ -1,5 +1,5 @@
-//! Events: each thing that happened on a node, or to a policy, becomes one Event. An Event's name is derived from its
-//! content, so the API server itself refuses a second one, whichever replica sends it and after any restart.
+//! Events: each transition of a node, and each refusal of a policy, becomes one Event. An Event's name is derived from
+//! its content, so the API server refuses a second one, also from another replica or after a restart.
 use api::TimeSyncPolicyStatus;
 use contract::{Report, Transition, TransitionKind, text_hash};
 use k8s_openapi::{
@@ -70,7 +70,7 @@ pub(crate) fn type_and_action(kind: TransitionKind) -> Option<(&'static str, &'s
         TransitionKind::RTCWriteFailed => ("Warning", "WriteRTC"),
         TransitionKind::InternalError => ("Warning", "Run"),
         TransitionKind::StateExposed => ("Warning", "KeepState"),
-        // A transition that only a newer agent knows waits for a newer operator: this one has no word for it.
+        // A transition of an unknown kind, from a newer agent, waits for a newer operator.
         TransitionKind::ProfileApplied | TransitionKind::RTCWritten | TransitionKind::Unknown => return None,
     })
 }

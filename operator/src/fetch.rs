@@ -1,8 +1,7 @@
-//! The first step: reads what is in the cluster. Policies, the operator's ConfigMap, its Secret, and the Secrets that
-//! policies name are few: watches keep them in memory, [`Watches::fetch`] takes a picture of them, and each change
-//! wakes the controller. Nodes, agents' pods and NodeClocks are many: the fields that are used go to the controller as
-//! a [`Change`], and the rest is dropped. One object that cannot be read does not hide the others. Nothing is decided
-//! here.
+//! The first step: reads what is in the cluster. There are few policies, ConfigMaps and Secrets: watches keep them in
+//! memory, [`Watches::fetch`] returns a copy of all of them, and each change wakes the controller. There are many
+//! nodes, agents' pods and NodeClocks: only the fields that are used go to the controller, as a [`Change`]. An object
+//! that cannot be read does not hide the others. Nothing is decided here.
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use api::{NodeClock, TimeSyncPolicy};
@@ -32,11 +31,11 @@ use crate::{
 /// The ConfigMap with the profiles, in the operator's namespace.
 pub(crate) const CONFIG_MAP: &str = "timesync-profiles";
 
-/// Objects that the API server lists at a time. Only this many are in memory as a whole, with their managed fields. The
-/// facts that are kept lie between them on the heap, so the memory that a large page took would never become free.
+/// The number of objects in one page of a list. Only these are in memory with all their fields. The small facts that
+/// are kept lie between them on the heap, so the memory of a large page would never become free.
 const PAGE: u32 = 50;
 
-/// A picture of the objects that are few.
+/// The state of policies, ConfigMap and Secrets at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fetched {
     pub(crate) policies: Vec<Arc<DeserializeGuard<TimeSyncPolicy>>>,
@@ -64,11 +63,11 @@ impl Profiles {
 pub(crate) enum WatchEvent<T> {
     /// The complete list.
     All(Vec<(String, T)>),
-    /// One object is new or changed. None if it is gone, or has no facts of use.
+    /// One object is new, changed or deleted. None if it was deleted, or has none of the used fields.
     One(String, Option<T>),
 }
 
-/// A change of an object that is one of many.
+/// A change of a node, an agent's pod or a NodeClock.
 #[derive(Debug)]
 pub(crate) enum Change {
     Node(WatchEvent<NodeFacts>),
@@ -76,7 +75,7 @@ pub(crate) enum Change {
     NodeClock(WatchEvent<StoredNodeClock>),
 }
 
-/// The running watches of the objects that are few.
+/// The running watches of policies, ConfigMap and Secrets.
 pub(crate) struct Watches {
     policies: Store<DeserializeGuard<TimeSyncPolicy>>,
     config_maps: Store<ConfigMap>,
@@ -94,8 +93,8 @@ pub(crate) struct AgentPods<'a> {
 }
 
 impl Watches {
-    /// Starts all watches in `tasks`. Changes of the objects that are many go to `changes`. A change of another object
-    /// notifies `notifier`. Errors are logged and retried with back-off.
+    /// Starts all watches in `tasks`. Changes of nodes, agents' pods and NodeClocks go to `changes`. A change of
+    /// another object notifies `notifier`. Errors are logged and retried with back-off.
     pub(crate) fn start(
         client: &Client,
         agents: &AgentPods<'_>,
@@ -133,7 +132,7 @@ impl Watches {
         self.policies.wait_until_ready().await
     }
 
-    /// Takes the picture. Its order is fixed, so that equal clusters give equal pictures.
+    /// Returns the present state. Its order is fixed, so that equal clusters give equal results.
     pub(crate) fn fetch(&self) -> Fetched {
         let mut policies = self.policies.state();
         policies.sort_by_key(|policy| policy.name_any());

@@ -32,7 +32,7 @@ pub(crate) struct Secrets {
     /// Data of the Secrets that policies name; none if a Secret does not exist, or is not taken. A Secret without an
     /// entry was not read yet.
     pub(crate) named: BTreeMap<String, Option<Data>>,
-    /// Secrets that exist, but whose data is not taken, and why.
+    /// Secrets that exist but whose data is not used, each with the reason.
     pub(crate) rejected: BTreeMap<String, SecretRejection>,
     /// The data of `timesync-keys`.
     pub(crate) held: Data,
@@ -42,7 +42,7 @@ pub(crate) struct Secrets {
     pub(crate) cookie_keys: Option<SecretValue>,
 }
 
-/// Why no data of a Secret is taken; each is a sentence for a reader.
+/// Why the data of a Secret is not used; the messages are sentences for users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SecretRejection {
     /// The Secret does not have the label by which its owner allows nodes to have it. Nodes keep what they have.
@@ -111,7 +111,7 @@ impl Secrets {
                 Err(KeyError::Unread(_)) if self.held.contains_key(&file) => KeyAvailability::Complete,
                 Err(KeyError::Unread(why)) => KeyAvailability::Unread(why),
             };
-            // What holds the policy back takes precedence over what does not.
+            // A fault that stops the rollout takes precedence over one that does not.
             if found == KeyAvailability::Complete || matches!(here, KeyAvailability::Unread(_)) {
                 found = here;
             }

@@ -23,7 +23,7 @@ pub(crate) const LEASE: &str = "timesync-operator";
 const DURATION: Duration = Duration::from_secs(15);
 /// A leader that could not renew for this long stops its work, well before another replica may take over.
 const TERM: Duration = Duration::from_secs(10);
-/// Pause between two looks at the Lease.
+/// Pause between two readings of the Lease.
 const RETRY: Duration = Duration::from_secs(2);
 /// Time limit of one request, so that an API server that hangs does not use up the term.
 const REQUEST: Duration = Duration::from_secs(3);
@@ -74,7 +74,7 @@ impl Leader {
         }
     }
 
-    /// Renews the Lease. Returns when that has failed for too long, or another replica leads.
+    /// Renews the Lease. Returns if that has failed for too long, or if another replica leads.
     pub(crate) async fn hold(&mut self) {
         while !self.term.left().is_zero() {
             sleep(RETRY).await;
@@ -157,7 +157,7 @@ impl Leader {
                     Some(ObservedLease { version: lease.metadata.resource_version, since: Instant::now() });
                 Ok(true)
             }
-            // Another replica wrote first. The next look shows whether it leads now.
+            // Another replica wrote first. The next reading shows whether it leads now.
             Err(error) if error.code() == Some(409) && !ours => Ok(false),
             Err(error) => Err(error),
         }

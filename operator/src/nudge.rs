@@ -10,15 +10,16 @@ use contract::{Assignment, ProfileFailure, Report};
 
 use crate::facts::AgentPod;
 
-/// A kubelet that has delivered the annotation, and delivers the ConfigMap without a nudge, has done so by then.
+/// Applies if the agent has seen the annotation. A kubelet that delivers the ConfigMap without a nudge does so within
+/// this time.
 const FIRST: Duration = Duration::from_secs(2);
-/// A kubelet that has not delivered the annotation is busy. A further change does not help it soon.
+/// Applies if the agent has not seen the annotation. Then the kubelet is busy, and a further change would not help.
 const FIRST_UNSEEN: Duration = Duration::from_secs(15);
 /// The longest interval, about as long as the kubelet's own sync period.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Delays after a change of a key, which no report mentions: one for when the kubelet has seen the Secret change, and
-/// more in case it had not.
+/// Delays after a change of a key. No report shows whether an agent has the new key. The first delay is enough if the
+/// kubelet has already seen the new Secret; the others are for when it has not.
 const AFTER_KEYS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
 
 /// Agents that do not run their assignment yet, by the pod's uid.
@@ -40,7 +41,7 @@ struct Waiting {
 }
 
 impl Nudges {
-    /// A key that the pod's agent needs was changed.
+    /// Records that a key that the pod's agent needs was changed.
     pub(crate) fn keys_changed(&mut self, pod: &str, now: Instant) {
         self.keys.insert(pod.to_owned(), AFTER_KEYS.iter().rev().map(|delay| now + *delay).collect());
     }
@@ -51,8 +52,8 @@ impl Nudges {
         self.annotated.insert(pod.to_owned(), now);
     }
 
-    /// Returns true if the pod is to be nudged now. `report` is the agent's newest report, and when it came. Before the
-    /// annotation is written, and without a later report, there is nothing to judge by.
+    /// Returns true if the pod is to be nudged now. `report` is the agent's newest report, and when it came. Returns
+    /// false until the annotation is written and a later report has come.
     pub(crate) fn due(
         &mut self,
         agent: &AgentPod,

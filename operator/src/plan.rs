@@ -1,6 +1,6 @@
 //! The third step: decides which policy is in force on a node. Pure. Of the policies whose selector matches, the first
-//! in order of precedence wins. A policy that is refused, or whose keys are missing, takes no further node and gives
-//! none up: its last good profile stays where it is. Every node gets its profile at once.
+//! in order of precedence wins. A policy that is refused, or whose keys are missing, gets no further node and loses
+//! none: its last good profile stays on its nodes. All nodes get a new profile at the same time.
 use std::{collections::BTreeMap, sync::Arc};
 
 use contract::{Assignment, ProfileName};
@@ -16,14 +16,14 @@ pub(crate) struct Planned {
     pub(crate) lost: Vec<String>,
 }
 
-/// What a node is to run.
+/// The profile that a node must run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
     /// No policy selects the node.
     Nothing,
     /// The profile of the policy with this name.
     Policy(String),
-    /// This profile, of a policy whose present form is refused, or lacks a key.
+    /// The last good profile of a policy that is now refused, or lacks a key.
     LastGood(ProfileName),
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn plan(
     Planned { choice, lost }
 }
 
-/// What the policy would have the node run; none if the node is not the policy's.
+/// The choice for the node if no other policy takes precedence; none if this policy is not for the node.
 fn claim(
     policy: &Policy,
     labels: &BTreeMap<String, String>,

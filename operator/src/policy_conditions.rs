@@ -1,5 +1,4 @@
-//! The conditions of one policy: what is prepared for it, and its nodes' reports, in; a finding for each type out.
-//! Pure.
+//! The conditions of one policy: its profile and its nodes' reports in; a finding for each type of condition out. Pure.
 use std::time::Instant;
 
 use contract::{ProfileFailure, Reason, approximately};

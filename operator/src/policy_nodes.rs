@@ -1,5 +1,4 @@
-//! A policy with its nodes, as its conditions and its status are made of: what is prepared, and what each node's agent
-//! reports. Pure.
+//! The input of a policy's conditions and status: the policy, its nodes, and the report of each node's agent. Pure.
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
@@ -15,7 +14,7 @@ use crate::{
     validate::Policy,
 };
 
-/// A policy, and everything that its conditions follow from.
+/// A policy, and everything on which its conditions depend.
 pub(crate) struct PolicyInput<'a> {
     pub(crate) policy: &'a Policy,
     /// The profile that is in force for the policy.
@@ -33,7 +32,7 @@ pub(crate) struct PolicyNodes<'a> {
     pub(crate) without_agent: Vec<&'a str>,
     /// The number of nodes that each other policy took, by the policy's name.
     pub(crate) taken: BTreeMap<&'a str, usize>,
-    /// True if an agent of these was not asked yet, just after the start.
+    /// True if one of these agents was not asked yet, just after the operator's start.
     pub(crate) untried: bool,
 }
 

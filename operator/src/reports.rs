@@ -12,7 +12,7 @@ use crate::{
     message::chain,
 };
 
-/// A node that sends no report for this long, three long polls, is not known to be synchronised.
+/// If a node sends no report for this long (three long polls), its state counts as unknown.
 const SILENT_AFTER: Duration = Duration::from_secs(90);
 
 /// Another process may have the agent's port if only unproven answers came for this long. An agent that ends or starts
@@ -21,7 +21,7 @@ const UNPROVEN_AFTER: Duration = Duration::from_secs(4);
 /// The last unproven answer must not be older than this.
 const UNPROVEN_FOR: Duration = Duration::from_secs(30);
 
-/// What is known of the nodes, by node.
+/// The state of every node.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     nodes: HashMap<String, NodeRecord>,
@@ -46,9 +46,9 @@ struct NodeRecord {
 pub(crate) enum AgentState<'a> {
     /// The newest report, and when it came.
     Report(&'a Report, Timestamp),
-    /// No report yet, and it is too early to judge. `tried` is true if a try has failed.
+    /// There is no report yet, and it is too early for a conclusion. `tried` is true if a poll has failed.
     Waiting { tried: bool },
-    /// A process answers that is not proven to be the agent, and why.
+    /// The process that answers has not proven that it is the agent; the reason.
     Unproven(&'a Impostor),
     /// No report for 90 s, and the last failure.
     Silent(Option<&'a str>),
@@ -142,8 +142,8 @@ impl Reports {
         }
     }
 
-    /// Returns true if what is known of the node has changed since the last call, as it may by the passage of time
-    /// alone.
+    /// Returns true if the node's state has changed since the last call. It can change without an answer, as time
+    /// passes.
     pub(crate) fn state_changed(&mut self, node: &str, now: Instant) -> bool {
         let kind = AgentStateKind::of(self.of(node, now));
         let before = self.nodes.get_mut(node).map(|record| std::mem::replace(&mut record.kind, kind));
@@ -161,7 +161,7 @@ impl Reports {
         self.nodes.get(node).is_some_and(|record| record.failure.is_some())
     }
 
-    /// Every profile that an agent has reported as running, however long ago.
+    /// Every profile in the newest report of an agent, regardless of its age.
     pub(crate) fn profiles(&self) -> BTreeSet<ProfileName> {
         let last = self.nodes.values().filter_map(|record| record.last.as_ref());
         let running: BTreeSet<_> = last.filter_map(|(report, _)| report.profile.as_ref()).collect();

@@ -25,7 +25,7 @@ struct Failure {
     pause: Duration,
 }
 
-/// What is to be written now.
+/// The write to begin now.
 #[derive(Debug)]
 pub(crate) struct StoreWrite {
     pub(crate) content: DesiredContent,
@@ -71,8 +71,8 @@ impl Store {
         Some(StoreWrite { content, files, profiles, keys_version, profiles_version })
     }
 
-    /// Records the outcome of the write: why it failed, if it did. Returns true for a failure that differs from the one
-    /// before.
+    /// Records the outcome of the write; `None` is a success. Returns true for a failure that differs from the former
+    /// one.
     pub(crate) fn write_done(&mut self, failure: Option<String>, now: Instant) -> bool {
         self.under_way = false;
         let Some(why) = failure else {

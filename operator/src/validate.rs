@@ -1,7 +1,7 @@
 //! The second step: decides which policies can be carried out. The API server has checked most rules. Here a policy is
 //! refused, with a reason, if the object cannot be read, or if the check of profiles refuses it. Agents make the same
-//! check, so every agent takes what is taken here. Pure: a picture in, a validated picture out. A refused policy stays
-//! in the list, since its last good profile stays in force.
+//! check, so every agent accepts a profile that is accepted here. Pure: the fetched state in; the validated state out.
+//! A refused policy stays in the list, since its last good profile stays in force.
 use std::collections::BTreeSet;
 
 use api::TimeSyncPolicy;
@@ -19,7 +19,7 @@ use crate::{
     translate::{self, FieldError},
 };
 
-/// A picture of the cluster in which every policy is either valid or refused.
+/// The fetched state, in which every policy is either valid or refused.
 #[derive(Debug)]
 pub(crate) struct Validated {
     /// In order of precedence: highest priority, then oldest, then first by name.
@@ -51,7 +51,7 @@ pub(crate) struct Policy {
     pub(crate) reference: ObjectReference,
     pub(crate) priority: i32,
     pub(crate) created: Option<Timestamp>,
-    /// None if the policy cannot even be read. Then it keeps the nodes that it has.
+    /// None if the policy cannot be read. Then it keeps the nodes that it has.
     pub(crate) selector: Option<Selector>,
     /// The profile that it asks for, or why it is refused.
     pub(crate) checked: Result<Checked, PolicyError>,
@@ -62,7 +62,7 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// The profile that nodes can be given: the policy is valid, and has all keys that it needs.
+    /// The profile that nodes can get; none unless the policy is valid and all its keys exist.
     pub(crate) fn ready(&self) -> Option<&Checked> {
         let checked = self.checked.as_ref().ok()?;
         matches!(self.key_availability, KeyAvailability::Complete | KeyAvailability::Kept(_))

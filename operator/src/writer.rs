@@ -1,6 +1,6 @@
-//! Runs the writes, so that nothing waits for all of them. There is a queue for the agents' annotations, one for
-//! Events, one for urgent NodeClocks, one for other NodeClocks, and one for statuses of policies. Each queue limits how
-//! many writes run at once. The outcome of a write is a [`Done`].
+//! Runs the writes concurrently with the steps. There is a queue for the agents' annotations, one for Events, one for
+//! urgent NodeClocks, one for other NodeClocks, and one for statuses of policies. Each queue limits how many writes run
+//! at once. The outcome of a write is a [`Done`].
 use std::{collections::BTreeSet, future::Future, sync::Arc};
 
 use api::NodeClockStatus;
@@ -37,9 +37,9 @@ pub(crate) struct Writer {
     pub(crate) policies: WorkQueue<String>,
 }
 
-/// Keeps an API server busy, but is too few for it to notice.
+/// Enough to write continuously, and few enough that the API server does not slow down.
 const WIDTH: usize = 16;
-/// Annotations change what the clocks do, so they get more room than what users only read.
+/// Annotations affect the clocks, so more of them run concurrently than of the writes that only inform users.
 const WIDTH_OF_ANNOTATIONS: usize = 32;
 
 /// The outcome of a write.
@@ -100,7 +100,8 @@ impl Writer {
         loop {
             match self.tasks.join_next().await {
                 Some(Ok(done)) => return done,
-                // The operator has a bug in one write. That write counts as under way for good, and the others go on.
+                // The operator has a bug in one write. That write counts as unfinished permanently, and the others
+                // continue.
                 Some(Err(error)) => tracing::error!(%error, "A write ended by a mistake of the operator"),
                 None => std::future::pending().await,
             }
@@ -217,7 +218,7 @@ impl Writer {
     }
 }
 
-/// Sends one Event after the other. Returns how many were sent, and the failure that ended it.
+/// Sends Events one after the other. Returns the number of sent Events, and the failure that stopped it.
 async fn send_all(target: &Target, events: &[(u64, Event)]) -> (usize, Result<(), WriteError>) {
     for (count, (_, event)) in events.iter().enumerate() {
         if let Err(error) = target.send_event(event).await {
