@@ -182,7 +182,7 @@ pub const ORPHAN_LOCAL: &str = "!self.orphan || has(self.local) && self.local >=
 pub const ORPHAN_NEEDS_OTHERS: &str = "!has(self.stratum) || !self.stratum.orphan \
      || has(self.upstreams) && self.upstreams.exists(u, !u.noselect)";
 
-/// activateAfter says when local begins.
+/// activateAfter has an effect only with local.
 pub const ACTIVATION_NEEDS_LOCAL: &str = "!has(self.activateAfter) || has(self.local)";
 
 /// A longer wait would mean that the clock is never served.
@@ -241,7 +241,7 @@ macro_rules! label_key {
     };
 }
 
-/// The same of its value; the schema limits the length.
+/// A valid value of a label. The schema limits its length.
 macro_rules! label_value {
     ($value:literal) => {
         concat!($value, ".matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$')")
@@ -252,16 +252,16 @@ macro_rules! label_value {
 pub const SELECTOR_LABEL_KEYS: &str =
     concat!("!has(self.matchLabels) || self.matchLabels.all(key, ", label_key!("key"), ")");
 
-/// One rule for all, since a rule on each value of a map has no path to say.
+/// One rule for all values: in the message of a rule on each value, the API server would not name the key.
 pub const SELECTOR_LABEL_VALUES: &str = concat!(
     "!has(self.matchLabels) || self.matchLabels.all(key, ",
     label_value!("self.matchLabels[key]"),
     ")"
 );
 
-/// Of one requirement.
+/// The key of a requirement must be a valid key of a label.
 pub const SELECTOR_KEY: &str = label_key!("self.key");
 
-/// `Exists` has none.
+/// The values of a requirement must be valid values of a label. `Exists` and `DoesNotExist` have no values.
 pub const SELECTOR_VALUES_FORM: &str =
     concat!("!has(self.values) || self.values.all(value, ", label_value!("value"), ")");

@@ -1,5 +1,5 @@
-//! The client's side: it believes nothing of an answer before the agent has proven that it knows the token. [`Client`]
-//! and [`Session`] do no I/O. [`ProvenConnection`] and [`ask`] are for programs without an async runtime.
+//! The client's side: it does not use an answer until the agent has proven that it knows the token. [`Client`] and
+//! [`Session`] do no I/O. [`ProvenConnection`] and [`ask`] are for programs without an async runtime.
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use contract::proof::{CHALLENGE_PATH, Challenge, NONCE_HEADER, Nonce, PROOF_HEADER};
@@ -200,9 +200,9 @@ fn refused(answer: &HttpResponse) -> RequestError {
     RequestError::Refused { status: answer.status, message: message.trim().chars().map(plain).collect() }
 }
 
-/// One exchange by HTTP/1.1. Only httparse is used, no HTTP client: a proof holds for one connection, which a client with
-/// a pool hides. The client of hyper needs a runtime. `ureq` would add five crates to the agent, to send one request without
-/// TLS to a server that always sends `Content-Length`.
+/// One exchange by HTTP/1.1. Only httparse is used, no HTTP client: a proof is valid for one connection, and a client
+/// with a connection pool does not show which connection it uses. The client of hyper needs a runtime. `ureq` would add
+/// five crates to the agent, to send one request without TLS to a server that always sends `Content-Length`.
 fn get<S: Read + Write>(
     stream: &mut BufReader<S>,
     target: &str,
@@ -331,7 +331,7 @@ mod tests {
         assert_eq!(accept(&other), Err(Untrusted::OtherNode("x".repeat(LONGEST_NAME))));
     }
 
-    /// A server that sends a fixed text, whatever the request is.
+    /// A server that answers every request with a fixed text.
     struct Squatter(io::Cursor<Vec<u8>>);
 
     impl Read for Squatter {

@@ -120,7 +120,7 @@ impl ConnectionTask {
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(stream), service);
         tokio::select! {
-            // An error of the connection concerns its client alone.
+            // An error of a connection affects only its client.
             _ = http => {}
             () = self.connection.expired() => {}
         }

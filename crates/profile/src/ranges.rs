@@ -55,8 +55,8 @@ pub const MOST_RESTRICT: usize = 48;
 
 /// The stratum at which the local clock is served.
 pub const LOCAL_STRATUM: Range<u8> = range(1, 15);
-/// The same with `orphan`. Sources of this stratum count as orphans, so with 1 every good server would. An agent that
-/// follows an orphan has the next stratum, so 15 is too large.
+/// The same with `orphan`. Sources of this stratum count as orphans, so with 1 every good server would be one. An agent
+/// that follows an orphan has the next stratum, so 15 is too large.
 pub const ORPHAN_STRATUM: Range<u8> = range(2, 14);
 /// The longest wait for upstreams before the local clock is served. A longer wait would mean that it is never served.
 pub const LONGEST_ACTIVATE_AFTER: Span = Span::from_secs(86_400);

@@ -1,5 +1,5 @@
-//! A PTP hardware clock (/dev/ptpN), which shows more than whole seconds. It is compared with the system clock by the
-//! best method that its driver has. It is only read, never set.
+//! A PTP hardware clock (/dev/ptpN), which, unlike the RTC, shows fractions of a second. It is compared with the system
+//! clock by the best method that its driver has. It is only read, never set.
 use std::{
     ffi::CString,
     os::{

@@ -82,7 +82,7 @@ pub struct WaitSet {
     descriptor: OwnedFd,
 }
 
-/// The number of events that one call returns at most. What is ready beside them is reported by the next call.
+/// The largest number of events that one call returns. The next call returns further ones.
 const MOST_EVENTS: usize = 8;
 
 impl WaitSet {

@@ -17,10 +17,10 @@ use xtask::{image, interrupt, page};
 
 use crate::usage;
 
-/// Rounds of each measurement that can be repeated.
+/// The number of rounds of each measurement that can be repeated.
 const ROUNDS: usize = 6;
 
-/// Brings a cluster up, measures, takes it down, and writes the page's part.
+/// Starts a cluster, measures, removes the cluster, and writes this part of the page.
 pub(crate) fn run() -> anyhow::Result<()> {
     image::build_all()?;
     let begun = Instant::now();
@@ -50,8 +50,8 @@ fn measure(up: f64) -> anyhow::Result<String> {
     Ok(part(up, installed, &starts, &edits, &rest))
 }
 
-/// Seconds from the first answer that an agent used to its clock within 1 ms of the truth, for each virtual machine,
-/// whose clocks are some seconds off before. Looked at each 50 ms.
+/// For each virtual machine, whose clock is wrong by some seconds before: the seconds from the first answer that its
+/// agent used until its clock was within 1 ms of true time. Checks every 50 ms.
 fn first_answer_to_1_ms() -> anyhow::Result<Vec<f64>> {
     under_test::apply_four("")?;
     let mut seen: Vec<(Option<Instant>, Option<f64>)> = vec![(None, None); vm::VMS.len()];
@@ -87,7 +87,7 @@ fn edit_runs_everywhere(round: usize) -> anyhow::Result<f64> {
     })
 }
 
-/// What the agent on node1 costs: resident megabytes, and processor time per second over a minute, at poll 4 to 6.
+/// The resources of the agent on node1 at poll 4 to 6: resident megabytes, and processor time per second over a minute.
 struct Rest {
     megabytes: f64,
     cpu_ratio: f64,

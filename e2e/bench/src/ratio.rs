@@ -1,7 +1,7 @@
 //! Ratios of paired runs, and their form in a row of the page. Two costs per round in; median, smallest and largest
 //! ratio out.
 
-/// Costs of two things that were measured in turn, one pair a round.
+/// The costs of two contestants, one pair per round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pairs(Vec<[f64; 2]>);
 
@@ -11,7 +11,7 @@ impl Pairs {
         self.0.push([one, other]);
     }
 
-    /// The first over the second: `0.71 (0.69, 0.74)`, and a mark if the median is beyond the aim.
+    /// The ratio of the first to the second: `0.71 (0.69, 0.74)`, with a mark if the median misses the aim.
     pub(crate) fn shown(&self, aim: Option<f64>) -> String {
         let mut ratios: Vec<_> = self.0.iter().map(|[one, other]| one / other).collect();
         let middle = median(&mut ratios);
@@ -20,13 +20,13 @@ impl Pairs {
         format!("{middle:.2} ({least:.2}, {most:.2}){missed}")
     }
 
-    /// The median cost of either.
+    /// The median cost of each.
     pub(crate) fn costs(&self) -> [f64; 2] {
         [0, 1].map(|side| median(&mut self.0.iter().map(|pair| pair[side]).collect::<Vec<_>>()))
     }
 }
 
-/// Sorts; of an even count the mean of the two in the middle, of none nothing that compares.
+/// Sorts the values. Returns the median: for an even count the mean of the two in the middle, for none NaN.
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;

@@ -5,12 +5,12 @@ use anyhow::Context;
 use axum::http::Request;
 use kube::Client;
 
-/// Writes so far, by resource with its subresource, and whether they were carried out.
+/// The writes so far, by resource with its subresource, and by success.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Bill(BTreeMap<(String, bool), u64>);
 
 impl Bill {
-    /// Asks the API server.
+    /// Reads the metric of the API server.
     pub(crate) async fn read(client: &Client) -> anyhow::Result<Self> {
         let request = Request::get("/metrics").body(Vec::new()).context("a request")?;
         Ok(Self::parse(&client.request_text(request).await.context("metrics of the API server")?))
@@ -41,7 +41,7 @@ impl Bill {
         bill
     }
 
-    /// What came since an earlier one.
+    /// The writes since an earlier count.
     pub fn since(&self, before: &Self) -> Self {
         let more = |(key, count): (&(String, bool), &u64)| {
             let more = count - before.0.get(key).copied().unwrap_or_default().min(*count);
@@ -50,22 +50,22 @@ impl Bill {
         Self(self.0.iter().filter_map(more).collect())
     }
 
-    /// Writes to a resource, refused ones included.
+    /// The writes to a resource, including refused ones.
     pub fn of(&self, resource: &str) -> u64 {
         [true, false].iter().filter_map(|done| self.0.get(&(resource.to_owned(), *done))).sum()
     }
 
-    /// Writes to a resource that were carried out.
+    /// The successful writes to a resource.
     pub fn done(&self, resource: &str) -> u64 {
         self.0.get(&(resource.to_owned(), true)).copied().unwrap_or_default()
     }
 
-    /// Annotations of pods, NodeClocks and Events: what there is of each node.
+    /// The writes that exist for each node: annotations of pods, NodeClocks and Events.
     pub fn of_nodes(&self) -> u64 {
         ["pods", "nodeclocks", "nodeclocks/status", "events"].iter().map(|resource| self.of(resource)).sum()
     }
 
-    /// All of them, for a reader.
+    /// All counts as a text.
     pub fn shown(&self) -> String {
         let shown = |((resource, done), count): (&(String, bool), &u64)| {
             let refused = if *done { "" } else { " refused" };

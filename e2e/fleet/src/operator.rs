@@ -1,5 +1,5 @@
-//! The operator under test, as a process: started with the chart's arguments and the chart's rights, measured in /proc, and
-//! asked over its own HTTP.
+//! The operator under test, as a process with the chart's arguments and rights. Measures it in /proc, and reads its own
+//! HTTP endpoints.
 use std::{
     fs,
     path::Path,
@@ -18,30 +18,30 @@ use crate::stage::Stage;
 
 /// A running operator; it ends with the stage.
 pub struct Operator {
-    /// Its name as a daemon, a pod and the holder of a Lease.
+    /// Its name as a daemon, as a pod, and as the holder of a Lease.
     pub name: String,
     pid: u32,
-    /// Where it serves its own HTTP.
+    /// The address of its own HTTP endpoints.
     address: String,
 }
 
-/// What a process has used.
+/// The resources that a process has used.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     pub(crate) at: Instant,
     pub(crate) processor_secs: f64,
-    /// Resident megabytes, now and at most.
+    /// Resident memory in megabytes, at present and at its peak.
     pub megabytes: f64,
     pub(crate) peak_megabytes: f64,
 }
 
-/// What a container has: containerd 2 leaves the soft limit at 1,024.
+/// The limit in a container: containerd 2 leaves the soft limit at 1,024.
 pub const CONTAINER_LIMIT: u32 = 1024;
 /// Enough for a descriptor per agent.
 pub(crate) const AMPLE_LIMIT: u32 = 16_384;
 
 impl Operator {
-    /// Starts `program` with this soft limit of descriptors; `number` differs from those before it.
+    /// Starts `program` with this soft limit of file descriptors. Each operator needs another `number`.
     pub(crate) fn start(
         stage: &Stage,
         program: &Path,
@@ -51,7 +51,7 @@ impl Operator {
         let name = format!("operator-{number}");
         let address = format!("127.30.{}.{}:9818", 1 + number / 250, number % 250 + 1);
         let mut daemon = Daemon::new(&name, program)
-            // The hard limit stays what it is.
+            // The hard limit does not change.
             .wrap(&format!("prlimit --nofile={descriptors}:"))
             .env("KUBECONFIG", stage.kubeconfig.display().to_string())
             .env("POD_NAMESPACE", install::NAMESPACE)
@@ -64,7 +64,7 @@ impl Operator {
         Ok(Self { name, pid, address })
     }
 
-    /// Status and body of its answer to `GET path`.
+    /// The status and the body of its answer to `GET path`.
     pub fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
         agent_http::get(&self.address, None, path).with_context(|| format!("{path} of {}", self.name))
     }
@@ -74,12 +74,12 @@ impl Operator {
         Ok(agent_http::series(&self.get("/metrics")?.1, series)?.unwrap_or(0.0))
     }
 
-    /// Sends a signal such as `-STOP`, and does not wait for what it does.
+    /// Sends a signal such as `-STOP`, and does not wait for its effect.
     pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
         process::sh(&format!("kill {signal} {}", self.pid)).map(drop)
     }
 
-    /// Whether it has ended.
+    /// Returns true if it has ended.
     pub fn has_ended(&self) -> bool {
         !daemon::running(&self.name)
     }
@@ -89,12 +89,12 @@ impl Operator {
         daemon::end(&self.name, signal)
     }
 
-    /// An error with its log if it has ended.
+    /// Fails with its log if it has ended.
     pub fn expect_running(&self) -> anyhow::Result<()> {
         daemon::expect_running(&self.name)
     }
 
-    /// What it has used so far.
+    /// The resources that it has used so far.
     pub fn usage(&self) -> anyhow::Result<Usage> {
         let read = |file: &str| {
             fs::read_to_string(format!("/proc/{}/{file}", self.pid))
@@ -119,7 +119,7 @@ impl Operator {
         })
     }
 
-    /// Watches it for a time in which nothing happens: cores that it used.
+    /// Returns the number of cores that it uses on average during `span`.
     pub(crate) fn cores(&self, span: Duration) -> anyhow::Result<f64> {
         let before = self.usage()?;
         wait::holds_for("the operator runs", span, || self.expect_running())?;

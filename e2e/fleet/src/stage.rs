@@ -1,5 +1,5 @@
-//! Where the operator is measured: a control plane alone, and the chart's objects without its workloads. In: the chart. Out:
-//! a kubeconfig with the operator's own rights, its arguments, and the template of the agents' pods.
+//! The environment of the measured operator: a control plane without nodes, and the chart's objects without its
+//! workloads. Provides a kubeconfig with the operator's rights, its arguments, and the template of the agents' pods.
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
@@ -15,15 +15,15 @@ use xtask::{checkout, packages, tools};
 pub(crate) struct Stage {
     /// The agents' DaemonSet.
     pub(crate) daemon_set: Value,
-    /// What the chart starts the operator with.
+    /// The operator's arguments in the chart.
     pub(crate) arguments: Vec<String>,
-    /// The user that the operator is.
+    /// The kubeconfig with the operator's rights.
     pub(crate) kubeconfig: PathBuf,
-    /// The token that operator and agents share.
+    /// The file with the token that operator and agents share.
     pub(crate) token: PathBuf,
 }
 
-/// Sets it up, after taking down what is left.
+/// Starts the stage, after removing one that is left.
 pub(crate) fn up() -> anyhow::Result<Stage> {
     if !packages::is_root() {
         bail!("only root can take the right to set the clock from what is started here");
@@ -41,7 +41,7 @@ pub(crate) fn up() -> anyhow::Result<Stage> {
     stage
 }
 
-/// Takes it down.
+/// Removes the stage.
 pub(crate) fn down() -> anyhow::Result<()> {
     daemon::end("", "-KILL")?;
     let state = checkout::state();
@@ -94,5 +94,5 @@ fn install() -> anyhow::Result<Stage> {
     })
 }
 
-/// Nobody but this machine's processes can ask.
+/// Only processes of this machine can connect.
 const TOKEN: &str = "a-token-for-a-fleet-that-is-not-real";

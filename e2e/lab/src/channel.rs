@@ -15,7 +15,7 @@ pub(crate) struct Channel {
     socket: PathBuf,
 }
 
-/// Tells the answer to a request from one to a request that was given up.
+/// A number for each request. An answer with another number belongs to a request that has timed out.
 static LAST: AtomicU32 = AtomicU32::new(0);
 
 impl Channel {
@@ -23,7 +23,7 @@ impl Channel {
         Self { socket }
     }
 
-    /// Runs a shell script to its end, for so many seconds at most; its exit code and what it printed.
+    /// Runs a shell script for at most this many seconds. Returns its exit code and its output.
     pub(crate) fn run(&self, script: &str, seconds: u64) -> anyhow::Result<(i32, String)> {
         self.ask(&format!("run {{}} {seconds} {}", script.len()), script.as_bytes(), seconds)
     }
@@ -39,7 +39,7 @@ impl Channel {
         let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
         let stream = UnixStream::connect(&self.socket)
             .with_context(|| format!("no machine at {}", self.socket.display()))?;
-        // A busy machine emulates its guests slowly.
+        // A busy host emulates its guests slowly.
         stream.set_read_timeout(Some(Duration::from_secs(seconds + 60)))?;
         let mut writer = &stream;
         writer.write_all(format!("{}\n", head.replace("{}", &number.to_string())).as_bytes())?;
@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    /// Asks once, of a machine whose answer is `answer`, in which `#` stands for the request's number.
+    /// Sends one request to a guest that answers `answer`, in which `#` stands for the request's number.
     fn asked(name: &str, answer: &'static str) -> anyhow::Result<(i32, String)> {
         let path = std::env::temp_dir().join(format!("e2e-channel-{}-{name}", std::process::id()));
         let _ = fs::remove_file(&path);

@@ -1,5 +1,5 @@
-//! etcd, kube-apiserver, controller-manager and scheduler, on the bridge's address only; or the first two alone, on a loopback
-//! address, for objects that no node carries out. Ready in about 7 s.
+//! etcd, kube-apiserver, controller-manager and scheduler, only on the bridge's address. Or only etcd and
+//! kube-apiserver, on a loopback address, for tests without nodes. The API server is ready after about 7 s.
 use std::{fs, time::Duration};
 
 use xtask::{checkout, tools};
@@ -28,8 +28,8 @@ pub(crate) fn up() -> anyhow::Result<()> {
     ready()
 }
 
-/// Starts etcd and kube-apiserver alone, and waits until the API server is ready. Pods need no ServiceAccount there, since
-/// nothing makes one for a namespace.
+/// Starts etcd and kube-apiserver alone, and waits until the API server is ready. Pods need no ServiceAccount there,
+/// since no controller makes one for a namespace.
 pub fn alone() -> anyhow::Result<()> {
     api(network::LOOPBACK, "--disable-admission-plugins=ServiceAccount --endpoint-reconciler-type=none")?;
     ready()
@@ -59,7 +59,7 @@ fn api(host: &str, more: &str) -> anyhow::Result<()> {
         .args(&format!("--client-ca-file={keys}/ca.crt"))
         .args(&format!("--kubelet-client-certificate={keys}/kubelet-client.crt"))
         .args(&format!("--kubelet-client-key={keys}/kubelet-client.key"))
-        // Else exec, logs and proxy look the node's name up in DNS.
+        // Otherwise exec, logs and proxy resolve the node's name by DNS.
         .args("--kubelet-preferred-address-types=InternalIP")
         .args("--service-account-issuer=https://kubernetes.default.svc")
         .args(&format!(

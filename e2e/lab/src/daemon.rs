@@ -22,7 +22,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// `name` is for [`end`]; words are the program and its arguments.
+    /// `name` identifies the daemon in [`end`].
     pub fn new(name: &str, program: impl AsRef<Path>) -> Self {
         Self {
             name: name.to_owned(),
@@ -45,7 +45,7 @@ impl Daemon {
         self
     }
 
-    /// Runs it by another program, such as `nsenter --net=…`; the last wrap is the innermost.
+    /// Starts it through another program, such as `nsenter --net=…`. The last wrap is the innermost.
     pub fn wrap(mut self, words: &str) -> Self {
         self.wrapped_in.extend(words.split_whitespace().map(str::to_owned));
         self
@@ -57,11 +57,11 @@ impl Daemon {
         self
     }
 
-    /// Starts it, without CAP_SYS_TIME and in a session of its own, and puts it on record. Returns its process id.
+    /// Starts it without CAP_SYS_TIME and in its own session, and records it. Returns its process id.
     pub fn start(self) -> anyhow::Result<u32> {
         fs::create_dir_all(checkout::state().join("log"))?;
         let log = File::create(&self.log)?;
-        // All of these replace themselves by the next program: the process id stays.
+        // Each of these programs execs the next one, so the process id stays the same.
         let mut command = Command::new("setsid");
         command
             .args(["setpriv", "--bounding-set", "-sys_time", "--inh-caps", "-sys_time"])
@@ -83,12 +83,12 @@ fn record() -> PathBuf {
     checkout::state().join("processes")
 }
 
-/// Whether the daemon of this name runs.
+/// Returns true if the daemon with this name runs.
 pub fn running(name: &str) -> bool {
     recorded().iter().any(|entry| entry.name == name && entry.alive())
 }
 
-/// An error with the log's end if the daemon of this name is gone.
+/// Fails with the end of the log if the daemon with this name has ended.
 pub fn expect_running(name: &str) -> anyhow::Result<()> {
     if !running(name) {
         let log = checkout::state().join("log").join(format!("{name}.log"));
@@ -102,12 +102,12 @@ pub(crate) fn id(name: &str) -> Option<u32> {
     recorded().into_iter().rev().find(|entry| entry.name == name && entry.alive()).map(|entry| entry.pid)
 }
 
-/// Sends a signal such as `-KILL` to the daemons whose names begin so, and waits until they are gone.
+/// Sends a signal such as `-KILL` to the daemons whose names begin with `prefix`, and waits until they have ended.
 pub fn end(prefix: &str, signal: &str) -> anyhow::Result<()> {
     let doomed: Vec<_> =
         recorded().into_iter().filter(|entry| entry.name.starts_with(prefix) && entry.alive()).collect();
     for entry in &doomed {
-        // It may end by itself in between.
+        // The daemon may end by itself in the meantime.
         let _ = process::output(Command::new("kill").args([signal, &entry.pid.to_string()]))?;
     }
     for _ in 0..200 {
@@ -126,7 +126,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// Alive, and not another process that got the same number later.
+    /// Returns true if the process runs. Another process that got the same process id later does not count.
     fn alive(&self) -> bool {
         started_at(self.pid) == Some(self.started)
     }
@@ -145,7 +145,8 @@ fn recorded() -> Vec<Entry> {
     text.lines().filter_map(entry).collect()
 }
 
-/// A process's start in clock ticks since boot (field 22 of proc(5) stat); none for one that is gone or a zombie.
+/// The start time of a process in clock ticks since boot (field 22 of proc(5) stat); none if it has ended or is a
+/// zombie.
 fn started_at(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let after_name: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').collect();

@@ -1,4 +1,4 @@
-//! Installs the chart into our cluster and takes it out again.
+//! Installs the chart into the cluster, and uninstalls it.
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,14 +9,16 @@ use crate::{kubectl, node, vm, wait};
 /// The release's namespace.
 pub const NAMESPACE: &str = "timesync-system";
 
-/// `helm install`; every agent and one operator run afterwards. `settings` are more values, as for `--set`.
+/// Runs `helm install`, and waits until every agent and one operator run. `settings` are further values, as for
+/// `--set`.
 pub fn chart(settings: &[&str]) -> anyhow::Result<()> {
     kubectl::apply(&format!(
         "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n  labels:\n    \
          pod-security.kubernetes.io/enforce: privileged\n"
     ))?;
     let chart = checkout::root().join("charts/timesync").display().to_string();
-    // The operator's image is on node1 only: a virtual machine has little memory. All agents may go at once.
+    // Only node1 has the operator's image, since virtual machines have little memory. All agents may be replaced at the
+    // same time.
     let mut words = vec!["install", "timesync", &chart, "--namespace", NAMESPACE];
     for setting in ["operator.nodeSelector.kubernetes\\.io/hostname=node1"].iter().chain(settings) {
         words.extend(["--set", setting]);

@@ -1,5 +1,5 @@
 //! Debian's cloud kernel for the virtual machines: downloaded with apt once, unpacked into the cache, never installed.
-//! Out: the kernel's file, and modules in the order in which they can be loaded.
+//! Returns the kernel's file, and modules in the order in which they can be loaded.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -15,7 +15,7 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// The cached one, or a newly downloaded one.
+    /// Returns the cached package, or downloads one.
     pub(crate) fn ready() -> anyhow::Result<Self> {
         let cache = checkout::cache();
         fs::create_dir_all(&cache)?;
@@ -52,12 +52,12 @@ impl Kernel {
             .context("the package holds no kernel")
     }
 
-    /// A name of this version, for caches.
+    /// A name of this version for the keys of caches.
     pub(crate) fn version(&self) -> String {
         self.tree.display().to_string()
     }
 
-    /// Files of the wanted modules, each after those that it depends on.
+    /// The files of the wanted modules, each after its dependencies.
     pub(crate) fn modules(&self, wanted: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         collect(&self.tree.join("lib/modules"), &mut files)?;
@@ -69,7 +69,7 @@ impl Kernel {
     }
 }
 
-/// The package that the meta package stands for just now.
+/// The package on which the meta package depends at present.
 fn package() -> anyhow::Result<String> {
     let text = process::sh("apt-cache depends --important linux-image-cloud-amd64")?;
     let line = text.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
@@ -99,7 +99,7 @@ fn collect(folder: &Path, into: &mut Vec<PathBuf>) -> anyhow::Result<()> {
 }
 
 fn visit(name: &str, files: &[PathBuf], order: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    // File names have either sign, dependencies too, and not always the same.
+    // File names and dependencies use `-` or `_`, and not always the same one.
     let same = |path: &Path| {
         path.file_stem()
             .is_some_and(|stem| stem.to_string_lossy().replace('-', "_") == name.replace('-', "_"))

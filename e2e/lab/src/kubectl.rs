@@ -14,10 +14,10 @@ use xtask::{checkout, process, tools};
 
 use crate::{pki, readings, wait};
 
-/// Runs kubectl; its standard output.
+/// Runs kubectl. Returns its standard output.
 pub fn run(words: &[&str]) -> anyhow::Result<String> {
     let result = process::run(&mut command(words)?);
-    // A Secret is nothing for a log.
+    // The content of a Secret must not be logged.
     if !words.contains(&"secret") {
         let said = result.as_ref().map_or_else(|error| format!("{error:#}"), Clone::clone);
         readings::note(&format!("kubectl {}", words.join(" ")), &said);
@@ -40,22 +40,22 @@ pub fn apply(manifest: &str) -> anyhow::Result<String> {
     fed(&["apply", "-f", "-"], manifest)
 }
 
-/// The objects in a text, as JSON: kubectl reads YAML as Kubernetes does. Nothing is made.
+/// The objects in a text, as JSON: kubectl reads YAML as Kubernetes does. Creates nothing in the cluster.
 pub fn parsed(manifest: &str) -> anyhow::Result<Vec<Value>> {
     let text = fed(&["create", "--dry-run=client", "-o", "json", "-f", "-"], manifest)?;
     Ok(serde_json::Deserializer::from_str(&text).into_iter().collect::<Result<_, _>>()?)
 }
 
-/// Runs kubectl with a standard input; its standard output.
+/// Runs kubectl with a standard input. Returns its standard output.
 fn fed(words: &[&str], input: &str) -> anyhow::Result<String> {
     let mut child =
         command(words)?.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut stdin = child.stdin.take().context("stdin is piped")?;
-    // Beside reading: kubectl prints before it has read all.
+    // Writes in a thread of its own, since kubectl prints before it has read everything.
     let output = thread::scope(|scope| {
         let writing = scope.spawn(move || stdin.write_all(input.as_bytes()));
         let output = child.wait_with_output();
-        // A kubectl that ends early says why, and that counts.
+        // If kubectl ends early, its own error counts, not that of the write.
         let _ = writing.join();
         output
     })?;
@@ -65,7 +65,7 @@ fn fed(words: &[&str], input: &str) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs helm; its standard output.
+/// Runs helm. Returns its standard output.
 pub fn helm(words: &[&str]) -> anyhow::Result<String> {
     process::run(Command::new(tools::path("helm")?).args(words).env("KUBECONFIG", pki::admin()))
 }
@@ -76,7 +76,7 @@ fn command(words: &[&str]) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// What the operator says of a node's clock; none if it has not yet.
+/// The status of a NodeClock; none if there is no status yet.
 pub fn node_clock(node: &str) -> anyhow::Result<Option<api::NodeClock>> {
     let text = sh(&format!("get nclk {node} -o json --ignore-not-found"))?;
     Ok(if text.is_empty() { None } else { Some(serde_json::from_str(&text)?) })
@@ -95,14 +95,14 @@ pub fn policy(name: &str) -> anyhow::Result<api::TimeSyncPolicy> {
     Ok(serde_json::from_str(&sh(&format!("get tsp {name} -o json"))?)?)
 }
 
-/// Every status that a NodeClock has from now on, also one that lasts for a moment; ended when dropped.
+/// Records every status that a NodeClock has from now on, also a short one, until it is dropped.
 pub struct Watch {
     child: Child,
     file: PathBuf,
 }
 
 impl Watch {
-    /// Begins; what is there already counts as the first.
+    /// Begins to record. The present status is the first.
     pub fn of_node_clock(node: &str) -> anyhow::Result<Self> {
         let file = checkout::state().join(format!("watch-{node}.json"));
         let words = ["get", "nclk", node, "--watch", "-o", "json"];
@@ -112,7 +112,7 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Waits until one of them is as wanted.
+    /// Waits until `wanted` is true for one of them.
     pub fn wait_for(
         &self,
         what: &str,
@@ -125,7 +125,7 @@ impl Watch {
             if let Some(newest) = newest.map_while(Result::ok).last() {
                 readings::note("the newest status", &newest["status"].to_string());
             }
-            // The last one may still be on its way.
+            // The last object may still be incomplete.
             let seen = serde_json::Deserializer::from_slice(&text).into_iter::<api::NodeClock>();
             let mut known = seen.map_while(Result::ok).filter_map(|clock| clock.status);
             Ok(known.any(|status| wanted(&status)).then_some(()))

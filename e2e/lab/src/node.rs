@@ -1,5 +1,5 @@
-//! A node that shares this machine's kernel and clock: containerd, kubelet and kube-proxy in a network namespace and a
-//! mount namespace of their own, without CAP_SYS_TIME. Ready in about 3 s, about 140 MB.
+//! A node that shares the host's kernel and clock: containerd, kubelet and kube-proxy in their own network namespace
+//! and mount namespace, without CAP_SYS_TIME. It is ready after about 3 s, and needs about 140 MB.
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::Context;
@@ -24,9 +24,10 @@ pub(crate) fn up() -> anyhow::Result<()> {
     write_files()?;
     let (here, bin) = (home.display(), programs()?);
     let net = network::inside(network::NODE1);
-    // A mount namespace of its own: mounts of pods end with it, and neither the agent's state folder nor the names of the
-    // pods' network namespaces nor /etc, which agents write to, are this machine's. Its mounts are shared among its pods,
-    // as on a node with systemd: without that containerd refuses a volume with HostToContainer.
+    // The node has its own mount namespace. So mounts of pods end with it, and the host's files stay unchanged where
+    // agents and containerd write: the agent's state folder, /etc, and the names of the pods' network namespaces. Its
+    // mounts are shared among its pods, as on a node with systemd. Otherwise containerd refuses a volume with
+    // HostToContainer.
     let state = format!("{here}/varlib");
     fs::create_dir_all("/var/lib/timesync")?;
     process::sh(&format!("rm -rf {here}/etc"))?;
@@ -62,7 +63,7 @@ pub(crate) fn up() -> anyhow::Result<()> {
     Daemon::new("node1-proxy", tools::path("kube-proxy")?)
         .wrap(&net)
         .args(&format!("--kubeconfig={here}/proxy.conf --hostname-override=node1 --proxy-mode=nftables"))
-        // 0: leave this machine's limits alone; it may not change them, and would end.
+        // 0: do not change the host's limits. Without permission to change them kube-proxy would end.
         .args("--conntrack-max-per-core=0 --conntrack-min=0")
         .args("--conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0")
         .start()?;
@@ -76,7 +77,7 @@ pub(crate) fn down() -> anyhow::Result<()> {
     let socket = checkout::state().join("node1/containerd.sock").display().to_string();
     if daemon::running("node1-containerd") {
         for task in ctr(&socket, &["-n", "k8s.io", "tasks", "ls", "-q"]).unwrap_or_default().lines() {
-            // One that ends by itself just now is as good.
+            // If the container ends by itself in the meantime, the removal fails, which is no error.
             let _ = ctr(&socket, &["-n", "k8s.io", "tasks", "rm", "-f", task]);
         }
     }
@@ -84,7 +85,7 @@ pub(crate) fn down() -> anyhow::Result<()> {
     restore_sysctls(&checkout::state().join("node1"))
 }
 
-/// What kubelet changes in the kernel, which here is this machine's.
+/// The settings that the kubelet changes in the kernel, which is the host's here.
 const SYSCTLS: [&str; 3] = ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops"];
 
 fn keep_sysctls(home: &Path) -> anyhow::Result<()> {
@@ -115,7 +116,7 @@ fn ctr(socket: &str, words: &[&str]) -> anyhow::Result<String> {
     process::run(Command::new(tools::path("ctr")?).args(["-a", socket]).args(words))
 }
 
-/// PATH with our programs in front.
+/// PATH with the cached programs first.
 fn programs() -> anyhow::Result<String> {
     let folder = |name: &str| -> anyhow::Result<String> {
         Ok(tools::path(name)?.parent().context("a program lies in a folder")?.display().to_string())
@@ -133,7 +134,8 @@ fn write_files() -> anyhow::Result<()> {
 "routes":[{{"dst":"0.0.0.0/0"}}]}}}},{{"type":"portmap","capabilities":{{"portMappings":true}}}}]}}"#
     );
     fs::write(home.join("cni/10.conflist"), pods)?;
-    // restrict_oom_score_adj: where root has no CAP_SYS_RESOURCE, runc else dies with "can't get final child's PID".
+    // restrict_oom_score_adj: otherwise, if root has no CAP_SYS_RESOURCE, runc fails with "can't get final child's
+    // PID".
     let containerd = format!(
         "version = 3\nroot = \"{here}/ctrd\"\nstate = \"{here}/ctrd-state\"\n\
          [grpc]\n  address = \"{here}/containerd.sock\"\n{}\
@@ -143,8 +145,8 @@ fn write_files() -> anyhow::Result<()> {
         runc()
     );
     fs::write(home.join("containerd.toml"), containerd)?;
-    // failCgroupV1: kubelet refuses a machine with cgroup v1 else. No cgroup per QoS: they would collide with those of
-    // another kubelet on this machine.
+    // failCgroupV1: otherwise the kubelet refuses a host with cgroup v1. No cgroup per QoS: they would conflict with
+    // those of another kubelet on the host.
     let kubelet = format!(
         "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailCgroupV1: false\n\
          failSwapOn: false\ncgroupDriver: cgroupfs\ncgroupsPerQOS: false\nenforceNodeAllocatable: []\n\
@@ -158,7 +160,7 @@ fn write_files() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// containerd's setting of the image that holds a pod's namespaces.
+/// containerd's setting for the image that keeps a pod's namespaces.
 pub(crate) fn sandbox_image() -> String {
     format!(
         "[plugins.'io.containerd.cri.v1.images']\n  snapshotter = \"overlayfs\"\n\
@@ -167,14 +169,14 @@ pub(crate) fn sandbox_image() -> String {
     )
 }
 
-/// containerd's setting of the runtime.
+/// containerd's setting for the runtime.
 pub(crate) fn runc() -> &'static str {
     "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n\
      [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]\n  BinaryName = \"/usr/sbin/runc\"\n  \
      SystemdCgroup = false\n"
 }
 
-/// kubelet's settings of who may ask it, and of when a disk is full.
+/// The kubelet's settings for authentication, and for full disks.
 pub(crate) fn kubelet_access(authority: &str) -> String {
     format!(
         "authentication: {{anonymous: {{enabled: false}}, x509: {{clientCAFile: {authority}}}, \

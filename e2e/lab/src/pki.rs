@@ -16,10 +16,10 @@ use xtask::checkout;
 
 use crate::network;
 
-/// Nodes of the cluster; each has a certificate of its name.
+/// The nodes of the cluster. Each has a certificate for its name.
 pub const NODES: [&str; 3] = ["node1", "vm1", "vm2"];
 
-/// A second name of the API server. Who asks for it is shown a certificate that is valid from now.
+/// A second name of the API server. Clients that use it get a certificate that is valid from now.
 pub(crate) const VALID_FROM_NOW: &str = "valid-from-now.timesync-e2e";
 
 /// The folder with the certificates.
@@ -64,7 +64,7 @@ pub fn make(time_servers: &[String]) -> anyhow::Result<()> {
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-/// Of a user, and of the group to which Kubernetes counts the user.
+/// A certificate of a user, with the user's group in Kubernetes.
 fn client(name: &str, group: Option<&str>) -> anyhow::Result<CertificateParams> {
     let mut parameters = parameters(name, [])?;
     if let Some(group) = group {
@@ -74,7 +74,7 @@ fn client(name: &str, group: Option<&str>) -> anyhow::Result<CertificateParams> 
     Ok(parameters)
 }
 
-/// For these host names and addresses, if it is a server's. Valid whatever a node's clock says.
+/// A server's certificate is for these host names and addresses. It is valid with any time of a node's clock.
 fn parameters(name: &str, hosts: impl Into<Vec<String>>) -> anyhow::Result<CertificateParams> {
     let mut parameters = CertificateParams::new(hosts)?;
     parameters.distinguished_name.push(DnType::CommonName, name);
@@ -97,23 +97,23 @@ fn write(file: &str, text: &str) -> anyhow::Result<()> {
     Ok(file.write_all(text.as_bytes())?)
 }
 
-/// A kubeconfig whose certificates lie in `folder` as seen by its reader.
+/// A kubeconfig with certificates in `folder`, a path that is valid for its reader.
 pub(crate) fn kubeconfig(name: &str, folder: &Path) -> String {
     kubeconfig_for(name, folder, network::HOST)
 }
 
-/// The same, asking for the API server under this name.
+/// The same, with this name of the API server.
 pub(crate) fn kubeconfig_for(name: &str, folder: &Path, server_name: &str) -> String {
     kubeconfig_at(network::HOST, &user(name, folder), folder, server_name)
 }
 
-/// The credentials of one who has a certificate.
+/// The credentials of a user with a certificate.
 pub(crate) fn user(name: &str, folder: &Path) -> Value {
     let file = |suffix: &str| folder.join(format!("{name}.{suffix}")).display().to_string();
     json!({"client-certificate": file("crt"), "client-key": file("key")})
 }
 
-/// One for these credentials and an API server at this address.
+/// A kubeconfig for these credentials and an API server at this address.
 pub fn kubeconfig_at(host: &str, user: &Value, folder: &Path, server_name: &str) -> String {
     // JSON is YAML.
     json!({

@@ -25,7 +25,7 @@ pub(crate) fn rtc(socket: &Path) -> anyhow::Result<i64> {
     ))
 }
 
-/// The hardware clock minus this machine's clock, nanoseconds: asked until its second changes, so good to a few
+/// The hardware clock minus the host's clock, nanoseconds. Reads until the second changes, so the error is a few
 /// milliseconds.
 pub(crate) fn rtc_offset(socket: &Path) -> anyhow::Result<i64> {
     let begun = Instant::now();
@@ -47,12 +47,12 @@ pub(crate) fn order(socket: &Path, command: &str) -> anyhow::Result<()> {
     ask(socket, &json!({"execute": command})).map(drop)
 }
 
-/// Plugs the cable of the network card `card` in, or pulls it.
+/// Connects or disconnects the cable of the network card `card`.
 pub(crate) fn set_link(socket: &Path, card: &str, up: bool) -> anyhow::Result<()> {
     ask(socket, &json!({"execute": "set_link", "arguments": {"name": card, "up": up}})).map(drop)
 }
 
-/// One command; its `return`.
+/// Sends one command. Returns its `return`.
 fn ask(socket: &Path, command: &Value) -> anyhow::Result<Value> {
     let stream =
         UnixStream::connect(socket).with_context(|| format!("cannot reach QEMU at {}", socket.display()))?;

@@ -11,15 +11,16 @@ use crate::{
 
 /// chronyd.
 pub const HONEST: &str = "172.30.0.201";
-/// A key that it shares with whoever wants to be sure of it: the one line of its key file.
+/// The key that it shares with its clients: the only line of its key file.
 pub const KEY: &str = "1 AES128 HEX:0123456789abcdef0123456789abcdef";
-/// The servers that can be bent.
+/// The servers whose time can be changed.
 pub const BENT: [&str; 4] = ["172.30.0.211", "172.30.0.212", "172.30.0.213", "172.30.0.214"];
 
-/// The order that makes a server right again.
+/// The order that gives a server the right time again.
 pub const HONESTLY: &str = "offset=0 ppm=0 stratum=1 leap=0 silent=0 dispersion=0.0001";
 
-/// The order that makes a server honest but for these words: an order alone changes only what it names.
+/// The order that gives a server the right time, except for these changes. An order changes only the values that it
+/// names, so this one names all.
 pub fn alone(words: &str) -> String {
     format!("{HONESTLY} {words}")
 }
@@ -67,7 +68,8 @@ pub fn stop_honest() -> anyhow::Result<()> {
     daemon::end("chronyd", "-TERM")
 }
 
-/// Bends all four servers alike: `offset=0.1`, `ppm=80`, `silent=1` and so on. Returns their offset in nanoseconds.
+/// Changes all four servers in the same way: `offset=0.1`, `ppm=80`, `silent=1` and so on. Returns their offset in
+/// nanoseconds.
 pub fn bend_all(words: &str) -> anyhow::Result<i64> {
     let mut offset = 0;
     for number in 0..BENT.len() {
@@ -76,7 +78,7 @@ pub fn bend_all(words: &str) -> anyhow::Result<i64> {
     Ok(offset)
 }
 
-/// Bends one server, 0 to 3.
+/// Changes one server, 0 to 3.
 pub fn bend(number: usize, words: &str) -> anyhow::Result<i64> {
     liar::order(&control(BENT[number]), words)
 }
@@ -85,8 +87,8 @@ fn control(address: &str) -> PathBuf {
     checkout::state().join("upstream").join(format!("{address}.sock"))
 }
 
-/// Words that run a program ahead of everything else, where the machine allows it: a server that waits for a busy core
-/// stamps its packets late, and its clients would be late as well.
+/// The command prefix that gives a program the highest priority, if the host allows that. A server that waits for a
+/// busy core timestamps its packets late, so its clients would get a wrong time.
 pub fn at_once() -> &'static str {
     if process::output(Command::new("chrt").args(["--rr", "10", "true"]))
         .is_ok_and(|output| output.status.success())

@@ -1,5 +1,5 @@
 //! The disk that all virtual machines share, and their kernel and initramfs: busybox, runc, CNI plugins, containerd,
-//! kubelet and the clock probe. Cached under the hash of what is in it.
+//! kubelet and the clock probe. They are cached under the hash of their contents.
 use std::{
     fs::{self, Permissions},
     os::unix::fs::{PermissionsExt, symlink},
@@ -19,7 +19,7 @@ const CLOCKPROBE: &str = include_str!("guest/clockprobe.c");
 const HAND: &str = include_str!("guest/hand");
 const THIS: &str = include_str!("vm_image.rs");
 
-/// Of Debian, each with the shared libraries that it needs.
+/// Debian's programs in the image, each with the shared libraries that it needs.
 const PROGRAMS: [&str; 10] = [
     "/bin/busybox",
     "/usr/sbin/chronyd",
@@ -32,14 +32,14 @@ const PROGRAMS: [&str; 10] = [
     "/usr/lib/cni/loopback",
     "/usr/lib/cni/portmap",
 ];
-/// Time zones that the nodes have; the first is theirs.
+/// The time zones in the image. The nodes use the first.
 pub const ZONES: [&str; 3] = ["UTC", "Asia/Shanghai", "Europe/Berlin"];
-/// kubelet starts the pods whose manifests lie here, with or without an API server.
+/// The kubelet starts the pods of the manifests in this folder, also without an API server.
 pub(crate) const STATIC_PODS: &str = "/etc/kubernetes/manifests";
 const MODULES: [&str; 7] =
     ["virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "overlay", "bridge", "veth"];
 
-/// The folder with `vmlinuz`, `initrd` and `root.ext4`, made if it is not there.
+/// The folder with `vmlinuz`, `initrd` and `root.ext4`. Makes it if it does not exist.
 pub(crate) fn ready() -> anyhow::Result<PathBuf> {
     let kernel = Kernel::ready()?;
     let folder = checkout::cache().join(format!("vm-{}", &hash(&kernel)?[..16]));
@@ -57,7 +57,7 @@ pub(crate) fn ready() -> anyhow::Result<PathBuf> {
     let disk = half.join("root.ext4");
     process::run(
         Command::new("mke2fs")
-            // With a journal: a node whose power is cut boots again.
+            // The file system has a journal, so that a node boots after a power cut.
             .args(["-q", "-t", "ext4", "-d"])
             .arg(&root)
             .arg(disk)
@@ -103,7 +103,7 @@ fn fill(root: &Path) -> anyhow::Result<()> {
     add_zones(root)?;
     fs::create_dir_all(root.join(STATIC_PODS.trim_start_matches('/')))?;
     for (name, text) in [
-        // chronyd looks its user up before it does anything.
+        // chronyd looks up its user when it starts.
         ("etc/passwd", "root:x:0:0::/root:/bin/sh\n_chrony:x:101:101::/var/lib/chrony:/bin/false\n"),
         ("etc/group", "root:x:0:\n_chrony:x:101:\n"),
         ("etc/hosts", "127.0.0.1 localhost\n"),
@@ -132,7 +132,7 @@ fn add_zones(root: &Path) -> anyhow::Result<()> {
 }
 
 fn copy_with_libraries(program: &Path, root: &Path) -> anyhow::Result<()> {
-    // A static program has none, and ldd then fails.
+    // A static program has no libraries, and ldd fails for it.
     let listed = process::output(Command::new("ldd").arg(program))?;
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
     let libraries = text.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new);

@@ -7,12 +7,12 @@ use xtask::{interrupt, ticks::Ticks};
 
 use crate::readings;
 
-/// The shortest limit of a wait. A limit tells a wait that will not end from a slow machine, and a shared machine was seen
-/// to need two minutes for a pod that usually comes back in 15 s.
+/// The shortest limit of a wait. A limit must be longer than any slow success: on a shared machine, a pod that usually
+/// starts in 15 s once needed two minutes.
 const LEAST: Duration = Duration::from_secs(300);
 
-/// Asks `poll` until it has something; `what` is shown, with a tick each 15 s. Errors of `poll` end the wait. The error
-/// of a wait that fails holds the last readings. The wait fails after `limit`, or after five minutes if that is longer.
+/// Calls `poll` until it returns a value. Shows `what`, with a line every 15 s. An error of `poll` ends the wait. The
+/// wait fails after `limit`, or after five minutes if that is longer. Then the error contains the last readings.
 pub fn until<T>(
     what: &str,
     usually: &str,
@@ -44,7 +44,7 @@ fn within<T>(
     }
 }
 
-/// Checks that a condition, asked again and again, holds all the time; `poll` says why it does not.
+/// Checks repeatedly that a condition holds for the whole time. `poll` returns the reason if it does not.
 pub fn holds_for(
     what: &str,
     span: Duration,

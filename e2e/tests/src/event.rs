@@ -27,7 +27,7 @@ pub(crate) fn start_loggers() -> anyhow::Result<()> {
     })
 }
 
-/// Sends one broadcast; each node's line, and the difference of their times, vm1 minus vm2, nanoseconds.
+/// Sends one broadcast. Returns each node's line, and the difference of their times, vm1 minus vm2, nanoseconds.
 pub(crate) fn show(text: &str) -> anyhow::Result<(Vec<String>, i64)> {
     let socket = UdpSocket::bind((network::HOST, 0))?;
     socket.set_broadcast(true)?;
@@ -48,7 +48,7 @@ pub(crate) fn show(text: &str) -> anyhow::Result<(Vec<String>, i64)> {
     Ok((lines, times[0] - times[1]))
 }
 
-/// Nanoseconds since 1970 of `2026-01-01T00:00:00.000000Z`.
+/// Parses a time such as `2026-01-01T00:00:00.000000Z` as nanoseconds since 1970.
 fn nanoseconds(text: &str) -> Option<i64> {
     let (whole, fraction) = text.strip_suffix('Z')?.split_once('.')?;
     let number = |from: usize, to: usize| whole.get(from..to)?.parse().ok();

@@ -107,7 +107,7 @@ impl UdpSocket {
     /// # Errors
     /// If the kernel does not support it.
     pub fn stamp_departures(&self) -> Result<(), Error> {
-        // First, so that the queue is never filled without a report by `poll`.
+        // This option is set first, so that `poll` reports every record in the queue.
         self.switch_on(libc::SOL_SOCKET, SO_SELECT_ERR_QUEUE)?;
         self.stamp(libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_TX_SOFTWARE)
     }

@@ -22,7 +22,7 @@ pub(super) fn run() -> anyhow::Result<()> {
 }
 
 fn beside(rivalled: Vm, other: Vm) -> anyhow::Result<()> {
-    // Else chronyd would not get the port.
+    // Otherwise chronyd would not get the port.
     under_test::apply_four("  serve: {enabled: false}\n")?;
     under_test::wait_for_profile(Duration::from_secs(60))?;
     under_test::wait_for_condition(rivalled, "Serving", "False", "Disabled", Duration::from_secs(60))?;
@@ -55,7 +55,7 @@ fn beside(rivalled: Vm, other: Vm) -> anyhow::Result<()> {
     under_test::settle()
 }
 
-/// By node, by policy and as an Event, with the program's name.
+/// Waits until the node, the policy and an Event report the conflict with the program's name.
 fn is_told(rivalled: Vm) -> anyhow::Result<()> {
     let conflict = wait::until("chronyd to be named", "1 s", Duration::from_secs(60), || {
         let status = kubectl::node_clock(&rivalled.name())?.and_then(|clock| clock.status);
@@ -76,7 +76,7 @@ fn is_told(rivalled: Vm) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As on a node where somebody forgot it: it steers, and it serves.
+/// Starts chronyd as on a node where it was not removed: it steers the clock, and serves.
 fn start_chronyd(vm: Vm) -> anyhow::Result<()> {
     let lines = format!(
         "server {} iburst minpoll 0 maxpoll 1\\nallow 172.30.0.0/24\\ncmdport 0\\nbindcmdaddress /\\npidfile {PID}\\n",
@@ -88,7 +88,7 @@ fn start_chronyd(vm: Vm) -> anyhow::Result<()> {
 
 const PID: &str = "/run/e2e-chronyd.pid";
 
-/// Ends it, if it runs, and waits until it is gone.
+/// Ends chronyd, if it runs, and waits until it has ended.
 fn stop_chronyd(vm: Vm) -> anyhow::Result<()> {
     let end = format!(
         "pid=$(cat {PID} 2>/dev/null) || exit 0; kill $pid; \

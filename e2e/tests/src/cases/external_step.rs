@@ -19,7 +19,8 @@ pub(super) fn run() -> anyhow::Result<()> {
     under_test::or_else(back_under_restore().and_then(|()| forward_under_report()), under_test::begin_anew)
 }
 
-/// The other machine is the next one's: a second step of the same clock within ten minutes would be a conflict.
+/// Steps the clock of one machine. The next check uses the other one, since a second step of the same clock within ten
+/// minutes would be a conflict.
 fn back_under_restore() -> anyhow::Result<()> {
     let (moved, other) = (vm::VMS[0], vm::VMS[1]);
     let before = under_test::report(moved)?.clock.external_steps;
@@ -67,7 +68,8 @@ fn forward_under_report() -> anyhow::Result<()> {
     both_agree()
 }
 
-/// Synchronised wherever one looks, and stays within a millisecond; told of once; nobody speaks of a conflict.
+/// Every status is synchronised, and the clock stays within a millisecond. The step was reported once, and no conflict
+/// is reported.
 fn right_again(moved: Vm, steps: u32) -> anyhow::Result<()> {
     let right = |report: &Report| report.clock.synchronized;
     under_test::wait_for_report(moved, "to be synchronised", Duration::from_secs(60), right)?;

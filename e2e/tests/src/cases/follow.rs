@@ -1,4 +1,5 @@
-//! Clocks follow the upstreams: to the truth by a step, to +100 ms by slewing alone, to 80 ppm by frequency.
+//! Clocks follow the upstreams: to true time by a step, to +100 ms only by slewing, to a rate of +80 ppm by the
+//! frequency.
 use std::{
     thread,
     time::{Duration, Instant},
@@ -13,7 +14,7 @@ use lab::{
 use xtask::interrupt;
 
 pub(super) fn run() -> anyhow::Result<()> {
-    // The harness has set both clocks some seconds off: a step in the start phase, and an Event that tells of it.
+    // Both clocks were set wrong by some seconds before: expects a step in the start phase, and an Event about it.
     under_test::settle()?;
     for vm in vm::VMS {
         under_test::wait_for_event(vm, "Stepped")?;
@@ -41,11 +42,11 @@ pub(super) fn run() -> anyhow::Result<()> {
             Ok(gained.iter().all(|gain| (gain - 80.0).abs() <= 2.0).then_some(()))
         },
     )?;
-    // Back to where the next test starts.
+    // Restores the state for the next test.
     under_test::settle()
 }
 
-/// Watches both clocks on their way: they get there, and never faster than the policy's slew rate allows.
+/// Observes both clocks: they must reach the target, and never faster than the policy's slew rate allows.
 fn follow_without_step(target: i64) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut last = Vec::new();
@@ -62,7 +63,8 @@ fn follow_without_step(target: i64) -> anyhow::Result<()> {
         for (vm, last) in vm::VMS.into_iter().zip(&mut last) {
             let reading = vm.probe()?.offset()?;
             let (moved, passed) = (reading.offset - last.offset, reading.at - last.at);
-            // 5000 ppm of slew, some for the crystal, a millisecond, and what either measurement leaves open.
+            // The limit: 5000 ppm of slew, some ppm for the oscillator, a millisecond, and the uncertainty of both
+            // measurements.
             let most = passed * 6 / 1000 + MS + reading.uncertainty + last.uncertainty;
             ensure!(
                 moved.abs() <= most,

@@ -1,5 +1,5 @@
-//! Things are killed, and clocks stay right: an agent, the operator in the middle of an edit; a policy is deleted; the
-//! chart is uninstalled. The last two leave a sane clock.
+//! Clocks stay right after these events: an agent is killed, the operator is killed in the middle of an edit, a policy
+//! is deleted, the chart is uninstalled. The last two leave a correct status of the clock in the kernel.
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -42,7 +42,7 @@ fn agent_comes_back_without_a_step() -> anyhow::Result<()> {
         },
     )?;
     let after = under_test::report(vm)?;
-    // Steps that are not of the start phase are counted since the agent's start.
+    // Steps outside the start phase are counted since the agent's start.
     let of_start = before.clock.steps - before.clock.restored - before.clock.resumed;
     ensure!(
         after.clock.steps == of_start && after.clock.last_step.is_none(),
@@ -77,13 +77,13 @@ fn deleted_policy_means_none(frequencies: &[(Vm, f64)]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The kernel runs on with the frequency that kept the clock right, and with no slew; it says that the clock is
-/// synchronised, as it was a moment ago, and that no leap second is to come.
+/// Checks the kernel after the agent's end: it keeps the frequency that kept the clock right, without a slew. Its
+/// status is synchronised, as before, without a leap second.
 fn expect_handed_back(vm: Vm, frequency: f64) -> anyhow::Result<()> {
     const LEAP: i64 = 0x10 | 0x20; // STA_INS, STA_DEL
     let kernel = vm.probe()?.kernel()?;
     let sane = kernel.synchronized && kernel.status & LEAP == 0;
-    // A slew would be thousands.
+    // A slew would be thousands of ppm.
     let kept = (kernel.frequency_ppm - frequency).abs() < 5.0;
     ensure!(sane && kept, "{} is left with {kernel:?}, and {frequency} ppm was right", vm.name());
     Ok(())
@@ -99,7 +99,7 @@ fn uninstall_leaves_the_crds(frequencies: &[(Vm, f64)]) -> anyhow::Result<()> {
         kubectl::sh(&format!("get crd {name}"))?;
     }
     under_test::expect_uninstalled()?;
-    // Clocks run on as they are.
+    // The clocks continue unchanged.
     for (vm, frequency) in frequencies {
         under_test::expect_within(*vm, 10 * MS, 0)?;
         expect_handed_back(*vm, *frequency)?;

@@ -13,9 +13,9 @@ use xtask::{checkout, process};
 
 const SECRET: &str = "server-keys";
 const TLS_SECRET: &str = "server-tls";
-/// A kubelet that does not listen to nudges looks at its volumes each minute or so.
+/// A kubelet that ignores nudges updates its volumes about once a minute.
 const UNTIL_READ: Duration = Duration::from_secs(150);
-/// A client whom the policy lets do everything, and one whose requests must be proven.
+/// A client without restrictions, and one whose requests must be authenticated.
 const FRIEND: (&str, &str) = ("tse2e-friend", "172.30.0.224");
 const STRANGER: (&str, &str) = ("tse2e-alien", "172.30.0.226");
 
@@ -72,15 +72,15 @@ fn with_secrets() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The files reach a node some time after the profile.
+/// The files of keys reach a node some time after the profile.
 fn wait_answered(namespace: &str, directives: &[&str]) -> anyhow::Result<()> {
     let what = format!("an answer to chronyd with `{}`", directives.join("`, `"));
     wait::until(&what, "10 s", UNTIL_READ, || Ok(answered(namespace, directives)?.then_some(())))
 }
 
-/// Whether chronyd, asked to look once, got an answer. It sets no clock.
+/// Returns true if a single query by chronyd got an answer. It sets no clock.
 fn answered(namespace: &str, directives: &[&str]) -> anyhow::Result<bool> {
-    // A file of our own: chronyd removes what it is told to write its process id to.
+    // A file of its own: chronyd removes the file that it gets for its process id.
     let pid_file = format!("pidfile {}", checkout::state().join("query.pid").display());
     let mut command = Command::new("setpriv");
     command

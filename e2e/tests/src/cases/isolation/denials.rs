@@ -10,7 +10,7 @@ use lab::wait;
 
 use super::{NODES, counts, edit_all_but, expect_counted, wait_ready};
 
-/// All other pods are annotated, and the policy says which one is not and why.
+/// If one pod cannot be annotated, all others are, and the policy names that pod and the reason.
 pub(super) fn of_an_annotation(world: &mut World) -> anyhow::Result<()> {
     let which = "request.resource.resource == 'pods' && request.name == 'timesync-agent-node-00001'";
     let denial = Denial::of("pod", which)?;
@@ -28,7 +28,7 @@ pub(super) fn of_an_annotation(world: &mut World) -> anyhow::Result<()> {
     world.wait_rolled_out(generation, &profile, begun).map(drop)
 }
 
-/// Statuses are written and rollouts go on without Events; they are told later.
+/// If Events cannot be written, statuses are written and rollouts continue. The Events are sent later.
 pub(super) fn of_events(world: &mut World) -> anyhow::Result<()> {
     let denial = Denial::of("events", "request.resource.resource == 'events'")?;
     let lost = world.fleet.agents(&[2, 3]);
@@ -44,7 +44,7 @@ pub(super) fn of_events(world: &mut World) -> anyhow::Result<()> {
     wait_lost(world, &["node-00002", "node-00003"])?;
     let begun = Instant::now();
     let (generation, profile) = {
-        // Nothing settles while clocks are lost.
+        // The fleet cannot reach its steady state while clocks are unsynchronised.
         lost.iter().for_each(|agent| agent.synchronize(true));
         edit_all_but(world, 0)?
     };
@@ -54,7 +54,7 @@ pub(super) fn of_events(world: &mut World) -> anyhow::Result<()> {
     world.expect_each_event_once().map(drop)
 }
 
-/// The others' NodeClocks are written, and the policy knows better than the one that is refused.
+/// If one NodeClock cannot be written, the others are, and the policy's status is right nevertheless.
 pub(super) fn of_a_node_clock(world: &mut World) -> anyhow::Result<()> {
     let which = "request.resource.resource == 'nodeclocks' && request.name == 'node-00005'";
     let denial = Denial::of("nodeclock", which)?;
@@ -77,7 +77,8 @@ pub(super) fn of_a_node_clock(world: &mut World) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The operator stops working before another one could begin, says why, and works again when it can.
+/// If the Lease cannot be written, the operator stops before another one could begin, reports the reason, and continues
+/// when it can.
 pub(super) fn of_the_lease(world: &mut World) -> anyhow::Result<()> {
     let denial = Denial::of("lease", "request.resource.resource == 'leases'")?;
     if let Some(operator) = world.operator.take() {
@@ -85,7 +86,7 @@ pub(super) fn of_the_lease(world: &mut World) -> anyhow::Result<()> {
             Ok(operator.has_ended().then_some(()))
         })?;
     }
-    // As a kubelet would.
+    // As a kubelet's probe does.
     world.start()?;
     wait_ready(world, 503, MESSAGE)?;
     expect_counted(world, r#"timesync_api_errors_total{resource="the Lease timesync-operator"}"#)?;

@@ -1,4 +1,4 @@
-//! Agents that say too much.
+//! Agents with too large reports, or too many transitions.
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -10,11 +10,12 @@ use lab::{readings, wait};
 
 use super::{NODES, counts, edit_all_but, expect_counted};
 
-/// The slot of the agent that floods; nothing else happens to it, so that its budget of Events is its flood's alone.
+/// The slot of the agent that floods. No other test uses it, so that only the flood uses its budget of Events.
 const SLOT: usize = 4;
 const NODE: &str = "node-00004";
 
-/// A report of 14,000 transitions and 900 kB is not read; the node counts as one that is not heard of, and others go on.
+/// A report of 14,000 transitions and 900 kB is not read. The node counts as not reporting, and others are not
+/// affected.
 pub(super) fn of_text(world: &mut World) -> anyhow::Result<()> {
     let before = world.peak_megabytes();
     let agents = world.fleet.agents(&[SLOT]);
@@ -37,11 +38,11 @@ pub(super) fn of_text(world: &mut World) -> anyhow::Result<()> {
     world.wait_rolled_out(generation, &profile, begun).map(drop)
 }
 
-/// Most Events of one node within the test: its budget, and one or two more that time brings.
+/// The largest number of Events of one node during the test: its budget, and one or two more as time passes.
 const MOST_EVENTS: usize = 28;
 
-/// News within a report's limits, and ten new transitions five times a second: the node has a budget of Events, and the rest is
-/// counted.
+/// Reports within the limits, with ten new transitions five times a second: the node's budget limits its Events, and
+/// the rest is counted.
 pub(super) fn of_transitions(world: &mut World) -> anyhow::Result<()> {
     let agents = world.fleet.agents(&[SLOT]);
     agents[0].flood(Some(Flood { transitions: 60, text: 8 }));

@@ -1,4 +1,4 @@
-//! What an installation lacks.
+//! Installations that lack a right or a CRD.
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
@@ -9,7 +9,8 @@ use xtask::checkout;
 
 use super::{NODES, counts, expect_counted, wait_ready};
 
-/// Without the right to write NodeClocks the operator says so at its probe, and tells of clocks in the policy.
+/// Without the right to write NodeClocks, the operator reports that at its probe, and still reports clocks in the
+/// policy's status.
 pub(super) fn right(world: &mut World) -> anyhow::Result<()> {
     let role = kubectl::get("clusterrole timesync-operator")?;
     let mut lesser = role.clone();
@@ -41,14 +42,14 @@ fn set_rules(rules: &serde_json::Value) -> anyhow::Result<()> {
     kubectl::run(&["patch", "clusterrole", "timesync-operator", "--type=merge", "-p", &patch]).map(drop)
 }
 
-/// Without a CRD the operator is not ready and says why; with it, it works.
+/// Without a CRD the operator is not ready, and gives the reason. With the CRD it works.
 pub(super) fn crd(world: &mut World) -> anyhow::Result<()> {
     world.stop("-TERM")?;
     kubectl::sh("delete crd nodeclocks.timesync.dev --timeout=60s")?;
     world.start()?;
     wait_ready(world, 503, "the CRDs of timesync.dev are not installed")?;
     expect_counted(world, r#"timesync_api_errors_total{resource="nodeclocks"}"#)?;
-    // kubectl follows a link to a folder only with the slash.
+    // kubectl follows a link to a folder only with a slash at the end.
     let crds = format!("{}/", checkout::root().join("crds").display());
     kubectl::run(&["apply", "--server-side", "--force-conflicts", "-f", &crds])?;
     wait_ready(world, 200, "")

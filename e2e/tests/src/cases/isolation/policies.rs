@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::{counts, edit_all_but};
 
-/// Together more than a ConfigMap holds.
+/// Together they are larger than a ConfigMap can be.
 const MANY: usize = 150;
 
-/// Policies that no node needs take no room.
+/// Policies that no node needs are not stored.
 pub(super) fn large(world: &mut World) -> anyhow::Result<()> {
     let name = |number: usize| format!("large-{number:03}");
     for number in 0..MANY {
@@ -38,7 +38,7 @@ fn large_policy(number: usize) -> Value {
            "nodeSelector": {"matchLabels": {"no-node-has": "this"}}})
 }
 
-/// Nothing is written again and again.
+/// No object is written repeatedly.
 pub(super) fn with_one_beginning(world: &mut World) -> anyhow::Result<()> {
     for (node, name) in [("node-00008", "edge"), ("node-00009", "edge-2")] {
         kubectl::sh(&format!("label node {node} group={name}"))?;

@@ -1,4 +1,4 @@
-//! Two operators, one of which stands still while it leads, as in a virtual machine that is paused.
+//! Two operators, of which the leader is paused, as in a virtual machine that is paused.
 use std::{
     thread,
     time::{Duration, SystemTime},
@@ -15,14 +15,14 @@ use super::NODES;
 
 /// The first replica leads in the first round, the other one in the second.
 const ROUNDS: usize = 2;
-/// A Lease that is not renewed ends after 15 s.
+/// A Lease that is not renewed expires after 15 s.
 const TAKE_OVER: Duration = Duration::from_secs(60);
-/// After the former leader goes on, all is as the new one wants.
+/// The time in which writes of the former leader, if there are any, become visible.
 const SOON: Duration = Duration::from_secs(5);
-/// And stays so.
+/// The time for which the state must stay the same.
 const AFTERWARDS: Duration = Duration::from_secs(10);
 
-/// Stops the leader in the middle of a rollout, and has it go on when another one leads.
+/// Pauses the leader in the middle of a rollout, and lets it continue when the other one leads.
 pub(super) fn stopped(world: &mut World) -> anyhow::Result<()> {
     let mut leader = world.operator.take().context("an operator")?;
     let mut other = world.another()?;
@@ -40,7 +40,7 @@ fn round(world: &mut World, leader: &Operator, other: &Operator) -> anyhow::Resu
     wait_leads(leader)?;
     world.settle()?;
     world.edit()?;
-    // Another moment each time: before, in and after the writes, which take half a second.
+    // A different moment in each round: before, during and after the writes, which take half a second.
     let moment = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.subsec_millis() % 700;
     eprintln!("  {} is stopped {moment} ms after an edit", leader.name);
     thread::sleep(Duration::from_millis(moment.into()));
