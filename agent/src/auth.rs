@@ -1,7 +1,7 @@
-//! Proof that an answer comes from the server that was asked. A request without proof and its source's `ntp::Auth` in,
-//! the octets to send out; a datagram in, and whether it may be believed out. The formats are in the `ntp` crate. Here
-//! are the files with keys (`key`), the cryptography (`digest`, `siv`), cookies (`session`) and the key exchange
-//! (`exchange`, `certificate`).
+//! Authentication of servers: proves that an answer comes from the server that was asked. A request and its source's
+//! `ntp::Auth` in; the octets to send out. A datagram in; whether it is authentic out. The formats are in the `ntp`
+//! crate. Here are the files with keys (`key`), the cryptography (`digest`, `siv`), cookies (`session`) and the key
+//! exchange (`exchange`, `certificate`).
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},

@@ -25,7 +25,7 @@ use error::Error;
 use own_file::{put, take_away};
 use program::{CONFIG, Program};
 
-/// Keeps the files, or keeps them away.
+/// Keeps the files up to date, or keeps them removed.
 #[derive(Debug)]
 pub(crate) struct BootPodKeeper {
     orders: BootPod,

@@ -55,8 +55,8 @@ pub(crate) async fn serve(address: Option<SocketAddr>, socket: PathBuf, shared: 
     tokio::join!(local, port);
 }
 
-/// Two Prometheus servers, two operators and a few people need far fewer connections. All of them, and an attacker, may
-/// have one address: with many network plugins that of a node.
+/// The limits are far above the need of two Prometheus servers, two operators and a few people. With many network
+/// plugins all of them, and an attacker too, have the same address: that of a node.
 fn limits(has_token: bool) -> Limits {
     // Without a token, programs of this machine wait for news without a proof.
     let lifetime = if has_token { Duration::from_secs(30) } else { LONGEST_WAIT + Duration::from_secs(15) };
@@ -108,7 +108,7 @@ async fn status(
         Err(message) => return (StatusCode::BAD_REQUEST, message).into_response(),
     };
     let mut sequence = shared.reporter.sequence();
-    // If the number is not the present one, it is from an earlier instance or has passed. In both cases there is news.
+    // A number other than the present one is from an earlier instance, or older. In both cases the report has changed.
     let news = sequence.wait_for(|now| after != Some(*now));
     let _ = time::timeout(wait, news).await;
     let report = shared.reporter.report();

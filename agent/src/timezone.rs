@@ -52,7 +52,7 @@ pub(crate) enum DesiredZone {
     Zone(String),
 }
 
-/// The result of a look.
+/// The result of a check.
 #[derive(Debug)]
 pub(crate) struct TimezoneOutcome {
     /// The zone in force, if the profile names one, or if the former one cannot be restored.
@@ -61,7 +61,7 @@ pub(crate) struct TimezoneOutcome {
     pub(crate) done: Option<(TransitionKind, String)>,
 }
 
-/// Interval between two looks.
+/// Interval between two checks.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// After this many changes by another process within the time below, the agent stops setting the zone again.
@@ -83,7 +83,7 @@ impl TimezoneKeeper {
         }
     }
 
-    /// Brings the time zone into the desired state; none if no look is due.
+    /// Brings the time zone into the desired state; none if no check is due.
     pub(crate) fn reconcile(&mut self, desired: DesiredZone, now: Instant) -> Option<TimezoneOutcome> {
         let recent = self.checked_at.is_some_and(|at| now.saturating_duration_since(at) < INTERVAL);
         if desired == self.desired && recent {

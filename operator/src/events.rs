@@ -1,5 +1,6 @@
-//! Events: each transition of a node, and each refusal of a policy, becomes one Event. An Event's name is derived from
-//! its content, so the API server refuses a second one, also from another replica or after a restart.
+//! Makes one Event of each transition of a node (except routine ones), of each unproven agent, and of each refusal of a
+//! policy. An Event's name is derived from its content, so the API server refuses a second one, also from another
+//! replica or after a restart.
 use api::TimeSyncPolicyStatus;
 use contract::{Report, Transition, TransitionKind, text_hash};
 use k8s_openapi::{

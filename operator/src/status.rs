@@ -169,7 +169,7 @@ pub(crate) fn needs_write(
     pause >= LONGEST_PAUSE || (pause >= SHORTEST_PAUSE && wrong)
 }
 
-/// The status without its figures. Messages of conditions about figures are removed, since they contain them.
+/// The status without its figures. Messages of conditions about figures are cleared, since they contain figures.
 fn facts(status: &TimeSyncPolicyStatus) -> TimeSyncPolicyStatus {
     let mut facts = TimeSyncPolicyStatus { worst: None, spread: None, ..status.clone() };
     for condition in facts.conditions.iter_mut().filter(|condition| condition.reason.ends_with("Exceeded")) {

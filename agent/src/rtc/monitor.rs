@@ -1,5 +1,5 @@
-//! Concludes from the looks at the hardware clock what is known of it, and whether it must be written. Readings and
-//! times in. The state folder keeps what the clock showed when the node booted.
+//! Evaluates the readings of the hardware clock: its state, and whether it must be written. Readings and times in;
+//! findings out. The state folder keeps the time that the clock showed when the node booted.
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::{adjtime::RtcTimebase, drift::Drift, error::Error, reading::RtcReading};
 use crate::state::{RtcAtBoot, State};
 
-/// The results of the looks at the clock.
+/// The findings from all readings so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RtcFindings {
     pub(super) last: Option<RtcCheck>,
@@ -21,11 +21,11 @@ pub(super) struct RtcFindings {
     pub(super) write_failures: u64,
     /// How much the clock gains on true time, parts per million.
     pub(super) drift_ppm: Option<f64>,
-    /// The clock had lost its time at the first look of this boot.
+    /// True if the clock had lost its time at the first reading of this boot.
     pub(super) lost_at_boot: bool,
 }
 
-/// One look at the clock.
+/// One attempt to read the clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RtcCheck {
     pub(super) outcome: Result<RtcReading, Error>,
@@ -33,7 +33,7 @@ pub(super) struct RtcCheck {
 }
 
 impl RtcFindings {
-    /// The last reading, if the last look was successful.
+    /// The last reading, if the last attempt was successful.
     pub(super) fn reading(&self) -> Option<RtcReading> {
         self.last.and_then(|look| look.outcome.ok())
     }
@@ -47,7 +47,7 @@ impl RtcFindings {
 /// A clock that is further than this from a synchronised clock is unhealthy, seconds.
 const OFF: f64 = 1.0;
 
-/// Keeps what is known of the clock.
+/// Keeps the findings.
 #[derive(Debug)]
 pub(super) struct RtcMonitor {
     state: Arc<State>,
@@ -57,18 +57,18 @@ pub(super) struct RtcMonitor {
 }
 
 impl RtcMonitor {
-    /// Nothing is known yet, except what `state` has.
+    /// No readings yet, except that of this boot if `state` has it.
     pub(super) fn new(state: Arc<State>) -> Self {
         Self { state, found: RtcFindings::default(), at_boot: None, drift: Drift::default() }
     }
 
-    /// What is known now.
+    /// The present findings.
     pub(super) fn found(&self) -> RtcFindings {
         self.found
     }
 
-    /// Takes a look at the clock. `system` is the system clock minus true time, seconds; none while it is not
-    /// synchronised.
+    /// Takes the outcome of an attempt to read the clock. `system` is the system clock minus true time, seconds; none
+    /// while it is not synchronised.
     pub(super) fn saw(&mut self, outcome: Result<RtcReading, Error>, system: Option<f64>, now: Instant) {
         if let Err(error) = outcome
             && self.found.last.is_none_or(|last| last.outcome != outcome)
@@ -136,7 +136,7 @@ impl RtcMonitor {
         self.found.drift_ppm = self.drift.ppm().or(self.found.drift_ppm);
     }
 
-    /// The first look of a boot shows whether the clock kept its time while the node was off.
+    /// Uses the first reading of a boot, which shows whether the clock kept its time while the node was off.
     fn look_at_boot(&mut self, outcome: &Result<RtcReading, Error>) {
         if self.at_boot.is_some() {
             return;
@@ -150,8 +150,8 @@ impl RtcMonitor {
     }
 }
 
-/// What the clock showed at the first look of this boot. That is this look, unless `state` has an earlier one. None if
-/// the look does not show the clock's time.
+/// The time that the clock showed at the first reading of this boot: this one, unless `state` has an earlier one. None
+/// if the attempt failed for another reason than lost time.
 pub(super) fn first_look(outcome: &Result<RtcReading, Error>, state: &State) -> Option<RtcAtBoot> {
     match outcome {
         Ok(reading) => Some(state.rtc_at_boot(Some(reading.wall()))),

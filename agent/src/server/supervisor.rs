@@ -33,8 +33,8 @@ const RETRY: Duration = Duration::from_secs(5);
 const ADDRESS_CHECK: Duration = Duration::from_secs(1);
 
 /// Receive buffer per socket, octets. The kernel counts 768 octets for each datagram, so there is room for about ten
-/// thousand, and for twice as many after the kernel has doubled it: what a flood brings within about 50 ms, while a
-/// worker waits for a processor.
+/// thousand, and for twice as many after the kernel has doubled it. That is the number that arrives in a flood within
+/// about 50 ms, while a worker waits for a processor.
 const RECEIVE_ROOM: usize = 8 << 20;
 
 /// Why no worker serves the sockets.

@@ -7,7 +7,7 @@ use crate::{SourceId, SourceState};
 /// The result of the last vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ballot {
-    /// There was no vote, or it had no candidates.
+    /// There was no vote yet, since samples of more sources are expected, or the vote had no candidates.
     Open,
     NoMajority,
     /// Fewer sources agree than `min_sources`.

@@ -12,7 +12,7 @@ use xtask::interrupt;
 use super::bench::{self, MS};
 
 pub(super) fn run(machine: Machine) -> anyhow::Result<()> {
-    // 2028 is a leap year, so a test of wrong day numbers cannot pass by chance.
+    // 2028 is a leap year, so an error in the calendar would show.
     one(machine, "leap=1", -1_000 * MS)?;
     one(machine, "leap=2", 1_000 * MS)
 }

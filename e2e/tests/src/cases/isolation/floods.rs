@@ -1,4 +1,4 @@
-//! Agents with too large reports, or too many transitions.
+//! Agents whose reports are too large, or have too many transitions.
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
