@@ -53,6 +53,7 @@ pub struct Machine {
     root: Option<PathBuf>,
     decode: Decode,
     asked: Cell<usize>,
+    unanswered: Cell<usize>,
 }
 
 /// A configuration is a few kilobytes; a line may name a log, or a device that never ends.
@@ -67,10 +68,15 @@ const MOST_NAMES: usize = 16;
 /// The time limit for one name.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// After this number of names without an answer no resolver is expected to answer, and further names are not looked up.
+const MOST_UNANSWERED: usize = 2;
+
+const NO_RESOLVER: &str = "the resolver does not answer";
+
 impl Machine {
     /// Files are read below `root`; none: nothing is read, since the configuration is of another machine.
     pub fn new(root: Option<PathBuf>, decode: Decode) -> Self {
-        Self { root, decode, asked: Cell::new(0) }
+        Self { root, decode, asked: Cell::new(0), unanswered: Cell::new(0) }
     }
 
     fn place(&self, path: &Path) -> Result<PathBuf, Unread> {
@@ -109,11 +115,17 @@ impl Beside for Machine {
         if self.asked.replace(self.asked.get() + 1) >= MOST_NAMES {
             return Err(format!("at most {MOST_NAMES} names are looked up"));
         }
+        if self.unanswered.get() >= MOST_UNANSWERED {
+            return Err(NO_RESOLVER.to_owned());
+        }
         // The resolver has no time limit of its own; a thread that still waits ends with the program.
         let (answer, answers) = mpsc::channel();
         let asked = (name.to_owned(), 0);
         thread::spawn(move || answer.send(asked.to_socket_addrs().map(Iterator::collect::<Vec<_>>)));
-        let found = answers.recv_timeout(PATIENCE).map_err(|_| "the resolver does not answer".to_owned())?;
+        let found = answers.recv_timeout(PATIENCE).map_err(|_| {
+            self.unanswered.set(self.unanswered.get() + 1);
+            NO_RESOLVER.to_owned()
+        })?;
         let mut found: Vec<_> = found.map_err(|error| error.to_string())?.iter().map(|a| a.ip()).collect();
         found.sort_unstable();
         found.dedup();

@@ -112,8 +112,7 @@ pub(super) const DIRECTIVES: &[Directive] = &[
     left_out(&["tempcomp"], "the oscillator's temperature is not read"),
     left_out(
         &["binddevice"],
-        "time is served on all addresses of the node. Say in restrict lines who may ask, or in a firewall on \
-         which card",
+        "network cards have other names on other nodes. List the nodes' addresses in serve.addresses",
     ),
     depends(
         &["bindacqaddress", "bindacqdevice"],

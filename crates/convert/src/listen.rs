@@ -2,7 +2,7 @@
 //! chrony.conf's `bindaddress`. They become `serve.addresses`. In: these lines. Out: the field, and what became of each.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use profile::unfit_to_listen;
+use profile::{ranges::MOST_SERVE_ADDRESSES, unfit_to_listen};
 
 use crate::{draft::Draft, lines::Line};
 
@@ -10,6 +10,8 @@ use crate::{draft::Draft, lines::Line};
 struct Rule<'r, 'l> {
     line: &'r Line<'l>,
     listens: bool,
+    /// ntpd opens the sockets and drops what comes to them. With `ignore` it opens none.
+    drops: bool,
     class: Class,
 }
 
@@ -51,7 +53,8 @@ pub(super) fn interfaces(lines: &[&Line<'_>], draft: &mut Draft<'_>) {
     let read: Vec<_> = lines.iter().map(|line| (*line, rule(line))).collect();
     if read.iter().any(|(_, rule)| rule.is_err()) {
         for (line, rule) in read {
-            let why = rule.err().unwrap_or("it cannot stand without the others, of which one is left out");
+            let others = || "it cannot stand without the others, of which one is left out".to_owned();
+            let why = rule.err().unwrap_or_else(others);
             draft.leave_out(line, format!("{why}. List the nodes' addresses in serve.addresses"));
         }
         return;
@@ -62,11 +65,18 @@ pub(super) fn interfaces(lines: &[&Line<'_>], draft: &mut Draft<'_>) {
     for v6 in [false, true] {
         of_family(v6, &rules, &mut addresses, &mut exceptions);
     }
+    if addresses.len() > MOST_SERVE_ADDRESSES {
+        let why = format!(
+            "the lines name {} addresses, loopback included; serve.addresses has at most {MOST_SERVE_ADDRESSES}",
+            addresses.len()
+        );
+        return lines.iter().for_each(|line| draft.leave_out(line, &why));
+    }
     for Rule { line, .. } in &rules {
         if exceptions.contains(&line.at) {
             draft.leave_out(line, "serve.addresses takes no exceptions: list the addresses that are left");
         } else {
-            draft.set(line, "serve.addresses");
+            draft.carry(line);
         }
     }
     set(addresses, draft);
@@ -87,6 +97,15 @@ fn of_family(v6: bool, rules: &[Rule<'_, '_>], addresses: &mut Vec<IpAddr>, exce
     let wildcard =
         last(&|class| matches!(class, Class::Wildcard { v4, v6: six } if if v6 { six } else { v4 }));
     if wildcard.is_some_and(|rule| rule.listens) {
+        // That socket gets what comes to an address without a socket, but not what is dropped.
+        let of_family = |class| match class {
+            Class::All | Class::Loopback => true,
+            Class::Family { v6: six } => six == v6,
+            Class::Address(address) => address.is_ipv6() == v6,
+            Class::Wildcard { .. } => false,
+        };
+        let drops = rules.iter().filter(|rule| rule.drops && of_family(rule.class));
+        exceptions.extend(drops.map(|rule| rule.line.at));
         return addresses.push(any);
     }
     let named = rules.iter().filter_map(|rule| match rule.class {
@@ -106,7 +125,7 @@ fn of_family(v6: bool, rules: &[Rule<'_, '_>], addresses: &mut Vec<IpAddr>, exce
 }
 
 /// Reads a line; an error says why it cannot be carried over.
-fn rule<'r, 'l>(line: &'r Line<'l>) -> Result<Rule<'r, 'l>, &'static str> {
+fn rule<'r, 'l>(line: &'r Line<'l>) -> Result<Rule<'r, 'l>, String> {
     let (listens, words) = match line.words.as_slice() {
         ["listen", words @ ..] => (true, words),
         ["ignore" | "drop", words @ ..] => (false, words),
@@ -120,17 +139,19 @@ fn rule<'r, 'l>(line: &'r Line<'l>) -> Result<Rule<'r, 'l>, &'static str> {
         ["0.0.0.0"] => Class::Wildcard { v4: true, v6: false },
         ["::"] => Class::Wildcard { v4: false, v6: true },
         ["lo"] => Class::Loopback,
-        [word] if word.contains('/') => return Err("a part of a network is no address"),
+        [word] if word.contains('/') => return Err("a part of a network is no address".to_owned()),
         [word] => {
-            let address = word.parse().map_err(|_| "network cards have other names on other nodes")?;
+            let address =
+                word.parse().map_err(|_| "network cards have other names on other nodes".to_owned())?;
             match unfit_to_listen(address) {
-                Some(why) if listens => return Err(why),
+                Some(why) if listens => return Err(format!("{word} {why}")),
                 _ => Class::Address(address),
             }
         }
-        _ => return Err("it does not say on which address"),
+        _ => return Err("it does not say on which address".to_owned()),
     };
-    Ok(Rule { line, listens, class })
+    let drops = line.words.first() == Some(&"drop");
+    Ok(Rule { line, listens, drops, class })
 }
 
 /// `bindaddress ADDRESS`: where chronyd's server listens. The last line of a family counts; a family without a line is served
@@ -147,11 +168,11 @@ pub(super) fn bind_addresses(lines: &[&Line<'_>], serves: bool, draft: &mut Draf
         match line.words.as_slice() {
             [word] => match word.parse::<IpAddr>() {
                 Ok(address) if unfit_to_listen(address).is_some() => {
-                    draft.leave_out(line, unfit_to_listen(address).unwrap_or_default());
+                    draft.leave_out(line, format!("{word} {}", unfit_to_listen(address).unwrap_or_default()));
                 }
                 Ok(address) => {
                     addresses[usize::from(address.is_ipv6())] = address;
-                    draft.set(line, "serve.addresses");
+                    draft.carry(line);
                 }
                 Err(_) => draft.leave_out(line, "it is no IP address"),
             },
@@ -161,9 +182,12 @@ pub(super) fn bind_addresses(lines: &[&Line<'_>], serves: bool, draft: &mut Draf
     set(addresses.to_vec(), draft);
 }
 
-/// Sets the field, unless the addresses are those that are served without it.
+/// Sets the field, unless the addresses are those that are served without it. Without any address nothing is served.
 fn set(addresses: Vec<IpAddr>, draft: &mut Draft<'_>) {
-    if !addresses.iter().all(IpAddr::is_unspecified) || addresses.len() == 1 {
+    if addresses.is_empty() {
+        draft.profile.serve.enabled = false;
+        draft.remark("the server would listen on no address: serve.enabled is false");
+    } else if !addresses.iter().all(IpAddr::is_unspecified) || addresses.len() == 1 {
         draft.profile.serve.addresses = addresses.iter().map(ToString::to_string).collect();
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn read(lines: &[Line<'_>], draft: &mut Draft<'_>) {
             "slewalways" => settings::slew_always(line, draft),
             _ => directives::without_field(Dialect::Ntp, line, draft),
         }
-        if !interfaces.contains(&line) {
+        if !interfaces.contains(&line) && !access.defers(line) {
             draft.account_for(line);
         }
     }

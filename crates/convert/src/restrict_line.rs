@@ -21,6 +21,18 @@ pub(super) struct AccessList<'a> {
     entries: Vec<Entry<'a>>,
     /// Hosts of `server`, `pool` and `peer` lines.
     hosts: Vec<&'a str>,
+    /// Rules for names of upstreams that did not resolve.
+    of_upstreams: Vec<UpstreamRule<'a>>,
+}
+
+/// A rule for the name of an upstream that did not resolve.
+#[derive(Debug)]
+struct UpstreamRule<'a> {
+    line: Line<'a>,
+    host: String,
+    flags: BTreeSet<Flag>,
+    /// Why there is no address.
+    why: String,
 }
 
 #[derive(Debug)]
@@ -35,12 +47,15 @@ struct Entry<'a> {
 impl<'a> AccessList<'a> {
     /// Nothing yet, in a file with upstreams at these hosts.
     pub(super) fn new(hosts: Vec<&'a str>) -> Self {
-        Self { entries: Vec::new(), hosts }
+        Self { entries: Vec::new(), hosts, of_upstreams: Vec::new() }
     }
 
     /// A `restrict` line.
     pub(super) fn restrict(&mut self, line: &Line<'a>, draft: &mut Draft<'_>) {
-        let Some(Said { whom, ntpport, flags }) = read(line, &self.hosts, draft) else { return };
+        let Some(Said { whom, ntpport, flags, unresolved }) = read(line, &self.hosts, draft) else { return };
+        if let Some((host, why)) = unresolved {
+            return self.of_upstreams.push(UpstreamRule { line: line.clone(), host, flags, why });
+        }
         for whom in whom {
             match self.entries.iter_mut().find(|entry| (entry.whom, entry.ntpport) == (whom, ntpport)) {
                 Some(entry) => entry.flags.extend(&flags),
@@ -53,9 +68,17 @@ impl<'a> AccessList<'a> {
         draft.carry(line);
     }
 
+    /// Returns true if [`Self::finish`] decides what happens to this line.
+    pub(super) fn defers(&self, line: &Line<'_>) -> bool {
+        self.of_upstreams.iter().any(|rule| rule.line.at == line.at)
+    }
+
     /// An `unrestrict` line: removes flags, or without any the whole entry.
     pub(super) fn unrestrict(&mut self, line: &Line<'_>, draft: &mut Draft<'_>) {
-        let Some(Said { whom, ntpport, flags }) = read(line, &self.hosts, draft) else { return };
+        let Some(Said { whom, ntpport, flags, unresolved }) = read(line, &self.hosts, draft) else { return };
+        if let Some((_, why)) = unresolved {
+            return draft.leave_out(line, why);
+        }
         let is_meant = |entry: &Entry<'_>| whom.contains(&entry.whom) && entry.ntpport == ntpport;
         for entry in self.entries.iter_mut().filter(|entry| is_meant(entry)) {
             entry.flags.retain(|flag| !flags.contains(flag));
@@ -70,6 +93,7 @@ impl<'a> AccessList<'a> {
 
     /// The access list, with a safe default entry for each family without one.
     pub(super) fn finish(mut self, draft: &mut Draft<'_>) {
+        self.settle_upstreams(draft);
         if self.entries.is_empty() {
             draft.remark(
                 "no restrict line: classic ntpd would answer everybody everything, ntpq included, and NTPsec the time \
@@ -111,6 +135,38 @@ impl<'a> AccessList<'a> {
         }
         let list = self.list(draft);
         draft.set_restrict(list);
+    }
+
+    /// Rules for names of upstreams that did not resolve become one for all upstreams, if there is the same for each of them.
+    fn settle_upstreams(&mut self, draft: &mut Draft<'_>) {
+        let rules = std::mem::take(&mut self.of_upstreams);
+        let Some(first) = rules.first() else { return };
+        let has_rule = |host: &&str| {
+            let own = host.parse().map(|address| Whom::Network(address, full(address)));
+            rules.iter().any(|rule| rule.host.eq_ignore_ascii_case(host))
+                || own.is_ok_and(|own| self.entries.iter().any(|entry| entry.whom == own))
+        };
+        let one_rule = rules.iter().all(|rule| rule.flags == first.flags)
+            && self.hosts.iter().all(has_rule)
+            && !self.entries.iter().any(|entry| entry.whom == Whom::Source);
+        for UpstreamRule { line, why, .. } in &rules {
+            if one_rule {
+                draft.note(
+                    line,
+                    format!("{why}. All upstreams have this rule, so it is `source`: it is for their addresses, whatever they are"),
+                );
+                draft.carry(line);
+            } else {
+                draft.leave_out(
+                    line,
+                    format!("{why}. Write its addresses, or `restrict source` for all upstreams, whatever their addresses are"),
+                );
+            }
+        }
+        if one_rule {
+            let (line, flags) = (Some(first.line.clone()), first.flags.clone());
+            self.entries.push(Entry { line, whom: Whom::Source, ntpport: false, flags });
+        }
     }
 
     fn list(self, draft: &mut Draft<'_>) -> Vec<(Restrict, Option<Where>)> {
@@ -169,6 +225,8 @@ struct Said {
     whom: Vec<Whom>,
     ntpport: bool,
     flags: BTreeSet<Flag>,
+    /// The name of an upstream that did not resolve, and why; then there are no addresses.
+    unresolved: Option<(String, String)>,
 }
 
 /// Reads a line. None if it could not be carried over; then there is a remark.
@@ -179,7 +237,8 @@ fn read(line: &Line<'_>, hosts: &[&str], draft: &mut Draft<'_>) -> Option<Said> 
         draft.leave_out(line, "it has no address");
         return None;
     };
-    let (mut mask, mut said) = (None, Said { whom: Vec::new(), ntpport: false, flags: BTreeSet::new() });
+    let (mut mask, mut said) =
+        (None, Said { whom: Vec::new(), ntpport: false, flags: BTreeSet::new(), unresolved: None });
     while let Some(word) = words.next() {
         match word {
             "mask" => mask = words.next(),
@@ -210,11 +269,7 @@ fn read(line: &Line<'_>, hosts: &[&str], draft: &mut Draft<'_>) -> Option<Said> 
     let (address, resolved) = match resolve(address, mask, family, hosts, draft) {
         Ok(found) => found,
         Err(why) if is_upstream(address, hosts) && !said.ntpport && !said.flags.contains(&Flag::Ignore) => {
-            draft.note(
-                line,
-                format!("{why}. It is an upstream of this file, so the rule is `source`: it is for the addresses of all upstreams"),
-            );
-            said.whom.push(Whom::Source);
+            said.unresolved = Some((address.to_owned(), why));
             return Some(said);
         }
         Err(why) => {

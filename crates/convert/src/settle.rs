@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeSet, mem};
 
 use profile::{
     CheckError, Clock, Flag, Profile, Serve, Step, Stratum, Upstream,
-    ranges::{MOST_RESTRICT, MOST_SERVE_ADDRESSES, MOST_SERVE_KEYS},
+    ranges::{MOST_RESTRICT, MOST_SERVE_KEYS},
 };
 
 use crate::{draft::Draft, remarks::Fate};
@@ -77,7 +77,6 @@ fn leave_out_field(draft: &mut Draft<'_>, field: &str, why: &str) -> bool {
         "clock.minSources" => clock.min_sources = None,
         "serve.rateLimit" => serve.rate_limit = plain_serve.rate_limit,
         "serve.port" => serve.port = plain_serve.port,
-        "serve.addresses" => serve.addresses.truncate(MOST_SERVE_ADDRESSES),
         "serve.keys" => serve.keys.truncate(MOST_SERVE_KEYS),
         "serve.nts" => serve.nts = None,
         _ => return false,

@@ -882,6 +882,23 @@ fn interface_lines_decide_together() {
 }
 
 #[test]
+fn a_server_that_listens_nowhere_serves_nobody() {
+    for lines in [
+        "interface ignore ipv4\ninterface ignore ipv6",
+        "interface ignore all\ninterface ignore lo",
+        "interface ignore lo",
+        "interface listen 127.0.0.1\ninterface ignore lo",
+        "interface drop 127.0.0.1\ninterface drop ::1",
+        "interface listen 192.0.2.7\ninterface drop lo\ninterface ignore 192.0.2.7",
+    ] {
+        let result =
+            beside(Dialect::Ntp, &format!("server 192.0.2.1\nrestrict default\n{lines}"), &Files(&[]));
+        assert!(result.complete && result.output.contains("enabled = false"), "{lines}: {}", result.output);
+        assert!(result.messages.contains("would listen on no address"), "{lines}: {}", result.messages);
+    }
+}
+
+#[test]
 fn interface_lines_that_no_list_can_say() {
     ntp("interface listen eth0", &[], &["left out: network cards"]);
     ntp(
@@ -894,13 +911,18 @@ fn interface_lines_that_no_list_can_say() {
     // `all` are those but loopback addresses, so ::1 stays dropped.
     ntp("interface drop ipv6\ninterface listen all", &[], &["left out: takes no exceptions"]);
     ntp("interface listen all\ninterface drop lo", &[], &["left out: takes no exceptions"]);
-    ntp("interface listen fe80::1", &[], &["left out: link-local"]);
+    // What comes to an address whose socket is dropped never reaches the socket for all others.
+    ntp("interface listen wildcard\ninterface drop 192.0.2.7", &[], &["left out: takes no exceptions"]);
+    ntp("interface listen wildcard\ninterface ignore 192.0.2.7", &[], &[]);
+    ntp("interface listen fe80::1", &[], &["left out: fe80::1 is a link-local"]);
     ntp("interface listen", &[], &["left out: it does not say on which address"]);
     let many: String = (1..=17).map(|n| format!("interface listen 192.0.2.{n}\n")).collect();
     let converted =
         beside(Dialect::Ntp, &format!("server 192.0.2.200\nrestrict default\n{many}"), &Files(&[]));
     assert!(
-        !converted.complete && converted.messages.contains("are too many: at most 16"),
+        !converted.complete
+            && converted.messages.contains("17 left out")
+            && converted.messages.contains("the lines name 19 addresses"),
         "{}",
         converted.messages
     );
@@ -952,7 +974,32 @@ fn a_rule_for_the_name_of_an_upstream_is_for_upstreams() {
         "{}",
         result.output
     );
-    assert!(result.messages.contains("so the rule is `source`"), "{}", result.messages);
+    assert!(result.messages.contains("so it is `source`"), "{}", result.messages);
+    // The others of an address have a rule of their own.
+    let more = format!(
+        "{text}server 192.0.2.1\nrestrict 192.0.2.1 nomodify\nserver b.example\nrestrict b.example noquery nomodify\n"
+    );
+    let result = beside(Dialect::Ntp, &more, &Files(&[]));
+    assert!(result.complete && result.output.contains("source = \"source\""), "{}", result.messages);
+    for other in [
+        // One upstream has another rule, or none; or there is one for all.
+        "server b.example\nrestrict b.example noserve\n",
+        "server b.example\n",
+        "server 192.0.2.1\n",
+        "restrict source noserve\n",
+    ] {
+        let result = beside(
+            Dialect::Ntp,
+            &format!("restrict 192.0.2.9\n{text}{other}").replace("default ignore", "default noquery"),
+            &Files(&[]),
+        );
+        assert!(!result.complete, "{other}: {}\n{}", result.messages, result.output);
+        assert!(
+            !result.output.contains("source = \"source\"") || other.contains("restrict source"),
+            "{other}: {}",
+            result.output
+        );
+    }
     // The answers of all upstreams would be dropped.
     let ignored = convert(&text.replace("nomodify noquery", "ignore"), order(Dialect::Ntp, Target::Agent));
     assert!(ignored.unwrap_err().to_string().contains("would be dropped"));
