@@ -145,22 +145,22 @@ impl Supervisor {
         };
         let outcome = self.read(wanted);
         let Some(files) = &self.files else { return outcome };
-        if self.port.as_ref().is_none_or(|port| !port.is(wanted.port, &wanted.addresses) || port.has_ended())
-        {
+        if self.port.as_ref().is_none_or(|port| port.number() != wanted.port || port.has_ended()) {
             // Closes the old port first: it may be the one that holds the new number.
-            self.port = None;
+            if let Some(port) = self.port.take() {
+                port.close_all().await;
+            }
             let (server, panics) = (Arc::clone(&self.server), Arc::clone(&self.panics));
-            self.port = Some(Port::new(wanted.port, wanted.addresses.clone(), server, panics));
+            self.port = Some(Port::new(wanted.port, server, panics));
         }
-        if let Some(port) = &mut self.port {
-            port.open_missing()?;
-            port.serve(exchange::ExchangeSettings {
-                tls: files.credentials.acceptor(),
-                cookie_keys: files.cookie_keys.keys(),
-                ntp_port: wanted.ntp_port,
-            });
-        }
-        outcome
+        let Some(port) = &mut self.port else { return outcome };
+        let opened = port.open_on(&wanted.addresses).await;
+        port.serve(exchange::ExchangeSettings {
+            tls: files.credentials.acceptor(),
+            cookie_keys: files.cookie_keys.keys(),
+            ntp_port: wanted.ntp_port,
+        });
+        outcome.and(opened)
     }
 
     /// Reads files that changed.

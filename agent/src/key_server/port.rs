@@ -25,10 +25,9 @@ use crate::{
     server::{KeyExchange, Server},
 };
 
-/// The port, open on those of its addresses that the node has.
+/// The port, open on some addresses.
 pub(super) struct Port {
     number: u16,
-    addresses: Vec<IpAddr>,
     settings: watch::Sender<Option<ExchangeSettings>>,
     limit: Arc<ConnectionLimit>,
     server: Arc<Server>,
@@ -38,30 +37,41 @@ pub(super) struct Port {
 
 impl Port {
     /// A port that is open nowhere yet. `server` decides which clients may connect, and counts.
-    pub(super) fn new(number: u16, addresses: Vec<IpAddr>, server: Arc<Server>, panics: Arc<Panics>) -> Self {
+    pub(super) fn new(number: u16, server: Arc<Server>, panics: Arc<Panics>) -> Self {
         let limit = Arc::new(ConnectionLimit::new(MOST_CONNECTIONS, MOST_OF_ONE_CLIENT));
         let (settings, listening) = (watch::Sender::new(None), BTreeMap::new());
-        Self { number, addresses, settings, limit, server, panics, listening }
+        Self { number, settings, limit, server, panics, listening }
     }
 
-    /// Returns true if this is the port with this number on these addresses.
-    pub(super) fn is(&self, number: u16, addresses: &[IpAddr]) -> bool {
-        self.number == number && self.addresses == addresses
+    /// The port's number.
+    pub(super) fn number(&self) -> u16 {
+        self.number
     }
 
-    /// Opens the port on each address where it is not open. Leaves out an address, or a family, that the node does not have.
+    /// Opens the port on each of these addresses where it is not open, and closes it on others. Leaves out an address, or a
+    /// family, that the node does not have.
     ///
     /// # Errors
-    /// One word, which users can look up, and the reason. What is open stays open.
-    pub(super) fn open_missing(&mut self) -> Result<(), String> {
-        for &address in &self.addresses {
+    /// One word, which users can look up, and the reason, for the first address that failed. The others are open.
+    pub(super) async fn open_on(&mut self, addresses: &[IpAddr]) -> Result<(), String> {
+        let gone: Vec<_> =
+            self.listening.keys().filter(|address| !addresses.contains(address)).copied().collect();
+        for address in gone {
+            self.close(address).await;
+        }
+        let mut outcome = Ok(());
+        for &address in addresses {
             if self.listening.contains_key(&address) {
                 continue;
             }
-            let listener = match listen(SocketAddr::new(address, self.number)) {
+            let place = SocketAddr::new(address, self.number);
+            let listener = match listen(place) {
                 Ok(listener) => listener,
                 Err(error) if is_unavailable(&error) => continue,
-                Err(error) => return Err(failure(self.number, &error)),
+                Err(error) => {
+                    outcome = outcome.and(Err(failure(place, &error)));
+                    continue;
+                }
             };
             info!(%address, port = self.number, "Serving NTS key exchange");
             let accept_loop = AcceptLoop {
@@ -72,13 +82,27 @@ impl Port {
             };
             self.listening.insert(address, tokio::spawn(accept_loop.run(listener)));
         }
-        if self.listening.is_empty() {
-            return Err(format!(
+        if outcome.is_ok() && self.listening.is_empty() {
+            outcome = Err(format!(
                 "NtsNoAddress: TCP port {}: this node has none of serve.addresses now",
                 self.number
             ));
         }
-        Ok(())
+        outcome
+    }
+
+    /// Closes the port everywhere. Dropping it would close the sockets some time later, and a new port could find them open.
+    pub(super) async fn close_all(mut self) {
+        for address in self.listening.keys().copied().collect::<Vec<_>>() {
+            self.close(address).await;
+        }
+    }
+
+    async fn close(&mut self, address: IpAddr) {
+        let Some(task) = self.listening.remove(&address) else { return };
+        task.abort();
+        // Its socket is closed when the task has ended.
+        let _ = task.await;
     }
 
     /// Returns true if a task that accepts connections has ended, as after a panic.
@@ -121,13 +145,15 @@ fn is_unavailable(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
-fn failure(number: u16, error: &io::Error) -> String {
+fn failure(place: SocketAddr, error: &io::Error) -> String {
     let word = match error.kind() {
         io::ErrorKind::AddrInUse => "NtsPortTaken",
         io::ErrorKind::PermissionDenied => "NtsNotPermitted",
         _ => "NtsOpenFailed",
     };
-    format!("{word}: TCP port {number}: {error}")
+    let address = place.ip();
+    let on = if address.is_unspecified() { String::new() } else { format!(" on {address}") };
+    format!("{word}: TCP port {}{on}: {error}", place.port())
 }
 
 /// The largest number of connections at a time. A node's clients come once, and then about once a week, but after a
@@ -213,5 +239,36 @@ mod tests {
             Ok(v6) => assert_eq!(v6.local_addr().unwrap().port(), port),
             Err(error) => assert!(is_unavailable(&error), "{error}"),
         }
+    }
+
+    #[tokio::test]
+    async fn one_address_that_is_taken_costs_only_itself() {
+        let panics = Arc::new(Panics::new().unwrap());
+        let server = Arc::new(Server::start(crate::assemble::serve_nothing(), Arc::clone(&panics)).unwrap());
+        let list =
+            |texts: &[&str]| -> Vec<IpAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let other = listen("127.0.0.2:0".parse().unwrap()).unwrap();
+        let number = other.local_addr().unwrap().port();
+        let mut port = Port::new(number, Arc::clone(&server), Arc::clone(&panics));
+        let wanted = list(&["127.0.0.2", "127.0.0.3", "192.0.2.7"]);
+        let why = port.open_on(&wanted).await.unwrap_err();
+        assert!(why.starts_with(&format!("NtsPortTaken: TCP port {number} on 127.0.0.2: ")), "{why}");
+        TcpStream::connect(("127.0.0.3", number)).await.unwrap();
+        drop(other);
+        assert_eq!(port.open_on(&wanted).await, Ok(()));
+        TcpStream::connect(("127.0.0.2", number)).await.unwrap();
+
+        // Another list: what was open is closed before the rest is opened.
+        for texts in [["127.0.0.3", "127.0.0.4"].as_slice(), &["0.0.0.0"], &["127.0.0.5"]] {
+            assert_eq!(port.open_on(&list(texts)).await, Ok(()), "{texts:?}");
+        }
+        assert!(TcpStream::connect(("127.0.0.3", number)).await.is_err());
+        let why = port.open_on(&list(&["192.0.2.7"])).await.unwrap_err();
+        assert!(why.starts_with("NtsNoAddress"), "{why}");
+
+        assert_eq!(port.open_on(&list(&["127.0.0.5"])).await, Ok(()));
+        port.close_all().await;
+        let mut again = Port::new(number, server, panics);
+        assert_eq!(again.open_on(&list(&["127.0.0.5"])).await, Ok(()));
     }
 }

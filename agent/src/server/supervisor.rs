@@ -12,6 +12,7 @@ use std::{
 use contract::ServingFailure;
 use ntp::OwnPorts;
 use sys::{
+    interface::{self, InterfaceAddress},
     poll::{self, Waker},
     udp::UdpSocket,
 };
@@ -67,12 +68,14 @@ pub(super) fn run(shared: &Arc<Shared>, waker: &Arc<Waker>) {
     shared.loop_detector.set_ports(OwnPorts::default());
 }
 
-/// The time after which ports that are not open are tried again; none if all are open.
+/// The time after which ports that are not open are tried again, and single addresses are looked for; none if all ports are
+/// open on all addresses.
 fn next_try(states: &States) -> Option<Duration> {
     let waits = |(address, state): (&IpAddr, &ServingState)| match state {
+        ServingState::Failed(..) => Some(RETRY),
+        ServingState::Open | ServingState::Unavailable if !address.is_unspecified() => Some(ADDRESS_CHECK),
+        ServingState::Unavailable => Some(RETRY),
         ServingState::Open => None,
-        ServingState::Unavailable if !address.is_unspecified() => Some(ADDRESS_CHECK),
-        ServingState::Unavailable | ServingState::Failed(..) => Some(RETRY),
     };
     states.iter().filter_map(waits).min()
 }
@@ -127,8 +130,10 @@ impl Supervisor<'_> {
         if self.ports.iter().any(|port| self.is_broken(port.address)) {
             // Close the old sockets first, since they have the port. The new ones are not opened at once, in case the
             // port is broken for good.
-            return self.close();
+            self.close();
+            return self.shared.states().retain(|_, state| matches!(state, ServingState::Failed(..)));
         }
+        let present = Present::of(&addresses);
         let moved = before.is_some_and(|before| before.port != port);
         if moved {
             // The workers serve the old port until the new one is open, or is known to be in use.
@@ -141,10 +146,15 @@ impl Supervisor<'_> {
         }
         let mut opened = false;
         for address in addresses {
-            if !self.ports.iter().any(|port| port.address == address) {
+            if self.ports.iter().any(|port| port.address == address) {
+                continue;
+            }
+            if present.has(address) {
                 let port = self.open(address, port);
                 opened |= port.is_some();
                 self.ports.extend(port);
+            } else {
+                set_state(self.shared, address, ServingState::Unavailable);
             }
         }
         // An open port stays open while the number of workers changes.
@@ -155,6 +165,23 @@ impl Supervisor<'_> {
             || serving.is_none() && !self.ports.is_empty()
         {
             self.start_workers(workers);
+        }
+        self.report_presence(&present);
+    }
+
+    /// Reports for each open port whether the node has its address. The socket of one that is gone stays: when the address
+    /// is back, it is served at once.
+    fn report_presence(&self, present: &Present) {
+        if self.pool.is_none() {
+            return;
+        }
+        for port in &self.ports {
+            let has = present.has(port.address);
+            let state = if has { ServingState::Open } else { ServingState::Unavailable };
+            // A worker may just have reported that the socket is broken.
+            if !self.is_broken(port.address) {
+                set_state(self.shared, port.address, state);
+            }
         }
     }
 
@@ -223,6 +250,25 @@ impl Supervisor<'_> {
     fn close(&mut self) {
         self.pool = None;
         self.ports.clear();
+    }
+}
+
+/// The addresses that the node has now. A socket can be bound to one that it does not have (`ip_nonlocal_bind`), and stays bound
+/// when the address goes.
+struct Present(Option<Vec<InterfaceAddress>>);
+
+impl Present {
+    /// Asks the kernel, if one of these addresses is a single one.
+    fn of(wanted: &[IpAddr]) -> Self {
+        let asked = !wanted.iter().all(IpAddr::is_unspecified);
+        Self(asked.then(|| interface::addresses().ok()).flatten())
+    }
+
+    /// Returns true if the node has the address. Every address of 127.0.0.0/8 is the node's, though the kernel lists one. If
+    /// the kernel does not say which addresses there are, all count; then the call that binds the socket tells.
+    fn has(&self, address: IpAddr) -> bool {
+        let listed = |list: &Vec<InterfaceAddress>| list.iter().any(|each| each.address == address);
+        address.is_unspecified() || address.is_loopback() || self.0.as_ref().is_none_or(listed)
     }
 }
 

@@ -56,12 +56,15 @@ fn check_nts(nts: &ServeNts, enabled: bool, notes: &mut Notes) {
 fn check_addresses(addresses: &[String], notes: &mut Notes) {
     if addresses.len() > ranges::MOST_SERVE_ADDRESSES {
         let most = ranges::MOST_SERVE_ADDRESSES;
-        notes.wrong("serve.addresses", format!("{} are too many: at most {most}", addresses.len()));
+        return notes.wrong("serve.addresses", format!("{} are too many: at most {most}", addresses.len()));
     }
     let parsed: Vec<Option<IpAddr>> = addresses.iter().map(|text| text.parse().ok()).collect();
     for (n, (text, address)) in addresses.iter().zip(&parsed).enumerate() {
         let Some(address) = address else {
-            notes.wrong(format!("serve.addresses[{n}]"), format!("{text:?} is no IP address"));
+            notes.wrong(
+                format!("serve.addresses[{n}]"),
+                format!("{:?} is no IP address: write it as 192.0.2.1 or 2001:db8::1", shown(text)),
+            );
             continue;
         };
         if let Some(why) = unfit_to_listen(*address) {
@@ -71,6 +74,11 @@ fn check_addresses(addresses: &[String], notes: &mut Notes) {
             notes.wrong(format!("serve.addresses[{n}]"), format!("{text:?} is listed twice"));
         }
     }
+}
+
+/// Enough of a text to find it.
+fn shown(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 /// Why no server can listen on this address, if none can; to be read after the address.

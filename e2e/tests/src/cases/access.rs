@@ -46,7 +46,9 @@ fn listed_addresses_alone() -> anyhow::Result<()> {
         under_test::wait_for_condition(second, "Serving", "True", "Open", Duration::from_secs(60))
     });
     second.run(&format!("ip addr del {VIRTUAL}/32 dev eth0"))?;
-    moved
+    moved?;
+    // It has moved on, and the node says so.
+    under_test::wait_for_condition(second, "Serving", "False", "NoAddress", Duration::from_secs(60))
 }
 
 /// Whether chronyd, asked to look once, got an answer.
