@@ -25,8 +25,10 @@ pub(super) fn run(machine: Machine) -> anyhow::Result<()> {
     wait::holds_for("it stays within 1 ms", Duration::from_secs(10), || {
         let target = bench::bend(machine, "")?;
         let off = machine.probe()?.median_of_10()?.offset - target;
-        worst = worst.max(off.abs());
-        ensure!(off.abs() <= MS, "{} is {} off", machine.name(), truth::shown(off));
+        // The upstream goes on meanwhile: on a machine that stood still for 13 s, by a millisecond.
+        let moved = (bench::bend(machine, "")? - target).abs();
+        worst = worst.max(off.abs() - moved);
+        ensure!(off.abs() <= MS + moved, "{} is {} off", machine.name(), truth::shown(off));
         Ok(())
     })?;
     eprintln!("  {}: at most {} off, by medians", machine.name(), truth::shown(worst));
