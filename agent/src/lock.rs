@@ -207,7 +207,7 @@ mod tests {
         let path = open_to_all(&folder, LOCK);
         let stranger = Stranger::locks(&path);
         let lock = ours(Lock::try_take(folder.path(), "the first")).unwrap();
-        assert_eq!(mode(&path), 0o600, "nobody else can open it again");
+        assert_eq!(mode(&path), 0o600, "no other process can open it again");
         let TryLock::Theirs(holder) = Lock::try_take(folder.path(), "the second").unwrap() else { panic!() };
         assert_eq!(holder, format!("the first, pid {}", std::process::id()));
         // An older version is kept away too: the file also has the older kind of lock.

@@ -110,15 +110,15 @@ impl Metrics {
             external_steps: counter(
                 &r,
                 "external_steps_total",
-                "Steps of the clock by somebody else since the agent's start",
+                "Steps of the clock by another process since the agent's start",
                 &[],
             )?,
             state_writable: gauge(&r, "state_writable", "Whether the state folder can be written", &[])?,
-            conflict: gauge(&r, "conflict", "Whether somebody else steers the clock", &[])?,
+            conflict: gauge(&r, "conflict", "Whether another process steers the clock", &[])?,
             conflicts: counter(
                 &r,
                 "conflicts_total",
-                "Conflicts with somebody else who steers the clock that began, by what showed them",
+                "Conflicts that began, with another process that steers the clock, by what showed them",
                 &["reason"],
             )?,
             mode: gauge(&r, "mode_info", "Whether the clock may be moved", &["mode"])?,

@@ -157,7 +157,7 @@ impl TimezoneKeeper {
         self.files.set(name, former.has_name_file())?;
         self.settled = true;
         Ok(Some(if again {
-            format!("The time zone is {name} again; somebody else had set {was}")
+            format!("The time zone is {name} again; another process had set {was}")
         } else {
             format!("The time zone is {name}; it was {was}")
         }))
@@ -182,7 +182,7 @@ impl TimezoneKeeper {
             self.files.put_back(&former, &found)?;
             format!("The former time zone is back: {}", former.describe())
         } else {
-            format!("The time zone stays {}, which somebody else has set", found.describe())
+            format!("The time zone stays {}, which another process has set", found.describe())
         };
         self.state.forget_former_timezone()?;
         Ok(Some(message))

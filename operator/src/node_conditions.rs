@@ -63,12 +63,14 @@ fn conflict(report: &Report) -> Finding {
         return Finding::new(Some(true), reason::SECOND_WRITER, &conflict.message);
     }
     match report.mode {
-        Some(Mode::Discipline) => Finding::new(Some(false), reason::ALONE, "Nobody else steers the clock."),
+        Some(Mode::Discipline) => {
+            Finding::new(Some(false), reason::ALONE, "No other process steers the clock.")
+        }
         Some(Mode::Observe) => {
             let message = "The agent does not steer the clock here, so others may.";
             Finding::new(Some(false), reason::OBSERVING, message)
         }
-        None => Finding::new(None, reason::NO_PROFILE, "No profile runs, so nobody looks."),
+        None => Finding::new(None, reason::NO_PROFILE, "No profile runs, so no agent observes the clock."),
     }
 }
 
@@ -172,7 +174,7 @@ mod tests {
             let message = "chronyd (pid 312) steers the clock; stop it.".to_owned();
             report.conflict = Some(ConflictReport { since: 1.0, message, suspects: vec![] });
         };
-        check(CONFLICT, |_| (), (Some(false), "Alone", "Nobody else"));
+        check(CONFLICT, |_| (), (Some(false), "Alone", "No other process"));
         check(CONFLICT, fought, (Some(true), "SecondWriter", "chronyd (pid 312)"));
         check(CONFLICT, |report| report.mode = Some(Mode::Observe), (Some(false), "Observing", ""));
         check(CONFLICT, |report| report.mode = None, (None, "NoProfile", ""));

@@ -277,7 +277,7 @@ fn conflict(nodes: &[PolicyNode<'_>]) -> Finding {
     if !conflicting.is_empty() {
         let which = some(conflicting.iter().map(|node| whom(node)));
         let message = format!(
-            "On {} of {all} somebody else steers the clock, so the agents there only observe: {which}.",
+            "On {} of {all} another process steers the clock, so the agents there only observe: {which}.",
             conflicting.len()
         );
         return Finding::new(Some(true), reason::NODES_CONFLICTING, message);
@@ -285,5 +285,5 @@ fn conflict(nodes: &[PolicyNode<'_>]) -> Finding {
     if let Some(not_reporting) = not_reporting(nodes) {
         return not_reporting;
     }
-    Finding::new(Some(false), reason::ALONE, format!("Nobody else steers a clock of {all}."))
+    Finding::new(Some(false), reason::ALONE, format!("No other process steers a clock of {all}."))
 }

@@ -234,7 +234,7 @@ mod tests {
         reports.note(answer(Ok(Box::new(report()))), start, Timestamp::UNIX_EPOCH);
         assert!(
             matches!(reports.of("n", start), AgentState::Waiting { tried: false }),
-            "nobody listens to it"
+            "no process listens there"
         );
         reports.add("n", start);
         reports.note(answer(Err(Failure::Timeout)), at(1), Timestamp::UNIX_EPOCH);

@@ -55,7 +55,7 @@ fn summary(checked: &Checked) -> Vec<String> {
     let serve = if checked.serve().enabled {
         format!("serves on UDP port {}", checked.serve().port)
     } else {
-        "serves nobody".to_owned()
+        "serves no client".to_owned()
     };
     let mut lines = vec![format!("ok ({mode}, {upstreams}, {serve})")];
     lines.extend(checked.hints().iter().map(|hint| format!("hint: {hint}")));

@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(report.suspects, ["chronyd (pid 312)"]);
         assert_eq!(
             report.message,
-            "Somebody else set the frequency of this node's clock; here runs chronyd (pid 312). The agent only \
+            "Another process set the frequency of this node's clock; here runs chronyd (pid 312). The agent only \
              observes until it is alone: stop it (systemctl disable --now chrony), or set mode: Observe in the policy"
         );
         conflicts.suspect(vec![chronyd, podded.clone()], true);

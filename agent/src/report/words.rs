@@ -79,10 +79,10 @@ fn sentence(reason: ntp::Reason, reference: Option<&str>) -> String {
         ntp::Reason::ErrorBound => "The error bound is beyond thresholds.errorBound",
         ntp::Reason::MaxChange => "A correction beyond clock.maxChange would be needed",
         ntp::Reason::UnexplainedJump => {
-            "The clock was moved by somebody else, or the node stood still; the clock is being measured anew"
+            "The clock was moved by another process, or the node stood still; the clock is being measured anew"
         }
         ntp::Reason::ExternalStep => {
-            "The clock was moved by somebody else, or the node stood still, and clock.onExternalStep is Report: \
+            "The clock was moved by another process, or the node stood still, and clock.onExternalStep is Report: \
              set the clock right, or change that"
         }
         ntp::Reason::ResumeRefused => {
@@ -118,7 +118,7 @@ pub(super) fn described(transition: &ntp::Transition) -> (TransitionKind, String
         ntp::Transition::Stepped { by, why } => {
             let why = match why {
                 ntp::StepReason::Start => "",
-                ntp::StepReason::ExternalStep => ", since somebody else had moved it",
+                ntp::StepReason::ExternalStep => ", since another process had moved it",
                 ntp::StepReason::Resume => ", since the node had stood still",
                 ntp::StepReason::Floor => ", to the last time known to be right: the RTC lost its time",
             };
@@ -146,7 +146,7 @@ pub(super) fn described(transition: &ntp::Transition) -> (TransitionKind, String
             (TransitionKind::Conflict, format!("{}; the agent only observes until it is alone", seen(*sign)))
         }
         ntp::Transition::ConflictEnded => {
-            (TransitionKind::ConflictEnded, "Nobody else steers the clock any more".to_owned())
+            (TransitionKind::ConflictEnded, "No other process steers the clock any more".to_owned())
         }
     }
 }
@@ -154,11 +154,11 @@ pub(super) fn described(transition: &ntp::Transition) -> (TransitionKind, String
 /// The evidence that another process steers the clock.
 fn seen(sign: ntp::Foreign) -> &'static str {
     match sign {
-        ntp::Foreign::Frequency => "Somebody else set the frequency of this node's clock",
-        ntp::Foreign::Slew => "Somebody else slews this node's clock",
-        ntp::Foreign::Status => "Somebody else set the status of this node's clock in the kernel",
-        ntp::Foreign::Error => "Somebody else told the kernel how good its clock is",
-        ntp::Foreign::Step => "Somebody else stepped this node's clock again within ten minutes",
+        ntp::Foreign::Frequency => "Another process set the frequency of this node's clock",
+        ntp::Foreign::Slew => "Another process slews this node's clock",
+        ntp::Foreign::Status => "Another process set the status of this node's clock in the kernel",
+        ntp::Foreign::Error => "Another process told the kernel how good its clock is",
+        ntp::Foreign::Step => "Another process stepped this node's clock again within ten minutes",
     }
 }
 
@@ -214,10 +214,10 @@ fn external_step(by: f64, then: Option<ntp::OnExternalStep>) -> String {
     let then = match then {
         Some(ntp::OnExternalStep::Restore) => "it will be set back when it was measured anew",
         Some(ntp::OnExternalStep::Accept) => "it goes on from there, and what it is off by is slewed",
-        Some(ntp::OnExternalStep::Report) => "it is left there, unsynchronized, until somebody sets it right",
+        Some(ntp::OnExternalStep::Report) => "it is left there, unsynchronized, until it is set right",
         None => "nothing is done about it in mode Observe",
     };
-    format!("Somebody else moved the clock {way} by {size}; {then}")
+    format!("Another process moved the clock {way} by {size}; {then}")
 }
 
 fn resumed(pause: ntp::Pause) -> String {
@@ -244,12 +244,12 @@ mod tests {
         check(
             ntp::Transition::ExternalStep { by: -3600.0, then: Some(ntp::OnExternalStep::Restore) },
             TransitionKind::ExternalStep,
-            "Somebody else moved the clock back by 3600.000s; it will be set back when it was measured anew",
+            "Another process moved the clock back by 3600.000s; it will be set back when it was measured anew",
         );
         check(
             ntp::Transition::Stepped { by: 3600.0, why: ntp::StepReason::ExternalStep },
             TransitionKind::Stepped,
-            "The clock was stepped by 3600.000s, since somebody else had moved it",
+            "The clock was stepped by 3600.000s, since another process had moved it",
         );
         check(
             ntp::Transition::Resumed(ntp::Pause::Asleep { seconds: 1200.0 }),

@@ -13,6 +13,6 @@ pub(super) enum Error {
     Keep(#[from] crate::state::Error),
     #[error("what was kept of the former time zone is damaged, so it is left alone")]
     Damaged,
-    #[error("somebody else changes /etc/localtime again and again: it is left alone")]
+    #[error("another process changes /etc/localtime again and again: it is left alone")]
     Contested,
 }

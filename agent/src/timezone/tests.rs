@@ -161,7 +161,7 @@ fn who_changes_it_is_answered_twice_in_ten_minutes() {
     host.changes(&ours, "The time zone is Asia/Shanghai; it was Asia/Tokyo");
     for _ in 0..2 {
         host.link("/usr/share/zoneinfo/Europe/Berlin");
-        host.changes(&ours, "The time zone is Asia/Shanghai again; somebody else had set Europe/Berlin");
+        host.changes(&ours, "The time zone is Asia/Shanghai again; another process had set Europe/Berlin");
     }
     host.link("/usr/share/zoneinfo/Europe/Berlin");
     host.fails(&ours, "again and again");
@@ -172,10 +172,10 @@ fn who_changes_it_is_answered_twice_in_ten_minutes() {
     host.link(SHANGHAI);
     assert_eq!(host.reconcile(&ours).1.unwrap().message, "");
     host.link("/usr/share/zoneinfo/Europe/Berlin");
-    host.changes(&ours, "The time zone is Asia/Shanghai again; somebody else had set Europe/Berlin");
+    host.changes(&ours, "The time zone is Asia/Shanghai again; another process had set Europe/Berlin");
     // The former zone does not replace one that another process has set.
     host.link("/usr/share/zoneinfo/Europe/Berlin");
-    host.changes(&DesiredZone::Former, "The time zone stays Europe/Berlin, which somebody else has set");
+    host.changes(&DesiredZone::Former, "The time zone stays Europe/Berlin, which another process has set");
     assert_eq!(host.localtime().as_deref(), Some("/usr/share/zoneinfo/Europe/Berlin"));
 }
 
@@ -187,7 +187,7 @@ fn rare_changes_are_always_answered() {
     for _ in 0..5 {
         host.now += CHANGES_WITHIN / 2;
         host.link("/usr/share/zoneinfo/Europe/Berlin");
-        host.changes(&ours, "The time zone is Asia/Shanghai again; somebody else had set Europe/Berlin");
+        host.changes(&ours, "The time zone is Asia/Shanghai again; another process had set Europe/Berlin");
     }
 }
 

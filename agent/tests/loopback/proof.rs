@@ -332,8 +332,8 @@ fn who_is_not_trusted_not_there_or_not_nts_is_told_apart() {
     let text = file(&folder, &upstreams);
     fs::copy(stranger.root(), folder.path().join("keys/other.pem")).unwrap();
     let agent = Agent::start(&folder, &text);
-    wait_why(&agent, "stranger", "the certificate is signed by nobody whom we trust");
-    wait_why(&agent, "public", "the certificate is signed by nobody whom we trust");
+    wait_why(&agent, "stranger", "the certificate is not signed by an authority that this node trusts");
+    wait_why(&agent, "public", "the certificate is not signed by an authority that this node trusts");
     wait_why(&agent, "closed", "Connection refused");
     wait_why(&agent, "silent", "timed out");
     wait_why(&agent, "missing", "file none.pem: ");

@@ -45,7 +45,7 @@ pub(super) enum Error {
     NotYetValid,
     #[error("the certificate is for another name")]
     OtherName,
-    #[error("the certificate is signed by nobody whom we trust")]
+    #[error("the certificate is not signed by an authority that this node trusts")]
     Untrusted,
     #[error("TLS: {0}")]
     Tls(rustls::Error),

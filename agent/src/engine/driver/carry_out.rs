@@ -129,14 +129,16 @@ fn log(transition: &Transition, why: &str) {
         Transition::CorrectionRefused { offset, why } => {
             error!(offset_s = offset, ?why, "Correction refused")
         }
-        Transition::ExternalStep { by, then } => error!(by_s = by, ?then, "Clock was moved by somebody else"),
+        Transition::ExternalStep { by, then } => {
+            error!(by_s = by, ?then, "Clock was moved by another process")
+        }
         Transition::Resumed(Pause::Asleep { seconds }) => warn!(asleep_s = seconds, "Node was asleep"),
         Transition::Resumed(Pause::Unseen { offset }) => {
             warn!(offset_s = offset, "Clock is off all at once, as after a pause of the node")
         }
         Transition::Conflict(sign) => {
-            error!(sign = sign.as_str(), "Somebody else steers the clock; standing back")
+            error!(sign = sign.as_str(), "Another process steers the clock; standing back")
         }
-        Transition::ConflictEnded => info!("Nobody else steers the clock any more"),
+        Transition::ConflictEnded => info!("No other process steers the clock any more"),
     }
 }

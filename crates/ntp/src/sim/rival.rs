@@ -33,7 +33,7 @@ impl Sim {
         let (kernel, now) = (self.shown(), self.clocks().mono);
         let Watch { rival, written, rivalled, suspects, .. } = &mut self.watch;
         let stance = rival.look(kernel, written, *suspects, now);
-        assert!(*rivalled || stance.is_none(), "nobody else wrote: {kernel:?} after {written:?}");
+        assert!(*rivalled || stance.is_none(), "no other process wrote: {kernel:?} after {written:?}");
         self.take_stance(stance);
     }
 
@@ -60,7 +60,7 @@ impl Sim {
     /// Returns true if the action may be carried out, and records it.
     pub(super) fn permitted(&mut self, action: &Action) -> bool {
         if !self.watch.rival.permits(action) {
-            assert!(!self.watch.left, "somebody else steers, and the engine wants {action:?}");
+            assert!(!self.watch.left, "another process steers, and the engine wants {action:?}");
             return false;
         }
         match *action {

@@ -59,7 +59,7 @@ fn replies_track_the_upstream() -> anyhow::Result<()> {
 fn chronyd_follows_an_agent() -> anyhow::Result<()> {
     let (folder, agent) = (checkout::state().join("client"), vm::VMS[0].address());
     fs::create_dir_all(&folder)?;
-    // chronyd makes its command socket only where nobody else can come.
+    // chronyd makes its command socket only where no other process can come.
     fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
     let here = folder.display();
     let lines = format!(

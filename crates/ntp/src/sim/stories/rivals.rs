@@ -131,7 +131,7 @@ fn a_conflict_is_over_without_foreign_writes_and_the_clock_is_slewed() {
         let ended = ends(&sim);
         assert!(ended.len() == 1 && (74.0..79.0).contains(&(ended[0] - last)), "{way:?}: {ended:?} {last}");
         sim.run(900.0);
-        assert_eq!(conflicts(&sim).len(), 1, "{way:?}: it takes its own writes for somebody else's");
+        assert_eq!(conflicts(&sim).len(), 1, "{way:?}: it takes its own writes for another process's");
         assert!(sim.snapshot().synchronized && sim.timex().synchronized, "{way:?}: {:?}", sim.snapshot());
         assert!(sim.offset.abs() < 1e-3, "{way:?}: {}", sim.offset);
         assert_eq!(sim.steps.len(), steps, "{way:?}: {:?}", sim.steps);
