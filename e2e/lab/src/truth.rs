@@ -5,6 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     os::unix::fs::FileExt,
     path::Path,
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -136,8 +137,11 @@ impl Probe {
         Ok(KernelClock { frequency_ppm, synchronized: status & STA_UNSYNC == 0, status })
     }
 
-    /// Lets the guest poll the page without pause while `body` runs.
+    /// Lets the guest poll the page without pause while `body` runs. One session at a time: host and guest need a processor
+    /// each, and with two sessions on two processors none of the four was there when its partner was, for minutes.
     fn session<T>(&self, body: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        static SESSION: Mutex<()> = Mutex::new(());
+        let _session = SESSION.lock().unwrap_or_else(PoisonError::into_inner);
         self.write(WANTED, 1)?;
         let result = body();
         self.write(WANTED, 0)?;
@@ -152,8 +156,13 @@ impl Probe {
         let before = nanoseconds()?;
         self.write(ASK, number)?;
         while self.read(ANSWER)? != number {
-            if begun.elapsed() > Duration::from_secs(10) {
+            let waited = begun.elapsed();
+            if waited > Duration::from_secs(10) {
                 bail!("the clock probe of {} does not answer", self.name);
+            }
+            // The guest may wait for this very processor.
+            if waited > Duration::from_micros(200) {
+                thread::yield_now();
             }
         }
         let after = nanoseconds()?;
