@@ -1,5 +1,7 @@
 //! The cluster tests. Most of them use one cluster, in the order of the list: each test leaves the clocks right for the
 //! next. Prints a line per test, and returns an error if one failed.
+mod chronyd;
+
 mod follow;
 
 mod reload;

@@ -11,10 +11,14 @@ use lab::{install::NAMESPACE, kubectl, network, pki, under_test, upstream, vm, w
 use serde_json::json;
 use xtask::{checkout, process};
 
+use super::chronyd::answered;
+
 const SECRET: &str = "server-keys";
 const TLS_SECRET: &str = "server-tls";
 /// A kubelet that ignores nudges updates its volumes about once a minute.
 const UNTIL_READ: Duration = Duration::from_secs(150);
+/// How long a query by chronyd waits for an answer (s).
+const LIMIT: &str = "8";
 /// A client without restrictions, and one whose requests must be authenticated.
 const FRIEND: (&str, &str) = ("tse2e-friend", "172.30.0.224");
 const STRANGER: (&str, &str) = ("tse2e-alien", "172.30.0.226");
@@ -52,8 +56,8 @@ fn with_secrets() -> anyhow::Result<()> {
         let plain = format!("server {} iburst", vm.address());
         wait_answered(STRANGER.0, &[&format!("{plain} key 1"), &keyfile])?;
         wait_answered(STRANGER.0, &[&format!("{plain} nts"), &trusted])?;
-        ensure!(answered(FRIEND.0, &[&plain])?, "{plain}: who may ask without proof got no answer");
-        ensure!(!answered(STRANGER.0, &[&plain])?, "{plain}: a request without proof was answered");
+        ensure!(answered(FRIEND.0, LIMIT, &[&plain])?, "{plain}: who may ask without proof got no answer");
+        ensure!(!answered(STRANGER.0, LIMIT, &[&plain])?, "{plain}: a request without proof was answered");
         let shown = wait::until("ntpq to show who is followed", "2 s", Duration::from_secs(60), || {
             let output = ntpq(FRIEND.0, &vm.address())?;
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -75,26 +79,7 @@ fn with_secrets() -> anyhow::Result<()> {
 /// The files of keys reach a node some time after the profile.
 fn wait_answered(namespace: &str, directives: &[&str]) -> anyhow::Result<()> {
     let what = format!("an answer to chronyd with `{}`", directives.join("`, `"));
-    wait::until(&what, "10 s", UNTIL_READ, || Ok(answered(namespace, directives)?.then_some(())))
-}
-
-/// Returns true if a single query by chronyd got an answer. It sets no clock.
-fn answered(namespace: &str, directives: &[&str]) -> anyhow::Result<bool> {
-    // A file of its own: chronyd removes the file that it gets for its process id.
-    let pid_file = format!("pidfile {}", checkout::state().join("query.pid").display());
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--bounding-set", "-sys_time", "--inh-caps", "-sys_time"])
-        .args(network::inside(namespace).split(' '))
-        .args(["/usr/sbin/chronyd", "-Q", "-x", "-t", "8", "-u", "root"])
-        .args(directives)
-        .args(["cmdport 0", &pid_file]);
-    let output = process::output(&mut command)?;
-    let text =
-        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    let (found, none) = (text.contains("System clock wrong by"), text.contains("Timeout reached"));
-    ensure!(found != none, "chronyd says neither: {text}");
-    Ok(found)
+    wait::until(&what, "10 s", UNTIL_READ, || Ok(answered(namespace, LIMIT, directives)?.then_some(())))
 }
 
 fn ntpq(namespace: &str, server: &str) -> anyhow::Result<Output> {
