@@ -164,9 +164,10 @@ impl Supervisor<'_> {
             || serving.unwrap_or(workers) != workers
             || serving.is_none() && !self.ports.is_empty()
         {
-            self.start_workers(workers);
+            self.start_workers(workers, &present);
+        } else {
+            self.report_presence(&present);
         }
-        self.report_presence(&present);
     }
 
     /// Reports for each open port whether the node has its address. The socket of one that is gone stays: when the address
@@ -176,17 +177,15 @@ impl Supervisor<'_> {
             return;
         }
         for port in &self.ports {
-            let has = present.has(port.address);
-            let state = if has { ServingState::Open } else { ServingState::Unavailable };
             // A worker may just have reported that the socket is broken.
             if !self.is_broken(port.address) {
-                set_state(self.shared, port.address, state);
+                set_state(self.shared, port.address, present.state(port.address));
             }
         }
     }
 
     /// Replaces the workers. Datagrams that come in the meantime wait in the sockets.
-    fn start_workers(&mut self, workers: usize) {
+    fn start_workers(&mut self, workers: usize, present: &Present) {
         self.pool = None;
         if self.ports.is_empty() {
             return;
@@ -196,7 +195,7 @@ impl Supervisor<'_> {
         let outcome = outcome.map(|pool| self.pool = Some(pool)).map_err(|error| error.to_string());
         for port in &self.ports {
             let state = match &outcome {
-                Ok(()) => ServingState::Open,
+                Ok(()) => present.state(port.address),
                 Err(why) => failed(ServingFailure::OpenFailed, why),
             };
             set_state(self.shared, port.address, state);
@@ -269,6 +268,11 @@ impl Present {
     fn has(&self, address: IpAddr) -> bool {
         let listed = |list: &Vec<InterfaceAddress>| list.iter().any(|each| each.address == address);
         address.is_unspecified() || address.is_loopback() || self.0.as_ref().is_none_or(listed)
+    }
+
+    /// The state of an open port that workers serve.
+    fn state(&self, address: IpAddr) -> ServingState {
+        if self.has(address) { ServingState::Open } else { ServingState::Unavailable }
     }
 }
 
