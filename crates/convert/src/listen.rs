@@ -166,11 +166,9 @@ pub(super) fn bind_addresses(lines: &[&Line<'_>], serves: bool, draft: &mut Draf
     let mut addresses = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
     for line in lines {
         match line.words.as_slice() {
-            [word] => match word.parse::<IpAddr>() {
-                Ok(address) if unfit_to_listen(address).is_some() => {
-                    draft.leave_out(line, format!("{word} {}", unfit_to_listen(address).unwrap_or_default()));
-                }
-                Ok(address) => {
+            [word] => match word.parse::<IpAddr>().map(|address| (address, unfit_to_listen(address))) {
+                Ok((_, Some(why))) => draft.leave_out(line, format!("{word} {why}")),
+                Ok((address, None)) => {
                     addresses[usize::from(address.is_ipv6())] = address;
                     draft.carry(line);
                 }
