@@ -53,9 +53,20 @@ check: build-xtask ## The tests that need no cluster (under 3 minutes once the d
 	@$(XTASK) tools helm
 	@bash charts/timesync/test.sh "$$($(XTASK) tools --path helm)"
 
+# `make` passes these to xtask by the environment; on its command line they are exported, too.
+export REGISTRY TAG ARCH INSECURE SIGNING_KEY
+
 .PHONY: images
-images: build-xtask ## The two images, as OCI archives in target/images
+images: build-xtask ## The two images for amd64 and arm64 (or ARCH=amd64), as OCI archives in target/images
 	@$(XTASK) images
+
+.PHONY: push
+push: build-xtask ## Pushes images and chart: make push REGISTRY=host/path [TAG=0.1.0] [INSECURE=1 for plain HTTP]
+	@$(XTASK) push
+
+.PHONY: release
+release: build-xtask ## Writes a release into dist/: images, chart, manifests, SBOM, licences, checksums [REGISTRY= TAG= SIGNING_KEY=]
+	@$(XTASK) release
 
 .PHONY: bench
 bench: build-bench ## Measures, and writes docs/benchmarks.md

@@ -17,6 +17,7 @@ pub mod vm_image;
 
 pub mod pki;
 pub mod network;
+pub mod registry;
 pub mod upstream;
 pub mod liar;
 pub mod control_plane;

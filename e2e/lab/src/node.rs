@@ -7,7 +7,7 @@ use xtask::{checkout, image, process, tools};
 
 use crate::{
     daemon::{self, Daemon},
-    network, pki, wait,
+    network, pki, registry, wait,
 };
 
 /// The node's address.
@@ -140,10 +140,12 @@ fn write_files() -> anyhow::Result<()> {
         "version = 3\nroot = \"{here}/ctrd\"\nstate = \"{here}/ctrd-state\"\n\
          [grpc]\n  address = \"{here}/containerd.sock\"\n{}\
          [plugins.'io.containerd.cri.v1.runtime']\n  restrict_oom_score_adj = true\n\
-         [plugins.'io.containerd.cri.v1.runtime'.cni]\n  bin_dirs = [\"/usr/lib/cni\"]\n  conf_dir = \"{here}/cni\"\n{}",
+         [plugins.'io.containerd.cri.v1.runtime'.cni]\n  bin_dirs = [\"/usr/lib/cni\"]\n  conf_dir = \"{here}/cni\"\n{}{}",
         sandbox_image(),
-        runc()
+        runc(),
+        registry::containerd(&format!("{here}/certs.d"))
     );
+    registry::trust(&home.join("certs.d"), &keys.join("ca.crt"))?;
     fs::write(home.join("containerd.toml"), containerd)?;
     // failCgroupV1: otherwise the kubelet refuses a host with cgroup v1. No cgroup per QoS: they would conflict with
     // those of another kubelet on the host.

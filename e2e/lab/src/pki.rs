@@ -54,6 +54,7 @@ pub fn make(time_servers: &[String]) -> anyhow::Result<()> {
     let kubelet_client = client("apiserver-kubelet-client", Some("system:masters"))?;
     sign("kubelet-client", kubelet_client, &authority)?;
     sign("ntp", parameters("ntp", time_servers)?, &authority)?;
+    sign("registry", parameters("registry", [network::HOST.to_owned()])?, &authority)?;
     for node in NODES {
         sign(node, client(&format!("system:node:{node}"), Some("system:nodes"))?, &authority)?;
     }

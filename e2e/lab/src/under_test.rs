@@ -214,12 +214,13 @@ pub fn wait_for_condition(
 
 /// Waits until there is an Event of the node with this reason.
 pub fn wait_for_event(vm: Vm, reason: &str) -> anyhow::Result<()> {
+    let about = format!("events -n default --field-selector involvedObject.name={}", vm.name());
     wait::until(&format!("an Event {reason} of {}", vm.name()), "", Duration::from_secs(30), || {
-        let events = kubectl::get("events -n default")?;
-        let found = events["items"].as_array().into_iter().flatten().any(|event| {
-            event["involvedObject"]["name"].as_str() == Some(&vm.name()) && event["reason"] == reason
-        });
-        Ok(found.then_some(()))
+        // Not as JSON, so that a failure shows the Events, a line each.
+        let reasons = kubectl::sh(&format!(
+            "get {about} --no-headers -o custom-columns=REASON:.reason,NAME:.metadata.name,NOTE:.message"
+        ))?;
+        Ok(reasons.lines().any(|line| line.split_whitespace().next() == Some(reason)).then_some(()))
     })
 }
 

@@ -13,7 +13,7 @@ use xtask::{checkout, image, process};
 use crate::{
     channel::Channel,
     daemon::{self, Daemon},
-    network, node, pki, qmp, readings,
+    network, node, pki, qmp, readings, registry,
     truth::Probe,
     vm_image, wait,
 };
@@ -177,10 +177,12 @@ impl Vm {
         fs::write(conf.join("10.conflist"), pods)?;
         let containerd = format!(
             "version = 3\n{}[plugins.'io.containerd.cri.v1.runtime'.cni]\n  bin_dirs = [\"/usr/lib/cni\"]\n  \
-             conf_dir = \"/etc/cni/net.d\"\n{}",
+             conf_dir = \"/etc/cni/net.d\"\n{}{}",
             node::sandbox_image(),
-            node::runc()
+            node::runc(),
+            registry::containerd("/k/certs.d")
         );
+        registry::trust(&conf.join("certs.d"), Path::new("/k/ca.crt"))?;
         fs::write(conf.join("containerd.toml"), containerd)?;
         let kubelet = format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailSwapOn: false\n\

@@ -36,6 +36,8 @@ mod operator_restart;
 
 mod upgrade;
 
+mod registry;
+
 mod boot;
 
 mod restart;
@@ -105,6 +107,11 @@ const COMMON: &[Case] = &[
         operator_restart::run,
     ),
     case("upgrade", "helm test, upgrade, uninstall and install again", upgrade::run),
+    case(
+        "registry",
+        "make push, helm install with a pull secret, and the demo on a cluster of one's own",
+        registry::run,
+    ),
     case("boot", "a power cut with the hardware clock in 1970, with the boot option", boot::with_option),
     long("boot-without", "the same without the boot option: the node does not join", boot::without_option),
     case("restart", "agent and operator killed; policy deleted; uninstall", restart::run),
@@ -155,7 +162,7 @@ pub(crate) fn run(names: &[String], keep: bool) -> anyhow::Result<()> {
     }
     let common: Vec<_> = COMMON.iter().filter(wanted).collect();
     if COMMON.iter().chain(APART).any(|case| chosen(case.name)) && (failed.is_empty() || !keep) {
-        image::build_all()?;
+        image::build_all(&[image::OF_NODES])?;
         if !common.is_empty() {
             failed.extend(run_common(&common, keep)?);
         }

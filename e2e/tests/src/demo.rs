@@ -39,7 +39,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if let Some(context) = &options.context {
         return demo_context::run(context, &options.own);
     }
-    image::build_all()?;
+    image::build_all(&[image::OF_NODES])?;
     cluster::up(cluster::IN_2020)?;
     let result = show(options);
     let up = format!("export KUBECONFIG={}", pki::admin().display());

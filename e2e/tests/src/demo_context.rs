@@ -21,7 +21,10 @@ pub(crate) struct OwnCluster {
     /// `1`: discipline the clocks of your own cluster.
     #[arg(long, env = "DEMO_DISCIPLINE")]
     discipline: Option<String>,
-    /// More words for `helm upgrade --install`, such as `--set image.agent.repository=… --set image.operator.repository=…`.
+    /// The registry that `make push` put the images into: its host and a path.
+    #[arg(long, env = "REGISTRY", default_value = "")]
+    registry: String,
+    /// More words for `helm upgrade --install`, such as `--set imagePullSecrets[0].name=…`.
     #[arg(long, env = "DEMO_HELM_ARGS", default_value = "")]
     helm_args: String,
 }
@@ -30,6 +33,12 @@ pub(crate) struct OwnCluster {
 pub(crate) fn run(context: &str, options: &OwnCluster) -> anyhow::Result<()> {
     if options.upstreams.is_empty() {
         bail!("DEMO_UPSTREAMS=host,host,… names the servers that the nodes of {context} are to ask");
+    }
+    if options.registry.is_empty() {
+        bail!(
+            "the nodes of {context} must pull the images from somewhere: push them (make push REGISTRY=host/path), and \
+             name the same REGISTRY here"
+        );
     }
     tools::build(&["kubectl".to_owned(), "helm".to_owned()])?;
     let user = User { context: context.to_owned() };
@@ -52,6 +61,8 @@ pub(crate) fn run(context: &str, options: &OwnCluster) -> anyhow::Result<()> {
         NAMESPACE,
         "--kube-context",
         context,
+        "--set",
+        &format!("image.registry={}", options.registry),
     ]);
     process::run(helm.args(options.helm_args.split_whitespace()))?;
     user.apply(&policy(mode, &options.upstreams))?;

@@ -1,4 +1,4 @@
-//! Builds what needs no running cluster: Debian packages, programs of Kubernetes, images, and parts of
+//! Builds what needs no running cluster: Debian packages, programs of Kubernetes, images, releases, and parts of
 //! docs/benchmarks.md. The command line (`xtask`) uses it, and so does the lab, which runs the results. It starts no
 //! process that continues after it.
 #![forbid(unsafe_code)]
@@ -10,5 +10,11 @@ pub mod process;
 
 pub mod packages;
 pub mod tools;
+pub mod source;
+mod third_party;
+mod sbom;
 pub mod image;
+mod chart;
+pub mod push;
+pub mod release;
 pub mod page;

@@ -1,9 +1,12 @@
 //! `xtask`: the command line that builds and generates. Progress goes to standard error, results to standard output.
 #![forbid(unsafe_code)]
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
-use timesync_xtask::{image, interrupt, packages, page, tools};
+use clap::{Args, Parser, Subcommand};
+use timesync_xtask::{
+    image::{self, Arch},
+    interrupt, packages, page, push, release, source, tools,
+};
 
 #[derive(Parser)]
 #[command(name = "xtask", about = "Builds and generates what needs no running cluster")]
@@ -25,13 +28,58 @@ enum Verb {
         path: Option<String>,
     },
     /// Builds the images into target/images.
-    Images,
+    Images {
+        #[command(flatten)]
+        arches: Arches,
+    },
+    /// Pushes images and chart into a registry.
+    Push {
+        /// The registry's host and a path, such as registry.example.com/timesync.
+        #[arg(long, env = "REGISTRY", default_value = "")]
+        registry: String,
+        /// The version: the images' tag, and the chart's version.
+        #[arg(long, env = "TAG", default_value = source::VERSION)]
+        tag: String,
+        /// `1` for a registry with plain HTTP.
+        #[arg(long, env = "INSECURE", default_value = "")]
+        insecure: String,
+        #[command(flatten)]
+        arches: Arches,
+    },
+    /// Writes a release into dist/.
+    Release {
+        /// The registry that the manifests and the chart name.
+        #[arg(long, env = "REGISTRY", default_value = "")]
+        registry: String,
+        /// The version: the images' tag, and the chart's version.
+        #[arg(long, env = "TAG", default_value = source::VERSION)]
+        tag: String,
+        /// A private key (PEM, ECDSA or RSA) to sign SHA256SUMS with.
+        #[arg(long, env = "SIGNING_KEY")]
+        signing_key: Option<PathBuf>,
+        #[command(flatten)]
+        arches: Arches,
+    },
     /// Writes standard input into this part of docs/benchmarks.md (for `make sim`).
     #[command(hide = true)]
     Page {
         /// Its name.
         part: String,
     },
+}
+
+/// The architectures to build for.
+#[derive(Args)]
+struct Arches {
+    /// One architecture, amd64 or arm64, instead of both.
+    #[arg(long = "arch", env = "ARCH", value_parser = image::parse_arch)]
+    only: Option<Arch>,
+}
+
+impl Arches {
+    fn list(&self) -> Vec<Arch> {
+        self.only.map_or_else(|| Arch::ALL.to_vec(), |only| vec![only])
+    }
 }
 
 fn main() -> ExitCode {
@@ -53,7 +101,20 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             Ok(())
         }
         Verb::Tools { names, path: None } => tools::build(&names),
-        Verb::Images => image::build_all(),
+        Verb::Images { arches } => image::build_all(&arches.list()),
+        Verb::Push { registry, tag, insecure, arches } => {
+            push::run(&push::Destination::new(&registry, insecure == "1")?, &tag, &arches.list())
+        }
+        Verb::Release { registry, tag, signing_key, arches } => {
+            let named =
+                (!registry.is_empty()).then(|| push::Destination::new(&registry, false)).transpose()?;
+            release::run(&release::Release {
+                registry: named.as_ref().map(push::Destination::registry),
+                tag: &tag,
+                arches: &arches.list(),
+                key: signing_key.as_deref(),
+            })
+        }
         Verb::Page { part } => page::read(&part),
     }
 }

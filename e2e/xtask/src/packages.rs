@@ -110,7 +110,7 @@ fn apt(words: &[&str]) -> Command {
 }
 
 /// Returns true if a program is in PATH or in root's usual folders, or if a file exists.
-fn present(proof: &str) -> bool {
+pub(crate) fn present(proof: &str) -> bool {
     if proof.starts_with('/') {
         return Path::new(proof).exists();
     }

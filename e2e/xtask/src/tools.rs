@@ -1,4 +1,4 @@
-//! Kubernetes, containerd and helm, built from the Go modules pinned in e2e/tools. The programs are in the cache, under
+//! Kubernetes, containerd, helm, a registry and its client, built from the Go modules pinned in e2e/tools. The programs are in the cache, under
 //! a hash of go.mod, go.sum, the flags and Go's version, so that each is built only once.
 use std::{
     collections::BTreeMap,
@@ -42,6 +42,8 @@ const TOOLS: &[Tool] = &[
     ),
     tool("ctr", "containerd", "github.com/containerd/containerd/v2/cmd/ctr", "5 s"),
     tool("helm", "helm", "helm.sh/helm/v4/cmd/helm", "200 s"),
+    tool("crane", "crane", "github.com/google/go-containerregistry/cmd/crane", "60 s"),
+    tool("registry", "registry", "github.com/distribution/distribution/v3/cmd/registry", "60 s"),
 ];
 
 /// The path of a program after its build.
