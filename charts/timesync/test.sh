@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Tests of the chart that need no cluster: lint, golden files, refused values, and the table in docs/chart.md.
+# Tests of the chart that need no cluster: lint, golden files, refused values, and the table of values in docs/chart.md.
 #
-#   charts/timesync/test.sh [--update] HELM     HELM: the helm binary; --update writes the golden files anew
+#   charts/timesync/test.sh [--update] HELM     HELM: the helm binary; --update writes golden files and table anew
 set -euo pipefail
 
 update=
@@ -14,7 +14,7 @@ cd "$(dirname "$0")"
 export KUBECONFIG=/dev/null
 
 fail() { echo "chart: FAILED: $*" >&2; exit 1; }
-render() { "$helm" template timesync . --namespace timesync-system "$@"; }
+render() { "$helm" template timesync . --namespace timesync-system --values tests/values/required.yaml "$@"; }
 
 # The rendered documents of stdin whose source matches the pattern $1 (with "not" as $2: does not match).
 documents() {
@@ -27,35 +27,80 @@ documents() {
     }
     while IFS= read -r line; do
         if [[ $line == --- ]]; then flush "$1" "${2-}"; document=''; source=''; fi
-        if [[ $line == "# Source: "* ]]; then source=${line#\# Source: timesync/}; fi
+        if [[ $line == "# Source: "* ]]; then source=templates/${line#*/templates/}; fi
         document+=$line$'\n'
     done
     flush "$1" "${2-}"
 }
 
 echo "chart: lint"
-output=$("$helm" lint --strict . 2>&1) || fail "helm lint --strict: $output"
+output=$("$helm" lint --strict . --values tests/values/required.yaml 2>&1) || fail "helm lint --strict: $output"
 
-# CRDs and dashboard are files of their own, and are compared with those below.
+# golden NAME COMMAND…: compares what the command renders. CRDs and dashboard are files of their own, and are compared below.
 golden() {
     local name=$1 file=tests/golden/$1.yaml; shift
     echo "chart: golden file $file"
     local rendered
-    rendered=$(render "$@" | documents 'templates/@(crds/*|dashboard.yaml)' not) || fail "$name does not render"
+    rendered=$("$@" | documents 'templates/@(crds|dashboard).yaml' not) || fail "$name does not render"
     [[ $rendered == *"kind: DaemonSet"* ]] || fail "$name renders no DaemonSet"
     if [[ -n $update ]]; then printf '%s\n' "$rendered" >"$file"; return; fi
     diff -u "$file" - <<<"$rendered" || fail "$file differs from what the chart renders (--update writes it anew)"
 }
-golden default --set token.value=golden-0123456789
-golden everything --values tests/values/everything.yaml
+golden default render
+golden everything render --values tests/values/everything.yaml
+golden unprivileged render --values tests/values/unprivileged.yaml
+
+umbrella=$(mktemp -d)
+trap 'rm -rf "$umbrella"' EXIT
+cp -r tests/umbrella/. "$umbrella"
+mkdir -p "$umbrella/charts/timesync"
+cp -r Chart.yaml values.yaml values.schema.json templates files dashboards "$umbrella/charts/timesync"
+contained() { "$helm" template timesync "$umbrella" --namespace timesync-system "$@"; }
+golden umbrella contained
+
+echo "chart: enabled=false renders nothing"
+for values in required everything unprivileged; do
+    [[ -z $(render --values tests/values/$values.yaml --set enabled=false | sed '/^#/d; /^---$/d; /^$/d') ]] ||
+        fail "enabled=false renders objects"
+done
+[[ -z $("$helm" template timesync . --set enabled=false) ]] || fail "enabled=false asks for a registry"
+[[ -z $(contained --set timesync.enabled=false) ]] || fail "the condition of a chart that contains this one is ignored"
+
+echo "chart: two renderings are equal"
+[[ $(render) == "$(render)" ]] || fail "a rendering has random values, so GitOps tools would see a change every time"
+! grep -rnE 'randAlpha|randNumeric|genSelfSigned|genCA|uuidv4|\bnow\b' templates || fail "a template makes random values"
+
+echo "chart: the registry"
+if output=$("$helm" template timesync . 2>&1); then fail "renders images that nobody can pull"; fi
+[[ $output == *"make push REGISTRY="*"--set image.registry="* ]] || fail "without a registry the message does not say what to run: $output"
+# `make push` writes the registry into this line.
+[[ $(sed -n '/^image:$/,/^[^ #]/p' values.yaml | grep -cx '  registry: ""') == 1 ]] || fail "values.yaml lacks image.registry on a line of its own"
+images() { render "$@" | sed -n 's/^ *image: *"\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' | sort -u; }
+version=$(sed -n 's/^appVersion: //p' Chart.yaml)
+[[ $(images --set image.registry=localhost) == "localhost/timesync-agent:$version
+localhost/timesync-operator:$version" ]] || fail "image.registry=localhost gives $(images --set image.registry=localhost)"
+digest=sha256:$(printf '1%.0s' {1..64})
+[[ $(images --set image.operator.tag="$digest") == *"registry.example.com/timesync-operator@$digest"* ]] || fail "a digest is no digest in the image"
 
 echo "chart: CRDs"
-crds=$(render | documents 'templates/crds/*')
+crds=$(render | documents templates/crds.yaml)
 for crd in timesyncpolicies nodeclocks; do
-    text=$(<"templates/crds/$crd.yaml")
-    # helm shows a leading comment after its own "# Source".
-    [[ $crds == *"$text"* ]] || fail "templates/crds/$crd.yaml is not rendered as it is"
-    [[ $text == *"helm.sh/resource-policy: keep"* ]] || fail "helm uninstall would remove the CRD $crd, and all objects with it"
+    text=$(<"files/crds/$crd.yaml")
+    # The lines after the metadata, to which the chart adds.
+    [[ $crds == *"${text#*$'\n'  name: "$crd".timesync.dev$'\n'}"* && $text == *$'\n'"  name: $crd.timesync.dev"* ]] ||
+        fail "files/crds/$crd.yaml is not rendered as it is"
+done
+[[ $(grep -c '^    helm.sh/resource-policy: keep$' <<<"$crds") == 2 ]] || fail "helm uninstall would remove the CRDs, and all objects with them"
+[[ $(grep -c '^    argocd.argoproj.io/sync-options: Prune=false,Delete=false$' <<<"$crds") == 2 ]] || fail "Argo CD would remove the CRDs, and all objects with them"
+crds=$(render --set crds.keep=false | documents templates/crds.yaml)
+[[ $crds == *"kind: CustomResourceDefinition"* && $crds != *resource-policy* && $crds != *sync-options* ]] || fail "crds.keep=false is ignored"
+[[ $(render --set crds.enabled=false) != *"kind: CustomResourceDefinition"* ]] || fail "crds.enabled=false is ignored"
+
+echo "chart: labels and annotations for all objects"
+for words in 'commonLabels.example\.com/mark=here' 'commonAnnotations.example\.com/mark=here'; do
+    rendered=$(render --set "$words" --values tests/values/everything.yaml)
+    objects=$(grep -c '^kind: ' <<<"$rendered") marked=$(grep -c '^    example.com/mark: here$' <<<"$rendered" || true)
+    [[ $marked == "$objects" ]] || fail "$words: on $marked of $objects objects"
 done
 
 echo "chart: dashboard"
@@ -67,12 +112,18 @@ rendered=$(render --set dashboard.enabled=false)
 [[ $rendered != *timesync.json* ]] || fail "dashboard.enabled=false is ignored"
 
 echo "chart: token"
-token() { render "$@" | documents templates/token.yaml | sed -n 's/^  token: //p'; }
-[[ $(token) != "$(token)" ]] || fail "two installations get the same token"
-[[ $(token | base64 -d) =~ ^[A-Za-z0-9]{40}$ ]] || fail "the token is not 40 letters and digits"
+token() { render "$@" | documents templates/token.yaml; }
+creates() { render "$@" | documents templates/operator.yaml | grep -cx ' *- --create-token-secret' || true; }
+mayCreate() { render "$@" | documents templates/operator-rbac.yaml | tr -d '\n' | grep -cE 'resources: \[secrets\] *verbs: \[create\]' || true; }
+[[ $(token) != *"kind: Secret"* && $(creates) == 1 && $(mayCreate) == 1 ]] || fail "without a token the operator is not told to make one, or may not"
+for words in token.value=0123456789abcdef token.existingSecret=mine; do
+    [[ $(creates --set $words) == 0 && $(mayCreate --set $words) == 0 ]] || fail "$words: the operator makes a token, or may create Secrets"
+done
+[[ $(token --set token.value=0123456789abcdef) == *"  token: $(printf 0123456789abcdef | base64)"* ]] || fail "token.value is ignored"
 rendered=$(render --set token.existingSecret=mine)
 [[ $(documents templates/token.yaml <<<"$rendered") != *"kind: Secret"* ]] || fail "a Secret is made although there is one"
-[[ $rendered == *"secretName: mine"* ]] || fail "token.existingSecret is ignored"
+[[ $rendered == *"secretName: mine"* && $rendered == *"resourceNames: [mine]"* ]] || fail "token.existingSecret is ignored"
+[[ $(grep -A1 -x ' *- --token-secret' <<<"$rendered" | grep -cx ' *- mine') == 2 ]] || fail "operator and uninstallation do not get the Secret's name"
 
 echo "chart: an agent that is stuck leaves room for the others during an upgrade"
 share=$(render | sed -n 's/^ *maxUnavailable: \([0-9]*\)%$/\1/p')
@@ -81,9 +132,39 @@ for nodes in 3 10 100 5000; do
     (((nodes * share + 99) / 100 >= 2)) || fail "maxUnavailable of $share% lets one agent hold up all of $nodes"
 done
 
-echo "chart: one replica needs no PodDisruptionBudget"
+echo "chart: replicas"
 rendered=$(render --set operator.replicas=1)
-[[ $rendered != *PodDisruptionBudget* ]] || fail "a budget for one replica would block drains"
+[[ $rendered != *PodDisruptionBudget* ]] || fail "one replica gets a budget"
+rendered=$(render --set operator.replicas=null)
+[[ $rendered != *replicas:* && $rendered == *PodDisruptionBudget* ]] || fail "operator.replicas=null sets a number, or leaves out the budget"
+
+echo "chart: an unprivileged agent"
+agent=$(render --set agent.privileged=false | documents templates/agent.yaml)
+for word in "privileged: true" hostPID; do
+    [[ $agent != *"$word"* ]] || fail "agent.privileged=false: $word is left"
+done
+for word in "add: [SYS_TIME, NET_BIND_SERVICE]" "drop: [ALL]" "allowPrivilegeEscalation: false" "seccompProfile: {type: RuntimeDefault}"; do
+    [[ $agent == *"$word"* ]] || fail "agent.privileged=false: no $word"
+done
+[[ $agent == *"mountPath: /host"*"mountPropagation: HostToContainer"*"readOnly: true"*"name: "* ]] || fail "agent.privileged=false: /host can be written"
+
+echo "chart: OpenShift"
+rendered=$(render --set openshift.enabled=true)
+[[ $rendered == *system:openshift:scc:privileged* ]] || fail "agents may not use the SCC privileged"
+[[ $(documents 'templates/@(operator|uninstall).yaml' <<<"$rendered") != *runAsUser* ]] || fail "the operator has a user that OpenShift refuses"
+rendered=$(render --set operator.podSecurityContext.runAsUser=null,operator.podSecurityContext.runAsGroup=null)
+[[ $(documents 'templates/@(operator|uninstall).yaml' <<<"$rendered") != *@(runAsUser|runAsGroup)* ]] || fail "null leaves the operator's user"
+
+echo "chart: notes"
+notes() { "$helm" install timesync . --dry-run=client --values tests/values/required.yaml "$@" | sed '1,/^NOTES:/d'; }
+text=$(notes)
+[[ $text == *registry.example.com/timesync-agent:* && $text == *"are privileged"* && $text == *"policies stay"* ]] || fail "the notes lack the images, the privileges or what stays: $text"
+text=$(notes --set agent.privileged=false,crds.keep=false,service.enabled=true)
+[[ $text == *"Without privileges"* && $text == *"CRDs are deleted"* && $text == *timesync.default.svc* ]] || fail "the notes do not follow the values: $text"
+
+echo "chart: nothing that API servers add to what was applied"
+rendered=$(render --values tests/values/everything.yaml)
+[[ $rendered != *"fieldRef: {fieldPath"* ]] || fail "a fieldRef has no apiVersion, and Argo CD would show a difference for ever"
 
 echo "chart: a hook withdraws the statuses, and leaves with the release"
 hooks=$(render | documents templates/uninstall.yaml)
@@ -143,6 +224,16 @@ refused /matchExpressions/0/operator --set 'agent.affinity.nodeAffinity.required
 refused /image/agent/pullPolicy --set image.agent.pullPolicy=Sometimes
 refused /image/operator/tag --set image.operator.tag=a:b
 refused /image/agent/repository --set image.agent.repository=
+refused /image/agent/repository --set image.agent.repository=registry.example.com:5000/agent
+refused /image/registry --set image.registry=https://registry.example.com
+refused /image/registry --set image.registry=registry.example.com/
+refused /global/imageRegistry --set global.imageRegistry=https://registry.example.com
+refused /agent/dnsPolicy --set agent.dnsPolicy=None
+refused /agent/hostMountPropagation --set agent.hostMountPropagation=Bidirectional
+refused "agent.boot.staticPod" --set agent.boot.staticPod=true,agent.privileged=false
+refused "agent.priorityClassName" --set agent.resourceQuota.enabled=true,agent.priorityClassName=
+refused /operator/networkPolicy/apiServerPorts --set 'operator.networkPolicy.apiServerPorts={0}'
+refused /service/nts --set-string service.nts=yes
 refused /token/value --set token.value=short
 refused /token/value --set-string token.value='spaces in a token are wrong'
 refused "exclude each other" --set token.value=0123456789abcdef,token.existingSecret=mine
@@ -151,22 +242,51 @@ refused /dashboard/enabled --set-string dashboard.enabled=yes
 refused /fullnameOverride --set fullnameOverride=Upper
 refused "incompatible with Kubernetes" --kube-version 1.28.0
 
-# The paths of all values, one a line: a line `key:` with nothing, or a list, below it counts with those below.
-values_paths() {
-    local line indent key path=() depth
+# The table of values.yaml: a row for each key below a comment that begins with `--`. Its value may be a block.
+values_table() {
+    local line text='' default='' path=() inside=99 depth value
+    printf '%s\n' '| value | default | what it is |' '|---|---|---|'
     while IFS= read -r line; do
-        [[ $line =~ ^(\ *)([A-Za-z./]+):(.*)$ ]] || continue
-        indent=${BASH_REMATCH[1]} key=${BASH_REMATCH[2]} depth=$((${#BASH_REMATCH[1]} / 2))
-        path=("${path[@]:0:depth}" "$key")
-        # Labels (with a dot) and resources are values of the key above them.
-        if [[ $key == */* || $key == requests || $key == limits ]]; then continue; fi
-        if [[ -n ${BASH_REMATCH[3]} || $key =~ ^(nodeSelector|affinity|tolerations|resources)$ ]]; then
-            local IFS=.; echo "${path[*]}"; IFS=$' \t\n'
+        if [[ $line =~ ^\ *#\ --\ (.*)$ ]]; then
+            text=${BASH_REMATCH[1]} default=''
+        elif [[ $line =~ ^\ *#\ @default\ --\ (.*)$ ]]; then
+            default=${BASH_REMATCH[1]}
+        elif [[ $line =~ ^\ *#\ (.*)$ ]]; then
+            if [[ -n $text ]]; then text+=" ${BASH_REMATCH[1]}"; fi
+        elif [[ $line =~ ^(\ *)([A-Za-z]+):\ ?(.*)$ ]]; then
+            depth=$((${#BASH_REMATCH[1]} / 2)) value=${BASH_REMATCH[3]}
+            if ((depth > inside)); then continue; fi
+            path=("${path[@]:0:depth}" "${BASH_REMATCH[2]}") inside=99
+            if [[ -n $text ]]; then
+                if [[ -z $default && $value != '""' ]]; then default="\`$value\`"; fi
+                link "$text"
+                local IFS=.
+                printf '| `%s` | %s | %s |\n' "${path[*]}" "$default" "$REPLY"
+                IFS=$' \t\n' text='' inside=$depth
+            elif [[ -n $value ]]; then
+                fail "values.yaml: no comment that begins with -- above '$line'"
+            fi
         fi
     done <values.yaml
 }
-echo "chart: the table in docs/chart.md has every value, and no other"
-table=$(sed -n 's/^| `\([A-Za-z.]*\)` |.*/\1/p' ../../docs/chart.md | sort)
-diff <(values_paths | sort) - <<<"$table" || fail "values.yaml (<) and docs/chart.md (>) differ"
+# Sets REPLY to its argument, with a link for "(docs/chart.md, A section)".
+link() {
+    REPLY=$1
+    if [[ $1 =~ ^(.*)\(docs/chart\.md,\ ([^\)]*)\)(.*)$ ]]; then
+        local section=${BASH_REMATCH[2]} anchor=${BASH_REMATCH[2],,}
+        REPLY="${BASH_REMATCH[1]}([below](#${anchor// /-}))${BASH_REMATCH[3]}"
+        grep -qx "##* $section" ../../docs/chart.md || fail "docs/chart.md has no section '$section'"
+    fi
+}
+echo "chart: the table in docs/chart.md is that of values.yaml"
+docs=$(<../../docs/chart.md) begin='<!-- values: begin -->' end='<!-- values: end -->'
+[[ $docs == *"$begin"*"$end"* ]] || fail "docs/chart.md lacks the marks of the table"
+table=$(values_table)
+made=${docs%%"$begin"*}$begin$'\n'$table$'\n'$end${docs#*"$end"}
+if [[ -n $update ]]; then
+    printf '%s\n' "$made" >../../docs/chart.md
+else
+    diff -u ../../docs/chart.md - <<<"$made" || fail "docs/chart.md differs from values.yaml (--update writes the table anew)"
+fi
 
 echo "chart: ok"

@@ -187,10 +187,11 @@ mod tests {
             placement.reaches("n1", &labels.collect(), &[taint])
         };
         assert!(reaches(&[], "node-role.kubernetes.io/control-plane"));
+        assert!(reaches(&[("kubernetes.io/arch", "arm64")], "a"));
         assert!(reaches(&[("type", "worker"), ("eks.amazonaws.com/compute-type", "hybrid")], "a"));
         for label in [
             ("kubernetes.io/os", "windows"),
-            ("kubernetes.io/arch", "arm64"),
+            ("kubernetes.io/arch", "riscv64"),
             ("type", "virtual-kubelet"),
             ("eks.amazonaws.com/compute-type", "fargate"),
             ("virtualization", "virtualnode2"),

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{NodeClock, TimeSyncPolicy};
 
-/// All CRDs, with the names of their files in the chart's `templates/crds`, to which `crds` is a link.
+/// All CRDs, with the names of their files in the chart's `files/crds`, to which `crds` is a link.
 ///
 /// # Errors
 /// If the derived CRD has an unexpected form; the golden test would detect that.

@@ -58,7 +58,11 @@ fn install() -> anyhow::Result<Stage> {
     fs::set_permissions(&token, Permissions::from_mode(0o600))?;
     let chart = checkout::root().join("charts/timesync").display().to_string();
     let setting = format!("token.value={TOKEN}");
-    let text = kubectl::helm(&["template", "timesync", &chart, "--namespace", namespace, "--set", &setting])?;
+    let mut words = vec!["template", "timesync", &chart, "--namespace", namespace];
+    for setting in [install::REGISTRY, &setting] {
+        words.extend(["--set", setting]);
+    }
+    let text = kubectl::helm(&words)?;
     let all = kubectl::parsed(&text).context("the chart, rendered")?;
     let of_kind =
         |kind: &str| all.iter().find(|object| object["kind"] == kind).with_context(|| format!("no {kind}"));

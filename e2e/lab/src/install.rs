@@ -9,6 +9,9 @@ use crate::{kubectl, node, vm, wait};
 /// The release's namespace.
 pub const NAMESPACE: &str = "timesync-system";
 
+/// The registry in the names of the images. The nodes have the images themselves, and pull nothing.
+pub const REGISTRY: &str = "image.registry=localhost";
+
 /// Runs `helm install`, and waits until every agent and one operator run. `settings` are further values, as for
 /// `--set`.
 pub fn chart(settings: &[&str]) -> anyhow::Result<()> {
@@ -20,7 +23,8 @@ pub fn chart(settings: &[&str]) -> anyhow::Result<()> {
     // Only node1 has the operator's image, since virtual machines have little memory. All agents may be replaced at the
     // same time.
     let mut words = vec!["install", "timesync", &chart, "--namespace", NAMESPACE];
-    for setting in ["operator.nodeSelector.kubernetes\\.io/hostname=node1"].iter().chain(settings) {
+    let own = [REGISTRY, "operator.nodeSelector.kubernetes\\.io/hostname=node1"];
+    for setting in own.iter().chain(settings) {
         words.extend(["--set", setting]);
     }
     kubectl::helm(&words)?;
