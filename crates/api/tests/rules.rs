@@ -1,18 +1,19 @@
-//! The rules in CEL, evaluated without an API server, over `examples` and the policies of `e2e/policies`: bad ones begin with a comment
-//! that says which message to expect. What the schema itself refuses (ranges, patterns, unknown fields), and what rules
-//! cost, only a real API server tells: the cluster tests send it the same files.
+//! The rules in CEL, evaluated without an API server, over `examples`, the policies in the pages, and those of
+//! `e2e/policies`: bad ones begin with a comment that says which message to expect. What the schema itself refuses
+//! (ranges, patterns, unknown fields), and what rules cost, only a real API server tells: the cluster tests send it the
+//! same files.
 use std::{fs, path::Path};
 
 use api::{TimeSyncPolicy, crds};
 use serde_json::Value;
 
-/// Names and texts of the YAML files in a folder.
-fn files(folder: &str) -> Vec<(String, String)> {
+/// Names and texts of the files in a folder whose names end so.
+fn files(folder: &str, extension: &str) -> Vec<(String, String)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
     let entries = fs::read_dir(path).expect("the folder is there");
     let paths = entries.map(|entry| entry.expect("the folder is readable").path());
     paths
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
         .map(|path| (path.display().to_string(), fs::read_to_string(path).expect("a file is text")))
         .collect()
 }
@@ -25,7 +26,7 @@ fn broken(text: &str) -> Result<String, serde_norway::Error> {
 
 #[test]
 fn good_policies_break_no_rule() {
-    let files = files("e2e/policies/good");
+    let files = files("e2e/policies/good", "yaml");
     assert!(files.len() >= 5);
     for (file, text) in files {
         assert_eq!(broken(&text).unwrap(), "", "{file}");
@@ -34,7 +35,7 @@ fn good_policies_break_no_rule() {
 
 #[test]
 fn neither_do_the_examples() {
-    let files = files("examples");
+    let files = files("examples", "yaml");
     assert!(files.len() >= 5);
     for (file, text) in files {
         for policy in text.split("\n---\n") {
@@ -47,7 +48,7 @@ fn neither_do_the_examples() {
 fn bad_policies_break_the_rule_that_they_name() {
     let crds = serde_json::to_string(&crds().unwrap().map(|(_, crd)| crd)).unwrap();
     let mut judged = 0;
-    for (file, text) in files("e2e/policies/bad") {
+    for (file, text) in files("e2e/policies/bad", "yaml") {
         let expected =
             text.lines().next().and_then(|line| line.strip_prefix("# expect: ")).expect("a first line");
         let message = serde_json::to_string(expected).unwrap();
@@ -64,17 +65,59 @@ fn bad_policies_break_the_rule_that_they_name() {
 /// What `timesync-agent convert` makes knows nothing of these types: each of its fields must be one of theirs.
 #[test]
 fn converted_policies_are_of_this_api() {
-    let files = files("agent/tests/convert");
+    let files = files("agent/tests/convert", "yaml");
     assert!(files.len() >= 5);
     for (file, text) in files {
-        assert_eq!(broken(&text).unwrap(), "", "{file}");
-        let policy: TimeSyncPolicy = serde_norway::from_str(&text).unwrap();
-        let (given, known) =
-            (serde_norway::from_str::<Value>(&text).unwrap(), serde_json::to_value(policy).unwrap());
-        let mut lost = Vec::new();
-        gather_lost(&given, &known, "", &mut lost);
-        assert_eq!(lost, Vec::<String>::new(), "{file}");
+        assert_of_this_api(&text, &file);
     }
+}
+
+/// What a user copies from a page must be taken: a policy in a block of YAML, or in a command (`<<EOF`).
+#[test]
+fn policies_in_the_pages_are_of_this_api() {
+    let (mut pages, mut seen) = (files("docs", "md"), 0);
+    pages.extend(files(".", "md"));
+    for (file, page) in pages {
+        for text in blocks(&page) {
+            for policy in text.split("\n---\n").filter(|text| text.contains("kind: TimeSyncPolicy")) {
+                assert_of_this_api(policy, &file);
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 6, "only {seen} policies seen");
+}
+
+fn assert_of_this_api(text: &str, file: &str) {
+    assert_eq!(broken(text).unwrap(), "", "{file}");
+    let policy: TimeSyncPolicy = serde_norway::from_str(text).unwrap();
+    let (given, known) =
+        (serde_norway::from_str::<Value>(text).unwrap(), serde_json::to_value(policy).unwrap());
+    let mut lost = Vec::new();
+    gather_lost(&given, &known, "", &mut lost);
+    assert_eq!(lost, Vec::<String>::new(), "{file}");
+}
+
+/// The blocks of YAML in a page, and what its commands have between `<<EOF` and `EOF`; a variable becomes its name.
+fn blocks(page: &str) -> Vec<String> {
+    let (mut found, mut begun) = (Vec::new(), None::<(usize, &str, String)>);
+    for line in page.lines() {
+        let trimmed = line.trim_start();
+        begun = match begun {
+            None if trimmed == "```yaml" => Some((line.len() - trimmed.len(), "```", String::new())),
+            None if trimmed.ends_with("<<EOF") => Some((0, "EOF", String::new())),
+            None => None,
+            Some((_, end, text)) if trimmed == end => {
+                found.push(text);
+                None
+            }
+            Some((indent, end, text)) => {
+                let line = line.get(indent..).unwrap_or_default().replace('$', "");
+                Some((indent, end, text + &line + "\n"))
+            }
+        };
+    }
+    found
 }
 
 /// The paths in `given` that do not hold the same in `known`.
