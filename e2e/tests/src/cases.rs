@@ -48,6 +48,10 @@ mod scale;
 
 mod isolation;
 
+mod reproducible;
+
+mod arm64;
+
 use std::time::Instant;
 
 use anyhow::bail;
@@ -132,6 +136,8 @@ const APART: &[Case] = &[
         "a Lease that cannot be renewed, and leaders that stand still in the middle of a rollout",
         isolation::run_failover,
     ),
+    long("reproducible", "two clones give the same release, to the byte", reproducible::run),
+    long("arm64", "the agent for arm64 serves and answers, under emulation", arm64::run),
 ];
 
 /// Prints the names.

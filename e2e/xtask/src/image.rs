@@ -67,7 +67,7 @@ pub fn build_all(arches: &[Arch]) -> anyhow::Result<()> {
 /// Builds the images that users get. They are called `localhost/<repository>:<tag>` in their archives.
 pub(crate) fn build_shipped(arches: &[Arch], tag: &str) -> anyhow::Result<()> {
     for arch in arches {
-        program::build(*arch)?;
+        build_for(*arch)?;
     }
     let commit = source::commit()?;
     for image in SHIPPED {
@@ -116,7 +116,12 @@ pub fn program(name: &str) -> PathBuf {
 
 /// Builds agent and operator for the harness's nodes.
 pub fn build_programs() -> anyhow::Result<()> {
-    program::build(OF_NODES)
+    build_for(OF_NODES)
+}
+
+/// Builds agent and operator for an architecture.
+pub fn build_for(arch: Arch) -> anyhow::Result<()> {
+    program::build(arch)
 }
 
 /// The archives of all images.

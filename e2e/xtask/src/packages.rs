@@ -43,9 +43,21 @@ const NEEDED: &[(&str, &str)] = &[
 const UNPACKED: &[(&str, &str)] =
     &[("ntpsec", "usr/sbin/ntpd"), ("systemd-timesyncd", "lib/systemd/systemd-timesyncd")];
 
+/// For programs for arm64: the linker, the C library, and an emulator to run them.
+const FOR_ARM64: &[(&str, &str)] = &[
+    ("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc"),
+    ("libc6-dev-arm64-cross", "/usr/aarch64-linux-gnu/lib/libc.a"),
+    ("qemu-user-static", "qemu-aarch64-static"),
+];
+
+/// Makes sure that the packages for arm64 are there.
+pub fn ensure_for_arm64() -> anyhow::Result<()> {
+    install(FOR_ARM64)
+}
+
 /// Makes sure that all are there.
 pub fn ensure() -> anyhow::Result<()> {
-    install()?;
+    install(NEEDED)?;
     for (package, proof) in UNPACKED {
         let folder = checkout::cache().join(package);
         if !folder.join(proof).exists() {
@@ -76,9 +88,9 @@ fn unpack(package: &str, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn install() -> anyhow::Result<()> {
+fn install(needed: &'static [(&'static str, &'static str)]) -> anyhow::Result<()> {
     let missing: Vec<_> =
-        NEEDED.iter().filter(|(_, proof)| !present(proof)).map(|(package, _)| *package).collect();
+        needed.iter().filter(|(_, proof)| !present(proof)).map(|(package, _)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }

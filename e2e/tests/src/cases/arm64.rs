@@ -1,0 +1,90 @@
+//! The image for arm64 holds a program for arm64 that works: under emulation, in a network namespace of its own, it
+//! serves NTP and answers `status`.
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use lab::wait;
+use xtask::{
+    checkout,
+    image::{self, Arch},
+    packages, process,
+};
+
+pub(super) fn run() -> anyhow::Result<()> {
+    packages::ensure_for_arm64()?;
+    process::sh("rustup target add aarch64-unknown-linux-gnu")?;
+    image::build_for(Arch::Arm64)?;
+    let folder = env::temp_dir().join(format!("timesync-arm64-{}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    let result = start(&folder).and_then(|mut agent| {
+        let result = serves(&folder, agent.id());
+        agent.kill()?;
+        agent.wait()?;
+        result
+    });
+    fs::remove_dir_all(folder)?;
+    result
+}
+
+/// Starts the agent, without the right to set a clock. It observes, and serves the local clock.
+fn start(folder: &Path) -> anyhow::Result<Child> {
+    let config = format!(
+        "[agent]\nstateDirectory = \"{0}\"\nsocket = \"{0}/agent.sock\"\n\n[profile]\nmode = \"Observe\"\n\n\
+         [profile.stratum]\nlocal = 10\nactivateAfter = \"1s\"\n",
+        folder.display()
+    );
+    fs::write(folder.join("agent.toml"), config)?;
+    let script = format!(
+        "ip link set lo up && exec {EMULATOR} {} run --config {}",
+        program().display(),
+        folder.join("agent.toml").display()
+    );
+    let log = fs::File::create(checkout::images().join("arm64-agent.log"))?;
+    Command::new("setpriv")
+        .args([
+            "--bounding-set",
+            "-sys_time",
+            "--inh-caps",
+            "-sys_time",
+            "unshare",
+            "--net",
+            "sh",
+            "-c",
+            &script,
+        ])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("cannot start the agent")
+}
+
+const EMULATOR: &str = "qemu-aarch64-static";
+
+fn program() -> PathBuf {
+    image::program_for("timesync-agent", Arch::Arm64)
+}
+
+fn serves(folder: &Path, agent: u32) -> anyhow::Result<()> {
+    let inside = |words: &str| process::sh(&format!("nsenter --net=/proc/{agent}/ns/net {words}"));
+    // setpriv, unshare and sh replace themselves by the next one, so the namespace is that of the child.
+    wait::until("an answer on UDP 123", "10 s", Duration::from_secs(120), || {
+        Ok(inside("ntpdig 127.0.0.1").ok().filter(|said| said.contains("s10 no-leap")))
+    })
+    .with_context(|| process::tail(&checkout::images().join("arm64-agent.log"), 20))?;
+    let status = inside(&format!(
+        "{EMULATOR} {} status --config {}/agent.toml",
+        program().display(),
+        folder.display()
+    ))?;
+    ensure!(
+        status.contains(": serving, ") && status.contains("Synchronized    : yes"),
+        "status says: {status}"
+    );
+    Ok(())
+}
