@@ -126,8 +126,11 @@ impl BootPodKeeper {
         if !matches!(manifest::found(&path)?, manifest::ExistingManifest::Ours(text) if text == self.manifest)
         {
             // Recorded before the manifest is written, so that it is found again, whatever the next configuration says.
-            self.state.save_manifest_folder(&self.orders.manifest_directory);
-            put(&path, &self.manifest)?;
+            if self.state.manifest_folder().as_ref() != Some(&self.orders.manifest_directory) {
+                self.state.save_manifest_folder(&self.orders.manifest_directory);
+            }
+            let on_host = self.orders.manifest_directory.join(manifest::NAME);
+            put(&path, &self.manifest).map_err(|error| error.of_manifest(on_host))?;
             info!(path = %path.display(), "Manifest for the next boot written");
             self.installed = None;
         }
@@ -165,11 +168,12 @@ impl BootPodKeeper {
 
     /// Removes the agent's manifest from that folder of the host.
     fn leave(&self, folder: &Path) -> Result<(), Error> {
+        let on_host = folder.join(manifest::NAME);
         let Ok(folder) = self.folder(folder) else { return Ok(()) };
         let path = folder.join(manifest::NAME);
         match manifest::found(&path) {
             Ok(manifest::ExistingManifest::Ours(_)) => {
-                take_away(&path)?;
+                take_away(&path).map_err(|error| error.of_manifest(on_host))?;
                 info!(path = %path.display(), "Manifest for the next boot removed");
                 Ok(())
             }

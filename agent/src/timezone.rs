@@ -178,6 +178,11 @@ impl TimezoneKeeper {
     fn put_back(&mut self) -> Result<Option<String>, Error> {
         let Some(former) = self.former()? else { return Ok(None) };
         let found = self.files.read()?;
+        if found == former.before {
+            // The change that the record was for failed, or another process has undone it.
+            self.state.forget_former_timezone()?;
+            return Ok(None);
+        }
         let message = if former.set_by_us(&found) {
             self.files.put_back(&former, &found)?;
             format!("The former time zone is back: {}", former.describe())

@@ -109,8 +109,8 @@ fn gives_time(source: &&SourceReport) -> bool {
 fn rtc(report: &Report) -> Finding {
     let healthy = match report.rtc.health {
         RtcHealth::Healthy => Some(true),
-        // Many virtual machines have no hardware clock.
-        RtcHealth::Unknown | RtcHealth::Absent => None,
+        // Many virtual machines have no hardware clock, and the kernel alone may keep one.
+        RtcHealth::Unknown | RtcHealth::Absent | RtcHealth::NoAccess => None,
         RtcHealth::Unreadable
         | RtcHealth::Off
         | RtcHealth::Drifting
@@ -250,6 +250,7 @@ mod tests {
         let health = |health| move |report: &mut Report| report.rtc.health = health;
         check(RTC_HEALTHY, |_| (), (Some(true), "Healthy", ""));
         check(RTC_HEALTHY, health(RtcHealth::Absent), (None, "Absent", ""));
+        check(RTC_HEALTHY, health(RtcHealth::NoAccess), (None, "NoAccess", ""));
         check(RTC_HEALTHY, health(RtcHealth::Unknown), (None, "Unknown", ""));
         check(RTC_HEALTHY, health(RtcHealth::BatterySuspect), (Some(false), "BatterySuspect", ""));
         check(RTC_HEALTHY, health(RtcHealth::LocalTime), (Some(false), "LocalTime", ""));

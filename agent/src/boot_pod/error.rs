@@ -16,6 +16,24 @@ pub(super) enum Error {
     Exposed(String),
     #[error("{} is not a file of ours: left alone", .0.display())]
     Foreign(PathBuf),
+    #[error(
+        "{} cannot be changed: the node's files are read-only for this agent; set agent.privileged: true in the chart's \
+         values, or set agent.boot.staticPod: false and remove the file, if it exists, on the node",
+        .0.display()
+    )]
+    ReadOnly(PathBuf),
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+}
+
+impl Error {
+    /// The error of writing or removing the manifest, which is `path` on the host.
+    pub(super) fn of_manifest(self, path: PathBuf) -> Self {
+        match self {
+            Self::File { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                Self::ReadOnly(path)
+            }
+            other => other,
+        }
+    }
 }

@@ -171,8 +171,10 @@ pub(super) fn conflict(sign: ntp::Foreign, search: Option<&SuspectSearch>) -> St
             "look for scripts, and for guest tools of the hypervisor".to_owned(),
         ),
         Some(SuspectSearch { suspects, .. }) if suspects.is_empty() => (
-            "; the node's programs cannot be seen from here (hostPID)".to_owned(),
-            "look for chronyd, ntpd, systemd-timesyncd or ptp4l on the node".to_owned(),
+            "; the node's programs cannot be seen from here, since the agent's pod has no hostPID".to_owned(),
+            "look for chronyd, ntpd, systemd-timesyncd or ptp4l on the node and stop it, or set agent.privileged: true in \
+             the chart's values to have it named"
+                .to_owned(),
         ),
         Some(SuspectSearch { suspects, .. }) => {
             (format!("; here runs {}", names(suspects).join(", ")), how_to_stop(suspects))

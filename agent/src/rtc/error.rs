@@ -6,6 +6,8 @@ use super::holder::Holder;
 pub(crate) enum Error {
     #[error("there is no RTC, as in many virtual machines")]
     Absent,
+    #[error("the node has an RTC, but no device for it is here, as in a container that is not privileged")]
+    NoDevice,
     #[error("not permitted ({0}): the RTC is for root, in a container for a privileged one")]
     NotPermitted(#[source] sys::Error),
     #[error("cannot open the RTC: {0}")]
@@ -29,6 +31,13 @@ pub(crate) enum Error {
         /// RTC minus system clock, seconds.
         offset: f64,
     },
+}
+
+impl Error {
+    /// Returns true if the node has a clock that this process may not open.
+    pub(super) fn denies_access(self) -> bool {
+        matches!(self, Self::NoDevice | Self::NotPermitted(_))
+    }
 }
 
 /// The name of the program that has the clock open.

@@ -69,6 +69,14 @@ impl HardwareClock {
         Ok(self.reading(edge, &convention))
     }
 
+    /// Returns true if the kernel has the clock, whether or not there is a device for it here. A container sees the
+    /// node's sysfs, but only a privileged one has the node's devices.
+    fn is_in_sysfs(&self) -> bool {
+        let Some(name) = self.device.file_name() else { return false };
+        let entry = Path::new("/sys/class/rtc").join(name);
+        entry.exists() || self.host.resolve(&entry).is_ok()
+    }
+
     fn reading(&self, edge: tick::Edge, convention: &RtcConvention) -> RtcReading {
         RtcReading {
             seconds: convention.unix(edge.shown, edge.at),
@@ -91,7 +99,9 @@ impl tick::Access for HardwareClock {
     }
 
     fn closed(&self, error: sys::Error) -> Error {
-        if error.not_found() {
+        if error.not_found() && self.is_in_sysfs() {
+            Error::NoDevice
+        } else if error.not_found() {
             Error::Absent
         } else if error.in_use() {
             Error::InUse(holder::of(&self.device))
@@ -132,7 +142,21 @@ fn open_once(device: &Path) -> Result<Rtc, sys::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn a_clock_of_the_node_without_a_device_here_is_not_absent() {
+        let folder = Scratch::new();
+        fs::create_dir_all(folder.path().join("sys/class/rtc/no-such-rtc")).unwrap();
+        let host = HostRoot::new(folder.path().to_owned());
+        let clock = |device: &str| HardwareClock::new(device.into(), host.clone(), None);
+        assert_eq!(clock("/dev/no-such-rtc").read(), Err(Error::NoDevice));
+        assert_eq!(clock("/dev/no-such-rtc").write(), Err(Error::NoDevice));
+        assert_eq!(clock("/dev/no-such-rtc2").read(), Err(Error::Absent));
+    }
 
     #[test]
     fn a_machine_without_rtc_is_normal() {

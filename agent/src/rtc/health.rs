@@ -36,6 +36,7 @@ fn assess(found: &RtcFindings, policy: RtcPolicy, synchronized: bool) -> (RtcHea
     let reading = match found.last.map(|look| look.outcome) {
         None => return (RtcHealth::Unknown, "The RTC was not read yet".to_owned()),
         Some(Err(error @ Error::Absent)) => return (RtcHealth::Absent, capital(&error.to_string())),
+        Some(Err(error)) if error.denies_access() => return no_access(error, policy),
         Some(Err(error)) => return (RtcHealth::Unreadable, capital(&error.to_string())),
         Some(Ok(reading)) => reading,
     };
@@ -60,6 +61,23 @@ fn assess(found: &RtcFindings, policy: RtcPolicy, synchronized: bool) -> (RtcHea
         (RtcHealth::Healthy, "The RTC is within a second of the system clock")
     };
     (health, message.to_owned())
+}
+
+/// What the lack means depends on who is to write the clock.
+fn no_access(error: Error, policy: RtcPolicy) -> (RtcHealth, String) {
+    let (health, rest) = match policy {
+        RtcPolicy::Observe => (
+            RtcHealth::NoAccess,
+            "The agent cannot check it; the kernel writes it every 11 minutes where the agent steers a synchronised \
+             clock. To have it checked, set agent.privileged: true in the chart's values",
+        ),
+        RtcPolicy::Verified => (
+            RtcHealth::Unreadable,
+            "The agent cannot write it, as rtc.mode Verified asks: set agent.privileged: true in the chart's values, or \
+             rtc.mode: Kernel in the policy, if the node's kernel writes it",
+        ),
+    };
+    (health, format!("{}. {rest}", capital(&error.to_string())))
 }
 
 /// The failure without the numbers, which are in the log.
@@ -143,6 +161,18 @@ mod tests {
         check(&found(Ok(reading(0.003))), false, RtcHealth::Unknown, "not synchronised");
         check(&found(Ok(reading(-9e7))), false, RtcHealth::Unknown, "not synchronised");
         check(&found(Ok(reading(-9e7))), true, RtcHealth::Off, "every 11 minutes");
+    }
+
+    #[test]
+    fn a_clock_that_may_not_be_opened_is_a_fault_only_if_the_agent_is_to_write_it() {
+        let denied = found(Err(Error::NoDevice));
+        check(&denied, true, RtcHealth::NoAccess, "the kernel writes it every 11 minutes");
+        check(&denied, false, RtcHealth::NoAccess, "agent.privileged: true");
+        let asked = report(&denied, RtcPolicy::Verified, true, Instant::now());
+        assert_eq!((asked.health, asked.present), (RtcHealth::Unreadable, true));
+        for way in ["rtc.mode Verified asks", "agent.privileged: true", "rtc.mode: Kernel"] {
+            assert!(asked.message.contains(way), "{asked:?}");
+        }
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl RtcMonitor {
         {
             match error {
                 Error::Absent => info!("This node has no RTC"),
+                Error::NoDevice => info!(%error, "RTC is left to the kernel"),
                 error => warn!(%error, "RTC cannot be read"),
             }
         }
@@ -220,6 +221,7 @@ pub(super) mod tests {
         check(Err(Error::LostTime), true);
         check(Err(Error::NoTick), false);
         check(Err(Error::Absent), false);
+        check(Err(Error::NoDevice), false);
         assert!(!watch(&folder).wants_writing(now));
     }
 

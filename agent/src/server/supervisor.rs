@@ -241,8 +241,15 @@ impl Supervisor<'_> {
             denied if denied.not_permitted() => ServingFailure::NotPermitted,
             _ => ServingFailure::OpenFailed,
         };
-        let owner = if error.in_use() { self.owner.of(port) } else { None };
-        let by = owner.map_or_else(String::new, |owner| format!(" by {owner}"));
+        let by = match error.in_use().then(|| self.owner.of(port)) {
+            Some(Some(owner)) => format!(" by {owner}"),
+            Some(None) => {
+                format!(
+                    " by a process that cannot be seen from here: `ss -lunp 'sport = :{port}'` on the node names it"
+                )
+            }
+            None => String::new(),
+        };
         failed(failure, &format!("{} UDP port {port}: {error}{by}", label(address)))
     }
 

@@ -7,6 +7,11 @@ pub(super) enum Error {
     NoZone(String),
     #[error("{0} is neither a link nor a small plain file: left alone")]
     Strange(&'static str),
+    #[error(
+        "{0} cannot be changed: the node's files are read-only for this agent; set the zone on the node, or set \
+         agent.privileged: true in the chart's values"
+    )]
+    ReadOnly(&'static str),
     #[error("{path}: {source}")]
     Files { path: &'static str, source: std::io::Error },
     #[error("the former time zone cannot be kept, so it is left alone: {0}")]

@@ -81,7 +81,10 @@ impl Files {
 }
 
 fn failed(path: &'static str) -> impl Fn(io::Error) -> Error {
-    move |source| Error::Files { path, source }
+    move |source| match source.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => Error::ReadOnly(path),
+        _ => Error::Files { path, source },
+    }
 }
 
 /// Returns true if there is no such data: the file does not exist, a part of its path is a file, or it is too short.
@@ -90,4 +93,18 @@ fn absent(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::UnexpectedEof
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn read_only_files_are_told_with_what_to_do() {
+        let error = |number| failed(LOCALTIME)(io::Error::from_raw_os_error(number)).to_string();
+        let read_only = error(30);
+        assert!(read_only.starts_with("/etc/localtime cannot be changed: "), "{read_only}");
+        assert!(read_only.contains("set agent.privileged: true"), "{read_only}");
+        assert!(error(28).contains("No space left"), "{}", error(28));
+    }
 }

@@ -258,6 +258,17 @@ fn a_folder_that_cannot_be_written_is_said_and_tried_again() {
 }
 
 #[test]
+fn a_change_that_failed_leaves_nothing_to_put_back() {
+    let mut host = Host::new();
+    fs::remove_dir(host.path("etc")).unwrap();
+    symlink("/proc", host.path("etc")).unwrap();
+    host.fails(&zone("Asia/Shanghai"), "/etc/localtime: ");
+    let (done, report) = host.reconcile(&DesiredZone::Former);
+    assert!(done.is_none() && report.is_none(), "{done:?} {report:?}");
+    assert!(host.keeper.former().unwrap().is_none());
+}
+
+#[test]
 fn a_crash_between_note_and_deed_is_survived() {
     let mut host = Host::new();
     host.link("/usr/share/zoneinfo/Europe/Berlin");

@@ -203,6 +203,33 @@ impl Agent {
         Self::start_by(neighbour.command(AGENT), folder, text, http.to_owned(), &[])
     }
 
+    /// Starts one with the rights that `agent.privileged: false` of the chart leaves it, without that to set the clock.
+    /// It sees no process but its own, and the folder's `host` is read-only, with the kernel's folder of an RTC and a
+    /// folder for manifests. Call it in [`namespace::alone`].
+    pub(crate) fn start_unprivileged(folder: &Folder, text: &str) -> Self {
+        const SCRIPT: &str = "\
+            host=$1; shift; mount -t tmpfs tmpfs $host && mkdir -p $host/sys/class/rtc/no-such-rtc $host/manifests && \
+            mount -o remount,ro $host && \
+            exec setpriv --no-new-privs --inh-caps -all --bounding-set -all,+net_bind_service \"$@\"";
+        let host = folder.path().join("host");
+        fs::create_dir(&host).unwrap();
+        let mut command = Command::new("unshare");
+        command.args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "sh",
+            "-c",
+            SCRIPT,
+            "sh",
+        ]);
+        command.arg(host).arg(AGENT);
+        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        Self::start_by(command, folder, text, http, &[])
+    }
+
     fn start_by(mut command: Command, folder: &Folder, text: &str, http: String, arguments: &[&str]) -> Self {
         let file = write_file(folder, text, &http);
         let log = fs::File::create(folder.path().join("agent.log")).unwrap();

@@ -53,6 +53,7 @@ mod queries;
 
 #[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 mod strangers;
+mod unprivileged;
 
 use std::{net::UdpSocket, time::Duration};
 

@@ -275,8 +275,8 @@ pub struct SourceStatus {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RtcStatus {
-    /// Unknown (not read, or nothing to compare it with), Healthy, Absent, Unreadable, Off, Drifting, BatterySuspect,
-    /// LocalTime or WriteFailed.
+    /// Unknown (not read, or nothing to compare it with), Healthy, Absent, NoAccess, Unreadable, Off, Drifting,
+    /// BatterySuspect, LocalTime or WriteFailed.
     #[schemars(length(max = 32))]
     pub health: String,
     /// The reason of this health, as a sentence.

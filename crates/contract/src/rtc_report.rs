@@ -30,7 +30,10 @@ pub enum RtcHealth {
     /// The node has no hardware clock, which is normal in many virtual machines.
     #[default]
     Absent,
-    /// It exists, but cannot be read: the agent has no right, or it has a fault.
+    /// The node has one that the agent may not open, and the profile does not ask the agent to write it.
+    NoAccess,
+    /// It exists, but cannot be read: it has a fault, or the profile asks the agent to write it, and the agent has no
+    /// right.
     Unreadable,
     /// More than a second from a synchronised system clock.
     Off,
@@ -56,6 +59,7 @@ impl RtcHealth {
             Self::Unknown => "Unknown",
             Self::Healthy => "Healthy",
             Self::Absent => "Absent",
+            Self::NoAccess => "NoAccess",
             Self::Unreadable => "Unreadable",
             Self::Off => "Off",
             Self::Drifting => "Drifting",

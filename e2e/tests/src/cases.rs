@@ -34,6 +34,8 @@ mod dashboard;
 
 mod operator_restart;
 
+mod unprivileged;
+
 mod upgrade;
 
 mod registry;
@@ -109,6 +111,11 @@ const COMMON: &[Case] = &[
         "operator-restart",
         "a restart of the operators changes nothing on the nodes",
         operator_restart::run,
+    ),
+    case(
+        "unprivileged",
+        "agents with two capabilities set, steer and serve the time, and say what they lack",
+        unprivileged::run,
     ),
     case("upgrade", "helm test, upgrade, uninstall and install again", upgrade::run),
     case(
