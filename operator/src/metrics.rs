@@ -47,7 +47,7 @@ impl Metrics {
             "timesync_api_errors_total",
             "Failed watches, looks at the Lease, and writes for which a right is missing, by resource",
         );
-        let dropped = "Events that were not written because their node had used up its budget";
+        let dropped = "Events that were not written because their node had used up its budget for Events of their kind";
         let failures = Opts::new("timesync_collect_failures_total", "Polls of agents that failed, by reason");
         let metrics = Self {
             registry: Registry::new(),
@@ -118,7 +118,7 @@ impl Metrics {
         self.write_failures.with_label_values(&[kind]).inc();
     }
 
-    /// Counts Events that exceeded a node's budget.
+    /// Counts Events that exceeded a node's budget for their kind.
     pub(crate) fn events_dropped(&self, count: u64) {
         self.events_dropped.inc_by(count);
     }

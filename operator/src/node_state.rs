@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::Assignment;
+use contract::{Assignment, TransitionKind};
 use k8s_openapi::{api::events::v1::Event, jiff::Timestamp};
 
 use crate::{
@@ -64,10 +64,20 @@ pub(crate) struct PendingEvents {
 pub(crate) struct Transitions {
     /// The agent's instance.
     pub(crate) instance: String,
-    /// Number and Event of each transition that has an Event and is within the budget.
-    pub(crate) events: Vec<(u64, Event)>,
+    /// The transitions that have an Event and are within the budget.
+    pub(crate) events: Vec<TransitionEvent>,
     /// The number of the newest transition.
     pub(crate) last: u64,
+}
+
+/// The Event of a transition.
+#[derive(Debug)]
+pub(crate) struct TransitionEvent {
+    /// The transition's number.
+    pub(crate) number: u64,
+    /// The kind whose budget it uses.
+    pub(crate) kind: TransitionKind,
+    pub(crate) event: Event,
 }
 
 impl NodeState {
@@ -77,7 +87,7 @@ impl NodeState {
             wanted: (Assignment::Unassigned, now),
             written: None,
             last_sent: None,
-            budget: Budget::new(now),
+            budget: Budget::default(),
             impostor_event_sent: false,
             troubles: BTreeMap::new(),
         }
@@ -159,9 +169,10 @@ impl NodeState {
                 let mut events = Vec::new();
                 let last = self.last_sent(&report.instance, known).unwrap_or(0);
                 for transition in events::unsent(report, Some(last)) {
+                    let (number, kind) = (transition.number, transition.kind);
                     if let Some(event) = events::of_transition(node, &report.instance, transition, time) {
-                        match self.budget.take(now) {
-                            true => events.push((transition.number, event)),
+                        match self.budget.take(kind, now) {
+                            true => events.push(TransitionEvent { number, kind, event }),
                             false => pending.dropped += 1,
                         }
                     }
@@ -183,9 +194,9 @@ impl NodeState {
         self.last_sent = Some((instance, last));
     }
 
-    /// Returns to the budget the Events that could not be written. They will be tried again.
-    pub(crate) fn give_back(&mut self, count: usize) {
-        self.budget.give_back(u32::try_from(count).unwrap_or(u32::MAX));
+    /// Returns to the budget the Events of these kinds, which could not be written. They will be tried again.
+    pub(crate) fn give_back(&mut self, unsent: &[TransitionKind]) {
+        unsent.iter().for_each(|kind| self.budget.give_back(*kind));
     }
 
     /// Records that the Event about another process in the agent's place was sent.
@@ -276,7 +287,7 @@ impl Refresh {
 
 #[cfg(test)]
 mod tests {
-    use contract::{Transition, TransitionKind};
+    use contract::Transition;
 
     use super::*;
     use crate::fixtures::{prepared_node, report};
@@ -345,7 +356,22 @@ mod tests {
                 "what was dropped does not come back"
             );
         }
-        assert_eq!((events, dropped), (25, 6375));
+        assert_eq!((events, dropped), (10, 6390));
+    }
+
+    #[test]
+    fn a_flood_of_one_kind_hides_no_other() {
+        let (node, now) = (prepared_node(), Instant::now());
+        let mut state = NodeState::new(now);
+        let mut said = report();
+        said.transitions = (1..=60).map(stepped).collect();
+        let last = Transition { number: 61, kind: TransitionKind::ConflictEnded, ..stepped(61) };
+        said.transitions.push(last);
+        let agent = AgentState::Report(&said, Timestamp::UNIX_EPOCH);
+        let pending = state.pending_events(&node, agent, None, now, Timestamp::UNIX_EPOCH);
+        let numbers: Vec<_> = pending.transitions.unwrap().events.iter().map(|event| event.number).collect();
+        assert_eq!(numbers, (1..=10).chain([61]).collect::<Vec<_>>());
+        assert_eq!(pending.dropped, 50);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, future::Future, sync::Arc};
 
 use api::NodeClockStatus;
-use contract::Assignment;
+use contract::{Assignment, TransitionKind};
 use k8s_openapi::api::events::v1::Event;
 use tokio::task::JoinSet;
 
@@ -14,7 +14,7 @@ use crate::{
     fetch::Profiles,
     keys::Data,
     node_clock::WrittenFigures,
-    node_state::{PendingEvents, Transitions},
+    node_state::{PendingEvents, TransitionEvent, Transitions},
     status::PolicyStatus,
     store::StoreWrite,
     stored_node_clock::StoredNodeClock,
@@ -56,8 +56,8 @@ pub(crate) enum Done {
         /// The agent instance, and the number of its last transition that was sent as an Event.
         last_sent: Option<(String, u64)>,
         impostor: bool,
-        /// The number of Events that were not written.
-        unsent: usize,
+        /// The kinds of the Events that were not written.
+        unsent: Vec<TransitionKind>,
         result: Result<(), WriteError>,
     },
     NodeClock {
@@ -144,13 +144,13 @@ impl Writer {
         let target = self.target.clone();
         self.start(async move {
             let PendingEvents { transitions, impostor, dropped: _ } = pending;
-            let (mut last_sent, mut unsent, mut result) = (None, 0, Ok(()));
+            let (mut last_sent, mut unsent, mut result) = (None, Vec::new(), Ok(()));
             if let Some(Transitions { instance, events, last }) = transitions {
                 let (count, failed) = send_all(&target, &events).await;
-                let before = count.checked_sub(1).map(|index| events[index].0);
+                let before = count.checked_sub(1).map(|index| events[index].number);
                 let reached = if failed.is_ok() { Some(last) } else { before };
                 last_sent = reached.map(|reached| (instance, reached));
-                unsent = events.len() - count;
+                unsent = events[count..].iter().map(|event| event.kind).collect();
                 result = failed;
             }
             let mut impostor_event_sent = false;
@@ -219,8 +219,8 @@ impl Writer {
 }
 
 /// Sends Events one after the other. Returns the number of sent Events, and the failure that stopped it.
-async fn send_all(target: &Target, events: &[(u64, Event)]) -> (usize, Result<(), WriteError>) {
-    for (count, (_, event)) in events.iter().enumerate() {
+async fn send_all(target: &Target, events: &[TransitionEvent]) -> (usize, Result<(), WriteError>) {
+    for (count, TransitionEvent { event, .. }) in events.iter().enumerate() {
         if let Err(error) = target.send_event(event).await {
             return (count, Err(error));
         }

@@ -90,7 +90,7 @@ impl Controller {
                 let why = self.count("Event", &result);
                 self.writer.events.done(&node, why.is_none(), now);
                 if let Some(state) = self.memory.states.get_mut(&node) {
-                    state.give_back(unsent);
+                    state.give_back(&unsent);
                     if let Some((instance, last)) = last_sent {
                         state.events_were_sent(instance, last);
                     }
