@@ -1,5 +1,5 @@
 //! The command line.
-use std::{net::SocketAddr, path::PathBuf};
+use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -43,9 +43,10 @@ pub(crate) struct Agents {
     /// Namespace of the operator, its agents, its ConfigMap and its Lease.
     #[arg(long, env = "POD_NAMESPACE", default_value = "timesync-system")]
     pub(crate) namespace: String,
-    /// File with the token that the agents ask for at /status.
-    #[arg(long, default_value = "/etc/timesync/token/token")]
-    pub(crate) token_file: PathBuf,
+    /// Secret in that namespace whose key `token` holds the token of the agents' /status. The agents mount it. A change is
+    /// used at once, and the former token for five minutes more.
+    #[arg(long, value_name = "NAME", default_value = "timesync-token")]
+    pub(crate) token_secret: String,
     /// Labels of the agents' pods.
     #[arg(long, default_value = "app.kubernetes.io/name=timesync,app.kubernetes.io/component=agent")]
     pub(crate) agent_selector: String,
@@ -64,6 +65,9 @@ pub(crate) struct Run {
     /// Address of /metrics, /healthz and /readyz.
     #[arg(long, default_value = "[::]:8080")]
     pub(crate) listen: SocketAddr,
+    /// Create the Secret with the token, with a random one, if it does not exist. A Secret that exists is never changed.
+    #[arg(long)]
+    pub(crate) create_token_secret: bool,
     #[command(flatten)]
     pub(crate) agent_nodes: AgentNodes,
 }

@@ -2,16 +2,15 @@
 //! reason why there is none, goes into one channel. Conclusions are drawn in `reports`, not here.
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use contract::Report;
-use timesync_http::{Token, TokenFile};
+use timesync_http::Token;
 use tokio::{sync::mpsc::Sender, task::AbortHandle, time::sleep};
 
-use crate::facts::AgentPod;
+use crate::{facts::AgentPod, token::Tokens};
 
 mod failure;
 
@@ -31,14 +30,14 @@ pub(crate) struct PollResult {
 /// The polls that run now.
 pub(crate) struct Collector {
     polls: HashMap<String, ((String, u16), AbortHandle)>,
-    tokens: Arc<TokenFile>,
+    pub(crate) tokens: Arc<Tokens>,
     answers: Sender<PollResult>,
 }
 
 impl Collector {
     /// Starts without polls; answers will go to `answers`.
-    pub(crate) fn new(token_file: PathBuf, answers: Sender<PollResult>) -> Self {
-        Self { polls: HashMap::new(), tokens: Arc::new(TokenFile::new(token_file)), answers }
+    pub(crate) fn new(tokens: Arc<Tokens>, answers: Sender<PollResult>) -> Self {
+        Self { polls: HashMap::new(), tokens, answers }
     }
 
     /// Polls exactly these agents from now on.
@@ -79,7 +78,7 @@ struct Poll {
     node: String,
     pod: String,
     address: (String, u16),
-    tokens: Arc<TokenFile>,
+    tokens: Arc<Tokens>,
     answers: Sender<PollResult>,
 }
 
@@ -99,7 +98,7 @@ const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Why a session ended.
 enum End {
-    /// The token file has changed, so the newest token is to be tried.
+    /// The token has changed, so the newest token is to be tried.
     Renewed,
     Failed(Failure),
 }
@@ -132,9 +131,9 @@ impl Poll {
     /// Polls on one connection until it fails. While a new token is on its way to the node, the agent still accepts the
     /// former one.
     async fn session(&self) -> (bool, End) {
-        let tokens = match self.tokens.tokens(Instant::now()) {
+        let tokens = match self.tokens.valid(Instant::now()) {
             Ok(tokens) => tokens,
-            Err(error) => return (false, End::Failed(error.into())),
+            Err(error) => return (false, End::Failed(Failure::Token(error))),
         };
         let mut newest = None;
         for token in &tokens {
@@ -181,9 +180,7 @@ impl Poll {
                 Err(failure) => return (heard, End::Failed(failure)),
             }
             sleep(SHORTEST_INTERVAL).await;
-            // Read at each poll, since the kubelet renews mounted Secrets. The file is a few bytes in memory, so the
-            // read does not block this thread for long.
-            if self.tokens.tokens(Instant::now()).is_ok_and(|now| now != tokens) {
+            if self.tokens.valid(Instant::now()).is_ok_and(|now| now != tokens) {
                 return (heard, End::Renewed);
             }
         }

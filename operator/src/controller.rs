@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::{
     build::Prepared,
     cluster_state::ClusterState,
-    collect::{Collector, PollResult},
+    collect::{Collector, Failure, PollResult},
     cookie_keys::{self, CookieKeys},
     events,
     fetch::{Change, Watches},
@@ -107,6 +107,7 @@ impl Controller {
         if self.watches.ready().await.is_err() {
             return;
         }
+        self.collector.tokens.wait().await;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut turned, mut judged, mut watching) = (Instant::now(), Instant::now(), false);
@@ -166,7 +167,8 @@ impl Controller {
         match &mut answer.result {
             Err(failure) => {
                 self.metrics.not_collected(failure.reason());
-                if !failed {
+                // Without a token no agent can be asked. That is logged once, by `token`.
+                if !failed && !matches!(failure, Failure::Token(_)) {
                     warn!(node = answer.node, error = %chain(&*failure), "Agent not reached; trying again");
                 }
             }
@@ -206,6 +208,10 @@ impl Controller {
             self.plan(name, now);
         }
         let memory = &mut self.memory;
+        if !memory.prepared.nodes.is_empty() && self.collector.tokens.take_renewed() {
+            let agents = memory.prepared.nodes.values().flat_map(|node| &node.agents);
+            agents.for_each(|agent| memory.nudges.secret_changed(&agent.uid, now));
+        }
         memory.dirty.nodes.extend(memory.cluster.clocks_changed());
         if std::mem::take(&mut memory.dirty.content) || memory.store.is_due(now) {
             self.store(now);
@@ -254,20 +260,6 @@ impl Controller {
         memory.states.entry(name.clone()).or_insert_with(|| NodeState::new(now));
         memory.prepared.node(facts, agents, reached);
         memory.dirty.nodes.insert(name);
-    }
-
-    /// Begins to write the Secret and the ConfigMap if their content differs from the desired one.
-    fn store(&mut self, now: Instant) {
-        let memory = &mut self.memory;
-        let mut named = memory.reports.profiles();
-        named.extend(memory.not_reporting(now));
-        named.extend(memory.in_flight.values().map(|(profile, _)| profile.clone()));
-        let (content, again) = memory.prepared.content(&named);
-        if again {
-            memory.dirty.policies = true;
-        } else if let Some(write) = memory.store.begin(&memory.prepared, content, now) {
-            self.writer.store(write);
-        }
     }
 
     /// Decides what is to be written for a node.

@@ -78,7 +78,8 @@ pub(crate) enum Change {
 /// The running watches of policies, ConfigMap and Secrets.
 pub(crate) struct Watches {
     policies: Store<DeserializeGuard<TimeSyncPolicy>>,
-    config_maps: Store<ConfigMap>,
+    /// The operator's ConfigMap.
+    pub(crate) config_maps: Store<ConfigMap>,
     keys: Store<Secret>,
     /// The Secrets that policies name.
     pub(crate) secrets: SecretWatches,

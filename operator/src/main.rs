@@ -1,6 +1,6 @@
 //! timesync-operator: TimeSyncPolicies in; profiles for the agents, and reports of their effect, out.
 //!
-//! The modules are in the order of the data. `controller` drives them. `fetch`, `secrets`, `apply`, `publish`,
+//! The modules are in the order of the data. `controller` drives them. `fetch`, `secrets`, `apply`, `publish`, `token`,
 //! `collect` and `leader` do I/O; the rest is pure. `uninstall` is a command of its own.
 #![forbid(unsafe_code)]
 
@@ -30,6 +30,8 @@ mod build;
 mod apply;
 mod nudge;
 mod store;
+
+mod token;
 
 mod collect;
 mod reports;
@@ -87,6 +89,7 @@ use crate::{
     leader::Leader,
     metrics::Metrics,
     term::Term,
+    token::{Keeper, TokenSecret, Tokens},
     uninstall::Uninstall,
     watch::ChangeNotifier,
     writer::Writer,
@@ -157,10 +160,16 @@ async fn client() -> anyhow::Result<Client> {
 
 /// Runs the uninstallation. It succeeds even if an agent does not answer, so that the release can be removed.
 async fn uninstall(agents: Agents) -> anyhow::Result<()> {
-    let Agents { namespace, token_file, agent_selector, agent_port } = agents;
+    let Agents { namespace, token_secret, agent_selector, agent_port } = agents;
     let client = client().await?;
-    let uninstall =
-        Uninstall { client, namespace, agent_selector, agent_port, token_file, patience: UNINSTALL_TIMEOUT };
+    let uninstall = Uninstall {
+        client,
+        namespace,
+        agent_selector,
+        agent_port,
+        token_secret,
+        patience: UNINSTALL_TIMEOUT,
+    };
     for (node, why) in uninstall.run().await {
         warn!(node, why, "The static pod for the node's next boot may be left");
     }
@@ -189,12 +198,18 @@ async fn lead(
     // Each watch and each poll waits while its channel is full. A turn takes everything that is in the channels.
     let (changed, changes) = mpsc::channel(1024);
     let (sender, answers) = mpsc::channel(1024);
+    let watches = Watches::start(&target.client, &agents, &changed, &notifier, &mut watching);
+    let tokens = Arc::new(Tokens::new());
+    let secret =
+        TokenSecret { name: options.agents.token_secret.clone(), create: options.create_token_secret };
+    let (owners, health) = (watches.config_maps.clone(), notifier.health.clone());
+    Keeper::start(target.clone(), secret, owners, Arc::clone(&tokens), health, &mut watching);
     let controller = Controller {
-        watches: Watches::start(&target.client, &agents, &changed, &notifier, &mut watching),
+        watches,
         notifier: notifier.notify,
         changes,
         answers,
-        collector: Collector::new(options.agents.token_file.clone(), sender),
+        collector: Collector::new(tokens, sender),
         writer: Writer::new(target),
         metrics,
         health: notifier.health,

@@ -47,7 +47,8 @@ impl Metrics {
             "timesync_api_errors_total",
             "Failed watches, looks at the Lease, and writes for which a right is missing, by resource",
         );
-        let dropped = "Events that were not written because their node had used up its budget for Events of their kind";
+        let dropped =
+            "Events that were not written because their node had used up its budget for Events of their kind";
         let failures = Opts::new("timesync_collect_failures_total", "Polls of agents that failed, by reason");
         let metrics = Self {
             registry: Registry::new(),

@@ -1,5 +1,5 @@
-//! Decides when to nudge a kubelet: if the node's agent does not run the profile in its annotation, or needs a key that
-//! was changed. A volume can lag behind a pod's annotations by a minute. A further change of the annotations makes the
+//! Decides when to nudge a kubelet: if the node's agent does not run the profile in its annotation, or needs a key or a
+//! token that was changed. A volume can lag behind a pod's annotations by a minute. A further change of the annotations makes the
 //! kubelet refresh it. Pure: time is an argument.
 use std::{
     collections::BTreeMap,
@@ -18,16 +18,16 @@ const FIRST_UNSEEN: Duration = Duration::from_secs(15);
 /// The longest interval, about as long as the kubelet's own sync period.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Delays after a change of a key. No report shows whether an agent has the new key. The first delay is enough if the
+/// Delays after a change of a key or of the token. No report shows whether an agent has the new one. The first delay is enough if the
 /// kubelet has already seen the new Secret; the others are for when it has not.
-const AFTER_KEYS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
+const AFTER_SECRET: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
 
 /// Agents that do not run their assignment yet, by the pod's uid.
 #[derive(Debug, Default)]
 pub(crate) struct Nudges {
     waiting: BTreeMap<String, Waiting>,
-    /// When to nudge because of a changed key, the next time last.
-    keys: BTreeMap<String, Vec<Instant>>,
+    /// When to nudge because of a changed key or token, the next time last.
+    secrets: BTreeMap<String, Vec<Instant>>,
     /// When the annotation was written.
     annotated: BTreeMap<String, Instant>,
 }
@@ -41,9 +41,9 @@ struct Waiting {
 }
 
 impl Nudges {
-    /// Records that a key that the pod's agent needs was changed.
-    pub(crate) fn keys_changed(&mut self, pod: &str, now: Instant) {
-        self.keys.insert(pod.to_owned(), AFTER_KEYS.iter().rev().map(|delay| now + *delay).collect());
+    /// Records that a key or a token that the pod's agent needs was changed.
+    pub(crate) fn secret_changed(&mut self, pod: &str, now: Instant) {
+        self.secrets.insert(pod.to_owned(), AFTER_SECRET.iter().rev().map(|delay| now + *delay).collect());
     }
 
     /// Records that the pod's annotation was written now. Earlier reports say nothing about it.
@@ -62,18 +62,18 @@ impl Nudges {
         now: Instant,
     ) -> bool {
         let pod = agent.uid.as_str();
-        let keys = self.keys_due(pod, now);
+        let secrets = self.secrets_due(pod, now);
         let annotated = self.annotated.get(pod);
         let report = report.filter(|_| !agent.lacks(wanted));
         let report = report.filter(|(_, came)| annotated.is_none_or(|annotated| came > annotated));
-        self.lag_due(pod, wanted, report.map(|(report, _)| report), now) || keys
+        self.lag_due(pod, wanted, report.map(|(report, _)| report), now) || secrets
     }
 
-    fn keys_due(&mut self, pod: &str, now: Instant) -> bool {
-        let Some(times) = self.keys.get_mut(pod) else { return false };
+    fn secrets_due(&mut self, pod: &str, now: Instant) -> bool {
+        let Some(times) = self.secrets.get_mut(pod) else { return false };
         let due = times.pop_if(|next| *next <= now).is_some();
         if times.is_empty() {
-            self.keys.remove(pod);
+            self.secrets.remove(pod);
         }
         due
     }
@@ -100,7 +100,7 @@ impl Nudges {
     /// Forgets a pod that is gone.
     pub(crate) fn forget(&mut self, pod: &str) {
         self.waiting.remove(pod);
-        self.keys.remove(pod);
+        self.secrets.remove(pod);
         self.annotated.remove(pod);
     }
 }
@@ -201,15 +201,15 @@ mod tests {
         let mut nudges = Nudges::default();
         let start = Instant::now();
         let (pod, other) = (pod(&Assignment::None), agent("other", None));
-        nudges.keys_changed(&pod.uid, start);
+        nudges.secret_changed(&pod.uid, start);
         let mut due = |pod: &AgentPod, secs| {
             nudges.due(pod, &Assignment::None, None, start + Duration::from_secs(secs))
         };
         assert!((0..60).all(|secs| !due(&other, secs)));
         assert_eq!((0..60).filter(|secs| due(&pod, *secs)).collect::<Vec<_>>(), [1, 5, 15]);
-        nudges.keys_changed(&pod.uid, start);
+        nudges.secret_changed(&pod.uid, start);
         nudges.forget(&pod.uid);
-        assert!(nudges.keys.is_empty());
+        assert!(nudges.secrets.is_empty());
     }
 
     #[test]

@@ -4,13 +4,13 @@
 //! static pod is named in the log: nothing blocks the uninstallation.
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use contract::{BootPodState, Report};
 use futures::{StreamExt, stream};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{
     Api, Client,
     api::{ListParams, Patch, PatchParams},
@@ -26,6 +26,9 @@ use tracing::{info, warn};
 use crate::{
     collect::{Collector, PollResult},
     facts::AgentPod,
+    message::chain,
+    term::limited,
+    token::{self, NoToken, Tokens},
 };
 
 mod lease;
@@ -37,7 +40,7 @@ pub(crate) struct Uninstall {
     pub(crate) namespace: String,
     pub(crate) agent_selector: String,
     pub(crate) agent_port: u16,
-    pub(crate) token_file: PathBuf,
+    pub(crate) token_secret: String,
     /// How long to wait for the agents.
     pub(crate) patience: Duration,
 }
@@ -78,7 +81,8 @@ impl Uninstall {
     async fn tell_agents(&self) -> BTreeMap<String, String> {
         let deadline = Instant::now() + self.patience;
         let (sender, mut answers) = mpsc::channel(64);
-        let mut collector = Collector::new(self.token_file.clone(), sender);
+        let tokens = Arc::new(Tokens::new());
+        let mut collector = Collector::new(Arc::clone(&tokens), sender);
         let mut progress = Progress::default();
         loop {
             match timeout_at(deadline, self.agents()).await {
@@ -89,6 +93,9 @@ impl Uninstall {
                         .buffer_unordered(AT_ONCE);
                     while let Ok(Some((agent, outcome))) = timeout_at(deadline, pending.next()).await {
                         progress.note_annotation(agent, outcome);
+                    }
+                    if !agents.is_empty() {
+                        let _ = timeout_at(deadline, self.read_token(&tokens)).await;
                     }
                     collector.follow(agents.iter());
                 }
@@ -107,6 +114,19 @@ impl Uninstall {
             }
             sleep_until(next).await;
         }
+    }
+
+    /// Reads the token. Its Secret may change until the release is removed.
+    async fn read_token(&self, tokens: &Tokens) {
+        let (api, name): (Api<Secret>, _) =
+            (Api::namespaced(self.client.clone(), &self.namespace), &self.token_secret);
+        let not_read = |why| NoToken::NotRead { name: name.clone(), why };
+        let found = match limited(REQUEST, api.get_opt(name)).await {
+            Ok(Some(secret)) => token::read(name, &secret),
+            Ok(None) => Err(not_read("it does not exist".to_owned())),
+            Err(error) => Err(not_read(chain(&error))),
+        };
+        tokens.note(found, false, std::time::Instant::now());
     }
 
     /// The agents that see the annotation.

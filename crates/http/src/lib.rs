@@ -30,7 +30,7 @@ mod server;
 
 pub use client::{Client, HttpResponse, ProvenConnection, RequestError, Session, Untrusted, ask};
 pub use head::{Head, LARGEST_HEAD, NotHttp, request};
-pub use token::{NoToken, Token, TokenFile};
+pub use token::{NoToken, RecentTokens, Token, TokenFile};
 
 #[cfg(feature = "server")]
 pub use gate::Gate;

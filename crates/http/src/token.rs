@@ -1,5 +1,6 @@
 //! The token, and the file that holds it. The file is in a Kubernetes volume: it may appear late, and it changes at
-//! another time on each node. So it is read at each use, and the former token stays valid for some minutes.
+//! another time on each node. So it is read at each use, and the former token stays valid for some minutes. The operator
+//! reads the token from the API server instead.
 use std::{
     fmt,
     fs::File,
@@ -51,17 +52,36 @@ pub enum NoToken {
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
-    known: Mutex<KnownTokens>,
+    known: Mutex<RecentTokens>,
 }
 
+/// The present token, and the one before it, which stays valid for some minutes.
 #[derive(Debug, Default)]
-struct KnownTokens {
+pub struct RecentTokens {
     present: Option<Token>,
     former: Option<(Token, Instant)>,
 }
 
 /// The kubelet renews a mounted Secret within 81 s (measured). The rest is a margin for busy nodes.
 const FORMER_VALID_FOR: Duration = Duration::from_secs(300);
+
+impl RecentTokens {
+    /// Sets the present token; none if there is none at present. Returns true if it differs from the one before.
+    pub fn set(&mut self, present: Option<Token>, now: Instant) -> bool {
+        let differs = self.present != present;
+        if differs && let Some(former) = std::mem::replace(&mut self.present, present) {
+            self.former = Some((former, now));
+        }
+        differs
+    }
+
+    /// The tokens that are valid at `now`, the newest first.
+    pub fn valid(&mut self, now: Instant) -> Vec<Token> {
+        self.former.take_if(|(_, since)| now.saturating_duration_since(*since) > FORMER_VALID_FOR);
+        let former = self.former.as_ref().map(|(token, _)| token);
+        self.present.iter().chain(former).cloned().collect()
+    }
+}
 
 /// Larger than any token.
 const MOST_BYTES: u64 = 4096;
@@ -84,21 +104,13 @@ impl TokenFile {
     pub fn tokens(&self, now: Instant) -> Result<Vec<Token>, NoToken> {
         let read = self.read();
         let mut known = self.known();
-        let present = read.as_ref().ok().cloned();
-        if known.present != present
-            && let Some(former) = std::mem::replace(&mut known.present, present)
-        {
-            known.former = Some((former, now));
-        }
-        let KnownTokens { present, former } = &mut *known;
-        former.take_if(|(_, since)| now.saturating_duration_since(*since) > FORMER_VALID_FOR);
-        let former = former.as_ref().map(|(token, _)| token);
-        let tokens: Vec<_> = present.iter().chain(former).cloned().collect();
+        known.set(read.as_ref().ok().cloned(), now);
+        let tokens = known.valid(now);
         if tokens.is_empty() { read.map(|token| vec![token]) } else { Ok(tokens) }
     }
 
     // Tokens are replaced as a whole, so the value is valid even after a thread panicked.
-    fn known(&self) -> MutexGuard<'_, KnownTokens> {
+    fn known(&self) -> MutexGuard<'_, RecentTokens> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -59,8 +59,7 @@ impl Operator {
         for argument in &stage.arguments {
             daemon = daemon.arg(argument);
         }
-        let token = stage.token.display();
-        let pid = daemon.args(&format!("--token-file {token} --listen {address}")).start()?;
+        let pid = daemon.args(&format!("--listen {address}")).start()?;
         Ok(Self { name, pid, address })
     }
 

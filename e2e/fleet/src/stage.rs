@@ -19,7 +19,7 @@ pub(crate) struct Stage {
     pub(crate) arguments: Vec<String>,
     /// The kubeconfig with the operator's rights.
     pub(crate) kubeconfig: PathBuf,
-    /// The file with the token that operator and agents share.
+    /// The agents' file with the token. The operator reads the same token from the chart's Secret.
     pub(crate) token: PathBuf,
 }
 

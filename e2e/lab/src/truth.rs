@@ -107,7 +107,7 @@ impl Probe {
 
     /// Moves the guest's clock so that it is `offset` nanoseconds ahead of this machine's. The kernel's frequency goes
     /// back to 0, as after a boot.
-    pub(crate) fn set_off(&self, offset: i64) -> anyhow::Result<()> {
+    pub fn set_off(&self, offset: i64) -> anyhow::Result<()> {
         let by = offset - self.offset()?.offset;
         self.session(|| {
             self.exchange(CLEAR, 0)?;

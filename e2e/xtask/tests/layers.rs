@@ -134,7 +134,7 @@ const AGENT: [&str; 32] = [
     "cli",
 ];
 
-const OPERATOR: [&str; 40] = [
+const OPERATOR: [&str; 41] = [
     // What all steps use.
     "term",
     "message",
@@ -159,6 +159,7 @@ const OPERATOR: [&str; 40] = [
     "apply",
     "store",
     "nudge",
+    "token",
     "collect",
     "reports",
     // What users see.

@@ -1,14 +1,16 @@
 //! Why an agent could not be asked, or is not believed.
 use contract::limits::LARGEST_REPORT;
 use hyper::StatusCode;
-use timesync_http::{NoToken, Untrusted};
+use timesync_http::Untrusted;
+
+use crate::token::NoToken;
 
 /// Why an agent could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The operator's own token cannot be read.
-    #[error("cannot read the token file")]
-    Token(#[from] NoToken),
+    /// The operator has no token.
+    #[error("{0}")]
+    Token(NoToken),
     /// The connection could not be made, or broke.
     #[error("cannot connect")]
     Connect(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -1,6 +1,7 @@
 //! Polls of agents, and of other processes in their place, on loopback.
 use std::{
     fs,
+    path::PathBuf,
     sync::{
         Mutex,
         atomic::{AtomicU32, Ordering},
@@ -15,7 +16,7 @@ use axum::{
 };
 use contract::{Transition, TransitionKind, limits::LARGEST_REPORT};
 use hyper::StatusCode;
-use timesync_http::{Gate, Limits};
+use timesync_http::{Gate, Limits, TokenFile};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -28,7 +29,7 @@ use crate::fixtures::report;
 
 mod admitted;
 
-/// A file with a token; removed when dropped.
+/// A file with a token, as an agent has it; removed when dropped.
 struct Secret(PathBuf);
 
 impl Secret {
@@ -38,6 +39,13 @@ impl Secret {
         let path = std::env::temp_dir().join(format!("timesync-collect-{}-{count}", std::process::id()));
         fs::write(&path, token).unwrap();
         Self(path)
+    }
+
+    /// What an operator knows whose Secret holds the same.
+    fn tokens(&self) -> Arc<Tokens> {
+        let tokens = Tokens::new();
+        tokens.note(Ok(Token::new(&fs::read(&self.0).unwrap()).unwrap()), false, Instant::now());
+        Arc::new(tokens)
     }
 }
 
@@ -55,7 +63,7 @@ const LIMITS: Limits = Limits { connections: 8, per_address: 8, lifetime: Durati
 /// The next `count` results of polling n1 at a port, with the token in a file.
 async fn polled(port: u16, secret: &Secret, count: usize) -> Vec<Result<u64, String>> {
     let (answers, mut received) = mpsc::channel(8);
-    let mut collector = Collector::new(secret.0.clone(), answers);
+    let mut collector = Collector::new(secret.tokens(), answers);
     collector.follow([&pod(port)].into_iter());
     let mut results = Vec::new();
     for _ in 0..count {
@@ -156,7 +164,7 @@ async fn a_report_is_cut_before_anybody_sees_it() {
 /// The report that the collector makes of the first answer.
 async fn heard(port: u16, secret: &Secret) -> Box<Report> {
     let (answers, mut received) = mpsc::channel(8);
-    let mut collector = Collector::new(secret.0.clone(), answers);
+    let mut collector = Collector::new(secret.tokens(), answers);
     collector.follow([&pod(port)].into_iter());
     timeout(TIMEOUT, received.recv()).await.unwrap().unwrap().result.unwrap()
 }
@@ -230,7 +238,9 @@ async fn a_change_of_the_token_is_not_noticed() {
     let (asked, ours, theirs) = (Arc::default(), Secret::new("first"), Secret::new("first"));
     let port = agent("n1", &theirs, well, &asked).await;
     let (answers, mut received) = mpsc::channel(1);
-    let mut collector = Collector::new(ours.0.clone(), answers);
+    let tokens = ours.tokens();
+    let renew = |text: &str| tokens.note(Ok(Token::new(text.as_bytes()).unwrap()), false, Instant::now());
+    let mut collector = Collector::new(Arc::clone(&tokens), answers);
     collector.follow([&pod(port)].into_iter());
     let mut heard = async || {
         for _ in 0..4 {
@@ -239,13 +249,13 @@ async fn a_change_of_the_token_is_not_noticed() {
         }
     };
     heard().await;
-    fs::write(&ours.0, "second").unwrap();
+    renew("second");
     heard().await;
     fs::write(&theirs.0, "second").unwrap();
     heard().await;
     // The other way round.
     fs::write(&theirs.0, "third").unwrap();
     heard().await;
-    fs::write(&ours.0, "third").unwrap();
+    renew("third");
     heard().await;
 }

@@ -62,6 +62,20 @@ impl Controller {
         }
     }
 
+    /// Begins to write the Secret and the ConfigMap if their content differs from the desired one.
+    pub(super) fn store(&mut self, now: Instant) {
+        let memory = &mut self.memory;
+        let mut named = memory.reports.profiles();
+        named.extend(memory.not_reporting(now));
+        named.extend(memory.in_flight.values().map(|(profile, _)| profile.clone()));
+        let (content, again) = memory.prepared.content(&named);
+        if again {
+            memory.dirty.policies = true;
+        } else if let Some(write) = memory.store.begin(&memory.prepared, content, now) {
+            self.writer.store(write);
+        }
+    }
+
     /// Handles the outcome of a write.
     pub(super) fn write_done(&mut self, done: Done) {
         let now = Instant::now();
@@ -162,7 +176,7 @@ impl Controller {
         if let Some(Ok((held, version))) = keys {
             prepared.hold_keys(held, version);
             for node in prepared.nodes.values().filter(|node| prepared.needs(&node.wanted, &files)) {
-                node.agents.iter().for_each(|agent| nudges.keys_changed(&agent.uid, now));
+                node.agents.iter().for_each(|agent| nudges.secret_changed(&agent.uid, now));
             }
         }
         if let Some(Ok(held)) = profiles {

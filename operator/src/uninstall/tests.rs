@@ -117,6 +117,13 @@ async fn annotate(State(cluster): State<Cluster>, Path(name): Path<String>, body
     Json(json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": name}}))
 }
 
+const TOKEN: &str = "the-token-of-agents";
+
+async fn token() -> Json<Value> {
+    let data = BTreeMap::from([("token", k8s_openapi::ByteString(TOKEN.as_bytes().to_vec()))]);
+    Json(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "timesync-token"}, "data": data}))
+}
+
 async fn lease(State(cluster): State<Cluster>) -> Json<Value> {
     Json(cluster.lease.lock().unwrap().clone())
 }
@@ -204,13 +211,14 @@ async fn agents_are_told_and_statuses_are_withdrawn() {
         .route("/apis/timesync.dev/v1alpha1/nodeclocks/{name}/status", patch(write_status))
         .route("/apis/timesync.dev/v1alpha1/timesyncpolicies", get(policies))
         .route("/apis/timesync.dev/v1alpha1/timesyncpolicies/{name}/status", patch(write_status))
+        .route("/api/v1/namespaces/ns/secrets/timesync-token", get(token))
         .route("/api/v1/namespaces/ns/pods", get(pods))
         .route("/api/v1/namespaces/ns/pods/{name}", patch(annotate))
         .with_state(cluster.clone());
     let server = tokio::spawn(async move { axum::serve(listener, router).await });
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let token_file = std::env::temp_dir().join(format!("timesync-uninstall-{}-{number}", std::process::id()));
-    fs::write(&token_file, "sesame").unwrap();
+    fs::write(&token_file, TOKEN).unwrap();
     let gate = Gate::new("node-good".to_owned(), "i1".to_owned(), TokenFile::new(token_file.clone()));
     let agents = Router::new().route("/status", get(status)).with_state(cluster);
     let limits = Limits { connections: 8, per_address: 8, lifetime: Duration::from_secs(30) };
@@ -222,7 +230,7 @@ async fn agents_are_told_and_statuses_are_withdrawn() {
         namespace: "ns".to_owned(),
         agent_selector: "app=agent".to_owned(),
         agent_port,
-        token_file: token_file.clone(),
+        token_secret: "timesync-token".to_owned(),
         patience: Duration::from_secs(5),
     };
     let open = uninstall.run().await;

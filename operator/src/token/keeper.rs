@@ -1,0 +1,170 @@
+//! Watches the Secret with the token, and passes on what it holds. If the operator is to create the Secret and there is
+//! none, creates it with a random token. A Secret that exists is never changed. A fault is shown at /readyz and logged
+//! once.
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{ConfigMap, Secret},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::{Api, api::PostParams, runtime::reflector::Store};
+use timesync_http::Token;
+use tokio::{sync::Notify, task::JoinSet, time::sleep};
+use tracing::{info, warn};
+
+use super::known::{KEY, NoToken, Tokens, read};
+use crate::{
+    apply::{FIELD_MANAGER, Target},
+    fetch::CONFIG_MAP,
+    health::Health,
+    message::chain,
+    secrets,
+    watch::ChangeNotifier,
+};
+
+/// The Secret with the token.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenSecret {
+    /// Its name, in the operator's namespace.
+    pub(crate) name: String,
+    /// Whether to create it if there is none.
+    pub(crate) create: bool,
+}
+
+/// The task that watches the Secret.
+pub(crate) struct Keeper {
+    target: Target,
+    secret: TokenSecret,
+    store: Store<Secret>,
+    /// The ConfigMap that a created Secret belongs to.
+    owners: Store<ConfigMap>,
+    tokens: Arc<Tokens>,
+    changed: Arc<Notify>,
+    health: Health,
+}
+
+/// Its name at /readyz.
+const WHAT: &str = "token";
+
+/// Pause before the next attempt to create the Secret.
+const RETRY: Duration = Duration::from_secs(5);
+
+impl Keeper {
+    /// Watches the Secret in `tasks` from now on. `owners` has the operator's ConfigMap.
+    pub(crate) fn start(
+        target: Target,
+        secret: TokenSecret,
+        owners: Store<ConfigMap>,
+        tokens: Arc<Tokens>,
+        health: Health,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let notifier = ChangeNotifier { notify: Arc::default(), health: health.clone() };
+        let store = secrets::watch_one(&target.client, &target.namespace, &secret.name, &notifier, tasks);
+        let keeper = Self { target, secret, store, owners, tokens, changed: notifier.notify, health };
+        tasks.spawn(keeper.run());
+    }
+
+    /// Runs as long as the watches do.
+    async fn run(self) {
+        let ready = async {
+            self.store.wait_until_ready().await?;
+            self.owners.wait_until_ready().await
+        };
+        if ready.await.is_err() {
+            return;
+        }
+        let (mut was_absent, mut fault) = (false, None);
+        loop {
+            let stored = self.store.state().first().map(|secret| read(&self.secret.name, secret));
+            was_absent |= stored.is_none();
+            let found = match stored {
+                Some(found) => Some(found),
+                None if self.secret.create => self.create().await.transpose(),
+                None => Some(Err(NoToken::Absent {
+                    namespace: self.target.namespace.clone(),
+                    name: self.secret.name.clone(),
+                })),
+            };
+            if let Some(found) = found {
+                let why = found.as_ref().err().cloned();
+                self.health.set(WHAT, why.as_ref().map_or(Ok(()), |why| Err(why.to_string())));
+                if let Some(why) = why.as_ref().filter(|why| fault.as_ref() != Some(*why)) {
+                    warn!(error = %why, "There is no token to ask agents with; trying again");
+                }
+                self.tokens.note(found, was_absent, Instant::now());
+                was_absent &= why.is_some();
+                fault = why;
+            }
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = sleep(RETRY), if self.secret.create && self.store.is_empty() => {}
+            }
+        }
+    }
+
+    /// Creates the Secret. Returns none if another process has just created it: then the watch will show that one.
+    async fn create(&self) -> Result<Option<Token>, NoToken> {
+        let not_created = |why| NoToken::NotCreated { name: self.secret.name.clone(), why };
+        let text = draw().map_err(|error| not_created(error.to_string()))?;
+        let api: Api<Secret> = Api::namespaced(self.target.client.clone(), &self.target.namespace);
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let secret = self.new_secret(&text);
+        match self.target.term.write(api.create(&params, &secret)).await {
+            Ok(_) => {
+                info!(secret = self.secret.name, "Token for the agents created");
+                Ok(Token::new(&text))
+            }
+            Err(error) if error.code() == Some(409) => Ok(None),
+            Err(error) => Err(not_created(chain(&error))),
+        }
+    }
+
+    /// A Secret with this token. It belongs to the operator's ConfigMap, which is removed with the release; then
+    /// Kubernetes deletes the Secret too. If there is no ConfigMap, the Secret has no owner.
+    fn new_secret(&self, text: &[u8]) -> Secret {
+        let config_map = self.owners.state().into_iter().next();
+        let owner = config_map.and_then(|map| map.metadata.uid.clone()).map(|uid| OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "ConfigMap".to_owned(),
+            name: CONFIG_MAP.to_owned(),
+            uid,
+            ..OwnerReference::default()
+        });
+        let labels = [("name", "timesync"), ("part-of", "timesync"), ("managed-by", FIELD_MANAGER)];
+        let labels = labels.map(|(label, value)| (format!("app.kubernetes.io/{label}"), value.to_owned()));
+        Secret {
+            metadata: ObjectMeta {
+                name: Some(self.secret.name.clone()),
+                labels: Some(BTreeMap::from(labels)),
+                owner_references: owner.map(|owner| vec![owner]),
+                ..ObjectMeta::default()
+            },
+            type_: Some("Opaque".to_owned()),
+            data: Some(BTreeMap::from([(KEY.to_owned(), ByteString(text.to_vec()))])),
+            ..Secret::default()
+        }
+    }
+}
+
+/// Length of a token that the operator creates: 238 bits.
+const DRAWN: usize = 40;
+const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// Draws a token from the operating system's random numbers.
+fn draw() -> Result<Vec<u8>, getrandom::Error> {
+    let mut text = Vec::with_capacity(DRAWN);
+    while text.len() < DRAWN {
+        let mut random = [0; 64];
+        getrandom::fill(&mut random)?;
+        // 248 is four times 62. Larger numbers are not used, so that all letters are equally likely.
+        let letters = random.iter().filter(|number| **number < 248);
+        text.extend(letters.map(|number| LETTERS[usize::from(*number % 62)]).take(DRAWN - text.len()));
+    }
+    Ok(text)
+}
