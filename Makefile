@@ -35,7 +35,11 @@ test: check build-e2e ## Everything: `make check`, then the cluster tests
 	@$(E2E) test
 
 .PHONY: test-long
-test-long: build-e2e ## Cluster tests that take minutes of waiting and are no part of `make test` (20 minutes)
+test-long: build-xtask build-e2e ## CRDs and chart before other judges, and cluster tests that take minutes of waiting: no part of `make test` (25 minutes)
+	@echo "test-long: the CRDs and the API servers of other Kubernetes versions"
+	@$(XTASK) crds
+	@echo "test-long: helm lint and kube-score"
+	@$(XTASK) kube-score
 	@$(E2E) test long
 
 .PHONY: check
@@ -46,6 +50,9 @@ check: build-xtask ## The tests that need no cluster (under 3 minutes once the d
 	@cargo clippy --workspace --all-targets $(CLIPPY_FLAGS)
 	@cargo clippy --quiet -p timesync-ntp --all-targets --features sim $(CLIPPY_FLAGS)
 	@$(XTASK) packages
+	@echo "check: licences, duplicates and sources of dependencies"
+	@$(XTASK) tools cargo-deny
+	@"$$($(XTASK) tools --path cargo-deny)" --locked check -D unmatched-skip -D unnecessary-skip licenses bans sources
 	@echo "check: unit, property, golden and loopback tests"
 	@cargo test --workspace --no-run
 	@RUST_TEST_THREADS=6 cargo test --quiet --workspace

@@ -1,4 +1,4 @@
-//! A registry for images and charts that the nodes reach: distribution, with TLS and a login. containerd on each node
+//! A registry for images and charts that the nodes reach: Debian's docker-registry, with TLS and a login. containerd on each node
 //! trusts its certificate.
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 
 use k8s_openapi::ByteString;
 use serde_json::json;
-use xtask::{checkout, tools};
+use xtask::checkout;
 
 use crate::{
     daemon::{self, Daemon},
@@ -18,7 +18,7 @@ use crate::{
 
 /// The user of the login, and its password.
 pub const LOGIN: (&str, &str) = ("puller", "only-for-this-test");
-/// The same as a line of htpasswd's file: bcrypt is the only form that distribution takes.
+/// The same as a line of htpasswd's file: bcrypt is the only form that it takes.
 const HTPASSWD: &str = "puller:$2a$05$MQeSzZxvZnwT5vOnzdRqGeBYI5RnUa8ytydJifhQNHUSRzZHd9Roi\n";
 
 /// The registry's host and port.
@@ -28,7 +28,6 @@ pub fn host() -> String {
 
 /// Starts it, and waits until it answers.
 pub fn up() -> anyhow::Result<()> {
-    tools::build(&["registry".to_owned()])?;
     let (folder, keys) = (folder(), pki::folder());
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("htpasswd"), HTPASSWD)?;
@@ -43,7 +42,7 @@ pub fn up() -> anyhow::Result<()> {
         "auth": {"htpasswd": {"realm": "timesync-e2e", "path": folder.join("htpasswd")}},
     });
     fs::write(folder.join("config.yml"), configuration.to_string())?;
-    Daemon::new("registry", tools::path("registry")?)
+    Daemon::new("registry", checkout::cache().join("docker-registry/usr/bin/docker-registry"))
         .args("serve")
         .arg(folder.join("config.yml").display().to_string())
         .start()?;

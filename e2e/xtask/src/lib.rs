@@ -1,6 +1,6 @@
 //! Builds what needs no running cluster: Debian packages, programs of Kubernetes, images, releases, and parts of
-//! docs/benchmarks.md. The command line (`xtask`) uses it, and so does the lab, which runs the results. It starts no
-//! process that continues after it.
+//! docs/benchmarks.md. Has other programs judge the CRDs and the chart. The command line (`xtask`) uses it, and so does
+//! the lab, which runs the results. It starts no process that continues after it.
 #![forbid(unsafe_code)]
 
 pub mod checkout;
@@ -18,3 +18,5 @@ mod chart;
 pub mod push;
 pub mod release;
 pub mod page;
+pub mod crds;
+pub mod kube_score;

@@ -4,8 +4,9 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use timesync_xtask::{
+    crds,
     image::{self, Arch},
-    interrupt, packages, page, push, release, source, tools,
+    interrupt, kube_score, packages, page, push, release, source, tools,
 };
 
 #[derive(Parser)]
@@ -21,7 +22,7 @@ enum Verb {
     Packages,
     /// Builds Kubernetes, containerd and helm into the cache.
     Tools {
-        /// Only these programs, e.g. `helm`.
+        /// Only these programs, e.g. `helm` or `cargo-deny`.
         names: Vec<String>,
         /// Print where this program lies, and build nothing.
         #[arg(long, conflicts_with = "names")]
@@ -60,6 +61,10 @@ enum Verb {
         #[command(flatten)]
         arches: Arches,
     },
+    /// Asks the API servers of the oldest and the newest Kubernetes version whether they take the CRDs.
+    Crds,
+    /// Has helm and kube-score judge the chart.
+    KubeScore,
     /// Writes standard input into this part of docs/benchmarks.md (for `make sim`).
     #[command(hide = true)]
     Page {
@@ -115,6 +120,8 @@ fn run(verb: Verb) -> anyhow::Result<()> {
                 key: signing_key.as_deref(),
             })
         }
+        Verb::Crds => crds::check(),
+        Verb::KubeScore => kube_score::check(),
         Verb::Page { part } => page::read(&part),
     }
 }

@@ -38,10 +38,13 @@ const NEEDED: &[(&str, &str)] = &[
     ("util-linux-extra", "hwclock"),
 ];
 
-/// Packages that conflict with one of the others (as ntpsec does with chrony). They are unpacked in the cache and not
-/// installed. Each has a file that shows that it is unpacked.
-const UNPACKED: &[(&str, &str)] =
-    &[("ntpsec", "usr/sbin/ntpd"), ("systemd-timesyncd", "lib/systemd/systemd-timesyncd")];
+/// Packages that conflict with one of the others (as ntpsec does with chrony), or of which only the program is wanted, not
+/// the service. They are unpacked in the cache and not installed. Each has a file that shows that it is unpacked.
+const UNPACKED: &[(&str, &str)] = &[
+    ("docker-registry", "usr/bin/docker-registry"),
+    ("ntpsec", "usr/sbin/ntpd"),
+    ("systemd-timesyncd", "lib/systemd/systemd-timesyncd"),
+];
 
 /// For programs for arm64: the linker, the C library, and an emulator to run them.
 const FOR_ARM64: &[(&str, &str)] = &[

@@ -1,8 +1,9 @@
-//! Kubernetes, containerd, helm, a registry and its client, built from the Go modules pinned in e2e/tools. The programs are in the cache, under
-//! a hash of go.mod, go.sum, the flags and Go's version, so that each is built only once.
+//! Kubernetes, containerd and helm, a client of registries, and the programs that check CRDs, chart and dependencies.
+//! Those in Go are built from the modules in e2e/tools, which pin their versions; cargo-deny is a crate. The programs are in
+//! the cache, under a hash of what they are built from, so that each is built only once.
 use std::{
     collections::BTreeMap,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
@@ -15,18 +16,24 @@ use crate::{checkout, process};
 
 struct Tool {
     name: &'static str,
-    /// Folder in e2e/tools.
-    module: &'static str,
-    import: &'static str,
+    source: Source,
     /// The time of a build on two cores with an empty cache.
     usually: &'static str,
 }
 
-const fn tool(name: &'static str, module: &'static str, import: &'static str, usually: &'static str) -> Tool {
-    Tool { name, module, import, usually }
+enum Source {
+    /// A package of a Go module that is a folder in e2e/tools.
+    Go { module: &'static str, import: &'static str },
+    /// A crate of the program's name, with the dependencies in its own Cargo.lock.
+    Crate { version: &'static str },
 }
 
-const TOOLS: &[Tool] = &[
+const fn tool(name: &'static str, module: &'static str, import: &'static str, usually: &'static str) -> Tool {
+    Tool { name, source: Source::Go { module, import }, usually }
+}
+
+/// What clusters are made of.
+const CLUSTER: &[Tool] = &[
     tool("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "6 min, with downloads"),
     tool("kube-controller-manager", "kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", "90 s"),
     tool("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", "7 s"),
@@ -43,24 +50,31 @@ const TOOLS: &[Tool] = &[
     tool("ctr", "containerd", "github.com/containerd/containerd/v2/cmd/ctr", "5 s"),
     tool("helm", "helm", "helm.sh/helm/v4/cmd/helm", "200 s"),
     tool("crane", "crane", "github.com/google/go-containerregistry/cmd/crane", "60 s"),
-    tool("registry", "registry", "github.com/distribution/distribution/v3/cmd/registry", "60 s"),
+];
+
+/// What checks CRDs, chart and dependencies. No cluster needs them.
+const CHECKS: &[Tool] = &[
+    tool("crds-1.32", "crds-1.32", ".", "3 min"),
+    tool("crds-newest", "crds-newest", ".", "3 min"),
+    tool("kube-score", "kube-score", "github.com/zegl/kube-score/cmd/kube-score", "45 s"),
+    Tool { name: "cargo-deny", source: Source::Crate { version: "0.20.2" }, usually: "4 min" },
 ];
 
 /// The path of a program after its build.
 pub fn path(name: &str) -> anyhow::Result<PathBuf> {
-    let tool = TOOLS.iter().find(|tool| tool.name == name).with_context(|| format!("no tool {name}"))?;
-    Ok(folder(tool.module)?.join(tool.name))
+    Ok(folder(find(name)?)?.join(name))
 }
 
-/// Builds the named programs that do not exist yet; all of them if no names are given.
+/// Builds the named programs that do not exist yet; those of clusters if no names are given.
 pub fn build(names: &[String]) -> anyhow::Result<()> {
-    for name in names {
-        path(name)?;
-    }
-    for tool in TOOLS.iter().filter(|tool| names.is_empty() || names.iter().any(|name| name == tool.name)) {
-        let folder = folder(tool.module)?;
-        let finished = folder.join(tool.name);
-        if !finished.exists() {
+    let wanted = if names.is_empty() {
+        CLUSTER.iter().collect()
+    } else {
+        names.iter().map(|name| find(name)).collect::<anyhow::Result<Vec<_>>>()?
+    };
+    for tool in wanted {
+        let folder = folder(tool)?;
+        if !folder.join(tool.name).exists() {
             fs::create_dir_all(&folder)?;
             build_one(tool, &folder).with_context(|| format!("building {}", tool.name))?;
         }
@@ -68,25 +82,50 @@ pub fn build(names: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn find(name: &str) -> anyhow::Result<&'static Tool> {
+    let mut all = CLUSTER.iter().chain(CHECKS);
+    all.find(|tool| tool.name == name).with_context(|| format!("no tool {name}"))
+}
+
 fn build_one(tool: &Tool, folder: &Path) -> anyhow::Result<()> {
     // An incomplete file must not look like a finished program.
     let half = folder.join(format!(".{}.{}", tool.name, std::process::id()));
+    let (mut command, built) = match tool.source {
+        Source::Go { module, import } => (go_build(module, import, &half), half.clone()),
+        Source::Crate { version } => (install(tool.name, version, &half), half.join("bin").join(tool.name)),
+    };
+    let log = folder.join(format!("{}.log", tool.name));
+    process::run_shown(&mut command, &format!("building {}", tool.name), tool.usually, &log)?;
+    fs::rename(built, folder.join(tool.name))?;
+    if half.exists() {
+        fs::remove_dir_all(&half)?;
+    }
+    Ok(())
+}
+
+fn go_build(module: &str, import: &str, output: &Path) -> Command {
     let mut command = Command::new("go");
     command
-        .args(["build", "-trimpath", "-ldflags", &linker_flags(tool.module), "-o"])
-        .arg(&half)
-        .arg(tool.import)
-        .current_dir(sources(tool.module))
+        .args(["build", "-trimpath", "-ldflags", &linker_flags(module), "-o"])
+        .arg(output)
+        .arg(import)
+        .current_dir(sources(module))
         .envs([
             ("CGO_ENABLED", "0"),
             ("GOFLAGS", "-buildvcs=false"),
             ("GOTOOLCHAIN", "auto"),
             ("GOWORK", "off"),
         ]);
-    let log = folder.join(format!("{}.log", tool.name));
-    process::run_shown(&mut command, &format!("building {}", tool.name), tool.usually, &log)?;
-    fs::rename(&half, folder.join(tool.name))?;
-    Ok(())
+    command
+}
+
+fn install(name: &str, version: &str, root: &Path) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["install", "--locked", "--no-track", "--version", &format!("={version}"), "--root"]);
+    // Its profile asks for the slowest build there is, for a program that runs a second.
+    command.envs([("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")]);
+    command.arg(root).arg(name);
+    command
 }
 
 fn sources(module: &str) -> PathBuf {
@@ -100,9 +139,13 @@ fn linker_flags(module: &str) -> String {
     format!("-s -w {version}")
 }
 
-/// The cache folder of a module's programs. Its hash is computed once per run.
-fn folder(module: &'static str) -> anyhow::Result<PathBuf> {
+/// The cache folder of a program. A module's hash is computed once per run.
+fn folder(tool: &Tool) -> anyhow::Result<PathBuf> {
     static KNOWN: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
+    let module = match tool.source {
+        Source::Go { module, .. } => module,
+        Source::Crate { version } => return Ok(checkout::cache().join(format!("{}-{version}", tool.name))),
+    };
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(folder) = known.get(module) {
         return Ok(folder.clone());
@@ -114,15 +157,18 @@ fn folder(module: &'static str) -> anyhow::Result<PathBuf> {
 
 fn hash(module: &str) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
-    for name in ["go.mod", "go.sum"] {
+    // A module may have one file of its own.
+    for (name, needed) in [("go.mod", true), ("go.sum", true), ("main.go", false)] {
         let path = sources(module).join(name);
-        hash.update(fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
+        if needed || path.exists() {
+            hash.update(fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
+        }
     }
     hash.update(linker_flags(module));
     // Runs in the module's folder, since its go.mod may choose a newer Go.
     let go =
         process::run(Command::new("go").args(["env", "GOVERSION", "GOARCH"]).current_dir(sources(module)))
-            .context("Go is needed to build Kubernetes")?;
+            .with_context(|| format!("Go is needed to build {module}"))?;
     hash.update(go);
     Ok(format!("{:x}", hash.finalize()))
 }

@@ -1,0 +1,1 @@
+../crds-newest/main.go
