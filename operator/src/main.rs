@@ -202,8 +202,7 @@ async fn lead(
     let tokens = Arc::new(Tokens::new());
     let secret =
         TokenSecret { name: options.agents.token_secret.clone(), create: options.create_token_secret };
-    let (owners, health) = (watches.config_maps.clone(), notifier.health.clone());
-    Keeper::start(target.clone(), secret, owners, Arc::clone(&tokens), health, &mut watching);
+    Keeper::start(target.clone(), secret, Arc::clone(&tokens), notifier.health.clone(), &mut watching);
     let controller = Controller {
         watches,
         notifier: notifier.notify,

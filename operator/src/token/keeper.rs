@@ -12,7 +12,11 @@ use k8s_openapi::{
     api::core::v1::{ConfigMap, Secret},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use kube::{Api, api::PostParams, runtime::reflector::Store};
+use kube::{
+    Api,
+    api::{ListParams, PostParams},
+    runtime::reflector::Store,
+};
 use timesync_http::Token;
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
 use tracing::{info, warn};
@@ -24,6 +28,7 @@ use crate::{
     health::Health,
     message::chain,
     secrets,
+    term::{WriteError, limited},
     watch::ChangeNotifier,
 };
 
@@ -41,8 +46,6 @@ pub(crate) struct Keeper {
     target: Target,
     secret: TokenSecret,
     store: Store<Secret>,
-    /// The ConfigMap that a created Secret belongs to.
-    owners: Store<ConfigMap>,
     tokens: Arc<Tokens>,
     changed: Arc<Notify>,
     health: Health,
@@ -51,32 +54,32 @@ pub(crate) struct Keeper {
 /// Its name at /readyz.
 const WHAT: &str = "token";
 
+/// The API server answers within this time, or the attempt counts as failed.
+const REQUEST: Duration = Duration::from_secs(10);
+
 /// Pause before the next attempt to create the Secret.
 const RETRY: Duration = Duration::from_secs(5);
 
 impl Keeper {
-    /// Watches the Secret in `tasks` from now on. `owners` has the operator's ConfigMap.
+    /// Watches the Secret in `tasks` from now on.
     pub(crate) fn start(
         target: Target,
         secret: TokenSecret,
-        owners: Store<ConfigMap>,
         tokens: Arc<Tokens>,
         health: Health,
         tasks: &mut JoinSet<()>,
     ) {
         let notifier = ChangeNotifier { notify: Arc::default(), health: health.clone() };
         let store = secrets::watch_one(&target.client, &target.namespace, &secret.name, &notifier, tasks);
-        let keeper = Self { target, secret, store, owners, tokens, changed: notifier.notify, health };
+        let keeper = Self { target, secret, store, tokens, changed: notifier.notify, health };
         tasks.spawn(keeper.run());
     }
 
     /// Runs as long as the watches do.
     async fn run(self) {
-        let ready = async {
-            self.store.wait_until_ready().await?;
-            self.owners.wait_until_ready().await
-        };
-        if ready.await.is_err() {
+        // Only one task may wait for a store: another one's waiting would never end (kube's DelayedInit has one waker). So
+        // the controller's stores are not used here.
+        if self.store.wait_until_ready().await.is_err() {
             return;
         }
         let (mut was_absent, mut fault) = (false, None);
@@ -114,7 +117,8 @@ impl Keeper {
         let text = draw().map_err(|error| not_created(error.to_string()))?;
         let api: Api<Secret> = Api::namespaced(self.target.client.clone(), &self.target.namespace);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let secret = self.new_secret(&text);
+        let owner = self.owner().await.map_err(|error| not_created(chain(&error)))?;
+        let secret = self.new_secret(&text, owner);
         match self.target.term.write(api.create(&params, &secret)).await {
             Ok(_) => {
                 info!(secret = self.secret.name, "Token for the agents created");
@@ -125,17 +129,24 @@ impl Keeper {
         }
     }
 
-    /// A Secret with this token. It belongs to the operator's ConfigMap, which is removed with the release; then
-    /// Kubernetes deletes the Secret too. If there is no ConfigMap, the Secret has no owner.
-    fn new_secret(&self, text: &[u8]) -> Secret {
-        let config_map = self.owners.state().into_iter().next();
-        let owner = config_map.and_then(|map| map.metadata.uid.clone()).map(|uid| OwnerReference {
+    /// The operator's ConfigMap, which is removed with the release; then Kubernetes deletes the Secret too. If there is
+    /// no ConfigMap, the Secret has no owner.
+    async fn owner(&self) -> Result<Option<OwnerReference>, WriteError> {
+        let api: Api<ConfigMap> = Api::namespaced(self.target.client.clone(), &self.target.namespace);
+        // The operator may list the ConfigMap of this name, and no other.
+        let params = ListParams::default().fields(&format!("metadata.name={CONFIG_MAP}"));
+        let found = limited(REQUEST, api.list(&params)).await?.items.into_iter().next();
+        Ok(found.and_then(|map| map.metadata.uid).map(|uid| OwnerReference {
             api_version: "v1".to_owned(),
             kind: "ConfigMap".to_owned(),
             name: CONFIG_MAP.to_owned(),
             uid,
             ..OwnerReference::default()
-        });
+        }))
+    }
+
+    /// A Secret with this token.
+    fn new_secret(&self, text: &[u8], owner: Option<OwnerReference>) -> Secret {
         let labels = [("name", "timesync"), ("part-of", "timesync"), ("managed-by", FIELD_MANAGER)];
         let labels = labels.map(|(label, value)| (format!("app.kubernetes.io/{label}"), value.to_owned()));
         Secret {

@@ -13,17 +13,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use k8s_openapi::{
-    ByteString,
-    api::core::v1::{ConfigMap, Secret},
-};
-use kube::{
-    Client,
-    runtime::{
-        reflector::{self, store::Writer},
-        watcher::Event,
-    },
-};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::Client;
 use serde_json::{Value, json};
 use timesync_http::Token;
 use tokio::{
@@ -135,7 +126,6 @@ struct Scene {
     tokens: Arc<Tokens>,
     health: Health,
     _tasks: JoinSet<()>,
-    _owners: Writer<ConfigMap>,
 }
 
 impl Scene {
@@ -158,24 +148,28 @@ impl Scene {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let router = Router::new().route(PATH, get(list).post(create)).with_state(server.clone());
+        let owners: Vec<_> = owner
+            .map(|uid| json!({"metadata": {"name": "timesync-profiles", "namespace": "ns", "uid": uid}}))
+            .into_iter()
+            .collect();
+        let owners = json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": {}, "items": owners});
+        let config_maps = async |Query(query): Query<BTreeMap<String, String>>| {
+            assert_eq!(query["fieldSelector"], "metadata.name=timesync-profiles");
+            Json(owners)
+        };
+        let router = Router::new()
+            .route(PATH, get(list).post(create))
+            .route("/api/v1/namespaces/ns/configmaps", get(config_maps))
+            .with_state(server.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
         let client = Client::try_from(kube::Config::new(url)).unwrap();
         let target = Target { client, namespace: "ns".to_owned(), term: Term::default() };
         target.term.renew(BootTime::now(), Duration::from_secs(600));
-        let (owners, mut writer) = reflector::store();
-        writer.apply_watcher_event(&Event::Init);
-        if let Some(uid) = owner {
-            let metadata = json!({"name": "timesync-profiles", "namespace": "ns", "uid": uid});
-            let map = serde_json::from_value(json!({"metadata": metadata})).unwrap();
-            writer.apply_watcher_event(&Event::InitApply(map));
-        }
-        writer.apply_watcher_event(&Event::InitDone);
         let (tokens, health) = (Arc::new(Tokens::new()), notifier().health);
         let secret = TokenSecret { name: NAME.to_owned(), create: create_secret };
-        Keeper::start(target, secret, owners, Arc::clone(&tokens), health.clone(), &mut tasks);
-        Self { server, tokens, health, _tasks: tasks, _owners: writer }
+        Keeper::start(target, secret, Arc::clone(&tokens), health.clone(), &mut tasks);
+        Self { server, tokens, health, _tasks: tasks }
     }
 
     /// Waits until these tokens are valid, the newest first; empty: none.
