@@ -60,8 +60,6 @@ check: build-xtask ## The tests that need no cluster (under 3 minutes once the d
 	@$(XTASK) tools helm
 	@bash charts/timesync/test.sh "$$($(XTASK) tools --path helm)"
 
-# `make` passes these to xtask by the environment; on its command line they are exported, too.
-export REGISTRY TAG ARCH INSECURE SIGNING_KEY
 
 .PHONY: images
 images: build-xtask ## The two images for amd64 and arm64 (or ARCH=amd64), as OCI archives in target/images

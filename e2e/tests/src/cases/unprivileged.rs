@@ -55,20 +55,22 @@ fn without_privileges() -> anyhow::Result<()> {
 }
 
 /// Upgrades the chart, and waits until the machines' agents are as wanted. On node1 an agent that asks for CAP_SYS_TIME
-/// cannot start, since the container runtime there does not have it. It does not delay the others.
+/// cannot start, since the container runtime there does not have it. All agents are replaced at once.
 fn privilege(wanted: bool) -> anyhow::Result<()> {
     let chart = checkout::root().join("charts/timesync").display().to_string();
     let setting = format!("agent.privileged={wanted}");
-    kubectl::helm(&[
-        "upgrade",
-        "timesync",
-        &chart,
-        "--namespace",
-        NAMESPACE,
-        "--reuse-values",
-        "--set",
-        &setting,
-    ])?;
+    let upgrade = |settings: &[&str]| {
+        let mut words = vec!["upgrade", "timesync", &chart, "--namespace", NAMESPACE, "--reuse-values"];
+        settings.iter().for_each(|setting| words.extend(["--set", *setting]));
+        kubectl::helm(&words)
+    };
+    upgrade(&[&setting, "agent.maxUnavailable=100%"])?;
+    wait_for_agents(wanted, &setting)?;
+    // The chart's default again. The pods stay as they are.
+    upgrade(&["agent.maxUnavailable=34%"]).map(drop)
+}
+
+fn wait_for_agents(wanted: bool, setting: &str) -> anyhow::Result<()> {
     wait::until(&format!("agents with {setting} on both machines"), "30 s", Duration::from_secs(400), || {
         for vm in vm::VMS {
             let Some(pod) = agent_pod(vm)? else { return Ok(None) };
