@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Tests of the chart that need no cluster: lint, golden files, refused values, and the table of values in docs/chart.md.
+# Tests of the chart that need no cluster: lint, golden files, refused values, alerts, and the table of values in
+# docs/chart.md. The alerts are tested by promtool (Debian: prometheus); --update does not need it.
 #
 #   charts/timesync/test.sh [--update] HELM     HELM: the helm binary; --update writes golden files and table anew
 set -euo pipefail
@@ -36,12 +37,13 @@ documents() {
 echo "chart: lint"
 output=$("$helm" lint --strict . --values tests/values/required.yaml 2>&1) || fail "helm lint --strict: $output"
 
-# golden NAME COMMAND…: compares what the command renders. CRDs and dashboard are files of their own, and are compared below.
+# golden NAME COMMAND…: compares what the command renders. CRDs, dashboard and alerts are files of their own, and are compared
+# below.
 golden() {
     local name=$1 file=tests/golden/$1.yaml; shift
     echo "chart: golden file $file"
     local rendered
-    rendered=$("$@" | documents 'templates/@(crds|dashboard).yaml' not) || fail "$name does not render"
+    rendered=$("$@" | documents 'templates/@(crds|dashboard|prometheus-rule).yaml' not) || fail "$name does not render"
     [[ $rendered == *"kind: DaemonSet"* ]] || fail "$name renders no DaemonSet"
     if [[ -n $update ]]; then printf '%s\n' "$rendered" >"$file"; return; fi
     diff -u "$file" - <<<"$rendered" || fail "$file differs from what the chart renders (--update writes it anew)"
@@ -54,7 +56,7 @@ umbrella=$(mktemp -d)
 trap 'rm -rf "$umbrella"' EXIT
 cp -r tests/umbrella/. "$umbrella"
 mkdir -p "$umbrella/charts/timesync"
-cp -r Chart.yaml values.yaml values.schema.json templates files dashboards "$umbrella/charts/timesync"
+cp -r Chart.yaml values.yaml values.schema.json templates files dashboards alerts "$umbrella/charts/timesync"
 contained() { "$helm" template timesync "$umbrella" --namespace timesync-system "$@"; }
 golden umbrella contained
 
@@ -110,6 +112,56 @@ rendered=$(render | documents templates/dashboard.yaml)
 [[ $rendered == *"    ${json//$'\n'/$'\n    '}"* ]] || fail "the dashboard is not rendered as it is in the file"
 rendered=$(render --set dashboard.enabled=false)
 [[ $rendered != *timesync.json* ]] || fail "dashboard.enabled=false is ignored"
+
+echo "chart: objects for the Prometheus Operator are opt-in"
+kinds() { render "$@" | grep -c -E '^kind: (PodMonitor|ServiceMonitor|PrometheusRule)$' || true; }
+[[ $(kinds) == 0 ]] || fail "without a value there are objects that need the CRDs of the Prometheus Operator"
+for value in podMonitor serviceMonitor prometheusRule; do
+    [[ $(kinds --set $value.enabled=true) == 1 ]] || fail "$value.enabled is ignored"
+    [[ $(render --set $value.enabled=true --set $value.labels.release=mine) == *$'\n    release: mine\n'* ]] || fail "$value.labels is ignored"
+done
+rendered=$(render --set podMonitor.enabled=true,podMonitor.interval=15s | documents templates/pod-monitor.yaml)
+[[ $rendered == *"sourceLabels: [__meta_kubernetes_pod_node_name]"*"targetLabel: node"* ]] || fail "the PodMonitor sets no label node"
+[[ $rendered == *"interval: 15s"* ]] || fail "podMonitor.interval is ignored"
+rendered=$(render --set serviceMonitor.enabled=true,serviceMonitor.interval=15s | documents templates/service-monitor.yaml)
+[[ $rendered == *"kind: Service"$'\n'*"interval: 15s"* ]] || fail "the ServiceMonitor has no Service, or serviceMonitor.interval is ignored"
+
+echo "chart: alerts, their pages and their metrics"
+rules() { render --set prometheusRule.enabled=true "$@" | documents templates/prometheus-rule.yaml; }
+mapfile -t alerts < <(sed -n 's/^ *- alert: //p' alerts/timesync.yaml)
+[[ ${#alerts[@]} -ge 10 && $(rules | grep -c '^ *- alert: ') == "${#alerts[@]}" ]] || fail "the PrometheusRule has not all alerts of alerts/timesync.yaml"
+[[ $(rules | grep -c '^ *record: ') == "$(grep -c '^ *- record: ' alerts/timesync.yaml)" ]] || fail "the PrometheusRule has not all recording rules"
+[[ $(printf '%s\n' ../../docs/runbooks/*.md | wc -l) == "${#alerts[@]}" ]] || fail "docs/runbooks has not one page for each of ${#alerts[@]} alerts"
+for alert in "${alerts[@]}"; do
+    text=$(sed -n "/- alert: $alert\$/,/runbook_url:/p" alerts/timesync.yaml)
+    page=docs/runbooks/$alert.md
+    [[ $text == *"runbook_url: $page" ]] || fail "$alert: its runbook_url is not $page"
+    [[ $(head -n 1 "../../$page") == "# $alert" ]] || fail "$alert: no $page with its name as the title"
+    severity=$(sed -n 's/^ *severity: //p' <<<"$text") for=$(sed -n 's/^ *for: //p' <<<"$text")
+    grep -q "^| \[$alert\](runbooks/$alert.md) |.*| ${for:-none} | $severity |\$" ../../docs/alerts.md ||
+        fail "docs/alerts.md has no row for $alert with ${for:-none} and $severity"
+    [[ $(rules --set "prometheusRule.disabled={$alert}") != *"alert: $alert"$'\n'* ]] || fail "prometheusRule.disabled ignores $alert"
+    grep -q "$alert" tests/alerts/*.yaml || fail "$alert has no test in tests/alerts"
+done
+rendered=$(rules --set prometheusRule.runbookUrl=https://example.com/books/)
+[[ $(grep -c '^ *runbook_url: https://example.com/books/Timesync[A-Za-z]*.md$' <<<"$rendered") == "${#alerts[@]}" ]] || fail "prometheusRule.runbookUrl is ignored"
+# In the source an agent's metric has no prefix; a histogram's count is no name of its own.
+for metric in $(grep -v '^ *#' alerts/timesync.yaml | grep -oE '\btimesync_[a-z_]+' | grep -v '^timesync_nodes_' | sort -u); do
+    metric=${metric%_count}
+    grep -qF "\"${metric#timesync_}\"" ../../agent/src/metrics.rs || grep -qF "\"$metric\"" ../../operator/src/metrics.rs ||
+        fail "alerts/timesync.yaml uses $metric, which neither agent nor operator has"
+done
+if [[ -z $update ]]; then
+    command -v promtool >/dev/null || fail "no program promtool, which tests the alerts: apt-get install prometheus"
+    promtool check rules alerts/timesync.yaml >/dev/null || fail "promtool check rules"
+    # The rules as the chart renders them.
+    installed=$(mktemp -d)
+    trap 'rm -rf "$umbrella" "$installed"' EXIT
+    mkdir -p "$installed/alerts" "$installed/tests"
+    cp -r tests/alerts "$installed/tests"
+    rules | sed '1,/^spec:$/d; s/^  //' >"$installed/alerts/timesync.yaml"
+    output=$(cd "$installed/tests/alerts" && promtool test rules ./*.yaml 2>&1) || fail "promtool test rules: $output"
+fi
 
 echo "chart: token"
 token() { render "$@" | documents templates/token.yaml; }
@@ -239,6 +291,11 @@ refused /token/value --set-string token.value='spaces in a token are wrong'
 refused "exclude each other" --set token.value=0123456789abcdef,token.existingSecret=mine
 refused /dashboard/labelValue --set dashboard.labelValue=1
 refused /dashboard/enabled --set-string dashboard.enabled=yes
+refused /podMonitor/interval --set podMonitor.interval=often
+refused "'nosuch' not allowed" --set serviceMonitor.nosuch=1
+refused /prometheusRule/enabled --set-string prometheusRule.enabled=yes
+refused /prometheusRule/runbookUrl --set prometheusRule.runbookUrl=docs/runbooks
+refused "no alert TimesyncNosuch" --set prometheusRule.enabled=true --set 'prometheusRule.disabled={TimesyncNosuch}'
 refused /fullnameOverride --set fullnameOverride=Upper
 refused "incompatible with Kubernetes" --kube-version 1.28.0
 
