@@ -88,6 +88,13 @@ pub(super) fn build(arch: Arch) -> anyhow::Result<()> {
         .current_dir(checkout::root())
         .env_remove("RUSTFLAGS")
         .env("CARGO_ENCODED_RUSTFLAGS", flags()?.join("\u{1f}"));
+    // Cargo describes this program to it by variables. Build scripts of dependencies read some, so that what one of our
+    // programs has built would be built again for another.
+    for (name, _) in env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.to_string_lossy().starts_with(start)) {
+            cargo.env_remove(name);
+        }
+    }
     if !arch.is_host() {
         let target = arch.target().to_uppercase().replace('-', "_");
         cargo.env(format!("CARGO_TARGET_{target}_LINKER"), arch.linker());
