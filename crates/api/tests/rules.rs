@@ -2,6 +2,7 @@
 //! `e2e/policies`: bad ones begin with a comment that says which message to expect. What the schema itself refuses
 //! (ranges, patterns, unknown fields), and what rules cost, only a real API server tells: the cluster tests send it the
 //! same files.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 use std::{fs, path::Path};
 
 use api::{TimeSyncPolicy, crds};
