@@ -35,7 +35,7 @@ test: check build-e2e ## Everything: `make check`, then the cluster tests
 	@$(E2E) test
 
 .PHONY: test-long
-test-long: build-xtask build-e2e ## CRDs and chart before other judges, and cluster tests that take minutes of waiting: no part of `make test` (25 minutes)
+test-long: build-xtask build-e2e ## CRDs, chart and a release checked by other programs, and cluster tests that wait for minutes: no part of `make test` (50 minutes)
 	@echo "test-long: the CRDs and the API servers of other Kubernetes versions"
 	@$(XTASK) crds
 	@echo "test-long: helm lint and kube-score"

@@ -62,14 +62,18 @@ golden umbrella contained
 
 echo "chart: enabled=false renders nothing"
 for values in required everything unprivileged; do
-    [[ -z $(render --values tests/values/$values.yaml --set enabled=false | sed '/^#/d; /^---$/d; /^$/d') ]] ||
-        fail "enabled=false renders objects"
+    # An assignment of its own: if helm fails, the test ends.
+    rendered=$(render --values tests/values/$values.yaml --set enabled=false)
+    [[ -z $(sed '/^#/d; /^---$/d; /^$/d' <<<"$rendered") ]] || fail "enabled=false renders objects"
 done
-[[ -z $("$helm" template timesync . --set enabled=false) ]] || fail "enabled=false asks for a registry"
-[[ -z $(contained --set timesync.enabled=false) ]] || fail "the condition of a chart that contains this one is ignored"
+rendered=$("$helm" template timesync . --set enabled=false) || fail "enabled=false asks for a registry"
+[[ -z $rendered ]] || fail "enabled=false renders something"
+rendered=$(contained --set timesync.enabled=false)
+[[ -z $rendered ]] || fail "the condition of a chart that contains this one is ignored"
 
 echo "chart: two renderings are equal"
-[[ $(render) == "$(render)" ]] || fail "a rendering has random values, so GitOps tools would see a change every time"
+rendered=$(render)
+[[ -n $rendered && $rendered == "$(render)" ]] || fail "a rendering has random values, so GitOps tools would see a change every time"
 ! grep -rnE 'randAlpha|randNumeric|genSelfSigned|genCA|uuidv4|\bnow\b' templates || fail "a template makes random values"
 
 echo "chart: the registry"
@@ -96,7 +100,8 @@ done
 [[ $(grep -c '^    argocd.argoproj.io/sync-options: Prune=false,Delete=false$' <<<"$crds") == 2 ]] || fail "Argo CD would remove the CRDs, and all objects with them"
 crds=$(render --set crds.keep=false | documents templates/crds.yaml)
 [[ $crds == *"kind: CustomResourceDefinition"* && $crds != *resource-policy* && $crds != *sync-options* ]] || fail "crds.keep=false is ignored"
-[[ $(render --set crds.enabled=false) != *"kind: CustomResourceDefinition"* ]] || fail "crds.enabled=false is ignored"
+rendered=$(render --set crds.enabled=false)
+[[ $rendered != *"kind: CustomResourceDefinition"* ]] || fail "crds.enabled=false is ignored"
 
 echo "chart: labels and annotations for all objects"
 for words in 'commonLabels.example\.com/mark=here' 'commonAnnotations.example\.com/mark=here'; do
@@ -140,9 +145,12 @@ for alert in "${alerts[@]}"; do
     severity=$(sed -n 's/^ *severity: //p' <<<"$text") for=$(sed -n 's/^ *for: //p' <<<"$text")
     grep -q "^| \[$alert\](runbooks/$alert.md) |.*| ${for:-none} | $severity |\$" ../../docs/alerts.md ||
         fail "docs/alerts.md has no row for $alert with ${for:-none} and $severity"
-    [[ $(rules --set "prometheusRule.disabled={$alert}") != *"alert: $alert"$'\n'* ]] || fail "prometheusRule.disabled ignores $alert"
+    rendered=$(rules --set "prometheusRule.disabled={$alert}")
+    [[ -n $rendered && $rendered != *"alert: $alert"$'\n'* ]] || fail "prometheusRule.disabled ignores $alert"
     grep -q "$alert" tests/alerts/*.yaml || fail "$alert has no test in tests/alerts"
 done
+rendered=$(rules --set "prometheusRule.disabled={$(IFS=,; echo "${alerts[*]}")}")
+[[ $rendered == *"record: "* && $rendered != *"alert: "* ]] || fail "prometheusRule.disabled ignores the alerts of a group without others"
 rendered=$(rules --set prometheusRule.runbookUrl=https://example.com/books/)
 [[ $(grep -c '^ *runbook_url: https://example.com/books/Timesync[A-Za-z]*.md$' <<<"$rendered") == "${#alerts[@]}" ]] || fail "prometheusRule.runbookUrl is ignored"
 # In the source an agent's metric has no prefix; a histogram's count is no name of its own.
@@ -183,6 +191,11 @@ for nodes in 3 10 100 5000; do
     # Rounded up, as Kubernetes does; one place is the stuck agent's.
     (((nodes * share + 99) / 100 >= 2)) || fail "maxUnavailable of $share% lets one agent hold up all of $nodes"
 done
+
+echo "chart: names of digits are texts"
+rendered=$("$helm" template 123 . --namespace 456 --set image.registry=localhost)
+[[ $rendered == *'app.kubernetes.io/instance: "123"'* && $rendered == *'namespace: "456"'* ]] || fail "a name of digits becomes a number"
+! grep -nE '(instance|namespace): *[0-9]' <<<"$rendered" || fail "a name of digits becomes a number"
 
 echo "chart: replicas"
 rendered=$(render --set operator.replicas=1)

@@ -79,7 +79,7 @@ pub(crate) enum Change {
 pub(crate) struct Watches {
     policies: Store<DeserializeGuard<TimeSyncPolicy>>,
     /// The operator's ConfigMap.
-    pub(crate) config_maps: Store<ConfigMap>,
+    config_maps: Store<ConfigMap>,
     keys: Store<Secret>,
     /// The Secrets that policies name.
     pub(crate) secrets: SecretWatches,

@@ -75,7 +75,7 @@ impl RtcMonitor {
         {
             match error {
                 Error::Absent => info!("This node has no RTC"),
-                Error::NoDevice => info!(%error, "RTC is left to the kernel"),
+                error if error.denies_access() => info!(%error, "RTC is not accessible"),
                 error => warn!(%error, "RTC cannot be read"),
             }
         }

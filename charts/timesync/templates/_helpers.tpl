@@ -6,11 +6,11 @@
 {{/* First part of the names of all objects; at most 48 characters, so that each can have an end of its own. */}}
 {{- define "timesync.fullname" -}}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 48 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 48 | trimAll "-" }}
 {{- else if contains (include "timesync.name" .) .Release.Name }}
-{{- .Release.Name | trunc 48 | trimSuffix "-" }}
+{{- .Release.Name | trunc 48 | trimAll "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name (include "timesync.name" .) | trunc 48 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name (include "timesync.name" .) | trunc 48 | trimAll "-" }}
 {{- end }}
 {{- end }}
 
@@ -21,8 +21,8 @@
 
 {{/* The selector of a component's pods. It never changes, since a workload's selector is immutable. */}}
 {{- define "timesync.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "timesync.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "timesync.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
@@ -53,7 +53,7 @@ annotations:
 
 {{- define "timesync.namespace" }}
 {{- with hasKey . "namespace" | ternary .namespace .root.Release.Namespace }}
-namespace: {{ . }}
+namespace: {{ . | quote }}
 {{- end }}
 {{- end }}
 

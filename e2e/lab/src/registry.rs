@@ -26,7 +26,7 @@ pub fn host() -> String {
     format!("{}:5000", network::HOST)
 }
 
-/// Starts it, and waits until it answers.
+/// Starts the registry, and waits until it answers.
 pub fn up() -> anyhow::Result<()> {
     let (folder, keys) = (folder(), pki::folder());
     fs::create_dir_all(&folder)?;
@@ -52,10 +52,13 @@ pub fn up() -> anyhow::Result<()> {
     })
 }
 
-/// Ends it.
+/// Ends the registry, and removes its data.
 pub fn down() -> anyhow::Result<()> {
     daemon::end("registry", "-KILL")?;
-    Ok(fs::remove_dir_all(folder())?)
+    if folder().exists() {
+        fs::remove_dir_all(folder())?;
+    }
+    Ok(())
 }
 
 /// Environment of a program that pushes and pulls as [`LOGIN`]: docker's folder with the credentials, and the authority

@@ -120,7 +120,7 @@ const COMMON: &[Case] = &[
     case("upgrade", "helm test, upgrade, uninstall and install again", upgrade::run),
     case(
         "registry",
-        "make push, helm install with a pull secret, and the demo on a cluster of one's own",
+        "make push, helm install with a pull secret, and the demo on the user's own cluster",
         registry::run,
     ),
     case("boot", "a power cut with the hardware clock in 1970, with the boot option", boot::with_option),

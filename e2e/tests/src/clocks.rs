@@ -68,7 +68,7 @@ const LANES: [&[Test]; 2] = [
     &[
         test(
             "date-restore",
-            "somebody sets the clock an hour back, and forth: it is put right",
+            "another process sets the clock an hour back, and forth: it is put right",
             step::restore,
         ),
         test("date-accept", "the same where the new time is accepted", step::accept),

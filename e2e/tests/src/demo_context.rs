@@ -36,8 +36,8 @@ pub(crate) fn run(context: &str, options: &OwnCluster) -> anyhow::Result<()> {
     }
     if options.registry.is_empty() {
         bail!(
-            "the nodes of {context} must pull the images from somewhere: push them (make push REGISTRY=host/path), and \
-             name the same REGISTRY here"
+            "REGISTRY is not set, from which the nodes of {context} are to pull the images. Run `make push \
+             REGISTRY=host/path`, then this command with the same REGISTRY"
         );
     }
     tools::build(&["kubectl".to_owned(), "helm".to_owned()])?;

@@ -69,7 +69,7 @@ pub fn check() -> anyhow::Result<()> {
     let mut wrong = judge("by default", VALUES, &by_default)?;
     wrong.extend(judge("stricter", &[VALUES, STRICTER].concat(), ALWAYS)?);
     if !wrong.is_empty() {
-        bail!("mend the chart, or change the lists in e2e/xtask/src/kube_score.rs:\n{}", wrong.join("\n"));
+        bail!("fix the chart, or change the lists in e2e/xtask/src/kube_score.rs:\n{}", wrong.join("\n"));
     }
     for (check, object, reason) in by_default {
         println!("accepted: {object}: {check}: {reason}");

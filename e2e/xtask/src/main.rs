@@ -42,7 +42,7 @@ enum Verb {
         #[arg(long, env = "TAG", default_value = source::VERSION)]
         tag: String,
         /// `1` for a registry with plain HTTP.
-        #[arg(long, env = "INSECURE", default_value = "")]
+        #[arg(long, env = "INSECURE", default_value = "", value_parser = ["", "0", "1"])]
         insecure: String,
         #[command(flatten)]
         arches: Arches,
@@ -77,8 +77,15 @@ enum Verb {
 #[derive(Args)]
 struct Arches {
     /// One architecture, amd64 or arm64, instead of both.
-    #[arg(long = "arch", env = "ARCH", value_parser = image::parse_arch)]
-    only: Option<Arch>,
+    #[arg(long = "arch", env = "ARCH", default_value = "", value_parser = only)]
+    only: Choice,
+}
+
+/// One architecture; none means all.
+type Choice = Option<Arch>;
+
+fn only(name: &str) -> Result<Choice, String> {
+    if name.is_empty() { Ok(None) } else { image::parse_arch(name).map(Some) }
 }
 
 impl Arches {

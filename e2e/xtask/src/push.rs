@@ -19,14 +19,14 @@ impl Destination {
         let registry = registry.trim_end_matches('/');
         ensure!(
             !registry.is_empty(),
-            "no registry is named. Name a registry's host and a path: make push REGISTRY=registry.example.com/timesync"
+            "REGISTRY is not set. Name a registry's host and a path: make push REGISTRY=registry.example.com/timesync"
         );
         let plain =
             |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || b".-_/:".contains(&octet);
         ensure!(
             !registry.contains("://") && registry.bytes().all(plain),
             "REGISTRY is {registry}, but it must be a registry's host and a path, without https:// and in lower case: \
-             make push REGISTRY=registry.example.com/timesync"
+             REGISTRY=registry.example.com/timesync"
         );
         Ok(Self { registry: registry.to_owned(), insecure })
     }
@@ -48,8 +48,9 @@ pub fn run(to: &Destination, tag: &str, arches: &[Arch]) -> anyhow::Result<()> {
     pushed?;
     removed?;
     println!(
-        "\nTo install it:\n\n  helm install timesync oci://{}/charts/timesync --version {version} --namespace \
-         timesync-system --create-namespace{}",
+        "\nTo install it:\n\n  kubectl create namespace timesync-system\n  kubectl label namespace timesync-system \
+         pod-security.kubernetes.io/enforce=privileged\n  helm install timesync oci://{}/charts/timesync --version \
+         {version} --namespace timesync-system{}",
         to.registry,
         if to.insecure { " --plain-http" } else { "" }
     );
@@ -68,7 +69,10 @@ fn images(to: &Destination, tag: &str, folder: &Path) -> anyhow::Result<()> {
         }
         let log = checkout::images().join("push.log");
         process::run_shown(&mut crane, &format!("pushing {reference}"), "20 s", &log).with_context(|| {
-            format!("{reference} was not pushed; for a registry with a login, run `docker login` before; for one with plain HTTP, set INSECURE=1")
+            format!(
+                "cannot push {reference}. If the registry needs a login, run `docker login`. If it has plain HTTP, set \
+                 INSECURE=1"
+            )
         })?;
         // crane prints the reference with the digest.
         println!("{}", process::tail(&log, 1));
@@ -102,7 +106,10 @@ mod tests {
         }
         for wrong in ["", "https://ghcr.io/example", "ghcr.io/Example", "ghcr.io/a b"] {
             let told = Destination::new(wrong, false).err().map(|error| error.to_string());
-            assert!(told.is_some_and(|told| told.contains("make push REGISTRY=")), "{wrong}");
+            assert!(
+                told.is_some_and(|told| told.contains(" REGISTRY=registry.example.com/timesync")),
+                "{wrong}"
+            );
         }
     }
 }

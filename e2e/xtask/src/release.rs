@@ -42,7 +42,8 @@ pub fn run(release: &Release<'_>) -> anyhow::Result<()> {
     tools::build(&["helm".to_owned()])?;
     image::build_shipped(release.arches, release.tag)?;
     let finished = checkout::root().join("dist");
-    let folder = checkout::target().join("dist");
+    // On the same file system, so that the release appears as a whole.
+    let folder = checkout::root().join(".dist.partial");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     programs(release, &folder)?;
@@ -83,13 +84,10 @@ fn manifests(release: &Release<'_>, version: &str, folder: &Path) -> anyhow::Res
     let package = folder.join(format!("timesync-{version}.tgz"));
     fs::write(&package, chart::package(release.registry.unwrap_or(""), release.tag)?)?;
     let registry = release.registry.unwrap_or(NO_REGISTRY);
-    let render = || {
-        let mut helm = Command::new(tools::path("helm")?);
-        helm.args(["template", "timesync"]).arg(&package).args(["--namespace", NAMESPACE, "--no-hooks"]);
-        helm.args(["--set", &format!("image.registry={registry}")]).env("KUBECONFIG", "/dev/null");
-        process::run(&mut helm)
-    };
-    let all = render()?;
+    let mut helm = Command::new(tools::path("helm")?);
+    helm.args(["template", "timesync"]).arg(&package).args(["--namespace", NAMESPACE, "--no-hooks"]);
+    helm.args(["--set", &format!("image.registry={registry}")]).env("KUBECONFIG", "/dev/null");
+    let all = process::run(&mut helm)?;
     fs::write(folder.join("install.yaml"), format!("{}{NAMESPACE_OBJECT}{all}", head(release, registry)))?;
     let mut crds = String::new();
     for path in files(&checkout::root().join("crds"))? {
@@ -139,7 +137,11 @@ fn provenance(release: &Release<'_>, folder: &Path) -> anyhow::Result<Value> {
         inputs.push(json!({"name": file, "digest": {"sha256": digest(&body)}}));
     }
     let compiler = process::run(Command::new("rustc").arg("--version").current_dir(checkout::root()))?;
-    let linker = process::run(Command::new("gcc").arg("-dumpfullversion"))?;
+    let mut linkers = serde_json::Map::new();
+    for arch in release.arches {
+        let version = process::run(Command::new(arch.linker()).arg("-dumpfullversion"))?;
+        linkers.insert(arch.name().to_owned(), json!(version.trim()));
+    }
     Ok(json!({
         "_type": "https://in-toto.io/Statement/v1",
         "subject": subjects,
@@ -152,7 +154,7 @@ fn provenance(release: &Release<'_>, folder: &Path) -> anyhow::Result<Value> {
                     "registry": release.registry,
                     "architectures": release.arches.iter().map(|arch| arch.name()).collect::<Vec<_>>(),
                 },
-                "internalParameters": {"rustc": compiler.trim(), "gcc": linker.trim()},
+                "internalParameters": {"rustc": compiler.trim(), "gcc": linkers},
                 "resolvedDependencies": inputs,
             },
             "runDetails": {"builder": {"id": "https://timesync.dev/make-release"}},

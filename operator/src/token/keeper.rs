@@ -98,7 +98,7 @@ impl Keeper {
                 let why = found.as_ref().err().cloned();
                 self.health.set(WHAT, why.as_ref().map_or(Ok(()), |why| Err(why.to_string())));
                 if let Some(why) = why.as_ref().filter(|why| fault.as_ref() != Some(*why)) {
-                    warn!(error = %why, "There is no token to ask agents with; trying again");
+                    warn!(error = %why, "No valid token for /status of the agents; they are not polled");
                 }
                 self.tokens.note(found, was_absent, Instant::now());
                 was_absent &= why.is_some();
@@ -106,7 +106,8 @@ impl Keeper {
             }
             tokio::select! {
                 () = self.changed.notified() => {}
-                () = sleep(RETRY), if self.secret.create && self.store.is_empty() => {}
+                // A lasting fault is counted again, and a Secret that another process was about to create is looked for.
+                () = sleep(RETRY), if fault.is_some() || self.secret.create && self.store.is_empty() => {}
             }
         }
     }

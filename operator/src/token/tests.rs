@@ -109,6 +109,9 @@ async fn list(State(server): State<Server>, Query(query): Query<BTreeMap<String,
 }
 
 async fn create(State(server): State<Server>, Json(mut secret): Json<Value>) -> Response {
+    if server.secret.lock().unwrap().is_some() {
+        return StatusCode::CONFLICT.into_response();
+    }
     server.created.lock().unwrap().push(secret.clone());
     let refuses = *server.refuses.lock().unwrap();
     if let Some((code, message)) = refuses {
@@ -183,6 +186,16 @@ impl Scene {
         timeout(LIMIT, same).await.expect("other tokens are valid");
     }
 
+    /// Waits until so many Secrets were sent to be created.
+    async fn expect_created(&self, count: usize) {
+        let sent = async {
+            while self.server.created().len() < count {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(LIMIT, sent).await.expect("no Secret was sent");
+    }
+
     /// Waits until /readyz says this.
     async fn expect_trouble(&self, expected: &str) {
         let same = async {
@@ -206,7 +219,7 @@ fn token_of(secret: &Value) -> String {
 #[tokio::test]
 async fn without_a_secret_a_token_is_made_and_again_after_a_deletion() {
     let scene = Scene::new(None, true, Some("owner")).await;
-    scene.tokens.wait().await;
+    scene.expect_created(1).await;
     let made = scene.server.created()[0].clone();
     let first = token_of(&made);
     scene.expect(&[&first]).await;
@@ -220,9 +233,7 @@ async fn without_a_secret_a_token_is_made_and_again_after_a_deletion() {
         json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "timesync-profiles", "uid": "owner"}]);
     assert_eq!(made["metadata"]["ownerReferences"], owner);
     scene.server.set(None);
-    while scene.server.created().len() < 2 {
-        sleep(Duration::from_millis(10)).await;
-    }
+    scene.expect_created(2).await;
     let second = token_of(&scene.server.created()[1]);
     assert_ne!(first, second);
     scene.expect(&[&second, &first]).await;
@@ -235,9 +246,7 @@ async fn without_a_secret_a_token_is_made_and_again_after_a_deletion() {
 async fn the_token_of_another_replica_is_used() {
     let refuses = Some((409, "secrets \"timesync-token\" already exists"));
     let scene = Scene::refusing(None, true, None, refuses).await;
-    while scene.server.created().is_empty() {
-        sleep(Duration::from_millis(10)).await;
-    }
+    scene.expect_created(1).await;
     assert_eq!(scene.server.created()[0]["metadata"]["ownerReferences"], Value::Null);
     assert_eq!(scene.health.troubles(), "");
     scene.server.set(Some(secret(&[("token", "made-by-another-one")])));

@@ -17,18 +17,22 @@ use xtask::{
 
 pub(super) fn run() -> anyhow::Result<()> {
     packages::ensure_for_arm64()?;
-    process::sh("rustup target add aarch64-unknown-linux-gnu")?;
+    let mut rustup = Command::new("rustup");
+    rustup.args(["target", "add", "aarch64-unknown-linux-gnu"]).current_dir(checkout::root());
+    process::run(&mut rustup)?;
     image::build_for(Arch::Arm64)?;
     let folder = env::temp_dir().join(format!("timesync-arm64-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let result = start(&folder).and_then(|mut agent| {
-        let result = serves(&folder, agent.id());
-        agent.kill()?;
+        let result = serves(&folder, &mut agent);
+        // It may have ended by itself.
+        let _ = agent.kill();
         agent.wait()?;
         result
     });
-    fs::remove_dir_all(folder)?;
-    result
+    let removed = fs::remove_dir_all(folder);
+    result?;
+    Ok(removed?)
 }
 
 /// Starts the agent, without the right to set a clock. It observes, and serves the local clock.
@@ -70,10 +74,12 @@ fn program() -> PathBuf {
     image::program_for("timesync-agent", Arch::Arm64)
 }
 
-fn serves(folder: &Path, agent: u32) -> anyhow::Result<()> {
-    let inside = |words: &str| process::sh(&format!("nsenter --net=/proc/{agent}/ns/net {words}"));
+fn serves(folder: &Path, agent: &mut Child) -> anyhow::Result<()> {
+    let id = agent.id();
+    let inside = |words: &str| process::sh(&format!("nsenter --net=/proc/{id}/ns/net {words}"));
     // setpriv, unshare and sh replace themselves by the next one, so the namespace is that of the child.
     wait::until("an answer on UDP 123", "10 s", Duration::from_secs(120), || {
+        ensure!(agent.try_wait()?.is_none(), "the agent has ended");
         Ok(inside("ntpdig 127.0.0.1").ok().filter(|said| said.contains("s10 no-leap")))
     })
     .with_context(|| process::tail(&checkout::images().join("arm64-agent.log"), 20))?;

@@ -17,7 +17,9 @@ pub(super) fn run() -> anyhow::Result<()> {
 
 fn the_image_holds_one_binary() -> anyhow::Result<()> {
     for name in ["agent", "operator"] {
-        for (arch, files) in image::files_of(&checkout::images().join(format!("{name}.tar")))? {
+        let images = image::files_of(&checkout::images().join(format!("{name}.tar")))?;
+        ensure!(!images.is_empty(), "the archive {name} holds no image");
+        for (arch, files) in images {
             let programs: Vec<_> = files.iter().filter(|file| !file.starts_with("licenses/")).collect();
             ensure!(programs == [&format!("timesync-{name}")], "the image {name} for {arch} holds {files:?}");
         }

@@ -13,8 +13,9 @@ pub(super) fn run() -> anyhow::Result<()> {
     tools::build(&["kubectl".to_owned()])?;
     let folder = env::temp_dir().join(format!("timesync-reproducible-{}", std::process::id()));
     let result = build_twice(&folder);
-    fs::remove_dir_all(&folder)?;
-    result
+    let removed = fs::remove_dir_all(&folder);
+    result?;
+    Ok(removed?)
 }
 
 fn build_twice(folder: &Path) -> anyhow::Result<()> {

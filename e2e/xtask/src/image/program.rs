@@ -39,11 +39,20 @@ impl Arch {
         }
     }
 
-    /// The C compiler of Debian's cross toolchain, which links.
-    fn linker(self) -> &'static str {
+    /// The C compiler, which links: this machine's, or that of Debian's cross toolchain.
+    pub(crate) fn linker(self) -> &'static str {
         match self {
+            _ if self.is_host() => "gcc",
             Self::Amd64 => "x86_64-linux-gnu-gcc",
             Self::Arm64 => "aarch64-linux-gnu-gcc",
+        }
+    }
+
+    /// The static C library of Debian's cross toolchain.
+    fn c_library(self) -> &'static str {
+        match self {
+            Self::Amd64 => "/usr/x86_64-linux-gnu/lib/libc.a",
+            Self::Arm64 => "/usr/aarch64-linux-gnu/lib/libc.a",
         }
     }
 
@@ -113,20 +122,20 @@ fn can_build(arch: Arch) -> anyhow::Result<()> {
     if arch.is_host() {
         return Ok(());
     }
-    let mut lacking = Vec::new();
+    let mut missing = Vec::new();
     let query = ["--print", "target-libdir", "--target", arch.target()];
     let library = process::run(Command::new("rustc").args(query).current_dir(checkout::root()))?;
     if !Path::new(library.trim()).exists() {
-        lacking.push(format!("rustup target add {}", arch.target()));
+        missing.push(format!("rustup target add {}", arch.target()));
     }
-    if !packages::present(arch.linker()) {
-        lacking.push(format!("apt-get install {}", arch.packages()));
+    if ![arch.linker(), arch.c_library()].into_iter().all(packages::present) {
+        missing.push(format!("apt-get install {}", arch.packages()));
     }
-    if !lacking.is_empty() {
+    if !missing.is_empty() {
         bail!(
             "this machine cannot build for {arch}. Run `{}`, or build for this machine's architecture alone: \
              ARCH={}",
-            lacking.join("` and `"),
+            missing.join("` and `"),
             Arch::ALL.into_iter().find(|arch| arch.is_host()).map_or("amd64", Arch::name),
         );
     }
