@@ -46,7 +46,7 @@ fn an_agent_without_privileges_serves_and_says_what_it_lacks() {
         }
         // Each part has tried several times by now.
         let log = fs::read_to_string(folder.path().join("agent.log")).unwrap();
-        for line in ["RTC is left to the kernel", "Static pod for the next boot is not in place"] {
+        for line in ["RTC is not accessible", "Static pod for the next boot is not in place"] {
             assert_eq!(log.matches(line).count(), 1, "{log}");
         }
     });
