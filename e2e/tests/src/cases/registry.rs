@@ -14,7 +14,7 @@ use lab::{
     under_test::{self, MS},
     upstream, vm, wait,
 };
-use xtask::{checkout, process, source, tools};
+use xtask::{checkout, image, process, tools};
 
 pub(super) fn run() -> anyhow::Result<()> {
     under_test::settle()?;
@@ -32,11 +32,17 @@ fn put_back(options: &[&str]) -> anyhow::Result<()> {
     kubectl::helm(&[&uninstall[..], options].concat())?;
     kubectl::sh(&format!("delete secret {PULL_SECRET} -n {NAMESPACE} --ignore-not-found"))?;
     registry::down()?;
+    // The archives are those of the other tests again.
+    image::build_all(&[image::OF_NODES])?;
     install::chart(&[])?;
     under_test::settle()
 }
 
 const PULL_SECRET: &str = "registry";
+
+/// Not the version of the images that the nodes have. The kubelet gives an image that was pulled with a secret only to
+/// pods with that secret, and equal images are one image, whatever their names.
+const TAG: &str = "0.0.1-registry";
 
 fn from_the_registry() -> anyhow::Result<()> {
     registry::up()?;
@@ -53,7 +59,8 @@ fn from_the_registry() -> anyhow::Result<()> {
 
 fn push(registry: &str) -> anyhow::Result<()> {
     let mut make = Command::new("make");
-    make.args(["push", &format!("REGISTRY={registry}"), "ARCH=amd64"]).current_dir(checkout::root());
+    make.args(["push", &format!("REGISTRY={registry}"), &format!("TAG={TAG}"), "ARCH=amd64"])
+        .current_dir(checkout::root());
     let log = checkout::state().join("log/push.log");
     process::run_shown(make.envs(registry::environment()?), "make push", "30 s", &log)?;
     let said = process::tail(&log, 100);
@@ -66,7 +73,7 @@ fn push(registry: &str) -> anyhow::Result<()> {
 /// Without credentials nothing can be pulled; otherwise the pull secret would prove nothing.
 fn expect_a_login(registry: &str) -> anyhow::Result<()> {
     let mut crane = Command::new(tools::path("crane")?);
-    crane.args(["digest", &format!("{registry}/timesync-agent:{}", source::VERSION)]);
+    crane.args(["digest", &format!("{registry}/timesync-agent:{TAG}")]);
     crane.env("SSL_CERT_FILE", pki::folder().join("ca.crt")).env("DOCKER_CONFIG", "/nonexistent");
     let refused = process::run(&mut crane).err().context("the registry serves without a login")?;
     ensure!(refused.to_string().contains("UNAUTHORIZED"), "{refused:#}");
@@ -89,7 +96,7 @@ fn install(registry: &str) -> anyhow::Result<()> {
     ])?;
     let mut helm = Command::new(tools::path("helm")?);
     helm.args(["install", "timesync", &format!("oci://{registry}/charts/timesync")])
-        .args(["--version", source::VERSION, "--namespace", NAMESPACE])
+        .args(["--version", TAG, "--namespace", NAMESPACE])
         .args(settings())
         .envs(registry::environment()?)
         .env("KUBECONFIG", pki::admin());
@@ -116,13 +123,18 @@ fn settings() -> [String; 4] {
     ]
 }
 
+/// The demo's chart is that of the checkout, which has another version.
+fn of_tag() -> String {
+    format!("--set image.agent.tag={TAG} --set image.operator.tag={TAG}")
+}
+
 /// `make demo` with the user's context, without make: it is the same program.
 fn demo(registry: &str, mode: &str) -> anyhow::Result<()> {
     let mut demo = Command::new(env::current_exe()?);
     demo.arg("demo")
         .env("DEMO_CONTEXT", "timesync-e2e")
         .env("DEMO_UPSTREAMS", upstream::BENT.join(","))
-        .env("DEMO_HELM_ARGS", settings().join(" "))
+        .env("DEMO_HELM_ARGS", format!("{} {}", settings().join(" "), of_tag()))
         .env("REGISTRY", registry)
         .env("KUBECONFIG", pki::admin())
         .env(alone::HELD, "1");
