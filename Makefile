@@ -60,7 +60,6 @@ check: build-xtask ## The tests that need no cluster (under 3 minutes once the d
 	@$(XTASK) tools helm
 	@bash charts/timesync/test.sh "$$($(XTASK) tools --path helm)"
 
-
 .PHONY: images
 images: build-xtask ## The two images for amd64 and arm64 (or ARCH=amd64), as OCI archives in target/images
 	@$(XTASK) images

@@ -77,7 +77,7 @@ rendered=$(render)
 ! grep -rnE 'randAlpha|randNumeric|genSelfSigned|genCA|uuidv4|\bnow\b' templates || fail "a template makes random values"
 
 echo "chart: the registry"
-if output=$("$helm" template timesync . 2>&1); then fail "renders images that nobody can pull"; fi
+if output=$("$helm" template timesync . 2>&1); then fail "renders images that cannot be pulled"; fi
 [[ $output == *"make push REGISTRY="*"--set image.registry="* ]] || fail "without a registry the message does not say what to run: $output"
 # `make push` writes the registry into this line.
 [[ $(sed -n '/^image:$/,/^[^ #]/p' values.yaml | grep -cx '  registry: ""') == 1 ]] || fail "values.yaml lacks image.registry on a line of its own"

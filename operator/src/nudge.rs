@@ -1,6 +1,6 @@
 //! Decides when to nudge a kubelet: if the node's agent does not run the profile in its annotation, or needs a key or a
-//! token that was changed. A volume can lag behind a pod's annotations by a minute. A further change of the annotations makes the
-//! kubelet refresh it. Pure: time is an argument.
+//! token that was changed. A volume can lag behind a pod's annotations by a minute. A further change of the annotations
+//! makes the kubelet refresh it. Pure: time is an argument.
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -18,8 +18,8 @@ const FIRST_UNSEEN: Duration = Duration::from_secs(15);
 /// The longest interval, about as long as the kubelet's own sync period.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Delays after a change of a key or of the token. No report shows whether an agent has the new one. The first delay is enough if the
-/// kubelet has already seen the new Secret; the others are for when it has not.
+/// Delays after a change of a key or of the token. No report shows whether an agent has the new one. The first delay is
+/// enough if the kubelet has already seen the new Secret; the others are for when it has not.
 const AFTER_SECRET: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
 
 /// Agents that do not run their assignment yet, by the pod's uid.

@@ -27,7 +27,7 @@ const ROUNDS: usize = 3;
 
 /// Measures with `nodes` nodes, and writes this part of the page.
 pub(crate) fn run(nodes: usize) -> anyhow::Result<()> {
-    image::build_programs()?;
+    image::build_programs(image::OF_NODES)?;
     let table = fleet::on_a_world(nodes, measure_all)?;
     let text = format!("{}\n\n{}", conditions(nodes), table.text());
     print!("{text}");

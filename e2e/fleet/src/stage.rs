@@ -56,7 +56,7 @@ fn install() -> anyhow::Result<Stage> {
     let token = checkout::state().join("token");
     fs::write(&token, TOKEN)?;
     fs::set_permissions(&token, Permissions::from_mode(0o600))?;
-    let chart = checkout::root().join("charts/timesync").display().to_string();
+    let chart = checkout::chart().display().to_string();
     let setting = format!("token.value={TOKEN}");
     let mut words = vec!["template", "timesync", &chart, "--namespace", namespace];
     for setting in [install::REGISTRY, &setting] {

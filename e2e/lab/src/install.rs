@@ -19,7 +19,7 @@ pub fn chart(settings: &[&str]) -> anyhow::Result<()> {
         "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n  labels:\n    \
          pod-security.kubernetes.io/enforce: privileged\n"
     ))?;
-    let chart = checkout::root().join("charts/timesync").display().to_string();
+    let chart = checkout::chart().display().to_string();
     // Only node1 has the operator's image, since virtual machines have little memory. All agents may be replaced at the
     // same time.
     let mut words = vec!["install", "timesync", &chart, "--namespace", NAMESPACE];
@@ -29,6 +29,16 @@ pub fn chart(settings: &[&str]) -> anyhow::Result<()> {
     }
     kubectl::helm(&words)?;
     wait_for_pods()
+}
+
+/// Runs `helm upgrade` with these values, as for `--set`; all others stay. Does not wait for the pods.
+pub fn upgrade(settings: &[&str]) -> anyhow::Result<()> {
+    let chart = checkout::chart().display().to_string();
+    let mut words = vec!["upgrade", "timesync", &chart, "--namespace", NAMESPACE, "--reuse-values"];
+    for setting in settings {
+        words.extend(["--set", setting]);
+    }
+    kubectl::helm(&words).map(drop)
 }
 
 /// Waits until all pods of the release run and are ready.

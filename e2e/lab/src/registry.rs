@@ -1,5 +1,5 @@
-//! A registry for images and charts that the nodes reach: Debian's docker-registry, with TLS and a login. containerd on each node
-//! trusts its certificate.
+//! A registry for images and charts that the nodes reach: Debian's docker-registry, with TLS and a login. containerd on
+//! each node trusts its certificate.
 use std::{
     fs,
     net::TcpStream,

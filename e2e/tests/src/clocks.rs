@@ -98,7 +98,7 @@ pub(crate) fn run(wanted: &(dyn Fn(&str) -> bool + Sync), keep: bool) -> anyhow:
     let failed = Mutex::new(Vec::new());
     let result = (|| {
         fs::create_dir_all(checkout::state())?;
-        image::build_programs()?;
+        image::build_programs(image::OF_NODES)?;
         machine::prepare()?;
         network::up()?;
         upstream::up()?;

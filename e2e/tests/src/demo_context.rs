@@ -50,7 +50,7 @@ pub(crate) fn run(context: &str, options: &OwnCluster) -> anyhow::Result<()> {
         "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n  labels:\n    \
          pod-security.kubernetes.io/enforce: privileged\n"
     ))?;
-    let chart = checkout::root().join("charts/timesync").display().to_string();
+    let chart = checkout::chart().display().to_string();
     let mut helm = Command::new(tools::path("helm")?);
     helm.args([
         "upgrade",

@@ -14,7 +14,7 @@ const LEFT_OUT: [&str; 3] = ["test.sh", "tests", ".helmignore"];
 
 /// The package (.tgz) of the chart, with images of this tag, from this registry (host and path).
 pub(crate) fn package(registry: &str, tag: &str) -> anyhow::Result<Vec<u8>> {
-    let folder = checkout::root().join("charts/timesync");
+    let folder = checkout::chart();
     let mut files = Vec::new();
     collect(&folder, Path::new("timesync"), &mut files)?;
     files.sort();

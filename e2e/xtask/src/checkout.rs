@@ -1,5 +1,10 @@
 //! Paths: the checkout, cargo's target folder, the cache outside the checkout, the running cluster's state.
-use std::{env, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
 
 /// The checkout's root: every program that asks is of a crate two folders below it. cargo says which; a program that is
 /// started by itself belongs to the checkout that it was built in.
@@ -9,6 +14,19 @@ pub fn root() -> PathBuf {
     path.pop();
     path.pop();
     path
+}
+
+/// The chart's folder.
+pub fn chart() -> PathBuf {
+    root().join("charts/timesync")
+}
+
+/// The files in a folder, sorted.
+pub(crate) fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
 }
 
 /// Cargo's target folder.

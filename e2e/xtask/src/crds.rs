@@ -1,11 +1,7 @@
-//! Asks the API servers of other Kubernetes versions, by their own code, whether they take the CRDs. The programs that ask
-//! are Go modules in e2e/tools: one for the oldest version that the chart allows, one for the newest. CRDs in; a line for
-//! each version and CRD, or the API server's message, out.
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+//! Validates the CRDs with the API server's own code of two Kubernetes versions: the oldest that the chart allows, and
+//! the newest. The programs are Go modules in e2e/tools. CRDs in; a line for each version and CRD, or the API server's
+//! message, out.
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
@@ -16,7 +12,7 @@ const VALIDATORS: [&str; 2] = ["crds-1.32", "crds-newest"];
 /// Fails if a version refuses a CRD.
 pub fn check() -> anyhow::Result<()> {
     tools::build(&VALIDATORS.map(str::to_owned))?;
-    let crds = files()?;
+    let crds = checkout::files(&checkout::root().join("crds"))?;
     let mut refused = false;
     for name in VALIDATORS {
         let mut command = Command::new(tools::path(name)?);
@@ -29,14 +25,6 @@ pub fn check() -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-fn files() -> anyhow::Result<Vec<PathBuf>> {
-    let folder = checkout::root().join("crds");
-    let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
-    files.sort();
-    Ok(files)
 }
 
 #[cfg(test)]

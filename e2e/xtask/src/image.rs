@@ -1,6 +1,6 @@
 //! Makes images `FROM scratch` without Docker: OCI archives with a static program and licence texts for each
-//! architecture. The same commit always results in the same bytes. Programs in; target/images/*.tar out, for `ctr images
-//! import` and for `push`.
+//! architecture. The same commit always results in the same bytes. Programs in; target/images/*.tar out, for
+//! `ctr images import` and for `push`.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -15,7 +15,7 @@ pub(crate) mod layout;
 mod program;
 
 pub use layout::files_of;
-pub use program::{Arch, parse as parse_arch, path as program_for};
+pub use program::{Arch, build as build_programs, parse as parse_arch, path as program_for};
 
 /// The architecture of the nodes that the harness starts.
 pub const OF_NODES: Arch = Arch::Amd64;
@@ -67,12 +67,12 @@ pub fn build_all(arches: &[Arch]) -> anyhow::Result<()> {
 /// Builds the images that users get. They are called `localhost/<repository>:<tag>` in their archives.
 pub(crate) fn build_shipped(arches: &[Arch], tag: &str) -> anyhow::Result<()> {
     for arch in arches {
-        build_for(*arch)?;
+        build_programs(*arch)?;
     }
     let commit = source::commit()?;
     for image in SHIPPED {
         let read = |arch: &Arch| {
-            let path = program::path(image.repository, *arch);
+            let path = program_for(image.repository, *arch);
             fs::read(&path)
                 .map(|body| (*arch, body))
                 .with_context(|| format!("cannot read {}", path.display()))
@@ -104,24 +104,9 @@ pub(crate) fn build_shipped(arches: &[Arch], tag: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The agent's program on the harness's nodes.
-pub fn agent_program() -> PathBuf {
-    program("timesync-agent")
-}
-
 /// A program on the harness's nodes.
 pub fn program(name: &str) -> PathBuf {
-    program::path(name, OF_NODES)
-}
-
-/// Builds agent and operator for the harness's nodes.
-pub fn build_programs() -> anyhow::Result<()> {
-    build_for(OF_NODES)
-}
-
-/// Builds agent and operator for an architecture.
-pub fn build_for(arch: Arch) -> anyhow::Result<()> {
-    program::build(arch)
+    program_for(name, OF_NODES)
 }
 
 /// The archives of all images.
@@ -143,14 +128,7 @@ pub fn build_helpers() -> anyhow::Result<()> {
     ] {
         let program = checkout::images().join(file);
         compile(source, &program)?;
-        let image = layout::Image {
-            reference: name,
-            entrypoint: file,
-            user: "",
-            labels: Vec::new(),
-            created: None,
-            files: Vec::new(),
-        };
+        let image = layout::Image { reference: name, entrypoint: file, ..layout::Image::default() };
         let archive = image.archive(&[(OF_NODES, fs::read(&program)?)])?;
         replace(&checkout::images().join(format!("{file}.tar")), &archive)?;
         fs::remove_file(&program)?;

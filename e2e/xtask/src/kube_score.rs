@@ -1,5 +1,5 @@
-//! Has helm and kube-score judge the chart, as it is by default and with every value that makes it stricter. A finding is
-//! an error, except those listed here, each with its reason. An entry that matches nothing is an error, too.
+//! Checks the chart with helm lint and kube-score, as it is by default and with every value that makes it stricter. A
+//! finding is an error, except those listed here, each with its reason. An entry that matches nothing is an error, too.
 use std::{
     collections::BTreeMap,
     io::Write,
@@ -66,8 +66,8 @@ type Findings = BTreeMap<(String, String), String>;
 pub fn check() -> anyhow::Result<()> {
     tools::build(&["helm", "kube-score"].map(str::to_owned))?;
     let by_default = [ALWAYS, BY_DEFAULT].concat();
-    let mut wrong = judge("by default", VALUES, &by_default)?;
-    wrong.extend(judge("stricter", &[VALUES, STRICTER].concat(), ALWAYS)?);
+    let mut wrong = check_rendering("by default", VALUES, &by_default)?;
+    wrong.extend(check_rendering("stricter", &[VALUES, STRICTER].concat(), ALWAYS)?);
     if !wrong.is_empty() {
         bail!("fix the chart, or change the lists in e2e/xtask/src/kube_score.rs:\n{}", wrong.join("\n"));
     }
@@ -77,7 +77,7 @@ pub fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn judge(rendering: &str, values: &[&str], accepted: &[Accepted]) -> anyhow::Result<Vec<String>> {
+fn check_rendering(rendering: &str, values: &[&str], accepted: &[Accepted]) -> anyhow::Result<Vec<String>> {
     helm(&["lint", "--strict", "."], values)?;
     let objects = helm(&["template", "timesync", ".", "--namespace", "timesync-system"], values)?;
     let differences = differences(&score(&objects)?, accepted);
@@ -88,7 +88,7 @@ fn judge(rendering: &str, values: &[&str], accepted: &[Accepted]) -> anyhow::Res
 fn helm(words: &[&str], values: &[&str]) -> anyhow::Result<String> {
     let mut command = Command::new(tools::path("helm")?);
     command.args(words).args(values);
-    command.current_dir(checkout::root().join("charts/timesync")).env("KUBECONFIG", "/dev/null");
+    command.current_dir(checkout::chart()).env("KUBECONFIG", "/dev/null");
     process::run(&mut command)
 }
 

@@ -1,6 +1,6 @@
 //! Builds what needs no running cluster: Debian packages, programs of Kubernetes, images, releases, and parts of
-//! docs/benchmarks.md. Has other programs judge the CRDs and the chart. The command line (`xtask`) uses it, and so does
-//! the lab, which runs the results. It starts no process that continues after it.
+//! docs/benchmarks.md. Checks the CRDs and the chart with programs of other projects. The command line (`xtask`) uses
+//! it, and so does the lab, which runs the results. It starts no process that continues after it.
 #![forbid(unsafe_code)]
 
 pub mod checkout;

@@ -61,9 +61,9 @@ enum Verb {
         #[command(flatten)]
         arches: Arches,
     },
-    /// Asks the API servers of the oldest and the newest Kubernetes version whether they take the CRDs.
+    /// Validates the CRDs with the code of the API servers of the oldest and the newest Kubernetes version.
     Crds,
-    /// Has helm and kube-score judge the chart.
+    /// Checks the chart with helm lint and kube-score.
     KubeScore,
     /// Writes standard input into this part of docs/benchmarks.md (for `make sim`).
     #[command(hide = true)]

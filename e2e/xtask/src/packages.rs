@@ -38,8 +38,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("util-linux-extra", "hwclock"),
 ];
 
-/// Packages that conflict with one of the others (as ntpsec does with chrony), or of which only the program is wanted, not
-/// the service. They are unpacked in the cache and not installed. Each has a file that shows that it is unpacked.
+/// Packages that conflict with one of the others (as ntpsec does with chrony), or of which only the program is wanted,
+/// not the service. They are unpacked in the cache and not installed. Each has a file that shows that it is unpacked.
 const UNPACKED: &[(&str, &str)] = &[
     ("docker-registry", "usr/bin/docker-registry"),
     ("ntpsec", "usr/sbin/ntpd"),

@@ -1,5 +1,6 @@
 //! Runs programs to their end. Commands in; their output, or an error that contains it, out.
 use std::{
+    env,
     fs::{self, File},
     path::Path,
     process::{Command, Output, Stdio},
@@ -9,7 +10,14 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::ticks::Ticks;
+use crate::{checkout, ticks::Ticks};
+
+/// cargo, in the checkout: the one that started this program, or that of PATH.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(checkout::root());
+    cargo
+}
 
 /// Runs a command to its end. Returns its output. If it fails, the error contains the output.
 pub fn run(command: &mut Command) -> anyhow::Result<String> {

@@ -1,10 +1,6 @@
 //! Writes a release into dist/: image archives, programs, chart, manifests, bills of materials, licences, provenance,
 //! checksums. The same commit and the same compilers give the same bytes.
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -57,11 +53,11 @@ pub fn run(release: &Release<'_>) -> anyhow::Result<()> {
     }
     fs::write(folder.join("THIRD-PARTY-LICENSES.txt"), third_party::licences(&names)?)?;
     fs::copy(checkout::root().join("LICENSE"), folder.join("LICENSE"))?;
-    write_json(&folder.join("provenance.json"), &provenance(release, &folder)?)?;
+    write_json(&folder.join("provenance.json"), &provenance(release, commit, &folder)?)?;
     sums(release, &folder)?;
     let _ = fs::remove_dir_all(&finished);
     fs::rename(&folder, &finished)?;
-    for path in files(&finished)? {
+    for path in checkout::files(&finished)? {
         println!("{}", path.strip_prefix(checkout::root()).unwrap_or(&path).display());
     }
     Ok(())
@@ -90,7 +86,7 @@ fn manifests(release: &Release<'_>, version: &str, folder: &Path) -> anyhow::Res
     let all = process::run(&mut helm)?;
     fs::write(folder.join("install.yaml"), format!("{}{NAMESPACE_OBJECT}{all}", head(release, registry)))?;
     let mut crds = String::new();
-    for path in files(&checkout::root().join("crds"))? {
+    for path in checkout::files(&checkout::root().join("crds"))? {
         crds.push_str(&format!("---\n{}", fs::read_to_string(&path)?.trim_start_matches("---\n")));
     }
     fs::write(folder.join("crds.yaml"), crds)?;
@@ -123,13 +119,13 @@ fn head(release: &Release<'_>, registry: &str) -> String {
 }
 
 /// What was built from what: an in-toto statement with SLSA provenance 1.0.
-fn provenance(release: &Release<'_>, folder: &Path) -> anyhow::Result<Value> {
+fn provenance(release: &Release<'_>, commit: Option<source::Commit>, folder: &Path) -> anyhow::Result<Value> {
     let mut subjects = Vec::new();
-    for path in files(folder)? {
+    for path in checkout::files(folder)? {
         subjects.push(json!({"name": name(&path), "digest": {"sha256": digest(&fs::read(&path)?)}}));
     }
     let mut inputs = Vec::new();
-    if let Some(commit) = source::commit()? {
+    if let Some(commit) = commit {
         inputs.push(json!({"name": "timesync", "digest": {"gitCommit": commit.revision}}));
     }
     for file in ["Cargo.lock", "rust-toolchain.toml", "e2e/tools/helm/go.sum"] {
@@ -165,7 +161,7 @@ fn provenance(release: &Release<'_>, folder: &Path) -> anyhow::Result<Value> {
 /// SHA256SUMS, and its signature if there is a key.
 fn sums(release: &Release<'_>, folder: &Path) -> anyhow::Result<()> {
     let mut text = String::new();
-    for path in files(folder)? {
+    for path in checkout::files(folder)? {
         text.push_str(&format!("{}  {}\n", digest(&fs::read(&path)?), name(&path)));
     }
     let sums = folder.join("SHA256SUMS");
@@ -182,14 +178,6 @@ fn sums(release: &Release<'_>, folder: &Path) -> anyhow::Result<()> {
             .context("the checksums were not signed; SIGNING_KEY is a private key (PEM) for ECDSA or RSA")?;
     }
     Ok(())
-}
-
-/// The files of a folder, sorted.
-fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut paths =
-        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
 }
 
 fn name(path: &Path) -> String {

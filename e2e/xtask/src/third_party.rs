@@ -1,11 +1,10 @@
-//! The crates that are linked into a program, asked of cargo: their licence texts, which images and releases carry, and
+//! The crates that are linked into a program, as cargo lists them: their licence texts, which images and releases carry, and
 //! the bill of materials (`sbom`).
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, bail};
@@ -175,8 +174,7 @@ fn checksums(lock: &str) -> BTreeMap<(String, String), String> {
 }
 
 fn cargo(words: &[&str]) -> anyhow::Result<String> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    process::run(cargo.args(words).arg("--locked").current_dir(checkout::root()))
+    process::run(process::cargo().args(words).arg("--locked"))
 }
 
 fn text(value: &Value, key: &str) -> String {

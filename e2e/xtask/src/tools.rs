@@ -1,9 +1,9 @@
 //! Kubernetes, containerd and helm, a client of registries, and the programs that check CRDs, chart and dependencies.
-//! Those in Go are built from the modules in e2e/tools, which pin their versions; cargo-deny is a crate. The programs are in
-//! the cache, under a hash of what they are built from, so that each is built only once.
+//! Those in Go are built from the modules in e2e/tools, which pin their versions; cargo-deny is a crate. The programs are
+//! in the cache, under a hash of what they are built from, so that each is built only once.
 use std::{
     collections::BTreeMap,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
@@ -120,7 +120,7 @@ fn go_build(module: &str, import: &str, output: &Path) -> Command {
 }
 
 fn install(name: &str, version: &str, root: &Path) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = process::cargo();
     command.args(["install", "--locked", "--no-track", "--version", &format!("={version}"), "--root"]);
     // Its profile asks for the slowest build there is, for a program that runs a second.
     command.envs([("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")]);

@@ -77,8 +77,8 @@ impl Keeper {
 
     /// Runs as long as the watches do.
     async fn run(self) {
-        // Only one task may wait for a store: another one's waiting would never end (kube's DelayedInit has one waker). So
-        // the controller's stores are not used here.
+        // A store wakes only the task that began to wait last (kube's DelayedInit has one waker). So this task uses no
+        // store of the controller.
         if self.store.wait_until_ready().await.is_err() {
             return;
         }
@@ -106,7 +106,7 @@ impl Keeper {
             }
             tokio::select! {
                 () = self.changed.notified() => {}
-                // A lasting fault is counted again, and a Secret that another process was about to create is looked for.
+                // Counts a lasting fault again, and looks for a Secret that another process was about to create.
                 () = sleep(RETRY), if fault.is_some() || self.secret.create && self.store.is_empty() => {}
             }
         }

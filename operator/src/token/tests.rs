@@ -186,7 +186,7 @@ impl Scene {
         timeout(LIMIT, same).await.expect("other tokens are valid");
     }
 
-    /// Waits until so many Secrets were sent to be created.
+    /// Waits until the operator has sent `count` Secrets.
     async fn expect_created(&self, count: usize) {
         let sent = async {
             while self.server.created().len() < count {

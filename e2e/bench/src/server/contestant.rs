@@ -3,7 +3,6 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -172,8 +171,8 @@ fn program() -> PathBuf {
 
 /// Builds it.
 pub(crate) fn build() -> anyhow::Result<()> {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--release", "--locked", "-p", "timesync-agent"]).current_dir(checkout::root());
+    let mut cargo = process::cargo();
+    cargo.args(["build", "--release", "--locked", "-p", "timesync-agent"]);
     fs::create_dir_all(checkout::state())?;
     let log = checkout::state().join("bench-cargo.log");
     process::run_shown(&mut cargo, "building the agent", "3 min the first time", &log)

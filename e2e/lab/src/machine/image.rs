@@ -35,7 +35,7 @@ pub(super) fn write(folder: &Path) -> anyhow::Result<()> {
     let probe = folder.join("clockprobe");
     image::compile(CLOCKPROBE, &probe)?;
     archive.file("bin/clockprobe", &fs::read(&probe)?, 0o755);
-    archive.file("bin/timesync-agent", &fs::read(image::agent_program())?, 0o755);
+    archive.file("bin/timesync-agent", &fs::read(image::program("timesync-agent"))?, 0o755);
     for path in programs()? {
         let body = fs::read(&path).with_context(|| format!("{} is needed", path.display()))?;
         archive.file(&path.strip_prefix("/")?.display().to_string(), &body, 0o755);

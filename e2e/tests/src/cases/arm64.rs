@@ -20,7 +20,7 @@ pub(super) fn run() -> anyhow::Result<()> {
     let mut rustup = Command::new("rustup");
     rustup.args(["target", "add", "aarch64-unknown-linux-gnu"]).current_dir(checkout::root());
     process::run(&mut rustup)?;
-    image::build_for(Arch::Arm64)?;
+    image::build_programs(Arch::Arm64)?;
     let folder = env::temp_dir().join(format!("timesync-arm64-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let result = start(&folder).and_then(|mut agent| {

@@ -13,7 +13,6 @@ use lab::{
     vm::{self, Certificate, Vm},
     wait,
 };
-use xtask::checkout;
 
 /// The time of a hardware clock whose battery is empty.
 const RTC_1970: &str = "1970-01-01T00:00:00";
@@ -44,7 +43,7 @@ pub(super) fn without_option() -> anyhow::Result<()> {
 
 fn option_starts_a_node(vm: Vm) -> anyhow::Result<()> {
     let before = boot_id(vm)?;
-    upgrade("agent.boot.staticPod=true")?;
+    install::upgrade(&[ALL_AT_ONCE, "agent.boot.staticPod=true"])?;
     wait::until(&format!("the boot files on {}", vm.name()), "20 s", Duration::from_secs(120), || {
         Ok((boot_files(vm)? == FILES).then_some(()))
     })?;
@@ -137,22 +136,7 @@ fn boot_files(vm: Vm) -> anyhow::Result<Vec<String>> {
 }
 
 /// All agents may be replaced at the same time, so that a node that is down does not delay the others.
-fn upgrade(setting: &str) -> anyhow::Result<()> {
-    let chart = checkout::root().join("charts/timesync").display().to_string();
-    kubectl::helm(&[
-        "upgrade",
-        "timesync",
-        &chart,
-        "--namespace",
-        NAMESPACE,
-        "--reuse-values",
-        "--set",
-        "agent.maxUnavailable=100%",
-        "--set",
-        setting,
-    ])?;
-    Ok(())
-}
+const ALL_AT_ONCE: &str = "agent.maxUnavailable=100%";
 
 /// Restores both machines for the next test, after a failure.
 fn put_back() -> anyhow::Result<()> {
@@ -162,7 +146,7 @@ fn put_back() -> anyhow::Result<()> {
         joins(vm, &before)?;
     }
     cluster::wait_for_nodes()?;
-    upgrade("agent.boot.staticPod=false")?;
+    install::upgrade(&[ALL_AT_ONCE, "agent.boot.staticPod=false"])?;
     install::wait_for_pods()?;
     under_test::settle()
 }

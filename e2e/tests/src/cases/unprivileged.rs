@@ -13,7 +13,6 @@ use lab::{
     wait,
 };
 use serde_json::Value;
-use xtask::checkout;
 
 const HOUR: i64 = 3_600_000_000_000;
 
@@ -57,17 +56,11 @@ fn without_privileges() -> anyhow::Result<()> {
 /// Upgrades the chart, and waits until the machines' agents are as wanted. On node1 an agent that asks for CAP_SYS_TIME
 /// cannot start, since the container runtime there does not have it. All agents are replaced at once.
 fn privilege(wanted: bool) -> anyhow::Result<()> {
-    let chart = checkout::root().join("charts/timesync").display().to_string();
     let setting = format!("agent.privileged={wanted}");
-    let upgrade = |settings: &[&str]| {
-        let mut words = vec!["upgrade", "timesync", &chart, "--namespace", NAMESPACE, "--reuse-values"];
-        settings.iter().for_each(|setting| words.extend(["--set", *setting]));
-        kubectl::helm(&words)
-    };
-    upgrade(&[&setting, "agent.maxUnavailable=100%"])?;
+    install::upgrade(&[&setting, "agent.maxUnavailable=100%"])?;
     wait_for_agents(wanted, &setting)?;
     // The chart's default again. The pods stay as they are.
-    upgrade(&["agent.maxUnavailable=34%"]).map(drop)
+    install::upgrade(&["agent.maxUnavailable=34%"])
 }
 
 fn wait_for_agents(wanted: bool, setting: &str) -> anyhow::Result<()> {

@@ -8,7 +8,6 @@ use lab::{
     kubectl, under_test, wait,
 };
 use serde_json::Value;
-use xtask::checkout;
 
 pub(super) fn run() -> anyhow::Result<()> {
     under_test::settle()?;
@@ -22,17 +21,10 @@ pub(super) fn run() -> anyhow::Result<()> {
 
 fn an_upgrade_keeps_the_token() -> anyhow::Result<()> {
     let before = token()?;
-    upgrade("agent.logLevel=debug")?;
+    install::upgrade(&["agent.logLevel=debug"])?;
     install::wait_for_pods()?;
     ensure!(token()? == before, "the upgrade changed the token");
     under_test::settle()
-}
-
-fn upgrade(setting: &str) -> anyhow::Result<()> {
-    let chart = checkout::root().join("charts/timesync").display().to_string();
-    let words = ["upgrade", "timesync", &chart, "--namespace", NAMESPACE, "--reuse-values", "--set", setting];
-    kubectl::helm(&words)?;
-    Ok(())
 }
 
 /// A node without a kubelet has room for no pod.
@@ -64,7 +56,7 @@ fn all_but_one_are_upgraded() -> anyhow::Result<()> {
         let (wanted, ready) = (count(&status, "desiredNumberScheduled"), count(&status, "numberReady"));
         Ok(wanted.zip(ready).filter(|(wanted, ready)| *wanted == ready + 1).map(|(wanted, _)| wanted))
     })?;
-    upgrade("agent.logLevel=info")?;
+    install::upgrade(&["agent.logLevel=info"])?;
     wait::until("all other agents", "30 s", Duration::from_secs(200), || {
         let status = agents()?;
         let done = count(&status, "updatedNumberScheduled") == Some(before)

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::program::Arch;
 
 /// What an image holds, whatever its architecture.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Image<'a> {
     /// Its reference, such as `localhost/timesync-agent:0.1.0`.
     pub(crate) reference: &'a str,

@@ -87,14 +87,13 @@ pub fn path(name: &str, arch: Arch) -> PathBuf {
 }
 
 /// Builds agent and operator, static.
-pub(super) fn build(arch: Arch) -> anyhow::Result<()> {
+pub fn build(arch: Arch) -> anyhow::Result<()> {
     can_build(arch)?;
     fs::create_dir_all(checkout::images())?;
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = process::cargo();
     cargo
         .args(["build", "--release", "--locked", "--target", arch.target()])
         .args(["-p", "timesync-agent", "-p", "timesync-operator"])
-        .current_dir(checkout::root())
         .env_remove("RUSTFLAGS")
         .env("CARGO_ENCODED_RUSTFLAGS", flags()?.join("\u{1f}"));
     // Cargo describes this program to it by variables. Build scripts of dependencies read some, so that what one of our
