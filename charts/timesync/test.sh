@@ -246,12 +246,24 @@ rendered=$(render --set agent.boot.staticPod=true)
 echo "chart: which nodes get an agent"
 rendered=$(render --set agent.nodeSelector=null,agent.affinity=null,agent.tolerations=null)
 agents=$(documents templates/agent.yaml <<<"$rendered")
-[[ $agents != *nodeSelector:* && $agents != *affinity:* && $agents != *tolerations:* ]] || fail "null removes no default"
+[[ $agents != *nodeSelector:* && $agents != *affinity:* && $agents == *tolerations:* ]] || fail "null removes no default"
+[[ $(grep -A6 tolerations: <<<"$agents" | grep -c 'key: timesync.dev/clock-') == 2 ]] || fail "an agent must tolerate the taints of timesync"
 operator=$(documents templates/operator.yaml <<<"$rendered")
-[[ $operator == *"- --agent-tolerations"*"- '[]'"* ]] || fail "the operator is not told that agents tolerate nothing"
+[[ $operator == *"- --agent-tolerations"*"- '[{\"key\":\"timesync.dev/clock-not-synchronized\""* ]] || fail "the operator is not told what agents tolerate"
 rendered=$(render --set 'agent.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].key=mine' \
     --set 'agent.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].operator=Exists')
 [[ $rendered == *'[{"key":"mine","operator":"Exists"}]'* && $rendered != *virtual-kubelet* ]] || fail "terms of your own do not replace the chart's"
+
+echo "chart: what is written to Nodes is opt-in, except the condition"
+rights() { grep -A1 -E 'resources: \[nodes(/status)?\]' <<<"$1" | grep -c 'patch' || true; }
+rendered=$(render)
+[[ $rendered == *"- --node-condition"* && $rendered != *"- --node-taints"* && $rendered != *"- --node-labels"* ]] || fail "the defaults of operator.nodes"
+[[ $(rights "$rendered") == 2 ]] || fail "operator and uninstallation have other rights on Nodes by default"
+rendered=$(render --set operator.nodes.condition=false)
+[[ $rendered != *--node-* && $(rights "$rendered") == 0 ]] || fail "rights on Nodes without a use"
+rendered=$(render --set operator.nodes.taints=true,operator.nodes.labels=true)
+[[ $rendered == *"- --node-taints"*"- --node-labels"* && $(rights "$rendered") == 4 ]] || fail "operator.nodes.taints and labels"
+[[ $(render --set admissionPolicy.enabled=false) != *ValidatingAdmissionPolicy* ]] || fail "admissionPolicy.enabled is ignored"
 
 # refused WORD ARGUMENT…: must not render, and the message must hold WORD.
 refused() {

@@ -3,7 +3,10 @@ use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::placement::{Affinity, NodeSelector, Placement, Tolerations};
+use crate::{
+    node_fields::NodeWrites,
+    placement::{Affinity, NodeSelector, Placement, Tolerations},
+};
 
 /// Keeps the clocks of a cluster right: reads TimeSyncPolicies, tells each node's agent what to run, and reports back.
 #[derive(Debug, Parser)]
@@ -30,11 +33,12 @@ pub(crate) enum Command {
     /// Takes Lease `timesync-operator`, so that the operator writes nothing more until five minutes later. Annotates the pod
     /// of each agent that keeps a static pod with `timesync.dev/boot: remove`, and waits until the agents report that nothing
     /// is left for the next boot, a minute at most. Then sets each condition of every TimeSyncPolicy and NodeClock to Unknown,
-    /// reason `Uninstalled`, and removes what was counted and measured.
+    /// reason `Uninstalled`, and removes what was counted and measured. With the flags below it also removes conditions,
+    /// taints and labels of timesync.dev from all Nodes.
     ///
     /// It ends within three minutes. What could not be done is named in the log; the exit code is 0 all the same, so that
     /// `helm uninstall`, which runs this, goes on.
-    Uninstall(Agents),
+    Uninstall(Uninstall),
 }
 
 /// Who the agents are, and how they are asked.
@@ -70,6 +74,16 @@ pub(crate) struct Run {
     pub(crate) create_token_secret: bool,
     #[command(flatten)]
     pub(crate) agent_nodes: AgentNodes,
+    #[command(flatten)]
+    pub(crate) node_writes: NodeWrites,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Uninstall {
+    #[command(flatten)]
+    pub(crate) agents: Agents,
+    #[command(flatten)]
+    pub(crate) node_writes: NodeWrites,
 }
 
 /// Which nodes get an agent, as the pod template of the agents' DaemonSet says it.

@@ -43,7 +43,7 @@ impl ClusterState {
                 gone.into_iter().for_each(|name| self.node(name, None));
                 all.into_iter().for_each(|(name, facts)| self.node(name, Some(facts)));
             }
-            Change::Node(WatchEvent::One(name, facts)) => self.node(name, facts),
+            Change::Node(WatchEvent::One(name, facts)) => self.newer_node(name, facts),
             Change::Agent(WatchEvent::All(all)) => {
                 self.listed.pods = true;
                 let gone = gone(self.pods.keys(), &all);
@@ -153,9 +153,27 @@ impl ClusterState {
             }
             return;
         };
-        if self.nodes.get(&name).is_none_or(|before| **before != facts) {
-            self.nodes.insert(name.clone(), Arc::new(facts));
-            self.changed.insert(name);
+        let before = self.nodes.get(&name);
+        if before.is_none_or(|before| !before.says_the_same(&facts)) {
+            self.changed.insert(name.clone());
+        }
+        self.nodes.insert(name, Arc::new(facts));
+    }
+
+    /// Takes a Node that was written. If it is not known any more, it was deleted in the meantime and is ignored.
+    pub(crate) fn wrote_node(&mut self, facts: NodeFacts) {
+        let name = facts.name.clone();
+        if self.nodes.get(&name).is_some_and(|there| there.uid == facts.uid) {
+            self.newer_node(name, Some(facts));
+        }
+    }
+
+    fn newer_node(&mut self, name: String, facts: Option<NodeFacts>) {
+        let before = self.nodes.get(&name).zip(facts.as_ref());
+        // A watch may lag behind our own write.
+        if before.is_none_or(|(before, facts)| !is_older(facts.version.as_deref(), before.version.as_deref()))
+        {
+            self.node(name, facts);
         }
     }
 

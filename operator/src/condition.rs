@@ -23,6 +23,9 @@ pub(crate) const RTC_HEALTHY: &str = "RTCHealthy";
 /// Of a node: its NTP server's port is open.
 pub(crate) const SERVING: &str = "Serving";
 
+/// Of a policy with `nodeTaint`: nodes qualify for the taint, and do not get it.
+pub(crate) const TAINTS_HELD: &str = "TaintsHeld";
+
 /// The conditions whose messages change only when something happens.
 pub(crate) const WITHOUT_NUMBERS: [&str; 3] = [CONFLICT, UPSTREAMS_REACHABLE, SERVING];
 
@@ -101,6 +104,14 @@ pub(crate) mod reason {
     pub(crate) const AGENT_UNREACHABLE: &str = "AgentUnreachable";
     /// Any condition of a node: the process that answers at the agent's address has not proven to be the agent.
     pub(crate) const AGENT_NOT_PROVEN: &str = "AgentNotProven";
+    /// ClockSynchronized, of a Node: the node has booted since its agent reported.
+    pub(crate) const REBOOTED: &str = "Rebooted";
+    /// TaintsHeld: more nodes qualify than maxNodes allows.
+    pub(crate) const TOO_MANY_NODES: &str = "TooManyNodes";
+    /// TaintsHeld: each node that qualifies has the taint.
+    pub(crate) const WITHIN_MAX_NODES: &str = "WithinMaxNodes";
+    /// TaintsHeld: the operator does not write taints.
+    pub(crate) const SWITCHED_OFF: &str = "SwitchedOff";
     /// Any condition: the release was uninstalled.
     pub(crate) const UNINSTALLED: &str = "Uninstalled";
     /// Any condition of a node: it has no agent.
@@ -135,11 +146,7 @@ pub(crate) fn condition(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Condition {
-    let status = match finding.status {
-        Some(true) => "True",
-        Some(false) => "False",
-        None => "Unknown",
-    };
+    let status = status_word(finding.status);
     let mut message = finding.message;
     limits::limit_message(&mut message);
     let before = previous.iter().find(|condition| condition.type_ == type_ && condition.status == status);
@@ -150,6 +157,15 @@ pub(crate) fn condition(
         message,
         observed_generation: generation,
         last_transition_time: before.map_or(Time(now), |condition| condition.last_transition_time.clone()),
+    }
+}
+
+/// The status of a condition as the API has it.
+pub(crate) fn status_word(status: Option<bool>) -> &'static str {
+    match status {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
     message::chain,
     metrics::Metrics,
     node_clock::WriteUrgency,
+    node_fields::{Brake, NodeWrites},
     node_state::{NodeState, Refresh, Trouble},
     nudge::Nudges,
     placement::Placement,
@@ -39,6 +40,7 @@ use crate::{
     writer::Writer,
 };
 
+mod nodes;
 mod writes;
 
 /// Everything that the controller works with.
@@ -52,6 +54,7 @@ pub(crate) struct Controller {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
     pub(crate) placement: Placement,
+    pub(crate) node_writes: NodeWrites,
     pub(crate) started: Instant,
     pub(crate) memory: Memory,
 }
@@ -74,6 +77,8 @@ pub(crate) struct Memory {
     refresh: Refresh,
     written_policies: HashMap<String, WrittenPolicy>,
     rollouts: Rollouts,
+    /// Which nodes are tainted.
+    brake: Brake,
     dirty: Dirty,
 }
 
@@ -223,6 +228,7 @@ impl Controller {
             self.collector.follow(polled);
         }
         for name in std::mem::take(&mut self.memory.dirty.nodes) {
+            self.decide_node_fields(&name, now);
             self.decide_writes(&name, now);
         }
     }
@@ -313,7 +319,8 @@ impl Controller {
     fn tick(&mut self, now: Instant) {
         let Memory { prepared, reports, dirty, nudges, to_nudge, .. } = &mut self.memory;
         dirty.nodes.append(&mut dirty.later);
-        let queues = [&self.writer.events, &self.writer.urgent, &self.writer.node_clocks];
+        let writer = &self.writer;
+        let queues = [&writer.events, &writer.urgent, &writer.node_clocks, &writer.nodes];
         dirty.nodes.extend(queues.into_iter().flat_map(|queue| queue.due(now)));
         dirty.nodes.extend(self.writer.annotations.due(now).into_iter().map(|(node, _)| node));
         for (name, node) in &prepared.nodes {
@@ -329,6 +336,7 @@ impl Controller {
             }
         }
         self.clear_troubles();
+        self.judge_taints(now);
         let Memory { reports, states, refresh, .. } = &mut self.memory;
         let writer = &self.writer;
         let busy = writer.urgent.len() + writer.node_clocks.len();
@@ -346,10 +354,12 @@ impl Controller {
 
     /// The statuses of all policies.
     fn policies(&mut self, now: Instant) {
-        let Memory { prepared, reports, states, deviations, store, written_policies, rollouts, .. } =
-            &mut self.memory;
+        let Memory {
+            prepared, reports, states, deviations, store, written_policies, rollouts, brake, ..
+        } = &mut self.memory;
+        let brake = self.node_writes.node_taints.then_some(&*brake);
         let starting = now.saturating_duration_since(self.started) < STARTUP_GRACE;
-        let context = StatusContext { prepared, states, store_trouble: store.trouble(), starting };
+        let context = StatusContext { prepared, states, store_trouble: store.trouble(), brake, starting };
         let statuses = status(&context, reports, deviations, now, Timestamp::now());
         self.metrics.policies(&statuses);
         rollouts.log_changes(&statuses);

@@ -9,22 +9,70 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 /// The fields of a node that the operator uses.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct NodeFacts {
     pub(crate) name: String,
     pub(crate) uid: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) taints: Vec<Taint>,
+    /// The kernel's boot id, as kubelet reports it; empty if it does not.
+    pub(crate) boot_id: String,
+    /// The condition that the operator writes.
+    pub(crate) clock_condition: Option<ClockCondition>,
+    /// The Node's resourceVersion, so that a write changes only the Node as it was seen.
+    pub(crate) version: Option<String>,
+}
+
+/// The type of the condition of a Node that says whether its clock is synchronised.
+pub(crate) const CLOCK_CONDITION: &str = "timesync.dev/ClockSynchronized";
+
+/// The condition of that type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ClockCondition {
+    /// True, False, or Unknown.
+    pub(crate) status: Option<bool>,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    /// The time of the last change of the status.
+    pub(crate) since: Option<Timestamp>,
+}
+
+impl ClockCondition {
+    fn of(node: &Node) -> Option<Self> {
+        let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let condition = conditions.find(|condition| condition.type_ == CLOCK_CONDITION)?;
+        Some(Self {
+            status: match condition.status.as_str() {
+                "True" => Some(true),
+                "False" => Some(false),
+                _ => None,
+            },
+            reason: condition.reason.clone().unwrap_or_default(),
+            message: condition.message.clone().unwrap_or_default(),
+            since: condition.last_transition_time.as_ref().map(|time| time.0),
+        })
+    }
 }
 
 impl NodeFacts {
     pub(crate) fn of(node: &Node) -> Self {
+        let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
         Self {
             name: node.name_any(),
             uid: node.uid().unwrap_or_default(),
             labels: node.labels().clone(),
             taints: node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default(),
+            boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
+            clock_condition: ClockCondition::of(node),
+            version: node.resource_version(),
         }
+    }
+
+    /// Returns true if the other one differs in its version at most. Kubelet changes the version every few minutes.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let Self { name, uid, labels, taints, boot_id, clock_condition, version: _ } = self;
+        (name, uid, labels, taints) == (&other.name, &other.uid, &other.labels, &other.taints)
+            && (boot_id, clock_condition) == (&other.boot_id, &other.clock_condition)
     }
 }
 

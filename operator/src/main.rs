@@ -19,6 +19,7 @@ mod cluster_state;
 
 mod cookie_keys;
 mod keys;
+mod taint_rule;
 mod translate;
 mod validate;
 
@@ -39,6 +40,7 @@ mod reports;
 mod condition;
 mod node_clock;
 mod node_conditions;
+mod node_fields;
 mod policy_nodes;
 mod policy_conditions;
 mod status;
@@ -106,7 +108,7 @@ fn main() -> ExitCode {
         .context("cannot start the runtime")
         .and_then(|runtime| match command {
             Command::Run(options) => runtime.block_on(run(options)),
-            Command::Uninstall(agents) => runtime.block_on(uninstall(agents)),
+            Command::Uninstall(options) => runtime.block_on(uninstall(options)),
         });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -159,7 +161,8 @@ async fn client() -> anyhow::Result<Client> {
 }
 
 /// Runs the uninstallation. It succeeds even if an agent does not answer, so that the release can be removed.
-async fn uninstall(agents: Agents) -> anyhow::Result<()> {
+async fn uninstall(options: cli::Uninstall) -> anyhow::Result<()> {
+    let cli::Uninstall { agents, node_writes } = options;
     let Agents { namespace, token_secret, agent_selector, agent_port } = agents;
     let client = client().await?;
     let uninstall = Uninstall {
@@ -168,6 +171,7 @@ async fn uninstall(agents: Agents) -> anyhow::Result<()> {
         agent_selector,
         agent_port,
         token_secret,
+        node_writes,
         patience: UNINSTALL_TIMEOUT,
     };
     for (node, why) in uninstall.run().await {
@@ -213,6 +217,7 @@ async fn lead(
         metrics,
         health: notifier.health,
         placement: options.agent_nodes.placement(),
+        node_writes: options.node_writes,
         started: Instant::now(),
         memory: Memory::default(),
     };

@@ -25,13 +25,17 @@ pub(crate) fn of_report(report: &Report) -> Findings {
 
 /// The conditions of a node without a report: nothing is known.
 pub(crate) fn of_silence(has_agent: bool, failure: Option<&str>) -> Findings {
-    let finding = if has_agent {
+    unknown(&silence(has_agent, failure))
+}
+
+/// What a missing report means.
+pub(crate) fn silence(has_agent: bool, failure: Option<&str>) -> Finding {
+    if has_agent {
         let why = failure.unwrap_or("it says nothing");
         Finding::new(None, reason::AGENT_UNREACHABLE, format!("The agent was not heard of for 90 s: {why}."))
     } else {
         Finding::new(None, reason::NO_AGENT, "No agent runs on this node.")
-    };
-    unknown(&finding)
+    }
 }
 
 /// The conditions of a node where the process that answers is not proven to be its agent.

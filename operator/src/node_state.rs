@@ -12,6 +12,7 @@ use crate::{
     build::PreparedNode,
     events,
     node_clock::{self, WriteUrgency, WrittenFigures},
+    node_fields::ClockFields,
     reports::AgentState,
     stored_node_clock::StoredNodeClock,
 };
@@ -26,6 +27,8 @@ pub(crate) struct NodeState {
     /// The agent instance, and the number of its last transition that became an Event.
     last_sent: Option<(String, u64)>,
     budget: Budget,
+    /// What its Node is to say of the clock.
+    pub(crate) fields: ClockFields,
     /// True if an Event about another process in the agent's place was sent, and that process is still there.
     impostor_event_sent: bool,
     /// The kinds of object that cannot be written for the node, each with the reason.
@@ -38,6 +41,7 @@ pub(crate) enum Trouble {
     Annotation,
     Event,
     NodeClock,
+    Node,
 }
 
 /// What is to be done for a node.
@@ -88,6 +92,7 @@ impl NodeState {
             written: None,
             last_sent: None,
             budget: Budget::default(),
+            fields: ClockFields::default(),
             impostor_event_sent: false,
             troubles: BTreeMap::new(),
         }

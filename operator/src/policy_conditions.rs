@@ -2,13 +2,16 @@
 use std::time::Instant;
 
 use contract::{ProfileFailure, Reason, approximately};
-use profile::Thresholds;
 
 use crate::{
-    condition::{ACCEPTED, CONFLICT, Finding, READY, ROLLED_OUT, SYNCHRONIZED, UPSTREAMS_REACHABLE, reason},
+    condition::{
+        ACCEPTED, CONFLICT, Finding, READY, ROLLED_OUT, SYNCHRONIZED, TAINTS_HELD, UPSTREAMS_REACHABLE,
+        reason,
+    },
     keys::KeyAvailability,
     message::{plural, some},
     node_conditions,
+    node_fields::{Brake, Held},
     node_state::Trouble,
     policy_nodes::{Deviations, PolicyInput, PolicyNode},
     validate::Policy,
@@ -82,7 +85,9 @@ fn notes(input: &PolicyInput<'_>) -> String {
         let which = some(group.without_agent.iter().map(|name| (*name).to_owned()));
         notes += &format!(" No agent can run on {}: {which}.", plural(group.without_agent.len()));
     }
-    for (trouble, what) in [(Trouble::NodeClock, "NodeClock"), (Trouble::Event, "Event")] {
+    for (trouble, what) in
+        [(Trouble::NodeClock, "NodeClock"), (Trouble::Event, "Event"), (Trouble::Node, "Node")]
+    {
         let refused = group.nodes.iter().filter_map(|each| Some((each, each.trouble(trouble)?)));
         let refused: Vec<_> = refused.map(|(each, why)| format!("{} ({why})", each.node.name())).collect();
         if !refused.is_empty() {
@@ -100,6 +105,31 @@ fn accepted(input: &PolicyInput<'_>) -> Finding {
         }
         (Err(refusal), None) => Finding::new(Some(false), refusal.reason(), format!("{refusal}.")),
     }
+}
+
+/// Of a policy with `nodeTaint`: whether nodes qualify for the taint and do not get it.
+pub(crate) fn taints_held(policy: &Policy, brake: Option<&Brake>) -> Option<(&'static str, Finding)> {
+    policy.node_taint.as_ref()?;
+    let finding = match brake.map(|brake| brake.held) {
+        None => {
+            let message = "No node is tainted: the operator has no right to. Set operator.nodes.taints in the \
+                           values of the chart.";
+            Finding::new(Some(true), reason::SWITCHED_OFF, message)
+        }
+        Some(Some(Held { wrong, budget })) => {
+            let message = format!(
+                "No node is newly tainted: the clocks of {} are wrong or were when the node was tainted, and \
+                 nodeTaint.maxNodes allows {budget}. Look for a common cause, such as an upstream.",
+                plural(wrong)
+            );
+            Finding::new(Some(true), reason::TOO_MANY_NODES, message)
+        }
+        Some(None) => {
+            let message = "Each node whose clock is wrong for nodeTaint.after has the taint.";
+            Finding::new(Some(false), reason::WITHIN_MAX_NODES, message)
+        }
+    };
+    Some((TAINTS_HELD, finding))
 }
 
 fn rolled_out(input: &PolicyInput<'_>) -> Finding {
@@ -173,8 +203,7 @@ fn synchronized(
     now: Instant,
 ) -> Finding {
     let name = &policy.name;
-    let limits =
-        policy.checked.as_ref().map_or_else(|_| Thresholds::default(), |checked| *checked.thresholds());
+    let limits = policy.thresholds();
     let hold = limits.hold.as_duration();
     let mut lasts = |what, value: Option<f64>, limit: f64| {
         deviations.lasts(name, what, value.is_some_and(|value| value.abs() > limit), hold, now)

@@ -9,6 +9,7 @@ use contract::{Assignment, ConflictReport, ProfileName, Reason, Report};
 use crate::{
     build::PreparedNode,
     condition::reason,
+    node_fields::Brake,
     node_state::{NodeState, Trouble},
     reports::AgentState,
     validate::Policy,
@@ -22,6 +23,8 @@ pub(crate) struct PolicyInput<'a> {
     pub(crate) group: &'a PolicyNodes<'a>,
     /// Why its profile cannot be stored; none if it is stored.
     pub(crate) store_trouble: Option<&'a str>,
+    /// Which nodes are tainted; none if the operator does not write taints.
+    pub(crate) brake: Option<&'a Brake>,
 }
 
 /// The nodes of a policy.

@@ -1,7 +1,7 @@
 //! Writes what users see: NodeClocks, statuses of policies, Events. Their content was decided by `node_clock`, `status`
 //! and `events`. Each write names the version that was seen, as in `apply`.
 use api::{NodeClock, NodeClockStatus, TimeSyncPolicy, TimeSyncPolicyStatus};
-use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::{core::v1::Node, events::v1::Event};
 use kube::{
     Api, Resource,
     api::{Patch, PatchParams, PostParams},
@@ -12,6 +12,7 @@ use crate::{
     apply::{FIELD_MANAGER, Target, metadata},
     events::NAMESPACE,
     facts::NodeFacts,
+    node_fields::NodePatches,
     stored_node_clock::StoredNodeClock,
     term::WriteError,
     validate::Policy,
@@ -40,6 +41,35 @@ impl Target {
         object["status"] = json!(status);
         let written = self.term.write(api.patch_status(&node.name, &params, &Patch::Apply(&object))).await?;
         Ok(StoredNodeClock::of(&written))
+    }
+
+    /// Writes the clock's condition, label and taints of a Node over the known version of it. Returns its facts
+    /// afterwards.
+    pub(crate) async fn write_node(
+        &self,
+        node: &NodeFacts,
+        patches: NodePatches,
+    ) -> Result<NodeFacts, WriteError> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let NodePatches { node: of_node, status } = patches;
+        let mut written = node.clone();
+        for (mut patch, is_status) in [(of_node, false), (status, true)]
+            .into_iter()
+            .filter_map(|(patch, is_status)| Some((patch?, is_status)))
+        {
+            patch["metadata"]["resourceVersion"] = json!(written.version);
+            patch["metadata"]["uid"] = json!(written.uid);
+            // A strategic merge patch changes one condition of the list. For a merge patch the list would be one value.
+            let done = match is_status {
+                false => self.term.write(api.patch(&node.name, &params, &Patch::Merge(&patch))).await?,
+                true => {
+                    self.term.write(api.patch_status(&node.name, &params, &Patch::Strategic(&patch))).await?
+                }
+            };
+            written = NodeFacts::of(&done);
+        }
+        Ok(written)
     }
 
     /// Writes the status of a policy. If the policy was deleted in the meantime, does nothing.

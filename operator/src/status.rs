@@ -12,8 +12,9 @@ use k8s_openapi::jiff::Timestamp;
 use crate::{
     build::Prepared,
     condition::condition,
+    node_fields::Brake,
     node_state::NodeState,
-    policy_conditions::findings,
+    policy_conditions::{findings, taints_held},
     policy_nodes::{Deviations, PolicyInput, PolicyNode, PolicyNodes},
     reports::{AgentState, Reports},
 };
@@ -35,6 +36,8 @@ pub(crate) struct StatusContext<'a> {
     pub(crate) states: &'a HashMap<String, NodeState>,
     /// Why the ConfigMap or the Secret cannot be written.
     pub(crate) store_trouble: Option<&'a str>,
+    /// Which nodes are tainted; none if the operator does not write taints.
+    pub(crate) brake: Option<&'a Brake>,
     /// True if this run of the operator has just begun.
     pub(crate) starting: bool,
 }
@@ -48,7 +51,7 @@ pub(crate) fn status(
     now: Instant,
     time: Timestamp,
 ) -> BTreeMap<String, PolicyStatus> {
-    let StatusContext { prepared, states, store_trouble, starting } = context;
+    let StatusContext { prepared, states, store_trouble, brake, starting } = context;
     deviations.retain(&prepared.policies.iter().map(|policy| policy.name.as_str()).collect());
     let mut of_policy: HashMap<&str, PolicyNodes<'_>> = HashMap::new();
     for node in prepared.nodes.values() {
@@ -77,7 +80,8 @@ pub(crate) fn status(
         let is_stored =
             profile.as_ref().is_none_or(|profile| prepared.is_stored(&Assignment::Profile(profile.clone())));
         let store_trouble = if is_stored { None } else { *store_trouble };
-        let input = PolicyInput { policy, profile: profile.as_ref(), group: &group, store_trouble };
+        let input =
+            PolicyInput { policy, profile: profile.as_ref(), group: &group, store_trouble, brake: *brake };
         all.insert(policy.name.clone(), of(&input, deviations, now, time));
     }
     all
@@ -125,8 +129,10 @@ fn of(input: &PolicyInput<'_>, deviations: &mut Deviations, now: Instant, time: 
         }),
         spread: spread.map(approximately),
         conditions: findings
+            .into_iter()
+            .chain(taints_held(input.policy, input.brake))
             .map(|(type_, finding)| condition(type_, finding, before, generation, time))
-            .into(),
+            .collect(),
     };
     PolicyStatus { status, counts, worst: worst_offset, spread }
 }
@@ -224,8 +230,13 @@ mod tests {
             said.iter().map(|(name, _)| ((*name).to_owned(), NodeState::new(start))).collect();
         change(&mut prepared, &mut states);
         let profile = prepared.profile(&prepared.policies[0]);
-        let context =
-            StatusContext { prepared: &prepared, states: &states, store_trouble: None, starting: false };
+        let context = StatusContext {
+            prepared: &prepared,
+            states: &states,
+            store_trouble: None,
+            brake: None,
+            starting: false,
+        };
         let start = Instant::now();
         let mut reports = Reports::default();
         let mut deviations = Deviations::default();

@@ -27,11 +27,13 @@ use crate::{
     collect::{Collector, PollResult},
     facts::AgentPod,
     message::chain,
+    node_fields::NodeWrites,
     term::limited,
     token::{self, NoToken, Tokens},
 };
 
 mod lease;
+mod nodes;
 mod statuses;
 
 /// Which agents to tell, and how to ask them.
@@ -41,6 +43,8 @@ pub(crate) struct Uninstall {
     pub(crate) agent_selector: String,
     pub(crate) agent_port: u16,
     pub(crate) token_secret: String,
+    /// Which fields of Nodes the operator has written.
+    pub(crate) node_writes: NodeWrites,
     /// How long to wait for the agents.
     pub(crate) patience: Duration,
 }
@@ -73,7 +77,9 @@ impl Uninstall {
             Some(alone) => sleep_until(alone).await,
             None => warn!("The operator may go on until it is deleted, and write what is withdrawn now"),
         }
-        statuses::withdraw(&self.client, Instant::now() + STATUSES_TIMEOUT).await;
+        let deadline = Instant::now() + STATUSES_TIMEOUT;
+        nodes::clear(&self.client, self.node_writes, deadline).await;
+        statuses::withdraw(&self.client, deadline).await;
         open
     }
 

@@ -11,11 +11,12 @@ use kube::{
     Resource, ResourceExt,
     core::{DeserializeGuard, Selector},
 };
-use profile::Checked;
+use profile::{Checked, Thresholds};
 
 use crate::{
     fetch::{Fetched, Profiles},
     keys::{self, KeyAvailability, Secrets},
+    taint_rule::TaintRule,
     translate::{self, FieldError},
 };
 
@@ -55,6 +56,8 @@ pub(crate) struct Policy {
     pub(crate) selector: Option<Selector>,
     /// The profile that it asks for, or why it is refused.
     pub(crate) checked: Result<Checked, PolicyError>,
+    /// When its nodes are tainted; none if they are not, or if the policy is refused.
+    pub(crate) node_taint: Option<TaintRule>,
     /// Whether the Secrets hold the keys that the profile needs.
     pub(crate) key_availability: KeyAvailability,
     /// Its stored status.
@@ -67,6 +70,11 @@ impl Policy {
         let checked = self.checked.as_ref().ok()?;
         matches!(self.key_availability, KeyAvailability::Complete | KeyAvailability::Kept(_))
             .then_some(checked)
+    }
+
+    /// Its thresholds; the defaults if it is refused.
+    pub(crate) fn thresholds(&self) -> Thresholds {
+        self.checked.as_ref().map_or_else(|_| Thresholds::default(), |checked| *checked.thresholds())
     }
 
     /// The profile that was in force before the policy was refused.
@@ -125,6 +133,7 @@ fn validate_policy(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) 
         created: meta.creation_timestamp.as_ref().map(|time| time.0),
         selector: None,
         checked: Err(PolicyError::Unreadable(String::new())),
+        node_taint: None,
         key_availability: KeyAvailability::Complete,
         status: api::TimeSyncPolicyStatus::default(),
     };
@@ -137,6 +146,10 @@ fn validate_policy(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) 
                 Ok(selector) => {
                     policy.selector = Some(selector);
                     policy.checked = check(object);
+                    match translate::node_taint(&object.spec) {
+                        Ok(rule) => policy.node_taint = rule.filter(|_| policy.checked.is_ok()),
+                        Err(error) => policy.checked = Err(error.into()),
+                    }
                 }
                 Err(error) => policy.checked = Err(error.into()),
             }

@@ -1,7 +1,7 @@
 //! Runs the writes concurrently with the steps. There is a queue for the agents' annotations, one for Events, one for
-//! urgent NodeClocks, one for other NodeClocks, and one for statuses of policies. Each queue limits how many writes run
-//! at once. The outcome of a write is a [`Done`].
-use std::{collections::BTreeSet, future::Future, sync::Arc};
+//! urgent NodeClocks, one for other NodeClocks, one for fields of Nodes, and one for statuses of policies. Each queue
+//! limits how many writes run at once. The outcome of a write is a [`Done`].
+use std::{collections::BTreeSet, future::Future, sync::Arc, time::Instant};
 
 use api::NodeClockStatus;
 use contract::{Assignment, TransitionKind};
@@ -14,6 +14,7 @@ use crate::{
     fetch::Profiles,
     keys::Data,
     node_clock::WrittenFigures,
+    node_fields::{NodePatches, Pace},
     node_state::{PendingEvents, TransitionEvent, Transitions},
     status::PolicyStatus,
     store::StoreWrite,
@@ -33,6 +34,9 @@ pub(crate) struct Writer {
     pub(crate) events: WorkQueue<String>,
     pub(crate) urgent: WorkQueue<String>,
     pub(crate) node_clocks: WorkQueue<String>,
+    /// Fields of Nodes, by node.
+    pub(crate) nodes: WorkQueue<String>,
+    pub(crate) pace_of_nodes: Pace,
     /// By policy.
     pub(crate) policies: WorkQueue<String>,
 }
@@ -41,6 +45,9 @@ pub(crate) struct Writer {
 const WIDTH: usize = 16;
 /// Annotations affect the clocks, so more of them run concurrently than of the writes that only inform users.
 const WIDTH_OF_ANNOTATIONS: usize = 32;
+
+/// Writes to Nodes in any second. Every change of a Node goes to each kubelet, scheduler and controller that watches Nodes.
+const MOST_NODES_A_SECOND: usize = 20;
 
 /// The outcome of a write.
 pub(crate) enum Done {
@@ -68,6 +75,11 @@ pub(crate) enum Done {
         written: WrittenFigures,
         result: Result<StoredNodeClock, WriteError>,
     },
+    Node {
+        node: String,
+        /// The Node after the write.
+        result: Result<NodeFacts, WriteError>,
+    },
     Policy {
         policy: String,
         result: Result<(), WriteError>,
@@ -91,6 +103,8 @@ impl Writer {
             events: WorkQueue::new(WIDTH),
             urgent: WorkQueue::new(WIDTH),
             node_clocks: WorkQueue::new(WIDTH),
+            nodes: WorkQueue::new(WIDTH),
+            pace_of_nodes: Pace::new(MOST_NODES_A_SECOND),
             policies: WorkQueue::new(WIDTH),
         }
     }
@@ -121,7 +135,7 @@ impl Writer {
     /// Forgets a node that is gone.
     pub(crate) fn forget(&mut self, node: &str) {
         let node = node.to_owned();
-        for queue in [&mut self.events, &mut self.urgent, &mut self.node_clocks] {
+        for queue in [&mut self.events, &mut self.urgent, &mut self.node_clocks, &mut self.nodes] {
             queue.forget(&node);
         }
     }
@@ -175,6 +189,16 @@ impl Writer {
         self.start(async move {
             let result = target.write_node_clock(&node, known.as_deref(), &status).await;
             Done::NodeClock { node: node.name.clone(), urgent, was_there: known.is_some(), written, result }
+        });
+    }
+
+    /// Writes fields of a Node.
+    pub(crate) fn write_node(&mut self, node: Arc<NodeFacts>, patches: NodePatches, now: Instant) {
+        self.pace_of_nodes.count(patches.count(), now);
+        let target = self.target.clone();
+        self.start(async move {
+            let result = target.write_node(&node, patches).await;
+            Done::Node { node: node.name.clone(), result }
         });
     }
 

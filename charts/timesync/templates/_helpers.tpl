@@ -87,6 +87,33 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{/*
+The tolerations of a component. Each tolerates the taints of timesync, since nodes would otherwise wait for an agent, or an
+operator, that waits for the node.
+*/}}
+{{- define "timesync.tolerations" -}}
+{{- $all := .tolerations | default list }}
+{{- $everything := false }}
+{{- range $all }}
+{{- if and (not .key) (not .effect) }}{{ $everything = true }}{{ end }}
+{{- end }}
+{{- if not $everything }}
+{{- range list "timesync.dev/clock-not-synchronized" "timesync.dev/clock-wrong" }}
+{{- $all = append $all (dict "key" . "operator" "Exists") }}
+{{- end }}
+{{- end }}
+{{- toYaml $all }}
+{{- end }}
+
+{{/* The flags for what the operator writes to Nodes. */}}
+{{- define "timesync.nodeFlags" }}
+{{- range list "condition" "taints" "labels" }}
+{{- if get $.Values.operator.nodes . }}
+- --node-{{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* What the operator's pods and the Job at uninstallation have in common, except the container. */}}
 {{- define "timesync.operatorPod" -}}
 {{- $context := .Values.operator.podSecurityContext | default dict }}
@@ -99,8 +126,10 @@ imagePullSecrets:
 {{- with .Values.operator.priorityClassName }}
 {{- $fields = append $fields (printf "priorityClassName: %s" .) }}
 {{- end }}
+{{- $placement := dict "nodeSelector" .Values.operator.nodeSelector "affinity" .Values.operator.affinity }}
+{{- $_ := set $placement "tolerations" (fromYamlArray (include "timesync.tolerations" .Values.operator)) }}
 {{- range list "nodeSelector" "tolerations" "affinity" }}
-{{- $fields = append $fields (include "timesync.field" (dict "name" . "value" (get $.Values.operator .))) }}
+{{- $fields = append $fields (include "timesync.field" (dict "name" . "value" (get $placement .))) }}
 {{- end }}
 {{- compact $fields | join "\n" }}
 {{- end }}

@@ -14,6 +14,8 @@ mod policy;
 #[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
 mod selector;
 #[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
+mod node_taint;
+#[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
 mod upstream;
 #[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
 mod serve;
@@ -27,6 +29,8 @@ mod node_clock;
 
 pub mod rules;
 
+mod schema;
+
 mod crds;
 
 pub use crds::crds;
@@ -34,6 +38,7 @@ pub use node_clock::{
     AgentStatus, ConflictStatus, LastStep, NodeClock, NodeClockFields, NodeClockStatus, ProfileStatus,
     RtcStatus, ServerStatus, SourceStatus, TimezoneStatus,
 };
+pub use node_taint::{NodeTaint, TaintEffect};
 pub use policy::{
     Clock, Leap, LeapMode, Mode, OnExternalStep, Rtc, RtcMode, Smear, Step, Stratum, Thresholds,
     TimeSyncPolicy, TimeSyncPolicySpec,

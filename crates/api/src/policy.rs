@@ -4,10 +4,10 @@
 //! those of `profile::ranges`; a test of the operator compares them.
 use kube::{CustomResource, KubeSchema};
 use profile::ranges;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{LabelSelector, Restrict, Serve, TimeSyncPolicyStatus, Upstream, rules};
+use crate::{LabelSelector, NodeTaint, Restrict, Serve, TimeSyncPolicyStatus, Upstream, rules, schema};
 
 /// The spec of a TimeSyncPolicy.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -120,6 +120,10 @@ pub struct TimeSyncPolicySpec {
     /// The thresholds at which a deviation counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Thresholds>,
+    /// Taints nodes whose clock is not synchronised, so that no pods are placed there. Needs operator.nodes.taints in
+    /// the chart's values. If absent, no node is tainted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_taint: Option<NodeTaint>,
 }
 
 /// Discipline corrects clocks; Observe only measures.
@@ -180,13 +184,13 @@ pub struct Clock {
     /// The largest correction after the first synchronisation of a boot. A larger one is refused: the node reports it
     /// and does not change its clock. A duration, such as 1000s or 1h30m. Default: 1000s.
     #[serde(default = "max_change")]
-    #[schemars(schema_with = "span")]
+    #[schemars(schema_with = "schema::span")]
     pub max_change: String,
     /// The largest root distance of a usable source: its largest possible error, by its own values and half of the
     /// round trip. Windows domain controllers report 10s; for those set 16s, and thresholds.errorBound above 10s. From
     /// 1ms to 16s. A duration, such as 1500ms. Default: 1500ms.
     #[serde(default = "max_distance")]
-    #[schemars(schema_with = "span")]
+    #[schemars(schema_with = "schema::span")]
     pub max_distance: String,
     /// The number of sources that must agree before a clock is corrected. A server or a device counts as one, a pool as
     /// its maxSources. Default: 1 if there are one or two sources other than peers, else 2.
@@ -283,7 +287,7 @@ fn max_distance() -> String {
 pub struct Step {
     /// A larger offset is stepped, a smaller one is slewed. A duration, such as 10ms. Default: 10ms.
     #[serde(default = "step_threshold")]
-    #[schemars(schema_with = "span")]
+    #[schemars(schema_with = "schema::span")]
     pub threshold: String,
     /// The largest number of steps per boot of the node, over restarts of the agent. 0 means never. Default: 3.
     #[serde(default = "step_limit")]
@@ -331,21 +335,21 @@ pub enum RtcMode {
 pub struct Thresholds {
     /// Offset of a node. If it is larger for the time `hold`, the policy is not Synchronized. Default: 50ms.
     #[serde(default = "deviation")]
-    #[schemars(schema_with = "span")]
+    #[schemars(schema_with = "schema::span")]
     pub offset: String,
     /// Error bound of a node: the largest possible error of its clock. If it is larger, the node is unsynchronised at
     /// once, also for its clients. Default: 200ms.
     #[serde(default = "error_bound")]
-    #[schemars(schema_with = "span")]
+    #[schemars(schema_with = "schema::span")]
     pub error_bound: String,
     /// Difference between two nodes. If it is larger for the time `hold`, the policy is not Synchronized. Default:
     /// 50ms.
     #[serde(default = "deviation")]
-    #[schemars(schema_with = "span")]
+    #[schemars(schema_with = "schema::span")]
     pub spread: String,
     /// The time for which offset or spread must exceed its threshold, 1s to 24h. Default: 60s.
     #[serde(default = "hold")]
-    #[schemars(schema_with = "span")]
+    #[schemars(schema_with = "schema::span")]
     pub hold: String,
 }
 
@@ -359,8 +363,4 @@ fn error_bound() -> String {
 
 fn hold() -> String {
     profile::Thresholds::default().hold.to_string()
-}
-
-fn span(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "minLength": 2, "maxLength": 32, "pattern": rules::SPAN})
 }

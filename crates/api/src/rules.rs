@@ -223,6 +223,13 @@ pub const THRESHOLDS_POSITIVE: &str = "duration(self.offset) > duration('0s') \
 pub const THRESHOLDS_RANGE: &str = "duration(self.offset) <= duration('999999h') \
      && duration(self.errorBound) <= duration('999999h') && duration(self.spread) <= duration('999999h')";
 
+/// A longer wait would mean that the node is never tainted.
+pub const TAINT_AFTER_RANGE: &str = "duration(self.after) <= duration('24h')";
+
+/// A number of nodes as in Kubernetes' maxUnavailable, but not 0: then no node could be tainted.
+pub const TAINT_MAX_NODES: &str =
+    "string(self.maxNodes).matches('^([1-9][0-9]{0,3}|10000|([1-9][0-9]?|100)%)$')";
+
 /// The same rule as in the selectors of Kubernetes.
 pub const SELECTOR_VALUES: &str = "self.operator in ['Exists', 'DoesNotExist'] \
      ? !has(self.values) || size(self.values) == 0 : has(self.values) && size(self.values) > 0";

@@ -51,15 +51,7 @@ pub(crate) fn up() -> anyhow::Result<()> {
         ctr(&socket, &["-n", "k8s.io", "images", "import", &archive.display().to_string()])?;
     }
     keep_sysctls(&home)?;
-    let containerd = daemon::id("node1-containerd").context("containerd has a process id")?;
-    Daemon::new("node1-kubelet", "kubelet")
-        .wrap(&format!("{net} --mount=/proc/{containerd}/ns/mnt"))
-        .args(&format!(
-            "--config={here}/kubelet.yaml --kubeconfig={here}/kubelet.conf --root-dir={here}/kubelet"
-        ))
-        .args(&format!("--hostname-override=node1 --node-ip={ADDRESS}"))
-        .env("PATH", &bin)
-        .start()?;
+    start_kubelet()?;
     Daemon::new("node1-proxy", tools::path("kube-proxy")?)
         .wrap(&net)
         .args(&format!("--kubeconfig={here}/proxy.conf --hostname-override=node1 --proxy-mode=nftables"))
@@ -68,6 +60,27 @@ pub(crate) fn up() -> anyhow::Result<()> {
         .args("--conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0")
         .start()?;
     Ok(())
+}
+
+fn start_kubelet() -> anyhow::Result<()> {
+    let home = checkout::state().join("node1");
+    let (here, net) = (home.display(), network::inside(network::NODE1));
+    let containerd = daemon::id("node1-containerd").context("containerd has a process id")?;
+    Daemon::new("node1-kubelet", "kubelet")
+        .wrap(&format!("{net} --mount=/proc/{containerd}/ns/mnt"))
+        .args(&format!(
+            "--config={here}/kubelet.yaml --kubeconfig={here}/kubelet.conf --root-dir={here}/kubelet"
+        ))
+        .args(&format!("--hostname-override=node1 --node-ip={ADDRESS}"))
+        .env("PATH", &programs()?)
+        .start()?;
+    Ok(())
+}
+
+/// Ends the node's kubelet, and starts it again. Its pods go on.
+pub fn restart_kubelet() -> anyhow::Result<()> {
+    daemon::end("node1-kubelet", "-TERM")?;
+    start_kubelet()
 }
 
 /// Ends the node's containers, then its daemons: containers outlive containerd.

@@ -85,6 +85,9 @@ pub fn expect_uninstalled() -> anyhow::Result<()> {
         }
         ensure!(status["synchronized"] != true, "{name} still says that it is synchronized");
     }
+    let nodes = kubectl::sh("get nodes -o yaml")?;
+    let left: Vec<_> = nodes.lines().filter(|line| line.contains("timesync.dev")).collect();
+    ensure!(left.is_empty(), "Nodes still say {left:?}");
     Ok(())
 }
 

@@ -34,6 +34,23 @@ pub enum Certificate {
     FromNow,
 }
 
+/// How a machine is switched on again.
+#[derive(Clone, Copy, Debug)]
+pub struct Boot<'a> {
+    /// The time that its hardware clock shows: `utc` for the right time, or a date.
+    pub rtc: &'a str,
+    /// The certificate of the API server that its kubelet is told to use.
+    pub certificate: Certificate,
+    /// The key of a taint NoSchedule with which its kubelet registers a new Node.
+    pub register_with_taint: Option<&'a str>,
+}
+
+impl Default for Boot<'_> {
+    fn default() -> Self {
+        Self { rtc: "utc", certificate: Certificate::Always, register_with_taint: None }
+    }
+}
+
 /// Both of them.
 pub const VMS: [Vm; 2] = [Vm { number: 1 }, Vm { number: 2 }];
 
@@ -52,11 +69,11 @@ impl Vm {
         checkout::state().join(self.name())
     }
 
-    /// Switches it on. `rtc` is the time that its hardware clock shows: `utc` for the right time, or a date.
+    /// Switches it on. `rtc` is as in [`Boot`].
     pub(crate) fn start(self, disk: &Path, rtc: &str) -> anyhow::Result<()> {
         let folder = self.folder();
         fs::create_dir_all(folder.join("conf/images"))?;
-        self.write_configuration(Certificate::Always)?;
+        self.write_configuration(&Boot::default())?;
         let base = disk.join("root.ext4").display().to_string();
         process::run(Command::new("qemu-img").current_dir(&folder).args([
             "create",
@@ -73,15 +90,14 @@ impl Vm {
         self.switch_on(disk, rtc)
     }
 
-    /// Cuts its power, sets its hardware clock as [`Self::start`] does, and switches it on again. The disk has what the
-    /// kernel had written to it.
-    pub fn power_cycle(self, rtc: &str, certificate: Certificate) -> anyhow::Result<()> {
+    /// Cuts its power, sets its hardware clock, and switches it on again. The disk has what the kernel had written to it.
+    pub fn power_cycle(self, boot: &Boot<'_>) -> anyhow::Result<()> {
         // QEMU ends immediately and does not inform the guest. Data that the guest has written to its disk is kept.
         daemon::end(&self.name(), "-TERM")?;
         // Keeps the console of the former boot apart, since callers wait for lines of the new boot.
         fs::rename(self.folder().join("console.log"), self.folder().join("console-before.log"))?;
-        self.write_configuration(certificate)?;
-        self.switch_on(&vm_image::ready()?, rtc)
+        self.write_configuration(boot)?;
+        self.switch_on(&vm_image::ready()?, boot.rtc)
     }
 
     fn switch_on(self, disk: &Path, rtc: &str) -> anyhow::Result<()> {
@@ -154,7 +170,7 @@ impl Vm {
         qmp::rtc_offset(&self.folder().join("qmp.sock"))
     }
 
-    fn write_configuration(self, certificate: Certificate) -> anyhow::Result<()> {
+    fn write_configuration(self, boot: &Boot<'_>) -> anyhow::Result<()> {
         let (conf, keys, name) = (self.folder().join("conf"), pki::folder(), self.name());
         for file in ["ca.crt".to_owned(), format!("{name}.crt"), format!("{name}.key")] {
             fs::copy(keys.join(&file), conf.join(&file))?;
@@ -164,7 +180,7 @@ impl Vm {
                 fs::copy(&archive, conf.join("images").join(file))?;
             }
         }
-        let api_server = match certificate {
+        let api_server = match boot.certificate {
             Certificate::Always => network::HOST,
             Certificate::FromNow => pki::VALID_FROM_NOW,
         };
@@ -184,10 +200,13 @@ impl Vm {
         );
         registry::trust(&conf.join("certs.d"), Path::new("/k/ca.crt"))?;
         fs::write(conf.join("containerd.toml"), containerd)?;
+        let taints = boot.register_with_taint.map_or_else(String::new, |key| {
+            format!("registerWithTaints: [{{key: {key}, effect: NoSchedule}}]\n")
+        });
         let kubelet = format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailSwapOn: false\n\
              cgroupDriver: cgroupfs\ncontainerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n\
-             staticPodPath: {}\n{}",
+             staticPodPath: {}\n{taints}{}",
             vm_image::STATIC_PODS,
             node::kubelet_access("/k/ca.crt")
         );

@@ -34,6 +34,8 @@ mod dashboard;
 
 mod operator_restart;
 
+mod nodes;
+
 mod unprivileged;
 
 mod upgrade;
@@ -111,6 +113,11 @@ const COMMON: &[Case] = &[
         "operator-restart",
         "a restart of the operators changes nothing on the nodes",
         operator_restart::run,
+    ),
+    case(
+        "nodes",
+        "condition, taints and label of Nodes; a node that joins 3 s off; the admission policy",
+        nodes::run,
     ),
     case(
         "unprivileged",

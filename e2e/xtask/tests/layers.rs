@@ -76,8 +76,18 @@ const CONVERT: [&str; 27] = [
 
 const HTTP: [&str; 8] = ["token", "proof", "head", "client", "gate", "connection", "limits", "server"];
 
-const API: [&str; 8] =
-    ["rules", "upstream", "serve", "selector", "policy_status", "policy", "node_clock", "crds"];
+const API: [&str; 10] = [
+    "rules",
+    "schema",
+    "upstream",
+    "serve",
+    "selector",
+    "node_taint",
+    "policy_status",
+    "policy",
+    "node_clock",
+    "crds",
+];
 
 const SYS: [&str; 12] = [
     "error",
@@ -134,7 +144,7 @@ const AGENT: [&str; 32] = [
     "cli",
 ];
 
-const OPERATOR: [&str; 41] = [
+const OPERATOR: [&str; 43] = [
     // What all steps use.
     "term",
     "message",
@@ -151,6 +161,7 @@ const OPERATOR: [&str; 41] = [
     "fetch",
     "cluster_state",
     "cookie_keys",
+    "taint_rule",
     "translate",
     "validate",
     "placement",
@@ -164,6 +175,7 @@ const OPERATOR: [&str; 41] = [
     "reports",
     // What users see.
     "node_conditions",
+    "node_fields",
     "node_clock",
     "events",
     "node_state",

@@ -60,6 +60,7 @@ impl Controller {
                 }
             }
         }
+        self.start_node_writes(now);
     }
 
     /// Begins to write the Secret and the ConfigMap if their content differs from the desired one.
@@ -141,6 +142,15 @@ impl Controller {
                 self.trouble(&node, Trouble::NodeClock, why);
                 self.memory.dirty.nodes.insert(node);
             }
+            Done::Node { node, result } => {
+                let why = self.count("Node", &result);
+                self.writer.nodes.done(&node, why.is_none(), now);
+                if let Ok(facts) = result {
+                    self.memory.cluster.wrote_node(facts);
+                }
+                self.trouble(&node, Trouble::Node, why);
+                self.memory.dirty.nodes.insert(node);
+            }
             Done::Stored { keys, files, profiles } => self.stored(keys, files, profiles, now),
             Done::Policy { policy, result } => {
                 let why = self.count("TimeSyncPolicy", &result);
@@ -194,6 +204,7 @@ impl Controller {
             ("Pod", writer.annotations.any_fails()),
             ("Event", writer.events.any_fails()),
             ("NodeClock", writer.urgent.any_fails() || writer.node_clocks.any_fails()),
+            ("Node", writer.nodes.any_fails()),
             ("TimeSyncPolicy", writer.policies.any_fails()),
         ] {
             if !fails {

@@ -231,6 +231,7 @@ async fn agents_are_told_and_statuses_are_withdrawn() {
         agent_selector: "app=agent".to_owned(),
         agent_port,
         token_secret: "timesync-token".to_owned(),
+        node_writes: NodeWrites::default(),
         patience: Duration::from_secs(5),
     };
     let open = uninstall.run().await;

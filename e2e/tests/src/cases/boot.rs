@@ -10,12 +10,16 @@ use lab::{
     install::{self, NAMESPACE},
     kubectl, truth,
     under_test::{self, MS},
-    vm::{self, Certificate, Vm},
+    vm::{self, Boot, Certificate, Vm},
     wait,
 };
 
 /// The time of a hardware clock whose battery is empty.
 const RTC_1970: &str = "1970-01-01T00:00:00";
+
+/// The certificate of the API server is valid from now.
+const FROM_NOW: Boot<'static> =
+    Boot { rtc: "utc", certificate: Certificate::FromNow, register_with_taint: None };
 
 pub(super) fn with_option() -> anyhow::Result<()> {
     under_test::settle()?;
@@ -31,9 +35,9 @@ pub(super) fn without_option() -> anyhow::Result<()> {
     let vm = vm::VMS[0];
     let story = || {
         let before = boot_id(vm)?;
-        vm.power_cycle(RTC_1970, Certificate::FromNow)?;
+        vm.power_cycle(&Boot { rtc: RTC_1970, ..FROM_NOW })?;
         stays_out(vm)?;
-        vm.power_cycle("utc", Certificate::FromNow)?;
+        vm.power_cycle(&FROM_NOW)?;
         joins(vm, &before)?;
         right(vm)?;
         under_test::settle()
@@ -47,7 +51,7 @@ fn option_starts_a_node(vm: Vm) -> anyhow::Result<()> {
     wait::until(&format!("the boot files on {}", vm.name()), "20 s", Duration::from_secs(120), || {
         Ok((boot_files(vm)? == FILES).then_some(()))
     })?;
-    vm.power_cycle(RTC_1970, Certificate::FromNow)?;
+    vm.power_cycle(&Boot { rtc: RTC_1970, ..FROM_NOW })?;
     vm.wait_for_probe()?;
     let switched_on = Instant::now();
     joins(vm, &before)?;
@@ -142,7 +146,7 @@ const ALL_AT_ONCE: &str = "agent.maxUnavailable=100%";
 fn put_back() -> anyhow::Result<()> {
     for vm in vm::VMS {
         let before = boot_id(vm)?;
-        vm.power_cycle("utc", Certificate::Always)?;
+        vm.power_cycle(&Boot::default())?;
         joins(vm, &before)?;
     }
     cluster::wait_for_nodes()?;

@@ -57,6 +57,11 @@ impl Random {
         if let Some(words) = schema["enum"].as_array() {
             return words[self.below(words.len())].clone();
         }
+        if schema["x-kubernetes-int-or-string"] == json!(true) {
+            let number = self.pick(&["1", "0", "10000", "10001", "-1"]).parse::<i64>().expect("a number");
+            let text = self.pick(&["1%", "100%", "0%", "101%", "7", "", "a"]);
+            return if self.rarely(2) { json!(number) } else { json!(text) };
+        }
         match schema["type"].as_str() {
             Some("boolean") => json!(self.rarely(3)),
             Some("integer") => self.number(schema),

@@ -1,0 +1,296 @@
+//! What Nodes say of their clocks: condition, taints and label. The scheduler acts on them: a node that joins with a
+//! wrong clock gets no pod before the clock is right. The operator may change nothing else of Nodes and pods.
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use contract::Reason;
+use lab::{
+    calendar,
+    install::{self, NAMESPACE},
+    kubectl, node, truth,
+    under_test::{self, MS},
+    upstream,
+    vm::{self, Boot, Certificate, Vm},
+    wait,
+};
+use serde_json::Value;
+use xtask::image;
+
+const CONDITION: &str = "timesync.dev/ClockSynchronized";
+const LABEL: &str = "timesync.dev/clock-bound";
+const STARTUP_TAINT: &str = "timesync.dev/clock-not-synchronized";
+const WRONG_TAINT: &str = "timesync.dev/clock-wrong";
+
+/// A short time of hysteresis.
+const SOON: &str = "  thresholds: {hold: 2s}\n";
+
+pub(super) fn run() -> anyhow::Result<()> {
+    under_test::settle()?;
+    under_test::or_else(story(), put_back)
+}
+
+fn story() -> anyhow::Result<()> {
+    install::upgrade(&["operator.nodes.taints=true", "operator.nodes.labels=true"])?;
+    install::wait_for_pods()?;
+    under_test::apply_four(SOON)?;
+    for vm in vm::VMS {
+        wait_for_condition(&vm.name(), "True", Reason::Synchronized.as_str())?;
+    }
+    // Its upstream serves a local clock.
+    wait_for_condition("node1", "True", Reason::LocalReference.as_str())?;
+    // Its agent is missed only after 90 s, which the next steps take.
+    take_agent_away("node1")?;
+    nothing_else_may_be_written()?;
+    a_wrong_clock_is_tainted_and_a_common_cause_is_not()?;
+    a_pod_waits_for_a_good_bound()?;
+    a_node_that_joins_with_a_wrong_clock_waits(vm::VMS[1])?;
+    wait_for_condition("node1", "Unknown", "NoAgent")?;
+    give_agent_back()?;
+    wait_for_condition("node1", "True", Reason::LocalReference.as_str())?;
+    a_restart_of_kubelet_changes_nothing()
+}
+
+fn put_back() -> anyhow::Result<()> {
+    for policy in ["alone", "all"] {
+        kubectl::sh(&format!("delete tsp {policy} --ignore-not-found"))?;
+    }
+    give_agent_back()?;
+    kubectl::sh("delete pod waits joins --ignore-not-found --force --grace-period=0")?;
+    under_test::settle()
+}
+
+/// Status and reason of a Node's condition; none if it has none.
+fn condition(name: &str) -> anyhow::Result<Option<Value>> {
+    let node = kubectl::get(&format!("node {name}"))?;
+    let mut all = node["status"]["conditions"].as_array().into_iter().flatten();
+    Ok(all.find(|condition| condition["type"] == CONDITION).cloned())
+}
+
+fn wait_for_condition(name: &str, status: &str, reason: &str) -> anyhow::Result<()> {
+    let what = format!("{CONDITION}={status} ({reason}) of {name}");
+    wait::until(&what, "", Duration::from_secs(300), || {
+        let found = condition(name)?;
+        Ok(found.filter(|found| found["status"] == status && found["reason"] == reason).map(|_| ()))
+    })
+}
+
+/// The effect of a Node's taint; none if it has none.
+fn taint(name: &str, key: &str) -> anyhow::Result<Option<String>> {
+    let node = kubectl::get(&format!("node {name}"))?;
+    let mut taints = node["spec"]["taints"].as_array().into_iter().flatten();
+    let taint = taints.find(|taint| taint["key"] == key);
+    Ok(taint.and_then(|taint| taint["effect"].as_str()).map(str::to_owned))
+}
+
+fn wait_for_taint(name: &str, key: &str, effect: Option<&str>) -> anyhow::Result<()> {
+    let what = format!("taint {key} of {name} to be {}", effect.unwrap_or("absent"));
+    wait::until(&what, "", Duration::from_secs(300), || {
+        Ok((taint(name, key)?.as_deref() == effect).then_some(()))
+    })
+}
+
+/// With the operator's account, an admission policy refuses what RBAC would allow.
+fn nothing_else_may_be_written() -> anyhow::Result<()> {
+    let account = format!("--as=system:serviceaccount:{NAMESPACE}:timesync-operator");
+    let agent = install::agent_on("vm1")?;
+    let node_status = r#"{"status":{"conditions":[{"type":"Ready","status":"False"}]}}"#;
+    let node_address = r#"{"status":{"addresses":[{"type":"Hostname","address":"evil"}]}}"#;
+    let label_by_status = r#"{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":""}}}"#;
+    let label = r#"{"metadata":{"labels":{"example.com/a":"b"}}}"#;
+    let annotation = r#"{"metadata":{"annotations":{"example.com/a":"b"}}}"#;
+    let taints = r#"{"spec":{"taints":[{"key":"example.com/a","effect":"NoExecute"}]}}"#;
+    let cordon = r#"{"spec":{"unschedulable":true}}"#;
+    let image = r#"{"spec":{"containers":[{"name":"agent","image":"example.com/evil"}]}}"#;
+    let own = format!("-n {NAMESPACE} pod {agent}");
+    for (what, patch, refusal) in [
+        ("node vm1 --subresource=status", node_status, "only the condition"),
+        ("node vm1 --subresource=status", node_address, "the status of a Node"),
+        ("node vm1 --subresource=status", label_by_status, "only the labels"),
+        ("node vm1", label, "only the labels"),
+        ("node vm1", annotation, "may not change annotations"),
+        ("node vm1", taints, "only the taints"),
+        ("node vm1", cordon, "the spec of a Node"),
+        (own.as_str(), annotation, "only the annotations"),
+        (own.as_str(), image, "may not change a pod"),
+        (own.as_str(), label, "may not change a pod"),
+    ] {
+        let mut words: Vec<_> = format!("patch {what}").split(' ').map(str::to_owned).collect();
+        words.extend([account.clone(), "--type=strategic".to_owned(), "-p".to_owned(), patch.to_owned()]);
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let refused = kubectl::run(&words).err().with_context(|| format!("allowed: {what} {patch}"))?;
+        ensure!(format!("{refused:#}").contains(refusal), "{what} {patch}: {refused:#}");
+    }
+    let ours = ["label", "node", "vm1", "timesync.dev/test=a", &account];
+    kubectl::run(&ours).context("its own labels must be allowed")?;
+    kubectl::sh("label node vm1 timesync.dev/test-").map(drop)
+}
+
+/// A policy for one virtual machine, or both, by which no clock is good enough, with a taint for one node at most.
+fn too_strict(name: &str, node: Option<&str>) -> anyhow::Result<()> {
+    let four: String = under_test::four()
+        .iter()
+        .map(|entry| format!("  - {{{entry}, iburst: true, minPoll: 0, maxPoll: 1}}\n"))
+        .collect();
+    let nodes = node.map_or("[vm1, vm2]".to_owned(), |node| format!("[{node}]"));
+    kubectl::apply(&format!(
+        "apiVersion: timesync.dev/v1alpha1\nkind: TimeSyncPolicy\nmetadata: {{name: {name}}}\nspec:\n  priority: 200\n  \
+         nodeSelector: {{matchExpressions: [{{key: kubernetes.io/hostname, operator: In, values: {nodes}}}]}}\n  \
+         thresholds: {{errorBound: 1us, hold: 2s}}\n  \
+         nodeTaint: {{effect: NoSchedule, after: 3s, maxNodes: 1}}\n  upstreams:\n{four}"
+    ))
+    .map(drop)
+}
+
+fn a_wrong_clock_is_tainted_and_a_common_cause_is_not() -> anyhow::Result<()> {
+    too_strict("alone", Some("vm1"))?;
+    wait_for_condition("vm1", "False", Reason::ErrorBound.as_str())?;
+    wait_for_taint("vm1", WRONG_TAINT, Some("NoSchedule"))?;
+    ensure!(taint("vm2", WRONG_TAINT)?.is_none(), "vm2 is right, and is tainted");
+    kubectl::sh("delete tsp alone")?;
+    wait_for_condition("vm1", "True", Reason::Synchronized.as_str())?;
+    wait_for_taint("vm1", WRONG_TAINT, None)?;
+    too_strict("all", None)?;
+    for vm in vm::VMS {
+        wait_for_condition(&vm.name(), "False", Reason::ErrorBound.as_str())?;
+    }
+    wait::until("the policy to hold taints", "5 s", Duration::from_secs(60), || {
+        let status = kubectl::policy("all")?.status.unwrap_or_default();
+        let held = status.conditions.iter().any(|condition| {
+            condition.type_ == "TaintsHeld" && condition.status == "True" && condition.reason == "TooManyNodes"
+        });
+        Ok(held.then_some(()))
+    })?;
+    wait::holds_for("no node is tainted", Duration::from_secs(10), || {
+        for vm in vm::VMS {
+            ensure!(taint(&vm.name(), WRONG_TAINT)?.is_none(), "{} is tainted", vm.name());
+        }
+        Ok(())
+    })?;
+    kubectl::sh("delete tsp all")?;
+    for vm in vm::VMS {
+        wait_for_condition(&vm.name(), "True", Reason::Synchronized.as_str())?;
+    }
+    Ok(())
+}
+
+/// Waits until the label of both machines is one of these.
+fn wait_for_label(what: &str, values: &[&str]) -> anyhow::Result<()> {
+    wait::until(what, "", Duration::from_secs(120), || {
+        for vm in vm::VMS {
+            let node = kubectl::get(&format!("node {}", vm.name()))?;
+            let label = node["metadata"]["labels"][LABEL].as_str().unwrap_or_default();
+            if !values.contains(&label) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
+}
+
+/// The label follows the error bound, and a pod that asks for a small one waits for it.
+fn a_pod_waits_for_a_good_bound() -> anyhow::Result<()> {
+    let good = ["le-100us", "le-1ms", "le-10ms"];
+    wait_for_label("small error bounds", &good)?;
+    upstream::bend_all("dispersion=0.05")?;
+    wait_for_label("large error bounds", &["le-100ms"])?;
+    kubectl::apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: waits}}\nspec:\n  terminationGracePeriodSeconds: 0\n  \
+         affinity:\n    nodeAffinity:\n      requiredDuringSchedulingIgnoredDuringExecution:\n        nodeSelectorTerms:\n        \
+         - matchExpressions:\n          - {{key: {LABEL}, operator: In, values: [le-100us, le-1ms, le-10ms]}}\n          \
+         - {{key: kubernetes.io/hostname, operator: In, values: [vm1, vm2]}}\n  \
+         containers:\n  - {{name: log, image: '{}', imagePullPolicy: Never, args: ['10']}}\n",
+        image::EVENTLOG
+    ))?;
+    wait::holds_for("the pod waits", Duration::from_secs(5), || {
+        ensure!(scheduled("waits")?.is_none(), "it is scheduled");
+        Ok(())
+    })?;
+    upstream::bend_all(upstream::HONESTLY)?;
+    wait::until("the pod to get a node", "30 s", Duration::from_secs(120), || scheduled("waits"))?;
+    kubectl::sh("delete pod waits --force --grace-period=0").map(drop)
+}
+
+/// The node of a pod; none if it has none yet.
+fn scheduled(pod: &str) -> anyhow::Result<Option<String>> {
+    Ok(kubectl::get(&format!("pod {pod}"))?["spec"]["nodeName"].as_str().map(str::to_owned))
+}
+
+/// The machine joins as a new node whose hardware clock is 3 s ahead, with the taint. A pod is placed there only after
+/// its clock is right, as measured from outside.
+fn a_node_that_joins_with_a_wrong_clock_waits(vm: Vm) -> anyhow::Result<()> {
+    let name = vm.name();
+    kubectl::sh(&format!("delete node {name} --wait=true"))?;
+    let ahead = calendar::shown(truth::nanoseconds()? / 1_000_000_000 + 3);
+    let ahead = ahead.trim_end_matches('Z');
+    vm.power_cycle(&Boot {
+        rtc: ahead,
+        certificate: Certificate::Always,
+        register_with_taint: Some(STARTUP_TAINT),
+    })?;
+    kubectl::apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: joins}}\nspec:\n  terminationGracePeriodSeconds: 0\n  \
+         nodeSelector: {{kubernetes.io/hostname: {name}}}\n  \
+         containers:\n  - {{name: log, image: '{}', imagePullPolicy: Never, args: ['10']}}\n",
+        image::EVENTLOG
+    ))?;
+    vm.wait_for_probe()?;
+    let mut was_tainted = false;
+    let off = wait::until("the node to be free", "90 s", Duration::from_secs(400), || {
+        let offset = under_test::median(vm)?.offset;
+        if scheduled("joins")?.is_some() {
+            return Ok(Some(offset));
+        }
+        was_tainted |= kubectl::sh(&format!("get node {name} --ignore-not-found"))?.contains(&name)
+            && taint(&name, STARTUP_TAINT)?.is_some();
+        Ok(None)
+    })?;
+    ensure!(was_tainted, "{name} was never tainted");
+    ensure!(off.abs() < MS, "the pod was placed while the clock was {} off", truth::shown(off));
+    wait_for_taint(&name, STARTUP_TAINT, None)?;
+    wait_for_condition(&name, "True", Reason::Synchronized.as_str())?;
+    kubectl::sh("delete pod joins --force --grace-period=0")?;
+    kubectl::sh(&format!("wait --for=condition=Ready node/{name} --timeout=120s"))?;
+    install::wait_for_pods()?;
+    under_test::settle()?;
+    under_test::apply_four(SOON)
+}
+
+fn take_agent_away(name: &str) -> anyhow::Result<()> {
+    let term = format!(r#"[{{"key":"kubernetes.io/hostname","operator":"NotIn","values":["{name}"]}}]"#);
+    agent_affinity(&format!(r#"{{"nodeSelectorTerms":[{{"matchExpressions":{term}}}]}}"#))
+}
+
+fn give_agent_back() -> anyhow::Result<()> {
+    agent_affinity(
+        r#"{"nodeSelectorTerms":[{"matchExpressions":[{"key":"kubernetes.io/os","operator":"Exists"}]}]}"#,
+    )?;
+    install::wait_for_pods()
+}
+
+/// Sets the node affinity of the agents' DaemonSet. The operator does not learn of it.
+fn agent_affinity(required: &str) -> anyhow::Result<()> {
+    let affinity =
+        format!(r#"{{"nodeAffinity":{{"requiredDuringSchedulingIgnoredDuringExecution":{required}}}}}"#);
+    let patch = format!(r#"{{"spec":{{"template":{{"spec":{{"affinity":{affinity}}}}}}}}}"#);
+    let set = "timesync-agent";
+    kubectl::run(&["patch", "ds", set, "-n", NAMESPACE, "--type=merge", "-p", &patch]).map(drop)
+}
+
+/// Kubelet writes the status of its Node when it starts. The condition stays, and is not written again.
+fn a_restart_of_kubelet_changes_nothing() -> anyhow::Result<()> {
+    let before = condition("node1")?.context("a condition")?;
+    node::restart_kubelet()?;
+    let heartbeat = |since: &str| -> anyhow::Result<bool> {
+        let node = kubectl::get("node node1")?;
+        let mut all = node["status"]["conditions"].as_array().into_iter().flatten();
+        let ready = all.find(|condition| condition["type"] == "Ready").context("Ready")?;
+        Ok(ready["lastHeartbeatTime"].as_str().unwrap_or_default() > since)
+    };
+    let now = calendar::shown(truth::nanoseconds()? / 1_000_000_000);
+    wait::until("kubelet to write its status", "10 s", Duration::from_secs(300), || {
+        Ok(heartbeat(&now)?.then_some(()))
+    })?;
+    let after = condition("node1")?;
+    ensure!(after.as_ref() == Some(&before), "it was {before}, and is {after:?}");
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! The fields that a Node is to have, and what is kept of the node for the next decision. Pure: time is an argument.
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
+use profile::Thresholds;
+
+use super::{
+    BOUND_LABEL,
+    bound_label::{BoundClass, BoundHistory},
+    verdict::{ClockHistory, Verdict},
+};
+use crate::{build::PreparedNode, condition::Finding, reports::AgentState};
+
+/// A field that is to be written, removed, or left as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Desired<T> {
+    /// It is too early for a conclusion.
+    #[default]
+    AsIs,
+    Absent,
+    Present(T),
+}
+
+/// The fields that a Node is to have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DesiredFields {
+    /// The condition `timesync.dev/ClockSynchronized`.
+    pub(crate) condition: Desired<Finding>,
+    /// The label `timesync.dev/clock-bound`.
+    pub(crate) bound: Desired<BoundClass>,
+    /// True if the clock is synchronised, which removes the taint with which the node may have registered.
+    pub(crate) synchronized: bool,
+}
+
+/// The desired fields of one Node, and what they depend on besides the newest report.
+#[derive(Debug, Default)]
+pub(crate) struct ClockFields {
+    clock: ClockHistory,
+    bound: BoundHistory,
+    /// The last verdict's status, and since when it has been False.
+    status: Option<bool>,
+    wrong_since: Option<Instant>,
+    pub(crate) desired: DesiredFields,
+}
+
+impl ClockFields {
+    /// Decides again. Returns true if time alone can change the decision.
+    pub(crate) fn update(
+        &mut self,
+        node: &PreparedNode,
+        agent: AgentState<'_>,
+        thresholds: &Thresholds,
+        (now, time): (Instant, Timestamp),
+    ) -> bool {
+        let stored = node.facts.clock_condition.as_ref();
+        let verdict = self.clock.judge(node, agent, thresholds, stored.map(|stored| stored.status), now);
+        let status = match &verdict {
+            Verdict::Absent => None,
+            // After a start of the operator, the Node says what the last one knew.
+            Verdict::Unchanged => self.status.or(stored.and_then(|stored| stored.status)),
+            Verdict::Known(finding) => finding.status,
+        };
+        self.wrong_since = match (status, self.wrong_since) {
+            (Some(false), None) => {
+                let before = stored.filter(|stored| stored.status == Some(false));
+                let age =
+                    before.and_then(|stored| Duration::try_from(time.duration_since(stored.since?)).ok());
+                Some(age.and_then(|age| now.checked_sub(age)).unwrap_or(now))
+            }
+            (Some(false), since) => since,
+            (Some(true) | None, _) => None,
+        };
+        self.status = status;
+        self.desired.bound = self.bound(node, agent, &verdict, thresholds, now);
+        self.desired.synchronized = status == Some(true) && verdict != Verdict::Unchanged;
+        self.desired.condition = match verdict {
+            Verdict::Absent => Desired::Absent,
+            Verdict::Unchanged => Desired::AsIs,
+            Verdict::Known(finding) => Desired::Present(finding),
+        };
+        self.clock.is_pending() || self.bound.is_pending()
+    }
+
+    /// The status of the last verdict.
+    pub(crate) fn status(&self) -> Option<bool> {
+        self.status
+    }
+
+    /// For how long the verdict has been False.
+    pub(crate) fn wrong_for(&self, now: Instant) -> Option<Duration> {
+        self.wrong_since.map(|since| now.saturating_duration_since(since))
+    }
+
+    fn bound(
+        &mut self,
+        node: &PreparedNode,
+        agent: AgentState<'_>,
+        verdict: &Verdict,
+        thresholds: &Thresholds,
+        now: Instant,
+    ) -> Desired<BoundClass> {
+        let known = matches!(verdict, Verdict::Known(Finding { status: Some(_), .. }) | Verdict::Unchanged);
+        let present = match (verdict, agent) {
+            (Verdict::Absent, _) => return Desired::Absent,
+            (Verdict::Unchanged, AgentState::Waiting { .. }) => return Desired::AsIs,
+            (_, AgentState::Report(report, _)) if known => BoundClass::of(&report.clock),
+            _ => BoundClass::NONE,
+        };
+        let told = node.facts.labels.get(BOUND_LABEL).and_then(|label| BoundClass::from_label(label));
+        Desired::Present(self.bound.decide(told, present, thresholds.hold.as_duration(), now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use contract::{Assignment, Reason, Report};
+
+    use super::*;
+    use crate::{
+        condition::reason,
+        facts::{ClockCondition, NodeFacts},
+        fixtures::{agent, prepared_node, report},
+    };
+
+    /// A node with a policy and an agent, and what is kept of it.
+    struct Fixture {
+        node: PreparedNode,
+        fields: ClockFields,
+        start: Instant,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let facts = NodeFacts { boot_id: "boot".to_owned(), ..(*prepared_node().facts).clone() };
+            let node = PreparedNode {
+                facts: Arc::new(facts),
+                agents: vec![Arc::new(agent("n1", None))],
+                wanted: Assignment::from_annotation("default.811c9dc5"),
+                ..prepared_node()
+            };
+            Self { node, fields: ClockFields::default(), start: Instant::now() }
+        }
+
+        /// The condition after `agent` at this time, as its status and reason; none if it is left as it is or absent.
+        fn condition(&mut self, agent: AgentState<'_>, secs: u64) -> Option<(Option<bool>, &'static str)> {
+            let now = self.start + Duration::from_secs(secs);
+            let time = Timestamp::from_second(1_000_000 + i64::try_from(secs).unwrap()).unwrap();
+            self.fields.update(&self.node, agent, &Thresholds::default(), (now, time));
+            match &self.fields.desired.condition {
+                Desired::Present(finding) => Some((finding.status, finding.reason)),
+                Desired::AsIs | Desired::Absent => None,
+            }
+        }
+
+        fn reported(
+            &mut self,
+            secs: u64,
+            change: impl FnOnce(&mut Report),
+        ) -> Option<(Option<bool>, &'static str)> {
+            let mut report = report();
+            change(&mut report);
+            self.condition(AgentState::Report(&report, Timestamp::UNIX_EPOCH), secs)
+        }
+
+        fn facts(&mut self, change: impl FnOnce(&mut NodeFacts)) {
+            change(Arc::make_mut(&mut self.node.facts));
+        }
+    }
+
+    fn lost(report: &mut Report) {
+        (report.clock.synchronized, report.clock.reason) = (false, Reason::NoMajority);
+    }
+
+    #[test]
+    fn false_at_once_and_true_after_a_while() {
+        let mut node = Fixture::new();
+        assert_eq!(node.reported(0, |_| ()), Some((Some(true), "Synchronized")));
+        assert_eq!(node.reported(10, lost), Some((Some(false), "NoMajority")));
+        assert_eq!(node.fields.wrong_for(node.start + Duration::from_secs(15)), Some(Duration::from_secs(5)));
+        assert_eq!(node.reported(20, |_| ()), None, "it is left as it is");
+        assert!(!node.fields.desired.synchronized);
+        assert_eq!(node.reported(60, lost), Some((Some(false), "NoMajority")));
+        assert_eq!(node.reported(70, |_| ()), None, "the time begins anew");
+        assert_eq!(node.reported(129, |_| ()), None);
+        assert_eq!(
+            node.fields.wrong_for(node.start + Duration::from_secs(130)),
+            Some(Duration::from_secs(120))
+        );
+        assert_eq!(node.reported(130, |_| ()), Some((Some(true), "Synchronized")));
+        assert_eq!(node.fields.wrong_for(node.start + Duration::from_secs(130)), None);
+    }
+
+    #[test]
+    fn the_first_synchronisation_of_a_boot_counts_at_once() {
+        let mut node = Fixture::new();
+        let starting = |report: &mut Report| {
+            lost(report);
+            (report.clock.start_phase, report.clock.reason) = (true, Reason::Starting);
+        };
+        assert_eq!(node.reported(0, starting), Some((Some(false), "Starting")));
+        assert_eq!(node.reported(5, |_| ()), Some((Some(true), "Synchronized")));
+        assert!(node.fields.desired.synchronized);
+        // After a boot, kubelet says so before the agent does.
+        node.facts(|facts| "next".clone_into(&mut facts.boot_id));
+        assert_eq!(node.reported(6, |_| ()), Some((None, reason::REBOOTED)));
+        assert_eq!(node.fields.desired.bound, Desired::Present(BoundClass::NONE));
+        let next = |report: &mut Report| "next".clone_into(&mut report.boot_id);
+        assert_eq!(
+            node.reported(9, |report| (next(report), starting(report)).0),
+            Some((Some(false), "Starting"))
+        );
+        assert_eq!(node.reported(12, next), Some((Some(true), "Synchronized")));
+    }
+
+    #[test]
+    fn an_error_bound_beyond_the_policys_threshold_is_not_synchronised() {
+        let mut node = Fixture::new();
+        let wide = |report: &mut Report| report.clock.error_bound = Some(0.3);
+        assert_eq!(node.reported(0, wide), Some((Some(false), "ErrorBound")));
+        assert_eq!(
+            node.reported(1, |report| report.clock.error_bound = None),
+            Some((Some(false), "ErrorBound"))
+        );
+    }
+
+    #[test]
+    fn without_a_report_it_is_unknown_and_before_one_it_stays() {
+        let mut node = Fixture::new();
+        assert_eq!(node.condition(AgentState::Waiting { tried: true }, 0), None);
+        assert_eq!(node.fields.desired.condition, Desired::AsIs);
+        assert_eq!(node.condition(AgentState::Silent(None), 90), Some((None, reason::AGENT_UNREACHABLE)));
+        assert_eq!(node.fields.status(), None);
+        assert_eq!(node.reported(91, |_| ()), Some((Some(true), "Synchronized")));
+        node.node.wanted = Assignment::None;
+        assert_eq!(node.reported(92, |_| ()), None);
+        assert_eq!(node.fields.desired.condition, Desired::Absent);
+        assert_eq!(node.fields.desired.bound, Desired::Absent);
+    }
+
+    #[test]
+    fn a_new_operator_goes_on_from_the_node() {
+        let mut node = Fixture::new();
+        node.facts(|facts| {
+            let since = Some(Timestamp::from_second(1_000_000 - 200).unwrap());
+            let reason = "NoMajority".to_owned();
+            facts.clock_condition =
+                Some(ClockCondition { status: Some(false), reason, since, ..Default::default() });
+        });
+        assert_eq!(node.condition(AgentState::Waiting { tried: false }, 1), None);
+        assert_eq!(
+            node.fields.wrong_for(node.start + Duration::from_secs(1)),
+            Some(Duration::from_secs(201))
+        );
+        assert_eq!(node.reported(2, |_| ()), None, "it must be right for a while here, too");
+        assert_eq!(node.reported(62, |_| ()), Some((Some(true), "Synchronized")));
+    }
+}

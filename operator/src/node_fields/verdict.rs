@@ -1,0 +1,126 @@
+//! The condition `timesync.dev/ClockSynchronized` of a Node: the agent's state in, a verdict out. Pure.
+//!
+//! The verdict becomes False as soon as the clock is not synchronised, since others rely on True. It becomes True again
+//! only after the clock was synchronised for `thresholds.hold`, so that a clock at the limit does not toggle it. A node's
+//! first synchronisation after a boot counts at once.
+use std::time::Instant;
+
+use contract::{Reason, Report};
+use profile::Thresholds;
+
+use crate::{
+    build::PreparedNode,
+    condition::{Finding, reason},
+    node_conditions,
+    reports::AgentState,
+};
+
+/// What other programs are to be told about a node's clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing: no policy is in force on the node, or it can have no agent.
+    Absent,
+    /// It is too early for a conclusion. The former verdict stays.
+    Unchanged,
+    /// The present value of the condition.
+    Known(Finding),
+}
+
+/// What is kept of a node's clock between two verdicts.
+#[derive(Debug, Default)]
+pub(super) struct ClockHistory {
+    /// The status of the last verdict.
+    told: Option<Option<bool>>,
+    /// Since when the clock has been synchronised without interruption.
+    good_since: Option<Instant>,
+    /// True if the clock was not synchronised yet since the node's boot.
+    starting: bool,
+}
+
+impl ClockHistory {
+    /// Judges a node's clock. `stored` is the status of the Node's condition, if it has the condition.
+    pub(super) fn judge(
+        &mut self,
+        node: &PreparedNode,
+        agent: AgentState<'_>,
+        thresholds: &Thresholds,
+        stored: Option<Option<bool>>,
+        now: Instant,
+    ) -> Verdict {
+        let can_have_agent = node.reached || !node.agents.is_empty();
+        if node.policy().is_none() || !can_have_agent {
+            *self = Self::default();
+            return Verdict::Absent;
+        }
+        self.told = self.told.or(stored);
+        let finding = match agent {
+            AgentState::Waiting { .. } => return Verdict::Unchanged,
+            AgentState::Report(report, _) => match self.of_report(node, report, thresholds, now) {
+                Some(finding) => finding,
+                None => return Verdict::Unchanged,
+            },
+            AgentState::Unproven(impostor) => {
+                Finding::new(None, reason::AGENT_NOT_PROVEN, node_conditions::unproven(impostor))
+            }
+            AgentState::Silent(failure) => node_conditions::silence(!node.agents.is_empty(), failure),
+        };
+        if finding.status.is_none() {
+            self.good_since = None;
+        }
+        self.told = Some(finding.status);
+        Verdict::Known(finding)
+    }
+
+    /// The finding of a report; none while the clock is synchronised again, but not for long enough.
+    fn of_report(
+        &mut self,
+        node: &PreparedNode,
+        report: &Report,
+        thresholds: &Thresholds,
+        now: Instant,
+    ) -> Option<Finding> {
+        let boot = node.facts.boot_id.as_str();
+        if !boot.is_empty() && boot != report.boot_id {
+            // Each start phase begins with a report of the new boot.
+            self.starting = true;
+            let message = "The node has booted since its agent reported, so its clock may be wrong.";
+            return Some(Finding::new(None, reason::REBOOTED, message));
+        }
+        let clock = &report.clock;
+        self.starting |= clock.start_phase;
+        let limit = thresholds.error_bound;
+        if !clock.synchronized {
+            self.good_since = None;
+            return Some(Finding::new(Some(false), clock.reason.as_str(), clock.message.clone()));
+        }
+        // The policy's threshold may have changed, and the agent may not run the new profile yet.
+        if clock.error_bound.is_none_or(|bound| bound > limit.as_secs_f64()) {
+            self.good_since = None;
+            let message = format!("The error bound is larger than thresholds.errorBound ({limit}).");
+            return Some(Finding::new(Some(false), Reason::ErrorBound.as_str(), message));
+        }
+        let since = *self.good_since.get_or_insert(now);
+        let again = self.told == Some(Some(false)) && !self.starting;
+        if again && now.saturating_duration_since(since) < thresholds.hold.as_duration() {
+            return None;
+        }
+        self.starting = false;
+        let message = match clock.reason {
+            Reason::Holdover => {
+                format!(
+                    "No upstream gives time. The error bound is still within thresholds.errorBound ({limit})."
+                )
+            }
+            Reason::LocalReference => {
+                "The clock agrees with its group. Its distance from UTC is not known.".to_owned()
+            }
+            _ => format!("The error bound is within thresholds.errorBound ({limit})."),
+        };
+        Some(Finding::new(Some(true), clock.reason.as_str(), message))
+    }
+
+    /// Returns true if time alone can change the verdict.
+    pub(super) fn is_pending(&self) -> bool {
+        self.told == Some(Some(false)) && self.good_since.is_some()
+    }
+}

@@ -1,0 +1,91 @@
+//! Removes from all Nodes what the operator has written, and the taint with which a node may have registered: after the
+//! release is removed, no process would remove it.
+use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api, Client,
+    api::{ListParams, Patch, PatchParams},
+};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{info, warn};
+
+use super::{PAGE, REQUEST};
+use crate::{
+    apply::FIELD_MANAGER,
+    facts::NodeFacts,
+    node_fields::{NodePatches, NodeWrites, cleared},
+    term::{WriteError, limited},
+};
+
+/// Writes under way at the same time.
+const AT_ONCE: usize = 8;
+/// Pause before failed writes are tried again.
+const RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Clears all Nodes, as far as that is possible before `deadline`.
+pub(super) async fn clear(client: &Client, writes: NodeWrites, deadline: Instant) {
+    if writes == NodeWrites::default() {
+        return;
+    }
+    if timeout_at(deadline, clear_all(client, writes)).await.is_err() {
+        warn!("No time is left; some Nodes still have a condition, a taint or a label of timesync.dev");
+    }
+}
+
+/// Repeats passes over all Nodes until nothing is left.
+async fn clear_all(client: &Client, writes: NodeWrites) {
+    loop {
+        match pass(client, writes).await {
+            Ok(cleared) => {
+                info!(cleared, "Nodes say nothing of their clocks any more");
+                return;
+            }
+            Err(error) if error.code() == Some(403) => {
+                warn!(%error, "Not permitted to clear Nodes; conditions, taints and labels of timesync.dev are left");
+                return;
+            }
+            Err(error) => warn!(%error, "Cannot clear all Nodes; trying again"),
+        }
+        sleep(RETRY).await;
+    }
+}
+
+/// One pass over all Nodes, page by page. Returns how many were changed. A failed write does not stop the others.
+async fn pass(client: &Client, writes: NodeWrites) -> Result<usize, WriteError> {
+    let api: Api<Node> = Api::all(client.clone());
+    let (mut count, mut failed) = (0, None);
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let page = limited(REQUEST, api.list(&params)).await?;
+        let facts = page.items.iter().map(NodeFacts::of);
+        let wanted = facts.filter_map(|facts| cleared(&facts, writes).map(|patches| (facts, patches)));
+        let written = stream::iter(wanted.collect::<Vec<_>>())
+            .map(async |(facts, patches)| write(&api, &facts, patches).await)
+            .buffer_unordered(AT_ONCE)
+            .collect::<Vec<_>>();
+        for result in written.await {
+            match result {
+                Ok(()) => count += 1,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+        if params.continue_token.is_none() {
+            return failed.map_or(Ok(count), Err);
+        }
+    }
+}
+
+async fn write(api: &Api<Node>, facts: &NodeFacts, patches: NodePatches) -> Result<(), WriteError> {
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let NodePatches { node, status } = patches;
+    if let Some(mut patch) = node {
+        // The list of taints replaces the present one, which must be the one that was seen.
+        patch["metadata"]["resourceVersion"] = facts.version.clone().into();
+        limited(REQUEST, api.patch(&facts.name, &params, &Patch::Merge(&patch))).await?;
+    }
+    if let Some(patch) = status {
+        limited(REQUEST, api.patch_status(&facts.name, &params, &Patch::Strategic(&patch))).await?;
+    }
+    Ok(())
+}
