@@ -1,5 +1,5 @@
 //! The present nodes with their agents and NodeClocks, and which of them have changed since `changed` or
-//! `clocks_changed` was last called. Pure: watch events are arguments. A new list from a watch is compared with the
+//! `written_changed` was last called. Pure: watch events are arguments. A new list from a watch is compared with the
 //! known objects, so that only differences count as changes.
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,7 +23,7 @@ pub(crate) struct ClusterState {
     node_clocks: HashMap<String, Arc<StoredNodeClock>>,
     listed: Listed,
     changed: BTreeSet<String>,
-    clocks_changed: BTreeSet<String>,
+    written_changed: BTreeSet<String>,
 }
 
 #[derive(Debug, Default)]
@@ -110,13 +110,13 @@ impl ClusterState {
     fn take_node_clock(&mut self, name: String, known: Option<StoredNodeClock>) {
         let Some(known) = known else {
             if self.node_clocks.remove(&name).is_some() {
-                self.clocks_changed.insert(name);
+                self.written_changed.insert(name);
             }
             return;
         };
         let before = self.node_clocks.get(&name);
         if before.is_none_or(|before| !before.says_the_same(&known)) {
-            self.clocks_changed.insert(name.clone());
+            self.written_changed.insert(name.clone());
         }
         self.node_clocks.insert(name, Arc::new(known));
     }
@@ -136,14 +136,14 @@ impl ClusterState {
         std::mem::take(&mut self.changed)
     }
 
-    /// Returns true if `changed` or `clocks_changed` would return a node.
+    /// Returns true if `changed` or `written_changed` would return a node.
     pub(crate) fn has_changed(&self) -> bool {
-        !self.changed.is_empty() || !self.clocks_changed.is_empty()
+        !self.changed.is_empty() || !self.written_changed.is_empty()
     }
 
-    /// Returns and clears the nodes whose NodeClock differs from before.
-    pub(crate) fn clocks_changed(&mut self) -> BTreeSet<String> {
-        std::mem::take(&mut self.clocks_changed)
+    /// Returns and clears the nodes whose NodeClock, or whose Node's clock condition, differs from before.
+    pub(crate) fn written_changed(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.written_changed)
     }
 
     fn node(&mut self, name: String, facts: Option<NodeFacts>) {
@@ -153,9 +153,13 @@ impl ClusterState {
             }
             return;
         };
-        let before = self.nodes.get(&name);
-        if before.is_none_or(|before| !before.says_the_same(&facts)) {
-            self.changed.insert(name.clone());
+        match self.nodes.get(&name) {
+            Some(before) if before.is_placed_like(&facts) => {
+                if !before.says_the_same(&facts) {
+                    self.written_changed.insert(name.clone());
+                }
+            }
+            _ => drop(self.changed.insert(name.clone())),
         }
         self.nodes.insert(name, Arc::new(facts));
     }
@@ -297,14 +301,14 @@ mod tests {
             ..StoredNodeClock::default()
         };
         cluster.node_clock("n".to_owned(), Some(known("1", 7)));
-        assert_eq!(cluster.clocks_changed().len(), 1);
+        assert_eq!(cluster.written_changed().len(), 1);
         cluster.node_clock("n".to_owned(), Some(known("2", 7)));
-        assert!(cluster.clocks_changed().is_empty());
+        assert!(cluster.written_changed().is_empty());
         assert_eq!(cluster.known("n").unwrap().version.as_deref(), Some("2"));
         cluster.node_clock("n".to_owned(), Some(known("1", 8)));
-        assert!(cluster.clocks_changed().is_empty(), "the watch lags behind");
+        assert!(cluster.written_changed().is_empty(), "the watch lags behind");
         cluster.node_clock("n".to_owned(), Some(known("3", 8)));
         cluster.node_clock("n".to_owned(), None);
-        assert_eq!(cluster.clocks_changed().len(), 1);
+        assert_eq!(cluster.written_changed().len(), 1);
     }
 }

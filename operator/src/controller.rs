@@ -217,7 +217,7 @@ impl Controller {
             let agents = memory.prepared.nodes.values().flat_map(|node| &node.agents);
             agents.for_each(|agent| memory.nudges.secret_changed(&agent.uid, now));
         }
-        memory.dirty.nodes.extend(memory.cluster.clocks_changed());
+        memory.dirty.nodes.extend(memory.cluster.written_changed());
         if std::mem::take(&mut memory.dirty.content) || memory.store.is_due(now) {
             self.store(now);
         }

@@ -68,11 +68,16 @@ impl NodeFacts {
         }
     }
 
+    /// Returns true if the other one needs no other plan: policies and agents are placed by labels and taints.
+    pub(crate) fn is_placed_like(&self, other: &Self) -> bool {
+        let Self { name, uid, labels, taints, boot_id: _, clock_condition: _, version: _ } = self;
+        (name, uid, labels, taints) == (&other.name, &other.uid, &other.labels, &other.taints)
+    }
+
     /// Returns true if the other one differs in its version at most. Kubelet changes the version every few minutes.
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
-        let Self { name, uid, labels, taints, boot_id, clock_condition, version: _ } = self;
-        (name, uid, labels, taints) == (&other.name, &other.uid, &other.labels, &other.taints)
-            && (boot_id, clock_condition) == (&other.boot_id, &other.clock_condition)
+        let written = (&self.boot_id, &self.clock_condition) == (&other.boot_id, &other.clock_condition);
+        self.is_placed_like(other) && written
     }
 }
 

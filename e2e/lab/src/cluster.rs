@@ -11,17 +11,15 @@ use anyhow::{Context, bail};
 use xtask::{checkout, image, interrupt, packages, process, tools};
 
 use crate::{
-    alone, calendar, control_plane, daemon, install, kubectl, network, node, pki, truth, upstream, vm,
+    alone, calendar, control_plane, daemon, install, kubectl, network, node, pki, truth, upstream,
+    vm::{self, Boot},
     vm_image, wait,
 };
 
-/// The time that the hardware clocks of vm1 and vm2 show when they are switched on: `utc`, or a date.
-pub(crate) type Rtcs = [&'static str; 2];
-
-/// Both are right.
-pub(crate) const RIGHT: Rtcs = ["utc", "utc"];
-/// Both are in 2020.
-pub const IN_2020: Rtcs = ["2020-01-01T00:00:00", "2020-01-01T00:00:00"];
+/// The hardware clocks are right.
+pub(crate) const RIGHT: Boot<'static> = Boot::PLAIN;
+/// The hardware clocks are in 2020.
+pub const IN_2020: Boot<'static> = Boot { rtc: "2020-01-01T00:00:00", ..Boot::PLAIN };
 
 /// Starts a cluster for manual use.
 pub fn up_and_leave(wrong: bool) -> anyhow::Result<()> {
@@ -34,8 +32,9 @@ pub fn up_and_leave(wrong: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes a cluster that is left, and starts a new one. All nodes are Ready afterwards.
-pub fn up(rtcs: Rtcs) -> anyhow::Result<()> {
+/// Removes a cluster that is left, and starts a new one. Both virtual machines are switched on as `boot` says; the third
+/// node registers with the same taint. All nodes are Ready afterwards.
+pub fn up(boot: Boot<'_>) -> anyhow::Result<()> {
     if !packages::is_root() {
         bail!("a cluster needs root: network namespaces, virtual machines, containers");
     }
@@ -46,7 +45,7 @@ pub fn up(rtcs: Rtcs) -> anyhow::Result<()> {
     down()?;
     let begun = Instant::now();
     eprintln!("cluster: coming up (usually 1 min)");
-    let result = assemble(&disk, rtcs);
+    let result = assemble(&disk, &boot);
     if result.is_err() {
         give_up();
     } else {
@@ -55,16 +54,16 @@ pub fn up(rtcs: Rtcs) -> anyhow::Result<()> {
     result
 }
 
-fn assemble(disk: &std::path::Path, rtcs: Rtcs) -> anyhow::Result<()> {
+fn assemble(disk: &std::path::Path, boot: &Boot<'_>) -> anyhow::Result<()> {
     fs::create_dir_all(checkout::state())?;
     pki::make(&vm::VMS.map(vm::Vm::address))?;
     network::up()?;
     upstream::up()?;
     // The virtual machines boot while the control plane starts.
     thread::scope(|scope| {
-        let machines = scope.spawn(|| vm::VMS.iter().zip(rtcs).try_for_each(|(vm, rtc)| vm.start(disk, rtc)));
+        let machines = scope.spawn(|| vm::VMS.iter().try_for_each(|vm| vm.start(disk, boot)));
         control_plane::up()?;
-        node::up()?;
+        node::up(boot.register_with_taint)?;
         machines.join().map_err(|_| anyhow::anyhow!("starting the virtual machines panicked"))?
     })?;
     for vm in vm::VMS {

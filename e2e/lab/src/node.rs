@@ -13,15 +13,15 @@ use crate::{
 /// The node's address.
 pub(crate) const ADDRESS: &str = "172.30.0.11";
 
-/// Starts the node.
-pub(crate) fn up() -> anyhow::Result<()> {
+/// Starts the node. `taint` is the key of a taint NoSchedule with which its kubelet registers it.
+pub(crate) fn up(taint: Option<&str>) -> anyhow::Result<()> {
     let home = checkout::state().join("node1");
     for folder in ["cni", "varlib", "netns"] {
         fs::create_dir_all(home.join(folder))?;
     }
     network::namespace(network::NODE1, &[ADDRESS])?;
     process::sh(&format!("{} sysctl -qw net.ipv4.ip_forward=1", network::inside(network::NODE1)))?;
-    write_files()?;
+    write_files(taint)?;
     let (here, bin) = (home.display(), programs()?);
     let net = network::inside(network::NODE1);
     // The node has its own mount namespace. So mounts of pods end with it, and the host's files stay unchanged where
@@ -138,7 +138,7 @@ fn programs() -> anyhow::Result<String> {
     Ok(format!("{}:{}:{own}:/usr/sbin:/sbin", folder("kubelet")?, folder("containerd")?))
 }
 
-fn write_files() -> anyhow::Result<()> {
+fn write_files(taint: Option<&str>) -> anyhow::Result<()> {
     let home = checkout::state().join("node1");
     let (here, keys) = (home.display(), pki::folder());
     let pods = format!(
@@ -166,7 +166,8 @@ fn write_files() -> anyhow::Result<()> {
         "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailCgroupV1: false\n\
          failSwapOn: false\ncgroupDriver: cgroupfs\ncgroupsPerQOS: false\nenforceNodeAllocatable: []\n\
          containerRuntimeEndpoint: unix://{here}/containerd.sock\naddress: {ADDRESS}\n\
-         healthzBindAddress: {ADDRESS}\n{}podLogsDir: {here}/podlogs\nvolumePluginDir: {here}/volplugins\n",
+         healthzBindAddress: {ADDRESS}\n{}{}podLogsDir: {here}/podlogs\nvolumePluginDir: {here}/volplugins\n",
+        kubelet_taints(taint),
         kubelet_access(&keys.join("ca.crt").display().to_string())
     );
     fs::write(home.join("kubelet.yaml"), kubelet)?;
@@ -189,6 +190,11 @@ pub(crate) fn runc() -> &'static str {
     "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\n  runtime_type = \"io.containerd.runc.v2\"\n\
      [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]\n  BinaryName = \"/usr/sbin/runc\"\n  \
      SystemdCgroup = false\n"
+}
+
+/// The kubelet's setting for the taint with which it registers its node.
+pub(crate) fn kubelet_taints(key: Option<&str>) -> String {
+    key.map_or_else(String::new, |key| format!("registerWithTaints: [{{key: {key}, effect: NoSchedule}}]\n"))
 }
 
 /// The kubelet's settings for authentication, and for full disks.

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use contract::Report;
+use serde_json::Value;
 
 use crate::{
     agent_http::Agent,
@@ -212,6 +213,22 @@ pub fn wait_for_condition(
     wait::until(&format!("{type_}={status} ({reason}) of {}", vm.name()), "", limit, || {
         let found = kubectl::condition(&vm.name(), type_)?;
         Ok(found.filter(|found| found.0 == status && found.1 == reason).map(|_| ()))
+    })
+}
+
+/// The condition of a Node that says whether its clock is synchronised; none if it has none.
+pub fn clock_condition(node: &str) -> anyhow::Result<Option<Value>> {
+    let node = kubectl::get(&format!("node {node}"))?;
+    let mut all = node["status"]["conditions"].as_array().into_iter().flatten();
+    Ok(all.find(|condition| condition["type"] == "timesync.dev/ClockSynchronized").cloned())
+}
+
+/// Waits until that condition has this status and reason.
+pub fn wait_for_node(node: &str, status: &str, reason: &str) -> anyhow::Result<()> {
+    let what = format!("timesync.dev/ClockSynchronized={status} ({reason}) of Node {node}");
+    wait::until(&what, "", Duration::from_secs(300), || {
+        let found = clock_condition(node)?;
+        Ok(found.filter(|found| found["status"] == status && found["reason"] == reason).map(|_| ()))
     })
 }
 

@@ -45,10 +45,9 @@ pub struct Boot<'a> {
     pub register_with_taint: Option<&'a str>,
 }
 
-impl Default for Boot<'_> {
-    fn default() -> Self {
-        Self { rtc: "utc", certificate: Certificate::Always, register_with_taint: None }
-    }
+impl Boot<'static> {
+    /// A hardware clock that is right, and a kubelet that can join with any clock.
+    pub const PLAIN: Self = Self { rtc: "utc", certificate: Certificate::Always, register_with_taint: None };
 }
 
 /// Both of them.
@@ -69,11 +68,11 @@ impl Vm {
         checkout::state().join(self.name())
     }
 
-    /// Switches it on. `rtc` is as in [`Boot`].
-    pub(crate) fn start(self, disk: &Path, rtc: &str) -> anyhow::Result<()> {
+    /// Switches it on for the first time.
+    pub(crate) fn start(self, disk: &Path, boot: &Boot<'_>) -> anyhow::Result<()> {
         let folder = self.folder();
         fs::create_dir_all(folder.join("conf/images"))?;
-        self.write_configuration(&Boot::default())?;
+        self.write_configuration(boot)?;
         let base = disk.join("root.ext4").display().to_string();
         process::run(Command::new("qemu-img").current_dir(&folder).args([
             "create",
@@ -87,7 +86,7 @@ impl Vm {
             "disk.qcow2",
         ]))?;
         network::tap(&self.name())?;
-        self.switch_on(disk, rtc)
+        self.switch_on(disk, boot.rtc)
     }
 
     /// Cuts its power, sets its hardware clock, and switches it on again. The disk has what the kernel had written to it.
@@ -200,14 +199,12 @@ impl Vm {
         );
         registry::trust(&conf.join("certs.d"), Path::new("/k/ca.crt"))?;
         fs::write(conf.join("containerd.toml"), containerd)?;
-        let taints = boot.register_with_taint.map_or_else(String::new, |key| {
-            format!("registerWithTaints: [{{key: {key}, effect: NoSchedule}}]\n")
-        });
         let kubelet = format!(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailSwapOn: false\n\
              cgroupDriver: cgroupfs\ncontainerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n\
-             staticPodPath: {}\n{taints}{}",
+             staticPodPath: {}\n{}{}",
             vm_image::STATIC_PODS,
+            node::kubelet_taints(boot.register_with_taint),
             node::kubelet_access("/k/ca.crt")
         );
         fs::write(conf.join("kubelet.yaml"), kubelet)?;

@@ -52,6 +52,8 @@ mod scale;
 
 mod isolation;
 
+mod startup_taint;
+
 mod reproducible;
 
 mod arm64;
@@ -149,6 +151,11 @@ const APART: &[Case] = &[
         "failover",
         "a Lease that cannot be renewed, and leaders that stand still in the middle of a rollout",
         isolation::run_failover,
+    ),
+    long(
+        "startup-taint",
+        "each node registers with a taint, and upstreams are names: the cluster comes up",
+        startup_taint::run,
     ),
     long("reproducible", "two clones give the same release, to the byte", reproducible::run),
     long("arm64", "the agent for arm64 serves and answers, under emulation", arm64::run),

@@ -14,11 +14,12 @@ use crate::{
 impl Controller {
     /// Decides what a Node is to say of its clock, and requests a write if it says something else.
     pub(super) fn decide_node_fields(&mut self, name: &str, now: Instant) {
-        let Memory { prepared, reports, states, dirty, .. } = &mut self.memory;
+        let Memory { prepared, reports, states, cluster, dirty, .. } = &mut self.memory;
         let (Some(node), Some(state)) = (prepared.nodes.get(name), states.get_mut(name)) else { return };
+        let Some(facts) = cluster.nodes().get(name) else { return };
         let policy = node.policy().and_then(|name| prepared.policies.iter().find(|each| each.name == name));
         let thresholds = policy.map(Policy::thresholds).unwrap_or_default();
-        if state.fields.update(node, reports.of(name, now), &thresholds, (now, Timestamp::now())) {
+        if state.fields.update(node, facts, reports.of(name, now), &thresholds, (now, Timestamp::now())) {
             dirty.later.insert(name.to_owned());
         }
         let name = name.to_owned();

@@ -9,7 +9,7 @@ use super::{
     bound_label::{BoundClass, BoundHistory},
     verdict::{ClockHistory, Verdict},
 };
-use crate::{build::PreparedNode, condition::Finding, reports::AgentState};
+use crate::{build::PreparedNode, condition::Finding, facts::NodeFacts, reports::AgentState};
 
 /// A field that is to be written, removed, or left as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,16 +44,17 @@ pub(crate) struct ClockFields {
 }
 
 impl ClockFields {
-    /// Decides again. Returns true if time alone can change the decision.
+    /// Decides again. `facts` are the newest of the Node. Returns true if time alone can change the decision.
     pub(crate) fn update(
         &mut self,
         node: &PreparedNode,
+        facts: &NodeFacts,
         agent: AgentState<'_>,
         thresholds: &Thresholds,
         (now, time): (Instant, Timestamp),
     ) -> bool {
-        let stored = node.facts.clock_condition.as_ref();
-        let verdict = self.clock.judge(node, agent, thresholds, stored.map(|stored| stored.status), now);
+        let stored = facts.clock_condition.as_ref();
+        let verdict = self.clock.judge(node, facts, agent, thresholds, now);
         let status = match &verdict {
             Verdict::Absent => None,
             // After a start of the operator, the Node says what the last one knew.
@@ -71,7 +72,7 @@ impl ClockFields {
             (Some(true) | None, _) => None,
         };
         self.status = status;
-        self.desired.bound = self.bound(node, agent, &verdict, thresholds, now);
+        self.desired.bound = self.bound(facts, agent, &verdict, thresholds, now);
         self.desired.synchronized = status == Some(true) && verdict != Verdict::Unchanged;
         self.desired.condition = match verdict {
             Verdict::Absent => Desired::Absent,
@@ -93,7 +94,7 @@ impl ClockFields {
 
     fn bound(
         &mut self,
-        node: &PreparedNode,
+        facts: &NodeFacts,
         agent: AgentState<'_>,
         verdict: &Verdict,
         thresholds: &Thresholds,
@@ -106,7 +107,7 @@ impl ClockFields {
             (_, AgentState::Report(report, _)) if known => BoundClass::of(&report.clock),
             _ => BoundClass::NONE,
         };
-        let told = node.facts.labels.get(BOUND_LABEL).and_then(|label| BoundClass::from_label(label));
+        let told = facts.labels.get(BOUND_LABEL).and_then(|label| BoundClass::from_label(label));
         Desired::Present(self.bound.decide(told, present, thresholds.hold.as_duration(), now))
     }
 }
@@ -120,7 +121,7 @@ mod tests {
     use super::*;
     use crate::{
         condition::reason,
-        facts::{ClockCondition, NodeFacts},
+        facts::ClockCondition,
         fixtures::{agent, prepared_node, report},
     };
 
@@ -147,7 +148,7 @@ mod tests {
         fn condition(&mut self, agent: AgentState<'_>, secs: u64) -> Option<(Option<bool>, &'static str)> {
             let now = self.start + Duration::from_secs(secs);
             let time = Timestamp::from_second(1_000_000 + i64::try_from(secs).unwrap()).unwrap();
-            self.fields.update(&self.node, agent, &Thresholds::default(), (now, time));
+            self.fields.update(&self.node, &self.node.facts, agent, &Thresholds::default(), (now, time));
             match &self.fields.desired.condition {
                 Desired::Present(finding) => Some((finding.status, finding.reason)),
                 Desired::AsIs | Desired::Absent => None,

@@ -11,6 +11,7 @@ use profile::Thresholds;
 use crate::{
     build::PreparedNode,
     condition::{Finding, reason},
+    facts::NodeFacts,
     node_conditions,
     reports::AgentState,
 };
@@ -38,13 +39,13 @@ pub(super) struct ClockHistory {
 }
 
 impl ClockHistory {
-    /// Judges a node's clock. `stored` is the status of the Node's condition, if it has the condition.
+    /// Judges a node's clock. `facts` are the newest of the Node.
     pub(super) fn judge(
         &mut self,
         node: &PreparedNode,
+        facts: &NodeFacts,
         agent: AgentState<'_>,
         thresholds: &Thresholds,
-        stored: Option<Option<bool>>,
         now: Instant,
     ) -> Verdict {
         let can_have_agent = node.reached || !node.agents.is_empty();
@@ -52,10 +53,10 @@ impl ClockHistory {
             *self = Self::default();
             return Verdict::Absent;
         }
-        self.told = self.told.or(stored);
+        self.told = self.told.or(facts.clock_condition.as_ref().map(|stored| stored.status));
         let finding = match agent {
             AgentState::Waiting { .. } => return Verdict::Unchanged,
-            AgentState::Report(report, _) => match self.of_report(node, report, thresholds, now) {
+            AgentState::Report(report, _) => match self.of_report(&facts.boot_id, report, thresholds, now) {
                 Some(finding) => finding,
                 None => return Verdict::Unchanged,
             },
@@ -71,15 +72,15 @@ impl ClockHistory {
         Verdict::Known(finding)
     }
 
-    /// The finding of a report; none while the clock is synchronised again, but not for long enough.
+    /// The finding of a report; none while the clock is synchronised again, but not for long enough. `boot` is the boot
+    /// id that kubelet reports.
     fn of_report(
         &mut self,
-        node: &PreparedNode,
+        boot: &str,
         report: &Report,
         thresholds: &Thresholds,
         now: Instant,
     ) -> Option<Finding> {
-        let boot = node.facts.boot_id.as_str();
         if !boot.is_empty() && boot != report.boot_id {
             // Each start phase begins with a report of the new boot.
             self.starting = true;

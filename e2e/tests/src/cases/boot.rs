@@ -18,8 +18,7 @@ use lab::{
 const RTC_1970: &str = "1970-01-01T00:00:00";
 
 /// The certificate of the API server is valid from now.
-const FROM_NOW: Boot<'static> =
-    Boot { rtc: "utc", certificate: Certificate::FromNow, register_with_taint: None };
+const FROM_NOW: Boot<'static> = Boot { certificate: Certificate::FromNow, ..Boot::PLAIN };
 
 pub(super) fn with_option() -> anyhow::Result<()> {
     under_test::settle()?;
@@ -146,7 +145,7 @@ const ALL_AT_ONCE: &str = "agent.maxUnavailable=100%";
 fn put_back() -> anyhow::Result<()> {
     for vm in vm::VMS {
         let before = boot_id(vm)?;
-        vm.power_cycle(&Boot::default())?;
+        vm.power_cycle(&Boot::PLAIN)?;
         joins(vm, &before)?;
     }
     cluster::wait_for_nodes()?;

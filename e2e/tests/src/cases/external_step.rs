@@ -51,6 +51,7 @@ fn forward_under_report() -> anyhow::Result<()> {
     moved.probe()?.step(HOUR)?;
     let reason = Reason::ExternalStep.as_str();
     under_test::wait_for_condition(moved, "Synchronized", "False", reason, Duration::from_secs(60))?;
+    under_test::wait_for_node(&moved.name(), "False", reason)?;
     wait::holds_for("nothing moves it", Duration::from_secs(10), || {
         under_test::expect_within(other, 2 * MS, 0)?;
         under_test::expect_within(moved, 100 * MS, HOUR)?;

@@ -10,13 +10,11 @@ use lab::{
     kubectl, node, truth,
     under_test::{self, MS},
     upstream,
-    vm::{self, Boot, Certificate, Vm},
+    vm::{self, Boot, Vm},
     wait,
 };
-use serde_json::Value;
 use xtask::image;
 
-const CONDITION: &str = "timesync.dev/ClockSynchronized";
 const LABEL: &str = "timesync.dev/clock-bound";
 const STARTUP_TAINT: &str = "timesync.dev/clock-not-synchronized";
 const WRONG_TAINT: &str = "timesync.dev/clock-wrong";
@@ -34,19 +32,19 @@ fn story() -> anyhow::Result<()> {
     install::wait_for_pods()?;
     under_test::apply_four(SOON)?;
     for vm in vm::VMS {
-        wait_for_condition(&vm.name(), "True", Reason::Synchronized.as_str())?;
+        under_test::wait_for_node(&vm.name(), "True", Reason::Synchronized.as_str())?;
     }
     // Its upstream serves a local clock.
-    wait_for_condition("node1", "True", Reason::LocalReference.as_str())?;
+    under_test::wait_for_node("node1", "True", Reason::LocalReference.as_str())?;
     // Its agent is missed only after 90 s, which the next steps take.
     take_agent_away("node1")?;
     nothing_else_may_be_written()?;
     a_wrong_clock_is_tainted_and_a_common_cause_is_not()?;
     a_pod_waits_for_a_good_bound()?;
     a_node_that_joins_with_a_wrong_clock_waits(vm::VMS[1])?;
-    wait_for_condition("node1", "Unknown", "NoAgent")?;
+    under_test::wait_for_node("node1", "Unknown", "NoAgent")?;
     give_agent_back()?;
-    wait_for_condition("node1", "True", Reason::LocalReference.as_str())?;
+    under_test::wait_for_node("node1", "True", Reason::LocalReference.as_str())?;
     a_restart_of_kubelet_changes_nothing()
 }
 
@@ -56,22 +54,8 @@ fn put_back() -> anyhow::Result<()> {
     }
     give_agent_back()?;
     kubectl::sh("delete pod waits joins --ignore-not-found --force --grace-period=0")?;
+    kubectl::sh(&format!("delete clusterrole,clusterrolebinding {READER} --ignore-not-found"))?;
     under_test::settle()
-}
-
-/// Status and reason of a Node's condition; none if it has none.
-fn condition(name: &str) -> anyhow::Result<Option<Value>> {
-    let node = kubectl::get(&format!("node {name}"))?;
-    let mut all = node["status"]["conditions"].as_array().into_iter().flatten();
-    Ok(all.find(|condition| condition["type"] == CONDITION).cloned())
-}
-
-fn wait_for_condition(name: &str, status: &str, reason: &str) -> anyhow::Result<()> {
-    let what = format!("{CONDITION}={status} ({reason}) of {name}");
-    wait::until(&what, "", Duration::from_secs(300), || {
-        let found = condition(name)?;
-        Ok(found.filter(|found| found["status"] == status && found["reason"] == reason).map(|_| ()))
-    })
 }
 
 /// The effect of a Node's taint; none if it has none.
@@ -91,6 +75,19 @@ fn wait_for_taint(name: &str, key: &str, effect: Option<&str>) -> anyhow::Result
 
 /// With the operator's account, an admission policy refuses what RBAC would allow.
 fn nothing_else_may_be_written() -> anyhow::Result<()> {
+    // kubectl reads an object before it sends a patch, which the operator does not do.
+    let resources = "--verb=get --resource=nodes,nodes/status,pods";
+    kubectl::sh(&format!("create clusterrole {READER} {resources}"))?;
+    let account = format!("--serviceaccount={NAMESPACE}:timesync-operator");
+    kubectl::sh(&format!("create clusterrolebinding {READER} --clusterrole={READER} {account}"))?;
+    let result = admission_policy_refuses();
+    kubectl::sh(&format!("delete clusterrole,clusterrolebinding {READER}"))?;
+    result
+}
+
+const READER: &str = "test-reads-before-it-patches";
+
+fn admission_policy_refuses() -> anyhow::Result<()> {
     let account = format!("--as=system:serviceaccount:{NAMESPACE}:timesync-operator");
     let agent = install::agent_on("vm1")?;
     let node_status = r#"{"status":{"conditions":[{"type":"Ready","status":"False"}]}}"#;
@@ -143,20 +140,22 @@ fn too_strict(name: &str, node: Option<&str>) -> anyhow::Result<()> {
 
 fn a_wrong_clock_is_tainted_and_a_common_cause_is_not() -> anyhow::Result<()> {
     too_strict("alone", Some("vm1"))?;
-    wait_for_condition("vm1", "False", Reason::ErrorBound.as_str())?;
+    under_test::wait_for_node("vm1", "False", Reason::ErrorBound.as_str())?;
     wait_for_taint("vm1", WRONG_TAINT, Some("NoSchedule"))?;
     ensure!(taint("vm2", WRONG_TAINT)?.is_none(), "vm2 is right, and is tainted");
     kubectl::sh("delete tsp alone")?;
-    wait_for_condition("vm1", "True", Reason::Synchronized.as_str())?;
+    under_test::wait_for_node("vm1", "True", Reason::Synchronized.as_str())?;
     wait_for_taint("vm1", WRONG_TAINT, None)?;
     too_strict("all", None)?;
     for vm in vm::VMS {
-        wait_for_condition(&vm.name(), "False", Reason::ErrorBound.as_str())?;
+        under_test::wait_for_node(&vm.name(), "False", Reason::ErrorBound.as_str())?;
     }
     wait::until("the policy to hold taints", "5 s", Duration::from_secs(60), || {
         let status = kubectl::policy("all")?.status.unwrap_or_default();
         let held = status.conditions.iter().any(|condition| {
-            condition.type_ == "TaintsHeld" && condition.status == "True" && condition.reason == "TooManyNodes"
+            condition.type_ == "TaintsHeld"
+                && condition.status == "True"
+                && condition.reason == "TooManyNodes"
         });
         Ok(held.then_some(()))
     })?;
@@ -168,7 +167,7 @@ fn a_wrong_clock_is_tainted_and_a_common_cause_is_not() -> anyhow::Result<()> {
     })?;
     kubectl::sh("delete tsp all")?;
     for vm in vm::VMS {
-        wait_for_condition(&vm.name(), "True", Reason::Synchronized.as_str())?;
+        under_test::wait_for_node(&vm.name(), "True", Reason::Synchronized.as_str())?;
     }
     Ok(())
 }
@@ -222,11 +221,7 @@ fn a_node_that_joins_with_a_wrong_clock_waits(vm: Vm) -> anyhow::Result<()> {
     kubectl::sh(&format!("delete node {name} --wait=true"))?;
     let ahead = calendar::shown(truth::nanoseconds()? / 1_000_000_000 + 3);
     let ahead = ahead.trim_end_matches('Z');
-    vm.power_cycle(&Boot {
-        rtc: ahead,
-        certificate: Certificate::Always,
-        register_with_taint: Some(STARTUP_TAINT),
-    })?;
+    vm.power_cycle(&Boot { rtc: ahead, register_with_taint: Some(STARTUP_TAINT), ..Boot::PLAIN })?;
     kubectl::apply(&format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: joins}}\nspec:\n  terminationGracePeriodSeconds: 0\n  \
          nodeSelector: {{kubernetes.io/hostname: {name}}}\n  \
@@ -247,7 +242,7 @@ fn a_node_that_joins_with_a_wrong_clock_waits(vm: Vm) -> anyhow::Result<()> {
     ensure!(was_tainted, "{name} was never tainted");
     ensure!(off.abs() < MS, "the pod was placed while the clock was {} off", truth::shown(off));
     wait_for_taint(&name, STARTUP_TAINT, None)?;
-    wait_for_condition(&name, "True", Reason::Synchronized.as_str())?;
+    under_test::wait_for_node(&name, "True", Reason::Synchronized.as_str())?;
     kubectl::sh("delete pod joins --force --grace-period=0")?;
     kubectl::sh(&format!("wait --for=condition=Ready node/{name} --timeout=120s"))?;
     install::wait_for_pods()?;
@@ -278,7 +273,7 @@ fn agent_affinity(required: &str) -> anyhow::Result<()> {
 
 /// Kubelet writes the status of its Node when it starts. The condition stays, and is not written again.
 fn a_restart_of_kubelet_changes_nothing() -> anyhow::Result<()> {
-    let before = condition("node1")?.context("a condition")?;
+    let before = under_test::clock_condition("node1")?.context("a condition")?;
     node::restart_kubelet()?;
     let heartbeat = |since: &str| -> anyhow::Result<bool> {
         let node = kubectl::get("node node1")?;
@@ -290,7 +285,7 @@ fn a_restart_of_kubelet_changes_nothing() -> anyhow::Result<()> {
     wait::until("kubelet to write its status", "10 s", Duration::from_secs(300), || {
         Ok(heartbeat(&now)?.then_some(()))
     })?;
-    let after = condition("node1")?;
+    let after = under_test::clock_condition("node1")?;
     ensure!(after.as_ref() == Some(&before), "it was {before}, and is {after:?}");
     Ok(())
 }

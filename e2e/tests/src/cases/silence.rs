@@ -20,7 +20,7 @@ pub(super) fn run() -> anyhow::Result<()> {
     })?;
     let threshold = format!("{}us", (bound * 1e6).ceil() + 500.0);
     eprintln!("  error bound {:.1} ms, threshold {threshold}", bound * 1e3);
-    under_test::apply_four(&format!("  thresholds: {{errorBound: {threshold}}}\n"))?;
+    under_test::apply_four(&format!("  thresholds: {{errorBound: {threshold}, hold: 5s}}\n"))?;
     under_test::wait_for_profile(Duration::from_secs(30))?;
     for vm in vm::VMS {
         under_test::wait_for_report(vm, "to be synchronised", Duration::from_secs(30), |report| {
@@ -54,6 +54,7 @@ pub(super) fn run() -> anyhow::Result<()> {
             Reason::ErrorBound.as_str(),
             Duration::from_secs(600),
         )?;
+        under_test::wait_for_node(&vm.name(), "False", Reason::ErrorBound.as_str())?;
         ensure!(!under_test::report(vm)?.clock.synchronized, "the condition is not what the agent says");
         ensure!(
             Agent::at(&vm.address())?.metric("timesync_synchronized")? == 0.0,
@@ -81,6 +82,8 @@ pub(super) fn run() -> anyhow::Result<()> {
         ensure!(vm.probe()?.kernel()?.synchronized, "synchronised again, and the kernel is told otherwise");
     }
     for vm in vm::VMS {
+        // The Node says so later, after thresholds.hold.
+        under_test::wait_for_node(&vm.name(), "True", Reason::Synchronized.as_str())?;
         under_test::wait_for_event(vm, "SynchronizationLost")?;
         under_test::wait_for_event(vm, "SynchronizationRegained")?;
     }
