@@ -243,11 +243,15 @@ rendered=$(render)
 rendered=$(render --set agent.boot.staticPod=true)
 [[ $rendered == *"staticPod = true"* && $rendered == *timesync.dev/boot* ]] || fail "agent.boot.staticPod is ignored"
 
+echo "chart: operator and agents tolerate the taint of examples/node-readiness-rule.yaml"
+taint=$(sed -n 's/.*taint: {key: \([^,]*\),.*/\1/p' ../../examples/node-readiness-rule.yaml)
+[[ $(documents templates/operator.yaml <<<"$(render)") == *"key: ${taint:?}"* ]] || fail "all nodes would wait for an operator that waits for a node"
+
 echo "chart: which nodes get an agent"
 rendered=$(render --set agent.nodeSelector=null,agent.affinity=null,agent.tolerations=null)
 agents=$(documents templates/agent.yaml <<<"$rendered")
 [[ $agents != *nodeSelector:* && $agents != *affinity:* && $agents == *tolerations:* ]] || fail "null removes no default"
-[[ $(grep -A6 tolerations: <<<"$agents" | grep -c 'key: timesync.dev/clock-') == 2 ]] || fail "an agent must tolerate the taints of timesync"
+[[ $(grep -A6 tolerations: <<<"$agents" | grep -cE 'key: (timesync.dev|readiness.k8s.io)/clock-') == 3 ]] || fail "an agent must tolerate the taints of timesync"
 operator=$(documents templates/operator.yaml <<<"$rendered")
 [[ $operator == *"- --agent-tolerations"*"- '[{\"key\":\"timesync.dev/clock-not-synchronized\""* ]] || fail "the operator is not told what agents tolerate"
 rendered=$(render --set 'agent.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].key=mine' \

@@ -88,8 +88,8 @@ imagePullSecrets:
 {{- end }}
 
 {{/*
-The tolerations of a component. Each tolerates the taints of timesync, since nodes would otherwise wait for an agent, or an
-operator, that waits for the node.
+The tolerations of a component. Each tolerates the taints of timesync, and that of examples/node-readiness-rule.yaml, since
+nodes would otherwise wait for an agent, or an operator, that waits for the node.
 */}}
 {{- define "timesync.tolerations" -}}
 {{- $all := .tolerations | default list }}
@@ -98,7 +98,7 @@ operator, that waits for the node.
 {{- if and (not .key) (not .effect) }}{{ $everything = true }}{{ end }}
 {{- end }}
 {{- if not $everything }}
-{{- range list "timesync.dev/clock-not-synchronized" "timesync.dev/clock-wrong" }}
+{{- range list "timesync.dev/clock-not-synchronized" "timesync.dev/clock-wrong" "readiness.k8s.io/clock-not-synchronized" }}
 {{- $all = append $all (dict "key" . "operator" "Exists") }}
 {{- end }}
 {{- end }}
