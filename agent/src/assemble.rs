@@ -353,11 +353,11 @@ mod tests {
             "2001:db8:0::1",
             "10.0.0.0/8",
         ]);
-        let flags = prop::sample::subsequence(vec!["ignore", "ntpport", "kod", "noserve"], 0..=4);
+        let flags = prop::sample::subsequence(vec!["ignore", "ntpport", "kod", "noserve", "notrust"], 0..=5);
         prop::collection::vec((source, flags), 1..8).prop_map(|entries| {
             let (mut list, mut seen) = (String::new(), BTreeSet::new());
             for (source, mut flags) in entries {
-                flags.retain(|flag| source != "source" || *flag == "kod");
+                flags.retain(|flag| source != "source" || !["ignore", "ntpport"].contains(flag));
                 // The check refuses an entry that occurs twice.
                 if seen.insert((source, flags.contains(&"ntpport"))) {
                     list += &format!("[[restrict]]\nsource = {source:?}\nflags = {flags:?}\n");
@@ -380,6 +380,15 @@ mod tests {
                 let address = address.parse().unwrap();
                 let ignored = profile::ignores(checked.access(), address, port);
                 prop_assert_eq!(ignored, table.ignores_upstream(address, port), "{} {} {}", address, port, list);
+                for is_upstream in [false, true] {
+                    let table = table.for_upstreams(if is_upstream { std::slice::from_ref(&address) } else { &[] });
+                    let flags = table.flags(address, port);
+                    for has_key in [false, true] {
+                        let dropped = flags.ignore || flags.noserve || (flags.notrust && !has_key);
+                        let found = profile::drops_request(checked.access(), address, port, is_upstream, has_key);
+                        prop_assert_eq!(found.is_some(), dropped, "{} {} {} {}", address, port, is_upstream, list);
+                    }
+                }
             }
         }
     }

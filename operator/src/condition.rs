@@ -43,6 +43,10 @@ pub(crate) mod reason {
     pub(crate) const WRITE_REFUSED: &str = "WriteRefused";
     /// RolledOut: a Secret does not hold what the policy names.
     pub(crate) const SECRET_MISSING: &str = "SecretMissing";
+    /// RolledOut: an upstream with nodes matches none.
+    pub(crate) const TIER_EMPTY: &str = "TierEmpty";
+    /// Accepted: the policy has no fault, but nodes that it asks do not serve what it asks for.
+    pub(crate) const TIER_NOT_SERVING: &str = "TierNotServing";
     /// RolledOut, Synchronized, UpstreamsReachable, Conflict: the policy has no nodes.
     pub(crate) const NO_NODES: &str = "NoNodes";
     /// The same conditions: the policy has nodes, but none of them has an agent.

@@ -1,4 +1,4 @@
-//! The driver: fetch → validate → plan → build → apply → collect → status. A change goes through all steps without
+//! The driver: fetch → validate → resolve → plan → build → apply → collect → status. A change goes through all steps without
 //! delay. There are few policies: if one changes, all are validated again. There are many nodes: each is reconciled
 //! when something about it changes. Writes are queued (`writer`) and run concurrently with the steps. The state between
 //! two runs of the steps is in [`Memory`]. A restart may lose all of it.
@@ -33,6 +33,7 @@ use crate::{
     placement::Placement,
     policy_nodes::Deviations,
     reports::{AgentState, Reports},
+    resolve::Tiers,
     rollouts::Rollouts,
     status::{StatusContext, WrittenPolicy, needs_write, status},
     store::Store,
@@ -41,6 +42,7 @@ use crate::{
 };
 
 mod nodes;
+mod tiers;
 mod writes;
 
 /// Everything that the controller works with.
@@ -63,6 +65,7 @@ pub(crate) struct Controller {
 #[derive(Default)]
 pub(crate) struct Memory {
     cluster: ClusterState,
+    tiers: Tiers,
     prepared: Prepared,
     store: Store,
     reports: Reports,
@@ -193,6 +196,7 @@ impl Controller {
         let memory = &mut self.memory;
         if std::mem::take(&mut memory.dirty.policies) {
             let mut validated = validate(self.watches.fetch());
+            memory.resolve_tiers(&mut validated, &self.placement, now);
             let held = validated.secrets.held.get(contract::key_files::COOKIE_KEYS);
             let wanted = validated.wants_cookie_keys();
             match memory.cookie_keys.update(held, wanted, now, Timestamp::now(), cookie_keys::draw) {
@@ -210,6 +214,8 @@ impl Controller {
         }
         for name in memory.cluster.changed() {
             (self.memory.dirty.content, self.memory.dirty.agents) = (true, true);
+            let facts = self.memory.cluster.nodes().get(&name);
+            self.memory.dirty.policies |= self.memory.tiers.concerns(&name, facts.map(|facts| &**facts));
             self.plan(name, now);
         }
         let memory = &mut self.memory;

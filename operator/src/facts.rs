@@ -1,5 +1,5 @@
 //! What the operator keeps of the cluster's objects: a few fields of each, so that thousands of them fit into memory.
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use contract::Assignment;
 use k8s_openapi::{
@@ -15,6 +15,8 @@ pub(crate) struct NodeFacts {
     pub(crate) uid: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) taints: Vec<Taint>,
+    /// Its addresses of type InternalIP, in the order of the Node.
+    pub(crate) addresses: Vec<IpAddr>,
     /// The kernel's boot id, as kubelet reports it; empty if it does not.
     pub(crate) boot_id: String,
     /// The condition that the operator writes.
@@ -65,13 +67,16 @@ impl NodeFacts {
             boot_id: info.map(|info| info.boot_id.clone()).unwrap_or_default(),
             clock_condition: ClockCondition::of(node),
             version: node.resource_version(),
+            addresses: internal_addresses(node),
         }
     }
 
-    /// Returns true if the other one needs no other plan: policies and agents are placed by labels and taints.
+    /// Returns true if the other one needs no other plan: policies and agents are placed by labels and taints, and
+    /// nodes ask each other at their addresses.
     pub(crate) fn is_placed_like(&self, other: &Self) -> bool {
-        let Self { name, uid, labels, taints, boot_id: _, clock_condition: _, version: _ } = self;
+        let Self { name, uid, labels, taints, addresses, boot_id: _, clock_condition: _, version: _ } = self;
         (name, uid, labels, taints) == (&other.name, &other.uid, &other.labels, &other.taints)
+            && *addresses == other.addresses
     }
 
     /// Returns true if the other one differs in its version at most. Kubelet changes the version every few minutes.
@@ -79,6 +84,16 @@ impl NodeFacts {
         let written = (&self.boot_id, &self.clock_condition) == (&other.boot_id, &other.clock_condition);
         self.is_placed_like(other) && written
     }
+
+    /// The zone in which it is.
+    pub(crate) fn zone(&self) -> Option<&str> {
+        self.labels.get("topology.kubernetes.io/zone").map(String::as_str)
+    }
+}
+
+fn internal_addresses(node: &Node) -> Vec<IpAddr> {
+    let all = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    all.filter(|each| each.type_ == "InternalIP").filter_map(|each| each.address.parse().ok()).collect()
 }
 
 /// The fields of an agent's pod that the operator uses.

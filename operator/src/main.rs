@@ -20,8 +20,10 @@ mod cluster_state;
 mod cookie_keys;
 mod keys;
 mod taint_rule;
+mod tier;
 mod translate;
 mod validate;
+mod resolve;
 
 mod placement;
 mod plan;

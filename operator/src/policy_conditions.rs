@@ -13,7 +13,8 @@ use crate::{
     node_conditions,
     node_fields::{Brake, Held},
     node_state::Trouble,
-    policy_nodes::{Deviations, PolicyInput, PolicyNode},
+    policy_nodes::{Deviations, PolicyInput, PolicyNode, Spread},
+    tier::TierAvailability,
     validate::Policy,
 };
 
@@ -21,7 +22,7 @@ use crate::{
 pub(crate) fn findings(
     input: &PolicyInput<'_>,
     worst: Option<f64>,
-    spread: Option<f64>,
+    spread: Option<&Spread<'_>>,
     deviations: &mut Deviations,
     now: Instant,
 ) -> [(&'static str, Finding); 6] {
@@ -99,7 +100,14 @@ fn notes(input: &PolicyInput<'_>) -> String {
 
 fn accepted(input: &PolicyInput<'_>) -> Finding {
     match (&input.policy.checked, input.profile) {
-        (Ok(_), _) => Finding::new(Some(true), reason::VALID, "The policy can be carried out."),
+        (Ok(_), _) => match &input.policy.tiers.not_serving {
+            None => Finding::new(Some(true), reason::VALID, "The policy can be carried out."),
+            Some(why) => Finding::new(
+                Some(true),
+                reason::TIER_NOT_SERVING,
+                format!("The policy can be carried out, but not all nodes that it asks will answer: {why}."),
+            ),
+        },
         (Err(refusal), Some(profile)) => {
             Finding::new(Some(false), refusal.reason(), format!("{refusal}. Profile {profile} goes on."))
         }
@@ -135,7 +143,7 @@ pub(crate) fn taints_held(policy: &Policy, brake: Option<&Brake>) -> Option<(&'s
 fn rolled_out(input: &PolicyInput<'_>) -> Finding {
     let nodes = &input.group.nodes;
     let notes = notes(input);
-    if let Some(lack) = missing_keys(input) {
+    if let Some(lack) = missing_keys(input).or_else(|| empty_tier(input)) {
         return lack;
     }
     if let Some(why) = input.store_trouble {
@@ -179,10 +187,7 @@ fn rolled_out(input: &PolicyInput<'_>) -> Finding {
 
 /// The finding if the Secrets do not hold the keys that the policy names.
 fn missing_keys(input: &PolicyInput<'_>) -> Option<Finding> {
-    let goes_on = match input.profile {
-        Some(profile) => format!("Profile {profile} goes on"),
-        None => "Nothing runs".to_owned(),
-    };
+    let goes_on = goes_on(input);
     let (reason, message) = match &input.policy.key_availability {
         KeyAvailability::Complete => return None,
         KeyAvailability::Kept(why) => {
@@ -194,11 +199,30 @@ fn missing_keys(input: &PolicyInput<'_>) -> Option<Finding> {
     Some(Finding::new(Some(false), reason, message))
 }
 
+/// The finding if no node matches an upstream with nodes.
+fn empty_tier(input: &PolicyInput<'_>) -> Option<Finding> {
+    let message = match &input.policy.tiers.availability {
+        TierAvailability::Complete => return None,
+        TierAvailability::Kept(why) => {
+            format!("{}, with the nodes that were chosen before: {why}.", goes_on(input))
+        }
+        TierAvailability::Missing(why) => format!("{}: {why}.", goes_on(input)),
+    };
+    Some(Finding::new(Some(false), reason::TIER_EMPTY, message))
+}
+
+fn goes_on(input: &PolicyInput<'_>) -> String {
+    match input.profile {
+        Some(profile) => format!("Profile {profile} goes on"),
+        None => "Nothing runs".to_owned(),
+    }
+}
+
 fn synchronized(
     policy: &Policy,
     nodes: &[PolicyNode<'_>],
     worst: Option<f64>,
-    spread: Option<f64>,
+    spread: Option<&Spread<'_>>,
     deviations: &mut Deviations,
     now: Instant,
 ) -> Finding {
@@ -209,7 +233,8 @@ fn synchronized(
         deviations.lasts(name, what, value.is_some_and(|value| value.abs() > limit), hold, now)
     };
     let offset_lasts = lasts(reason::OFFSET_EXCEEDED, worst, limits.offset.as_secs_f64());
-    let spread_lasts = lasts(reason::SPREAD_EXCEEDED, spread, limits.spread.as_secs_f64());
+    let spread_lasts =
+        lasts(reason::SPREAD_EXCEEDED, spread.map(Spread::seconds), limits.spread.as_secs_f64());
     let all = plural(nodes.len());
     let off = |node: &&PolicyNode<'_>| node.agent.report().is_some() && node.synchronized().is_none();
     let unsynchronized: Vec<_> = nodes.iter().filter(off).collect();
@@ -241,10 +266,16 @@ fn synchronized(
             format!("A node is off by {off}, more than {limit}."),
         );
     }
-    if spread_lasts {
+    if let Some(spread) = spread.filter(|_| spread_lasts) {
         let limit = limits.spread;
-        let spread = approximately(spread.unwrap_or(f64::NAN));
-        let message = format!("Nodes differ by {spread}, more than {limit}.");
+        let message = format!(
+            "Nodes differ by {}, more than {limit}: {} ({}) is ahead of {} ({}).",
+            approximately(spread.seconds()),
+            spread.ahead.0,
+            approximately(spread.ahead.1),
+            spread.behind.0,
+            approximately(spread.behind.1)
+        );
         return Finding::new(Some(false), reason::SPREAD_EXCEEDED, message);
     }
     if let Some(not_reporting) = not_reporting(nodes) {

@@ -83,6 +83,20 @@ impl PolicyNode<'_> {
     }
 }
 
+/// The two synchronised nodes of a policy that differ the most: name and offset, seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spread<'a> {
+    pub(crate) ahead: (&'a str, f64),
+    pub(crate) behind: (&'a str, f64),
+}
+
+impl Spread<'_> {
+    /// The difference, seconds.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.ahead.1 - self.behind.1
+    }
+}
+
 /// When a policy's offset or spread first exceeded its threshold.
 #[derive(Debug, Default)]
 pub(crate) struct Deviations {

@@ -15,7 +15,7 @@ use crate::{
     node_fields::Brake,
     node_state::NodeState,
     policy_conditions::{findings, taints_held},
-    policy_nodes::{Deviations, PolicyInput, PolicyNode, PolicyNodes},
+    policy_nodes::{Deviations, PolicyInput, PolicyNode, PolicyNodes, Spread},
     reports::{AgentState, Reports},
 };
 
@@ -109,15 +109,16 @@ fn of(input: &PolicyInput<'_>, deviations: &mut Deviations, now: Instant, time: 
         Some((each.node, offset(report)?, report))
     });
     let worst = offsets.clone().max_by(|(_, a, _), (_, b, _)| a.abs().total_cmp(&b.abs()));
-    let spread = (offsets.clone().count() > 1).then(|| {
-        let largest = offsets.clone().fold(f64::MIN, |so_far, (_, offset, _)| so_far.max(offset));
-        let smallest = offsets.fold(f64::MAX, |so_far, (_, offset, _)| so_far.min(offset));
-        largest - smallest
-    });
+    let named = offsets.map(|(node, offset, _)| (node.name(), offset));
+    let ahead = named.clone().max_by(|(_, a), (_, b)| a.total_cmp(b));
+    let behind = named.clone().min_by(|(_, a), (_, b)| a.total_cmp(b));
+    let pair = ahead.zip(behind).filter(|_| named.count() > 1);
+    let pair = pair.map(|(ahead, behind)| Spread { ahead, behind });
+    let spread = pair.as_ref().map(Spread::seconds);
     let worst_offset = worst.map(|(_, offset, _)| offset);
     let before = &input.policy.status.conditions;
     let generation = input.policy.generation;
-    let findings = findings(input, worst_offset, spread, deviations, now);
+    let findings = findings(input, worst_offset, pair.as_ref(), deviations, now);
     let status = TimeSyncPolicyStatus {
         observed_generation: generation,
         profile: input.profile.map(ToString::to_string),
@@ -128,6 +129,7 @@ fn of(input: &PolicyInput<'_>, deviations: &mut Deviations, now: Instant, time: 
             error_bound: report.clock.error_bound.map(approximately),
         }),
         spread: spread.map(approximately),
+        tiers: input.policy.tiers.chosen.clone(),
         conditions: findings
             .into_iter()
             .chain(taints_held(input.policy, input.brake))
@@ -198,6 +200,7 @@ mod tests {
         fixtures::{Cluster, agent, report},
         keys::{SecretValue, Secrets},
         node_state::Trouble,
+        tier::TierAvailability,
     };
 
     /// The status of one policy for `nodes`, from each agent's report; `None` is a failed connection.
@@ -429,7 +432,39 @@ mod tests {
         let apart = with(|report| report.clock.offset = Some(40e-3));
         let apart_too = with(|report| report.clock.offset = Some(-40e-3));
         let found = statuses(GOOD, &[("n1", apart), ("n2", apart_too)], Duration::from_secs(60));
-        check(&found, "Synchronized", "False", "SpreadExceeded", "80ms, more than 50ms");
+        check(
+            &found,
+            "Synchronized",
+            "False",
+            "SpreadExceeded",
+            "80ms, more than 50ms: n1 (40ms) is ahead of n2 (-40ms)",
+        );
+    }
+
+    #[test]
+    fn a_tier_that_is_empty_or_does_not_serve_is_told() {
+        let spec = "{upstreams: [{name: t, nodes: {selector: {}}}]}";
+        let found = |availability: &TierAvailability, not_serving: Option<&str>| {
+            statuses_of(spec, &[("n1", with(|_| ()))], Duration::ZERO, |prepared, _| {
+                prepared.policies[0].tiers.availability = availability.clone();
+                prepared.policies[0].tiers.not_serving = not_serving.map(str::to_owned);
+            })
+        };
+        let why = || "no node matches".to_owned();
+        let missing = found(&TierAvailability::Missing(why()), None);
+        check(&missing, "Accepted", "True", "Valid", "");
+        check(&missing, "RolledOut", "False", "TierEmpty", "Nothing runs: no node matches.");
+        check(&missing, "Ready", "False", "TierEmpty", "");
+        let kept = found(&TierAvailability::Kept(why()), None);
+        check(
+            &kept,
+            "RolledOut",
+            "False",
+            "TierEmpty",
+            "with the nodes that were chosen before: no node matches.",
+        );
+        let silent = found(&TierAvailability::Complete, Some("node n1 is under no policy"));
+        check(&silent, "Accepted", "True", "TierNotServing", "will answer: node n1 is under no policy.");
     }
 
     #[test]

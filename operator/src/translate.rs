@@ -8,6 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use kube::core::Selector;
 use profile::{CheckError, Profile};
 
+mod nodes;
+
+pub(crate) use nodes::{Counts, tiers, with_members};
+
 use crate::taint_rule::{MaxNodes, TaintRule};
 
 /// Why the operator cannot carry out a field.
@@ -26,14 +30,17 @@ impl FieldError {
 }
 
 /// Rewrites an error of the profile's check with the policy's field names. Where a profile names a file, a policy names
-/// the Secret that becomes the file.
-pub(crate) fn in_the_words_of_the_spec(error: &CheckError) -> FieldError {
+/// the Secret that becomes the file. `counts`: how many upstreams of the profile each upstream with nodes became.
+pub(crate) fn in_the_words_of_the_spec(error: &CheckError, counts: &Counts) -> FieldError {
     let written = |field: &str| match field {
         "serve.nts.certificate" | "serve.nts.privateKey" => "serve.nts.tlsSecret".to_owned(),
-        _ => match field.strip_suffix(".key") {
-            Some(upstream) => format!("{upstream}.keyRef"),
-            None => field.to_owned(),
-        },
+        _ => {
+            let field = counts.in_the_spec(field);
+            match field.strip_suffix(".key") {
+                Some(upstream) => format!("{upstream}.keyRef"),
+                None => field,
+            }
+        }
     };
     let mut problems = error.problems().map(|(field, problem)| (written(field), problem.to_owned()));
     let (field, mut problem) = problems.next().unwrap_or_default();
@@ -43,7 +50,8 @@ pub(crate) fn in_the_words_of_the_spec(error: &CheckError) -> FieldError {
     FieldError { field, problem }
 }
 
-/// The profile that a spec asks for, before its check. A number that the profile's types cannot hold is refused here.
+/// The profile that a spec asks for, before its check. A number that the profile's types cannot hold is refused here. In
+/// place of the nodes of a tier it has names that resolve to nothing: see [`with_members`].
 pub(crate) fn profile(spec: &api::TimeSyncPolicySpec) -> Result<Profile, FieldError> {
     let api::TimeSyncPolicySpec {
         node_selector: _,
@@ -66,7 +74,10 @@ pub(crate) fn profile(spec: &api::TimeSyncPolicySpec) -> Result<Profile, FieldEr
             api::Mode::Discipline => contract::Mode::Discipline,
             api::Mode::Observe => contract::Mode::Observe,
         },
-        upstreams: listed.map(|(index, each)| upstream(index, each)).collect::<Result<_, _>>()?,
+        upstreams: listed
+            .map(|(index, each)| Ok(nodes::expected(index, each, upstream(index, each)?)?))
+            .collect::<Result<Vec<_>, FieldError>>()?
+            .concat(),
         restrict: restrict.iter().flatten().map(entry).collect(),
         stratum: alone.as_ref().map_or(Ok(profile::Stratum::default()), stratum)?,
         serve: serving.as_ref().map_or(Ok(profile::Serve::default()), serve)?,
@@ -89,6 +100,7 @@ fn upstream(index: usize, upstream: &api::Upstream) -> Result<profile::Upstream,
         pool,
         max_sources,
         peer,
+        nodes: _,
         device,
         port,
         iburst,
@@ -296,15 +308,20 @@ const LONGEST_TAINT_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// The selector that a spec asks for. An absent one selects every node.
 pub(crate) fn selector(spec: &api::TimeSyncPolicySpec) -> Result<Selector, FieldError> {
-    let Some(api::LabelSelector { match_labels, match_expressions }) = &spec.node_selector else {
-        return Ok(Selector::default());
-    };
+    spec.node_selector
+        .as_ref()
+        .map_or_else(|| Ok(Selector::default()), |given| label_selector("nodeSelector", given))
+}
+
+/// The selector in this field.
+fn label_selector(at: &str, selector: &api::LabelSelector) -> Result<Selector, FieldError> {
+    let api::LabelSelector { match_labels, match_expressions } = selector;
     for (key, value) in match_labels.iter().flatten() {
-        label_key("nodeSelector.matchLabels", key)?;
-        label_value("nodeSelector.matchLabels", value)?;
+        label_key(&format!("{at}.matchLabels"), key)?;
+        label_value(&format!("{at}.matchLabels"), value)?;
     }
     for (index, each) in match_expressions.iter().flatten().enumerate() {
-        let field = |name: &str| format!("nodeSelector.matchExpressions[{index}].{name}");
+        let field = |name: &str| format!("{at}.matchExpressions[{index}].{name}");
         label_key(&field("key"), &each.key)?;
         each.values.iter().flatten().try_for_each(|value| label_value(&field("values"), value))?;
     }
@@ -317,7 +334,7 @@ pub(crate) fn selector(spec: &api::TimeSyncPolicySpec) -> Result<Selector, Field
         match_labels: match_labels.clone(),
         match_expressions: match_expressions.as_ref().map(|all| all.iter().map(requirement).collect()),
     };
-    Selector::try_from(selector).map_err(|error| FieldError::new("nodeSelector", error))
+    Selector::try_from(selector).map_err(|error| FieldError::new(at, error))
 }
 
 /// Refuses a key that no label can have (k8s.io/apimachinery, `IsQualifiedName`). Such a key would match no node, or

@@ -17,7 +17,8 @@ use crate::{
     fetch::{Fetched, Profiles},
     keys::{self, KeyAvailability, Secrets},
     taint_rule::TaintRule,
-    translate::{self, FieldError},
+    tier::{PolicyTiers, TierAvailability},
+    translate::{self, Counts, FieldError},
 };
 
 /// The fetched state, in which every policy is either valid or refused.
@@ -60,14 +61,19 @@ pub(crate) struct Policy {
     pub(crate) node_taint: Option<TaintRule>,
     /// Whether the Secrets hold the keys that the profile needs.
     pub(crate) key_availability: KeyAvailability,
+    /// Its upstreams with nodes. Until `resolve` has found the nodes, `checked` has placeholders for them.
+    pub(crate) tiers: PolicyTiers,
     /// Its stored status.
     pub(crate) status: api::TimeSyncPolicyStatus,
 }
 
 impl Policy {
-    /// The profile that nodes can get; none unless the policy is valid and all its keys exist.
+    /// The profile that nodes can get; none unless the policy is valid, all its keys exist, and its tiers have nodes.
     pub(crate) fn ready(&self) -> Option<&Checked> {
         let checked = self.checked.as_ref().ok()?;
+        if matches!(self.tiers.availability, TierAvailability::Missing(_)) {
+            return None;
+        }
         matches!(self.key_availability, KeyAvailability::Complete | KeyAvailability::Kept(_))
             .then_some(checked)
     }
@@ -92,6 +98,9 @@ pub(crate) enum PolicyError {
     /// The operator cannot carry out a field.
     #[error(transparent)]
     InvalidField(#[from] FieldError),
+    /// The access list of one policy drops the requests of nodes of another one that asks its nodes.
+    #[error("{0}")]
+    TierRefusesNodes(String),
     /// There is no room for its profile or its keys besides those of older policies.
     #[error(
         "{0} would be larger than 900 kB, and what older policies need is kept: delete policies or keys that are not \
@@ -106,6 +115,7 @@ impl PolicyError {
         match self {
             Self::Unreadable(_) => "Unreadable",
             Self::InvalidField(_) => "InvalidField",
+            Self::TierRefusesNodes(_) => "TierRefusesNodes",
             Self::NoRoom(_) => "NoRoom",
         }
     }
@@ -135,6 +145,7 @@ fn validate_policy(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) 
         checked: Err(PolicyError::Unreadable(String::new())),
         node_taint: None,
         key_availability: KeyAvailability::Complete,
+        tiers: PolicyTiers::default(),
         status: api::TimeSyncPolicyStatus::default(),
     };
     match &guard.0 {
@@ -142,10 +153,11 @@ fn validate_policy(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) 
         Ok(object) => {
             policy.priority = object.spec.priority;
             policy.status = object.status.clone().unwrap_or_default();
+            policy.tiers.chosen = policy.status.tiers.clone();
             match translate::selector(&object.spec) {
                 Ok(selector) => {
                     policy.selector = Some(selector);
-                    policy.checked = check(object);
+                    policy.checked = check(object, &mut policy.tiers);
                     match translate::node_taint(&object.spec) {
                         Ok(rule) => policy.node_taint = rule.filter(|_| policy.checked.is_ok()),
                         Err(error) => policy.checked = Err(error.into()),
@@ -161,14 +173,22 @@ fn validate_policy(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) 
     policy
 }
 
-fn check(policy: &TimeSyncPolicy) -> Result<Checked, PolicyError> {
+fn check(policy: &TimeSyncPolicy, tiers: &mut PolicyTiers) -> Result<Checked, PolicyError> {
     // The name becomes a part of a file's name. The API server limits it to 63 characters of a DNS label; an older API
     // server may not.
     if ProfileName::of(&policy.name_any(), "").to_string().parse::<ProfileName>().is_err() {
         return Err(FieldError::new("metadata.name", "it cannot be part of a file name").into());
     }
     let profile = translate::profile(&policy.spec)?;
-    profile::check(&profile).map_err(|error| translate::in_the_words_of_the_spec(&error).into())
+    let asked = translate::tiers(&policy.spec)?;
+    let counts = Counts::expected(&asked);
+    let checked =
+        profile::check(&profile).map_err(|error| translate::in_the_words_of_the_spec(&error, &counts))?;
+    if !asked.is_empty() {
+        tiers.availability = TierAvailability::Missing("its nodes were not chosen yet".to_owned());
+    }
+    tiers.asked = asked;
+    Ok(checked)
 }
 
 #[cfg(test)]

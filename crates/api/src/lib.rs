@@ -43,7 +43,7 @@ pub use policy::{
     Clock, Leap, LeapMode, Mode, OnExternalStep, Rtc, RtcMode, Smear, Step, Stratum, Thresholds,
     TimeSyncPolicy, TimeSyncPolicySpec,
 };
-pub use policy_status::{NodeCounts, TimeSyncPolicyStatus, WorstNode};
+pub use policy_status::{NodeCounts, TierMember, TierStatus, TimeSyncPolicyStatus, WorstNode};
 pub use selector::{LabelSelector, LabelSelectorOperator, LabelSelectorRequirement};
 pub use serve::{Flag, RateLimit, Restrict, Serve, ServeNts};
-pub use upstream::{Nts, SecretKey, Upstream};
+pub use upstream::{Nts, SecretKey, Upstream, UpstreamNodes};

@@ -62,8 +62,10 @@ use crate::{LabelSelector, NodeTaint, Restrict, Serve, TimeSyncPolicyStatus, Ups
     validation = Rule::new(rules::ONE_PREFERRED).message("at most one upstream may be preferred").field_path(".upstreams"),
     validation = Rule::new(rules::NO_SERVER_TWICE).message("list a server or peer only once: otherwise it would have two votes").field_path(".upstreams"),
     validation = Rule::new(rules::NO_PLACE_TWICE).message("list a pool or device only once: otherwise it would have two votes").field_path(".upstreams"),
-    validation = Rule::new(rules::ENOUGH_SOURCES).message("clock.minSources is larger than the number of sources: a server, peer or device counts as one, a pool as its maxSources, an upstream with noselect as none").field_path(".clock"),
-    validation = Rule::new(rules::ORPHAN_NEEDS_OTHERS).message("stratum.orphan requires the other nodes among the upstreams, as peers").field_path(".stratum"),
+    validation = Rule::new(rules::NOT_TOO_MANY_NODES).message("more than 16 upstreams: an upstream with nodes counts as its max").field_path(".upstreams"),
+    validation = Rule::new(rules::NO_NAME_OF_A_NODE).message("an upstream has the name of a node of another upstream: the nodes of tier are tier-1 to tier-8").field_path(".upstreams"),
+    validation = Rule::new(rules::ENOUGH_SOURCES).message("clock.minSources is larger than the number of sources: a server, peer or device counts as one, a pool as its maxSources, nodes as their max, an upstream with noselect as none").field_path(".clock"),
+    validation = Rule::new(rules::ORPHAN_NEEDS_OTHERS).message("stratum.orphan requires the other nodes among the upstreams, as nodes or peers").field_path(".stratum"),
     validation = Rule::new(rules::UPSTREAM_NOT_IGNORED).message("an upstream is covered by a restrict entry with `ignore`, so its replies would be dropped").field_path(".restrict"),
     validation = Rule::new(rules::NOT_ALL_IGNORED).message("an upstream is given by name, and every restrict entry has `ignore`, so its replies would be dropped").field_path(".restrict"),
 )]
@@ -80,7 +82,7 @@ pub struct TimeSyncPolicySpec {
     /// Discipline corrects the clock. Observe only measures and reports. Default: Discipline.
     #[serde(default)]
     pub mode: Mode,
-    /// The sources of time: NTP servers, pools, peers and hardware clocks; at most 16. With three or more, a
+    /// The sources of time: NTP servers, pools, peers, nodes and hardware clocks; at most 16. With three or more, a
     /// falseticker is outvoted. Required in mode Discipline unless stratum.local is set. There is no default: use
     /// servers of your choice.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,8 +155,8 @@ pub struct Stratum {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = ranges::LOCAL_STRATUM.least, max = ranges::LOCAL_STRATUM.most))]
     pub local: Option<i32>,
-    /// Orphan mode: of the nodes that have lost all upstreams and ask each other as peers, one serves its clock at the
-    /// stratum `local`, and the others follow it. If it fails, another one takes its place. All must have the same
+    /// Orphan mode: of the nodes that have lost all upstreams and ask each other, as peers or by nodes, one serves its
+    /// clock at the stratum `local`, and the others follow it. If it fails, another one takes its place. All must have the same
     /// value of local, and ask each other at their node addresses, in one address family. Default: false.
     #[serde(default)]
     pub orphan: bool,
@@ -193,7 +195,7 @@ pub struct Clock {
     #[schemars(schema_with = "schema::span")]
     pub max_distance: String,
     /// The number of sources that must agree before a clock is corrected. A server or a device counts as one, a pool as
-    /// its maxSources. Default: 1 if there are one or two sources other than peers, else 2.
+    /// its maxSources, nodes as their max. Default: 1 if there are one or two sources other than peers, else 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = ranges::MIN_SOURCES.least, max = ranges::MIN_SOURCES.most))]
     pub min_sources: Option<i32>,

@@ -24,6 +24,11 @@ pub struct TimeSyncPolicyStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub spread: Option<String>,
+    /// The nodes that upstreams with nodes stand for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["upstream".into()]))]
+    #[schemars(length(max = 16))]
+    pub tiers: Vec<TierStatus>,
     /// Ready: accepted and rolled out. Accepted: the spec is valid. RolledOut: every node runs it. Synchronized: every
     /// node's clock is synchronised, and offsets and spread are within their thresholds. UpstreamsReachable: every node
     /// has at least one upstream that gives time. Conflict: on at least one node another program steers the clock.
@@ -55,6 +60,35 @@ pub struct NodeCounts {
     /// and tolerations. The other numbers do not include them, and no condition waits for them.
     #[serde(default)]
     pub without_agent: i32,
+}
+
+/// The nodes that an upstream with nodes stands for.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TierStatus {
+    /// The upstream's name.
+    #[schemars(length(max = 32))]
+    pub upstream: String,
+    /// The nodes.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[schemars(length(max = 16))]
+    pub members: Vec<TierMember>,
+}
+
+/// A node that is asked for the time.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TierMember {
+    /// Its name as a source, such as tier-1, in metrics and in the column SOURCE of `kubectl get nclk`. A node that
+    /// takes the place of another one takes its name, too.
+    #[schemars(length(max = 34))]
+    pub name: String,
+    /// The name of its Node.
+    #[schemars(length(max = 253))]
+    pub node: String,
+    /// The address at which it is asked.
+    #[schemars(length(max = 45))]
+    pub address: String,
 }
 
 /// The synchronised node with the largest offset.

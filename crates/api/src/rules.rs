@@ -85,14 +85,32 @@ pub const NO_PLACE_TWICE: &str = concat!(
     "self.upstreams.filter(v, has(v.device) && v.device == u.device).size() == 1))"
 );
 
+/// Each node of an upstream with nodes is an upstream of its own.
+pub const NOT_TOO_MANY_NODES: &str = "!has(self.upstreams) \
+     || self.upstreams.map(u, has(u.nodes) ? u.nodes.max : 1).sum() <= 16";
+
+/// The nodes of `tier` have the names `tier-1` to `tier-8`.
+pub const NO_NAME_OF_A_NODE: &str = "!has(self.upstreams) || self.upstreams.all(u, !has(u.nodes) \
+     || !self.upstreams.exists(v, v.name.size() == u.name.size() + 2 && v.name.startsWith(u.name + '-') \
+     && v.name.matches('-[1-8]$')))";
+
 /// minSources must not be larger than the number of sources.
 pub const ENOUGH_SOURCES: &str = "!has(self.clock) || !has(self.clock.minSources) || !has(self.upstreams) \
      || self.clock.minSources <= 1 || self.clock.minSources <= self.upstreams.filter(u, !u.noselect)\
-     .map(u, has(u.pool) ? (has(u.maxSources) ? u.maxSources : 4) : 1).sum()";
+     .map(u, has(u.pool) ? (has(u.maxSources) ? u.maxSources : 4) : has(u.nodes) ? u.nodes.max : 1).sum()";
 
 /// Exactly one of the places is set.
 pub const ONE_PLACE: &str = "(has(self.server) ? 1 : 0) + (has(self.pool) ? 1 : 0) + (has(self.peer) ? 1 : 0) \
-     + (has(self.device) ? 1 : 0) == 1";
+     + (has(self.nodes) ? 1 : 0) + (has(self.device) ? 1 : 0) == 1";
+
+/// Nodes are asked at their addresses, and certificates are for names.
+pub const NO_NTS_OF_NODES: &str = "!has(self.nodes) || !has(self.nts)";
+
+/// Two preferred sources are none.
+pub const NO_PREFERRED_NODES: &str = "!has(self.nodes) || !self.prefer";
+
+/// The names of the nodes are two characters longer.
+pub const NAME_OF_NODES: &str = "!has(self.nodes) || size(self.name) <= 30";
 
 /// Only a pool has more than one server.
 pub const MAX_SOURCES_OF_POOL: &str = "!has(self.maxSources) || has(self.pool)";

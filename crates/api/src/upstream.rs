@@ -2,20 +2,24 @@
 //! explain` shows the comments of fields.
 use kube::KubeSchema;
 use profile::ranges;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use crate::rules;
+use crate::{LabelSelector, rules};
 
-/// A source of time: exactly one of server, pool, peer and device.
+/// A source of time: exactly one of server, pool, peer, nodes and device.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new(rules::ONE_PLACE).message("set exactly one of server, pool, peer and device").field_path(".server"),
+    validation = Rule::new(rules::ONE_PLACE).message("set exactly one of server, pool, peer, nodes and device").field_path(".server"),
     validation = Rule::new(rules::MAX_SOURCES_OF_POOL).message("maxSources is only for a pool").field_path(".maxSources"),
     validation = Rule::new("self.minPoll <= self.maxPoll").message("minPoll must not be larger than maxPoll (defaults: 4 and 6)").field_path(".minPoll"),
     validation = Rule::new(rules::NOSELECT_ALONE).message("noselect cannot be combined with prefer, trust and require: the upstream is never selected").field_path(".noselect"),
     validation = Rule::new(rules::ONE_PROOF).message("nts and keyRef cannot be combined: a server is authenticated in one way").field_path(".nts"),
     validation = Rule::new(rules::NO_PROOF_OF_DEVICE).message("a device cannot have nts or keyRef: it is not authenticated").field_path(".device"),
+    validation = Rule::new(rules::NO_NTS_OF_NODES).message("nts cannot be combined with nodes, which are asked at their addresses: certificates are for names; use keyRef").field_path(".nts"),
+    validation = Rule::new(rules::NO_PREFERRED_NODES).message("prefer cannot be combined with nodes, which are several sources: use trust").field_path(".prefer"),
+    validation = Rule::new(rules::NAME_OF_NODES).message("the name of an upstream with nodes must have at most 30 characters: each node gets this name with a hyphen and a digit, as in tier-1").field_path(".name"),
     validation = Rule::new(rules::NTS_NEEDS_NAME).message("nts requires a host name, not an address: certificates are for names").field_path(".nts"),
 )]
 pub struct Upstream {
@@ -58,12 +62,16 @@ pub struct Upstream {
         validation = Rule::new(rules::NO_CLOCK_DRIVER).message("peer must not be in 127.127.0.0/16, ntp.conf's names for clocks of the machine: instead of 127.127.1.x write stratum.local, and for a PTP clock an upstream with device"),
     )]
     pub peer: Option<String>,
+    /// Nodes of this cluster, whose agents are asked at their InternalIP: a tier between the servers outside and the
+    /// other nodes. All nodes of the policy ask the same ones, and status.tiers names them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<UpstreamNodes>,
     /// A PTP hardware clock of the node, such as /dev/ptp0. It must have UTC, and be kept right by something else: by a
     /// synchronised network card, or by the host of a virtual machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 40), regex(pattern = rules::DEVICE))]
     pub device: Option<String>,
-    /// UDP port of the server, pool or peer. Default: 123.
+    /// UDP port of the server, pool, peer or nodes. Default: 123.
     #[serde(default = "ntp_port")]
     #[schemars(range(min = ranges::PORT.least, max = ranges::PORT.most))]
     pub port: i32,
@@ -110,6 +118,37 @@ pub struct Upstream {
     /// in chrony's key file: `1 AES128 HEX:...` (id, type, key).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_ref: Option<SecretKey>,
+}
+
+/// Nodes of the cluster whose agents are asked.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpstreamNodes {
+    /// Selects the nodes by their labels. Use labels that a kubelet cannot set on its own Node, so that a node cannot
+    /// make itself a source of time: node-role.kubernetes.io/... or node-restriction.kubernetes.io/... The policy of
+    /// these nodes must serve time at this upstream's port.
+    #[schemars(schema_with = "short_selector")]
+    #[x_kube(merge_strategy = StructMerge::Atomic)]
+    pub selector: LabelSelector,
+    /// The largest number of nodes that are asked. If the selector matches more, the operator chooses them, spread over
+    /// zones (topology.kubernetes.io/zone), and keeps them: it replaces one whose Node or address is gone, or that was
+    /// not synchronised for an hour while others were. Default: 5.
+    #[serde(default = "max_nodes")]
+    #[schemars(range(min = ranges::MAX_NODES.least, max = ranges::MAX_NODES.most))]
+    pub max: i32,
+}
+
+/// There may be 16 of these selectors, so each has fewer requirements: otherwise its rules would cost too much.
+fn short_selector(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = LabelSelector::json_schema(generator);
+    if let Some(most) = schema.pointer_mut("/properties/matchExpressions/maxItems") {
+        *most = 16.into();
+    }
+    schema
+}
+
+fn max_nodes() -> i32 {
+    ranges::DEFAULT_MAX_NODES.into()
 }
 
 /// Network Time Security of an upstream.

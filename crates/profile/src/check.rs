@@ -11,7 +11,7 @@ mod notes;
 mod serve;
 mod upstreams;
 
-pub use access::{Access, AccessSource, ignores};
+pub use access::{Access, AccessSource, drops_request, ignores};
 pub use checked::{Checked, LocalClock};
 pub use notes::CheckError;
 use notes::Notes;

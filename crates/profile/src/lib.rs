@@ -16,7 +16,8 @@ mod check;
 
 pub use agent_file::{Agent, AgentFile, BootPod, Watch};
 pub use check::{
-    Access, AccessSource, CheckError, Checked, LocalClock, Place, Source, check, ignores, unfit_to_listen,
+    Access, AccessSource, CheckError, Checked, LocalClock, Place, Source, check, drops_request, ignores,
+    unfit_to_listen,
 };
 pub use network::{Network, NetworkError};
 pub use profile::{

@@ -38,6 +38,12 @@ pub const LONGEST_NAME: usize = 32;
 pub const MAX_SOURCES: Range<u8> = range(1, 16);
 /// Its default.
 pub const DEFAULT_MAX_SOURCES: u8 = 4;
+/// Largest number of nodes of the cluster that one upstream asks. Each is an upstream of the profile.
+pub const MAX_NODES: Range<u8> = range(1, 8);
+/// Its default.
+pub const DEFAULT_MAX_NODES: u8 = 5;
+/// Largest length of the name of such an upstream, characters: each node gets the name, a hyphen and a digit.
+pub const LONGEST_NAME_OF_NODES: usize = LONGEST_NAME - 2;
 /// Valid UDP and TCP ports.
 pub const PORT: Range<u16> = range(1, 65_535);
 /// The default port of NTP (RFC 5905 §7.2).

@@ -41,6 +41,15 @@ pub fn upgrade(settings: &[&str]) -> anyhow::Result<()> {
     kubectl::helm(&words).map(drop)
 }
 
+/// Gives the objects of the release the fields of the chart again, also fields that another program has changed.
+pub fn restore() -> anyhow::Result<()> {
+    let chart = checkout::chart().display().to_string();
+    let words =
+        ["upgrade", "timesync", &chart, "--namespace", NAMESPACE, "--reuse-values", "--force-conflicts"];
+    kubectl::helm(&words)?;
+    wait_for_pods()
+}
+
 /// Waits until all pods of the release run and are ready.
 pub fn wait_for_pods() -> anyhow::Result<()> {
     let what = format!("get ds,deploy -n {NAMESPACE} -o json");

@@ -26,6 +26,8 @@ mod access;
 
 mod served;
 
+mod tiers;
+
 mod idle_connections;
 
 mod content;
@@ -104,6 +106,11 @@ const COMMON: &[Case] = &[
     case("refusal", "a bad policy; a hand-edited profile", refusal::run),
     case("access", "restrict … ignore gets no answer; only listed addresses are served", access::run),
     case("served", "clients with keys and certificates, without, and ntpq", served::run),
+    case(
+        "tiers",
+        "a node asks another node, whose agent is killed; two without servers elect one",
+        tiers::run,
+    ),
     long(
         "idle-connections",
         "hundreds of half-sent requests fail no probe, and the operator hears its agents",

@@ -79,9 +79,9 @@ const HTTP: [&str; 8] = ["token", "proof", "head", "client", "gate", "connection
 const API: [&str; 10] = [
     "rules",
     "schema",
+    "selector",
     "upstream",
     "serve",
-    "selector",
     "node_taint",
     "policy_status",
     "policy",
@@ -144,7 +144,7 @@ const AGENT: [&str; 32] = [
     "cli",
 ];
 
-const OPERATOR: [&str; 43] = [
+const OPERATOR: [&str; 45] = [
     // What all steps use.
     "term",
     "message",
@@ -162,8 +162,10 @@ const OPERATOR: [&str; 43] = [
     "cluster_state",
     "cookie_keys",
     "taint_rule",
+    "tier",
     "translate",
     "validate",
+    "resolve",
     "placement",
     "plan",
     "build",

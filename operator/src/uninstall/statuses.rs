@@ -142,11 +142,12 @@ fn of_node(before: &NodeClockStatus, now: Timestamp) -> NodeClockStatus {
     }
 }
 
-/// What stays of a policy's status: what follows from its spec.
+/// What stays of a policy's status: what follows from its spec, and the nodes of its tiers, which the next operator keeps.
 fn of_policy(before: &TimeSyncPolicyStatus, now: Timestamp) -> TimeSyncPolicyStatus {
     TimeSyncPolicyStatus {
         observed_generation: before.observed_generation,
         profile: before.profile.clone(),
+        tiers: before.tiers.clone(),
         conditions: unknown(&before.conditions, now),
         ..TimeSyncPolicyStatus::default()
     }
@@ -163,7 +164,7 @@ fn unknown(before: &[Condition], now: Timestamp) -> Vec<Condition> {
 
 #[cfg(test)]
 mod tests {
-    use api::{NodeCounts, SourceStatus, WorstNode};
+    use api::{NodeCounts, SourceStatus, TierStatus, WorstNode};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
@@ -227,6 +228,7 @@ mod tests {
             nodes: Some(NodeCounts { matched: 3, synchronized: 3, ..NodeCounts::default() }),
             worst: Some(WorstNode::default()),
             spread: Some("1us".to_owned()),
+            tiers: vec![TierStatus { upstream: "tier".to_owned(), ..TierStatus::default() }],
             conditions: vec![said("Accepted", Some(true)), said("Synchronized", Some(true))],
         };
         let after = of_policy(&before, at(9));
@@ -235,6 +237,7 @@ mod tests {
         let expected = TimeSyncPolicyStatus {
             observed_generation: Some(3),
             profile: before.profile.clone(),
+            tiers: before.tiers.clone(),
             ..TimeSyncPolicyStatus::default()
         };
         assert_eq!(rest, expected);

@@ -112,11 +112,42 @@ pub(super) fn check_reachable(upstreams: &[Upstream], access: &[Access], notes: 
     }
 }
 
-/// Returns true if the agent drops every packet from this address and port: the most specific entries that contain it
-/// have `ignore`. The template counts as an entry for exactly this address, unless there is such an entry. A packet
-/// that no entry contains is answered. The agent's table gives the same result faster; a test of the agent compares the
-/// two.
+/// Returns true if the agent drops every packet from this address and port of an upstream: the entries that apply to it
+/// have `ignore`. A packet that no entry contains is answered. The agent's table gives the same result faster; a test of
+/// the agent compares the two.
 pub fn ignores(access: &[Access], address: IpAddr, port: u16) -> bool {
+    applicable(access, address, port, true).any(|each| each.flags.contains(&Flag::Ignore))
+}
+
+/// The entry and the flag for which the agent drops a time request of version 4 from this address and port; none if it
+/// answers. `is_upstream`: the address is one of the agent's own upstreams. `is_authenticated`: the request has proof
+/// that the agent knows.
+pub fn drops_request(
+    access: &[Access],
+    address: IpAddr,
+    port: u16,
+    is_upstream: bool,
+    is_authenticated: bool,
+) -> Option<(AccessSource, Flag)> {
+    applicable(access, address, port, is_upstream).find_map(|each| {
+        let drops = |flag: &&Flag| match flag {
+            Flag::Ignore | Flag::Noserve => true,
+            Flag::Notrust => !is_authenticated,
+            _ => false,
+        };
+        each.flags.iter().find(drops).map(|flag| (each.source, *flag))
+    })
+}
+
+/// The entries that apply to packets from this address and port: the most specific ones that contain it; their flags are
+/// merged. For the address of an upstream the template counts as an entry for exactly this address, unless there is such
+/// an entry.
+fn applicable(
+    access: &[Access],
+    address: IpAddr,
+    port: u16,
+    is_upstream: bool,
+) -> impl Iterator<Item = &Access> {
     let address = address.to_canonical();
     let of_host = |each: &Access| match each.source {
         AccessSource::Network(network) => {
@@ -124,12 +155,10 @@ pub fn ignores(access: &[Access], address: IpAddr, port: u16) -> bool {
         }
         AccessSource::Everybody | AccessSource::Upstreams => false,
     };
-    let template = access.iter().rev().find(|each| each.source == AccessSource::Upstreams);
-    if let Some(template) = template.filter(|_| !access.iter().any(of_host)) {
-        return template.flags.contains(&Flag::Ignore);
-    }
+    let template = access.iter().rposition(|each| each.source == AccessSource::Upstreams);
+    let template = template.filter(|_| is_upstream && !access.iter().any(of_host));
     // How specific an entry is. None if it does not contain the address and port.
-    let rank = |each: &Access| {
+    let rank = move |each: &Access| {
         let bits = match each.source {
             AccessSource::Everybody => 0,
             AccessSource::Network(network) if network.contains(address) => network.bits(),
@@ -139,9 +168,11 @@ pub fn ignores(access: &[Access], address: IpAddr, port: u16) -> bool {
         (!ntpport || port == ranges::NTP_PORT).then_some((bits, ntpport))
     };
     let best = access.iter().filter_map(rank).max();
-    best.is_some_and(|best| {
-        access.iter().any(|each| rank(each) == Some(best) && each.flags.contains(&Flag::Ignore))
-    })
+    let applies = move |n: usize, each: &Access| match template {
+        Some(template) => n == template,
+        None => best.is_some() && rank(each) == best,
+    };
+    access.iter().enumerate().filter(move |(n, each)| applies(*n, each)).map(|(_, each)| each)
 }
 
 /// Returns true if packets from this port are dropped for all addresses: every entry has `ignore`, and one of them is

@@ -43,7 +43,7 @@ fn story() -> anyhow::Result<()> {
     a_pod_waits_for_a_good_bound()?;
     a_node_that_joins_with_a_wrong_clock_waits(vm::VMS[1])?;
     under_test::wait_for_node("node1", "Unknown", "NoAgent")?;
-    give_agent_back()?;
+    install::restore()?;
     under_test::wait_for_node("node1", "True", Reason::LocalReference.as_str())?;
     a_restart_of_kubelet_changes_nothing()
 }
@@ -52,7 +52,7 @@ fn put_back() -> anyhow::Result<()> {
     for policy in ["alone", "all"] {
         kubectl::sh(&format!("delete tsp {policy} --ignore-not-found"))?;
     }
-    give_agent_back()?;
+    install::restore()?;
     kubectl::sh("delete pod waits joins --ignore-not-found --force --grace-period=0")?;
     kubectl::sh(&format!("delete clusterrole,clusterrolebinding {READER} --ignore-not-found"))?;
     under_test::settle()
@@ -250,25 +250,15 @@ fn a_node_that_joins_with_a_wrong_clock_waits(vm: Vm) -> anyhow::Result<()> {
     under_test::apply_four(SOON)
 }
 
+/// Excludes a node by the DaemonSet's node affinity. The operator does not learn of it, so the agent is missing.
 fn take_agent_away(name: &str) -> anyhow::Result<()> {
-    let term = format!(r#"[{{"key":"kubernetes.io/hostname","operator":"NotIn","values":["{name}"]}}]"#);
-    agent_affinity(&format!(r#"{{"nodeSelectorTerms":[{{"matchExpressions":{term}}}]}}"#))
-}
-
-fn give_agent_back() -> anyhow::Result<()> {
-    agent_affinity(
-        r#"{"nodeSelectorTerms":[{"matchExpressions":[{"key":"kubernetes.io/os","operator":"Exists"}]}]}"#,
-    )?;
-    install::wait_for_pods()
-}
-
-/// Sets the node affinity of the agents' DaemonSet. The operator does not learn of it.
-fn agent_affinity(required: &str) -> anyhow::Result<()> {
+    let term = format!(r#"{{"key":"kubernetes.io/hostname","operator":"NotIn","values":["{name}"]}}"#);
+    let required = format!(r#"{{"nodeSelectorTerms":[{{"matchExpressions":[{term}]}}]}}"#);
     let affinity =
         format!(r#"{{"nodeAffinity":{{"requiredDuringSchedulingIgnoredDuringExecution":{required}}}}}"#);
     let patch = format!(r#"{{"spec":{{"template":{{"spec":{{"affinity":{affinity}}}}}}}}}"#);
-    let set = "timesync-agent";
-    kubectl::run(&["patch", "ds", set, "-n", NAMESPACE, "--type=merge", "-p", &patch]).map(drop)
+    let words = ["patch", "ds", "timesync-agent", "-n", NAMESPACE, "--type=merge", "-p", &patch];
+    kubectl::run(&words).map(drop)
 }
 
 /// Kubelet writes the status of its Node when it starts. The condition stays, and is not written again.

@@ -132,7 +132,7 @@ impl Random {
                     .replace(".-", "a-")
                     .replace("-.", "-a")
             }
-            ("key", path) if path.contains("Selector") => {
+            ("key", path) if path.contains("elector") => {
                 self.pick(&["a", "tier", "example.com/tier", "a/b/c", "-a"]).to_owned()
             }
             ("key", _) => {
@@ -332,17 +332,21 @@ fn settle(random: &mut Random, spec: &mut Value) {
         if random.rarely(30) {
             continue;
         }
-        let place = random.pick(&["server", "server", "server", "pool", "peer", "device"]);
-        for other in ["server", "pool", "peer", "device"].into_iter().filter(|other| *other != place) {
+        let place = random.pick(&["server", "server", "server", "pool", "peer", "device", "nodes"]);
+        for other in ["server", "pool", "peer", "device", "nodes"].into_iter().filter(|other| *other != place)
+        {
             fields.remove(other);
         }
         if !fields.contains_key(place) {
             let value = match place {
-                "device" => format!("/dev/ptp{n}"),
-                "pool" => format!("p{n}.example.com"),
-                _ => random.host(place, 253),
+                "device" => json!(format!("/dev/ptp{n}")),
+                "pool" => json!(format!("p{n}.example.com")),
+                "nodes" => {
+                    json!({"selector": {"matchLabels": {"tier": "core"}}, "max": 1 + random.below(8)})
+                }
+                _ => json!(random.host(place, 253)),
             };
-            fields.insert(place.to_owned(), json!(value));
+            fields.insert(place.to_owned(), value);
         }
         if random.rarely(40) {
             continue;
@@ -354,8 +358,11 @@ fn settle(random: &mut Random, spec: &mut Value) {
             fields.remove("keyRef");
         }
         let is_address = fields.get(place).is_some_and(|host| host.to_string().contains([':', '.']));
-        if place == "device" || (is_address && random.rarely(2)) {
+        if place == "device" || place == "nodes" || (is_address && random.rarely(2)) {
             fields.remove("nts");
+        }
+        if place == "nodes" {
+            fields.remove("prefer");
         }
         if fields.get("noselect") == Some(&json!(true)) || std::mem::replace(&mut preferred, true) {
             fields.remove("prefer");
