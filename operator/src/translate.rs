@@ -75,7 +75,7 @@ pub(crate) fn profile(spec: &api::TimeSyncPolicySpec) -> Result<Profile, FieldEr
             api::Mode::Observe => contract::Mode::Observe,
         },
         upstreams: listed
-            .map(|(index, each)| Ok(nodes::expected(index, each, upstream(index, each)?)?))
+            .map(|(index, each)| nodes::expected(index, each, upstream(index, each)?))
             .collect::<Result<Vec<_>, FieldError>>()?
             .concat(),
         restrict: restrict.iter().flatten().map(entry).collect(),
