@@ -197,6 +197,7 @@ mod tests {
             kernel_frequency_ppm: 12.0,
             steps: 0,
             start_phase: false,
+            confirmed: true,
             sources: Vec::new(),
         }
     }

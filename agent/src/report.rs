@@ -55,6 +55,7 @@ struct WatchedFields {
     last_number: u64,
     profile: ProfileStatus,
     reason: Reason,
+    confirmed: bool,
     reference: Option<String>,
     sources: Vec<WatchedSource>,
     rtc: (bool, RtcHealth),
@@ -284,6 +285,7 @@ impl WatchedFields {
             last_number: parts.last_number,
             profile: parts.profile.clone(),
             reason: snapshot.map_or(Reason::NoProfile, |snapshot| reason(snapshot.reason)),
+            confirmed: snapshot.is_some_and(|snapshot| snapshot.confirmed),
             reference: snapshot.and_then(reference),
             sources: sources
                 .map(|s| {
@@ -331,6 +333,7 @@ pub(crate) mod tests {
             kernel_frequency_ppm: 21.0,
             steps: 1,
             start_phase: false,
+            confirmed: true,
             sources: vec![SourceSnapshot {
                 id: SourceId(4),
                 name: "a".to_owned(),
@@ -409,6 +412,7 @@ pub(crate) mod tests {
         check(&|| with(|s| s.sources[0].state = ntp::SourceState::Unreachable), true);
         check(&|| with(|s| s.reason = ntp::Reason::Holdover), true);
         check(&|| with(|s| s.reference = None), true);
+        check(&|| with(|s| (s.reference, s.confirmed) = (None, false)), true);
         let status = |error: Option<&str>| ProfileStatus {
             assignment: Assignment::None,
             running: None,

@@ -14,9 +14,12 @@ use crate::{
     fetch::Profiles,
     keys::{self, Data, Secrets},
     plan::{Choice, Planned, plan},
+    rollout::Rollouts,
     translate::FieldError,
     validate::{Policy, PolicyError, Validated},
 };
+
+mod staged;
 
 /// The desired content of the cluster.
 #[derive(Debug, Default)]
@@ -35,6 +38,8 @@ pub(crate) struct Prepared {
     /// Profiles for which there is no room, and the object that lacks the room.
     no_room: BTreeMap<ProfileName, &'static str>,
     rules: Vec<AssignmentRule>,
+    /// How far the profiles of policies with `rollout` are.
+    pub(crate) rollouts: Rollouts,
     size_limit: SizeLimit,
 }
 
@@ -54,6 +59,9 @@ pub(crate) struct PreparedNode {
     pub(crate) facts: Arc<NodeFacts>,
     /// The newest is last.
     pub(crate) agents: Vec<Arc<AgentPod>>,
+    /// The policy that takes precedence. While its profile goes out in stages, the node may still have a profile of
+    /// another policy.
+    pub(crate) planned: Option<String>,
     pub(crate) wanted: Assignment,
     /// Policies that match the node too, but have lower precedence.
     pub(crate) lost: Vec<String>,
@@ -91,6 +99,7 @@ struct AssignmentRule {
     selector: Option<String>,
     profile: Option<ProfileName>,
     last_good: Option<ProfileName>,
+    staged: bool,
 }
 
 /// The desired content of the ConfigMap and of the Secret.
@@ -148,19 +157,20 @@ impl Prepared {
     }
 
     fn update_rules(&mut self) -> bool {
+        self.follow_rollouts();
         let rule = |policy: &Policy| AssignmentRule {
             policy: policy.name.clone(),
             selector: policy.selector.as_ref().map(ToString::to_string),
             profile: self.rendered.get(&policy.name).cloned(),
             last_good: if policy.ready().is_none() { policy.last_good() } else { None },
+            staged: policy.rollout.is_some(),
         };
         let rules: Vec<_> = self.policies.iter().map(rule).collect();
         let differ = rules != self.rules;
         if differ {
             self.rules = rules;
-            for PreparedNode { facts, agents, reached, .. } in std::mem::take(&mut self.nodes).into_values() {
-                self.node(facts, agents, reached);
-            }
+            let all: Vec<String> = self.nodes.keys().cloned().collect();
+            all.iter().for_each(|name| self.plan_again(name));
         }
         differ
     }
@@ -169,15 +179,20 @@ impl Prepared {
     pub(crate) fn node(&mut self, facts: Arc<NodeFacts>, agents: Vec<Arc<AgentPod>>, reached: bool) {
         let is_there =
             |profile: &ProfileName| self.texts.contains_key(profile) && !self.no_room.contains_key(profile);
-        let Planned { choice, lost } = plan(&self.policies, &facts.labels, &agents, &is_there);
+        let taking = self.policies.iter().filter(|policy| !self.rollouts.is_withdrawn(&policy.name));
+        let Planned { choice, mut lost } = plan(taking, &facts.labels, &agents, &is_there);
         let wanted = match &choice {
             Choice::Nothing => Assignment::None,
-            Choice::Policy(policy) => {
-                self.rendered.get(policy).cloned().map_or(Assignment::None, Assignment::Profile)
-            }
+            Choice::Policy(policy) => match self.rendered.get(policy).cloned() {
+                Some(profile) => Assignment::Profile(self.in_turn(policy, profile, &facts, &agents)),
+                None => Assignment::None,
+            },
             Choice::LastGood(profile) => Assignment::Profile(profile.clone()),
         };
-        let node = PreparedNode { facts, agents, wanted, lost, reached };
+        let planned = choice.policy().map(str::to_owned);
+        let mut node = PreparedNode { facts, agents, planned, wanted, lost: vec![], reached };
+        lost.retain(|policy| node.policy() != Some(policy));
+        node.lost = lost;
         self.nodes.insert(node.name().to_owned(), node);
     }
 
@@ -203,6 +218,7 @@ impl Prepared {
                 }
             }
         }
+        named.extend(self.rollouts.last_good().cloned());
         let refused = self.policies.iter().filter(|policy| policy.ready().is_none());
         let last_good = refused.filter_map(Policy::last_good);
         named.extend(last_good.filter(|profile| !self.no_room.contains_key(profile)));
@@ -326,6 +342,11 @@ impl Prepared {
     pub(crate) fn needs(&self, wanted: &Assignment, files: &BTreeSet<String>) -> bool {
         let Assignment::Profile(profile) = wanted else { return false };
         self.texts.get(profile).is_some_and(|text| !text.files.is_disjoint(files))
+    }
+
+    /// The profile that a policy asks for; none if it cannot be carried out.
+    pub(crate) fn rendered(&self, policy: &str) -> Option<&ProfileName> {
+        self.rendered.get(policy)
     }
 
     /// The profile that is in force for a policy.

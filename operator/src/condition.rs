@@ -37,6 +37,10 @@ pub(crate) mod reason {
     pub(crate) const ALL_NODES: &str = "AllNodes";
     /// RolledOut: some nodes do not run the profile yet.
     pub(crate) const IN_PROGRESS: &str = "InProgress";
+    /// RolledOut: the staged rollout is paused.
+    pub(crate) const PAUSED: &str = "Paused";
+    /// RolledOut: a user aborted the staged rollout.
+    pub(crate) const ABORTED: &str = "Aborted";
     /// RolledOut: an agent has read the profile, but cannot run it.
     pub(crate) const PROFILE_REFUSED: &str = "ProfileRefused";
     /// RolledOut: the ConfigMap or the Secret that the agents mount cannot be written.

@@ -34,14 +34,15 @@ use crate::{
     policy_nodes::Deviations,
     reports::{AgentState, Reports},
     resolve::Tiers,
-    rollouts::Rollouts,
-    status::{StatusContext, WrittenPolicy, needs_write, status},
+    rollout_log::RolloutLog,
+    status::WrittenPolicy,
     store::Store,
     validate::validate,
     writer::Writer,
 };
 
 mod nodes;
+mod policies;
 mod tiers;
 mod writes;
 
@@ -79,7 +80,7 @@ pub(crate) struct Memory {
     in_flight: BTreeMap<(String, String), (ProfileName, Option<String>)>,
     refresh: Refresh,
     written_policies: HashMap<String, WrittenPolicy>,
-    rollouts: Rollouts,
+    rollout_log: RolloutLog,
     /// Which nodes are tainted.
     brake: Brake,
     dirty: Dirty,
@@ -341,6 +342,7 @@ impl Controller {
                 }
             }
         }
+        self.roll_out(now);
         self.clear_troubles();
         self.judge_taints(now);
         let Memory { reports, states, refresh, .. } = &mut self.memory;
@@ -356,39 +358,6 @@ impl Controller {
             self.writer.node_clocks.add(&name.to_owned(), now);
         }
         self.policies(now);
-    }
-
-    /// The statuses of all policies.
-    fn policies(&mut self, now: Instant) {
-        let Memory {
-            prepared, reports, states, deviations, store, written_policies, rollouts, brake, ..
-        } = &mut self.memory;
-        let brake = self.node_writes.node_taints.then_some(&*brake);
-        let starting = now.saturating_duration_since(self.started) < STARTUP_GRACE;
-        let context = StatusContext { prepared, states, store_trouble: store.trouble(), brake, starting };
-        let statuses = status(&context, reports, deviations, now, Timestamp::now());
-        self.metrics.policies(&statuses);
-        rollouts.log_changes(&statuses);
-        written_policies.retain(|name, _| prepared.policies.iter().any(|policy| policy.name == *name));
-        for policy in &prepared.policies {
-            let Some(new) = statuses.get(&policy.name) else { continue };
-            if needs_write(new, &policy.status, written_policies.get(&policy.name), now) {
-                self.writer.policies.add(&policy.name, now);
-            } else {
-                self.writer.policies.clear(&policy.name);
-            }
-        }
-        while let Some(name) = self.writer.policies.next() {
-            let policy = prepared.policies.iter().find(|policy| policy.name == name);
-            let Some((policy, new)) = policy.zip(statuses.get(&name)) else {
-                self.writer.policies.done(&name, true, now);
-                continue;
-            };
-            let written = WrittenPolicy { at: now, worst: new.worst, spread: new.spread };
-            written_policies.insert(name, written);
-            let refusal = events::of_refusal(policy, &new.status, Timestamp::now());
-            self.writer.write_policy(policy.clone(), new.clone(), refusal);
-        }
     }
 }
 

@@ -1,7 +1,7 @@
-//! Makes one Event of each transition of a node (except routine ones), of each unproven agent, and of each refusal of a
-//! policy. An Event's name is derived from its content, so the API server refuses a second one, also from another
+//! Makes one Event of each transition of a node (except routine ones), of each unproven agent, of each refusal of a
+//! policy, and of each change of a rollout. An Event's name is derived from its content, so the API server refuses a second one, also from another
 //! replica or after a restart.
-use api::TimeSyncPolicyStatus;
+use api::{RolloutState, RolloutStatus, TimeSyncPolicyStatus};
 use contract::{Report, Transition, TransitionKind, text_hash};
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -109,6 +109,45 @@ pub(crate) fn of_refusal(policy: &Policy, new: &TimeSyncPolicyStatus, now: Times
     Some(event(name, policy.reference.clone(), "Warning", "PolicyRefused", "Validate", &refused.1, now))
 }
 
+/// The Event of a rollout whose state is another one than in the stored status.
+pub(crate) fn of_rollout(policy: &Policy, new: &TimeSyncPolicyStatus, now: Timestamp) -> Option<Event> {
+    use RolloutState::{Aborted, Done, Paused, Progressing};
+    let new = new.rollout.as_ref()?;
+    let before = policy.status.rollout.as_ref();
+    let RolloutStatus { state, profile, last_good, paused, message, acted, excused } = new;
+    let was = before.filter(|before| before.profile == *profile).map(|before| before.state);
+    let (type_, reason, note) = match (was, state) {
+        (Some(Paused), Paused) | (Some(Aborted), Aborted) | (None, Progressing) => return None,
+        (_, Paused) => {
+            let why = paused.map_or("", |reason| reason.as_str());
+            let hash = profile.rsplit('.').next().unwrap_or_default();
+            let nodes = if message.is_empty() { String::new() } else { format!(": {message}") };
+            let note = format!(
+                "The rollout of profile {profile} is paused, {why}{nodes}. Annotate the policy with \
+                 timesync.dev/rollout=resume:{hash} or abort:{hash}, or edit it"
+            );
+            ("Warning", "RolloutPaused", note)
+        }
+        (Some(Paused | Aborted), Progressing) => {
+            ("Normal", "RolloutResumed", format!("The rollout of profile {profile} goes on"))
+        }
+        (_, Aborted) => {
+            let good = last_good.as_deref().filter(|good| good != profile);
+            let runs = good.map_or_else(String::new, |good| format!("; nodes have {good} again"));
+            ("Normal", "RolloutAborted", format!("The rollout of profile {profile} was aborted{runs}"))
+        }
+        (_, Done) if before.is_some_and(|before| before.state != Done || before.profile != *profile) => {
+            ("Normal", "RolledOut", format!("All nodes have profile {profile}"))
+        }
+        (_, Done | Progressing) => return None,
+    };
+    let generation = policy.generation.unwrap_or_default();
+    let before = before.map(|before| before.message.as_str());
+    let content = format!("{reason} {profile} {acted:?} {before:?} {message} {excused:?}");
+    let name = format!("{}.{}.{generation}", policy.name, text_hash(&content));
+    Some(event(name, policy.reference.clone(), type_, reason, "RollOut", &note, now))
+}
+
 fn event(
     name: String,
     regarding: ObjectReference,
@@ -155,6 +194,49 @@ mod tests {
         let numbers =
             |last_sent| unsent(&report, last_sent).map(|transition| transition.number).collect::<Vec<_>>();
         assert_eq!((numbers(None), numbers(Some(3)), numbers(Some(9))), (vec![1, 2, 3, 4], vec![4], vec![]));
+    }
+
+    #[test]
+    fn each_change_of_a_rollout_is_told_once() {
+        use RolloutState::{Aborted, Done, Paused, Progressing};
+        let rollout = |state, profile: &str, message: &str| {
+            let json = serde_json::json!({"state": state, "profile": profile, "message": message});
+            TimeSyncPolicyStatus {
+                rollout: Some(serde_json::from_value(json).unwrap()),
+                ..TimeSyncPolicyStatus::default()
+            }
+        };
+        let told = |before: Option<(RolloutState, &str)>, state, message| {
+            let before = before.map(|(state, profile)| rollout(state, profile, "")).unwrap_or_default();
+            let yaml = "{metadata: {name: p, generation: 3}, spec: {stratum: {local: 10}}}";
+            let fetched = crate::fetch::Fetched {
+                policies: vec![std::sync::Arc::new(serde_norway::from_str(yaml).unwrap())],
+                ..crate::fetch::Fetched::default()
+            };
+            let mut policy = crate::validate::validate(fetched).policies.remove(0);
+            policy.status = before;
+            of_rollout(&policy, &rollout(state, "p.00000002", message), Timestamp::UNIX_EPOCH)
+        };
+        let reason = |before, state| {
+            let event = told(before, state, "n1 (Unreachable)");
+            event.map(|event| (event.reason.unwrap(), event.type_.unwrap()))
+        };
+        let event = |reason: &str, type_: &str| Some((reason.to_owned(), type_.to_owned()));
+        let (this, former) = ("p.00000002", "p.00000001");
+        assert_eq!(reason(Some((Progressing, this)), Paused), event("RolloutPaused", "Warning"));
+        assert_eq!(reason(Some((Done, former)), Paused), event("RolloutPaused", "Warning"));
+        assert_eq!(reason(Some((Paused, this)), Progressing), event("RolloutResumed", "Normal"));
+        assert_eq!(reason(Some((Paused, this)), Aborted), event("RolloutAborted", "Normal"));
+        assert_eq!(reason(Some((Progressing, this)), Done), event("RolledOut", "Normal"));
+        for (before, same) in [(Some((Paused, this)), Paused), (Some((Done, this)), Done), (None, Done)] {
+            assert_eq!(reason(before, same), None, "{same:?}");
+        }
+        assert_eq!(reason(Some((Done, former)), Progressing), None);
+        let note = told(Some((Progressing, this)), Paused, "n1 (Unreachable)").unwrap().note.unwrap();
+        assert!(note.contains("n1 (Unreachable)") && note.contains("resume:00000002"), "{note}");
+        let name = |message| told(Some((Progressing, this)), Paused, message).unwrap().metadata.name;
+        assert_eq!(name("a"), name("a"));
+        assert_ne!(name("a"), name("b"));
     }
 
     #[test]

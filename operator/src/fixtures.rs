@@ -64,6 +64,7 @@ pub(crate) fn prepared_node() -> PreparedNode {
     PreparedNode {
         facts: Arc::new(NodeFacts { name: "n1".to_owned(), uid: "u".to_owned(), ..NodeFacts::default() }),
         agents: vec![],
+        planned: None,
         wanted: Assignment::None,
         lost: vec![],
         reached: true,
@@ -105,6 +106,7 @@ pub(crate) fn report() -> Report {
             external_steps: 0,
             last_external_step: None,
             start_phase: false,
+            confirmed: true,
         },
         sources: vec![SourceReport {
             name: "a".to_owned(),

@@ -19,14 +19,16 @@ mod cluster_state;
 
 mod cookie_keys;
 mod keys;
-mod taint_rule;
+mod portion;
 mod tier;
 mod translate;
+mod taint_rule;
 mod validate;
 mod resolve;
 
 mod placement;
 mod plan;
+mod rollout;
 
 mod build;
 
@@ -52,7 +54,7 @@ mod events;
 mod work_queue;
 mod node_state;
 mod publish;
-mod rollouts;
+mod rollout_log;
 mod writer;
 
 mod health;

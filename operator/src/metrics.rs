@@ -2,18 +2,21 @@
 //! policies. When a policy is removed, its series are removed too.
 use std::{collections::BTreeMap, time::Duration};
 
+use api::RolloutState;
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
-use crate::status::PolicyStatus;
+use crate::status::{PolicyStatus, Updated};
 
 /// All metrics of the operator.
 pub(crate) struct Metrics {
     registry: Registry,
     policy_nodes: IntGaugeVec,
     policy_spread: GaugeVec,
+    rollout_nodes: IntGaugeVec,
+    rollout_paused: IntGaugeVec,
     reconcile_duration: Histogram,
     reconcile_errors: IntCounterVec,
     collect_failures: IntCounterVec,
@@ -32,6 +35,14 @@ impl Metrics {
         let spread = Opts::new(
             "timesync_policy_spread_seconds",
             "Largest difference between the offsets of two nodes of a policy that are synchronised and not in holdover",
+        );
+        let rollout = Opts::new(
+            "timesync_policy_rollout_nodes",
+            "Nodes for which a policy takes precedence, by whether they run its present profile",
+        );
+        let paused = Opts::new(
+            "timesync_policy_rollout_paused",
+            "1 if the staged rollout of a policy is paused, 0 if it is not",
         );
         let duration = HistogramOpts::new(
             "timesync_reconcile_duration_seconds",
@@ -54,6 +65,8 @@ impl Metrics {
             registry: Registry::new(),
             policy_nodes: IntGaugeVec::new(nodes, &["policy", "state"])?,
             policy_spread: GaugeVec::new(spread, &["policy"])?,
+            rollout_nodes: IntGaugeVec::new(rollout, &["policy", "state"])?,
+            rollout_paused: IntGaugeVec::new(paused, &["policy"])?,
             reconcile_duration: Histogram::with_opts(duration)?,
             reconcile_errors: IntCounterVec::new(errors, &["reason"])?,
             collect_failures: IntCounterVec::new(failures, &["reason"])?,
@@ -63,6 +76,8 @@ impl Metrics {
         };
         metrics.registry.register(Box::new(metrics.policy_nodes.clone()))?;
         metrics.registry.register(Box::new(metrics.policy_spread.clone()))?;
+        metrics.registry.register(Box::new(metrics.rollout_nodes.clone()))?;
+        metrics.registry.register(Box::new(metrics.rollout_paused.clone()))?;
         metrics.registry.register(Box::new(metrics.reconcile_duration.clone()))?;
         metrics.registry.register(Box::new(metrics.reconcile_errors.clone()))?;
         metrics.registry.register(Box::new(metrics.collect_failures.clone()))?;
@@ -76,6 +91,8 @@ impl Metrics {
     pub(crate) fn policies(&self, all: &BTreeMap<String, PolicyStatus>) {
         self.policy_nodes.reset();
         self.policy_spread.reset();
+        self.rollout_nodes.reset();
+        self.rollout_paused.reset();
         for (policy, status) in all {
             let api::NodeCounts {
                 matched,
@@ -97,6 +114,15 @@ impl Metrics {
             ];
             for (state, count) in states {
                 self.policy_nodes.with_label_values(&[policy.as_str(), state]).set(i64::from(*count));
+            }
+            let Updated { run_it, all } = status.updated;
+            for (state, count) in [("updated", run_it), ("waiting", all - run_it)] {
+                let count = i64::try_from(count).unwrap_or(i64::MAX);
+                self.rollout_nodes.with_label_values(&[policy.as_str(), state]).set(count);
+            }
+            if let Some(rollout) = &status.status.rollout {
+                let paused = i64::from(rollout.state == RolloutState::Paused);
+                self.rollout_paused.with_label_values(&[policy.as_str()]).set(paused);
             }
             if let Some(spread) = status.spread {
                 self.policy_spread.with_label_values(&[policy.as_str()]).set(spread);

@@ -1,6 +1,6 @@
 //! The third step: decides which policy is in force on a node. Pure. Of the policies whose selector matches, the first
 //! in order of precedence wins. A policy that is refused, or whose keys are missing, gets no further node and loses
-//! none: its last good profile stays on its nodes. All nodes get a new profile at the same time.
+//! none: its last good profile stays on its nodes. When a node gets the profile that is planned here, `rollout` says.
 use std::{collections::BTreeMap, sync::Arc};
 
 use contract::{Assignment, ProfileName};
@@ -40,13 +40,13 @@ impl Choice {
 
 /// Decides for one node. `policies` are in order of precedence. `is_there` returns true if the text of a profile is
 /// known.
-pub(crate) fn plan(
-    policies: &[Policy],
+pub(crate) fn plan<'a>(
+    policies: impl IntoIterator<Item = &'a Policy>,
     labels: &BTreeMap<String, String>,
     agents: &[Arc<AgentPod>],
     is_there: &dyn Fn(&ProfileName) -> bool,
 ) -> Planned {
-    let mut claims = policies.iter().filter_map(|policy| claim(policy, labels, agents, is_there));
+    let mut claims = policies.into_iter().filter_map(|policy| claim(policy, labels, agents, is_there));
     let choice = claims.next().unwrap_or(Choice::Nothing);
     let lost = claims.filter_map(|loser| loser.policy().map(str::to_owned)).collect();
     Planned { choice, lost }

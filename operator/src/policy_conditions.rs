@@ -153,7 +153,7 @@ fn rolled_out(input: &PolicyInput<'_>) -> Finding {
             format!("The profile cannot be stored: {why}"),
         );
     }
-    if let Some(Finding { status, reason, message }) = no_agents(nodes) {
+    if let Some(Finding { status, reason, message }) = input.rollout.clone().or_else(|| no_agents(nodes)) {
         return Finding::new(status, reason, format!("{message}{notes}"));
     }
     let waiting: Vec<_> = nodes.iter().filter(|node| !node.applied()).collect();

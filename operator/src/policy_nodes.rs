@@ -8,7 +8,7 @@ use contract::{Assignment, ConflictReport, ProfileName, Reason, Report};
 
 use crate::{
     build::PreparedNode,
-    condition::reason,
+    condition::{Finding, reason},
     node_fields::Brake,
     node_state::{NodeState, Trouble},
     reports::AgentState,
@@ -21,6 +21,8 @@ pub(crate) struct PolicyInput<'a> {
     /// The profile that is in force for the policy.
     pub(crate) profile: Option<&'a ProfileName>,
     pub(crate) group: &'a PolicyNodes<'a>,
+    /// What is to be said of its rollout while that is not done.
+    pub(crate) rollout: Option<Finding>,
     /// Why its profile cannot be stored; none if it is stored.
     pub(crate) store_trouble: Option<&'a str>,
     /// Which nodes are tainted; none if the operator does not write taints.

@@ -28,6 +28,15 @@ pub(crate) struct PolicyStatus {
     pub(crate) worst: Option<f64>,
     /// Largest difference between two nodes, seconds.
     pub(crate) spread: Option<f64>,
+    pub(crate) updated: Updated,
+}
+
+/// The nodes for which a policy takes precedence and that have an agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Updated {
+    /// Those that run its present profile.
+    pub(crate) run_it: usize,
+    pub(crate) all: usize,
 }
 
 /// The inputs besides the reports.
@@ -54,7 +63,14 @@ pub(crate) fn status(
     let StatusContext { prepared, states, store_trouble, brake, starting } = context;
     deviations.retain(&prepared.policies.iter().map(|policy| policy.name.as_str()).collect());
     let mut of_policy: HashMap<&str, PolicyNodes<'_>> = HashMap::new();
+    let mut updated: HashMap<&str, Updated> = HashMap::new();
     for node in prepared.nodes.values() {
+        if let Some(planned) = node.planned.as_deref().filter(|_| !node.agents.is_empty()) {
+            let running = reports.of(node.name(), now).report().and_then(|report| report.profile.as_ref());
+            let of_policy = updated.entry(planned).or_default();
+            of_policy.all += 1;
+            of_policy.run_it += usize::from(running.is_some() && running == prepared.rendered(planned));
+        }
         for loser in &node.lost {
             let taken = &mut of_policy.entry(loser).or_default().taken;
             *taken.entry(node.policy().unwrap_or_default()).or_default() += 1;
@@ -80,9 +96,27 @@ pub(crate) fn status(
         let is_stored =
             profile.as_ref().is_none_or(|profile| prepared.is_stored(&Assignment::Profile(profile.clone())));
         let store_trouble = if is_stored { None } else { *store_trouble };
-        let input =
-            PolicyInput { policy, profile: profile.as_ref(), group: &group, store_trouble, brake: *brake };
-        all.insert(policy.name.clone(), of(&input, deviations, now, time));
+        let updated = updated.get(policy.name.as_str()).copied().unwrap_or_default();
+        let staged = prepared.rollouts.of(&policy.name);
+        let rollout = staged.and_then(|staged| staged.finding(updated.run_it, updated.all));
+        let input = PolicyInput {
+            policy,
+            profile: profile.as_ref(),
+            group: &group,
+            rollout,
+            store_trouble,
+            brake: *brake,
+        };
+        let mut of_policy = of(&input, deviations, now, time);
+        of_policy.status.rollout = match (staged, &policy.rollout) {
+            (Some(staged), _) => Some(staged.status()),
+            // It cannot be carried out now. What is known of its rollout stays.
+            (None, Some(_)) => policy.status.rollout.clone(),
+            (None, None) => None,
+        };
+        of_policy.status.updated = Some(format!("{}/{}", updated.run_it, updated.all));
+        of_policy.updated = updated;
+        all.insert(policy.name.clone(), of_policy);
     }
     all
 }
@@ -122,6 +156,8 @@ fn of(input: &PolicyInput<'_>, deviations: &mut Deviations, now: Instant, time: 
     let status = TimeSyncPolicyStatus {
         observed_generation: generation,
         profile: input.profile.map(ToString::to_string),
+        updated: None,
+        rollout: None,
         nodes: Some(counts.clone()),
         worst: worst.map(|(node, offset, report)| WorstNode {
             node: node.name().to_owned(),
@@ -136,7 +172,7 @@ fn of(input: &PolicyInput<'_>, deviations: &mut Deviations, now: Instant, time: 
             .map(|(type_, finding)| condition(type_, finding, before, generation, time))
             .collect(),
     };
-    PolicyStatus { status, counts, worst: worst_offset, spread }
+    PolicyStatus { status, counts, worst: worst_offset, spread, updated: Updated::default() }
 }
 
 /// The figures in a policy's status as last written, and when that was.

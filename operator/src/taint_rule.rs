@@ -1,7 +1,9 @@
 //! When a policy's nodes are tainted: its field `nodeTaint`, read. Pure.
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use contract::Span;
+
+use crate::{portion::Portion, translate::FieldError};
 
 /// A policy's `nodeTaint`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,52 +11,29 @@ pub(crate) struct TaintRule {
     /// NoSchedule or NoExecute.
     pub(crate) effect: &'static str,
     pub(crate) after: Duration,
-    pub(crate) max_nodes: MaxNodes,
+    /// The largest number of nodes that may have the taint.
+    pub(crate) max_nodes: Portion,
 }
 
-/// The largest number of nodes that may have the taint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MaxNodes {
-    Count(usize),
-    Percent(usize),
-}
+/// With a longer wait a node would never be tainted. The API server has the same limit (`api::rules`).
+const LONGEST_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-impl MaxNodes {
-    /// Reads the field; none if it is neither a number from 1 on nor a percentage from 1% to 100%.
-    pub(crate) fn of(field: &IntOrString) -> Option<Self> {
-        let read = match field {
-            IntOrString::Int(count) => Self::Count(usize::try_from(*count).ok()?),
-            IntOrString::String(text) => match text.strip_suffix('%') {
-                Some(percent) => Self::Percent(percent.parse().ok().filter(|percent| *percent <= 100)?),
-                None => Self::Count(text.parse().ok()?),
-            },
-        };
-        let allowed = !matches!(read, Self::Count(0 | 10_001..) | Self::Percent(0));
-        allowed.then_some(read)
-    }
-
-    /// The number, of this many nodes in the cluster. A percentage is rounded up.
-    pub(crate) fn of_nodes(self, nodes: usize) -> usize {
-        match self {
-            Self::Count(count) => count,
-            Self::Percent(percent) => (nodes * percent).div_ceil(100).max(1),
+impl TaintRule {
+    /// Reads the field.
+    pub(crate) fn of(field: &api::NodeTaint) -> Result<Self, FieldError> {
+        let api::NodeTaint { effect, after, max_nodes } = field;
+        let wrong = |field: &str, problem: &str| FieldError::new(format!("nodeTaint.{field}"), problem);
+        let after: Span = after.parse().map_err(|_| wrong("after", "it must be a duration, such as 2m"))?;
+        if after.as_duration() > LONGEST_AFTER {
+            return Err(wrong("after", "it must be at most 24h"));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn max_nodes_as_in_a_policy() {
-        let of = |text: &str| MaxNodes::of(&IntOrString::String(text.to_owned()));
-        assert_eq!(of("10%").map(|most| most.of_nodes(11)), Some(2));
-        assert_eq!(of("100%").map(|most| most.of_nodes(7)), Some(7));
-        assert_eq!(MaxNodes::of(&IntOrString::Int(3)).map(|most| most.of_nodes(1)), Some(3));
-        assert!(["0%", "101%", "a", "", "-1", "%"].into_iter().all(|text| of(text).is_none()));
-        assert!(
-            MaxNodes::of(&IntOrString::Int(0)).is_none() && MaxNodes::of(&IntOrString::Int(-1)).is_none()
-        );
+        let max_nodes = Portion::of(max_nodes).ok_or_else(|| {
+            wrong("maxNodes", "it must be a number of nodes, 1 to 5000, or a percentage, 1% to 100%")
+        })?;
+        let effect = match effect {
+            api::TaintEffect::NoSchedule => "NoSchedule",
+            api::TaintEffect::NoExecute => "NoExecute",
+        };
+        Ok(Self { effect, after: after.as_duration(), max_nodes })
     }
 }

@@ -1,7 +1,7 @@
 //! Translates the vocabulary of the API into that of the profile; no other file does. A policy's spec in; a
 //! [`profile::Profile`], or the reason of a refusal, out. No client, no clock. An absent field keeps the profile's own
 //! default.
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use contract::{Span, key_files};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
@@ -11,8 +11,6 @@ use profile::{CheckError, Profile};
 mod nodes;
 
 pub(crate) use nodes::{Counts, tiers, with_members};
-
-use crate::taint_rule::{MaxNodes, TaintRule};
 
 /// Why the operator cannot carry out a field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +63,8 @@ pub(crate) fn profile(spec: &api::TimeSyncPolicySpec) -> Result<Profile, FieldEr
         rtc,
         timezone,
         thresholds: limits,
-        // The operator's own: see `node_fields`.
+        // The operator's own: see `rollout` and `node_fields`.
+        rollout: _,
         node_taint: _,
     } = spec;
     let listed = upstreams.iter().flatten().enumerate();
@@ -284,27 +283,6 @@ fn fit<T: TryFrom<i32>>(field: &str, number: i32) -> Result<T, FieldError> {
 fn span(field: &str, text: &str) -> Result<Span, FieldError> {
     text.parse().map_err(|error| FieldError::new(field, error))
 }
-
-/// The rule for tainting nodes that a spec asks for.
-pub(crate) fn node_taint(spec: &api::TimeSyncPolicySpec) -> Result<Option<TaintRule>, FieldError> {
-    let Some(api::NodeTaint { effect, after, max_nodes }) = &spec.node_taint else { return Ok(None) };
-    let effect = match effect {
-        api::TaintEffect::NoSchedule => "NoSchedule",
-        api::TaintEffect::NoExecute => "NoExecute",
-    };
-    let after = span("nodeTaint.after", after)?.as_duration();
-    if after > LONGEST_TAINT_AFTER {
-        return Err(FieldError::new("nodeTaint.after", "must be at most 24h"));
-    }
-    let max_nodes = MaxNodes::of(max_nodes).ok_or_else(|| {
-        let problem = "must be a number from 1 to 10000, or a percentage from 1% to 100%";
-        FieldError::new("nodeTaint.maxNodes", problem)
-    })?;
-    Ok(Some(TaintRule { effect, after, max_nodes }))
-}
-
-/// With a longer wait a node would never be tainted. The API server has the same limit (`api::rules`).
-const LONGEST_TAINT_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// The selector that a spec asks for. An absent one selects every node.
 pub(crate) fn selector(spec: &api::TimeSyncPolicySpec) -> Result<Selector, FieldError> {

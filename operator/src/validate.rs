@@ -4,7 +4,7 @@
 //! A refused policy stays in the list, since its last good profile stays in force.
 use std::collections::BTreeSet;
 
-use api::TimeSyncPolicy;
+use api::{ROLLOUT_ANNOTATION, TimeSyncPolicy};
 use contract::ProfileName;
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use kube::{
@@ -16,6 +16,7 @@ use profile::{Checked, Thresholds};
 use crate::{
     fetch::{Fetched, Profiles},
     keys::{self, KeyAvailability, Secrets},
+    rollout::Settings,
     taint_rule::TaintRule,
     tier::{PolicyTiers, TierAvailability},
     translate::{self, Counts, FieldError},
@@ -63,6 +64,10 @@ pub(crate) struct Policy {
     pub(crate) key_availability: KeyAvailability,
     /// Its upstreams with nodes. Until `resolve` has found the nodes, `checked` has placeholders for them.
     pub(crate) tiers: PolicyTiers,
+    /// How its profile goes out; none if to all nodes at once.
+    pub(crate) rollout: Option<Settings>,
+    /// The value of the annotation about its rollout.
+    pub(crate) rollout_request: Option<String>,
     /// Its stored status.
     pub(crate) status: api::TimeSyncPolicyStatus,
 }
@@ -83,9 +88,10 @@ impl Policy {
         self.checked.as_ref().map_or_else(|_| Thresholds::default(), |checked| *checked.thresholds())
     }
 
-    /// The profile that was in force before the policy was refused.
+    /// The profile that was in force before the policy was refused. One whose rollout was not completed does not count.
     pub(crate) fn last_good(&self) -> Option<ProfileName> {
-        self.status.profile.as_ref()?.parse().ok()
+        let completed = self.status.rollout.as_ref().and_then(|rollout| rollout.last_good.as_ref());
+        completed.or(self.status.profile.as_ref())?.parse().ok()
     }
 }
 
@@ -146,6 +152,8 @@ fn validate_policy(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) 
         node_taint: None,
         key_availability: KeyAvailability::Complete,
         tiers: PolicyTiers::default(),
+        rollout: None,
+        rollout_request: meta.annotations.as_ref().and_then(|all| all.get(ROLLOUT_ANNOTATION).cloned()),
         status: api::TimeSyncPolicyStatus::default(),
     };
     match &guard.0 {
@@ -158,11 +166,15 @@ fn validate_policy(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) 
                 Ok(selector) => {
                     policy.selector = Some(selector);
                     policy.checked = check(object, &mut policy.tiers);
-                    match translate::node_taint(&object.spec) {
+                    match object.spec.node_taint.as_ref().map(TaintRule::of).transpose() {
                         Ok(rule) => policy.node_taint = rule.filter(|_| policy.checked.is_ok()),
                         Err(error) => policy.checked = Err(error.into()),
                     }
                 }
+                Err(error) => policy.checked = Err(error.into()),
+            }
+            match object.spec.rollout.as_ref().map(Settings::of).transpose() {
+                Ok(settings) => policy.rollout = settings,
                 Err(error) => policy.checked = Err(error.into()),
             }
         }

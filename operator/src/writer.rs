@@ -202,17 +202,15 @@ impl Writer {
         });
     }
 
-    /// Writes the status of a policy, and before it the Event of its refusal.
-    pub(crate) fn write_policy(&mut self, policy: Policy, status: PolicyStatus, refusal: Option<Event>) {
+    /// Writes the status of a policy, and before it the Events of what the status says.
+    pub(crate) fn write_policy(&mut self, policy: Policy, status: PolicyStatus, events: Vec<Event>) {
         let target = self.target.clone();
         self.start(async move {
-            let last_sent = match &refusal {
-                Some(event) => target.send_event(event).await,
-                None => Ok(()),
-            };
-            if let Err(error) = last_sent {
-                // The condition says the same, and is written in any case.
-                tracing::warn!(policy = policy.name, %error, "Event of a refused policy not written");
+            for event in &events {
+                if let Err(error) = target.send_event(event).await {
+                    // The condition says the same, and is written in any case.
+                    tracing::warn!(policy = policy.name, %error, "Event of a policy not written");
+                }
             }
             let result = target.write_policy(&policy, &status.status).await;
             Done::Policy { policy: policy.name, result }

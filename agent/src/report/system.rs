@@ -29,6 +29,7 @@ pub(super) fn clock_report(parts: &Parts) -> ClockReport {
             external_steps: parts.external_steps,
             last_external_step: parts.last_external_step.clone(),
             start_phase: false,
+            confirmed: false,
         };
     };
     let reference = reference(snapshot);
@@ -55,6 +56,7 @@ pub(super) fn clock_report(parts: &Parts) -> ClockReport {
         external_steps: parts.external_steps,
         last_external_step: parts.last_external_step.clone(),
         start_phase: snapshot.start_phase,
+        confirmed: snapshot.confirmed,
     }
 }
 

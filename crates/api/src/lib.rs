@@ -21,6 +21,8 @@ mod upstream;
 mod serve;
 
 #[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
+mod rollout;
+#[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
 mod policy_status;
 
 #[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
@@ -44,6 +46,8 @@ pub use policy::{
     TimeSyncPolicy, TimeSyncPolicySpec,
 };
 pub use policy_status::{NodeCounts, TierMember, TierStatus, TimeSyncPolicyStatus, WorstNode};
+pub use rollout::{PauseReason, ROLLOUT_ANNOTATION, Rollout, RolloutState, RolloutStatus};
+pub use schema::LARGEST_PORTION;
 pub use selector::{LabelSelector, LabelSelectorOperator, LabelSelectorRequirement};
 pub use serve::{Flag, RateLimit, Restrict, Serve, ServeNts};
 pub use upstream::{Nts, SecretKey, Upstream, UpstreamNodes};

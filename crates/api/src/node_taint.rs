@@ -9,10 +9,7 @@ use crate::{rules, schema};
 /// Taints a node whose clock is not synchronised, so that pods do not run there.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new(rules::TAINT_AFTER_RANGE).message("after must be at most 24h").field_path(".after"),
-    validation = Rule::new(rules::TAINT_MAX_NODES).message("maxNodes must be a number from 1 to 10000, or a percentage from 1% to 100%").field_path(".maxNodes"),
-)]
+#[x_kube(validation = Rule::new(rules::TAINT_AFTER_RANGE).message("after must be at most 24h").field_path(".after"))]
 pub struct NodeTaint {
     /// NoSchedule: no new pods are placed on the node. NoExecute: pods that do not tolerate the taint are also evicted.
     pub effect: TaintEffect,
@@ -21,8 +18,8 @@ pub struct NodeTaint {
     #[serde(default = "after")]
     #[schemars(schema_with = "schema::span")]
     pub after: String,
-    /// The largest number of nodes of the cluster that may have the taint at the same time: a number, or a percentage
-    /// of all nodes, rounded up. If more nodes qualify, the cause is probably not these nodes: no node is tainted, and
+    /// The largest number of nodes of the cluster that may have the taint at the same time: a number of nodes (1 to
+    /// 5000), or a percentage of all nodes (1% to 100%), rounded up. If more nodes qualify, the cause is probably not these nodes: no node is tainted, and
     /// the condition TaintsHeld says so. If policies differ, the smallest value applies to all. Default: 10%.
     #[serde(default = "max_nodes")]
     #[schemars(schema_with = "schema::number_or_percentage")]

@@ -7,7 +7,9 @@ use profile::ranges;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{LabelSelector, NodeTaint, Restrict, Serve, TimeSyncPolicyStatus, Upstream, rules, schema};
+use crate::{
+    LabelSelector, NodeTaint, Restrict, Rollout, Serve, TimeSyncPolicyStatus, Upstream, rules, schema,
+};
 
 /// The spec of a TimeSyncPolicy.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,18 @@ use crate::{LabelSelector, NodeTaint, Restrict, Serve, TimeSyncPolicyStatus, Ups
         type_ = "integer",
         json_path = ".status.nodes.matched",
         description = "Nodes to which the policy applies"
+    ),
+    printcolumn(
+        name = "Updated",
+        type_ = "string",
+        json_path = ".status.updated",
+        description = "Of the policy's nodes, those that run its present profile"
+    ),
+    printcolumn(
+        name = "Paused",
+        type_ = "string",
+        json_path = ".status.rollout.paused",
+        description = "Why the rollout is paused; empty if it is not"
     ),
     printcolumn(
         name = "Worst",
@@ -126,6 +140,11 @@ pub struct TimeSyncPolicySpec {
     /// the chart's values. If absent, no node is tainted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_taint: Option<NodeTaint>,
+    /// How a new profile goes to the nodes: an edit of this policy, and nodes that it takes over from another policy.
+    /// If absent, all nodes get it at once. An object without fields (`rollout: {}`) has the defaults. Nodes without any
+    /// profile get one at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
 }
 
 /// Discipline corrects clocks; Observe only measures.

@@ -3,6 +3,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::RolloutStatus;
+
 /// The status of a TimeSyncPolicy.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -14,6 +16,14 @@ pub struct TimeSyncPolicyStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 262))]
     pub profile: Option<String>,
+    /// Of the nodes for which this policy takes precedence and that have an agent, those that run `profile`, such as
+    /// 3/12.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub updated: Option<String>,
+    /// The staged rollout, if the policy has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
     /// Numbers of nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodeCounts>,
@@ -42,9 +52,10 @@ pub struct TimeSyncPolicyStatus {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeCounts {
-    /// Nodes that the selector matches, where no other policy takes precedence, and where an agent can run.
+    /// Nodes that have a profile of this policy, or are to have one, and where an agent can run.
     pub matched: i32,
-    /// Of these, nodes whose agent runs the profile.
+    /// Of these, nodes whose agent runs the profile that the node is to run now. During a staged rollout that is the
+    /// earlier one on nodes whose turn has not come; see `updated`.
     pub applied: i32,
     /// Of these, nodes whose clock is synchronised.
     pub synchronized: i32,

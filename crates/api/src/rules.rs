@@ -10,6 +10,9 @@ pub const SPAN: &str = r"^([0-9]{1,6}(\.[0-9]{1,6})?(us|ms|s|m|h)){1,4}$";
 /// The approximate form of the source of a `restrict` entry. `SOURCE_FORM` checks the rest.
 pub const SOURCE: &str = r"^(default|source|[0-9A-Fa-f:.]+(/[0-9]{1,3})?)$";
 
+/// Percentages of nodes.
+pub const PERCENTAGE: &str = "^([1-9][0-9]?|100)%$";
+
 /// Names of upstreams, which are labels of metrics and keys of lists.
 pub const UPSTREAM_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
@@ -233,6 +236,10 @@ pub const TIMEZONE_OF_CLOCK: &str = "!self.startsWith('right/')";
 pub const HOLD_RANGE: &str =
     "duration(self.hold) >= duration('1s') && duration(self.hold) <= duration('24h')";
 
+/// With a shorter time no stage could show anything, with a longer one a rollout would not end.
+pub const SETTLE_RANGE: &str =
+    "duration(self.settle) >= duration('1s') && duration(self.settle) <= duration('24h')";
+
 /// With a bound of 0 no clock is ever synchronised.
 pub const THRESHOLDS_POSITIVE: &str = "duration(self.offset) > duration('0s') \
      && duration(self.errorBound) > duration('0s') && duration(self.spread) > duration('0s')";
@@ -243,10 +250,6 @@ pub const THRESHOLDS_RANGE: &str = "duration(self.offset) <= duration('999999h')
 
 /// A longer wait would mean that the node is never tainted.
 pub const TAINT_AFTER_RANGE: &str = "duration(self.after) <= duration('24h')";
-
-/// A number of nodes as in Kubernetes' maxUnavailable, but not 0: then no node could be tainted.
-pub const TAINT_MAX_NODES: &str =
-    "string(self.maxNodes).matches('^([1-9][0-9]{0,3}|10000|([1-9][0-9]?|100)%)$')";
 
 /// The same rule as in the selectors of Kubernetes.
 pub const SELECTOR_VALUES: &str = "self.operator in ['Exists', 'DoesNotExist'] \

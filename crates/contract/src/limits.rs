@@ -179,6 +179,7 @@ fn of_clock(clock: &mut ClockReport) {
         external_steps: _,
         last_external_step,
         start_phase: _,
+        confirmed: _,
     } = clock;
     limit_message(text);
     *leap = (*leap).min(UNKNOWN_LEAP);

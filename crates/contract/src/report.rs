@@ -113,6 +113,11 @@ pub struct ClockReport {
     pub last_external_step: Option<StepReport>,
     /// True until the first synchronisation of this boot.
     pub start_phase: bool,
+    /// True if the clock was compared with an answer that was accepted under the running profile. False after each
+    /// change of the profile until then; holdover does not change it. Also true while the node serves its own clock
+    /// because the profile has no upstreams, or as the elected orphan. Older agents do not say it.
+    #[serde(default)]
+    pub confirmed: bool,
 }
 
 /// Why a clock is, or is not, synchronised: reasons of the condition `Synchronized`.

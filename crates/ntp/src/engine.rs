@@ -72,6 +72,10 @@ pub struct Engine {
     floor: Option<Floor>,
     /// When the engine last began to measure all sources anew: at the start, after a jump, after a reload.
     seeking: Mono,
+    /// When the present configuration took effect.
+    configured: Mono,
+    /// The clock was compared with an answer that came since then.
+    confirmed: bool,
     started: bool,
     recovery: Recovery,
     next_source: u32,
@@ -111,6 +115,8 @@ impl Engine {
             leap_table: None,
             floor: None,
             seeking: now.mono,
+            configured: now.mono,
+            confirmed: false,
             started: false,
             recovery: Recovery::new(now),
             next_source: 0,
@@ -133,10 +139,11 @@ impl Engine {
     }
 
     /// Applies another configuration, all at once. A source with the same name, upstream and authentication keeps its
-    /// samples; requests to removed sources are closed. A change from Discipline to Observe ends the slew. After a change
+    /// samples and is asked again soon; requests to removed sources are closed. A change from Discipline to Observe ends the slew. After a change
     /// from Observe to Discipline everything is measured anew, since another program may have set the clock's rate.
     pub fn reconfigure(&mut self, config: Config, now: Now) -> Vec<Action> {
         let before = std::mem::replace(&mut self.config, config);
+        (self.configured, self.confirmed) = (now.mono, false);
         let mut actions = Vec::new();
         if before.mode != self.config.mode {
             self.change_mode(now, &mut actions);

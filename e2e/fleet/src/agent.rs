@@ -243,6 +243,7 @@ impl Agent {
                 external_steps: 0,
                 last_external_step: None,
                 start_phase: false,
+                confirmed: synchronized,
             },
             sources,
             conflict: None,

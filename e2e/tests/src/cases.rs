@@ -22,6 +22,8 @@ mod policies;
 
 mod refusal;
 
+mod rollout;
+
 mod access;
 
 mod served;
@@ -104,6 +106,16 @@ const COMMON: &[Case] = &[
     case("timezone", "a time zone for the nodes; one they lack; and the former one back", timezone::run),
     case("policies", "bad policies are refused with readable messages, good ones are taken", policies::run),
     case("refusal", "a bad policy; a hand-edited profile", refusal::run),
+    case(
+        "rollout",
+        "a silent upstream stops at the canary; abort; a good profile, and an operator that ends in between",
+        rollout::run,
+    ),
+    long(
+        "rollout-bad",
+        "a liar, an unsynchronised upstream and a name without an address stop at the canary",
+        rollout::bad_upstreams,
+    ),
     case("access", "restrict … ignore gets no answer; only listed addresses are served", access::run),
     case("served", "clients with keys and certificates, without, and ntpq", served::run),
     case(

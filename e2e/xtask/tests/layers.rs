@@ -76,13 +76,14 @@ const CONVERT: [&str; 27] = [
 
 const HTTP: [&str; 8] = ["token", "proof", "head", "client", "gate", "connection", "limits", "server"];
 
-const API: [&str; 10] = [
+const API: [&str; 11] = [
     "rules",
     "schema",
     "selector",
     "upstream",
     "serve",
     "node_taint",
+    "rollout",
     "policy_status",
     "policy",
     "node_clock",
@@ -144,7 +145,7 @@ const AGENT: [&str; 32] = [
     "cli",
 ];
 
-const OPERATOR: [&str; 45] = [
+const OPERATOR: [&str; 47] = [
     // What all steps use.
     "term",
     "message",
@@ -161,9 +162,11 @@ const OPERATOR: [&str; 45] = [
     "fetch",
     "cluster_state",
     "cookie_keys",
-    "taint_rule",
+    "portion",
     "tier",
     "translate",
+    "taint_rule",
+    "rollout",
     "validate",
     "resolve",
     "placement",
@@ -187,7 +190,7 @@ const OPERATOR: [&str; 45] = [
     // Writes, and what the program says of itself.
     "publish",
     "writer",
-    "rollouts",
+    "rollout_log",
     "metrics",
     "serve",
     // What drives the rest.

@@ -84,9 +84,9 @@ impl Brake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::taint_rule::MaxNodes;
+    use crate::portion::Portion;
 
-    fn rule(max_nodes: MaxNodes) -> TaintRule {
+    fn rule(max_nodes: Portion) -> TaintRule {
         TaintRule { effect: "NoSchedule", after: Duration::from_secs(120), max_nodes }
     }
 
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_few_wrong_nodes_are_tainted_in_time() {
-        let rule = rule(MaxNodes::Percent(10));
+        let rule = rule(Portion::Percent(10));
         assert_eq!(judge(&rule, 20, &[(Some(119), None)]), (vec![], None));
         assert_eq!(judge(&rule, 20, &[(Some(120), None)]), (vec!["n0".to_owned()], None));
         assert_eq!(judge(&rule, 11, &[(Some(130), None), (Some(120), None)]).0.len(), 2, "rounded up");
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_common_cause_taints_no_node() {
-        let rule = rule(MaxNodes::Count(1));
+        let rule = rule(Portion::Count(1));
         // The first node qualifies before the others.
         let (tainted, held) = judge(&rule, 3, &[(Some(120), None), (Some(5), None), (Some(1), None)]);
         assert_eq!((tainted.len(), held), (0, Some(Held { wrong: 3, budget: 1 })));
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_tainted_node_that_is_silent_keeps_its_taint_and_counts() {
-        let rule = rule(MaxNodes::Count(1));
+        let rule = rule(Portion::Count(1));
         assert_eq!(judge(&rule, 9, &[(None, Some(60))]).0, ["n0"]);
         let (tainted, held) = judge(&rule, 9, &[(None, Some(900)), (Some(500), None)]);
         assert_eq!((tainted, held), (vec!["n0".to_owned()], Some(Held { wrong: 2, budget: 1 })));
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_node_that_is_right_or_without_a_rule_is_free() {
-        let rule = rule(MaxNodes::Count(1));
+        let rule = rule(Portion::Count(1));
         let right = Candidate {
             node: "a",
             rule: Some(&rule),

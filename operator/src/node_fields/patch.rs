@@ -141,7 +141,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{facts::ClockCondition, node_fields::bound_label::BoundClass, taint_rule::MaxNodes};
+    use crate::{facts::ClockCondition, node_fields::bound_label::BoundClass, portion::Portion};
 
     const ALL: NodeWrites = NodeWrites { node_condition: true, node_taints: true, node_labels: true };
 
@@ -166,7 +166,7 @@ mod tests {
     }
 
     fn rule() -> TaintRule {
-        TaintRule { effect: "NoExecute", after: Duration::ZERO, max_nodes: MaxNodes::Count(1) }
+        TaintRule { effect: "NoExecute", after: Duration::ZERO, max_nodes: Portion::Count(1) }
     }
 
     fn patches(desired: &DesiredFields, wrong: WrongTaint<'_>, facts: &NodeFacts) -> Option<NodePatches> {

@@ -164,7 +164,7 @@ fn unknown(before: &[Condition], now: Timestamp) -> Vec<Condition> {
 
 #[cfg(test)]
 mod tests {
-    use api::{NodeCounts, SourceStatus, TierStatus, WorstNode};
+    use api::{NodeCounts, RolloutState, RolloutStatus, SourceStatus, TierStatus, WorstNode};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
@@ -225,6 +225,16 @@ mod tests {
         let before = TimeSyncPolicyStatus {
             observed_generation: Some(3),
             profile: Some("default.811c9dc5".to_owned()),
+            updated: Some("3/3".to_owned()),
+            rollout: Some(RolloutStatus {
+                state: RolloutState::Done,
+                profile: "default.811c9dc5".to_owned(),
+                last_good: None,
+                paused: None,
+                message: String::new(),
+                acted: None,
+                excused: vec![],
+            }),
             nodes: Some(NodeCounts { matched: 3, synchronized: 3, ..NodeCounts::default() }),
             worst: Some(WorstNode::default()),
             spread: Some("1us".to_owned()),

@@ -132,6 +132,8 @@ impl Engine {
         for association in &mut self.associations {
             association.fresh = false;
         }
+        let lead = self.associations.iter().find(|a| a.id == reference.source);
+        self.confirmed |= lead.and_then(|lead| lead.last_answer).is_some_and(|at| at > self.configured);
         let refused = self.recovery.refused();
         match self.decide((&estimate, reference.local), now, actions) {
             Decision::Watch => self.discipline.refer(reference, &estimate, false),

@@ -48,6 +48,9 @@ pub struct Snapshot {
     pub steps: u32,
     /// True if the clock was not yet synchronised in this boot.
     pub start_phase: bool,
+    /// True if the clock was compared with an answer of the selected source that came under the present configuration,
+    /// or serves a local clock as this configuration says. False after each change of the configuration.
+    pub confirmed: bool,
     /// The sources, in the configuration's order.
     pub sources: Vec<SourceSnapshot>,
 }

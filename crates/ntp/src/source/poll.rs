@@ -61,12 +61,14 @@ impl Schedule {
         self.poll
     }
 
-    /// Applies other limits, from a new configuration.
+    /// Applies other limits, from a new configuration. The source is asked soon, so that the first answer under this
+    /// configuration does not wait for the end of a long interval.
     pub(crate) fn limit(&mut self, min: i8, max: i8, now: Mono) {
         (self.min, self.max) = (min, max);
         self.set(self.poll);
         let latest = now.plus(2.0_f64.powi(self.poll.into()));
         self.next = self.next.min(latest);
+        self.ask_soon(1, now);
     }
 
     /// Begins a poll of several requests for a source with `burst`, unless a burst is running. The average is at most

@@ -90,6 +90,7 @@ fn snapshot(sources: Vec<SourceSnapshot>) -> Snapshot {
         kernel_frequency_ppm: -20.5,
         steps: 1,
         start_phase: false,
+        confirmed: true,
         sources,
     }
 }

@@ -422,6 +422,7 @@ fn snapshot(synchronized: bool) -> Snapshot {
         kernel_frequency_ppm: 0.0,
         steps: 0,
         start_phase: false,
+        confirmed: true,
         sources: Vec::new(),
     }
 }

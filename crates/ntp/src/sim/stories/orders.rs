@@ -1,9 +1,13 @@
 //! Changes of the configuration while the clock runs: Observe, a change of mode, other servers.
 use super::count;
 use crate::{
-    Mode, Reason, Transition,
-    sim::{Sim, config, honest},
+    LocalClock, Mode, Reason, Transition,
+    sim::{Behaviour, HONEST, Script, Sim, config, honest},
 };
+
+fn silent() -> Script {
+    Box::new(|_| Behaviour { silent: true, ..HONEST })
+}
 
 #[test]
 fn an_observer_moves_nothing_and_measures() {
@@ -59,4 +63,39 @@ fn another_upstream_takes_over_while_the_clock_goes_on() {
     sim.reconfigure(none);
     assert_eq!(sim.snapshot().reason, Reason::NoUpstreams);
     assert_eq!(count(&sim, &Transition::SynchronizationLost), 1);
+}
+
+#[test]
+fn a_configuration_is_confirmed_by_an_answer_that_came_under_it() {
+    let mut sim = Sim::new(config(1), 0.0, vec![honest(), silent()]);
+    assert!(!sim.snapshot().confirmed);
+    sim.run(3000.0);
+    assert!(sim.snapshot().confirmed);
+    // The same server is asked soon, although its poll interval is long by now.
+    sim.reconfigure(sim.config.clone());
+    assert!(!sim.snapshot().confirmed);
+    sim.run(5.0);
+    assert!(sim.snapshot().confirmed);
+    // A silent server proves nothing, neither while the clock counts as synchronised nor in holdover.
+    let mut orders = config(2);
+    orders.sources.remove(0);
+    sim.reconfigure(orders);
+    for _ in 0..300 {
+        assert!(sim.snapshot().synchronized && !sim.snapshot().confirmed, "{:?}", sim.snapshot());
+        sim.run(1.0);
+    }
+    assert_eq!(sim.snapshot().reason, Reason::Holdover);
+}
+
+#[test]
+fn a_local_clock_confirms_only_a_configuration_without_upstreams() {
+    let mut orders = config(1);
+    orders.local = Some(LocalClock { stratum: 10, orphan: false, activate_after: 10.0 });
+    let mut sim = Sim::new(orders.clone(), 0.0, vec![silent()]);
+    sim.run(200.0);
+    assert_eq!((sim.snapshot().reason, sim.snapshot().confirmed), (Reason::LocalClock, false));
+    orders.sources.clear();
+    sim.reconfigure(orders);
+    sim.run(20.0);
+    assert_eq!((sim.snapshot().reason, sim.snapshot().confirmed), (Reason::LocalClock, true));
 }

@@ -26,6 +26,7 @@ fn judge(value: &Value, schema: &Value, at: &str, found: &mut Vec<String>) {
                 Some("boolean") => value.is_boolean(),
                 other => panic!("{at}: type {other:?}"),
             },
+            "x-kubernetes-int-or-string" => value.is_i64() || value.is_string(),
             "minimum" => number.is_none_or(|number| number >= bound()),
             "maximum" => number.is_none_or(|number| number <= bound()),
             "minLength" => text.is_none_or(|text| text.chars().count() as i64 >= bound()),
@@ -42,7 +43,6 @@ fn judge(value: &Value, schema: &Value, at: &str, found: &mut Vec<String>) {
                 let mut fields = limit.as_array().into_iter().flatten().filter_map(Value::as_str);
                 fields.all(|field| value.get(field).is_some())
             }
-            "x-kubernetes-int-or-string" => value.is_i64() || value.is_string(),
             "x-kubernetes-list-type" => !has_twice(value, schema),
             "format" => number.is_none_or(|number| i32::try_from(number).is_ok()),
             "properties"

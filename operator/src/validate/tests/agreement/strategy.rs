@@ -58,9 +58,11 @@ impl Random {
             return words[self.below(words.len())].clone();
         }
         if schema["x-kubernetes-int-or-string"] == json!(true) {
-            let number = self.pick(&["1", "0", "10000", "10001", "-1"]).parse::<i64>().expect("a number");
-            let text = self.pick(&["1%", "100%", "0%", "101%", "7", "", "a"]);
-            return if self.rarely(2) { json!(number) } else { json!(text) };
+            return match self.below(4) {
+                0 => json!(self.pick(&["0%", "101%", "7", "%", "025%"])),
+                1 => self.number(schema),
+                _ => json!(self.pick(&["1%", "25%", "100%"])),
+            };
         }
         match schema["type"].as_str() {
             Some("boolean") => json!(self.rarely(3)),

@@ -7,14 +7,14 @@ use crate::{condition::ROLLED_OUT, status::PolicyStatus};
 
 /// The profile of each policy, and whether it is rolled out.
 #[derive(Debug, Default)]
-pub(crate) struct Rollouts {
+pub(crate) struct RolloutLog {
     seen: BTreeMap<String, (Option<String>, bool)>,
 }
 
-impl Rollouts {
+impl RolloutLog {
     /// Logs what changed since the last call.
     pub(crate) fn log_changes(&mut self, statuses: &BTreeMap<String, PolicyStatus>) {
-        for (policy, PolicyStatus { status, counts, .. }) in statuses {
+        for (policy, PolicyStatus { status, updated, .. }) in statuses {
             let mut conditions = status.conditions.iter();
             let done = conditions.any(|each| each.type_ == ROLLED_OUT && each.status == "True");
             let now = (status.profile.clone(), done);
@@ -24,9 +24,9 @@ impl Rollouts {
             }
             let profile = status.profile.as_deref().unwrap_or("none");
             match done {
-                true => info!(policy, profile, nodes = counts.matched, "Rolled out"),
+                true => info!(policy, profile, nodes = updated.all, "Rolled out"),
                 false => {
-                    info!(policy, profile, nodes = counts.matched, run_it = counts.applied, "Rolling out")
+                    info!(policy, profile, nodes = updated.all, run_it = updated.run_it, "Rolling out")
                 }
             }
         }

@@ -1,0 +1,152 @@
+//! Staged rollout: a bad profile stops at the canary and is aborted; a good one goes to all nodes, also if the operator
+//! ends in between.
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use api::{PauseReason, ROLLOUT_ANNOTATION, RolloutState, RolloutStatus};
+use contract::Assignment;
+use lab::{
+    install::{self, NAMESPACE},
+    kubectl, under_test, upstream,
+    vm::{self, Vm},
+    wait,
+};
+
+/// The first of the two by name gets a profile first.
+const CANARY: Vm = vm::VMS[0];
+const OTHER: Vm = vm::VMS[1];
+const FIELD: &str = "  rollout: {canary: 1, batch: 50%, settle: 5s}\n";
+
+/// A silent upstream, an abort, and a good profile with a restart of the operator in the middle.
+pub(super) fn run() -> anyhow::Result<()> {
+    under_test::settle()?;
+    under_test::or_else(silent_then_good(), under_test::settle)?;
+    under_test::settle()
+}
+
+/// The other kinds of bad upstreams.
+pub(super) fn bad_upstreams() -> anyhow::Result<()> {
+    under_test::settle()?;
+    under_test::or_else(each_stops(), under_test::settle)?;
+    under_test::settle()
+}
+
+fn silent_then_good() -> anyhow::Result<()> {
+    upstream::bend(3, "silent=1")?;
+    let silent = format!("name: d, server: {}", upstream::BENT[3]);
+    stops_at_the_canary(&silent, PauseReason::NoAnswer)?;
+    upstream::bend(3, upstream::HONESTLY)?;
+
+    let four = under_test::four();
+    let three: Vec<_> = four[..3].iter().map(String::as_str).collect();
+    let before = assigned(OTHER)?;
+    under_test::apply(&three, FIELD)?;
+    let after = wait::until("the canary to get the profile", "2 s", Duration::from_secs(30), || {
+        Ok(Some(assigned(CANARY)?).filter(|assigned| *assigned != before))
+    })?;
+    ensure!(assigned(OTHER)? == before, "both nodes have the new profile at once");
+    kubectl::sh(&format!(
+        "delete pod -n {NAMESPACE} -l app.kubernetes.io/component=operator --force --grace-period=0"
+    ))?;
+    wait::until("the other node to get it, too", "60 s", Duration::from_secs(120), || {
+        ensure!(assigned(CANARY)? == after, "the canary has lost the profile");
+        Ok((assigned(OTHER)? == after).then_some(()))
+    })?;
+    wait_for_state("Done", |status| status.state == RolloutState::Done)?;
+    let policy = kubectl::policy(under_test::POLICY)?.status.context("a status")?;
+    ensure!(policy.updated.as_deref() == Some("2/2"), "UPDATED is {:?}", policy.updated);
+    Ok(())
+}
+
+fn each_stops() -> anyhow::Result<()> {
+    let last = format!("name: d, server: {}", upstream::BENT[3]);
+    // Beyond thresholds.offset. At the usual slew rate it takes a minute and more until the canary has followed.
+    upstream::bend(3, "offset=0.15")?;
+    stops_at_the_canary(&last, PauseReason::Regression)?;
+    upstream::bend(3, &upstream::alone("stratum=16"))?;
+    stops_at_the_canary(&last, PauseReason::NoAnswer)?;
+    upstream::bend(3, upstream::HONESTLY)?;
+    stops_at_the_canary("name: d, server: no-such-server.invalid", PauseReason::NoAnswer)
+}
+
+/// Gives all nodes the usual profile at once: it is the one that runs, or the last good one. A left-over annotation does
+/// nothing.
+fn begin() -> anyhow::Result<()> {
+    under_test::apply_four(FIELD)?;
+    wait_for_state("Done", |status| status.state == RolloutState::Done)?;
+    Ok(())
+}
+
+/// Applies the policy with this upstream alone. The canary must get it and the other node never; an abort brings the
+/// former profile back.
+fn stops_at_the_canary(upstream: &str, reason: PauseReason) -> anyhow::Result<()> {
+    begin()?;
+    let before = assigned(OTHER)?;
+    ensure!(assigned(CANARY)? == before, "the nodes begin with different profiles");
+    under_test::apply(&[upstream], FIELD)?;
+    let paused = wait::until(
+        &format!("the rollout of {upstream} to pause ({reason:?})"),
+        "200 s at most",
+        Duration::from_secs(300),
+        || {
+            ensure!(assigned(OTHER)? == before, "the other node has got the profile of {upstream}");
+            let status = rollout()?;
+            Ok(status.filter(|status| status.paused == Some(reason)))
+        },
+    )?;
+    ensure!(paused.message.contains(&CANARY.name()), "it names {}", paused.message);
+    ensure!(assigned(CANARY)? == paused.profile, "the canary has {}", assigned(CANARY)?);
+    ensure!(under_test::report(OTHER)?.clock.synchronized, "the other node is not synchronised");
+    let table = kubectl::sh(&format!("get tsp {}", under_test::POLICY))?;
+    ensure!(table.contains(reason.as_str()) && table.contains("1/2"), "kubectl get tsp shows {table}");
+    wait_for_policy_event("RolloutPaused")?;
+    wait::holds_for("the other node keeps its profile", Duration::from_secs(10), || {
+        ensure!(assigned(OTHER)? == before, "it has another one");
+        Ok(())
+    })?;
+
+    let hash = paused.profile.rsplit('.').next().unwrap_or_default();
+    kubectl::sh(&format!(
+        "annotate tsp {} {ROLLOUT_ANNOTATION}=abort:{hash} --overwrite",
+        under_test::POLICY
+    ))?;
+    wait::until("the canary to have its former profile", "3 s", Duration::from_secs(30), || {
+        let back = under_test::report(CANARY)?.profile.map(|profile| profile.to_string());
+        Ok((back.as_ref() == Some(&before)).then_some(()))
+    })?;
+    wait_for_state("Aborted", |status| status.state == RolloutState::Aborted)?;
+    wait_for_policy_event("RolloutAborted")?;
+    under_test::wait_for_report(CANARY, "to be synchronised", Duration::from_secs(60), |report| {
+        report.clock.synchronized && report.clock.confirmed
+    })?;
+    Ok(())
+}
+
+fn rollout() -> anyhow::Result<Option<RolloutStatus>> {
+    Ok(kubectl::policy(under_test::POLICY)?.status.and_then(|status| status.rollout))
+}
+
+fn wait_for_state(what: &str, wanted: impl Fn(&RolloutStatus) -> bool) -> anyhow::Result<()> {
+    wait::until(&format!("the rollout to be {what}"), "2 s", Duration::from_secs(60), || {
+        Ok(rollout()?.filter(&wanted).map(|_| ()))
+    })
+}
+
+fn wait_for_policy_event(reason: &str) -> anyhow::Result<()> {
+    let about = format!("events -n default --field-selector involvedObject.name={}", under_test::POLICY);
+    wait::until(&format!("an Event {reason} of the policy"), "1 s", Duration::from_secs(30), || {
+        let reasons =
+            kubectl::sh(&format!("get {about} --no-headers -o custom-columns=REASON:.reason,NOTE:.message"))?;
+        Ok(reasons.lines().any(|line| line.split_whitespace().next() == Some(reason)).then_some(()))
+    })
+}
+
+/// The profile in the annotation of a machine's agent.
+fn assigned(vm: Vm) -> anyhow::Result<String> {
+    let pod = install::agent_on(&vm.name())?;
+    let pod = kubectl::get(&format!("pod {pod} -n {NAMESPACE}"))?;
+    match pod["metadata"]["annotations"][Assignment::ANNOTATION].as_str() {
+        Some(profile) => Ok(profile.to_owned()),
+        None => bail!("the agent on {} has no profile", vm.name()),
+    }
+}

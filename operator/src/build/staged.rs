@@ -1,0 +1,132 @@
+//! Staged rollout in the desired content: which of the planned profiles a node has to wait for, and what a rollout needs
+//! to know of its nodes. `rollout` decides; this file only brings it what it needs.
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
+
+use contract::{Assignment, ProfileName, Report};
+
+use super::{Prepared, PreparedNode};
+use crate::{
+    facts::{AgentPod, NodeFacts},
+    rollout::{Demands, Member},
+    validate::Policy,
+};
+
+/// The label with a node's zone.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+impl Prepared {
+    /// Brings each rollout the present profile of its policy. The rollout of a policy that cannot be carried out now
+    /// stays as it is.
+    pub(super) fn follow_rollouts(&mut self) {
+        let is_there = |profile: &ProfileName| self.texts.contains_key(profile);
+        for policy in &self.policies {
+            if let (Some(settings), Some(target)) = (policy.rollout, self.rendered.get(&policy.name)) {
+                let id = (policy.name.as_str(), policy.reference.uid.as_deref());
+                self.rollouts.follow(id, settings, target.clone(), &policy.status, &is_there);
+            }
+        }
+        let of = |name: &str| self.policies.iter().find(|policy| policy.name == name);
+        self.rollouts.retain(|name| {
+            of(name).is_some_and(|policy| policy.rollout.is_some() || policy.checked.is_err())
+        });
+    }
+
+    /// The profile that the node gets now from a policy whose profile is `profile`.
+    pub(super) fn in_turn(
+        &mut self,
+        policy: &str,
+        profile: ProfileName,
+        facts: &NodeFacts,
+        agents: &[Arc<AgentPod>],
+    ) -> ProfileName {
+        let before = self.nodes.get(&facts.name);
+        let moved = before.is_some_and(|before| {
+            before.facts.labels != facts.labels && before.planned.as_deref() != Some(policy)
+        });
+        // A pod that was just made has no annotation yet: its node had the profile of the pod before it.
+        let known = before.map(|before| before.wanted.clone());
+        let present = present(agents).or_else(|| {
+            let new = agents.iter().any(|agent| agent.annotation.is_none());
+            known.filter(|_| new).and_then(profile_of)
+        });
+        if moved {
+            self.rollouts.came_by_label(policy, &facts.name);
+        }
+        let Some(rollout) = self.rollouts.of(policy) else { return profile };
+        let keeps = |profile: &ProfileName| {
+            self.texts.contains_key(profile)
+                && self.policies.iter().any(|policy| policy.name == profile.policy())
+        };
+        rollout.profile_for(&facts.name, present.as_ref(), keeps)
+    }
+
+    /// Plans a known node again.
+    pub(super) fn plan_again(&mut self, name: &str) {
+        if let Some(PreparedNode { facts, agents, reached, .. }) = self.nodes.get(name) {
+            let (facts, agents, reached) = (Arc::clone(facts), agents.clone(), *reached);
+            self.node(facts, agents, reached);
+        }
+    }
+
+    /// Moves all rollouts on. `report` returns the report of a node's agent. Returns the nodes that were planned again.
+    pub(crate) fn roll_out<'r>(
+        &mut self,
+        report: &dyn Fn(&str) -> Option<&'r Report>,
+        now: Instant,
+    ) -> BTreeSet<String> {
+        let mut changed = BTreeSet::new();
+        for policy in &self.policies {
+            let Some(demands) = demands(policy).filter(|_| self.rollouts.of(&policy.name).is_some()) else {
+                continue;
+            };
+            let withdrawn = self.rollouts.is_withdrawn(&policy.name);
+            let taken = self.nodes.values().filter(|node| {
+                !node.agents.is_empty() && (withdrawn || node.planned.as_ref() == Some(&policy.name))
+            });
+            let taken: Vec<_> = taken.map(|node| (node, present(&node.agents))).collect();
+            let members: Vec<_> = taken
+                .iter()
+                .map(|(node, present)| Member {
+                    node: node.name(),
+                    zone: node.facts.labels.get(ZONE).map_or("", String::as_str),
+                    present: present.as_ref(),
+                    assigned: match &node.wanted {
+                        Assignment::Profile(profile) => Some(profile),
+                        Assignment::None | Assignment::Unassigned => None,
+                    },
+                    report: report(node.name()),
+                })
+                .collect();
+            let request = policy.rollout_request.as_deref();
+            changed.extend(self.rollouts.step(&policy.name, &members, request, demands, now));
+        }
+        changed.iter().for_each(|name| self.plan_again(name));
+        changed
+    }
+}
+
+/// What nodes must show under the policy's profile; none if it cannot be carried out now.
+fn demands(policy: &Policy) -> Option<Demands> {
+    let checked = policy.ready()?;
+    let limits = checked.thresholds();
+    Some(Demands {
+        offset: limits.offset.as_secs_f64(),
+        error_bound: limits.error_bound.as_secs_f64(),
+        answer: checked.local().is_some() || checked.sources().iter().any(|source| source.votes() > 0),
+    })
+}
+
+/// The profile in the newest annotation that names one.
+fn present(agents: &[Arc<AgentPod>]) -> Option<ProfileName> {
+    agents.iter().rev().find_map(|agent| profile_of(agent.assignment()))
+}
+
+fn profile_of(assignment: Assignment) -> Option<ProfileName> {
+    match assignment {
+        Assignment::Profile(profile) => Some(profile),
+        Assignment::None | Assignment::Unassigned => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

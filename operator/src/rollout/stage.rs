@@ -1,0 +1,162 @@
+//! The rollout of one policy: which profile a node gets now, and the state that is kept in the policy's status. `step`
+//! moves it on.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use api::{PauseReason, RolloutState, RolloutStatus, TimeSyncPolicyStatus};
+use contract::ProfileName;
+
+use super::{judge::Watched, settings::Settings};
+
+/// The rollout of one policy's present profile.
+#[derive(Clone, Debug)]
+pub(crate) struct Rollout {
+    pub(super) settings: Settings,
+    /// The profile that goes out.
+    pub(super) target: ProfileName,
+    /// The last profile whose rollout was completed.
+    pub(super) last_good: Option<ProfileName>,
+    pub(super) state: RolloutState,
+    /// Why it is paused, and the nodes for which it is.
+    pub(super) pause: Option<(PauseReason, String)>,
+    /// The annotation's value that was acted on.
+    pub(super) acted: Option<String>,
+    /// Nodes that are not waited for.
+    pub(super) excused: BTreeSet<String>,
+    /// Nodes that got the profile since this operator began.
+    pub(super) released: BTreeSet<String>,
+    /// Nodes that came from another policy because their own labels changed.
+    pub(super) immediate: BTreeSet<String>,
+    pub(super) watched: BTreeMap<String, Watched>,
+    /// What it waits for; empty if for nothing.
+    pub(super) waiting: String,
+}
+
+/// The largest number of excused nodes: as many as the status can hold.
+pub(super) const MOST_EXCUSED: usize = 100;
+
+impl Rollout {
+    /// Continues the rollout that the policy's status tells of, or begins one. `is_there` returns true if the text of a
+    /// profile is known.
+    pub(super) fn restored(
+        settings: Settings,
+        target: ProfileName,
+        stored: &TimeSyncPolicyStatus,
+        is_there: &dyn Fn(&ProfileName) -> bool,
+    ) -> Self {
+        let known = |name: Option<&String>| name.and_then(|name| name.parse().ok()).filter(is_there);
+        let mut rollout = Self {
+            settings,
+            target,
+            last_good: None,
+            state: RolloutState::Progressing,
+            pause: None,
+            acted: None,
+            excused: BTreeSet::new(),
+            released: BTreeSet::new(),
+            immediate: BTreeSet::new(),
+            watched: BTreeMap::new(),
+            waiting: String::new(),
+        };
+        let Some(stored_rollout) = &stored.rollout else {
+            // Until now every profile went to all nodes at once.
+            rollout.last_good = known(stored.profile.as_ref());
+            if rollout.last_good.as_ref() == Some(&rollout.target) {
+                rollout.state = RolloutState::Done;
+            }
+            return rollout;
+        };
+        let RolloutStatus { state, profile, last_good, paused, message, acted, excused } = stored_rollout;
+        rollout.last_good = known(last_good.as_ref());
+        rollout.acted.clone_from(acted);
+        if *profile == rollout.target.to_string() {
+            rollout.state = *state;
+            rollout.pause = paused.map(|reason| (reason, message.clone()));
+            rollout.excused = excused.iter().cloned().collect();
+        }
+        rollout
+    }
+
+    /// Takes the policy's present profile. Another one than before begins a rollout.
+    pub(super) fn follow(&mut self, settings: Settings, target: ProfileName) {
+        self.settings = settings;
+        if self.target != target {
+            self.target = target;
+            self.begin(RolloutState::Progressing);
+        }
+    }
+
+    /// Forgets what was observed, and goes on in this state.
+    pub(super) fn begin(&mut self, state: RolloutState) {
+        self.state = state;
+        self.pause = None;
+        self.waiting.clear();
+        self.excused.clear();
+        self.released.clear();
+        self.immediate.clear();
+        self.watched.clear();
+    }
+
+    /// The profile for a node that the policy takes. `present` is the one in its annotation; `keeps` returns true if a
+    /// profile can stay: its text is known, and its policy exists.
+    pub(crate) fn profile_for(
+        &self,
+        node: &str,
+        present: Option<&ProfileName>,
+        keeps: impl Fn(&ProfileName) -> bool,
+    ) -> ProfileName {
+        let goes_out = self.state != RolloutState::Aborted;
+        if goes_out && (present == Some(&self.target) || self.released.contains(node)) {
+            return self.target.clone();
+        }
+        let good = self.last_good.as_ref().unwrap_or(&self.target);
+        match present.filter(|present| keeps(present)) {
+            // A return to the last good profile is no risk, so it is not staged.
+            Some(own) if own.policy() == self.target.policy() => {
+                if goes_out && self.last_good.as_ref() != Some(&self.target) {
+                    own.clone()
+                } else {
+                    good.clone()
+                }
+            }
+            Some(other) if !self.immediate.contains(node) => other.clone(),
+            _ => good.clone(),
+        }
+    }
+
+    /// Returns true if the policy takes no node: its first rollout was aborted, so there is no profile to go back to.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.state == RolloutState::Aborted && self.last_good.is_none()
+    }
+
+    /// Pauses.
+    pub(super) fn pause(&mut self, reason: PauseReason, message: String) {
+        self.state = RolloutState::Paused;
+        self.pause = Some((reason, message));
+    }
+
+    /// Records that the node has the profile since `now`.
+    pub(super) fn release(&mut self, node: &str, was_well: Option<bool>, now: Instant) {
+        self.released.insert(node.to_owned());
+        self.watched.insert(node.to_owned(), Watched::new(was_well, now));
+    }
+
+    /// The state as it is kept in the policy's status.
+    pub(crate) fn status(&self) -> RolloutStatus {
+        let (paused, message) = match &self.pause {
+            Some((reason, message)) => (Some(*reason), message.clone()),
+            None => (None, String::new()),
+        };
+        RolloutStatus {
+            state: self.state,
+            profile: self.target.to_string(),
+            last_good: self.last_good.as_ref().map(ToString::to_string),
+            paused,
+            message,
+            acted: self.acted.clone(),
+            excused: self.excused.iter().cloned().collect(),
+        }
+    }
+}
