@@ -69,7 +69,7 @@ push: build-xtask ## Pushes images and chart: make push REGISTRY=host/path [TAG=
 	@$(XTASK) push
 
 .PHONY: release
-release: build-xtask ## Writes a release into dist/: images, chart, manifests, SBOM, licences, checksums [REGISTRY= TAG= SIGNING_KEY=]
+release: build-xtask ## Writes a release into dist/: images, chart, kubectl plugin, manifests, SBOM, licences, checksums [REGISTRY= TAG= DOWNLOADS= SIGNING_KEY=]
 	@$(XTASK) release
 
 .PHONY: bench

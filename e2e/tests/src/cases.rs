@@ -36,6 +36,8 @@ mod content;
 
 mod dashboard;
 
+mod plugin;
+
 mod operator_restart;
 
 mod nodes;
@@ -130,6 +132,11 @@ const COMMON: &[Case] = &[
     ),
     case("content", "one process, one binary; what NodeClock says is true", content::run),
     case("dashboard", "each query of the dashboard has data in a real Prometheus", dashboard::run),
+    case(
+        "plugin",
+        "kubectl timesync: a viewer reads, waits and asks why; an archive without secrets",
+        plugin::run,
+    ),
     case(
         "operator-restart",
         "a restart of the operators changes nothing on the nodes",

@@ -55,6 +55,9 @@ enum Verb {
         /// The version: the images' tag, and the chart's version.
         #[arg(long, env = "TAG", default_value = source::VERSION)]
         tag: String,
+        /// The URL of the folder from which users will get the files, for the manifest of krew.
+        #[arg(long, env = "DOWNLOADS", default_value = "")]
+        downloads: String,
         /// A private key (PEM, ECDSA or RSA) to sign SHA256SUMS with.
         #[arg(long, env = "SIGNING_KEY")]
         signing_key: Option<PathBuf>,
@@ -117,13 +120,14 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Push { registry, tag, insecure, arches } => {
             push::run(&push::Destination::new(&registry, insecure == "1")?, &tag, &arches.list())
         }
-        Verb::Release { registry, tag, signing_key, arches } => {
+        Verb::Release { registry, tag, downloads, signing_key, arches } => {
             let named =
                 (!registry.is_empty()).then(|| push::Destination::new(&registry, false)).transpose()?;
             release::run(&release::Release {
                 registry: named.as_ref().map(push::Destination::registry),
                 tag: &tag,
                 arches: &arches.list(),
+                downloads: Some(downloads.as_str()).filter(|url| !url.is_empty()),
                 key: signing_key.as_deref(),
             })
         }

@@ -1,5 +1,5 @@
-//! Writes a release into dist/: image archives, programs, chart, manifests, bills of materials, licences, provenance,
-//! checksums. The same commit and the same compilers give the same bytes.
+//! Writes a release into dist/: image archives, programs, the kubectl plugin, chart, manifests, bills of materials,
+//! licences, provenance, checksums. The same commit and the same compilers give the same bytes.
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, ensure};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     chart, checkout,
     image::{self, Arch, layout::digest},
-    process, sbom, source, third_party, tools,
+    plugin, process, sbom, source, third_party, tools,
 };
 
 /// A name that no registry can have (RFC 2606). Without a registry, the manifests name it, so that no image of another
@@ -25,6 +25,8 @@ pub struct Release<'a> {
     pub tag: &'a str,
     /// The architectures.
     pub arches: &'a [Arch],
+    /// The URL of the folder from which users get the files; none if it is not known yet.
+    pub downloads: Option<&'a str>,
     /// A private key (PEM), to sign the checksums with.
     pub key: Option<&'a Path>,
 }
@@ -37,14 +39,19 @@ pub fn run(release: &Release<'_>) -> anyhow::Result<()> {
     }
     tools::build(&["helm".to_owned()])?;
     image::build_shipped(release.arches, release.tag)?;
+    for arch in release.arches {
+        image::build_plugin(*arch)?;
+    }
     let finished = checkout::root().join("dist");
     // On the same file system, so that the release appears as a whole.
     let folder = checkout::root().join(".dist.partial");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     programs(release, &folder)?;
+    plugin::write(release.arches, release.tag, release.downloads, &folder)?;
     manifests(release, version, &folder)?;
-    let names = image::SHIPPED.map(|image| image.repository);
+    let [agent, operator] = image::SHIPPED.map(|image| image.repository);
+    let names = [agent, operator, plugin::NAME];
     let commit = source::commit()?;
     for name in names {
         let time = commit.as_ref().map(|commit| commit.time.as_str());
@@ -148,6 +155,7 @@ fn provenance(release: &Release<'_>, commit: Option<source::Commit>, folder: &Pa
                 "externalParameters": {
                     "tag": release.tag,
                     "registry": release.registry,
+                    "downloads": release.downloads,
                     "architectures": release.arches.iter().map(|arch| arch.name()).collect::<Vec<_>>(),
                 },
                 "internalParameters": {"rustc": compiler.trim(), "gcc": linkers},

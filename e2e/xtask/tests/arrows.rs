@@ -22,6 +22,10 @@ fn these_arrows_and_no_other() {
         }
     }
     let expected = [
+        "kubectl-timesync -> timesync-api",
+        "kubectl-timesync -> timesync-contract",
+        // For the subcommand `convert` alone.
+        "kubectl-timesync -> timesync-convert",
         "timesync-agent -> timesync-contract",
         // For the subcommand `convert` alone.
         "timesync-agent -> timesync-convert",

@@ -200,6 +200,30 @@ const OPERATOR: [&str; 47] = [
     "cli",
 ];
 
+const PLUGIN: [&str; 18] = [
+    // What all commands use.
+    "words",
+    "screen",
+    "table",
+    "output",
+    // From a kubeconfig to what was read.
+    "observed",
+    "connect",
+    "fetch",
+    // A command each.
+    "why",
+    "nodes",
+    "sources",
+    "status",
+    "wait",
+    "top",
+    "rollout",
+    "bundle",
+    "convert_file",
+    "completion",
+    "cli",
+];
+
 #[test]
 fn ntp_has_layers_and_no_circles() {
     check("crates/ntp/src", &NTP, Shape::circles);
@@ -223,6 +247,11 @@ fn agent_has_layers_and_no_circles() {
 #[test]
 fn operator_has_layers_and_no_circles() {
     check("operator/src", &OPERATOR, Shape::circles_of_files);
+}
+
+#[test]
+fn the_plugin_has_layers_and_no_circles() {
+    check("kubectl-timesync/src", &PLUGIN, Shape::circles_of_files);
 }
 
 /// The harness has no stated order inside its crates.

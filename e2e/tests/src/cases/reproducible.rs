@@ -33,6 +33,7 @@ fn build_twice(folder: &Path) -> anyhow::Result<()> {
     let (_, second) = sums("another-folder-with-a-longer-name")?;
     ensure!(first == second, "two builds of one commit differ:\n{first}\n{second}");
     let names = "timesync-agent-linux-amd64 install.yaml crds.yaml timesync-operator.cdx.json \
+                 kubectl-timesync-linux-amd64.tar.gz timesync.yaml kubectl-timesync.cdx.json \
                  THIRD-PARTY-LICENSES.txt provenance.json";
     for name in names.split_whitespace() {
         ensure!(first.contains(&format!("  {name}\n")), "the release has no {name}:\n{first}");

@@ -88,12 +88,17 @@ pub fn path(name: &str, arch: Arch) -> PathBuf {
 
 /// Builds agent and operator, static.
 pub fn build(arch: Arch) -> anyhow::Result<()> {
+    build_packages(arch, &["timesync-agent", "timesync-operator"], "8 min the first time")
+}
+
+/// Builds the programs of these packages, static. `usually` is how long that takes.
+pub(crate) fn build_packages(arch: Arch, packages: &[&str], usually: &str) -> anyhow::Result<()> {
     can_build(arch)?;
     fs::create_dir_all(checkout::images())?;
     let mut cargo = process::cargo();
     cargo
         .args(["build", "--release", "--locked", "--target", arch.target()])
-        .args(["-p", "timesync-agent", "-p", "timesync-operator"])
+        .args(packages.iter().flat_map(|package| ["-p", package]))
         .env_remove("RUSTFLAGS")
         .env("CARGO_ENCODED_RUSTFLAGS", flags()?.join("\u{1f}"));
     // Cargo describes this program to it by variables. Build scripts of dependencies read some, so that what one of our
@@ -107,13 +112,9 @@ pub fn build(arch: Arch) -> anyhow::Result<()> {
         let target = arch.target().to_uppercase().replace('-', "_");
         cargo.env(format!("CARGO_TARGET_{target}_LINKER"), arch.linker());
     }
-    let log = checkout::images().join(format!("cargo-{arch}.log"));
-    process::run_shown(
-        &mut cargo,
-        &format!("building agent and operator for {arch}"),
-        "8 min the first time",
-        &log,
-    )
+    let names = packages.join(" and ");
+    let log = checkout::images().join(format!("cargo-{}-{arch}.log", packages.join("-")));
+    process::run_shown(&mut cargo, &format!("building {names} for {arch}"), usually, &log)
 }
 
 /// Checks that the compiler and the linker for this architecture are installed.

@@ -1,0 +1,133 @@
+//! `kubectl timesync`, as kubectl runs it: an account with the role of a viewer reads the clocks, waits for them, and is
+//! told why a node's upstreams give no time. A support archive of an administrator has logs, and the content of no Secret.
+use std::{env, fs, path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context, ensure};
+use lab::{install::NAMESPACE, kubectl, network, pki, under_test, upstream, vm, wait};
+use serde_json::{Value, json};
+use xtask::{checkout, image, process, tools};
+
+/// The account that may only read policies and NodeClocks.
+const VIEWER: &str = "timesync-viewer";
+
+pub(super) fn run() -> anyhow::Result<()> {
+    under_test::settle()?;
+    image::build_plugin(image::OF_NODES)?;
+    let folder = checkout::state().join("plugin");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder)?;
+    let result = as_a_viewer(&folder).and_then(|()| an_archive(&folder));
+    kubectl::sh(&format!("delete clusterrolebinding {VIEWER} --ignore-not-found"))?;
+    kubectl::sh(&format!("delete serviceaccount {VIEWER} -n default --ignore-not-found"))?;
+    result?;
+    under_test::settle()
+}
+
+fn as_a_viewer(folder: &std::path::Path) -> anyhow::Result<()> {
+    kubectl::sh(&format!("create serviceaccount {VIEWER} -n default"))?;
+    kubectl::sh(&format!(
+        "create clusterrolebinding {VIEWER} --clusterrole=timesync-view --serviceaccount=default:{VIEWER}"
+    ))?;
+    let token = kubectl::sh(&format!("create token {VIEWER} -n default"))?;
+    let user = json!({"token": token.trim()});
+    let config = folder.join("viewer.conf");
+    fs::write(&config, pki::kubeconfig_at(network::HOST, &user, &pki::folder(), network::HOST))?;
+    let viewer = Plugin { config, folder: folder.to_owned() };
+
+    viewer.told("wait --for synchronized --timeout 5m")?;
+    viewer.told("wait --for rollout --timeout 5m")?;
+    let status = viewer.told("status")?;
+    ensure!(
+        status.contains("3 of 3 nodes synchronised") && status.contains("nodes (not permitted)"),
+        "{status}"
+    );
+    let nodes: Value = serde_json::from_str(&viewer.told("nodes -o json")?)?;
+    let names: Vec<_> = nodes.as_array().into_iter().flatten().map(|node| node["node"].clone()).collect();
+    ensure!(names == ["node1", "vm1", "vm2"], "the nodes are {names:?}");
+    for vm in vm::VMS {
+        let sources = viewer.told(&format!("sources {}", vm.name()))?;
+        ensure!(sources.contains("Selected") && sources.contains("377"), "{sources}");
+        ensure!(viewer.root_cause(vm)? == "Healthy", "{} is not healthy", vm.name());
+    }
+    ensure!(viewer.told("wait --for bound=1ns --timeout 3s").is_err(), "no clock is within a nanosecond");
+
+    let silent = vm::VMS[0];
+    upstream::bend_all("silent=1")?;
+    wait::until("why to name the silent upstreams", "40 s", Duration::from_secs(120), || {
+        Ok((viewer.root_cause(silent)? == "NoReply").then_some(()))
+    })?;
+    let why = viewer.told(&format!("why {}", silent.name()))?;
+    ensure!(why.contains("Holdover") && why.contains("UDP port 123"), "{why}");
+    upstream::bend_all(upstream::HONESTLY)?;
+    wait::until("why to find nothing", "40 s", Duration::from_secs(300), || {
+        Ok((viewer.root_cause(silent)? == "Healthy").then_some(()))
+    })?;
+
+    // What the role does not give is not in the archive, and named.
+    let archive = folder.join("viewer.tar.gz").display().to_string();
+    viewer.told(&format!("bundle --file {archive}"))?;
+    let about = process::run(Command::new("tar").args(["-xzOf", &archive, "--wildcards", "*/about.txt"]))?;
+    ensure!(about.contains("nodes (not permitted)") && about.contains("agents' pods"), "{about}");
+    ensure!(viewer.told(&format!("bundle --file {archive}")).is_err(), "an archive was replaced");
+    Ok(())
+}
+
+fn an_archive(folder: &std::path::Path) -> anyhow::Result<()> {
+    let admin = Plugin { config: pki::admin(), folder: folder.to_owned() };
+    let status = admin.told("status")?;
+    ensure!(!status.contains("not permitted"), "an administrator may read all: {status}");
+    let archive = folder.join("admin.tar.gz").display().to_string();
+    admin.told(&format!("bundle --file {archive} --logs-of vm1"))?;
+    process::run(Command::new("tar").args(["-xzf", &archive, "-C"]).arg(folder))?;
+    let names = process::run(Command::new("tar").args(["-tzf", &archive]))?;
+    for part in [
+        "timesyncpolicies.yaml",
+        "nodeclocks.yaml",
+        "nodes.yaml",
+        "profiles.yaml",
+        "logs/timesync-operator",
+        "logs/timesync-agent",
+    ] {
+        ensure!(names.contains(part), "the archive has no {part}: {names}");
+    }
+    // As base64 and as plain text.
+    let data = kubectl::run(&[
+        "get",
+        "secret",
+        "-n",
+        NAMESPACE,
+        "-o",
+        "go-template={{range .items}}{{range .data}}{{.}}\n{{. | base64decode}}\n{{end}}{{end}}",
+    ])?;
+    let secrets: Vec<_> = data.lines().filter(|line| line.len() >= 16).collect();
+    ensure!(!secrets.is_empty(), "the release has a token");
+    let all = process::run(Command::new("tar").args(["-xzOf", &archive]))?;
+    ensure!(secrets.iter().all(|secret| !all.contains(secret)), "the archive has the content of a Secret");
+    Ok(())
+}
+
+/// The plugin, with a kubeconfig.
+struct Plugin {
+    config: PathBuf,
+    folder: PathBuf,
+}
+
+impl Plugin {
+    /// Standard output of `kubectl timesync <words>`.
+    fn told(&self, words: &str) -> anyhow::Result<String> {
+        let program = image::program("kubectl-timesync");
+        let folder = program.parent().context("a folder")?.display().to_string();
+        let path = format!("{folder}:{}", env::var("PATH").unwrap_or_default());
+        let mut kubectl = Command::new(tools::path("kubectl")?);
+        kubectl.arg("timesync").args(words.split_whitespace()).current_dir(&self.folder);
+        process::run(kubectl.env("PATH", path).env("KUBECONFIG", &self.config))
+    }
+
+    /// The deepest cause of the most important chain of a machine's node.
+    fn root_cause(&self, vm: vm::Vm) -> anyhow::Result<String> {
+        let why: Value = serde_json::from_str(&self.told(&format!("why {} -o json", vm.name()))?)?;
+        let causes = why["chains"][0]["causes"].as_array().context("a chain")?;
+        let deepest = causes.iter().max_by_key(|cause| cause["depth"].as_u64()).context("a cause")?;
+        Ok(deepest["id"].as_str().context("a word")?.to_owned())
+    }
+}

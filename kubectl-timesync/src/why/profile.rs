@@ -1,0 +1,168 @@
+//! Why a node does not run what its policy says: no policy selects it, the policy or the profile is refused, or a Secret
+//! is missing.
+use api::{NodeClockStatus, TimeSyncPolicy};
+use kube::{ResourceExt, core::SelectorExt};
+
+use crate::{
+    observed::{condition, selector},
+    why::cause::{
+        Chain,
+        Severity::{Broken, Degraded},
+        Subject,
+    },
+    words::sentence,
+};
+
+/// The chain if no profile runs, so that the agent neither measures nor corrects the clock.
+pub(super) fn none_runs(subject: &Subject<'_>, status: &NodeClockStatus) -> Option<Chain> {
+    let synchronized = condition(&status.conditions, "Synchronized")?;
+    if synchronized.reason != "NoProfile" {
+        return None;
+    }
+    let chain = Chain::new(
+        Broken,
+        "NoProfile",
+        "The agent neither corrects nor measures this clock: it has no profile.",
+    )
+    .means("The clock runs on with its last frequency, and its error is not known.");
+    Some(match &status.policy {
+        None => no_policy(subject, chain),
+        Some(_) => obstacle(subject, status, chain.clone()).unwrap_or_else(|| {
+            chain
+                .because(1, "NotYet", "The policy's profile has not reached the node yet.")
+                .todo("Repeat this command in a minute. If it is still so, see the condition RolledOut of the policy.")
+        }),
+    })
+}
+
+/// The chain if the node runs another profile than its policy asks for.
+pub(super) fn another_runs(subject: &Subject<'_>, status: &NodeClockStatus) -> Option<Chain> {
+    let running = status.profile.as_ref()?.running.as_deref()?;
+    let chain = Chain::new(
+        Degraded,
+        "FormerProfile",
+        format!("The node does not run what its policy says now. It runs profile {running}."),
+    )
+    .means(
+        "The clock is corrected as that profile says; changes of the policy since then have no effect here.",
+    );
+    if let Some(found) = obstacle(subject, status, chain.clone()) {
+        return Some(found);
+    }
+    let wanted = status.profile.as_ref()?.wanted.as_deref().filter(|wanted| *wanted != running)?;
+    Some(chain.because(1, "RollingOut", format!("Profile {wanted} is on its way to the node.")).todo(
+        "Repeat this command in a minute. If it is still so, see the condition RolledOut of the policy.",
+    ))
+}
+
+/// What keeps the profile from the node, from the node outwards.
+fn obstacle(subject: &Subject<'_>, status: &NodeClockStatus, chain: Chain) -> Option<Chain> {
+    let depth = chain.below();
+    if let Some(error) = status.profile.as_ref().and_then(|profile| profile.error.as_deref()) {
+        return Some(profile_error(subject, error, depth, chain));
+    }
+    let policy = subject.policy()?;
+    let conditions = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let name = policy.name_any();
+    if let Some(refused) = condition(conditions, "Accepted").filter(|each| each.status == "False") {
+        return Some(
+            chain
+                .because(
+                    depth,
+                    "PolicyRefused",
+                    format!(
+                        "Policy {name} is not accepted ({}): {}",
+                        refused.reason,
+                        sentence(&refused.message)
+                    ),
+                )
+                .run("Correct the policy.", format!("kubectl edit tsp {name}")),
+        );
+    }
+    let stuck = condition(conditions, "RolledOut").filter(|each| each.status == "False")?;
+    let chain = match stuck.reason.as_str() {
+        "SecretMissing" => chain
+            .because(depth, "SecretMissing", sentence(&stuck.message))
+            .means("The policy is not rolled out until the Secret is complete, so that no node runs without its keys.")
+            .run(
+                "Create what is missing: what the message names, in this namespace, with the label timesync.dev/keys=true.",
+                format!("kubectl -n {} get secrets --show-labels", subject.namespace()),
+            ),
+        "WriteRefused" => chain
+            .because(depth, "WriteRefused", sentence(&stuck.message))
+            .todo("An admission policy or a quota forbids it: let the operator write that object."),
+        _ => return None,
+    };
+    Some(chain)
+}
+
+/// The agent's own word on its profile: `Reason: message`.
+fn profile_error(subject: &Subject<'_>, error: &str, depth: usize, chain: Chain) -> Chain {
+    let (reason, message) = error.split_once(": ").unwrap_or((error, ""));
+    let message = sentence(message);
+    match reason {
+        "ProfileMissing" => chain
+            .because(depth, "ProfileMissing", format!("The profile's text has not reached the node: {message}"))
+            .means("kubelet copies the ConfigMap timesync-profiles into the agent's pod, usually within a second.")
+            .todo("Wait two minutes. If it is still so, kubelet does not refresh the pod's volume: see its log on the node.")
+            .run(
+                "Does the ConfigMap have the key?",
+                subject.kubectl("get configmap timesync-profiles -o yaml"),
+            ),
+        "HashMismatch" => chain
+            .because(depth, "HashMismatch", format!("The profile's text was changed after the operator wrote it: {message}"))
+            .run(
+                "Nothing but the operator may write the ConfigMap timesync-profiles. Find what changed it.",
+                subject.kubectl("get configmap timesync-profiles -o yaml --show-managed-fields"),
+            ),
+        "ProfileInvalid" => chain
+            .because(depth, "ProfileRefused", format!("The agent refuses the profile: {message}"))
+            .means("The agent keeps the profile before it. Operator and agent may have different versions.")
+            .run("Compare the versions.", subject.kubectl("get pods -L app.kubernetes.io/version"))
+            .todo("Change the field that the message names, in the policy."),
+        "NotPermitted" => chain
+            .because(depth, "NoRightToSetClock", format!("The agent may not set the clock: {message}"))
+            .means("It only measures and reports.")
+            .todo(
+                "Give the agent the capability SYS_TIME: agent.privileged or agent.securityContext in the chart's values. A \
+                 policy of the cluster may remove it.",
+            ),
+        "Waiting" => chain
+            .because(depth, "TwoAgents", format!("Another agent runs on the node: {message}"))
+            .means("Only one agent may correct a clock. This one starts when the other has ended.")
+            .run(
+                "Look for a second pod, or for an agent outside Kubernetes.",
+                format!("kubectl get pods -A -o wide --field-selector spec.nodeName={}", subject.node),
+            ),
+        _ => chain.because(depth, "ProfileError", sentence(error)),
+    }
+}
+
+fn no_policy(subject: &Subject<'_>, chain: Chain) -> Chain {
+    let policies = &subject.observed.policies;
+    if policies.is_empty() {
+        return chain.because(1, "NoPolicies", "There is no TimeSyncPolicy in the cluster.").todo(
+            "Create one: it names your time servers. `kubectl explain tsp.spec.upstreams` describes them.",
+        );
+    }
+    let all: Vec<_> = policies.iter().map(|policy| describe(subject, policy)).collect();
+    chain
+        .because(1, "NoPolicySelects", format!("No policy selects this node: {}.", all.join("; ")))
+        .run(
+            "Give the node a label that a policy selects, change the nodeSelector of a policy, or create one without \
+             nodeSelector and with a low priority, for all other nodes.",
+            format!("kubectl label node {} KEY=VALUE", subject.node),
+        )
+}
+
+/// A policy, and whether it selects the node.
+fn describe(subject: &Subject<'_>, policy: &TimeSyncPolicy) -> String {
+    let name = policy.name_any();
+    let Some(selector) = selector(policy) else { return format!("the selector of {name} cannot be read") };
+    let what = if selector.selects_all() { "every node".to_owned() } else { selector.to_string() };
+    match subject.facts().map(|node| selector.matches(&node.labels)) {
+        Some(true) => format!("{name} selects {what}, but is not in force here yet"),
+        Some(false) => format!("{name} selects {what}, and this node has no such labels"),
+        None => format!("{name} selects {what}"),
+    }
+}

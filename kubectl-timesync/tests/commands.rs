@@ -1,0 +1,276 @@
+//! The program as kubectl runs it, against a server that answers as an API server does for a user with the role of a
+//! viewer: policies and NodeClocks can be read, nothing else. Each test has a server of its own, on loopback.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Command, Output},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// A server, and a folder with a kubeconfig for it.
+struct Cluster {
+    folder: PathBuf,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Cluster {
+    /// Answers with these objects by path; any other path is forbidden.
+    fn new(name: &str, answers: BTreeMap<String, (u16, Value)>) -> Self {
+        let folder = env::temp_dir().join(format!("kubectl-timesync-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": server}}],
+            "users": [{"name": "test", "user": {"token": "t"}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        });
+        fs::write(folder.join("config"), config.to_string()).unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (known, answers) = (Arc::clone(&asked), Arc::new(answers));
+        // Ends with the test's process.
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (known, answers) = (Arc::clone(&known), Arc::clone(&answers));
+                thread::spawn(move || serve(stream, &answers, &known));
+            }
+        });
+        Self { folder, asked }
+    }
+
+    /// A viewer's view of a prepared fault, whose times are moved to now.
+    fn of_fault(name: &str, case: &str) -> Self {
+        let text =
+            fs::read_to_string(format!("{}/tests/why/{case}.yaml", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let now = k8s_openapi::jiff::Timestamp::now().to_string();
+        let text = text.replace("2026-11-30T11:59:30Z", &now);
+        let objects =
+            serde_norway::Deserializer::from_str(&text).map(|each| Value::deserialize(each).unwrap());
+        let objects: Vec<_> = objects.collect();
+        let list = |kind: &str| {
+            let items: Vec<_> = objects.iter().filter(|object| object["kind"] == kind).collect();
+            (
+                200,
+                json!({"kind": format!("{kind}List"), "apiVersion": "timesync.dev/v1alpha1", "metadata": {}, "items": items}),
+            )
+        };
+        let answers = BTreeMap::from([
+            ("/apis/timesync.dev/v1alpha1/timesyncpolicies".to_owned(), list("TimeSyncPolicy")),
+            ("/apis/timesync.dev/v1alpha1/nodeclocks".to_owned(), list("NodeClock")),
+        ]);
+        Self::new(name, answers)
+    }
+
+    fn run(&self, words: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_kubectl-timesync"))
+            .args(words.split_whitespace())
+            .current_dir(&self.folder)
+            .env("KUBECONFIG", self.folder.join("config"))
+            .env_remove("COLUMNS")
+            .output()
+            .unwrap()
+    }
+
+    /// Standard output of a command that succeeds.
+    fn told(&self, words: &str) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "{words}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets).into_owned()
+}
+
+/// Answers each request of a connection.
+fn serve(stream: TcpStream, answers: &BTreeMap<String, (u16, Value)>, asked: &Mutex<Vec<String>>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut stream = stream;
+    loop {
+        let mut first = String::new();
+        if reader.read_line(&mut first).unwrap_or(0) == 0 {
+            return;
+        }
+        loop {
+            let mut header = String::new();
+            if reader.read_line(&mut header).unwrap_or(0) == 0 || header.trim().is_empty() {
+                break;
+            }
+        }
+        let target = first.split(' ').nth(1).unwrap_or_default().to_owned();
+        asked.lock().unwrap().push(first.trim().to_owned());
+        let path = target.split('?').next().unwrap_or_default();
+        let forbidden = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Forbidden",
+            "message": format!("{path} is forbidden"), "code": 403,
+        });
+        let (code, body) = answers.get(path).cloned().unwrap_or((403, forbidden));
+        let body = body.to_string();
+        let head = format!(
+            "HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        if stream.write_all((head + &body).as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_viewers_rights_suffice() {
+    let cluster = Cluster::of_fault("viewer", "holdover");
+    let status = cluster.told("status");
+    assert!(status.contains("1 of 1 node synchronised (1 Holdover)"), "{status}");
+    assert!(status.contains("nodes (not permitted)"), "{status}");
+    assert!(!status.contains('\x1b'), "a pipe has no colours: {status:?}");
+    let nodes = cluster.told("nodes");
+    assert!(
+        nodes.lines().nth(1).is_some_and(|line| line.starts_with("n1     default   Holdover")),
+        "{nodes}"
+    );
+    assert!(cluster.told("sources n1").contains("Unreachable"));
+    let why = cluster.told("why n1");
+    assert!(why.contains("a (192.0.2.10), b (198.51.100.7): It does not answer"), "{why}");
+    let words = why.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("nodes (not permitted), pods (not permitted), events (not permitted)"), "{why}");
+    let why: Value = serde_json::from_str(&cluster.told("why n1 -o json")).unwrap();
+    assert_eq!(why["chains"][0]["causes"][1]["id"], "NoReply");
+    assert_eq!(cluster.told("wait --for synchronized"), "synchronised: 1 node\n");
+    assert_eq!(cluster.told("__complete -- why n"), "n1\n:4\n");
+    let asked = cluster.asked.lock().unwrap().clone();
+    assert!(asked.iter().all(|line| line.starts_with("GET ")), "only reads: {asked:?}");
+}
+
+#[test]
+fn exit_codes_say_what_happened() {
+    let cluster = Cluster::of_fault("codes", "error-bound");
+    let code = |words: &str| {
+        let output = cluster.run(words);
+        (output.status.code().unwrap(), text(&output.stderr))
+    };
+    let (late, why) = code("wait --for bound=1ms --timeout 0s");
+    assert_eq!(late, 1);
+    assert!(why.contains("timed out after 0s: 0 of 1 node; not yet n1 (ErrorBound)"), "{why}");
+    assert_eq!(code("sources n9").0, 1);
+    assert_eq!(code("wait").0, 2);
+    let (wrong, why) = code("status --context other");
+    assert!(wrong == 1 && why.contains("get-contexts"), "{why}");
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = fs::read_to_string(cluster.folder.join("config")).unwrap();
+    let begin = config.find("http://").unwrap();
+    let end = begin + config[begin..].find('"').unwrap();
+    fs::write(
+        cluster.folder.join("nobody"),
+        config.replace(&config[begin..end], &format!("http://{nobody}")),
+    )
+    .unwrap();
+    let (gone, why) = code("status --kubeconfig nobody");
+    assert!(gone == 1 && why.contains("cannot read timesyncpolicies"), "{why}");
+}
+
+#[test]
+fn a_cluster_without_timesync_and_a_user_without_rights_are_told() {
+    let missing = json!({"kind": "Status", "status": "Failure", "message": "not found", "reason": "NotFound", "code": 404});
+    let path = "/apis/timesync.dev/v1alpha1/timesyncpolicies".to_owned();
+    let cluster = Cluster::new("missing", BTreeMap::from([(path, (404, missing))]));
+    let output = cluster.run("status");
+    assert!(text(&output.stderr).contains("timesync is not installed"), "{}", text(&output.stderr));
+    let cluster = Cluster::new("forbidden", BTreeMap::new());
+    let output = cluster.run("status");
+    assert!(text(&output.stderr).contains("clusterrole=timesync-view"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_bundle_reads_no_secret_and_says_what_is_missing() {
+    let cluster = Cluster::of_fault("bundle", "conflict");
+    let output = cluster.run("bundle --file b.tar.gz");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "b.tar.gz\n");
+    assert!(
+        text(&output.stderr).contains("not in the archive: nodes (not permitted)"),
+        "{}",
+        text(&output.stderr)
+    );
+    let file = fs::File::open(cluster.folder.join("b.tar.gz")).unwrap();
+    let mut files = BTreeMap::new();
+    for entry in tar::Archive::new(flate2::read::GzDecoder::new(file)).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().iter().skip(1).collect::<PathBuf>().display().to_string();
+        let mut body = String::new();
+        entry.read_to_string(&mut body).unwrap();
+        files.insert(name, body);
+    }
+    assert!(files["why/n1.txt"].contains("chronyd (pid 312)"), "{files:?}");
+    assert!(
+        files["nodeclocks.yaml"].contains("kind: NodeClock") && files["about.txt"].contains("agents' pods")
+    );
+    let again = cluster.run("bundle --file b.tar.gz");
+    assert!(!again.status.success() && text(&again.stderr).contains("--force"), "{}", text(&again.stderr));
+    assert!(cluster.run("bundle --file b.tar.gz --force").status.success());
+    let asked = cluster.asked.lock().unwrap().clone();
+    assert!(asked.len() > 8 && !asked.iter().any(|line| line.contains("secret")), "{asked:?}");
+}
+
+#[test]
+fn a_file_is_converted_without_a_cluster() {
+    let cluster = Cluster::new("convert", BTreeMap::new());
+    fs::write(cluster.folder.join("ntp.conf"), "server 192.0.2.10 iburst\nbroadcast 192.0.2.255\n").unwrap();
+    let output = cluster.run("convert ntp.conf --name lan --kubeconfig /nowhere");
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stdout).contains("kind: TimeSyncPolicy") && text(&output.stdout).contains("name: lan")
+    );
+    assert!(text(&output.stderr).contains("ntp.conf:2: left out"), "{}", text(&output.stderr));
+    assert!(cluster.asked.lock().unwrap().is_empty());
+}
+
+#[test]
+fn the_completion_program_calls_this_one() {
+    let cluster = Cluster::of_fault("completion", "healthy");
+    let script = cluster.told("completion");
+    let committed =
+        fs::read_to_string(format!("{}/kubectl_complete-timesync", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    assert_eq!(script, committed);
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_kubectl-timesync"));
+    let path = format!("{}:{}", program.parent().unwrap().display(), env::var("PATH").unwrap());
+    let complete = |words: &[&str]| {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(&script).arg("kubectl_complete-timesync").args(words);
+        let output =
+            shell.env("PATH", &path).env("KUBECONFIG", cluster.folder.join("config")).output().unwrap();
+        text(&output.stdout)
+    };
+    assert_eq!(complete(&["sources", ""]), "n1\n:4\n");
+    assert!(complete(&["why", "--out"]).starts_with("--output\n"));
+    assert!(complete(&[""]).starts_with("status\nnodes\n"));
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let cluster = Cluster::of_fault("pipe", "healthy");
+    let program = env!("CARGO_BIN_EXE_kubectl-timesync");
+    let mut shell = Command::new("bash");
+    shell.arg("-c").arg(format!("{program} top --interval 1s | head -n 1; echo ${{PIPESTATUS[0]}}"));
+    let output = shell.env("KUBECONFIG", cluster.folder.join("config")).output().unwrap();
+    let told = text(&output.stdout);
+    assert!(told.lines().next().is_some_and(|line| line.ends_with("1 of 1 node synchronised")), "{told}");
+    assert_eq!(told.lines().last(), Some("0"), "{}", text(&output.stderr));
+}
