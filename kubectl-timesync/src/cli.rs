@@ -43,7 +43,7 @@ enum Command {
     Wait(wait::Wait),
     /// Show the clocks, the worst first, and renew the picture; q ends it.
     Top(top::Top),
-    /// Show how far policies are rolled out.
+    /// Show how far policies are rolled out; pause, resume or abort a staged rollout.
     Rollout(rollout::Rollout),
     /// Write a support archive: objects, logs and explanations, and no Secret.
     Bundle(bundle::Bundle),

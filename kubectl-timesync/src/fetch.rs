@@ -1,18 +1,20 @@
 //! Reads objects from the API server. Policies and NodeClocks are required. Nodes, pods and events are read if the user
-//! may read them; if not, the reason is kept in their place. This is the only file that lists objects.
+//! may read them; if not, the reason is kept in their place. This is the only file that asks the
+//! API server; `annotate` is its only write.
 use std::{collections::BTreeMap, fmt::Debug};
 
-use api::{NodeClock, TimeSyncPolicy};
+use api::{NodeClock, ROLLOUT_ANNOTATION, TimeSyncPolicy};
 use k8s_openapi::{
     api::core::v1::{ConfigMap, Event, Node, Pod},
     jiff::Timestamp,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{ListParams, LogParams},
+    api::{ListParams, LogParams, Patch, PatchParams},
     core::DeserializeGuard,
 };
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use crate::observed::{EventFacts, NodeFacts, Observed, PodFacts, Reading, Unread};
 
@@ -30,6 +32,11 @@ pub(crate) enum Error {
          `kubectl create clusterrolebinding NAME --clusterrole=timesync-view --user=USER`"
     )]
     Forbidden(String),
+    /// The user may read policies, and not write them.
+    #[error(
+        "not permitted: {0}. Pausing, resuming and aborting need the right to write policies: the ClusterRole `<release>-edit`"
+    )]
+    MayNotWrite(String),
     /// The credentials are not accepted.
     #[error("the API server does not accept the credentials of the kubeconfig: {0}")]
     Unauthorized(String),
@@ -164,6 +171,19 @@ impl Reader {
         let lines =
             LogParams { tail_lines: Some(LOG_LINES), previous, timestamps: true, ..LogParams::default() };
         pods.logs(pod, &lines).await.map_err(|error| unread(&error))
+    }
+
+    /// Asks the operator for something about the rollout of a policy.
+    pub(crate) async fn annotate(&self, policy: &str, value: &str) -> Result<(), Error> {
+        let policies = Api::<DeserializeGuard<TimeSyncPolicy>>::all(self.client.clone());
+        let patch = json!({"metadata": {"annotations": {ROLLOUT_ANNOTATION: value}}});
+        match policies.patch_metadata(policy, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                Err(Error::MayNotWrite(status.message.clone()))
+            }
+            Err(source) => Err(Error::Request { what: "timesyncpolicies", source }),
+        }
     }
 
     /// Every object of a kind, by name, and what cannot be read. An object that a newer version wrote must not hide the

@@ -93,7 +93,7 @@ fn nodes_line_by_line() {
 
 #[test]
 fn rollouts_of_policies() {
-    for case in ["healthy", "profile-refused", "secret-missing"] {
+    for case in ["healthy", "profile-refused", "secret-missing", "rollout-paused"] {
         let views = rollout::views(&fixture(case));
         check(&format!("rollout-{case}.txt"), &rollout::text(&views, &Screen::of_file()));
     }

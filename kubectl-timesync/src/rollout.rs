@@ -1,5 +1,8 @@
-//! `rollout status`: how far each policy is on its nodes, and why a node does not run it yet.
-use api::{NodeClockStatus, TimeSyncPolicy};
+//! `rollout status`: how far each policy is on its nodes, and why a node does not run it yet. `request` pauses, resumes and
+//! aborts staged rollouts.
+mod request;
+
+use api::{NodeClockStatus, RolloutState, RolloutStatus, TimeSyncPolicy};
 use clap::{Args, Subcommand};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -12,6 +15,7 @@ use crate::{
     screen::{Paint, Screen, printable},
     table::{Cell, Table},
 };
+use request::{Request, Wish};
 
 /// Rollouts of policies.
 #[derive(Debug, Args)]
@@ -23,11 +27,17 @@ pub(crate) struct Rollout {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Show how far policies are rolled out, and the nodes that do not run theirs yet.
-    Status(RolloutStatus),
+    Status(StatusOf),
+    /// Pause a staged rollout: no further node gets the new profile.
+    Pause(Request),
+    /// Let a paused or aborted rollout go on.
+    Resume(Request),
+    /// Abort a staged rollout: all nodes get the last good profile back.
+    Abort(Request),
 }
 
 #[derive(Debug, Args)]
-struct RolloutStatus {
+struct StatusOf {
     /// Only this policy
     policy: Option<String>,
     /// Print for programs
@@ -44,6 +54,12 @@ pub(crate) struct RolloutView {
     profile: Option<String>,
     nodes: i32,
     applied: i32,
+    /// Nodes that run the profile, of those that have an agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated: Option<String>,
+    /// The staged rollout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    staged: Option<RolloutStatus>,
     /// The condition RolledOut: its status, its reason, and its message.
     rolled_out: String,
     reason: String,
@@ -64,7 +80,12 @@ struct Behind {
 
 impl Rollout {
     pub(crate) async fn run(&self, reader: &Reader) -> anyhow::Result<()> {
-        let Verb::Status(RolloutStatus { policy, output }) = &self.verb;
+        let StatusOf { policy, output } = match &self.verb {
+            Verb::Status(status) => status,
+            Verb::Pause(request) => return request.send(Wish::Pause, reader).await,
+            Verb::Resume(request) => return request.send(Wish::Resume, reader).await,
+            Verb::Abort(request) => return request.send(Wish::Abort, reader).await,
+        };
         let observed = reader.clocks().await?;
         let mut views = views(&observed);
         if let Some(name) = policy {
@@ -102,6 +123,8 @@ fn view(policy: &TimeSyncPolicy, observed: &Observed) -> RolloutView {
         behind: behind.collect(),
         policy: name,
         profile: status.profile,
+        updated: status.updated,
+        staged: status.rollout,
         nodes: nodes.matched,
         applied: nodes.applied,
         rolled_out,
@@ -128,13 +151,14 @@ pub(crate) fn text(views: &[RolloutView], screen: &Screen) -> String {
     if views.is_empty() {
         return "There is no TimeSyncPolicy.\n".to_owned();
     }
-    let mut table = Table::new(&["POLICY", "PROFILE", "APPLIED", "ROLLED OUT", "REASON"]);
+    let mut table = Table::new(&["POLICY", "PROFILE", "UPDATED", "STAGED", "ROLLED OUT", "REASON"]);
     for view in views {
         let paint = if view.rolled_out == "True" { Paint::Good } else { Paint::Doubtful };
         table.row(vec![
             view.policy.as_str().into(),
             view.profile.as_deref().into(),
-            format!("{}/{}", view.applied, view.nodes).into(),
+            view.updated.clone().unwrap_or_else(|| format!("{}/{}", view.applied, view.nodes)).into(),
+            view.staged.as_ref().map_or(String::new(), |staged| format!("{:?}", staged.state)).into(),
             Cell::painted(&view.rolled_out, paint),
             view.reason.as_str().into(),
         ]);
@@ -142,6 +166,12 @@ pub(crate) fn text(views: &[RolloutView], screen: &Screen) -> String {
     let mut text = table.text(screen, None);
     for view in views.iter().filter(|view| view.rolled_out != "True") {
         text += &format!("\n{}", screen.wrap(&format!("{}: ", view.policy), &printable(&view.message)));
+        if view.staged.as_ref().is_some_and(|staged| staged.state == RolloutState::Paused) {
+            text += &format!(
+                "  kubectl timesync rollout resume {0}\n  kubectl timesync rollout abort {0}\n",
+                view.policy
+            );
+        }
     }
     let behind: Vec<_> = views.iter().flat_map(|view| &view.behind).collect();
     if !behind.is_empty() {

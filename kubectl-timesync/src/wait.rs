@@ -72,7 +72,10 @@ impl Wait {
             let missing = match reader.clocks().await {
                 Ok(observed) => match missing(&observed, self.goal, &self.nodes, self.policy.as_deref()) {
                     Ok(done) => return Ok(output::write(&format!("{done}\n"))?),
-                    Err(missing) => missing,
+                    Err(missing) => match stopped(&observed, self.policy.as_deref()) {
+                        Some(why) if self.goal == Goal::Rollout => bail!("{why}"),
+                        _ => missing,
+                    },
                 },
                 // An API server that restarts must not end a wait that has begun.
                 Err(error @ Error::Request { .. }) if !told.is_empty() => error.to_string(),
@@ -88,6 +91,17 @@ impl Wait {
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// Why a rollout does not go on by itself; none if it does.
+fn stopped(observed: &Observed, policy: Option<&str>) -> Option<String> {
+    let policies = observed.policies.iter().filter(|each| policy.is_none_or(|name| each.name_any() == name));
+    let mut stopped = policies.filter_map(|policy| {
+        let found = condition(&policy.status.as_ref()?.conditions, "RolledOut")?;
+        let is_stopped = ["Paused", "Aborted"].contains(&found.reason.as_str());
+        is_stopped.then(|| format!("{}: {}: {}", policy.name_any(), found.reason, found.message))
+    });
+    stopped.next()
 }
 
 /// What is reached, or else what is missing.

@@ -230,6 +230,33 @@ fn a_bundle_reads_no_secret_and_says_what_is_missing() {
 }
 
 #[test]
+fn a_rollout_is_changed_only_by_who_may_write() {
+    let cluster = Cluster::of_fault("rollout", "rollout-paused");
+    assert!(cluster.told("rollout status").contains("Paused"));
+    assert_eq!(cluster.told("rollout pause default"), "default: paused already\n");
+    let stopped = cluster.run("wait --for rollout");
+    assert!(text(&stopped.stderr).contains("default: Paused: "), "{}", text(&stopped.stderr));
+    let patches = || {
+        cluster
+            .asked
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|line| line.starts_with("PATCH "))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(patches(), Vec::<String>::new());
+    let refused = cluster.run("rollout resume default");
+    assert!(text(&refused.stderr).contains("<release>-edit"), "{}", text(&refused.stderr));
+    assert!(
+        patches()[0].starts_with("PATCH /apis/timesync.dev/v1alpha1/timesyncpolicies/default?"),
+        "{:?}",
+        patches()
+    );
+}
+
+#[test]
 fn a_file_is_converted_without_a_cluster() {
     let cluster = Cluster::new("convert", BTreeMap::new());
     fs::write(cluster.folder.join("ntp.conf"), "server 192.0.2.10 iburst\nbroadcast 192.0.2.255\n").unwrap();

@@ -1,14 +1,14 @@
 //! A tier: the nodes for which an upstream with `nodes` stands. The types here are what the steps say of it; `choice`
 //! decides which nodes it has, and `failing` which of them have been unsynchronised for too long. Pure.
-use std::net::IpAddr;
-
 use kube::core::Selector;
 
 mod choice;
 mod failing;
+mod member;
 
 pub(crate) use choice::{Candidate, Readiness, Wish, choose};
 pub(crate) use failing::Failing;
+pub(crate) use member::{Member, source_name};
 
 /// An upstream with `nodes`.
 #[derive(Clone, Debug)]
@@ -20,28 +20,6 @@ pub(crate) struct Tier {
     pub(crate) selector: Selector,
     /// The largest number of nodes.
     pub(crate) most: u8,
-}
-
-/// A node of a tier.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Member {
-    /// The number in its name as a source, from 1. It passes to the node that takes its place, so that metrics and
-    /// profiles do not change more than they have to.
-    pub(crate) slot: u8,
-    pub(crate) node: String,
-    pub(crate) address: IpAddr,
-}
-
-impl Member {
-    /// The name as a source.
-    pub(crate) fn name(&self, upstream: &str) -> String {
-        source_name(upstream, self.slot)
-    }
-}
-
-/// The name of the source with this number.
-pub(crate) fn source_name(upstream: &str, slot: u8) -> String {
-    format!("{upstream}-{slot}")
 }
 
 /// The tiers of a policy, and what became of them.

@@ -88,12 +88,24 @@ fn obstacle(subject: &Subject<'_>, status: &NodeClockStatus, chain: Chain) -> Op
                 "Create what is missing: what the message names, in this namespace, with the label timesync.dev/keys=true.",
                 format!("kubectl -n {} get secrets --show-labels", subject.namespace()),
             ),
+        "Paused" | "Aborted" if !runs_present(status, policy) => chain
+            .because(depth, if stuck.reason == "Paused" { "RolloutPaused" } else { "RolloutAborted" }, sentence(&stuck.message))
+            .means("No further node gets the new profile until someone decides.")
+            .run("See which nodes are behind, and why.", format!("kubectl timesync rollout status {name}"))
+            .run("Let it go on.", format!("kubectl timesync rollout resume {name}"))
+            .run("Or take it back from all nodes.", format!("kubectl timesync rollout abort {name}")),
         "WriteRefused" => chain
             .because(depth, "WriteRefused", sentence(&stuck.message))
             .todo("An admission policy or a quota forbids it: let the operator write that object."),
         _ => return None,
     };
     Some(chain)
+}
+
+/// Returns true if the node runs the profile that the policy asks for now.
+fn runs_present(status: &NodeClockStatus, policy: &TimeSyncPolicy) -> bool {
+    let running = status.profile.as_ref().and_then(|profile| profile.running.as_ref());
+    running == policy.status.as_ref().and_then(|status| status.profile.as_ref())
 }
 
 /// The agent's own word on its profile: `Reason: message`.

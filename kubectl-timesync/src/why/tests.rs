@@ -37,7 +37,7 @@ const FAULTS: [(&str, &str); 24] = [
 ];
 
 /// Later ones, which need other times or nodes.
-const MORE: [(&str, &str); 1] = [("external-step", "ExternalStep")];
+const MORE: [(&str, &str); 2] = [("external-step", "ExternalStep"), ("rollout-paused", "RolloutPaused")];
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/why")

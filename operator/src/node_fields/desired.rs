@@ -4,12 +4,16 @@ use std::time::{Duration, Instant};
 use k8s_openapi::jiff::Timestamp;
 use profile::Thresholds;
 
-use super::{
-    BOUND_LABEL,
-    bound_label::{BoundClass, BoundHistory},
-    verdict::{ClockHistory, Verdict},
+use crate::{
+    build::PreparedNode,
+    condition::Finding,
+    facts::NodeFacts,
+    node_fields::{
+        bound_label::{BOUND_LABEL, BoundClass, BoundHistory},
+        verdict::{ClockHistory, Verdict},
+    },
+    reports::AgentState,
 };
-use crate::{build::PreparedNode, condition::Finding, facts::NodeFacts, reports::AgentState};
 
 /// A field that is to be written, removed, or left as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

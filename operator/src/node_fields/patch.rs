@@ -3,13 +3,14 @@ use contract::limits;
 use k8s_openapi::{api::core::v1::Taint, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use serde_json::{Value, json};
 
-use super::{
-    BOUND_LABEL, NodeWrites, STARTUP_TAINT, WRONG_TAINT,
-    desired::{Desired, DesiredFields},
-};
 use crate::{
     condition::{Finding, status_word},
     facts::{CLOCK_CONDITION, NodeFacts},
+    node_fields::{
+        bound_label::BOUND_LABEL,
+        desired::{Desired, DesiredFields},
+        writes::{NodeWrites, STARTUP_TAINT, WRONG_TAINT},
+    },
     taint_rule::TaintRule,
 };
 

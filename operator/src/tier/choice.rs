@@ -12,7 +12,7 @@ use std::{
     net::IpAddr,
 };
 
-use crate::tier::Member;
+use crate::tier::member::Member;
 
 /// A node that the selector matches.
 #[derive(Clone, Debug)]

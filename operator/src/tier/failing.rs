@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::tier::{Candidate, Member, Readiness};
+use crate::tier::{
+    choice::{Candidate, Readiness},
+    member::Member,
+};
 
 /// A node that has been unsynchronised for this long is replaced. A restart, an update of the host or an outage of its
 /// upstream is shorter, and a change of the set is a new profile for every node.

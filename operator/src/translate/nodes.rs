@@ -5,8 +5,13 @@ use profile::{
     ranges::{LONGEST_NAME_OF_NODES, MAX_NODES},
 };
 
-use super::{FieldError, fit, label_selector};
-use crate::tier::{Member, Tier, source_name};
+use crate::{
+    tier::{Member, Tier, source_name},
+    translate::{
+        field::{FieldError, fit},
+        label_selector::label_selector,
+    },
+};
 
 /// The upstreams with nodes of a spec.
 pub(crate) fn tiers(spec: &api::TimeSyncPolicySpec) -> Result<Vec<Tier>, FieldError> {

@@ -1,5 +1,7 @@
 //! Removes from all Nodes what the operator has written, and the taint with which a node may have registered: after the
 //! release is removed, no process would remove it.
+use std::time::Duration;
+
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Node;
 use kube::{
@@ -9,7 +11,6 @@ use kube::{
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
-use super::{PAGE, REQUEST};
 use crate::{
     apply::FIELD_MANAGER,
     facts::NodeFacts,
@@ -19,8 +20,12 @@ use crate::{
 
 /// Writes under way at the same time.
 const AT_ONCE: usize = 8;
+/// Nodes in memory at the same time. A Node with all its images is larger than a pod.
+const PAGE: u32 = 100;
+/// Time limit of one request.
+const REQUEST: Duration = Duration::from_secs(10);
 /// Pause before failed writes are tried again.
-const RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+const RETRY: Duration = Duration::from_secs(2);
 
 /// Clears all Nodes, as far as that is possible before `deadline`.
 pub(super) async fn clear(client: &Client, writes: NodeWrites, deadline: Instant) {

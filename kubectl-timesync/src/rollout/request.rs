@@ -1,0 +1,136 @@
+//! `rollout pause`, `resume` and `abort`: writes the annotation by which a user asks the operator, and waits until the
+//! operator has acted on it. What is asked for is decided from the policy's status; then one patch is sent.
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use api::{RolloutState, RolloutStatus, TimeSyncPolicy};
+use clap::Args;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::{fetch::Reader, output};
+
+/// A request about the rollout of a policy.
+#[derive(Debug, Args)]
+pub(super) struct Request {
+    /// The policy
+    policy: String,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Pause,
+    Resume,
+    Abort,
+}
+
+impl Wish {
+    /// The word in the annotation.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Abort => "abort",
+        }
+    }
+}
+
+/// How long the operator may take to act.
+const PATIENCE: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_millis(500);
+
+impl Request {
+    pub(super) async fn send(&self, wish: Wish, reader: &Reader) -> anyhow::Result<()> {
+        let name = &self.policy;
+        let observed = reader.clocks().await?;
+        let policy = observed.policy(name);
+        let policy =
+            policy.with_context(|| format!("there is no policy {name}: `kubectl get tsp` lists them"))?;
+        let value = match value(policy, wish, observed.now)? {
+            Order::Annotate(value) => value,
+            Order::Done(state) => return Ok(output::write(&format!("{name}: {state} already\n"))?),
+        };
+        reader.annotate(name, &value).await?;
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            tokio::time::sleep(PAUSE).await;
+            let observed = reader.clocks().await?;
+            let rollout = observed.policy(name).and_then(rollout);
+            if let Some(rollout) = rollout.filter(|rollout| rollout.acted.as_ref() == Some(&value)) {
+                return Ok(output::write(&format!("{name}: {:?}\n", rollout.state))?);
+            }
+        }
+        bail!(
+            "the operator has not acted on the annotation {value} within {} s: `kubectl timesync status` shows whether it \
+             writes",
+            PATIENCE.as_secs()
+        )
+    }
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+enum Order {
+    /// Set the annotation to this value.
+    Annotate(String),
+    /// Nothing: this is so already.
+    Done(&'static str),
+}
+
+/// The annotation's value for a wish, from the state of the rollout.
+fn value(policy: &TimeSyncPolicy, wish: Wish, now: Timestamp) -> anyhow::Result<Order> {
+    let rollout = rollout(policy).context(
+        "the policy has no staged rollout: set spec.rollout, or its changes go to all nodes at once. `kubectl explain \
+         tsp.spec.rollout` describes it",
+    )?;
+    match (wish, rollout.state) {
+        (Wish::Pause, RolloutState::Paused) => return Ok(Order::Done("paused")),
+        (Wish::Abort, RolloutState::Aborted) => return Ok(Order::Done("aborted")),
+        (Wish::Resume, RolloutState::Progressing) => return Ok(Order::Done("in progress")),
+        (_, RolloutState::Done) => {
+            bail!("the rollout of {} is complete, so there is nothing to {}", rollout.profile, wish.word())
+        }
+        (Wish::Pause, RolloutState::Aborted) => {
+            bail!("the rollout of {} was aborted, so there is nothing to pause", rollout.profile)
+        }
+        _ => {}
+    }
+    let hash = rollout.profile.rsplit('.').next().unwrap_or_default();
+    // A value acts only once. The time makes it differ from an earlier one.
+    Ok(Order::Annotate(format!("{}:{hash}:{}", wish.word(), now.as_second())))
+}
+
+fn rollout(policy: &TimeSyncPolicy) -> Option<&RolloutStatus> {
+    policy.status.as_ref()?.rollout.as_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observed::fixture;
+
+    #[test]
+    fn a_wish_becomes_an_annotation_if_there_is_something_to_do() {
+        let check = |state: &str, wish: Wish, expected: Result<Order, &str>| {
+            let mut policy = fixture("healthy").policies.remove(0);
+            let rollout = serde_json::json!({"state": state, "profile": "default.5f0d11a2"});
+            policy.status.as_mut().unwrap().rollout = Some(serde_json::from_value(rollout).unwrap());
+            let found = value(&policy, wish, Timestamp::UNIX_EPOCH);
+            match (found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{state}"),
+                (Err(found), Err(expected)) => assert!(found.to_string().contains(expected), "{found}"),
+                (found, _) => panic!("{state}: {found:?}"),
+            }
+        };
+        let annotate = |value: &str| Ok(Order::Annotate(value.to_owned()));
+        check("Progressing", Wish::Pause, annotate("pause:5f0d11a2:0"));
+        check("Paused", Wish::Resume, annotate("resume:5f0d11a2:0"));
+        check("Aborted", Wish::Resume, annotate("resume:5f0d11a2:0"));
+        check("Paused", Wish::Abort, annotate("abort:5f0d11a2:0"));
+        check("Paused", Wish::Pause, Ok(Order::Done("paused")));
+        check("Done", Wish::Abort, Err("is complete"));
+        check("Aborted", Wish::Pause, Err("was aborted"));
+        let without = fixture("healthy").policies.remove(0);
+        assert!(value(&without, Wish::Pause, Timestamp::UNIX_EPOCH).is_err());
+    }
+}
