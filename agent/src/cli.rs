@@ -14,6 +14,7 @@ mod rtc;
 mod run;
 mod sources;
 mod status;
+mod wait;
 
 use agent_address::AgentAddress;
 
@@ -24,6 +25,7 @@ Examples:
   timesync-agent status                             how right is this node's clock?
   timesync-agent sources                            what does it think of each upstream?
   timesync-agent query ntp.example.com              how far is this clock from that server?
+  timesync-agent wait --bound 1ms                   until this clock is right within 1 ms
   timesync-agent convert /etc/ntp.conf              what would a policy be that says the same?
 
 Offsets are this clock minus true time: positive means that this clock is ahead.";
@@ -94,6 +96,9 @@ Examples:
 
 Only root may ask. Exit code 0 if it is so, 1 if not, or if no agent answers.")]
     Healthy(healthy::Healthy),
+    /// Wait until the clock of this node is right; for init containers and units
+    #[command(after_help = wait::EXAMPLES)]
+    Wait(wait::Wait),
     /// Make a policy, or an agent's file, of an ntp.conf or a chrony.conf
     #[command(after_help = convert::EXAMPLES)]
     Convert(convert::Convert),
@@ -125,6 +130,7 @@ impl Cli {
             Command::Status(running) => status::act(&running)?,
             Command::Sources(running) => sources::act(&running)?,
             Command::Healthy(healthy) => healthy::act(&healthy)?,
+            Command::Wait(wait) => wait.act().map(|()| true)?,
             Command::Rtc(rtc) => rtc.act()?,
         };
         Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -146,6 +152,9 @@ pub(crate) enum Error {
     /// `status`, `sources` and `healthy`.
     #[error(transparent)]
     Ask(#[from] ask::Error),
+    /// `wait`.
+    #[error(transparent)]
+    Wait(#[from] wait::Error),
     /// `convert`.
     #[error(transparent)]
     Convert(#[from] convert::Error),

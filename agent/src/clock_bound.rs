@@ -14,6 +14,15 @@ use sys::shared::SharedFile;
 
 use crate::{exposure, host_root::HostRoot};
 
+mod bound;
+mod reader;
+
+use bound::{Bound, MAGIC, VERSION};
+pub(crate) use {
+    bound::Status,
+    reader::{ReadError, Reading, read},
+};
+
 /// The mapped segment.
 #[derive(Debug)]
 pub(crate) struct ClockBound {
@@ -26,28 +35,6 @@ pub(crate) struct ClockBound {
 pub(crate) struct Error {
     path: PathBuf,
     source: io::Error,
-}
-
-/// The first word spells AMZN.
-const MAGIC: [u32; 2] = [0x414d_5a4e, 0x4342_0200];
-const VERSION: u16 = 2;
-
-/// The values for readers, in the protocol's units.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Bound {
-    /// CLOCK_MONOTONIC_COARSE, nanoseconds.
-    as_of_ns: i64,
-    bound_ns: i64,
-    max_drift_ppb: u32,
-    status: Status,
-}
-
-/// Whether the bound can be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
-    Unknown = 0,
-    Synchronized = 1,
-    FreeRunning = 2,
 }
 
 impl ClockBound {
@@ -131,34 +118,6 @@ fn remove_foreign(path: &Path) -> io::Result<()> {
 
 /// How long the bound is valid without further writes, nanoseconds: as in ClockBound's own daemon.
 const VALID: i64 = 1_000_000_000_000;
-
-impl Bound {
-    fn of(snapshot: &Snapshot, as_of_ns: i64) -> Self {
-        let status = match (snapshot.synchronized, snapshot.reason) {
-            (true, Reason::Holdover) => Status::FreeRunning,
-            // The bound is that of a local clock's time, whose distance from UTC is unknown.
-            (true, Reason::LocalReference | Reason::LocalClock) | (false, _) => Status::Unknown,
-            (true, _) => Status::Synchronized,
-        };
-        // If the agent dies, no program ends a slew. So the slew counts as a part of the clock's drift.
-        let slew = (snapshot.kernel_frequency_ppm - snapshot.frequency_ppm).abs() * 1e-6;
-        let drift = (snapshot.dispersion_rate + slew) * 1e9;
-        let max_drift_ppb = drift.ceil().clamp(1.0, LARGEST_DRIFT) as u32;
-        // Readers measure the age by a clock that may lag.
-        let bound = snapshot.error_bound.map(|bound| bound * 1e9 + f64::from(max_drift_ppb) * COARSE);
-        let bound_ns = bound.map_or(LARGEST_BOUND, |bound| bound.ceil().clamp(0.0, LARGEST_BOUND)) as i64;
-        Self { as_of_ns, bound_ns, max_drift_ppb, status }
-    }
-}
-
-/// One tick of the slowest kernel (HZ 100), seconds.
-const COARSE: f64 = 0.01;
-
-/// Readers refuse 10^9 and more.
-const LARGEST_DRIFT: f64 = 999_999_999.0;
-
-/// About 30 years, nanoseconds: too large to mean anything, and small enough for a reader to add it to the time.
-const LARGEST_BOUND: f64 = 1e18;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
-//! HTTP: `/metrics`, `/healthz` and `/readyz` for every client, `/status` for clients that prove that they know the
-//! token (or, without a token, for this machine). The same over a local socket that only root can open: health checks
-//! must not depend on a port that strangers can reach. Changes nothing.
+//! HTTP: `/metrics`, `/synchronized`, `/healthz` and `/readyz` for every client, `/status` for clients that prove that
+//! they know the token (or, without a token, for this machine). The same over a local socket that only root can open:
+//! health checks must not depend on a port that strangers can reach. Changes nothing.
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
@@ -15,10 +15,11 @@ use timesync_http::{Caller, Gate, Limits};
 use tokio::time;
 use tracing::info;
 
-use crate::{liveness::Liveness, metrics::Metrics, report::Reporter, server::Server};
+use crate::{clock, liveness::Liveness, metrics::Metrics, report::Reporter, server::Server};
 
 mod local;
 mod port;
+mod synchronized;
 
 /// What the handlers use.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ pub(crate) async fn serve(address: Option<SocketAddr>, socket: PathBuf, shared: 
     let (reporter, gate) = (Arc::clone(&shared.reporter), shared.gate.clone());
     let router = Router::new()
         .route("/metrics", get(metrics))
+        .route("/synchronized", get(synchronized))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
@@ -72,6 +74,14 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
+}
+
+async fn synchronized(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Response {
+    let clock = shared.reporter.clock(clock::now().wall, shared.liveness.idle());
+    synchronized::answer(clock, shared.liveness.is_alive(), &query)
 }
 
 async fn healthz(State(shared): State<Arc<Shared>>) -> Response {

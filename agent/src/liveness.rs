@@ -29,7 +29,16 @@ impl Liveness {
 
     /// Returns true if the loop has turned within ten seconds.
     pub(crate) fn is_alive(&self) -> bool {
-        self.elapsed().saturating_sub(self.marked.load(Ordering::Relaxed)) < LONGEST_MILLIS
+        self.idle_millis() < LONGEST_MILLIS
+    }
+
+    /// Seconds since the loop's last turn.
+    pub(crate) fn idle(&self) -> f64 {
+        self.idle_millis() as f64 / 1e3
+    }
+
+    fn idle_millis(&self) -> u64 {
+        self.elapsed().saturating_sub(self.marked.load(Ordering::Relaxed))
     }
 
     fn elapsed(&self) -> u64 {
@@ -47,8 +56,8 @@ mod tests {
     fn an_old_mark_is_death() {
         let Some(start) = Instant::now().checked_sub(Duration::from_secs(11)) else { return };
         let liveness = Liveness { start, marked: AtomicU64::new(0) };
-        assert!(!liveness.is_alive());
+        assert!(!liveness.is_alive() && liveness.idle() >= 11.0, "{}", liveness.idle());
         liveness.mark();
-        assert!(liveness.is_alive());
+        assert!(liveness.is_alive() && liveness.idle() < 9.0, "{}", liveness.idle());
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use contract::{
-    BootReport, ConflictReport, Reason, Report, RtcHealth, RtcReport, ServerReport, SourceState,
+    BootReport, ClockReport, ConflictReport, Reason, Report, RtcHealth, RtcReport, ServerReport, SourceState,
     TimezoneReport, TransitionKind,
 };
 use ntp::{Snapshot, Wall};
@@ -22,7 +22,7 @@ use sources::{finite, is_lost, source_report, source_state};
 
 mod system;
 
-use system::{clock_report, reason, reference};
+use system::{clock_report, clock_report_at, reason, reference};
 
 mod words;
 
@@ -230,6 +230,11 @@ impl Reporter {
     /// Changes with each change worth reporting.
     pub(crate) fn sequence(&self) -> watch::Receiver<u64> {
         self.sequence.subscribe()
+    }
+
+    /// The clock at `now`, `idle` seconds after the event loop's last turn.
+    pub(crate) fn clock(&self, now: Wall, idle: f64) -> ClockReport {
+        clock_report_at(&self.parts(), now, idle)
     }
 
     /// The present report.

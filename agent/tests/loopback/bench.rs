@@ -159,6 +159,12 @@ impl Volume {
 pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
     /// Waits until it ends by itself; its exit code.
     pub(crate) fn ended(mut self) -> i32 {
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -335,8 +341,7 @@ impl Agent {
 
     /// Sends it a signal.
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.process.0.id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+        self.process.signal(name);
     }
 
     /// Ends it with SIGTERM; its exit code.

@@ -55,6 +55,9 @@ mod queries;
 mod strangers;
 mod unprivileged;
 
+#[expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+mod waiting;
+
 use std::{net::UdpSocket, time::Duration};
 
 use bench::{Agent, Chronyd, Folder, free_udp_port, wait_for};

@@ -13,6 +13,7 @@ mod cookie_key;
 mod reasons;
 mod report;
 mod rtc_report;
+mod synchronized;
 mod transition;
 pub mod limits;
 mod span;
@@ -31,4 +32,5 @@ pub use report::{
 };
 pub use rtc_report::{RtcHealth, RtcReport};
 pub use span::{Span, SpanError, approximately};
+pub use synchronized::{BoundError, LargestBound, Synchronized};
 pub use transition::{Transition, TransitionKind};

@@ -155,7 +155,8 @@ pub enum Reason {
     UnexplainedJump,
     /// Another process moved the clock, and the profile says `Report`: the agent does not move it back.
     ExternalStep,
-    /// A reason that only a newer agent knows. An agent never sends this one itself.
+    /// A reason that only a newer agent knows. An agent itself sends this one only in [`crate::Synchronized`], while its
+    /// event loop stands still.
     #[serde(other)]
     Unknown,
 }

@@ -174,8 +174,10 @@ pub fn down() -> anyhow::Result<()> {
     if state.exists() {
         fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
     }
-    // The mount point that node1 needed. It is removed only if it is empty.
-    let _ = fs::remove_dir("/var/lib/timesync");
+    // Removed only if they are empty.
+    for folder in node::MOUNT_POINTS {
+        let _ = fs::remove_dir(folder);
+    }
     Ok(())
 }
 

@@ -10,13 +10,16 @@ use crate::{
     network, pki, registry, wait,
 };
 
+/// Folders of the host that the node's own ones cover. The host needs them only for that.
+pub(crate) const MOUNT_POINTS: [&str; 2] = ["/var/lib/timesync", "/var/run/clockbound"];
+
 /// The node's address.
 pub(crate) const ADDRESS: &str = "172.30.0.11";
 
 /// Starts the node. `taint` is the key of a taint NoSchedule with which its kubelet registers it.
 pub(crate) fn up(taint: Option<&str>) -> anyhow::Result<()> {
     let home = checkout::state().join("node1");
-    for folder in ["cni", "varlib", "netns"] {
+    for folder in ["cni", "varlib", "clockbound", "netns"] {
         fs::create_dir_all(home.join(folder))?;
     }
     network::namespace(network::NODE1, &[ADDRESS])?;
@@ -25,11 +28,13 @@ pub(crate) fn up(taint: Option<&str>) -> anyhow::Result<()> {
     let (here, bin) = (home.display(), programs()?);
     let net = network::inside(network::NODE1);
     // The node has its own mount namespace. So mounts of pods end with it, and the host's files stay unchanged where
-    // agents and containerd write: the agent's state folder, /etc, and the names of the pods' network namespaces. Its
-    // mounts are shared among its pods, as on a node with systemd. Otherwise containerd refuses a volume with
-    // HostToContainer.
+    // agents and containerd write: the agent's state folder and shared memory, /etc, and the names of the pods' network
+    // namespaces. Its mounts are shared among its pods, as on a node with systemd. Otherwise containerd refuses a
+    // volume with HostToContainer.
     let state = format!("{here}/varlib");
-    fs::create_dir_all("/var/lib/timesync")?;
+    for folder in MOUNT_POINTS {
+        fs::create_dir_all(folder)?;
+    }
     process::sh(&format!("rm -rf {here}/etc"))?;
     process::sh(&format!("cp -a /etc {here}/etc"))?;
     Daemon::new("node1-containerd", "unshare")
@@ -37,7 +42,7 @@ pub(crate) fn up(taint: Option<&str>) -> anyhow::Result<()> {
         .args("--mount --propagation private sh -c")
         .arg(format!(
             "mount --make-rshared / && mount --bind {state} /var/lib/timesync && mount --bind {here}/etc /etc && \
-             mount --bind {here}/netns /run/netns && \
+             mount --bind {here}/netns /run/netns && mount --bind {here}/clockbound /var/run/clockbound && \
              exec containerd -c {here}/containerd.toml"
         ))
         .env("PATH", &bin)

@@ -32,6 +32,8 @@ mod tiers;
 
 mod idle_connections;
 
+mod wait;
+
 mod content;
 
 mod dashboard;
@@ -129,6 +131,11 @@ const COMMON: &[Case] = &[
         "idle-connections",
         "hundreds of half-sent requests fail no probe, and the operator hears its agents",
         idle_connections::run,
+    ),
+    case(
+        "wait",
+        "init containers start pods when the clock is right, over HTTP and by shared memory",
+        wait::run,
     ),
     case("content", "one process, one binary; what NodeClock says is true", content::run),
     case("dashboard", "each query of the dashboard has data in a real Prometheus", dashboard::run),

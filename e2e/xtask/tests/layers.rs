@@ -22,7 +22,7 @@ const NTP: [&str; 11] = [
     "bin",
 ];
 
-const CONTRACT: [&str; 13] = [
+const CONTRACT: [&str; 14] = [
     "name",
     "mode",
     "failures",
@@ -36,6 +36,7 @@ const CONTRACT: [&str; 13] = [
     "proof",
     "report",
     "limits",
+    "synchronized",
 ];
 
 const PROFILE: [&str; 7] = ["ranges", "network", "serve", "profile", "agent_file", "spelling", "check"];

@@ -60,6 +60,13 @@ impl Snapshot {
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.sources.iter().filter_map(|source| source.address)
     }
+
+    /// How fast the error bound grows from `at` on, seconds per second, also if no program looks after the clock: then
+    /// none ends a slew, so the slew counts as a part of the clock's drift.
+    pub fn bound_growth(&self) -> f64 {
+        let slew = (self.kernel_frequency_ppm - self.frequency_ppm).abs() * 1e-6;
+        self.dispersion_rate + slew
+    }
 }
 
 /// Why the clock is, or is not, synchronised.
