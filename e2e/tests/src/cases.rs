@@ -112,12 +112,12 @@ const COMMON: &[Case] = &[
     case("refusal", "a bad policy; a hand-edited profile", refusal::run),
     case(
         "rollout",
-        "a silent upstream stops at the canary; abort; a good profile, and an operator that ends in between",
+        "a wrong upstream stops at the canary; abort; a good profile, and an operator that ends in between",
         rollout::run,
     ),
     long(
         "rollout-bad",
-        "a liar, an unsynchronised upstream and a name without an address stop at the canary",
+        "a silent and an unsynchronised upstream, and a name without an address, stop at the canary",
         rollout::bad_upstreams,
     ),
     case("access", "restrict … ignore gets no answer; only listed addresses are served", access::run),
@@ -160,7 +160,7 @@ const COMMON: &[Case] = &[
         unprivileged::run,
     ),
     case("upgrade", "helm test, upgrade, uninstall and install again", upgrade::run),
-    case(
+    long(
         "registry",
         "make push, helm install with a pull secret, and the demo on the user's own cluster",
         registry::run,
@@ -172,7 +172,7 @@ const COMMON: &[Case] = &[
 
 /// Tests that start their own cluster.
 const APART: &[Case] = &[
-    case("demo-fails", "the demo fails in Observe mode", demo_fails::in_observe_mode),
+    long("demo-fails", "the demo fails in Observe mode", demo_fails::in_observe_mode),
     long("demo-unreachable", "the demo fails without upstream", demo_fails::without_upstream),
     case("scale", "200 simulated nodes: what the operator writes, and how often", scale::run),
     case(

@@ -17,10 +17,10 @@ const CANARY: Vm = vm::VMS[0];
 const OTHER: Vm = vm::VMS[1];
 const FIELD: &str = "  rollout: {canary: 1, batch: 50%, settle: 5s}\n";
 
-/// A silent upstream, an abort, and a good profile with a restart of the operator in the middle.
+/// An upstream that is wrong, an abort, and a good profile with a restart of the operator in the middle.
 pub(super) fn run() -> anyhow::Result<()> {
     under_test::settle()?;
-    under_test::or_else(silent_then_good(), under_test::settle)?;
+    under_test::or_else(liar_then_good(), under_test::settle)?;
     under_test::settle()
 }
 
@@ -31,10 +31,11 @@ pub(super) fn bad_upstreams() -> anyhow::Result<()> {
     under_test::settle()
 }
 
-fn silent_then_good() -> anyhow::Result<()> {
-    upstream::bend(3, "silent=1")?;
-    let silent = format!("name: d, server: {}", upstream::BENT[3]);
-    stops_at_the_canary(&silent, PauseReason::NoAnswer)?;
+fn liar_then_good() -> anyhow::Result<()> {
+    // Beyond thresholds.offset. At the usual slew rate it takes a minute and more until the canary has followed.
+    upstream::bend(3, "offset=0.15")?;
+    let liar = format!("name: d, server: {}", upstream::BENT[3]);
+    stops_at_the_canary(&liar, PauseReason::Regression)?;
     upstream::bend(3, upstream::HONESTLY)?;
 
     let four = under_test::four();
@@ -60,9 +61,8 @@ fn silent_then_good() -> anyhow::Result<()> {
 
 fn each_stops() -> anyhow::Result<()> {
     let last = format!("name: d, server: {}", upstream::BENT[3]);
-    // Beyond thresholds.offset. At the usual slew rate it takes a minute and more until the canary has followed.
-    upstream::bend(3, "offset=0.15")?;
-    stops_at_the_canary(&last, PauseReason::Regression)?;
+    upstream::bend(3, "silent=1")?;
+    stops_at_the_canary(&last, PauseReason::NoAnswer)?;
     upstream::bend(3, &upstream::alone("stratum=16"))?;
     stops_at_the_canary(&last, PauseReason::NoAnswer)?;
     upstream::bend(3, upstream::HONESTLY)?;
