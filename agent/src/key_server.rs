@@ -21,6 +21,7 @@ use crate::{panics::Panics, server::Server, state::State};
 
 mod own_keys;
 
+mod validity;
 mod credentials;
 mod key_source;
 
@@ -31,6 +32,8 @@ mod exchange;
 use credentials::Credentials;
 use key_source::KeySource;
 use port::Port;
+
+pub(crate) use validity::CertificateValidity;
 
 /// What is to be served. Names are those of files in the folder of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,13 +57,19 @@ pub(crate) struct KeyServing {
 pub(crate) struct KeyServer {
     wanted: watch::Sender<Option<KeyServing>>,
     trouble: Arc<Mutex<String>>,
+    certificate: Arc<Mutex<Option<CertificateValidity>>>,
     panics: Arc<Panics>,
 }
 
 impl KeyServer {
     /// A server that serves nothing yet.
     pub(crate) fn new(panics: Arc<Panics>) -> Self {
-        Self { wanted: watch::Sender::new(None), trouble: Arc::default(), panics }
+        Self {
+            wanted: watch::Sender::new(None),
+            trouble: Arc::default(),
+            certificate: Arc::default(),
+            panics,
+        }
     }
 
     /// Serves this from now on; nothing if none.
@@ -77,6 +86,11 @@ impl KeyServer {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The validity of the certificate that is served; none if there is none.
+    pub(crate) fn certificate(&self) -> Option<CertificateValidity> {
+        *self.certificate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Keeps the port and the keys as desired, until the task is dropped. Files are in `directory`, and keys of this
     /// agent in `state`. `server` gets the keys, and decides which clients may ask.
     pub(crate) async fn run(self, directory: PathBuf, state: Arc<State>, server: Arc<Server>) {
@@ -89,6 +103,8 @@ impl KeyServer {
             let serving = wanted.borrow_and_update().clone();
             let outcome = supervisor.reconcile(serving.as_ref()).await;
             self.set_trouble(outcome.err().unwrap_or_default());
+            let validity = supervisor.files.as_ref().and_then(|files| files.credentials.validity());
+            *self.certificate.lock().unwrap_or_else(PoisonError::into_inner) = validity;
             tokio::select! {
                 _ = ticks.tick() => {}
                 // This value has a sender itself, so the channel is never closed.

@@ -2,10 +2,18 @@
 //! closed sets; an offset is this clock minus true time, as everywhere.
 use std::sync::{Mutex, PoisonError};
 
-use contract::{ClockReport, Mode, Reason, Report, RtcReport, SourceReport, SourceState};
-use prometheus::{GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
+use contract::{ClockReport, Mode, Reason, Report, RtcHealth, RtcReport, ServerReport};
+use prometheus::{GaugeVec, IntCounterVec, Registry, TextEncoder};
 
-use crate::{panics::Panics, server::ServerCounters};
+use crate::{key_server::CertificateValidity, panics::Panics, server::ServerCounters};
+
+mod chrony;
+mod series;
+mod sources;
+
+use chrony::ChronyMetrics;
+use series::{alone, count, counter, flag, gauge};
+use sources::SourceMetrics;
 
 /// All metrics of the agent. Metrics without labels are vectors too, since a vector can be empty: an unknown value is
 /// absent, not zero.
@@ -32,18 +40,17 @@ pub(crate) struct Metrics {
     conflicts: IntCounterVec,
     mode: GaugeVec,
     profile: GaugeVec,
-    source_offset: GaugeVec,
-    source_jitter: GaugeVec,
-    source_delay: GaugeVec,
-    source_reach: GaugeVec,
-    source_stratum: GaugeVec,
-    source_state: GaugeVec,
-    source_poll: GaugeVec,
-    source_packets: IntCounterVec,
+    build: GaugeVec,
+    sources: SourceMetrics,
     rtc_offset: GaugeVec,
     rtc_drift: GaugeVec,
     rtc_present: GaugeVec,
+    rtc_health: GaugeVec,
     rtc_writes: IntCounterVec,
+    server_serving: GaugeVec,
+    server_failure: GaugeVec,
+    certificate_begin: GaugeVec,
+    certificate_end: GaugeVec,
     server_requests: IntCounterVec,
     server_dropped: IntCounterVec,
     server_kod: IntCounterVec,
@@ -53,6 +60,8 @@ pub(crate) struct Metrics {
     server_nts_kisses: IntCounterVec,
     server_key_exchanges: IntCounterVec,
     reloads: IntCounterVec,
+    /// The names of chrony_exporter, if the agent's file asks for them.
+    chrony: Option<ChronyMetrics>,
 }
 
 /// The result of loading a profile.
@@ -67,11 +76,11 @@ pub(crate) enum Reload {
 }
 
 impl Metrics {
-    /// Creates and registers all metrics.
+    /// Creates and registers all metrics; with `chrony` also those with names of chrony_exporter.
     ///
     /// # Errors
     /// If two have the same name, which is a bug in this file.
-    pub(crate) fn new(panics: &Panics) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(panics: &Panics, chrony: bool) -> Result<Self, prometheus::Error> {
         let r = Registry::new_custom(Some("timesync".to_owned()), None)?;
         panics.register(&r)?;
         let metrics = Self {
@@ -123,23 +132,37 @@ impl Metrics {
             )?,
             mode: gauge(&r, "mode_info", "Whether the clock may be moved", &["mode"])?,
             profile: gauge(&r, "profile_info", "The running profile", &["policy", "hash"])?,
-            source_offset: gauge(&r, "source_offset_seconds", "This clock minus the source's time", SOURCE)?,
-            source_jitter: gauge(&r, "source_jitter_seconds", "Standard deviation of its samples", SOURCE)?,
-            source_delay: gauge(&r, "source_delay_seconds", "Round trip of its newest sample", SOURCE)?,
-            source_reach: gauge(&r, "source_reach_ratio", "Share of its last eight polls answered", SOURCE)?,
-            source_stratum: gauge(&r, "source_stratum", "Its stratum; 16 if unknown", SOURCE)?,
-            source_state: gauge(&r, "source_state", "1 for the state it is in", &["source", "state"])?,
-            source_poll: gauge(&r, "source_poll_interval_seconds", "How often it is asked", SOURCE)?,
-            source_packets: counter(
-                &r,
-                "source_packets_total",
-                "Requests sent, answers used and refused",
-                &["source", "result"],
-            )?,
+            build: gauge(&r, "agent_build_info", "The agent's version", &["version"])?,
+            sources: SourceMetrics::new(&r)?,
             rtc_offset: gauge(&r, "rtc_offset_seconds", "RTC minus system clock when last read", &[])?,
             rtc_drift: gauge(&r, "rtc_drift_ratio", "What the RTC gains on true time between writes", &[])?,
             rtc_present: gauge(&r, "rtc_present", "Whether there is a hardware clock", &[])?,
+            rtc_health: gauge(&r, "rtc_health", "1 for the health that the hardware clock has", &["health"])?,
             rtc_writes: counter(&r, "rtc_writes_total", "Writes of the RTC by the agent", &["result"])?,
+            server_serving: gauge(
+                &r,
+                "server_serving",
+                "Whether the NTP port is open; absent if the profile asks for no server",
+                &[],
+            )?,
+            server_failure: gauge(
+                &r,
+                "server_failure",
+                "1 for the reason why the NTP port is not open as the profile asks; absent if it is open",
+                &["reason"],
+            )?,
+            certificate_begin: gauge(
+                &r,
+                "tls_certificate_not_before_timestamp_seconds",
+                "When the served certificate of NTS that expires first becomes valid",
+                &[],
+            )?,
+            certificate_end: gauge(
+                &r,
+                "tls_certificate_not_after_timestamp_seconds",
+                "When the first of the served certificates of NTS expires",
+                &[],
+            )?,
             server_requests: counter(&r, "server_requests_total", "Datagrams that came", &["version"])?,
             server_dropped: counter(&r, "server_dropped_total", "Datagrams left unanswered", &["reason"])?,
             server_kod: counter(&r, "server_kod_total", "Kisses sent", &[])?,
@@ -164,6 +187,7 @@ impl Metrics {
                 &["result"],
             )?,
             reloads: counter(&r, "agent_reload_total", "Profiles that were handed over", &["result"])?,
+            chrony: chrony.then(ChronyMetrics::new).transpose()?,
             scrape: Mutex::new(()),
             registry: r,
         };
@@ -176,6 +200,13 @@ impl Metrics {
     /// Counts the result of loading a profile.
     pub(crate) fn reloaded(&self, result: Reload) {
         self.reloads.with_label_values(&[result.as_str()]).inc();
+    }
+
+    /// Takes the validity of the certificate that is served for NTS; none if there is none.
+    pub(crate) fn certificate(&self, validity: Option<CertificateValidity>) {
+        let _one = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        alone(&self.certificate_begin, validity.map(|validity| validity.not_before as f64));
+        alone(&self.certificate_end, validity.map(|validity| validity.not_after as f64));
     }
 
     /// The metrics of `report` in the text format of Prometheus.
@@ -191,23 +222,28 @@ impl Metrics {
         let _one = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.set_profile(report);
         self.set_clock(&report.clock);
-        alone(&self.state_writable, Some(f64::from(u8::from(report.state_error.is_none()))));
-        alone(&self.conflict, Some(f64::from(u8::from(report.conflict.is_some()))));
+        alone(&self.state_writable, Some(flag(report.state_error.is_none())));
+        alone(&self.conflict, Some(flag(report.conflict.is_some())));
         for (reason, number) in conflicts {
             count(&self.conflicts, &[reason], *number);
         }
-        self.set_sources(&report.sources);
+        self.sources.set(&report.sources);
         self.set_rtc(&report.rtc);
-        self.set_server(server);
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        self.set_server(&report.server, server);
+        let mut text = TextEncoder::new().encode_to_string(&self.registry.gather())?;
+        if let Some(chrony) = &self.chrony {
+            text += &chrony.text(&report.clock, &report.sources)?;
+        }
+        Ok(text)
     }
 
     fn set_profile(&self, report: &Report) {
         for mode in [Mode::Discipline, Mode::Observe] {
             let runs = report.mode == Some(mode);
             let name = if mode == Mode::Discipline { "Discipline" } else { "Observe" };
-            self.mode.with_label_values(&[name]).set(f64::from(u8::from(runs)));
+            self.mode.with_label_values(&[name]).set(flag(runs));
         }
+        self.build.with_label_values(&[report.version.as_str()]).set(1.0);
         self.profile.reset();
         if let Some(name) = &report.profile {
             self.profile.with_label_values(&[name.policy(), name.hash()]).set(1.0);
@@ -215,7 +251,7 @@ impl Metrics {
     }
 
     fn set_clock(&self, clock: &ClockReport) {
-        alone(&self.synchronized, Some(f64::from(u8::from(clock.synchronized))));
+        alone(&self.synchronized, Some(flag(clock.synchronized)));
         alone(&self.offset, clock.offset);
         alone(&self.jitter, clock.jitter);
         alone(&self.error_bound, clock.error_bound);
@@ -223,7 +259,7 @@ impl Metrics {
         alone(&self.root_dispersion, Some(clock.root_dispersion));
         alone(&self.stratum, Some(f64::from(clock.stratum)));
         let local = clock.reason == Reason::LocalReference;
-        alone(&self.local_reference, Some(f64::from(u8::from(local))));
+        alone(&self.local_reference, Some(flag(local)));
         alone(&self.leap, Some(f64::from(clock.leap)));
         alone(&self.frequency, Some(clock.frequency_ppm / 1e6));
         alone(&self.last_update_age, clock.last_update_age);
@@ -235,54 +271,23 @@ impl Metrics {
         count(&self.external_steps, &[], u64::from(clock.external_steps));
     }
 
-    fn set_sources(&self, sources: &[SourceReport]) {
-        // Series of the former profile must not stay.
-        for vector in [
-            &self.source_offset,
-            &self.source_jitter,
-            &self.source_delay,
-            &self.source_reach,
-            &self.source_stratum,
-            &self.source_state,
-            &self.source_poll,
-        ] {
-            vector.reset();
-        }
-        self.source_packets.reset();
-        for source in sources {
-            let name = source.name.as_str();
-            let set = |vector: &GaugeVec, value: Option<f64>| {
-                if let Some(value) = value {
-                    vector.with_label_values(&[name]).set(value);
-                }
-            };
-            set(&self.source_offset, source.offset);
-            set(&self.source_jitter, source.jitter);
-            set(&self.source_delay, source.delay);
-            set(&self.source_reach, Some(f64::from(source.reach.count_ones()) / 8.0));
-            set(&self.source_stratum, Some(f64::from(source.stratum)));
-            set(&self.source_poll, Some(f64::from(source.poll).exp2()));
-            for state in SourceState::ALL {
-                let is_it = f64::from(u8::from(source.state == state));
-                self.source_state.with_label_values(&[name, state.as_str()]).set(is_it);
-            }
-            for (result, number) in
-                [("sent", source.sent), ("received", source.received), ("rejected", source.rejected)]
-            {
-                count(&self.source_packets, &[name, result], number);
-            }
-        }
-    }
-
     fn set_rtc(&self, rtc: &RtcReport) {
-        alone(&self.rtc_present, Some(f64::from(u8::from(rtc.present))));
+        alone(&self.rtc_present, Some(flag(rtc.present)));
         alone(&self.rtc_offset, rtc.offset);
         alone(&self.rtc_drift, rtc.drift_ppm.map(|ppm| ppm / 1e6));
+        for health in RtcHealth::ALL {
+            self.rtc_health.with_label_values(&[health.as_str()]).set(flag(rtc.health == health));
+        }
         count(&self.rtc_writes, &["verified"], rtc.writes);
         count(&self.rtc_writes, &["failed"], rtc.write_failures);
     }
 
-    fn set_server(&self, server: &ServerCounters) {
+    fn set_server(&self, report: &ServerReport, server: &ServerCounters) {
+        alone(&self.server_serving, report.enabled.then_some(flag(report.serving)));
+        self.server_failure.reset();
+        if let Some(failure) = report.failure.filter(|_| report.enabled) {
+            self.server_failure.with_label_values(&[failure.as_str()]).set(1.0);
+        }
         for (version, number) in server.requests() {
             count(&self.server_requests, &[version], number);
         }
@@ -310,48 +315,10 @@ impl Reload {
     }
 }
 
-/// The label of every metric about one upstream.
-const SOURCE: &[&str] = &["source"];
-
-fn gauge(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> Result<GaugeVec, prometheus::Error> {
-    let vector = GaugeVec::new(Opts::new(name, help), labels)?;
-    registry.register(Box::new(vector.clone()))?;
-    Ok(vector)
-}
-
-fn counter(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> Result<IntCounterVec, prometheus::Error> {
-    let vector = IntCounterVec::new(Opts::new(name, help), labels)?;
-    registry.register(Box::new(vector.clone()))?;
-    Ok(vector)
-}
-
-/// Sets the only value of a vector without labels, or removes it.
-fn alone(vector: &GaugeVec, value: Option<f64>) {
-    vector.reset();
-    if let Some(value) = value {
-        vector.with_label_values::<&str>(&[]).set(value);
-    }
-}
-
-/// Sets a counter to `number`, which is counted elsewhere.
-fn count(vector: &IntCounterVec, labels: &[&str], number: u64) {
-    let counter = vector.with_label_values(labels);
-    counter.reset();
-    counter.inc_by(number);
-}
-
 #[cfg(test)]
 mod tests {
+    use contract::ServingFailure;
+
     use super::*;
     use crate::report::{Reporter, tests::snapshot};
 
@@ -368,7 +335,7 @@ mod tests {
     }
 
     fn metrics() -> Metrics {
-        Metrics::new(&Panics::new().unwrap()).unwrap()
+        Metrics::new(&Panics::new().unwrap(), false).unwrap()
     }
 
     #[test]
@@ -393,6 +360,9 @@ mod tests {
             "timesync_source_packets_total{result=\"rejected\",source=\"a\"} 1",
             "timesync_rtc_present 0",
             "timesync_rtc_drift_ratio -0.000025",
+            "timesync_rtc_health{health=\"Absent\"} 1",
+            "timesync_rtc_health{health=\"BatterySuspect\"} 0",
+            "timesync_agent_build_info{version=\"0.0.0\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
@@ -418,6 +388,56 @@ mod tests {
         for name in ["timesync_offset_seconds", "timesync_source_state", "timesync_profile_info"] {
             assert!(!text.contains(&format!("\n{name}")), "{name} is in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_server_is_shown_only_if_the_profile_asks_for_it() {
+        let check = |enabled, failure: Option<ServingFailure>, expected: &[&str]| {
+            let serving = failure.is_none();
+            let server = ServerReport { enabled, serving, failure, ..ServerReport::default() };
+            let text =
+                metrics().text(&Report { server, ..report(None) }, &[], &ServerCounters::default()).unwrap();
+            let is_ours = |line: &&str| {
+                ["timesync_server_serving ", "timesync_server_failure{"]
+                    .iter()
+                    .any(|name| line.starts_with(name))
+            };
+            assert_eq!(text.lines().filter(is_ours).collect::<Vec<_>>(), expected);
+        };
+        check(false, None, &[]);
+        check(true, None, &["timesync_server_serving 1"]);
+        let taken = ["timesync_server_failure{reason=\"PortTaken\"} 1", "timesync_server_serving 0"];
+        check(true, Some(ServingFailure::PortTaken), &taken);
+    }
+
+    #[test]
+    fn a_certificate_is_shown_while_there_is_one() {
+        let metrics = metrics();
+        let text = || metrics.text(&report(None), &[], &ServerCounters::default()).unwrap();
+        metrics
+            .certificate(Some(CertificateValidity { not_before: 1_800_000_000, not_after: 1_807_776_000 }));
+        for line in [
+            "timesync_tls_certificate_not_before_timestamp_seconds 1800000000",
+            "timesync_tls_certificate_not_after_timestamp_seconds 1807776000",
+        ] {
+            assert!(text().lines().any(|each| each == line), "{line} is not in\n{}", text());
+        }
+        metrics.certificate(None);
+        assert!(!text().contains("tls_certificate"), "{}", text());
+    }
+
+    #[test]
+    fn names_of_chrony_are_opt_in() {
+        let text = |chrony| {
+            let metrics = Metrics::new(&Panics::new().unwrap(), chrony).unwrap();
+            metrics.text(&report(Some(snapshot())), &[], &ServerCounters::default()).unwrap()
+        };
+        assert!(!text(false).contains("chrony_"));
+        let both = text(true);
+        assert!(
+            both.contains("\nchrony_tracking_stratum 3\n") && both.contains("\ntimesync_stratum 3\n"),
+            "{both}"
+        );
     }
 
     #[test]

@@ -110,13 +110,33 @@ for words in 'commonLabels.example\.com/mark=here' 'commonAnnotations.example\.c
     [[ $marked == "$objects" ]] || fail "$words: on $marked of $objects objects"
 done
 
-echo "chart: dashboard"
-json=$(<dashboards/timesync.json)
+# Metrics of agents and operator that stdin uses. In the source an agent's metric has no prefix; series of a histogram have no
+# names of their own.
+metrics_exist() {
+    local metric
+    for metric in $(grep -oE '\btimesync_[a-z_]+' | grep -v '^timesync_nodes_' | sort -u); do
+        metric=${metric%_count} metric=${metric%_bucket}
+        grep -qF "\"${metric#timesync_}\"" ../../agent/src/metrics.rs ../../agent/src/metrics/*.rs ||
+            grep -qF "\"$metric\"" ../../operator/src/metrics.rs || fail "$1 uses $metric, which neither agent nor operator has"
+    done
+}
+
+echo "chart: dashboards"
 rendered=$(render | documents templates/dashboard.yaml)
-[[ $rendered == *'    grafana_dashboard: "1"'* ]] || fail "the dashboard lacks the label that Grafana's sidecar looks for"
-[[ $rendered == *"    ${json//$'\n'/$'\n    '}"* ]] || fail "the dashboard is not rendered as it is in the file"
+[[ $rendered == *'    grafana_dashboard: "1"'* ]] || fail "the dashboards lack the label that Grafana's sidecar looks for"
+for name in fleet node; do
+    json=$(<dashboards/$name.json)
+    [[ $rendered == *"  timesync-$name.json: |"$'\n'"    ${json//$'\n'/$'\n    '}"* ]] || fail "dashboards/$name.json is not rendered as it is in the file"
+    grep '"expr":' dashboards/$name.json | metrics_exist dashboards/$name.json
+    ! grep -nE '"expr":.*\[[0-9]+[smh]\]' dashboards/$name.json || fail "dashboards/$name.json: an interval that does not follow the scrapes; write \$__rate_interval"
+    ! grep '"expr":' dashboards/$name.json | grep -nv "cluster=~" || fail "dashboards/$name.json: a query ignores the chosen cluster"
+    # The last value of the shown time would be that of an agent that is dead by now.
+    [[ $(grep -c '"lastNotNull"' dashboards/$name.json) == 0 && $(grep -c '"last"' dashboards/$name.json) == "$(grep -c '"instant": true' dashboards/$name.json)" ]] ||
+        fail "dashboards/$name.json: a figure is not that of an instant query"
+done
+[[ $(sed -n 's/^  "uid": //p' dashboards/*.json | sort -u | wc -l) == 2 ]] || fail "two dashboards have the same uid"
 rendered=$(render --set dashboard.enabled=false)
-[[ $rendered != *timesync.json* ]] || fail "dashboard.enabled=false is ignored"
+[[ $rendered != *timesync-fleet.json* && $rendered != *timesync-node.json* ]] || fail "dashboard.enabled=false is ignored"
 
 echo "chart: objects for the Prometheus Operator are opt-in"
 kinds() { render "$@" | grep -c -E '^kind: (PodMonitor|ServiceMonitor|PrometheusRule)$' || true; }
@@ -153,12 +173,7 @@ rendered=$(rules --set "prometheusRule.disabled={$(IFS=,; echo "${alerts[*]}")}"
 [[ $rendered == *"record: "* && $rendered != *"alert: "* ]] || fail "prometheusRule.disabled ignores the alerts of a group without others"
 rendered=$(rules --set prometheusRule.runbookUrl=https://example.com/books/)
 [[ $(grep -c '^ *runbook_url: https://example.com/books/Timesync[A-Za-z]*.md$' <<<"$rendered") == "${#alerts[@]}" ]] || fail "prometheusRule.runbookUrl is ignored"
-# In the source an agent's metric has no prefix; a histogram's count is no name of its own.
-for metric in $(grep -v '^ *#' alerts/timesync.yaml | grep -oE '\btimesync_[a-z_]+' | grep -v '^timesync_nodes_' | sort -u); do
-    metric=${metric%_count}
-    grep -qF "\"${metric#timesync_}\"" ../../agent/src/metrics.rs || grep -qF "\"$metric\"" ../../operator/src/metrics.rs ||
-        fail "alerts/timesync.yaml uses $metric, which neither agent nor operator has"
-done
+grep -v '^ *#' alerts/timesync.yaml | grep -v 'record: ' | sed -E 's/(node|policy):timesync_[a-z_]+//g' | metrics_exist alerts/timesync.yaml
 if [[ -z $update ]]; then
     command -v promtool >/dev/null || fail "no program promtool, which tests the alerts: apt-get install prometheus"
     promtool check rules alerts/timesync.yaml >/dev/null || fail "promtool check rules"
@@ -169,6 +184,24 @@ if [[ -z $update ]]; then
     cp -r tests/alerts "$installed/tests"
     rules | sed '1,/^spec:$/d; s/^  //' >"$installed/alerts/timesync.yaml"
     output=$(cd "$installed/tests/alerts" && promtool test rules ./*.yaml 2>&1) || fail "promtool test rules: $output"
+
+    # The query of the panel with title $1, with every cluster and the job of the test, in one line of YAML.
+    query() {
+        local text
+        text=$(sed -n "/^      \"title\": \"$1\",\$/,/\"expr\":/s/^ *\"expr\": \"\(.*\)\",\$/\1/p" dashboards/fleet.json)
+        [[ -n $text ]] || fail "dashboards/fleet.json has no panel '$1'"
+        text=${text//\\\"/\"} text=${text//\$cluster/.*} text=${text//\$job/agents}
+        printf "'%s'" "${text//\'/\'\'}"
+    }
+    echo "chart: no figure of the dashboard counts a dead agent as healthy"
+    while IFS= read -r line; do
+        if [[ $line == *'{expr: PANEL '* ]]; then
+            title=${line#*'{expr: PANEL '} title=${title%%,*}
+            line=${line/"PANEL $title"/$(query "$title")}
+        fi
+        printf '%s\n' "$line"
+    done <tests/dashboards/figures.yaml >"$installed/tests/figures.yaml"
+    output=$(cd "$installed/tests" && promtool test rules figures.yaml 2>&1) || fail "tests/dashboards/figures.yaml: $output"
 fi
 
 echo "chart: token"
@@ -289,6 +322,7 @@ refused /agent/httpPort --set agent.httpPort=65536
 refused /agent/stateDirectory --set agent.stateDirectory=var/lib/timesync
 refused /agent/stateDirectory --set agent.stateDirectory=/
 refused /agent/stateDirectory --set agent.stateDirectory=/var/../etc
+refused /agent/chronyMetrics --set-string agent.chronyMetrics=yes
 refused /agent/clockBound/enabled --set-string agent.clockBound.enabled=yes
 refused /agent/boot/staticPod --set-string agent.boot.staticPod=yes
 refused /agent/boot/manifestDirectory --set agent.boot.manifestDirectory=manifests

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use api::RolloutState;
+use profile::Thresholds;
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -17,6 +18,8 @@ pub(crate) struct Metrics {
     policy_spread: GaugeVec,
     rollout_nodes: IntGaugeVec,
     rollout_paused: IntGaugeVec,
+    policy_threshold: GaugeVec,
+    taints_held: IntGaugeVec,
     reconcile_duration: Histogram,
     reconcile_errors: IntCounterVec,
     collect_failures: IntCounterVec,
@@ -44,6 +47,15 @@ impl Metrics {
             "timesync_policy_rollout_paused",
             "1 if the staged rollout of a policy is paused, 0 if it is not",
         );
+        let threshold = Opts::new(
+            "timesync_policy_threshold_seconds",
+            "Thresholds of a policy: offset, error_bound, spread; the defaults if it is refused",
+        );
+        let held = Opts::new(
+            "timesync_taints_held",
+            "Whether the taint clock-wrong is withheld from nodes that qualify for it, by policy with nodeTaint",
+        );
+        let build = Opts::new("timesync_operator_build_info", "The operator's version");
         let duration = HistogramOpts::new(
             "timesync_reconcile_duration_seconds",
             "How long the operator takes for what changed, writes apart",
@@ -67,6 +79,8 @@ impl Metrics {
             policy_spread: GaugeVec::new(spread, &["policy"])?,
             rollout_nodes: IntGaugeVec::new(rollout, &["policy", "state"])?,
             rollout_paused: IntGaugeVec::new(paused, &["policy"])?,
+            policy_threshold: GaugeVec::new(threshold, &["policy", "threshold"])?,
+            taints_held: IntGaugeVec::new(held, &["policy"])?,
             reconcile_duration: Histogram::with_opts(duration)?,
             reconcile_errors: IntCounterVec::new(errors, &["reason"])?,
             collect_failures: IntCounterVec::new(failures, &["reason"])?,
@@ -78,12 +92,17 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.policy_spread.clone()))?;
         metrics.registry.register(Box::new(metrics.rollout_nodes.clone()))?;
         metrics.registry.register(Box::new(metrics.rollout_paused.clone()))?;
+        metrics.registry.register(Box::new(metrics.policy_threshold.clone()))?;
+        metrics.registry.register(Box::new(metrics.taints_held.clone()))?;
         metrics.registry.register(Box::new(metrics.reconcile_duration.clone()))?;
         metrics.registry.register(Box::new(metrics.reconcile_errors.clone()))?;
         metrics.registry.register(Box::new(metrics.collect_failures.clone()))?;
         metrics.registry.register(Box::new(metrics.write_failures.clone()))?;
         metrics.registry.register(Box::new(metrics.events_dropped.clone()))?;
         metrics.registry.register(Box::new(metrics.api_errors.clone()))?;
+        let build = IntGaugeVec::new(build, &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics.registry.register(Box::new(build))?;
         Ok(metrics)
     }
 
@@ -93,6 +112,8 @@ impl Metrics {
         self.policy_spread.reset();
         self.rollout_nodes.reset();
         self.rollout_paused.reset();
+        self.policy_threshold.reset();
+        self.taints_held.reset();
         for (policy, status) in all {
             let api::NodeCounts {
                 matched,
@@ -126,6 +147,13 @@ impl Metrics {
             }
             if let Some(spread) = status.spread {
                 self.policy_spread.with_label_values(&[policy.as_str()]).set(spread);
+            }
+            let Thresholds { offset, error_bound, spread, hold: _ } = &status.thresholds;
+            for (name, value) in [("offset", offset), ("error_bound", error_bound), ("spread", spread)] {
+                self.policy_threshold.with_label_values(&[policy.as_str(), name]).set(value.as_secs_f64());
+            }
+            if let Some(held) = status.taints_held {
+                self.taints_held.with_label_values(&[policy.as_str()]).set(i64::from(held));
             }
         }
     }
@@ -168,5 +196,54 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(thresholds: Thresholds, taints_held: Option<bool>) -> PolicyStatus {
+        PolicyStatus {
+            status: api::TimeSyncPolicyStatus::default(),
+            counts: api::NodeCounts::default(),
+            worst: None,
+            spread: None,
+            thresholds,
+            updated: Default::default(),
+            taints_held,
+        }
+    }
+
+    #[test]
+    fn thresholds_and_held_taints_are_those_of_the_present_policies() {
+        let metrics = Metrics::new().unwrap();
+        let check = |policies: &[(&str, PolicyStatus)], expected: &[&str]| {
+            let policies = policies.iter().map(|(name, status)| ((*name).to_owned(), status.clone()));
+            metrics.policies(&policies.collect());
+            let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+            let wanted = ["timesync_policy_threshold_seconds{", "timesync_taints_held{"];
+            let found: Vec<_> =
+                text.lines().filter(|line| wanted.iter().any(|start| line.starts_with(start))).collect();
+            assert_eq!(found, expected);
+        };
+        let strict = Thresholds { offset: "1ms".parse().unwrap(), ..Thresholds::default() };
+        check(
+            &[("strict", policy(strict, Some(true)))],
+            &[
+                "timesync_policy_threshold_seconds{policy=\"strict\",threshold=\"error_bound\"} 0.2",
+                "timesync_policy_threshold_seconds{policy=\"strict\",threshold=\"offset\"} 0.001",
+                "timesync_policy_threshold_seconds{policy=\"strict\",threshold=\"spread\"} 0.05",
+                "timesync_taints_held{policy=\"strict\"} 1",
+            ],
+        );
+        check(
+            &[("plain", policy(Thresholds::default(), None))],
+            &[
+                "timesync_policy_threshold_seconds{policy=\"plain\",threshold=\"error_bound\"} 0.2",
+                "timesync_policy_threshold_seconds{policy=\"plain\",threshold=\"offset\"} 0.05",
+                "timesync_policy_threshold_seconds{policy=\"plain\",threshold=\"spread\"} 0.05",
+            ],
+        );
     }
 }

@@ -8,6 +8,7 @@ use std::{
 use api::{NodeCounts, TimeSyncPolicyStatus, WorstNode};
 use contract::{Assignment, Reason, Report, approximately};
 use k8s_openapi::jiff::Timestamp;
+use profile::Thresholds;
 
 use crate::{
     build::Prepared,
@@ -28,6 +29,10 @@ pub(crate) struct PolicyStatus {
     pub(crate) worst: Option<f64>,
     /// Largest difference between two nodes, seconds.
     pub(crate) spread: Option<f64>,
+    /// What the policy's nodes must keep to.
+    pub(crate) thresholds: Thresholds,
+    /// Whether the taint is withheld from nodes that qualify for it; none for a policy without `nodeTaint`.
+    pub(crate) taints_held: Option<bool>,
     pub(crate) updated: Updated,
 }
 
@@ -153,6 +158,8 @@ fn of(input: &PolicyInput<'_>, deviations: &mut Deviations, now: Instant, time: 
     let before = &input.policy.status.conditions;
     let generation = input.policy.generation;
     let findings = findings(input, worst_offset, pair.as_ref(), deviations, now);
+    let held = taints_held(input.policy, input.brake);
+    let is_held = held.as_ref().map(|(_, finding)| finding.status == Some(true));
     let status = TimeSyncPolicyStatus {
         observed_generation: generation,
         profile: input.profile.map(ToString::to_string),
@@ -168,11 +175,19 @@ fn of(input: &PolicyInput<'_>, deviations: &mut Deviations, now: Instant, time: 
         tiers: input.policy.tiers.chosen.clone(),
         conditions: findings
             .into_iter()
-            .chain(taints_held(input.policy, input.brake))
+            .chain(held)
             .map(|(type_, finding)| condition(type_, finding, before, generation, time))
             .collect(),
     };
-    PolicyStatus { status, counts, worst: worst_offset, spread, updated: Updated::default() }
+    PolicyStatus {
+        status,
+        counts,
+        worst: worst_offset,
+        spread,
+        thresholds: input.policy.thresholds(),
+        taints_held: is_held,
+        updated: Updated::default(),
+    }
 }
 
 /// The figures in a policy's status as last written, and when that was.

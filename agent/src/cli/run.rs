@@ -149,7 +149,7 @@ fn run_all(file: AgentFile, origin: Origin, node: String) -> Result<(), Error> {
     let source = Arc::clone(&reporter);
     server.answer_queries_from(Box::new(move || source.snapshot()));
     let liveness = Arc::new(Liveness::new());
-    let metrics = Arc::new(Metrics::new(&panics)?);
+    let metrics = Arc::new(Metrics::new(&panics, file.agent.chrony_metrics)?);
     let http_address = file.agent.http_address.as_deref().map(agent_address::http_address);
     let http_address = http_address.transpose().map_err(Error::Address)?;
     let token = file.agent.token_file.clone().map(TokenFile::new);

@@ -19,11 +19,13 @@ use rustls::{
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsAcceptor;
 
+use super::validity::CertificateValidity;
 use crate::text;
 
 /// The credentials that were last read.
 pub(super) struct Credentials {
     acceptor: TlsAcceptor,
+    validity: Option<CertificateValidity>,
     /// A digest of both files, to detect a change.
     digest: [u8; 32],
 }
@@ -67,6 +69,11 @@ impl Credentials {
         self.acceptor.clone()
     }
 
+    /// The validity of the certificate of the chain that expires first; none if it cannot be read.
+    pub(super) fn validity(&self) -> Option<CertificateValidity> {
+        self.validity
+    }
+
     fn of(files: &[Vec<u8>; 2], certificate: &Path, private_key: &Path) -> Result<Self, Error> {
         let pem = |path: &Path| {
             let path = path.to_owned();
@@ -77,6 +84,8 @@ impl Credentials {
         if chain.is_empty() {
             return Err(Error::Empty { path: certificate.to_owned() });
         }
+        let validity = chain.iter().filter_map(|each| CertificateValidity::of(each));
+        let validity = validity.min_by_key(|validity| validity.not_after);
         let key = PrivateKeyDer::from_pem_slice(&files[1]).map_err(pem(private_key))?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -86,7 +95,7 @@ impl Credentials {
         // A client comes once a week. A ticket would cost memory here, and identify the client.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), digest: digest(files) })
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), validity, digest: digest(files) })
     }
 }
 

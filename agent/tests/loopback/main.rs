@@ -68,7 +68,7 @@ fn a_clock_is_watched_served_and_shown() {
     let folder = Folder::new();
     let upstream = Chronyd::start(&folder, 3);
     let served = free_udp_port();
-    let agent = Agent::start(&folder, &files::alone(upstream.port, served));
+    let agent = Agent::start(&folder, &files::alone_with("chronyMetrics = true\n", upstream.port, served));
     wait_for("synchronized", || agent.report().clock.synchronized);
 
     let report = agent.report();
@@ -91,6 +91,9 @@ fn a_clock_is_watched_served_and_shown() {
         "timesync_mode_info{mode=\"Observe\"} 1",
         "timesync_source_state{source=\"a\",state=\"Selected\"} 1",
         "timesync_agent_reload_total{result=\"applied\"} 1",
+        "timesync_server_serving 1",
+        "chrony_tracking_stratum 4",
+        "chrony_sources_reachability_success{source_address=\"127.0.0.1\",source_name=\"a\"} 1",
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
     }

@@ -454,17 +454,21 @@ fn what_is_amiss_is_told_and_plain_time_goes_on() {
     let offer = ntp::key_exchange::request();
     let ask = |root: &Path| Exchange::start(&served, root, NTS).say(&[&offer]);
     assert!(ask(&authority.root()).is_ok());
+    let end = || served.counted("timesync_tls_certificate_not_after_timestamp_seconds");
+    wait_for("the certificate's end in the metrics", || end() == 3_786_912_000);
 
     // A certificate of another authority, as it is renewed: certificate first, and its key a moment later.
     let another = Authority::new(&folder, "another");
-    let certificate = another.certificate("localhost", VALID);
+    let certificate = another.certificate("localhost", (VALID.0, 2085));
     let chain = keys(&folder).join("server.pem");
     fs::copy(&certificate.chain, &chain).unwrap();
     served.trouble("NtsCertificate: certificate and private key: ");
     assert!(ask(&authority.root()).is_ok(), "the one before is served on");
+    assert_eq!(end(), 3_786_912_000);
     put(&folder, &certificate);
     wait_for("the new certificate", || ask(&another.root()).is_ok());
     assert!(ask(&authority.root()).is_err());
+    wait_for("its end in the metrics", || end() == 3_629_145_600);
     wait_for("no trouble", || served.agent.report().server.message.is_empty());
 
     fs::write(&chain, "no certificate").unwrap();
@@ -478,6 +482,7 @@ fn what_is_amiss_is_told_and_plain_time_goes_on() {
     served.agent.rewrite(text);
     wait_for("the port closed", || TcpStream::connect(("127.0.0.1", exchange_port)).is_err());
     wait_for("no trouble", || served.agent.report().server.message.is_empty());
+    wait_for("no certificate in the metrics", || end() == 0);
 }
 
 #[test]

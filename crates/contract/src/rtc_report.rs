@@ -53,6 +53,20 @@ pub enum RtcHealth {
 }
 
 impl RtcHealth {
+    /// Every health, for metrics with one series for each.
+    pub const ALL: [Self; 10] = [
+        Self::Healthy,
+        Self::Absent,
+        Self::NoAccess,
+        Self::Unreadable,
+        Self::Off,
+        Self::Drifting,
+        Self::BatterySuspect,
+        Self::LocalTime,
+        Self::WriteFailed,
+        Self::Unknown,
+    ];
+
     /// The health as one word.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -42,6 +42,8 @@ pub struct Agent {
     /// of ClockBound. If absent, there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_bound_segment: Option<PathBuf>,
+    /// True if /metrics also has the names of chrony_exporter (`chrony_tracking_…`), as far as their meaning is the same.
+    pub chrony_metrics: bool,
     /// The folder of the files that `key` and `nts.ca` of an upstream name.
     pub keys_directory: PathBuf,
     /// The volume in which the agent gets profiles (Kubernetes).
@@ -62,6 +64,7 @@ impl Default for Agent {
             rtc_device: PathBuf::from("/dev/rtc0"),
             host_root: PathBuf::from("/"),
             clock_bound_segment: None,
+            chrony_metrics: false,
             keys_directory: PathBuf::from("/etc/timesync/keys"),
             watch: None,
             boot: None,

@@ -30,7 +30,7 @@ impl Channel {
 
     /// Writes a file.
     pub(crate) fn put(&self, path: &str, contents: &[u8], mode: &str) -> anyhow::Result<()> {
-        let (code, _) = self.ask(&format!("put {{}} {mode} {} {path}", contents.len()), contents, 30)?;
+        let (code, _) = self.ask(&format!("put {{}} {mode} {} {path}", contents.len()), contents, 60)?;
         ensure!(code == 0, "{path} could not be written");
         Ok(())
     }

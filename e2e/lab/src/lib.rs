@@ -33,5 +33,6 @@ pub mod calendar;
 pub mod kubectl;
 pub mod agent_http;
 pub mod ntp_query;
+pub mod prometheus;
 pub mod install;
 pub mod under_test;

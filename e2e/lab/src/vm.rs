@@ -152,6 +152,11 @@ impl Vm {
         Ok(output)
     }
 
+    /// Writes a file on the node, without its network.
+    pub fn put(self, path: &str, contents: &[u8], mode: &str) -> anyhow::Result<()> {
+        Channel::at(self.folder().join("hand.sock")).put(path, contents, mode)
+    }
+
     /// The console output since it was switched on.
     pub fn console(self) -> String {
         let console = fs::read(self.folder().join("console.log")).unwrap_or_default();

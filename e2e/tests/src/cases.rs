@@ -40,6 +40,8 @@ mod dashboard;
 
 mod plugin;
 
+mod stock_alerts;
+
 mod operator_restart;
 
 mod nodes;
@@ -138,7 +140,12 @@ const COMMON: &[Case] = &[
         wait::run,
     ),
     case("content", "one process, one binary; what NodeClock says is true", content::run),
-    case("dashboard", "each query of the dashboard has data in a real Prometheus", dashboard::run),
+    case("dashboard", "each query of the dashboards has data in a real Prometheus", dashboard::run),
+    case(
+        "stock-alerts",
+        "node_exporter and the clock alerts of kube-prometheus, on a clock that is right and one that is not",
+        stock_alerts::run,
+    ),
     case(
         "plugin",
         "kubectl timesync: a viewer reads, waits and asks why; an archive without secrets",

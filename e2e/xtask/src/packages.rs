@@ -43,6 +43,7 @@ const NEEDED: &[(&str, &str)] = &[
 const UNPACKED: &[(&str, &str)] = &[
     ("docker-registry", "usr/bin/docker-registry"),
     ("ntpsec", "usr/sbin/ntpd"),
+    ("prometheus-node-exporter", "usr/bin/prometheus-node-exporter"),
     ("systemd-timesyncd", "lib/systemd/systemd-timesyncd"),
 ];
 

@@ -103,6 +103,7 @@ impl Housekeeping {
         self.update_keys();
         let now = clock::now().wall;
         self.reporter.server(now, self.server_report());
+        self.reloader.metrics.certificate(self.reloader.key_server.certificate());
         self.rtc.apply(rtc_policy(&self.reloader, self.reporter.in_conflict()));
         self.rtc.follow(self.reporter.synchronized_offset());
         self.reporter.rtc(now, self.rtc.report());

@@ -1,44 +1,60 @@
-//! The Grafana dashboard against a real Prometheus: Debian's, scraping the agents and the operator; each query of each
-//! panel returns data.
-use std::{collections::BTreeSet, fs, process::Command, time::Duration};
+//! The Grafana dashboards and the alerts against a real Prometheus: Debian's, scraping the agents and the operator. Each query
+//! of each panel returns data, each rule can be evaluated, and an agent that is not scraped counts as not known to be
+//! right.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use lab::{
-    agent_http,
-    daemon::{self, Daemon},
-    install, kubectl, pki, under_test, wait,
+    install::{self, NAMESPACE},
+    kubectl, pki, prometheus, under_test, vm, wait,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use xtask::{checkout, process};
 
-const PORT: u16 = 9390;
+const AGENTS: &str = "timesync-agent";
+const TLS_SECRET: &str = "dashboard-tls";
 
 pub(super) fn run() -> anyhow::Result<()> {
     under_test::settle()?;
-    let folder = checkout::state().join("prometheus");
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder)?;
+    let folder = prometheus::folder()?;
     fs::write(folder.join("prometheus.yml"), configuration()?)?;
-    Daemon::new("prometheus", "prometheus")
-        .args(&format!("--config.file={0}/prometheus.yml --storage.tsdb.path={0}/data", folder.display()))
-        .args(&format!("--web.listen-address=127.0.0.1:{PORT} --log.level=warn"))
-        .start()?;
-    let result = check_queries();
-    daemon::end("prometheus", "-KILL")?;
-    result
+    scrape(&folder, &pki::NODES)?;
+    let result = with_nts(|| prometheus::during(|| check(&folder)));
+    kubectl::sh(&format!("delete secret {TLS_SECRET} -n {NAMESPACE} --ignore-not-found"))?;
+    result?;
+    under_test::settle()
 }
 
-/// Agents by their nodes' addresses, operators by their pods'.
+/// Runs `check` while the nodes serve NTS, so that there are metrics of it.
+fn with_nts(check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let read = |name: &str| fs::read_to_string(pki::folder().join(name)).with_context(|| name.to_owned());
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": TLS_SECRET, "namespace": NAMESPACE, "labels": {"timesync.dev/keys": "true"}},
+        "stringData": {"tls.crt": read("ntp.crt")?, "tls.key": read("ntp.key")?},
+    });
+    kubectl::apply(&secret.to_string())?;
+    under_test::apply_four(&format!("  serve: {{nts: {{tlsSecret: {TLS_SECRET}}}}}\n"))?;
+    under_test::wait_for_profile(Duration::from_secs(60))?;
+    check()
+}
+
+/// Agents by a file of targets, operators by their pods' addresses.
 fn configuration() -> anyhow::Result<String> {
-    let mut text =
-        "global: {scrape_interval: 2s}\nscrape_configs:\n- job_name: timesync-agent\n  static_configs:\n"
-            .to_owned();
-    for node in pki::NODES {
-        text += &format!("  - {{targets: ['{}:9817'], labels: {{node: {node}}}}}\n", install::address(node));
-    }
-    text += "- job_name: timesync-operator\n  static_configs:\n";
-    let pods =
-        kubectl::get(&format!("pods -n {} -l app.kubernetes.io/component=operator", install::NAMESPACE))?;
+    let rules = checkout::root().join("charts/timesync/alerts/timesync.yaml");
+    let mut text = format!(
+        "global: {{scrape_interval: 2s, evaluation_interval: 2s}}\nrule_files: ['{}']\nscrape_configs:\n\
+         - job_name: {AGENTS}\n  file_sd_configs: [{{files: [agents.json]}}]\n- job_name: timesync-operator\n  \
+         static_configs:\n",
+        rules.display()
+    );
+    let pods = kubectl::get(&format!("pods -n {NAMESPACE} -l app.kubernetes.io/component=operator"))?;
     for pod in pods["items"].as_array().context("a list")? {
         let (Some(ip), Some(name)) = (pod["status"]["podIP"].as_str(), pod["metadata"]["name"].as_str())
         else {
@@ -49,48 +65,128 @@ fn configuration() -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn check_queries() -> anyhow::Result<()> {
-    let text = fs::read_to_string(checkout::root().join("charts/timesync/dashboards/timesync.json"))?;
-    let mut queries = BTreeSet::new();
-    collect(&serde_json::from_str(&text)?, &mut queries);
-    ensure!(queries.len() >= 7, "the dashboard has only {} queries", queries.len());
-    wait::until("Prometheus", "1 s", Duration::from_secs(300), || {
-        daemon::expect_running("prometheus")?;
-        let ready = agent_http::get(("127.0.0.1", PORT), None, "/-/ready");
-        Ok(ready.is_ok_and(|(status, _)| status == 200).then_some(()))
-    })?;
-    for query in &queries {
-        // As Grafana fills them in, with every node chosen.
-        let filled = query.replace("$node", ".*");
-        ensure!(!filled.contains('$'), "a variable that this test does not know: {query}");
-        wait::until(&format!("data for {query}"), "5 s", Duration::from_secs(90), || {
-            daemon::expect_running("prometheus")?;
-            Ok((ask(&filled)? > 0).then_some(()))
-        })?;
+/// Lets Prometheus scrape the agents of these nodes and no others. It watches the file.
+fn scrape(folder: &Path, nodes: &[&str]) -> anyhow::Result<()> {
+    let target = |node: &&str| json!({"targets": [format!("{}:9817", install::address(node))], "labels": {"node": node}});
+    let targets: Vec<_> = nodes.iter().map(target).collect();
+    let new = folder.join("agents.new");
+    fs::write(&new, serde_json::to_string(&targets)?)?;
+    Ok(fs::rename(new, folder.join("agents.json"))?)
+}
+
+fn check(folder: &Path) -> anyhow::Result<()> {
+    for name in ["fleet", "node"] {
+        let queries: BTreeSet<_> = panels(name)?.into_values().flatten().collect();
+        ensure!(queries.len() >= 20, "dashboard {name} has only {} queries", queries.len());
+        for query in &queries {
+            let filled = filled(query)?;
+            wait::until(&format!("data for {query}"), "5 s", Duration::from_secs(90), || {
+                Ok((!prometheus::ask(&filled)?.is_empty()).then_some(()))
+            })?;
+        }
+        eprintln!("  {} queries of dashboard {name} have data", queries.len());
     }
-    eprintln!("  {} queries have data", queries.len());
+    rules_hold()?;
+    a_missing_agent_counts(folder)?;
+    draw()
+}
+
+/// Draws both dashboards, so that a person can look at them. The drawing fails if a panel has no data.
+fn draw() -> anyhow::Result<()> {
+    for name in ["fleet", "node"] {
+        let picture = checkout::state().join(format!("{name}.svg"));
+        let mut command = Command::new("python3");
+        command
+            .arg(checkout::root().join("e2e/pictures/draw.py"))
+            .arg(prometheus::address())
+            .arg(checkout::root().join(format!("charts/timesync/dashboards/{name}.json")))
+            .arg(&picture)
+            .args(["--minutes", "4"]);
+        for (variable, value) in variables() {
+            command.args(["--set", &format!("{variable}={value}")]);
+        }
+        process::run(&mut command)?;
+        eprintln!("  dashboard {name}: {}", picture.display());
+    }
     Ok(())
 }
 
-/// Every `expr` in the dashboard.
-fn collect(value: &Value, queries: &mut BTreeSet<String>) {
-    match value {
-        Value::Object(fields) => {
-            if let Some(query) = fields.get("expr").and_then(Value::as_str) {
-                queries.insert(query.to_owned());
-            }
-            fields.values().for_each(|value| collect(value, queries));
-        }
-        Value::Array(items) => items.iter().for_each(|value| collect(value, queries)),
-        _ => {}
+/// Every rule was evaluated without an error, and the records of nodes and thresholds have data. The group with an interval of
+/// its own comes too late for this test.
+fn rules_hold() -> anyhow::Result<()> {
+    let rules = wait::until("each rule to be evaluated", "5 s", Duration::from_secs(60), || {
+        let answer = prometheus::rules()?;
+        let groups = answer["data"]["groups"].as_array().context("groups of rules")?;
+        let soon = groups.iter().filter(|group| group["interval"].as_f64().is_some_and(|pause| pause < 60.0));
+        let rules: Vec<_> = soon.filter_map(|group| group["rules"].as_array()).flatten().cloned().collect();
+        let all = !rules.is_empty() && rules.iter().all(|rule| rule["health"] != "unknown");
+        Ok(all.then_some(rules))
+    })?;
+    for rule in &rules {
+        ensure!(rule["health"] == "ok", "{}: {}", rule["name"], rule["lastError"]);
     }
+    for record in ["node:timesync_policy:info", "policy:timesync_threshold:seconds{threshold=\"spread\"}"] {
+        ensure!(!prometheus::ask(record)?.is_empty(), "{record} has no data");
+    }
+    eprintln!("  {} rules were evaluated", rules.len());
+    Ok(())
 }
 
-/// How many series a query returns. A query that Prometheus refuses is an error.
-fn ask(query: &str) -> anyhow::Result<usize> {
-    let server = format!("http://127.0.0.1:{PORT}");
-    let answer =
-        process::run(Command::new("promtool").args(["query", "instant", "--format=json", &server, query]))?;
-    let answer: Vec<Value> = serde_json::from_str(&answer).with_context(|| format!("{query}: {answer}"))?;
-    Ok(answer.len())
+/// Without the agent of one node the figures say that its clock is not known to be right.
+fn a_missing_agent_counts(folder: &Path) -> anyhow::Result<()> {
+    let panels = panels("fleet")?;
+    let figure = |title: &str| -> anyhow::Result<String> {
+        let queries = panels.get(title).with_context(|| format!("the dashboard has no panel {title}"))?;
+        filled(queries.first().context("a panel has a query")?)
+    };
+    let expect = |title: &str, value: &str| -> anyhow::Result<()> {
+        let query = figure(title)?;
+        wait::until(&format!("{title} to be {value}"), "5 s", Duration::from_secs(90), || {
+            Ok((prometheus::ask(&query)? == [value]).then_some(()))
+        })
+    };
+    let nodes = pki::NODES.len().to_string();
+    expect("Nodes with a policy", &nodes)?;
+    expect("Not known to be right", "0")?;
+    expect("Agents missing", "0")?;
+    scrape(folder, &pki::NODES[..2])?;
+    expect("Nodes with a policy", &nodes)?;
+    expect("Not known to be right", "1")?;
+    expect("Agents missing", "1")?;
+    scrape(folder, &pki::NODES)?;
+    expect("Not known to be right", "0")
+}
+
+/// The queries of each panel of a dashboard, by the panel's title. Two panels may have the same title.
+fn panels(dashboard: &str) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
+    let path: PathBuf = checkout::root().join(format!("charts/timesync/dashboards/{dashboard}.json"));
+    let dashboard: Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+    let mut panels: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for panel in dashboard["panels"].as_array().context("panels")? {
+        let title = panel["title"].as_str().context("a title")?;
+        let queries = panels.entry(title.to_owned()).or_default();
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            queries.push(target["expr"].as_str().context("a query")?.to_owned());
+        }
+    }
+    Ok(panels)
+}
+
+/// The dashboards' variables: every cluster, and one of the virtual machines.
+fn variables() -> [(&'static str, String); 4] {
+    [
+        ("cluster", ".*".to_owned()),
+        ("job", AGENTS.to_owned()),
+        ("node", vm::VMS[0].name()),
+        ("__rate_interval", "20s".to_owned()),
+    ]
+}
+
+/// The query as Grafana fills it in.
+fn filled(query: &str) -> anyhow::Result<String> {
+    let filled = variables()
+        .iter()
+        .fold(query.to_owned(), |query, (variable, value)| query.replace(&format!("${variable}"), value));
+    ensure!(!filled.contains('$'), "a variable that this test does not know: {query}");
+    Ok(filled)
 }

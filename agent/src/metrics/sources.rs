@@ -1,0 +1,74 @@
+//! The metrics of the upstreams, with the label `source`.
+use contract::{SourceReport, SourceState};
+use prometheus::{GaugeVec, IntCounterVec, Registry};
+
+use super::series::{count, counter, flag, gauge};
+
+/// All metrics of the upstreams.
+#[derive(Debug)]
+pub(super) struct SourceMetrics {
+    offset: GaugeVec,
+    jitter: GaugeVec,
+    delay: GaugeVec,
+    reach: GaugeVec,
+    stratum: GaugeVec,
+    state: GaugeVec,
+    poll: GaugeVec,
+    packets: IntCounterVec,
+}
+
+/// The label of every metric about one upstream.
+const SOURCE: &[&str] = &["source"];
+
+impl SourceMetrics {
+    /// Creates and registers them.
+    pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            offset: gauge(r, "source_offset_seconds", "This clock minus the source's time", SOURCE)?,
+            jitter: gauge(r, "source_jitter_seconds", "Standard deviation of its samples", SOURCE)?,
+            delay: gauge(r, "source_delay_seconds", "Round trip of its newest sample", SOURCE)?,
+            reach: gauge(r, "source_reach_ratio", "Share of its last eight polls answered", SOURCE)?,
+            stratum: gauge(r, "source_stratum", "Its stratum; 16 if unknown", SOURCE)?,
+            state: gauge(r, "source_state", "1 for the state it is in", &["source", "state"])?,
+            poll: gauge(r, "source_poll_interval_seconds", "How often it is asked", SOURCE)?,
+            packets: counter(
+                r,
+                "source_packets_total",
+                "Requests sent, answers used and refused",
+                &["source", "result"],
+            )?,
+        })
+    }
+
+    /// Sets the values of these upstreams, and drops the series of others.
+    pub(super) fn set(&self, sources: &[SourceReport]) {
+        let Self { offset, jitter, delay, reach, stratum, state, poll, packets } = self;
+        // Series of the former profile must not stay.
+        for vector in [offset, jitter, delay, reach, stratum, state, poll] {
+            vector.reset();
+        }
+        packets.reset();
+        for source in sources {
+            let name = source.name.as_str();
+            let set = |vector: &GaugeVec, value: Option<f64>| {
+                if let Some(value) = value {
+                    vector.with_label_values(&[name]).set(value);
+                }
+            };
+            set(offset, source.offset);
+            set(jitter, source.jitter);
+            set(delay, source.delay);
+            set(reach, Some(f64::from(source.reach.count_ones()) / 8.0));
+            set(stratum, Some(f64::from(source.stratum)));
+            set(poll, Some(f64::from(source.poll).exp2()));
+            for each in SourceState::ALL {
+                state.with_label_values(&[name, each.as_str()]).set(flag(source.state == each));
+            }
+            for (result, number) in
+                [("sent", source.sent), ("received", source.received), ("rejected", source.rejected)]
+            {
+                count(packets, &[name, result], number);
+            }
+        }
+    }
+}
