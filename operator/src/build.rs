@@ -344,11 +344,6 @@ impl Prepared {
         self.texts.get(profile).is_some_and(|text| !text.files.is_disjoint(files))
     }
 
-    /// The profile that a policy asks for; none if it cannot be carried out.
-    pub(crate) fn rendered(&self, policy: &str) -> Option<&ProfileName> {
-        self.rendered.get(policy)
-    }
-
     /// The profile that is in force for a policy.
     pub(crate) fn profile(&self, policy: &Policy) -> Option<ProfileName> {
         let runs = |node: &PreparedNode| match &node.wanted {

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use api::TimeSyncPolicyStatus;
+use api::{RolloutState, TimeSyncPolicyStatus};
 use contract::ProfileName;
 
 mod judge;
@@ -75,9 +75,11 @@ impl Rollouts {
         }
     }
 
-    /// The profiles that must stay stored, since nodes may get them again.
+    /// The profiles that must stay stored, since nodes may get them again. Of a completed rollout none is needed but the
+    /// one that the nodes have.
     pub(crate) fn last_good(&self) -> impl Iterator<Item = &ProfileName> {
-        self.all.values().filter_map(|(_, rollout)| rollout.last_good.as_ref())
+        let under_way = self.all.values().filter(|(_, rollout)| rollout.state != RolloutState::Done);
+        under_way.filter_map(|(_, rollout)| rollout.last_good.as_ref())
     }
 
     /// Moves the rollout of a policy on. Returns the nodes whose profile may be another one now.

@@ -68,13 +68,16 @@ pub(crate) fn status(
     let StatusContext { prepared, states, store_trouble, brake, starting } = context;
     deviations.retain(&prepared.policies.iter().map(|policy| policy.name.as_str()).collect());
     let mut of_policy: HashMap<&str, PolicyNodes<'_>> = HashMap::new();
+    let in_force = prepared.policies.iter().map(|policy| (policy.name.as_str(), prepared.profile(policy)));
+    let in_force: HashMap<&str, _> = in_force.collect();
     let mut updated: HashMap<&str, Updated> = HashMap::new();
     for node in prepared.nodes.values() {
         if let Some(planned) = node.planned.as_deref().filter(|_| !node.agents.is_empty()) {
             let running = reports.of(node.name(), now).report().and_then(|report| report.profile.as_ref());
             let of_policy = updated.entry(planned).or_default();
             of_policy.all += 1;
-            of_policy.run_it += usize::from(running.is_some() && running == prepared.rendered(planned));
+            let profile = in_force.get(planned).and_then(Option::as_ref);
+            of_policy.run_it += usize::from(running.is_some() && running == profile);
         }
         for loser in &node.lost {
             let taken = &mut of_policy.entry(loser).or_default().taken;
@@ -97,7 +100,7 @@ pub(crate) fn status(
         if group.untried {
             continue;
         }
-        let profile = prepared.profile(policy);
+        let profile = in_force.get(policy.name.as_str()).cloned().flatten();
         let is_stored =
             profile.as_ref().is_none_or(|profile| prepared.is_stored(&Assignment::Profile(profile.clone())));
         let store_trouble = if is_stored { None } else { *store_trouble };
@@ -516,6 +519,36 @@ mod tests {
         );
         let silent = found(&TierAvailability::Complete, Some("node n1 is under no policy"));
         check(&silent, "Accepted", "True", "TierNotServing", "will answer: node n1 is under no policy.");
+    }
+
+    #[test]
+    fn a_rollout_under_way_is_told() {
+        let staged = |target: &str| {
+            let target = target.to_owned();
+            statuses_of(
+                GOOD,
+                &[("n1", with(|_| ())), ("n2", with(|_| ()))],
+                Duration::ZERO,
+                move |prepared, _| {
+                    let settings = crate::rollout::Settings::of(&api::Rollout::default()).unwrap();
+                    let running = prepared.profile(&prepared.policies[0]).unwrap();
+                    let target = if target.is_empty() { running.clone() } else { target.parse().unwrap() };
+                    let before = TimeSyncPolicyStatus {
+                        profile: Some(running.to_string()),
+                        ..TimeSyncPolicyStatus::default()
+                    };
+                    prepared.rollouts.follow(("default", None), settings, target, &before, &|_| true);
+                },
+            )
+        };
+        let done = staged("");
+        check(&done, "RolledOut", "True", "AllNodes", "2 nodes");
+        assert_eq!(done.status.updated.as_deref(), Some("2/2"));
+        let found = staged("default.12345678");
+        check(&found, "RolledOut", "False", "InProgress", "Profile default.12345678 runs on 2 of 2 nodes");
+        check(&found, "Ready", "False", "InProgress", "");
+        let rollout = found.status.rollout.unwrap();
+        assert_eq!((rollout.profile.as_str(), rollout.last_good.is_some()), ("default.12345678", true));
     }
 
     #[test]
