@@ -35,11 +35,13 @@ test: check build-e2e ## Everything: `make check`, then the cluster tests
 	@$(E2E) test
 
 .PHONY: test-long
-test-long: build-xtask build-e2e ## CRDs, chart and a release checked by other programs, and cluster tests that wait for minutes: no part of `make test` (50 minutes)
+test-long: build-xtask build-e2e ## CRDs, chart, the site of the docs and a release checked by other programs, and cluster tests that wait for minutes: no part of `make test` (50 minutes)
 	@echo "test-long: the CRDs and the API servers of other Kubernetes versions"
 	@$(XTASK) crds
 	@echo "test-long: helm lint and kube-score"
 	@$(XTASK) kube-score
+	@echo "test-long: the site of the docs"
+	@$(MAKE) --no-print-directory docs
 	@$(E2E) test long
 
 .PHONY: check
@@ -59,6 +61,11 @@ check: build-xtask ## The tests that need no cluster (under 3 minutes once the d
 	@echo "check: chart"
 	@$(XTASK) tools helm
 	@bash charts/timesync/test.sh "$$($(XTASK) tools --path helm)"
+
+.PHONY: docs
+docs: build-xtask ## The pages in docs/ as a site in target/docs, its links checked (the first time mdbook is built, 3 minutes)
+	@$(XTASK) tools mdbook
+	@$(XTASK) docs
 
 .PHONY: images
 images: build-xtask ## The two images for amd64 and arm64 (or ARCH=amd64), as OCI archives in target/images
@@ -110,6 +117,6 @@ fuzz: ## Damages octets for every reader in crates/ntp, for FUZZ_SECONDS each (1
 	done
 
 .PHONY: golden
-golden: build-xtask ## Writes the generated files anew: the chart's CRDs, golden files
-	@UPDATE_GOLDEN=1 cargo test --quiet -p timesync-api -p timesync-operator
+golden: build-xtask ## Writes the generated files anew: the chart's CRDs, golden files, parts of docs
+	@UPDATE_GOLDEN=1 cargo test --quiet -p timesync-api -p timesync-operator -p timesync-agent -p timesync-convert
 	@$(XTASK) tools helm && bash charts/timesync/test.sh --update "$$($(XTASK) tools --path helm)"

@@ -87,58 +87,68 @@ impl Metrics {
             synchronized: gauge(
                 &r,
                 "synchronized",
-                "Whether a majority was found and the error bound holds",
+                "1 if the clock is synchronised: a majority of upstreams agrees, and the error bound is within its threshold",
                 &[],
             )?,
-            offset: gauge(&r, "offset_seconds", "This clock minus true time, as estimated", &[])?,
-            jitter: gauge(&r, "jitter_seconds", "Standard deviation of the reference's samples", &[])?,
-            error_bound: gauge(&r, "error_bound_seconds", "Largest error that this clock can have", &[])?,
-            root_delay: gauge(&r, "root_delay_seconds", "Round trip to the primary reference", &[])?,
+            offset: gauge(&r, "offset_seconds", "This clock minus true time; positive: ahead", &[])?,
+            jitter: gauge(&r, "jitter_seconds", "Standard deviation of the measurements in use", &[])?,
+            error_bound: gauge(&r, "error_bound_seconds", "The largest possible error of this clock", &[])?,
+            root_delay: gauge(
+                &r,
+                "root_delay_seconds",
+                "Round trip to the reference clock at the root",
+                &[],
+            )?,
             root_dispersion: gauge(
                 &r,
                 "root_dispersion_seconds",
-                "Dispersion to the primary reference",
+                "Error that has added up from the reference clock to here, without that of the round trip",
                 &[],
             )?,
-            stratum: gauge(&r, "stratum", "Stratum; 16 while unsynchronised", &[])?,
+            stratum: gauge(&r, "stratum", "Distance from a reference clock; 16 while unsynchronised", &[])?,
             local_reference: gauge(
                 &r,
                 "local_reference",
-                "Whether the time is that of a local clock, so that UTC is unknown",
+                "1 if the time is that of a local clock, so that its distance from UTC is not known",
                 &[],
             )?,
-            leap: gauge(&r, "leap_status", "0 none, 1 insert, 2 delete, 3 unsynchronised", &[])?,
-            frequency: gauge(
+            leap: gauge(
                 &r,
-                "frequency_ratio",
-                "Correction of the clock's rate; positive: sped up",
+                "leap_status",
+                "Leap indicator: 0 none, 1 a second is inserted, 2 one is left out, 3 unsynchronised",
                 &[],
             )?,
+            frequency: gauge(&r, "frequency_ratio", "Rate correction; positive speeds the clock up", &[])?,
             last_update_age: gauge(&r, "last_update_age_seconds", "Time since the last correction", &[])?,
-            steps: counter(&r, "steps_total", "Steps of the clock since the node's boot", &["reason"])?,
+            steps: counter(
+                &r,
+                "steps_total",
+                "Steps of the clock by the agent: `start` since the node's boot, the others since the agent's start",
+                &["reason"],
+            )?,
             external_steps: counter(
                 &r,
                 "external_steps_total",
-                "Steps of the clock by another process since the agent's start",
+                "Steps of the clock by other processes",
                 &[],
             )?,
-            state_writable: gauge(&r, "state_writable", "Whether the state folder can be written", &[])?,
-            conflict: gauge(&r, "conflict", "Whether another process steers the clock", &[])?,
+            state_writable: gauge(&r, "state_writable", "1 if the state directory can be written", &[])?,
+            conflict: gauge(&r, "conflict", "1 while another process steers the clock", &[])?,
             conflicts: counter(
                 &r,
                 "conflicts_total",
-                "Conflicts that began, with another process that steers the clock, by what showed them",
+                "Conflicts with another process that steers the clock, by what it did to the clock",
                 &["reason"],
             )?,
-            mode: gauge(&r, "mode_info", "Whether the clock may be moved", &["mode"])?,
-            profile: gauge(&r, "profile_info", "The running profile", &["policy", "hash"])?,
+            mode: gauge(&r, "mode_info", "1 for the present mode; Observe moves no clock", &["mode"])?,
+            profile: gauge(&r, "profile_info", "1 for the running profile", &["policy", "hash"])?,
             build: gauge(&r, "agent_build_info", "The agent's version", &["version"])?,
             sources: SourceMetrics::new(&r)?,
             rtc_offset: gauge(&r, "rtc_offset_seconds", "RTC minus system clock when last read", &[])?,
-            rtc_drift: gauge(&r, "rtc_drift_ratio", "What the RTC gains on true time between writes", &[])?,
-            rtc_present: gauge(&r, "rtc_present", "Whether there is a hardware clock", &[])?,
+            rtc_drift: gauge(&r, "rtc_drift_ratio", "Rate error of the RTC; positive: it gains", &[])?,
+            rtc_present: gauge(&r, "rtc_present", "1 if the node has a hardware clock", &[])?,
             rtc_health: gauge(&r, "rtc_health", "1 for the health that the hardware clock has", &["health"])?,
-            rtc_writes: counter(&r, "rtc_writes_total", "Writes of the RTC by the agent", &["result"])?,
+            rtc_writes: counter(&r, "rtc_writes_total", "Writes of the hardware clock", &["result"])?,
             server_serving: gauge(
                 &r,
                 "server_serving",
@@ -163,21 +173,16 @@ impl Metrics {
                 "When the first of the served certificates of NTS expires",
                 &[],
             )?,
-            server_requests: counter(&r, "server_requests_total", "Datagrams that came", &["version"])?,
-            server_dropped: counter(&r, "server_dropped_total", "Datagrams left unanswered", &["reason"])?,
-            server_kod: counter(&r, "server_kod_total", "Kisses sent", &[])?,
-            server_queries: counter(
-                &r,
-                "server_queries_total",
-                "Queries (mode 6: ntpq, ntpstat) answered",
-                &[],
-            )?,
-            server_rate_entries: gauge(&r, "server_rate_table_entries", "Addresses in the rate tables", &[])?,
-            server_nts_answers: counter(&r, "server_nts_answers_total", "Replies sealed by NTS", &[])?,
+            server_requests: counter(&r, "server_requests_total", "Datagrams received", &["version"])?,
+            server_dropped: counter(&r, "server_dropped_total", "Datagrams without an answer", &["reason"])?,
+            server_kod: counter(&r, "server_kod_total", "Kiss-o'-death replies that were sent", &[])?,
+            server_queries: counter(&r, "server_queries_total", "Queries of ntpq and ntpstat answered", &[])?,
+            server_rate_entries: gauge(&r, "server_rate_table_entries", "Addresses in the rate table", &[])?,
+            server_nts_answers: counter(&r, "server_nts_answers_total", "Replies authenticated by NTS", &[])?,
             server_nts_kisses: counter(
                 &r,
                 "server_nts_kisses_total",
-                "Cookies or seals not good (NTSN)",
+                "NTSN replies: the cookie or the authenticator of a request was not valid",
                 &[],
             )?,
             server_key_exchanges: counter(
@@ -186,7 +191,7 @@ impl Metrics {
                 "NTS key exchanges",
                 &["result"],
             )?,
-            reloads: counter(&r, "agent_reload_total", "Profiles that were handed over", &["result"])?,
+            reloads: counter(&r, "agent_reload_total", "Profiles handed to the agent", &["result"])?,
             chrony: chrony.then(ChronyMetrics::new).transpose()?,
             scrape: Mutex::new(()),
             registry: r,
@@ -388,6 +393,58 @@ mod tests {
         for name in ["timesync_offset_seconds", "timesync_source_state", "timesync_profile_info"] {
             assert!(!text.contains(&format!("\n{name}")), "{name} is in\n{text}");
         }
+    }
+
+    /// The part of docs/metrics.md about the agent is made from the metrics of this file.
+    #[test]
+    fn the_page_has_every_metric() {
+        let (metrics, mut report) = (metrics(), report(Some(snapshot())));
+        report.profile = Some("default.811c9dc5".parse().unwrap());
+        report.mode = Some(Mode::Discipline);
+        report.rtc.offset = Some(0.1);
+        let failure = Some(ServingFailure::PortTaken);
+        report.server = ServerReport { enabled: true, failure, ..ServerReport::default() };
+        metrics.certificate(Some(CertificateValidity { not_before: 1, not_after: 2 }));
+        let conflicts = ntp::Foreign::ALL.map(|sign| (sign.as_str(), 0));
+        metrics.text(&report, &conflicts, &ServerCounters::default()).unwrap();
+        let families = metrics.registry.gather();
+        let sources = [include_str!("metrics.rs"), include_str!("metrics/sources.rs")];
+        let lines = sources.into_iter().flat_map(str::lines);
+        let fields = lines.filter(|line| line.ends_with("Vec,")).count();
+        assert_eq!(families.len(), fields + 1, "a metric of this file, or of panics.rs, has no series here");
+        let part: String = families.iter().map(row).collect();
+
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let (begin, end) = ("<!-- agent: begin -->\n", "<!-- agent: end -->");
+        let (before, rest) = page.split_once(begin).unwrap();
+        let (committed, after) = rest.split_once(end).unwrap();
+        let made = format!("| metric | meaning | type | labels |\n|---|---|---|---|\n{part}");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, format!("{before}{begin}{made}{end}{after}")).unwrap();
+            return;
+        }
+        assert!(
+            committed == made,
+            "docs/metrics.md is old: UPDATE_GOLDEN=1 cargo test -p timesync-agent metrics"
+        );
+    }
+
+    /// A row of the table. The values of a label are listed if they do not depend on policies.
+    fn row(family: &prometheus::proto::MetricFamily) -> String {
+        let mut labels = std::collections::BTreeMap::<_, std::collections::BTreeSet<_>>::new();
+        for label in family.get_metric().iter().flat_map(|series| series.get_label()) {
+            labels.entry(label.name()).or_default().insert(format!("`{}`", label.value()));
+        }
+        let shown = labels.into_iter().map(|(name, values)| {
+            let is_open = ["source", "policy", "hash"].contains(&name)
+                || ["timesync_server_failure", "timesync_agent_build_info"].contains(&family.name());
+            let list = if is_open { vec![] } else { values.into_iter().collect::<Vec<_>>() };
+            format!("`{name}`{}{}", if is_open { "" } else { ": " }, list.join(", "))
+        });
+        let (labels, kind) = (shown.collect::<Vec<_>>().join("; "), family.get_field_type());
+        let kind = format!("{kind:?}").to_lowercase();
+        format!("| `{}` | {} | {kind} | {labels} |\n", family.name(), family.help())
     }
 
     #[test]

@@ -91,8 +91,7 @@ impl Panics {
     /// # Errors
     /// If the metric has an invalid name, which is a bug in this file.
     pub(crate) fn new() -> Result<Self, prometheus::Error> {
-        let what =
-            "Failures of a part of the agent by a mistake of its own, after which it was started again";
+        let what = "Panics of a part of the agent, after which the part was started again";
         let totals = IntCounterVec::new(Opts::new("agent_panics_total", what), &["part"])?;
         for part in Part::ALL {
             totals.with_label_values(&[part.as_str()]);

@@ -34,10 +34,10 @@ impl Metrics {
     /// # Errors
     /// If two metrics have the same name, or a name is not valid.
     pub(crate) fn new() -> Result<Self, prometheus::Error> {
-        let nodes = Opts::new("timesync_policy_nodes", "Nodes of a policy by state");
+        let nodes = Opts::new("timesync_policy_nodes", "Nodes of a policy, by state");
         let spread = Opts::new(
             "timesync_policy_spread_seconds",
-            "Largest difference between the offsets of two nodes of a policy that are synchronised and not in holdover",
+            "Largest difference between two nodes of a policy that are synchronised and not in holdover",
         );
         let rollout = Opts::new(
             "timesync_policy_rollout_nodes",
@@ -58,20 +58,21 @@ impl Metrics {
         let build = Opts::new("timesync_operator_build_info", "The operator's version");
         let duration = HistogramOpts::new(
             "timesync_reconcile_duration_seconds",
-            "How long the operator takes for what changed, writes apart",
+            "The duration of a reconciliation, without writes",
         );
-        let errors =
-            Opts::new("timesync_reconcile_errors_total", "Steps of the operator that failed, by step");
+        let errors = Opts::new(
+            "timesync_reconcile_errors_total",
+            "Failed steps that affect all objects, by step: the ConfigMap, the Secret, keys for cookies",
+        );
         let writes = Opts::new(
             "timesync_write_failures_total",
-            "Writes of single objects that failed and are tried again, by kind",
+            "Failed writes of single objects, which are tried again, by kind",
         );
         let api = Opts::new(
             "timesync_api_errors_total",
-            "Failed watches, looks at the Lease, and writes for which a right is missing, by resource",
+            "Failed watches, failed reads of the Lease, writes without the required right, and faults of the token's Secret (`token`), by resource",
         );
-        let dropped =
-            "Events that were not written because their node had used up its budget for Events of their kind";
+        let dropped = "Events beyond a node's limit for their reason, which were not written";
         let failures = Opts::new("timesync_collect_failures_total", "Polls of agents that failed, by reason");
         let metrics = Self {
             registry: Registry::new(),
@@ -245,5 +246,64 @@ mod tests {
                 "timesync_policy_threshold_seconds{policy=\"plain\",threshold=\"spread\"} 0.05",
             ],
         );
+    }
+
+    /// The part of docs/metrics.md about the operator is made from the metrics of this file.
+    #[test]
+    fn the_page_has_every_metric() {
+        let metrics = Metrics::new().unwrap();
+        let mut status = policy(Thresholds::default(), Some(true));
+        status.spread = Some(0.0);
+        status.status.rollout = Some(api::RolloutStatus {
+            state: RolloutState::Done,
+            profile: String::new(),
+            last_good: None,
+            paused: None,
+            message: String::new(),
+            acted: None,
+            excused: vec![],
+        });
+        metrics.policies(&BTreeMap::from([(String::new(), status)]));
+        for count in [Metrics::failed, Metrics::not_written, Metrics::not_collected] {
+            count(&metrics, "");
+        }
+        metrics.api_errors().with_label_values(&[""]).inc();
+        let families = metrics.registry.gather();
+        let source = include_str!("metrics.rs").split("mod tests").next().unwrap();
+        let registered = source.matches("registry.register(").count();
+        assert_eq!(families.len(), registered, "a metric has no series here");
+        let part: String = families.iter().map(row).collect();
+
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let (begin, end) = ("<!-- operator: begin -->\n", "<!-- operator: end -->");
+        let (before, rest) = page.split_once(begin).unwrap();
+        let (committed, after) = rest.split_once(end).unwrap();
+        let made = format!("| metric | meaning | type | labels |\n|---|---|---|---|\n{part}");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, format!("{before}{begin}{made}{end}{after}")).unwrap();
+            return;
+        }
+        assert!(
+            committed == made,
+            "docs/metrics.md is old: UPDATE_GOLDEN=1 cargo test -p timesync-operator metrics"
+        );
+    }
+
+    /// A row of the table. Of the label `state` the values are listed, too.
+    fn row(family: &prometheus::proto::MetricFamily) -> String {
+        let series = family.get_metric();
+        let names = series[0].get_label().iter().map(|label| match label.name() {
+            "state" => {
+                let labels = series.iter().flat_map(|one| one.get_label());
+                let states = labels.filter(|label| label.name() == "state");
+                let values: Vec<_> = states.map(|label| format!("`{}`", label.value())).collect();
+                format!("`state`: {}", values.join(", "))
+            }
+            name => format!("`{name}`"),
+        });
+        let (labels, kind) = (names.collect::<Vec<_>>().join("; "), family.get_field_type());
+        let kind = format!("{kind:?}").to_lowercase();
+        format!("| `{}` | {} | {kind} | {labels} |\n", family.name(), family.help())
     }
 }

@@ -24,17 +24,17 @@ impl SourceMetrics {
     /// Creates and registers them.
     pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            offset: gauge(r, "source_offset_seconds", "This clock minus the source's time", SOURCE)?,
+            offset: gauge(r, "source_offset_seconds", "This clock minus the upstream's time", SOURCE)?,
             jitter: gauge(r, "source_jitter_seconds", "Standard deviation of its samples", SOURCE)?,
             delay: gauge(r, "source_delay_seconds", "Round trip of its newest sample", SOURCE)?,
-            reach: gauge(r, "source_reach_ratio", "Share of its last eight polls answered", SOURCE)?,
+            reach: gauge(r, "source_reach_ratio", "Share of the last eight polls answered", SOURCE)?,
             stratum: gauge(r, "source_stratum", "Its stratum; 16 if unknown", SOURCE)?,
-            state: gauge(r, "source_state", "1 for the state it is in", &["source", "state"])?,
-            poll: gauge(r, "source_poll_interval_seconds", "How often it is asked", SOURCE)?,
+            state: gauge(r, "source_state", "1 for the state of the upstream", &["source", "state"])?,
+            poll: gauge(r, "source_poll_interval_seconds", "Time between two polls", SOURCE)?,
             packets: counter(
                 r,
                 "source_packets_total",
-                "Requests sent, answers used and refused",
+                "Requests that were sent, replies that were accepted, and replies that were rejected",
                 &["source", "result"],
             )?,
         })

@@ -39,9 +39,7 @@ fn neither_do_the_examples() {
     let files = files("examples", "yaml");
     assert!(files.len() >= 5);
     for (file, text) in files {
-        // Other kinds are those of Kubernetes (examples.rs).
-        let is_policy = |text: &&str| text.lines().any(|line| line == "kind: TimeSyncPolicy");
-        for policy in text.split("\n---\n").filter(is_policy) {
+        for policy in policies(&text) {
             assert_eq!(broken(policy).unwrap(), "", "{file}");
         }
     }
@@ -75,32 +73,62 @@ fn converted_policies_are_of_this_api() {
     }
 }
 
-/// What a user copies from a page must be taken: a policy in a block of YAML, or in a command (`<<EOF`).
+/// What a user copies from a page must be taken: a policy in a block of YAML, or in a command (`<<EOF`). A block that
+/// begins with `spec:` is a part of a policy, which may break rules about the other parts.
 #[test]
 fn policies_in_the_pages_are_of_this_api() {
-    let (mut pages, mut seen) = (files("docs", "md"), 0);
+    let (mut pages, mut seen, mut parts) = (files_below("docs", "md"), 0, 0);
     pages.extend(files(".", "md"));
     for (file, page) in pages {
         for text in blocks(&page) {
-            // Not an object that only speaks of policies, such as a health check.
-            let is_policy = |text: &&str| text.lines().any(|line| line == "kind: TimeSyncPolicy");
-            for policy in text.split("\n---\n").filter(is_policy) {
+            for policy in policies(&text) {
                 assert_of_this_api(policy, &file);
                 seen += 1;
             }
+            // Not the `spec` of a Certificate of cert-manager.
+            if text.starts_with("spec:\n") && !text.contains("secretName:") {
+                assert_only_known_fields(&format!("{HEAD}{text}"), &file);
+                parts += 1;
+            }
         }
     }
-    assert!(seen >= 6, "only {seen} policies seen");
+    assert!(seen >= 15 && parts >= 5, "only {seen} policies and {parts} parts of policies seen");
+}
+
+/// The policies among the objects of a file; not those that only speak of policies, such as a health check.
+fn policies(text: &str) -> impl Iterator<Item = &str> {
+    let is_policy = |text: &&str| text.lines().any(|line| line == "kind: TimeSyncPolicy");
+    text.split("\n---\n").filter(is_policy)
+}
+
+const HEAD: &str = "apiVersion: timesync.dev/v1alpha1\nkind: TimeSyncPolicy\nmetadata: {name: part}\n";
+
+/// The same as [`files`], with those of all folders below.
+fn files_below(folder: &str, extension: &str) -> Vec<(String, String)> {
+    let mut found = files(folder, extension);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
+    for entry in fs::read_dir(path).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            found
+                .extend(files_below(&format!("{folder}/{}", entry.file_name().to_str().unwrap()), extension));
+        }
+    }
+    found
 }
 
 fn assert_of_this_api(text: &str, file: &str) {
     assert_eq!(broken(text).unwrap(), "", "{file}");
-    let policy: TimeSyncPolicy = serde_norway::from_str(text).unwrap();
+    assert_only_known_fields(text, file);
+}
+
+fn assert_only_known_fields(text: &str, file: &str) {
+    let policy: TimeSyncPolicy =
+        serde_norway::from_str(text).unwrap_or_else(|error| panic!("{file}: {error}\n{text}"));
     let (given, known) =
         (serde_norway::from_str::<Value>(text).unwrap(), serde_json::to_value(policy).unwrap());
     let mut lost = Vec::new();
     gather_lost(&given, &known, "", &mut lost);
-    assert_eq!(lost, Vec::<String>::new(), "{file}");
+    assert_eq!(lost, Vec::<String>::new(), "{file}\n{text}");
 }
 
 /// The blocks of YAML in a page, and what its commands have between `<<EOF` and `EOF`; a variable becomes its name.

@@ -141,7 +141,7 @@ const COMMON: &[Case] = &[
     ),
     case("content", "one process, one binary; what NodeClock says is true", content::run),
     case("dashboard", "each query of the dashboards has data in a real Prometheus", dashboard::run),
-    case(
+    long(
         "stock-alerts",
         "node_exporter and the clock alerts of kube-prometheus, on a clock that is right and one that is not",
         stock_alerts::run,

@@ -1,5 +1,5 @@
-//! Builds what needs no running cluster: Debian packages, programs of Kubernetes, images, releases, and parts of
-//! docs/benchmarks.md. Checks the CRDs and the chart with programs of other projects. The command line (`xtask`) uses
+//! Builds what needs no running cluster: Debian packages, programs of Kubernetes, images, releases, parts of
+//! docs/benchmarks.md, and the site of the docs. Checks the CRDs and the chart with programs of other projects. The command line (`xtask`) uses
 //! it, and so does the lab, which runs the results. It starts no process that continues after it.
 #![forbid(unsafe_code)]
 
@@ -19,5 +19,6 @@ pub(crate) mod plugin;
 pub mod push;
 pub mod release;
 pub mod page;
+pub mod book;
 pub mod crds;
 pub mod kube_score;

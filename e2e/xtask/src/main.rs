@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use timesync_xtask::{
-    crds,
+    book, crds,
     image::{self, Arch},
     interrupt, kube_score, packages, page, push, release, source, tools,
 };
@@ -68,6 +68,8 @@ enum Verb {
     Crds,
     /// Checks the chart with helm lint and kube-score.
     KubeScore,
+    /// Builds the site of the docs into target/docs, and checks its links (needs the tool mdbook).
+    Docs,
     /// Writes standard input into this part of docs/benchmarks.md (for `make sim`).
     #[command(hide = true)]
     Page {
@@ -133,6 +135,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         }
         Verb::Crds => crds::check(),
         Verb::KubeScore => kube_score::check(),
+        Verb::Docs => book::build(),
         Verb::Page { part } => page::read(&part),
     }
 }

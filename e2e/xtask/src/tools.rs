@@ -1,6 +1,7 @@
-//! Kubernetes, containerd and helm, a client of registries, and the programs that check CRDs, chart and dependencies.
-//! Those in Go are built from the modules in e2e/tools, which pin their versions; cargo-deny is a crate. The programs are
-//! in the cache, under a hash of what they are built from, so that each is built only once.
+//! Kubernetes, containerd and helm, a client of registries, and the programs that check CRDs, chart and dependencies,
+//! or make the site of the docs. Those in Go are built from the modules in e2e/tools, which pin their versions;
+//! cargo-deny and mdbook are crates. The programs are in the cache, under a hash of what they are built from, so that
+//! each is built only once.
 use std::{
     collections::BTreeMap,
     fs,
@@ -24,8 +25,8 @@ struct Tool {
 enum Source {
     /// A package of a Go module that is a folder in e2e/tools.
     Go { module: &'static str, import: &'static str },
-    /// A crate of the program's name, with the dependencies in its own Cargo.lock.
-    Crate { version: &'static str },
+    /// A crate of the program's name, with the dependencies in its own Cargo.lock, and only these of its features.
+    Crate { version: &'static str, features: &'static str },
 }
 
 const fn tool(name: &'static str, module: &'static str, import: &'static str, usually: &'static str) -> Tool {
@@ -52,12 +53,18 @@ const CLUSTER: &[Tool] = &[
     tool("crane", "crane", "github.com/google/go-containerregistry/cmd/crane", "60 s"),
 ];
 
-/// What checks CRDs, chart and dependencies. No cluster needs them.
+/// What checks CRDs, chart and dependencies, and makes the site of the docs. No cluster needs them.
 const CHECKS: &[Tool] = &[
     tool("crds-1.32", "crds-1.32", ".", "3 min"),
     tool("crds-newest", "crds-newest", ".", "3 min"),
     tool("kube-score", "kube-score", "github.com/zegl/kube-score/cmd/kube-score", "45 s"),
-    Tool { name: "cargo-deny", source: Source::Crate { version: "0.20.2" }, usually: "4 min" },
+    Tool {
+        name: "cargo-deny",
+        source: Source::Crate { version: "0.20.2", features: "default" },
+        usually: "4 min",
+    },
+    // Without its own web server and its watch for changes, which are half of the build.
+    Tool { name: "mdbook", source: Source::Crate { version: "0.5.4", features: "search" }, usually: "3 min" },
 ];
 
 /// The path of a program after its build.
@@ -92,7 +99,9 @@ fn build_one(tool: &Tool, folder: &Path) -> anyhow::Result<()> {
     let half = folder.join(format!(".{}.{}", tool.name, std::process::id()));
     let (mut command, built) = match tool.source {
         Source::Go { module, import } => (go_build(module, import, &half), half.clone()),
-        Source::Crate { version } => (install(tool.name, version, &half), half.join("bin").join(tool.name)),
+        Source::Crate { version, features } => {
+            (install(tool.name, version, features, &half), half.join("bin").join(tool.name))
+        }
     };
     let log = folder.join(format!("{}.log", tool.name));
     process::run_shown(&mut command, &format!("building {}", tool.name), tool.usually, &log)?;
@@ -119,9 +128,10 @@ fn go_build(module: &str, import: &str, output: &Path) -> Command {
     command
 }
 
-fn install(name: &str, version: &str, root: &Path) -> Command {
+fn install(name: &str, version: &str, features: &str, root: &Path) -> Command {
     let mut command = process::cargo();
-    command.args(["install", "--locked", "--no-track", "--version", &format!("={version}"), "--root"]);
+    command.args(["install", "--locked", "--no-track", "--no-default-features", "--features", features]);
+    command.args(["--version", &format!("={version}"), "--root"]);
     // Its profile asks for the slowest build there is, for a program that runs a second.
     command.envs([("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")]);
     command.arg(root).arg(name);
@@ -144,7 +154,9 @@ fn folder(tool: &Tool) -> anyhow::Result<PathBuf> {
     static KNOWN: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
     let module = match tool.source {
         Source::Go { module, .. } => module,
-        Source::Crate { version } => return Ok(checkout::cache().join(format!("{}-{version}", tool.name))),
+        Source::Crate { version, .. } => {
+            return Ok(checkout::cache().join(format!("{}-{version}", tool.name)));
+        }
     };
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(folder) = known.get(module) {

@@ -1,5 +1,5 @@
 //! The links of all pages to files of this repository: the file is there, and so is the heading. Links to other sites
-//! are not followed.
+//! are not followed. Also that the table of contents of the docs, docs/SUMMARY.md, names each page once.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 use std::{
     collections::BTreeSet,
@@ -26,17 +26,32 @@ fn links_lead_somewhere() {
     assert!(followed > 50, "only {followed} links seen");
 }
 
+#[test]
+fn every_page_is_in_the_table_of_contents() {
+    let summary = root().join("docs/SUMMARY.md");
+    let mut named = BTreeSet::new();
+    for link in links(&prose(&summary)) {
+        assert!(named.insert(root().join("docs").join(&link)), "docs/SUMMARY.md names {link} twice");
+    }
+    let docs = pages().into_iter().filter(|page| page.starts_with(root().join("docs")) && *page != summary);
+    let missing: Vec<_> = docs.filter(|page| !named.contains(page)).collect();
+    assert!(missing.is_empty(), "docs/SUMMARY.md does not name {missing:?}");
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
+}
+
 /// Every page that git tracks or would track.
 fn pages() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.md"])
-        .current_dir(root)
+        .current_dir(root())
         .output()
         .unwrap();
     assert!(output.status.success(), "this test asks git which pages there are");
     let names = String::from_utf8(output.stdout).unwrap();
-    names.lines().map(|name| root.join(name)).filter(|path| path.exists()).collect()
+    names.lines().map(|name| root().join(name)).filter(|path| path.exists()).collect()
 }
 
 /// A page without its blocks of code.
