@@ -148,16 +148,12 @@ impl Service<'_> {
             let Some(address) = addresses.find(|address| address.is_ipv4() == ipv4) else { continue };
             let is_upstream = upstreams.contains(address);
             let has_key = question.key.is_some();
-            let dropped =
-                profile::drops_request(serving.access(), *address, CLIENT_PORT, is_upstream, has_key);
+            let dropped = profile::drops_request(serving.access(), *address, is_upstream, has_key);
             drops.0.extend(dropped.map(|(source, flag)| (source, flag, (*node).to_owned())));
         }
         drops
     }
 }
-
-/// Agents ask from a random port, so that an entry with `ntpport` is not for them.
-const CLIENT_PORT: u16 = 49_152;
 
 /// What the access list of a policy drops now, and what its last good profile drops, if the policy is an edit of it.
 struct AccessLists {

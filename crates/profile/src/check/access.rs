@@ -119,17 +119,17 @@ pub fn ignores(access: &[Access], address: IpAddr, port: u16) -> bool {
     applicable(access, address, port, true).any(|each| each.flags.contains(&Flag::Ignore))
 }
 
-/// The entry and the flag for which the agent drops a time request of version 4 from this address and port; none if it
-/// answers. `is_upstream`: the address is one of the agent's own upstreams. `is_authenticated`: the request has proof
-/// that the agent knows.
+/// The entry and the flag for which the agent drops a time request of version 4 from this address; none if it answers.
+/// The request comes from any port but 123, as those of agents do. `is_upstream`: the address is one of the agent's own
+/// upstreams. `is_authenticated`: the request has proof that the agent knows. A test of the agent compares this, too.
 pub fn drops_request(
     access: &[Access],
     address: IpAddr,
-    port: u16,
     is_upstream: bool,
     is_authenticated: bool,
 ) -> Option<(AccessSource, Flag)> {
-    applicable(access, address, port, is_upstream).find_map(|each| {
+    const RANDOM_PORT: u16 = 49_152;
+    applicable(access, address, RANDOM_PORT, is_upstream).find_map(|each| {
         let drops = |flag: &&Flag| match flag {
             Flag::Ignore | Flag::Noserve => true,
             Flag::Notrust => !is_authenticated,
