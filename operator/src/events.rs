@@ -1,19 +1,24 @@
-//! Makes one Event of each transition of a node (except routine ones), of each unproven agent, of each refusal of a
-//! policy, and of each change of a rollout. An Event's name is derived from its content, so the API server refuses a second one, also from another
+//! Makes Events of each transition of a node (except routine ones), of each unproven agent, and of what becomes of a
+//! policy. What concerns a clock is told at the Node and at its NodeClock, since `kubectl describe` shows the Events of
+//! one object. An Event's name is derived from its content, so the API server refuses a second one, also from another
 //! replica or after a restart.
-use api::{RolloutState, RolloutStatus, TimeSyncPolicyStatus};
+use api::{NodeClock, RolloutState, RolloutStatus, TimeSyncPolicyStatus};
 use contract::{Report, Transition, TransitionKind, text_hash};
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
     jiff::Timestamp,
 };
+use kube::Resource;
 
 use crate::{
     apply::FIELD_MANAGER,
     build::PreparedNode,
     collect::Impostor,
-    condition::{ACCEPTED, reason::AGENT_NOT_PROVEN},
+    condition::{
+        ACCEPTED, ROLLED_OUT,
+        reason::{AGENT_NOT_PROVEN, PROFILE_REFUSED, SECRET_MISSING, TIER_EMPTY, WRITE_REFUSED},
+    },
     node_conditions,
     stored_node_clock::StoredNodeClock,
     validate::Policy,
@@ -39,16 +44,37 @@ pub(crate) fn drop_sent(report: &mut Report, known: Option<&StoredNodeClock>) {
     report.transitions.shrink_to_fit();
 }
 
-/// The Event of a transition; none for routine transitions.
+/// The Events of a transition; none for routine transitions.
 pub(crate) fn of_transition(
     node: &PreparedNode,
+    known: Option<&StoredNodeClock>,
     instance: &str,
     transition: &Transition,
     now: Timestamp,
-) -> Option<Event> {
-    let (type_, action) = type_and_action(transition.kind)?;
+) -> Vec<Event> {
+    let Some((type_, action)) = type_and_action(transition.kind) else { return vec![] };
     let name = format!("{}.{}.{}", node.name(), text_hash(instance), transition.number);
-    Some(event(name, about(node), type_, transition.kind.as_str(), action, &transition.message, now))
+    at_node_and_clock(node, known, &name, |name, regarding| {
+        event(name, regarding, type_, transition.kind.as_str(), action, &transition.message, now)
+    })
+}
+
+/// The Event at the Node, and the same at its NodeClock, if there is one.
+fn at_node_and_clock(
+    node: &PreparedNode,
+    known: Option<&StoredNodeClock>,
+    name: &str,
+    make: impl Fn(String, ObjectReference) -> Event,
+) -> Vec<Event> {
+    let clock = known.and_then(|known| known.uid.clone()).map(|uid| ObjectReference {
+        api_version: Some(NodeClock::api_version(&()).into_owned()),
+        kind: Some(NodeClock::kind(&()).into_owned()),
+        name: Some(node.facts.name.clone()),
+        uid: Some(uid),
+        ..ObjectReference::default()
+    });
+    let at_clock = clock.map(|clock| make(format!("{name}.clock"), clock));
+    [make(name.to_owned(), about(node))].into_iter().chain(at_clock).collect()
 }
 
 /// Type and action of the Event of such a transition; none for routine transitions.
@@ -76,12 +102,20 @@ pub(crate) fn type_and_action(kind: TransitionKind) -> Option<(&'static str, &'s
     })
 }
 
-/// The Event of a node where a process answers that is not proven to be its agent: one per hour for each pod.
-pub(crate) fn of_impostor(node: &PreparedNode, pod: &str, impostor: &Impostor, now: Timestamp) -> Event {
+/// The Events of a node where a process answers that is not proven to be its agent: one per hour for each pod.
+pub(crate) fn of_impostor(
+    node: &PreparedNode,
+    known: Option<&StoredNodeClock>,
+    pod: &str,
+    impostor: &Impostor,
+    now: Timestamp,
+) -> Vec<Event> {
     let hour = now.as_second().div_euclid(3600);
     let name = format!("{}.{}.unproven", node.name(), text_hash(&format!("{pod} {hour}")));
     let note = node_conditions::unproven(impostor);
-    event(name, about(node), "Warning", AGENT_NOT_PROVEN, "Collect", &note, now)
+    at_node_and_clock(node, known, &name, |name, regarding| {
+        event(name, regarding, "Warning", AGENT_NOT_PROVEN, "Collect", &note, now)
+    })
 }
 
 fn about(node: &PreparedNode) -> ObjectReference {
@@ -92,6 +126,26 @@ fn about(node: &PreparedNode) -> ObjectReference {
         uid: Some(node.facts.uid.clone()),
         ..ObjectReference::default()
     }
+}
+
+/// The reasons of the condition RolledOut that are told as an Event: each needs a user.
+const TROUBLES: [&str; 4] = [SECRET_MISSING, TIER_EMPTY, PROFILE_REFUSED, WRITE_REFUSED];
+
+/// The Event of a policy whose profile cannot go to its nodes, or not with all that it names.
+pub(crate) fn of_trouble(policy: &Policy, new: &TimeSyncPolicyStatus, now: Timestamp) -> Option<Event> {
+    let rolled_out = |status: &TimeSyncPolicyStatus| {
+        let mut all = status.conditions.iter();
+        all.find(|each| each.type_ == ROLLED_OUT).map(|each| (each.reason.clone(), each.message.clone()))
+    };
+    let (reason, message) = rolled_out(new)?;
+    let is_new = rolled_out(&policy.status).is_none_or(|(before, _)| before != reason);
+    let reason = TROUBLES.into_iter().find(|trouble| is_new && *trouble == reason)?;
+    // The same trouble may come back after it has ended.
+    let minute = now.as_second().div_euclid(60);
+    let generation = policy.generation.unwrap_or_default();
+    let content = text_hash(&format!("{reason} {minute} {message}"));
+    let name = format!("{}.{content}.{generation}", policy.name);
+    Some(event(name, policy.reference.clone(), "Warning", reason, "RollOut", &message, now))
 }
 
 /// The Event of a policy that has just been refused.
@@ -243,8 +297,8 @@ mod tests {
     fn an_impostor_is_told_once_an_hour() {
         let impostor = Impostor { address: "192.0.2.1:9817".to_owned(), why: Unproven::Silent };
         let at = |secs| {
-            let event =
-                of_impostor(&prepared_node(), "pod", &impostor, Timestamp::from_second(secs).unwrap());
+            let time = Timestamp::from_second(secs).unwrap();
+            let event = of_impostor(&prepared_node(), None, "pod", &impostor, time).remove(0);
             assert_eq!(
                 (event.reason.as_deref(), event.type_.as_deref()),
                 (Some("AgentNotProven"), Some("Warning"))
@@ -260,16 +314,50 @@ mod tests {
     fn an_event_names_what_it_tells() {
         let node = prepared_node();
         let now = Timestamp::UNIX_EPOCH;
-        let event =
-            of_transition(&node, "i1", &transition(4, TransitionKind::SynchronizationLost), now).unwrap();
+        let made = |instance: &str, known: Option<&StoredNodeClock>| {
+            of_transition(&node, known, instance, &transition(4, TransitionKind::SynchronizationLost), now)
+        };
+        let event = made("i1", None).remove(0);
         assert_eq!(event.reason.as_deref(), Some("SynchronizationLost"));
         assert_eq!(event.type_.as_deref(), Some("Warning"));
-        let again =
-            of_transition(&node, "i1", &transition(4, TransitionKind::SynchronizationLost), now).unwrap();
-        assert_eq!(event.metadata.name, again.metadata.name);
-        let other =
-            of_transition(&node, "i2", &transition(4, TransitionKind::SynchronizationLost), now).unwrap();
-        assert_ne!(event.metadata.name, other.metadata.name);
-        assert!(of_transition(&node, "i1", &transition(5, TransitionKind::ProfileApplied), now).is_none());
+        assert_eq!(event.metadata.name, made("i1", None)[0].metadata.name);
+        assert_ne!(event.metadata.name, made("i2", None)[0].metadata.name);
+        let known = StoredNodeClock { uid: Some("c".to_owned()), ..StoredNodeClock::default() };
+        let both = made("i1", Some(&known));
+        let regarding = |index: usize| both[index].regarding.clone().unwrap();
+        assert_eq!((both.len(), &both[0].metadata.name), (2, &event.metadata.name));
+        assert_eq!(
+            (regarding(0).kind.as_deref(), regarding(1).kind.as_deref()),
+            (Some("Node"), Some("NodeClock"))
+        );
+        assert_eq!(regarding(1).uid.as_deref(), Some("c"));
+        assert_ne!(both[0].metadata.name, both[1].metadata.name);
+        let routine = transition(5, TransitionKind::ProfileApplied);
+        assert!(of_transition(&node, Some(&known), "i1", &routine, now).is_empty());
+    }
+
+    #[test]
+    fn a_trouble_of_a_policy_is_told_when_it_begins() {
+        let yaml = "{metadata: {name: p, generation: 3}, spec: {stratum: {local: 10}}}";
+        let fetched = crate::fetch::Fetched {
+            policies: vec![std::sync::Arc::new(serde_norway::from_str(yaml).unwrap())],
+            ..crate::fetch::Fetched::default()
+        };
+        let policy = crate::validate::validate(fetched).policies.remove(0);
+        let status = |reason: &'static str| {
+            let finding = crate::condition::Finding::new(Some(false), reason, "Secret keys is missing.");
+            let condition =
+                crate::condition::condition(ROLLED_OUT, finding, &[], None, Timestamp::UNIX_EPOCH);
+            TimeSyncPolicyStatus { conditions: vec![condition], ..TimeSyncPolicyStatus::default() }
+        };
+        let told = |before: &'static str, now: &'static str| {
+            let policy = Policy { status: status(before), ..policy.clone() };
+            of_trouble(&policy, &status(now), Timestamp::UNIX_EPOCH)
+        };
+        let event = told("AllNodes", SECRET_MISSING).unwrap();
+        assert_eq!(event.reason.as_deref(), Some(SECRET_MISSING));
+        assert_eq!(event.note.as_deref(), Some("Secret keys is missing."));
+        assert!(told(SECRET_MISSING, SECRET_MISSING).is_none());
+        assert!(told(SECRET_MISSING, "AllNodes").is_none() && told("AllNodes", "InProgress").is_none());
     }
 }

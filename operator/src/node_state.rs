@@ -58,7 +58,7 @@ pub(crate) struct NodeActions {
 pub(crate) struct PendingEvents {
     pub(crate) transitions: Option<Transitions>,
     /// The Event about another process in the agent's place.
-    pub(crate) impostor: Option<Event>,
+    pub(crate) impostor: Vec<Event>,
     /// The number of transitions that exceed the node's budget.
     pub(crate) dropped: u64,
 }
@@ -74,14 +74,14 @@ pub(crate) struct Transitions {
     pub(crate) last: u64,
 }
 
-/// The Event of a transition.
+/// The Events of a transition.
 #[derive(Debug)]
 pub(crate) struct TransitionEvent {
     /// The transition's number.
     pub(crate) number: u64,
     /// The kind whose budget it uses.
     pub(crate) kind: TransitionKind,
-    pub(crate) event: Event,
+    pub(crate) events: Vec<Event>,
 }
 
 impl NodeState {
@@ -168,18 +168,20 @@ impl NodeState {
         now: Instant,
         time: Timestamp,
     ) -> PendingEvents {
-        let mut pending = PendingEvents { transitions: None, impostor: None, dropped: 0 };
+        let mut pending = PendingEvents { transitions: None, impostor: vec![], dropped: 0 };
         match agent {
             AgentState::Report(report, _) => {
                 let mut events = Vec::new();
                 let last = self.last_sent(&report.instance, known).unwrap_or(0);
                 for transition in events::unsent(report, Some(last)) {
                     let (number, kind) = (transition.number, transition.kind);
-                    if let Some(event) = events::of_transition(node, &report.instance, transition, time) {
-                        match self.budget.take(kind, now) {
-                            true => events.push(TransitionEvent { number, kind, event }),
-                            false => pending.dropped += 1,
-                        }
+                    let made = events::of_transition(node, known, &report.instance, transition, time);
+                    if made.is_empty() {
+                        continue;
+                    }
+                    match self.budget.take(kind, now) {
+                        true => events.push(TransitionEvent { number, kind, events: made }),
+                        false => pending.dropped += 1,
                     }
                 }
                 let last = report.transitions.last().map_or(last, |transition| transition.number.max(last));
@@ -187,7 +189,7 @@ impl NodeState {
             }
             AgentState::Unproven(impostor) if !self.impostor_event_sent => {
                 let pod = node.agents.first().map_or("", |agent| agent.uid.as_str());
-                pending.impostor = Some(events::of_impostor(node, pod, impostor, time));
+                pending.impostor = events::of_impostor(node, known, pod, impostor, time);
             }
             AgentState::Unproven(_) | AgentState::Waiting { .. } | AgentState::Silent(_) => {}
         }

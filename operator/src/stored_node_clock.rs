@@ -23,6 +23,7 @@ pub(crate) struct StoredNodeClock {
     pub(crate) agent: Option<AgentStatus>,
     pub(crate) reported_at: Option<Time>,
     pub(crate) updated_at: Option<Time>,
+    pub(crate) uid: Option<String>,
     /// The uid of the node that owns it.
     pub(crate) owner: Option<String>,
     pub(crate) version: Option<String>,
@@ -52,6 +53,7 @@ impl StoredNodeClock {
             agent: status.agent.clone(),
             reported_at: status.reported_at.clone(),
             updated_at: status.updated_at.clone(),
+            uid: meta.uid.clone(),
             owner: owner.map(|owner| owner.uid.clone()),
             version: meta.resource_version.clone(),
         }

@@ -168,8 +168,8 @@ impl Writer {
                 result = failed;
             }
             let mut impostor_event_sent = false;
-            if let Some(event) = impostor {
-                result = target.send_event(&event).await;
+            if !impostor.is_empty() {
+                result = send_each(&target, &impostor).await;
                 impostor_event_sent = result.is_ok();
             }
             Done::EventsSent { node, last_sent, impostor: impostor_event_sent, unsent, result }
@@ -242,10 +242,18 @@ impl Writer {
 
 /// Sends Events one after the other. Returns the number of sent Events, and the failure that stopped it.
 async fn send_all(target: &Target, events: &[TransitionEvent]) -> (usize, Result<(), WriteError>) {
-    for (count, TransitionEvent { event, .. }) in events.iter().enumerate() {
-        if let Err(error) = target.send_event(event).await {
+    for (count, TransitionEvent { events, .. }) in events.iter().enumerate() {
+        if let Err(error) = send_each(target, events).await {
             return (count, Err(error));
         }
     }
     (events.len(), Ok(()))
+}
+
+/// Sends Events one after the other. After a failure all are sent again; the API server refuses those that it has.
+async fn send_each(target: &Target, events: &[Event]) -> Result<(), WriteError> {
+    for event in events {
+        target.send_event(event).await?;
+    }
+    Ok(())
 }

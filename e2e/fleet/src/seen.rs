@@ -142,7 +142,12 @@ impl Seen {
         self.state().policies.entry(policy.name_any()).or_default().push(seen);
     }
 
+    /// Takes an Event of a Node or a policy. NodeClocks have those of their Nodes again.
     fn event(&self, event: &Event) {
+        let kind = event.regarding.as_ref().and_then(|object| object.kind.as_deref());
+        if kind == Some("NodeClock") {
+            return;
+        }
         let object = event.regarding.as_ref().and_then(|object| object.name.clone()).unwrap_or_default();
         let (reason, note) =
             (event.reason.clone().unwrap_or_default(), event.note.clone().unwrap_or_default());

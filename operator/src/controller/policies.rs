@@ -56,6 +56,7 @@ impl Controller {
             let time = Timestamp::now();
             let events = [
                 events::of_refusal(policy, &new.status, time),
+                events::of_trouble(policy, &new.status, time),
                 events::of_rollout(policy, &new.status, time),
             ];
             self.writer.write_policy(policy.clone(), new.clone(), events.into_iter().flatten().collect());
