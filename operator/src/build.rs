@@ -7,7 +7,7 @@ use std::{
 };
 
 use contract::{Assignment, ProfileName};
-use profile::{Checked, Profile};
+use profile::{Checked, Profile, Thresholds};
 
 use crate::{
     facts::{AgentPod, NodeFacts, is_older},
@@ -90,6 +90,7 @@ impl PreparedNode {
 struct ProfileText {
     text: String,
     files: BTreeSet<String>,
+    thresholds: Thresholds,
 }
 
 /// Which nodes a policy selects, and which profile they get. If no rule changes, no node needs a new plan.
@@ -344,6 +345,17 @@ impl Prepared {
         self.texts.get(profile).is_some_and(|text| !text.files.is_disjoint(files))
     }
 
+    /// The thresholds by which a node's clock is judged: those of the profile that its agent runs, or else of the one that
+    /// it is to run.
+    pub(crate) fn thresholds(&self, running: Option<&ProfileName>, wanted: &Assignment) -> Thresholds {
+        let wanted = match wanted {
+            Assignment::Profile(profile) => Some(profile),
+            Assignment::None | Assignment::Unassigned => None,
+        };
+        let known = running.into_iter().chain(wanted).find_map(|profile| self.texts.get(profile));
+        known.map(|text| text.thresholds).unwrap_or_default()
+    }
+
     /// The profile that is in force for a policy.
     pub(crate) fn profile(&self, policy: &Policy) -> Option<ProfileName> {
         let runs = |node: &PreparedNode| match &node.wanted {
@@ -357,8 +369,9 @@ impl Prepared {
 
 impl ProfileText {
     fn of(text: String) -> Self {
-        let files = toml::from_str::<Profile>(&text).map(|profile| keys::files(&profile)).unwrap_or_default();
-        Self { text, files }
+        let profile = toml::from_str::<Profile>(&text).unwrap_or_default();
+        let (files, thresholds) = (keys::files(&profile), profile.thresholds);
+        Self { text, files, thresholds }
     }
 }
 

@@ -81,8 +81,8 @@ pub(crate) struct Memory {
     refresh: Refresh,
     written_policies: HashMap<String, WrittenPolicy>,
     rollout_log: RolloutLog,
-    /// Which nodes are tainted.
-    brake: Brake,
+    /// Which nodes are tainted; none before that was first judged. Until then each node keeps a taint that it has.
+    brake: Option<Brake>,
     dirty: Dirty,
 }
 
@@ -327,7 +327,8 @@ impl Controller {
         let Memory { prepared, reports, dirty, nudges, to_nudge, .. } = &mut self.memory;
         dirty.nodes.append(&mut dirty.later);
         let writer = &self.writer;
-        let queues = [&writer.events, &writer.urgent, &writer.node_clocks, &writer.nodes];
+        let queues =
+            [&writer.events, &writer.urgent, &writer.node_clocks, &writer.urgent_nodes, &writer.nodes];
         dirty.nodes.extend(queues.into_iter().flat_map(|queue| queue.due(now)));
         dirty.nodes.extend(self.writer.annotations.due(now).into_iter().map(|(node, _)| node));
         for (name, node) in &prepared.nodes {

@@ -29,6 +29,8 @@ pub(crate) struct NodeState {
     budget: Budget,
     /// What its Node is to say of the clock.
     pub(crate) fields: ClockFields,
+    /// When this operator last wrote its Node.
+    pub(crate) node_written: Option<Instant>,
     /// True if an Event about another process in the agent's place was sent, and that process is still there.
     impostor_event_sent: bool,
     /// The kinds of object that cannot be written for the node, each with the reason.
@@ -93,6 +95,7 @@ impl NodeState {
             last_sent: None,
             budget: Budget::default(),
             fields: ClockFields::default(),
+            node_written: None,
             impostor_event_sent: false,
             troubles: BTreeMap::new(),
         }

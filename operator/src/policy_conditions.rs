@@ -32,7 +32,7 @@ pub(crate) fn findings(
         (READY, ready(&accepted, &rolled_out)),
         (ACCEPTED, accepted),
         (ROLLED_OUT, rolled_out),
-        (SYNCHRONIZED, synchronized(input.policy, nodes, worst, spread, deviations, now)),
+        (SYNCHRONIZED, synchronized(input, worst, spread, deviations, now)),
         (UPSTREAMS_REACHABLE, upstreams_reachable(nodes)),
         (CONFLICT, conflict(nodes)),
     ]
@@ -219,15 +219,13 @@ fn goes_on(input: &PolicyInput<'_>) -> String {
 }
 
 fn synchronized(
-    policy: &Policy,
-    nodes: &[PolicyNode<'_>],
+    input: &PolicyInput<'_>,
     worst: Option<f64>,
     spread: Option<&Spread<'_>>,
     deviations: &mut Deviations,
     now: Instant,
 ) -> Finding {
-    let name = &policy.name;
-    let limits = policy.thresholds();
+    let (name, nodes, limits) = (&input.policy.name, &input.group.nodes, input.thresholds);
     let hold = limits.hold.as_duration();
     let mut lasts = |what, value: Option<f64>, limit: f64| {
         deviations.lasts(name, what, value.is_some_and(|value| value.abs() > limit), hold, now)

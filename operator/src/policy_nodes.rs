@@ -5,6 +5,7 @@ use std::{
 };
 
 use contract::{Assignment, ConflictReport, ProfileName, Reason, Report};
+use profile::Thresholds;
 
 use crate::{
     build::PreparedNode,
@@ -20,6 +21,8 @@ pub(crate) struct PolicyInput<'a> {
     pub(crate) policy: &'a Policy,
     /// The profile that is in force for the policy.
     pub(crate) profile: Option<&'a ProfileName>,
+    /// The thresholds of that profile.
+    pub(crate) thresholds: Thresholds,
     pub(crate) group: &'a PolicyNodes<'a>,
     /// What is to be said of its rollout while that is not done.
     pub(crate) rollout: Option<Finding>,

@@ -52,24 +52,26 @@ impl Target {
     ) -> Result<NodeFacts, WriteError> {
         let api: Api<Node> = Api::all(self.client.clone());
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let NodePatches { node: of_node, status } = patches;
-        let mut written = node.clone();
-        for (mut patch, is_status) in [(of_node, false), (status, true)]
-            .into_iter()
-            .filter_map(|(patch, is_status)| Some((patch?, is_status)))
-        {
+        let NodePatches { node: of_node, status, .. } = patches;
+        let (mut written, mut failure) = (node.clone(), None);
+        // The condition first. If one of the two is refused, the other is written all the same.
+        let patches = [(status, true), (of_node, false)];
+        for (mut patch, is_status) in patches.into_iter().filter_map(|(patch, of)| Some((patch?, of))) {
             patch["metadata"]["resourceVersion"] = json!(written.version);
             patch["metadata"]["uid"] = json!(written.uid);
             // A strategic merge patch changes one condition of the list. For a merge patch the list would be one value.
             let done = match is_status {
-                false => self.term.write(api.patch(&node.name, &params, &Patch::Merge(&patch))).await?,
                 true => {
-                    self.term.write(api.patch_status(&node.name, &params, &Patch::Strategic(&patch))).await?
+                    self.term.write(api.patch_status(&node.name, &params, &Patch::Strategic(&patch))).await
                 }
+                false => self.term.write(api.patch(&node.name, &params, &Patch::Merge(&patch))).await,
             };
-            written = NodeFacts::of(&done);
+            match done {
+                Ok(done) => written = NodeFacts::of(&done),
+                Err(error) => failure = failure.or(Some(error)),
+            }
         }
-        Ok(written)
+        failure.map_or(Ok(written), Err)
     }
 
     /// Writes the status of a policy. If the policy was deleted in the meantime, does nothing.

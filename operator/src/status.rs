@@ -110,6 +110,7 @@ pub(crate) fn status(
         let input = PolicyInput {
             policy,
             profile: profile.as_ref(),
+            thresholds: prepared.thresholds(profile.as_ref(), &Assignment::Unassigned),
             group: &group,
             rollout,
             store_trouble,
@@ -187,7 +188,7 @@ fn of(input: &PolicyInput<'_>, deviations: &mut Deviations, now: Instant, time: 
         counts,
         worst: worst_offset,
         spread,
-        thresholds: input.policy.thresholds(),
+        thresholds: input.thresholds,
         taints_held: is_held,
         updated: Updated::default(),
     }

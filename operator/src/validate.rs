@@ -11,7 +11,7 @@ use kube::{
     Resource, ResourceExt,
     core::{DeserializeGuard, Selector},
 };
-use profile::{Checked, Thresholds};
+use profile::Checked;
 
 use crate::{
     fetch::{Fetched, Profiles},
@@ -81,11 +81,6 @@ impl Policy {
         }
         matches!(self.key_availability, KeyAvailability::Complete | KeyAvailability::Kept(_))
             .then_some(checked)
-    }
-
-    /// Its thresholds; the defaults if it is refused.
-    pub(crate) fn thresholds(&self) -> Thresholds {
-        self.checked.as_ref().map_or_else(|_| Thresholds::default(), |checked| *checked.thresholds())
     }
 
     /// The profile that was in force before the policy was refused. One whose rollout was not completed does not count.

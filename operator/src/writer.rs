@@ -34,7 +34,9 @@ pub(crate) struct Writer {
     pub(crate) events: WorkQueue<String>,
     pub(crate) urgent: WorkQueue<String>,
     pub(crate) node_clocks: WorkQueue<String>,
-    /// Fields of Nodes, by node.
+    /// Nodes whose condition's status or whose taints change, by node.
+    pub(crate) urgent_nodes: WorkQueue<String>,
+    /// Nodes with other changes.
     pub(crate) nodes: WorkQueue<String>,
     pub(crate) pace_of_nodes: Pace,
     /// By policy.
@@ -77,6 +79,7 @@ pub(crate) enum Done {
     },
     Node {
         node: String,
+        urgent: bool,
         /// The Node after the write.
         result: Result<NodeFacts, WriteError>,
     },
@@ -103,6 +106,7 @@ impl Writer {
             events: WorkQueue::new(WIDTH),
             urgent: WorkQueue::new(WIDTH),
             node_clocks: WorkQueue::new(WIDTH),
+            urgent_nodes: WorkQueue::new(WIDTH),
             nodes: WorkQueue::new(WIDTH),
             pace_of_nodes: Pace::new(MOST_NODES_A_SECOND),
             policies: WorkQueue::new(WIDTH),
@@ -135,7 +139,13 @@ impl Writer {
     /// Forgets a node that is gone.
     pub(crate) fn forget(&mut self, node: &str) {
         let node = node.to_owned();
-        for queue in [&mut self.events, &mut self.urgent, &mut self.node_clocks, &mut self.nodes] {
+        for queue in [
+            &mut self.events,
+            &mut self.urgent,
+            &mut self.node_clocks,
+            &mut self.nodes,
+            &mut self.urgent_nodes,
+        ] {
             queue.forget(&node);
         }
     }
@@ -192,13 +202,25 @@ impl Writer {
         });
     }
 
+    /// Takes the outcome of a write of a Node.
+    pub(crate) fn nodes_done(&mut self, node: &String, urgent: bool, written: bool, now: Instant) {
+        let queue = if urgent { &mut self.urgent_nodes } else { &mut self.nodes };
+        queue.done(node, written, now);
+    }
+
     /// Writes fields of a Node.
-    pub(crate) fn write_node(&mut self, node: Arc<NodeFacts>, patches: NodePatches, now: Instant) {
+    pub(crate) fn write_node(
+        &mut self,
+        node: Arc<NodeFacts>,
+        patches: NodePatches,
+        urgent: bool,
+        now: Instant,
+    ) {
         self.pace_of_nodes.count(patches.count(), now);
         let target = self.target.clone();
         self.start(async move {
             let result = target.write_node(&node, patches).await;
-            Done::Node { node: node.name.clone(), result }
+            Done::Node { node: node.name.clone(), urgent, result }
         });
     }
 

@@ -6,7 +6,10 @@ use serde_json::{Map, Value, json};
 /// An annotation with a copy of the whole object, as it was applied.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// An object without bookkeeping and values of environment variables.
+/// The containers of timesync.
+const OURS: [&str; 3] = ["agent", "operator", "uninstall"];
+
+/// An object without bookkeeping, values of environment variables, and containers of strangers.
 pub(super) fn object(mut object: Value) -> Value {
     if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         meta.remove("managedFields");
@@ -16,8 +19,12 @@ pub(super) fn object(mut object: Value) -> Value {
     }
     if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
         for key in ["containers", "initContainers", "ephemeralContainers"] {
-            let containers = spec.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten();
-            for variable in containers.filter_map(|each| each.get_mut("env")?.as_array_mut()).flatten() {
+            let Some(containers) = spec.get_mut(key).and_then(Value::as_array_mut) else { continue };
+            // Other containers are those of strangers, such as a mesh, whose arguments may hold secrets.
+            containers.retain(|each| each["name"].as_str().is_some_and(|name| OURS.contains(&name)));
+            for variable in
+                containers.iter_mut().filter_map(|each| each.get_mut("env")?.as_array_mut()).flatten()
+            {
                 hide(variable.as_object_mut());
             }
         }
@@ -73,7 +80,7 @@ mod tests {
     fn values_of_variables_and_copies_are_left_out() {
         let pod = json!({
             "metadata": {"name": "a", "managedFields": [{}], "annotations": {LAST_APPLIED: "{\"secret\"}", "b": "c"}},
-            "spec": {"containers": [{"name": "x", "env": [
+            "spec": {"containers": [{"name": "mesh", "args": ["--password"]}, {"name": "agent", "env": [
                 {"name": "HTTPS_PROXY", "value": "http://user:password@proxy"},
                 {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
             ]}]},

@@ -37,7 +37,7 @@ impl Wish {
 
 /// How long the operator may take to act.
 const PATIENCE: Duration = Duration::from_secs(15);
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl Request {
     pub(super) async fn send(&self, wish: Wish, reader: &Reader) -> anyhow::Result<()> {
@@ -57,6 +57,14 @@ impl Request {
             let observed = reader.clocks().await?;
             let rollout = observed.policy(name).and_then(rollout);
             if let Some(rollout) = rollout.filter(|rollout| rollout.acted.as_ref() == Some(&value)) {
+                // The policy may have been edited in the meantime. Then the request was about another profile.
+                let hash = value.split(':').nth(1).unwrap_or_default();
+                if !rollout.profile.ends_with(&format!(".{hash}")) {
+                    bail!(
+                        "the policy was edited meanwhile, and {} goes out now: look at it, and ask again",
+                        rollout.profile
+                    );
+                }
                 return Ok(output::write(&format!("{name}: {:?}\n", rollout.state))?);
             }
         }

@@ -1,5 +1,9 @@
 //! Decides what is to be written to Nodes, and begins these writes: condition, taints and label of `node_fields`.
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -8,7 +12,6 @@ use crate::{
     facts::NodeFacts,
     node_fields::{self, Brake, Candidate, NodePatches, WRONG_TAINT, WrongTaint},
     node_state::Trouble,
-    validate::Policy,
 };
 
 impl Controller {
@@ -17,19 +20,32 @@ impl Controller {
         let Memory { prepared, reports, states, cluster, dirty, .. } = &mut self.memory;
         let (Some(node), Some(state)) = (prepared.nodes.get(name), states.get_mut(name)) else { return };
         let Some(facts) = cluster.nodes().get(name) else { return };
-        let policy = node.policy().and_then(|name| prepared.policies.iter().find(|each| each.name == name));
-        let thresholds = policy.map(Policy::thresholds).unwrap_or_default();
-        if state.fields.update(node, facts, reports.of(name, now), &thresholds, (now, Timestamp::now())) {
+        let agent = reports.of(name, now);
+        // Those by which the agent judges: a new profile may not be there yet.
+        let running = agent.report().and_then(|report| report.profile.as_ref());
+        let thresholds = prepared.thresholds(running, &node.wanted);
+        if state.fields.update(node, facts, agent, &thresholds, (now, Timestamp::now())) {
             dirty.later.insert(name.to_owned());
         }
+        let written = state.node_written;
         let name = name.to_owned();
-        if self.node_patches(&name).is_some() {
-            self.writer.nodes.add(&name, now);
-        } else {
-            self.writer.nodes.clear(&name);
-            if let Some(state) = self.memory.states.get_mut(&name) {
-                state.note(Trouble::Node, None);
+        let urgent = self.node_patches(&name).map(|(_, patches)| patches.is_urgent());
+        let queues = [(true, &mut self.writer.urgent_nodes), (false, &mut self.writer.nodes)];
+        for (is_urgent, queue) in queues {
+            if urgent != Some(is_urgent) {
+                queue.clear(&name);
+            } else if is_urgent
+                || written.is_none_or(|at| now.saturating_duration_since(at) >= SHORTEST_PAUSE)
+            {
+                queue.add(&name, now);
+            } else {
+                self.memory.dirty.later.insert(name.clone());
             }
+        }
+        if urgent.is_none()
+            && let Some(state) = self.memory.states.get_mut(&name)
+        {
+            state.note(Trouble::Node, None);
         }
     }
 
@@ -39,7 +55,6 @@ impl Controller {
             return;
         }
         let Memory { prepared, states, dirty, brake, .. } = &mut self.memory;
-        let time = Timestamp::now();
         let policies: HashMap<_, _> =
             prepared.policies.iter().map(|policy| (policy.name.as_str(), policy)).collect();
         let candidates = prepared.nodes.iter().filter_map(|(name, node)| {
@@ -51,13 +66,15 @@ impl Controller {
                 refused: policy.checked.is_err(),
                 status: fields.status(),
                 wrong_for: fields.wrong_for(now),
-                tainted_for: tainted_for(&node.facts, time),
+                tainted_for: fields.tainted_for(now),
             })
         });
         let rules = prepared.policies.iter().filter_map(|policy| policy.node_taint.as_ref());
-        *brake = Brake::judge(candidates, node_fields::budget(rules, prepared.nodes.len()));
+        let judged = Brake::judge(candidates, node_fields::budget(rules, prepared.nodes.len()));
+        let brake = brake.insert(judged);
         for (name, node) in &prepared.nodes {
-            if brake.tainted.contains(name) != tainted_for(&node.facts, time).is_some() {
+            if brake.tainted.contains(name) != node.facts.taints.iter().any(|taint| taint.key == WRONG_TAINT)
+            {
                 dirty.nodes.insert(name.clone());
             }
         }
@@ -67,10 +84,18 @@ impl Controller {
     pub(super) fn start_node_writes(&mut self, now: Instant) {
         // A node needs at most two writes.
         while self.writer.pace_of_nodes.has_room(2, now) {
-            let Some(name) = self.writer.nodes.next() else { return };
+            let writer = &mut self.writer;
+            let (urgent, name) = match (writer.urgent_nodes.next(), writer.nodes.is_idle()) {
+                (Some(name), _) => (true, name),
+                (None, false) => match writer.nodes.next() {
+                    Some(name) => (false, name),
+                    None => return,
+                },
+                (None, true) => return,
+            };
             match self.node_patches(&name) {
-                Some((facts, patches)) => self.writer.write_node(facts, patches, now),
-                None => self.writer.nodes.done(&name, true, now),
+                Some((facts, patches)) => self.writer.write_node(facts, patches, urgent, now),
+                None => self.writer.nodes_done(&name, urgent, true, now),
             }
         }
     }
@@ -82,10 +107,10 @@ impl Controller {
         let facts = cluster.nodes().get(name)?;
         let policy = node.policy().and_then(|name| prepared.policies.iter().find(|each| each.name == name));
         let rule = policy.and_then(|policy| policy.node_taint.as_ref());
-        let wrong = match (brake.tainted.contains(name), rule) {
-            (true, Some(rule)) => WrongTaint::Present(rule),
-            (true, None) => WrongTaint::AsIs,
-            (false, _) => WrongTaint::Absent,
+        let wrong = match (brake.as_ref().map(|brake| brake.tainted.contains(name)), rule) {
+            (Some(true), Some(rule)) => WrongTaint::Present(rule),
+            (Some(true), None) | (None, _) => WrongTaint::AsIs,
+            (Some(false), _) => WrongTaint::Absent,
         };
         let (desired, writes) = (&state.fields.desired, self.node_writes);
         let patches = NodePatches::of(desired, wrong, facts, writes, Timestamp::now())?;
@@ -93,10 +118,6 @@ impl Controller {
     }
 }
 
-/// For how long a Node has had the taint; none if it has none.
-fn tainted_for(facts: &NodeFacts, time: Timestamp) -> Option<std::time::Duration> {
-    let taint = facts.taints.iter().find(|taint| taint.key == WRONG_TAINT)?;
-    // A taint without a time is an old one: another program may have set it.
-    let age = taint.time_added.as_ref().map(|added| time.duration_since(added.0));
-    Some(age.map_or(std::time::Duration::MAX, |age| age.try_into().unwrap_or_default()))
-}
+/// Shortest time between two writes of a Node that change neither its status nor its taints, however often the reason or
+/// the error bound changes.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(10);

@@ -31,7 +31,7 @@ impl Controller {
         let Memory {
             prepared, reports, states, deviations, store, written_policies, rollout_log, brake, ..
         } = &mut self.memory;
-        let brake = self.node_writes.node_taints.then_some(&*brake);
+        let brake = if self.node_writes.node_taints { brake.as_ref() } else { None };
         let context = StatusContext { prepared, states, store_trouble: store.trouble(), brake, starting };
         let statuses = status(&context, reports, deviations, now, Timestamp::now());
         self.metrics.policies(&statuses);

@@ -142,9 +142,12 @@ impl Controller {
                 self.trouble(&node, Trouble::NodeClock, why);
                 self.memory.dirty.nodes.insert(node);
             }
-            Done::Node { node, result } => {
+            Done::Node { node, urgent, result } => {
                 let why = self.count("Node", &result);
-                self.writer.nodes.done(&node, why.is_none(), now);
+                self.writer.nodes_done(&node, urgent, why.is_none(), now);
+                if let Some(state) = self.memory.states.get_mut(&node) {
+                    state.node_written = Some(now);
+                }
                 if let Ok(facts) = result {
                     self.memory.cluster.wrote_node(facts);
                 }
@@ -204,7 +207,7 @@ impl Controller {
             ("Pod", writer.annotations.any_fails()),
             ("Event", writer.events.any_fails()),
             ("NodeClock", writer.urgent.any_fails() || writer.node_clocks.any_fails()),
-            ("Node", writer.nodes.any_fails()),
+            ("Node", writer.nodes.any_fails() || writer.urgent_nodes.any_fails()),
             ("TimeSyncPolicy", writer.policies.any_fails()),
         ] {
             if !fails {

@@ -11,6 +11,7 @@ use crate::{
     node_fields::{
         bound_label::{BOUND_LABEL, BoundClass, BoundHistory},
         verdict::{ClockHistory, Verdict},
+        writes::WRONG_TAINT,
     },
     reports::AgentState,
 };
@@ -41,9 +42,14 @@ pub(crate) struct DesiredFields {
 pub(crate) struct ClockFields {
     clock: ClockHistory,
     bound: BoundHistory,
+    /// True if the node was judged before by this operator. Only then ages are measured here; the first ones follow from
+    /// times that a former operator wrote.
+    is_known: bool,
     /// The last verdict's status, and since when it has been False.
     status: Option<bool>,
     wrong_since: Option<Instant>,
+    /// Since when it has had the taint.
+    tainted_since: Option<Instant>,
     pub(crate) desired: DesiredFields,
 }
 
@@ -67,14 +73,18 @@ impl ClockFields {
         };
         self.wrong_since = match (status, self.wrong_since) {
             (Some(false), None) => {
-                let before = stored.filter(|stored| stored.status == Some(false));
-                let age =
-                    before.and_then(|stored| Duration::try_from(time.duration_since(stored.since?)).ok());
-                Some(age.and_then(|age| now.checked_sub(age)).unwrap_or(now))
+                let before = stored.filter(|stored| stored.status == Some(false) && !self.is_known);
+                Some(since(before.and_then(|stored| stored.since), now, time))
             }
             (Some(false), since) => since,
             (Some(true) | None, _) => None,
         };
+        let taint = facts.taints.iter().find(|taint| taint.key == WRONG_TAINT);
+        self.tainted_since = taint.map(|taint| {
+            let added = taint.time_added.as_ref().filter(|_| !self.is_known);
+            self.tainted_since.unwrap_or_else(|| since(added.map(|added| added.0), now, time))
+        });
+        self.is_known = true;
         self.status = status;
         self.desired.bound = self.bound(facts, agent, &verdict, thresholds, now);
         self.desired.synchronized = status == Some(true) && verdict != Verdict::Unchanged;
@@ -91,9 +101,15 @@ impl ClockFields {
         self.status
     }
 
-    /// For how long the verdict has been False.
+    /// For how long the verdict has been False; none while the clock is right and only waits for `thresholds.hold`.
     pub(crate) fn wrong_for(&self, now: Instant) -> Option<Duration> {
-        self.wrong_since.map(|since| now.saturating_duration_since(since))
+        let since = self.wrong_since.filter(|_| !self.clock.is_pending());
+        since.map(|since| now.saturating_duration_since(since))
+    }
+
+    /// For how long the Node has had the taint for a wrong clock; none if it has none.
+    pub(crate) fn tainted_for(&self, now: Instant) -> Option<Duration> {
+        self.tainted_since.map(|since| now.saturating_duration_since(since))
     }
 
     fn bound(
@@ -116,11 +132,18 @@ impl ClockFields {
     }
 }
 
+/// The instant that was at this time, as far as the clock knows; without a time, now.
+fn since(at: Option<Timestamp>, now: Instant, time: Timestamp) -> Instant {
+    let age = at.and_then(|at| Duration::try_from(time.duration_since(at)).ok());
+    age.and_then(|age| now.checked_sub(age)).unwrap_or(now)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use contract::{Assignment, Reason, Report};
+    use k8s_openapi::{api::core::v1::Taint, apimachinery::pkg::apis::meta::v1::Time};
 
     use super::*;
     use crate::{
@@ -187,12 +210,14 @@ mod tests {
         assert_eq!(node.reported(20, |_| ()), None, "it is left as it is");
         assert!(!node.fields.desired.synchronized);
         assert_eq!(node.reported(60, lost), Some((Some(false), "NoMajority")));
+        assert_eq!(
+            node.fields.wrong_for(node.start + Duration::from_secs(65)),
+            Some(Duration::from_secs(55))
+        );
         assert_eq!(node.reported(70, |_| ()), None, "the time begins anew");
         assert_eq!(node.reported(129, |_| ()), None);
-        assert_eq!(
-            node.fields.wrong_for(node.start + Duration::from_secs(130)),
-            Some(Duration::from_secs(120))
-        );
+        let while_it_waits = node.fields.wrong_for(node.start + Duration::from_secs(130));
+        assert_eq!(while_it_waits, None, "a clock that is right is not tainted");
         assert_eq!(node.reported(130, |_| ()), Some((Some(true), "Synchronized")));
         assert_eq!(node.fields.wrong_for(node.start + Duration::from_secs(130)), None);
     }
@@ -260,5 +285,37 @@ mod tests {
         );
         assert_eq!(node.reported(2, |_| ()), None, "it must be right for a while here, too");
         assert_eq!(node.reported(62, |_| ()), Some((Some(true), "Synchronized")));
+    }
+
+    #[test]
+    fn an_agent_cannot_switch_the_hysteresis_off() {
+        let mut node = Fixture::new();
+        let starting = |report: &mut Report| (lost(report), report.clock.start_phase = true).0;
+        node.reported(0, starting);
+        assert_eq!(node.reported(1, |_| ()), Some((Some(true), "Synchronized")));
+        assert_eq!(node.reported(2, starting), Some((Some(false), "NoMajority")));
+        assert_eq!(node.reported(3, |_| ()), None, "the same boot has one start phase");
+    }
+
+    #[test]
+    fn the_age_of_a_taint_is_measured_here_except_for_the_first_look() {
+        let taint = |secs: i64| Taint {
+            key: WRONG_TAINT.to_owned(),
+            effect: "NoSchedule".to_owned(),
+            time_added: Some(Time(Timestamp::from_second(1_000_000 + secs).unwrap())),
+            value: None,
+        };
+        let age = |node: &Fixture, secs| node.fields.tainted_for(node.start + Duration::from_secs(secs));
+        let mut former = Fixture::new();
+        former.facts(|facts| facts.taints = vec![taint(-600)]);
+        former.reported(0, lost);
+        assert_eq!(age(&former, 5), Some(Duration::from_secs(605)), "another operator set it");
+        let mut node = Fixture::new();
+        node.reported(0, lost);
+        assert_eq!(age(&node, 1), None);
+        // The clock of the operator's node has jumped.
+        node.facts(|facts| facts.taints = vec![taint(-600)]);
+        node.reported(10, lost);
+        assert_eq!(age(&node, 15), Some(Duration::from_secs(5)));
     }
 }

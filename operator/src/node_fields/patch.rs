@@ -21,6 +21,8 @@ pub(crate) struct NodePatches {
     pub(crate) node: Option<Value>,
     /// A strategic merge patch of the status. It changes one condition, and no other one.
     pub(crate) status: Option<Value>,
+    /// True if the condition's status changes.
+    flips: bool,
 }
 
 /// Whether a Node is to have the taint for a wrong clock.
@@ -61,8 +63,20 @@ impl NodePatches {
         }
         let changed = node != json!({"metadata": {}});
         let status = if writes.node_condition { condition(&desired.condition, facts, time) } else { None };
-        let patches = Self { node: changed.then_some(node), status };
+        let told = facts.clock_condition.as_ref().map(|stored| stored.status);
+        let flips = match &desired.condition {
+            Desired::AsIs => false,
+            Desired::Absent => told.is_some(),
+            Desired::Present(finding) => told != Some(finding.status),
+        };
+        let flips = status.is_some() && flips;
+        let patches = Self { node: changed.then_some(node), status, flips };
         (patches.count() > 0).then_some(patches)
+    }
+
+    /// Returns true if other programs act on the change: the condition's status, or a taint.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.flips || self.node.as_ref().is_some_and(|node| node.get("spec").is_some())
     }
 
     /// The number of writes.
@@ -176,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_synchronised_node_gets_all_fields_once() {
-        let NodePatches { node, status } = patches(&good(), WrongTaint::Absent, &facts()).unwrap();
+        let NodePatches { node, status, flips: _ } = patches(&good(), WrongTaint::Absent, &facts()).unwrap();
         let expected = json!({
             "metadata": {"labels": {"timesync.dev/clock-bound": "le-1ms"}},
             "spec": {"taints": [{"key": "other", "effect": "NoExecute", "timeAdded": "1970-01-01T00:00:01Z"}]},
@@ -199,7 +213,9 @@ mod tests {
         assert_eq!(patches(&good(), WrongTaint::Absent, &stored), None);
         let mut holdover = good();
         holdover.condition = Desired::Present(Finding::new(Some(true), "Holdover", "It still is."));
-        let status = patches(&holdover, WrongTaint::Absent, &stored).unwrap().status.unwrap();
+        let patches = patches(&holdover, WrongTaint::Absent, &stored).unwrap();
+        assert!(!patches.is_urgent(), "the status is the same");
+        let status = patches.status.unwrap();
         let condition = &status["status"]["conditions"][0];
         assert_eq!(condition["lastTransitionTime"], "1970-01-01T00:00:00Z", "the status is the same");
     }
@@ -244,7 +260,7 @@ mod tests {
         stored.taints.push(taint(WRONG_TAINT, "NoSchedule", Some(7)));
         stored.labels = [(BOUND_LABEL.to_owned(), "none".to_owned())].into();
         stored.clock_condition = Some(ClockCondition::default());
-        let NodePatches { node, status } = cleared(&stored, ALL).unwrap();
+        let NodePatches { node, status, flips: _ } = cleared(&stored, ALL).unwrap();
         let node = node.unwrap();
         assert_eq!(node["metadata"]["labels"], json!({"timesync.dev/clock-bound": null}));
         assert_eq!(node["spec"]["taints"].as_array().unwrap().len(), 1);

@@ -36,6 +36,8 @@ pub(super) struct ClockHistory {
     good_since: Option<Instant>,
     /// True if the clock was not synchronised yet since the node's boot.
     starting: bool,
+    /// The boot in which it was. An agent that says otherwise does not begin another start phase.
+    synchronized_in: Option<String>,
 }
 
 impl ClockHistory {
@@ -88,7 +90,7 @@ impl ClockHistory {
             return Some(Finding::new(None, reason::REBOOTED, message));
         }
         let clock = &report.clock;
-        self.starting |= clock.start_phase;
+        self.starting |= clock.start_phase && self.synchronized_in.as_ref() != Some(&report.boot_id);
         let limit = thresholds.error_bound;
         if !clock.synchronized {
             self.good_since = None;
@@ -106,6 +108,9 @@ impl ClockHistory {
             return None;
         }
         self.starting = false;
+        if self.synchronized_in.as_ref() != Some(&report.boot_id) {
+            self.synchronized_in = Some(report.boot_id.clone());
+        }
         let message = match clock.reason {
             Reason::Holdover => {
                 format!(

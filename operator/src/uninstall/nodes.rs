@@ -37,28 +37,43 @@ pub(super) async fn clear(client: &Client, writes: NodeWrites, deadline: Instant
     }
 }
 
-/// Repeats passes over all Nodes until nothing is left.
+/// Repeats passes over all Nodes until nothing is left that a repetition could change.
 async fn clear_all(client: &Client, writes: NodeWrites) {
     loop {
         match pass(client, writes).await {
-            Ok(cleared) => {
+            Ok(Pass { cleared, refused, failed: None }) => {
+                if let Some(error) = refused {
+                    warn!(%error, "Some Nodes refuse to be cleared; a condition, a taint or a label of timesync.dev is left");
+                }
                 info!(cleared, "Nodes say nothing of their clocks any more");
                 return;
             }
-            Err(error) if error.code() == Some(403) => {
+            Err(error) if error.lacks_right() => {
                 warn!(%error, "Not permitted to clear Nodes; conditions, taints and labels of timesync.dev are left");
                 return;
             }
-            Err(error) => warn!(%error, "Cannot clear all Nodes; trying again"),
+            Ok(Pass { failed: Some(error), .. }) | Err(error) => {
+                warn!(%error, "Cannot clear all Nodes; trying again");
+            }
         }
         sleep(RETRY).await;
     }
 }
 
-/// One pass over all Nodes, page by page. Returns how many were changed. A failed write does not stop the others.
-async fn pass(client: &Client, writes: NodeWrites) -> Result<usize, WriteError> {
+/// The outcome of one pass over all Nodes.
+#[derive(Default)]
+struct Pass {
+    cleared: usize,
+    /// The first refusal that a repetition would not change.
+    refused: Option<WriteError>,
+    /// The first failure after which a repetition makes sense.
+    failed: Option<WriteError>,
+}
+
+/// One pass over all Nodes, page by page. A failed write does not stop the others.
+async fn pass(client: &Client, writes: NodeWrites) -> Result<Pass, WriteError> {
     let api: Api<Node> = Api::all(client.clone());
-    let (mut count, mut failed) = (0, None);
+    let mut all = Pass::default();
     let mut params = ListParams::default().limit(PAGE);
     loop {
         let page = limited(REQUEST, api.list(&params)).await?;
@@ -68,29 +83,36 @@ async fn pass(client: &Client, writes: NodeWrites) -> Result<usize, WriteError> 
             .map(async |(facts, patches)| write(&api, &facts, patches).await)
             .buffer_unordered(AT_ONCE)
             .collect::<Vec<_>>();
-        for result in written.await {
-            match result {
-                Ok(()) => count += 1,
-                Err(error) => failed = failed.or(Some(error)),
+        for failures in written.await {
+            all.cleared += usize::from(failures.is_empty());
+            for error in failures {
+                // 409: the Node has changed since. 429: the API server is busy.
+                let refused =
+                    matches!(error.code(), Some(400..=499)) && !matches!(error.code(), Some(409 | 429));
+                let first = if refused { &mut all.refused } else { &mut all.failed };
+                first.get_or_insert(error);
             }
         }
         params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if params.continue_token.is_none() {
-            return failed.map_or(Ok(count), Err);
+            return Ok(all);
         }
     }
 }
 
-async fn write(api: &Api<Node>, facts: &NodeFacts, patches: NodePatches) -> Result<(), WriteError> {
+/// Writes both patches. Returns the failures.
+async fn write(api: &Api<Node>, facts: &NodeFacts, patches: NodePatches) -> Vec<WriteError> {
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let NodePatches { node, status } = patches;
+    let NodePatches { node, status, .. } = patches;
+    let mut failures = Vec::new();
     if let Some(mut patch) = node {
         // The list of taints replaces the present one, which must be the one that was seen.
         patch["metadata"]["resourceVersion"] = facts.version.clone().into();
-        limited(REQUEST, api.patch(&facts.name, &params, &Patch::Merge(&patch))).await?;
+        failures.extend(limited(REQUEST, api.patch(&facts.name, &params, &Patch::Merge(&patch))).await.err());
     }
     if let Some(patch) = status {
-        limited(REQUEST, api.patch_status(&facts.name, &params, &Patch::Strategic(&patch))).await?;
+        let patch = Patch::Strategic(&patch);
+        failures.extend(limited(REQUEST, api.patch_status(&facts.name, &params, &patch)).await.err());
     }
-    Ok(())
+    failures
 }

@@ -143,6 +143,7 @@ fn a_wrong_clock_is_tainted_and_a_common_cause_is_not() -> anyhow::Result<()> {
     under_test::wait_for_node("vm1", "False", Reason::ErrorBound.as_str())?;
     wait_for_taint("vm1", WRONG_TAINT, Some("NoSchedule"))?;
     ensure!(taint("vm2", WRONG_TAINT)?.is_none(), "vm2 is right, and is tainted");
+    an_operator_that_begins_keeps_the_taint()?;
     kubectl::sh("delete tsp alone")?;
     under_test::wait_for_node("vm1", "True", Reason::Synchronized.as_str())?;
     wait_for_taint("vm1", WRONG_TAINT, None)?;
@@ -170,6 +171,25 @@ fn a_wrong_clock_is_tainted_and_a_common_cause_is_not() -> anyhow::Result<()> {
         under_test::wait_for_node(&vm.name(), "True", Reason::Synchronized.as_str())?;
     }
     Ok(())
+}
+
+/// A new operator knows no report yet, and leaves the taint as it is, with its time.
+fn an_operator_that_begins_keeps_the_taint() -> anyhow::Result<()> {
+    let taints = || Ok::<_, anyhow::Error>(kubectl::get("node vm1")?["spec"]["taints"].clone());
+    let before = taints()?;
+    let operators = "-l app.kubernetes.io/component=operator";
+    kubectl::sh(&format!("delete pod -n {NAMESPACE} {operators} --force --grace-period=0"))?;
+    wait::until("another operator, and the taint as it was", "10 s", Duration::from_secs(120), || {
+        let now = taints()?;
+        ensure!(now == before, "before {before}, now {now}");
+        let logs = kubectl::sh(&format!("logs -n {NAMESPACE} {operators} --tail=-1"))?;
+        Ok(logs.contains("Watching").then_some(()))
+    })?;
+    wait::holds_for("the taint stays", Duration::from_secs(8), || {
+        ensure!(taints()? == before, "the taint was removed or set again");
+        Ok(())
+    })?;
+    install::wait_for_pods()
 }
 
 /// Waits until the label of both machines is one of these.
