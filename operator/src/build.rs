@@ -185,7 +185,7 @@ impl Prepared {
         let wanted = match &choice {
             Choice::Nothing => Assignment::None,
             Choice::Policy(policy) => match self.rendered.get(policy).cloned() {
-                Some(profile) => Assignment::Profile(self.in_turn(policy, profile, &facts, &agents)),
+                Some(profile) => Assignment::Profile(self.in_turn(policy, profile, &lost, &facts, &agents)),
                 None => Assignment::None,
             },
             Choice::LastGood(profile) => Assignment::Profile(profile.clone()),

@@ -168,7 +168,7 @@ pub(crate) fn of_rollout(policy: &Policy, new: &TimeSyncPolicyStatus, now: Times
     use RolloutState::{Aborted, Done, Paused, Progressing};
     let new = new.rollout.as_ref()?;
     let before = policy.status.rollout.as_ref();
-    let RolloutStatus { state, profile, last_good, paused, message, acted, excused } = new;
+    let RolloutStatus { state, profile, generation: _, last_good, paused, message, acted, excused } = new;
     let was = before.filter(|before| before.profile == *profile).map(|before| before.state);
     let (type_, reason, note) = match (was, state) {
         (Some(Paused), Paused) | (Some(Aborted), Aborted) | (None, Progressing) => return None,

@@ -257,6 +257,7 @@ mod tests {
         status.status.rollout = Some(api::RolloutStatus {
             state: RolloutState::Done,
             profile: String::new(),
+            generation: None,
             last_good: None,
             paused: None,
             message: String::new(),

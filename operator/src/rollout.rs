@@ -33,13 +33,13 @@ pub(crate) struct Rollouts {
 }
 
 impl Rollouts {
-    /// Takes the present profile of a policy. `stored` is its status, from which a former operator's rollout is
-    /// continued; `is_there` returns true if the text of a profile is known.
+    /// Takes the present profile of a policy, with its generation. `stored` is its status, from which a former operator's
+    /// rollout is continued; `is_there` returns true if the text of a profile is known.
     pub(crate) fn follow(
         &mut self,
         policy: (&str, Option<&str>),
         settings: Settings,
-        target: ProfileName,
+        target: (ProfileName, Option<i64>),
         stored: &TimeSyncPolicyStatus,
         is_there: &dyn Fn(&ProfileName) -> bool,
     ) {

@@ -538,7 +538,7 @@ mod tests {
                         profile: Some(running.to_string()),
                         ..TimeSyncPolicyStatus::default()
                     };
-                    prepared.rollouts.follow(("default", None), settings, target, &before, &|_| true);
+                    prepared.rollouts.follow(("default", None), settings, (target, None), &before, &|_| true);
                 },
             )
         };

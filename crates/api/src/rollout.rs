@@ -72,6 +72,10 @@ pub struct RolloutStatus {
     /// The profile that goes out, `<policy>.<hash>`.
     #[schemars(length(max = 262))]
     pub profile: String,
+    /// The generation of the policy whose profile it was. If the profile changes and the policy does not, such as when a
+    /// tier has other nodes, a rollout that is paused or aborted stays so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
     /// The last profile whose rollout was completed: nodes that join get it, and an abort brings it back.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 262))]

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use contract::{Assignment, ProfileName, Report};
+use kube::core::{Selector, SelectorExt};
 
 use super::{Prepared, PreparedNode};
 use crate::{
@@ -22,7 +23,8 @@ impl Prepared {
         for policy in &self.policies {
             if let (Some(settings), Some(target)) = (policy.rollout, self.rendered.get(&policy.name)) {
                 let id = (policy.name.as_str(), policy.reference.uid.as_deref());
-                self.rollouts.follow(id, settings, target.clone(), &policy.status, &is_there);
+                let target = (target.clone(), policy.generation);
+                self.rollouts.follow(id, settings, target, &policy.status, &is_there);
             }
         }
         let of = |name: &str| self.policies.iter().find(|policy| policy.name == name);
@@ -31,11 +33,13 @@ impl Prepared {
         });
     }
 
-    /// The profile that the node gets now from a policy whose profile is `profile`.
+    /// The profile that the node gets now from a policy whose profile is `profile`. `lost` are other policies that match
+    /// it.
     pub(super) fn in_turn(
         &mut self,
         policy: &str,
         profile: ProfileName,
+        lost: &[String],
         facts: &NodeFacts,
         agents: &[Arc<AgentPod>],
     ) -> ProfileName {
@@ -56,8 +60,38 @@ impl Prepared {
         let keeps = |profile: &ProfileName| {
             self.texts.contains_key(profile)
                 && self.policies.iter().any(|policy| policy.name == profile.policy())
+                && !self.rollouts.is_withdrawn(profile.policy())
         };
-        rollout.profile_for(&facts.name, present.as_ref(), keeps)
+        if present.is_none() && rollout.is_unproven_for(&facts.name) {
+            // The node joins while no node has proven the profile: it begins as the nodes did that still wait for it.
+            // In a fresh installation there is no former policy, either.
+            let was_in_force = |name: &&String| {
+                self.policies.iter().any(|each| each.name == **name && each.last_good().is_some())
+            };
+            let mut former = lost.iter().filter(was_in_force);
+            if let Some(former) = former.find_map(|policy| self.present_of(policy, &facts.name, None, keeps))
+            {
+                return former;
+            }
+        }
+        let own = rollout.profile_for(&facts.name, present.as_ref(), keeps);
+        // While the node waits for its turn, it follows the policy that it had.
+        let former = lost.iter().find(|policy| *policy == own.policy());
+        let former = former.and_then(|policy| self.present_of(policy, &facts.name, Some(&own), keeps));
+        former.unwrap_or(own)
+    }
+
+    /// The profile that a node gets from a policy, if no other one takes precedence.
+    fn present_of(
+        &self,
+        policy: &str,
+        node: &str,
+        present: Option<&ProfileName>,
+        keeps: impl Fn(&ProfileName) -> bool,
+    ) -> Option<ProfileName> {
+        let target = self.rendered.get(policy)?;
+        let rollout = self.rollouts.of(policy);
+        Some(rollout.map_or_else(|| target.clone(), |rollout| rollout.profile_for(node, present, keeps)))
     }
 
     /// Plans a known node again.
@@ -80,8 +114,14 @@ impl Prepared {
                 continue;
             };
             let withdrawn = self.rollouts.is_withdrawn(&policy.name);
+            // A node that waits for another policy is here until then.
+            let waits = |node: &PreparedNode| {
+                let matches = |selector: &Selector| selector.matches(&node.facts.labels);
+                node.policy() == Some(&policy.name) && policy.selector.as_ref().is_some_and(matches)
+            };
             let taken = self.nodes.values().filter(|node| {
-                !node.agents.is_empty() && (withdrawn || node.planned.as_ref() == Some(&policy.name))
+                let is_here = withdrawn || node.planned.as_ref() == Some(&policy.name) || waits(node);
+                !node.agents.is_empty() && is_here
             });
             let taken: Vec<_> = taken.map(|node| (node, present(&node.agents))).collect();
             let members: Vec<_> = taken

@@ -2,7 +2,8 @@
 //! at the port, with the key, on the address; and does an entry of the access list drop the requests. Pure.
 //!
 //! A fault of the first kind is told in the asking policy. An access list that drops requests is refused: if it is an
-//! edit of a list that answered, the edit; otherwise the policy that asks.
+//! edit of a list that answered, the edit; otherwise the policy that asks, if it is new or edited. What was accepted as
+//! it is goes on when it is other nodes or their addresses that change; then it is told, too.
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -13,6 +14,7 @@ use contract::ProfileName;
 use profile::{AccessSource, Checked, Flag, Place, Source};
 
 use crate::{
+    condition::ACCEPTED,
     facts::NodeFacts,
     fetch::Profiles,
     message::some,
@@ -35,6 +37,12 @@ struct Findings {
     not_serving: BTreeSet<String>,
     /// Policies that are refused, and why.
     refused: BTreeMap<String, String>,
+}
+
+impl Findings {
+    fn refuse(&mut self, policy: &Policy, why: String) {
+        self.refused.entry(policy.name.clone()).or_insert(why);
+    }
 }
 
 /// A policy's nodes ask nodes of another policy, or of the same one.
@@ -103,12 +111,13 @@ impl Service<'_> {
             if let Some(fault) = not_serving(&question, member, serving, checked) {
                 findings.not_serving.insert(fault);
             } else if let Some(drop) = lists.present.others(member) {
-                let (policy, why) = if lists.answered_before(member) && asking.last_good().is_some() {
-                    (serving, drop.for_serving(asking))
+                if lists.answered_before(member) && asking.last_good().is_some() {
+                    findings.refuse(serving, drop.for_serving(asking));
+                } else if runs_as_it_is(asking) {
+                    findings.not_serving.insert(drop.told(member, serving));
                 } else {
-                    (asking, drop.for_asking(&question, member, serving))
-                };
-                findings.refused.entry(policy.name.clone()).or_insert(why);
+                    findings.refuse(asking, drop.for_asking(&question, member, serving));
+                }
             }
         }
     }
@@ -219,6 +228,17 @@ impl Drop {
         )
     }
 
+    /// The message for a policy that asks and goes on.
+    fn told(&self, member: &Member, serving: &Policy) -> String {
+        format!(
+            "in policy {} of node {} {}, so {} would get no answer",
+            serving.name,
+            member.node,
+            self.entry(),
+            self.nodes()
+        )
+    }
+
     /// The message for the policy whose access list was edited.
     fn for_serving(&self, asking: &Policy) -> String {
         format!(
@@ -229,6 +249,17 @@ impl Drop {
             asking.name
         )
     }
+}
+
+/// Returns true if the policy was accepted as it is now, and has a profile.
+fn runs_as_it_is(policy: &Policy) -> bool {
+    let accepted = policy.status.conditions.iter().find(|each| each.type_ == ACCEPTED);
+    let is_accepted = accepted.is_some_and(|accepted| {
+        accepted.status == "True"
+            && accepted.observed_generation.is_some()
+            && accepted.observed_generation == policy.generation
+    });
+    is_accepted && policy.last_good().is_some()
 }
 
 /// Why a member does not serve what is asked of it.

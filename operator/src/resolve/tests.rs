@@ -3,10 +3,15 @@ use std::time::Duration;
 
 use api::TierMember;
 use contract::ProfileName;
-use k8s_openapi::ByteString;
+use k8s_openapi::{
+    ByteString,
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
 
 use super::*;
 use crate::{
+    condition::ACCEPTED,
     fetch::{Fetched, Profiles},
     keys::{SecretValue, Secrets},
     validate::validate,
@@ -21,6 +26,7 @@ struct World {
     /// By policy, as the operator would have written it.
     statuses: BTreeMap<String, api::TimeSyncPolicyStatus>,
     stored: BTreeMap<String, String>,
+    edits: i64,
     start: Instant,
 }
 
@@ -36,6 +42,7 @@ impl World {
             policies: vec![],
             statuses: BTreeMap::new(),
             stored: BTreeMap::new(),
+            edits: 0,
             start: Instant::now(),
         };
         for (name, role, zone, address) in [
@@ -64,7 +71,9 @@ impl World {
 
     fn set(&mut self, name: &str, spec: &str) {
         self.policies.retain(|policy| !policy.contains(&format!("name: {name},")));
-        self.policies.push(format!("metadata: {{name: {name}, }}, spec: {{{spec}}}"));
+        self.edits += 1;
+        let generation = self.edits;
+        self.policies.push(format!("metadata: {{name: {name}, generation: {generation}}}, spec: {{{spec}}}"));
     }
 
     /// One run of the step, after which the statuses and profiles are stored.
@@ -105,6 +114,16 @@ impl World {
                 status.profile = Some(name.to_string());
                 self.stored.insert(name.key(), text);
             }
+            let is_accepted = if policy.checked.is_ok() { "True" } else { "False" };
+            let accepted = Condition {
+                type_: ACCEPTED.to_owned(),
+                status: is_accepted.to_owned(),
+                observed_generation: policy.generation,
+                reason: "Any".to_owned(),
+                message: String::new(),
+                last_transition_time: Time(Timestamp::UNIX_EPOCH),
+            };
+            status.conditions = vec![accepted];
             self.statuses.insert(policy.name.clone(), status);
         }
         validated.policies.into_iter().map(|policy| (policy.name.clone(), policy)).collect()
@@ -382,4 +401,26 @@ fn an_edit_that_would_shut_workers_out_is_refused() {
     // And then it is the policy that asks which has to wait.
     world.set("workers", TIER);
     assert!(refusal(&world.run(3)["workers"]).contains("node w2"));
+}
+
+#[test]
+fn a_node_that_joins_does_not_refuse_a_policy_that_runs() {
+    let open = "restrict: [{source: default, flags: [noserve]}, {source: 10.0.0.0/16}]";
+    let mut world = World::new(&format!("{OUTSIDE}, {open}"), TIER);
+    let before = world.run(0);
+    assert!(before["workers"].ready().is_some() && before["control"].ready().is_some());
+    world.node("w3", "worker", "z1", &["10.1.0.5"]);
+    for minute in 1..4 {
+        let found = world.run(minute);
+        assert_eq!(sources(&found["workers"]), sources(&before["workers"]));
+        assert!(found["control"].ready().is_some());
+        let told = found["workers"].tiers.not_serving.clone().unwrap();
+        let why = "in policy control of node c1 the restrict entry for default has noserve, so node w3 would get no answer";
+        assert!(told.starts_with(why), "{told}");
+    }
+    // An edit of the policy that asks is refused, and stays so.
+    world.set("workers", &TIER.replace("192.0.2.1}", "192.0.2.7}"));
+    for minute in 4..6 {
+        assert!(refusal(&world.run(minute)["workers"]).contains("node w3"));
+    }
 }

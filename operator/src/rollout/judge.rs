@@ -102,16 +102,23 @@ impl Watched {
                 false
             }
         };
-        let overdue =
-            now.saturating_duration_since(self.last_well.unwrap_or(self.since)) >= NO_ANSWER && !self.proven;
+        let since = |time: Instant| now.saturating_duration_since(time);
+        let silent = since(self.last_well.unwrap_or(self.since)) >= NO_ANSWER;
+        // A node that is well again and again proves nothing. One break is forgiven.
+        let flaps = since(self.since) >= settings.settle.saturating_mul(2) + NO_ANSWER;
+        let overdue = (silent || flaps) && !self.proven;
+        let lack = || match silent {
+            true => lack(report, profile),
+            false => "never well for rollout.settle without a break".to_owned(),
+        };
         match trouble {
             Some(Trouble { what, .. }) if lasts && was_well => Verdict::Regression(what),
             // It may be over in a moment; until then no further node gets the profile.
             Some(_) if was_well && !overdue => Verdict::Pending,
             _ if self.proven => Verdict::Proven,
             _ if !overdue => Verdict::Pending,
-            _ if was_well => Verdict::NoAnswer(lack(report, profile)),
-            _ => Verdict::Unproven(lack(report, profile)),
+            _ if was_well => Verdict::NoAnswer(lack()),
+            _ => Verdict::Unproven(lack()),
         }
     }
 }
@@ -200,9 +207,19 @@ mod tests {
         at: &[u64],
         change: impl Fn(u64, &mut Report),
     ) -> Vec<Verdict> {
+        verdicts_by(&api::Rollout::default(), was_well, demands, at, change)
+    }
+
+    fn verdicts_by(
+        rollout: &api::Rollout,
+        was_well: Option<bool>,
+        demands: Demands,
+        at: &[u64],
+        change: impl Fn(u64, &mut Report),
+    ) -> Vec<Verdict> {
         let start = Instant::now();
         let mut watched = Watched::new(was_well, start);
-        let settings = Settings::of(&api::Rollout::default()).unwrap();
+        let settings = Settings::of(rollout).unwrap();
         let profile = report().profile.unwrap();
         let mut shown = Vec::new();
         for second in 0..=at.last().copied().unwrap() {
@@ -237,6 +254,18 @@ mod tests {
         assert_eq!(verdicts(&[179, 180], holds), [Verdict::Pending, why(": Holdover")]);
         let silent = |_, report: &mut Report| report.profile = None;
         assert_eq!(verdicts(&[180], silent), [Verdict::NoAnswer("does not run it".to_owned())]);
+    }
+
+    #[test]
+    fn a_node_that_is_well_for_too_short_each_time_proves_nothing() {
+        let flaps = |second, report: &mut Report| report.clock.synchronized = second % 29 < 20;
+        let found = verdicts(&[180, 239, 240], flaps);
+        let why = Verdict::NoAnswer("never well for rollout.settle without a break".to_owned());
+        assert_eq!(found, [Verdict::Pending, Verdict::Pending, why]);
+        let settings = api::Rollout { settle: "200s".to_owned(), ..api::Rollout::default() };
+        let once = |second, report: &mut Report| report.clock.synchronized = second != 195;
+        let found = verdicts_by(&settings, Some(true), DEMANDS, &[395, 396], once);
+        assert_eq!(found, [Verdict::Pending, Verdict::Proven]);
     }
 
     #[test]

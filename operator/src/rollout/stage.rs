@@ -16,6 +16,8 @@ pub(crate) struct Rollout {
     pub(super) settings: Settings,
     /// The profile that goes out.
     pub(super) target: ProfileName,
+    /// The policy's generation.
+    generation: Option<i64>,
     /// The last profile whose rollout was completed.
     pub(super) last_good: Option<ProfileName>,
     pub(super) state: RolloutState,
@@ -25,8 +27,10 @@ pub(crate) struct Rollout {
     pub(super) acted: Option<String>,
     /// Nodes that are not waited for.
     pub(super) excused: BTreeSet<String>,
-    /// Nodes that got the profile since this operator began.
+    /// Nodes that got the profile in this rollout.
     pub(super) released: BTreeSet<String>,
+    /// True if a former operator began the rollout, until the nodes that it released are known.
+    pub(super) resumed: bool,
     /// Nodes that came from another policy because their own labels changed.
     pub(super) immediate: BTreeSet<String>,
     pub(super) watched: BTreeMap<String, Watched>,
@@ -42,7 +46,7 @@ impl Rollout {
     /// profile is known.
     pub(super) fn restored(
         settings: Settings,
-        target: ProfileName,
+        (target, generation): (ProfileName, Option<i64>),
         stored: &TimeSyncPolicyStatus,
         is_there: &dyn Fn(&ProfileName) -> bool,
     ) -> Self {
@@ -50,12 +54,14 @@ impl Rollout {
         let mut rollout = Self {
             settings,
             target,
+            generation,
             last_good: None,
             state: RolloutState::Progressing,
             pause: None,
             acted: None,
             excused: BTreeSet::new(),
             released: BTreeSet::new(),
+            resumed: false,
             immediate: BTreeSet::new(),
             watched: BTreeMap::new(),
             waiting: String::new(),
@@ -68,23 +74,38 @@ impl Rollout {
             }
             return rollout;
         };
-        let RolloutStatus { state, profile, last_good, paused, message, acted, excused } = stored_rollout;
+        let RolloutStatus { state, profile, generation, last_good, paused, message, acted, excused } =
+            stored_rollout;
         rollout.last_good = known(last_good.as_ref());
         rollout.acted.clone_from(acted);
-        if *profile == rollout.target.to_string() {
+        let is_same = *profile == rollout.target.to_string();
+        let is_edited = generation.is_none() || *generation != rollout.generation;
+        if is_same || (is_halted(*state) && !is_edited) {
             rollout.state = *state;
             rollout.pause = paused.map(|reason| (reason, message.clone()));
+        }
+        if is_same {
             rollout.excused = excused.iter().cloned().collect();
+            rollout.resumed = matches!(state, RolloutState::Progressing | RolloutState::Paused);
         }
         rollout
     }
 
-    /// Takes the policy's present profile. Another one than before begins a rollout.
-    pub(super) fn follow(&mut self, settings: Settings, target: ProfileName) {
+    /// Takes the policy's present profile, and its generation. Another profile than before begins a rollout. But if no
+    /// user has changed it, what is paused or aborted stays so.
+    pub(super) fn follow(&mut self, settings: Settings, (target, generation): (ProfileName, Option<i64>)) {
         self.settings = settings;
+        let is_edited = generation.is_none() || self.generation != generation;
+        self.generation = generation;
         if self.target != target {
             self.target = target;
-            self.begin(RolloutState::Progressing);
+            let pause = self.pause.take();
+            if is_halted(self.state) && !is_edited {
+                self.begin(self.state);
+                self.pause = pause;
+            } else {
+                self.begin(RolloutState::Progressing);
+            }
         }
     }
 
@@ -95,6 +116,7 @@ impl Rollout {
         self.waiting.clear();
         self.excused.clear();
         self.released.clear();
+        self.resumed = false;
         self.immediate.clear();
         self.watched.clear();
     }
@@ -126,6 +148,11 @@ impl Rollout {
         }
     }
 
+    /// Returns true if no rollout of the policy was completed, and the node's turn has not come.
+    pub(crate) fn is_unproven_for(&self, node: &str) -> bool {
+        self.last_good.is_none() && !self.released.contains(node)
+    }
+
     /// Returns true if the policy takes no node: its first rollout was aborted, so there is no profile to go back to.
     pub(super) fn is_withdrawn(&self) -> bool {
         self.state == RolloutState::Aborted && self.last_good.is_none()
@@ -152,6 +179,7 @@ impl Rollout {
         RolloutStatus {
             state: self.state,
             profile: self.target.to_string(),
+            generation: self.generation,
             last_good: self.last_good.as_ref().map(ToString::to_string),
             paused,
             message,
@@ -159,4 +187,9 @@ impl Rollout {
             excused: self.excused.iter().cloned().collect(),
         }
     }
+}
+
+/// Returns true if it goes on only when a user says so.
+fn is_halted(state: RolloutState) -> bool {
+    matches!(state, RolloutState::Paused | RolloutState::Aborted)
 }

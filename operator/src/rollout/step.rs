@@ -12,7 +12,7 @@ use super::{
 };
 use crate::message::some;
 
-/// A node that the policy takes and that has an agent.
+/// A node that has an agent, and that the policy takes, or has until another one takes it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Member<'a> {
     pub(crate) node: &'a str,
@@ -41,10 +41,11 @@ impl Rollout {
         now: Instant,
     ) -> BTreeSet<String> {
         let all = || members.iter().map(|member| member.node.to_owned()).collect();
-        self.immediate.retain(|node| {
-            let of_node = members.iter().find(|member| member.node == node);
-            of_node.and_then(|member| member.present).is_none_or(|p| p.policy() != self.target.policy())
-        });
+        for member in members {
+            if member.present.is_some_and(|present| present.policy() == self.target.policy()) {
+                self.immediate.remove(member.node);
+            }
+        }
         if self.act(request, members) {
             return all();
         }
@@ -53,6 +54,10 @@ impl Rollout {
         }
         let (holders, held): (Vec<&Member<'_>>, Vec<_>) =
             members.iter().partition(|member| member.assigned == Some(&self.target));
+        if std::mem::take(&mut self.resumed) {
+            // Which of them had the profile before this rollout is not known any more.
+            self.released.extend(holders.iter().map(|member| member.node.to_owned()));
+        }
         if self.state == RolloutState::Done {
             if held.is_empty() {
                 return BTreeSet::new();

@@ -229,6 +229,7 @@ mod tests {
             rollout: Some(RolloutStatus {
                 state: RolloutState::Done,
                 profile: "default.811c9dc5".to_owned(),
+                generation: Some(3),
                 last_good: None,
                 paused: None,
                 message: String::new(),

@@ -161,6 +161,39 @@ fn an_abort_brings_the_last_good_profile_back_and_acts_once() {
 }
 
 #[test]
+fn only_an_edit_undoes_a_pause_and_an_abort() {
+    for (verb, state, bad) in [("abort", RolloutState::Aborted, 0), ("pause", RolloutState::Paused, 3)] {
+        for restarted in [false, true] {
+            let mut fleet = edited(BAD);
+            fleet.run(2);
+            fleet.annotation = Some(format!("{verb}:{}", fleet.name_of(BAD).hash()));
+            fleet.run(2);
+            let before = fleet.status();
+            assert_eq!((before.state, fleet.updated(BAD)), (state, bad));
+            if restarted {
+                fleet.restart();
+            }
+            fleet.tier = Some("{name: t-1, server: 10.0.0.1}, ");
+            fleet.run(60);
+            let after = fleet.status();
+            assert_eq!((after.state, after.paused), (state, before.paused), "{verb} {restarted}");
+            assert_eq!((fleet.updated(BAD), fleet.updated(GOOD)), (bad, 200 - bad));
+            // It can be resumed by the new name.
+            assert_ne!(after.profile, before.profile);
+            let hash = after.profile.rsplit('.').next().unwrap().to_owned();
+            fleet.annotation = Some(format!("resume:{hash}"));
+            fleet.run(120);
+            assert_eq!((fleet.state(), fleet.updated(BAD)), (RolloutState::Done, 200));
+            // And an edit begins a rollout.
+            fleet.annotation = Some(format!("{verb}:{hash}"));
+            fleet.edit(NEXT);
+            fleet.run(120);
+            assert_eq!((fleet.state(), fleet.updated(NEXT)), (RolloutState::Done, 200));
+        }
+    }
+}
+
+#[test]
 fn an_aborted_rollout_can_be_resumed() {
     let mut fleet = edited(NEXT);
     fleet.run(3);
@@ -249,6 +282,45 @@ fn a_restarted_operator_continues_where_it_was() {
     assert_eq!((fleet.state(), fleet.updated(BAD)), (RolloutState::Paused, 3));
     assert_eq!(fleet.status().paused, Some(PauseReason::NoAnswer));
     assert!(fleet.is_stored(GOOD) && fleet.is_stored(BAD));
+}
+
+#[test]
+fn a_restarted_operator_continues_a_takeover() {
+    let mut fleet = Fleet::new(200, STAGED);
+    fleet.run(20);
+    fleet.other = Some(("{zone: z1}", NEXT));
+    fleet.run(120);
+    assert_eq!(fleet.updated(NEXT), 60);
+    // The profile is known to be good; its policy takes more nodes.
+    fleet.other = Some(("{}", NEXT));
+    for second in 0..200 {
+        if second % 13 == 4 {
+            fleet.restart();
+        }
+        fleet.run(1);
+        let now = fleet.updated(NEXT);
+        assert!([60, 63, 113, 163, 200].contains(&now), "{second}: {now}");
+    }
+    assert_eq!(fleet.updated(NEXT), 200);
+}
+
+#[test]
+fn after_a_restart_the_last_batch_of_a_first_rollout_is_judged() {
+    let mut fleet = Fleet::new(200, STAGED);
+    fleet.run(20);
+    fleet.other = Some(("{}", NEXT));
+    let mut before = Vec::new();
+    while fleet.updated(NEXT) < 200 {
+        before = fleet.holders(NEXT);
+        fleet.run(1);
+    }
+    let last = fleet.holders(NEXT).into_iter().find(|node| !before.contains(node)).unwrap();
+    fleet.break_node(&last);
+    fleet.restart();
+    fleet.run(60);
+    let status = fleet.prepared.rollouts.of("other").unwrap().status();
+    assert_eq!((status.state, status.last_good), (RolloutState::Paused, None));
+    assert!(status.message.contains(&last), "{}", status.message);
 }
 
 #[test]
@@ -348,8 +420,10 @@ fn a_takeover_is_a_rollout() {
 fn an_aborted_takeover_gives_the_nodes_back() {
     let mut fleet = Fleet::new(200, STAGED);
     fleet.run(20);
-    fleet.other = Some(("{zone: z1}", BAD));
-    fleet.run(3);
+    // It has taken more of them than the former policy has canaries.
+    fleet.other = Some(("{}", BAD));
+    fleet.run(15);
+    assert_eq!(fleet.updated(BAD), 53);
     let hash = fleet.holders_name(BAD).unwrap().hash().to_owned();
     fleet.other_annotation = Some(format!("abort:{hash}"));
     fleet.run(2);
@@ -360,6 +434,57 @@ fn an_aborted_takeover_gives_the_nodes_back() {
     fleet.other_annotation = Some(format!("resume:{hash}"));
     fleet.run(3);
     assert_eq!(fleet.updated(BAD), 3);
+}
+
+#[test]
+fn nodes_that_join_during_a_first_takeover_get_the_former_policy() {
+    for fault in [None, Some(Fault::Silent)] {
+        let mut fleet = Fleet::new(200, STAGED);
+        fleet.run(20);
+        fleet.fault = fault;
+        fleet.other = Some(("{}", BAD));
+        fleet.run(2);
+        fleet.join("early");
+        fleet.run(1);
+        assert_eq!(fleet.annotation_of("early"), fleet.name_of(GOOD));
+        fleet.run(200);
+        fleet.join("late");
+        fleet.run(2);
+        // Either all nodes have proven it, or it is paused.
+        let (good, bad) = if fault.is_none() { (0, 202) } else { (199, 3) };
+        assert_eq!((fleet.updated(GOOD), fleet.updated(BAD)), (good, bad), "{fault:?}");
+    }
+}
+
+#[test]
+fn nodes_that_wait_for_a_takeover_follow_their_own_policy() {
+    for (verb, state) in [("pause", RolloutState::Paused), ("abort", RolloutState::Aborted)] {
+        let mut fleet = Fleet::new(200, STAGED);
+        fleet.run(20);
+        fleet.other = Some(("{zone: z1}", NEXT));
+        fleet.run(120);
+        fleet.other = Some(("{}", NEXT));
+        fleet.run(3);
+        let hash = fleet.holders_name(NEXT).unwrap().hash().to_owned();
+        fleet.other_annotation = Some(format!("{verb}:{hash}"));
+        fleet.run(2);
+        assert_eq!(fleet.prepared.rollouts.of("other").unwrap().status().state, state);
+        assert_eq!((fleet.updated(NEXT), fleet.updated(GOOD)), (63, 137));
+        let third = "192.0.2.12";
+        fleet.edit(third);
+        fleet.run(3);
+        assert_eq!((fleet.updated(third), fleet.updated(GOOD)), (3, 134), "{verb}: stage by stage");
+        fleet.run(120);
+        assert_eq!((fleet.state(), fleet.updated(third)), (RolloutState::Done, 137));
+        // An abort reaches them, too.
+        fleet.edit(BAD);
+        fleet.fault = Some(Fault::Silent);
+        fleet.run(3);
+        assert_eq!(fleet.updated(BAD), 3);
+        fleet.annotation = Some(format!("abort:{}", fleet.name_of(BAD).hash()));
+        fleet.run(2);
+        assert_eq!((fleet.updated(third), fleet.updated(NEXT)), (137, 63));
+    }
 }
 
 #[test]

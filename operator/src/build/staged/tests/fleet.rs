@@ -29,6 +29,10 @@ pub(super) struct Fleet {
     pub(super) other_annotation: Option<String>,
     pub(super) fault: Option<Fault>,
     statuses: BTreeMap<String, TimeSyncPolicyStatus>,
+    /// By policy, with its spec.
+    generations: BTreeMap<String, (String, i64)>,
+    /// A member of a tier of policy `default`, which no user chooses.
+    pub(super) tier: Option<&'static str>,
     config_map: BTreeMap<String, String>,
     /// The objects that the operator has seen last, by kind and name.
     seen: BTreeMap<String, String>,
@@ -59,6 +63,8 @@ impl Fleet {
             other_annotation: None,
             fault: None,
             statuses: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            tier: None,
             config_map: BTreeMap::new(),
             seen: BTreeMap::new(),
         };
@@ -127,15 +133,21 @@ impl Fleet {
         }
     }
 
-    fn policies(&self) -> Vec<String> {
-        let policy = |name: &str, spec: String, annotation: &Option<String>| {
+    fn policies(&mut self) -> Vec<String> {
+        let generations = &mut self.generations;
+        let mut policy = |name: &str, spec: String, tier: Option<&str>, annotation: &Option<String>| {
+            let (known, generation) = generations.entry(name.to_owned()).or_default();
+            *generation += i64::from(*known != spec);
+            known.clone_from(&spec);
+            let tier = tier.unwrap_or_default();
+            let spec = spec.replace("upstreams: [", &format!("upstreams: [{tier}"));
             let annotations = annotation.as_ref().map_or_else(String::new, |value| {
                 format!(", annotations: {{timesync.dev/rollout: '{value}'}}")
             });
             let status =
                 serde_json::to_string(self.statuses.get(name).unwrap_or(&TimeSyncPolicyStatus::default()));
             format!(
-                "{{metadata: {{name: {name}{annotations}}}, spec: {{{spec}}}, status: {}}}",
+                "{{metadata: {{name: {name}, generation: {generation}{annotations}}}, spec: {{{spec}}}, status: {}}}",
                 status.unwrap()
             )
         };
@@ -145,12 +157,12 @@ impl Fleet {
         };
         let fault = if self.refused { ", stratum: {local: 99999}" } else { "" };
         let spec = format!("upstreams: [{{name: a, server: {}}}]{rollout}{fault}", self.upstream);
-        let mut policies = vec![policy("default", spec, &self.annotation)];
+        let mut policies = vec![policy("default", spec, self.tier, &self.annotation)];
         if let Some((selector, upstream)) = self.other {
             let spec = format!(
                 "priority: 5, nodeSelector: {{matchLabels: {selector}}}, upstreams: [{{name: a, server: {upstream}}}]{rollout}"
             );
-            policies.push(policy("other", spec, &self.other_annotation));
+            policies.push(policy("other", spec, None, &self.other_annotation));
         }
         policies
     }
