@@ -1,7 +1,6 @@
 //! `kubectl timesync`: shows the clocks of a cluster, and says why one is not right. kubectl runs this program for that
 //! command. It reads what the operator writes (TimeSyncPolicies and NodeClocks) and, if the user may, nodes, pods and
-//! events. Only `rollout pause`, `resume` and
-//! `abort` change an object: an annotation of a policy.
+//! events. Only `rollout pause`, `resume` and `abort` change an object: an annotation of a policy.
 //!
 //! The data's way: `connect` → `fetch` → `observed` → a file per command, which makes a view of it → `output`.
 #![forbid(unsafe_code)]

@@ -189,6 +189,10 @@ fn why_not(view: &NodeView, goal: Goal) -> Option<String> {
         return Some(reason.unwrap_or(&view.state).to_owned());
     }
     let Goal::Bound(limit) = goal else { return None };
+    // The bound is that of a local clock's time, whose distance from UTC is not known.
+    if view.state == "LocalReference" {
+        return Some(view.state.clone());
+    }
     let bound = view.error_bound.as_deref().unwrap_or("unknown");
     let is_small = seconds(bound).is_some_and(|bound| bound <= limit.as_secs_f64());
     (!is_small).then(|| format!("bound {bound}"))

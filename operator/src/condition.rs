@@ -105,8 +105,9 @@ pub(crate) mod reason {
     pub(crate) const NOT_PERMITTED: &str = "NotPermitted";
     /// Serving: the port could not be opened, for another reason.
     pub(crate) const OPEN_FAILED: &str = "OpenFailed";
-    /// Serving: the port was open, and then its socket failed.
+    /// Serving: the node has none of the addresses on which it is to serve.
     pub(crate) const NO_ADDRESS: &str = "NoAddress";
+    /// Serving: the port was open, and then its socket failed.
     pub(crate) const SOCKET_BROKEN: &str = "SocketBroken";
     /// Any condition of a node: its agent has not reported for 90 s.
     pub(crate) const AGENT_UNREACHABLE: &str = "AgentUnreachable";

@@ -1,7 +1,7 @@
 //! timesync-operator: TimeSyncPolicies in; profiles for the agents, and reports of their effect, out.
 //!
-//! The modules are in the order of the data. `controller` drives them. `fetch`, `secrets`, `apply`, `publish`, `token`,
-//! `collect` and `leader` do I/O; the rest is pure. `uninstall` is a command of its own.
+//! The modules are in the order of the data. `controller` drives them. `watch`, `fetch`, `secrets`, `apply`, `publish`,
+//! `writer`, `token`, `collect`, `leader` and `serve` do I/O; the other steps are pure. `uninstall` is a command of its own.
 #![forbid(unsafe_code)]
 
 mod cli;

@@ -117,7 +117,7 @@ fn accepted(input: &PolicyInput<'_>) -> Finding {
 
 /// Of a policy with `nodeTaint`: whether nodes qualify for the taint and do not get it.
 pub(crate) fn taints_held(policy: &Policy, brake: Option<&Brake>) -> Option<(&'static str, Finding)> {
-    policy.node_taint.as_ref()?;
+    policy.taint_rule()?;
     let finding = match brake.map(|brake| brake.held) {
         None => {
             let message = "No node is tainted: the operator has no right to. Set operator.nodes.taints in the \

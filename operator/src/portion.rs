@@ -8,6 +8,9 @@ pub(crate) enum Portion {
     Percent(usize),
 }
 
+/// What a field must be, for messages.
+pub(crate) const FORM: &str = "it must be a number of nodes, 1 to 5000, or a percentage, 1% to 100%";
+
 /// The number of nodes that Kubernetes supports. The API server has the same limit (`api::LARGEST_PORTION`).
 const MOST: usize = api::LARGEST_PORTION as usize;
 

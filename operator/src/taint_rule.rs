@@ -3,7 +3,10 @@ use std::time::Duration;
 
 use contract::Span;
 
-use crate::{portion::Portion, translate::FieldError};
+use crate::{
+    portion::{self, Portion},
+    translate::FieldError,
+};
 
 /// A policy's `nodeTaint`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +30,7 @@ impl TaintRule {
         if after.as_duration() > LONGEST_AFTER {
             return Err(wrong("after", "it must be at most 24h"));
         }
-        let max_nodes = Portion::of(max_nodes).ok_or_else(|| {
-            wrong("maxNodes", "it must be a number of nodes, 1 to 5000, or a percentage, 1% to 100%")
-        })?;
+        let max_nodes = Portion::of(max_nodes).ok_or_else(|| wrong("maxNodes", portion::FORM))?;
         let effect = match effect {
             api::TaintEffect::NoSchedule => "NoSchedule",
             api::TaintEffect::NoExecute => "NoExecute",

@@ -58,7 +58,7 @@ pub(crate) struct Policy {
     pub(crate) selector: Option<Selector>,
     /// The profile that it asks for, or why it is refused.
     pub(crate) checked: Result<Checked, PolicyError>,
-    /// When its nodes are tainted; none if they are not, or if the policy is refused.
+    /// When its nodes are tainted, as the spec says it: see [`Policy::taint_rule`].
     pub(crate) node_taint: Option<TaintRule>,
     /// Whether the Secrets hold the keys that the profile needs.
     pub(crate) key_availability: KeyAvailability,
@@ -81,6 +81,11 @@ impl Policy {
         }
         matches!(self.key_availability, KeyAvailability::Complete | KeyAvailability::Kept(_))
             .then_some(checked)
+    }
+
+    /// When its nodes are tainted; none if they are not, or if the policy is refused, by whatever step.
+    pub(crate) fn taint_rule(&self) -> Option<&TaintRule> {
+        self.node_taint.as_ref().filter(|_| self.checked.is_ok())
     }
 
     /// The profile that was in force before the policy was refused. One whose rollout was not completed does not count.
@@ -162,7 +167,7 @@ fn validate_policy(guard: &DeserializeGuard<TimeSyncPolicy>, secrets: &Secrets) 
                     policy.selector = Some(selector);
                     policy.checked = check(object, &mut policy.tiers);
                     match object.spec.node_taint.as_ref().map(TaintRule::of).transpose() {
-                        Ok(rule) => policy.node_taint = rule.filter(|_| policy.checked.is_ok()),
+                        Ok(rule) => policy.node_taint = rule,
                         Err(error) => policy.checked = Err(error.into()),
                     }
                 }
@@ -209,6 +214,15 @@ mod tests {
     fn validated(yamls: &[&str]) -> Validated {
         let read = |yaml: &&str| Arc::new(serde_norway::from_str(yaml).unwrap());
         validate(Fetched { policies: yamls.iter().map(read).collect(), ..Fetched::default() })
+    }
+
+    #[test]
+    fn a_policy_that_any_step_refuses_taints_no_node() {
+        let yaml = "{metadata: {name: a}, spec: {stratum: {local: 10}, nodeTaint: {effect: NoSchedule}}}";
+        let mut policy = validated(&[yaml]).policies.remove(0);
+        assert_eq!(policy.taint_rule().map(|rule| rule.effect), Some("NoSchedule"));
+        policy.checked = Err(PolicyError::NoRoom("ConfigMap timesync-profiles"));
+        assert_eq!(policy.taint_rule(), None);
     }
 
     #[test]

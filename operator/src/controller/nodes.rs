@@ -12,6 +12,7 @@ use crate::{
     facts::NodeFacts,
     node_fields::{self, Brake, Candidate, NodePatches, WRONG_TAINT, WrongTaint},
     node_state::Trouble,
+    validate::Policy,
 };
 
 impl Controller {
@@ -62,14 +63,14 @@ impl Controller {
             let fields = &states.get(name)?.fields;
             Some(Candidate {
                 node: name,
-                rule: policy.node_taint.as_ref(),
+                rule: policy.taint_rule(),
                 refused: policy.checked.is_err(),
                 status: fields.status(),
                 wrong_for: fields.wrong_for(now),
                 tainted_for: fields.tainted_for(now),
             })
         });
-        let rules = prepared.policies.iter().filter_map(|policy| policy.node_taint.as_ref());
+        let rules = prepared.policies.iter().filter_map(Policy::taint_rule);
         let judged = Brake::judge(candidates, node_fields::budget(rules, prepared.nodes.len()));
         let brake = brake.insert(judged);
         for (name, node) in &prepared.nodes {
@@ -106,7 +107,7 @@ impl Controller {
         let (node, state) = (prepared.nodes.get(name)?, states.get(name)?);
         let facts = cluster.nodes().get(name)?;
         let policy = node.policy().and_then(|name| prepared.policies.iter().find(|each| each.name == name));
-        let rule = policy.and_then(|policy| policy.node_taint.as_ref());
+        let rule = policy.and_then(Policy::taint_rule);
         let wrong = match (brake.as_ref().map(|brake| brake.tainted.contains(name)), rule) {
             (Some(true), Some(rule)) => WrongTaint::Present(rule),
             (Some(true), None) | (None, _) => WrongTaint::AsIs,

@@ -1,9 +1,9 @@
 //! Whether the nodes of a tier will answer the nodes that ask them, by the policies that both are under: is time served
 //! at the port, with the key, on the address; and does an entry of the access list drop the requests. Pure.
 //!
-//! A fault of the first kind is told in the asking policy. An access list that drops requests is refused: if it is an
-//! edit of a list that answered, the edit; otherwise the policy that asks, if it is new or edited. What was accepted as
-//! it is goes on when it is other nodes or their addresses that change; then it is told, too.
+//! If a node does not serve time as it is asked to, the asking policy says so, and goes on. If an access list would drop
+//! the requests, one of the policies is refused: the serving one if its edit causes it, or else the asking one if it is
+//! new or edited. If neither was edited (nodes or addresses changed), the asking policy only says so.
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,

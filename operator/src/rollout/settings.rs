@@ -3,7 +3,10 @@ use std::time::Duration;
 
 use contract::Span;
 
-use crate::{portion::Portion, translate::FieldError};
+use crate::{
+    portion::{self, Portion},
+    translate::FieldError,
+};
 
 /// How a policy wants its profile to go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +21,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Reads the field. The API server has checked it already.
+    /// Reads the field. Its ranges are those of the API server, which has checked them.
     pub(crate) fn of(rollout: &api::Rollout) -> Result<Self, FieldError> {
         let api::Rollout { canary, batch, settle, pause_on_regression } = rollout;
         let positive = |number: i32| usize::try_from(number).ok().filter(|number| *number > 0);
@@ -27,9 +30,7 @@ impl Settings {
             settle.parse().map_err(|_| wrong("settle", "it must be a duration, such as 30s"))?;
         Ok(Self {
             canary: positive(*canary).ok_or_else(|| wrong("canary", "it must be at least 1"))?,
-            batch: Portion::of(batch).ok_or_else(|| {
-                wrong("batch", "it must be a number of nodes, at least 1, or a percentage, 1% to 100%")
-            })?,
+            batch: Portion::of(batch).ok_or_else(|| wrong("batch", portion::FORM))?,
             settle: settle.as_duration(),
             pause_on_regression: *pause_on_regression,
         })

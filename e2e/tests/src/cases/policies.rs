@@ -10,6 +10,10 @@ use xtask::checkout;
 pub(super) fn run() -> anyhow::Result<()> {
     for folder in ["e2e/policies/good", "examples", "agent/tests/convert"] {
         for file in yaml_files(folder)? {
+            // Its CRD is another project's, and not installed here.
+            if fs::read_to_string(&file)?.contains("kind: NodeReadinessRule") {
+                continue;
+            }
             dry_run(&file).with_context(|| format!("{file} should be taken"))?;
         }
     }
