@@ -1,4 +1,4 @@
-//! Debian's Prometheus on this machine, for questions to real data.
+//! Debian's Prometheus, for questions to real data. It runs in the network of node1, where the operators' pods are.
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::Context;
@@ -8,7 +8,7 @@ use xtask::{checkout, process};
 use crate::{
     agent_http,
     daemon::{self, Daemon},
-    wait,
+    network, node, wait,
 };
 
 const PORT: u16 = 9390;
@@ -16,7 +16,7 @@ const NAME: &str = "prometheus";
 
 /// Its address.
 pub fn address() -> String {
-    format!("http://127.0.0.1:{PORT}")
+    format!("http://{}:{PORT}", node::ADDRESS)
 }
 
 /// The folder of its configuration, empty.
@@ -31,8 +31,9 @@ pub fn folder() -> anyhow::Result<PathBuf> {
 pub fn during(check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let folder = checkout::state().join(NAME);
     Daemon::new(NAME, NAME)
+        .wrap(&network::inside(network::NODE1))
         .args(&format!("--config.file={0}/prometheus.yml --storage.tsdb.path={0}/data", folder.display()))
-        .args(&format!("--web.listen-address=127.0.0.1:{PORT} --log.level=warn"))
+        .args(&format!("--web.listen-address={}:{PORT} --log.level=warn", node::ADDRESS))
         .start()?;
     let result = ready().and_then(|()| check());
     daemon::end(NAME, "-KILL")?;
@@ -42,7 +43,7 @@ pub fn during(check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> 
 fn ready() -> anyhow::Result<()> {
     wait::until("Prometheus", "1 s", Duration::from_secs(300), || {
         daemon::expect_running(NAME)?;
-        let ready = agent_http::get(("127.0.0.1", PORT), None, "/-/ready");
+        let ready = agent_http::get((node::ADDRESS, PORT), None, "/-/ready");
         Ok(ready.is_ok_and(|(status, _)| status == 200).then_some(()))
     })
 }
