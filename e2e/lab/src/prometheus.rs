@@ -64,6 +64,6 @@ pub fn ask(query: &str) -> anyhow::Result<Vec<String>> {
 
 /// Its rules, with the results of their last evaluations.
 pub fn rules() -> anyhow::Result<Value> {
-    let (_, body) = agent_http::get(("127.0.0.1", PORT), None, "/api/v1/rules")?;
+    let (_, body) = agent_http::get((node::ADDRESS, PORT), None, "/api/v1/rules")?;
     serde_json::from_str(&body).with_context(|| body.clone())
 }
