@@ -182,8 +182,9 @@ fn an_operator_that_begins_keeps_the_taint() -> anyhow::Result<()> {
     wait::until("another operator, and the taint as it was", "10 s", Duration::from_secs(120), || {
         let now = taints()?;
         ensure!(now == before, "before {before}, now {now}");
-        let logs = kubectl::sh(&format!("logs -n {NAMESPACE} {operators} --tail=-1"))?;
-        Ok(logs.contains("Watching").then_some(()))
+        // A container that is being created has no log yet.
+        let logs = kubectl::sh(&format!("logs -n {NAMESPACE} {operators} --tail=-1"));
+        Ok(logs.is_ok_and(|logs| logs.contains("Watching")).then_some(()))
     })?;
     wait::holds_for("the taint stays", Duration::from_secs(8), || {
         ensure!(taints()? == before, "the taint was removed or set again");
