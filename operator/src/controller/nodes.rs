@@ -55,7 +55,11 @@ impl Controller {
         if !self.node_writes.node_taints {
             return;
         }
-        let Memory { prepared, states, dirty, brake, .. } = &mut self.memory;
+        let Memory { prepared, states, cluster, dirty, brake, .. } = &mut self.memory;
+        // Just after the operator's start not every node is planned yet. A decision without them would free them.
+        if prepared.nodes.len() < cluster.nodes().len() {
+            return;
+        }
         let policies: HashMap<_, _> =
             prepared.policies.iter().map(|policy| (policy.name.as_str(), policy)).collect();
         let candidates = prepared.nodes.iter().filter_map(|(name, node)| {
