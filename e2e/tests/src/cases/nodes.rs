@@ -89,7 +89,9 @@ const READER: &str = "test-reads-before-it-patches";
 
 fn admission_policy_refuses() -> anyhow::Result<()> {
     let account = format!("--as=system:serviceaccount:{NAMESPACE}:timesync-operator");
-    let agent = install::agent_on("vm1")?;
+    // It may still be replaced after the upgrade.
+    let agent =
+        wait::until("an agent on vm1", "1 s", Duration::from_secs(60), || Ok(install::agent_on("vm1").ok()))?;
     let node_status = r#"{"status":{"conditions":[{"type":"Ready","status":"False"}]}}"#;
     let node_address = r#"{"status":{"addresses":[{"type":"Hostname","address":"evil"}]}}"#;
     let label_by_status = r#"{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":""}}}"#;
