@@ -2,7 +2,7 @@
 //! aborts staged rollouts.
 mod request;
 
-use api::{NodeClockStatus, RolloutState, RolloutStatus, TimeSyncPolicy};
+use api::{NodeClockStatus, RolloutState, RolloutStatus, RolloutVerb, TimeSyncPolicy};
 use clap::{Args, Subcommand};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -15,7 +15,7 @@ use crate::{
     screen::{Paint, Screen, printable},
     table::{Cell, Table},
 };
-use request::{Request, Wish};
+use request::Request;
 
 /// Rollouts of policies.
 #[derive(Debug, Args)]
@@ -82,9 +82,9 @@ impl Rollout {
     pub(crate) async fn run(&self, reader: &Reader) -> anyhow::Result<()> {
         let StatusOf { policy, output } = match &self.verb {
             Verb::Status(status) => status,
-            Verb::Pause(request) => return request.send(Wish::Pause, reader).await,
-            Verb::Resume(request) => return request.send(Wish::Resume, reader).await,
-            Verb::Abort(request) => return request.send(Wish::Abort, reader).await,
+            Verb::Pause(request) => return request.send(RolloutVerb::Pause, reader).await,
+            Verb::Resume(request) => return request.send(RolloutVerb::Resume, reader).await,
+            Verb::Abort(request) => return request.send(RolloutVerb::Abort, reader).await,
         };
         let observed = reader.clocks().await?;
         let mut views = views(&observed);

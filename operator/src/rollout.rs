@@ -14,7 +14,6 @@ use contract::ProfileName;
 
 mod judge;
 mod order;
-mod request;
 mod settings;
 mod stage;
 mod step;

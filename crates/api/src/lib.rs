@@ -22,6 +22,7 @@ mod serve;
 
 #[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
 mod rollout;
+mod rollout_request;
 #[allow(unreachable_pub, reason = "KubeSchema copies each struct into a function body")]
 mod policy_status;
 
@@ -46,7 +47,8 @@ pub use policy::{
     TimeSyncPolicy, TimeSyncPolicySpec,
 };
 pub use policy_status::{NodeCounts, TierMember, TierStatus, TimeSyncPolicyStatus, WorstNode};
-pub use rollout::{PauseReason, ROLLOUT_ANNOTATION, Rollout, RolloutState, RolloutStatus};
+pub use rollout::{PauseReason, Rollout, RolloutState, RolloutStatus};
+pub use rollout_request::{ROLLOUT_ANNOTATION, RolloutRequest, RolloutVerb};
 pub use schema::LARGEST_PORTION;
 pub use selector::{LabelSelector, LabelSelectorOperator, LabelSelectorRequirement};
 pub use serve::{Flag, RateLimit, Restrict, Serve, ServeNts};

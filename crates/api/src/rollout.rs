@@ -6,9 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{rules, schema};
 
-/// The annotation on a TimeSyncPolicy by which a user pauses, resumes or aborts a rollout.
-pub const ROLLOUT_ANNOTATION: &str = "timesync.dev/rollout";
-
 /// How a new profile goes to the nodes: first to a few, then in batches, each after the one before it is proven.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

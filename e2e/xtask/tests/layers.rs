@@ -77,7 +77,7 @@ const CONVERT: [&str; 27] = [
 
 const HTTP: [&str; 8] = ["token", "proof", "head", "client", "gate", "connection", "limits", "server"];
 
-const API: [&str; 11] = [
+const API: [&str; 12] = [
     "rules",
     "schema",
     "selector",
@@ -85,6 +85,7 @@ const API: [&str; 11] = [
     "serve",
     "node_taint",
     "rollout",
+    "rollout_request",
     "policy_status",
     "policy",
     "node_clock",

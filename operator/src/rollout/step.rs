@@ -1,13 +1,12 @@
 //! What moves a rollout on: the nodes' reports, a user's request, and time.
 use std::{collections::BTreeSet, time::Instant};
 
-use api::{PauseReason, RolloutState};
+use api::{PauseReason, RolloutRequest, RolloutState, RolloutVerb};
 use contract::{ProfileName, Report};
 
 use super::{
     judge::{Demands, Verdict, Watched, is_well},
     order::{self, Candidate, Rank},
-    request::{Request, Verb},
     stage::{MOST_EXCUSED, Rollout},
 };
 use crate::message::some;
@@ -108,23 +107,24 @@ impl Rollout {
             return false;
         }
         self.acted = Some(kept.to_owned());
-        let Some(request) = Request::of(text).filter(|request| request.hash == self.target.hash()) else {
+        let Some(request) = RolloutRequest::of(text).filter(|request| request.hash == self.target.hash())
+        else {
             return false;
         };
         match (request.verb, self.state) {
-            (Verb::Pause, RolloutState::Progressing) => {
+            (RolloutVerb::Pause, RolloutState::Progressing) => {
                 self.pause(PauseReason::Requested, String::new());
                 false
             }
-            (Verb::Resume, RolloutState::Paused) => {
+            (RolloutVerb::Resume, RolloutState::Paused) => {
                 self.resume(members);
                 false
             }
-            (Verb::Resume, RolloutState::Aborted) => {
+            (RolloutVerb::Resume, RolloutState::Aborted) => {
                 self.begin(RolloutState::Progressing);
                 true
             }
-            (Verb::Abort, RolloutState::Progressing | RolloutState::Paused) => {
+            (RolloutVerb::Abort, RolloutState::Progressing | RolloutState::Paused) => {
                 self.begin(RolloutState::Aborted);
                 true
             }
@@ -136,7 +136,7 @@ impl Rollout {
     fn resume(&mut self, members: &[Member<'_>]) {
         let pause = self.pause.take();
         self.state = RolloutState::Progressing;
-        if !pause.is_some_and(|(reason, _)| reason != PauseReason::Requested) {
+        if pause.is_none_or(|(reason, _)| reason == PauseReason::Requested) {
             return;
         }
         let holders = members.iter().filter(|member| member.assigned == Some(&self.target));

@@ -1,7 +1,7 @@
 //! How a rollout appears in the condition RolledOut.
-use api::{PauseReason, RolloutState};
+use api::{PauseReason, RolloutRequest, RolloutState};
 
-use super::{request::Request, stage::Rollout};
+use super::stage::Rollout;
 use crate::condition::{Finding, reason};
 
 impl Rollout {
@@ -51,7 +51,7 @@ impl Rollout {
     /// That the present annotation does nothing, and why; empty if it did something, or if there is none.
     fn ignored_request(&self) -> String {
         let Some(text) = self.acted.as_deref() else { return String::new() };
-        let why = match Request::of(text) {
+        let why = match RolloutRequest::of(text) {
             None => "is not pause:, resume: or abort: and a hash",
             Some(request) if request.hash != self.target.hash() => "names another profile",
             Some(_) => return String::new(),
