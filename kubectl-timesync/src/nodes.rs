@@ -93,6 +93,13 @@ pub(crate) struct NodeView {
     pub(crate) reason: Option<String>,
 }
 
+impl NodeView {
+    /// Returns true if the clock is synchronised, or still counts as such.
+    pub(crate) fn is_synchronized(&self) -> bool {
+        ["Synchronized", "Holdover", "LocalReference"].contains(&self.state.as_str())
+    }
+}
+
 impl Nodes {
     pub(crate) async fn run(&self, reader: &Reader) -> anyhow::Result<()> {
         let observed = reader.overview().await?;

@@ -104,14 +104,12 @@ pub(crate) fn overview(observed: &Observed) -> Overview {
             *agents.entry(version.clone()).or_default() += 1;
         }
     }
-    let is_good =
-        |view: &&NodeView| ["Synchronized", "Holdover", "LocalReference"].contains(&view.state.as_str());
     let mut worst = nodes::views(observed, &Filter { sort_by: Order::Bound, ..Filter::default() });
-    worst.retain(|view| is_good(&view) && view.error_bound.as_deref().and_then(seconds).is_some());
+    worst.retain(|view| view.is_synchronized() && view.error_bound.as_deref().and_then(seconds).is_some());
     worst.truncate(MOST_WORST);
     let (operator, operator_writes) = operator(observed);
     Overview {
-        synchronized: all.iter().filter(is_good).count(),
+        synchronized: all.iter().filter(|view| view.is_synchronized()).count(),
         nodes: all.len(),
         states,
         policies: observed.policies.iter().map(policy).collect(),

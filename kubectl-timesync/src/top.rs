@@ -75,8 +75,7 @@ fn picture(
     screen: &Screen,
 ) -> String {
     let views = nodes::views(observed, filter);
-    let good = ["Synchronized", "Holdover", "LocalReference"];
-    let synchronized = views.iter().filter(|view| good.contains(&view.state.as_str())).count();
+    let synchronized = views.iter().filter(|view| view.is_synchronized()).count();
     let mut text = format!(
         "{}   {synchronized} of {} synchronised\n",
         now.strftime("%H:%M:%SZ"),

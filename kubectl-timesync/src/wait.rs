@@ -139,7 +139,7 @@ fn missing(
             behind => Err(behind.join("; ")),
         };
     }
-    if let [first, ..] = behind.as_slice().get(..1).filter(|_| names.is_empty()).unwrap_or_default() {
+    if let Some(first) = behind.first().filter(|_| names.is_empty()) {
         // Nodes that do not run the policy yet may be synchronised by the one before.
         return Err(first.clone());
     }
@@ -184,7 +184,7 @@ fn clocks_missing(
 
 /// Why a clock is not as it is to be; none if it is.
 fn why_not(view: &NodeView, goal: Goal) -> Option<String> {
-    if !["Synchronized", "Holdover", "LocalReference"].contains(&view.state.as_str()) {
+    if !view.is_synchronized() {
         let reason = view.reason.as_deref().filter(|_| view.state == "Unsynchronized");
         return Some(reason.unwrap_or(&view.state).to_owned());
     }
