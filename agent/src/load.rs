@@ -148,10 +148,7 @@ pub(crate) fn observe(origin: &Origin) -> Observed {
             let folder = folder.canonicalize().unwrap_or_else(|_| watch.directory.clone());
             let value = read(&folder.join(&watch.assignment)).unwrap_or_default();
             let assignment = Assignment::from_annotation(&value);
-            let text = match &assignment {
-                Assignment::Profile(name) => Some(ObservedText::of(&folder.join(name.key()))),
-                Assignment::Unassigned | Assignment::None => None,
-            };
+            let text = assignment.profile().map(|name| ObservedText::of(&folder.join(name.key())));
             Observed { assignment, text }
         }
     }

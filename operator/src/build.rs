@@ -77,10 +77,7 @@ impl PreparedNode {
 
     /// The policy in force.
     pub(crate) fn policy(&self) -> Option<&str> {
-        match &self.wanted {
-            Assignment::Profile(profile) => Some(profile.policy()),
-            Assignment::None | Assignment::Unassigned => None,
-        }
+        self.wanted.profile().map(ProfileName::policy)
     }
 }
 
@@ -213,11 +210,8 @@ impl Prepared {
         let mut named = reported.clone();
         for node in self.nodes.values() {
             let annotations = node.agents.iter().map(|agent| agent.assignment());
-            for assignment in annotations.chain([node.wanted.clone()]) {
-                if let Assignment::Profile(profile) = assignment {
-                    named.insert(profile);
-                }
-            }
+            let assignments = annotations.chain([node.wanted.clone()]);
+            named.extend(assignments.filter_map(|assignment| assignment.profile().cloned()));
         }
         named.extend(self.rollouts.last_good().cloned());
         let refused = self.policies.iter().filter(|policy| policy.ready().is_none());
@@ -341,29 +335,27 @@ impl Prepared {
 
     /// Returns true if the assigned profile names one of these files.
     pub(crate) fn needs(&self, wanted: &Assignment, files: &BTreeSet<String>) -> bool {
-        let Assignment::Profile(profile) = wanted else { return false };
-        self.texts.get(profile).is_some_and(|text| !text.files.is_disjoint(files))
+        let text = wanted.profile().and_then(|profile| self.texts.get(profile));
+        text.is_some_and(|text| !text.files.is_disjoint(files))
     }
 
     /// The thresholds by which a node's clock is judged: those of the profile that its agent runs, or else of the one that
     /// it is to run.
     pub(crate) fn thresholds(&self, running: Option<&ProfileName>, wanted: &Assignment) -> Thresholds {
-        let wanted = match wanted {
-            Assignment::Profile(profile) => Some(profile),
-            Assignment::None | Assignment::Unassigned => None,
-        };
-        let known = running.into_iter().chain(wanted).find_map(|profile| self.texts.get(profile));
+        let known = running.into_iter().chain(wanted.profile()).find_map(|profile| self.texts.get(profile));
         known.map(|text| text.thresholds).unwrap_or_default()
+    }
+
+    /// The policy of this name.
+    pub(crate) fn policy(&self, name: &str) -> Option<&Policy> {
+        self.policies.iter().find(|policy| policy.name == name)
     }
 
     /// The profile that is in force for a policy.
     pub(crate) fn profile(&self, policy: &Policy) -> Option<ProfileName> {
-        let runs = |node: &PreparedNode| match &node.wanted {
-            Assignment::Profile(profile) if profile.policy() == policy.name => Some(profile.clone()),
-            _ => None,
-        };
-        let rendered = self.rendered.get(&policy.name).cloned();
-        rendered.or_else(|| self.nodes.values().find_map(runs)).or_else(|| policy.last_good())
+        let mut assigned = self.nodes.values().filter_map(|node| node.wanted.profile());
+        let its = || assigned.find(|profile| profile.policy() == policy.name);
+        self.rendered.get(&policy.name).or_else(its).cloned().or_else(|| policy.last_good())
     }
 }
 

@@ -1,5 +1,9 @@
 //! What the operator keeps of the cluster's objects: a few fields of each, so that thousands of them fit into memory.
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use contract::Assignment;
 use k8s_openapi::{
@@ -146,6 +150,13 @@ impl AgentPod {
     pub(crate) fn lacks(&self, wanted: &Assignment) -> bool {
         self.annotation.as_deref() != Some(&wanted.to_string())
     }
+}
+
+/// The instant of a time that an object states, as far as the clock knows; without a time, now. `now` and `time` are the
+/// same moment.
+pub(crate) fn since(at: Option<Timestamp>, now: Instant, time: Timestamp) -> Instant {
+    let age = at.and_then(|at| Duration::try_from(time.duration_since(at)).ok());
+    age.and_then(|age| now.checked_sub(age)).unwrap_or(now)
 }
 
 /// Returns true if a version is older than another one. Versions of one resource compare as numbers (Kubernetes API

@@ -11,6 +11,7 @@ use crate::{
     budget::Budget,
     build::PreparedNode,
     events,
+    facts::since,
     node_clock::{self, WriteUrgency, WrittenFigures},
     node_fields::ClockFields,
     reports::AgentState,
@@ -145,7 +146,8 @@ impl NodeState {
         }
         if node_clock == WriteUrgency::No && self.written.is_none() && reported {
             // An earlier operator wrote the NodeClock. From now on its figures are compared with the reports.
-            self.written = known.map(|known| WrittenFigures::of(agent, since(known, now, time)));
+            let written_at = |known: &StoredNodeClock| known.updated_at.as_ref().map(|at| at.0);
+            self.written = known.map(|known| WrittenFigures::of(agent, since(written_at(known), now, time)));
         }
         NodeActions { events, node_clock }
     }
@@ -236,12 +238,6 @@ impl NodeState {
         let last_sent = self.last_sent.as_ref().filter(|(of, _)| of == instance).map(|(_, number)| *number);
         last_sent.max(known.and_then(|known| known.last_transition(instance)))
     }
-}
-
-/// When an earlier operator wrote a NodeClock, as precisely as it is known.
-fn since(known: &StoredNodeClock, now: Instant, time: Timestamp) -> Instant {
-    let age = known.updated_at.as_ref().and_then(|at| Duration::try_from(time.duration_since(at.0)).ok());
-    age.and_then(|age| now.checked_sub(age)).unwrap_or(now)
 }
 
 /// A NodeClock is written again after this time, so that a reader sees that an operator keeps it up to date. The time

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{Assignment, ConflictReport, ProfileName, Reason, Report};
+use contract::{ConflictReport, ProfileName, Reason, Report};
 use profile::Thresholds;
 
 use crate::{
@@ -54,7 +54,7 @@ pub(crate) struct PolicyNode<'a> {
 impl PolicyNode<'_> {
     pub(crate) fn applied(&self) -> bool {
         let running = self.agent.report().and_then(|report| report.profile.as_ref());
-        matches!(&self.node.wanted, Assignment::Profile(wanted) if running == Some(wanted))
+        running.is_some() && running == self.node.wanted.profile()
     }
 
     /// Its report, if it is synchronised.

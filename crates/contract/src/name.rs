@@ -127,6 +127,14 @@ impl Assignment {
             name => name.parse().map_or(Self::Unassigned, Self::Profile),
         }
     }
+
+    /// The assigned profile, if any.
+    pub fn profile(&self) -> Option<&ProfileName> {
+        match self {
+            Self::Profile(name) => Some(name),
+            Self::None | Self::Unassigned => None,
+        }
+    }
 }
 
 impl fmt::Display for Assignment {

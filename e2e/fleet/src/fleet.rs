@@ -288,10 +288,7 @@ impl Fleet {
         let value = seen.annotations.last().map_or("", |last| &last.value);
         let assignment = Assignment::from_annotation(value);
         let held = |name| state.configs.last().is_some_and(|config| config.keys.contains(name));
-        let is_there = match &assignment {
-            Assignment::Profile(name) => held(name),
-            Assignment::None | Assignment::Unassigned => true,
-        };
+        let is_there = assignment.profile().is_none_or(held);
         if seen.agent.assign(assignment, is_there) {
             seen.runs_since = Some(Instant::now());
         }

@@ -2,7 +2,7 @@
 //! to know of its nodes. `rollout` decides; this file only brings it what it needs.
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
-use contract::{Assignment, ProfileName, Report};
+use contract::{ProfileName, Report};
 use kube::core::{Selector, SelectorExt};
 
 use super::{Prepared, PreparedNode};
@@ -11,9 +11,6 @@ use crate::{
     rollout::{Demands, Member},
     validate::Policy,
 };
-
-/// The label with a node's zone.
-const ZONE: &str = "topology.kubernetes.io/zone";
 
 impl Prepared {
     /// Brings each rollout the present profile of its policy. The rollout of a policy that cannot be carried out now
@@ -48,10 +45,9 @@ impl Prepared {
             before.facts.labels != facts.labels && before.planned.as_deref() != Some(policy)
         });
         // A pod that was just made has no annotation yet: its node had the profile of the pod before it.
-        let known = before.map(|before| before.wanted.clone());
         let present = present(agents).or_else(|| {
             let new = agents.iter().any(|agent| agent.annotation.is_none());
-            known.filter(|_| new).and_then(profile_of)
+            before.filter(|_| new)?.wanted.profile().cloned()
         });
         if moved {
             self.rollouts.came_by_label(policy, &facts.name);
@@ -128,12 +124,9 @@ impl Prepared {
                 .iter()
                 .map(|(node, present)| Member {
                     node: node.name(),
-                    zone: node.facts.labels.get(ZONE).map_or("", String::as_str),
+                    zone: node.facts.zone().unwrap_or_default(),
                     present: present.as_ref(),
-                    assigned: match &node.wanted {
-                        Assignment::Profile(profile) => Some(profile),
-                        Assignment::None | Assignment::Unassigned => None,
-                    },
+                    assigned: node.wanted.profile(),
                     report: report(node.name()),
                 })
                 .collect();
@@ -158,14 +151,7 @@ fn demands(policy: &Policy) -> Option<Demands> {
 
 /// The profile in the newest annotation that names one.
 fn present(agents: &[Arc<AgentPod>]) -> Option<ProfileName> {
-    agents.iter().rev().find_map(|agent| profile_of(agent.assignment()))
-}
-
-fn profile_of(assignment: Assignment) -> Option<ProfileName> {
-    match assignment {
-        Assignment::Profile(profile) => Some(profile),
-        Assignment::None | Assignment::Unassigned => None,
-    }
+    agents.iter().rev().find_map(|agent| agent.assignment().profile().cloned())
 }
 
 #[cfg(test)]

@@ -90,14 +90,9 @@ impl Controller {
         // A node needs at most two writes.
         while self.writer.pace_of_nodes.has_room(2, now) {
             let writer = &mut self.writer;
-            let (urgent, name) = match (writer.urgent_nodes.next(), writer.nodes.is_idle()) {
-                (Some(name), _) => (true, name),
-                (None, false) => match writer.nodes.next() {
-                    Some(name) => (false, name),
-                    None => return,
-                },
-                (None, true) => return,
-            };
+            let urgent = writer.urgent_nodes.next().map(|name| (true, name));
+            let next = urgent.or_else(|| writer.nodes.next().map(|name| (false, name)));
+            let Some((urgent, name)) = next else { return };
             match self.node_patches(&name) {
                 Some((facts, patches)) => self.writer.write_node(facts, patches, urgent, now),
                 None => self.writer.nodes_done(&name, urgent, true, now),
@@ -110,7 +105,7 @@ impl Controller {
         let Memory { prepared, states, cluster, brake, .. } = &self.memory;
         let (node, state) = (prepared.nodes.get(name)?, states.get(name)?);
         let facts = cluster.nodes().get(name)?;
-        let policy = node.policy().and_then(|name| prepared.policies.iter().find(|each| each.name == name));
+        let policy = node.policy().and_then(|name| prepared.policy(name));
         let rule = policy.and_then(Policy::taint_rule);
         let wrong = match (brake.as_ref().map(|brake| brake.tainted.contains(name)), rule) {
             (Some(true), Some(rule)) => WrongTaint::Present(rule),

@@ -46,7 +46,7 @@ impl Controller {
             }
         }
         while let Some(name) = self.writer.policies.next() {
-            let policy = prepared.policies.iter().find(|policy| policy.name == name);
+            let policy = prepared.policy(&name);
             let Some((policy, new)) = policy.zip(statuses.get(&name)) else {
                 self.writer.policies.done(&name, true, now);
                 continue;

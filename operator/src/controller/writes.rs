@@ -1,7 +1,6 @@
 //! Begins the writes that are wanted, as far as there is room, and handles their outcomes.
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
-use contract::Assignment;
 use k8s_openapi::jiff::Timestamp;
 use tracing::warn;
 
@@ -25,7 +24,7 @@ impl Controller {
             };
             let value = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
             let nudge = to_nudge.remove(&agent.uid).then_some(value);
-            if let Assignment::Profile(profile) = &node.wanted {
+            if let Some(profile) = node.wanted.profile() {
                 in_flight.insert(key, (profile.clone(), agent.version.clone()));
             }
             writer.annotate(Arc::clone(agent), node.wanted.clone(), nudge);

@@ -7,7 +7,7 @@ use profile::Thresholds;
 use crate::{
     build::PreparedNode,
     condition::Finding,
-    facts::NodeFacts,
+    facts::{NodeFacts, since},
     node_fields::{
         bound_label::{BOUND_LABEL, BoundClass, BoundHistory},
         verdict::{ClockHistory, Verdict},
@@ -130,12 +130,6 @@ impl ClockFields {
         let told = facts.labels.get(BOUND_LABEL).and_then(|label| BoundClass::from_label(label));
         Desired::Present(self.bound.decide(told, present, thresholds.hold.as_duration(), now))
     }
-}
-
-/// The instant that was at this time, as far as the clock knows; without a time, now.
-fn since(at: Option<Timestamp>, now: Instant, time: Timestamp) -> Instant {
-    let age = at.and_then(|at| Duration::try_from(time.duration_since(at)).ok());
-    age.and_then(|age| now.checked_sub(age)).unwrap_or(now)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::{PauseReason, RolloutState, RolloutStatus, TimeSyncPolicyStatus};
-use contract::{ConflictReport, ProfileError, ProfileFailure, Reason};
+use contract::{Assignment, ConflictReport, ProfileError, ProfileFailure, Reason};
 
 use super::*;
 use crate::{

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::*;
 
+/// The label with a node's zone.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
 /// What is wrong with an agent that runs the profile of upstream `BAD`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
