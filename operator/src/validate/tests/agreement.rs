@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 
 use crate::{keys::Secrets, validate::validate_policy};
 
+mod random;
 mod schema;
 mod strategy;
+mod texts;
 
-use strategy::Random;
+use random::Random;
 
 /// The number of policies that operator and agent judge.
 const POLICIES: u64 = 4_000;
