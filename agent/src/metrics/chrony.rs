@@ -1,10 +1,13 @@
 //! Part of the report under the names of chrony_exporter, for dashboards and alerts that a cluster has already. Only names
 //! whose meaning is the same; no name of what the agent does not know. The signs are chrony's: in `last_offset` and in
 //! the offsets of sources positive is ahead, as everywhere here; `system_time` and `frequency` have the opposite sign.
-use contract::{ClockReport, SourceReport};
+use contract::{ClockReport, SourceReport, limits::UNSYNCHRONIZED};
 use prometheus::{GaugeVec, Registry, TextEncoder};
 
-use super::series::{alone, gauge};
+use super::{
+    series::{self, alone, gauge},
+    sources::{poll_interval, reach_ratio},
+};
 
 /// All metrics with names of chrony_exporter.
 #[derive(Debug)]
@@ -77,24 +80,19 @@ impl ChronyMetrics {
     fn set_sources(&self, sources: &[SourceReport]) {
         let Self { sample_age, reachability, last_poll, polling_interval, .. } = self;
         let Self { source_stratum, source_offset, source_deviation, .. } = self;
-        for vector in [sample_age, reachability, last_poll, polling_interval] {
-            vector.reset();
-        }
-        for vector in [source_stratum, source_offset, source_deviation] {
+        let of_polls = [sample_age, reachability, last_poll, polling_interval];
+        for vector in of_polls.into_iter().chain([source_stratum, source_offset, source_deviation]) {
             vector.reset();
         }
         for source in sources {
             // chrony_exporter, too, leaves out a source whose name does not resolve.
             let Some(address) = &source.address else { continue };
-            let set = |vector: &GaugeVec, value: Option<f64>| {
-                if let Some(value) = value {
-                    vector.with_label_values(&[address.as_str(), source.name.as_str()]).set(value);
-                }
-            };
+            let labels = [address.as_str(), source.name.as_str()];
+            let set = |vector: &GaugeVec, value: Option<f64>| series::set(vector, &labels, value);
             set(sample_age, source.last_answer_age);
-            set(reachability, Some(f64::from(source.reach.count_ones()) / 8.0));
+            set(reachability, Some(reach_ratio(source)));
             set(last_poll, Some(f64::from(source.reach & 1)));
-            set(polling_interval, Some(f64::from(source.poll).exp2()));
+            set(polling_interval, Some(poll_interval(source)));
             let stratum = Some(source.stratum).filter(|stratum| *stratum < UNSYNCHRONIZED);
             set(source_stratum, stratum.map(f64::from));
             set(source_offset, source.offset);
@@ -102,9 +100,6 @@ impl ChronyMetrics {
         }
     }
 }
-
-/// Stratum of a clock that is not synchronised (RFC 5905 §7.3).
-const UNSYNCHRONIZED: u8 = 16;
 
 #[cfg(test)]
 mod tests {

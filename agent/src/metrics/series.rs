@@ -33,8 +33,13 @@ pub(super) fn flag(holds: bool) -> f64 {
 /// Sets the only value of a vector without labels, or removes it.
 pub(super) fn alone(vector: &GaugeVec, value: Option<f64>) {
     vector.reset();
+    set(vector, &[], value);
+}
+
+/// Sets the value with these labels, if it is known.
+pub(super) fn set(vector: &GaugeVec, labels: &[&str], value: Option<f64>) {
     if let Some(value) = value {
-        vector.with_label_values::<&str>(&[]).set(value);
+        vector.with_label_values(labels).set(value);
     }
 }
 

@@ -2,7 +2,7 @@
 use contract::{SourceReport, SourceState};
 use prometheus::{GaugeVec, IntCounterVec, Registry};
 
-use super::series::{count, counter, flag, gauge};
+use super::series::{self, count, counter, flag, gauge};
 
 /// All metrics of the upstreams.
 #[derive(Debug)]
@@ -50,17 +50,13 @@ impl SourceMetrics {
         packets.reset();
         for source in sources {
             let name = source.name.as_str();
-            let set = |vector: &GaugeVec, value: Option<f64>| {
-                if let Some(value) = value {
-                    vector.with_label_values(&[name]).set(value);
-                }
-            };
+            let set = |vector: &GaugeVec, value: Option<f64>| series::set(vector, &[name], value);
             set(offset, source.offset);
             set(jitter, source.jitter);
             set(delay, source.delay);
-            set(reach, Some(f64::from(source.reach.count_ones()) / 8.0));
+            set(reach, Some(reach_ratio(source)));
             set(stratum, Some(f64::from(source.stratum)));
-            set(poll, Some(f64::from(source.poll).exp2()));
+            set(poll, Some(poll_interval(source)));
             for each in SourceState::ALL {
                 state.with_label_values(&[name, each.as_str()]).set(flag(source.state == each));
             }
@@ -71,4 +67,14 @@ impl SourceMetrics {
             }
         }
     }
+}
+
+/// Share of the last eight polls that were answered.
+pub(super) fn reach_ratio(source: &SourceReport) -> f64 {
+    f64::from(source.reach.count_ones()) / 8.0
+}
+
+/// Time between two polls, seconds.
+pub(super) fn poll_interval(source: &SourceReport) -> f64 {
+    f64::from(source.poll).exp2()
 }

@@ -1,5 +1,5 @@
 //! The system clock in the report: the engine's snapshot and counters in, the contract's types out.
-use contract::{ClockReport, Reason};
+use contract::{ClockReport, Reason, limits::UNSYNCHRONIZED};
 use ntp::{Snapshot, Wall};
 
 use super::{parts::Parts, sources::finite, words::message};
@@ -11,7 +11,7 @@ pub(super) fn clock_report(parts: &Parts) -> ClockReport {
             reason: Reason::NoProfile,
             message: "No profile runs".to_owned(),
             leap: 3,
-            stratum: 16,
+            stratum: UNSYNCHRONIZED,
             reference: None,
             offset: None,
             jitter: None,

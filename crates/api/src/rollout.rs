@@ -24,7 +24,7 @@ pub struct Rollout {
     /// accepted under the new profile; holdover does not count. If a node has no such answer within 3 minutes, the
     /// rollout pauses. From 1s to 24h. A duration, such as 30s. Default: 30s.
     #[serde(default = "settle")]
-    #[schemars(length(min = 2, max = 32), regex(pattern = rules::SPAN))]
+    #[schemars(schema_with = "schema::span")]
     pub settle: String,
     /// Pause if a node that has the new profile, and was well before, gets worse: it is unsynchronised, another program
     /// steers its clock, it refuses the profile, or its offset or error bound is beyond `thresholds`. Default: true.

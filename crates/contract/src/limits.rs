@@ -28,6 +28,8 @@ pub const LARGEST_FREQUENCY: f64 = 1e6;
 pub const LAST_TIME: f64 = 253_370_764_800.0;
 /// Largest number of a transition: NodeClock has it as a signed integer.
 pub const LAST_TRANSITION: u64 = i64::MAX as u64;
+/// Stratum of a clock that is not synchronised (RFC 5905 §7.3, MAXSTRAT).
+pub const UNSYNCHRONIZED: u8 = 16;
 
 impl Report {
     /// Cuts everything to the limits. The newest transitions stay, and their numbers are strictly increasing
@@ -198,8 +200,6 @@ fn of_clock(clock: &mut ClockReport) {
 
 /// RFC 5905 §7.3.
 const UNKNOWN_LEAP: u8 = 3;
-/// RFC 5905 §7.3, MAXSTRAT.
-const UNSYNCHRONIZED: u8 = 16;
 
 fn of_source(source: &mut SourceReport) {
     let SourceReport {

@@ -139,8 +139,9 @@ impl Engine {
     }
 
     /// Applies another configuration, all at once. A source with the same name, upstream and authentication keeps its
-    /// samples and is asked again soon; requests to removed sources are closed. A change from Discipline to Observe ends the slew. After a change
-    /// from Observe to Discipline everything is measured anew, since another program may have set the clock's rate.
+    /// samples and is asked again soon; requests to removed sources are closed. A change from Discipline to Observe ends
+    /// the slew. After a change from Observe to Discipline everything is measured anew, since another program may have
+    /// set the clock's rate.
     pub fn reconfigure(&mut self, config: Config, now: Now) -> Vec<Action> {
         let before = std::mem::replace(&mut self.config, config);
         (self.configured, self.confirmed) = (now.mono, false);

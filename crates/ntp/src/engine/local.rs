@@ -26,13 +26,17 @@ impl Engine {
         serves.then_some(local.stratum)
     }
 
-    /// Returns true if this node serves its own clock, and the configuration means that: it has no upstreams, or this
-    /// node is the elected orphan, and at least one other node has answered under this configuration.
-    pub(super) fn serves_local_as_configured(&self, now: Now) -> bool {
-        let answered = |a: &Association| a.last_answer.is_some_and(|at| at > self.configured);
+    /// Returns true if the configuration means that this node serves its own clock: it has no upstreams, or it has orphan
+    /// mode, and at least one other node has answered under this configuration.
+    pub(super) fn means_local(&self) -> bool {
         let orphan = self.config.local.is_some_and(|local| local.orphan);
-        let meant = self.selectable().next().is_none() || orphan && self.associations.iter().any(answered);
-        meant && self.local_stratum(now).is_some()
+        let answered = |a: &Association| self.answered_as_configured(a);
+        self.selectable().next().is_none() || orphan && self.associations.iter().any(answered)
+    }
+
+    /// Returns true if the source has answered under this configuration.
+    pub(super) fn answered_as_configured(&self, association: &Association) -> bool {
+        association.last_answer.is_some_and(|at| at > self.configured)
     }
 
     /// Returns true if the local clock that was followed is gone for `activate_after`, so that this node serves its own.

@@ -257,7 +257,7 @@ impl Engine {
             kernel_frequency_ppm,
             steps: self.discipline.boot.steps,
             start_phase: !self.discipline.boot.synchronized,
-            confirmed: self.confirmed || self.serves_local_as_configured(now),
+            confirmed: self.confirmed || (own.is_some() && self.means_local()),
             sources: self.associations.iter().map(|association| self.source(association, now)).collect(),
         }
     }

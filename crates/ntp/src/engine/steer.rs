@@ -133,7 +133,7 @@ impl Engine {
             association.fresh = false;
         }
         let lead = self.associations.iter().find(|a| a.id == reference.source);
-        self.confirmed |= lead.and_then(|lead| lead.last_answer).is_some_and(|at| at > self.configured);
+        self.confirmed |= lead.is_some_and(|lead| self.answered_as_configured(lead));
         let refused = self.recovery.refused();
         match self.decide((&estimate, reference.local), now, actions) {
             Decision::Watch => self.discipline.refer(reference, &estimate, false),
