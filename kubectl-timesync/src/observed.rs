@@ -174,7 +174,7 @@ pub(crate) fn state(status: &NodeClockStatus, now: Timestamp) -> &str {
     if is_stale(status, now) { OUTDATED } else { status.state.as_deref().unwrap_or("Unknown") }
 }
 
-/// The state of a clock whose status nobody renews.
+/// The state of a clock whose status the operator does not renew.
 pub(crate) const OUTDATED: &str = "Outdated";
 
 /// The nodes that a policy selects, by their labels; none if its selector cannot be read.

@@ -131,7 +131,7 @@ mod tests {
         let there = choice(&[&refused("all.12345678")], "core", Some(None));
         assert_eq!(there, Choice::LastGood("all.12345678".parse().unwrap()));
         let gone = choice(&[&refused("all.87654321")], "core", Some(None));
-        assert_eq!(gone, Choice::Nothing, "nobody has its text any more");
+        assert_eq!(gone, Choice::Nothing, "its text is stored nowhere any more");
     }
 
     #[test]

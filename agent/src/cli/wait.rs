@@ -87,7 +87,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The longest time for one question. An agent answers within milliseconds.
 const LONGEST_QUESTION: Duration = Duration::from_secs(3);
 
-/// The shortest one, at the end of the wait: the last question is not a pretence.
+/// The shortest time for one question. Less may be left at the end of the wait, but an agent must be able to answer the
+/// last question.
 const SHORTEST_QUESTION: Duration = Duration::from_secs(1);
 
 impl Wait {
@@ -141,7 +142,7 @@ impl Wait {
 /// do not ask together.
 fn interval() -> Duration {
     let quarter = INTERVAL / 4;
-    // Without a random number they ask together, which agents withstand, too.
+    // If there is no random number, all pods use the mean interval. Agents can answer them at the same time.
     let share = sys::random::word().map_or(0.5, |word| word as f64 / u64::MAX as f64);
     INTERVAL - quarter + quarter.mul_f64(2.0 * share)
 }

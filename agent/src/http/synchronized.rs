@@ -20,7 +20,7 @@ pub(super) fn answer(clock: ClockReport, watched: bool, query: &[(String, String
     (status, Json(answer)).into_response()
 }
 
-/// A clock while the event loop stands still: no part of the agent notices if it is moved.
+/// The report while the event loop stands still: the agent would not detect that another process moves the clock.
 fn unwatched(clock: ClockReport) -> ClockReport {
     let message = "The engine's loop stands still".to_owned();
     ClockReport { synchronized: false, reason: Reason::Unknown, message, ..clock }
@@ -42,7 +42,7 @@ mod tests {
     use crate::report::{Reporter, tests::snapshot};
 
     #[test]
-    fn a_clock_that_nobody_watches_is_not_right() {
+    fn a_clock_is_not_right_while_the_event_loop_stands_still() {
         let reporter = Reporter::new("0.0.0", "boot".to_owned(), "instance".to_owned());
         let snapshot = snapshot();
         reporter.engine(snapshot.at, Some(snapshot.clone()), &[]);

@@ -32,7 +32,7 @@ fn wait_at(address: &str, more: &[&str]) -> (i32, String) {
 fn a_wait_ends_when_the_clock_is_right() {
     let folder = Folder::new();
     let (upstream, served) = (Chronyd::start(&folder, 3), free_udp_port());
-    // Nobody is at that port.
+    // No process listens at that port.
     let agent = Agent::start(&folder, &files::alone(free_udp_port(), served));
     wait_for("HTTP", || agent.get("/healthz", None).0 == 200);
     let (code, answer) = asked(&agent, "/synchronized");
@@ -297,7 +297,7 @@ fn the_segment_says_the_same_without_a_connection() {
         as_nobody(&folder, path);
     }
     assert_eq!(agent.stop(), 0);
-    // What the agent wrote last is true for longer, but nobody looks after the clock any more.
+    // What the agent wrote last is true for longer, but no agent disciplines the clock any more.
     wait_for("silence", || run(&["wait", "--segment", path, "--timeout", "0s"]).1.contains("AgentSilent"));
     fs::write(&segment, "no segment").unwrap();
     let (code, told) = run(&["wait", "--segment", path, "--timeout", "0s"]);

@@ -175,8 +175,8 @@ pub struct Stratum {
     #[schemars(range(min = ranges::LOCAL_STRATUM.least, max = ranges::LOCAL_STRATUM.most))]
     pub local: Option<i32>,
     /// Orphan mode: of the nodes that have lost all upstreams and ask each other, as peers or by nodes, one serves its
-    /// clock at the stratum `local`, and the others follow it. If it fails, another one takes its place. All must have the same
-    /// value of local, and ask each other at their node addresses, in one address family. Default: false.
+    /// clock at the stratum `local`, and the others follow it. If it fails, another one takes its place. All must have
+    /// the same value of local, and ask each other at their node addresses, in one address family. Default: false.
     #[serde(default)]
     pub orphan: bool,
     /// The time without usable upstreams before the node's own clock is served, at most 24h. A duration, such as 300s.

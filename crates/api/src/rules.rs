@@ -109,7 +109,7 @@ pub const ONE_PLACE: &str = "(has(self.server) ? 1 : 0) + (has(self.pool) ? 1 : 
 /// Nodes are asked at their addresses, and certificates are for names.
 pub const NO_NTS_OF_NODES: &str = "!has(self.nodes) || !has(self.nts)";
 
-/// Two preferred sources are none.
+/// At most one source may be preferred, and nodes are several sources.
 pub const NO_PREFERRED_NODES: &str = "!has(self.nodes) || !self.prefer";
 
 /// The names of the nodes are two characters longer.
@@ -248,7 +248,7 @@ pub const THRESHOLDS_POSITIVE: &str = "duration(self.offset) > duration('0s') \
 pub const THRESHOLDS_RANGE: &str = "duration(self.offset) <= duration('999999h') \
      && duration(self.errorBound) <= duration('999999h') && duration(self.spread) <= duration('999999h')";
 
-/// A longer wait would mean that the node is never tainted.
+/// With a longer time, a node would in practice never be tainted.
 pub const TAINT_AFTER_RANGE: &str = "duration(self.after) <= duration('24h')";
 
 /// The same rule as in the selectors of Kubernetes.

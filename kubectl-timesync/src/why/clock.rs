@@ -214,7 +214,7 @@ fn jump(subject: &Subject<'_>, status: &NodeClockStatus, found: &Condition, chai
         .map_or(String::new(), |time| format!(", {} ago", age(subject.observed.now, time.0)));
     let chain = chain
         .because(2, "ExternalStep", format!("Another process set the clock by {}{when}.", step.by))
-        .means("Somebody ran `date -s`, or a program such as a guest tool of the hypervisor did the same.");
+        .means("A user ran `date -s`, or a program such as a guest tool of the hypervisor did the same.");
     if found.reason == "ExternalStep" {
         chain
             .todo("The policy has clock.onExternalStep: Report, so the agent leaves the clock as it is. Set it right, or change that to Restore.")

@@ -129,9 +129,7 @@ pub(super) fn others(subject: &Subject<'_>, status: &NodeClockStatus) -> Vec<Cha
                     step.by
                 ),
             )
-            .means(
-                "Somebody ran `date -s`, or a program such as a guest tool of the hypervisor did the same.",
-            )
+            .means("A user ran `date -s`, or a program such as a guest tool of the hypervisor did the same.")
             .todo("If it happens again, find what sets the clock: cron jobs, guest tools of the hypervisor."),
         );
     }

@@ -90,7 +90,7 @@ fn obstacle(subject: &Subject<'_>, status: &NodeClockStatus, chain: Chain) -> Op
             ),
         "Paused" | "Aborted" if !runs_present(status, policy) => chain
             .because(depth, if stuck.reason == "Paused" { "RolloutPaused" } else { "RolloutAborted" }, sentence(&stuck.message))
-            .means("No further node gets the new profile until someone decides.")
+            .means("No further node gets the new profile until a user resumes or aborts the rollout.")
             .run("See which nodes are behind, and why.", format!("kubectl timesync rollout status {name}"))
             .run("Let it go on.", format!("kubectl timesync rollout resume {name}"))
             .run("Or take it back from all nodes.", format!("kubectl timesync rollout abort {name}")),

@@ -179,7 +179,7 @@ const DIAGNOSES: &[Diagnosis] = &[
     Diagnosis {
         id: "NotAuthentic",
         marks: &["fail authentication"],
-        means: "It answers, but not with the key of the policy. Somebody may be forging its answers.",
+        means: "It answers, but not with the key of the policy. An attacker may be forging its answers.",
         todo: &[
             "Compare id, type and octets of the key on the server with those in the Secret that the policy names.",
         ],
@@ -232,7 +232,7 @@ const DIAGNOSES: &[Diagnosis] = &[
     Diagnosis {
         id: "StrayReplies",
         marks: &["none of them answers a request"],
-        means: "Something on the way changes or repeats datagrams, or somebody forges answers.",
+        means: "A device on the way changes or repeats datagrams, or an attacker forges answers.",
         todo: &["Capture the datagrams, on the node.\ntcpdump -ni any udp port {port} and host {address}"],
     },
     Diagnosis {

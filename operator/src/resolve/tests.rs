@@ -272,7 +272,7 @@ fn an_edit_that_would_shut_workers_out_is_refused() {
         assert_eq!(sources(&found["workers"]), sources(&before["workers"]));
         assert_eq!(found["workers"].tiers.not_serving, None);
     }
-    // Once nobody asks, it may.
+    // As soon as no policy asks its nodes, the edit is accepted.
     world.set("workers", OUTSIDE);
     assert!(world.run(2)["control"].ready().is_some());
     // And then it is the policy that asks which has to wait.

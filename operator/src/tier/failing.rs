@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(at(59, &["b"]), [""; 0]);
         assert_eq!(at(60, &["b"]), ["a"]);
         assert_eq!(at(61, &["c"]), ["a"], "b has only begun");
-        assert_eq!(at(62, &[]), [""; 0], "nobody is synchronised");
+        assert_eq!(at(62, &[]), [""; 0], "no node is synchronised");
         assert_eq!(at(63, &["b"]), [""; 0], "and so it begins again");
         assert_eq!(at(122, &["b"]), [""; 0]);
         assert_eq!(at(123, &["b"]), ["a"]);

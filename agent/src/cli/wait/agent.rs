@@ -1,5 +1,5 @@
-//! Asks the agent of a node over HTTP whether its clock is right. Any process may have the port: the answer is short,
-//! and comes in time, or there is none.
+//! Asks the agent of a node over HTTP whether its clock is right. Another process may have the port, so
+//! an answer that is too long or too late is rejected.
 use std::{
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
@@ -26,7 +26,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// Such an address means another host behind each interface.
+/// A link-local address is a different host on each interface, so it does not name one agent.
 fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }

@@ -43,7 +43,7 @@ fn judge(path: &Path, reading: Reading, largest: Option<LargestBound>) -> Result
         return Err(NotRight::new("AgentSilent", format!("{path} is from a former boot: no agent runs yet")));
     }
     if age > LONGEST_SILENCE {
-        // The bound still grows as it must, but no program would notice that the clock is moved.
+        // The bound still grows as it must, but the agent would not detect that another process moves the clock.
         let message =
             format!("the agent has not written {path} for {age:.0} s: it does not run, or runs no profile");
         return Err(NotRight::new("AgentSilent", message));

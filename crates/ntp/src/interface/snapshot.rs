@@ -61,8 +61,8 @@ impl Snapshot {
         self.sources.iter().filter_map(|source| source.address)
     }
 
-    /// How fast the error bound grows from `at` on, seconds per second, also if no program looks after the clock: then
-    /// none ends a slew, so the slew counts as a part of the clock's drift.
+    /// How fast the error bound grows from `at` on, seconds per second. This also holds if the agent ends: then a slew
+    /// in progress does not end, so its rate is a part of the growth.
     pub fn bound_growth(&self) -> f64 {
         let slew = (self.kernel_frequency_ppm - self.frequency_ppm).abs() * 1e-6;
         self.dispersion_rate + slew

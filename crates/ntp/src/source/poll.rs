@@ -61,8 +61,8 @@ impl Schedule {
         self.poll
     }
 
-    /// Applies other limits, from a new configuration. The source is asked soon, so that the first answer under this
-    /// configuration does not wait for the end of a long interval.
+    /// Applies other limits: from a new configuration, or after the schedule of another source was taken over. The source
+    /// is asked soon, so that the first answer under this configuration does not wait for the end of a long interval.
     pub(crate) fn limit(&mut self, min: i8, max: i8, now: Mono) {
         (self.min, self.max) = (min, max);
         self.set(self.poll);

@@ -61,7 +61,7 @@ fn canaries_come_first_then_batches_of_all_zones() {
     assert_eq!(sizes, [3, 50, 50, 50, 47]);
     assert_eq!(fleet.state(), RolloutState::Done);
     assert_eq!(fleet.status().last_good, Some(fleet.name_of(NEXT).to_string()));
-    assert!(!fleet.is_stored(GOOD), "nobody needs it any more");
+    assert!(!fleet.is_stored(GOOD), "no node needs it any more");
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn resume_goes_on_without_the_nodes_that_failed() {
 }
 
 #[test]
-fn a_pause_that_was_asked_for_ends_by_resume_and_excuses_nobody() {
+fn a_pause_that_was_asked_for_ends_by_resume_and_excuses_no_node() {
     let mut fleet = edited(NEXT);
     fleet.run(2);
     let hash = fleet.name_of(NEXT).hash().to_owned();
