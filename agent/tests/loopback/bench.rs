@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::Report;
+use contract::{Reason, Report};
 use timesync_http::{ProvenConnection, RequestError, Token, ask};
 
 use namespace::Neighbour;
@@ -252,6 +252,14 @@ impl Agent {
     pub(crate) fn fails_with(folder: &Folder, text: &str, arguments: &[&str]) -> (i32, String) {
         let file = write_file(folder, text, "127.0.0.1:1");
         run(&[&["run", "--config", file.to_str().unwrap()], arguments].concat())
+    }
+
+    /// Waits until it serves its own clock. Until then its server answers that the clock is not synchronised.
+    pub(crate) fn wait_for_own_clock(&self) {
+        wait_for("an agent that serves its own clock", || {
+            let report = self.report();
+            report.server.serving && report.clock.reason == Reason::LocalReference
+        });
     }
 
     /// Gives it another file.

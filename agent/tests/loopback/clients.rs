@@ -23,7 +23,7 @@ impl Server {
     fn start() -> Self {
         let folder = Folder::new();
         let agent = Agent::start(&folder, &files::serving_own_clock(123));
-        wait_for("an agent that serves", || agent.report().server.serving);
+        agent.wait_for_own_clock();
         Self { agent, folder }
     }
 

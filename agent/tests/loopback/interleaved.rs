@@ -51,6 +51,7 @@ fn agents_interleave() {
     let (port, between) = (free_udp_port(), free_udp_port());
     let unlimited = "[[profile.restrict]]\nsource = \"default\"\n";
     let upstream = Agent::start(&its_folder, &(files::serving_own_clock(port) + unlimited));
+    upstream.wait_for_own_clock();
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let relay = Relay::start(address(between), address(port));
     let text = files::alone(between, free_udp_port())
@@ -82,7 +83,7 @@ fn chronyd_is_answered_interleaved() {
     let port = free_udp_port();
     let unlimited = "[[profile.restrict]]\nsource = \"default\"\n";
     let server = Agent::start(&folder, &(files::serving_own_clock(port) + unlimited));
-    wait_for("an agent that serves", || server.report().server.serving);
+    server.wait_for_own_clock();
     // chronyd takes commands in a folder that is closed to others.
     let closed = folder.path().join("chronyd");
     fs::create_dir(&closed).unwrap();

@@ -87,6 +87,7 @@ impl Served {
     }
 
     fn wait_open(&self) {
+        self.agent.wait_for_own_clock();
         wait_for("the key exchange's port", || TcpStream::connect(("127.0.0.1", self.exchange_port)).is_ok());
     }
 

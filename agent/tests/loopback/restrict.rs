@@ -87,7 +87,7 @@ fn flags_hold_on_the_wire() {
             .map(|(source, flags)| format!("[[profile.restrict]]\nsource = '{source}'\nflags = [{flags}]\n"));
         let agent =
             Agent::start(&folder, &format!("{}{}", files::serving_own_clock(SERVED), entries.concat()));
-        wait_for("an agent that serves", || agent.report().server.serving);
+        agent.wait_for_own_clock();
         for row @ (address, port, version, mode, expected) in ROWS {
             let counted = |agent: &Agent| expected.err().map(|reason| dropped(agent, reason));
             let before = counted(&agent);
@@ -134,7 +134,7 @@ fn two_agents_do_not_talk_for_ever() {
         Agent::start(&folders[n], &text)
     });
     for agent in &agents {
-        wait_for("an agent that serves", || agent.report().server.serving);
+        agent.wait_for_own_clock();
     }
     let between = UdpSocket::bind("127.0.0.1:0").unwrap();
     between.set_nonblocking(true).unwrap();

@@ -46,7 +46,7 @@ fn agent(folder: &Folder, port: u16) -> Agent {
         .replace("[profile]\n", &format!("keysDirectory = \"{}\"\n[profile]\n", directory.display()));
     let restrict = "[[profile.restrict]]\nsource = \"default\"\nflags = [\"notrust\", \"noquery\"]\n";
     let agent = Agent::start(folder, &format!("{text}keys = [{}]\n{restrict}", names.join(", ")));
-    wait_for("an agent that serves", || agent.report().server.serving);
+    agent.wait_for_own_clock();
     agent
 }
 
