@@ -168,6 +168,14 @@ pub(crate) fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
+/// The condition RolledOut of a policy; none if the operator has not read this version of the policy yet, so that the
+/// condition may be that of the version before.
+pub(crate) fn rolled_out(policy: &TimeSyncPolicy) -> Option<&Condition> {
+    let status = policy.status.as_ref()?;
+    let is_read = status.observed_generation == policy.metadata.generation;
+    condition(&status.conditions, "RolledOut").filter(|_| is_read)
+}
+
 /// The state of a clock in one word, as the column STATE of `kubectl get nclk`; `Outdated` if the operator does not
 /// renew it.
 pub(crate) fn state(status: &NodeClockStatus, now: Timestamp) -> &str {

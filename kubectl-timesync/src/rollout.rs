@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     fetch::Reader,
-    observed::{Observed, condition, is_stale},
+    observed::{Observed, condition, is_stale, rolled_out},
     output::{self, Form},
     screen::{Paint, Screen, printable},
     table::{Cell, Table},
@@ -103,9 +103,8 @@ pub(crate) fn views(observed: &Observed) -> Vec<RolloutView> {
 fn view(policy: &TimeSyncPolicy, observed: &Observed) -> RolloutView {
     let status = policy.status.clone().unwrap_or_default();
     let nodes = status.nodes.unwrap_or_default();
-    let (name, is_read) = (policy.name_any(), status.observed_generation == policy.metadata.generation);
-    let found = condition(&status.conditions, "RolledOut").filter(|_| is_read);
-    let (rolled_out, reason, message) = match found {
+    let name = policy.name_any();
+    let (rolled_out, reason, message) = match rolled_out(policy) {
         Some(found) => (found.status.clone(), found.reason.clone(), found.message.clone()),
         None => {
             let message = "The operator has not read this version of the policy yet.".to_owned();

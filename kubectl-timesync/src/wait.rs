@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use crate::{
     fetch::{Error, Reader},
     nodes::{self, Filter, NodeView, Order},
-    observed::{Observed, condition},
+    observed::{Observed, rolled_out},
     output,
     words::{count, seconds, some},
 };
@@ -97,7 +97,7 @@ impl Wait {
 fn stopped(observed: &Observed, policy: Option<&str>) -> Option<String> {
     let policies = observed.policies.iter().filter(|each| policy.is_none_or(|name| each.name_any() == name));
     let mut stopped = policies.filter_map(|policy| {
-        let found = condition(&policy.status.as_ref()?.conditions, "RolledOut")?;
+        let found = rolled_out(policy)?;
         let is_stopped = ["Paused", "Aborted"].contains(&found.reason.as_str());
         is_stopped.then(|| format!("{}: {}: {}", policy.name_any(), found.reason, found.message))
     });
@@ -120,10 +120,7 @@ fn missing(
         return Err("there is no policy".to_owned());
     }
     let behind = policies.iter().filter_map(|policy| {
-        let status = policy.status.as_ref();
-        let is_seen = status.is_some_and(|status| status.observed_generation == policy.metadata.generation);
-        let rolled_out = status.and_then(|status| condition(&status.conditions, "RolledOut"));
-        match rolled_out.filter(|_| is_seen) {
+        match rolled_out(policy) {
             None => Some(format!("{}: the operator has not read it yet", policy.name_any())),
             // A policy without nodes has nothing to roll out.
             Some(found) if found.status == "True" || found.reason == "NoNodes" => None,
@@ -233,5 +230,20 @@ mod tests {
             &[],
             Err("default: SecretMissing: Profile default.811c9dc5 goes on: Secret ntp-keys has no key key1."),
         );
+    }
+
+    #[test]
+    fn a_pause_of_the_version_before_does_not_end_the_wait() {
+        let mut observed = fixture("secret-missing");
+        let policy = &mut observed.policies[0];
+        let conditions = &mut policy.status.as_mut().unwrap().conditions;
+        let found = conditions.iter_mut().find(|each| each.type_ == "RolledOut").unwrap();
+        (found.reason, found.message) = ("Paused".to_owned(), "NoAnswer".to_owned());
+        assert_eq!(stopped(&observed, None), Some("default: Paused: NoAnswer".to_owned()));
+        let policy = &mut observed.policies[0];
+        policy.metadata.generation = policy.metadata.generation.map(|generation| generation + 1);
+        assert_eq!(stopped(&observed, None), None);
+        let found = missing(&observed, Goal::Rollout, &[], None);
+        assert_eq!(found, Err("default: the operator has not read it yet".to_owned()));
     }
 }

@@ -52,4 +52,4 @@ pub use rollout_request::{ROLLOUT_ANNOTATION, RolloutRequest, RolloutVerb};
 pub use schema::LARGEST_PORTION;
 pub use selector::{LabelSelector, LabelSelectorOperator, LabelSelectorRequirement};
 pub use serve::{Flag, RateLimit, Restrict, Serve, ServeNts};
-pub use upstream::{Nts, SecretKey, Upstream, UpstreamNodes};
+pub use upstream::{Nts, SecretKey, Upstream, UpstreamNodes, nts_port};

@@ -165,7 +165,8 @@ pub struct Nts {
     pub port: i32,
 }
 
-pub(crate) fn nts_port() -> i32 {
+/// The TCP port of the key exchange unless a policy names another one (RFC 8915 §6).
+pub fn nts_port() -> i32 {
     ranges::NTS_PORT.into()
 }
 

@@ -103,7 +103,10 @@ pub(super) fn serving(subject: &Subject<'_>, status: &NodeClockStatus) -> Option
             .todo("If the node is not to serve time, set serve.enabled: false in the policy."),
         "NotPermitted" => chain
             .because(1, "ServingNotPermitted", message)
-            .todo("Give the agent the capability NET_BIND_SERVICE: agent.privileged in the chart's values."),
+            .todo(
+                "The chart gives the agent the capability NET_BIND_SERVICE. Look for an admission policy of the cluster, or \
+                 a setting of the container runtime, that removes it.",
+            ),
         "NoAddress" => chain
             .because(1, "NoAddress", message)
             .todo("Correct serve.addresses, or give the node one of these addresses. A standby of a virtual IP can stay so."),

@@ -136,8 +136,8 @@ fn profile_error(subject: &Subject<'_>, error: &str, depth: usize, chain: Chain)
             .because(depth, "NoRightToSetClock", format!("The agent may not set the clock: {message}"))
             .means("It only measures and reports.")
             .todo(
-                "Give the agent the capability SYS_TIME: agent.privileged or agent.securityContext in the chart's values. A \
-                 policy of the cluster may remove it.",
+                "The chart gives the agent the capability SYS_TIME. Look for an admission policy of the cluster, or a setting \
+                 of the container runtime, that removes it.",
             ),
         "Waiting" => chain
             .because(depth, "TwoAgents", format!("Another agent runs on the node: {message}"))

@@ -1,6 +1,6 @@
 //! Why upstreams give no time: from a source in a NodeClock to what happens to its datagrams. The agent's messages say
 //! what is so; this file adds what it means, and commands to find out more.
-use api::{NodeClockStatus, SourceStatus, Upstream};
+use api::{NodeClockStatus, SourceStatus, Upstream, nts_port};
 
 use crate::{
     why::cause::{Action, Chain, Severity, Subject},
@@ -74,19 +74,22 @@ fn said(source: &SourceStatus) -> String {
     }
 }
 
-/// The action, with `{server}`, `{address}`, `{port}`, `{offset}` and `{query}` (a command of the agent) replaced. The
-/// command follows a line break.
+/// The action, with `{server}`, `{address}`, `{port}`, `{exchange_port}` (of keys), `{offset}` and `{query}` (a command of
+/// the agent) replaced. The command follows a line break.
 fn filled(subject: &Subject<'_>, source: &SourceStatus, todo: &str) -> Action {
     let upstream = upstream_of(subject, &source.name);
     let server = upstream.and_then(|each| each.server.as_ref().or(each.pool.as_ref()).or(each.peer.as_ref()));
     let address = source.address.as_deref().filter(|address| is_host(address));
     let address = address.or(server.map(String::as_str)).unwrap_or("ADDRESS");
     let port = upstream.map_or(123, |upstream| upstream.port);
+    let nts = upstream.and_then(|upstream| upstream.nts.as_ref());
+    let exchange_port = nts.map_or_else(nts_port, |nts| nts.port);
     let fill = |text: &str| {
         text.replace("{query}", &subject.on_agent("query {address}"))
             .replace("{server}", server.map_or(address, String::as_str))
             .replace("{address}", address)
             .replace("{port}", &port.to_string())
+            .replace("{exchange_port}", &exchange_port.to_string())
             .replace("{offset}", source.offset.as_deref().unwrap_or("an unknown length"))
     };
     match todo.split_once('\n') {
@@ -162,7 +165,7 @@ const DIAGNOSES: &[Diagnosis] = &[
         marks: &["Key exchange with", "certificate"],
         means: "Without a key exchange there are no cookies, so no authenticated request can be sent to it.",
         todo: &[
-            "Look at the certificate.\nopenssl s_client -connect {server}:4460 -alpn ntske/1 </dev/null | openssl x509 -noout -dates \
+            "Look at the certificate.\nopenssl s_client -connect {server}:{exchange_port} -alpn ntske/1 </dev/null | openssl x509 -noout -dates \
              -issuer -ext subjectAltName",
             "Expired or not valid yet: renew it, and make sure that the node's own date is about right. Another name: put the \
              certificate's name into the policy. Not trusted: name the authority's certificate in nts.ca.",
@@ -173,7 +176,7 @@ const DIAGNOSES: &[Diagnosis] = &[
         marks: &["Key exchange with"],
         means: "Without a key exchange there are no cookies, so no authenticated request can be sent to it.",
         todo: &[
-            "Let TCP port 4460 through from the node to {server}, and make sure that the server speaks NTS.",
+            "Let TCP port {exchange_port} through from the node to {server}, and make sure that the server speaks NTS.",
         ],
     },
     Diagnosis {
