@@ -146,6 +146,11 @@ impl Finding {
     }
 }
 
+/// The condition of this type.
+pub(crate) fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
+}
+
 /// The condition that follows from a finding. Its transition time changes only when its status does. A long message is
 /// cut.
 pub(crate) fn condition(
@@ -158,7 +163,7 @@ pub(crate) fn condition(
     let status = status_word(finding.status);
     let mut message = finding.message;
     limits::limit_message(&mut message);
-    let before = previous.iter().find(|condition| condition.type_ == type_ && condition.status == status);
+    let before = find(previous, type_).filter(|condition| condition.status == status);
     Condition {
         type_: type_.to_owned(),
         status: status.to_owned(),

@@ -16,7 +16,7 @@ use crate::{
     build::PreparedNode,
     collect::Impostor,
     condition::{
-        ACCEPTED, ROLLED_OUT,
+        self, ACCEPTED, ROLLED_OUT,
         reason::{AGENT_NOT_PROVEN, PROFILE_REFUSED, SECRET_MISSING, TIER_EMPTY, WRITE_REFUSED},
     },
     node_conditions,
@@ -133,34 +133,29 @@ const TROUBLES: [&str; 4] = [SECRET_MISSING, TIER_EMPTY, PROFILE_REFUSED, WRITE_
 
 /// The Event of a policy whose profile cannot go to its nodes, or not with all that it names.
 pub(crate) fn of_trouble(policy: &Policy, new: &TimeSyncPolicyStatus, now: Timestamp) -> Option<Event> {
-    let rolled_out = |status: &TimeSyncPolicyStatus| {
-        let mut all = status.conditions.iter();
-        all.find(|each| each.type_ == ROLLED_OUT).map(|each| (each.reason.clone(), each.message.clone()))
-    };
-    let (reason, message) = rolled_out(new)?;
-    let is_new = rolled_out(&policy.status).is_none_or(|(before, _)| before != reason);
-    let reason = TROUBLES.into_iter().find(|trouble| is_new && *trouble == reason)?;
+    let rolled_out = condition::find(&new.conditions, ROLLED_OUT)?;
+    let before = condition::find(&policy.status.conditions, ROLLED_OUT);
+    let is_new = before.is_none_or(|before| before.reason != rolled_out.reason);
+    let reason = TROUBLES.into_iter().find(|trouble| is_new && *trouble == rolled_out.reason)?;
+    let message = &rolled_out.message;
     // The same trouble may come back after it has ended.
     let minute = now.as_second().div_euclid(60);
     let generation = policy.generation.unwrap_or_default();
     let content = text_hash(&format!("{reason} {minute} {message}"));
     let name = format!("{}.{content}.{generation}", policy.name);
-    Some(event(name, policy.reference.clone(), "Warning", reason, "RollOut", &message, now))
+    Some(event(name, policy.reference.clone(), "Warning", reason, "RollOut", message, now))
 }
 
 /// The Event of a policy that has just been refused.
 pub(crate) fn of_refusal(policy: &Policy, new: &TimeSyncPolicyStatus, now: Timestamp) -> Option<Event> {
-    let accepted = |status: &TimeSyncPolicyStatus| {
-        let mut all = status.conditions.iter();
-        all.find(|each| each.type_ == ACCEPTED).map(|each| (each.status.clone(), each.message.clone()))
-    };
-    let refused = accepted(new).filter(|(status, _)| status == "False")?;
-    if accepted(&policy.status).as_ref() == Some(&refused) {
+    let refused = condition::find(&new.conditions, ACCEPTED).filter(|accepted| accepted.status == "False")?;
+    let before = condition::find(&policy.status.conditions, ACCEPTED);
+    if before.is_some_and(|before| before.status == refused.status && before.message == refused.message) {
         return None;
     }
     let generation = policy.generation.unwrap_or_default();
-    let name = format!("{}.{}.{generation}", policy.name, text_hash(&refused.1));
-    Some(event(name, policy.reference.clone(), "Warning", "PolicyRefused", "Validate", &refused.1, now))
+    let name = format!("{}.{}.{generation}", policy.name, text_hash(&refused.message));
+    Some(event(name, policy.reference.clone(), "Warning", "PolicyRefused", "Validate", &refused.message, now))
 }
 
 /// The Event of a rollout whose state is another one than in the stored status.

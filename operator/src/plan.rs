@@ -1,6 +1,6 @@
 //! The third step: decides which policy is in force on a node. Pure. Of the policies whose selector matches, the first
 //! in order of precedence wins. A policy that is refused, or whose keys are missing, gets no further node and loses
-//! none: its last good profile stays on its nodes. When a node gets the profile that is planned here, `rollout` says.
+//! none: its last good profile stays on its nodes. `rollout` decides when a node gets the profile that is planned here.
 use std::{collections::BTreeMap, sync::Arc};
 
 use contract::{Assignment, ProfileName};

@@ -3,7 +3,10 @@ use std::collections::BTreeMap;
 
 use tracing::info;
 
-use crate::{condition::ROLLED_OUT, status::PolicyStatus};
+use crate::{
+    condition::{self, ROLLED_OUT},
+    status::PolicyStatus,
+};
 
 /// The profile of each policy, and whether it is rolled out.
 #[derive(Debug, Default)]
@@ -15,8 +18,8 @@ impl RolloutLog {
     /// Logs what changed since the last call.
     pub(crate) fn log_changes(&mut self, statuses: &BTreeMap<String, PolicyStatus>) {
         for (policy, PolicyStatus { status, updated, .. }) in statuses {
-            let mut conditions = status.conditions.iter();
-            let done = conditions.any(|each| each.type_ == ROLLED_OUT && each.status == "True");
+            let rolled_out = condition::find(&status.conditions, ROLLED_OUT);
+            let done = rolled_out.is_some_and(|rolled_out| rolled_out.status == "True");
             let now = (status.profile.clone(), done);
             let before = self.seen.insert(policy.clone(), now.clone());
             if before.as_ref() == Some(&now) {

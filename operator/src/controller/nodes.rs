@@ -31,22 +31,27 @@ impl Controller {
         let written = state.node_written;
         let name = name.to_owned();
         let urgent = self.node_patches(&name).map(|(_, patches)| patches.is_urgent());
-        let queues = [(true, &mut self.writer.urgent_nodes), (false, &mut self.writer.nodes)];
-        for (is_urgent, queue) in queues {
-            if urgent != Some(is_urgent) {
-                queue.clear(&name);
-            } else if is_urgent
-                || written.is_none_or(|at| now.saturating_duration_since(at) >= SHORTEST_PAUSE)
-            {
-                queue.add(&name, now);
-            } else {
-                self.memory.dirty.later.insert(name.clone());
+        let (urgent_nodes, nodes) = (&mut self.writer.urgent_nodes, &mut self.writer.nodes);
+        match urgent {
+            Some(true) => {
+                urgent_nodes.add(&name, now);
+                nodes.clear(&name);
             }
-        }
-        if urgent.is_none()
-            && let Some(state) = self.memory.states.get_mut(&name)
-        {
-            state.note(Trouble::Node, None);
+            Some(false) => {
+                urgent_nodes.clear(&name);
+                if written.is_none_or(|at| now.saturating_duration_since(at) >= SHORTEST_PAUSE) {
+                    nodes.add(&name, now);
+                } else {
+                    self.memory.dirty.later.insert(name);
+                }
+            }
+            None => {
+                urgent_nodes.clear(&name);
+                nodes.clear(&name);
+                if let Some(state) = self.memory.states.get_mut(&name) {
+                    state.note(Trouble::Node, None);
+                }
+            }
         }
     }
 
@@ -56,7 +61,7 @@ impl Controller {
             return;
         }
         let Memory { prepared, states, cluster, dirty, brake, .. } = &mut self.memory;
-        // Just after the operator's start not every node is planned yet. A decision without them would free them.
+        // Just after the operator's start not every node is planned yet. A decision that leaves a node out would remove its taint.
         if prepared.nodes.len() < cluster.nodes().len() {
             return;
         }

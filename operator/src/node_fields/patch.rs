@@ -14,7 +14,7 @@ use crate::{
     taint_rule::TaintRule,
 };
 
-/// What is to be written to a Node. Each patch names the version that was seen, so that it changes no other one.
+/// What is to be written to a Node. The writer adds the version that was seen.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NodePatches {
     /// A merge patch of labels and taints.

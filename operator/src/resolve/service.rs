@@ -14,7 +14,7 @@ use contract::ProfileName;
 use profile::{AccessSource, Checked, Flag, Place, Source};
 
 use crate::{
-    condition::ACCEPTED,
+    condition::{self, ACCEPTED},
     facts::NodeFacts,
     fetch::Profiles,
     message::some,
@@ -253,7 +253,7 @@ impl Drop {
 
 /// Returns true if the policy was accepted as it is now, and has a profile.
 fn runs_as_it_is(policy: &Policy) -> bool {
-    let accepted = policy.status.conditions.iter().find(|each| each.type_ == ACCEPTED);
+    let accepted = condition::find(&policy.status.conditions, ACCEPTED);
     let is_accepted = accepted.is_some_and(|accepted| {
         accepted.status == "True"
             && accepted.observed_generation.is_some()

@@ -78,8 +78,8 @@ impl Watched {
         now: Instant,
     ) -> Verdict {
         if self.was_well.is_none() && report.is_some() {
-            // After a restart of the operator a node that reports counts as one that was well: a pause is the safer
-            // mistake.
+            // After a restart of the operator a node that reports counts as one that was well: an unneeded pause does less
+            // harm than a missed one.
             self.was_well = Some(true);
         }
         let trouble = report.and_then(|report| trouble(report, profile, demands));

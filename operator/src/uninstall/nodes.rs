@@ -45,7 +45,7 @@ async fn clear_all(client: &Client, writes: NodeWrites) {
                 if let Some(error) = refused {
                     warn!(%error, "Some Nodes refuse to be cleared; a condition, a taint or a label of timesync.dev is left");
                 }
-                info!(cleared, "Nodes say nothing of their clocks any more");
+                info!(cleared, "Conditions, taints and labels of timesync.dev are removed from all Nodes");
                 return;
             }
             Err(error) if error.lacks_right() => {
