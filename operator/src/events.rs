@@ -2,7 +2,7 @@
 //! policy. What concerns a clock is told at the Node and at its NodeClock, since `kubectl describe` shows the Events of
 //! one object. An Event's name is derived from its content, so the API server refuses a second one, also from another
 //! replica or after a restart.
-use api::{NodeClock, RolloutState, RolloutStatus, TimeSyncPolicyStatus};
+use api::{NodeClock, RolloutRequest, RolloutState, RolloutStatus, RolloutVerb, TimeSyncPolicyStatus};
 use contract::{Report, Transition, TransitionKind, text_hash};
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -170,10 +170,13 @@ pub(crate) fn of_rollout(policy: &Policy, new: &TimeSyncPolicyStatus, now: Times
         (_, Paused) => {
             let why = paused.map_or("", |reason| reason.as_str());
             let hash = profile.rsplit('.').next().unwrap_or_default();
+            let ask = |verb| RolloutRequest { verb, hash }.anew(acted.as_deref());
             let nodes = if message.is_empty() { String::new() } else { format!(": {message}") };
             let note = format!(
                 "The rollout of profile {profile} is paused, {why}{nodes}. Annotate the policy with \
-                 timesync.dev/rollout=resume:{hash} or abort:{hash}, or edit it"
+                 timesync.dev/rollout={} or {}, or edit it",
+                ask(RolloutVerb::Resume),
+                ask(RolloutVerb::Abort)
             );
             ("Warning", "RolloutPaused", note)
         }

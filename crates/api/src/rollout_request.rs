@@ -46,6 +46,13 @@ impl<'a> RolloutRequest<'a> {
         let verb = RolloutVerb::ALL.into_iter().find(|verb| verb.as_str() == word)?;
         Some(Self { verb, hash: parts.next()? })
     }
+
+    /// The annotation's value that asks for this now. A value acts once: if `acted`, the last one that has acted, is the
+    /// usual one, this one has another part.
+    pub fn anew(self, acted: Option<&str>) -> String {
+        let usual = self.to_string();
+        if acted == Some(usual.as_str()) { usual + ":2" } else { usual }
+    }
 }
 
 impl fmt::Display for RolloutRequest<'_> {
@@ -67,6 +74,11 @@ mod tests {
         for other in ["", "abort", "stop:1f3a9c2b", "1f3a9c2b"] {
             assert_eq!(read(other), None, "{other}");
         }
+        let resume = RolloutRequest { verb: RolloutVerb::Resume, hash: "1f3a9c2b" };
+        for acted in [None, Some("abort:1f3a9c2b"), Some("resume:1f3a9c2b:2")] {
+            assert_eq!(resume.anew(acted), "resume:1f3a9c2b", "{acted:?}");
+        }
+        assert_eq!(resume.anew(Some("resume:1f3a9c2b")), "resume:1f3a9c2b:2");
         for text in ["pause:1f3a9c2b", "resume:1f3a9c2b", "abort:1f3a9c2b"] {
             assert_eq!(read(text).map(|request| request.to_string()).as_deref(), Some(text));
         }

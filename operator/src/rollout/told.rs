@@ -1,5 +1,5 @@
 //! How a rollout appears in the condition RolledOut.
-use api::{PauseReason, RolloutRequest, RolloutState};
+use api::{PauseReason, RolloutRequest, RolloutState, RolloutVerb};
 
 use super::stage::Rollout;
 use crate::condition::{Finding, reason};
@@ -8,7 +8,7 @@ impl Rollout {
     /// The finding while the rollout is not done; none if it is. `updated` of `total` nodes run the profile.
     pub(crate) fn finding(&self, updated: usize, total: usize) -> Option<Finding> {
         let target = &self.target;
-        let hash = target.hash();
+        let ask = |verb| RolloutRequest { verb, hash: target.hash() }.anew(self.acted.as_deref());
         let (reason, message) = match (self.state, &self.pause) {
             (RolloutState::Done, _) => return None,
             (RolloutState::Progressing, _) | (RolloutState::Paused, None) => {
@@ -27,7 +27,9 @@ impl Rollout {
                 };
                 let message = format!(
                     "The rollout of profile {target} is paused at {updated} of {total} nodes, {why}. To go on, annotate \
-                     the policy with timesync.dev/rollout=resume:{hash}; to go back, with abort:{hash}, or edit the policy.{}",
+                     the policy with timesync.dev/rollout={}; to go back, with {}, or edit the policy.{}",
+                    ask(RolloutVerb::Resume),
+                    ask(RolloutVerb::Abort),
                     self.ignored_request()
                 );
                 (reason::PAUSED, message)
@@ -40,7 +42,8 @@ impl Rollout {
                 };
                 let message = format!(
                     "The rollout of profile {target} was aborted: {runs}. Edit the policy, or annotate it with \
-                     timesync.dev/rollout=resume:{hash}."
+                     timesync.dev/rollout={}.",
+                    ask(RolloutVerb::Resume)
                 );
                 (reason::ABORTED, message)
             }

@@ -233,7 +233,11 @@ fn resume_goes_on_without_the_nodes_that_failed() {
         fleet.break_node(&second);
         fleet.run(60);
         assert_eq!(fleet.state(), RolloutState::Paused);
-        fleet.annotation = Some(format!("resume:{hash}:2"));
+        // The condition names a value that does.
+        let again = format!("resume:{hash}:2");
+        let message = fleet.prepared.rollouts.of("default").unwrap().finding(53, 200).unwrap().message;
+        assert!(message.contains(&again), "{message}");
+        fleet.annotation = Some(again);
         fleet.run(200);
         assert_eq!((fleet.state(), fleet.updated(NEXT)), (RolloutState::Done, 200));
     }
