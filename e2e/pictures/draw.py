@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws a Grafana dashboard as SVG from the data of a Prometheus, without Grafana: for docs/pictures, and to look at in tests.
+"""Draws a Grafana dashboard as SVG from the data of a Prometheus, without Grafana. A person can look at it after a test.
 
     draw.py PROMETHEUS DASHBOARD.json OUT.svg [--minutes N] [--set VARIABLE=VALUE ...]
 

@@ -201,8 +201,8 @@ fn answers_of_other_programs_are_neither_believed_nor_waited_for() {
         let begin = Instant::now();
         let (code, said) = wait_at(&impostor(act), &["--timeout", "2s"]);
         assert!(code == 1 && said.contains(expected), "{expected}: {code} {said}");
-        assert!(!said.contains('\u{1b}'), "a terminal would obey: {said:?}");
-        // A limit of two seconds, and one more for the last question; far less than the endless answers.
+        assert!(!said.contains('\u{1b}'), "the output has an escape sequence: {said:?}");
+        // The limit is 2 s, and the last question may take 1 s more. An answer without an end must not extend this.
         assert!(begin.elapsed() < Duration::from_secs(30), "{expected}: {:?}", begin.elapsed());
     };
     let no_agent = "NoAgent: what listens at ";
@@ -304,7 +304,7 @@ fn the_segment_says_the_same_without_a_connection() {
     assert!(code == 1 && told.contains("NoSegment: "), "{told}");
 }
 
-/// Any user, without a right, can wait.
+/// A user without any capability can run `wait`.
 fn as_nobody(folder: &Folder, segment: &str) {
     for path in [folder.path(), &folder.path().join("clockbound")] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();

@@ -142,7 +142,8 @@ impl Seen {
         self.state().policies.entry(policy.name_any()).or_default().push(seen);
     }
 
-    /// Takes an Event of a Node or a policy. NodeClocks have those of their Nodes again.
+    /// Takes an Event of a Node or a policy. Each Event of a Node exists a second time for its NodeClock. That copy is
+    /// ignored.
     fn event(&self, event: &Event) {
         let kind = event.regarding.as_ref().and_then(|object| object.kind.as_deref());
         if kind == Some("NodeClock") {

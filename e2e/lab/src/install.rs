@@ -2,6 +2,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use serde_json::json;
 use xtask::checkout;
 
 use crate::{kubectl, node, vm, wait};
@@ -47,6 +48,17 @@ pub fn restore() -> anyhow::Result<()> {
     let words =
         ["upgrade", "timesync", &chart, "--namespace", NAMESPACE, "--reuse-values", "--force-conflicts"];
     kubectl::helm(&words)?;
+    wait_for_pods()
+}
+
+/// Excludes a node by the DaemonSet's node affinity, and waits for the other agents, which are all replaced. The
+/// operator does not learn of it, so the node's agent is missing. [`restore`] brings it back.
+pub fn keep_agent_off(node: &str) -> anyhow::Result<()> {
+    let term = json!({"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [node]});
+    let required = json!({"nodeSelectorTerms": [{"matchExpressions": [term]}]});
+    let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}});
+    let patch = json!({"spec": {"template": {"spec": {"affinity": affinity}}}}).to_string();
+    kubectl::run(&["patch", "ds", "timesync-agent", "-n", NAMESPACE, "--type=merge", "-p", &patch])?;
     wait_for_pods()
 }
 

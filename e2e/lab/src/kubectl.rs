@@ -47,7 +47,7 @@ pub fn parsed(manifest: &str) -> anyhow::Result<Vec<Value>> {
 }
 
 /// Runs kubectl with a standard input. Returns its standard output.
-fn fed(words: &[&str], input: &str) -> anyhow::Result<String> {
+pub fn fed(words: &[&str], input: &str) -> anyhow::Result<String> {
     let mut child =
         command(words)?.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut stdin = child.stdin.take().context("stdin is piped")?;
@@ -82,7 +82,14 @@ pub fn node_clock(node: &str) -> anyhow::Result<Option<api::NodeClock>> {
     Ok(if text.is_empty() { None } else { Some(serde_json::from_str(&text)?) })
 }
 
-/// Status and reason of a node's condition; none if there is none.
+/// A condition of a Node; none if there is none.
+pub fn node_condition(node: &str, type_: &str) -> anyhow::Result<Option<Value>> {
+    let node = get(&format!("node {node}"))?;
+    let mut all = node["status"]["conditions"].as_array().into_iter().flatten();
+    Ok(all.find(|condition| condition["type"] == type_).cloned())
+}
+
+/// Status and reason of the condition of a NodeClock; none if there is none.
 pub(crate) fn condition(node: &str, type_: &str) -> anyhow::Result<Option<(String, String)>> {
     let status = node_clock(node)?.and_then(|clock| clock.status);
     let found =

@@ -10,7 +10,7 @@ use crate::{
     network, pki, registry, wait,
 };
 
-/// Folders of the host that the node's own ones cover. The host needs them only for that.
+/// Folders of the host on which the node's own folders are mounted. The host needs them only as mount points.
 pub(crate) const MOUNT_POINTS: [&str; 2] = ["/var/lib/timesync", "/var/run/clockbound"];
 
 /// The node's address.
@@ -82,7 +82,7 @@ fn start_kubelet() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends the node's kubelet, and starts it again. Its pods go on.
+/// Ends the node's kubelet, and starts it again. Its pods keep running.
 pub fn restart_kubelet() -> anyhow::Result<()> {
     daemon::end("node1-kubelet", "-TERM")?;
     start_kubelet()

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use anyhow::Context;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
 };
@@ -25,6 +26,16 @@ pub(crate) const VALID_FROM_NOW: &str = "valid-from-now.timesync-e2e";
 /// The folder with the certificates.
 pub fn folder() -> PathBuf {
     checkout::state().join("pki")
+}
+
+/// A Secret with the certificate of the nodes' NTS servers.
+pub fn tls_secret(namespace: &str, name: &str) -> anyhow::Result<Value> {
+    let read = |name: &str| fs::read_to_string(folder().join(name)).with_context(|| name.to_owned());
+    Ok(json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"timesync.dev/keys": "true"}},
+        "stringData": {"tls.crt": read("ntp.crt")?, "tls.key": read("ntp.key")?},
+    }))
 }
 
 /// The administrator's kubeconfig.

@@ -1,5 +1,5 @@
 //! The policy under test, and questions about its nodes. Tests and measurements share these functions.
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, ensure};
 use contract::Report;
@@ -218,9 +218,18 @@ pub fn wait_for_condition(
 
 /// The condition of a Node that says whether its clock is synchronised; none if it has none.
 pub fn clock_condition(node: &str) -> anyhow::Result<Option<Value>> {
+    kubectl::node_condition(node, "timesync.dev/ClockSynchronized")
+}
+
+/// The taint with which a node registers until its clock is right.
+pub const STARTUP_TAINT: &str = "timesync.dev/clock-not-synchronized";
+
+/// The effect of a Node's taint; none if it has none.
+pub fn taint(node: &str, key: &str) -> anyhow::Result<Option<String>> {
     let node = kubectl::get(&format!("node {node}"))?;
-    let mut all = node["status"]["conditions"].as_array().into_iter().flatten();
-    Ok(all.find(|condition| condition["type"] == "timesync.dev/ClockSynchronized").cloned())
+    let mut taints = node["spec"]["taints"].as_array().into_iter().flatten();
+    let taint = taints.find(|taint| taint["key"] == key);
+    Ok(taint.and_then(|taint| taint["effect"].as_str()).map(str::to_owned))
 }
 
 /// Waits until that condition has this status and reason.
@@ -234,14 +243,27 @@ pub fn wait_for_node(node: &str, status: &str, reason: &str) -> anyhow::Result<(
 
 /// Waits until there is an Event of the node with this reason.
 pub fn wait_for_event(vm: Vm, reason: &str) -> anyhow::Result<()> {
-    let about = format!("events -n default --field-selector involvedObject.name={}", vm.name());
-    wait::until(&format!("an Event {reason} of {}", vm.name()), "", Duration::from_secs(30), || {
-        // Not as JSON, so that a failure shows the Events, a line each.
-        let reasons = kubectl::sh(&format!(
-            "get {about} --no-headers -o custom-columns=REASON:.reason,NAME:.metadata.name,NOTE:.message"
-        ))?;
-        Ok(reasons.lines().any(|line| line.split_whitespace().next() == Some(reason)).then_some(()))
+    wait_for_new_event(&vm.name(), reason, &BTreeSet::new())
+}
+
+/// Waits until there is an Event of the object with this reason, besides those of these names.
+pub fn wait_for_new_event(object: &str, reason: &str, known: &BTreeSet<String>) -> anyhow::Result<()> {
+    wait::until(&format!("an Event {reason} of {object}"), "", Duration::from_secs(30), || {
+        Ok((!events(object, reason)?.is_subset(known)).then_some(()))
     })
+}
+
+/// The names of the Events of an object with this reason.
+pub fn events(object: &str, reason: &str) -> anyhow::Result<BTreeSet<String>> {
+    // Not as JSON, so that a failure shows the Events, a line each.
+    let events = kubectl::sh(&format!(
+        "get events -n default --field-selector involvedObject.name={object} --no-headers \
+         -o custom-columns=REASON:.reason,NAME:.metadata.name,NOTE:.message"
+    ))?;
+    let words = events.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let names =
+        words.filter(|words| words.first() == Some(&reason)).filter_map(|words| words.get(1).copied());
+    Ok(names.map(str::to_owned).collect())
 }
 
 /// The message of a node's condition.

@@ -15,12 +15,8 @@ pub(crate) mod layout;
 mod program;
 
 pub use layout::files_of;
+pub(crate) use program::build_packages;
 pub use program::{Arch, build as build_programs, parse as parse_arch, path as program_for};
-
-/// Builds the kubectl plugin, static.
-pub fn build_plugin(arch: Arch) -> anyhow::Result<()> {
-    program::build_packages(arch, &[crate::plugin::NAME], "4 min the first time")
-}
 
 /// The architecture of the nodes that the harness starts.
 pub const OF_NODES: Arch = Arch::Amd64;

@@ -15,7 +15,7 @@ mod third_party;
 mod sbom;
 pub mod image;
 mod chart;
-pub(crate) mod plugin;
+pub mod plugin;
 pub mod push;
 pub mod release;
 pub mod page;

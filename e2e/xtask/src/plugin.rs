@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     checkout,
     image::{
-        Arch,
+        self, Arch,
         layout::{digest, gzip, tarball},
         program_for,
     },
@@ -20,6 +20,11 @@ pub(crate) const NAME: &str = "kubectl-timesync";
 
 /// A host that cannot exist (RFC 2606), in the manifest of a release whose place is not known.
 const NOWHERE: &str = "https://downloads.invalid";
+
+/// Builds the kubectl plugin, static.
+pub fn build(arch: Arch) -> anyhow::Result<()> {
+    image::build_packages(arch, &[NAME], "4 min the first time")
+}
 
 /// Writes the archives and the manifest into `folder`. `downloads` is the URL of the folder from which users get them.
 pub(crate) fn write(

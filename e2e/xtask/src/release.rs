@@ -40,7 +40,7 @@ pub fn run(release: &Release<'_>) -> anyhow::Result<()> {
     tools::build(&["helm".to_owned()])?;
     image::build_shipped(release.arches, release.tag)?;
     for arch in release.arches {
-        image::build_plugin(*arch)?;
+        plugin::build(*arch)?;
     }
     let finished = checkout::root().join("dist");
     // On the same file system, so that the release appears as a whole.

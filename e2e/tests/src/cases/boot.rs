@@ -156,9 +156,8 @@ fn put_back() -> anyhow::Result<()> {
 
 /// Returns true if the node is Ready in the API server. After a power cut that remains so for most of a minute.
 fn ready(vm: Vm) -> anyhow::Result<bool> {
-    let node = kubectl::get(&format!("node {}", vm.name()))?;
-    let mut conditions = node["status"]["conditions"].as_array().into_iter().flatten();
-    Ok(conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True"))
+    let ready = kubectl::node_condition(&vm.name(), "Ready")?;
+    Ok(ready.is_some_and(|ready| ready["status"] == "True"))
 }
 
 /// The id of the last boot that the node has reported.

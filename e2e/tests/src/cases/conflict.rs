@@ -26,7 +26,7 @@ fn beside(rivalled: Vm, other: Vm) -> anyhow::Result<()> {
     under_test::apply_four("  serve: {enabled: false}\n")?;
     under_test::wait_for_profile(Duration::from_secs(60))?;
     under_test::wait_for_condition(rivalled, "Serving", "False", "Disabled", Duration::from_secs(60))?;
-    start_chronyd(rivalled)?;
+    start_chronyd(rivalled, "allow 172.30.0.0/24")?;
     under_test::wait_for_condition(rivalled, "Conflict", "True", "SecondWriter", Duration::from_secs(60))?;
     is_told(rivalled)?;
 
@@ -76,10 +76,10 @@ fn is_told(rivalled: Vm) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts chronyd as on a node where it was not removed: it steers the clock, and serves.
-fn start_chronyd(vm: Vm) -> anyhow::Result<()> {
+/// Starts chronyd as on a node where it was not removed: it steers the clock. `serves` says whether it serves.
+pub(super) fn start_chronyd(vm: Vm, serves: &str) -> anyhow::Result<()> {
     let lines = format!(
-        "server {} iburst minpoll 0 maxpoll 1\\nallow 172.30.0.0/24\\ncmdport 0\\nbindcmdaddress /\\npidfile {PID}\\n",
+        "server {} iburst minpoll 0 maxpoll 1\\n{serves}\\ncmdport 0\\nbindcmdaddress /\\npidfile {PID}\\n",
         upstream::HONEST
     );
     vm.run(&format!("printf '{lines}' >/run/chrony.conf && chronyd -u root -f /run/chrony.conf"))?;
@@ -89,7 +89,7 @@ fn start_chronyd(vm: Vm) -> anyhow::Result<()> {
 const PID: &str = "/run/e2e-chronyd.pid";
 
 /// Ends chronyd, if it runs, and waits until it has ended.
-fn stop_chronyd(vm: Vm) -> anyhow::Result<()> {
+pub(super) fn stop_chronyd(vm: Vm) -> anyhow::Result<()> {
     let end = format!(
         "pid=$(cat {PID} 2>/dev/null) || exit 0; kill $pid; \
          for i in $(seq 100); do [ -e /proc/$pid ] || exit 0; sleep 0.1; done; kill -9 $pid; rm -f {PID}"

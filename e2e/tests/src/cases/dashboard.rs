@@ -10,68 +10,28 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use lab::{
-    install::{self, NAMESPACE},
-    kubectl, pki, prometheus, under_test, vm, wait,
-};
-use serde_json::{Value, json};
+use lab::{install::NAMESPACE, kubectl, pki, prometheus, under_test, vm, wait};
+use serde_json::Value;
 use xtask::{checkout, process};
 
-const AGENTS: &str = "timesync-agent";
 const TLS_SECRET: &str = "dashboard-tls";
 
 pub(super) fn run() -> anyhow::Result<()> {
     under_test::settle()?;
     let folder = prometheus::folder()?;
-    fs::write(folder.join("prometheus.yml"), configuration()?)?;
-    scrape(&folder, &pki::NODES)?;
-    let result = with_nts(|| prometheus::during(|| check(&folder)));
-    kubectl::sh(&format!("delete secret {TLS_SECRET} -n {NAMESPACE} --ignore-not-found"))?;
-    result?;
+    let rules = checkout::root().join("charts/timesync/alerts/timesync.yaml");
+    prometheus::scrape_timesync(&folder, &[&rules])?;
+    with_nts(|| prometheus::during(|| check(&folder)))?;
     under_test::settle()
 }
 
 /// Runs `check` while the nodes serve NTS, so that there are metrics of it.
-fn with_nts(check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let read = |name: &str| fs::read_to_string(pki::folder().join(name)).with_context(|| name.to_owned());
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-        "metadata": {"name": TLS_SECRET, "namespace": NAMESPACE, "labels": {"timesync.dev/keys": "true"}},
-        "stringData": {"tls.crt": read("ntp.crt")?, "tls.key": read("ntp.key")?},
-    });
-    kubectl::apply(&secret.to_string())?;
+pub(super) fn with_nts(check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    kubectl::apply(&pki::tls_secret(NAMESPACE, TLS_SECRET)?.to_string())?;
     under_test::apply_four(&format!("  serve: {{nts: {{tlsSecret: {TLS_SECRET}}}}}\n"))?;
-    under_test::wait_for_profile(Duration::from_secs(60))?;
-    check()
-}
-
-/// Agents by a file of targets, operators by their pods' addresses.
-fn configuration() -> anyhow::Result<String> {
-    let rules = checkout::root().join("charts/timesync/alerts/timesync.yaml");
-    let mut text = format!(
-        "global: {{scrape_interval: 2s, evaluation_interval: 2s}}\nrule_files: ['{}']\nscrape_configs:\n\
-         - job_name: {AGENTS}\n  file_sd_configs: [{{files: [agents.json]}}]\n- job_name: timesync-operator\n  \
-         static_configs:\n",
-        rules.display()
-    );
-    let pods = kubectl::get(&format!("pods -n {NAMESPACE} -l app.kubernetes.io/component=operator"))?;
-    for pod in pods["items"].as_array().context("a list")? {
-        let (Some(ip), Some(name)) = (pod["status"]["podIP"].as_str(), pod["metadata"]["name"].as_str())
-        else {
-            continue;
-        };
-        text += &format!("  - {{targets: ['{ip}:8080'], labels: {{pod: {name}}}}}\n");
-    }
-    Ok(text)
-}
-
-/// Lets Prometheus scrape the agents of these nodes and no others. It watches the file.
-fn scrape(folder: &Path, nodes: &[&str]) -> anyhow::Result<()> {
-    let target = |node: &&str| json!({"targets": [format!("{}:9817", install::address(node))], "labels": {"node": node}});
-    let targets: Vec<_> = nodes.iter().map(target).collect();
-    let new = folder.join("agents.new");
-    fs::write(&new, serde_json::to_string(&targets)?)?;
-    Ok(fs::rename(new, folder.join("agents.json"))?)
+    let result = under_test::wait_for_profile(Duration::from_secs(60)).and_then(|_| check());
+    kubectl::sh(&format!("delete secret {TLS_SECRET} -n {NAMESPACE}"))?;
+    result
 }
 
 fn check(folder: &Path) -> anyhow::Result<()> {
@@ -88,20 +48,20 @@ fn check(folder: &Path) -> anyhow::Result<()> {
     }
     rules_hold()?;
     a_missing_agent_counts(folder)?;
-    draw()
+    draw(4)
 }
 
-/// Draws both dashboards, so that a person can look at them. The drawing fails if a panel has no data.
-fn draw() -> anyhow::Result<()> {
+/// Draws the last minutes of both dashboards, so that a person can look at them. The drawing fails if a panel has no data.
+pub(super) fn draw(minutes: u32) -> anyhow::Result<()> {
     for name in ["fleet", "node"] {
-        let picture = checkout::state().join(format!("{name}.svg"));
+        let picture = checkout::target().join(format!("dashboard-{name}.svg"));
         let mut command = Command::new("python3");
         command
             .arg(checkout::root().join("e2e/pictures/draw.py"))
             .arg(prometheus::address())
             .arg(checkout::root().join(format!("charts/timesync/dashboards/{name}.json")))
             .arg(&picture)
-            .args(["--minutes", "4"]);
+            .args(["--minutes", &minutes.to_string()]);
         for (variable, value) in variables() {
             command.args(["--set", &format!("{variable}={value}")]);
         }
@@ -111,8 +71,8 @@ fn draw() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every rule was evaluated without an error, and the records of nodes and thresholds have data. The group with an interval of
-/// its own comes too late for this test.
+/// Every rule was evaluated without an error, and the records of nodes and thresholds have data. The group with its own
+/// interval is left out, because its first evaluation is after the end of this test.
 fn rules_hold() -> anyhow::Result<()> {
     let rules = wait::until("each rule to be evaluated", "5 s", Duration::from_secs(60), || {
         let answer = prometheus::rules()?;
@@ -149,11 +109,11 @@ fn a_missing_agent_counts(folder: &Path) -> anyhow::Result<()> {
     expect("Nodes with a policy", &nodes)?;
     expect("Not known to be right", "0")?;
     expect("Agents missing", "0")?;
-    scrape(folder, &pki::NODES[..2])?;
+    prometheus::scrape_agents(folder, &pki::NODES[..2])?;
     expect("Nodes with a policy", &nodes)?;
     expect("Not known to be right", "1")?;
     expect("Agents missing", "1")?;
-    scrape(folder, &pki::NODES)?;
+    prometheus::scrape_agents(folder, &pki::NODES)?;
     expect("Not known to be right", "0")
 }
 
@@ -176,7 +136,7 @@ fn panels(dashboard: &str) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
 fn variables() -> [(&'static str, String); 4] {
     [
         ("cluster", ".*".to_owned()),
-        ("job", AGENTS.to_owned()),
+        ("job", prometheus::AGENTS.to_owned()),
         ("node", vm::VMS[0].name()),
         ("__rate_interval", "20s".to_owned()),
     ]

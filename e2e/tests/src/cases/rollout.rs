@@ -2,8 +2,8 @@
 //! ends in between.
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use api::{PauseReason, ROLLOUT_ANNOTATION, RolloutState, RolloutStatus};
+use anyhow::{Context, ensure};
+use api::{PauseReason, ROLLOUT_ANNOTATION, RolloutRequest, RolloutState, RolloutStatus, RolloutVerb};
 use contract::Assignment;
 use lab::{
     install::{self, NAMESPACE},
@@ -53,7 +53,7 @@ fn liar_then_good() -> anyhow::Result<()> {
         ensure!(assigned(CANARY)? == after, "the canary has lost the profile");
         Ok((assigned(OTHER)? == after).then_some(()))
     })?;
-    wait_for_state("Done", |status| status.state == RolloutState::Done)?;
+    wait_for_state(RolloutState::Done)?;
     let policy = kubectl::policy(under_test::POLICY)?.status.context("a status")?;
     ensure!(policy.updated.as_deref() == Some("2/2"), "UPDATED is {:?}", policy.updated);
     Ok(())
@@ -69,12 +69,11 @@ fn each_stops() -> anyhow::Result<()> {
     stops_at_the_canary("name: d, server: no-such-server.invalid", PauseReason::NoAnswer)
 }
 
-/// Gives all nodes the usual profile at once: it is the one that runs, or the last good one. A left-over annotation does
-/// nothing.
+/// Applies the usual policy, and waits until its rollout is Done. It has no stages, because its profile already runs or
+/// is the last good one. An annotation of an earlier rollout has no effect.
 fn begin() -> anyhow::Result<()> {
     under_test::apply_four(FIELD)?;
-    wait_for_state("Done", |status| status.state == RolloutState::Done)?;
-    Ok(())
+    wait_for_state(RolloutState::Done)
 }
 
 /// Applies the policy with this upstream alone. The canary must get it and the other node never; an abort brings the
@@ -83,6 +82,8 @@ fn stops_at_the_canary(upstream: &str, reason: PauseReason) -> anyhow::Result<()
     begin()?;
     let before = assigned(OTHER)?;
     ensure!(assigned(CANARY)? == before, "the nodes begin with different profiles");
+    let events = |reason: &str| under_test::events(under_test::POLICY, reason);
+    let (pauses, aborts) = (events("RolloutPaused")?, events("RolloutAborted")?);
     under_test::apply(&[upstream], FIELD)?;
     let paused = wait::until(
         &format!("the rollout of {upstream} to pause ({reason:?})"),
@@ -99,23 +100,24 @@ fn stops_at_the_canary(upstream: &str, reason: PauseReason) -> anyhow::Result<()
     ensure!(under_test::report(OTHER)?.clock.synchronized, "the other node is not synchronised");
     let table = kubectl::sh(&format!("get tsp {}", under_test::POLICY))?;
     ensure!(table.contains(reason.as_str()) && table.contains("1/2"), "kubectl get tsp shows {table}");
-    wait_for_policy_event("RolloutPaused")?;
+    under_test::wait_for_new_event(under_test::POLICY, "RolloutPaused", &pauses)?;
     wait::holds_for("the other node keeps its profile", Duration::from_secs(10), || {
         ensure!(assigned(OTHER)? == before, "it has another one");
         Ok(())
     })?;
 
     let hash = paused.profile.rsplit('.').next().unwrap_or_default();
-    kubectl::sh(&format!(
-        "annotate tsp {} {ROLLOUT_ANNOTATION}=abort:{hash} --overwrite",
-        under_test::POLICY
-    ))?;
+    // Another test may have asked for the same: the same profile was aborted before.
+    let abort = RolloutRequest { verb: RolloutVerb::Abort, hash }.anew(paused.acted.as_deref());
+    let message = paused_message()?;
+    ensure!(message.contains(&abort), "the condition does not name {abort}: {message}");
+    kubectl::sh(&format!("annotate tsp {} {ROLLOUT_ANNOTATION}={abort} --overwrite", under_test::POLICY))?;
     wait::until("the canary to have its former profile", "3 s", Duration::from_secs(30), || {
         let back = under_test::report(CANARY)?.profile.map(|profile| profile.to_string());
         Ok((back.as_ref() == Some(&before)).then_some(()))
     })?;
-    wait_for_state("Aborted", |status| status.state == RolloutState::Aborted)?;
-    wait_for_policy_event("RolloutAborted")?;
+    wait_for_state(RolloutState::Aborted)?;
+    under_test::wait_for_new_event(under_test::POLICY, "RolloutAborted", &aborts)?;
     under_test::wait_for_report(CANARY, "to be synchronised", Duration::from_secs(60), |report| {
         report.clock.synchronized && report.clock.confirmed
     })?;
@@ -126,18 +128,16 @@ fn rollout() -> anyhow::Result<Option<RolloutStatus>> {
     Ok(kubectl::policy(under_test::POLICY)?.status.and_then(|status| status.rollout))
 }
 
-fn wait_for_state(what: &str, wanted: impl Fn(&RolloutStatus) -> bool) -> anyhow::Result<()> {
-    wait::until(&format!("the rollout to be {what}"), "2 s", Duration::from_secs(60), || {
-        Ok(rollout()?.filter(&wanted).map(|_| ()))
-    })
+/// The message of the policy's condition RolledOut.
+fn paused_message() -> anyhow::Result<String> {
+    let status = kubectl::policy(under_test::POLICY)?.status.unwrap_or_default();
+    let rolled_out = status.conditions.into_iter().find(|condition| condition.type_ == "RolledOut");
+    Ok(rolled_out.context("a condition RolledOut")?.message)
 }
 
-fn wait_for_policy_event(reason: &str) -> anyhow::Result<()> {
-    let about = format!("events -n default --field-selector involvedObject.name={}", under_test::POLICY);
-    wait::until(&format!("an Event {reason} of the policy"), "1 s", Duration::from_secs(30), || {
-        let reasons =
-            kubectl::sh(&format!("get {about} --no-headers -o custom-columns=REASON:.reason,NOTE:.message"))?;
-        Ok(reasons.lines().any(|line| line.split_whitespace().next() == Some(reason)).then_some(()))
+fn wait_for_state(wanted: RolloutState) -> anyhow::Result<()> {
+    wait::until(&format!("the rollout to be {wanted:?}"), "2 s", Duration::from_secs(60), || {
+        Ok(rollout()?.filter(|status| status.state == wanted).map(|_| ()))
     })
 }
 
@@ -145,8 +145,6 @@ fn wait_for_policy_event(reason: &str) -> anyhow::Result<()> {
 fn assigned(vm: Vm) -> anyhow::Result<String> {
     let pod = install::agent_on(&vm.name())?;
     let pod = kubectl::get(&format!("pod {pod} -n {NAMESPACE}"))?;
-    match pod["metadata"]["annotations"][Assignment::ANNOTATION].as_str() {
-        Some(profile) => Ok(profile.to_owned()),
-        None => bail!("the agent on {} has no profile", vm.name()),
-    }
+    let profile = pod["metadata"]["annotations"][Assignment::ANNOTATION].as_str().map(str::to_owned);
+    profile.with_context(|| format!("the agent on {} has no profile", vm.name()))
 }

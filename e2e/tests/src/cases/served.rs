@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use lab::{install::NAMESPACE, kubectl, network, pki, under_test, upstream, vm, wait};
 use serde_json::json;
 use xtask::{checkout, process};
@@ -35,12 +35,13 @@ pub(super) fn run() -> anyhow::Result<()> {
 }
 
 fn with_secrets() -> anyhow::Result<()> {
-    let read = |name: &str| fs::read_to_string(pki::folder().join(name)).with_context(|| name.to_owned());
-    let secret = |name: &str, data: serde_json::Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"timesync.dev/keys": "true"}}, "stringData": data});
-    kubectl::apply(&secret(SECRET, json!({"site": upstream::KEY})).to_string())?;
-    let mut tls = secret(TLS_SECRET, json!({"tls.crt": read("ntp.crt")?, "tls.key": read("ntp.key")?}));
-    tls["type"] = json!("kubernetes.io/tls");
-    kubectl::apply(&tls.to_string())?;
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": SECRET, "namespace": NAMESPACE, "labels": {"timesync.dev/keys": "true"}},
+        "stringData": {"site": upstream::KEY},
+    });
+    kubectl::apply(&secret.to_string())?;
+    kubectl::apply(&pki::tls_secret(NAMESPACE, TLS_SECRET)?.to_string())?;
     under_test::apply_four(&format!(
         "  restrict:\n  - {{source: default, flags: [notrust, noquery]}}\n  - {{source: {}}}\n  \
          serve: {{keys: [{{name: {SECRET}, key: site}}], nts: {{tlsSecret: {TLS_SECRET}}}}}\n",

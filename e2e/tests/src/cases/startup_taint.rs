@@ -1,24 +1,23 @@
 //! Every node registers with the taint for a clock that is not synchronised, upstreams are given by name, and the pods of
-//! the cluster's DNS do not tolerate the taint. Neither waits for the other: the cluster comes up, and each node is freed
-//! when its clock is right.
+//! the cluster's DNS do not tolerate the taint. This is no deadlock: the agents tolerate the taint and do not need the
+//! cluster's DNS. Each node is freed when its clock is right, and then the DNS pods start.
 use std::time::Duration;
 
 use anyhow::ensure;
 use lab::{
-    cluster, install, kubectl,
-    under_test::{self, MS},
+    cluster, install, kubectl, pki,
+    under_test::{self, MS, STARTUP_TAINT},
     upstream,
     vm::{self, Boot},
     wait,
 };
 use xtask::image;
 
-const TAINT: &str = "timesync.dev/clock-not-synchronized";
 /// The name of an upstream. The nodes have it in /etc/hosts, so that their resolver knows it.
 const NAME: &str = "ntp.test";
 
 pub(super) fn run() -> anyhow::Result<()> {
-    cluster::up(Boot { register_with_taint: Some(TAINT), ..cluster::IN_2020 })?;
+    cluster::up(Boot { register_with_taint: Some(STARTUP_TAINT), ..cluster::IN_2020 })?;
     let result = story();
     match &result {
         Ok(()) => cluster::down()?,
@@ -32,7 +31,7 @@ fn story() -> anyhow::Result<()> {
     for vm in vm::VMS {
         vm.run(&format!("echo '{} {NAME}' >> /etc/hosts", upstream::BENT[0]))?;
     }
-    ensure!(tainted()? == 3, "not every node registers with the taint");
+    ensure!(tainted()? == pki::NODES.len(), "not every node registers with the taint");
     // Stands for CoreDNS.
     kubectl::apply(&format!(
         "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {{name: dns, namespace: kube-system}}\nspec:\n  \
@@ -41,7 +40,10 @@ fn story() -> anyhow::Result<()> {
         image::EVENTLOG
     ))?;
     install::chart(&["operator.nodes.taints=true"])?;
-    ensure!(tainted()? == 3, "freed before there is a policy");
+    wait::holds_for("all nodes are tainted", Duration::from_secs(10), || {
+        ensure!(tainted()? == pki::NODES.len(), "freed before there is a policy");
+        Ok(())
+    })?;
     under_test::apply(&[&format!("name: a, server: {NAME}")], "")?;
     under_test::wait_within(MS, 0, Duration::from_secs(120))?;
     wait::until("all nodes to be free", "10 s", Duration::from_secs(120), || {
@@ -55,11 +57,6 @@ fn story() -> anyhow::Result<()> {
 
 /// The number of nodes with the taint.
 fn tainted() -> anyhow::Result<usize> {
-    let nodes = kubectl::get("nodes")?;
-    let all = nodes["items"].as_array().into_iter().flatten();
-    let has_it = |node: &&serde_json::Value| {
-        let mut taints = node["spec"]["taints"].as_array().into_iter().flatten();
-        taints.any(|taint| taint["key"] == TAINT)
-    };
-    Ok(all.filter(has_it).count())
+    let effects = pki::NODES.iter().map(|node| under_test::taint(node, STARTUP_TAINT));
+    Ok(effects.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().count())
 }

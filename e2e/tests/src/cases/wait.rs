@@ -177,10 +177,8 @@ impl Pod {
     /// What the API server would make of it: for each mount of the segment the container, the path, and whether it is
     /// read-only, in alphabetical order. Creates nothing.
     fn admitted(&self) -> anyhow::Result<Vec<String>> {
-        let file = checkout::state().join(format!("{}.json", self.name));
-        fs::write(&file, self.object.to_string())?;
-        let file = file.display().to_string();
-        let text = kubectl::run(&["create", "--dry-run=server", "-o", "json", "-f", &file])?;
+        let words = ["create", "--dry-run=server", "-o", "json", "-f", "-"];
+        let text = kubectl::fed(&words, &self.object.to_string())?;
         let pod: Value = serde_json::from_str(&text)?;
         let mut found = Vec::new();
         for kind in ["initContainers", "containers"] {
