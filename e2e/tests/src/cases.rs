@@ -38,6 +38,8 @@ mod content;
 
 mod dashboard;
 
+mod alerts;
+
 mod plugin;
 
 mod stock_alerts;
@@ -141,6 +143,11 @@ const COMMON: &[Case] = &[
     ),
     case("content", "one process, one binary; what NodeClock says is true", content::run),
     case("dashboard", "each query of the dashboards has data in a real Prometheus", dashboard::run),
+    long(
+        "alerts",
+        "each cause raises its alert and no other one: upstreams, date -s, chronyd, agents, upgrades, a reboot",
+        alerts::run,
+    ),
     long(
         "stock-alerts",
         "node_exporter and the clock alerts of kube-prometheus, on a clock that is right and one that is not",
