@@ -124,6 +124,10 @@ impl ClockFields {
         let present = match (verdict, agent) {
             (Verdict::Absent, _) => return Desired::Absent,
             (Verdict::Unchanged, AgentState::Waiting { .. }) => return Desired::AsIs,
+            // Its agent begins again.
+            (Verdict::Unchanged, AgentState::Report(report, _)) if report.clock.error_bound.is_none() => {
+                return Desired::AsIs;
+            }
             (_, AgentState::Report(report, _)) if known => BoundClass::of(&report.clock),
             _ => BoundClass::NONE,
         };
@@ -236,6 +240,46 @@ mod tests {
             Some((Some(false), "Starting"))
         );
         assert_eq!(node.reported(12, next), Some((Some(true), "Synchronized")));
+    }
+
+    #[test]
+    fn an_agent_that_begins_again_has_a_moment() {
+        let mut node = Fixture::new();
+        let begins = |report: &mut Report| {
+            lost(report);
+            (report.clock.reason, report.clock.error_bound) = (Reason::Starting, None);
+        };
+        assert_eq!(node.reported(0, |_| ()), Some((Some(true), "Synchronized")));
+        let without_profile =
+            |report: &mut Report| (begins(report), report.clock.reason = Reason::NoProfile).0;
+        assert_eq!(node.reported(10, without_profile), None, "it is left as it is");
+        assert_eq!(node.fields.desired.bound, Desired::AsIs);
+        assert_eq!(node.reported(12, |_| ()), Some((Some(true), "Synchronized")));
+        // One that never has an answer is not right for ever.
+        assert_eq!(node.reported(20, begins), None);
+        assert_eq!(node.reported(79, begins), None);
+        assert_eq!(node.reported(80, begins), Some((Some(false), "Starting")));
+        assert_eq!(node.fields.desired.bound, Desired::Present(BoundClass::NONE));
+        assert_eq!(node.reported(81, |_| ()), None);
+        // What is wrong is told at once, also then, and so is a boot.
+        assert_eq!(node.reported(141, |_| ()), Some((Some(true), "Synchronized")));
+        assert_eq!(node.reported(142, begins), None);
+        assert_eq!(node.reported(143, lost), Some((Some(false), "NoMajority")));
+        assert_eq!(node.reported(144, |_| ()), None);
+        assert_eq!(node.reported(204, |_| ()), Some((Some(true), "Synchronized")));
+        let boots = |report: &mut Report| (begins(report), report.clock.start_phase = true).0;
+        assert_eq!(node.reported(205, boots), Some((Some(false), "Starting")));
+    }
+
+    #[test]
+    fn a_new_operator_gives_an_agent_that_begins_a_moment_too() {
+        let mut node = Fixture::new();
+        node.facts(|facts| {
+            facts.clock_condition = Some(ClockCondition { status: Some(true), ..ClockCondition::default() });
+        });
+        let begins = |report: &mut Report| (lost(report), report.clock.reason = Reason::Starting).0;
+        assert_eq!(node.reported(0, begins), None);
+        assert_eq!(node.reported(60, begins), Some((Some(false), "Starting")));
     }
 
     #[test]

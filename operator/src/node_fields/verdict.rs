@@ -2,7 +2,8 @@
 //!
 //! The verdict becomes False as soon as the clock is not synchronised, since others rely on True. It becomes True again
 //! only after the clock was synchronised for `thresholds.hold`, so that a clock at the limit does not toggle it. A node's
-//! first synchronisation after a boot counts at once.
+//! first synchronisation after a boot counts at once. An agent that begins again, as in an upgrade, has no answer yet and
+//! does not say that the clock is wrong: for `thresholds.hold` the former verdict stays.
 use std::time::Instant;
 
 use contract::{Reason, Report};
@@ -34,6 +35,8 @@ pub(super) struct ClockHistory {
     told: Option<Option<bool>>,
     /// Since when the clock has been synchronised without interruption.
     good_since: Option<Instant>,
+    /// Since when the agent of a clock that was synchronised has said that it begins.
+    begins_since: Option<Instant>,
     /// True if the clock was not synchronised yet since the node's boot.
     starting: bool,
     /// The boot in which it was. An agent that says otherwise does not begin another start phase.
@@ -68,7 +71,7 @@ impl ClockHistory {
             AgentState::Silent(failure) => node_conditions::silence(!node.agents.is_empty(), failure),
         };
         if finding.status.is_none() {
-            self.good_since = None;
+            (self.good_since, self.begins_since) = (None, None);
         }
         self.told = Some(finding.status);
         Verdict::Known(finding)
@@ -92,6 +95,16 @@ impl ClockHistory {
         let clock = &report.clock;
         self.starting |= clock.start_phase && self.synchronized_in.as_ref() != Some(&report.boot_id);
         let limit = thresholds.error_bound;
+        // In a start phase the clock was not synchronised since the boot.
+        let begins = matches!(clock.reason, Reason::Starting | Reason::NoProfile) && !clock.start_phase;
+        let same_boot = self.synchronized_in.as_ref().is_none_or(|boot| *boot == report.boot_id);
+        if begins && same_boot && self.told == Some(Some(true)) {
+            let since = *self.begins_since.get_or_insert(now);
+            if now.saturating_duration_since(since) < thresholds.hold.as_duration() {
+                return None;
+            }
+        }
+        self.begins_since = None;
         if !clock.synchronized {
             self.good_since = None;
             return Some(Finding::new(Some(false), clock.reason.as_str(), clock.message.clone()));
@@ -127,6 +140,6 @@ impl ClockHistory {
 
     /// Returns true if time alone can change the verdict.
     pub(super) fn is_pending(&self) -> bool {
-        self.told == Some(Some(false)) && self.good_since.is_some()
+        self.begins_since.is_some() || self.told == Some(Some(false)) && self.good_since.is_some()
     }
 }

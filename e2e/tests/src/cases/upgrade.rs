@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use contract::Reason;
 use lab::{
     install::{self, NAMESPACE},
-    kubectl, under_test, wait,
+    kubectl, under_test, vm, wait,
 };
 use serde_json::Value;
 
@@ -21,10 +22,28 @@ pub(super) fn run() -> anyhow::Result<()> {
 
 fn an_upgrade_keeps_the_token() -> anyhow::Result<()> {
     let before = token()?;
+    for vm in vm::VMS {
+        under_test::wait_for_node(&vm.name(), "True", Reason::Synchronized.as_str())?;
+    }
+    let told = true_since()?;
     install::upgrade(&["agent.logLevel=debug"])?;
     install::wait_for_pods()?;
     ensure!(token()? == before, "the upgrade changed the token");
-    under_test::settle()
+    under_test::settle()?;
+    wait::holds_for("Nodes say the same of their clocks", Duration::from_secs(5), || {
+        let now = true_since()?;
+        ensure!(now == told, "since when their clocks are right, before: {told:?}, now: {now:?}");
+        Ok(())
+    })
+}
+
+/// Since when the condition of each machine's Node has had its status.
+fn true_since() -> anyhow::Result<Vec<Value>> {
+    let since = |vm: vm::Vm| {
+        let condition = under_test::clock_condition(&vm.name())?.context("a condition")?;
+        Ok(condition["lastTransitionTime"].clone())
+    };
+    vm::VMS.into_iter().map(since).collect()
 }
 
 /// A node without a kubelet has room for no pod.
