@@ -72,6 +72,11 @@ impl BoundHistory {
         told
     }
 
+    /// A report without a bound, which leaves the label as it is: what was better before counts no more.
+    pub(super) fn interrupt(&mut self) {
+        self.better = None;
+    }
+
     /// Returns true if time alone can change the class.
     pub(super) fn is_pending(&self) -> bool {
         self.better.is_some()

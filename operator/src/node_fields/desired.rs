@@ -126,6 +126,7 @@ impl ClockFields {
             (Verdict::Unchanged, AgentState::Waiting { .. }) => return Desired::AsIs,
             // Its agent begins again.
             (Verdict::Unchanged, AgentState::Report(report, _)) if report.clock.error_bound.is_none() => {
+                self.bound.interrupt();
                 return Desired::AsIs;
             }
             (_, AgentState::Report(report, _)) if known => BoundClass::of(&report.clock),
@@ -140,7 +141,7 @@ impl ClockFields {
 mod tests {
     use std::sync::Arc;
 
-    use contract::{Assignment, Reason, Report};
+    use contract::{Assignment, ProfileError, ProfileFailure, Reason, Report};
     use k8s_openapi::{api::core::v1::Taint, apimachinery::pkg::apis::meta::v1::Time};
 
     use super::*;
@@ -257,18 +258,28 @@ mod tests {
         assert_eq!(node.reported(12, |_| ()), Some((Some(true), "Synchronized")));
         // One that never has an answer is not right for ever.
         assert_eq!(node.reported(20, begins), None);
-        assert_eq!(node.reported(79, begins), None);
-        assert_eq!(node.reported(80, begins), Some((Some(false), "Starting")));
+        assert_eq!(node.reported(39, begins), None);
+        assert_eq!(node.reported(40, begins), Some((Some(false), "Starting")));
         assert_eq!(node.fields.desired.bound, Desired::Present(BoundClass::NONE));
-        assert_eq!(node.reported(81, |_| ()), None);
-        // What is wrong is told at once, also then, and so is a boot.
-        assert_eq!(node.reported(141, |_| ()), Some((Some(true), "Synchronized")));
-        assert_eq!(node.reported(142, begins), None);
-        assert_eq!(node.reported(143, lost), Some((Some(false), "NoMajority")));
-        assert_eq!(node.reported(144, |_| ()), None);
-        assert_eq!(node.reported(204, |_| ()), Some((Some(true), "Synchronized")));
+        // What is wrong is told at once, also then: another reason, a profile that is refused, a boot.
         let boots = |report: &mut Report| (begins(report), report.clock.start_phase = true).0;
-        assert_eq!(node.reported(205, boots), Some((Some(false), "Starting")));
+        let other_boot = |report: &mut Report| (begins(report), "next".clone_into(&mut report.boot_id)).0;
+        let refuses = |report: &mut Report| {
+            without_profile(report);
+            let reason = ProfileFailure::ProfileInvalid;
+            report.profile_error = Some(ProfileError { reason, message: String::new() });
+        };
+        let wrong: [&dyn Fn(&mut Report); 4] = [&lost, &refuses, &boots, &other_boot];
+        let reasons = ["NoMajority", "NoProfile", "Starting", "Starting"];
+        node.facts(|facts| facts.boot_id.clear());
+        let mut secs = 41;
+        for (change, reason) in wrong.into_iter().zip(reasons) {
+            assert_eq!(node.reported(secs, |_| ()), None);
+            assert_eq!(node.reported(secs + 60, |_| ()), Some((Some(true), "Synchronized")));
+            assert_eq!(node.reported(secs + 61, begins), None);
+            assert_eq!(node.reported(secs + 62, change), Some((Some(false), reason)));
+            secs += 63;
+        }
     }
 
     #[test]
@@ -277,9 +288,13 @@ mod tests {
         node.facts(|facts| {
             facts.clock_condition = Some(ClockCondition { status: Some(true), ..ClockCondition::default() });
         });
-        let begins = |report: &mut Report| (lost(report), report.clock.reason = Reason::Starting).0;
+        let begins = |report: &mut Report| {
+            lost(report);
+            (report.clock.reason, report.clock.error_bound) = (Reason::Starting, None);
+        };
         assert_eq!(node.reported(0, begins), None);
-        assert_eq!(node.reported(60, begins), Some((Some(false), "Starting")));
+        assert_eq!(node.fields.desired.bound, Desired::AsIs);
+        assert_eq!(node.reported(20, begins), Some((Some(false), "Starting")));
     }
 
     #[test]

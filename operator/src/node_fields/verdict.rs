@@ -3,10 +3,10 @@
 //! The verdict becomes False as soon as the clock is not synchronised, since others rely on True. It becomes True again
 //! only after the clock was synchronised for `thresholds.hold`, so that a clock at the limit does not toggle it. A node's
 //! first synchronisation after a boot counts at once. An agent that begins again, as in an upgrade, has no answer yet and
-//! does not say that the clock is wrong: for `thresholds.hold` the former verdict stays.
-use std::time::Instant;
+//! does not say that the clock is wrong: for a moment the former verdict stays.
+use std::time::{Duration, Instant};
 
-use contract::{Reason, Report};
+use contract::{ProfileFailure, Reason, Report};
 use profile::Thresholds;
 
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
     node_conditions,
     reports::AgentState,
 };
+
+/// An agent that begins again has an answer within this time, if an upstream gives one.
+const BEGINNING: Duration = Duration::from_secs(20);
 
 /// What other programs are to be told about a node's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +80,8 @@ impl ClockHistory {
         Verdict::Known(finding)
     }
 
-    /// The finding of a report; none while the clock is synchronised again, but not for long enough. `boot` is the boot
-    /// id that kubelet reports.
+    /// The finding of a report; none while it is too early: the clock is synchronised again, but not for long
+    /// enough, or the agent has just begun again. `boot` is the boot id that kubelet reports.
     fn of_report(
         &mut self,
         boot: &str,
@@ -95,12 +98,11 @@ impl ClockHistory {
         let clock = &report.clock;
         self.starting |= clock.start_phase && self.synchronized_in.as_ref() != Some(&report.boot_id);
         let limit = thresholds.error_bound;
-        // In a start phase the clock was not synchronised since the boot.
-        let begins = matches!(clock.reason, Reason::Starting | Reason::NoProfile) && !clock.start_phase;
+        // A new operator does not know the boot of the former verdict.
         let same_boot = self.synchronized_in.as_ref().is_none_or(|boot| *boot == report.boot_id);
-        if begins && same_boot && self.told == Some(Some(true)) {
+        if begins(report) && same_boot && self.told == Some(Some(true)) {
             let since = *self.begins_since.get_or_insert(now);
-            if now.saturating_duration_since(since) < thresholds.hold.as_duration() {
+            if now.saturating_duration_since(since) < thresholds.hold.as_duration().min(BEGINNING) {
                 return None;
             }
         }
@@ -141,5 +143,17 @@ impl ClockHistory {
     /// Returns true if time alone can change the verdict.
     pub(super) fn is_pending(&self) -> bool {
         self.begins_since.is_some() || self.told == Some(Some(false)) && self.good_since.is_some()
+    }
+}
+
+/// Returns true if the agent says no more than that it begins, and the clock was synchronised in this boot as far as
+/// the agent knows. It knows that only with a profile.
+fn begins(report: &Report) -> bool {
+    let refused =
+        report.profile_error.as_ref().is_some_and(|error| error.reason != ProfileFailure::ProfileMissing);
+    match report.clock.reason {
+        Reason::Starting => !report.clock.start_phase,
+        Reason::NoProfile => !refused,
+        _ => false,
     }
 }

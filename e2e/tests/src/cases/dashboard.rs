@@ -28,8 +28,9 @@ pub(super) fn run() -> anyhow::Result<()> {
 /// Runs `check` while the nodes serve NTS, so that there are metrics of it.
 pub(super) fn with_nts(check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     kubectl::apply(&pki::tls_secret(NAMESPACE, TLS_SECRET)?.to_string())?;
-    under_test::apply_four(&format!("  serve: {{nts: {{tlsSecret: {TLS_SECRET}}}}}\n"))?;
-    let result = under_test::wait_for_profile(Duration::from_secs(60)).and_then(|_| check());
+    let result = under_test::apply_four(&format!("  serve: {{nts: {{tlsSecret: {TLS_SECRET}}}}}\n"))
+        .and_then(|()| under_test::wait_for_profile(Duration::from_secs(60)))
+        .and_then(|_| check());
     kubectl::sh(&format!("delete secret {TLS_SECRET} -n {NAMESPACE}"))?;
     result
 }
