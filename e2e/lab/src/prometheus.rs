@@ -58,6 +58,11 @@ fn ready() -> anyhow::Result<()> {
 /// The job of the agents.
 pub const AGENTS: &str = "timesync-agent";
 
+/// The chart's file of alerts and recording rules.
+pub fn chart_rules() -> PathBuf {
+    checkout::root().join("charts/timesync/alerts/timesync.yaml")
+}
+
 /// Configures it to scrape operators and agents, and to evaluate these files of rules.
 pub fn scrape_timesync(folder: &Path, rules: &[&Path]) -> anyhow::Result<()> {
     let job = |name: &str, file: &str| json!({"job_name": name, "file_sd_configs": [{"files": [file]}]});

@@ -2,6 +2,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, ensure};
+use api::{ROLLOUT_ANNOTATION, RolloutRequest, RolloutStatus, RolloutVerb};
 use contract::Report;
 use serde_json::Value;
 
@@ -239,6 +240,20 @@ pub fn wait_for_node(node: &str, status: &str, reason: &str) -> anyhow::Result<(
         let found = clock_condition(node)?;
         Ok(found.filter(|found| found["status"] == status && found["reason"] == reason).map(|_| ()))
     })
+}
+
+/// The staged rollout of the policy under test; none if it has none.
+pub fn rollout() -> anyhow::Result<Option<RolloutStatus>> {
+    Ok(kubectl::policy(POLICY)?.status.and_then(|status| status.rollout))
+}
+
+/// Asks for something about that rollout, whose status was read before. Returns the annotation's value.
+pub fn request(verb: RolloutVerb, rollout: &RolloutStatus) -> anyhow::Result<String> {
+    let (_, hash) = rollout.profile.rsplit_once('.').context("a profile ends with a hash")?;
+    // Another test may have asked for the same about the same profile.
+    let value = RolloutRequest { verb, hash }.anew(rollout.acted.as_deref());
+    kubectl::sh(&format!("annotate tsp {POLICY} {ROLLOUT_ANNOTATION}={value} --overwrite"))?;
+    Ok(value)
 }
 
 /// Waits until there is an Event of the node with this reason.

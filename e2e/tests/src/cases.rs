@@ -145,7 +145,7 @@ const COMMON: &[Case] = &[
     case("dashboard", "each query of the dashboards has data in a real Prometheus", dashboard::run),
     long(
         "alerts",
-        "each cause raises its alert and no other one: upstreams, date -s, chronyd, agents, upgrades, a reboot",
+        "each cause ends in its alert alone: upstreams, date -s, chronyd, agents, upgrades, a reboot",
         alerts::run,
     ),
     long(

@@ -200,6 +200,12 @@ mod tests {
         (report.clock.synchronized, report.clock.reason) = (false, Reason::NoMajority);
     }
 
+    /// What an agent says until its first answer.
+    fn begins(report: &mut Report) {
+        lost(report);
+        (report.clock.reason, report.clock.error_bound) = (Reason::Starting, None);
+    }
+
     #[test]
     fn false_at_once_and_true_after_a_while() {
         let mut node = Fixture::new();
@@ -246,10 +252,6 @@ mod tests {
     #[test]
     fn an_agent_that_begins_again_has_a_moment() {
         let mut node = Fixture::new();
-        let begins = |report: &mut Report| {
-            lost(report);
-            (report.clock.reason, report.clock.error_bound) = (Reason::Starting, None);
-        };
         assert_eq!(node.reported(0, |_| ()), Some((Some(true), "Synchronized")));
         let without_profile =
             |report: &mut Report| (begins(report), report.clock.reason = Reason::NoProfile).0;
@@ -288,10 +290,6 @@ mod tests {
         node.facts(|facts| {
             facts.clock_condition = Some(ClockCondition { status: Some(true), ..ClockCondition::default() });
         });
-        let begins = |report: &mut Report| {
-            lost(report);
-            (report.clock.reason, report.clock.error_bound) = (Reason::Starting, None);
-        };
         assert_eq!(node.reported(0, begins), None);
         assert_eq!(node.fields.desired.bound, Desired::AsIs);
         assert_eq!(node.reported(20, begins), Some((Some(false), "Starting")));

@@ -1,5 +1,5 @@
-//! The alerts of the chart against a real Prometheus, through what happens to a cluster: each cause raises its alert and no
-//! other one, and the end of the cause ends it.
+//! The alerts of the chart against a real Prometheus, through what happens to a cluster: each cause ends in its alert
+//! alone, and the end of the cause ends it.
 //!
 //! The alerts wait for minutes before they fire. So Prometheus has them twice: as they are, and with waits of seconds. The
 //! second ones show the causes. The first ones must stay silent through all of it, since nothing here lasts long; only a
@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use anyhow::{Context, ensure};
-use api::{ROLLOUT_ANNOTATION, RolloutRequest, RolloutState, RolloutVerb};
+use api::{RolloutState, RolloutVerb};
 use lab::{
     install::{self, NAMESPACE},
     kubectl, pki, prometheus, under_test, upstream,
@@ -15,7 +15,6 @@ use lab::{
     wait,
 };
 use serde_json::{Value, json};
-use xtask::checkout;
 
 use crate::cases::{conflict, dashboard};
 
@@ -24,7 +23,7 @@ const HOUR: i64 = 3_600_000_000_000;
 pub(super) fn run() -> anyhow::Result<()> {
     under_test::settle()?;
     let folder = prometheus::folder()?;
-    let rules = checkout::root().join("charts/timesync/alerts/timesync.yaml");
+    let rules = prometheus::chart_rules();
     let shortened = folder.join("shortened.json");
     fs::write(&shortened, with_short_waits(&fs::read_to_string(&rules)?)?.to_string())?;
     prometheus::scrape_timesync(&folder, &[&rules, &shortened])?;
@@ -155,17 +154,11 @@ fn policies() -> anyhow::Result<()> {
     under_test::wait_for_profile(Duration::from_secs(60))?;
     under_test::apply_four(&staged("  serve: {enabled: false}\n"))?;
     let rollout = wait::until("a rollout", "2 s", Duration::from_secs(60), || {
-        let rollout = kubectl::policy(under_test::POLICY)?.status.and_then(|status| status.rollout);
-        Ok(rollout.filter(|rollout| rollout.state == RolloutState::Progressing))
+        Ok(under_test::rollout()?.filter(|rollout| rollout.state == RolloutState::Progressing))
     })?;
-    let (_, hash) = rollout.profile.rsplit_once('.').context("a profile ends with a hash")?;
-    let annotate = |verb| {
-        let asked = RolloutRequest { verb, hash }.anew(rollout.acted.as_deref());
-        kubectl::sh(&format!("annotate --overwrite tsp {} {ROLLOUT_ANNOTATION}={asked}", under_test::POLICY))
-    };
-    annotate(RolloutVerb::Pause)?;
+    under_test::request(RolloutVerb::Pause, &rollout)?;
     told("a rollout that was paused", &["TimesyncRolloutPaused"])?;
-    annotate(RolloutVerb::Abort)?;
+    under_test::request(RolloutVerb::Abort, &rollout)?;
     told("it was aborted", &[])?;
     under_test::apply_four("")?;
     under_test::wait_for_profile(Duration::from_secs(60)).map(drop)

@@ -76,7 +76,8 @@ fn is_told(rivalled: Vm) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts chronyd as on a node where it was not removed: it steers the clock. `serves` says whether it serves.
+/// Starts chronyd as on a node where it was not removed: it steers the clock. `serves` is the line of its
+/// configuration that says whether it serves.
 pub(super) fn start_chronyd(vm: Vm, serves: &str) -> anyhow::Result<()> {
     let lines = format!(
         "server {} iburst minpoll 0 maxpoll 1\\n{serves}\\ncmdport 0\\nbindcmdaddress /\\npidfile {PID}\\n",

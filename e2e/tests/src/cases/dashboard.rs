@@ -19,8 +19,7 @@ const TLS_SECRET: &str = "dashboard-tls";
 pub(super) fn run() -> anyhow::Result<()> {
     under_test::settle()?;
     let folder = prometheus::folder()?;
-    let rules = checkout::root().join("charts/timesync/alerts/timesync.yaml");
-    prometheus::scrape_timesync(&folder, &[&rules])?;
+    prometheus::scrape_timesync(&folder, &[&prometheus::chart_rules()])?;
     with_nts(|| prometheus::during(|| check(&folder)))?;
     under_test::settle()
 }

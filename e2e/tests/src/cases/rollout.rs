@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use api::{PauseReason, ROLLOUT_ANNOTATION, RolloutRequest, RolloutState, RolloutStatus, RolloutVerb};
+use api::{PauseReason, RolloutState, RolloutVerb};
 use contract::Assignment;
 use lab::{
     install::{self, NAMESPACE},
@@ -91,7 +91,7 @@ fn stops_at_the_canary(upstream: &str, reason: PauseReason) -> anyhow::Result<()
         Duration::from_secs(300),
         || {
             ensure!(assigned(OTHER)? == before, "the other node has got the profile of {upstream}");
-            let status = rollout()?;
+            let status = under_test::rollout()?;
             Ok(status.filter(|status| status.paused == Some(reason)))
         },
     )?;
@@ -106,12 +106,9 @@ fn stops_at_the_canary(upstream: &str, reason: PauseReason) -> anyhow::Result<()
         Ok(())
     })?;
 
-    let hash = paused.profile.rsplit('.').next().unwrap_or_default();
-    // Another test may have asked for the same: the same profile was aborted before.
-    let abort = RolloutRequest { verb: RolloutVerb::Abort, hash }.anew(paused.acted.as_deref());
     let message = paused_message()?;
+    let abort = under_test::request(RolloutVerb::Abort, &paused)?;
     ensure!(message.contains(&abort), "the condition does not name {abort}: {message}");
-    kubectl::sh(&format!("annotate tsp {} {ROLLOUT_ANNOTATION}={abort} --overwrite", under_test::POLICY))?;
     wait::until("the canary to have its former profile", "3 s", Duration::from_secs(30), || {
         let back = under_test::report(CANARY)?.profile.map(|profile| profile.to_string());
         Ok((back.as_ref() == Some(&before)).then_some(()))
@@ -124,10 +121,6 @@ fn stops_at_the_canary(upstream: &str, reason: PauseReason) -> anyhow::Result<()
     Ok(())
 }
 
-fn rollout() -> anyhow::Result<Option<RolloutStatus>> {
-    Ok(kubectl::policy(under_test::POLICY)?.status.and_then(|status| status.rollout))
-}
-
 /// The message of the policy's condition RolledOut.
 fn paused_message() -> anyhow::Result<String> {
     let status = kubectl::policy(under_test::POLICY)?.status.unwrap_or_default();
@@ -137,7 +130,7 @@ fn paused_message() -> anyhow::Result<String> {
 
 fn wait_for_state(wanted: RolloutState) -> anyhow::Result<()> {
     wait::until(&format!("the rollout to be {wanted:?}"), "2 s", Duration::from_secs(60), || {
-        Ok(rollout()?.filter(|status| status.state == wanted).map(|_| ()))
+        Ok(under_test::rollout()?.filter(|status| status.state == wanted).map(|_| ()))
     })
 }
 
