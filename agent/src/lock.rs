@@ -168,7 +168,7 @@ mod tests {
             if sys::lock::own_user() == 0 {
                 command.args(plain);
             }
-            command.args(["flock", "--nonblock"]).arg(path).arg("cat").stdin(Stdio::piped());
+            command.arg("flock").arg(path).arg("cat").stdin(Stdio::piped());
             let child = command.spawn().expect("this test needs Debian's package util-linux");
             let stranger = Self(child);
             let begun = Instant::now();
@@ -186,6 +186,25 @@ mod tests {
             let _ = self.0.kill();
             let _ = self.0.wait();
         }
+    }
+
+    /// Waits. A process that another test starts has a copy of each descriptor until it runs its program, and a lock ends
+    /// only with its last one.
+    #[track_caller]
+    fn soon<T>(mut get: impl FnMut() -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(got) = get() {
+                return got;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[track_caller]
+    fn wait_unwanted(lock: &Lock) {
+        soon(|| (!lock.is_wanted()).then_some(()));
     }
 
     fn mode(path: &Path) -> u32 {
@@ -214,7 +233,7 @@ mod tests {
         assert!(fs::File::open(&path).unwrap().try_lock().is_err());
         drop(lock);
         drop(stranger);
-        assert!(fs::File::open(&path).unwrap().try_lock().is_ok());
+        soon(|| fs::File::open(&path).unwrap().try_lock().ok());
     }
 
     #[test]
@@ -224,7 +243,7 @@ mod tests {
         let _stranger = Stranger::locks(&queue);
         let lock = ours(Lock::try_take(folder.path(), "a")).unwrap();
         assert_eq!(mode(&queue), 0o600);
-        assert!(!lock.is_wanted());
+        wait_unwanted(&lock);
         let mut waiting = LockWaiter::new(folder.path(), "b");
         assert!(ours(waiting.try_take()).is_none() && lock.is_wanted());
     }
@@ -237,18 +256,14 @@ mod tests {
         let script = format!("exec 9<>{}; flock 9; exec cat", path.display());
         let mut command = Command::new("bash");
         let mut child = command.args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
-        let begun = Instant::now();
-        while fs::File::open(&path).unwrap().try_lock().is_ok() {
-            assert!(begun.elapsed() < Duration::from_secs(20));
-            thread::sleep(Duration::from_millis(10));
-        }
+        soon(|| fs::File::open(&path).unwrap().try_lock().err());
         let TryLock::Theirs(holder) = Lock::try_take(folder.path(), "b").unwrap() else { panic!() };
         // The child is first flock, then cat.
         assert!(holder.ends_with(&format!(", pid {}", child.id())), "{holder}");
         assert!(!holder.contains("pid 1\n") && !holder.starts_with("timesync-agent run"), "{holder}");
         let _ = child.kill();
         let _ = child.wait();
-        assert!(ours(Lock::try_take(folder.path(), "b")).is_some());
+        soon(|| ours(Lock::try_take(folder.path(), "b")));
     }
 
     /// A process that could once open the file for writing keeps it open, so the file itself is replaced.
@@ -292,28 +307,29 @@ mod tests {
         let TryLock::Theirs(holder) = Lock::try_take(folder.path(), "the second").unwrap() else { panic!() };
         assert_eq!(holder, format!("the first, pid {}", std::process::id()));
         drop(first);
-        assert!(ours(Lock::try_take(folder.path(), "the second")).is_some());
+        soon(|| ours(Lock::try_take(folder.path(), "the second")));
     }
 
     #[test]
     fn the_holder_sees_that_somebody_waits() {
         let folder = Scratch::new();
         let lock = ours(Lock::try_take(folder.path(), "a")).unwrap();
-        assert!(!lock.is_wanted());
+        wait_unwanted(&lock);
         // A process that only tries does not wait.
         assert!(ours(Lock::try_take(folder.path(), "b")).is_none());
-        assert!(!lock.is_wanted());
+        wait_unwanted(&lock);
         let (mut first, mut second) =
             (LockWaiter::new(folder.path(), "c"), LockWaiter::new(folder.path(), "d"));
         assert!(ours(first.try_take()).is_none() && ours(second.try_take()).is_none());
         assert!(lock.is_wanted());
         drop(first);
-        assert!(!lock.is_wanted());
+        wait_unwanted(&lock);
         assert!(ours(second.try_take()).is_none());
         assert!(lock.is_wanted());
         drop(lock);
-        let lock = ours(second.try_take()).unwrap();
-        assert!(!lock.is_wanted(), "it has what it waited for");
+        let lock = soon(|| ours(second.try_take()));
+        // It has what it waited for.
+        wait_unwanted(&lock);
     }
 
     #[test]

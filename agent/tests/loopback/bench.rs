@@ -37,12 +37,22 @@ pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// A port that nobody has.
 pub(crate) fn free_udp_port() -> u16 {
+    free_port(|port| UdpSocket::bind(("0.0.0.0", port)).is_ok())
+}
+
+/// An address where nobody listens, and which no other test gets.
+pub(crate) fn free_http_address() -> String {
+    let port = free_port(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+    format!("127.0.0.1:{port}")
+}
+
+fn free_port(is_free: impl Fn(u16) -> bool) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         // Below the ports that the system gives to clients, so that no client takes it meanwhile.
         let number = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + std::process::id() * 97;
         let port = 10_000 + u16::try_from(number % 20_000).unwrap();
-        if UdpSocket::bind(("0.0.0.0", port)).is_ok() {
+        if is_free(port) {
             return port;
         }
     }
@@ -200,8 +210,7 @@ impl Agent {
 
     /// The same, with more arguments.
     pub(crate) fn start_with(folder: &Folder, text: &str, arguments: &[&str]) -> Self {
-        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        Self::start_by(harmless(AGENT), folder, text, http, arguments)
+        Self::start_by(harmless(AGENT), folder, text, free_http_address(), arguments)
     }
 
     /// The same next door, where it answers HTTP at `http`.
@@ -232,8 +241,7 @@ impl Agent {
             "sh",
         ]);
         command.arg(host).arg(AGENT);
-        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        Self::start_by(command, folder, text, http, &[])
+        Self::start_by(command, folder, text, free_http_address(), &[])
     }
 
     fn start_by(mut command: Command, folder: &Folder, text: &str, http: String, arguments: &[&str]) -> Self {
@@ -314,10 +322,12 @@ impl Agent {
         run(arguments)
     }
 
-    /// Its child processes, of all of its threads.
+    /// Its child processes, of all of its threads. A thread that ends meanwhile has none.
     pub(crate) fn children(&self) -> String {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.process.0.id())).unwrap();
-        tasks.map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap()).collect()
+        tasks
+            .map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default())
+            .collect()
     }
 
     /// How many descriptors it has open.

@@ -1,6 +1,8 @@
 //! Names that resolve, do not, or have addresses that are silent: the agent beside a DNS server of the test's own.
 use std::{
-    fs, thread,
+    fs,
+    net::TcpStream,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -76,8 +78,8 @@ fn dead_names_delay_no_good_one_and_cost_few_packets() {
         wait_for("the good name resolved", || {
             last(&agent.report()).is_some_and(|source| source.address.as_deref() == Some("127.0.0.1"))
         });
-        // 2 s, and as much for a machine that is busy.
-        assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+        // Half a second on an idle machine. Behind a dead name it would take 10 s and more.
+        assert!(begin.elapsed() < Duration::from_secs(9), "{:?}", begin.elapsed());
         assert_eq!(dns.asked().get("good.test"), Some(&2), "both families, once");
     });
 }
@@ -125,6 +127,7 @@ fn silent_addresses_hold_up_neither_the_exchange_nor_the_server_that_it_names() 
             certificate.key.display()
         );
         let _server = Chronyd::start_with(&folder, 3, &lines);
+        wait_for("the key exchange", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         // Another name that DNS is silent about is no obstacle to the exchange.
         let mut upstreams = dead("silent", 1);
         upstreams.push(("ke.test".to_owned(), format!("nts = {{ ca = \"ca.pem\", port = {port} }}")));

@@ -13,7 +13,9 @@ use std::{
 use contract::{Reason, Synchronized};
 
 use crate::{
-    bench::{Agent, Chronyd, Folder, Process, free_udp_port, harmless, is_root, run, wait_for},
+    bench::{
+        Agent, Chronyd, Folder, Process, free_http_address, free_udp_port, harmless, is_root, run, wait_for,
+    },
     files,
 };
 
@@ -52,10 +54,10 @@ fn a_wait_ends_when_the_clock_is_right() {
     // A bound that no clock has here.
     let (code, answer) = asked(&agent, "/synchronized?bound=0.001us");
     assert_eq!((code, answer.synchronized, answer.reason), (503, false, Reason::ErrorBound));
-    let words = ["The error bound is 0.", "ms, and at most 0.001us is asked for"];
+    let words = ["The error bound is ", "ms, and at most 0.001us is asked for"];
     assert!(words.iter().all(|word| answer.message.contains(word)), "{}", answer.message);
     let (code, said) = wait_at(agent.http(), &["--bound", "0.001us", "--timeout", "3s"]);
-    assert!(code == 1 && said.contains("not right within 3s: ErrorBound: The error bound is 0."), "{said}");
+    assert!(code == 1 && said.contains("not right within 3s: ErrorBound: The error bound is "), "{said}");
     assert_eq!(said.matches("waiting for the clock").count(), 1, "numbers are no other reason: {said}");
 
     let refused = agent.get("/synchronized?bound=5", None);
@@ -126,7 +128,7 @@ fn without_a_profile_there_is_nothing_to_rely_on() {
 fn an_agent_may_start_after_the_wait() {
     let folder = Folder::new();
     let upstream = Chronyd::start(&folder, 3);
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = free_http_address();
     let (code, said) = wait_at(&address, &["--timeout", "2s"]);
     assert!(code == 1 && said.contains("within 2s: ConnectionRefused: no program listens at "), "{said}");
     let said = folder.path().join("said");
@@ -292,7 +294,7 @@ fn the_segment_says_the_same_without_a_connection() {
     assert_eq!(waiting.ended(), 0, "{}", said(&file));
     assert!(said(&file).contains("the clock is right: Synchronized: "), "{}", said(&file));
     let (code, told) = run(&["wait", "--segment", path, "--bound", "0.001us", "--timeout", "1s"]);
-    assert!(code == 1 && told.contains("within 1s: ErrorBound: The error bound is 0."), "{told}");
+    assert!(code == 1 && told.contains("within 1s: ErrorBound: The error bound is "), "{told}");
     if is_root() {
         as_nobody(&folder, path);
     }

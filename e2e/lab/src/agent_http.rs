@@ -2,6 +2,7 @@
 //! do the same for the operator, which serves metrics and probes.
 use std::{
     net::{TcpStream, ToSocketAddrs},
+    thread,
     time::Duration,
 };
 
@@ -54,8 +55,14 @@ impl Agent {
     }
 
     fn fetch(&self, path: &str, token: Option<&Token>) -> anyhow::Result<String> {
-        let (status, body) = get((self.address.as_str(), 9817), token, path)
-            .with_context(|| format!("{path} of {}", self.address))?;
+        // A busy machine may be late once. What an agent answers counts at once.
+        let ask = || get((self.address.as_str(), 9817), token, path);
+        let again = |_| {
+            thread::sleep(Duration::from_secs(1));
+            ask()
+        };
+        let (status, body) =
+            ask().or_else(again).or_else(again).with_context(|| format!("{path} of {}", self.address))?;
         ensure!(status == 200, "{path} of {}: {status}: {body}", self.address);
         Ok(body)
     }

@@ -35,6 +35,15 @@ pub fn get(what: &str) -> anyhow::Result<Value> {
     Ok(serde_json::from_str(&sh(&format!("get {what} -o json"))?)?)
 }
 
+/// Waits until the API server knows that a service account (`namespace:name`) has a new right, such as `get pods`.
+pub fn wait_for_right(account: &str, right: &str) -> anyhow::Result<()> {
+    wait::until(&format!("{account} to have the right to {right}"), "1 s", Duration::from_secs(60), || {
+        // An error if it has not.
+        Ok(sh(&format!("auth can-i {right} --as=system:serviceaccount:{account}")).ok())
+    })
+    .map(drop)
+}
+
 /// Applies manifests from a text.
 pub fn apply(manifest: &str) -> anyhow::Result<String> {
     fed(&["apply", "-f", "-"], manifest)

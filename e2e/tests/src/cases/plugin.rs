@@ -28,6 +28,7 @@ fn as_a_viewer(folder: &std::path::Path) -> anyhow::Result<()> {
     kubectl::sh(&format!(
         "create clusterrolebinding {VIEWER} --clusterrole=timesync-view --serviceaccount=default:{VIEWER}"
     ))?;
+    kubectl::wait_for_right(&format!("default:{VIEWER}"), "list nodeclocks.timesync.dev")?;
     let token = kubectl::sh(&format!("create token {VIEWER} -n default"))?;
     let user = json!({"token": token.trim()});
     let config = folder.join("viewer.conf");

@@ -83,8 +83,8 @@ fn expect_handed_back(vm: Vm, frequency: f64) -> anyhow::Result<()> {
     const LEAP: i64 = 0x10 | 0x20; // STA_INS, STA_DEL
     let kernel = vm.probe()?.kernel()?;
     let sane = kernel.synchronized && kernel.status & LEAP == 0;
-    // A slew would be thousands of ppm.
-    let kept = (kernel.frequency_ppm - frequency).abs() < 5.0;
+    // A slew would be thousands of ppm. The estimate itself moves by some for a while after a start.
+    let kept = (kernel.frequency_ppm - frequency).abs() < 50.0;
     ensure!(sane && kept, "{} is left with {kernel:?}, and {frequency} ppm was right", vm.name());
     Ok(())
 }

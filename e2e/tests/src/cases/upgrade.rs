@@ -12,7 +12,7 @@ use serde_json::Value;
 
 pub(super) fn run() -> anyhow::Result<()> {
     under_test::settle()?;
-    kubectl::helm(&["test", "timesync", "--namespace", NAMESPACE, "--timeout", "120s"])?;
+    kubectl::helm(&["test", "timesync", "--namespace", NAMESPACE, "--timeout", "400s"])?;
     kubectl::sh(&format!("delete pod timesync-test-answers -n {NAMESPACE} --ignore-not-found --wait=true"))?;
     an_upgrade_keeps_the_token()?;
     a_pending_agent_holds_up_no_other()?;

@@ -18,7 +18,7 @@ pub(super) fn run(machine: Machine) -> anyhow::Result<()> {
 }
 
 /// The upstream's time begins this many seconds before midnight: enough to detect and confirm the announcement.
-const BEFORE: i64 = 40;
+const BEFORE: i64 = 70;
 
 /// Moves upstream and machine to the end of a December, and through it; the upstream's time then moves by `by`.
 fn one(machine: Machine, leap: &str, by: i64) -> anyhow::Result<()> {
