@@ -185,7 +185,11 @@ impl Prepared {
                 Some(profile) => Assignment::Profile(self.in_turn(policy, profile, &lost, &facts, &agents)),
                 None => Assignment::None,
             },
-            Choice::LastGood(profile) => Assignment::Profile(profile.clone()),
+            Choice::LastGood(profile) => {
+                let rollout = self.rollouts.of(profile.policy());
+                let kept = rollout.map_or(profile, |rollout| rollout.kept_instead_of(profile));
+                Assignment::Profile(kept.clone())
+            }
         };
         let planned = choice.policy().map(str::to_owned);
         let mut node = PreparedNode { facts, agents, planned, wanted, lost: vec![], reached };
@@ -355,7 +359,7 @@ impl Prepared {
     pub(crate) fn profile(&self, policy: &Policy) -> Option<ProfileName> {
         let mut assigned = self.nodes.values().filter_map(|node| node.wanted.profile());
         let its = || assigned.find(|profile| profile.policy() == policy.name);
-        self.rendered.get(&policy.name).or_else(its).cloned().or_else(|| policy.last_good())
+        self.rendered.get(&policy.name).or_else(its).cloned().or_else(|| policy.in_force())
     }
 }
 

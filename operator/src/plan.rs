@@ -130,6 +130,16 @@ mod tests {
         };
         let there = choice(&[&refused("all.12345678")], "core", Some(None));
         assert_eq!(there, Choice::LastGood("all.12345678".parse().unwrap()));
+        let staged = |good: &str| {
+            format!(
+                "{{metadata: {{name: all}}, spec: {{stratum: {{local: 99999}}}}, status: {{profile: all.12345678, \
+                 rollout: {{state: Paused, profile: all.12345678{good}}}}}}}"
+            )
+        };
+        let unproven = choice(&[&staged("")], "core", Some(None));
+        assert_eq!(unproven, Choice::Nothing, "its first rollout was not completed");
+        let proven = choice(&[&staged(", lastGood: all.12345678")], "core", Some(None));
+        assert_eq!(proven, Choice::LastGood("all.12345678".parse().unwrap()));
         let gone = choice(&[&refused("all.87654321")], "core", Some(None));
         assert_eq!(gone, Choice::Nothing, "its text is stored nowhere any more");
     }

@@ -81,13 +81,13 @@ impl Rollouts {
         under_way.filter_map(|(_, rollout)| rollout.last_good.as_ref())
     }
 
-    /// Moves the rollout of a policy on. Returns the nodes whose profile may be another one now.
+    /// Moves the rollout of a policy on; without `demands` it only does what a user asks for. Returns the nodes whose profile may be another one now.
     pub(crate) fn step(
         &mut self,
         policy: &str,
         members: &[Member<'_>],
         request: Option<&str>,
-        demands: Demands,
+        demands: Option<Demands>,
         now: Instant,
     ) -> BTreeSet<String> {
         let rollout = self.all.get_mut(policy);

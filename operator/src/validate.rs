@@ -88,10 +88,19 @@ impl Policy {
         self.node_taint.as_ref().filter(|_| self.checked.is_ok())
     }
 
-    /// The profile that was in force before the policy was refused. One whose rollout was not completed does not count.
+    /// The last profile that was in force for all nodes, from before the policy was refused. One whose rollout was not
+    /// completed does not count, also if it was the first one.
     pub(crate) fn last_good(&self) -> Option<ProfileName> {
-        let completed = self.status.rollout.as_ref().and_then(|rollout| rollout.last_good.as_ref());
-        completed.or(self.status.profile.as_ref())?.parse().ok()
+        let Some(rollout) = &self.status.rollout else {
+            // Profiles went to all nodes at once.
+            return self.status.profile.as_ref()?.parse().ok();
+        };
+        rollout.last_good.as_ref()?.parse().ok()
+    }
+
+    /// The last good profile, or else the one whose first rollout is under way.
+    pub(crate) fn in_force(&self) -> Option<ProfileName> {
+        self.last_good().or_else(|| self.status.profile.as_ref()?.parse().ok())
     }
 }
 

@@ -20,8 +20,8 @@ pub struct NodeTaint {
     pub after: String,
     /// The largest number of nodes of the cluster that may have the taint at the same time: a number of nodes (1 to
     /// 5000), or a percentage of all nodes (1% to 100%), rounded up. If more nodes qualify, the cause is probably not
-    /// these nodes: no node is tainted, and the condition TaintsHeld says so. If policies differ, the smallest value
-    /// applies to all. Default: 10%.
+    /// these nodes: no further node is tainted, and the condition TaintsHeld says so. If policies differ, the
+    /// smallest value applies to all. Default: 10%.
     #[serde(default = "max_nodes")]
     #[schemars(schema_with = "schema::number_or_percentage")]
     pub max_nodes: IntOrString,

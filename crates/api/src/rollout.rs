@@ -16,7 +16,7 @@ pub struct Rollout {
     #[schemars(range(min = 1, max = 1000))]
     pub canary: i32,
     /// The size of each further batch: a number of nodes (1 to 5000), or a percentage of the policy's nodes (1% to
-    /// 100%), rounded up. Each batch has nodes of all zones (label topology.kubernetes.io/zone). Default: 25%.
+    /// 100%), rounded up. Each batch is spread over the zones (label topology.kubernetes.io/zone). Default: 25%.
     #[serde(default = "batch")]
     #[schemars(schema_with = "schema::number_or_percentage")]
     pub batch: IntOrString,

@@ -14,13 +14,17 @@ use crate::{
 
 impl Prepared {
     /// Brings each rollout the present profile of its policy. The rollout of a policy that cannot be carried out now
-    /// stays as it is.
+    /// stays as it is, so that a user can still abort it.
     pub(super) fn follow_rollouts(&mut self) {
         let is_there = |profile: &ProfileName| self.texts.contains_key(profile);
         for policy in &self.policies {
-            if let (Some(settings), Some(target)) = (policy.rollout, self.rendered.get(&policy.name)) {
+            let target = match self.rendered.get(&policy.name) {
+                Some(target) => Some((target.clone(), policy.generation)),
+                None if self.rollouts.of(&policy.name).is_none() => under_way(policy),
+                None => None,
+            };
+            if let (Some(settings), Some(target)) = (policy.rollout, target) {
                 let id = (policy.name.as_str(), policy.reference.uid.as_deref());
-                let target = (target.clone(), policy.generation);
                 self.rollouts.follow(id, settings, target, &policy.status, &is_there);
             }
         }
@@ -106,9 +110,9 @@ impl Prepared {
     ) -> BTreeSet<String> {
         let mut changed = BTreeSet::new();
         for policy in &self.policies {
-            let Some(demands) = demands(policy).filter(|_| self.rollouts.of(&policy.name).is_some()) else {
+            if self.rollouts.of(&policy.name).is_none() {
                 continue;
-            };
+            }
             let withdrawn = self.rollouts.is_withdrawn(&policy.name);
             // A node that waits for another policy is here until then.
             let waits = |node: &PreparedNode| {
@@ -131,11 +135,17 @@ impl Prepared {
                 })
                 .collect();
             let request = policy.rollout_request.as_deref();
-            changed.extend(self.rollouts.step(&policy.name, &members, request, demands, now));
+            changed.extend(self.rollouts.step(&policy.name, &members, request, demands(policy), now));
         }
         changed.iter().for_each(|name| self.plan_again(name));
         changed
     }
+}
+
+/// The profile of the rollout that the policy's status tells of, and the generation of the policy that had it.
+fn under_way(policy: &Policy) -> Option<(ProfileName, Option<i64>)> {
+    let rollout = policy.status.rollout.as_ref()?;
+    Some((rollout.profile.parse().ok()?, rollout.generation))
 }
 
 /// What nodes must show under the policy's profile; none if it cannot be carried out now.

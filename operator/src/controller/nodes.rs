@@ -25,7 +25,9 @@ impl Controller {
         // Those by which the agent judges: a new profile may not be there yet.
         let running = agent.report().and_then(|report| report.profile.as_ref());
         let thresholds = prepared.thresholds(running, &node.wanted);
-        if state.fields.update(node, facts, agent, &thresholds, (now, Timestamp::now())) {
+        let stored = cluster.known(name).and_then(|stored| stored.agent.as_ref());
+        let told_boot = stored.map(|agent| agent.boot_id.as_str()).filter(|id| !id.is_empty());
+        if state.fields.update(node, facts, agent, told_boot, &thresholds, (now, Timestamp::now())) {
             dirty.later.insert(name.to_owned());
         }
         let written = state.node_written;

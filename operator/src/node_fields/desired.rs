@@ -42,10 +42,10 @@ pub(crate) struct DesiredFields {
 pub(crate) struct ClockFields {
     clock: ClockHistory,
     bound: BoundHistory,
-    /// True if the node was judged before by this operator. Only then ages are measured here; the first ones follow from
-    /// times that a former operator wrote.
+    /// True if the node was judged before by this operator. Only then the age of a taint is measured here; the first one
+    /// follows from the time that a former operator wrote.
     is_known: bool,
-    /// The last verdict's status, and since when it has been False.
+    /// The last verdict's status, and since when it has been False by the agent's own words.
     status: Option<bool>,
     wrong_since: Option<Instant>,
     /// Since when it has had the taint.
@@ -54,17 +54,19 @@ pub(crate) struct ClockFields {
 }
 
 impl ClockFields {
-    /// Decides again. `facts` are the newest of the Node. Returns true if time alone can change the decision.
+    /// Decides again. `facts` are the newest of the Node; `told_boot` is the boot id of the last report that is stored.
+    /// Returns true if time alone can change the decision.
     pub(crate) fn update(
         &mut self,
         node: &PreparedNode,
         facts: &NodeFacts,
         agent: AgentState<'_>,
+        told_boot: Option<&str>,
         thresholds: &Thresholds,
         (now, time): (Instant, Timestamp),
     ) -> bool {
         let stored = facts.clock_condition.as_ref();
-        let verdict = self.clock.judge(node, facts, agent, thresholds, now);
+        let verdict = self.clock.judge(node, facts, agent, told_boot, thresholds, now);
         let status = match &verdict {
             Verdict::Absent => None,
             // After a start of the operator, the Node says what the last one knew.
@@ -72,11 +74,9 @@ impl ClockFields {
             Verdict::Known(finding) => finding.status,
         };
         self.wrong_since = match (status, self.wrong_since) {
-            (Some(false), None) => {
-                let before = stored.filter(|stored| stored.status == Some(false) && !self.is_known);
-                Some(since(before.and_then(|stored| stored.since), now, time))
-            }
-            (Some(false), since) => since,
+            // What a former operator knew may be long past, and may be measured by another clock.
+            (Some(false), None) if verdict == Verdict::Unchanged => None,
+            (Some(false), since) => Some(since.unwrap_or(now)),
             (Some(true) | None, _) => None,
         };
         let taint = facts.taints.iter().find(|taint| taint.key == WRONG_TAINT);
@@ -155,6 +155,7 @@ mod tests {
     struct Fixture {
         node: PreparedNode,
         fields: ClockFields,
+        told_boot: Option<String>,
         start: Instant,
     }
 
@@ -167,14 +168,16 @@ mod tests {
                 wanted: Assignment::from_annotation("default.811c9dc5"),
                 ..prepared_node()
             };
-            Self { node, fields: ClockFields::default(), start: Instant::now() }
+            Self { node, fields: ClockFields::default(), told_boot: None, start: Instant::now() }
         }
 
         /// The condition after `agent` at this time, as its status and reason; none if it is left as it is or absent.
         fn condition(&mut self, agent: AgentState<'_>, secs: u64) -> Option<(Option<bool>, &'static str)> {
             let now = self.start + Duration::from_secs(secs);
             let time = Timestamp::from_second(1_000_000 + i64::try_from(secs).unwrap()).unwrap();
-            self.fields.update(&self.node, &self.node.facts, agent, &Thresholds::default(), (now, time));
+            let told_boot = self.told_boot.as_deref();
+            let limits = Thresholds::default();
+            self.fields.update(&self.node, &self.node.facts, agent, told_boot, &limits, (now, time));
             match &self.fields.desired.condition {
                 Desired::Present(finding) => Some((finding.status, finding.reason)),
                 Desired::AsIs | Desired::Absent => None,
@@ -330,12 +333,27 @@ mod tests {
                 Some(ClockCondition { status: Some(false), reason, since, ..Default::default() });
         });
         assert_eq!(node.condition(AgentState::Waiting { tried: false }, 1), None);
-        assert_eq!(
-            node.fields.wrong_for(node.start + Duration::from_secs(1)),
-            Some(Duration::from_secs(201))
-        );
-        assert_eq!(node.reported(2, |_| ()), None, "it must be right for a while here, too");
-        assert_eq!(node.reported(62, |_| ()), Some((Some(true), "Synchronized")));
+        let wrong_for = |node: &Fixture, secs| node.fields.wrong_for(node.start + Duration::from_secs(secs));
+        assert_eq!((node.fields.status(), wrong_for(&node, 1)), (Some(false), None), "no agent says so now");
+        assert_eq!(node.reported(2, lost), Some((Some(false), "NoMajority")));
+        assert_eq!(wrong_for(&node, 5), Some(Duration::from_secs(3)));
+        assert_eq!(node.reported(6, |_| ()), None, "it must be right for a while here, too");
+        assert_eq!(node.reported(66, |_| ()), Some((Some(true), "Synchronized")));
+    }
+
+    #[test]
+    fn a_new_operator_does_not_trust_a_word_of_another_boot() {
+        let mut node = Fixture::new();
+        let right = ClockCondition { status: Some(true), ..Default::default() };
+        node.facts(|facts| facts.clock_condition = Some(right));
+        node.told_boot = Some("boot".to_owned());
+        let waiting = || AgentState::Waiting { tried: false };
+        assert_eq!(node.condition(waiting(), 1), None, "it is left as it is");
+        node.facts(|facts| "next".clone_into(&mut facts.boot_id));
+        assert_eq!(node.condition(waiting(), 2), Some((None, reason::REBOOTED)));
+        assert_eq!(node.fields.desired.bound, Desired::Present(BoundClass::NONE));
+        let next = |report: &mut Report| "next".clone_into(&mut report.boot_id);
+        assert_eq!(node.reported(3, next), Some((Some(true), "Synchronized")));
     }
 
     #[test]

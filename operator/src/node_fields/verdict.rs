@@ -47,12 +47,14 @@ pub(super) struct ClockHistory {
 }
 
 impl ClockHistory {
-    /// Judges a node's clock. `facts` are the newest of the Node.
+    /// Judges a node's clock. `facts` are the newest of the Node; `told_boot` is the boot id of the last report that is
+    /// stored.
     pub(super) fn judge(
         &mut self,
         node: &PreparedNode,
         facts: &NodeFacts,
         agent: AgentState<'_>,
+        told_boot: Option<&str>,
         thresholds: &Thresholds,
         now: Instant,
     ) -> Verdict {
@@ -63,6 +65,11 @@ impl ClockHistory {
         }
         self.told = self.told.or(facts.clock_condition.as_ref().map(|stored| stored.status));
         let finding = match agent {
+            AgentState::Waiting { .. }
+                if told_boot.is_some_and(|told| is_other_boot(&facts.boot_id, told)) =>
+            {
+                self.rebooted()
+            }
             AgentState::Waiting { .. } => return Verdict::Unchanged,
             AgentState::Report(report, _) => match self.of_report(&facts.boot_id, report, thresholds, now) {
                 Some(finding) => finding,
@@ -89,11 +96,8 @@ impl ClockHistory {
         thresholds: &Thresholds,
         now: Instant,
     ) -> Option<Finding> {
-        if !boot.is_empty() && boot != report.boot_id {
-            // Each start phase begins with a report of the new boot.
-            self.starting = true;
-            let message = "The node has booted since its agent reported, so its clock may be wrong.";
-            return Some(Finding::new(None, reason::REBOOTED, message));
+        if is_other_boot(boot, &report.boot_id) {
+            return Some(self.rebooted());
         }
         let clock = &report.clock;
         self.starting |= clock.start_phase && self.synchronized_in.as_ref() != Some(&report.boot_id);
@@ -140,10 +144,22 @@ impl ClockHistory {
         Some(Finding::new(Some(true), clock.reason.as_str(), message))
     }
 
+    fn rebooted(&mut self) -> Finding {
+        // Each start phase begins with a report of the new boot.
+        self.starting = true;
+        let message = "The node has booted since its agent reported, so its clock may be wrong.";
+        Finding::new(None, reason::REBOOTED, message)
+    }
+
     /// Returns true if time alone can change the verdict.
     pub(super) fn is_pending(&self) -> bool {
         self.begins_since.is_some() || self.told == Some(Some(false)) && self.good_since.is_some()
     }
+}
+
+/// Returns true if kubelet reports another boot than the agent did.
+fn is_other_boot(present: &str, told: &str) -> bool {
+    !present.is_empty() && present != told
 }
 
 /// Returns true if the agent says no more than that it begins, and the clock was synchronised in this boot as far as

@@ -107,11 +107,12 @@ impl Service<'_> {
             let lists = lists
                 .entry((&serving.name, ipv4))
                 .or_insert_with(|| self.access_lists(&question, serving, ipv4));
-            let Some(checked) = serving.checked.as_ref().ok().or(lists.last_good.as_ref()) else { continue };
+            let Some(checked) = serving.checked.as_ref().ok().or(lists.in_force.as_ref()) else { continue };
             if let Some(fault) = not_serving(&question, member, serving, checked) {
                 findings.not_serving.insert(fault);
             } else if let Some(drop) = lists.present.others(member) {
-                if lists.answered_before(member) && asking.last_good().is_some() {
+                let newly_dropped = lists.newly_dropped(member).filter(|_| asking.in_force().is_some());
+                if let Some(drop) = newly_dropped {
                     findings.refuse(serving, drop.for_serving(asking));
                 } else if runs_as_it_is(asking) {
                     findings.not_serving.insert(drop.told(member, serving));
@@ -123,21 +124,21 @@ impl Service<'_> {
     }
 
     fn access_lists(&self, question: &Question<'_>, serving: &Policy, ipv4: bool) -> AccessLists {
-        let last_good = self.last_good(serving);
+        let in_force = self.in_force(serving);
         let of = |checked: Option<&Checked>| {
             checked.map(|checked| self.drops(question, checked, ipv4)).unwrap_or_default()
         };
         let edited = serving.checked.as_ref().ok();
         AccessLists {
-            present: of(edited.or(last_good.as_ref())),
-            before: edited.and(last_good.as_ref()).map(|before| of(Some(before))),
-            last_good,
+            present: of(edited.or(in_force.as_ref())),
+            before: edited.and(in_force.as_ref()).map(|before| of(Some(before))),
+            in_force,
         }
     }
 
     /// The profile in force of a policy, as it is stored.
-    fn last_good(&self, policy: &Policy) -> Option<Checked> {
-        let name: ProfileName = policy.last_good()?;
+    fn in_force(&self, policy: &Policy) -> Option<Checked> {
+        let name: ProfileName = policy.in_force()?;
         let text = self.profiles.data.get(&name.key()).filter(|text| name.names(text))?;
         profile::check(&toml::from_str(text).ok()?).ok()
     }
@@ -164,17 +165,18 @@ impl Service<'_> {
     }
 }
 
-/// What the access list of a policy drops now, and what its last good profile drops, if the policy is an edit of it.
+/// What the access list of a policy drops now, and what its profile in force drops, if the policy is an edit of it.
 struct AccessLists {
     present: Drops,
     before: Option<Drops>,
-    last_good: Option<Checked>,
+    in_force: Option<Checked>,
 }
 
 impl AccessLists {
-    /// True if the list answered every node before it was edited.
-    fn answered_before(&self, member: &Member) -> bool {
-        self.before.as_ref().is_some_and(|before| before.others(member).is_none())
+    /// What the list drops only since it was edited.
+    fn newly_dropped(&self, member: &Member) -> Option<Drop> {
+        let before: BTreeSet<_> = self.before.as_ref()?.0.iter().map(|(.., node)| node).collect();
+        self.present.of(|node| *node != member.node && !before.contains(node))
     }
 }
 
@@ -185,9 +187,14 @@ struct Drops(Vec<(AccessSource, Flag, String)>);
 impl Drops {
     /// Those of other nodes than this one, which does not ask itself.
     fn others(&self, member: &Member) -> Option<Drop> {
-        let others: Vec<_> = self.0.iter().filter(|(_, _, node)| *node != member.node).collect();
+        self.of(|node| *node != member.node)
+    }
+
+    /// Those of the nodes for which `counts` is true.
+    fn of(&self, counts: impl Fn(&String) -> bool) -> Option<Drop> {
+        let others: Vec<_> = self.0.iter().filter(|(.., node)| counts(node)).collect();
         let (source, flag, _) = others.first()?;
-        let nodes = others.iter().map(|(_, _, node)| node.clone()).collect();
+        let nodes = others.iter().map(|(.., node)| node.clone()).collect();
         Some(Drop { source: *source, flag: *flag, nodes })
     }
 }
@@ -259,7 +266,7 @@ fn runs_as_it_is(policy: &Policy) -> bool {
             && accepted.observed_generation.is_some()
             && accepted.observed_generation == policy.generation
     });
-    is_accepted && policy.last_good().is_some()
+    is_accepted && policy.in_force().is_some()
 }
 
 /// Why a member does not serve what is asked of it.

@@ -295,9 +295,18 @@ fn a_node_that_joins_does_not_refuse_a_policy_that_runs() {
         let why = "in policy control of node c1 the restrict entry for default has noserve, so node w3 would get no answer";
         assert!(told.starts_with(why), "{told}");
     }
+    // One node without an answer is no reason to take it from the others.
+    world.set(
+        "control",
+        &format!("{CONTROL_PLANE}, {OUTSIDE}, restrict: [{{source: default, flags: [noserve]}}]"),
+    );
+    let why = refusal(&world.run(4)["control"]);
+    assert!(why.contains("so nodes w1, w2 of policy workers would get no answer any more"), "{why}");
+    world.set("control", &format!("{CONTROL_PLANE}, {OUTSIDE}, {open}"));
+    assert!(world.run(5)["control"].ready().is_some());
     // An edit of the policy that asks is refused, and stays so.
     world.set("workers", &TIER.replace("192.0.2.1}", "192.0.2.7}"));
-    for minute in 4..6 {
+    for minute in 6..8 {
         assert!(refusal(&world.run(minute)["workers"]).contains("node w3"));
     }
 }

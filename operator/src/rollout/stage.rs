@@ -148,6 +148,15 @@ impl Rollout {
         }
     }
 
+    /// The profile of a node that keeps `present`, since the policy cannot be carried out now. What was aborted it does not
+    /// keep.
+    pub(crate) fn kept_instead_of<'a>(&'a self, present: &'a ProfileName) -> &'a ProfileName {
+        match &self.last_good {
+            Some(good) if self.state == RolloutState::Aborted && *present == self.target => good,
+            _ => present,
+        }
+    }
+
     /// Returns true if no rollout of the policy was completed, and the node's turn has not come.
     pub(crate) fn is_unproven_for(&self, node: &str) -> bool {
         self.last_good.is_none() && !self.released.contains(node)

@@ -30,13 +30,13 @@ const LONGEST_MESSAGE: usize = 1024;
 const LONGEST_REQUEST: usize = 253;
 
 impl Rollout {
-    /// Acts on the annotation's value, judges the nodes, and lets the next ones have the profile. Returns the nodes whose
-    /// profile may be another one now.
+    /// Acts on the annotation's value, judges the nodes, and lets the next ones have the profile. Without `demands` it only
+    /// acts on the value. Returns the nodes whose profile may be another one now.
     pub(super) fn step(
         &mut self,
         members: &[Member<'_>],
         request: Option<&str>,
-        demands: Demands,
+        demands: Option<Demands>,
         now: Instant,
     ) -> BTreeSet<String> {
         let all = || members.iter().map(|member| member.node.to_owned()).collect();
@@ -48,6 +48,8 @@ impl Rollout {
         if self.act(request, members) {
             return all();
         }
+        // The policy cannot be carried out now: no node gets its profile, and none is judged by it.
+        let Some(demands) = demands else { return BTreeSet::new() };
         if self.state == RolloutState::Aborted {
             return BTreeSet::new();
         }

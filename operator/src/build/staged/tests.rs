@@ -390,3 +390,30 @@ fn a_refused_policy_keeps_the_last_profile_that_was_completed() {
     fleet.run(200);
     assert_eq!((fleet.state(), fleet.updated(NEXT)), (RolloutState::Done, 201));
 }
+
+#[test]
+fn an_abort_acts_while_the_policy_cannot_be_carried_out() {
+    for restart in [false, true] {
+        let mut fleet = edited(BAD);
+        fleet.fault = Some(Fault::Silent);
+        fleet.run(200);
+        let bad = fleet.name_of(BAD);
+        fleet.refused = true;
+        fleet.run(2);
+        assert_eq!((fleet.state(), fleet.updated(BAD)), (RolloutState::Paused, 3));
+        if restart {
+            fleet.restart();
+            fleet.run(2);
+        }
+        let abort = format!("abort:{}", bad.hash());
+        fleet.annotation = Some(abort.clone());
+        fleet.run(3);
+        assert_eq!((fleet.state(), fleet.updated(BAD), fleet.updated(GOOD)), (RolloutState::Aborted, 0, 200));
+        assert_eq!(fleet.status().acted, Some(abort));
+        fleet.fault = None;
+        fleet.refused = false;
+        fleet.edit(NEXT);
+        fleet.run(200);
+        assert_eq!((fleet.state(), fleet.updated(NEXT)), (RolloutState::Done, 200));
+    }
+}
