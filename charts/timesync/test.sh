@@ -173,7 +173,7 @@ rendered=$(rules --set "prometheusRule.disabled={$(IFS=,; echo "${alerts[*]}")}"
 [[ $rendered == *"record: "* && $rendered != *"alert: "* ]] || fail "prometheusRule.disabled ignores the alerts of a group without others"
 rendered=$(rules --set prometheusRule.runbookUrl=https://example.com/books/)
 [[ $(grep -c '^ *runbook_url: https://example.com/books/Timesync[A-Za-z]*.md$' <<<"$rendered") == "${#alerts[@]}" ]] || fail "prometheusRule.runbookUrl is ignored"
-grep -v '^ *#' alerts/timesync.yaml | grep -v 'record: ' | sed -E 's/(node|policy):timesync_[a-z_]+//g' | metrics_exist alerts/timesync.yaml
+grep -v '^ *#' alerts/timesync.yaml | grep -v 'record: ' | sed -E 's/(node|policy|cluster):timesync_[a-z_]+//g' | metrics_exist alerts/timesync.yaml
 if [[ -z $update ]]; then
     command -v promtool >/dev/null || fail "no program promtool, which tests the alerts: apt-get install prometheus"
     promtool check rules alerts/timesync.yaml >/dev/null || fail "promtool check rules"
