@@ -134,7 +134,8 @@ impl Metrics {
                 ("holdover", holdover),
                 ("without_agent", without_agent),
             ];
-            for (state, count) in states {
+            let outdated = i32::try_from(status.outdated).unwrap_or(i32::MAX);
+            for (state, count) in states.into_iter().chain([("outdated", &outdated)]) {
                 self.policy_nodes.with_label_values(&[policy.as_str(), state]).set(i64::from(*count));
             }
             let Updated { run_it, all } = status.updated;
@@ -212,6 +213,7 @@ mod tests {
             spread: None,
             thresholds,
             updated: Default::default(),
+            outdated: 0,
             taints_held,
         }
     }

@@ -34,6 +34,8 @@ pub(crate) struct PolicyStatus {
     /// Whether the taint is withheld from nodes that qualify for it; none for a policy without `nodeTaint`.
     pub(crate) taints_held: Option<bool>,
     pub(crate) updated: Updated,
+    /// The number of nodes whose agent reports that it does not run the profile that it is to run.
+    pub(crate) outdated: usize,
 }
 
 /// The nodes for which a policy takes precedence and that have an agent.
@@ -191,6 +193,7 @@ fn of(input: &PolicyInput<'_>, deviations: &mut Deviations, now: Instant, time: 
         thresholds: input.thresholds,
         taints_held: is_held,
         updated: Updated::default(),
+        outdated: nodes.iter().filter(|node| node.agent.report().is_some() && !node.applied()).count(),
     }
 }
 
@@ -332,6 +335,15 @@ mod tests {
     }
 
     const GOOD: &str = "{stratum: {local: 10}}";
+
+    #[test]
+    fn a_node_is_outdated_only_if_its_agent_says_so() {
+        let nodes = [("n1", with(|_| ())), ("n2", with(|_| ())), ("n3", None)];
+        let found = statuses_of(GOOD, &nodes, Duration::ZERO, |prepared, _| {
+            prepared.nodes.get_mut("n2").unwrap().wanted = Assignment::from_annotation("default.12345678");
+        });
+        assert_eq!((found.counts.matched, found.counts.applied, found.outdated), (3, 1, 1));
+    }
 
     #[test]
     fn all_well() {
