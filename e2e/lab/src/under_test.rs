@@ -233,7 +233,15 @@ pub fn taint(node: &str, key: &str) -> anyhow::Result<Option<String>> {
     Ok(taint.and_then(|taint| taint["effect"].as_str()).map(str::to_owned))
 }
 
-/// Waits until that condition has this status and reason.
+/// Waits until a Node's taint has this effect; none until it is gone.
+pub fn wait_for_taint(node: &str, key: &str, effect: Option<&str>) -> anyhow::Result<()> {
+    let what = format!("taint {key} of {node} to be {}", effect.unwrap_or("absent"));
+    wait::until(&what, "", Duration::from_secs(300), || {
+        Ok((taint(node, key)?.as_deref() == effect).then_some(()))
+    })
+}
+
+/// Waits until [`clock_condition`] has this status and reason.
 pub fn wait_for_node(node: &str, status: &str, reason: &str) -> anyhow::Result<()> {
     let what = format!("timesync.dev/ClockSynchronized={status} ({reason}) of Node {node}");
     wait::until(&what, "", Duration::from_secs(300), || {

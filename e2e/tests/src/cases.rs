@@ -46,6 +46,8 @@ mod stock_alerts;
 
 mod operator_restart;
 
+mod join;
+
 mod nodes;
 
 mod unprivileged;

@@ -5,15 +5,16 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use contract::Reason;
 use lab::{
-    calendar, cluster,
     install::{self, NAMESPACE},
-    kubectl, node, truth,
-    under_test::{self, MS, STARTUP_TAINT, taint},
+    kubectl, node,
+    under_test::{self, STARTUP_TAINT, taint, wait_for_taint},
     upstream,
-    vm::{self, Boot, Vm},
+    vm::{self, Vm},
     wait,
 };
 use xtask::image;
+
+use super::join;
 
 const LABEL: &str = "timesync.dev/clock-bound";
 const WRONG_TAINT: &str = "timesync.dev/clock-wrong";
@@ -52,16 +53,9 @@ fn put_back() -> anyhow::Result<()> {
         kubectl::sh(&format!("delete tsp {policy} --ignore-not-found"))?;
     }
     install::restore()?;
-    kubectl::sh("delete pod waits joins --ignore-not-found --force --grace-period=0")?;
+    kubectl::sh("delete pod waits --ignore-not-found --force --grace-period=0")?;
     kubectl::sh(&format!("delete clusterrole,clusterrolebinding {READER} --ignore-not-found"))?;
-    under_test::settle()
-}
-
-fn wait_for_taint(name: &str, key: &str, effect: Option<&str>) -> anyhow::Result<()> {
-    let what = format!("taint {key} of {name} to be {}", effect.unwrap_or("absent"));
-    wait::until(&what, "", Duration::from_secs(300), || {
-        Ok((taint(name, key)?.as_deref() == effect).then_some(()))
-    })
+    join::put_back()
 }
 
 /// With the operator's account, an admission policy refuses what RBAC would allow.
@@ -71,6 +65,7 @@ fn nothing_else_may_be_written() -> anyhow::Result<()> {
     kubectl::sh(&format!("create clusterrole {READER} {resources}"))?;
     let account = format!("--serviceaccount={NAMESPACE}:timesync-operator");
     kubectl::sh(&format!("create clusterrolebinding {READER} --clusterrole={READER} {account}"))?;
+    kubectl::wait_for_right(&format!("{NAMESPACE}:timesync-operator"), "get pods")?;
     admission_policy_refuses()?;
     kubectl::sh(&format!("delete clusterrole,clusterrolebinding {READER}")).map(drop)
 }
@@ -211,52 +206,16 @@ fn a_pod_waits_for_a_good_bound() -> anyhow::Result<()> {
         image::EVENTLOG
     ))?;
     wait::holds_for("the pod waits", Duration::from_secs(5), || {
-        ensure!(scheduled("waits")?.is_none(), "it is scheduled");
+        ensure!(join::scheduled("waits")?.is_none(), "it is scheduled");
         Ok(())
     })?;
     upstream::bend_all(upstream::HONESTLY)?;
-    wait::until("the pod to get a node", "30 s", Duration::from_secs(120), || scheduled("waits"))?;
+    wait::until("the pod to get a node", "30 s", Duration::from_secs(120), || join::scheduled("waits"))?;
     kubectl::sh("delete pod waits --force --grace-period=0").map(drop)
 }
 
-/// The node of a pod; none if it has none yet.
-fn scheduled(pod: &str) -> anyhow::Result<Option<String>> {
-    Ok(kubectl::get(&format!("pod {pod}"))?["spec"]["nodeName"].as_str().map(str::to_owned))
-}
-
-/// The machine joins as a new node whose hardware clock is 3 s ahead, with the taint. A pod is placed there only after
-/// its clock is right, as measured from outside.
 fn a_node_that_joins_with_a_wrong_clock_waits(vm: Vm) -> anyhow::Result<()> {
-    let name = vm.name();
-    kubectl::sh(&format!("delete node {name} --wait=true"))?;
-    let ahead = calendar::shown(truth::nanoseconds()? / 1_000_000_000 + 3);
-    let ahead = ahead.trim_end_matches('Z');
-    vm.power_cycle(&Boot { rtc: ahead, register_with_taint: Some(STARTUP_TAINT), ..Boot::PLAIN })?;
-    kubectl::apply(&format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: joins}}\nspec:\n  terminationGracePeriodSeconds: 0\n  \
-         nodeSelector: {{kubernetes.io/hostname: {name}}}\n  \
-         containers:\n  - {{name: log, image: '{}', imagePullPolicy: Never, args: ['10']}}\n",
-        image::EVENTLOG
-    ))?;
-    vm.wait_for_probe()?;
-    let mut was_tainted = false;
-    let off = wait::until("the node to be free", "90 s", Duration::from_secs(400), || {
-        let offset = under_test::median(vm)?.offset;
-        if scheduled("joins")?.is_some() {
-            return Ok(Some(offset));
-        }
-        was_tainted |= kubectl::sh(&format!("get node {name} --ignore-not-found"))?.contains(&name)
-            && taint(&name, STARTUP_TAINT)?.is_some();
-        Ok(None)
-    })?;
-    ensure!(was_tainted, "{name} was never tainted");
-    ensure!(off.abs() < MS, "the pod was placed while the clock was {} off", truth::shown(off));
-    wait_for_taint(&name, STARTUP_TAINT, None)?;
-    under_test::wait_for_node(&name, "True", Reason::Synchronized.as_str())?;
-    kubectl::sh("delete pod joins --force --grace-period=0")?;
-    cluster::wait_for_nodes()?;
-    install::wait_for_pods()?;
-    under_test::settle()?;
+    join::placed_when_right(vm, STARTUP_TAINT)?;
     under_test::apply_four(SOON)
 }
 
