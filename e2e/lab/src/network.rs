@@ -14,7 +14,7 @@ pub const BROADCAST: &str = "172.30.0.255";
 /// Namespace of the upstream servers.
 pub const UPSTREAMS: &str = "tse2e-up";
 /// Namespace of the node that shares this machine's kernel.
-pub(crate) const NODE1: &str = "tse2e-node1";
+pub const NODE1: &str = "tse2e-node1";
 
 const BRIDGE: &str = "tse2e";
 

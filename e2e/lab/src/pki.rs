@@ -31,11 +31,24 @@ pub fn folder() -> PathBuf {
 /// A Secret with the certificate of the nodes' NTS servers.
 pub fn tls_secret(namespace: &str, name: &str) -> anyhow::Result<Value> {
     let read = |name: &str| fs::read_to_string(folder().join(name)).with_context(|| name.to_owned());
-    Ok(json!({
+    Ok(secret(namespace, name, &read("ntp.crt")?, &read("ntp.key")?))
+}
+
+/// A Secret with a certificate that is a month old, and ends in a day. No authority has signed it.
+pub fn ending_tls_secret(namespace: &str, name: &str) -> anyhow::Result<Value> {
+    let (mut ending, key) = (parameters("ntp", [])?, KeyPair::generate()?);
+    let now = date_time_ymd(1970, 1, 1) + since_1970()?;
+    ending.not_before = now - 30 * DAY;
+    ending.not_after = now + DAY;
+    Ok(secret(namespace, name, &ending.self_signed(&key)?.pem(), &key.serialize_pem()))
+}
+
+fn secret(namespace: &str, name: &str, certificate: &str, key: &str) -> Value {
+    json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
         "metadata": {"name": name, "namespace": namespace, "labels": {"timesync.dev/keys": "true"}},
-        "stringData": {"tls.crt": read("ntp.crt")?, "tls.key": read("ntp.key")?},
-    }))
+        "stringData": {"tls.crt": certificate, "tls.key": key},
+    })
 }
 
 /// The administrator's kubeconfig.
@@ -55,8 +68,8 @@ pub fn make(time_servers: &[String]) -> anyhow::Result<()> {
         ["127.0.0.1", "10.96.0.1", network::HOST, network::LOOPBACK, "kubernetes.default.svc", "localhost"];
     sign("apiserver", parameters("kube-apiserver", names.map(str::to_owned))?, &authority)?;
     let mut from_now = parameters("kube-apiserver", [VALID_FROM_NOW.to_owned()])?;
-    from_now.not_before = date_time_ymd(1970, 1, 1) + SystemTime::now().duration_since(UNIX_EPOCH)?;
-    from_now.not_after = from_now.not_before + YEAR;
+    from_now.not_before = date_time_ymd(1970, 1, 1) + since_1970()?;
+    from_now.not_after = from_now.not_before + 365 * DAY;
     sign("valid-from-now", from_now, &authority)?;
     sign("admin", client("admin", Some("system:masters"))?, &authority)?;
     sign("controller-manager", client("system:kube-controller-manager", None)?, &authority)?;
@@ -74,7 +87,11 @@ pub fn make(time_servers: &[String]) -> anyhow::Result<()> {
     write("sa.pub", &accounts.public_key_pem())
 }
 
-const YEAR: Duration = Duration::from_secs(365 * 86_400);
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn since_1970() -> anyhow::Result<Duration> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?)
+}
 
 /// A certificate of a user, with the user's group in Kubernetes.
 fn client(name: &str, group: Option<&str>) -> anyhow::Result<CertificateParams> {

@@ -48,6 +48,8 @@ mod operator_restart;
 
 mod join;
 
+mod node_readiness;
+
 mod nodes;
 
 mod unprivileged;
@@ -151,6 +153,11 @@ const COMMON: &[Case] = &[
         alerts::run,
     ),
     long(
+        "alerts-rare",
+        "the same for error bounds, RTC, a certificate, too many requests, a blind operator, a kubelet that stands still",
+        alerts::run_rare,
+    ),
+    long(
         "stock-alerts",
         "node_exporter and the clock alerts of kube-prometheus, on a clock that is right and one that is not",
         stock_alerts::run,
@@ -169,6 +176,11 @@ const COMMON: &[Case] = &[
         "nodes",
         "condition, taints and label of Nodes; a node that joins 3 s off; the admission policy",
         nodes::run,
+    ),
+    long(
+        "node-readiness",
+        "node-readiness-controller frees a node that joins 3 s off when its clock is right",
+        node_readiness::run,
     ),
     case(
         "unprivileged",
@@ -207,7 +219,11 @@ const APART: &[Case] = &[
         startup_taint::run,
     ),
     long("reproducible", "two clones give the same release, to the byte", reproducible::run),
-    long("arm64", "the agent for arm64 serves and answers, under emulation", arm64::run),
+    long(
+        "arm64",
+        "the agent for arm64 serves and answers, and the plugin converts a file, under emulation",
+        arm64::run,
+    ),
 ];
 
 /// Prints the names.

@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
 
 use crate::{checkout, process};
@@ -53,11 +53,18 @@ const CLUSTER: &[Tool] = &[
     tool("crane", "crane", "github.com/google/go-containerregistry/cmd/crane", "60 s"),
 ];
 
-/// What checks CRDs, chart and dependencies, and makes the site of the docs. No cluster needs them.
+/// What checks CRDs, chart and dependencies, makes the site of the docs, or is tried with timesync in one long test. No
+/// other cluster needs them.
 const CHECKS: &[Tool] = &[
     tool("crds-1.32", "crds-1.32", ".", "3 min"),
     tool("crds-newest", "crds-newest", ".", "3 min"),
     tool("kube-score", "kube-score", "github.com/zegl/kube-score/cmd/kube-score", "45 s"),
+    tool(
+        "node-readiness-controller",
+        "node-readiness-controller",
+        "sigs.k8s.io/node-readiness-controller/cmd",
+        "2 min",
+    ),
     Tool { name: "cargo-deny", source: Source::Crate { version: "0.20.2", features: "" }, usually: "4 min" },
     // Without its own web server and its watch for changes, which are half of the build.
     Tool { name: "mdbook", source: Source::Crate { version: "0.5.4", features: "search" }, usually: "3 min" },
@@ -66,6 +73,14 @@ const CHECKS: &[Tool] = &[
 /// The path of a program after its build.
 pub fn path(name: &str) -> anyhow::Result<PathBuf> {
     Ok(folder(find(name)?)?.join(name))
+}
+
+/// The folder with the source of a program in Go, after its build. It holds what comes with the program, such as CRDs.
+pub fn source(name: &str) -> anyhow::Result<PathBuf> {
+    let Source::Go { module, import } = find(name)?.source else { bail!("{name} is not in Go") };
+    let mut command = Command::new("go");
+    command.args(["list", "-f", "{{.Module.Dir}}", import]).current_dir(sources(module)).envs(GO_ENVIRONMENT);
+    Ok(PathBuf::from(process::run(&mut command)?.trim()))
 }
 
 /// Builds the named programs that do not exist yet; those of clusters if no names are given.
@@ -108,6 +123,9 @@ fn build_one(tool: &Tool, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+const GO_ENVIRONMENT: [(&str, &str); 4] =
+    [("CGO_ENABLED", "0"), ("GOFLAGS", "-buildvcs=false"), ("GOTOOLCHAIN", "auto"), ("GOWORK", "off")];
+
 fn go_build(module: &str, import: &str, output: &Path) -> Command {
     let mut command = Command::new("go");
     command
@@ -115,12 +133,7 @@ fn go_build(module: &str, import: &str, output: &Path) -> Command {
         .arg(output)
         .arg(import)
         .current_dir(sources(module))
-        .envs([
-            ("CGO_ENABLED", "0"),
-            ("GOFLAGS", "-buildvcs=false"),
-            ("GOTOOLCHAIN", "auto"),
-            ("GOWORK", "off"),
-        ]);
+        .envs(GO_ENVIRONMENT);
     command
 }
 

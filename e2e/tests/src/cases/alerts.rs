@@ -4,6 +4,8 @@
 //! The alerts wait for minutes before they fire. So Prometheus has them twice: as they are, and with waits of seconds. The
 //! second ones show the causes. The first ones must stay silent through all of it, since nothing here lasts long; only a
 //! clock that another program has set is told at once.
+mod rare;
+
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use anyhow::{Context, ensure};
@@ -21,14 +23,31 @@ use crate::cases::{conflict, dashboard};
 const HOUR: i64 = 3_600_000_000_000;
 
 pub(super) fn run() -> anyhow::Result<()> {
+    with_prometheus(story)
+}
+
+/// What is rarer, or has no user's hand in it.
+pub(super) fn run_rare() -> anyhow::Result<()> {
+    with_prometheus(|_| rare::story())
+}
+
+/// Tells `story` the folder of a Prometheus that has the alerts.
+fn with_prometheus(story: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     under_test::settle()?;
     let folder = prometheus::folder()?;
     let rules = prometheus::chart_rules();
     let shortened = folder.join("shortened.json");
     fs::write(&shortened, with_short_waits(&fs::read_to_string(&rules)?)?.to_string())?;
     prometheus::scrape_timesync(&folder, &[&rules, &shortened])?;
-    let result = prometheus::during(|| story(&folder));
+    let result = prometheus::during(|| {
+        wait::until("an agent of each node to be scraped", "10 s", Duration::from_secs(60), || {
+            Ok((prometheus::ask("node:timesync_policy:info")?.len() == pki::NODES.len()).then_some(()))
+        })?;
+        told("a healthy cluster", &[])?;
+        story(&folder)
+    });
     under_test::or_else(result, || {
+        rare::put_back()?;
         conflict::stop_chronyd(vm::VMS[1])?;
         install::restore()?;
         install::upgrade(&["agent.logLevel=info"])?;
@@ -37,6 +56,17 @@ pub(super) fn run() -> anyhow::Result<()> {
     })?;
     under_test::settle()
 }
+
+/// Ranges of the alerts, and what they are here.
+const SHORTER: [(&str, &str); 7] = [
+    ("[5m]", "[10s]"),
+    ("[10m]", "[30s]"),
+    ("[15m]", "[30s]"),
+    ("[20m]", "[30s]"),
+    ("[1h]", "[30s]"),
+    ("offset 10m", "offset 30s"),
+    ("offset 15m", "offset 20s"),
+];
 
 /// The alerts of a file of rules, without its records, with waits of seconds, and with a label to tell them apart.
 fn with_short_waits(rules: &str) -> anyhow::Result<Value> {
@@ -48,8 +78,8 @@ fn with_short_waits(rules: &str) -> anyhow::Result<Value> {
         rules.retain(|rule| rule["alert"].is_string() && rule["alert"] != "TimesyncRTCOff");
         for rule in rules {
             let mut query = rule["expr"].as_str().context("a query")?.to_owned();
-            for range in ["[10m]", "[15m]", "[1h]"] {
-                query = query.replace(range, "[30s]");
+            for (long, short) in SHORTER {
+                query = query.replace(long, short);
             }
             rule["expr"] = json!(query);
             rule["for"] = json!("4s");
@@ -63,11 +93,6 @@ fn with_short_waits(rules: &str) -> anyhow::Result<Value> {
 
 fn story(folder: &Path) -> anyhow::Result<()> {
     let [first, second] = vm::VMS;
-    wait::until("an agent of each node to be scraped", "10 s", Duration::from_secs(60), || {
-        Ok((prometheus::ask("node:timesync_policy:info")?.len() == pki::NODES.len()).then_some(()))
-    })?;
-    told("a healthy cluster", &[])?;
-
     upstream::bend(0, "silent=1")?;
     unreachable(first, &["a"])?;
     told("one upstream down", &[])?;
