@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The program, and its package.
-pub(crate) const NAME: &str = "kubectl-timesync";
+pub const NAME: &str = "kubectl-timesync";
 
 /// A host that cannot exist (RFC 2606), in the manifest of a release whose place is not known.
 const NOWHERE: &str = "https://downloads.invalid";

@@ -1,5 +1,5 @@
 //! The image for arm64 holds a program for arm64 that works: under emulation, in a network namespace of its own, it
-//! serves NTP and answers `status`.
+//! serves NTP and answers `status`. So does the kubectl plugin for arm64: it makes a policy of a file of chrony.
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use lab::wait;
 use xtask::{
     checkout,
     image::{self, Arch},
-    packages, process,
+    packages, plugin, process,
 };
 
 pub(super) fn run() -> anyhow::Result<()> {
@@ -30,9 +30,24 @@ pub(super) fn run() -> anyhow::Result<()> {
         agent.wait()?;
         result
     });
+    let result = result.and_then(|()| converts(&folder));
     let removed = fs::remove_dir_all(folder);
     result?;
     Ok(removed?)
+}
+
+/// Of the plugin's commands this one needs no cluster.
+fn converts(folder: &Path) -> anyhow::Result<()> {
+    plugin::build(Arch::Arm64)?;
+    let program = image::program_for(plugin::NAME, Arch::Arm64);
+    let file = folder.join("chrony.conf");
+    fs::write(&file, "server ntp.example.com iburst\n")?;
+    let policy = process::run(Command::new(EMULATOR).arg(program).arg("convert").arg(file))?;
+    ensure!(
+        policy.contains("kind: TimeSyncPolicy") && policy.contains("server: ntp.example.com"),
+        "the plugin says: {policy}"
+    );
+    Ok(())
 }
 
 /// Starts the agent, without the right to set a clock. It observes, and serves the local clock.
