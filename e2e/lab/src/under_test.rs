@@ -225,6 +225,9 @@ pub fn clock_condition(node: &str) -> anyhow::Result<Option<Value>> {
 /// The taint with which a node registers until its clock is right.
 pub const STARTUP_TAINT: &str = "timesync.dev/clock-not-synchronized";
 
+/// The taint of a node whose clock is wrong.
+pub const WRONG_TAINT: &str = "timesync.dev/clock-wrong";
+
 /// The effect of a Node's taint; none if it has none.
 pub fn taint(node: &str, key: &str) -> anyhow::Result<Option<String>> {
     let node = kubectl::get(&format!("node {node}"))?;

@@ -108,7 +108,7 @@ const COMMON: &[Case] = &[
     case("reload", "an edited policy runs on all nodes; clients of an agent", reload::run),
     case("keys", "a key in a Secret: missing, right, wrong, none, and right again", keys::run),
     case("liars", "a preferred liar; two against two", liars::run),
-    case("silence", "all upstreams silent: holdover, unsynchronised, and back", silence::run),
+    case("silence", "all upstreams silent: holdover, unsynchronised without a taint, and back", silence::run),
     case(
         "external-step",
         "a clock set an hour back, restored; an hour forward, reported, then restored",

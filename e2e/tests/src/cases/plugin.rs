@@ -1,5 +1,6 @@
 //! `kubectl timesync`, as kubectl runs it: an account with the role of a viewer reads the clocks, waits for them, and is
 //! told why a node's upstreams give no time. A support archive of an administrator has logs, and the content of no Secret.
+//! An administrator pauses, resumes and aborts a rollout.
 use std::{env, fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, ensure};
@@ -16,7 +17,7 @@ pub(super) fn run() -> anyhow::Result<()> {
     let folder = checkout::state().join("plugin");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
-    let result = as_a_viewer(&folder).and_then(|()| an_archive(&folder));
+    let result = as_a_viewer(&folder).and_then(|()| an_archive(&folder)).and_then(|()| by_hand(&folder));
     kubectl::sh(&format!("delete clusterrolebinding {VIEWER} --ignore-not-found"))?;
     kubectl::sh(&format!("delete serviceaccount {VIEWER} -n default --ignore-not-found"))?;
     result?;
@@ -110,6 +111,50 @@ fn an_archive(folder: &std::path::Path) -> anyhow::Result<()> {
     ensure!(!secrets.is_empty(), "the release has a token");
     let all = process::run(Command::new("tar").args(["-xzOf", &archive]))?;
     ensure!(secrets.iter().all(|secret| !all.contains(secret)), "the archive has the content of a Secret");
+    Ok(())
+}
+
+/// A rollout that is paused and goes on, and one that is aborted.
+fn by_hand(folder: &std::path::Path) -> anyhow::Result<()> {
+    const STAGED: &str = "  rollout: {canary: 1, batch: 1, settle: 15s}\n";
+    let admin = Plugin { config: pki::admin(), folder: folder.to_owned() };
+    let rollout = |verb: &str| admin.told(&format!("rollout {verb} {}", under_test::POLICY));
+    let profiles = || -> anyhow::Result<Vec<_>> {
+        vm::VMS.into_iter().map(|vm| Ok(under_test::report(vm)?.profile)).collect()
+    };
+    let edit = |spec: &str| {
+        let before = profiles()?;
+        under_test::apply_four(&format!("{STAGED}{spec}"))?;
+        wait::until("one node to run the new profile", "5 s", Duration::from_secs(60), || {
+            let now = profiles()?;
+            Ok((now[0] != before[0] || now[1] != before[1]).then_some(()))
+        })
+    };
+    under_test::apply_four(STAGED)?;
+    admin.told("wait --for rollout --timeout 3m")?;
+    let before = profiles()?;
+
+    edit("  thresholds: {hold: 50s}\n")?;
+    ensure!(rollout("pause")?.contains("Paused"), "it is not paused");
+    let half = profiles()?;
+    wait::holds_for("no other node gets it", Duration::from_secs(20), || {
+        ensure!(profiles()? == half && half[0] != half[1], "the nodes run {:?}", profiles()?);
+        Ok(())
+    })?;
+    let status = rollout("status")?;
+    ensure!(status.contains("1 of 2") || status.contains("1/2"), "rollout status says {status}");
+    ensure!(rollout("resume")?.contains("Progressing"), "it does not go on");
+    admin.told("wait --for rollout --timeout 5m")?;
+    let good = profiles()?;
+    ensure!(good[0] == good[1] && good != before, "the nodes run {good:?}");
+
+    edit("  thresholds: {hold: 40s}\n")?;
+    ensure!(rollout("abort")?.contains("Aborted"), "it is not aborted");
+    wait::until("the former profile", "5 s", Duration::from_secs(60), || {
+        Ok((profiles()? == good).then_some(()))
+    })?;
+    let why = admin.refused(&format!("rollout pause {}", under_test::POLICY))?;
+    ensure!(why.contains("was aborted, so there is nothing to pause"), "{why}");
     Ok(())
 }
 

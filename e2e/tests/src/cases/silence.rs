@@ -1,13 +1,31 @@
-//! All upstreams are silent: holdover while the error bound allows it, then unsynchronised in every status; and
-//! synchronised again when they answer.
+//! All upstreams are silent: holdover while the error bound allows it, then unsynchronised in every status, but no node is
+//! tainted; and synchronised again when they answer.
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use contract::Reason;
-use lab::{agent_http::Agent, ntp_query, under_test, upstream, vm, wait};
+use lab::{
+    agent_http::Agent,
+    install, kubectl, ntp_query,
+    under_test::{self, WRONG_TAINT, taint},
+    upstream, vm, wait,
+};
 
 pub(super) fn run() -> anyhow::Result<()> {
     under_test::settle()?;
+    install::upgrade(&["operator.nodes.taints=true"])?;
+    install::wait_for_pods()?;
+    under_test::or_else(story(), put_back)?;
+    put_back()
+}
+
+fn put_back() -> anyhow::Result<()> {
+    install::upgrade(&["operator.nodes.taints=false"])?;
+    install::wait_for_pods()?;
+    under_test::settle()
+}
+
+fn story() -> anyhow::Result<()> {
     // A threshold that the bound, which grows by some parts per million, reaches in minutes: well above the largest of
     // several readings, so that the clocks are in holdover for a while.
     let mut bound: f64 = 0.0;
@@ -20,7 +38,8 @@ pub(super) fn run() -> anyhow::Result<()> {
     })?;
     let threshold = format!("{}us", (bound * 1.3e6).ceil() + 1_000.0);
     eprintln!("  error bound {:.1} ms, threshold {threshold}", bound * 1e3);
-    under_test::apply_four(&format!("  thresholds: {{errorBound: {threshold}, hold: 5s}}\n"))?;
+    let one_taint = "  nodeTaint: {effect: NoSchedule, after: 3s, maxNodes: 1}\n";
+    under_test::apply_four(&format!("  thresholds: {{errorBound: {threshold}, hold: 5s}}\n{one_taint}"))?;
     under_test::wait_for_profile(Duration::from_secs(30))?;
     for vm in vm::VMS {
         under_test::wait_for_report(vm, "to be synchronised", Duration::from_secs(30), |report| {
@@ -65,6 +84,7 @@ pub(super) fn run() -> anyhow::Result<()> {
         ensure!(!vm.probe()?.kernel()?.synchronized, "unsynchronised, and the kernel is told otherwise");
     }
 
+    no_node_is_tainted()?;
     // With the usual threshold, so that it stays right.
     under_test::apply_four("  thresholds: {hold: 5s}\n")?;
     under_test::wait_for_profile(Duration::from_secs(60))?;
@@ -90,5 +110,24 @@ pub(super) fn run() -> anyhow::Result<()> {
         under_test::wait_for_event(vm, "SynchronizationLost")?;
         under_test::wait_for_event(vm, "SynchronizationRegained")?;
     }
-    under_test::settle()
+    Ok(())
+}
+
+/// More clocks are wrong than the policy allows to taint: the cause is a common one.
+fn no_node_is_tainted() -> anyhow::Result<()> {
+    wait::until("the policy to hold taints", "5 s", Duration::from_secs(60), || {
+        let status = kubectl::policy(under_test::POLICY)?.status.unwrap_or_default();
+        let held = status.conditions.iter().any(|condition| {
+            condition.type_ == "TaintsHeld"
+                && condition.status == "True"
+                && condition.reason == "TooManyNodes"
+        });
+        Ok(held.then_some(()))
+    })?;
+    wait::holds_for("no node is tainted", Duration::from_secs(10), || {
+        for vm in vm::VMS {
+            ensure!(taint(&vm.name(), WRONG_TAINT)?.is_none(), "{} is tainted", vm.name());
+        }
+        Ok(())
+    })
 }
