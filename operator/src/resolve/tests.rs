@@ -55,6 +55,33 @@ fn workers_ask_the_control_plane() {
 }
 
 #[test]
+fn members_have_the_first_address_of_the_clusters_primary_family() {
+    let dual = |world: &mut World, ipv6_first: bool| {
+        for (name, role, zone, ipv4, ipv6) in [
+            ("c1", "control", "z1", "10.0.0.1", "2001:db8::1"),
+            ("c2", "control", "z2", "10.0.0.2", "2001:db8::2"),
+            ("w1", "worker", "z1", "10.0.1.1", "2001:db8::11"),
+        ] {
+            let mut addresses = [ipv4, ipv6];
+            if ipv6_first {
+                addresses.reverse();
+            }
+            world.node(name, role, zone, &addresses);
+        }
+        // One node alone says otherwise.
+        world.node("w2", "worker", "z2", if ipv6_first { &["10.0.2.2"] } else { &["2001:db8::22"] });
+    };
+    for (ipv6_first, expected) in [
+        (false, ["tier-1=10.0.0.1", "tier-2=10.0.0.2"]),
+        (true, ["tier-1=2001:db8::1", "tier-2=2001:db8::2"]),
+    ] {
+        let mut world = World::new(OUTSIDE, TIER);
+        dual(&mut world, ipv6_first);
+        assert_eq!(sources(&world.run(0)["workers"])[1..], expected);
+    }
+}
+
+#[test]
 fn nodes_of_the_policy_itself_are_peers() {
     let mut world = World::new(&format!("{TIER}, stratum: {{local: 10, orphan: true}}"), TIER);
     let found = world.run(0);
