@@ -171,9 +171,13 @@ pub(crate) fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<
 /// The condition RolledOut of a policy; none if the operator has not read this version of the policy yet, so that the
 /// condition may be that of the version before.
 pub(crate) fn rolled_out(policy: &TimeSyncPolicy) -> Option<&Condition> {
-    let status = policy.status.as_ref()?;
-    let is_read = status.observed_generation == policy.metadata.generation;
-    condition(&status.conditions, "RolledOut").filter(|_| is_read)
+    condition(&policy.status.as_ref()?.conditions, "RolledOut").filter(|_| is_read(policy))
+}
+
+/// Returns true if the operator has read this version of the policy, so that its conditions are about it.
+pub(crate) fn is_read(policy: &TimeSyncPolicy) -> bool {
+    let read = policy.status.as_ref().and_then(|status| status.observed_generation);
+    read.is_some() && read == policy.metadata.generation
 }
 
 /// The state of a clock in one word, as the column STATE of `kubectl get nclk`; `Outdated` if the operator does not

@@ -1,10 +1,11 @@
 //! Why a node does not run what its policy says: no policy selects it, the policy or the profile is refused, or a Secret
-//! is missing.
+//! or a node of a tier is missing.
 use api::{NodeClockStatus, TimeSyncPolicy};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{ResourceExt, core::SelectorExt};
 
 use crate::{
-    observed::{condition, selector},
+    observed::{condition, is_read, selector},
     why::cause::{
         Chain,
         Severity::{Broken, Degraded},
@@ -65,31 +66,18 @@ fn obstacle(subject: &Subject<'_>, status: &NodeClockStatus, chain: Chain) -> Op
     let conditions = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let name = policy.name_any();
     if let Some(refused) = condition(conditions, "Accepted").filter(|each| each.status == "False") {
-        return Some(
-            chain
-                .because(
-                    depth,
-                    "PolicyRefused",
-                    format!(
-                        "Policy {name} is not accepted ({}): {}",
-                        refused.reason,
-                        sentence(&refused.message)
-                    ),
-                )
-                .run("Correct the policy.", format!("kubectl edit tsp {name}")),
-        );
+        return Some(not_accepted(&name, refused, depth, chain));
     }
     let stuck = condition(conditions, "RolledOut").filter(|each| each.status == "False")?;
     let chain = match stuck.reason.as_str() {
-        "SecretMissing" => chain
-            .because(depth, "SecretMissing", sentence(&stuck.message))
-            .means("The policy is not rolled out until the Secret is complete, so that no node runs without its keys.")
-            .run(
-                "Create what is missing: what the message names, in this namespace, with the label timesync.dev/keys=true.",
-                format!("kubectl -n {} get secrets --show-labels", subject.namespace()),
-            ),
+        "SecretMissing" => secret_missing(subject, stuck, depth, chain),
+        "TierEmpty" => tier_empty(&name, stuck, depth, chain),
         "Paused" | "Aborted" if !runs_present(status, policy) => chain
-            .because(depth, if stuck.reason == "Paused" { "RolloutPaused" } else { "RolloutAborted" }, sentence(&stuck.message))
+            .because(
+                depth,
+                if stuck.reason == "Paused" { "RolloutPaused" } else { "RolloutAborted" },
+                sentence(&stuck.message),
+            )
             .means("No further node gets the new profile until a user resumes or aborts the rollout.")
             .run("See which nodes are behind, and why.", format!("kubectl timesync rollout status {name}"))
             .run("Let it go on.", format!("kubectl timesync rollout resume {name}"))
@@ -100,6 +88,32 @@ fn obstacle(subject: &Subject<'_>, status: &NodeClockStatus, chain: Chain) -> Op
         _ => return None,
     };
     Some(chain)
+}
+
+fn not_accepted(policy: &str, refused: &Condition, depth: usize, chain: Chain) -> Chain {
+    let what =
+        format!("Policy {policy} is not accepted ({}): {}", refused.reason, sentence(&refused.message));
+    chain
+        .because(depth, "PolicyRefused", what)
+        .run("Correct the policy.", format!("kubectl edit tsp {policy}"))
+}
+
+fn secret_missing(subject: &Subject<'_>, stuck: &Condition, depth: usize, chain: Chain) -> Chain {
+    chain
+        .because(depth, "SecretMissing", sentence(&stuck.message))
+        .means("The policy is not rolled out until the Secret is complete, so that no node runs without its keys.")
+        .run(
+            "Create what is missing: what the message names, in this namespace, with the label timesync.dev/keys=true.",
+            format!("kubectl -n {} get secrets --show-labels", subject.namespace()),
+        )
+}
+
+fn tier_empty(policy: &str, stuck: &Condition, depth: usize, chain: Chain) -> Chain {
+    chain
+        .because(depth, "TierEmpty", sentence(&stuck.message))
+        .means("An upstream of the policy is nodes of this cluster. Without one that can be asked, it has no address.")
+        .run("Label the nodes that others are to ask, as the selector asks for.", "kubectl get nodes --show-labels")
+        .run("Or correct the selector of that upstream.", format!("kubectl edit tsp {policy}"))
 }
 
 /// Returns true if the node runs the profile that the policy asks for now.
@@ -150,14 +164,33 @@ fn profile_error(subject: &Subject<'_>, error: &str, depth: usize, chain: Chain)
     }
 }
 
+/// Why no policy is in force. The operator passes over a policy that it cannot carry out, so a policy that selects the
+/// node may be behind this as well as the lack of one.
 fn no_policy(subject: &Subject<'_>, chain: Chain) -> Chain {
-    let policies = &subject.observed.policies;
-    if policies.is_empty() {
+    if subject.observed.policies.is_empty() {
         return chain.because(1, "NoPolicies", "There is no TimeSyncPolicy in the cluster.").todo(
             "Create one: it names your time servers. `kubectl explain tsp.spec.upstreams` describes them.",
         );
     }
-    let all: Vec<_> = policies.iter().map(|policy| describe(subject, policy)).collect();
+    let policies = in_order(&subject.observed.policies);
+    let mut chain = chain;
+    let mut told = 0;
+    for policy in policies.iter().copied() {
+        let selects = selects(subject, policy);
+        let is_told = selects == Some(true) || selects.is_none() && !is_ready(policy);
+        if is_told && told < MOST_POLICIES {
+            chain = held_back(subject, policy, selects, chain);
+            told += 1;
+        }
+        if selects == Some(true) {
+            // The node waits for this one, whatever is behind it in order of precedence.
+            break;
+        }
+    }
+    if told > 0 {
+        return chain;
+    }
+    let all: Vec<_> = policies.into_iter().map(|policy| describe(subject, policy)).collect();
     chain
         .because(1, "NoPolicySelects", format!("No policy selects this node: {}.", all.join("; ")))
         .run(
@@ -167,14 +200,89 @@ fn no_policy(subject: &Subject<'_>, chain: Chain) -> Chain {
         )
 }
 
-/// A policy, and whether it selects the node.
+/// Policies that are told if it is not known which of them selects the node.
+const MOST_POLICIES: usize = 3;
+
+/// In the operator's order of precedence: the highest priority, then the oldest, then the first by name.
+fn in_order(policies: &[TimeSyncPolicy]) -> Vec<&TimeSyncPolicy> {
+    // One that is being deleted no longer counts.
+    let mut policies: Vec<_> =
+        policies.iter().filter(|policy| policy.metadata.deletion_timestamp.is_none()).collect();
+    let created = |policy: &TimeSyncPolicy| policy.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    policies.sort_by(|a, b| {
+        let by_age = || created(a).cmp(&created(b));
+        b.spec.priority.cmp(&a.spec.priority).then_with(by_age).then_with(|| a.name_any().cmp(&b.name_any()))
+    });
+    policies
+}
+
+/// Whether the policy selects the node; none if that is not known, because the user may not read nodes or the selector
+/// cannot be read.
+fn selects(subject: &Subject<'_>, policy: &TimeSyncPolicy) -> Option<bool> {
+    let selector = selector(policy)?;
+    if selector.selects_all() {
+        return Some(true);
+    }
+    subject.facts().map(|node| selector.matches(&node.labels))
+}
+
+/// Returns true if the operator can give the policy to a node.
+fn is_ready(policy: &TimeSyncPolicy) -> bool {
+    let conditions = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    is_read(policy) && condition(conditions, "Ready").is_some_and(|ready| ready.status == "True")
+}
+
+/// A policy that selects the node, or may select it, and is not in force; and why.
+fn held_back(subject: &Subject<'_>, policy: &TimeSyncPolicy, selects: Option<bool>, chain: Chain) -> Chain {
+    let name = policy.name_any();
+    let what = match selects {
+        Some(_) => format!("Policy {name} selects this node, but is not in force here."),
+        None => format!(
+            "Policy {name} is not in force here. Whether it selects this node is not known, since the node was not read."
+        ),
+    };
+    let chain = chain.because(1, "PolicyNotInForce", what);
+    let conditions = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let is_false = |type_: &str| condition(conditions, type_).filter(|each| each.status == "False");
+    if !is_read(policy) || conditions.is_empty() {
+        return chain
+            .because(
+                2,
+                "PolicyNotRead",
+                format!("The operator has not read this version of policy {name} yet."),
+            )
+            .run(
+                "Repeat this command in a minute. If it is still so, does the operator run?",
+                "kubectl timesync status",
+            );
+    }
+    if let Some(refused) = is_false("Accepted") {
+        return not_accepted(&name, refused, 2, chain);
+    }
+    match is_false("RolledOut") {
+        Some(stuck) if stuck.reason == "SecretMissing" => secret_missing(subject, stuck, 2, chain),
+        Some(stuck) if stuck.reason == "TierEmpty" => tier_empty(&name, stuck, 2, chain),
+        Some(stuck) => chain
+            .because(
+                2,
+                "NotRolledOut",
+                format!("It is not rolled out ({}): {}", stuck.reason, sentence(&stuck.message)),
+            )
+            .run(
+                "Repeat this command in a minute. If it is still so, see the policy.",
+                format!("kubectl describe tsp {name}"),
+            ),
+        None => chain.because(2, "NotYet", "The operator has not given it to the node yet.").run(
+            "Repeat this command in a minute. If it is still so, see the policy.",
+            format!("kubectl describe tsp {name}"),
+        ),
+    }
+}
+
+/// What a policy selects that does not select the node, as far as that is known.
 fn describe(subject: &Subject<'_>, policy: &TimeSyncPolicy) -> String {
     let name = policy.name_any();
     let Some(selector) = selector(policy) else { return format!("the selector of {name} cannot be read") };
-    let what = if selector.selects_all() { "every node".to_owned() } else { selector.to_string() };
-    match subject.facts().map(|node| selector.matches(&node.labels)) {
-        Some(true) => format!("{name} selects {what}, but is not in force here yet"),
-        Some(false) => format!("{name} selects {what}, and this node has no such labels"),
-        None => format!("{name} selects {what}"),
-    }
+    let lacks = if subject.facts().is_some() { ", and this node has no such labels" } else { "" };
+    format!("{name} selects {selector}{lacks}")
 }

@@ -2,16 +2,21 @@
 //! of the same name. UPDATE_GOLDEN=1 writes the texts anew: read what changed before it is committed.
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use crate::{
-    observed::{Unread, events, fixture},
+    observed::{Observed, Unread, events, fixture},
     screen::Screen,
     why::{Explanation, Severity, Subject, explain, text},
 };
 
 /// Each prepared fault, and the cause that must be behind all: the deepest one of the first chain.
-const FAULTS: [(&str, &str); 24] = [
+const FAULTS: [(&str, &str); 27] = [
     ("healthy", "Healthy"),
     ("no-policy", "NoPolicySelects"),
+    ("first-secret-missing", "SecretMissing"),
+    ("first-tier-empty", "TierEmpty"),
+    ("first-refused-viewer", "PolicyRefused"),
     ("no-agent", "NoAgentPod"),
     ("agent-crashes", "AgentNotRunning"),
     ("agent-silent", "PortUnreachable"),
@@ -111,4 +116,40 @@ fn a_program_reads_the_same_chain() {
     assert_eq!(value["chains"][0]["severity"], "Degraded");
     assert_eq!(value["chains"][0]["causes"][0]["id"], "Holdover");
     assert_eq!(value["chains"][0]["causes"][1]["depth"], 1);
+}
+
+#[test]
+fn a_node_waits_for_the_first_policy_that_selects_it() {
+    let root = |observed: &Observed| {
+        let explanation = explain(&Subject::new(observed, "n1"), &Ok(Vec::new()));
+        let whats: Vec<_> =
+            explanation.chains[0].causes.iter().map(|cause| (cause.id, cause.what.clone())).collect();
+        (explanation.chains[0].root().unwrap().id, format!("{whats:?}"))
+    };
+    let mut observed = fixture("first-secret-missing");
+    // The one with the higher priority selects it, and the operator has not read it.
+    let edge = observed.policies.iter_mut().find(|policy| policy.spec.priority == 10).unwrap();
+    (edge.spec.node_selector, edge.metadata.generation) = (None, Some(2));
+    let (id, whats) = root(&observed);
+    assert!(id == "PolicyNotRead" && whats.contains("Policy edge") && !whats.contains("default"), "{whats}");
+    // Of nodes nothing is known: the other one may select it, and is ready, so it is not what the node waits for.
+    let mut observed = fixture("first-refused-viewer");
+    let mut ready = fixture("no-policy").policies.remove(0);
+    ready.metadata.name = Some("ready".to_owned());
+    observed.policies.push(ready);
+    let (id, whats) = root(&observed);
+    assert!(id == "PolicyRefused" && !whats.contains("ready"), "{whats}");
+    // One that is being deleted does not count.
+    observed.policies[0].metadata.deletion_timestamp = Some(Time(observed.now));
+    assert_eq!(root(&observed).0, "NoPolicySelects");
+}
+
+#[test]
+fn a_tier_without_nodes_is_told_while_the_former_profile_runs() {
+    let mut observed = fixture("secret-missing");
+    let status = observed.policies[0].status.as_mut().unwrap();
+    let found = status.conditions.iter_mut().find(|each| each.type_ == "RolledOut").unwrap();
+    found.reason = "TierEmpty".to_owned();
+    let chains = explain(&Subject::new(&observed, "n1"), &Ok(Vec::new())).chains;
+    assert_eq!(chains[0].root().map(|cause| cause.id), Some("TierEmpty"));
 }
