@@ -58,6 +58,36 @@ fn status_in_one_screen() {
 }
 
 #[test]
+fn a_cluster_of_which_nothing_is_known_is_not_well() {
+    let told = |observed: &Observed| {
+        let text = status::text(&status::overview(observed), observed.now, &Screen::of_file());
+        assert!(!text.contains("is well"), "{text}");
+        text
+    };
+    // A first policy, before any operator has run.
+    let mut fresh = fixture("agent-silent-viewer");
+    fresh.clocks.clear();
+    fresh.policies[0].status = None;
+    check("status-fresh-viewer.txt", &told(&fresh));
+    fresh.nodes = Ok(vec![]);
+    fresh.operators = Ok(fixture("operator-down").operators.unwrap());
+    check("status-fresh.txt", &told(&fresh));
+    // NodeClocks of another version.
+    fresh.malformed = vec!["NodeClock n1: missing field `state`".to_owned()];
+    check("status-malformed.txt", &told(&fresh));
+    // What a viewer reads can be well, and no more is said.
+    let mut viewer = fixture("healthy");
+    let text =
+        |observed: &Observed| status::text(&status::overview(observed), observed.now, &Screen::of_file());
+    assert!(text(&viewer).contains("\nAll is well.\n"), "{}", text(&viewer));
+    viewer.nodes = Err(Unread::Failed("not permitted".to_owned()));
+    assert!(text(&viewer).contains("\nAll that was read is well.\n"), "{}", text(&viewer));
+    // A policy that is accepted and rolled out to no node is ready; one that was edited is not known to be.
+    viewer.policies[0].metadata.generation = Some(2);
+    assert!(told(&viewer).contains("has not read this version"));
+}
+
+#[test]
 fn a_status_of_thousands_of_nodes_is_short_and_quick() {
     let mut cluster = fixture("holdover");
     let clock = cluster.clocks[0].clone();

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     fetch::Reader,
     nodes::{self, Filter, NodeView, Order},
-    observed::{Observed, STALE, condition, failed},
+    observed::{Observed, STALE, condition, failed, is_read},
     output::{self, Form},
     screen::{Paint, Screen, of_state, printable},
     table::{Cell, Table},
@@ -83,7 +83,10 @@ pub(crate) struct Trouble {
     cause: &'static str,
     /// Both as a sentence, of the first of the nodes.
     what: String,
+    /// The nodes that have it; none if it is the cluster's.
     nodes: Vec<String>,
+    /// The command that says more.
+    command: String,
 }
 
 impl Status {
@@ -91,6 +94,15 @@ impl Status {
         let observed = reader.overview().await?;
         let overview = overview(&observed);
         output::print(&overview, self.output, || text(&overview, observed.now, &Screen::of_stdout()))
+    }
+}
+
+impl Overview {
+    /// Returns true if the clocks of policies are known, and nothing is wrong with them.
+    fn is_well(&self) -> bool {
+        let is_well = |policy: &PolicyView| policy.troubles.is_empty() && policy.ready == "True";
+        let is_known = self.operator_writes && self.nodes > 0 && self.malformed.is_empty();
+        is_known && self.look_at.is_empty() && !self.policies.is_empty() && self.policies.iter().all(is_well)
     }
 }
 
@@ -114,7 +126,7 @@ pub(crate) fn overview(observed: &Observed) -> Overview {
         states,
         policies: observed.policies.iter().map(policy).collect(),
         worst,
-        look_at: troubles(observed, &all),
+        look_at: of_cluster(observed, &all).into_iter().chain(troubles(observed, &all)).collect(),
         operator,
         operator_writes,
         agents,
@@ -137,6 +149,9 @@ fn operator(observed: &Observed) -> (String, bool) {
     });
     let pods = pods.unwrap_or_default();
     match observed.silence_of_operator() {
+        None if observed.clocks.is_empty() && !observed.malformed.is_empty() => {
+            (format!("has written nothing that can be read{pods}"), false)
+        }
         None => (format!("has written nothing yet{pods}"), false),
         Some(silence) if silence > STALE => (
             format!("has written nothing for {}, so what is shown may be outdated{pods}", span(silence)),
@@ -150,7 +165,10 @@ fn policy(policy: &TimeSyncPolicy) -> PolicyView {
     let status = policy.status.clone().unwrap_or_default();
     let nodes = status.nodes.unwrap_or_default();
     let ready = condition(&status.conditions, "Ready");
+    let is_unread =
+        (!is_read(policy)).then(|| "The operator has not read this version of it yet.".to_owned());
     let bad = status.conditions.iter().filter(|each| is_bad(&each.type_, &each.status));
+    let bad = bad.map(|each| format!("{}={} ({}): {}", each.type_, each.status, each.reason, each.message));
     PolicyView {
         policy: policy.name_any(),
         mode: format!("{:?}", policy.spec.mode),
@@ -165,9 +183,7 @@ fn policy(policy: &TimeSyncPolicy) -> PolicyView {
             "True" => "True".to_owned(),
             status => format!("{status} ({})", ready.reason),
         }),
-        troubles: bad
-            .map(|each| format!("{}={} ({}): {}", each.type_, each.status, each.reason, each.message))
-            .collect(),
+        troubles: is_unread.into_iter().chain(bad).collect(),
     }
 }
 
@@ -178,6 +194,43 @@ fn is_bad(type_: &str, status: &str) -> bool {
         "Conflict" | "TaintsHeld" => status == "True",
         _ => false,
     }
+}
+
+/// What keeps nodes from being known at all, so that no node can tell it.
+fn of_cluster(observed: &Observed, all: &[NodeView]) -> Vec<Trouble> {
+    let mut found = Vec::new();
+    if !observed.malformed.is_empty() {
+        found.push(Trouble {
+            severity: Severity::Broken,
+            id: "NotReadable",
+            cause: "NotReadable",
+            what: format!(
+                "Not in this picture: {} that this plugin cannot read, named below. Operator and plugin may have different \
+                 versions; this plugin has {}.",
+                count(observed.malformed.len(), "object"),
+                env!("CARGO_PKG_VERSION")
+            ),
+            nodes: Vec::new(),
+            command: format!("kubectl -n {} get pods -L app.kubernetes.io/version", observed.namespace),
+        });
+    }
+    let is_down = observed.operators.as_ref().is_ok_and(|pods| pods.iter().all(|pod| !pod.ready));
+    // A node that is known has a chain of its own, in which the operator is. Without a policy there may be nothing to write.
+    let is_asked = all.is_empty() && (!observed.policies.is_empty() || is_down);
+    let silent = why::nothing_written(observed).filter(|_| is_asked);
+    found.extend(silent.and_then(|chain| {
+        let (seen, root) = (chain.causes.first()?, chain.root()?);
+        let command = root.todo.iter().find_map(|action| action.command.clone());
+        Some(Trouble {
+            severity: chain.severity,
+            id: seen.id,
+            cause: root.id,
+            what: root.what.clone(),
+            nodes: Vec::new(),
+            command: command.unwrap_or_default(),
+        })
+    }));
+    found
 }
 
 /// The most important chain of each node, grouped by what is behind it; the worst and most frequent first.
@@ -196,6 +249,7 @@ fn troubles(observed: &Observed, all: &[NodeView]) -> Vec<Trouble> {
             cause: root.id,
             what: if seen.id == root.id { seen.what.clone() } else { root.what.clone() },
             nodes: Vec::new(),
+            command: format!("kubectl timesync why {}", view.node),
         });
         trouble.nodes.push(view.node.clone());
     }
@@ -224,18 +278,21 @@ pub(crate) fn text(overview: &Overview, now: Timestamp, screen: &Screen) -> Stri
     }
     if !overview.look_at.is_empty() {
         text += &heading("Look at first");
-    } else if !overview.policies.is_empty()
-        && overview.policies.iter().all(|policy| policy.troubles.is_empty())
-    {
-        text += "\nAll is well.\n";
+    } else if overview.is_well() {
+        // Nodes that may not be read can lack a NodeClock.
+        text +=
+            if overview.unread.is_empty() { "\nAll is well.\n" } else { "\nAll that was read is well.\n" };
     }
     for trouble in overview.look_at.iter().take(MOST_TROUBLES) {
-        let number = count(trouble.nodes.len(), "node");
-        let names = some(trouble.nodes.iter().map(String::as_str), 3);
         let paint = if trouble.severity == Severity::Broken { Paint::Bad } else { Paint::Doubtful };
-        text += &format!("  {} {number}: {names}\n", screen.paint(trouble.id, paint));
+        let names = some(trouble.nodes.iter().map(String::as_str), 3);
+        let nodes = match trouble.nodes.len() {
+            0 => String::new(),
+            number => format!(" {}: {names}", count(number, "node")),
+        };
+        text += &format!("  {}{nodes}\n", screen.paint(trouble.id, paint));
         text += &screen.wrap("    ", &printable(&trouble.what));
-        text += &format!("    kubectl timesync why {}\n", trouble.nodes[0]);
+        text += &format!("    {}\n", trouble.command);
     }
     if let Some(more) = overview.look_at.len().checked_sub(MOST_TROUBLES).filter(|more| *more > 0) {
         text += &format!("  And {more} more: `kubectl timesync status -o yaml`.\n");

@@ -124,6 +124,13 @@ pub(crate) fn chains(subject: &Subject<'_>) -> Vec<Chain> {
     chains
 }
 
+/// The chain if the operator has written nothing, so that nothing can be said of any node.
+pub(crate) fn nothing_written(observed: &Observed) -> Option<Chain> {
+    let is_unread = observed.malformed.iter().any(|object| object.starts_with("NodeClock "));
+    let is_written = observed.silence_of_operator().is_some() || is_unread;
+    (!is_written).then(|| agent::nothing_written(&Subject::new(observed, "")))
+}
+
 fn unread(observed: &Observed, events: &Reading<Vec<EventFacts>>) -> Vec<String> {
     failed([
         ("nodes", observed.nodes.as_ref().err()),

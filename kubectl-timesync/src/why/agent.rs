@@ -209,13 +209,23 @@ fn outdated(subject: &Subject<'_>, status: &NodeClockStatus) -> Chain {
     }
 }
 
-/// No operator has written for minutes.
+/// The chain of a cluster of whose clocks nothing is known, since no operator has written anything.
+pub(super) fn nothing_written(subject: &Subject<'_>) -> Chain {
+    operator_down(
+        subject,
+        Chain::new(Broken, "NoNodeClocks", "Nothing is known of any clock: there is no NodeClock."),
+    )
+}
+
+/// No operator has written for minutes, or ever.
 fn operator_down(subject: &Subject<'_>, chain: Chain) -> Chain {
     let depth = chain.below();
-    let silence =
-        subject.observed.silence_of_operator().map(span).unwrap_or_else(|| "a long time".to_owned());
+    let what = match subject.observed.silence_of_operator() {
+        Some(silence) => format!("No operator has written any NodeClock for {}.", span(silence)),
+        None => "No operator has written any NodeClock yet.".to_owned(),
+    };
     let chain = chain
-        .because(depth, "OperatorSilent", format!("No operator has written any NodeClock for {silence}."))
+        .because(depth, "OperatorSilent", what)
         .means(
             "The agents go on without it, so clocks are still corrected. But no change of a policy reaches a node, and no \
              condition is true any more.",
