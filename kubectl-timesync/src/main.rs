@@ -7,6 +7,8 @@
 
 mod cli;
 
+mod proxy;
+
 mod connect;
 
 mod fetch;

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     env, fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Command, Output},
@@ -71,14 +71,19 @@ impl Cluster {
         Self::new(name, answers)
     }
 
-    fn run(&self, words: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_kubectl-timesync"))
+    /// The program with these words, in an environment that says nothing else.
+    fn command(&self, words: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-timesync"));
+        command
             .args(words.split_whitespace())
             .current_dir(&self.folder)
-            .env("KUBECONFIG", self.folder.join("config"))
-            .env_remove("COLUMNS")
-            .output()
-            .unwrap()
+            .env_clear()
+            .env("KUBECONFIG", self.folder.join("config"));
+        command
+    }
+
+    fn run(&self, words: &str) -> Output {
+        self.command(words).output().unwrap()
     }
 
     /// Standard output of a command that succeeds.
@@ -183,6 +188,87 @@ fn exit_codes_say_what_happened() {
     .unwrap();
     let (gone, why) = code("status --kubeconfig nobody");
     assert!(gone == 1 && why.contains("cannot read timesyncpolicies"), "{why}");
+}
+
+/// A proxy on loopback that takes HTTP's CONNECT and SOCKS 5, and leads to this server whatever it is asked for. Returns its
+/// address, and the hosts that it is asked for.
+fn proxy_to(server: &str) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (known, server) = (Arc::clone(&asked), server.to_owned());
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut first = [0];
+            client.read_exact(&mut first).unwrap();
+            let host = if first == [5] { socks(&mut client) } else { connect(&mut client) };
+            known.lock().unwrap().push(host);
+            let mut server = TcpStream::connect(&server).unwrap();
+            let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || io::copy(&mut from_client, &mut to_server));
+            thread::spawn(move || io::copy(&mut server, &mut client));
+        }
+    });
+    (address, asked)
+}
+
+/// The rest of the head of a CONNECT request; returns the host.
+fn connect(client: &mut TcpStream) -> String {
+    let (mut head, mut octet) = (String::from("C"), [0]);
+    while !head.ends_with("\r\n\r\n") {
+        client.read_exact(&mut octet).unwrap();
+        head.push(char::from(octet[0]));
+    }
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+    head.strip_prefix("CONNECT ").unwrap().split(' ').next().unwrap().to_owned()
+}
+
+/// The rest of a greeting and a request of SOCKS 5 (RFC 1928) for a name; returns the host.
+fn socks(client: &mut TcpStream) -> String {
+    let methods = take(client, 1)[0];
+    take(client, methods);
+    client.write_all(&[5, 0]).unwrap();
+    assert_eq!(take(client, 4), [5, 1, 0, 3], "a connection to a name");
+    let length = take(client, 1)[0];
+    let name = text(&take(client, length));
+    let port = take(client, 2);
+    client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+    format!("{name}:{}", u16::from_be_bytes([port[0], port[1]]))
+}
+
+fn take(client: &mut TcpStream, number: u8) -> Vec<u8> {
+    let mut octets = vec![0; usize::from(number)];
+    client.read_exact(&mut octets).unwrap();
+    octets
+}
+
+#[test]
+fn proxies_of_the_kubeconfig_and_of_the_environment_are_used() {
+    let cluster = Cluster::of_fault("proxy", "healthy");
+    let config = fs::read_to_string(cluster.folder.join("config")).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    let server = config["clusters"][0]["cluster"]["server"].as_str().unwrap().to_owned();
+    let (proxy, asked) = proxy_to(server.strip_prefix("http://").unwrap());
+    // No resolver knows this name, so only a proxy leads there.
+    config["clusters"][0]["cluster"]["server"] = json!("http://api.cluster.invalid:6443");
+    fs::write(cluster.folder.join("env"), config.to_string()).unwrap();
+    let nodes = |config: &str, variable: &str, value: &str| {
+        let mut command = cluster.command(&format!("nodes --kubeconfig {config}"));
+        let output = command.env(variable, value).output().unwrap();
+        assert!(text(&output.stdout).contains("Synchronized"), "{config}: {}", text(&output.stderr));
+        asked.lock().unwrap().drain(..).collect::<Vec<_>>()
+    };
+    let expected = ["api.cluster.invalid:6443"];
+    assert_eq!(nodes("env", "HTTP_PROXY", &proxy), expected);
+    for scheme in ["http", "socks5", "socks5h"] {
+        config["clusters"][0]["cluster"]["proxy-url"] = json!(format!("{scheme}://{proxy}"));
+        fs::write(cluster.folder.join(scheme), config.to_string()).unwrap();
+        // NO_PROXY is about proxies of the environment.
+        assert_eq!(nodes(scheme, "X_UNUSED", ""), expected, "{scheme}");
+        assert_eq!(nodes(scheme, "NO_PROXY", "cluster.invalid"), expected, "{scheme}");
+    }
+    let output = cluster.command("nodes").env("HTTPS_PROXY", "http://[").output().unwrap();
+    assert!(text(&output.stderr).contains("the proxy cannot be used"), "{}", text(&output.stderr));
 }
 
 #[test]
