@@ -38,7 +38,8 @@ impl Top {
         let pause = self.interval.as_duration().max(Duration::from_secs(1));
         let mut observed = reader.clocks().await?;
         let mut trouble = None;
-        let mut ended = signal(SignalKind::terminate())?;
+        let mut terminated = signal(SignalKind::terminate())?;
+        let mut interrupted = signal(SignalKind::interrupt())?;
         let mut terminal = terminal::Terminal::open()?;
         loop {
             let screen = Screen::of_stdout();
@@ -53,14 +54,19 @@ impl Top {
                     None => std::future::pending().await,
                 }
             };
+            // A request may hang until its timeout, so the end is awaited beside it, too.
+            let renewed = async {
+                tokio::time::sleep(pause).await;
+                reader.clocks().await
+            };
             tokio::select! {
                 () = quit => return Ok(()),
-                _ = ended.recv() => return Ok(()),
-                () = tokio::time::sleep(pause) => {}
-            }
-            match reader.clocks().await {
-                Ok(new) => (observed, trouble) = (new, None),
-                Err(error) => trouble = Some(error),
+                _ = terminated.recv() => return Ok(()),
+                _ = interrupted.recv() => return Ok(()),
+                new = renewed => match new {
+                    Ok(new) => (observed, trouble) = (new, None),
+                    Err(error) => trouble = Some(error),
+                },
             }
         }
     }

@@ -7,9 +7,13 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     path::PathBuf,
-    process::{Command, Output},
-    sync::{Arc, Mutex},
+    process::{Command, Output, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
+    time::{Duration, Instant},
 };
 
 use serde::Deserialize;
@@ -19,6 +23,8 @@ use serde_json::{Value, json};
 struct Cluster {
     folder: PathBuf,
     asked: Arc<Mutex<Vec<String>>>,
+    /// Set to let requests arrive, and answer none of them.
+    stalled: Arc<AtomicBool>,
 }
 
 impl Cluster {
@@ -37,15 +43,16 @@ impl Cluster {
         });
         fs::write(folder.join("config"), config.to_string()).unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let (known, answers) = (Arc::clone(&asked), Arc::new(answers));
+        let stalled = Arc::new(AtomicBool::new(false));
+        let (known, answers, stops) = (Arc::clone(&asked), Arc::new(answers), Arc::clone(&stalled));
         // Ends with the test's process.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (known, answers) = (Arc::clone(&known), Arc::clone(&answers));
-                thread::spawn(move || serve(stream, &answers, &known));
+                let (known, answers, stops) = (Arc::clone(&known), Arc::clone(&answers), Arc::clone(&stops));
+                thread::spawn(move || serve(stream, &answers, &known, &stops));
             }
         });
-        Self { folder, asked }
+        Self { folder, asked, stalled }
     }
 
     /// A viewer's view of a prepared fault, whose times are moved to now.
@@ -105,7 +112,12 @@ fn text(octets: &[u8]) -> String {
 }
 
 /// Answers each request of a connection.
-fn serve(stream: TcpStream, answers: &BTreeMap<String, (u16, Value)>, asked: &Mutex<Vec<String>>) {
+fn serve(
+    stream: TcpStream,
+    answers: &BTreeMap<String, (u16, Value)>,
+    asked: &Mutex<Vec<String>>,
+    stalled: &AtomicBool,
+) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut stream = stream;
     loop {
@@ -121,6 +133,9 @@ fn serve(stream: TcpStream, answers: &BTreeMap<String, (u16, Value)>, asked: &Mu
         }
         let target = first.split(' ').nth(1).unwrap_or_default().to_owned();
         asked.lock().unwrap().push(first.trim().to_owned());
+        if stalled.load(Ordering::SeqCst) {
+            continue;
+        }
         let path = target.split('?').next().unwrap_or_default();
         let forbidden = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Forbidden",
@@ -386,4 +401,31 @@ fn a_closed_pipe_is_no_error() {
     let told = text(&output.stdout);
     assert!(told.lines().next().is_some_and(|line| line.ends_with("1 of 1 node synchronised")), "{told}");
     assert_eq!(told.lines().last(), Some("0"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn top_ends_at_once_while_a_request_hangs() {
+    for signal in ["TERM", "INT"] {
+        let cluster = Cluster::of_fault(&format!("hangs-{signal}"), "healthy");
+        let mut top = cluster.command("top --interval 1s").stdout(Stdio::piped()).spawn().unwrap();
+        let mut pictures = BufReader::new(top.stdout.take().unwrap());
+        pictures.read_line(&mut String::new()).unwrap();
+        cluster.stalled.store(true, Ordering::SeqCst);
+        let before = cluster.asked.lock().unwrap().len();
+        await_true(Duration::from_secs(20), || cluster.asked.lock().unwrap().len() > before);
+        let kill = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", top.id())).status().unwrap();
+        assert!(kill.success());
+        // A request would hang for 30 s.
+        await_true(Duration::from_secs(10), || top.try_wait().unwrap().is_some());
+        assert_eq!(top.wait().unwrap().code(), Some(0), "{signal}");
+    }
+}
+
+/// Waits until it is so, and panics if it takes too long.
+fn await_true(most: Duration, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < most, "not within {most:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
