@@ -1,6 +1,7 @@
 //! Other troubles of a node: another program that steers the clock, the hardware clock, the NTP server, the time zone, and
 //! the agent's files.
-use api::NodeClockStatus;
+use api::{LastStep, NodeClockStatus};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::{
     observed::condition,
@@ -9,7 +10,7 @@ use crate::{
         Severity::{Broken, Degraded, Notice},
         Subject,
     },
-    words::{age, sentence},
+    words::{age, seconds, sentence},
 };
 
 /// The chain if another program steers the clock. `clock` is the chain of the clock's state, if it is not right.
@@ -114,14 +115,23 @@ pub(super) fn serving(subject: &Subject<'_>, status: &NodeClockStatus) -> Option
     })
 }
 
+/// A step by another process is a trouble only for this long: one that happened once and was undone needs nobody, and the
+/// NodeClock keeps it until the agent's next start.
+const RECENT: SignedDuration = SignedDuration::from_hours(24);
+
+/// Returns true if the step is worth telling. Its time is what the clock said after it, so the step is taken off again.
+fn is_recent(step: &LastStep, now: Timestamp) -> bool {
+    let Some(time) = step.time.as_ref().map(|time| time.0) else { return true };
+    let by = seconds(&step.by).and_then(|by| SignedDuration::try_from_secs_f64(by).ok()).unwrap_or_default();
+    time.checked_sub(by).is_ok_and(|before| now.duration_since(before).abs() <= RECENT)
+}
+
 /// Chains of smaller troubles: steps by other processes, the time zone, the state folder, the boot pod.
 pub(super) fn others(subject: &Subject<'_>, status: &NodeClockStatus) -> Vec<Chain> {
     let mut chains = Vec::new();
-    if let Some(step) = &status.last_external_step {
-        let when = step
-            .time
-            .as_ref()
-            .map_or(String::new(), |time| format!(" {} ago", age(subject.observed.now, time.0)));
+    let now = subject.observed.now;
+    if let Some(step) = status.last_external_step.as_ref().filter(|step| is_recent(step, now)) {
+        let when = step.time.as_ref().map_or(String::new(), |time| format!(" {} ago", age(now, time.0)));
         let times = status.external_steps.unwrap_or(1);
         chains.push(
             Chain::new(

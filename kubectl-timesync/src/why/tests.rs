@@ -2,6 +2,7 @@
 //! of the same name. UPDATE_GOLDEN=1 writes the texts anew: read what changed before it is committed.
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
+use api::LastStep;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
@@ -152,4 +153,24 @@ fn a_tier_without_nodes_is_told_while_the_former_profile_runs() {
     found.reason = "TierEmpty".to_owned();
     let chains = explain(&Subject::new(&observed, "n1"), &Ok(Vec::new())).chains;
     assert_eq!(chains[0].root().map(|cause| cause.id), Some("TierEmpty"));
+}
+
+#[test]
+fn a_step_by_another_process_is_told_for_a_day() {
+    let check = |time: &str, by: &str, is_told: bool| {
+        let mut observed = fixture("healthy");
+        let status = observed.clocks[0].status.as_mut().unwrap();
+        status.last_external_step =
+            Some(LastStep { time: Some(Time(time.parse().unwrap())), by: by.to_owned() });
+        let chains = explain(&Subject::new(&observed, "n1"), &Ok(Vec::new())).chains;
+        assert_eq!(chains.iter().any(|chain| chain.causes[0].id == "ExternalStep"), is_told, "{time} {by}");
+    };
+    // It is 2026-11-30T12:00:00Z.
+    check("2026-11-30T11:00:00Z", "1.5s", true);
+    check("2026-11-29T12:30:00Z", "-20ms", true);
+    check("2026-11-29T11:30:00Z", "1.5s", false);
+    // Forward by 100 days, an hour ago and three days ago.
+    check("2027-03-10T11:00:00Z", "8640000s", true);
+    check("2027-03-07T12:00:00Z", "8640000s", false);
+    check("2026-11-30T11:00:00Z", "8640000s", false);
 }
