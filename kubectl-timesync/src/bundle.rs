@@ -7,7 +7,7 @@ mod redact;
 use std::path::PathBuf;
 
 use clap::Args;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -67,20 +67,26 @@ impl Bundle {
         archive.add("nodeclocks.yaml", &list(&observed.clocks)?)?;
         unread.extend(observed.malformed.iter().cloned());
         let nodes = noted("nodes", reader.raw_nodes().await, unread);
-        archive.add("nodes.yaml", &list(&nodes.iter().map(redact::node).collect::<Vec<_>>())?)?;
-        observed.nodes = Ok(nodes.iter().map(NodeFacts::from).collect());
+        if let Ok(nodes) = &nodes {
+            archive.add("nodes.yaml", &list(&nodes.iter().map(redact::node).collect::<Vec<_>>())?)?;
+        }
+        observed.nodes = nodes.map(|nodes| nodes.iter().map(NodeFacts::from).collect());
         let agents = noted("agents' pods", reader.raw_pods(&AGENTS).await, unread);
-        archive.add("agents.yaml", &list(&agents)?)?;
-        observed.agents = Ok(agents.iter().filter_map(PodFacts::of).collect());
         let operators = noted("operator's pods", reader.raw_pods(&OPERATORS).await, unread);
-        archive.add("operators.yaml", &list(&operators)?)?;
-        observed.operators = Ok(operators.iter().filter_map(PodFacts::of).collect());
+        for (file, pods) in [("agents.yaml", &agents), ("operators.yaml", &operators)] {
+            if let Ok(pods) = pods {
+                archive.add(file, &list(pods)?)?;
+            }
+        }
+        let facts = |pods: Vec<Pod>| pods.iter().filter_map(PodFacts::of).collect();
+        (observed.agents, observed.operators) = (agents.map(facts), operators.map(facts));
         match reader.profiles().await {
             Ok(profiles) => archive.add("profiles.yaml", &list(&Vec::from_iter(profiles))?)?,
             Err(why) => note("ConfigMap timesync-profiles", &why, unread),
         }
         for namespace in ["default", observed.namespace.as_str()] {
             let events = noted(&format!("events in {namespace}"), reader.raw_events(namespace).await, unread);
+            let Ok(events) = events else { continue };
             let ours: Vec<_> = events.iter().filter(|event| redact::is_ours(event, namespace)).collect();
             archive.add(&format!("events-{namespace}.yaml"), &list(&ours)?)?;
         }
@@ -111,12 +117,10 @@ impl Bundle {
     }
 }
 
-/// What was read; if nothing, an empty list, and a note.
-fn noted<T>(what: &str, reading: Reading<Vec<T>>, unread: &mut Vec<String>) -> Vec<T> {
-    reading.unwrap_or_else(|why| {
-        note(what, &why, unread);
-        Vec::new()
-    })
+/// What was read, or why not, of which a note is made. It does not become an empty list: explanations would take what may
+/// not be read for something that does not exist.
+fn noted<T>(what: &str, reading: Reading<Vec<T>>, unread: &mut Vec<String>) -> Reading<Vec<T>> {
+    reading.inspect_err(|why| note(what, why, unread))
 }
 
 fn note(what: &str, why: &Unread, unread: &mut Vec<String>) {

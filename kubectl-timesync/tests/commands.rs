@@ -93,6 +93,20 @@ impl Cluster {
         self.command(words).output().unwrap()
     }
 
+    /// The files of an archive, without the folder in which they are.
+    fn files(&self, archive: &str) -> BTreeMap<String, String> {
+        let file = fs::File::open(self.folder.join(archive)).unwrap();
+        let mut files = BTreeMap::new();
+        for entry in tar::Archive::new(flate2::read::GzDecoder::new(file)).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let name = entry.path().unwrap().iter().skip(1).collect::<PathBuf>().display().to_string();
+            let mut body = String::new();
+            entry.read_to_string(&mut body).unwrap();
+            files.insert(name, body);
+        }
+        files
+    }
+
     /// Standard output of a command that succeeds.
     fn told(&self, words: &str) -> String {
         let output = self.run(words);
@@ -310,24 +324,35 @@ fn a_bundle_reads_no_secret_and_says_what_is_missing() {
         "{}",
         text(&output.stderr)
     );
-    let file = fs::File::open(cluster.folder.join("b.tar.gz")).unwrap();
-    let mut files = BTreeMap::new();
-    for entry in tar::Archive::new(flate2::read::GzDecoder::new(file)).entries().unwrap() {
-        let mut entry = entry.unwrap();
-        let name = entry.path().unwrap().iter().skip(1).collect::<PathBuf>().display().to_string();
-        let mut body = String::new();
-        entry.read_to_string(&mut body).unwrap();
-        files.insert(name, body);
-    }
+    let files = cluster.files("b.tar.gz");
     assert!(files["why/n1.txt"].contains("chronyd (pid 312)"), "{files:?}");
     assert!(
         files["nodeclocks.yaml"].contains("kind: NodeClock") && files["about.txt"].contains("agents' pods")
     );
+    let status = files["status.txt"].split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        status.contains("Not read, so something may be missing: nodes (not permitted), pods"),
+        "{status}"
+    );
+    assert!(!status.contains("0 pods") && !files.contains_key("nodes.yaml"), "{files:?}");
     let again = cluster.run("bundle --file b.tar.gz");
     assert!(!again.status.success() && text(&again.stderr).contains("--force"), "{}", text(&again.stderr));
     assert!(cluster.run("bundle --file b.tar.gz --force").status.success());
     let asked = cluster.asked.lock().unwrap().clone();
     assert!(asked.len() > 8 && !asked.iter().any(|line| line.contains("secret")), "{asked:?}");
+}
+
+#[test]
+fn an_explanation_in_a_bundle_takes_nothing_unread_for_missing() {
+    let cluster = Cluster::of_fault("bundle-unread", "no-agent");
+    assert!(cluster.run("bundle --file b.tar.gz").status.success());
+    let files = cluster.files("b.tar.gz");
+    let why = &files["why/n1.txt"];
+    assert!(!why.contains("No pod of the agent is on this node"), "{why}");
+    assert!(
+        why.contains("missing, does not run, or may not run") && why.contains("pods (not permitted)"),
+        "{why}"
+    );
 }
 
 #[test]
