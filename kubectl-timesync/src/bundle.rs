@@ -4,7 +4,7 @@ mod archive;
 
 mod redact;
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::Args;
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
@@ -78,16 +78,19 @@ impl Bundle {
                 archive.add(file, &list(pods)?)?;
             }
         }
+        let pods: Vec<_> = agents.iter().chain(&operators).flatten().collect();
+        let owners = redact::owners(&pods);
         let facts = |pods: Vec<Pod>| pods.iter().filter_map(PodFacts::of).collect();
         (observed.agents, observed.operators) = (agents.map(facts), operators.map(facts));
         match reader.profiles().await {
             Ok(profiles) => archive.add("profiles.yaml", &list(&Vec::from_iter(profiles))?)?,
             Err(why) => note("ConfigMap timesync-profiles", &why, unread),
         }
-        for namespace in ["default", observed.namespace.as_str()] {
+        // Events about nodes are in `default`, which can be the namespace of timesync as well.
+        for namespace in BTreeSet::from(["default", observed.namespace.as_str()]) {
             let events = noted(&format!("events in {namespace}"), reader.raw_events(namespace).await, unread);
             let Ok(events) = events else { continue };
-            let ours: Vec<_> = events.iter().filter(|event| redact::is_ours(event, namespace)).collect();
+            let ours: Vec<_> = events.iter().filter(|event| redact::is_ours(event, &owners)).collect();
             archive.add(&format!("events-{namespace}.yaml"), &list(&ours)?)?;
         }
         let overview = status::overview(&observed);

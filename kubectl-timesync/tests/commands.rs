@@ -19,9 +19,13 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+/// A status and a body by path.
+type Answers = BTreeMap<String, (u16, Value)>;
+
 /// A server, and a folder with a kubeconfig for it.
 struct Cluster {
     folder: PathBuf,
+    answers: Arc<Mutex<Answers>>,
     asked: Arc<Mutex<Vec<String>>>,
     /// Set to let requests arrive, and answer none of them.
     stalled: Arc<AtomicBool>,
@@ -29,7 +33,7 @@ struct Cluster {
 
 impl Cluster {
     /// Answers with these objects by path; any other path is forbidden.
-    fn new(name: &str, answers: BTreeMap<String, (u16, Value)>) -> Self {
+    fn new(name: &str, answers: Answers) -> Self {
         let folder = env::temp_dir().join(format!("kubectl-timesync-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).unwrap();
@@ -44,15 +48,16 @@ impl Cluster {
         fs::write(folder.join("config"), config.to_string()).unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let stalled = Arc::new(AtomicBool::new(false));
-        let (known, answers, stops) = (Arc::clone(&asked), Arc::new(answers), Arc::clone(&stalled));
+        let answers = Arc::new(Mutex::new(answers));
+        let (known, bodies, stops) = (Arc::clone(&asked), Arc::clone(&answers), Arc::clone(&stalled));
         // Ends with the test's process.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (known, answers, stops) = (Arc::clone(&known), Arc::clone(&answers), Arc::clone(&stops));
-                thread::spawn(move || serve(stream, &answers, &known, &stops));
+                let (known, bodies, stops) = (Arc::clone(&known), Arc::clone(&bodies), Arc::clone(&stops));
+                thread::spawn(move || serve(stream, &bodies, &known, &stops));
             }
         });
-        Self { folder, asked, stalled }
+        Self { folder, answers, asked, stalled }
     }
 
     /// A viewer's view of a prepared fault, whose times are moved to now.
@@ -76,6 +81,11 @@ impl Cluster {
             ("/apis/timesync.dev/v1alpha1/nodeclocks".to_owned(), list("NodeClock")),
         ]);
         Self::new(name, answers)
+    }
+
+    /// Answers a path with this object from now on.
+    fn answer(&self, path: &str, body: Value) {
+        self.answers.lock().unwrap().insert(path.to_owned(), (200, body));
     }
 
     /// The program with these words, in an environment that says nothing else.
@@ -126,12 +136,7 @@ fn text(octets: &[u8]) -> String {
 }
 
 /// Answers each request of a connection.
-fn serve(
-    stream: TcpStream,
-    answers: &BTreeMap<String, (u16, Value)>,
-    asked: &Mutex<Vec<String>>,
-    stalled: &AtomicBool,
-) {
+fn serve(stream: TcpStream, answers: &Mutex<Answers>, asked: &Mutex<Vec<String>>, stalled: &AtomicBool) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut stream = stream;
     loop {
@@ -155,7 +160,7 @@ fn serve(
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Forbidden",
             "message": format!("{path} is forbidden"), "code": 403,
         });
-        let (code, body) = answers.get(path).cloned().unwrap_or((403, forbidden));
+        let (code, body) = answers.lock().unwrap().get(path).cloned().unwrap_or((403, forbidden));
         let body = body.to_string();
         let head = format!(
             "HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
@@ -340,6 +345,21 @@ fn a_bundle_reads_no_secret_and_says_what_is_missing() {
     assert!(cluster.run("bundle --file b.tar.gz --force").status.success());
     let asked = cluster.asked.lock().unwrap().clone();
     assert!(asked.len() > 8 && !asked.iter().any(|line| line.contains("secret")), "{asked:?}");
+}
+
+#[test]
+fn each_file_of_a_bundle_is_there_once() {
+    let cluster = Cluster::of_fault("bundle-default", "healthy");
+    let event = |name: &str| json!({"metadata": {"name": name, "namespace": "default"}, "involvedObject": {"kind": "Pod", "name": name}});
+    let events = json!({"metadata": {}, "items": [event("timesync-agent-x7k2p"), event("database-0")]});
+    cluster.answer("/api/v1/namespaces/default/events", events);
+    assert!(cluster.run("bundle -n default --file b.tar.gz").status.success());
+    let file = fs::File::open(cluster.folder.join("b.tar.gz")).unwrap();
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
+    let names = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+    assert_eq!(names.filter(|name| name.ends_with("events-default.yaml")).count(), 1);
+    let events = &cluster.files("b.tar.gz")["events-default.yaml"];
+    assert!(events.contains("timesync-agent-x7k2p") && !events.contains("database-0"), "{events}");
 }
 
 #[test]
