@@ -3,8 +3,8 @@
 //! has a word per line, and at last `:4`: no names of files.
 use std::time::Duration;
 
-use clap::{Args, Command};
-use kube::ResourceExt;
+use api::{NodeClock, TimeSyncPolicy};
+use clap::{Args, Command, Parser};
 
 use crate::{connect, fetch::Reader, output};
 
@@ -32,7 +32,8 @@ impl Complete {
             Choice::Words(words) => words,
             Choice::Files => return Ok(output::write(":0\n")?),
             Choice::Names(kind) => {
-                tokio::time::timeout(PATIENCE, names(kind, flags)).await.unwrap_or_default()
+                let flags = typed(root, before).unwrap_or_else(|| flags.clone());
+                tokio::time::timeout(PATIENCE, names(kind, &flags)).await.unwrap_or_default()
             }
         };
         words.retain(|word| word.starts_with(last));
@@ -72,7 +73,7 @@ fn choice(root: &Command, before: &[String], last: &str) -> Choice {
         }
     }
     let values = |arg: &clap::Arg| match arg.get_id().as_str() {
-        "node" | "nodes" => Choice::Names(Kind::Node),
+        "node" | "nodes" | "logs_of" => Choice::Names(Kind::Node),
         "policy" | "name" if command.get_name() != "convert" => Choice::Names(Kind::Policy),
         "kubeconfig" | "file" | "root" | "target" => Choice::Files,
         "goal" => Choice::Words(["synchronized", "bound=", "rollout"].map(str::to_owned).into()),
@@ -101,11 +102,48 @@ fn choice(root: &Command, before: &[String], last: &str) -> Choice {
 /// The names of all objects of a kind; none if they cannot be read.
 async fn names(kind: Kind, flags: &connect::Flags) -> Vec<String> {
     let Ok(client) = connect::client(flags).await else { return Vec::new() };
-    let Ok(observed) = Reader::new(client, &flags.namespace).clocks().await else { return Vec::new() };
-    match kind {
-        Kind::Node => observed.clocks.iter().map(ResourceExt::name_any).collect(),
-        Kind::Policy => observed.policies.iter().map(ResourceExt::name_any).collect(),
+    let reader = Reader::new(client, &flags.namespace);
+    let names = match kind {
+        Kind::Node => reader.names::<NodeClock>().await,
+        Kind::Policy => reader.names::<TimeSyncPolicy>().await,
+    };
+    names.unwrap_or_default()
+}
+
+/// Nothing but the flags of kubectl.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true)]
+struct Alone {
+    #[command(flatten)]
+    flags: connect::Flags,
+}
+
+/// The flags of kubectl among the words of an unfinished line, so that names are those of the cluster that it is about; none
+/// if a value is wrong.
+fn typed(root: &Command, words: &[String]) -> Option<connect::Flags> {
+    let mut kept = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let of_kubectl =
+            root.get_arguments().filter(|arg| arg.is_global_set() && arg.get_action().takes_values());
+        for arg in of_kubectl {
+            let names = [
+                arg.get_long().map(|long| format!("--{long}")),
+                arg.get_short().map(|short| format!("-{short}")),
+            ];
+            for name in names.into_iter().flatten() {
+                if *word == name {
+                    kept.extend([Some(word), words.next()].into_iter().flatten());
+                } else if word
+                    .strip_prefix(name.as_str())
+                    .is_some_and(|rest| rest.starts_with('=') || name.len() == 2)
+                {
+                    kept.push(word);
+                }
+            }
+        }
     }
+    Alone::try_parse_from(kept).ok().map(|alone| alone.flags)
 }
 
 #[cfg(test)]
@@ -128,6 +166,7 @@ mod tests {
         check("wait --for ", words("synchronized bound= rollout"));
         check("wait --policy ", Choice::Names(Kind::Policy));
         check("nodes -o ", words("json yaml wide"));
+        check("bundle --logs-of ", Choice::Names(Kind::Node));
         check("convert ", Choice::Files);
         check("status --kubeconfig ", Choice::Files);
         let Choice::Words(verbs) = choice(&Cli::command(), &[], "") else { panic!() };
@@ -137,5 +176,19 @@ mod tests {
             flags.contains(&"--output".to_owned()) && flags.contains(&"--context".to_owned()),
             "{flags:?}"
         );
+    }
+
+    #[test]
+    fn names_are_those_of_the_cluster_that_the_line_is_about() {
+        let check = |line: &str, context: Option<&str>, namespace: &str| {
+            let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            let flags = typed(&Cli::command(), &words).unwrap();
+            assert_eq!((flags.context.as_deref(), flags.namespace.as_str()), (context, namespace), "{line}");
+        };
+        check("why", None, "timesync-system");
+        check("--context prod why -o json", Some("prod"), "timesync-system");
+        check("wait --for synchronized --context=prod -n time", Some("prod"), "time");
+        check("nodes --state x -ntime --no-such-flag", None, "time");
+        assert!(typed(&Cli::command(), &["--request-timeout".to_owned(), "soon".to_owned()]).is_none());
     }
 }

@@ -9,9 +9,9 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, Resource,
     api::{ListParams, LogParams, Patch, PatchParams},
-    core::DeserializeGuard,
+    core::{DeserializeGuard, ObjectMeta},
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -118,19 +118,38 @@ impl Reader {
     }
 
     async fn node_names(&self) -> Reading<Vec<NodeFacts>> {
-        let nodes = Api::<Node>::all(self.client.clone());
-        let mut facts = Vec::new();
+        let nodes = self.metadata::<Node>().await.map_err(|error| unread(&error))?;
+        let facts = nodes.into_iter().map(|metadata| NodeFacts {
+            name: metadata.name.unwrap_or_default(),
+            labels: metadata.labels.unwrap_or_default(),
+            ..NodeFacts::default()
+        });
+        Ok(facts.collect())
+    }
+
+    /// The names of all objects of a kind that has no namespace.
+    pub(crate) async fn names<K>(&self) -> Reading<Vec<String>>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let all = self.metadata::<K>().await.map_err(|error| unread(&error))?;
+        Ok(all.into_iter().filter_map(|metadata| metadata.name).collect())
+    }
+
+    /// Names and labels of all objects of a kind, page by page: a small part of the objects.
+    async fn metadata<K>(&self) -> Result<Vec<ObjectMeta>, kube::Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let objects = Api::<K>::all(self.client.clone());
+        let mut found = Vec::new();
         let mut page = ListParams::default().limit(PAGE);
         loop {
-            let list = nodes.list_metadata(&page).await.map_err(|error| unread(&error))?;
-            facts.extend(list.items.iter().map(|node| NodeFacts {
-                name: node.name_any(),
-                labels: node.labels().clone(),
-                ..NodeFacts::default()
-            }));
+            let list = objects.list_metadata(&page).await?;
+            found.extend(list.items.into_iter().map(|object| object.metadata));
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page.continue_token = Some(token),
-                None => return Ok(facts),
+                None => return Ok(found),
             }
         }
     }

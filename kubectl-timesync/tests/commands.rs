@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -25,10 +26,18 @@ type Answers = BTreeMap<String, (u16, Value)>;
 /// A server, and a folder with a kubeconfig for it.
 struct Cluster {
     folder: PathBuf,
-    answers: Arc<Mutex<Answers>>,
-    asked: Arc<Mutex<Vec<String>>>,
+    server: Arc<Server>,
+}
+
+/// What the server knows, and what it was asked.
+#[derive(Default)]
+struct Server {
+    answers: Mutex<Answers>,
+    asked: Mutex<Vec<String>>,
+    /// Its clock, if its answers have a date.
+    date: Mutex<Option<Timestamp>>,
     /// Set to let requests arrive, and answer none of them.
-    stalled: Arc<AtomicBool>,
+    stalled: AtomicBool,
 }
 
 impl Cluster {
@@ -38,34 +47,36 @@ impl Cluster {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = format!("http://{}", listener.local_addr().unwrap());
+        let address = format!("http://{}", listener.local_addr().unwrap());
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {"server": server}}],
+            "clusters": [{"name": "test", "cluster": {"server": address}}],
             "users": [{"name": "test", "user": {"token": "t"}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
         });
         fs::write(folder.join("config"), config.to_string()).unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let stalled = Arc::new(AtomicBool::new(false));
-        let answers = Arc::new(Mutex::new(answers));
-        let (known, bodies, stops) = (Arc::clone(&asked), Arc::clone(&answers), Arc::clone(&stalled));
+        let server = Arc::new(Server { answers: Mutex::new(answers), ..Server::default() });
+        let known = Arc::clone(&server);
         // Ends with the test's process.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (known, bodies, stops) = (Arc::clone(&known), Arc::clone(&bodies), Arc::clone(&stops));
-                thread::spawn(move || serve(stream, &bodies, &known, &stops));
+                let known = Arc::clone(&known);
+                thread::spawn(move || known.serve(stream));
             }
         });
-        Self { folder, answers, asked, stalled }
+        Self { folder, server }
     }
 
     /// A viewer's view of a prepared fault, whose times are moved to now.
     fn of_fault(name: &str, case: &str) -> Self {
+        Self::of_fault_at(name, case, Timestamp::now())
+    }
+
+    /// The same, with times moved to this one.
+    fn of_fault_at(name: &str, case: &str, now: Timestamp) -> Self {
         let text =
             fs::read_to_string(format!("{}/tests/why/{case}.yaml", env!("CARGO_MANIFEST_DIR"))).unwrap();
-        let now = k8s_openapi::jiff::Timestamp::now().to_string();
-        let text = text.replace("2026-11-30T11:59:30Z", &now);
+        let text = text.replace("2026-11-30T11:59:30Z", &now.to_string());
         let objects =
             serde_norway::Deserializer::from_str(&text).map(|each| Value::deserialize(each).unwrap());
         let objects: Vec<_> = objects.collect();
@@ -85,7 +96,7 @@ impl Cluster {
 
     /// Answers a path with this object from now on.
     fn answer(&self, path: &str, body: Value) {
-        self.answers.lock().unwrap().insert(path.to_owned(), (200, body));
+        self.server.answers.lock().unwrap().insert(path.to_owned(), (200, body));
     }
 
     /// The program with these words, in an environment that says nothing else.
@@ -135,41 +146,58 @@ fn text(octets: &[u8]) -> String {
     String::from_utf8_lossy(octets).into_owned()
 }
 
-/// Answers each request of a connection.
-fn serve(stream: TcpStream, answers: &Mutex<Answers>, asked: &Mutex<Vec<String>>, stalled: &AtomicBool) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut stream = stream;
-    loop {
-        let mut first = String::new();
-        if reader.read_line(&mut first).unwrap_or(0) == 0 {
-            return;
-        }
-        loop {
-            let mut header = String::new();
-            if reader.read_line(&mut header).unwrap_or(0) == 0 || header.trim().is_empty() {
-                break;
+impl Server {
+    /// Answers each request of a connection.
+    fn serve(&self, mut stream: TcpStream) {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        while let Some((request, target)) = request(&mut reader) {
+            self.asked.lock().unwrap().push(request);
+            if self.stalled.load(Ordering::SeqCst) {
+                continue;
+            }
+            let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+            // A further page has a key of its own.
+            let page = query.split('&').find(|each| each.starts_with("continue="));
+            let key = page.map_or(path.to_owned(), |page| format!("{path}?{page}"));
+            let forbidden = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Forbidden",
+                "message": format!("{path} is forbidden"), "code": 403,
+            });
+            let known = self.answers.lock().unwrap().get(&key).cloned();
+            let (code, body) = known.unwrap_or((403, forbidden));
+            let body = body.to_string();
+            let date = self.date.lock().unwrap().map_or(String::new(), |date| {
+                format!("Date: {}\r\n", date.strftime("%a, %d %b %Y %H:%M:%S GMT"))
+            });
+            let head = format!(
+                "HTTP/1.1 {code} X\r\nContent-Type: application/json\r\n{date}Content-Length: {}\r\n\r\n",
+                body.len()
+            );
+            if stream.write_all((head + &body).as_bytes()).is_err() {
+                return;
             }
         }
-        let target = first.split(' ').nth(1).unwrap_or_default().to_owned();
-        asked.lock().unwrap().push(first.trim().to_owned());
-        if stalled.load(Ordering::SeqCst) {
-            continue;
+    }
+}
+
+/// The first line of a request, marked if it asks for metadata only, and its target; none if there is no request any more.
+fn request(reader: &mut impl BufRead) -> Option<(String, String)> {
+    let mut first = String::new();
+    if reader.read_line(&mut first).unwrap_or(0) == 0 {
+        return None;
+    }
+    let mut only = "";
+    loop {
+        let mut header = String::new();
+        if reader.read_line(&mut header).unwrap_or(0) == 0 || header.trim().is_empty() {
+            break;
         }
-        let path = target.split('?').next().unwrap_or_default();
-        let forbidden = json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Forbidden",
-            "message": format!("{path} is forbidden"), "code": 403,
-        });
-        let (code, body) = answers.lock().unwrap().get(path).cloned().unwrap_or((403, forbidden));
-        let body = body.to_string();
-        let head = format!(
-            "HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        if stream.write_all((head + &body).as_bytes()).is_err() {
-            return;
+        if header.contains("as=PartialObjectMetadataList") {
+            only = " (metadata)";
         }
     }
+    let target = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    Some((format!("{}{only}", first.trim()), target))
 }
 
 #[test]
@@ -193,7 +221,7 @@ fn a_viewers_rights_suffice() {
     assert_eq!(why["chains"][0]["causes"][1]["id"], "NoReply");
     assert_eq!(cluster.told("wait --for synchronized"), "synchronised: 1 node\n");
     assert_eq!(cluster.told("__complete -- why n"), "n1\n:4\n");
-    let asked = cluster.asked.lock().unwrap().clone();
+    let asked = cluster.server.asked.lock().unwrap().clone();
     assert!(asked.iter().all(|line| line.starts_with("GET ")), "only reads: {asked:?}");
 }
 
@@ -343,7 +371,7 @@ fn a_bundle_reads_no_secret_and_says_what_is_missing() {
     let again = cluster.run("bundle --file b.tar.gz");
     assert!(!again.status.success() && text(&again.stderr).contains("--force"), "{}", text(&again.stderr));
     assert!(cluster.run("bundle --file b.tar.gz --force").status.success());
-    let asked = cluster.asked.lock().unwrap().clone();
+    let asked = cluster.server.asked.lock().unwrap().clone();
     assert!(asked.len() > 8 && !asked.iter().any(|line| line.contains("secret")), "{asked:?}");
 }
 
@@ -384,6 +412,7 @@ fn a_rollout_is_changed_only_by_who_may_write() {
     assert!(text(&stopped.stderr).contains("default: Paused: "), "{}", text(&stopped.stderr));
     let patches = || {
         cluster
+            .server
             .asked
             .lock()
             .unwrap()
@@ -412,7 +441,7 @@ fn a_file_is_converted_without_a_cluster() {
         text(&output.stdout).contains("kind: TimeSyncPolicy") && text(&output.stdout).contains("name: lan")
     );
     assert!(text(&output.stderr).contains("ntp.conf:2: left out"), "{}", text(&output.stderr));
-    assert!(cluster.asked.lock().unwrap().is_empty());
+    assert!(cluster.server.asked.lock().unwrap().is_empty());
 }
 
 #[test]
@@ -437,6 +466,45 @@ fn the_completion_program_calls_this_one() {
 }
 
 #[test]
+fn a_completion_asks_the_cluster_of_the_line() {
+    let cluster = Cluster::of_fault("completion-flags", "healthy");
+    let there = cluster.folder.join("config").display().to_string();
+    let completed = |words: &[&str]| {
+        let mut command = cluster.command("__complete --");
+        text(&command.env("KUBECONFIG", "/nowhere").args(words).output().unwrap().stdout)
+    };
+    assert_eq!(completed(&["why", ""]), ":4\n");
+    assert_eq!(completed(&["--kubeconfig", &there, "why", ""]), "n1\n:4\n");
+    assert_eq!(completed(&["bundle", &format!("--kubeconfig={there}"), "--logs-of", ""]), "n1\n:4\n");
+    assert_eq!(completed(&["--kubeconfig", &there, "--context", "other", "why", ""]), ":4\n");
+    let asked = cluster.server.asked.lock().unwrap().clone();
+    assert!(asked.len() == 2 && asked.iter().all(|line| line.ends_with(" (metadata)")), "{asked:?}");
+}
+
+#[test]
+fn lists_are_read_page_by_page() {
+    let cluster = Cluster::of_fault("pages", "healthy");
+    let path = "/apis/timesync.dev/v1alpha1/nodeclocks";
+    let mut first = cluster.server.answers.lock().unwrap()[path].1.clone();
+    let mut second = first.clone();
+    first["metadata"]["continue"] = json!("next");
+    second["items"][0]["metadata"]["name"] = json!("n2");
+    cluster.answer(path, first);
+    cluster.answer(&format!("{path}?continue=next"), second);
+    let nodes = cluster.told("nodes");
+    assert_eq!(
+        nodes.lines().skip(1).filter_map(|line| line.split(' ').next()).collect::<Vec<_>>(),
+        ["n1", "n2"]
+    );
+    assert_eq!(cluster.told("__complete -- why n"), "n1\nn2\n:4\n");
+    let asked = cluster.server.asked.lock().unwrap().clone();
+    let pages = asked.iter().filter(|line| line.contains("/nodeclocks?"));
+    let pages: Vec<_> = pages.map(|line| line.contains("continue=next")).collect();
+    assert_eq!(pages, [false, true, false, true], "{asked:?}");
+    assert!(asked.iter().all(|line| line.contains("limit=500")), "{asked:?}");
+}
+
+#[test]
 fn a_closed_pipe_is_no_error() {
     let cluster = Cluster::of_fault("pipe", "healthy");
     let program = env!("CARGO_BIN_EXE_kubectl-timesync");
@@ -455,9 +523,9 @@ fn top_ends_at_once_while_a_request_hangs() {
         let mut top = cluster.command("top --interval 1s").stdout(Stdio::piped()).spawn().unwrap();
         let mut pictures = BufReader::new(top.stdout.take().unwrap());
         pictures.read_line(&mut String::new()).unwrap();
-        cluster.stalled.store(true, Ordering::SeqCst);
-        let before = cluster.asked.lock().unwrap().len();
-        await_true(Duration::from_secs(20), || cluster.asked.lock().unwrap().len() > before);
+        cluster.server.stalled.store(true, Ordering::SeqCst);
+        let before = cluster.server.asked.lock().unwrap().len();
+        await_true(Duration::from_secs(20), || cluster.server.asked.lock().unwrap().len() > before);
         let kill = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", top.id())).status().unwrap();
         assert!(kill.success());
         // A request would hang for 30 s.
