@@ -16,7 +16,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::observed::{EventFacts, NodeFacts, Observed, PodFacts, Reading, Unread};
+use crate::{
+    observed::{EventFacts, NodeFacts, Observed, PodFacts, Reading, Unread},
+    server_clock::ServerClock,
+};
 
 /// Why the cluster cannot be shown.
 #[derive(Debug, thiserror::Error)]
@@ -57,12 +60,19 @@ const PAGE: u32 = 500;
 /// The reader of one cluster.
 pub(crate) struct Reader {
     client: Client,
+    clock: ServerClock,
     namespace: String,
 }
 
 impl Reader {
     pub(crate) fn new(client: Client, namespace: &str) -> Self {
-        Self { client, namespace: namespace.to_owned() }
+        let (client, clock) = ServerClock::of(client);
+        Self { client, clock, namespace: namespace.to_owned() }
+    }
+
+    /// The time now, by the API server's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Policies and NodeClocks, and nothing that may be forbidden.
@@ -71,7 +81,8 @@ impl Reader {
         let (clocks, more) = self.all::<NodeClock>("nodeclocks").await?;
         malformed.extend(more);
         Ok(Observed {
-            now: Timestamp::now(),
+            now: self.clock.now(),
+            ahead: self.clock.difference(),
             namespace: self.namespace.clone(),
             policies,
             clocks,

@@ -11,6 +11,8 @@ mod proxy;
 
 mod connect;
 
+mod server_clock;
+
 mod fetch;
 
 mod observed;

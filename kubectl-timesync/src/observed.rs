@@ -35,8 +35,10 @@ pub(crate) fn failed<'a>(parts: impl IntoIterator<Item = (&'a str, Option<&'a Un
 /// The cluster at one moment.
 #[derive(Debug)]
 pub(crate) struct Observed {
-    /// When it was read, by this machine's clock.
+    /// When it was read, by the API server's clock.
     pub(crate) now: Timestamp,
+    /// This machine's clock minus the API server's, if they differ by more than a few seconds.
+    pub(crate) ahead: Option<SignedDuration>,
     /// The namespace of operator and agents.
     pub(crate) namespace: String,
     /// The policies, by name.
@@ -215,6 +217,7 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let mut observed = Observed {
             now: "2026-11-30T12:00:00Z".parse().unwrap(),
+            ahead: None,
             namespace: "timesync-system".to_owned(),
             policies: Vec::new(),
             clocks: Vec::new(),

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use api::TimeSyncPolicy;
 use clap::Args;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde::Serialize;
 
@@ -44,6 +44,9 @@ pub(crate) struct Overview {
     operator_writes: bool,
     /// Versions of agents, and on how many nodes each runs.
     agents: BTreeMap<String, usize>,
+    /// A remark on this machine's clock, if it is not right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    this_machine: Option<String>,
     /// Objects that cannot be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     malformed: Vec<String>,
@@ -130,12 +133,21 @@ pub(crate) fn overview(observed: &Observed) -> Overview {
         operator,
         operator_writes,
         agents,
+        this_machine: observed.ahead.map(this_machine),
         malformed: observed.malformed.clone(),
         unread: failed([
             ("nodes", observed.nodes.as_ref().err()),
             ("pods", observed.operators.as_ref().err()),
         ]),
     }
+}
+
+fn this_machine(ahead: SignedDuration) -> String {
+    let which = if ahead.is_negative() { "behind" } else { "ahead of" };
+    format!(
+        "The clock of this machine is {} {which} the API server's. Ages are by the API server's.",
+        span(ahead.abs())
+    )
 }
 
 /// Worst nodes, and troubles, that are shown.
@@ -260,6 +272,9 @@ fn troubles(observed: &Observed, all: &[NodeView]) -> Vec<Trouble> {
 
 pub(crate) fn text(overview: &Overview, now: Timestamp, screen: &Screen) -> String {
     let mut text = head(overview, screen);
+    if let Some(remark) = &overview.this_machine {
+        text += &screen.wrap("Notice:    ", remark);
+    }
     let heading = |text: &str| format!("\n{}\n", screen.paint(text, Paint::Bold));
     if overview.policies.is_empty() {
         text += "\nThere is no TimeSyncPolicy, so no clock is corrected. Create one: it names your time servers.\n";

@@ -43,7 +43,7 @@ impl Top {
         let mut terminal = terminal::Terminal::open()?;
         loop {
             let screen = Screen::of_stdout();
-            let picture = picture(&observed, &filter, trouble.as_ref(), Timestamp::now(), &screen);
+            let picture = picture(&observed, &filter, trouble.as_ref(), reader.now(), &screen);
             match &terminal {
                 Some(terminal) => terminal.show(&picture)?,
                 None => output::write(&format!("{picture}\n"))?,

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -479,6 +479,29 @@ fn a_completion_asks_the_cluster_of_the_line() {
     assert_eq!(completed(&["--kubeconfig", &there, "--context", "other", "why", ""]), ":4\n");
     let asked = cluster.server.asked.lock().unwrap().clone();
     assert!(asked.len() == 2 && asked.iter().all(|line| line.ends_with(" (metadata)")), "{asked:?}");
+}
+
+#[test]
+fn ages_are_by_the_api_servers_clock() {
+    let check = |name: &str, behind: SignedDuration, expected: Option<&str>| {
+        let there = Timestamp::now() - behind;
+        let cluster = Cluster::of_fault_at(name, "healthy", there);
+        *cluster.server.date.lock().unwrap() = Some(there);
+        let status = cluster.told("status");
+        assert!(status.contains("(1 Synchronized)"), "{status}");
+        match expected {
+            Some(expected) => assert!(status.contains(expected), "{status}"),
+            None => assert!(!status.contains("Notice"), "{status}"),
+        }
+    };
+    // By this machine's clock the NodeClock would be too old.
+    check(
+        "clock-ahead",
+        SignedDuration::from_mins(10),
+        Some("The clock of this machine is 10m ahead of the API"),
+    );
+    check("clock-behind", SignedDuration::from_mins(-20), Some("m behind the API server's"));
+    check("clock-right", SignedDuration::ZERO, None);
 }
 
 #[test]
