@@ -1,6 +1,7 @@
 //! `nodes`: a line for each node's clock. Nodes without a NodeClock are shown, too, if nodes can be read.
 use std::cmp::Ordering;
 
+use anyhow::bail;
 use api::{NodeClock, NodeClockStatus};
 use clap::{Args, ValueEnum};
 use k8s_openapi::jiff::Timestamp;
@@ -105,13 +106,41 @@ impl Nodes {
         let observed = reader.overview().await?;
         let views = views(&observed, &self.filter);
         let is_wide = self.output == Some(TableForm::Wide);
+        let missing = missing(&observed, &self.filter.nodes);
+        // Those that are there are shown all the same.
+        if let (Some(missing), true) = (&missing, views.is_empty()) {
+            bail!("{missing}");
+        }
         output::print(&views, self.output.and_then(TableForm::form), || {
             if views.is_empty() {
                 return "No nodes found.\n".to_owned();
             }
             text(&views, observed.now, is_wide, &Screen::of_stdout(), None)
-        })
+        })?;
+        match missing {
+            Some(missing) => bail!("{missing}"),
+            None => Ok(()),
+        }
     }
+}
+
+/// That nodes which were asked for by name are not there, as kubectl says it; none if all are.
+fn missing(observed: &Observed, names: &[String]) -> Option<String> {
+    let is_there = |name: &str| {
+        let is_node = observed.nodes.iter().flatten().any(|node| node.name == name);
+        is_node || observed.clock(name).is_some()
+    };
+    let missing: Vec<_> = names.iter().map(String::as_str).filter(|name| !is_there(name)).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let which = missing.join(", ");
+    Some(match observed.nodes {
+        Ok(_) => format!("NotFound: there is no node {which}. `kubectl timesync nodes` lists all"),
+        Err(_) => format!(
+            "NotFound: there is no NodeClock {which} that can be read. `kubectl timesync nodes` lists all"
+        ),
+    })
 }
 
 /// The clocks that the filter asks for, in its order.

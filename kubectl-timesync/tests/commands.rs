@@ -334,6 +334,23 @@ fn proxies_of_the_kubeconfig_and_of_the_environment_are_used() {
 }
 
 #[test]
+fn a_node_that_is_asked_for_and_does_not_exist_is_an_error() {
+    let cluster = Cluster::of_fault("no-such-node", "healthy");
+    for (words, shown) in [("nodes n9", ""), ("nodes n1 n9", "n1 "), ("nodes n9 -o json", "")] {
+        let output = cluster.run(words);
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        assert!(
+            text(&output.stderr).contains("NotFound: there is no NodeClock n9"),
+            "{}",
+            text(&output.stderr)
+        );
+        let told = text(&output.stdout);
+        assert!(told.contains(shown) && told.is_empty() == shown.is_empty(), "{words}: {told}");
+    }
+    assert_eq!(cluster.told("nodes n1 --state Holdover"), "No nodes found.\n");
+}
+
+#[test]
 fn a_cluster_without_timesync_and_a_user_without_rights_are_told() {
     let missing = json!({"kind": "Status", "status": "Failure", "message": "not found", "reason": "NotFound", "code": 404});
     let path = "/apis/timesync.dev/v1alpha1/timesyncpolicies".to_owned();
