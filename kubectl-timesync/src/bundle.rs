@@ -51,7 +51,7 @@ impl Bundle {
         archive.add("about.txt", &text)?;
         archive.finish()?;
         for line in &unread {
-            eprintln!("not in the archive: {line}");
+            output::remark(&format!("not in the archive: {line}\n"));
         }
         Ok(output::write(&format!("{}\n", path.display()))?)
     }

@@ -76,7 +76,7 @@ impl Convert {
         if self.explain {
             output::write(&converted.table)?;
         } else {
-            eprint!("{}", converted.messages);
+            output::remark(&converted.messages.to_string());
             output::write(&converted.output)?;
         }
         Ok(if converted.complete { ExitCode::SUCCESS } else { ExitCode::from(LEFT_OUT) })

@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         // The reader of a pipe has what it wants, as with `| head`.
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            output::remark(&format!("error: {error:#}\n"));
             ExitCode::FAILURE
         }
     }

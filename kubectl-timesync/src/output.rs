@@ -1,4 +1,4 @@
-//! Standard output: a view as text, JSON or YAML.
+//! Standard output: a view as text, JSON or YAML. Standard error: remarks.
 use std::io::{self, Write};
 
 use clap::ValueEnum;
@@ -54,6 +54,11 @@ pub(crate) fn write(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()
+}
+
+/// Writes a remark to standard error. If nobody reads it, the command goes on: `eprintln!` would panic.
+pub(crate) fn remark(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Returns true if the reader of standard output has ended.

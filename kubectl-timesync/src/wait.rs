@@ -85,7 +85,7 @@ impl Wait {
                 bail!("timed out after {}: {missing}", self.timeout);
             }
             if missing != told {
-                eprintln!("waiting: {missing}");
+                output::remark(&format!("waiting: {missing}\n"));
                 told = missing;
             }
             tokio::time::sleep(PAUSE).await;

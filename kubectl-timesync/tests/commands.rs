@@ -351,6 +351,20 @@ fn a_node_that_is_asked_for_and_does_not_exist_is_an_error() {
 }
 
 #[test]
+fn remarks_that_nobody_reads_are_no_panic() {
+    let cluster = Cluster::of_fault("remarks", "error-bound");
+    fs::write(cluster.folder.join("ntp.conf"), "server 192.0.2.10 iburst\nbroadcast 192.0.2.255\n").unwrap();
+    for (words, code) in
+        [("wait --for bound=1ms --timeout 1s", 1), ("convert ntp.conf", 3), ("status --context x", 1)]
+    {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let output = cluster.command(words).stderr(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{words}");
+    }
+}
+
+#[test]
 fn a_cluster_without_timesync_and_a_user_without_rights_are_told() {
     let missing = json!({"kind": "Status", "status": "Failure", "message": "not found", "reason": "NotFound", "code": 404});
     let path = "/apis/timesync.dev/v1alpha1/timesyncpolicies".to_owned();
