@@ -1,5 +1,6 @@
 //! The screen: its size, and whether it shows colours. Standard output and the environment are read here and nowhere
-//! else. As with kubectl, a pipe gets whole lines without colours, and $NO_COLOR is respected.
+//! else. As with kubectl, a pipe gets whole lines without colours, and $NO_COLOR is respected. $COLUMNS is a user's wish, as
+//! of `watch`, and holds in a pipe, too.
 use std::{
     env,
     io::{self, IsTerminal},
@@ -32,6 +33,9 @@ pub(crate) struct Screen {
 
 /// Columns of running text if the width is not known. Longer lines are hard to read.
 const READABLE: usize = 100;
+
+/// The spaces before a line if more would leave no room.
+const FEW: usize = 4;
 
 impl Screen {
     /// Standard output.
@@ -66,10 +70,14 @@ impl Screen {
         if self.colours && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    /// A running text, broken into lines. The first begins with `first`, the others with as many spaces.
+    /// A running text, broken into lines. The first begins with `first`, the others with as many spaces; with a few if a
+    /// narrow screen would have no room left for the text.
     pub(crate) fn wrap(&self, first: &str, text: &str) -> String {
         let width = self.width.unwrap_or(READABLE).min(READABLE);
-        let indent = first.chars().count();
+        let indent = match first.chars().count() {
+            indent if indent > width / 2 => FEW.min(indent),
+            indent => indent,
+        };
         let (mut lines, mut line) = (Vec::new(), first.to_owned());
         let mut is_empty = true;
         for word in text.split_whitespace() {
@@ -120,6 +128,11 @@ mod tests {
             "- one two\n  three\n  averyverylongword\n  x\n"
         );
         assert_eq!(Screen::of_file().wrap("", "one two"), "one two\n");
+        assert_eq!(
+            screen.wrap("    because: ", "one two three four"),
+            "    because: one\n    two\n    three\n    four\n"
+        );
+        assert_eq!(screen.wrap("    because: ", "one a b c d"), "    because: one\n    a b c d\n");
     }
 
     #[test]

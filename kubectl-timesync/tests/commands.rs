@@ -6,8 +6,9 @@ use std::{
     env, fs,
     io::{self, BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
+    os::unix::fs::OpenOptionsExt,
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -17,6 +18,7 @@ use std::{
 };
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -362,6 +364,90 @@ fn remarks_that_nobody_reads_are_no_panic() {
         let output = cluster.command(words).stderr(writer).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{words}");
     }
+}
+
+#[test]
+fn the_environment_sets_width_and_colours() {
+    let cluster = Cluster::of_fault("environment", "healthy");
+    let behind = Cluster::of_fault("columns", "profile-missing");
+    let piped = |columns: &str| {
+        let output = behind.command("rollout status").env("COLUMNS", columns).output().unwrap();
+        text(&output.stdout)
+    };
+    let whole = behind.told("rollout status");
+    assert_eq!(piped(""), whole, "a pipe cuts nothing");
+    let last = whole.lines().last().unwrap().chars().count();
+    let narrow = piped(&(last - 1).to_string());
+    assert!(
+        !whole.contains("...") && narrow.lines().last().is_some_and(|line| line.ends_with("...")),
+        "{narrow}"
+    );
+    let on_terminal = |name: &str, value: &str| {
+        let mut terminal = Terminal::open();
+        let mut command = cluster.command("nodes");
+        let mut child = terminal.start(command.env(name, value));
+        let shown = terminal.read_until("Synchronized");
+        assert!(child.wait().unwrap().success());
+        shown
+    };
+    assert!(on_terminal("TERM", "xterm").contains("\x1b[32mSynchronized"));
+    assert!(on_terminal("NO_COLOR", "").contains("\x1b[32mSynchronized"));
+    assert!(!on_terminal("NO_COLOR", "1").contains('\x1b'));
+    assert!(!on_terminal("TERM", "dumb").contains('\x1b'));
+}
+
+/// A terminal of the test's own.
+struct Terminal {
+    ours: fs::File,
+    theirs: fs::File,
+}
+
+impl Terminal {
+    fn open() -> Self {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        let name = ptsname(&ours, Vec::new()).unwrap();
+        let name = name.to_str().unwrap();
+        // The test's process must not get it as its own terminal.
+        let theirs = fs::File::options().read(true).write(true).custom_flags(NOCTTY).open(name).unwrap();
+        Self { ours: ours.into(), theirs }
+    }
+
+    fn start(&self, command: &mut Command) -> Child {
+        let end = || self.theirs.try_clone().unwrap();
+        command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap()
+    }
+
+    /// What is shown until this is.
+    fn read_until(&mut self, expected: &str) -> String {
+        let mut shown = Vec::new();
+        let mut some = [0; 4096];
+        while !text(&shown).contains(expected) {
+            let number = self.ours.read(&mut some).unwrap();
+            shown.extend_from_slice(&some[..number]);
+        }
+        text(&shown)
+    }
+}
+
+/// O_NOCTTY of Linux.
+const NOCTTY: i32 = 0o400;
+
+#[test]
+fn the_key_q_ends_top_while_a_request_hangs() {
+    let cluster = Cluster::of_fault("key", "healthy");
+    let mut terminal = Terminal::open();
+    let mut top = terminal.start(&mut cluster.command("top --interval 1s"));
+    assert!(terminal.read_until("Synchronized").contains("\x1b[?1049h"));
+    cluster.server.stalled.store(true, Ordering::SeqCst);
+    let before = cluster.server.asked.lock().unwrap().len();
+    await_true(Duration::from_secs(20), || cluster.server.asked.lock().unwrap().len() > before);
+    terminal.ours.write_all(b"q").unwrap();
+    await_true(Duration::from_secs(10), || top.try_wait().unwrap().is_some());
+    assert_eq!(top.wait().unwrap().code(), Some(0));
+    // The first screen is back.
+    terminal.read_until("\x1b[?1049l");
 }
 
 #[test]
