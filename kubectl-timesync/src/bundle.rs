@@ -120,8 +120,8 @@ impl Bundle {
     }
 }
 
-/// What was read, or why not, of which a note is made. It does not become an empty list: explanations would take what may
-/// not be read for something that does not exist.
+/// What was read, or why not, of which a note is made. It does not become an empty list: explanations would take what
+/// may not be read for something that does not exist.
 fn noted<T>(what: &str, reading: Reading<Vec<T>>, unread: &mut Vec<String>) -> Reading<Vec<T>> {
     reading.inspect_err(|why| note(what, why, unread))
 }

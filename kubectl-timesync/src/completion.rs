@@ -118,8 +118,8 @@ struct Alone {
     flags: connect::Flags,
 }
 
-/// The flags of kubectl among the words of an unfinished line, so that names are those of the cluster that it is about; none
-/// if a value is wrong.
+/// The flags of kubectl among the words of an unfinished line, so that names are those of the cluster that it is about;
+/// none if a value is wrong.
 fn typed(root: &Command, words: &[String]) -> Option<connect::Flags> {
     let mut kept = Vec::new();
     let mut words = words.iter();

@@ -1,6 +1,6 @@
-//! Which proxy a request to the API server goes through, by the rules of kubectl: `proxy-url` of the kubeconfig's cluster,
-//! or else $HTTPS_PROXY unless $NO_PROXY excludes the server. Pure. kube has rules of its own, but it compares $NO_PROXY
-//! with the proxy's name, not with the server's.
+//! Which proxy a request to the API server goes through, by the rules of kubectl: `proxy-url` of the kubeconfig's
+//! cluster, or else $HTTPS_PROXY unless $NO_PROXY excludes the server. Pure. kube has rules of its own, but it compares
+//! $NO_PROXY with the proxy's name, not with the server's.
 use std::net::IpAddr;
 
 /// The server that is asked.
@@ -33,8 +33,8 @@ pub(crate) fn choose(
     (!is_excluded(server, &excluded)).then(|| url(&proxy))
 }
 
-/// The URL with a scheme that kube knows. Without a scheme a proxy speaks HTTP. A name is always resolved by a SOCKS proxy,
-/// which is what the h of socks5h asks for.
+/// The URL with a scheme that kube knows. Without a scheme a proxy speaks HTTP. A name is always resolved by a SOCKS
+/// proxy, which is what the h of socks5h asks for.
 fn url(proxy: &str) -> String {
     match proxy.split_once("://") {
         None => format!("http://{proxy}"),

@@ -1,6 +1,6 @@
 //! The screen: its size, and whether it shows colours. Standard output and the environment are read here and nowhere
-//! else. As with kubectl, a pipe gets whole lines without colours, and $NO_COLOR is respected. $COLUMNS is a user's wish, as
-//! of `watch`, and holds in a pipe, too.
+//! else. As with kubectl, a pipe gets whole lines without colours, and $NO_COLOR is respected. $COLUMNS is a user's
+//! wish, as of `watch`, and holds in a pipe, too.
 use std::{
     env,
     io::{self, IsTerminal},
@@ -70,8 +70,8 @@ impl Screen {
         if self.colours && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    /// A running text, broken into lines. The first begins with `first`, the others with as many spaces; with a few if a
-    /// narrow screen would have no room left for the text.
+    /// A running text, broken into lines. The first begins with `first`, the others with as many spaces; with a few if
+    /// a narrow screen would have no room left for the text.
     pub(crate) fn wrap(&self, first: &str, text: &str) -> String {
         let width = self.width.unwrap_or(READABLE).min(READABLE);
         let indent = match first.chars().count() {

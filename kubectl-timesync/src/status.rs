@@ -217,8 +217,8 @@ fn of_cluster(observed: &Observed, all: &[NodeView]) -> Vec<Trouble> {
             id: "NotReadable",
             cause: "NotReadable",
             what: format!(
-                "Not in this picture: {} that this plugin cannot read, named below. Operator and plugin may have different \
-                 versions; this plugin has {}.",
+                "Not in this picture: {} that this plugin cannot read, named below. Operator and plugin may have \
+                 different versions; this plugin has {}.",
                 count(observed.malformed.len(), "object"),
                 env!("CARGO_PKG_VERSION")
             ),
@@ -227,7 +227,8 @@ fn of_cluster(observed: &Observed, all: &[NodeView]) -> Vec<Trouble> {
         });
     }
     let is_down = observed.operators.as_ref().is_ok_and(|pods| pods.iter().all(|pod| !pod.ready));
-    // A node that is known has a chain of its own, in which the operator is. Without a policy there may be nothing to write.
+    // A node that is known has a chain of its own, in which the operator is. Without a policy there may be nothing to
+    // write.
     let is_asked = all.is_empty() && (!observed.policies.is_empty() || is_down);
     let silent = why::nothing_written(observed).filter(|_| is_asked);
     found.extend(silent.and_then(|chain| {

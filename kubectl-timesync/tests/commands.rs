@@ -36,8 +36,8 @@ struct Cluster {
 struct Server {
     answers: Mutex<Answers>,
     asked: Mutex<Vec<String>>,
-    /// Its clock, if its answers have a date.
-    date: Mutex<Option<Timestamp>>,
+    /// How far its clock is behind this machine's, if its answers have a date.
+    behind: Mutex<Option<SignedDuration>>,
     /// Set to let requests arrive, and answer none of them.
     stalled: AtomicBool,
 }
@@ -168,7 +168,8 @@ impl Server {
             let known = self.answers.lock().unwrap().get(&key).cloned();
             let (code, body) = known.unwrap_or((403, forbidden));
             let body = body.to_string();
-            let date = self.date.lock().unwrap().map_or(String::new(), |date| {
+            let date = self.behind.lock().unwrap().map_or(String::new(), |behind| {
+                let date = Timestamp::now() - behind;
                 format!("Date: {}\r\n", date.strftime("%a, %d %b %Y %H:%M:%S GMT"))
             });
             let head = format!(
@@ -182,7 +183,8 @@ impl Server {
     }
 }
 
-/// The first line of a request, marked if it asks for metadata only, and its target; none if there is no request any more.
+/// The first line of a request, marked if it asks for metadata only, and its target; none if there is no request any
+/// more.
 fn request(reader: &mut impl BufRead) -> Option<(String, String)> {
     let mut first = String::new();
     if reader.read_line(&mut first).unwrap_or(0) == 0 {
@@ -254,8 +256,8 @@ fn exit_codes_say_what_happened() {
     assert!(gone == 1 && why.contains("cannot read timesyncpolicies"), "{why}");
 }
 
-/// A proxy on loopback that takes HTTP's CONNECT and SOCKS 5, and leads to this server whatever it is asked for. Returns its
-/// address, and the hosts that it is asked for.
+/// A proxy on loopback that takes HTTP's CONNECT and SOCKS 5, and leads to this server whatever it is asked for.
+/// Returns its address, and the hosts that it is asked for.
 fn proxy_to(server: &str) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -495,7 +497,10 @@ fn a_bundle_reads_no_secret_and_says_what_is_missing() {
 #[test]
 fn each_file_of_a_bundle_is_there_once() {
     let cluster = Cluster::of_fault("bundle-default", "healthy");
-    let event = |name: &str| json!({"metadata": {"name": name, "namespace": "default"}, "involvedObject": {"kind": "Pod", "name": name}});
+    let event = |name: &str| {
+        let metadata = json!({"name": name, "namespace": "default"});
+        json!({"metadata": metadata, "involvedObject": {"kind": "Pod", "name": name}})
+    };
     let events = json!({"metadata": {}, "items": [event("timesync-agent-x7k2p"), event("database-0")]});
     cluster.answer("/api/v1/namespaces/default/events", events);
     assert!(cluster.run("bundle -n default --file b.tar.gz").status.success());
@@ -603,7 +608,7 @@ fn ages_are_by_the_api_servers_clock() {
     let check = |name: &str, behind: SignedDuration, expected: Option<&str>| {
         let there = Timestamp::now() - behind;
         let cluster = Cluster::of_fault_at(name, "healthy", there);
-        *cluster.server.date.lock().unwrap() = Some(there);
+        *cluster.server.behind.lock().unwrap() = Some(behind);
         let status = cluster.told("status");
         assert!(status.contains("(1 Synchronized)"), "{status}");
         match expected {

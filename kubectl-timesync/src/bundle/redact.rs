@@ -13,7 +13,8 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The containers of timesync.
 const OURS: [&str; 3] = ["agent", "operator", "uninstall"];
 
-/// An object without bookkeeping, and a pod without values of environment variables and without what strangers put into it.
+/// An object without bookkeeping, and a pod without values of environment variables and without what strangers put into
+/// it.
 pub(super) fn object(mut object: Value) -> Value {
     let is_pod = object["kind"] == "Pod";
     if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -45,7 +46,8 @@ pub(super) fn object(mut object: Value) -> Value {
     object
 }
 
-/// Returns true for a container of timesync. Others are those of strangers, such as a mesh, whose arguments may hold secrets.
+/// Returns true for a container of timesync. Others are those of strangers, such as a mesh, whose arguments may hold
+/// secrets.
 fn is_ours_container(container: &Value) -> bool {
     container["name"].as_str().is_some_and(|name| OURS.contains(&name))
 }
@@ -108,9 +110,9 @@ pub(super) fn owners(pods: &[&Pod]) -> BTreeSet<String> {
     names
 }
 
-/// Returns true for events that the operator wrote, and for those about an object of timesync: one of these names, or a pod
-/// or a ReplicaSet that is gone, whose name begins with one of them; an object of the API; the objects that the operator
-/// writes, which have fixed names.
+/// Returns true for events that the operator wrote, and for those about an object of timesync: one of these names, or a
+/// pod or a ReplicaSet that is gone, whose name begins with one of them; an object of the API; the objects that the
+/// operator writes, which have fixed names.
 pub(super) fn is_ours(event: &Event, owners: &BTreeSet<String>) -> bool {
     let about = &event.involved_object;
     if EventFacts::of(event).is_some()
@@ -141,7 +143,9 @@ mod tests {
                 {"name": "HTTPS_PROXY", "value": "http://user:password@proxy"},
                 {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
             ]}]},
-            "status": {"containerStatuses": [{"name": "mesh", "state": {"waiting": {"message": "password"}}}, {"name": "agent"}]},
+            "status": {"containerStatuses": [
+                {"name": "mesh", "state": {"waiting": {"message": "password"}}}, {"name": "agent"},
+            ]},
         });
         let text = object(pod).to_string();
         assert!(

@@ -115,8 +115,8 @@ pub(super) fn serving(subject: &Subject<'_>, status: &NodeClockStatus) -> Option
     })
 }
 
-/// A step by another process is a trouble only for this long: one that happened once and was undone needs nobody, and the
-/// NodeClock keeps it until the agent's next start.
+/// A step by another process is a trouble only for this long: one that happened once and was undone asks for nothing, and
+/// the NodeClock keeps it until the agent's next start.
 const RECENT: SignedDuration = SignedDuration::from_hours(24);
 
 /// Returns true if the step is worth telling. Its time is what the clock said after it, so the step is taken off again.

@@ -238,7 +238,8 @@ fn held_back(subject: &Subject<'_>, policy: &TimeSyncPolicy, selects: Option<boo
     let what = match selects {
         Some(_) => format!("Policy {name} selects this node, but is not in force here."),
         None => format!(
-            "Policy {name} is not in force here. Whether it selects this node is not known, since the node was not read."
+            "Policy {name} is not in force here. Whether it selects this node is not known, since the node was not \
+             read."
         ),
     };
     let chain = chain.because(1, "PolicyNotInForce", what);
