@@ -202,7 +202,7 @@ const OPERATOR: [&str; 47] = [
     "cli",
 ];
 
-const PLUGIN: [&str; 18] = [
+const PLUGIN: [&str; 20] = [
     // What all commands use.
     "words",
     "screen",
@@ -210,7 +210,9 @@ const PLUGIN: [&str; 18] = [
     "output",
     // From a kubeconfig to what was read.
     "observed",
+    "proxy",
     "connect",
+    "server_clock",
     "fetch",
     // A command each.
     "why",
