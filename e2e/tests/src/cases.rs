@@ -42,6 +42,8 @@ mod alerts;
 
 mod plugin;
 
+mod why;
+
 mod stock_alerts;
 
 mod operator_restart;
@@ -167,6 +169,7 @@ const COMMON: &[Case] = &[
         "kubectl timesync: a viewer reads, waits and asks why; an archive without secrets",
         plugin::run,
     ),
+    long("why", "kubectl timesync why names the cause of fourteen faults", why::run),
     case(
         "operator-restart",
         "a restart of the operators changes nothing on the nodes",

@@ -6,6 +6,8 @@
 //! clock that another program has set is told at once.
 mod rare;
 
+pub(super) use rare::cut_off;
+
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use anyhow::{Context, ensure};

@@ -13,10 +13,7 @@ const VIEWER: &str = "timesync-viewer";
 
 pub(super) fn run() -> anyhow::Result<()> {
     under_test::settle()?;
-    plugin::build(image::OF_NODES)?;
-    let folder = checkout::state().join("plugin");
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder)?;
+    let folder = Plugin::admin()?.folder;
     let result = as_a_viewer(&folder).and_then(|()| an_archive(&folder)).and_then(|()| by_hand(&folder));
     kubectl::sh(&format!("delete clusterrolebinding {VIEWER} --ignore-not-found"))?;
     kubectl::sh(&format!("delete serviceaccount {VIEWER} -n default --ignore-not-found"))?;
@@ -159,12 +156,21 @@ fn by_hand(folder: &std::path::Path) -> anyhow::Result<()> {
 }
 
 /// The plugin, with a kubeconfig.
-struct Plugin {
+pub(super) struct Plugin {
     config: PathBuf,
     folder: PathBuf,
 }
 
 impl Plugin {
+    /// Builds it, for an administrator, in an empty folder.
+    pub(super) fn admin() -> anyhow::Result<Self> {
+        plugin::build(image::OF_NODES)?;
+        let folder = checkout::state().join("plugin");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder)?;
+        Ok(Self { config: pki::admin(), folder })
+    }
+
     /// Standard output of `kubectl timesync <words>`.
     fn told(&self, words: &str) -> anyhow::Result<String> {
         let program = image::program("kubectl-timesync");
@@ -182,7 +188,7 @@ impl Plugin {
     }
 
     /// The deepest cause of the most important chain of a machine's node.
-    fn root_cause(&self, vm: vm::Vm) -> anyhow::Result<String> {
+    pub(super) fn root_cause(&self, vm: vm::Vm) -> anyhow::Result<String> {
         let why: Value = serde_json::from_str(&self.told(&format!("why {} -o json", vm.name()))?)?;
         let causes = why["chains"][0]["causes"].as_array().context("a chain")?;
         let deepest = causes.iter().max_by_key(|cause| cause["depth"].as_u64()).context("a cause")?;

@@ -91,7 +91,7 @@ fn while_asked(vm: Vm, check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Re
 }
 
 /// Drops what the operators' pods, on node1, send to the agents of the virtual machines, or no longer.
-fn cut_off(cut: bool) -> anyhow::Result<()> {
+pub(in crate::cases) fn cut_off(cut: bool) -> anyhow::Result<()> {
     let rule = "FORWARD -p tcp --dport 9817 -j DROP";
     let inside = network::inside(network::NODE1);
     let script = if cut {
