@@ -8,11 +8,13 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use lab::{
-    install::NAMESPACE,
+    install::{self, NAMESPACE},
     kubectl, network, pki, under_test, upstream,
     vm::{self, Vm},
 };
+use serde_json::json;
 use xtask::process;
 
 use super::told;
@@ -45,9 +47,9 @@ pub(super) fn story() -> anyhow::Result<()> {
     cut_off(false)?;
     told("it reaches them again", &[])?;
 
-    kubectl::apply(REFUSAL)?;
+    without_right()?;
     told("an operator without a right", &["TimesyncOperatorErrors"])?;
-    kubectl::sh(REFUSED_NO_MORE)?;
+    install::restore()?;
     told("it has the right again", &[])?;
 
     second.run("kill -STOP $(pidof kubelet)")?;
@@ -59,12 +61,12 @@ pub(super) fn story() -> anyhow::Result<()> {
 
 /// Undoes what a failure in the middle may have left.
 pub(super) fn put_back() -> anyhow::Result<()> {
-    for vm in vm::VMS {
-        vm.run(&format!("rm -f {ADJTIME}; kill -CONT $(pidof kubelet)"))?;
-    }
     cut_off(false)?;
-    kubectl::sh(REFUSED_NO_MORE)?;
-    kubectl::sh(&format!("delete secret {TLS_SECRET} -n {NAMESPACE} --ignore-not-found")).map(drop)
+    kubectl::sh(&format!("delete secret {TLS_SECRET} -n {NAMESPACE} --ignore-not-found"))?;
+    for vm in vm::VMS {
+        vm.run(&format!("rm -f {ADJTIME}; kill -CONT $(pidof kubelet) || :"))?;
+    }
+    Ok(())
 }
 
 const ADJTIME: &str = "/etc/adjtime";
@@ -102,22 +104,10 @@ pub(in crate::cases) fn cut_off(cut: bool) -> anyhow::Result<()> {
     process::run(std::process::Command::new("sh").args(["-c", &script])).map(drop)
 }
 
-/// As if a right were missing.
-const REFUSAL: &str = "\
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicy
-metadata: {name: test-refuses}
-spec:
-  matchConstraints:
-    resourceRules:
-    - {apiGroups: [timesync.dev], apiVersions: ['*'], operations: [UPDATE], resources: [nodeclocks/status]}
-  validations:
-  - {expression: 'false', reason: Forbidden}
----
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingAdmissionPolicyBinding
-metadata: {name: test-refuses}
-spec: {policyName: test-refuses, validationActions: [Deny]}
-";
-const REFUSED_NO_MORE: &str = "delete validatingadmissionpolicies,validatingadmissionpolicybindings test-refuses \
-                               --ignore-not-found";
+/// Takes the right to write the status of NodeClocks from the operator.
+fn without_right() -> anyhow::Result<()> {
+    let mut role = kubectl::get("clusterrole timesync-operator")?;
+    let rules = role["rules"].as_array_mut().context("rules")?;
+    rules.retain(|rule| rule["resources"] != json!(["nodeclocks/status"]));
+    kubectl::fed(&["replace", "-f", "-"], &role.to_string()).map(drop)
+}
