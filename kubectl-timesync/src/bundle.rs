@@ -96,9 +96,9 @@ impl Bundle {
         let overview = status::overview(&observed);
         archive.add("status.txt", &status::text(&overview, observed.now, &Screen::of_file()))?;
         let troubled = explain(&observed, archive)?;
-        for pod in self.pods_to_log(&observed, &troubled) {
+        for (pod, container) in self.pods_to_log(&observed, &troubled) {
             for (previous, suffix) in [(false, ""), (true, ".previous")] {
-                match reader.log(&pod, previous).await {
+                match reader.log(&pod, container, previous).await {
                     Ok(log) => archive.add(&format!("logs/{pod}{suffix}.log"), &log)?,
                     // Most containers have not been restarted.
                     Err(_) if previous => {}
@@ -109,14 +109,15 @@ impl Bundle {
         Ok(())
     }
 
-    /// The operator's pods, and the agents of nodes with a trouble.
-    fn pods_to_log(&self, observed: &Observed, troubled: &[String]) -> Vec<String> {
+    /// The operator's pods, and the agents of nodes with a trouble; each with the name of its container.
+    fn pods_to_log(&self, observed: &Observed, troubled: &[String]) -> Vec<(String, &'static str)> {
         let operators = observed.operators.iter().flatten();
         let agents = observed.agents.iter().flatten().filter(|pod| {
             let mut wanted = troubled.iter().take(MOST_LOGS).chain(&self.logs_of);
             wanted.any(|name| pod.node.as_ref() == Some(name))
         });
-        operators.chain(agents).map(|pod| pod.name.clone()).collect()
+        let operators = operators.map(|pod| (pod.name.clone(), "operator"));
+        operators.chain(agents.map(|pod| (pod.name.clone(), "agent"))).collect()
     }
 }
 

@@ -98,7 +98,9 @@ pub(crate) async fn client(flags: &Flags) -> Result<Client, Error> {
             .unwrap_or_else(|| if config.cluster_url.scheme_str() == Some("http") { 80 } else { 443 }),
     };
     let chosen = proxy::choose(named.as_deref(), server, |name| env::var(name).ok());
-    let parsed = chosen.map(|url| url.parse().map_err(|error| Error::Proxy(format!("{url}: {error}"))));
+    let parsed = chosen.map(|url| {
+        url.parse().map_err(|error| Error::Proxy(format!("{}: {error}", proxy::without_user(&url))))
+    });
     config.proxy_url = parsed.transpose()?;
     (config.connect_timeout, config.read_timeout) = (flags.request_timeout, flags.request_timeout);
     config.reset_reader_on_write = true;

@@ -195,11 +195,17 @@ impl Reader {
         maps.get_opt("timesync-profiles").await.map_err(|error| unread(&error))
     }
 
-    /// The last lines of a pod's log; `previous` for those of its container before the last restart.
-    pub(crate) async fn log(&self, pod: &str, previous: bool) -> Reading<String> {
+    /// The last lines of the log of a container of a pod, which may have others of strangers; `previous` for those before
+    /// its last restart.
+    pub(crate) async fn log(&self, pod: &str, container: &str, previous: bool) -> Reading<String> {
         let pods = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
-        let lines =
-            LogParams { tail_lines: Some(LOG_LINES), previous, timestamps: true, ..LogParams::default() };
+        let lines = LogParams {
+            container: Some(container.to_owned()),
+            tail_lines: Some(LOG_LINES),
+            previous,
+            timestamps: true,
+            ..LogParams::default()
+        };
         pods.logs(pod, &lines).await.map_err(|error| unread(&error))
     }
 

@@ -43,6 +43,13 @@ fn url(proxy: &str) -> String {
     }
 }
 
+/// The URL without a user and a password, for messages.
+pub(crate) fn without_user(url: &str) -> String {
+    let Some((user, rest)) = url.rsplit_once('@') else { return url.to_owned() };
+    let scheme = user.split_once("://").map(|(scheme, _)| format!("{scheme}://")).unwrap_or_default();
+    format!("{scheme}{rest}")
+}
+
 /// Returns true if $NO_PROXY excludes the server. This machine itself is always excluded.
 fn is_excluded(server: Server<'_>, no_proxy: &str) -> bool {
     let host = bare(server.host).to_ascii_lowercase();

@@ -178,7 +178,8 @@ impl Prepared {
         let is_there =
             |profile: &ProfileName| self.texts.contains_key(profile) && !self.no_room.contains_key(profile);
         let taking = self.policies.iter().filter(|policy| !self.rollouts.is_withdrawn(&policy.name));
-        let Planned { choice, mut lost } = plan(taking, &facts.labels, &agents, &is_there);
+        let before = self.nodes.get(&facts.name).and_then(|before| before.wanted.profile());
+        let Planned { choice, mut lost } = plan(taking, &facts.labels, &agents, before, &is_there);
         let wanted = match &choice {
             Choice::Nothing => Assignment::None,
             Choice::Policy(policy) => match self.rendered.get(policy).cloned() {
@@ -187,7 +188,7 @@ impl Prepared {
             },
             Choice::LastGood(profile) => {
                 let rollout = self.rollouts.of(profile.policy());
-                let kept = rollout.map_or(profile, |rollout| rollout.kept_instead_of(profile));
+                let kept = rollout.map_or(profile, |rollout| rollout.kept(profile));
                 Assignment::Profile(kept.clone())
             }
         };

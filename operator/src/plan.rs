@@ -38,15 +38,17 @@ impl Choice {
     }
 }
 
-/// Decides for one node. `policies` are in order of precedence. `is_there` returns true if the text of a profile is
-/// known.
+/// Decides for one node. `policies` are in order of precedence. `before` is the profile that the node was to run before;
+/// none if this operator does not know the node yet. `is_there` returns true if the text of a profile is known.
 pub(crate) fn plan<'a>(
     policies: impl IntoIterator<Item = &'a Policy>,
     labels: &BTreeMap<String, String>,
     agents: &[Arc<AgentPod>],
+    before: Option<&ProfileName>,
     is_there: &dyn Fn(&ProfileName) -> bool,
 ) -> Planned {
-    let mut claims = policies.into_iter().filter_map(|policy| claim(policy, labels, agents, is_there));
+    let mut claims =
+        policies.into_iter().filter_map(|policy| claim(policy, labels, agents, before, is_there));
     let choice = claims.next().unwrap_or(Choice::Nothing);
     let lost = claims.filter_map(|loser| loser.policy().map(str::to_owned)).collect();
     Planned { choice, lost }
@@ -57,6 +59,7 @@ fn claim(
     policy: &Policy,
     labels: &BTreeMap<String, String>,
     agents: &[Arc<AgentPod>],
+    before: Option<&ProfileName>,
     is_there: &dyn Fn(&ProfileName) -> bool,
 ) -> Option<Choice> {
     let matches = policy.selector.as_ref().is_some_and(|selector| selector.matches(labels));
@@ -68,10 +71,12 @@ fn claim(
         Assignment::Profile(profile) if profile.policy() == policy.name => Some(profile),
         _ => None,
     });
-    // A pod without annotation is new: its node had the last good profile, if there was one.
+    // A pod without annotation is new: its node had a profile before it, or else gets the last good one, if there is one.
     let new = agents.iter().any(|agent| agent.annotation.is_none());
-    let last_good = || policy.last_good().filter(|profile| new && matches && is_there(profile));
-    running.or_else(last_good).map(Choice::LastGood)
+    let before = before.filter(|before| before.policy() == policy.name).cloned();
+    let given =
+        || before.or_else(|| policy.last_good()).filter(|profile| new && matches && is_there(profile));
+    running.or_else(given).map(Choice::LastGood)
 }
 
 #[cfg(test)]
@@ -87,7 +92,7 @@ mod tests {
             annotation.into_iter().map(|annotation| Arc::new(agent("n", annotation))).collect();
         let labels = BTreeMap::from([("tier".to_owned(), tier.to_owned())]);
         let is_there = |profile: &ProfileName| profile.hash() == "12345678";
-        plan(&validate(fetched).policies, &labels, &agents, &is_there)
+        plan(&validate(fetched).policies, &labels, &agents, None, &is_there)
     }
 
     fn choice(policies: &[&str], tier: &str, annotation: Option<Option<&str>>) -> Choice {
@@ -142,6 +147,22 @@ mod tests {
         assert_eq!(proven, Choice::LastGood("all.12345678".parse().unwrap()));
         let gone = choice(&[&refused("all.87654321")], "core", Some(None));
         assert_eq!(gone, Choice::Nothing, "its text is stored nowhere any more");
+    }
+
+    #[test]
+    fn a_pod_that_is_replaced_keeps_the_profile_of_the_pod_before_it() {
+        let refused = "{metadata: {name: all}, spec: {stratum: {local: 99999}}, status: {profile: all.12345678, \
+                       rollout: {state: Paused, profile: all.12345678}}}";
+        let policies = vec![Arc::new(serde_norway::from_str(refused).unwrap())];
+        let policies = validate(Fetched { policies, ..Fetched::default() }).policies;
+        let after = |before: Option<&str>| {
+            let before: Option<ProfileName> = before.map(|name| name.parse().unwrap());
+            let agents = [Arc::new(agent("n", None))];
+            plan(&policies, &BTreeMap::new(), &agents, before.as_ref(), &|_| true).choice
+        };
+        assert_eq!(after(Some("all.12345678")), Choice::LastGood("all.12345678".parse().unwrap()));
+        assert_eq!(after(Some("edge.12345678")), Choice::Nothing, "of another policy");
+        assert_eq!(after(None), Choice::Nothing, "no node has proven it");
     }
 
     #[test]

@@ -52,9 +52,9 @@ impl Rollouts {
         }
     }
 
-    /// Forgets the policies for which `stays` is false.
-    pub(crate) fn retain(&mut self, stays: impl Fn(&str) -> bool) {
-        self.all.retain(|policy, _| stays(policy));
+    /// Forgets the policies for whose name and UID `stays` is false.
+    pub(crate) fn retain(&mut self, stays: impl Fn(&str, Option<&str>) -> bool) {
+        self.all.retain(|policy, (uid, _)| stays(policy, uid.as_deref()));
     }
 
     /// The rollout of a policy, if it has one.
@@ -81,7 +81,8 @@ impl Rollouts {
         under_way.filter_map(|(_, rollout)| rollout.last_good.as_ref())
     }
 
-    /// Moves the rollout of a policy on; without `demands` it only does what a user asks for. Returns the nodes whose profile may be another one now.
+    /// Moves the rollout of a policy on; without `demands` it only does what a user asks for. Returns the nodes whose
+    /// profile may be another one now.
     pub(crate) fn step(
         &mut self,
         policy: &str,

@@ -98,7 +98,7 @@ impl Policy {
         rollout.last_good.as_ref()?.parse().ok()
     }
 
-    /// The last good profile, or else the one whose first rollout is under way.
+    /// The last good profile, or else the one of a first rollout, which some nodes may have.
     pub(crate) fn in_force(&self) -> Option<ProfileName> {
         self.last_good().or_else(|| self.status.profile.as_ref()?.parse().ok())
     }

@@ -119,11 +119,13 @@ pub(super) fn serving(subject: &Subject<'_>, status: &NodeClockStatus) -> Option
 /// the NodeClock keeps it until the agent's next start.
 const RECENT: SignedDuration = SignedDuration::from_hours(24);
 
-/// Returns true if the step is worth telling. Its time is what the clock said after it, so the step is taken off again.
+/// Returns true if the step is worth telling. Its time is what the clock said after it. Which of the two was right, that
+/// time or the one before the step, is not known here, so either counts.
 fn is_recent(step: &LastStep, now: Timestamp) -> bool {
     let Some(time) = step.time.as_ref().map(|time| time.0) else { return true };
     let by = seconds(&step.by).and_then(|by| SignedDuration::try_from_secs_f64(by).ok()).unwrap_or_default();
-    time.checked_sub(by).is_ok_and(|before| now.duration_since(before).abs() <= RECENT)
+    let is_recent = |at: Timestamp| now.duration_since(at).abs() <= RECENT;
+    is_recent(time) || time.checked_sub(by).is_ok_and(is_recent)
 }
 
 /// Chains of smaller troubles: steps by other processes, the time zone, the state folder, the boot pod.

@@ -72,16 +72,7 @@ fn obstacle(subject: &Subject<'_>, status: &NodeClockStatus, chain: Chain) -> Op
     let chain = match stuck.reason.as_str() {
         "SecretMissing" => secret_missing(subject, stuck, depth, chain),
         "TierEmpty" => tier_empty(&name, stuck, depth, chain),
-        "Paused" | "Aborted" if !runs_present(status, policy) => chain
-            .because(
-                depth,
-                if stuck.reason == "Paused" { "RolloutPaused" } else { "RolloutAborted" },
-                sentence(&stuck.message),
-            )
-            .means("No further node gets the new profile until a user resumes or aborts the rollout.")
-            .run("See which nodes are behind, and why.", format!("kubectl timesync rollout status {name}"))
-            .run("Let it go on.", format!("kubectl timesync rollout resume {name}"))
-            .run("Or take it back from all nodes.", format!("kubectl timesync rollout abort {name}")),
+        "Paused" | "Aborted" if !runs_present(status, policy) => halted(&name, stuck, depth, chain),
         "WriteRefused" => chain
             .because(depth, "WriteRefused", sentence(&stuck.message))
             .todo("An admission policy or a quota forbids it: let the operator write that object."),
@@ -114,6 +105,22 @@ fn tier_empty(policy: &str, stuck: &Condition, depth: usize, chain: Chain) -> Ch
         .means("An upstream of the policy is nodes of this cluster. Without one that can be asked, it has no address.")
         .run("Label the nodes that others are to ask, as the selector asks for.", "kubectl get nodes --show-labels")
         .run("Or correct the selector of that upstream.", format!("kubectl edit tsp {policy}"))
+}
+
+/// A rollout that goes on only when a user says so.
+fn halted(policy: &str, stuck: &Condition, depth: usize, chain: Chain) -> Chain {
+    let is_paused = stuck.reason == "Paused";
+    let cause = if is_paused { "RolloutPaused" } else { "RolloutAborted" };
+    let chain = chain
+        .because(depth, cause, sentence(&stuck.message))
+        .means("No further node gets the new profile until a user resumes the rollout, or edits the policy.")
+        .run("See which nodes are behind, and why.", format!("kubectl timesync rollout status {policy}"))
+        .run("Let it go on.", format!("kubectl timesync rollout resume {policy}"));
+    if is_paused {
+        chain.run("Or take it back from all nodes.", format!("kubectl timesync rollout abort {policy}"))
+    } else {
+        chain
+    }
 }
 
 /// Returns true if the node runs the profile that the policy asks for now.
@@ -183,7 +190,7 @@ fn no_policy(subject: &Subject<'_>, chain: Chain) -> Chain {
             told += 1;
         }
         if selects == Some(true) {
-            // The node waits for this one, whatever is behind it in order of precedence.
+            // Those behind it would do as well, but to mend this one is enough.
             break;
         }
     }
@@ -263,6 +270,9 @@ fn held_back(subject: &Subject<'_>, policy: &TimeSyncPolicy, selects: Option<boo
     match is_false("RolledOut") {
         Some(stuck) if stuck.reason == "SecretMissing" => secret_missing(subject, stuck, 2, chain),
         Some(stuck) if stuck.reason == "TierEmpty" => tier_empty(&name, stuck, 2, chain),
+        Some(stuck) if ["Paused", "Aborted"].contains(&stuck.reason.as_str()) => {
+            halted(&name, stuck, 2, chain)
+        }
         Some(stuck) => chain
             .because(
                 2,

@@ -17,6 +17,13 @@ impl Prepared {
     /// stays as it is, so that a user can still abort it.
     pub(super) fn follow_rollouts(&mut self) {
         let is_there = |profile: &ProfileName| self.texts.contains_key(profile);
+        let of = |name: &str| self.policies.iter().find(|policy| policy.name == name);
+        self.rollouts.retain(|name, uid| {
+            of(name).is_some_and(|policy| {
+                policy.reference.uid.as_deref() == uid
+                    && (policy.rollout.is_some() || policy.checked.is_err())
+            })
+        });
         for policy in &self.policies {
             let target = match self.rendered.get(&policy.name) {
                 Some(target) => Some((target.clone(), policy.generation)),
@@ -28,10 +35,6 @@ impl Prepared {
                 self.rollouts.follow(id, settings, target, &policy.status, &is_there);
             }
         }
-        let of = |name: &str| self.policies.iter().find(|policy| policy.name == name);
-        self.rollouts.retain(|name| {
-            of(name).is_some_and(|policy| policy.rollout.is_some() || policy.checked.is_err())
-        });
     }
 
     /// The profile that the node gets now from a policy whose profile is `profile`. `lost` are other policies that match
@@ -65,10 +68,10 @@ impl Prepared {
         if present.is_none() && rollout.is_unproven_for(&facts.name) {
             // The node joins while no node has proven the profile: it begins as the nodes did that still wait for it.
             // In a fresh installation there is no former policy, either.
-            let was_in_force = |name: &&String| {
+            let has_proven_profile = |name: &&String| {
                 self.policies.iter().any(|each| each.name == **name && each.last_good().is_some())
             };
-            let mut former = lost.iter().filter(was_in_force);
+            let mut former = lost.iter().filter(has_proven_profile);
             if let Some(former) = former.find_map(|policy| self.present_of(policy, &facts.name, None, keeps))
             {
                 return former;

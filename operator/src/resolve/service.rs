@@ -107,7 +107,7 @@ impl Service<'_> {
             let lists = lists
                 .entry((&serving.name, ipv4))
                 .or_insert_with(|| self.access_lists(&question, serving, ipv4));
-            let Some(checked) = serving.checked.as_ref().ok().or(lists.in_force.as_ref()) else { continue };
+            let Some(checked) = serving.checked.as_ref().ok().or(lists.stored.as_ref()) else { continue };
             if let Some(fault) = not_serving(&question, member, serving, checked) {
                 findings.not_serving.insert(fault);
             } else if let Some(drop) = lists.present.others(member) {
@@ -124,20 +124,20 @@ impl Service<'_> {
     }
 
     fn access_lists(&self, question: &Question<'_>, serving: &Policy, ipv4: bool) -> AccessLists {
-        let in_force = self.in_force(serving);
+        let stored = self.stored_profile(serving);
         let of = |checked: Option<&Checked>| {
             checked.map(|checked| self.drops(question, checked, ipv4)).unwrap_or_default()
         };
         let edited = serving.checked.as_ref().ok();
         AccessLists {
-            present: of(edited.or(in_force.as_ref())),
-            before: edited.and(in_force.as_ref()).map(|before| of(Some(before))),
-            in_force,
+            present: of(edited.or(stored.as_ref())),
+            before: edited.and(stored.as_ref()).map(|before| of(Some(before))),
+            stored,
         }
     }
 
     /// The profile in force of a policy, as it is stored.
-    fn in_force(&self, policy: &Policy) -> Option<Checked> {
+    fn stored_profile(&self, policy: &Policy) -> Option<Checked> {
         let name: ProfileName = policy.in_force()?;
         let text = self.profiles.data.get(&name.key()).filter(|text| name.names(text))?;
         profile::check(&toml::from_str(text).ok()?).ok()
@@ -169,7 +169,7 @@ impl Service<'_> {
 struct AccessLists {
     present: Drops,
     before: Option<Drops>,
-    in_force: Option<Checked>,
+    stored: Option<Checked>,
 }
 
 impl AccessLists {

@@ -84,6 +84,10 @@ impl Rollout {
             rollout.state = *state;
             rollout.pause = paused.map(|reason| (reason, message.clone()));
         }
+        if is_same && *state == RolloutState::Done {
+            // Also if its text is not known now, because no node has it.
+            rollout.last_good = Some(rollout.target.clone());
+        }
         if is_same {
             rollout.excused = excused.iter().cloned().collect();
             rollout.resumed = matches!(state, RolloutState::Progressing | RolloutState::Paused);
@@ -150,7 +154,7 @@ impl Rollout {
 
     /// The profile of a node that keeps `present`, since the policy cannot be carried out now. What was aborted it does not
     /// keep.
-    pub(crate) fn kept_instead_of<'a>(&'a self, present: &'a ProfileName) -> &'a ProfileName {
+    pub(crate) fn kept<'a>(&'a self, present: &'a ProfileName) -> &'a ProfileName {
         match &self.last_good {
             Some(good) if self.state == RolloutState::Aborted && *present == self.target => good,
             _ => present,
@@ -201,4 +205,28 @@ impl Rollout {
 /// Returns true if it goes on only when a user says so.
 fn is_halted(state: RolloutState) -> bool {
     matches!(state, RolloutState::Paused | RolloutState::Aborted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_completed_rollout_stays_so_if_its_text_is_not_known() {
+        let target: ProfileName = "p.12345678".parse().unwrap();
+        let done = RolloutStatus {
+            state: RolloutState::Done,
+            profile: target.to_string(),
+            generation: Some(1),
+            last_good: Some(target.to_string()),
+            paused: None,
+            message: String::new(),
+            acted: None,
+            excused: vec![],
+        };
+        let stored = TimeSyncPolicyStatus { rollout: Some(done.clone()), ..TimeSyncPolicyStatus::default() };
+        let settings = Settings::of(&api::Rollout::default()).unwrap();
+        let restored = Rollout::restored(settings, (target, Some(1)), &stored, &|_| false);
+        assert_eq!(restored.status(), done);
+    }
 }

@@ -417,3 +417,19 @@ fn an_abort_acts_while_the_policy_cannot_be_carried_out() {
         assert_eq!((fleet.state(), fleet.updated(NEXT)), (RolloutState::Done, 200));
     }
 }
+
+#[test]
+fn a_policy_that_was_made_again_does_not_inherit_a_rollout() {
+    let mut prepared = Prepared::default();
+    let mut take = |uid: &str, local: u32| {
+        let policy = format!(
+            "{{metadata: {{name: p, uid: {uid}, generation: 1}}, spec: {{stratum: {{local: {local}}}, rollout: {{}}}}}}"
+        );
+        let policies = vec![Arc::new(serde_norway::from_str(&policy).unwrap())];
+        prepared.take(validate(Fetched { policies, ..Fetched::default() }));
+        prepared.rollouts.of("p").is_some()
+    };
+    assert!(take("a", 10));
+    assert!(take("a", 99999), "it stays while the policy is refused");
+    assert!(!take("b", 99999));
+}
