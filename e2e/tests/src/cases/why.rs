@@ -27,11 +27,13 @@ pub(super) fn run() -> anyhow::Result<()> {
 fn story(plugin: &Plugin) -> anyhow::Result<()> {
     let [first, second] = vm::VMS;
     let blamed = |vm: Vm, what: &str, cause: &str| {
-        wait::until(&format!("{what}: {cause}"), "30 s", Duration::from_secs(300), || {
+        // What the operator wrote last counts for six minutes.
+        wait::until(&format!("{what}: {cause}"), "30 s", Duration::from_secs(600), || {
             Ok((plugin.root_cause(vm)? == cause).then_some(()))
         })
     };
-    let well = || blamed(first, "all is right again", "Healthy");
+    let all_right = |vm| blamed(vm, "all is right again", "Healthy");
+    let well = || all_right(first);
     well()?;
 
     for (what, words, cause) in [
@@ -83,6 +85,7 @@ fn story(plugin: &Plugin) -> anyhow::Result<()> {
     alerts::cut_off(true)?;
     blamed(second, "an operator that does not reach agents", "PortUnreachable")?;
     alerts::cut_off(false)?;
+    all_right(second)?;
     kubectl::sh(&format!("scale deploy timesync-operator -n {NAMESPACE} --replicas=0"))?;
     blamed(second, "no operator", "OperatorNotReady")?;
     install::restore()
