@@ -12,7 +12,7 @@ use anyhow::Context;
 use crate::{checkout, process, source, third_party};
 
 pub(crate) mod layout;
-mod program;
+pub(crate) mod program;
 
 pub use layout::files_of;
 pub(crate) use program::build_packages;

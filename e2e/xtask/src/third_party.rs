@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use crate::{checkout, image::Arch, process};
+use crate::{checkout, image::program::Arch, process};
 
 /// A crate that is linked into a program.
 #[derive(Clone, Debug)]
