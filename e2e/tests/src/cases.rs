@@ -122,7 +122,7 @@ const COMMON: &[Case] = &[
     case("refusal", "a bad policy; a hand-edited profile", refusal::run),
     case(
         "rollout",
-        "a wrong upstream stops at the canary; abort; a good profile, and an operator that ends in between",
+        "a wrong upstream stops at the canary; abort; a good profile; operators end in each of these states",
         rollout::run,
     ),
     long(
