@@ -1,208 +1,30 @@
 //! The program as kubectl runs it, against a server that answers as an API server does for a user with the role of a
 //! viewer: policies and NodeClocks can be read, nothing else. Each test has a server of its own, on loopback.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+mod cluster;
+mod proxy;
+mod terminal;
+
 use std::{
     collections::BTreeMap,
     env, fs,
-    io::{self, BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
-    os::unix::fs::OpenOptionsExt,
+    io::{self, BufRead, BufReader, Write},
+    net::TcpListener,
     path::PathBuf,
-    process::{Child, Command, Output, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    process::{Command, Stdio},
+    sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
 };
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// A status and a body by path.
-type Answers = BTreeMap<String, (u16, Value)>;
-
-/// A server, and a folder with a kubeconfig for it.
-struct Cluster {
-    folder: PathBuf,
-    server: Arc<Server>,
-}
-
-/// What the server knows, and what it was asked.
-#[derive(Default)]
-struct Server {
-    answers: Mutex<Answers>,
-    asked: Mutex<Vec<String>>,
-    /// How far its clock is behind this machine's, if its answers have a date.
-    behind: Mutex<Option<SignedDuration>>,
-    /// Set to let requests arrive, and answer none of them.
-    stalled: AtomicBool,
-}
-
-impl Cluster {
-    /// Answers with these objects by path; any other path is forbidden.
-    fn new(name: &str, answers: Answers) -> Self {
-        let folder = env::temp_dir().join(format!("kubectl-timesync-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir(&folder).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {"server": address}}],
-            "users": [{"name": "test", "user": {"token": "t"}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-        });
-        fs::write(folder.join("config"), config.to_string()).unwrap();
-        let server = Arc::new(Server { answers: Mutex::new(answers), ..Server::default() });
-        let known = Arc::clone(&server);
-        // Ends with the test's process.
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let known = Arc::clone(&known);
-                thread::spawn(move || known.serve(stream));
-            }
-        });
-        Self { folder, server }
-    }
-
-    /// A viewer's view of a prepared fault, whose times are moved to now.
-    fn of_fault(name: &str, case: &str) -> Self {
-        Self::of_fault_at(name, case, Timestamp::now())
-    }
-
-    /// The same, with times moved to this one.
-    fn of_fault_at(name: &str, case: &str, now: Timestamp) -> Self {
-        let text =
-            fs::read_to_string(format!("{}/tests/why/{case}.yaml", env!("CARGO_MANIFEST_DIR"))).unwrap();
-        let text = text.replace("2026-11-30T11:59:30Z", &now.to_string());
-        let objects =
-            serde_norway::Deserializer::from_str(&text).map(|each| Value::deserialize(each).unwrap());
-        let objects: Vec<_> = objects.collect();
-        let list = |kind: &str| {
-            let items: Vec<_> = objects.iter().filter(|object| object["kind"] == kind).collect();
-            (
-                200,
-                json!({"kind": format!("{kind}List"), "apiVersion": "timesync.dev/v1alpha1", "metadata": {}, "items": items}),
-            )
-        };
-        let answers = BTreeMap::from([
-            ("/apis/timesync.dev/v1alpha1/timesyncpolicies".to_owned(), list("TimeSyncPolicy")),
-            ("/apis/timesync.dev/v1alpha1/nodeclocks".to_owned(), list("NodeClock")),
-        ]);
-        Self::new(name, answers)
-    }
-
-    /// Answers a path with this object from now on.
-    fn answer(&self, path: &str, body: Value) {
-        self.server.answers.lock().unwrap().insert(path.to_owned(), (200, body));
-    }
-
-    /// The program with these words, in an environment that says nothing else.
-    fn command(&self, words: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-timesync"));
-        command
-            .args(words.split_whitespace())
-            .current_dir(&self.folder)
-            .env_clear()
-            .env("KUBECONFIG", self.folder.join("config"));
-        command
-    }
-
-    fn run(&self, words: &str) -> Output {
-        self.command(words).output().unwrap()
-    }
-
-    /// The files of an archive, without the folder in which they are.
-    fn files(&self, archive: &str) -> BTreeMap<String, String> {
-        let file = fs::File::open(self.folder.join(archive)).unwrap();
-        let mut files = BTreeMap::new();
-        for entry in tar::Archive::new(flate2::read::GzDecoder::new(file)).entries().unwrap() {
-            let mut entry = entry.unwrap();
-            let name = entry.path().unwrap().iter().skip(1).collect::<PathBuf>().display().to_string();
-            let mut body = String::new();
-            entry.read_to_string(&mut body).unwrap();
-            files.insert(name, body);
-        }
-        files
-    }
-
-    /// Standard output of a command that succeeds.
-    fn told(&self, words: &str) -> String {
-        let output = self.run(words);
-        assert!(output.status.success(), "{words}: {}", text(&output.stderr));
-        text(&output.stdout)
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn text(octets: &[u8]) -> String {
-    String::from_utf8_lossy(octets).into_owned()
-}
-
-impl Server {
-    /// Answers each request of a connection.
-    fn serve(&self, mut stream: TcpStream) {
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        while let Some((request, target)) = request(&mut reader) {
-            self.asked.lock().unwrap().push(request);
-            if self.stalled.load(Ordering::SeqCst) {
-                continue;
-            }
-            let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-            // A further page has a key of its own.
-            let page = query.split('&').find(|each| each.starts_with("continue="));
-            let key = page.map_or(path.to_owned(), |page| format!("{path}?{page}"));
-            let forbidden = json!({
-                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Forbidden",
-                "message": format!("{path} is forbidden"), "code": 403,
-            });
-            let known = self.answers.lock().unwrap().get(&key).cloned();
-            let (code, body) = known.unwrap_or((403, forbidden));
-            let body = body.to_string();
-            let date = self.behind.lock().unwrap().map_or(String::new(), |behind| {
-                let date = Timestamp::now() - behind;
-                format!("Date: {}\r\n", date.strftime("%a, %d %b %Y %H:%M:%S GMT"))
-            });
-            let head = format!(
-                "HTTP/1.1 {code} X\r\nContent-Type: application/json\r\n{date}Content-Length: {}\r\n\r\n",
-                body.len()
-            );
-            if stream.write_all((head + &body).as_bytes()).is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// The first line of a request, marked if it asks for metadata only, and its target; none if there is no request any
-/// more.
-fn request(reader: &mut impl BufRead) -> Option<(String, String)> {
-    let mut first = String::new();
-    if reader.read_line(&mut first).unwrap_or(0) == 0 {
-        return None;
-    }
-    let mut only = "";
-    loop {
-        let mut header = String::new();
-        if reader.read_line(&mut header).unwrap_or(0) == 0 || header.trim().is_empty() {
-            break;
-        }
-        if header.contains("as=PartialObjectMetadataList") {
-            only = " (metadata)";
-        }
-    }
-    let target = first.split(' ').nth(1).unwrap_or_default().to_owned();
-    Some((format!("{}{only}", first.trim()), target))
-}
+use crate::{
+    cluster::{Cluster, text},
+    proxy::proxy_to,
+    terminal::Terminal,
+};
 
 #[test]
 fn a_viewers_rights_suffice() {
@@ -254,58 +76,6 @@ fn exit_codes_say_what_happened() {
     .unwrap();
     let (gone, why) = code("status --kubeconfig nobody");
     assert!(gone == 1 && why.contains("cannot read timesyncpolicies"), "{why}");
-}
-
-/// A proxy on loopback that takes HTTP's CONNECT and SOCKS 5, and leads to this server whatever it is asked for.
-/// Returns its address, and the hosts that it is asked for.
-fn proxy_to(server: &str) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let (known, server) = (Arc::clone(&asked), server.to_owned());
-    thread::spawn(move || {
-        for mut client in listener.incoming().flatten() {
-            let mut first = [0];
-            client.read_exact(&mut first).unwrap();
-            let host = if first == [5] { socks(&mut client) } else { connect(&mut client) };
-            known.lock().unwrap().push(host);
-            let mut server = TcpStream::connect(&server).unwrap();
-            let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            thread::spawn(move || io::copy(&mut from_client, &mut to_server));
-            thread::spawn(move || io::copy(&mut server, &mut client));
-        }
-    });
-    (address, asked)
-}
-
-/// The rest of the head of a CONNECT request; returns the host.
-fn connect(client: &mut TcpStream) -> String {
-    let (mut head, mut octet) = (String::from("C"), [0]);
-    while !head.ends_with("\r\n\r\n") {
-        client.read_exact(&mut octet).unwrap();
-        head.push(char::from(octet[0]));
-    }
-    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-    head.strip_prefix("CONNECT ").unwrap().split(' ').next().unwrap().to_owned()
-}
-
-/// The rest of a greeting and a request of SOCKS 5 (RFC 1928) for a name; returns the host.
-fn socks(client: &mut TcpStream) -> String {
-    let methods = take(client, 1)[0];
-    take(client, methods);
-    client.write_all(&[5, 0]).unwrap();
-    assert_eq!(take(client, 4), [5, 1, 0, 3], "a connection to a name");
-    let length = take(client, 1)[0];
-    let name = text(&take(client, length));
-    let port = take(client, 2);
-    client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
-    format!("{name}:{}", u16::from_be_bytes([port[0], port[1]]))
-}
-
-fn take(client: &mut TcpStream, number: u8) -> Vec<u8> {
-    let mut octets = vec![0; usize::from(number)];
-    client.read_exact(&mut octets).unwrap();
-    octets
 }
 
 #[test]
@@ -397,44 +167,6 @@ fn the_environment_sets_width_and_colours() {
     assert!(!on_terminal("NO_COLOR", "1").contains('\x1b'));
     assert!(!on_terminal("TERM", "dumb").contains('\x1b'));
 }
-
-/// A terminal of the test's own.
-struct Terminal {
-    ours: fs::File,
-    theirs: fs::File,
-}
-
-impl Terminal {
-    fn open() -> Self {
-        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&ours).unwrap();
-        unlockpt(&ours).unwrap();
-        let name = ptsname(&ours, Vec::new()).unwrap();
-        let name = name.to_str().unwrap();
-        // The test's process must not get it as its own terminal.
-        let theirs = fs::File::options().read(true).write(true).custom_flags(NOCTTY).open(name).unwrap();
-        Self { ours: ours.into(), theirs }
-    }
-
-    fn start(&self, command: &mut Command) -> Child {
-        let end = || self.theirs.try_clone().unwrap();
-        command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap()
-    }
-
-    /// What is shown until this is.
-    fn read_until(&mut self, expected: &str) -> String {
-        let mut shown = Vec::new();
-        let mut some = [0; 4096];
-        while !text(&shown).contains(expected) {
-            let number = self.ours.read(&mut some).unwrap();
-            shown.extend_from_slice(&some[..number]);
-        }
-        text(&shown)
-    }
-}
-
-/// O_NOCTTY of Linux.
-const NOCTTY: i32 = 0o400;
 
 #[test]
 fn the_key_q_ends_top_while_a_request_hangs() {
