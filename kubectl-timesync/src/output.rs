@@ -56,7 +56,7 @@ pub(crate) fn write(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Writes a remark to standard error. If nobody reads it, the command goes on: `eprintln!` would panic.
+/// Writes a remark to standard error. The command goes on if that is closed, where `eprintln!` would panic.
 pub(crate) fn remark(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }

@@ -40,7 +40,7 @@ pub(crate) fn free_udp_port() -> u16 {
     free_port(|port| UdpSocket::bind(("0.0.0.0", port)).is_ok())
 }
 
-/// An address where nobody listens, and which no other test gets.
+/// An address for HTTP. No program listens there, and no other test gets the same.
 pub(crate) fn free_http_address() -> String {
     let port = free_port(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
     format!("127.0.0.1:{port}")

@@ -136,14 +136,14 @@ fn a_request_to_a_group_of_hosts_is_not_answered() {
                 socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
             }
             sockets[0].set_broadcast(true).unwrap();
-            <(UdpSocket, UdpSocket)>::from(sockets)
+            sockets
         };
-        let (v4, v6) = sockets();
+        let [v4, v6] = sockets();
         let (host4, host6): (SocketAddr, SocketAddr) =
             ("192.0.2.2:123".parse().unwrap(), "[2001:db8::2]:123".parse().unwrap());
         wait_for("served", || ask(&v4, host4) == Some(host4) && ask(&v6, host6) == Some(host6));
         // An answer that came late belongs to the former sockets.
-        let (v4, v6) = sockets();
+        let [v4, v6] = sockets();
 
         let dropped = || {
             let name = "timesync_server_dropped_total{reason=\"destination\"} ";

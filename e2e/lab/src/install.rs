@@ -62,6 +62,14 @@ pub fn keep_agent_off(node: &str) -> anyhow::Result<()> {
     wait_for_pods()
 }
 
+/// Words by which kubectl selects the operators' pods.
+pub const OPERATORS: &str = "-l app.kubernetes.io/component=operator";
+
+/// Kills the operators. Others begin at once, and go on from what the cluster says.
+pub fn kill_operators() -> anyhow::Result<()> {
+    kubectl::sh(&format!("delete pod -n {NAMESPACE} {OPERATORS} --force --grace-period=0")).map(drop)
+}
+
 /// Waits until all pods of the release run and are ready.
 pub fn wait_for_pods() -> anyhow::Result<()> {
     let what = format!("get ds,deploy -n {NAMESPACE} -o json");

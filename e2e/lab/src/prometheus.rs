@@ -85,8 +85,7 @@ pub fn scrape_agents(folder: &Path, nodes: &[&str]) -> anyhow::Result<()> {
 
 /// Lets it scrape the operator's present pods.
 pub fn scrape_operators(folder: &Path) -> anyhow::Result<()> {
-    let pods =
-        kubectl::get(&format!("pods -n {} -l app.kubernetes.io/component=operator", install::NAMESPACE))?;
+    let pods = kubectl::get(&format!("pods -n {} {}", install::NAMESPACE, install::OPERATORS))?;
     let target = |pod: &Value| {
         let (ip, name) = (pod["status"]["podIP"].as_str()?, pod["metadata"]["name"].as_str()?);
         Some(json!({"targets": [format!("{ip}:8080")], "labels": {"pod": name}}))

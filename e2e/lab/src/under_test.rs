@@ -236,6 +236,14 @@ pub fn taint(node: &str, key: &str) -> anyhow::Result<Option<String>> {
     Ok(taint.and_then(|taint| taint["effect"].as_str()).map(str::to_owned))
 }
 
+/// An error if a node has this taint.
+pub fn expect_no_taint(key: &str) -> anyhow::Result<()> {
+    for node in pki::NODES {
+        ensure!(taint(node, key)?.is_none(), "{node} has the taint {key}");
+    }
+    Ok(())
+}
+
 /// Waits until a Node's taint has this effect; none until it is gone.
 pub fn wait_for_taint(node: &str, key: &str, effect: Option<&str>) -> anyhow::Result<()> {
     let what = format!("taint {key} of {node} to be {}", effect.unwrap_or("absent"));

@@ -63,22 +63,40 @@ fn obstacle(subject: &Subject<'_>, status: &NodeClockStatus, chain: Chain) -> Op
         return Some(profile_error(subject, error, depth, chain));
     }
     let policy = subject.policy()?;
-    let conditions = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let conditions = conditions(policy);
     let name = policy.name_any();
     if let Some(refused) = condition(conditions, "Accepted").filter(|each| each.status == "False") {
         return Some(not_accepted(&name, refused, depth, chain));
     }
     let stuck = condition(conditions, "RolledOut").filter(|each| each.status == "False")?;
-    let chain = match stuck.reason.as_str() {
-        "SecretMissing" => secret_missing(subject, stuck, depth, chain),
-        "TierEmpty" => tier_empty(&name, stuck, depth, chain),
-        "Paused" | "Aborted" if !runs_present(status, policy) => halted(&name, stuck, depth, chain),
-        "WriteRefused" => chain
-            .because(depth, "WriteRefused", sentence(&stuck.message))
-            .todo("An admission policy or a quota forbids it: let the operator write that object."),
-        _ => return None,
-    };
-    Some(chain)
+    if ["Paused", "Aborted"].contains(&stuck.reason.as_str()) && runs_present(status, policy) {
+        return None;
+    }
+    if stuck.reason == "WriteRefused" {
+        return Some(
+            chain
+                .because(depth, "WriteRefused", sentence(&stuck.message))
+                .todo("An admission policy or a quota forbids it: let the operator write that object."),
+        );
+    }
+    not_rolled_out(subject, &name, stuck, depth, &chain)
+}
+
+/// What a user must do before the policy is rolled out; none if nothing, or if that is not known.
+fn not_rolled_out(
+    subject: &Subject<'_>,
+    policy: &str,
+    stuck: &Condition,
+    depth: usize,
+    chain: &Chain,
+) -> Option<Chain> {
+    let chain = chain.clone();
+    match stuck.reason.as_str() {
+        "SecretMissing" => Some(secret_missing(subject, stuck, depth, chain)),
+        "TierEmpty" => Some(tier_empty(policy, stuck, depth, chain)),
+        "Paused" | "Aborted" => Some(halted(policy, stuck, depth, chain)),
+        _ => None,
+    }
 }
 
 fn not_accepted(policy: &str, refused: &Condition, depth: usize, chain: Chain) -> Chain {
@@ -233,9 +251,13 @@ fn selects(subject: &Subject<'_>, policy: &TimeSyncPolicy) -> Option<bool> {
     subject.facts().map(|node| selector.matches(&node.labels))
 }
 
+fn conditions(policy: &TimeSyncPolicy) -> &[Condition] {
+    policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+}
+
 /// Returns true if the operator can give the policy to a node.
 fn is_ready(policy: &TimeSyncPolicy) -> bool {
-    let conditions = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let conditions = conditions(policy);
     is_read(policy) && condition(conditions, "Ready").is_some_and(|ready| ready.status == "True")
 }
 
@@ -250,7 +272,7 @@ fn held_back(subject: &Subject<'_>, policy: &TimeSyncPolicy, selects: Option<boo
         ),
     };
     let chain = chain.because(1, "PolicyNotInForce", what);
-    let conditions = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let conditions = conditions(policy);
     let is_false = |type_: &str| condition(conditions, type_).filter(|each| each.status == "False");
     if !is_read(policy) || conditions.is_empty() {
         return chain
@@ -268,21 +290,18 @@ fn held_back(subject: &Subject<'_>, policy: &TimeSyncPolicy, selects: Option<boo
         return not_accepted(&name, refused, 2, chain);
     }
     match is_false("RolledOut") {
-        Some(stuck) if stuck.reason == "SecretMissing" => secret_missing(subject, stuck, 2, chain),
-        Some(stuck) if stuck.reason == "TierEmpty" => tier_empty(&name, stuck, 2, chain),
-        Some(stuck) if ["Paused", "Aborted"].contains(&stuck.reason.as_str()) => {
-            halted(&name, stuck, 2, chain)
-        }
-        Some(stuck) => chain
-            .because(
-                2,
-                "NotRolledOut",
-                format!("It is not rolled out ({}): {}", stuck.reason, sentence(&stuck.message)),
-            )
-            .run(
-                "Repeat this command in a minute. If it is still so, see the policy.",
-                format!("kubectl describe tsp {name}"),
-            ),
+        Some(stuck) => not_rolled_out(subject, &name, stuck, 2, &chain).unwrap_or_else(|| {
+            chain
+                .because(
+                    2,
+                    "NotRolledOut",
+                    format!("It is not rolled out ({}): {}", stuck.reason, sentence(&stuck.message)),
+                )
+                .run(
+                    "Repeat this command in a minute. If it is still so, see the policy.",
+                    format!("kubectl describe tsp {name}"),
+                )
+        }),
         None => chain.because(2, "NotYet", "The operator has not given it to the node yet.").run(
             "Repeat this command in a minute. If it is still so, see the policy.",
             format!("kubectl describe tsp {name}"),

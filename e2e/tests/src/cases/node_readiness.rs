@@ -2,7 +2,6 @@
 //! and the controller frees it when its clock is right. The rule does not taint nodes that were right before.
 use std::{fs, time::Duration};
 
-use anyhow::ensure;
 use contract::Reason;
 use lab::{
     daemon::{self, Daemon},
@@ -79,9 +78,6 @@ fn story() -> anyhow::Result<()> {
 fn no_node_is_tainted(whose: &str) -> anyhow::Result<()> {
     wait::holds_for(&format!("no taint on {whose}"), Duration::from_secs(10), || {
         daemon::expect_running(CONTROLLER)?;
-        for node in pki::NODES {
-            ensure!(taint(node, TAINT)?.is_none(), "{node} is tainted");
-        }
-        Ok(())
+        under_test::expect_no_taint(TAINT)
     })
 }

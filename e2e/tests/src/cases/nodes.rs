@@ -134,13 +134,12 @@ fn a_wrong_clock_is_tainted() -> anyhow::Result<()> {
 fn an_operator_that_begins_keeps_the_taint() -> anyhow::Result<()> {
     let taints = || Ok::<_, anyhow::Error>(kubectl::get("node vm1")?["spec"]["taints"].clone());
     let before = taints()?;
-    let operators = "-l app.kubernetes.io/component=operator";
-    kubectl::sh(&format!("delete pod -n {NAMESPACE} {operators} --force --grace-period=0"))?;
+    install::kill_operators()?;
     wait::until("another operator, and the taint as it was", "10 s", Duration::from_secs(120), || {
         let now = taints()?;
         ensure!(now == before, "before {before}, now {now}");
         // A container that is being created has no log yet.
-        let logs = kubectl::sh(&format!("logs -n {NAMESPACE} {operators} --tail=-1"));
+        let logs = kubectl::sh(&format!("logs -n {NAMESPACE} {} --tail=-1", install::OPERATORS));
         Ok(logs.is_ok_and(|logs| logs.contains("Watching")).then_some(()))
     })?;
     wait::holds_for("the taint stays", Duration::from_secs(8), || {

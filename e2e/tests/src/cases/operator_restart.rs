@@ -12,9 +12,7 @@ use lab::{
 pub(super) fn run() -> anyhow::Result<()> {
     under_test::settle()?;
     let before = nodes()?;
-    kubectl::sh(&format!(
-        "delete pod -n {NAMESPACE} -l app.kubernetes.io/component=operator --force --grace-period=0"
-    ))?;
+    install::kill_operators()?;
     install::wait_for_pods()?;
     wait::holds_for("nothing changes on the nodes", Duration::from_secs(20), || {
         let now = nodes()?;

@@ -79,7 +79,7 @@ fn edited_profile_is_refused_and_repaired() -> anyhow::Result<()> {
 /// Sets the number of operators, and waits until there are so many.
 pub(super) fn scale_operator(replicas: u8) -> anyhow::Result<()> {
     kubectl::sh(&format!("scale deployment timesync-operator -n {NAMESPACE} --replicas={replicas}"))?;
-    let what = format!("pods -n {NAMESPACE} -l app.kubernetes.io/component=operator");
+    let what = format!("pods -n {NAMESPACE} {}", install::OPERATORS);
     wait::until(&format!("{replicas} operators"), "5 s", Duration::from_secs(90), || {
         let pods = kubectl::get(&what)?;
         let count = pods["items"].as_array().map_or(0, Vec::len);

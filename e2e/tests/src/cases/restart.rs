@@ -55,9 +55,7 @@ fn agent_comes_back_without_a_step() -> anyhow::Result<()> {
 
 fn operator_finishes_an_edit_after_its_restart() -> anyhow::Result<()> {
     under_test::apply(&[&format!("name: late, server: {}", upstream::BENT[3])], "")?;
-    kubectl::sh(&format!(
-        "delete pod -n {NAMESPACE} -l app.kubernetes.io/component=operator --force --grace-period=0"
-    ))?;
+    install::kill_operators()?;
     under_test::wait_for_profile(Duration::from_secs(90))?;
     for vm in vm::VMS {
         let sources = under_test::report(vm)?.sources;
@@ -83,8 +81,8 @@ fn expect_handed_back(vm: Vm, frequency: f64) -> anyhow::Result<()> {
     const LEAP: i64 = 0x10 | 0x20; // STA_INS, STA_DEL
     let kernel = vm.probe()?.kernel()?;
     let sane = kernel.synchronized && kernel.status & LEAP == 0;
-    // A slew would be thousands of ppm. The estimate itself moves by some for a while after a start.
-    let kept = (kernel.frequency_ppm - frequency).abs() < 50.0;
+    // A slew would be thousands of ppm.
+    let kept = (kernel.frequency_ppm - frequency).abs() < 5.0;
     ensure!(sane && kept, "{} is left with {kernel:?}, and {frequency} ppm was right", vm.name());
     Ok(())
 }

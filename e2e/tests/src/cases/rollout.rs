@@ -49,7 +49,7 @@ fn liar_then_good() -> anyhow::Result<()> {
         ensure!(canarys.is_none() || others == before, "both nodes have the new profile at once");
         Ok(canarys)
     })?;
-    kill_operators()?;
+    install::kill_operators()?;
     wait::until("the other node to get it, too", "60 s", Duration::from_secs(120), || {
         ensure!(assigned(CANARY)? == after, "the canary has lost the profile");
         Ok((assigned(OTHER)? == after).then_some(()))
@@ -102,7 +102,7 @@ fn stops_at_the_canary(upstream: &str, reason: PauseReason) -> anyhow::Result<()
     let table = kubectl::sh(&format!("get tsp {}", under_test::POLICY))?;
     ensure!(table.contains(reason.as_str()) && table.contains("1/2"), "kubectl get tsp shows {table}");
     under_test::wait_for_new_event(under_test::POLICY, "RolloutPaused", &pauses)?;
-    kill_operators()?;
+    install::kill_operators()?;
     wait::holds_for("the other node keeps its profile", Duration::from_secs(20), || {
         ensure!(assigned(OTHER)? == before, "it has another one");
         ensure!(assigned(CANARY)? == paused.profile, "the canary has {}", assigned(CANARY)?);
@@ -118,7 +118,7 @@ fn stops_at_the_canary(upstream: &str, reason: PauseReason) -> anyhow::Result<()
     })?;
     wait_for_state(RolloutState::Aborted)?;
     under_test::wait_for_new_event(under_test::POLICY, "RolloutAborted", &aborts)?;
-    kill_operators()?;
+    install::kill_operators()?;
     wait::holds_for("an aborted profile stays away", Duration::from_secs(20), || {
         ensure!(assigned(CANARY)? == before && assigned(OTHER)? == before, "a node has it again");
         Ok(())
@@ -127,12 +127,6 @@ fn stops_at_the_canary(upstream: &str, reason: PauseReason) -> anyhow::Result<()
         report.clock.synchronized && report.clock.confirmed
     })?;
     Ok(())
-}
-
-/// Others begin at once, and go on from what the cluster says.
-fn kill_operators() -> anyhow::Result<()> {
-    let operators = "-l app.kubernetes.io/component=operator";
-    kubectl::sh(&format!("delete pod -n {NAMESPACE} {operators} --force --grace-period=0")).map(drop)
 }
 
 /// The message of the policy's condition RolledOut.

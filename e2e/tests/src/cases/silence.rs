@@ -7,7 +7,7 @@ use contract::Reason;
 use lab::{
     agent_http::Agent,
     install, kubectl, ntp_query,
-    under_test::{self, WRONG_TAINT, taint},
+    under_test::{self, WRONG_TAINT},
     upstream, vm, wait,
 };
 
@@ -129,9 +129,6 @@ fn no_node_is_tainted() -> anyhow::Result<()> {
         under_test::wait_for_taint(&vm.name(), WRONG_TAINT, None)?;
     }
     wait::holds_for("no node is tainted", Duration::from_secs(10), || {
-        for vm in vm::VMS {
-            ensure!(taint(&vm.name(), WRONG_TAINT)?.is_none(), "{} is tainted", vm.name());
-        }
-        Ok(())
+        under_test::expect_no_taint(WRONG_TAINT)
     })
 }

@@ -1,6 +1,6 @@
-//! Causes that lie between the parts of a cluster: upstreams that are unsure, a certificate that nobody renews, clients
-//! that ask too often, an operator without a way to the agents or without a right, a kubelet that stands still, and a
-//! hardware clock with local time.
+//! Alerts with rarer causes. Upstreams say that they may be wrong by much. A hardware clock has local time. A certificate
+//! is about to end. A client asks too often. The operator does not reach the agents, or lacks a right. A kubelet stands
+//! still.
 use std::{
     net::UdpSocket,
     sync::atomic::{AtomicBool, Ordering},
